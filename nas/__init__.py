@@ -1,0 +1,1 @@
+"""nas: architecture search and compound scaling for mobile convolutional networks."""

@@ -1,0 +1,73 @@
+"""Rounding of channels and depths, and the dealing of channels to groups: each rule has a name and a source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from nas.arch.errors import unknown
+
+WidthRule = Literal["divisor", "truncate"]
+DepthRule = Literal["ceil", "round", "per_string"]
+DEPTH_RULES: Final = ("ceil", "round", "per_string")
+WIDTH_RULES: Final = ("divisor", "truncate")
+
+
+def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, round_limit: float = 0.9) -> int:
+    """``value`` to the nearest multiple of ``divisor`` (half up), at least ``minimum`` (default: the divisor).
+
+    If that loses more than 10% (``round_limit``), the next multiple is taken. Source: MobileNet code of
+    tensorflow/models; the same as timm's.
+    """
+    rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < round_limit * value else rounded
+
+
+def scale_channels(channels: int, width: float, *, rule: WidthRule = "divisor", divisor: int = 8) -> int:
+    """``channels`` times the width multiplier.
+
+    ``divisor``: to a multiple of ``divisor`` by `make_divisible`; applies at width 1 too (36 becomes 40), as in timm.
+    ``truncate``: max(int(channels * width), 8), the published MobileNetV1 rule.
+    """
+    if rule == "truncate":
+        return max(int(channels * width), 8)
+    if rule == "divisor":
+        return make_divisible(channels * width, divisor)
+    raise unknown("width rule", rule, WIDTH_RULES)
+
+
+def scale_repeats(repeats: Sequence[int], depth: float, rule: DepthRule = "ceil") -> tuple[int, ...]:
+    """Repeats of a stage's block strings after scaling by the depth multiplier; no string falls below 1.
+
+    ``ceil`` (EfficientNet) and ``round`` (MixNet; half to even) scale the stage's total and deal it to the strings
+    from last to first in proportion, so that the first string grows last: timm. ``per_string`` takes the ceiling of
+    each string alone: TensorFlow's EfficientNet code.
+    """
+    if rule == "per_string":
+        return tuple(math.ceil(count * depth) for count in repeats)
+    rounding: dict[str, Callable[[float], int]] = {"ceil": math.ceil, "round": lambda total: max(1, round(total))}
+    if rule not in rounding:
+        raise unknown("depth rule", rule, DEPTH_RULES)
+    left, left_scaled = sum(repeats), rounding[rule](sum(repeats) * depth)
+    scaled: list[int] = []
+    for count in reversed(repeats):
+        share = max(1, round(count / left * left_scaled))
+        scaled.append(share)
+        left -= count
+        left_scaled -= share
+    return tuple(reversed(scaled))
+
+
+def split_channels(channels: int, groups: int, partition: str = "equal") -> tuple[int, ...]:
+    """Channels of each MixConv group.
+
+    ``equal``: floor(channels / groups) each, the remainder to group 0 (timm and the published code).
+    ``exponential``: floor(channels / 2^i) for i = 1, 2, ..., the last group takes what is left; 32 in 4 groups is
+    16, 8, 4, 4 (MixConv paper, section 3.2).
+    """
+    if partition == "exponential":
+        sizes = [channels >> power for power in range(1, groups)]
+        return (*sizes, channels - sum(sizes))
+    size = channels // groups
+    return (channels - size * (groups - 1), *([size] * (groups - 1)))

@@ -1,0 +1,273 @@
+"""A whole network as plain, checked, immutable data: stem, stages, head and the conventions its blocks follow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+from nas.arch.blocks import ACTIVATIONS, BlockSpec, format_block, parse_block
+from nas.arch.errors import SpecError
+from nas.arch.rounding import make_divisible, split_channels
+
+HeadKind = Literal["conv_pool", "pool_conv"]
+Padding = Literal["symmetric", "same"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StemSpec:
+    """The first convolution: ``channels`` filters of ``kernel`` px, ``stride`` 1 or 2, with norm and activation."""
+
+    channels: int
+    kernel: int = 3
+    stride: int = 2
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.kernel < 1 or self.kernel % 2 == 0 or self.stride not in (1, 2):
+            raise SpecError(f"stem {self}: needs positive channels, an odd kernel and stride 1 or 2.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """What stands between the last stage and the classifier.
+
+    ``conv_pool``: 1x1 convolution with norm and activation, then global pooling (MobileNetV2, EfficientNet);
+    ``channels`` 0 leaves the convolution out (MobileNetV1). ``pool_conv``: pooling first, then a 1x1 convolution
+    with bias and activation (the efficient last stage of MobileNetV3, section 5.1).
+    """
+
+    channels: int
+    kind: HeadKind = "conv_pool"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("conv_pool", "pool_conv"):
+            raise SpecError(f"head kind {self.kind!r}: must be conv_pool or pool_conv.")
+        if self.channels < (1 if self.kind == "pool_conv" else 0):
+            raise SpecError(f"head channels {self.channels!r}: must be positive (0, no convolution, with conv_pool).")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqueezeExcite:
+    """How ``se_ratio`` becomes squeeze channels, and the functions inside.
+
+    ``relative_to``: ``input`` (EfficientNet, MixNet, MnasNet) or ``expanded`` (MobileNetV3) channels. ``divisor``: 1
+    rounds to whole channels, 8 as MobileNetV3. ``activation``: None takes the block's.
+    """
+
+    relative_to: Literal["input", "expanded"] = "input"
+    divisor: int = 1
+    activation: Literal["relu"] | None = None
+    gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        if self.relative_to not in ("input", "expanded") or self.gate not in ("sigmoid", "hard_sigmoid"):
+            raise SpecError(f"{self}: relative_to is input or expanded, gate is sigmoid or hard_sigmoid.")
+        if self.divisor not in (1, 8) or self.activation not in (None, "relu"):
+            raise SpecError(f"{self}: divisor is 1 or 8, activation is relu or none (the block's).")
+
+    def squeeze_channels(self, block: BlockSpec, hidden: int) -> int:
+        """Channels between the two 1x1 convolutions, for a block with ``hidden`` channels where they act."""
+        ratio = block.se_ratio
+        if self.relative_to == "input" and block.type in ("ir", "er"):
+            ratio /= block.expansion
+        return make_divisible(hidden * ratio) if self.divisor == 8 else max(1, round(hidden * ratio))
+
+
+MOBILENET_V3_SE = SqueezeExcite(relative_to="expanded", divisor=8, activation="relu", gate="hard_sigmoid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormSpec:
+    """Batch normalisation: ``eps`` and ``momentum`` in torch's convention (weight of the new batch)."""
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.eps > 0 and 0 < self.momentum <= 1):
+            raise SpecError(f"{self}: eps must be positive and momentum in (0, 1].")
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """Block strings that share one resolution; only the first may have stride 2 (timm silently ignores a later one)."""
+
+    blocks: tuple[BlockSpec, ...]
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise SpecError("a stage needs at least one block.")
+        for index, block in enumerate(self.blocks[1:], start=1):
+            if block.stride != 1:
+                raise SpecError(
+                    f"block {index} of the stage, {block}: only the first block of a stage may have stride 2."
+                )
+
+    @classmethod
+    def parse(cls, strings: Iterable[str]) -> StageSpec:
+        """A stage from its block strings."""
+        return cls(tuple(parse_block(text) for text in strings))
+
+    @property
+    def depth(self) -> int:
+        """Blocks in the stage, repeats counted."""
+        return sum(block.repeats for block in self.blocks)
+
+
+class PlacedBlock(NamedTuple):
+    """One block of the network in its place: module path in timm, spec, the stride it has there, input channels."""
+
+    path: str
+    block: BlockSpec
+    stride: int
+    in_channels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchSpec:
+    """One concrete network: no multiplier, no choice is left in it.
+
+    ``resolution_px``: input side. ``activation``: of stem, head and every block that names none. ``padding``:
+    ``symmetric`` (torch) or ``same`` (TensorFlow). ``dropout`` acts before the classifier, ``drop_path`` is the rate
+    of the last block (linear from 0); both matter in training alone and are no part of `arch_id`.
+    """
+
+    name: str
+    stem: StemSpec
+    stages: tuple[StageSpec, ...]
+    head: HeadSpec
+    resolution_px: int = 224
+    in_channels: int = 3
+    classes: int = 1000
+    activation: str = "relu"
+    squeeze_excite: SqueezeExcite = SqueezeExcite()
+    norm: NormSpec = NormSpec()
+    padding: Padding = "symmetric"
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise SpecError(f"network {self.name!r} has no stages.")
+        for field in ("resolution_px", "in_channels", "classes"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise SpecError(f"{field} {value!r}: must be a positive whole number.")
+        if self.activation not in ACTIVATIONS:
+            raise SpecError(f"activation {self.activation!r}: must be one of {', '.join(ACTIVATIONS)}.")
+        if self.padding not in ("symmetric", "same"):
+            raise SpecError(f"padding {self.padding!r}: must be symmetric or same.")
+        for field in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, field) < 1:
+                raise SpecError(f"{field} {getattr(self, field)!r}: must lie in [0, 1).")
+        for placed in self.placed_blocks():
+            _check_splits(placed.path, placed.block, placed.in_channels)
+
+    @classmethod
+    def from_strings(cls, name: str, stages: Sequence[Sequence[str]], **fields: Any) -> ArchSpec:
+        """A network whose stages are given as block strings; ``fields`` are the other fields of the class."""
+        return cls(name=name, stages=tuple(StageSpec.parse(stage) for stage in stages), **fields)
+
+    def placed_blocks(self) -> Iterator[PlacedBlock]:
+        """Every block in order, repeats unrolled; a repeat after the first has stride 1."""
+        channels = self.stem.channels
+        for stage_index, stage in enumerate(self.stages):
+            position = 0
+            for block in stage.blocks:
+                for repeat in range(block.repeats):
+                    stride = block.stride if repeat == 0 else 1
+                    yield PlacedBlock(f"blocks.{stage_index}.{position}", block, stride, channels)
+                    channels = block.channels
+                    position += 1
+
+    @property
+    def depth(self) -> int:
+        """Blocks of all stages, repeats counted."""
+        return sum(stage.depth for stage in self.stages)
+
+    @property
+    def total_stride(self) -> int:
+        """Input side over the side of the last map."""
+        stride = self.stem.stride
+        for stage in self.stages:
+            stride *= stage.blocks[0].stride
+        return stride
+
+    @property
+    def strings(self) -> tuple[tuple[str, ...], ...]:
+        """The block strings, stage by stage."""
+        return tuple(tuple(format_block(block) for block in stage.blocks) for stage in self.stages)
+
+    @property
+    def arch_id(self) -> str:
+        """Twelve hex digits that two specs share exactly if they describe the same network at the same resolution."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def canonical(self) -> dict[str, Any]:
+        """The network as plain data with every equivalent way of writing it made one; what `arch_id` hashes."""
+        stages = [
+            [text for block in stage.blocks for text in _canonical_strings(block, self.activation)]
+            for stage in self.stages
+        ]
+        has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
+        se = self.squeeze_excite
+        return {
+            "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
+            "stages": stages,
+            "head": [self.head.kind, self.head.channels],
+            "input": [self.resolution_px, self.in_channels],
+            "classes": self.classes,
+            "activation": self.activation,
+            "squeeze_excite": [se.relative_to, se.divisor, se.activation, se.gate] if has_se else None,
+            "norm": [self.norm.eps, self.norm.momentum],
+            "padding": self.padding,
+        }
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.stages, self.resolution_px, self.classes))
+
+
+@lru_cache(maxsize=65536)
+def _canonical_strings(block: BlockSpec, activation: str) -> tuple[str, ...]:
+    """``block`` as single-repeat strings without choices that have no effect there."""
+    mixed = block.has_depthwise and len(block.kernels) > 1
+    widest = max(block.kernels)
+    texts = []
+    for repeat in range(block.repeats):
+        stride = block.stride if repeat == 0 else 1
+        single = replace(
+            block,
+            repeats=1,
+            stride=stride,
+            activation=block.activation or activation,
+            partition=block.partition if mixed else "equal",
+            # A 3x3 kernel dilates by (3-1)/2 = 1, which is no dilation; strided blocks are never dilated.
+            dilated=block.dilated and widest > 3 and stride == 1,
+        )
+        texts.append(format_block(single))
+    return tuple(texts)
+
+
+def hidden_channels(block: BlockSpec, in_channels: int) -> int:
+    """Channels of the depthwise (``er``: dense) convolution: in * expansion to a multiple of 8 with the 90% rule."""
+    return make_divisible(in_channels * block.expansion) if block.type in ("ir", "er") else in_channels
+
+
+def _check_splits(path: str, block: BlockSpec, in_channels: int) -> None:
+    if len(block.kernels) == 1 and block.expand_kernels == (1,) and block.project_kernels == (1,):
+        return
+    hidden = hidden_channels(block, in_channels)
+    splits = (
+        ("kernels", hidden, len(block.kernels), block.partition),
+        ("expand_kernels", min(in_channels, hidden), len(block.expand_kernels), "equal"),
+        ("project_kernels", min(hidden, block.channels), len(block.project_kernels), "equal"),
+    )
+    for field, channels, groups, partition in splits:
+        if min(split_channels(channels, groups, partition)) < 1:
+            raise SpecError(
+                f"{path} {block}: {channels} channels cannot be split {groups} ways ({field}, {partition})."
+            )
