@@ -1,0 +1,192 @@
+"""Networks on disk: YAML spec files in two published styles, read strictly and written so that they round-trip."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+
+from nas.arch.blocks import BlockSpec, number, parse_kernels
+from nas.arch.errors import SpecError, nearest
+from nas.arch.scaling import Scaling, scale
+from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, SqueezeExcite, StageSpec, StemSpec
+
+FORMAT: Final = "nas.arch/1"
+T = TypeVar("T")
+
+_PARTS: Final = {"stem": StemSpec, "head": HeadSpec, "squeeze_excite": SqueezeExcite, "norm": NormSpec}
+_KERNEL_FIELDS: Final = ("kernels", "expand_kernels", "project_kernels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecFile:
+    """What a spec file holds: the network, and ``provenance``, plain data on where it comes from."""
+
+    arch: ArchSpec
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(path: str | Path) -> ArchSpec:
+    """The network of a spec file, whichever style it is written in. Raises SpecError naming file and field."""
+    return load_file(path).arch
+
+
+def load_file(path: str | Path) -> SpecFile:
+    """Network and provenance of a spec file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise SpecError(f"cannot read spec file {str(path)!r}: {reason}.") from None
+    try:
+        return loads(text)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
+def loads(text: str) -> SpecFile:
+    """`SpecFile` from YAML text."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise SpecError(f"format {found!r}: a spec file begins with 'format: {FORMAT}'.")
+    data = dict(data)
+    del data["format"]
+    provenance = data.pop("provenance", {})
+    coefficients = data.pop("coefficients", None)
+    if not isinstance(provenance, dict):
+        raise SpecError("provenance: must be a mapping.")
+    arch = _read_arch(data)
+    if coefficients is not None:
+        arch = scale(arch, _read(Scaling, coefficients, "coefficients"))
+    return SpecFile(arch=arch, provenance=provenance)
+
+
+def dumps(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
+    """YAML in MixNet's style: stages as block strings, every channel as it is built."""
+    return _dump(_arch_data(arch, [list(stage) for stage in arch.strings]), provenance)
+
+
+def dumps_scaled(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any] | None = None) -> str:
+    """YAML in EfficientNet's style: block arguments of ``base`` and the coefficients that scale it.
+
+    `loads` of it gives ``scale(base, scaling)``.
+    """
+    stages = [[_block_data(block) for block in stage.blocks] for stage in base.stages]
+    data = _arch_data(base, stages)
+    data["coefficients"] = {key: value for key, value in asdict(scaling).items() if value is not None}
+    return _dump(data, provenance)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader, or a crash, never meets half a file; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from a team
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _dump(data: dict[str, Any], provenance: Mapping[str, Any] | None) -> str:
+    if provenance:
+        data = {**data, "provenance": dict(provenance)}
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+
+
+def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
+    data: dict[str, Any] = {"format": FORMAT}
+    for item in fields(ArchSpec):
+        value = getattr(arch, item.name)
+        data[item.name] = stages if item.name == "stages" else asdict(value) if item.name in _PARTS else value
+    return data
+
+
+def _block_data(block: BlockSpec) -> dict[str, Any]:
+    """The fields of ``block`` that differ from their defaults; kernels dotted, so that each block stays one line."""
+    data: dict[str, Any] = {}
+    for item in fields(BlockSpec):
+        value = getattr(block, item.name)
+        if item.default is not MISSING and value == item.default and item.name not in ("repeats", "kernels", "stride"):
+            continue
+        if item.name in _KERNEL_FIELDS:
+            value = "k" + ".".join(str(side) for side in value)
+        elif isinstance(value, float):
+            value = float(number(value))
+        data[item.name] = value
+    return data
+
+
+def _read_arch(data: dict[str, Any]) -> ArchSpec:
+    for key, kind in _PARTS.items():
+        if key in data:
+            data[key] = _read(kind, data[key], key)
+    if "stages" in data:
+        data["stages"] = _read_stages(data["stages"])
+    return _read(ArchSpec, data, "")
+
+
+def _read_stages(stages: object) -> tuple[StageSpec, ...]:
+    if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
+        raise SpecError("stages: must be a list of stages, each a list of block strings (or of block arguments).")
+    result = []
+    for index, stage in enumerate(stages):
+        try:
+            result.append(_read_stage(stage))
+        except SpecError as error:
+            raise SpecError(f"stages[{index}]: {error}") from None
+    return tuple(result)
+
+
+def _read_stage(stage: Sequence[object]) -> StageSpec:
+    if all(isinstance(block, str) for block in stage):
+        return StageSpec.parse(str(block) for block in stage)
+    blocks = []
+    for index, block in enumerate(stage):
+        if not isinstance(block, dict):
+            raise SpecError(f"blocks[{index}]: mixes block strings and block arguments; use one of them.")
+        arguments = dict(block)
+        for key in _KERNEL_FIELDS:
+            if key in arguments:
+                arguments[key] = parse_kernels(str(arguments[key]))
+        blocks.append(_read(BlockSpec, arguments, f"blocks[{index}]"))
+    return StageSpec(tuple(blocks))
+
+
+def _read(kind: type[T], data: object, where: str) -> T:
+    """``kind`` from a mapping of its fields; unknown, missing and badly typed fields are named."""
+    prefix = f"{where}." if where else ""
+    if not isinstance(data, dict):
+        raise SpecError(f"{where}: must be a mapping, not {data!r}.")
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise SpecError(f"{prefix}{key}: unknown field; known are {', '.join(known)}.{nearest(str(key), known)}")
+    missing = [name for name, item in known.items() if item.default is MISSING and name not in data]
+    if missing:
+        raise SpecError(f"{prefix}{missing[0]}: missing.")
+    for key, value in data.items():
+        _check_scalar(prefix + key, value, known[key].type)
+    try:
+        return kind(**data)
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}" if where else str(error)) from None
+
+
+def _check_scalar(where: str, value: object, annotation: object) -> None:
+    """Numbers, words and switches in a field of that kind; YAML reads ``yes`` as a switch and ``1e-5`` as a word."""
+    wanted = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}.get(str(annotation))
+    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
+        raise SpecError(f"{where}: {value!r} is not of type {annotation}.")

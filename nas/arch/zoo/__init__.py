@@ -1,0 +1,40 @@
+"""The published networks, by the names that timm gives them, as specs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Final
+
+from nas.arch.errors import unknown
+from nas.arch.spec import ArchSpec
+from nas.arch.zoo.efficientnet import EFFICIENTNETS
+from nas.arch.zoo.mixnet import MIXNETS
+from nas.arch.zoo.mnasnet import MNASNETS
+from nas.arch.zoo.mobilenet_v1 import MOBILENETS_V1
+from nas.arch.zoo.mobilenet_v2 import MOBILENETS_V2
+from nas.arch.zoo.mobilenet_v3 import MOBILENETS_V3
+
+Family = dict[str, Callable[[], ArchSpec]]
+
+_ZOO: Final[Family] = {
+    **MOBILENETS_V1,
+    **MOBILENETS_V2,
+    **MNASNETS,
+    **MOBILENETS_V3,
+    **MIXNETS,
+    **EFFICIENTNETS,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all published networks, family by family."""
+    return tuple(_ZOO)
+
+
+@cache
+def get(name: str) -> ArchSpec:
+    """The published network of that name at its published resolution. Raises NasError for an unknown name."""
+    if name not in _ZOO:
+        raise unknown("network", name, names())
+    return _ZOO[name]()
