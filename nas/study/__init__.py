@@ -1,0 +1,1 @@
+"""The search itself: ask, screen, train, tell, and what comes out of it."""

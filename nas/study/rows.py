@@ -1,0 +1,84 @@
+"""The record of a search as plain rows, one per candidate: what tables, reports and plots are made from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Outcome(StrEnum):
+    """What became of a candidate."""
+
+    TRAINED = "trained"
+    INFEASIBLE = "infeasible"
+    DUPLICATE = "duplicate"
+    FAILED = "failed"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One candidate of a study. ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
+
+    Latency is predicted for the whole network on the search's device, with its 90% interval. ``reason`` says why a
+    candidate is infeasible or failed, or which trial it repeats. Costs are of the network itself, not of its proxy.
+    """
+
+    number: int
+    outcome: Outcome
+    arch_id: str = ""
+    accuracy: float | None = None
+    latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    macs_m: float | None = None
+    params_m: float | None = None
+    peak_memory_mb: float | None = None
+    cpu_s: float | None = None
+    reason: str = ""
+    blocks: str = ""
+    genotype: Mapping[str, Any] = field(default_factory=dict)
+
+
+_COLUMNS: Final = tuple(item.name for item in fields(TrialRow) if item.name != "genotype")
+
+
+def to_csv(rows: Iterable[TrialRow]) -> str:
+    """``trials.csv``: a header and one line per row, the genotype in columns of their dotted names at the end."""
+    rows = list(rows)
+    names = sorted({name for row in rows for name in row.genotype})
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *names])
+    for row in rows:
+        cells = [getattr(row, column) for column in _COLUMNS]
+        writer.writerow([*cells, *(row.genotype.get(name, "") for name in names)])
+    return stream.getvalue()
+
+
+def pareto_front(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """Trained rows that no other beats: higher accuracy or lower latency without losing on the other; fastest first.
+
+    Of rows equal in both, the earliest trial stands for all.
+    """
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED and _has_values(row)]
+    front: list[TrialRow] = []
+    best = -1.0
+    for row in sorted(trained, key=lambda row: (row.latency_ms, -(row.accuracy or 0.0), row.number)):
+        if (row.accuracy or 0.0) > best:
+            front.append(row)
+            best = row.accuracy or 0.0
+    return front
+
+
+def counts(rows: Sequence[TrialRow]) -> dict[Outcome, int]:
+    """How many rows had each outcome."""
+    return {outcome: sum(row.outcome is outcome for row in rows) for outcome in Outcome}
+
+
+def _has_values(row: TrialRow) -> bool:
+    return row.accuracy is not None and row.latency_ms is not None
