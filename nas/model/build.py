@@ -1,0 +1,162 @@
+"""ArchSpec to the timm module of the same parameters, state-dict keys and outputs as timm's own of that network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, cast
+
+from timm.layers import create_conv2d, get_act_layer
+from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_builder import EfficientNetBuilder, efficientnet_init_weights
+from timm.models.efficientnet import EfficientNet
+from timm.models.mobilenetv3 import MobileNetV3
+from torch import nn
+
+from nas.arch.spec import ArchSpec, PlacedBlock, hidden_channels
+from nas.model.mixconv import beyond_timm, depthwise_conv
+
+# timm's names of our paddings.
+PAD_TYPES: Final = {"symmetric": "", "same": "same"}
+# Stem that both of timm's classes build, and the output stride beyond which MobileNetV3 dilates, whatever it is told.
+TIMM_STEM: Final = (3, 2)
+TIMM_OUTPUT_STRIDE: Final = 32
+
+
+def build(spec: ArchSpec, *, dropout: float | None = None, drop_path: float | None = None) -> nn.Module:
+    """The network of ``spec`` with random weights: N x in_channels x H x W to N x classes, for any H and W.
+
+    ``dropout`` and ``drop_path``: None takes the spec's. Built under ``torch.device("meta")`` it has no storage and
+    serves for counting. Raises: SpecError for rates outside [0, 1).
+    """
+    spec = replace(
+        spec,
+        dropout=spec.dropout if dropout is None else dropout,
+        drop_path=spec.drop_path if drop_path is None else drop_path,
+    )
+    model = _pool_conv(spec) if spec.head.kind == "pool_conv" else _conv_pool(spec)
+    _set_stem(model, spec)
+    _set_depthwise(model, spec)
+    return model
+
+
+def counted_stride(spec: ArchSpec) -> int:
+    """Total stride as timm's builder counts it: it takes the stem's for 2."""
+    return spec.total_stride // spec.stem.stride * TIMM_STEM[1]
+
+
+def _conv_pool(spec: ArchSpec) -> nn.Module:
+    model = EfficientNet(
+        _block_args(spec), **_class_args(spec), output_stride=max(TIMM_OUTPUT_STRIDE, counted_stride(spec))
+    )
+    return cast(nn.Module, model)
+
+
+def _pool_conv(spec: ArchSpec) -> nn.Module:
+    model: Any = MobileNetV3(_block_args(spec), **_class_args(spec))
+    if counted_stride(spec) > TIMM_OUTPUT_STRIDE:
+        # The class has turned strides into dilation: its trunk is built again, as its own builder does it.
+        builder = EfficientNetBuilder(
+            output_stride=counted_stride(spec),
+            pad_type=PAD_TYPES[spec.padding],
+            round_chs_fn=_as_they_are,
+            act_layer=get_act_layer(spec.activation),
+            norm_layer=_norm_layer(spec),
+            drop_path_rate=spec.drop_path,
+        )
+        model.blocks = nn.Sequential(*builder(spec.stem.channels, _block_args(spec)))
+        model.feature_info = builder.features
+        model.stage_ends = [feature["stage"] for feature in builder.features]
+        efficientnet_init_weights(model)
+    return cast(nn.Module, model)
+
+
+def _class_args(spec: ArchSpec) -> dict[str, Any]:
+    """Constructor arguments that timm's two classes share."""
+    return {
+        "num_classes": spec.classes,
+        "in_chans": spec.in_channels,
+        "stem_size": spec.stem.channels,
+        "fix_stem": True,
+        "num_features": spec.head.channels,
+        "round_chs_fn": _as_they_are,
+        "pad_type": PAD_TYPES[spec.padding],
+        "act_layer": get_act_layer(spec.activation),
+        "norm_layer": _norm_layer(spec),
+        "drop_rate": spec.dropout,
+        "drop_path_rate": spec.drop_path,
+    }
+
+
+def _as_they_are(channels: int) -> int:
+    """Channels of a spec are final: scaling and rounding happened before."""
+    return channels
+
+
+def _norm_layer(spec: ArchSpec) -> partial[nn.BatchNorm2d]:
+    return partial(nn.BatchNorm2d, eps=spec.norm.eps, momentum=spec.norm.momentum)
+
+
+def _block_args(spec: ArchSpec) -> list[list[dict[str, Any]]]:
+    """Keyword arguments of every block, stage by stage, as timm's decode_arch_def gives them; consumed by a build."""
+    placed = spec.placed_blocks()
+    return [[_arguments(next(placed), spec) for _ in range(stage.depth)] for stage in spec.stages]
+
+
+def _arguments(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
+    block = placed.block
+    arguments: dict[str, Any] = {
+        "block_type": block.type,
+        "out_chs": block.channels,
+        "stride": placed.stride,
+        "act_layer": get_act_layer(block.activation) if block.activation else None,
+    }
+    if block.type == "cn":
+        return arguments | {"kernel_size": block.kernels[0], "skip": block.skip}
+    arguments["noskip"] = not block.skip or block.type == "dsa"
+    arguments["pw_kernel_size"] = _kernel_size(block.project_kernels)
+    if block.type in ("ir", "er"):
+        arguments["exp_ratio"] = block.expansion
+    if block.type == "er":
+        arguments["exp_kernel_size"] = block.kernels[0]
+    else:
+        arguments["dw_kernel_size"] = _kernel_size(block.kernels)
+    if block.type == "ir":
+        arguments["exp_kernel_size"] = _kernel_size(block.expand_kernels)
+    elif block.type != "er":
+        arguments["pw_act"] = block.type == "dsa"
+    if block.se_ratio:
+        # A finished layer in place of timm's se_ratio: EfficientNet cannot be told what the ratio is relative to.
+        se = spec.squeeze_excite
+        squeeze = se.squeeze_channels(block, hidden_channels(block, placed.in_channels))
+        inner = get_act_layer(se.activation) if se.activation else None
+        arguments["se_layer"] = partial(SqueezeExcite, rd_channels=squeeze, gate_layer=se.gate, force_act_layer=inner)
+    return arguments
+
+
+def _kernel_size(kernels: tuple[int, ...]) -> int | list[int]:
+    """timm's notation: a number, or a list for a convolution in groups."""
+    return kernels[0] if len(kernels) == 1 else list(kernels)
+
+
+def _set_stem(model: Any, spec: ArchSpec) -> None:
+    """Put in the stem of ``spec`` where it is not the one that timm's classes build."""
+    stem = spec.stem
+    if (stem.kernel, stem.stride) == TIMM_STEM:
+        return
+    model.conv_stem = create_conv2d(
+        spec.in_channels, stem.channels, stem.kernel, stride=stem.stride, padding=PAD_TYPES[spec.padding]
+    )
+    efficientnet_init_weights(model.conv_stem)
+    for feature in model.feature_info:
+        feature["reduction"] = feature["reduction"] * stem.stride // TIMM_STEM[1]
+
+
+def _set_depthwise(model: nn.Module, spec: ArchSpec) -> None:
+    """Put in the depthwise convolutions that timm cannot build."""
+    for placed in spec.placed_blocks():
+        plan = beyond_timm(placed.block, placed.stride, hidden_channels(placed.block, placed.in_channels))
+        if plan is not None:
+            conv = depthwise_conv(*plan, padding=PAD_TYPES[spec.padding])
+            efficientnet_init_weights(conv)
+            model.get_submodule(placed.path).conv_dw = conv
