@@ -7,17 +7,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import yaml
 
 from nas.arch.blocks import BlockSpec, number, parse_kernels
-from nas.arch.errors import SpecError, nearest
+from nas.arch.errors import SpecError
+from nas.arch.plain import from_mapping
 from nas.arch.scaling import Scaling, scale
 from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, SqueezeExcite, StageSpec, StemSpec
 
 FORMAT: Final = "nas.arch/1"
-T = TypeVar("T")
 
 _PARTS: Final = {"stem": StemSpec, "head": HeadSpec, "squeeze_excite": SqueezeExcite, "norm": NormSpec}
 _KERNEL_FIELDS: Final = ("kernels", "expand_kernels", "project_kernels")
@@ -66,7 +66,7 @@ def loads(text: str) -> SpecFile:
         raise SpecError("provenance: must be a mapping.")
     arch = _read_arch(data)
     if coefficients is not None:
-        arch = scale(arch, _read(Scaling, coefficients, "coefficients"))
+        arch = scale(arch, from_mapping(Scaling, coefficients, "coefficients", error=SpecError))
     return SpecFile(arch=arch, provenance=provenance)
 
 
@@ -132,10 +132,10 @@ def _block_data(block: BlockSpec) -> dict[str, Any]:
 def _read_arch(data: dict[str, Any]) -> ArchSpec:
     for key, kind in _PARTS.items():
         if key in data:
-            data[key] = _read(kind, data[key], key)
+            data[key] = from_mapping(kind, data[key], key, error=SpecError)
     if "stages" in data:
         data["stages"] = _read_stages(data["stages"])
-    return _read(ArchSpec, data, "")
+    return from_mapping(ArchSpec, data, "", error=SpecError)
 
 
 def _read_stages(stages: object) -> tuple[StageSpec, ...]:
@@ -161,32 +161,5 @@ def _read_stage(stage: Sequence[object]) -> StageSpec:
         for key in _KERNEL_FIELDS:
             if key in arguments:
                 arguments[key] = parse_kernels(str(arguments[key]))
-        blocks.append(_read(BlockSpec, arguments, f"blocks[{index}]"))
+        blocks.append(from_mapping(BlockSpec, arguments, f"blocks[{index}]", error=SpecError))
     return StageSpec(tuple(blocks))
-
-
-def _read(kind: type[T], data: object, where: str) -> T:
-    """``kind`` from a mapping of its fields; unknown, missing and badly typed fields are named."""
-    prefix = f"{where}." if where else ""
-    if not isinstance(data, dict):
-        raise SpecError(f"{where}: must be a mapping, not {data!r}.")
-    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-    for key in data:
-        if key not in known:
-            raise SpecError(f"{prefix}{key}: unknown field; known are {', '.join(known)}.{nearest(str(key), known)}")
-    missing = [name for name, item in known.items() if item.default is MISSING and name not in data]
-    if missing:
-        raise SpecError(f"{prefix}{missing[0]}: missing.")
-    for key, value in data.items():
-        _check_scalar(prefix + key, value, known[key].type)
-    try:
-        return kind(**data)
-    except SpecError as error:
-        raise SpecError(f"{where}: {error}" if where else str(error)) from None
-
-
-def _check_scalar(where: str, value: object, annotation: object) -> None:
-    """Numbers, words and switches in a field of that kind; YAML reads ``yes`` as a switch and ``1e-5`` as a word."""
-    wanted = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}.get(str(annotation))
-    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
-        raise SpecError(f"{where}: {value!r} is not of type {annotation}.")

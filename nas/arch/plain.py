@@ -1,0 +1,57 @@
+"""Checked dataclasses from plain mappings: how spec files and configurations become objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Final, TypeVar
+
+from nas.arch.errors import NasError, SpecError, nearest
+
+T = TypeVar("T")
+
+_SCALARS: Final[dict[str, tuple[type, ...]]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+
+
+def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasError] = NasError) -> T:
+    """``kind`` (a dataclass) from a mapping of its fields; ``where`` is the dotted name that errors begin with.
+
+    Unknown, missing and badly typed fields raise ``error`` naming the field, the value and what is allowed. Only
+    scalar annotations are checked here; everything else is the dataclass' own ``__post_init__``.
+    """
+    prefix = f"{where}." if where else ""
+    if not isinstance(data, Mapping):
+        raise error(f"{where}: must be a mapping, not {data!r}.")
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise error(f"{prefix}{key}: unknown field; known are {', '.join(known)}.{nearest(str(key), known)}")
+    for name, item in known.items():
+        if item.default is MISSING and item.default_factory is MISSING and name not in data:
+            raise error(f"{prefix}{name}: missing.")
+    for key, value in data.items():
+        _check_scalar(prefix + key, value, str(known[key].type), error)
+    try:
+        return kind(**{key: value for key, value in data.items()})
+    except SpecError as problem:
+        raise error(f"{where}: {problem}" if where else str(problem)) from None
+    except NasError as problem:
+        text = str(problem)
+        raise error(text if not where or text.startswith(prefix) else f"{prefix}{text}") from None
+
+
+def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]) -> None:
+    """Numbers, words and switches in fields of that kind; YAML reads ``yes`` as a switch and ``1e-5`` as a word."""
+    kinds = [part.strip() for part in annotation.split("|")]
+    if any(kind not in _SCALARS for kind in kinds):
+        return
+    allowed = tuple(kind for name in kinds for kind in _SCALARS[name])
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        words = {"int": "a whole number", "float": "a number", "str": "a word", "bool": "true or false", "None": "null"}
+        raise error(f"{where}: {value!r} is not {' or '.join(words[kind] for kind in kinds)}.")
