@@ -161,10 +161,10 @@ def number(value: float) -> str:
 
 def parse_kernels(text: str) -> tuple[int, ...]:
     """``"3.5.7"`` or ``"k3.5.7"`` as ``(3, 5, 7)``; the prefix keeps dashboards from reading it as a number."""
-    try:
-        return tuple(int(side) for side in text.removeprefix("k").split("."))
-    except ValueError:
-        raise SpecError(f"kernels {text!r}: must be whole numbers joined by dots, such as 3.5.7.") from None
+    sides = text.removeprefix("k").split(".")
+    if not all(side.isascii() and side.isdigit() for side in sides):
+        raise SpecError(f"kernels {text!r}: must be whole numbers joined by dots, such as 3.5.7.")
+    return tuple(int(side) for side in sides)
 
 
 def _split_token(token: str, text: str) -> tuple[str, str]:

@@ -209,12 +209,11 @@ class ArchSpec:
 
     def canonical(self) -> dict[str, Any]:
         """The network as plain data with every equivalent way of writing it made one; what `arch_id` hashes."""
-        stages = [
-            [text for block in stage.blocks for text in _canonical_strings(block, self.activation)]
-            for stage in self.stages
-        ]
+        stages: list[list[str]] = [[] for _ in self.stages]
+        for placed in self.placed_blocks():
+            text = _canonical_block(placed.block, placed.stride, placed.in_channels, self.activation, self.squeeze_excite)
+            stages[int(placed.path.split(".")[1])].append(text)
         has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
-        se = self.squeeze_excite
         return {
             "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
             "stages": stages,
@@ -222,7 +221,7 @@ class ArchSpec:
             "input": [self.resolution_px, self.in_channels],
             "classes": self.classes,
             "activation": self.activation,
-            "squeeze_excite": [se.relative_to, se.divisor, se.activation, se.gate] if has_se else None,
+            "gate": self.squeeze_excite.gate if has_se else None,
             "norm": [self.norm.eps, self.norm.momentum],
             "padding": self.padding,
         }
@@ -232,24 +231,26 @@ class ArchSpec:
 
 
 @lru_cache(maxsize=65536)
-def _canonical_strings(block: BlockSpec, activation: str) -> tuple[str, ...]:
-    """``block`` as single-repeat strings without choices that have no effect there."""
-    mixed = block.has_depthwise and len(block.kernels) > 1
-    widest = max(block.kernels)
-    texts = []
-    for repeat in range(block.repeats):
-        stride = block.stride if repeat == 0 else 1
-        single = replace(
-            block,
-            repeats=1,
-            stride=stride,
-            activation=block.activation or activation,
-            partition=block.partition if mixed else "equal",
-            # A 3x3 kernel dilates by (3-1)/2 = 1, which is no dilation; strided blocks are never dilated.
-            dilated=block.dilated and widest > 3 and stride == 1,
-        )
-        texts.append(format_block(single))
-    return tuple(texts)
+def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation: str, se: SqueezeExcite) -> str:
+    """One repeat of ``block`` in its place: ratios as the channels they come to, choices without effect at default."""
+    act, hidden = block.activation or activation, hidden_channels(block, in_channels)
+    squeeze = f"{se.squeeze_channels(block, hidden)} {se.activation or act}" if block.se_ratio else "0"
+    groups = len(block.kernels)
+    equal = split_channels(hidden, groups) == split_channels(hidden, groups, block.partition)
+    fits = stride == 1 and in_channels == block.channels and block.type != "dsa"
+    single = replace(
+        block,
+        repeats=1,
+        stride=stride,
+        expansion=1.0,
+        se_ratio=0.0,
+        activation=act,
+        skip=block.skip or not fits,
+        partition="equal" if equal else block.partition,
+        # A 3x3 kernel dilates by (3-1)/2 = 1, which is no dilation; strided blocks are never dilated.
+        dilated=block.dilated and max(block.kernels) > 3 and stride == 1,
+    )
+    return f"{format_block(single)} hidden {hidden} squeeze {squeeze}"
 
 
 def hidden_channels(block: BlockSpec, in_channels: int) -> int:
