@@ -210,9 +210,9 @@ class ArchSpec:
     def canonical(self) -> dict[str, Any]:
         """The network as plain data with every equivalent way of writing it made one; what `arch_id` hashes."""
         stages: list[list[str]] = [[] for _ in self.stages]
-        for placed in self.placed_blocks():
-            text = _canonical_block(placed.block, placed.stride, placed.in_channels, self.activation, self.squeeze_excite)
-            stages[int(placed.path.split(".")[1])].append(text)
+        for path, block, stride, channels in self.placed_blocks():
+            text = _canonical_block(block, stride, channels, self.activation, self.squeeze_excite)
+            stages[int(path.split(".")[1])].append(text)
         has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
         return {
             "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
