@@ -66,7 +66,8 @@ class MixConv2d(nn.ModuleDict):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = torch.split(x, self.splits, dim=1)
-        return torch.cat([conv(part) for conv, part in zip(self.values(), parts, strict=True)], dim=1)
+        # By index: torch.fx and exporters that trace cannot iterate over what split returns.
+        return torch.cat([conv(parts[index]) for index, conv in enumerate(self.values())], dim=1)
 
 
 def depthwise_conv(
