@@ -1,0 +1,125 @@
+"""``python -m nas.search +space=mixnet``: search a space for networks that are accurate and fast on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nas import cli
+from nas.arch.errors import NasError
+from nas.arch.plain import from_mapping
+
+_SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "engine", "study")
+_KEYS: Final = (*_SETTINGS, "space", "runs_dir")
+_PUBLISHED: Final = "published"
+
+
+def main() -> None:
+    """Console entry point."""
+    cli.run(command)
+
+
+def command(arguments: list[str]) -> int:
+    """Check everything that can be checked in a moment, then load what is heavy and search."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(_help())
+        return 0
+    if arguments and arguments[0] in ("--cfg", "-c"):
+        return _show_config(arguments)
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if flags:
+        raise NasError(f"unknown option {flags[0]!r}: settings are given as name=value; see --help.")
+    plan = make_plan(arguments)
+    from nas.engine.session import run_search
+
+    return run_search(plan)
+
+
+def make_plan(arguments: list[str]) -> Any:
+    """A checked `SearchPlan` from command-line overrides; loads neither torch nor Optuna. Raises NasError."""
+    config = cli.compose_config("search", arguments)
+    cli.check_keys(config, _KEYS)
+    if not config.get("space"):
+        raise NasError(f"which space? Add one of these:\n{_list_of('space', '+space=')}")
+    from nas.latency.settings import LatencySettings
+    from nas.proxy.settings import ProxySettings
+    from nas.proxy.sources import DataSettings, check_data
+    from nas.study.constraints import Constraints
+    from nas.study.objective import ObjectiveSettings
+    from nas.study.plan import EngineSettings, SamplerSettings, SearchPlan, StudySettings
+
+    space_config = dict(config["space"])
+    published = tuple(space_config.pop(_PUBLISHED, None) or ())
+    data = from_mapping(DataSettings, config["data"], "data")
+    plan = SearchPlan(
+        space=_instantiate(space_config),
+        space_config=space_config,
+        data=data,
+        proxy=from_mapping(ProxySettings, config["proxy"], "proxy"),
+        latency=from_mapping(LatencySettings, config["latency"], "latency"),
+        objective=from_mapping(ObjectiveSettings, config["objective"], "objective"),
+        constraints=from_mapping(Constraints, config["constraint"], "constraint"),
+        sampler=from_mapping(SamplerSettings, config["sampler"], "sampler"),
+        engine=from_mapping(EngineSettings, config["engine"], "engine"),
+        study=from_mapping(StudySettings, config["study"], "study"),
+        runs_dir=Path(str(config["runs_dir"])).expanduser(),
+        published=published,
+        command=shlex.join(["python", "-m", "nas.search", *arguments]),
+    )
+    check_data(data)
+    return plan
+
+
+def _instantiate(config: Mapping[str, Any]) -> Any:
+    """The space object that ``_target_`` names; its constructor checks the choices."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if "_target_" not in config:
+        raise NasError("space._target_: missing; a space names its class, such as search_spaces.mixnet.MixNetSpace.")
+    try:
+        return instantiate({**config, "_convert_": "all"})
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise NasError(str(cause) if isinstance(cause, NasError) else f"space: {str(cause).splitlines()[0]}") from None
+
+
+def _show_config(arguments: list[str]) -> int:
+    from omegaconf import OmegaConf
+
+    rest = arguments[2:] if len(arguments) > 1 and arguments[1] in ("job", "all") else arguments[1:]
+    sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(cli.compose_config("search", rest))))
+    return 0
+
+
+def _list_of(group: str, prefix: str) -> str:
+    names = cli.choices(group)
+    width = max(len(name) for name in names)
+    return "\n".join(f"  {prefix}{name:<{width}}  {cli.headline(group, name)}" for name in names)
+
+
+def _help() -> str:
+    groups = ("data", "proxy", "latency", "objective", "sampler", "engine")
+    lists = "\n".join(f"  {group}= {' | '.join(cli.choices(group))}" for group in groups)
+    return f"""{__doc__}
+
+Spaces:
+{_list_of("space", "+space=")}
+
+Choices:
+{lists}
+
+Settings (name=value):
+  study.name study.n_trials study.seed study.storage    the study; the same name goes on where it stopped
+  constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
+  data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers runs_dir
+  --cfg job    print the whole configuration and stop
+
+Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html; the study in <runs_dir>/optuna.db."""
+
+
+if __name__ == "__main__":
+    main()

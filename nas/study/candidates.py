@@ -1,0 +1,151 @@
+"""Candidates and their price: decoded, counted, predicted and held against the limits before any training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from nas.arch.complexity import Complexity, complexity
+from nas.arch.errors import NasError
+from nas.arch.scaling import Scaling
+from nas.arch.spec import ArchSpec
+from nas.latency.predictor import LatencyEstimate, LatencyPredictor
+from nas.study.constraints import Constraints
+
+Genotype = Mapping[str, Any]
+SURVEY_SAMPLES: Final = 2000
+
+
+class Space(Protocol):
+    """What a search needs to know of a search space; the spaces themselves live in ``search_spaces``."""
+
+    name: str
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[Any, ...]]: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def largest_kernel(self) -> int: ...
+    def sample(self, rng: random.Random) -> Genotype: ...
+    def decode(self, genotype: Genotype, *, classes: int = ..., in_channels: int = ...) -> ArchSpec: ...
+    def decode_base(
+        self, genotype: Genotype, *, classes: int = ..., in_channels: int = ...
+    ) -> tuple[ArchSpec, Scaling]: ...
+    def encode(self, spec: ArchSpec) -> Genotype: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A genotype with the network that it decodes to and what that network costs on the search's device."""
+
+    genotype: Genotype
+    arch: ArchSpec
+    cost: Complexity
+    latency: LatencyEstimate
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The quantities that can be limited, by the names of the limits."""
+        return {
+            "latency_ms": self.latency.latency_ms,
+            "macs_m": self.cost.macs / 1e6,
+            "params_m": self.cost.params / 1e6,
+            "peak_memory_mb": self.cost.peak_memory_bytes / 1e6,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pricer:
+    """Turns genotypes into priced candidates for one data set and one device."""
+
+    space: Space
+    predictor: LatencyPredictor
+    constraints: Constraints
+    classes: int
+    in_channels: int
+
+    def price(self, genotype: Genotype) -> Candidate:
+        """Decode, count and predict; no module is built."""
+        arch = self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
+        return Candidate(genotype=genotype, arch=arch, cost=complexity(arch), latency=self.predictor.predict(arch))
+
+    def worst(self, candidate: Candidate) -> float:
+        """The largest relative violation, or minus infinity without limits."""
+        return max(self.constraints.violations(candidate.measures).values(), default=float("-inf"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a random sample of the space says about the limits before the first trial."""
+
+    sampled: int
+    feasible: tuple[Candidate, ...]
+    closest: Candidate
+    fastest_ms: float
+    slowest_ms: float
+
+    @property
+    def share(self) -> float:
+        """Feasible share of the sample."""
+        return len(self.feasible) / self.sampled
+
+
+def survey(
+    pricer: Pricer, *, samples: int = SURVEY_SAMPLES, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Survey:
+    """Price ``samples`` random candidates; where none meets the limits, walk downhill from the closest one.
+
+    The walk changes one choice at a time, so that a space with a feasible corner is not called infeasible because
+    chance missed it. Raises NasError if nothing feasible is found, saying what the space can do.
+    """
+    rng = random.Random(seed)
+    priced = []
+    for index in range(samples):
+        priced.append(pricer.price(pricer.space.sample(rng)))
+        if progress:
+            progress(index + 1, samples)
+    feasible = [candidate for candidate in priced if pricer.worst(candidate) <= 0]
+    closest = min(priced, key=pricer.worst)
+    if not feasible:
+        closest = _descend(pricer, closest)
+        if pricer.worst(closest) > 0:
+            raise _infeasible(pricer, priced, closest)
+        feasible = [closest]
+    times = [candidate.latency.latency_ms for candidate in priced]
+    return Survey(
+        sampled=samples,
+        feasible=tuple(feasible),
+        closest=closest,
+        fastest_ms=min(min(times), closest.latency.latency_ms),
+        slowest_ms=max(times),
+    )
+
+
+def _descend(pricer: Pricer, start: Candidate) -> Candidate:
+    """Coordinate descent on the largest violation, until no single choice lowers it."""
+    best = start
+    improved = True
+    while improved and pricer.worst(best) > 0:
+        improved = False
+        for name, choices in pricer.space.parameters.items():
+            for choice in choices:
+                if choice == best.genotype[name]:
+                    continue
+                candidate = pricer.price({**best.genotype, name: choice})
+                if pricer.worst(candidate) < pricer.worst(best):
+                    best, improved = candidate, True
+    return best
+
+
+def _infeasible(pricer: Pricer, priced: list[Candidate], closest: Candidate) -> NasError:
+    least = {
+        name: min(candidate.measures[name] for candidate in [*priced, closest]) for name in pricer.constraints.limits
+    }
+    smallest = ", ".join(f"{name} {value:.4g}" for name, value in least.items())
+    return NasError(
+        f"0 of {len(priced)} sampled candidates of space {pricer.space.name!r} meet {pricer.constraints}; the smallest "
+        f"found: {smallest}. Loosen the limit, or give the space smaller choices (width, depth, resolution_px)."
+    )

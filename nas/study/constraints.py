@@ -1,0 +1,43 @@
+"""Upper limits on what a network may cost, and how far a network is beyond them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from nas.arch.errors import NasError
+
+_MEASURES: Final = {"latency_ms": "ms", "macs_m": "M MACs", "params_m": "M parameters", "peak_memory_mb": "MB"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """Upper limits on a network at its own resolution; None is no limit. MB are 10^6 bytes."""
+
+    latency_ms: float | None = None
+    macs_m: float | None = None
+    params_m: float | None = None
+    peak_memory_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in self.limits.items():
+            if not limit > 0:
+                raise NasError(f"constraint.{name} {limit!r}: must be a positive number of {_MEASURES[name]}.")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set."""
+        return {name: value for name in _MEASURES if (value := getattr(self, name)) is not None}
+
+    def violations(self, measures: Mapping[str, float]) -> dict[str, float]:
+        """For each limit, value / limit - 1: at most 0 where it is met (Optuna's convention)."""
+        return {name: measures[name] / limit - 1 for name, limit in self.limits.items()}
+
+    def explain(self, measures: Mapping[str, float]) -> str:
+        """The limits that ``measures`` break, in words; empty if they meet them all."""
+        broken = [name for name, excess in self.violations(measures).items() if excess > 0]
+        return "; ".join(f"{name} {measures[name]:.4g} > {self.limits[name]:g}" for name in broken)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} <= {limit:g}" for name, limit in self.limits.items()) or "none"

@@ -1,0 +1,67 @@
+"""From a network to its proxy's accuracy: reduce, build, train, keep the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from nas.arch.spec import ArchSpec
+from nas.model.build import build
+from nas.model.export import save_weights
+from nas.proxy.data import ImageData
+from nas.proxy.reduce import Proxy, reduce_arch
+from nas.proxy.settings import ProxySettings
+from nas.proxy.train import train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What training a candidate's proxy gave. ``accuracy``: top-1 on the validation split, in [0, 1]."""
+
+    accuracy: float
+    cpu_s: float
+    duration_s: float
+
+
+class Evaluator(Protocol):
+    """Anything that can score a network; raises to say that it cannot."""
+
+    def evaluate(self, arch: ArchSpec) -> Evaluation: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyEvaluator:
+    """Trains proxies on ``data``. The seed of a training depends on ``seed`` and the network alone, not on its turn.
+
+    ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not kept).
+    """
+
+    data: ImageData
+    settings: ProxySettings
+    largest_kernel: int
+    seed: int
+    weights_dir: Path | None = None
+
+    def proxy(self, arch: ArchSpec) -> Proxy:
+        """The network that stands for ``arch`` in training."""
+        return reduce_arch(
+            arch,
+            self.settings,
+            classes=self.data.classes,
+            in_channels=self.data.channels,
+            largest_kernel=self.largest_kernel,
+        )
+
+    def evaluate(self, arch: ArchSpec) -> Evaluation:
+        """Train the proxy of ``arch``; raises TrainingError where the loss leaves the numbers."""
+        seed = (int(arch.arch_id[:8], 16) + self.seed) % 2**31
+        torch.manual_seed(seed)
+        model = build(self.proxy(arch).spec)
+        result = train(model, self.data, self.settings, seed=seed)
+        if self.weights_dir is not None:
+            self.weights_dir.mkdir(parents=True, exist_ok=True)
+            save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")
+        return Evaluation(accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s)

@@ -1,0 +1,76 @@
+"""What a search maximises: accuracy against latency as two objectives, or MnasNet's single reward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from nas.arch.errors import NasError, unknown
+
+Kind = Literal["pareto", "mnasnet"]
+KINDS: Final = ("pareto", "mnasnet")
+FORMS: Final[Mapping[str, tuple[float, float]]] = {"soft": (-0.07, -0.07), "hard": (0.0, -1.0)}
+
+
+def mnasnet_reward(accuracy: float, latency_ms: float, target_ms: float, *, alpha: float, beta: float) -> float:
+    """ACC * (LAT / T)^w with w = ``alpha`` up to the target and ``beta`` beyond it (MnasNet, equations 2 and 3)."""
+    exponent = alpha if latency_ms <= target_ms else beta
+    return float(accuracy * (latency_ms / target_ms) ** exponent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveSettings:
+    """The objective of a search.
+
+    ``pareto``: accuracy up and latency down, the answer is a front. ``mnasnet``: one reward around ``target_ms``;
+    ``form`` is ``soft`` (w = -0.07 on both sides: 5% of accuracy buy a doubling of latency) or ``hard`` (0, -1: a
+    wall at the target), and ``alpha`` and ``beta`` override its exponents.
+    """
+
+    kind: str = "pareto"
+    target_ms: float | None = None
+    form: str = "soft"
+    alpha: float | None = None
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown("objective.kind", self.kind, KINDS)
+        if self.form not in FORMS:
+            raise unknown("objective.form", self.form, FORMS)
+        if self.kind == "mnasnet" and self.target_ms is None:
+            raise NasError(
+                "objective.target_ms: missing; add objective.target_ms=20 (or the latency you aim at, in ms)."
+            )
+        if self.target_ms is not None and not self.target_ms > 0:
+            raise NasError(f"objective.target_ms {self.target_ms!r}: must be a positive number of ms.")
+        for field in ("alpha", "beta"):
+            value = getattr(self, field)
+            if value is not None and value > 0:
+                raise NasError(
+                    f"objective.{field} {value!r}: must not be positive, or slower networks would be rewarded."
+                )
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Optuna's directions of `values`."""
+        return ("maximize", "minimize") if self.kind == "pareto" else ("maximize",)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of `values`, with units."""
+        return ("accuracy", "latency_ms") if self.kind == "pareto" else ("reward",)
+
+    def values(self, accuracy: float, latency_ms: float) -> tuple[float, ...]:
+        """What Optuna is told for a trained candidate; accuracy in [0, 1]."""
+        return (accuracy, latency_ms) if self.kind == "pareto" else (self.reward(accuracy, latency_ms),)
+
+    def reward(self, accuracy: float, latency_ms: float) -> float:
+        """MnasNet's reward with the exponents of ``form``, or those given."""
+        if self.target_ms is None:
+            raise NasError("objective.target_ms: missing; a reward needs a target.")
+        alpha, beta = FORMS[self.form]
+        alpha = alpha if self.alpha is None else self.alpha
+        beta = beta if self.beta is None else self.beta
+        return mnasnet_reward(accuracy, latency_ms, self.target_ms, alpha=alpha, beta=beta)

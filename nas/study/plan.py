@@ -1,0 +1,136 @@
+"""Everything a search is told, as checked plain data; loads neither torch nor Optuna."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nas.arch.errors import NasError, unknown
+from nas.latency.settings import LatencySettings
+from nas.proxy.settings import ProxySettings
+from nas.proxy.sources import DataSettings
+from nas.study.constraints import Constraints
+from nas.study.objective import ObjectiveSettings
+
+SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
+ENGINE_NAMES: Final = ("local",)
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings:
+    """``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are
+    infeasible or repeat an earlier network cost nothing and do not.
+
+    ``max_screened``: candidates that may be turned down per trained one before the search gives up.
+    ``seed_published``: try the published networks of the space first, as baselines.
+    """
+
+    name: str | None = None
+    n_trials: int = 24
+    seed: int = 0
+    storage: str | None = None
+    max_screened: int = 200
+    seed_published: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise NasError(f"study.name {self.name!r}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
+        if self.n_trials < 1:
+            raise NasError(f"study.n_trials {self.n_trials!r}: must be at least 1.")
+        if self.seed < 0:
+            raise NasError(f"study.seed {self.seed!r}: must be 0 or more.")
+        if self.max_screened < 1:
+            raise NasError(f"study.max_screened {self.max_screened!r}: must be at least 1.")
+        if self.storage is not None and "://" not in self.storage:
+            raise NasError(f"study.storage {self.storage!r}: must be a database URL such as sqlite:///runs/optuna.db.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerSettings:
+    """``name``: tpe, nsga2, nsga3, gp or random.
+
+    ``startup``: trials drawn from the feasible candidates of the survey before the sampler learns from results.
+    ``population``: of the genetic samplers.
+    """
+
+    name: str = "tpe"
+    startup: int = 10
+    population: int = 12
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLER_NAMES:
+            raise unknown("sampler.name", self.name, SAMPLER_NAMES)
+        if self.startup < 0:
+            raise NasError(f"sampler.startup {self.startup!r}: must be 0 or more trials.")
+        if self.population < 2:
+            raise NasError(f"sampler.population {self.population!r}: must be at least 2.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Where trials run. ``local``: ``workers`` processes on this machine (1: this process), one thread each."""
+
+    name: str = "local"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINE_NAMES:
+            raise unknown("engine.name", self.name, ENGINE_NAMES)
+        if self.workers < 1:
+            raise NasError(f"engine.workers {self.workers!r}: must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """One search, complete: picklable, so that worker processes get it whole.
+
+    ``space``: a search space object; ``space_config``: the plain data it was made from. ``command``: what the user
+    typed, to be repeated for going on.
+    """
+
+    space: Any
+    space_config: Mapping[str, Any]
+    data: DataSettings
+    proxy: ProxySettings
+    latency: LatencySettings
+    objective: ObjectiveSettings
+    constraints: Constraints
+    sampler: SamplerSettings
+    engine: EngineSettings
+    study: StudySettings
+    runs_dir: Path
+    published: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def name(self) -> str:
+        """The study's name: as given, or from space, data and objective."""
+        parts = [self.space.name, self.data.name, *([] if self.objective.kind == "pareto" else [self.objective.kind])]
+        return self.study.name or "-".join(parts)
+
+    @property
+    def folder(self) -> Path:
+        """Where the results of this study stand."""
+        return self.runs_dir / self.name
+
+    @property
+    def storage_url(self) -> str:
+        """The database of trials."""
+        return self.study.storage or f"sqlite:///{self.runs_dir / 'optuna.db'}"
+
+    def identity(self, device: str) -> dict[str, Any]:
+        """What must not change within a study, by dotted names: anything that trials would differ by."""
+        groups = {
+            "space": dict(self.space_config),
+            "data": asdict(self.data),
+            "proxy": asdict(self.proxy),
+            "objective": asdict(self.objective),
+            "constraint": asdict(self.constraints),
+            "study": {"seed": self.study.seed},
+            "latency": {"backend": self.latency.backend, "device": device},
+        }
+        return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}

@@ -1,0 +1,92 @@
+"""What a person sees while a search runs: a bar with the best so far and the time left, or plain lines when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nas.study.objective import ObjectiveSettings
+from nas.study.rows import Outcome, TrialRow
+
+_COUNTED: Final = (Outcome.TRAINED, Outcome.FAILED)
+
+
+class SearchProgress:
+    """Follows a search row by row; ``done`` of ``total`` trials may already stand in the study."""
+
+    def __init__(self, console: Console, objective: ObjectiveSettings, *, total: int, done: int) -> None:
+        self._console = console
+        self._objective = objective
+        self._total = total
+        self._done = done
+        self._turned_down = 0
+        self._best: TrialRow | None = None
+        self._bar = Progress(
+            TextColumn("trials"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> SearchProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_trial(self, row: TrialRow) -> None:
+        """Show one more candidate."""
+        if row.outcome in _COUNTED:
+            self._done += 1
+        else:
+            self._turned_down += 1
+        if row.outcome is Outcome.TRAINED and (self._best is None or self._score(row) > self._score(self._best)):
+            self._best = row
+        self._bar.update(self._task, completed=min(self._done, self._total), description=self._summary())
+        if row.outcome is Outcome.FAILED:
+            self._console.print(f"trial {row.number} failed: {row.reason}", highlight=False, markup=False)
+        if not self._console.is_terminal and row.outcome is Outcome.TRAINED:
+            self._console.print(f"{self._done}/{self._total} {describe(row)}", highlight=False, markup=False)
+
+    def _summary(self) -> str:
+        best = f"best {describe(self._best)}" if self._best else "no result yet"
+        return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")
+
+    def _score(self, row: TrialRow) -> float:
+        accuracy = row.accuracy or 0.0
+        return accuracy if self._objective.kind == "pareto" else self._objective.reward(accuracy, row.latency_ms or 0.0)
+
+
+def describe(row: TrialRow) -> str:
+    """A trained row in a few words."""
+    return f"trial {row.number}: accuracy {100 * (row.accuracy or 0):.1f}% at {row.latency_ms:.2f} ms"
+
+
+@contextmanager
+def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a task that reports (done, total); one plain line when the output is piped."""
+    if not console.is_terminal:
+        console.print(f"{text} ...", highlight=False, markup=False)
+        yield lambda done, total: None
+        return
+    columns = (
+        TextColumn(text),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,131 @@
+"""The study on disk: Optuna's storage opened for several writers, a lock, and the recovery of what a kill left."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.arch.errors import NasError
+from nas.study.objective import ObjectiveSettings
+
+IDENTITY: Final = "nas:identity"
+INTERRUPTED: Final = "interrupted"
+_SQLITE_TIMEOUT_S: Final = 60.0
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage at ``url``; SQLite with write-ahead log, so that readers and several writers get along.
+
+    Raises NasError if the database cannot be opened.
+    """
+    is_sqlite = url.startswith("sqlite:")
+    if is_sqlite:
+        _make_folder(url)
+    arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if is_sqlite else {}
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    except Exception as error:  # SQLAlchemy raises from several hierarchies; each means the same to the user
+        raise NasError(f"study.storage {url!r} cannot be opened: {_first_line(error)}") from None
+    if is_sqlite:
+        sqlalchemy.event.listen(storage.engine, "connect", _use_write_ahead_log)
+        storage.engine.dispose()  # connections made before the listener was there
+    return storage
+
+
+def open_study(
+    storage: optuna.storages.BaseStorage, name: str, objective: ObjectiveSettings, identity: Mapping[str, Any]
+) -> optuna.Study:
+    """The study ``name``, created or resumed.
+
+    ``identity`` is what must stay the same for trials to be comparable, by dotted names; a study that was begun with
+    another is refused with the first difference in words.
+    """
+    try:
+        study = optuna.create_study(
+            study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
+        )
+    except ValueError as error:  # other number of objectives
+        raise NasError(f"study.name {name!r}: {_first_line(error)}; choose another study.name.") from None
+    known = study.user_attrs.get(IDENTITY)
+    if known is None:
+        if study.trials:
+            raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not from nas.search.")
+        study.set_metric_names(list(objective.metric_names))
+        study.set_user_attr(IDENTITY, json.dumps(identity, sort_keys=True, default=str))
+    else:
+        _check_identity(name, json.loads(known), json.loads(json.dumps(identity, default=str)))
+    return study
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the run's lock: while it is held no other search works on the same study, so RUNNING trials are stale.
+
+    Raises NasError at once if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise NasError(
+                f"another search is running on {folder}: wait for it, or choose another study.name."
+            ) from None
+        yield
+
+
+def recover(study: optuna.Study) -> int:
+    """Turn RUNNING trials of killed workers into failed ones and queue their genotypes again; how many there were.
+
+    Call it with the run's lock held.
+    """
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in stale:
+        requeue(study, trial, "its worker was killed")
+    return len(stale)
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial, reason: str) -> None:
+    """Fail an unfinished trial as interrupted and queue its genotype, so that it is neither lost nor counted."""
+    storage, trial_id = study._storage, trial._trial_id
+    storage.set_trial_user_attr(trial_id, "outcome", INTERRUPTED)
+    storage.set_trial_user_attr(trial_id, "reason", reason)
+    storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    if trial.params:
+        study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+
+
+def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        key = changed[0]
+        more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
+        raise NasError(
+            f"study {name!r} was begun with {key} = {before.get(key)!r}, now it is {now.get(key)!r}{more}: its trials "
+            "could not be compared. Choose another study.name, or give the earlier value."
+        )
+
+
+def _make_folder(url: str) -> None:
+    path = url.removeprefix("sqlite:///")
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _use_write_ahead_log(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,168 @@
+"""The winners of a study: which candidates they are, and the files that each of them is handed over as."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from nas.arch.complexity import complexity
+from nas.arch.errors import NasError
+from nas.arch.files import dumps, dumps_scaled, loads, write_text_atomically
+from nas.arch.spec import ArchSpec
+from nas.latency.measure import Measurement, measure_many
+from nas.latency.predictor import LatencyPredictor
+from nas.model.build import build
+from nas.model.export import load_weights, standalone_source
+from nas.study.candidates import Pricer
+from nas.study.evaluate import ProxyEvaluator
+from nas.study.objective import ObjectiveSettings
+from nas.study.report import Winner
+from nas.study.rows import Outcome, TrialRow, pareto_front
+
+LOGITS_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What the files of a winner are made from, besides its row."""
+
+    pricer: Pricer
+    evaluator: ProxyEvaluator
+    predictor: LatencyPredictor
+    weights_dir: Path
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def choose(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[TrialRow]:
+    """The Pareto front, fastest first; for a single reward, the candidate with the highest."""
+    if objective.kind == "pareto":
+        return pareto_front(rows)
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED]
+    return [max(trained, key=lambda row: _reward(objective, row))] if trained else []
+
+
+def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> list[Winner]:
+    """Write the files of each winner into ``folder`` (replaced as a whole) and measure it on this machine.
+
+    ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
+    ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the proxy that
+    was trained, and its weights.
+    """
+    archs = [_decode(row, source) for row in rows]
+    measured = _measure(archs, source.predictor)
+    staging = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    winners = [
+        _write_one(index, row, arch, figures, staging, source)
+        for index, (row, arch, figures) in enumerate(zip(rows, archs, measured, strict=True), start=1)
+    ]
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
+    return winners
+
+
+def probe_input(arch: ArchSpec) -> torch.Tensor:
+    """A fixed input (1, in_channels, px, px), a ramp from -1 to 1, whose logits anybody can compare."""
+    shape = (1, arch.in_channels, arch.resolution_px, arch.resolution_px)
+    return torch.linspace(-1, 1, arch.in_channels * arch.resolution_px**2).reshape(shape)
+
+
+def _write_one(
+    index: int, row: TrialRow, arch: ArchSpec, measured: Measurement | None, folder: Path, source: Source
+) -> Winner:
+    stem = f"winner_{index}"
+    arch = replace(arch, name=stem)
+    base, scaling = source.pricer.space.decode_base(
+        row.genotype, classes=source.pricer.classes, in_channels=source.pricer.in_channels
+    )
+    proxy = source.evaluator.proxy(arch)
+    weights = source.weights_dir / f"{row.arch_id}.safetensors"
+    logits = _proxy_logits(proxy.spec, weights) if weights.is_file() else ()
+    provenance = _provenance(row, arch, measured, source)
+    proxy_facts = {
+        "proxy_of": row.arch_id,
+        "realises": proxy.realised_note,
+        "logits_of_ramp": [round(v, 6) for v in logits],
+    }
+    texts = {
+        f"{stem}.yaml": dumps(arch, provenance),
+        f"{stem}.efficientnet.yaml": dumps_scaled(replace(base, name=stem), scaling, provenance),
+        f"{stem}.py": standalone_source(arch),
+        f"{stem}.proxy.yaml": dumps(replace(proxy.spec, name=f"{stem}_proxy"), {**provenance, **proxy_facts}),
+    }
+    if loads(texts[f"{stem}.efficientnet.yaml"]).arch.arch_id != arch.arch_id:
+        raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
+    for name, text in texts.items():
+        write_text_atomically(folder / name, text)
+    files = {
+        "spec (block strings)": f"winners/{stem}.yaml",
+        "spec (coefficients)": f"winners/{stem}.efficientnet.yaml",
+        "Python, timm alone": f"winners/{stem}.py",
+        "trained proxy": f"winners/{stem}.proxy.yaml",
+    }
+    if logits:
+        shutil.copyfile(weights, folder / f"{stem}.proxy.safetensors")
+        files["proxy weights"] = f"winners/{stem}.proxy.safetensors"
+    return Winner(
+        label=f"W{index}",
+        arch=arch,
+        row=row,
+        latency_by_path=dict(source.predictor.layer_ms(arch)),
+        measured_ms=measured.latency_ms if measured else None,
+        measured_spread_ms=measured.spread_ms if measured else None,
+        proxy_note=proxy.realised_note,
+        files=files,
+        sample_logits=logits,
+    )
+
+
+def _decode(row: TrialRow, source: Source) -> ArchSpec:
+    pricer = source.pricer
+    return pricer.space.decode(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
+
+
+def _measure(archs: Sequence[ArchSpec], predictor: LatencyPredictor) -> list[Measurement | None]:
+    device = predictor.device
+    if not archs or device.backend == "macs":
+        return [None] * len(archs)
+    return list(measure_many(archs, backend=device.backend, threads=device.threads, batch=device.batch))
+
+
+def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
+    model = build(proxy).eval()
+    load_weights(model, weights)
+    with torch.no_grad():
+        return tuple(model(probe_input(proxy))[0, :LOGITS_SHOWN].tolist())
+
+
+def _provenance(row: TrialRow, arch: ArchSpec, measured: Measurement | None, source: Source) -> dict[str, Any]:
+    cost = complexity(arch)
+    latency: dict[str, Any] = {
+        "device": str(source.predictor.device),
+        "predicted_ms": round(row.latency_ms or 0.0, 4),
+        "predicted_90_percent_ms": [round(row.latency_low_ms or 0.0, 4), round(row.latency_high_ms or 0.0, 4)],
+    }
+    if measured:
+        latency |= {"measured_ms": round(measured.latency_ms, 4), "measured_spread_ms": round(measured.spread_ms, 4)}
+    return {
+        **source.provenance,
+        "trial": row.number,
+        "arch_id": row.arch_id,
+        "proxy_accuracy": round(row.accuracy or 0.0, 6),
+        "params": cost.params,
+        "macs": cost.macs,
+        "activations": cost.activations,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "latency": latency,
+        "genotype": dict(row.genotype),
+    }
+
+
+def _reward(objective: ObjectiveSettings, row: TrialRow) -> float:
+    return objective.reward(row.accuracy or 0.0, row.latency_ms or 0.0)
