@@ -1,0 +1,214 @@
+"""A network drawn block by block as an SVG, in the manner of figure 5 of the MixConv paper (arXiv:1907.09595)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from nas.arch.complexity import complexity
+from nas.arch.errors import NasError
+from nas.arch.spec import ArchSpec
+from nas.study import svg as canvas
+from nas.study.figure import TIMES, Box, Group, figure, owner, squared
+from nas.study.svg import Element
+
+# Lightness falls as the kernel grows, so that sizes stay apart in greyscale too (ColorBrewer's YlGnBu, darkened).
+_FILLS: Final = {1: "#e4e4e0", 3: "#f3f0b4", 5: "#a1dab4", 7: "#41b6c4", 9: "#2672a8", 11: "#253494", 13: "#171452"}
+_NEUTRAL: Final = "#cfcfca"
+_SHARE_FILL: Final = "#d9480f"
+_STRIDE_FILL: Final = "#5f3dc4"
+_OUTLINE: Final = "#333333"
+
+# All lengths are user units, which are px at full size.
+_MAX_WIDTH, _MIN_WIDTH, _MARGIN = 1100, 600, 8
+_BOX, _GAP, _PAD, _BETWEEN = 58, 8, 6, 16
+_TITLE, _HEADER, _SHARE, _LEGEND = 34, 42, 32, 30
+_LABEL, _BAR_MIN, _BARS, _LINE = 19, 13, 78, 13
+_LONGEST: Final = (_MAX_WIDTH - 2 * (_MARGIN + _PAD) + _GAP) // (_BOX + _GAP)  # boxes that fit in one row
+
+
+class _Latency(NamedTuple):
+    """Predicted ms of each box, of the whole, and of the slowest box."""
+
+    by_box: Mapping[str, float]
+    total_ms: float
+    largest_ms: float
+
+    def of(self, boxes: Sequence[Box]) -> float:
+        return sum(self.by_box.get(box.path, 0.0) for box in boxes)
+
+
+class _Style(NamedTuple):
+    """What all groups of one drawing share: heights, and latencies if they are to be shown."""
+
+    bars: float
+    box: float
+    group: float
+    latency: _Latency | None
+
+
+def draw(spec: ArchSpec, *, latency_by_path: Mapping[str, float] | None = None) -> str:
+    """``spec`` as an SVG: stages from left to right in as many rows as needed, each block with its kernels as bars.
+
+    A bar's height grows with the group's share of the channels, its colour is the kernel's size. ``latency_by_path``
+    gives ms by operation path (``blocks.2.1.conv_dw.0``) and adds each block's share of the whole. Text and lines take
+    the surrounding text colour. Raises: NasError for a latency that is negative or not finite.
+    """
+    groups = figure(spec, longest=_LONGEST)
+    boxes = [box for group in groups for box in group.boxes]
+    style = _style(boxes, _latency(latency_by_path) if latency_by_path else None)
+    rows = _rows(groups)
+    width = max(_MIN_WIDTH, 2 * _MARGIN + max(_row_width(row) for row in rows))
+    height = _TITLE + len(rows) * (style.group + _BETWEEN) + _LEGEND
+    svg = canvas.root(width, height, f"Network {spec.name}")
+    _caption(svg, spec, style.latency)
+    for index, row in enumerate(rows):
+        _draw_row(svg, row, _TITLE + index * (style.group + _BETWEEN), style, first=index == 0)
+    _legend(svg, boxes, height - 12, style.latency)
+    return canvas.to_string(svg)
+
+
+def _latency(latency_by_path: Mapping[str, float]) -> _Latency:
+    by_box: dict[str, float] = {}
+    for path, value in latency_by_path.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise NasError(f"latency_by_path {path!r}: {value!r} ms; a latency is finite and not negative.")
+        by_box[owner(path)] = by_box.get(owner(path), 0.0) + value
+    return _Latency(by_box, sum(by_box.values()), max(by_box.values()))
+
+
+def _style(boxes: Sequence[Box], latency: _Latency | None) -> _Style:
+    bars = max(_BARS, _BAR_MIN * max(len(box.bars) for box in boxes))
+    box = _LABEL + bars + _LINE * max(len(box.lines) for box in boxes) + 7
+    return _Style(bars, box, _HEADER + box + _PAD + (_SHARE if latency else 0), latency)
+
+
+def _width(group: Group) -> int:
+    return 2 * _PAD + len(group.boxes) * (_BOX + _GAP) - _GAP
+
+
+def _row_width(row: Sequence[Group]) -> int:
+    return sum(_width(group) + _BETWEEN for group in row) - _BETWEEN
+
+
+def _rows(groups: Sequence[Group]) -> list[list[Group]]:
+    """``groups`` in as few rows of at most `_MAX_WIDTH` as possible, the longest row as short as it can then be."""
+    limit = _MAX_WIDTH - 2 * _MARGIN
+    fewest, widths = len(_fill(groups, limit)), [_width(group) + _BETWEEN for group in groups]
+    sums = {total - _BETWEEN for start in range(len(widths)) for total in accumulate(widths[start:])}
+    possible = sorted(total for total in sums if max(widths) - _BETWEEN <= total <= limit)
+    return next(rows for total in possible if len(rows := _fill(groups, total)) == fewest)
+
+
+def _fill(groups: Sequence[Group], limit: int) -> list[list[Group]]:
+    """``groups`` in order, each in the current row if that stays within ``limit``, else in a new one."""
+    rows: list[list[Group]] = [[]]
+    for group in groups:
+        if rows[-1] and _row_width([*rows[-1], group]) > limit:
+            rows.append([])
+        rows[-1].append(group)
+    return rows
+
+
+def _caption(svg: Element, spec: ArchSpec, latency: _Latency | None) -> None:
+    """The line of figures at the top, and the whole network in words for those who cannot see it."""
+    cost = complexity(spec)
+    facts = f"{squared(spec.resolution_px)}{TIMES}{spec.in_channels} input · {spec.depth} blocks · "
+    facts += f"{cost.params / 1e6:.2f} M parameters · {cost.macs / 1e6:.1f} M MACs"
+    if latency:
+        facts += f" · {latency.total_ms:.2f} ms predicted"
+    stages = (f"stage {index}: {', '.join(strings)}" for index, strings in enumerate(spec.strings))
+    canvas.element(svg, "desc").text = f"{facts}. {'; '.join(stages)}."
+    name = spec.name if len(spec.name) <= 40 else spec.name[:39] + "…"
+    line = canvas.text(svg, _MARGIN, 20, name, size=14, bold=True, anchor="start")
+    canvas.element(line, "tspan", {"font-size": "12", "font-weight": "400", "dx": "12"}).text = facts
+
+
+def _draw_row(svg: Element, row: Sequence[Group], y: float, style: _Style, *, first: bool) -> None:
+    x = float(_MARGIN)
+    for group in row:
+        if group is not row[0]:
+            canvas.arrow(svg, x - _BETWEEN + 2, x - 2, y + _HEADER + style.box / 2)
+        elif not first:
+            canvas.arrow(svg, 0, x - 1, y + _HEADER + style.box / 2)
+        _draw_group(svg, group, x, y, style)
+        x += _width(group) + _BETWEEN
+
+
+def _draw_group(svg: Element, group: Group, x: float, y: float, style: _Style) -> None:
+    canvas.rect(svg, x, y, _width(group), style.group, rx=6, fill="#808080", opacity=0.12)
+    centre, room = x + _width(group) / 2, _width(group) - 4
+    canvas.text(svg, centre, y + 14, group.title, size=11.5, bold=True, room=room)
+    canvas.text(svg, centre, y + 28, group.subtitle, size=11, room=room)
+    for index, box in enumerate(group.boxes):
+        left, top = x + _PAD + index * (_BOX + _GAP), y + _HEADER
+        if index:
+            canvas.arrow(svg, left - _GAP, left - 0.5, top + style.box / 2)
+        parent = canvas.element(svg, "g", {"data-path": box.path})
+        _draw_box(parent, box, left, top, style)
+        if style.latency:
+            _draw_share(parent, box, style.latency, left, top + style.box + 5)
+    if style.latency:
+        total = f"{style.latency.of(group.boxes):.3g} ms"
+        canvas.text(svg, centre, y + style.group - 4, total, size=10, bold=True, room=room)
+
+
+def _draw_box(parent: Element, box: Box, x: float, y: float, style: _Style) -> None:
+    canvas.element(parent, "title").text = box.note
+    if box.shortcut:
+        arc = f"M{x + 8:g} {y:g} C{x + 12:g} {y - 11:g} {x + _BOX - 12:g} {y - 11:g} {x + _BOX - 8:g} {y:g}"
+        canvas.element(parent, "path", {"d": arc, "fill": "none", "stroke": "currentColor", "stroke-width": "1.2"})
+    canvas.rect(parent, x, y, _BOX, style.box, rx=4, stroke="currentColor")
+    room = 30 if box.stride > 1 else _BOX - 10
+    canvas.text(parent, x + 4, y + 14, box.label, size=11.5, bold=True, anchor="start", room=room)
+    if box.stride > 1:
+        canvas.rect(parent, x + _BOX - 20, y + 3.5, 17, 13, rx=3, fill=_STRIDE_FILL)
+        canvas.text(parent, x + _BOX - 11.5, y + 13.5, f"s{box.stride}", size=10, bold=True, fill="#ffffff")
+    _draw_bars(parent, box, x + 4, y + _LABEL, style.bars)
+    for index, line in enumerate(box.lines, start=1):
+        base = y + _LABEL + style.bars + index * _LINE
+        if line.startswith("SE "):
+            canvas.rect(parent, x + 6, base - 10, _BOX - 12, 12.5, rx=6, stroke="currentColor")
+        canvas.text(parent, x + _BOX / 2, base, line, size=10, bold=index == 1, room=_BOX - 14)
+
+
+def _draw_bars(parent: Element, box: Box, x: float, y: float, height: float) -> None:
+    """One bar per kernel; each has room for its text, the rest of the height is dealt by channels."""
+    channels, spare = sum(bar.channels for bar in box.bars), height - _BAR_MIN * len(box.bars)
+    for bar in box.bars:
+        bar_height = _BAR_MIN + spare * bar.channels / channels
+        rect = canvas.rect(parent, x, y, _BOX - 8, bar_height, fill=_fill_of(bar.reach_px), stroke=_OUTLINE)
+        canvas.element(rect, "title").text = f"{bar.text}: {bar.channels} of {channels} channels"
+        ink, centre = "#ffffff" if bar.reach_px >= 9 else "#111111", x + (_BOX - 8) / 2
+        canvas.text(parent, centre, y + bar_height / 2 + 3.5, bar.text, size=10, fill=ink, room=_BOX - 12)
+        y += bar_height
+
+
+def _fill_of(reach_px: int) -> str:
+    return _FILLS.get(reach_px, _FILLS[13]) if reach_px else _NEUTRAL
+
+
+def _draw_share(parent: Element, box: Box, latency: _Latency, x: float, y: float) -> None:
+    """A strip as long as the box's latency is next to the slowest box's, and its share of the whole."""
+    value_ms = latency.of([box])
+    share = value_ms / latency.total_ms if latency.total_ms else 0.0
+    length = value_ms / latency.largest_ms * _BOX if latency.largest_ms else 0.0
+    canvas.rect(parent, x, y, _BOX, 5, fill="#808080", opacity=0.25)
+    canvas.rect(parent, x, y, length, 5, fill=_SHARE_FILL)
+    canvas.text(parent, x + _BOX / 2, y + 15, f"{100 * share:.1f}%", size=10)
+
+
+def _legend(svg: Element, boxes: Sequence[Box], y: float, latency: _Latency | None) -> None:
+    x = float(_MARGIN)
+    for reach_px in sorted({bar.reach_px for box in boxes for bar in box.bars} - {0}):
+        canvas.rect(svg, x, y - 9, 11, 11, fill=_fill_of(reach_px), stroke=_OUTLINE)
+        canvas.text(svg, x + 15, y, squared(reach_px), size=10.5, anchor="start")
+        x += 25 + 6.4 * len(squared(reach_px))
+    parts = ["bars: channels by kernel"]
+    if any(box.shortcut for box in boxes):
+        parts.append("arc: shortcut")
+    if latency:
+        parts.append("strip: share of the latency")
+    canvas.text(svg, x, y, " · ".join(parts), size=10.5, anchor="start")
