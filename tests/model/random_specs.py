@@ -1,0 +1,64 @@
+"""Hypothesis strategies for small networks that use every field of the spec language."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from nas.arch.blocks import ACTIVATIONS, BlockSpec
+from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, SqueezeExcite, StageSpec, StemSpec
+
+KERNELS = st.sampled_from((3, 5, 7, 9, 11))
+# At least 16, which five exponential groups (8, 4, 2, 1, 1) need.
+CHANNELS = st.integers(16, 40)
+GROUPS = st.integers(1, 3).map(lambda groups: (1,) * groups)
+
+
+@st.composite
+def blocks(draw: st.DrawFn, stride: int) -> BlockSpec:
+    """Any block that a spec may hold, of the given stride."""
+    kind = draw(st.sampled_from(("ir", "ir", "ir", "ds", "dsa", "er", "cn")))
+    fields = {"activation": draw(st.sampled_from((None, *ACTIVATIONS))), "skip": draw(st.booleans())}
+    if kind in ("ir", "ds", "dsa"):
+        fields["kernels"] = tuple(draw(st.lists(KERNELS, min_size=1, max_size=5)))
+        fields["partition"] = draw(st.sampled_from(("equal", "exponential")))
+        fields["dilated"] = draw(st.booleans())
+    else:
+        fields["kernels"] = (draw(KERNELS),)
+    if kind in ("ir", "er"):
+        fields["expansion"] = draw(st.sampled_from((1.0, 1.5, 2.3, 3.0, 4.0)))
+    if kind == "ir":
+        fields["expand_kernels"] = draw(GROUPS)
+    if kind != "cn":
+        fields["se_ratio"] = draw(st.sampled_from((0.0, 0.02, 0.1875, 0.25, 1.0)))
+        fields["project_kernels"] = draw(GROUPS)
+    return BlockSpec(type=kind, channels=draw(CHANNELS), repeats=draw(st.integers(1, 2)), stride=stride, **fields)
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> StageSpec:
+    first = draw(blocks(stride=draw(st.integers(1, 2))))
+    return StageSpec((first, *draw(st.lists(blocks(stride=1), max_size=1))))
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> ArchSpec:
+    """Any network of one to three stages on an image of at most 33 px."""
+    kind = draw(st.sampled_from(("conv_pool", "pool_conv")))
+    return ArchSpec(
+        name="random",
+        stem=StemSpec(channels=draw(CHANNELS), kernel=draw(st.sampled_from((3, 5))), stride=draw(st.integers(1, 2))),
+        stages=tuple(draw(st.lists(stages(), min_size=1, max_size=3))),
+        head=HeadSpec(kind=kind, channels=draw(st.integers(0 if kind == "conv_pool" else 1, 24))),
+        resolution_px=draw(st.integers(5, 33)),
+        in_channels=draw(st.integers(1, 4)),
+        classes=draw(st.integers(1, 5)),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        squeeze_excite=SqueezeExcite(
+            relative_to=draw(st.sampled_from(("input", "expanded"))),
+            divisor=draw(st.sampled_from((1, 8))),
+            activation=draw(st.sampled_from((None, "relu"))),
+            gate=draw(st.sampled_from(("sigmoid", "hard_sigmoid"))),
+        ),
+        norm=NormSpec(eps=draw(st.sampled_from((1e-5, 1e-3)))),
+        padding=draw(st.sampled_from(("symmetric", "same"))),
+    )

@@ -1,0 +1,147 @@
+"""Modules built from specs are timm's own: parameters, state-dict keys, structure and outputs, network by network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+from nas.arch import zoo
+from nas.arch.complexity import Complexity, complexity
+from nas.arch.errors import SpecError
+from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.model.build import build
+
+from .random_specs import specs
+from .torch_counts import counts, peak_memory_bytes
+
+TIMM_NAMES = [name for name in zoo.names() if timm.is_model(name)]
+# One or two of each family: kernels in groups, both heads, both paddings, every activation and squeeze-excite.
+RUN_NAMES = (
+    "mobilenetv1_100",
+    "mobilenetv2_035",
+    "mobilenetv2_110d",
+    "semnasnet_050",
+    "mnasnet_small",
+    "mobilenetv3_small_050",
+    "mobilenetv3_large_075",
+    "tf_mobilenetv3_small_100",
+    "tf_mobilenetv3_large_minimal_100",
+    "mixnet_s",
+    "mixnet_m",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+)
+
+
+@cache
+def on_meta(name: str) -> nn.Module:
+    """The network without training rates, which timm's own names do not carry, and without storage."""
+    with torch.device("meta"):
+        return build(zoo.get(name), dropout=0, drop_path=0)
+
+
+def structure(model: nn.Module) -> str:
+    """Every submodule with its arguments, but for the momentum, which timm leaves to the training script."""
+    return re.sub(r"momentum=[\d.]+", "momentum", repr(model))
+
+
+@pytest.mark.parametrize("name", TIMM_NAMES)
+def test_module_is_that_of_timm(name: str) -> None:
+    with torch.device("meta"):
+        reference = timm.create_model(name)
+    ours = on_meta(name)
+    assert structure(ours) == structure(reference)
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in reference.state_dict().items()
+    }
+    assert type(ours) is type(reference)
+    assert ours.feature_info == reference.feature_info
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_counts_are_those_of_torch(name: str) -> None:
+    spec = zoo.get(name)
+    cost = complexity(spec)
+    expected = counts(on_meta(name), spec.in_channels, spec.resolution_px)
+    assert (cost.params, cost.macs, cost.activations) == expected
+
+
+@pytest.mark.parametrize("name", [*RUN_NAMES, "efficientnet_b7", "mixnet_xxl"])
+def test_peak_memory_is_that_of_the_traced_module(name: str) -> None:
+    spec = zoo.get(name)
+    expected = peak_memory_bytes(on_meta(name), spec.in_channels, spec.resolution_px)
+    assert complexity(spec).peak_memory_bytes == expected
+
+
+@pytest.mark.parametrize("name", RUN_NAMES)
+def test_outputs_are_those_of_timm(name: str) -> None:
+    torch.manual_seed(1)
+    reference = timm.create_model(name).eval()
+    for key, value in reference.state_dict().items():  # statistics of a fresh network hide the norms
+        if key.endswith("running_mean"):
+            value.uniform_(-0.5, 0.5)
+        elif key.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+    ours = build(zoo.get(name)).eval()
+    ours.load_state_dict(reference.state_dict())
+    images = torch.randn(2, 3, 47, 47)
+    with torch.inference_mode():
+        expected = reference(images)
+        assert expected.std() > 0
+        assert torch.equal(ours(images), expected)
+
+
+def test_same_seed_gives_the_weights_that_timm_gives() -> None:
+    torch.manual_seed(7)
+    reference = timm.create_model("mobilenetv3_small_050").state_dict()
+    torch.manual_seed(7)
+    ours = build(zoo.get("mobilenetv3_small_050")).state_dict()
+    assert all(torch.equal(value, reference[key]) for key, value in ours.items())
+
+
+@settings(max_examples=25, deadline=None)
+@given(spec=specs())
+def test_counts_of_any_network_are_those_of_torch(spec: ArchSpec) -> None:
+    with torch.device("meta"):
+        model = build(spec)
+    params, macs, activations = counts(model, spec.in_channels, spec.resolution_px)
+    peak = peak_memory_bytes(model, spec.in_channels, spec.resolution_px)
+    assert complexity(spec) == Complexity(params=params, macs=macs, activations=activations, peak_memory_bytes=peak)
+    feature = model.feature_info[-1]
+    assert (feature["num_chs"], feature["reduction"]) == (spec.stages[-1].blocks[-1].channels, spec.total_stride)
+
+
+@pytest.mark.parametrize("kind", ["conv_pool", "pool_conv"])
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_no_stride_turns_into_dilation(kind: str, stem_stride: int) -> None:
+    """timm keeps a total stride of 32 and takes the stem's for 2; a spec means what it says."""
+    stages = [["ir_r2_k3_s2_e2_c16"]] * 6
+    stem, head = StemSpec(channels=8, stride=stem_stride), HeadSpec(channels=8, kind=kind)
+    spec = ArchSpec.from_strings("deep", stages, stem=stem, head=head, classes=2, drop_path=0.5)
+    model = build(spec).eval()
+    maps = (
+        model.forward_features(torch.zeros(1, 3, 128, 128))
+        if kind == "pool_conv"
+        else model.blocks(model.bn1(model.conv_stem(torch.zeros(1, 3, 128, 128))))
+    )
+    assert maps.shape == (1, 16, 2 // stem_stride, 2 // stem_stride)
+    assert {conv.dilation for conv in model.modules() if isinstance(conv, nn.Conv2d)} == {(1, 1)}
+    assert model.blocks[5][1].drop_path.drop_prob == pytest.approx(0.5 * 11 / 12)  # timm: rate * index / blocks
+
+
+def test_rates_are_the_specs_unless_given() -> None:
+    spec = replace(zoo.get("mnasnet_small"), dropout=0.3, drop_path=0.1)
+    with torch.device("meta"):
+        kept, changed = build(spec), build(spec, dropout=0.0, drop_path=0.0)
+    assert (kept.drop_rate, changed.drop_rate) == (0.3, 0.0)
+    assert kept.blocks[-1][0].drop_path.drop_prob > 0
+    assert not any("DropPath" in type(module).__name__ for module in changed.modules())
+    with pytest.raises(SpecError, match=r"drop_path 1\.5"):
+        build(spec, drop_path=1.5)

@@ -1,0 +1,74 @@
+"""Cost of a built module counted by torch alone: an oracle for `nas.arch.complexity` that shares no code with it."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from timm.layers import SelectAdaptivePool2d
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.utils.flop_counter import FlopCounterMode
+
+COMPUTING = (nn.Conv2d, nn.Linear, SelectAdaptivePool2d)
+COMPUTING_CALLS = ("mean", operator.mul, operator.add, torch.cat)
+
+
+def counts(model: nn.Module, in_channels: int, px: int) -> tuple[int, int, int]:
+    """Parameters, multiply-adds and activations of a module on the meta device, at batch 1."""
+    outputs: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.numel()))
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.empty(1, in_channels, px, px, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    flops = counter.get_total_flops()
+    assert flops % 2 == 0  # a multiply-add is two of them
+    return sum(parameter.numel() for parameter in model.parameters()), flops // 2, sum(outputs)
+
+
+class _Tracer(fx.Tracer):
+    """Keeps every convolution, norm and pooling whole; timm's other modules are traced through."""
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        whole = isinstance(module, (*COMPUTING, nn.BatchNorm2d))
+        return whole or super().is_leaf_module(module, qualified_name)
+
+
+def peak_memory_bytes(model: nn.Module, in_channels: int, px: int) -> int:
+    """Largest sum of float32 tensors alive at once in the traced graph of a module on the meta device.
+
+    Convolutions, linear layers, pooling, multiplication, addition and concatenation make a tensor; anything else
+    (norm, activation, gate, split, flatten, identity) works in place or looks at the tensor of its first argument.
+    """
+    graph = _Tracer().trace(model.eval())
+    module = fx.GraphModule(model, graph)
+    ShapeProp(module).propagate(torch.empty(1, in_channels, px, px, device="meta"))
+    nodes = [node for node in graph.nodes if node.op != "output"]
+    tensor: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        makes = node.op == "placeholder" or _computes(node, model)
+        tensor[node] = node if makes else tensor[node.all_input_nodes[0]]
+    last_read = {
+        tensor[source]: index
+        for index, node in enumerate(nodes)
+        if tensor[node] is node
+        for source in node.all_input_nodes
+    }
+    sizes = {node: 4 * node.meta["tensor_meta"].shape.numel() for node in nodes if tensor[node] is node}
+    peak = 0
+    for index, node in enumerate(nodes):
+        if tensor[node] is node and node.op != "placeholder":
+            alive = [made for at, made in enumerate(nodes[:index]) if last_read.get(made, -1) >= index and at < index]
+            peak = max(peak, sizes[node] + sum(sizes[made] for made in alive))
+    return peak
+
+
+def _computes(node: fx.Node, model: nn.Module) -> bool:
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), COMPUTING)
+    return node.target in COMPUTING_CALLS
