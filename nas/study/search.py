@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,7 @@ from nas.study.samplers import make_sampler
 from nas.study.storage import INTERRUPTED, requeue
 
 _SEEDED: Final = "nas:seeded"
+_WAIT_S: Final = 0.5
 # Optuna's samplers and its dashboard still read the constraints under this older name.
 _LEGACY_CONSTRAINTS: Final = "constraints"
 
@@ -44,7 +46,11 @@ class Search:
         new left to offer under the limits.
         """
         turned_down = 0
-        while finished(self.study) < self.settings.n_trials:
+        while (done := finished(self.study)) < self.settings.n_trials:
+            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if done + len(running) >= self.settings.n_trials:
+                time.sleep(_WAIT_S)  # other workers hold the last trials; one of theirs may yet be turned down
+                continue
             row = self.step()
             if on_trial:
                 on_trial(row)

@@ -1,0 +1,1 @@
+"""Where trials run: this process or worker processes of this machine."""

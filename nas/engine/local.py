@@ -1,0 +1,128 @@
+"""Trials on this machine: in this process, or in worker processes of one thread each on the same study."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from typing import Final
+
+import optuna
+import torch
+from rich.console import Console
+
+from nas.study.plan import SearchPlan
+from nas.study.progress import SearchProgress
+from nas.study.rows import Outcome
+from nas.study.search import finished, to_row
+from nas.study.session import Session, begin, conclude, look_ahead, prepare
+from nas.study.storage import exclusive, recover
+
+INTERRUPTED: Final = 130
+_POLL_S: Final = 1.0
+_GRACE_S: Final = 60.0
+
+
+def run_search(plan: SearchPlan) -> int:
+    """Run ``plan`` to its end or to an interrupt; results are written either way. Returns the exit code."""
+    console = Console()
+    with _interruptible():
+        session = prepare(plan, console)
+        found = look_ahead(session, console)
+        with exclusive(plan.folder):
+            study = session.open()
+            recovered = recover(study)
+            if recovered:
+                console.print(f"{recovered} unfinished trials of a killed run are queued again", highlight=False)
+            begin(session, study, found)
+            stopped = _run_trials(session, study, console)
+            conclude(session, study, console)
+    if stopped:
+        console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
+        return INTERRUPTED
+    return 0
+
+
+def _run_trials(session: Session, study: optuna.Study, console: Console) -> bool:
+    """Run the trials that are left; whether the user stopped them."""
+    plan = session.plan
+    done = finished(study)
+    if done:
+        console.print(f"{done} of {plan.study.n_trials} trials are done already", highlight=False)
+    with SearchProgress(console, plan.objective, total=plan.study.n_trials, done=done) as progress:
+        try:
+            if plan.engine.workers == 1:
+                session.search(study).run(progress.on_trial)
+            else:
+                _run_workers(plan, study, progress)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress) -> None:
+    """Spawn workers and follow the study until they end; an interrupt is passed on to them."""
+    context = multiprocessing.get_context("spawn")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they load torch
+    workers = [context.Process(target=_work, args=(plan,), name=f"worker-{i}") for i in range(plan.engine.workers)]
+    seen = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+    for worker in workers:
+        worker.start()
+    try:
+        while any(worker.is_alive() for worker in workers):
+            _show_new(study, seen, progress)
+            time.sleep(_POLL_S)
+        _show_new(study, seen, progress)
+    finally:
+        _stop(workers)
+        recover(study)
+
+
+def _show_new(study: optuna.Study, seen: set[int], progress: SearchProgress) -> None:
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and trial.number not in seen:
+            seen.add(trial.number)
+            row = to_row(trial)
+            if row.outcome is not Outcome.RUNNING:
+                progress.on_trial(row)
+
+
+def _stop(workers: list[BaseProcess]) -> None:
+    """Ask the living workers to stop, and end those that do not."""
+    for worker in workers:
+        if worker.is_alive() and worker.pid is not None:
+            os.kill(worker.pid, signal.SIGINT)
+    deadline = time.monotonic() + _GRACE_S
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+
+
+def _work(plan: SearchPlan) -> None:
+    """A worker process: its own session on the shared study, silent, until the study has its trials."""
+    torch.set_num_threads(1)
+    with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.suppress(KeyboardInterrupt):
+        session = prepare(plan, Console(file=silence))
+        session.search(session.open()).run()
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,139 @@
+"""``python -m nas.show arch=mixnet_s``: the layers of a network with shapes, cost and predicted latency."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from nas import cli
+from nas.arch import zoo
+from nas.arch.complexity import LayerCost, complexity, layers
+from nas.arch.errors import NasError, nearest
+from nas.arch.files import load
+from nas.arch.plain import from_mapping
+from nas.arch.spec import ArchSpec
+
+_KEYS: Final = ("arch", "resolution_px", "json", "runs_dir", "latency")
+
+
+def main() -> None:
+    """Console entry point."""
+    cli.run(command)
+
+
+def command(arguments: list[str]) -> int:
+    """Print the layer table of a network, or its totals as JSON."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(_help())
+        return 0
+    config = cli.compose_config("show", arguments)
+    cli.check_keys(config, _KEYS)
+    arch = find_arch(config["arch"])
+    side = config["resolution_px"]
+    if side is not None and (not isinstance(side, int) or isinstance(side, bool) or side < 1):
+        raise NasError(f"resolution_px {side!r}: must be a positive whole number of pixels.")
+    from nas.latency.settings import LatencySettings
+
+    predictor = _predictor(from_mapping(LatencySettings, config["latency"], "latency"), Path(str(config["runs_dir"])))
+    estimate = predictor.predict(arch, side)
+    cost = complexity(arch, side)
+    totals = {
+        "name": arch.name,
+        "arch_id": arch.arch_id,
+        "resolution_px": side or arch.resolution_px,
+        "params": cost.params,
+        "macs": cost.macs,
+        "activations": cost.activations,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "latency_ms": estimate.latency_ms,
+        "latency_low_ms": estimate.low_ms,
+        "latency_high_ms": estimate.high_ms,
+        "device": str(predictor.device),
+    }
+    if config["json"]:
+        print(json.dumps(totals))
+    else:
+        _print_table(arch, layers(arch, side), dict(predictor.layer_ms(arch, side)), totals, str(predictor.error))
+    return 0
+
+
+def find_arch(name: object) -> ArchSpec:
+    """The network meant by a zoo name or the path of a spec file. Raises NasError saying where it looked."""
+    if not name:
+        raise NasError(f"which network? Add arch= with a spec file or one of: {', '.join(zoo.names())}.")
+    text = str(name)
+    if text in zoo.names():
+        return zoo.get(text)
+    if Path(text).suffix in (".yaml", ".yml") or Path(text).is_file():
+        return load(text)
+    raise NasError(f"arch {text!r}: neither a published network nor a .yaml spec file.{nearest(text, zoo.names())}")
+
+
+def _predictor(settings: Any, runs_dir: Path) -> Any:
+    """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout."""
+    from rich.console import Console
+
+    from nas.latency.calibrate import load_or_calibrate
+    from nas.study.progress import bar
+
+    with bar(Console(stderr=True), f"calibrating latency ({settings.backend}, once per device)") as progress:
+        return load_or_calibrate(settings, runs_dir, progress=progress)
+
+
+def _print_table(
+    arch: ArchSpec, rows: tuple[LayerCost, ...], times: dict[str, float], totals: dict[str, Any], error: str
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms"):
+        table.add_column(column, justify="left" if column in ("layer", "kind") else "right", no_wrap=column != "layer")
+    for row in rows:
+        kind = f"{row.kind} {row.kernel}x{row.kernel}" if row.kind in ("conv", "depthwise") else row.kind
+        table.add_row(
+            row.path,
+            f"{kind}/{row.stride}" if row.stride > 1 else kind,
+            f"{row.in_shape[0]}@{row.in_shape[1]}",
+            f"{row.out_shape[0]}@{row.out_shape[1]}",
+            _short(row.params),
+            _short(row.macs),
+            _short(row.activations),
+            f"{times[row.path]:.3f}" if row.path in times else "",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{arch.name} at {totals['resolution_px']} px: {totals['params']:,} parameters, {totals['macs']:,} MACs, "
+        f"{totals['activations']:,} activations, {totals['peak_memory_bytes'] / 1e6:.2f} MB peak activation memory",
+        highlight=False,
+    )
+    interval = f"90% interval {totals['latency_low_ms']:.2f} to {totals['latency_high_ms']:.2f}"
+    console.print(f"latency {totals['latency_ms']:.2f} ms ({interval}) on {totals['device']}; {error}", highlight=False)
+
+
+def _short(value: int) -> str:
+    """Counts in three or four digits: 239.2M."""
+    if not value:
+        return ""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return str(value)
+
+
+def _help() -> str:
+    return f"""{__doc__}
+
+  arch=mixnet_s | arch=runs/my-study/winners/winner_1.yaml
+  resolution_px=160    another input side
+  json=true            {{"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}} as one JSON object
+  latency={"|".join(cli.choices("latency"))}
+
+Networks: {", ".join(zoo.names())}"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""A search from its plan to its results: what is loaded before the first trial and written after the last."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from nas.arch import zoo
+from nas.arch.errors import NasError
+from nas.arch.files import write_text_atomically
+from nas.latency.calibrate import load, load_or_calibrate
+from nas.latency.predictor import LatencyPredictor
+from nas.proxy.data import ImageData
+from nas.proxy.data import load as load_data
+from nas.study.candidates import Pricer, Survey, survey
+from nas.study.evaluate import ProxyEvaluator
+from nas.study.plan import SearchPlan
+from nas.study.plots import pareto_svg
+from nas.study.progress import bar
+from nas.study.report import ReportData, Winner, render_report
+from nas.study.rows import Outcome, TrialRow, counts, to_csv
+from nas.study.search import Search, seed_study, to_rows
+from nas.study.storage import open_storage, open_study
+from nas.study.winners import Source, choose, write_winners
+
+_VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A plan with everything heavy loaded; each worker process makes its own."""
+
+    plan: SearchPlan
+    data: ImageData
+    predictor: LatencyPredictor
+    pricer: Pricer
+    evaluator: ProxyEvaluator
+
+    def open(self) -> optuna.Study:
+        """The study, created or resumed."""
+        plan = self.plan
+        identity = plan.identity(self.predictor.device.key)
+        return open_study(open_storage(plan.storage_url), plan.name, plan.objective, identity)
+
+    def search(self, study: optuna.Study) -> Search:
+        """The loop over ``study``."""
+        plan = self.plan
+        return Search(
+            study=study,
+            pricer=self.pricer,
+            evaluator=self.evaluator,
+            objective=plan.objective,
+            sampler=plan.sampler,
+            settings=plan.study,
+        )
+
+
+def prepare(plan: SearchPlan, console: Console) -> Session:
+    """Load the images and the latency predictor (calibrated now if this device never was)."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with bar(console, f"images of {plan.data.name}") as progress:
+        data = load_data(plan.data, on_progress=progress)
+    predictor = _predictor(plan, console)
+    pricer = Pricer(
+        space=plan.space,
+        predictor=predictor,
+        constraints=plan.constraints,
+        classes=data.classes,
+        in_channels=data.channels,
+    )
+    evaluator = ProxyEvaluator(
+        data=data,
+        settings=plan.proxy,
+        largest_kernel=plan.space.largest_kernel,
+        seed=plan.study.seed,
+        weights_dir=plan.folder / "weights",
+    )
+    return Session(plan=plan, data=data, predictor=predictor, pricer=pricer, evaluator=evaluator)
+
+
+def look_ahead(session: Session, console: Console) -> Survey:
+    """Survey the space under the limits and say what to expect; raises NasError where nothing is feasible."""
+    plan = session.plan
+    with bar(console, f"survey of space {plan.space.name}") as progress:
+        found = survey(session.pricer, seed=plan.study.seed, progress=progress)
+    console.print(
+        f"space {plan.space.name}: {plan.space.size:.3g} points; {len(found.feasible)} of {found.sampled} sampled meet "
+        f"the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
+        highlight=False,
+    )
+    proxy = session.evaluator.proxy(found.feasible[0].arch)
+    console.print(f"proxy: {proxy.realised_note}", highlight=False, markup=False)
+    for warning in proxy.warnings:
+        console.print(f"note: {warning}", highlight=False, markup=False)
+    return found
+
+
+def begin(session: Session, study: optuna.Study, found: Survey) -> None:
+    """Queue the first trials of a new study and keep its configuration and its predictor beside its results."""
+    plan = session.plan
+    published: dict[str, Mapping[str, Any]] = {}
+    for name in plan.published if plan.study.seed_published else ():
+        try:
+            published[name] = plan.space.encode(zoo.get(name))
+        except NasError:
+            continue  # a space narrowed on the command line need not hold it any more
+    seed_study(study, found, published=published, startup=plan.sampler.startup, limit=plan.study.n_trials)
+    config = {
+        "command": plan.command,
+        "space": dict(plan.space_config),
+        **{
+            name: asdict(getattr(plan, name))
+            for name in ("data", "proxy", "latency", "objective", "constraints", "sampler", "study")
+        },
+    }
+    write_text_atomically(plan.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+    session.predictor.save(plan.folder / "latency.json")
+
+
+def conclude(session: Session, study: optuna.Study, console: Console) -> list[Winner]:
+    """Write winners, table and report of all that the study holds, and print where they are."""
+    plan, rows = session.plan, to_rows(study)
+    source = Source(
+        pricer=session.pricer,
+        evaluator=session.evaluator,
+        predictor=session.predictor,
+        weights_dir=plan.folder / "weights",
+        provenance=_provenance(session, study),
+    )
+    chosen = choose(rows, plan.objective)
+    with console.status("measuring the winners"):
+        winners = write_winners(chosen, plan.folder / "winners", source)
+    kept = {row.arch_id for row in chosen}
+    for path in (plan.folder / "weights").glob("*.safetensors"):
+        if path.stem not in kept:
+            path.unlink()
+    write_text_atomically(plan.folder / "trials.csv", to_csv(rows))
+    report = _report(session, study, rows, winners)
+    write_text_atomically(plan.folder / "report.html", render_report(report))
+    svg = pareto_svg(rows, winners, baselines=report.baselines, limit_ms=report.limit_ms)
+    write_text_atomically(plan.folder / "pareto.svg", svg)
+    _print_results(plan, rows, winners, console)
+    return winners
+
+
+def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
+    """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
+    saved = plan.folder / "latency.json"
+    if saved.is_file():
+        return load(saved, plan.latency)
+    with bar(console, f"calibrating latency ({plan.latency.backend}, once per device)") as progress:
+        predictor = load_or_calibrate(plan.latency, plan.runs_dir, progress=progress)
+    console.print(f"latency: {predictor.device}; {predictor.error}", highlight=False, markup=False)
+    return predictor
+
+
+def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
+    plan = session.plan
+    return {
+        "space": plan.space.name,
+        "study": study.study_name,
+        "data": plan.data.name,
+        "seed": plan.study.seed,
+        "command": plan.command,
+        "versions": {
+            "nas": version("nas"),
+            **{name: version(name) for name in _VERSIONS},
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners: list[Winner]) -> ReportData:
+    plan, data = session.plan, session.data
+    baselines = {
+        trial.number: trial.user_attrs["published"]
+        for trial in study.get_trials(deepcopy=False)
+        if "published" in trial.user_attrs
+    }
+    facts = (
+        ("space", f"{plan.space.name}, {plan.space.size:.3g} points"),
+        ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
+                 f"{data.classes} classes, {data.resolution_px} px"),
+        ("proxy", winners[0].proxy_note if winners else "none trained"),
+        ("training", f"{plan.proxy.epochs} epochs, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
+        ("device", str(session.predictor.device)),
+        ("latency predictor", str(session.predictor.error)),
+        ("limits", str(plan.constraints)),
+        ("sampler", f"{plan.sampler.name}, seed {plan.study.seed}"),
+        *((name, version(name)) for name in _VERSIONS),
+    )  # fmt: skip
+    reward = None
+    if plan.objective.kind == "mnasnet":
+        trained = [row for row in rows if row.outcome is Outcome.TRAINED]
+        reward = {row.number: plan.objective.reward(row.accuracy or 0.0, row.latency_ms or 0.0) for row in trained}
+    return ReportData(
+        title=f"Search {plan.name}",
+        command=plan.command,
+        facts=facts,
+        rows=tuple(rows),
+        winners=tuple(winners),
+        baselines=baselines,
+        objective=plan.objective.kind,
+        limit_ms=plan.constraints.latency_ms,
+        reward=reward,
+    )
+
+
+def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner], console: Console) -> None:
+    table = Table(title=f"winners of {plan.name}", title_justify="left")
+    for column in ("", "accuracy", "predicted ms", "measured ms", "M MACs", "M params", "spec"):
+        table.add_column(column, justify="left" if column in ("", "spec") else "right", overflow="fold")
+    for winner in winners:
+        row = winner.row
+        table.add_row(
+            winner.label,
+            f"{100 * (row.accuracy or 0):.1f}%",
+            f"{row.latency_ms:.2f}",
+            f"{winner.measured_ms:.2f}" if winner.measured_ms is not None else "-",
+            f"{row.macs_m:.1f}",
+            f"{row.params_m:.2f}",
+            next(iter(winner.files.values())),
+        )
+    if winners:
+        console.print(table)
+    done = ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
+    console.print(f"{done or 'no trials'}; results in {_shown(plan.folder)}", highlight=False, markup=False)
+    console.print(f"open {_shown(plan.folder / 'report.html')}", highlight=False, markup=False)
+
+
+def _shown(path: Path) -> str:
+    """``path`` relative to the working directory where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
