@@ -1,0 +1,89 @@
+"""`timm.create_model("nas_arch", spec=...)` works whichever of timm and nas is imported first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from torch import nn
+
+from nas.arch import zoo
+from nas.arch.errors import NasError, SpecError
+from nas.arch.files import dumps
+from nas.model.build import build
+from nas.model.export import save_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import nas, sys; assert not {'torch', 'timm'} & set(sys.modules); import timm",
+        "import timm; import nas",
+        "import nas.model.build; import timm",  # timm loads while a module of ours is being loaded
+    ],
+)
+def test_entry_point_is_there_in_every_order(imports: str) -> None:
+    check = (
+        "import sys; assert timm.is_model('nas_arch'); "
+        "assert not [finder for finder in sys.meta_path if type(finder).__module__ == 'nas']"
+    )
+    command = [sys.executable, "-W", "error", "-c", f"{imports}; {check}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_spec_file_becomes_a_model(tmp_path: Path) -> None:
+    spec = zoo.get("mobilenetv3_small_050")
+    path, weights = tmp_path / "winner.yaml", tmp_path / "winner.safetensors"
+    path.write_text(dumps(spec), encoding="utf-8")
+    trained = build(spec).eval()
+    save_weights(trained, weights)
+    model = timm.create_model("nas_arch", spec=path, checkpoint_path=weights).eval()
+    images = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(model(images), trained(images))
+    assert model.drop_rate == spec.dropout
+    data = resolve_model_data_config(model)
+    assert data["input_size"] == (3, 224, 224)
+    assert data["mean"] == (0.485, 0.456, 0.406)
+
+
+def test_arguments_of_timm_override_the_spec() -> None:
+    spec = zoo.get("mobilenetv3_small_050")
+    arguments = {"num_classes": 7, "in_chans": 1, "drop_rate": 0.4, "drop_path_rate": 0.1}
+    model = timm.create_model("nas_arch", spec=spec, **arguments)
+    assert (model.num_classes, model.classifier.out_features, model.drop_rate) == (7, 7, 0.4)
+    assert model.conv_stem.weight.shape[1] == 1
+    assert model.blocks[-2][0].drop_path.drop_prob > 0
+    assert resolve_model_data_config(model)["input_size"] == (1, 224, 224)
+    headless = timm.create_model("nas_arch", spec=spec, num_classes=0)
+    assert isinstance(headless.classifier, nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "needs a spec"),
+        ({"pretrained": True, "spec": zoo.get("mnasnet_small")}, "pretrained: .*checkpoint_path"),
+        ({"num_clases": 7, "spec": zoo.get("mnasnet_small")}, "'num_clases'.*Did you mean 'num_classes'"),
+        ({"drop_rate": 1.0, "spec": zoo.get("mnasnet_small")}, r"dropout 1\.0"),
+        ({"spec": "no_such_file.yaml"}, r"no_such_file\.yaml"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(NasError, match=message) as caught:
+        timm.create_model("nas_arch", **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_models_of_timm_are_as_before() -> None:
+    assert timm.create_model("mnasnet_small", num_classes=2).num_classes == 2
+    with pytest.raises(SpecError):
+        timm.create_model("nas_arch", spec=zoo.get("mnasnet_small"), in_chans=0)
