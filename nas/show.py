@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,12 +37,13 @@ def command(arguments: list[str]) -> int:
     from nas.latency.settings import LatencySettings
 
     predictor = _predictor(from_mapping(LatencySettings, config["latency"], "latency"), Path(str(config["runs_dir"])))
-    estimate = predictor.predict(arch, side)
-    cost = complexity(arch, side)
+    arch = replace(arch, resolution_px=side or arch.resolution_px)
+    estimate = predictor.predict(arch)
+    cost = complexity(arch)
     totals = {
         "name": arch.name,
         "arch_id": arch.arch_id,
-        "resolution_px": side or arch.resolution_px,
+        "resolution_px": arch.resolution_px,
         "params": cost.params,
         "macs": cost.macs,
         "activations": cost.activations,
@@ -54,7 +56,7 @@ def command(arguments: list[str]) -> int:
     if config["json"]:
         print(json.dumps(totals))
     else:
-        _print_table(arch, layers(arch, side), dict(predictor.layer_ms(arch, side)), totals, str(predictor.error))
+        _print_table(arch, layers(arch), dict(predictor.layer_ms(arch)), totals, str(predictor.error))
     return 0
 
 

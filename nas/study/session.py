@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +17,8 @@ from rich.table import Table
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
-from nas.latency.calibrate import load, load_or_calibrate
-from nas.latency.predictor import LatencyPredictor
+from nas.latency.calibrate import load_or_calibrate, save
+from nas.latency.predictor import KernelSumPredictor, LatencyPredictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.study.candidates import Pricer, Survey, survey
@@ -32,6 +32,7 @@ from nas.study.search import Search, seed_study, to_rows
 from nas.study.storage import open_storage, open_study
 from nas.study.winners import Source, choose, write_winners
 
+_PREDICTOR: Final = "latency.json"
 _VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
@@ -68,7 +69,8 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
     """Load the images and the latency predictor (calibrated now if this device never was)."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with bar(console, f"images of {plan.data.name}") as progress:
-        data = load_data(plan.data, on_progress=progress)
+        side_px = plan.data.resolution_px or plan.proxy.resolution_px
+        data = load_data(replace(plan.data, resolution_px=side_px), on_progress=progress)
     predictor = _predictor(plan, console)
     pricer = Pricer(
         space=plan.space,
@@ -123,7 +125,8 @@ def begin(session: Session, study: optuna.Study, found: Survey) -> None:
         },
     }
     write_text_atomically(plan.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
-    session.predictor.save(plan.folder / "latency.json")
+    if isinstance(session.predictor, KernelSumPredictor):
+        save(session.predictor, plan.folder / _PREDICTOR)
 
 
 def conclude(session: Session, study: optuna.Study, console: Console) -> list[Winner]:
@@ -154,13 +157,19 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
 
 def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
     """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
-    saved = plan.folder / "latency.json"
-    if saved.is_file():
-        return load(saved, plan.latency)
-    with bar(console, f"calibrating latency ({plan.latency.backend}, once per device)") as progress:
-        predictor = load_or_calibrate(plan.latency, plan.runs_dir, progress=progress)
-    console.print(f"latency: {predictor.device}; {predictor.error}", highlight=False, markup=False)
+    settings = plan.latency
+    saved = plan.folder / _PREDICTOR
+    if saved.is_file() and settings.backend != "macs":
+        settings = replace(settings, calibration=str(saved))
+    with bar(console, f"calibrating latency ({settings.backend}, once per device)") as progress:
+        predictor = load_or_calibrate(settings, plan.runs_dir, progress=progress)
+    console.print(f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False)
     return predictor
+
+
+def error_text(predictor: LatencyPredictor) -> str:
+    """How far off the predictor was on networks that it did not see."""
+    return str(predictor.error) if predictor.error else "never held against measurements"
 
 
 def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
@@ -193,7 +202,7 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
         ("proxy", winners[0].proxy_note if winners else "none trained"),
         ("training", f"{plan.proxy.epochs} epochs, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
         ("device", str(session.predictor.device)),
-        ("latency predictor", str(session.predictor.error)),
+        ("latency predictor", error_text(session.predictor)),
         ("limits", str(plan.constraints)),
         ("sampler", f"{plan.sampler.name}, seed {plan.study.seed}"),
         *((name, version(name)) for name in _VERSIONS),
