@@ -43,7 +43,10 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
         raise error(f"{where}: {problem}" if where else str(problem)) from None
     except NasError as problem:
         text = str(problem)
-        raise error(text if not where or text.startswith(prefix) else f"{prefix}{text}") from None
+        if where and not text.startswith(prefix):
+            # Most messages begin with the field's own name, to which the prefix is joined; the others are quoted.
+            text = f"{prefix}{text}" if text.split(maxsplit=1)[0].rstrip(":") in known else f"{where}: {text}"
+        raise error(text) from None
 
 
 def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]) -> None:

@@ -1,0 +1,199 @@
+"""Block notation is read strictly, written so that it reads back, and means to us what it means to timm."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from timm.layers import get_act_layer
+from timm.models._efficientnet_builder import decode_arch_def
+
+from nas.arch import zoo
+from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, number, parse_block, parse_kernels
+from nas.arch.errors import SpecError
+
+SIDES = st.sampled_from((1, 3, 5, 7, 9, 11))
+KERNELS = st.lists(SIDES, min_size=1, max_size=5).map(tuple)
+GROUPS = st.integers(1, 3).map(lambda groups: (1,) * groups)
+EXPANSIONS = st.sampled_from((1.0, 2.3, 2.5, 3.0, 3.67, 4.5, 6.0)) | st.floats(0.1, 12)
+RATIOS = st.sampled_from((0.0, 0.25, 0.5)) | st.floats(0.01, 1)
+
+
+@st.composite
+def blocks(draw: st.DrawFn, *, plain: bool = False) -> BlockSpec:
+    """Any valid block; ``plain`` ones use nothing that timm lacks."""
+    kind = draw(st.sampled_from(BLOCK_TYPES))
+    depthwise = kind in ("ir", "ds", "dsa")
+    given_fields: dict[str, Any] = {
+        "kernels": draw(KERNELS if depthwise else SIDES.map(lambda side: (side,))),
+        "skip": draw(st.booleans()),
+        "activation": draw(st.none() | st.sampled_from(ACTIVATIONS)),
+    }
+    if kind in ("ir", "er"):
+        given_fields["expansion"] = draw(EXPANSIONS)
+    if kind == "ir":
+        given_fields["expand_kernels"] = draw(GROUPS)
+    if kind != "cn":
+        given_fields |= {"se_ratio": draw(RATIOS), "project_kernels": draw(GROUPS)}
+    if depthwise and not plain:
+        partition = draw(st.sampled_from(("equal", "exponential")))
+        given_fields |= {"partition": partition, "dilated": draw(st.booleans())}
+    return BlockSpec(
+        type=kind,  # type: ignore[arg-type]
+        channels=draw(st.integers(1, 4096)),
+        repeats=draw(st.integers(1, 20)),
+        stride=draw(st.sampled_from((1, 2))),
+        **given_fields,
+    )
+
+
+@given(block=blocks())
+def test_what_is_written_reads_back(block: BlockSpec) -> None:
+    assert parse_block(format_block(block)) == block == parse_block(str(block))
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_strings_of_published_networks_read_back(name: str) -> None:
+    for stage in zoo.get(name).stages:
+        assert [parse_block(str(block)) for block in stage.blocks] == list(stage.blocks)
+
+
+def of_timm(kernel: int | list[int]) -> tuple[int, ...]:
+    return (kernel,) if isinstance(kernel, int) else tuple(kernel)
+
+
+@given(block=blocks(plain=True))
+def test_timm_reads_the_same_fields(block: BlockSpec) -> None:
+    (stage,) = decode_arch_def([[format_block(block)]])
+    assert len(stage) == block.repeats
+    (theirs,) = stage[:1]
+    assert (theirs["block_type"], theirs["out_chs"], theirs["stride"]) == (block.type, block.channels, block.stride)
+    assert theirs["act_layer"] is (get_act_layer(block.activation) if block.activation else None)
+    kernel = {"cn": "kernel_size", "er": "exp_kernel_size"}.get(block.type, "dw_kernel_size")
+    assert of_timm(theirs[kernel]) == block.kernels
+    if block.type == "cn":
+        assert theirs["skip"] == block.skip
+        return
+    assert theirs["noskip"] == (not block.skip or block.type == "dsa")
+    assert theirs["se_ratio"] == block.se_ratio
+    assert of_timm(theirs["pw_kernel_size"]) == block.project_kernels
+    if block.type in ("ir", "er"):
+        assert theirs["exp_ratio"] == block.expansion
+    if block.type == "ir":
+        assert of_timm(theirs["exp_kernel_size"]) == block.expand_kernels
+
+
+def test_every_option_in_any_order() -> None:
+    expected = BlockSpec(
+        type="ir",
+        channels=40,
+        repeats=2,
+        kernels=(3, 5, 7),
+        stride=2,
+        expansion=6.0,
+        se_ratio=0.5,
+        expand_kernels=(1, 1),
+        project_kernels=(1, 1),
+        activation="swish",
+        skip=False,
+        partition="exponential",
+        dilated=True,
+    )
+    text = "ir_r2_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw_noskip_exponential_dilated"
+    assert parse_block(text) == expected
+    assert parse_block(" ir_dilated_noskip_nsw_se0.5_c40_e6_s2_exponential_p1.1_a1.1_k3.5.7_r2\n") == expected
+    assert str(expected) == text
+
+
+BAD_STRINGS = {
+    # unknown, misspelt, incomplete
+    "xx_r1_k3_s1_c8": "unknown type 'xx'; the types are ir, ds, dsa, er, cn",
+    "": "unknown type ''",
+    "uir_r1_k3_s1_e4_c8": "type 'uir' is timm's but not supported",
+    "ds_r1_k3_s1_c8_q4": "unknown option 'q4'; the options are r, k,",
+    "ds_r1_k3_s1_c8_nosip": "unknown option 'nosip'.* Did you mean 'noskip'",
+    "ds_r1_k3_s1_c8_dilate": "unknown option 'dilate'.* Did you mean 'dilated'",
+    "ds_r1_k3_s1_c8_nxx": "unknown option 'nxx'; activations are nre, nr6, nhs, nsw, nmi",
+    "ds_r1_k3_s1_c8_n3": "unknown option 'n3'",
+    "ds_r1_k3_s1_c8_se": "unknown option 'se'",
+    "ds_r1_k3_s1_c8_K3": "unknown option 'K3'",
+    "ds_r1__k3_s1_c8": "unknown option ''",
+    "ir_r1_k3_s1_e6_c8_cc4": "option 'cc4' is timm's but not supported",
+    "er_r1_k3_s1_e6_c8_fc24": "option 'fc24' is timm's but not supported",
+    "ds_r1_k3_s1_c8_gs8": "option 'gs8' is timm's",
+    "ds_r1_k3_k5_s1_c8": "option 'k' is given twice",
+    "ds_r1_k3_s1_c8_nre_nsw": "option 'n' is given twice",
+    "ds_r1_k3_s1_c8_noskip_noskip": "option 'noskip' is given twice",
+    "ir_r1_k3_s1_c8": "option 'e' is missing; ir needs r, k, s, e, c",
+    "ds_k3_s1_c8": "option 'r' is missing; ds needs r, k, s, c",
+    # values
+    "ds_r1_k3_s3_c8": "stride 3: a block's stride is 1 or 2",
+    "ds_r1_k4_s1_c8": r"kernels \(4,\): must be odd",
+    "ds_r1_k3.6_s1_c8": r"kernels \(3, 6\): must be odd",
+    "ds_r1_k3._s1_c8": r"kernels '3\.': must be whole numbers joined by dots",
+    "ds_r1_k3.+5_s1_c8": r"kernels '3\.\+5': must be whole",
+    "ds_r0_k3_s1_c8": "repeats 0: must be a whole number of at least 1",
+    "ds_r1_k3_s1_c0": "channels 0: must be",
+    "ds_r1.5_k3_s1_c8": r"option 'r1\.5': needs a whole number after 'r'",
+    "ds_r1_k3_s1_c8x": "option 'c8x': needs a whole number",
+    "ds_r1_k3_s1_c8_se0.5x": r"option 'se0\.5x': needs a number",
+    "ds_r1_k3_s1_c8_se1.5": r"se_ratio 1\.5: must lie between 0",
+    "ir_r1_k3_s1_e0_c8": r"expansion 0\.0: must be a positive",
+    "ir_r1_k3_s1_e1e999_c8": "expansion inf: must be",
+    # what the type would ignore
+    "ds_r1_k3_s1_e6_c8": "expansion 6: a ds block has no expansion",
+    "ds_r1_k3_a1.1_s1_c8": r"expand_kernels \(1, 1\): only an ir block",
+    "ir_r1_k3_s1_e6_c8_skip": "'skip' is for cn blocks alone",
+    "cn_r1_k3_s1_c8_skip_noskip": "'skip' is for cn blocks alone",
+    "cn_r1_k3.5_s1_c8": "a cn block is one convolution",
+    "cn_r1_k3_s1_c8_se0.25": "a cn block is one convolution",
+    "cn_r1_k3_s1_c8_dilated": "dilated: only the depthwise",
+    "cn_r1_k3_s1_c8_exponential": "partition exponential: only a depthwise",
+    "er_r1_k3.5_s1_e4_c8": "an er block takes one undilated kernel",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_STRINGS.items(), ids=list(BAD_STRINGS))
+def test_mistakes_are_named(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        parse_block(text)
+    assert f"block {text!r}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("type", "irr"),
+        ("partition", "half"),
+        ("activation", "gelu"),
+        ("channels", 8.0),
+        ("channels", True),
+        ("repeats", 0),
+        ("stride", 4),
+        ("kernels", ()),
+        ("kernels", (3, -3)),
+        ("expand_kernels", (2,)),
+        ("expansion", math.nan),
+        ("se_ratio", -0.1),
+    ],
+)
+def test_fields_check_themselves(field: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=field):
+        replace(parse_block("ir_r1_k3_s1_e6_c8"), **{field: value})
+
+
+def test_blocks_are_immutable_and_hashable() -> None:
+    block = parse_block("ds_r1_k3_s1_c8")
+    assert hash(block) == hash(parse_block("ds_r1_k3_s1_c8"))
+    for item in fields(block):
+        with pytest.raises(FrozenInstanceError):
+            setattr(block, item.name, None)
+
+
+def test_numbers_and_kernels() -> None:
+    assert [number(value) for value in (6.0, 0.25, 2.3, 1e-07)] == ["6", "0.25", "2.3", "1e-07"]
+    assert parse_kernels("k3.5.7") == parse_kernels("3.5.7") == (3, 5, 7)
