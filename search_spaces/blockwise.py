@@ -1,0 +1,163 @@
+"""The general space: a network described stage by stage in YAML, with any attribute left open as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+
+from nas.arch.blocks import BLOCK_TYPES
+from nas.arch.errors import NasError, SpecError
+from nas.arch.scaling import Scaling
+from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from search_spaces.attributes import Choice, check_words, read_values
+from search_spaces.encoding import encode
+from search_spaces.family import Family
+from search_spaces.layout import MULTIPLIERS, Layout
+from search_spaces.reading import StageReader
+from search_spaces.space import Genotype, Scalar, SearchSpace
+
+_KINDS: Final[Mapping[str, type]] = {
+    "width": float,
+    "depth": float,
+    "resolution_px": int,
+    "stem.channels": int,
+    "stem.kernel": int,
+    "stem.stride": int,
+    "head.channels": int,
+    "head.kind": str,
+}
+
+
+class BlockwiseSpace(SearchSpace):
+    """A space given by lists: wherever a value may stand, a list of values is a choice.
+
+    ``stages``: a list of mappings, each with ``stride`` (1), ``blocks`` (one mapping per block string; one if absent)
+    and attributes. ``choices``: attributes of all blocks. The nearest wins: block, stage, ``choices``, family; a null
+    gives nothing. ``stem``: channels, kernel (3), stride (2). ``head``: channels, kind (conv_pool). ``width``,
+    ``depth``, ``resolution_px``: of the whole network. ``rules``: what is no choice, the fields of `Family` by name.
+
+    Attributes by block: type (ir), kernel (px) or groups (MixConv of 3, 5, ...) or kernels (``k3.5.7``), partition,
+    dilated, expansion, expand_groups, project_groups, skip, repeats (0 after a stage's first: no such block). By stage,
+    unless a block gives its own: channels, se_ratio, activation (null: the network's).
+
+    Raises: NasError naming the entry, its value and what is allowed, or why some network of the space is impossible.
+    """
+
+    family: ClassVar[Family] = Family(block={"type": "ir"})
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        stages: object = (),
+        stem: object = None,
+        head: object = None,
+        choices: object = None,
+        width: object = 1.0,
+        depth: object = 1.0,
+        resolution_px: object = 224,
+        **rules: Any,
+    ) -> None:
+        family = self.family.overridden(rules)
+        given = {"width": width, "depth": depth, "resolution_px": resolution_px}
+        given |= _end("stem", stem, {"channels": None, "kernel": 3, "stride": 2})
+        given |= _end("head", head, {"channels": None, "kind": "conv_pool"})
+        network = {word: _network_choice(word, value) for word, value in given.items()}
+        reader = StageReader({} if choices is None else choices, self._block_defaults)
+        self._layout = Layout(name=name, family=family, network=network, stages=reader.read(stages))
+        self._parameters = MappingProxyType(
+            {choice.name: choice.values for _, choice in self._layout.choices() if choice.is_open}
+        )
+        self._check_hardest()
+
+    def _block_defaults(self, stage: int) -> Mapping[str, Any]:
+        """Attributes of the blocks of ``stage`` for which the YAML names nothing; a `Choice` is taken as it is."""
+        return self.family.block
+
+    @property
+    def name(self) -> str:
+        return self._layout.name
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[Scalar, ...]]:
+        return self._parameters
+
+    @property
+    def largest_kernel(self) -> int:
+        kernels = (choice.meanings for field, choice in self._layout.choices() if field == "kernels")
+        return max(int(side) for meanings in kernels for sides in meanings for side in sides)
+
+    def decode(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> ArchSpec:
+        self.check(genotype)
+        scaling = self._layout.scaling(genotype)
+        return self._layout.assemble(genotype, scaling, classes=classes, in_channels=in_channels)
+
+    def decode_base(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> tuple[ArchSpec, Scaling]:
+        self.check(genotype)
+        base = self._layout.assemble(genotype, None, classes=classes, in_channels=in_channels)
+        return base, self._layout.scaling(genotype)
+
+    def encode(self, spec: ArchSpec) -> Genotype:
+        return encode(self._layout, spec)
+
+    def _check_hardest(self) -> None:
+        """Refuse a space with impossible networks now, rather than in the middle of a search.
+
+        Splitting channels can only become impossible with fewer channels and more groups, so that per block type
+        one network, the narrowest with the most groups, stands for all.
+        """
+        for kind in BLOCK_TYPES:
+            genotype = {
+                choice.name: _hardest(field, choice, kind) for field, choice in self._layout.choices() if choice.is_open
+            }
+            try:
+                self.decode(genotype)
+            except SpecError as error:
+                raise NasError(
+                    f"space {self.name!r} holds impossible networks, such as {error} Give fewer groups, or more "
+                    "channels, expansion or width."
+                ) from None
+
+
+def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
+    """The value that makes channels fewest and their groups most."""
+    meanings = choice.meanings
+    if field == "type":
+        wanted = kind if kind in meanings else meanings[0]
+    elif field in ("kernels", "expand_kernels", "project_kernels"):
+        wanted = max(meanings, key=len)
+    elif field == "partition":
+        wanted = "exponential" if "exponential" in meanings else meanings[0]
+    elif field == "repeats":
+        wanted = max(meanings)
+    elif field in ("width", "expansion", "channels", "stem.channels"):
+        wanted = min(meanings)
+    else:
+        wanted = meanings[0]
+    return choice.values[meanings.index(wanted)]
+
+
+def _end(path: str, given: object, words: Mapping[str, Any]) -> dict[str, Any]:
+    """Stem or head with defaults filled in, by dotted name."""
+    entry = {**words, **check_words(f"space.{path}", given, words)}
+    return {f"{path}.{word}": value for word, value in entry.items()}
+
+
+def _network_choice(word: str, given: object) -> Choice:
+    """The choice of one thing of the whole network, each value tried where it will stand."""
+    path = f"space.{word}"
+    values = read_values(path, given, _KINDS[word])
+    for value in values:
+        end, _, field = word.rpartition(".")
+        trial: dict[str, Any] = {field: value}
+        try:
+            if word in MULTIPLIERS:
+                Scaling(**trial)
+            elif end == "stem":
+                StemSpec(**{"channels": 8, **trial})
+            else:
+                HeadSpec(**{"channels": 8, **trial})
+        except NasError as error:
+            raise NasError(f"{path} {value!r}: {error}") from None
+    return Choice(word, values, values)

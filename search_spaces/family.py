@@ -1,0 +1,92 @@
+"""The conventions that all networks of a family share: activation, squeeze-excite, rounding, block defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from nas.arch.blocks import BlockSpec
+from nas.arch.errors import NasError
+from nas.arch.scaling import Scaling
+from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, Padding, SqueezeExcite, StageSpec, StemSpec
+from search_spaces.attributes import check_words
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What is no choice. ``scaling`` holds rules alone; its multipliers come from the genotype.
+
+    ``fixed_stem_below``: the width under which the stem keeps its channels. ``block`` gives attributes of every block
+    for which the space names nothing, such as ``{"type": "ir"}``. The other fields are those of `ArchSpec`. A space's
+    YAML may override all but ``block`` under the same name.
+    """
+
+    activation: str = "relu"
+    squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
+    norm: NormSpec = field(default_factory=NormSpec)
+    padding: Padding = "symmetric"
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    scaling: Scaling = field(default_factory=Scaling)
+    fixed_stem_below: float = 0.0
+    block: Mapping[str, Any] = field(default_factory=dict)
+
+    def overridden(self, given: Mapping[str, Any]) -> Family:
+        """This family with fields of the same name replaced; nested mappings override single fields of theirs.
+
+        Raises: NasError naming an unknown field.
+        """
+        allowed = [f.name for f in fields(self) if f.name != "block"]
+        changes = dict(check_words("space", given, allowed))
+        for word in ("squeeze_excite", "norm", "scaling"):
+            if word in changes:
+                changes[word] = _override(f"space.{word}", getattr(self, word), changes[word])
+        family = replace(self, **changes)
+        try:
+            family.scaling_at(1.0, 1.0, 1)
+            stages = (StageSpec((BlockSpec(type="ds", channels=8),)),)
+            ArchSpec(
+                name="trial", stem=StemSpec(channels=8), stages=stages, head=HeadSpec(channels=8), **family.network()
+            )
+        except (NasError, TypeError) as error:
+            raise NasError(f"space: {error}") from None
+        return family
+
+    def network(self) -> dict[str, Any]:
+        """The fields that an `ArchSpec` takes as they are."""
+        words = ("activation", "squeeze_excite", "norm", "padding", "dropout", "drop_path")
+        return {word: getattr(self, word) for word in words}
+
+    def scaling_at(self, width: float, depth: float, resolution_px: int) -> Scaling:
+        """The family's rules with these multipliers, and its drop rates."""
+        return replace(
+            self.scaling,
+            width=width,
+            depth=depth,
+            resolution_px=resolution_px,
+            dropout=self.dropout,
+            drop_path=self.drop_path,
+            stem="fixed" if width < self.fixed_stem_below else self.scaling.stem,
+        )
+
+    def difference(self, spec: ArchSpec) -> str | None:
+        """The first convention in which ``spec`` is no member of the family; drop rates do not count."""
+        has_se = any(block.se_ratio for stage in spec.stages for block in stage.blocks)
+        for word in ("activation", "norm", "padding", *(("squeeze_excite",) if has_se else ())):
+            theirs, ours = getattr(spec, word), getattr(self, word)
+            if theirs != ours:
+                return f"{word} is {theirs}, the space has {ours}"
+        return None
+
+
+def _override(path: str, base: _T, given: object) -> _T:
+    own = ("width", "depth", "resolution_px", "dropout", "drop_path")  # of the space itself, not of its scaling rules
+    allowed = [f.name for f in fields(base) if f.name not in own]  # type: ignore[arg-type]
+    changes = check_words(path, given, allowed)
+    try:
+        return replace(base, **changes)  # type: ignore[type-var]
+    except (NasError, TypeError) as error:
+        raise NasError(f"{path}: {error}") from None

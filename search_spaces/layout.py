@@ -1,0 +1,114 @@
+"""A space once read: its slots, its network-wide choices, and the assembly of a network from a genotype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from nas.arch.blocks import BlockSpec
+from nas.arch.rounding import scale_repeats
+from nas.arch.scaling import Scaling
+from nas.arch.spec import ArchSpec, HeadSpec, StageSpec, StemSpec
+from search_spaces.attributes import TYPES_TAKING, Choice
+from search_spaces.family import Family
+from search_spaces.space import Genotype
+
+_scaled_repeats: Final = lru_cache(maxsize=65536)(scale_repeats)
+
+
+class Slot:
+    """One block string of a stage.
+
+    ``path``: genotype prefix such as ``s2.b0``. ``fields``: a `Choice` for every field of `BlockSpec` that one of its
+    types has, ``repeats`` apart; 0 repeats leave the block out. ``stride``: of the first of its repeats. Blocks once
+    built are kept, at most one per combination of the slot's own choices, which makes decoding fast.
+    """
+
+    def __init__(self, path: str, fields: Mapping[str, Choice], repeats: Choice, stride: int) -> None:
+        self.path = path
+        self.fields = fields
+        self.repeats = repeats
+        self.stride = stride
+        self._open = tuple(choice.name for choice in fields.values() if choice.is_open)
+        self._blocks: dict[tuple[object, ...], BlockSpec] = {}
+
+    def block(self, genotype: Genotype, repeats: int, scaling: Scaling | None) -> BlockSpec:
+        """The block that ``genotype`` puts here, ``repeats`` times, its channels scaled unless ``scaling`` is None."""
+        key = (repeats, scaling and scaling.width, *[genotype[name] for name in self._open])
+        found = self._blocks.get(key)
+        if found is None:
+            found = self._blocks[key] = self._build(genotype, repeats, scaling)
+        return found
+
+    def _build(self, genotype: Genotype, repeats: int, scaling: Scaling | None) -> BlockSpec:
+        fields: dict[str, Any] = {field: choice.meaning(genotype) for field, choice in self.fields.items()}
+        # A ds block in the place of an ir one has no expansion: what the chosen type does not have is left out.
+        fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_TAKING[field]}
+        if scaling is not None:
+            fields["channels"] = scaling.channels(fields["channels"])
+        return BlockSpec(stride=self.stride, repeats=repeats, **fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Everything a space's YAML says. ``network`` holds the choices that are not of a block, by name."""
+
+    name: str
+    family: Family
+    network: Mapping[str, Choice]
+    stages: tuple[tuple[Slot, ...], ...]
+
+    def choices(self) -> Iterator[tuple[str, Choice]]:
+        """Every choice with the field it sets, in network order; a choice shared by slots comes once for each."""
+        yield from self.network.items()
+        for stage in self.stages:
+            for slot in stage:
+                yield "repeats", slot.repeats
+                yield from slot.fields.items()
+
+    def scaling(self, genotype: Genotype) -> Scaling:
+        """The coefficients of ``genotype``."""
+        width, depth, resolution_px = (self.network[word].meaning(genotype) for word in MULTIPLIERS)
+        return self.family.scaling_at(width, depth, resolution_px)
+
+    def assemble(self, genotype: Genotype, scaling: Scaling | None, **data: int) -> ArchSpec:
+        """The network of a checked ``genotype``, scaled unless ``scaling`` is None.
+
+        An unscaled network has the largest resolution of the space. ``data``: classes and in_channels.
+        """
+        values = {word: choice.meaning(genotype) for word, choice in self.network.items()}
+        stem_channels, head_channels = values["stem.channels"], values["head.channels"]
+        resolution_px = max(self.network["resolution_px"].meanings)
+        if scaling is not None:
+            stem_channels = scaling.end_channels(stem_channels, scaling.stem)
+            head_channels = scaling.end_channels(head_channels, scaling.head)
+            resolution_px = scaling.resolution_px
+        return ArchSpec(
+            name=self.name,
+            stem=StemSpec(channels=stem_channels, kernel=values["stem.kernel"], stride=values["stem.stride"]),
+            stages=tuple([self._stage(index, genotype, scaling) for index in range(len(self.stages))]),
+            head=HeadSpec(channels=head_channels, kind=values["head.kind"]),
+            resolution_px=resolution_px,
+            **{**self.family.network(), **data},
+        )
+
+    def _stage(self, index: int, genotype: Genotype, scaling: Scaling | None) -> StageSpec:
+        counted = [(slot, slot.repeats.meaning(genotype)) for slot in self.stages[index]]
+        present = [(slot, count) for slot, count in counted if count]
+        counts = tuple([count for _, count in present])
+        if scaling is not None:
+            counts = self.scaled_counts(index, counts, scaling)
+        return StageSpec(
+            tuple([slot.block(genotype, count, scaling) for (slot, _), count in zip(present, counts, strict=True)])
+        )
+
+    def scaled_counts(self, index: int, counts: tuple[int, ...], scaling: Scaling) -> tuple[int, ...]:
+        """Repeats of the present slots of stage ``index`` after depth scaling."""
+        is_end = index in (0, len(self.stages) - 1)
+        depth = 1.0 if scaling.fixed_ends and is_end else scaling.depth
+        return _scaled_repeats(counts, depth, scaling.depth_rule)
+
+
+MULTIPLIERS: Final = ("width", "depth", "resolution_px")

@@ -1,0 +1,44 @@
+"""MobileNetV3 (arXiv:1905.02244): kernels, expansions and squeeze-excite per layer, h-swish from a split point on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from nas.arch.errors import NasError
+from nas.arch.scaling import Scaling
+from nas.arch.spec import MOBILENET_V3_SE
+from search_spaces.attributes import Choice, read_values
+from search_spaces.blockwise import BlockwiseSpace
+from search_spaces.family import Family
+
+
+class MobileNetV3Space(BlockwiseSpace):
+    """MobileNetV3s: squeeze-excite relative to expanded channels, with ReLU inside and a hard-sigmoid gate.
+
+    ``split``: index of the first stage with h-swish; those before it have ReLU (section 5.2), while the stem always
+    has h-swish. A stage that names an ``activation`` of its own is not split. ``head.kind`` is a choice: ``pool_conv``
+    is the efficient last stage of section 5.1. The head keeps its width; so does the stem below width 0.75, as in
+    timm. Figures and choices: ``conf/space/mobilenet_v3.yaml``, ``mobilenet_v3_small.yaml``.
+    """
+
+    family: ClassVar[Family] = Family(
+        activation="hard_swish",
+        squeeze_excite=MOBILENET_V3_SE,
+        scaling=Scaling(head="fixed"),
+        fixed_stem_below=0.75,
+        dropout=0.2,
+        block={"type": "ir"},
+    )
+
+    def __init__(self, *, split: object = 0, **config: Any) -> None:
+        self._split = read_values("space.split", split, int)
+        super().__init__(**config)
+        stages = len(self._layout.stages)
+        for value in self._split:
+            if not 0 <= int(value) <= stages:
+                raise NasError(f"space.split {value!r}: must be the index of a stage, or {stages} for ReLU in all.")
+
+    def _block_defaults(self, stage: int) -> Mapping[str, Any]:
+        meanings = tuple("relu" if stage < int(value) else None for value in self._split)
+        return {**super()._block_defaults(stage), "activation": Choice("split", self._split, meanings)}

@@ -1,0 +1,95 @@
+"""The interface of every search space: named choices, their sampling, and the way to a network and back."""
+
+from __future__ import annotations
+
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from nas.arch.errors import NasError, nearest
+from nas.arch.scaling import Scaling
+from nas.arch.spec import ArchSpec
+
+Scalar: TypeAlias = int | float | str | bool
+Genotype: TypeAlias = Mapping[str, Scalar]
+
+
+class SearchSpace(ABC):
+    """A finite set of networks, each the decoding of a `Genotype`: one scalar per dotted name.
+
+        space = MixNetSpace(...)                          # in a command: Hydra's `_target_`
+        genotype = space.sample(random.Random(0))         # {"s1.b0.groups": 3, "s1.b0.expansion": 6.0, ...}
+        spec = space.decode(genotype, classes=10)
+        space.decode(space.encode(spec), classes=10).arch_id == spec.arch_id
+
+    Choices are independent: every combination of values is a network, and decoding never fails on one. Two genotypes
+    may decode to the same network (a partition of one group, a repeat of an absent block); compare `arch_id`.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of the space; the networks decoded from it bear it too."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Mapping[str, tuple[Scalar, ...]]:
+        """The choices by name, in network order; a name with a single value is no choice and not listed."""
+
+    @property
+    @abstractmethod
+    def largest_kernel(self) -> int:
+        """Side in px of the largest block kernel of any network; proxies keep their maps large enough for it."""
+
+    @abstractmethod
+    def decode(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> ArchSpec:
+        """The network of ``genotype``; equals `nas.arch.scaling.scale` of `decode_base`.
+
+        Raises: NasError if a name is unknown or missing, or a value not among its choices.
+        """
+
+    @abstractmethod
+    def decode_base(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> tuple[ArchSpec, Scaling]:
+        """The network of ``genotype`` before scaling, and the coefficients that scale it.
+
+        This is how a winner is written as a family in the manner of EfficientNet. Raises: as `decode`.
+        """
+
+    @abstractmethod
+    def encode(self, spec: ArchSpec) -> Genotype:
+        """A genotype that decodes to ``spec``, whatever its classes, input channels, name and drop rates.
+
+        Raises: NasError naming the first thing of ``spec`` that the space cannot express.
+        """
+
+    @property
+    def size(self) -> int:
+        """Number of genotypes: the product of the numbers of choices."""
+        return math.prod(len(values) for values in self.parameters.values())
+
+    def sample(self, rng: random.Random) -> Genotype:
+        """A genotype with every choice drawn uniformly and independently."""
+        return {name: rng.choice(values) for name, values in self.parameters.items()}
+
+    def check(self, genotype: Genotype) -> None:
+        """Raise NasError unless ``genotype`` gives each parameter one of its values, and nothing else."""
+        parameters = self.parameters
+        for name, values in parameters.items():
+            if name not in genotype:
+                raise NasError(f"genotype of {self.name!r}: {name!r} is missing; choose from {listed(values)}.")
+            if genotype[name] not in values:
+                raise NasError(
+                    f"genotype of {self.name!r}: {name} {genotype[name]!r} is no choice; choose from {listed(values)}."
+                )
+        if len(genotype) > len(parameters):
+            name = next(name for name in genotype if name not in parameters)
+            raise NasError(
+                f"genotype of {self.name!r}: {name!r} is not a choice of this space.{nearest(name, parameters)}"
+            )
+
+
+def listed(values: tuple[object, ...]) -> str:
+    """Values as a user would write them: ``1, 2, k3.5``."""
+    return ", ".join(str(value) for value in values)
