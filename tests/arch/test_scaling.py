@@ -89,9 +89,9 @@ def test_published_coefficients_and_the_phi_that_each_implies(member: str) -> No
 def test_formula_coefficients() -> None:
     compound = Compound(alpha=1.3, beta=1.1, gamma=1.2)
     assert compound.coefficients(0, 224) == Scaling(resolution_px=224)
-    found = compound.coefficients(2, 192, divisor_px=16)
+    found = compound.coefficients(2, 196, divisor_px=16)
     assert [found.depth, found.width] == pytest.approx([1.69, 1.21])
-    assert found.resolution_px == 272  # 192 * 1.44 = 276.48, between 272 and 288
+    assert found.resolution_px == 288  # 196 * 1.44 = 282.24, nearer to 288 than to 272
     assert math.isclose(compound.macs_growth, 1.3 * 1.21 * 1.44)
 
 
