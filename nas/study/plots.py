@@ -1,0 +1,152 @@
+"""Accuracy over latency of a whole search as one SVG, made by matplotlib and the same for the same rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from nas.study.rows import Outcome, TrialRow, pareto_front
+from nas.study.svg import printable
+
+_INK: Final = "#010203"  # stands for the page's text colour until `_finish` puts currentColor in its place
+_FRONT: Final = "#0b7285"
+_BASELINE: Final = "#c2255c"
+_LIMIT: Final = "#d9480f"
+_GREY: Final = "#868e96"
+_INCHES: Final = (9.6, 5.2)  # 691 x 374 units of SVG
+_SETTINGS: Final = {
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.hashsalt": "nas",  # ids are random without it
+    "text.parse_math": False,  # a name with dollar signs is a name, not a formula
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "font.size": 10,
+}
+
+
+def pareto_svg(
+    rows: Sequence[TrialRow],
+    winners: Mapping[str, TrialRow],
+    *,
+    baselines: Mapping[int, str] | None = None,
+    limit_ms: float | None = None,
+) -> str:
+    """An SVG of accuracy in % over predicted latency in ms.
+
+    Trained candidates are dots, the front of all of them a step line, ``winners`` (label to row) carry the 90%
+    interval of their latency, ``baselines`` (trial number to name) are diamonds, ``limit_ms`` a dashed line.
+    Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(xlabel="predicted latency, ms", ylabel="proxy accuracy, %")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
+        trained = [row for row in rows if row.outcome is Outcome.TRAINED and _point(row) is not None]
+        right_ms = _right_edge(trained, limit_ms)
+        _draw_trained(axes, trained, baselines or {})
+        _draw_limit_and_infeasible(axes, rows, limit_ms, right_ms)
+        if not trained:
+            axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=_INK)
+            axes.set_ylim(0, 100)
+        if right_ms is not None:
+            axes.set_xlim(right=right_ms)
+        _draw_winners(axes, winners)
+        if axes.get_legend_handles_labels()[1]:
+            figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        stream = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
+    return _finish(stream.getvalue(), f"Accuracy over latency of {len(trained)} trained candidates")
+
+
+def _draw_trained(axes: Any, trained: Sequence[TrialRow], baselines: Mapping[int, str]) -> None:
+    ours = [point for row in trained if row.number not in baselines and (point := _point(row))]
+    if ours:
+        axes.scatter(*zip(*ours, strict=True), s=20, color=_GREY, alpha=0.75, linewidths=0, label="trained")
+    front = [point for row in pareto_front(trained) if (point := _point(row))]
+    if front:
+        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=_FRONT, linewidth=1.4, label="Pareto front")
+    named = [(baselines[row.number], point) for row in trained if row.number in baselines and (point := _point(row))]
+    for index, (name, point) in enumerate(named):
+        label = "baseline" if index == 0 else None
+        axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=_BASELINE, zorder=4, label=label)
+        _name(axes, name, point, offset=(7, -11), color=_BASELINE)
+
+
+def _draw_winners(axes: Any, winners: Mapping[str, TrialRow]) -> None:
+    named = [(point, label, row) for label, row in winners.items() if (point := _point(row))]
+    named.sort(key=lambda item: item[0])
+    left, right = axes.get_xlim()
+    above, previous_ms = True, left
+    for index, (point, label, row) in enumerate(named):
+        # Labels stand above the front, where nothing is; of two close neighbours one goes below.
+        above = not above if point[0] - previous_ms < 0.08 * (right - left) else True
+        previous_ms = point[0]
+        low = point[0] if row.latency_low_ms is None else row.latency_low_ms
+        high = point[0] if row.latency_high_ms is None else row.latency_high_ms
+        # A corrected prediction can lie outside of its interval's ends by rounding; a bar is never negative.
+        reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
+        legend = "winner, with 90% interval" if index == 0 else None
+        style = {"fmt": "o", "color": _FRONT, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
+        axes.errorbar(*point, xerr=reach, label=legend, **style)
+        _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=_INK, weight="bold")
+
+
+def _draw_limit_and_infeasible(
+    axes: Any, rows: Sequence[TrialRow], limit_ms: float | None, right_ms: float | None
+) -> None:
+    refused = [row.latency_ms for row in rows if row.outcome is Outcome.INFEASIBLE and row.latency_ms is not None]
+    shown = [value for value in refused if right_ms is None or value <= right_ms]
+    if refused:
+        beyond = f", {len(refused) - len(shown)} beyond the edge" if len(shown) < len(refused) else ""
+        low = axes.get_xaxis_transform()  # x in ms, y as a share of the axes
+        label = f"infeasible ({len(refused)}{beyond})"
+        style = {"marker": "|", "markersize": 7, "color": _LIMIT, "alpha": 0.6, "linestyle": "none"}
+        axes.plot(shown, [0.02] * len(shown), transform=low, label=label, **style)
+    if limit_ms is not None:
+        axes.axvline(limit_ms, color=_LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
+
+
+def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, int], **style: Any) -> None:
+    """A name beside its point, on the side that its offset points to."""
+    side = "left" if offset[0] > 0 else "right"
+    text = printable(name if len(name) <= 32 else name[:31] + "…")
+    axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=side, fontsize=9, zorder=6, **style)
+
+
+def _right_edge(trained: Sequence[TrialRow], limit_ms: float | None) -> float | None:
+    """Where the plot ends, in ms: slow infeasible candidates must not squeeze what was trained."""
+    if not trained:
+        return None
+    ends = [row.latency_high_ms or row.latency_ms or 0.0 for row in trained]
+    ends += [limit_ms] if limit_ms is not None else []
+    return 1.15 * max(ends) if max(ends) > 0 else None
+
+
+def _point(row: TrialRow) -> tuple[float, float] | None:
+    """Latency in ms and accuracy in %, or None where one of them is unknown."""
+    return None if row.accuracy is None or row.latency_ms is None else (row.latency_ms, 100 * row.accuracy)
+
+
+def _finish(text: str, title: str) -> str:
+    """The SVG element alone, as wide as its container, in the page's text colour and with a name."""
+    body = text[text.index("<svg") :]
+    head, rest = body.split(">", 1)
+    width, height = (72 * side for side in _INCHES)
+    for side, value in (("width", width), ("height", height)):
+        head = head.replace(f' {side}="{value:g}pt"', "")
+    head += f' width="100%" style="max-width:{1.4 * width:.0f}px" role="img" class="plot"'
+    rest = rest.replace("*{stroke", ".plot *{stroke")  # matplotlib's rule would reach the whole page
+    return f"{head}><title>{title}</title>{rest}".replace(_INK, "currentColor").strip()
