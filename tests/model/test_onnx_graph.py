@@ -88,7 +88,12 @@ def test_other_blocks_give_the_built_module_outputs(strings: list[str], padding:
 def test_mish_holds_where_its_parts_overflow_or_vanish() -> None:
     stages = [["cn_r1_k1_s1_c1_nmi"]]
     spec = ArchSpec.from_strings(
-        "mish", stages, stem=StemSpec(channels=1, kernel=1, stride=1), head=HeadSpec(channels=0), in_channels=1, classes=1
+        "mish",
+        stages,
+        stem=StemSpec(channels=1, kernel=1, stride=1),
+        head=HeadSpec(channels=0),
+        in_channels=1,
+        classes=1,
     )
     values = np.array([-200.0, -30, -5, -1, 0, 1, 5, 19, 21, 200], dtype=np.float32)
     # Stem (relu), the block and the classifier pass one value through, the sign being the block's norm.

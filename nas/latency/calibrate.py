@@ -1,0 +1,155 @@
+"""Learn what kernels cost on this machine in about a minute, check it on unseen networks, and keep it in a file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from nas.arch import zoo
+from nas.arch.errors import NasError
+from nas.arch.spec import ArchSpec
+from nas.latency.device import Device, describe
+from nas.latency.fit import Prices, fit, network_row
+from nas.latency.measure import measure_many
+from nas.latency.predictor import FORMAT, Check, KernelSumPredictor, LatencyPredictor, MacsPredictor
+from nas.latency.samples import random_specs
+from nas.latency.settings import LatencySettings
+
+Progress = Callable[[int, int], None]
+
+# Never fitted: deep networks as people use them, where the fit sees shallow random ones.
+HELD_OUT_ZOO: Final = (
+    "mobilenetv1_050", "mobilenetv2_100", "mnasnet_100", "semnasnet_100", "mobilenetv3_large_100",
+    "mobilenetv3_small_100", "mixnet_s", "mixnet_m", "efficientnet_b0", "efficientnet_lite0",
+)  # fmt: skip
+_NETWORKS: Final = 400  # on a machine where they fit into the budget
+_FEWEST: Final = 50  # for some 70 prices; the priors carry the rest
+_CHUNK: Final = 25  # networks in memory at a time
+_HELD_OUT_EVERY: Final = 5
+_ROUNDS: Final = {"rounds": 3, "runs": 4}
+
+
+def calibrate(
+    device: Device,
+    *,
+    seed: int = 0,
+    budget_s: float = 60.0,
+    progress: Progress | None = None,
+    networks: int | None = None,
+) -> KernelSumPredictor:
+    """Measure up to ``networks`` (default 400) random networks within ``budget_s`` CPU seconds and fit a predictor.
+
+    A fifth of them, and published networks, are held out; the fit never sees them and ``error`` is theirs.
+    ``progress`` is told networks done and all.
+
+    Raises: NasError if ``device`` is not this machine, or the budget is spent before enough networks are measured.
+    """
+    here = describe(device.backend, device.threads, device.batch)
+    if here != device:
+        raise NasError(f"calibrate: asked for {device}, but this machine is {here}; calibrate there.")
+    start = time.process_time()
+    zoo_specs = [zoo.get(name) for name in HELD_OUT_ZOO]
+    specs = random_specs(networks or _NETWORKS, seed)
+    total = len(zoo_specs) + len(specs)
+    zoo_ms = _latencies(zoo_specs, device, seed)
+    latencies: list[float] = []
+    while len(latencies) < len(specs):
+        if progress:
+            progress(len(zoo_specs) + len(latencies), total)
+        spent, begun = time.process_time() - start, time.process_time()
+        chunk = specs[len(latencies) : len(latencies) + _CHUNK]
+        latencies += _latencies(chunk, device, seed)
+        if spent + 2 * (time.process_time() - begun) > budget_s:  # another chunk would overrun
+            break
+    if len(latencies) < min(_FEWEST, len(specs)):
+        raise NasError(
+            f"latency.budget_s: {budget_s:g} s were spent on {len(latencies)} networks, at least {_FEWEST} are needed; "
+            f"try {budget_s * 1.5 * _FEWEST / len(latencies):.0f}."
+        )
+    if progress:
+        progress(total, total)
+    return _fitted(device, specs[: len(latencies)], latencies, zoo_specs, zoo_ms)
+
+
+def _latencies(specs: Sequence[ArchSpec], device: Device, seed: int) -> list[float]:
+    measured = measure_many(
+        specs, backend=device.backend, threads=device.threads, batch=device.batch, seed=seed, **_ROUNDS
+    )
+    return [measurement.latency_ms for measurement in measured]
+
+
+def _fitted(
+    device: Device,
+    specs: Sequence[ArchSpec],
+    latencies: Sequence[float],
+    extra: Sequence[ArchSpec],
+    extra_ms: Sequence[float],
+) -> KernelSumPredictor:
+    """A predictor fitted to four fifths of ``specs`` and checked on the rest and on ``extra``."""
+    pairs = list(zip(specs, latencies, strict=True))
+    seen = [pair for index, pair in enumerate(pairs) if index % _HELD_OUT_EVERY]
+    unseen = [*pairs[::_HELD_OUT_EVERY], *zip(extra, extra_ms, strict=True)]
+    return checked(device, fit([spec for spec, _ in seen], [ms for _, ms in seen]), unseen)
+
+
+def checked(device: Device, prices: Prices, unseen: Sequence[tuple[ArchSpec, float]]) -> KernelSumPredictor:
+    """A predictor of ``prices`` with its error on ``unseen`` networks and their measured ms."""
+    checks = [
+        Check(name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(network_row(spec, prices.lane)))
+        for spec, ms in unseen
+    ]
+    return KernelSumPredictor(device=device, prices=prices, checks=checks)
+
+
+def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
+    """The predictor that was saved to ``path``.
+
+    Raises: NasError if the file holds none, or one of another format, or of another device than ``settings`` mean on
+    this machine (unless they allow that).
+    """
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; delete the file to calibrate anew.")
+        predictor: LatencyPredictor = (
+            MacsPredictor(data["ms_per_gmac"]) if "ms_per_gmac" in data else KernelSumPredictor.from_dict(data)
+        )
+    except FileNotFoundError:
+        raise NasError(f"latency.calibration: {path} does not exist; leave it out to calibrate this machine.") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise NasError(f"{path}: is no calibration ({error!r}); delete the file to calibrate anew.") from None
+    meant = device_of(settings)
+    if predictor.device != meant and not settings.allow_other_device:
+        raise NasError(
+            f"{path}: was measured on {predictor.device}, but {meant} is asked for; "
+            f"calibrate here, or set latency.allow_other_device=true if that device is meant."
+        )
+    return predictor
+
+
+def device_of(settings: LatencySettings) -> Device:
+    """The device that ``settings`` mean on this machine. Raises: NasError if its backend is missing."""
+    if settings.backend == "macs":
+        return MacsPredictor(settings.ms_per_gmac).device
+    return describe(settings.backend, settings.threads, settings.batch)
+
+
+def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:
+    """The predictor that ``settings`` ask for: the one kept below ``runs_dir``, or a new one, which is then kept.
+
+    Raises: NasError as `calibrate` and `load`.
+    """
+    if settings.calibration is not None:
+        return load(Path(settings.calibration), settings)
+    if settings.backend == "macs":
+        return MacsPredictor(settings.ms_per_gmac)
+    device = device_of(settings)
+    path = runs_dir / "latency" / f"{device.key}.json"
+    if path.exists() and not settings.recalibrate:
+        return load(path, settings)
+    predictor = calibrate(device, seed=settings.seed, budget_s=settings.budget_s, progress=progress)
+    predictor.save(path)
+    return predictor

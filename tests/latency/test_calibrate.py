@@ -1,0 +1,124 @@
+"""Calibration end to end: on a made-up device for its figures, on this one for its plumbing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas.arch import zoo
+from nas.arch.errors import NasError
+from nas.latency import calibrate as module
+from nas.latency.calibrate import calibrate, device_of, load, load_or_calibrate
+from nas.latency.device import describe
+from nas.latency.predictor import MacsPredictor
+from nas.latency.settings import LatencySettings
+
+from .law import DEVICE, fake_measurements, law_ms
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "describe", lambda *_: DEVICE)
+    monkeypatch.setattr(module, "measure_many", fake_measurements)
+
+
+def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(module, "measure_many", refuse)
+
+
+def test_a_known_law_is_learnt_and_checked_on_unseen_networks(made_up: None) -> None:
+    told: list[tuple[int, int]] = []
+    predictor = calibrate(DEVICE, seed=5, networks=150, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (160, 160)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert predictor.device == DEVICE
+    assert predictor.error.networks == 150 // 5 + len(module.HELD_OUT_ZOO)
+    assert predictor.error.median < 0.02
+    assert predictor.error.kendall_tau > 0.95
+    spec = zoo.get("mobilenetv2_140")
+    assert predictor.predict(spec).latency_ms == pytest.approx(law_ms(spec), rel=0.1)
+
+
+def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
+    predictor = calibrate(DEVICE, networks=60)
+    predictor.save(tmp_path / "sub" / "latency.json")
+    again = load(tmp_path / "sub" / "latency.json", LatencySettings())
+    spec = zoo.get("mixnet_l")
+    assert again.predict(spec) == predictor.predict(spec)
+    assert again.error == predictor.error
+    assert again.device == DEVICE
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["latency.json"]
+
+
+def test_the_second_search_on_a_device_does_not_measure(
+    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_NETWORKS", 60)
+    settings = LatencySettings(budget_s=1000)
+    first = load_or_calibrate(settings, tmp_path)
+    assert (tmp_path / "latency" / f"{DEVICE.key}.json").is_file()
+    forbid_measuring(monkeypatch)
+    again = load_or_calibrate(settings, tmp_path)
+    assert again.predict(zoo.get("mixnet_s")) == first.predict(zoo.get("mixnet_s"))
+    with pytest.raises(AssertionError, match="measured again"):
+        load_or_calibrate(replace(settings, recalibrate=True), tmp_path)
+
+
+def test_a_calibration_of_another_device_is_refused_unless_meant(
+    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "other.json"
+    calibrate(DEVICE, networks=60).save(path)
+    monkeypatch.setattr(module, "describe", lambda *_: replace(DEVICE, processor="newer core"))
+    settings = LatencySettings(calibration=str(path))
+    with pytest.raises(NasError, match=r"test core.*newer core.*allow_other_device"):
+        load_or_calibrate(settings, tmp_path)
+    meant = load_or_calibrate(replace(settings, allow_other_device=True), tmp_path)
+    assert meant.device == DEVICE
+    with pytest.raises(NasError, match="calibrate there"):
+        calibrate(DEVICE)
+
+
+def test_unusable_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    with pytest.raises(NasError, match="does not exist"):
+        load(path, LatencySettings())
+    for text in ("{", "[]", "{}", json.dumps({"format": "nas.latency/1", "device": {}})):
+        path.write_text(text)
+        with pytest.raises(NasError, match=r"bad\.json|device"):
+            load(path, LatencySettings())
+    path.write_text(json.dumps({"format": "nas.latency/99"}))
+    with pytest.raises(NasError, match=r"nas\.latency/99.*delete the file"):
+        load(path, LatencySettings())
+
+
+def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
+    settings = LatencySettings(backend="macs", ms_per_gmac=12.5)
+    predictor = load_or_calibrate(settings, tmp_path)
+    assert isinstance(predictor, MacsPredictor)
+    assert list(tmp_path.iterdir()) == []
+    predictor.save(tmp_path / "macs.json")
+    again = load(tmp_path / "macs.json", settings)
+    assert again.predict(zoo.get("mixnet_s")) == predictor.predict(zoo.get("mixnet_s"))
+    assert again.device == device_of(settings)
+    with pytest.raises(NasError, match="allow_other_device"):
+        load(tmp_path / "macs.json", replace(settings, ms_per_gmac=20.0))
+
+
+def test_a_budget_for_too_few_networks_is_refused(made_up: None) -> None:
+    with pytest.raises(NasError, match=r"latency\.budget_s: 1e-09 s were spent on 25 networks"):
+        calibrate(DEVICE, budget_s=1e-9)
+
+
+def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_OUT_ZOO", ("mobilenetv3_small_050", "mobilenetv1_025"))
+    monkeypatch.setattr(module, "_ROUNDS", {"rounds": 1, "runs": 2})
+    predictor = calibrate(describe("onnxruntime"), networks=20)
+    assert predictor.error.networks == 6
+    assert predictor.predict(zoo.get("mixnet_s")).latency_ms > 0
