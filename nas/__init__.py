@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+__version__ = "0.1.0"
+
 _TIMM = "timm.models"
 
 

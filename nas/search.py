@@ -14,7 +14,6 @@ from nas.arch.plain import from_mapping
 
 _SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "engine", "study")
 _KEYS: Final = (*_SETTINGS, "space", "runs_dir")
-_PUBLISHED: Final = "published"
 
 
 def main() -> None:
@@ -52,7 +51,6 @@ def make_plan(arguments: list[str]) -> Any:
     from nas.study.plan import EngineSettings, SamplerSettings, SearchPlan, StudySettings
 
     space_config = dict(config["space"])
-    published = tuple(space_config.pop(_PUBLISHED, None) or ())
     data = from_mapping(DataSettings, config["data"], "data")
     plan = SearchPlan(
         space=_instantiate(space_config),
@@ -66,7 +64,6 @@ def make_plan(arguments: list[str]) -> Any:
         engine=from_mapping(EngineSettings, config["engine"], "engine"),
         study=from_mapping(StudySettings, config["study"], "study"),
         runs_dir=Path(str(config["runs_dir"])).expanduser(),
-        published=published,
         command=shlex.join(["python", "-m", "nas.search", *arguments]),
     )
     check_data(data)

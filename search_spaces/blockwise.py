@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
+from nas.arch import zoo
 from nas.arch.blocks import BLOCK_TYPES
-from nas.arch.errors import NasError, SpecError
+from nas.arch.errors import NasError, SpecError, unknown
 from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
 from search_spaces.attributes import Choice, check_words, read_values
@@ -35,7 +36,7 @@ class BlockwiseSpace(SearchSpace):
     ``stages``: a list of mappings, each with ``stride`` (1), ``blocks`` (one mapping per block string; one if absent)
     and attributes. ``choices``: attributes of all blocks. The nearest wins: block, stage, ``choices``, family; a null
     gives nothing. ``stem``: channels, kernel (3), stride (2). ``head``: channels, kind (conv_pool). ``width``,
-    ``depth``, ``resolution_px``: of the whole network. ``rules``: what is no choice, the fields of `Family` by name.
+    ``depth``, ``resolution_px``: of the whole network. ``published``: networks of the zoo to start from. ``rules``: what is no choice, the fields of `Family` by name.
 
     Attributes by block: type (ir), kernel (px) or groups (MixConv of 3, 5, ...) or kernels (``k3.5.7``), partition,
     dilated, expansion, expand_groups, project_groups, skip, repeats (0 after a stage's first: no such block). By stage,
@@ -57,6 +58,7 @@ class BlockwiseSpace(SearchSpace):
         width: object = 1.0,
         depth: object = 1.0,
         resolution_px: object = 224,
+        published: object = (),
         **rules: Any,
     ) -> None:
         family = self.family.overridden(rules)
@@ -69,6 +71,7 @@ class BlockwiseSpace(SearchSpace):
         self._parameters = MappingProxyType(
             {choice.name: choice.values for _, choice in self._layout.choices() if choice.is_open}
         )
+        self._published = _names(published)
         self._check_hardest()
 
     def _block_defaults(self, stage: int) -> Mapping[str, Any]:
@@ -78,6 +81,10 @@ class BlockwiseSpace(SearchSpace):
     @property
     def name(self) -> str:
         return self._layout.name
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        return self._published
 
     @property
     def parameters(self) -> Mapping[str, tuple[Scalar, ...]]:
@@ -136,6 +143,16 @@ def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
     else:
         wanted = meanings[0]
     return choice.values[meanings.index(wanted)]
+
+
+def _names(published: object) -> tuple[str, ...]:
+    """Names of published networks, each one that the zoo has."""
+    if not isinstance(published, list | tuple):
+        raise NasError(f"space.published {published!r}: must be a list of published networks, such as [mixnet_s].")
+    for name in published:
+        if name not in zoo.names():
+            raise unknown("published network in space.published", name, zoo.names())
+    return tuple(published)
 
 
 def _end(path: str, given: object, words: Mapping[str, Any]) -> dict[str, Any]:

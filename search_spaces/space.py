@@ -34,6 +34,11 @@ class SearchSpace(ABC):
         """Name of the space; the networks decoded from it bear it too."""
 
     @property
+    def published(self) -> tuple[str, ...]:
+        """Published networks by name that a search of this space starts from, where it still contains them."""
+        return ()
+
+    @property
     @abstractmethod
     def parameters(self) -> Mapping[str, tuple[Scalar, ...]]:
         """The choices by name, in network order; a name with a single value is no choice and not listed."""

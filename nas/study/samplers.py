@@ -24,7 +24,6 @@ def _tpe(settings: SamplerSettings, seed: int) -> optuna.samplers.BaseSampler:
         multivariate=True,
         constant_liar=True,
         seed=seed,
-        warn_independent_sampling=False,
     )
 
 

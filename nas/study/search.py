@@ -55,22 +55,20 @@ class Search:
             if on_trial:
                 on_trial(row)
             turned_down = turned_down + 1 if row.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE) else 0
-            if turned_down >= self.settings.max_screened or self._exhausted():
-                raise NasError(
-                    f"stopped after {finished(self.study)} of {self.settings.n_trials} trials: the last {turned_down} "
-                    "candidates were infeasible or repeats. The space has little new left under these limits; loosen "
-                    "them, widen the space, or lower study.n_trials."
-                )
+            if finished(self.study) < self.settings.n_trials:
+                self._check_supply(turned_down)
 
     def step(self) -> TrialRow:
         """One candidate from ask to tell."""
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = make_sampler(self.sampler, seed=self.settings.seed, trial=number)
+        trials = self.study.get_trials(deepcopy=False)
+        turn = sum(trial.user_attrs.get("outcome") != INTERRUPTED for trial in trials)
+        self.study.sampler = make_sampler(self.sampler, seed=self.settings.seed, trial=turn)
         trial = self.study.ask(distributions(self.pricer.space.parameters))
         try:
             return self._evaluate(trial)
         except KeyboardInterrupt:
-            requeue(self.study, self._frozen(trial), "stopped by the user")
+            if not self._frozen(trial).state.is_finished():
+                requeue(self.study, self._frozen(trial))
             raise
 
     def _evaluate(self, trial: Trial) -> TrialRow:
@@ -94,19 +92,29 @@ class Search:
     def _screen(self, trial: Trial, candidate: Candidate) -> str:
         """Tell Optuna how far the candidate is beyond each limit; the broken limits in words."""
         violations = self.pricer.constraints.violations(candidate.measures)
+        known = self._frozen(trial).constraints  # of a trial that was interrupted
         for name, excess in violations.items():
-            trial.set_constraint(name, excess)
+            if name not in known:
+                trial.set_constraint(name, excess)
         if violations:
             storage = self.study._storage
             storage.set_trial_system_attr(trial._trial_id, _LEGACY_CONSTRAINTS, list(violations.values()))
         return self.pricer.constraints.explain(candidate.measures)
 
     def _twin(self, trial: Trial, arch_id: str) -> FrozenTrial | None:
-        """An earlier trained trial of the same network."""
-        for other in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if other.user_attrs.get("arch_id") == arch_id and other.user_attrs.get("outcome") == Outcome.TRAINED:
-                return other if other.number != trial.number else None
-        return None
+        """An earlier trained trial of the same network; one that another worker is training now is waited for."""
+        while True:
+            same = [
+                other
+                for other in self.study.get_trials(deepcopy=False)
+                if other.number != trial.number and other.user_attrs.get("arch_id") == arch_id
+            ]
+            for other in same:
+                if other.user_attrs.get("outcome") == Outcome.TRAINED and other.state is TrialState.COMPLETE:
+                    return other
+            if not any(other.state is TrialState.RUNNING and other.number < trial.number for other in same):
+                return None
+            time.sleep(_WAIT_S)
 
     def _close(self, trial: Trial, outcome: Outcome, accuracy: float | None = None, reason: str = "") -> TrialRow:
         if reason:
@@ -126,11 +134,25 @@ class Search:
     def _frozen(self, trial: Trial) -> FrozenTrial:
         return self.study._storage.get_trial(trial._trial_id)
 
+    def _check_supply(self, turned_down: int) -> None:
+        """Raise NasError if the space is used up, or the last ``turned_down`` candidates say that it nearly is."""
+        so_far = f"stopped after {finished(self.study)} of {self.settings.n_trials} trials"
+        if self._exhausted():
+            raise NasError(
+                f"{so_far}: all {self.pricer.space.size} points of space {self.pricer.space.name!r} have been tried. "
+                "Widen the space, or lower study.n_trials."
+            )
+        if turned_down >= self.settings.max_screened:
+            raise NasError(
+                f"{so_far}: the last {turned_down} candidates were infeasible or repeats. The space has little new "
+                "left under these limits; loosen them, widen the space, or lower study.n_trials."
+            )
+
     def _exhausted(self) -> bool:
-        """Whether every point of a small space has been asked for."""
+        """Whether every point of a small space has been dealt with."""
         size = self.pricer.space.size
         trials = self.study.get_trials(deepcopy=False)
-        if len(trials) < size:
+        if len(trials) < size or any(not trial.state.is_finished() for trial in trials):
             return False
         return len({tuple(sorted(trial.params.items())) for trial in trials}) >= size
 

@@ -14,11 +14,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from nas import __version__
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
-from nas.latency.calibrate import load_or_calibrate, save
-from nas.latency.predictor import KernelSumPredictor, LatencyPredictor
+from nas.latency.calibrate import load, load_or_calibrate
+from nas.latency.predictor import LatencyPredictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.study.candidates import Pricer, Survey, survey
@@ -110,7 +111,7 @@ def begin(session: Session, study: optuna.Study, found: Survey) -> None:
     """Queue the first trials of a new study and keep its configuration and its predictor beside its results."""
     plan = session.plan
     published: dict[str, Mapping[str, Any]] = {}
-    for name in plan.published if plan.study.seed_published else ():
+    for name in plan.space.published if plan.study.seed_published else ():
         try:
             published[name] = plan.space.encode(zoo.get(name))
         except NasError:
@@ -125,8 +126,7 @@ def begin(session: Session, study: optuna.Study, found: Survey) -> None:
         },
     }
     write_text_atomically(plan.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
-    if isinstance(session.predictor, KernelSumPredictor):
-        save(session.predictor, plan.folder / _PREDICTOR)
+    session.predictor.save(plan.folder / _PREDICTOR)
 
 
 def conclude(session: Session, study: optuna.Study, console: Console) -> list[Winner]:
@@ -149,7 +149,8 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
     write_text_atomically(plan.folder / "trials.csv", to_csv(rows))
     report = _report(session, study, rows, winners)
     write_text_atomically(plan.folder / "report.html", render_report(report))
-    svg = pareto_svg(rows, winners, baselines=report.baselines, limit_ms=report.limit_ms)
+    named = {winner.label: winner.row for winner in winners}
+    svg = pareto_svg(rows, named, baselines=report.baselines, limit_ms=report.limit_ms)
     write_text_atomically(plan.folder / "pareto.svg", svg)
     _print_results(plan, rows, winners, console)
     return winners
@@ -157,12 +158,11 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
 
 def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
     """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
-    settings = plan.latency
     saved = plan.folder / _PREDICTOR
-    if saved.is_file() and settings.backend != "macs":
-        settings = replace(settings, calibration=str(saved))
-    with bar(console, f"calibrating latency ({settings.backend}, once per device)") as progress:
-        predictor = load_or_calibrate(settings, plan.runs_dir, progress=progress)
+    if saved.is_file():
+        return load(saved, plan.latency)
+    with bar(console, f"calibrating latency ({plan.latency.backend}, once per device)") as progress:
+        predictor = load_or_calibrate(plan.latency, plan.runs_dir, progress=progress)
     console.print(f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False)
     return predictor
 
@@ -181,7 +181,7 @@ def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
         "seed": plan.study.seed,
         "command": plan.command,
         "versions": {
-            "nas": version("nas"),
+            "nas": __version__,
             **{name: version(name) for name in _VERSIONS},
             "python": platform.python_version(),
         },

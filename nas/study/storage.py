@@ -15,9 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError
 from nas.study.objective import ObjectiveSettings
+from nas.study.rows import Outcome
 
 IDENTITY: Final = "nas:identity"
 INTERRUPTED: Final = "interrupted"
+MOST_KILLS: Final = 3
 _SQLITE_TIMEOUT_S: Final = 60.0
 
 
@@ -83,24 +85,38 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def recover(study: optuna.Study) -> int:
-    """Turn RUNNING trials of killed workers into failed ones and queue their genotypes again; how many there were.
+    """Queue the RUNNING trials of killed workers again; how many there were. Call it with the run's lock held.
 
-    Call it with the run's lock held.
+    A trial whose worker was killed ``MOST_KILLS`` times (out of memory, as a rule) fails instead: queued again and
+    again it would stop the study for ever.
     """
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
-        requeue(study, trial, "its worker was killed")
+        kills = trial.user_attrs.get("kills", 0) + 1
+        study._storage.set_trial_user_attr(trial._trial_id, "kills", kills)
+        if kills < MOST_KILLS:
+            requeue(study, trial)
+        else:
+            _fail(study, trial, Outcome.FAILED, f"its worker was killed {kills} times; out of memory?")
     return len(stale)
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial, reason: str) -> None:
-    """Fail an unfinished trial as interrupted and queue its genotype, so that it is neither lost nor counted."""
-    storage, trial_id = study._storage, trial._trial_id
-    storage.set_trial_user_attr(trial_id, "outcome", INTERRUPTED)
-    storage.set_trial_user_attr(trial_id, "reason", reason)
-    storage.set_trial_state_values(trial_id, TrialState.FAIL)
-    if trial.params:
-        study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Put an unfinished trial back at the head of the queue, so that it is neither lost nor counted.
+
+    It keeps its number and its genotype: whatever comes after it is as if it had never been interrupted. A trial that
+    was interrupted before its genotype was complete is given up; its successor draws the same genotype again.
+    """
+    if "arch_id" in trial.user_attrs or "fixed_params" in trial.system_attrs:
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    else:
+        _fail(study, trial, INTERRUPTED, "interrupted before it began")
+
+
+def _fail(study: optuna.Study, trial: FrozenTrial, outcome: str, reason: str) -> None:
+    study._storage.set_trial_user_attr(trial._trial_id, "outcome", str(outcome))
+    study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
