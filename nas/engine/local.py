@@ -6,16 +6,18 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from typing import Final
 
 import optuna
 import torch
 from rich.console import Console
 
+from nas.arch.errors import NasError
 from nas.study.plan import SearchPlan
 from nas.study.progress import SearchProgress
 from nas.study.rows import Outcome
@@ -40,8 +42,10 @@ def run_search(plan: SearchPlan) -> int:
             if recovered:
                 console.print(f"{recovered} unfinished trials of a killed run are queued again", highlight=False)
             begin(session, study, found)
-            stopped = _run_trials(session, study, console)
-            conclude(session, study, console)
+            try:
+                stopped = _run_trials(session, study, console)
+            finally:
+                conclude(session, study, console)
     if stopped:
         console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
         return INTERRUPTED
@@ -59,28 +63,47 @@ def _run_trials(session: Session, study: optuna.Study, console: Console) -> bool
             if plan.engine.workers == 1:
                 session.search(study).run(progress.on_trial)
             else:
-                _run_workers(plan, study, progress)
+                while _run_workers(plan, study, progress):
+                    console.print("a worker was killed: its trial is queued again", highlight=False)
         except KeyboardInterrupt:
             return True
     return False
 
 
-def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress) -> None:
-    """Spawn workers and follow the study until they end; an interrupt is passed on to them."""
+def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress) -> bool:
+    """Spawn workers and follow the study until they end; an interrupt is passed on to them.
+
+    True if one was killed and left a trial, so that a new set of workers has something to go on with (`recover` puts
+    a bound on that). Raises NasError if they ended before the study had its trials, with the reason of the first.
+    """
     context = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they load torch
-    workers = [context.Process(target=_work, args=(plan,), name=f"worker-{i}") for i in range(plan.engine.workers)]
+    reasons = context.SimpleQueue()
+    names = [f"worker-{i}" for i in range(plan.engine.workers)]
+    workers: list[BaseProcess] = [context.Process(target=_work, args=(plan, reasons), name=name) for name in names]
     seen = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
     for worker in workers:
         worker.start()
     try:
-        while any(worker.is_alive() for worker in workers):
+        # The others would wait for the trials of a killed worker, so that its death ends them all.
+        while any(worker.is_alive() for worker in workers) and not _killed(workers):
             _show_new(study, seen, progress)
             time.sleep(_POLL_S)
-        _show_new(study, seen, progress)
     finally:
+        killed = _killed(workers)
         _stop(workers)
-        recover(study)
+        recovered = recover(study)
+        _show_new(study, seen, progress)
+    done, wanted = finished(study), plan.study.n_trials
+    if done < wanted and not (killed and recovered):
+        said = None if reasons.empty() else reasons.get()
+        codes = ", ".join(str(worker.exitcode) for worker in workers)
+        raise NasError(said or f"stopped after {done} of {wanted} trials: worker processes ended with codes {codes}.")
+    return done < wanted
+
+
+def _killed(workers: list[BaseProcess]) -> bool:
+    return any((worker.exitcode or 0) < 0 for worker in workers)
 
 
 def _show_new(study: optuna.Study, seen: set[int], progress: SearchProgress) -> None:
@@ -105,13 +128,27 @@ def _stop(workers: list[BaseProcess]) -> None:
             worker.join()
 
 
-def _work(plan: SearchPlan) -> None:
-    """A worker process: its own session on the shared study, silent, until the study has its trials."""
+def _work(plan: SearchPlan, reasons: SimpleQueue[str]) -> None:
+    """A worker process: its own session on the shared study, silent, until the study has its trials.
+
+    Says into ``reasons`` why it stopped before that.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.suppress(KeyboardInterrupt):
-        session = prepare(plan, Console(file=silence))
-        session.search(session.open()).run()
-    sys.exit(0)
+        try:
+            session = prepare(plan, Console(file=silence))
+            session.search(session.open()).run()
+        except NasError as error:
+            reasons.put(str(error))
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as its parent is gone: a new run must find nobody at work on the study."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager

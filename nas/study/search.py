@@ -150,11 +150,11 @@ class Search:
 
     def _exhausted(self) -> bool:
         """Whether every point of a small space has been dealt with."""
-        size = self.pricer.space.size
-        trials = self.study.get_trials(deepcopy=False)
-        if len(trials) < size or any(not trial.state.is_finished() for trial in trials):
+        space, trials = self.pricer.space, self.study.get_trials(deepcopy=False)
+        if len(trials) < space.size or any(not trial.state.is_finished() for trial in trials):
             return False
-        return len({tuple(sorted(trial.params.items())) for trial in trials}) >= size
+        complete = (trial.params for trial in trials if len(trial.params) == len(space.parameters))
+        return len({tuple(sorted(params.items())) for params in complete}) >= space.size
 
 
 def seed_study(
