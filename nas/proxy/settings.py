@@ -82,3 +82,34 @@ def check_number(
     lower = f"above {low:g}" if open_low else f"of at least {low:g}"
     upper = "" if math.isinf(high) else f" and below {high:g}" if open_high else f" and at most {high:g}"
     raise NasError(f"proxy.{field}: {value!r} must be {kind} {lower}{upper}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings(TrainSettings):
+    """How a candidate is made smaller, and how that smaller network, its proxy, is trained.
+
+    `width_multiplier` and `depth_multiplier` shrink the network, channels to multiples of `divisor` (finer than the
+    usual 8, which would swallow small differences of width). `resolution_px` is the side of the training images.
+    `min_map_px` bounds the last feature map from below: strides are taken out, first of the stem and then of the
+    earliest stages, until it holds; `auto` is half of the largest kernel of the space, rounded up.
+    `dropout` and `drop_path` replace those of the candidate, which are meant for long trainings.
+    """
+
+    width_multiplier: float = 0.25
+    depth_multiplier: float = 1.0
+    resolution_px: int = 16
+    divisor: int = 2
+    min_map_px: int | Literal["auto"] = "auto"
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        TrainSettings.__post_init__(self)  # super() does not work in a slotted dataclass
+        for field in ("width_multiplier", "depth_multiplier"):
+            check_number(field, getattr(self, field), low=0, open_low=True)
+        check_number("resolution_px", self.resolution_px, low=4, whole=True)
+        check_number("divisor", self.divisor, low=1, whole=True)
+        if self.min_map_px != "auto":
+            check_number("min_map_px", self.min_map_px, low=1, whole=True)
+        for field in ("dropout", "drop_path"):
+            check_number(field, getattr(self, field), low=0, high=1, open_high=True)
