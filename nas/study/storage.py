@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,10 +30,10 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     Raises NasError if the database cannot be opened.
     """
     is_sqlite = url.startswith("sqlite:")
-    if is_sqlite:
-        _make_folder(url)
     arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if is_sqlite else {}
     try:
+        if is_sqlite:
+            _make_folder(url)
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except Exception as error:  # SQLAlchemy raises from several hierarchies; each means the same to the user
         raise NasError(f"study.storage {url!r} cannot be opened: {_first_line(error)}") from None
@@ -50,20 +51,21 @@ def open_study(
     ``identity`` is what must stay the same for trials to be comparable, by dotted names; a study that was begun with
     another is refused with the first difference in words.
     """
-    try:
-        study = optuna.create_study(
-            study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
-        )
-    except ValueError as error:  # other number of objectives
-        raise NasError(f"study.name {name!r}: {_first_line(error)}; choose another study.name.") from None
+    study = optuna.create_study(
+        study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
+    )
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials:
             raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not from nas.search.")
-        study.set_metric_names(list(objective.metric_names))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(objective.metric_names))
         study.set_user_attr(IDENTITY, json.dumps(identity, sort_keys=True, default=str))
     else:
         _check_identity(name, json.loads(known), json.loads(json.dumps(identity, default=str)))
+    if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
+        raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
     return study
 
 

@@ -1,0 +1,152 @@
+"""Stand-ins for what a search spends its time on: evaluators that train nothing, a space with a feasible corner."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+
+from nas.arch.complexity import complexity
+from nas.arch.scaling import Scaling
+from nas.arch.spec import ArchSpec
+from nas.latency.predictor import MacsPredictor
+from nas.study.candidates import Pricer
+from nas.study.constraints import Constraints
+from nas.study.evaluate import Evaluation
+from nas.study.objective import ObjectiveSettings
+from nas.study.plan import SamplerSettings, StudySettings
+from nas.study.search import Search
+from nas.study.storage import open_study
+from search_spaces.blockwise import BlockwiseSpace
+from search_spaces.mobilenet_v1 import MobileNetV1Space
+
+MS_PER_GMAC = 30.0
+CONF = Path(__file__).parents[2] / "conf" / "space"
+PARETO = ObjectiveSettings()
+
+
+def mobilenet_v1() -> MobileNetV1Space:
+    """The published space of 16 points: four widths, four resolutions."""
+    config = yaml.safe_load((CONF / "mobilenet_v1.yaml").read_text(encoding="utf-8"))
+    return MobileNetV1Space(**{key: value for key, value in config.items() if not key.startswith("_")})
+
+
+def small_space() -> BlockwiseSpace:
+    """288 points, of which some decode to the same network: kernel and expansion of an absent block."""
+    return BlockwiseSpace(
+        name="small",
+        resolution_px=32,
+        width=[0.5, 1.0],
+        stem={"channels": 8},
+        head={"channels": 32},
+        stages=[
+            {"stride": 1, "channels": [8, 16], "type": "ds", "kernel": 3},
+            {
+                "stride": 2,
+                "channels": 16,
+                "blocks": [
+                    {"kernel": [3, 5], "expansion": [3, 6]},
+                    {"repeats": [0, 1, 2], "kernel": [3, 5, 7], "expansion": [3, 6]},
+                ],
+            },
+        ],
+    )
+
+
+def pricer(space: Any, **limits: float) -> Pricer:
+    """Prices by multiply-adds alone."""
+    return Pricer(
+        space=space,
+        predictor=MacsPredictor(MS_PER_GMAC),
+        constraints=Constraints(**limits),
+        classes=10,
+        in_channels=1,
+    )
+
+
+def accuracy_of(arch: ArchSpec) -> float:
+    """A made-up accuracy in [0.5, 1) that grows with multiply-adds and differs between networks of equal cost."""
+    size = complexity(arch).macs / 1e6
+    return 0.5 + 0.4 * size / (size + 1.0) + 0.05 * int(arch.arch_id[:4], 16) / 2**16
+
+
+class FakeEvaluator:
+    """Scores by `accuracy_of` and remembers which networks it was asked for.
+
+    ``trouble``: called with the number of the call, from 1, and the network before it is scored; may raise.
+    """
+
+    def __init__(self, trouble: Callable[[int, ArchSpec], None] | None = None) -> None:
+        self.trained: list[str] = []
+        self._trouble = trouble
+        self._calls = 0
+
+    def evaluate(self, arch: ArchSpec) -> Evaluation:
+        self._calls += 1
+        if self._trouble:
+            self._trouble(self._calls, arch)
+        self.trained.append(arch.arch_id)
+        return Evaluation(accuracy=accuracy_of(arch), cpu_s=0.0, duration_s=0.0)
+
+
+def new_study(name: str = "fake", objective: ObjectiveSettings = PARETO) -> optuna.Study:
+    """A study in memory."""
+    return open_study(optuna.storages.InMemoryStorage(), name, objective, {})
+
+
+def make_search(
+    space: Any,
+    evaluator: FakeEvaluator,
+    *,
+    study: optuna.Study | None = None,
+    objective: ObjectiveSettings = PARETO,
+    sampler: str = "random",
+    n_trials: int = 8,
+    seed: int = 0,
+    max_screened: int = 200,
+    limits: Mapping[str, float] | None = None,
+) -> Search:
+    """A search of ``space`` that trains nothing, on a study in memory unless one is given."""
+    return Search(
+        study=study or new_study(objective=objective),
+        pricer=pricer(space, **(limits or {})),
+        evaluator=evaluator,
+        objective=objective,
+        sampler=SamplerSettings(name=sampler, startup=4, population=4),
+        settings=StudySettings(n_trials=n_trials, seed=seed, max_screened=max_screened),
+    )
+
+
+class CornerSpace:
+    """Twelve choices of 1 to 4; only all ones are small, a point that 4**12 random draws hardly ever meet.
+
+    A point decodes to the smallest MobileNetV1 at 8 px times the product of its choices: each one raises the cost.
+    """
+
+    name = "corner"
+    largest_kernel = 3
+    published: tuple[str, ...] = ()
+    parameters: Mapping[str, tuple[int, ...]] = {f"c{index:02}": (4, 3, 2, 1) for index in range(12)}
+    size = 4**12
+
+    def __init__(self) -> None:
+        self._base = mobilenet_v1()
+
+    def sample(self, rng: random.Random) -> dict[str, int]:
+        return {name: rng.choice(values) for name, values in self.parameters.items()}
+
+    def decode(self, genotype: Mapping[str, Any], *, classes: int = 1000, in_channels: int = 3) -> ArchSpec:
+        side_px = 32 * (1 + sum(genotype.values()) - len(genotype))
+        space = self._base
+        spec = space.decode({"width": 0.25, "resolution_px": 128}, classes=classes, in_channels=in_channels)
+        return ArchSpec(**{**{name: getattr(spec, name) for name in spec.__slots__}, "resolution_px": side_px})
+
+    def decode_base(self, genotype: Mapping[str, Any], **_: int) -> tuple[ArchSpec, Scaling]:
+        raise NotImplementedError
+
+    def encode(self, spec: ArchSpec) -> dict[str, int]:
+        raise NotImplementedError

@@ -1,0 +1,88 @@
+"""Pricing before training: exact costs of published networks, the survey's share, the walk to a feasible corner."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from nas.arch import zoo
+from nas.arch.errors import NasError
+from nas.study.candidates import Pricer, survey
+
+from .fakes import MS_PER_GMAC, CornerSpace, mobilenet_v1, pricer, small_space
+
+
+def all_measures(prices: Pricer) -> list[dict[str, float]]:
+    """What every point of a small space costs."""
+    names, choices = zip(*prices.space.parameters.items(), strict=True)
+    points = (dict(zip(names, values, strict=True)) for values in itertools.product(*choices))
+    return [prices.price(point).measures for point in points]
+
+
+def test_a_candidate_is_priced_with_the_published_figures() -> None:
+    # 568.7 M multiply-adds and 4.23 M parameters with 1000 classes of RGB images at 224 px (MobileNetV1, table 4: 569
+    # and 4.2). Ten classes take 990 * 1025 parameters off, grey images two of three planes of 32 3x3 filters.
+    prices = pricer(mobilenet_v1())
+    candidate = prices.price({"width": 1.0, "resolution_px": 224})
+    macs = 568_740_352 - 990 * 1024 - 2 * 9 * 32 * 112**2
+    assert candidate.cost.macs == macs
+    assert candidate.cost.params == 4_231_976 - 990 * 1025 - 2 * 9 * 32
+    assert candidate.measures["macs_m"] == pytest.approx(macs / 1e6)
+    assert candidate.measures["latency_ms"] == pytest.approx(macs * 1e-9 * MS_PER_GMAC)
+    assert candidate.latency.low_ms < candidate.latency.latency_ms < candidate.latency.high_ms
+    assert candidate.arch.classes == 10 and candidate.arch.in_channels == 1
+
+
+def test_a_published_network_has_one_price_by_name_and_by_genotype() -> None:
+    space = mobilenet_v1()
+    arch = zoo.get("mobilenetv1_050")
+    assert pricer(space).price(space.encode(arch)).arch.stages == arch.stages
+
+
+def test_survey_finds_the_feasible_share() -> None:
+    every = all_measures(pricer(small_space()))
+    limit = sorted(measures["macs_m"] for measures in every)[len(every) // 3]
+    share = sum(measures["macs_m"] <= limit for measures in every) / len(every)
+    found = survey(pricer(small_space(), macs_m=limit), samples=400, seed=1)
+    # A binomial share of 400 draws has a standard deviation of at most 0.025; four of them happen once in 16,000.
+    assert found.share == pytest.approx(share, abs=0.1)
+    assert found.sampled == 400
+    assert all(candidate.measures["macs_m"] <= limit for candidate in found.feasible)
+    assert min(m["latency_ms"] for m in every) <= found.fastest_ms <= found.slowest_ms
+    assert found.slowest_ms <= max(m["latency_ms"] for m in every)
+
+
+def test_survey_without_limits_calls_everything_feasible_and_tells_its_progress() -> None:
+    heard: list[tuple[int, int]] = []
+    found = survey(pricer(small_space()), samples=5, seed=0, progress=lambda *args: heard.append(args))
+    assert found.share == 1.0
+    assert heard == [(index, 5) for index in range(1, 6)]
+
+
+def test_the_same_seed_draws_the_same_survey() -> None:
+    prices = pricer(small_space())
+    drawn = [[c.genotype for c in survey(prices, samples=20, seed=seed).feasible] for seed in (3, 3, 4)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_corner_that_chance_misses_is_found() -> None:
+    space = CornerSpace()
+    smallest = dict.fromkeys(space.parameters, 1)
+    limit = pricer(space).price(smallest).measures["macs_m"]
+    found = survey(pricer(space, macs_m=limit), samples=10, seed=0)
+    assert [candidate.genotype for candidate in found.feasible] == [smallest]
+    assert found.fastest_ms == found.closest.latency.latency_ms
+
+
+def test_an_infeasible_space_says_what_it_can_do() -> None:
+    smallest = min(measures["latency_ms"] for measures in all_measures(pricer(mobilenet_v1())))
+    with pytest.raises(NasError) as caught:
+        survey(pricer(mobilenet_v1(), latency_ms=0.01), samples=30, seed=0)
+    assert "0 of 30 sampled candidates of space 'mobilenet_v1' meet latency_ms <= 0.01" in str(caught.value)
+    assert f"smallest found: latency_ms {smallest:.4g}" in str(caught.value)
+
+
+def test_two_limits_that_exclude_each_other_are_both_named() -> None:
+    with pytest.raises(NasError, match=r"latency_ms <= 1e-06, params_m <= 0\.01.*latency_ms .*, params_m "):
+        survey(pricer(mobilenet_v1(), latency_ms=1e-6, params_m=0.01), samples=10, seed=0)

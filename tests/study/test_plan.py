@@ -1,0 +1,99 @@
+"""A plan: settings refused by name, the identity of a study, and the way to worker processes."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.arch.errors import NasError
+from nas.latency.settings import LatencySettings
+from nas.proxy.settings import ProxySettings
+from nas.proxy.sources import DataSettings
+from nas.study.constraints import Constraints
+from nas.study.objective import ObjectiveSettings
+from nas.study.plan import EngineSettings, SamplerSettings, SearchPlan, StudySettings
+
+from .fakes import mobilenet_v1
+
+
+@pytest.fixture
+def plan() -> SearchPlan:
+    return SearchPlan(
+        space=mobilenet_v1(),
+        space_config={"name": "mobilenet_v1", "width": [0.25, 1.0]},
+        data=DataSettings(),
+        proxy=ProxySettings(),
+        latency=LatencySettings(backend="macs"),
+        objective=ObjectiveSettings(),
+        constraints=Constraints(),
+        sampler=SamplerSettings(),
+        engine=EngineSettings(),
+        study=StudySettings(),
+        runs_dir=Path("runs"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "message"),
+    [
+        (StudySettings, "name", "a/b", r"study\.name 'a/b': may hold letters"),
+        (StudySettings, "name", "..", r"study\.name '\.\.'"),
+        (StudySettings, "name", "", r"study\.name ''"),
+        (StudySettings, "n_trials", 0, r"study\.n_trials 0: must be at least 1"),
+        (StudySettings, "seed", -1, r"study\.seed -1: must be 0 or more"),
+        (StudySettings, "max_screened", 0, r"study\.max_screened 0"),
+        (StudySettings, "storage", "optuna.db", r"study\.storage 'optuna\.db': must be a database URL"),
+        (SamplerSettings, "name", "tpee", r"sampler\.name 'tpee': choose from tpe, .* Did you mean 'tpe'"),
+        (SamplerSettings, "startup", -1, r"sampler\.startup -1"),
+        (SamplerSettings, "population", 1, r"sampler\.population 1: must be at least 2"),
+        (EngineSettings, "name", "slurm", r"engine\.name 'slurm': choose from local"),
+        (EngineSettings, "workers", 0, r"engine\.workers 0: must be at least 1"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(kind: type, field: str, value: Any, message: str) -> None:
+    with pytest.raises(NasError, match=message):
+        kind(**{field: value})
+
+
+def test_names_and_places_follow_from_what_is_searched(plan: SearchPlan) -> None:
+    assert plan.name == "mobilenet_v1-digits"
+    assert plan.folder == Path("runs/mobilenet_v1-digits")
+    assert plan.storage_url == "sqlite:///runs/optuna.db"
+    reward = replace(plan, objective=ObjectiveSettings(kind="mnasnet", target_ms=5.0))
+    assert reward.name == "mobilenet_v1-digits-mnasnet"
+    named = replace(plan, study=StudySettings(name="mine", storage="sqlite:////tmp/x.db"))
+    assert (named.name, named.storage_url) == ("mine", "sqlite:////tmp/x.db")
+
+
+def test_identity_changes_with_anything_that_trials_would_differ_by(plan: SearchPlan) -> None:
+    before = plan.identity("here")
+    changes: dict[str, Any] = {
+        "data.subset": {"data": DataSettings(subset=100)},
+        "proxy.epochs": {"proxy": ProxySettings(epochs=plan.proxy.epochs + 1)},
+        "objective.kind": {"objective": ObjectiveSettings(kind="mnasnet", target_ms=5.0)},
+        "constraint.latency_ms": {"constraints": Constraints(latency_ms=5.0)},
+        "study.seed": {"study": StudySettings(seed=1)},
+        "latency.backend": {"latency": LatencySettings(backend="torch")},
+        "space.width": {"space_config": {**plan.space_config, "width": [0.5]}},
+    }
+    for name, fields in changes.items():
+        after = replace(plan, **fields).identity("here")
+        assert name in {key for key in before if before[key] != after[key]}
+    assert plan.identity("there") != before
+
+
+def test_going_on_with_more_trials_or_workers_is_the_same_study(plan: SearchPlan) -> None:
+    more = replace(plan, study=StudySettings(n_trials=99), engine=EngineSettings(workers=4), runs_dir=Path("x"))
+    assert more.identity("here") == plan.identity("here")
+
+
+def test_a_plan_travels_to_worker_processes(plan: SearchPlan) -> None:
+    arrived = pickle.loads(pickle.dumps(plan))
+    assert arrived.space.parameters == plan.space.parameters
+    genotype = {"width": 0.5, "resolution_px": 160}
+    assert arrived.space.decode(genotype).arch_id == plan.space.decode(genotype).arch_id
+    assert arrived.identity("here") == plan.identity("here")
