@@ -12,7 +12,7 @@ from nas.arch.errors import SpecError
 from nas.arch.spec import MOBILENET_V3_SE, ArchSpec, HeadSpec, SqueezeExcite, StageSpec, StemSpec
 
 # A network of this many multiply-adds takes between about one and fifteen ms on one core of a laptop or server.
-MACS_RANGE: Final = (4e6, 120e6)
+MACS_RANGE: Final = (4e6, 250e6)
 _RESOLUTIONS_PX: Final = (64, 80, 96, 112, 128, 160, 192, 224)
 _KERNELS: Final = (3, 5, 7, 9, 11)
 _TYPES: Final[tuple[BlockType, ...]] = ("ir", "ds", "dsa", "er", "cn")
@@ -76,7 +76,7 @@ def _block(rng: random.Random, channels: int, stride: int, mixed: bool) -> Block
     return BlockSpec(
         type=kind,
         channels=channels,
-        repeats=rng.choice((1, 1, 2)),
+        repeats=rng.choice((1, 1, 2, 3)),
         kernels=kernels,
         stride=stride,
         expansion=expansion,

@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from nas.latency.samples import random_specs
 
 from .law import DEVICE
 
+ROOT = Path(__file__).parents[2]
 # Prices of nothing: every feature costs its prior.
 PRICES = Prices(values={}, scale=1.0, lane=16)
 CHECKS = [Check(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(30)]
@@ -94,5 +96,5 @@ def test_predicting_imports_neither_torch_nor_a_runtime() -> None:
         "from nas.latency.predictor import MacsPredictor; MacsPredictor(20.0).predict(zoo.get('mixnet_s')); "
         "print(sorted({'torch', 'timm', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert result.stdout.strip() == "[]", result.stderr
