@@ -75,11 +75,7 @@ def describe(row: TrialRow) -> str:
 
 @contextmanager
 def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a task that reports (done, total); one plain line when the output is piped."""
-    if not console.is_terminal:
-        console.print(f"{text} ...", highlight=False, markup=False)
-        yield lambda done, total: None
-        return
+    """A bar for a task that reports (done, total), from its first report on; one plain line when output is piped."""
     columns = (
         TextColumn(text),
         BarColumn(bar_width=20),
@@ -87,6 +83,20 @@ def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task(text, total=None)
+    started = False
+
+    def report(done: int, total: int) -> None:
+        nonlocal started
+        if not started:
+            started = True
+            progress.start()
+            if not console.is_terminal:
+                console.print(f"{text} ...", highlight=False, markup=False)
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        progress.stop()

@@ -33,7 +33,8 @@ class Winner:
 
     ``latency_by_path``: predicted ms by operation path; may be empty. ``measured_ms``, ``measured_spread_ms``: of the
     whole network on the search's device, None where it was not measured. ``proxy_note``: what its accuracy is worth.
-    ``files``: caption to path relative to the report. ``sample_logits``: first outputs for the export's test input.
+    ``files``: caption to path relative to the report. ``proxy``: the network that was trained in its place;
+    ``sample_logits``: first outputs of that, with its weights, for a ramp from -1 to 1 over its input.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Winner:
     measured_spread_ms: float | None = None
     proxy_note: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    proxy: ArchSpec | None = None
     sample_logits: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -59,7 +61,20 @@ class Winner:
     @property
     def spec_file(self) -> str | None:
         """The first of the files that is a spec, to load the network from."""
-        return next((path for path in self.files.values() if path.endswith((".yaml", ".yml"))), None)
+        return self._file(".yaml")
+
+    @property
+    def proxy_file(self) -> str | None:
+        """The spec of the proxy."""
+        return self._file(".proxy.yaml")
+
+    @property
+    def weights_file(self) -> str | None:
+        """The trained weights of the proxy."""
+        return self._file(".safetensors")
+
+    def _file(self, ending: str) -> str | None:
+        return next((path for path in self.files.values() if path.endswith(ending)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

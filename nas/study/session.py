@@ -99,11 +99,12 @@ def look_ahead(session: Session, console: Console) -> Survey:
         f"space {plan.space.name}: {plan.space.size:.3g} points; {len(found.feasible)} of {found.sampled} sampled meet "
         f"the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
         highlight=False,
+        soft_wrap=True,
     )
     proxy = session.evaluator.proxy(found.feasible[0].arch)
-    console.print(f"proxy: {proxy.realised_note}", highlight=False, markup=False)
+    console.print(f"proxy: {proxy.realised_note}", highlight=False, markup=False, soft_wrap=True)
     for warning in proxy.warnings:
-        console.print(f"note: {warning}", highlight=False, markup=False)
+        console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
     return found
 
 
@@ -163,7 +164,9 @@ def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
         return load(saved, plan.latency)
     with bar(console, f"calibrating latency ({plan.latency.backend}, once per device)") as progress:
         predictor = load_or_calibrate(plan.latency, plan.runs_dir, progress=progress)
-    console.print(f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False)
+    console.print(
+        f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False, soft_wrap=True
+    )
     return predictor
 
 
@@ -226,8 +229,8 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
 
 def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner], console: Console) -> None:
     table = Table(title=f"winners of {plan.name}", title_justify="left")
-    for column in ("", "accuracy", "predicted ms", "measured ms", "M MACs", "M params", "spec"):
-        table.add_column(column, justify="left" if column in ("", "spec") else "right", overflow="fold")
+    for column in ("", "accuracy", "predicted ms", "measured ms", "M MACs", "M params", "file"):
+        table.add_column(column, justify="left" if column in ("", "file") else "right", overflow="fold")
     for winner in winners:
         row = winner.row
         table.add_row(
@@ -237,13 +240,15 @@ def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner]
             f"{winner.measured_ms:.2f}" if winner.measured_ms is not None else "-",
             f"{row.macs_m:.1f}",
             f"{row.params_m:.2f}",
-            next(iter(winner.files.values())),
+            Path(winner.spec_file or "").name,
         )
     if winners:
         console.print(table)
     done = ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
-    console.print(f"{done or 'no trials'}; results in {_shown(plan.folder)}", highlight=False, markup=False)
-    console.print(f"open {_shown(plan.folder / 'report.html')}", highlight=False, markup=False)
+    console.print(
+        f"{done or 'no trials'}; results in {_shown(plan.folder)}", highlight=False, markup=False, soft_wrap=True
+    )
+    console.print(f"open {_shown(plan.folder / 'report.html')}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _shown(path: Path) -> str:

@@ -118,6 +118,7 @@ def _write_one(
         measured_spread_ms=measured.spread_ms if measured else None,
         proxy_note=proxy.realised_note,
         files=files,
+        proxy=proxy.spec,
         sample_logits=logits,
     )
 
