@@ -80,6 +80,13 @@ class ImageData:
         """Side of the square images."""
         return int(self.train_images.shape[2])
 
+    def resized(self, side_px: int) -> ImageData:
+        """Return the same data with images of ``side_px`` (itself where they are)."""
+        if side_px == self.resolution_px:
+            return self
+        train, val = _resize(self.train_images, side_px), _resize(self.val_images, side_px)
+        return replace(self, train_images=train, val_images=val)
+
     def to(self, device: torch.device) -> ImageData:
         """Return the same data with its tensors on `device` (itself where they are there already)."""
         if self.train_images.device == device:

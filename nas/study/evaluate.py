@@ -36,6 +36,7 @@ class Evaluator(Protocol):
 class ProxyEvaluator:
     """Trains proxies on ``data``. The seed of a training depends on ``seed`` and the network alone, not on its turn.
 
+    ``base_resolution_px``: the largest resolution of a space that compares resolutions, which proxies then keep apart.
     ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not kept).
     """
 
@@ -43,6 +44,7 @@ class ProxyEvaluator:
     settings: ProxySettings
     largest_kernel: int
     seed: int
+    base_resolution_px: int | None = None
     weights_dir: Path | None = None
 
     def proxy(self, arch: ArchSpec) -> Proxy:
@@ -53,14 +55,16 @@ class ProxyEvaluator:
             classes=self.data.classes,
             in_channels=self.data.channels,
             largest_kernel=self.largest_kernel,
+            base_resolution_px=self.base_resolution_px,
         )
 
     def evaluate(self, arch: ArchSpec) -> Evaluation:
         """Train the proxy of ``arch``; raises TrainingError where the loss leaves the numbers."""
         seed = (int(arch.arch_id[:8], 16) + self.seed) % 2**31
         torch.manual_seed(seed)
-        model = build(self.proxy(arch).spec)
-        result = train(model, self.data, self.settings, seed=seed)
+        proxy = self.proxy(arch).spec
+        model = build(proxy)
+        result = train(model, self.data.resized(proxy.resolution_px), self.settings, seed=seed)
         if self.weights_dir is not None:
             self.weights_dir.mkdir(parents=True, exist_ok=True)
             save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")

@@ -85,6 +85,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         settings=plan.proxy,
         largest_kernel=plan.space.largest_kernel,
         seed=plan.study.seed,
+        base_resolution_px=max(plan.space.parameters.get("resolution_px", ()), default=None),
         weights_dir=plan.folder / "weights",
     )
     return Session(plan=plan, data=data, predictor=predictor, pricer=pricer, evaluator=evaluator)
@@ -229,7 +230,7 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
 
 def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner], console: Console) -> None:
     table = Table(title=f"winners of {plan.name}", title_justify="left")
-    for column in ("", "accuracy", "predicted ms", "measured ms", "M MACs", "M params", "file"):
+    for column in ("", "accuracy", "predicted ms", "measured", "M MACs", "M params", "file"):
         table.add_column(column, justify="left" if column in ("", "file") else "right", overflow="fold")
     for winner in winners:
         row = winner.row
@@ -240,7 +241,7 @@ def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner]
             f"{winner.measured_ms:.2f}" if winner.measured_ms is not None else "-",
             f"{row.macs_m:.1f}",
             f"{row.params_m:.2f}",
-            Path(winner.spec_file or "").name,
+            Path(winner.spec_file or "").stem,
         )
     if winners:
         console.print(table)
