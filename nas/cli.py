@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -17,6 +18,7 @@ from nas.arch.errors import NasError, nearest
 
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
+_CFG: Final = ("--cfg", "-c")
 
 
 def config_dir() -> Path:
@@ -50,25 +52,35 @@ def headline(group: str, name: str) -> str:
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration as plain data. Raises NasError in words for anything wrong with an override."""
     arguments = [_normalised(argument) for argument in overrides]
+    _check_form(arguments)
     _check_groups(arguments)
-    searched = [f"file://{folder}" for folder in config_dirs()[:-1]]
-    if searched:
-        arguments.append(f"hydra.searchpath=[{','.join(searched)}]")
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            config = compose(config_name=config_name, overrides=arguments)
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+        return _compose(config_name, arguments)
     except (HydraException, OmegaConfBaseException) as error:
-        raise NasError(_in_words(error)) from None
-    return dict(plain)  # type: ignore[arg-type]
+        text = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else str(error)
+        unknown_key = re.search(r"full_key: (\S+)", text) if "Key '" in text else None
+        if unknown_key:
+            raise _unknown_key(unknown_key[1], config_name, arguments) from None
+        given = f"{error.override!r}: " if isinstance(error, OverrideParseException) else ""
+        raise NasError(given + _in_words(text)) from None
 
 
-def check_keys(config: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse top-level keys that no command reads (``+typo=1`` passes through Hydra)."""
+def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Sequence[str] = ()) -> None:
+    """Refuse top-level keys that no command reads (``+typo=1`` passes through Hydra), and missing ones (``~data``)."""
     for key in config:
         if key not in known:
             raise NasError(f"unknown key {key!r}: known are {', '.join(known)}.{nearest(str(key), known)}")
+    for key in known:
+        if key not in config and key not in optional:
+            raise NasError(f"{key}: missing; do not take it away with ~{key}.")
+
+
+def runs_dir(config: Mapping[str, Any]) -> Path:
+    """The folder of results. Raises NasError if it is no path."""
+    value = config["runs_dir"]
+    if not isinstance(value, str) or not value:
+        raise NasError(f"runs_dir {value!r}: must be the path of a folder, such as runs.")
+    return Path(value).expanduser()
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
@@ -92,21 +104,72 @@ def _normalised(argument: str) -> str:
     return f"+{argument}" if argument.startswith(("space=", "experiment=")) else argument
 
 
+def wants_config(arguments: Sequence[str]) -> bool:
+    """Whether ``--cfg job``, as Hydra's own commands have it, stands among the arguments."""
+    return any(argument in _CFG for argument in arguments)
+
+
+def print_config(config_name: str, arguments: Sequence[str]) -> int:
+    """Print the whole configuration that the other ``arguments`` give."""
+    rest = [argument for argument in arguments if argument not in (*_CFG, "job", "all")]
+    sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(compose_config(config_name, rest))))
+    return 0
+
+
+def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Hydra's answer as plain data."""
+    searched = ",".join(f"file://{folder}" for folder in config_dirs()[:-1])
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        found = [f"hydra.searchpath=[{searched}]"] if searched else []
+        config = compose(config_name=config_name, overrides=[*arguments, *found])
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return dict(plain)  # type: ignore[arg-type]
+
+
+def _check_form(arguments: Sequence[str]) -> None:
+    """Refuse what is not ``name=value``, and a space given twice."""
+    for argument in arguments:
+        name, separator, _ = argument.partition("=")
+        if not name.startswith("~") and not (separator and name.lstrip("+")):
+            raise NasError(f"{argument!r}: settings are given as name=value; see --help.")
+        if name.startswith("+") and sum(other.startswith(f"{name}=") for other in arguments) > 1:
+            raise NasError(f"{name.lstrip('+')}: given twice; give it once.")
+
+
 def _check_groups(arguments: Sequence[str]) -> None:
     """Answer a misspelt choice of a group with the list of its choices, before Hydra does with a stack of lines."""
     for argument in arguments:
-        key, separator, value = argument.lstrip("+~").partition("=")
-        names = choices(key) if separator and key.isidentifier() else []
+        key, _, value = argument.lstrip("+~").partition("=")
+        names = _group_choices(argument)
         if names and value not in names:
             raise NasError(f"unknown {key} {value!r}: choose from {', '.join(names)}.{nearest(value, names)}")
 
 
-def _in_words(error: Exception) -> str:
+def _group_choices(argument: str) -> list[str]:
+    """The choices of the group that ``argument`` chooses from; empty if it does something else."""
+    key, separator, _ = argument.lstrip("+~").partition("=")
+    return choices(key) if separator and key.isidentifier() else []
+
+
+def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasError:
+    """The error for a key that the chosen configurations do not have, with the nearest that they have."""
+    choosing = [argument for argument in arguments if _group_choices(argument)]
+    try:
+        keys = list(_dotted(_compose(config_name, choosing)))
+    except (HydraException, OmegaConfBaseException):
+        keys = []
+    return NasError(f"unknown key {key!r}: see --cfg job for the keys there are.{nearest(key, keys)}")
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _in_words(text: str) -> str:
     """The line of a Hydra error that says what is wrong."""
-    text = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = next((line for line in lines if "not in struct" in line or "Could not" in line), lines[0] if lines else "")
-    if "is not in struct" in text or "not in '" in text:
-        key = text.partition("Key '")[2].partition("'")[0] or said
-        return f"unknown key {key!r} in the overrides: see --cfg job for the keys there are."
-    return said
+    return next((line for line in lines if "Could not" in line), lines[0] if lines else "")

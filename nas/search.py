@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from nas import cli
@@ -26,8 +24,8 @@ def command(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(_help())
         return 0
-    if arguments and arguments[0] in ("--cfg", "-c"):
-        return _show_config(arguments)
+    if cli.wants_config(arguments):
+        return cli.print_config("search", arguments)
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise NasError(f"unknown option {flags[0]!r}: settings are given as name=value; see --help.")
@@ -40,7 +38,7 @@ def command(arguments: list[str]) -> int:
 def make_plan(arguments: list[str]) -> Any:
     """A checked `SearchPlan` from command-line overrides; loads neither torch nor Optuna. Raises NasError."""
     config = cli.compose_config("search", arguments)
-    cli.check_keys(config, _KEYS)
+    cli.check_keys(config, _KEYS, optional=("space",))
     if not config.get("space"):
         raise NasError(f"which space? Add one of these:\n{_list_of('space', '+space=')}")
     from nas.latency.settings import LatencySettings
@@ -63,7 +61,7 @@ def make_plan(arguments: list[str]) -> Any:
         sampler=from_mapping(SamplerSettings, config["sampler"], "sampler"),
         engine=from_mapping(EngineSettings, config["engine"], "engine"),
         study=from_mapping(StudySettings, config["study"], "study"),
-        runs_dir=Path(str(config["runs_dir"])).expanduser(),
+        runs_dir=cli.runs_dir(config),
         command=shlex.join(["python", "-m", "nas.search", *arguments]),
     )
     check_data(data)
@@ -82,14 +80,6 @@ def _instantiate(config: Mapping[str, Any]) -> Any:
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise NasError(str(cause) if isinstance(cause, NasError) else f"space: {str(cause).splitlines()[0]}") from None
-
-
-def _show_config(arguments: list[str]) -> int:
-    from omegaconf import OmegaConf
-
-    rest = arguments[2:] if len(arguments) > 1 and arguments[1] in ("job", "all") else arguments[1:]
-    sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(cli.compose_config("search", rest))))
-    return 0
 
 
 def _list_of(group: str, prefix: str) -> str:

@@ -16,6 +16,7 @@ from nas.arch.plain import from_mapping
 from nas.arch.spec import ArchSpec
 
 _KEYS: Final = ("arch", "resolution_px", "json", "runs_dir", "latency")
+_PIPED_WIDTH: Final = 160
 
 
 def main() -> None:
@@ -28,15 +29,19 @@ def command(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(_help())
         return 0
+    if cli.wants_config(arguments):
+        return cli.print_config("show", arguments)
     config = cli.compose_config("show", arguments)
     cli.check_keys(config, _KEYS)
     arch = find_arch(config["arch"])
     side = config["resolution_px"]
     if side is not None and (not isinstance(side, int) or isinstance(side, bool) or side < 1):
         raise NasError(f"resolution_px {side!r}: must be a positive whole number of pixels.")
+    if not isinstance(config["json"], bool):
+        raise NasError(f"json {config['json']!r}: must be true or false.")
     from nas.latency.settings import LatencySettings
 
-    predictor = _predictor(from_mapping(LatencySettings, config["latency"], "latency"), Path(str(config["runs_dir"])))
+    predictor = _predictor(from_mapping(LatencySettings, config["latency"], "latency"), cli.runs_dir(config))
     arch = replace(arch, resolution_px=side or arch.resolution_px)
     estimate = predictor.predict(arch)
     cost = complexity(arch)
@@ -56,7 +61,13 @@ def command(arguments: list[str]) -> int:
     if config["json"]:
         print(json.dumps(totals))
     else:
-        _print_table(arch, layers(arch), dict(predictor.layer_ms(arch)), totals, str(predictor.error))
+        _print_table(
+            arch,
+            layers(arch),
+            dict(predictor.layer_ms(arch)),
+            totals,
+            str(predictor.error or "never held against measurements"),
+        )
     return 0
 
 
@@ -92,7 +103,8 @@ def _print_table(
 
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms"):
-        table.add_column(column, justify="left" if column in ("layer", "kind") else "right", no_wrap=column != "layer")
+        left = column in ("layer", "kind")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column != "layer", overflow="fold")
     for row in rows:
         kind = f"{row.kind} {row.kernel}x{row.kernel}" if row.kind in ("conv", "depthwise") else row.kind
         table.add_row(
@@ -106,14 +118,21 @@ def _print_table(
             f"{times[row.path]:.3f}" if row.path in times else "",
         )
     console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH  # paths in one piece
     console.print(table)
     console.print(
         f"{arch.name} at {totals['resolution_px']} px: {totals['params']:,} parameters, {totals['macs']:,} MACs, "
         f"{totals['activations']:,} activations, {totals['peak_memory_bytes'] / 1e6:.2f} MB peak activation memory",
         highlight=False,
+        soft_wrap=True,
     )
     interval = f"90% interval {totals['latency_low_ms']:.2f} to {totals['latency_high_ms']:.2f}"
-    console.print(f"latency {totals['latency_ms']:.2f} ms ({interval}) on {totals['device']}; {error}", highlight=False)
+    console.print(
+        f"latency {totals['latency_ms']:.2f} ms ({interval}) on {totals['device']}; {error}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _short(value: int) -> str:

@@ -1,0 +1,113 @@
+"""nas.show: exact figures of published networks, every layer in the table, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.arch import zoo
+from nas.arch.errors import NasError
+from nas.arch.files import dumps
+from nas.arch.ops import network_ops
+from nas.show import command
+
+MS_PER_GMAC = 30  # conf/latency/macs.yaml
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert command([*arguments, "latency=macs", "json=true"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    data = json.loads(out)
+    assert isinstance(data, dict)
+    return data
+
+
+def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert command([*arguments, "latency=macs"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in an empty folder and leave it so."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_json_has_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    data = shown(capsys, "arch=mixnet_s")
+    assert data["params"] == 4_134_606
+    assert data["macs"] == 239_173_360
+    assert data["activations"] == 6_252_094
+    assert data["latency_ms"] == pytest.approx(data["macs"] * 1e-9 * MS_PER_GMAC, rel=1e-9)
+    assert data["latency_low_ms"] < data["latency_ms"] < data["latency_high_ms"]
+    assert (data["name"], data["resolution_px"]) == ("mixnet_s", 224)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_another_resolution_scales_what_depends_on_it(capsys: pytest.CaptureFixture[str]) -> None:
+    full, half = shown(capsys, "arch=mobilenetv1_100"), shown(capsys, "arch=mobilenetv1_100", "resolution_px=112")
+    assert half["params"] == full["params"]
+    classifier = 1024 * 1000
+    # Every map of MobileNetV1 halves exactly from 224 to 112 px, down to 7 and 4 (not 3.5) in the last stage.
+    last_stage = (
+        9 * 512 * (16 - 49 / 4) + 512 * 1024 * (16 - 49 / 4) + 9 * 1024 * (16 - 49 / 4) + 1024**2 * (16 - 49 / 4)
+    )
+    assert half["macs"] - classifier == (full["macs"] - classifier) / 4 + last_stage
+    assert half["arch_id"] != full["arch_id"]
+
+
+def test_the_table_has_every_layer_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, "arch=mixnet_s")
+    paths = [op.path for op in network_ops(zoo.get("mixnet_s"))]
+    firsts = [line.split()[0] for line in lines if line.strip()]
+    start = firsts.index(paths[0])
+    assert firsts[start : start + len(paths)] == paths
+    assert any(
+        "4,134,606 parameters" in line and "239,173,360 MACs" in line and "6,252,094 activations" in line
+        for line in lines
+    )
+    assert any(line.startswith("latency 7.18 ms") for line in lines)
+
+
+def test_a_spec_file_is_shown_as_the_network_it_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arch = replace(zoo.get("mobilenetv3_small_100"), name="mine", classes=10)
+    path = tmp_path / "mine.yaml"
+    path.write_text(dumps(arch), encoding="utf-8")
+    data = shown(capsys, f"arch={path}")
+    assert (data["name"], data["arch_id"]) == ("mine", arch.arch_id)
+    assert data["params"] == 2_542_856 - 990 * 1025
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], r"which network\? Add arch= with a spec file or one of: .*mixnet_s"),
+        (["arch=mixnet_x"], r"arch 'mixnet_x': neither a published network nor a \.yaml spec file\. Did you mean"),
+        (["arch=none.yaml"], r"cannot read spec file 'none\.yaml'"),
+        (["arch=mixnet_s", "resolution_px=0"], r"resolution_px 0: must be a positive whole number"),
+        (["arch=mixnet_s", "resolution_px=a"], r"resolution_px 'a'"),
+        (["arch=mixnet_s", "json=yess"], r"json 'yess': must be true or false"),
+        (["arch=mixnet_s", "latency=mac"], r"unknown latency 'mac': choose from .*macs.* Did you mean 'macs'"),
+        (["arch=mixnet_s", "latency.backend=gpu"], r"unknown latency\.backend 'gpu'"),
+        (["arch=mixnet_s", "resolution=3"], r"unknown key 'resolution': .* Did you mean 'resolution_px'"),
+        (["arch=mixnet_s", "runs_dir=null", "latency=macs"], r"runs_dir None: must be the path of a folder"),
+        (["mixnet_s"], r"'mixnet_s': settings are given as name=value"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(NasError, match=message) as caught:
+        command(arguments)
+    assert "\n" not in str(caught.value)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_help_and_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["--help"]) == 0
+    assert "arch=mixnet_s" in capsys.readouterr().out
+    assert command(["arch=mixnet_s", "--cfg", "job"]) == 0
+    assert "arch: mixnet_s" in capsys.readouterr().out
