@@ -39,6 +39,7 @@ def pick_device(settings: TrainSettings) -> torch.device:
 
 @torch.inference_mode()
 def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
+    """Score `model`, which is on the device of `data` already, and leave it in evaluation mode."""
     model.eval()
     device = data.val_images.device
     mean, std = statistics(data)
@@ -54,20 +55,24 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
 
 
 def statistics(data: ImageData) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of the train images, each (1, C, 1, 1), on their device."""
     device = data.train_images.device
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))
     return mean, std
 
 
 def layout(settings: TrainSettings) -> torch.memory_format:
+    """Return the memory layout that the settings ask for."""
     return torch.channels_last if settings.channels_last else torch.contiguous_format
 
 
 def amp_type(settings: TrainSettings, device: torch.device) -> torch.dtype:
+    """Return the number format of the forward pass on `device`; float32 is no autocast."""
     names = {"none": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return names.get(settings.amp, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
 def autocast(settings: TrainSettings, device: torch.device) -> torch.autocast:
+    """Return the autocast context of the settings, disabled for float32."""
     dtype = amp_type(settings, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -24,10 +24,10 @@ class TrainSettings:
     where training in bfloat16 is slower. `threads` is for CPU. Raises `NasError` naming the field.
     """
 
-    epochs: int = 4
-    batch_size: int = 64
+    epochs: int = 3
+    batch_size: int = 32
     optimizer: str = "adamw"
-    lr: float = 0.01
+    lr: float = 0.02
     weight_decay: float = 0.05
     schedule: str = "cosine"
     warmup_epochs: float = 0.5
@@ -97,7 +97,7 @@ class ProxySettings(TrainSettings):
 
     width_multiplier: float = 0.25
     depth_multiplier: float = 1.0
-    resolution_px: int = 16
+    resolution_px: int = 12
     divisor: int = 2
     min_map_px: int | Literal["auto"] = "auto"
     dropout: float = 0.0

@@ -88,7 +88,8 @@ def test_realised_ratios_are_those_of_the_channels() -> None:
     spec = ArchSpec.from_strings(
         "two", [["ds_r1_k3_s1_c10"], ["ir_r3_k3_s2_e4_c30"]], stem=StemSpec(channels=16), head=HeadSpec(channels=64)
     )
-    proxy = reduce_arch(spec, ProxySettings(width_multiplier=0.5, divisor=4), classes=10, largest_kernel=3)
+    settings = ProxySettings(width_multiplier=0.5, divisor=4, resolution_px=16)
+    proxy = reduce_arch(spec, settings, classes=10, largest_kernel=3)
     # 5 -> 4 (nearest, half up) loses over 10% of 5, so 8; 15 -> 16.
     assert [stage.blocks[0].channels for stage in proxy.spec.stages] == [8, 16]
     assert proxy.width_range == pytest.approx((16 / 30, 8 / 10))

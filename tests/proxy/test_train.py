@@ -89,6 +89,15 @@ def test_training_leaves_global_draws_threads_and_switches_alone(digits: ImageDa
     assert (torch.rand(1), np.random.rand()) == expected
 
 
+def test_activations_out_of_place_change_no_digit(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = few(digits, 100)
+    fast = train(make_net(), data, SHORT, seed=0)
+    monkeypatch.setattr("nas.proxy.speed._COPYING_IN_PLACE", ())
+    plain = train(make_net(), data, SHORT, seed=0)
+    assert fast.epochs[0].train_loss == plain.epochs[0].train_loss
+    assert fast.loss == plain.loss
+
+
 def test_scores_equal_a_plain_loop(digits: ImageData) -> None:
     model = make_net().eval()
     score = evaluate(model, digits, SHORT)

@@ -1,0 +1,31 @@
+"""The configs of data and proxy say what the settings accept, and the default config is the default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nas.proxy.settings import ProxySettings
+from nas.proxy.sources import KNOWN_DATA, DataSettings
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The config with its `default` beneath, as Hydra composes it."""
+    fields: dict[str, Any] = yaml.safe_load(path.read_text())
+    return {**read(path.with_name("default.yaml")), **fields} if fields.pop("defaults", None) else fields
+
+
+@pytest.mark.parametrize("name", ["default", "tiny", "full"])
+def test_proxy_configs_are_accepted(name: str) -> None:
+    settings = ProxySettings(**read(CONF / "proxy" / f"{name}.yaml"))
+    assert (settings == ProxySettings()) == (name == "default")
+
+
+def test_every_known_data_set_has_a_config() -> None:
+    for name in KNOWN_DATA:
+        assert DataSettings(**read(CONF / "data" / f"{name}.yaml")) == DataSettings(name=name)
