@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-# In place SiLU saves a copy of its input for the backward pass, so that out of place it moves less memory: a step is 3 to
-# 7% faster. Hard-swish does so too, but gained nothing in measurements (tests/benchmarks/proxy.py).
+# In place SiLU saves a copy of its input for the backward pass; out of place it moves less memory and a step is 3 to 7%
+# faster. Hard-swish does so too, but gained nothing in measurements (tests/benchmarks/proxy.py).
 _COPYING_IN_PLACE = (nn.SiLU,)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
