@@ -100,8 +100,15 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def _normalised(argument: str) -> str:
-    """``space=x`` as ``+space=x``: the group is not among the defaults, so that a forgotten one can be answered."""
-    return f"+{argument}" if argument.startswith(("space=", "experiment=")) else argument
+    """An override as Hydra wants it.
+
+    ``space=x`` as ``+space=x``: the group is not among the defaults, so that a forgotten one can be answered.
+    ``data.root=~/x`` with the home folder in full: shells leave it to us, Hydra cannot read it.
+    """
+    name, _, value = argument.partition("=")
+    if value == "~" or value.startswith("~/"):
+        argument = f"{name}={Path(value).expanduser()}"
+    return f"+{argument}" if name in ("space", "experiment") else argument
 
 
 def wants_config(arguments: Sequence[str]) -> bool:

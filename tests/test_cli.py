@@ -137,12 +137,9 @@ def test_a_space_is_chosen_with_and_without_a_plus(name: str) -> None:
 
 
 def test_overrides_reach_the_plan() -> None:
-    plan = make_plan(
-        [
-            "space=mixnet", "space.choices.groups=[1,2]", "objective=mnasnet", "objective.target_ms=20",
-            "sampler=nsga2", "constraint.params_m=5", "study.name=mine", "study.n_trials=7", "proxy.epochs=2", "runs_dir=~/x",
-        ]
-    )  # fmt: skip
+    overrides = """space=mixnet space.choices.groups=[1,2] objective=mnasnet objective.target_ms=20 sampler=nsga2
+        constraint.params_m=5 study.name=mine study.n_trials=7 proxy.epochs=2 runs_dir=~/x"""
+    plan = make_plan(overrides.split())
     assert plan.space.parameters["s2.b0.groups"] == (1, 2)
     assert (plan.objective.kind, plan.objective.target_ms) == ("mnasnet", 20)
     assert (plan.sampler.name, plan.constraints.params_m, plan.proxy.epochs) == ("nsga2", 5, 2)

@@ -73,9 +73,10 @@ def _run_trials(session: Session, study: optuna.Study, console: Console) -> bool
 def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress) -> bool:
     """Spawn workers and follow the study until they end; an interrupt is passed on to them.
 
-    True if one was killed and left a trial, so that a new set of workers has something to go on with (`recover` puts
-    a bound on that). Raises NasError if they ended before the study had its trials, with the reason of the first.
+    True if one was killed after it had begun or finished a trial: a new set of workers is to go on (`recover` bounds
+    that). Raises NasError if they ended otherwise before the study had its trials, with the reason of the first.
     """
+    before = finished(study)
     context = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they load torch
     reasons = context.SimpleQueue()
@@ -95,7 +96,7 @@ def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress
         recovered = recover(study)
         _show_new(study, seen, progress)
     done, wanted = finished(study), plan.study.n_trials
-    if done < wanted and not (killed and recovered):
+    if done < wanted and not (killed and (recovered or done > before)):
         said = None if reasons.empty() else reasons.get()
         codes = ", ".join(str(worker.exitcode) for worker in workers)
         raise NasError(said or f"stopped after {done} of {wanted} trials: worker processes ended with codes {codes}.")

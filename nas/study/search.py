@@ -172,7 +172,7 @@ def seed_study(
         if queued < limit:
             study.enqueue_trial(dict(genotype), user_attrs={"published": name}, skip_if_exists=True)
             queued += 1
-    seen = set()
+    seen: set[str] = set()
     for candidate in survey.feasible:
         if len(seen) >= startup or queued >= limit:
             break

@@ -1,0 +1,181 @@
+"""Whole searches on real images with the smallest proxies: what they leave behind, and how they survive a kill."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import timm
+import torch
+from optuna.trial import TrialState
+
+import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
+from nas.arch.errors import NasError
+from nas.arch.files import load_file
+from nas.arch.spec import ArchSpec
+from nas.search import command
+from nas.study.evaluate import Evaluation, ProxyEvaluator
+from nas.study.search import finished, to_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+# 16 points, 36 images a class at 8 px: a training takes a fraction of a second.
+TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
+# Without a queue of first trials the sampler decides from the start.
+SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=9")
+DEADLINE_S = 240.0
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command as a user runs it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nas.search", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def study(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
+
+
+def outcomes(folder: Path) -> list[tuple[str, str, float | None]]:
+    return [(row.arch_id, row.outcome, row.accuracy) for row in to_rows(study(folder))]
+
+
+def in_the_middle(folder: Path) -> bool:
+    """Whether a trial has been trained and another one is at it."""
+    if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
+        return False
+    running = study(folder).get_trials(states=(TrialState.RUNNING,))
+    return finished(study(folder)) > 0 and any("latency_high_ms" in trial.user_attrs for trial in running)
+
+
+def kill_in_the_middle(process: subprocess.Popen[str], folder: Path) -> None:
+    """Kill a search that is held while it is looked at, so that it cannot leave the middle meanwhile."""
+    give_up = time.monotonic() + DEADLINE_S
+    while time.monotonic() < give_up and process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        if in_the_middle(folder):
+            break
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+
+
+def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Path) -> None:
+    process = start(*TINY, "study.n_trials=2")
+    said, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, said
+    folder = tmp_path / "runs" / "tiny"
+    with (folder / "trials.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {int(row["number"]): row for row in csv.DictReader(stream)}
+    assert [row["outcome"] for row in rows.values()] == ["trained", "trained"]
+    specs = sorted(path for path in (folder / "winners").glob("winner_?.yaml"))
+    assert specs
+    for path in specs:
+        provenance = load_file(path).provenance
+        model = timm.create_model("nas_arch", spec=str(path)).eval()
+        params = sum(parameter.numel() for parameter in model.parameters())
+        assert params == provenance["params"]
+        assert params / 1e6 == pytest.approx(float(rows[provenance["trial"]]["params_m"]))
+        assert path.with_name(f"{path.stem}.efficientnet.yaml").is_file() and path.with_suffix(".py").is_file()
+        assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(row["arch_id"] in report for row in rows.values())
+    assert "winner_1.yaml" in report and "<svg" in (folder / "pareto.svg").read_text(encoding="utf-8")
+
+    before = outcomes(tmp_path)
+    assert command([*TINY, "study.n_trials=2"]) == 0
+    assert outcomes(tmp_path) == before
+
+
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    process = start(*SAMPLED, "study.n_trials=3")
+    kill_in_the_middle(process, tmp_path)
+    assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1
+    assert command([*SAMPLED, "study.n_trials=3"]) == 0
+    assert finished(study(tmp_path)) == 3
+    assert all(trial.state.is_finished() for trial in study(tmp_path).trials)
+    trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
+    assert len(set(trained)) == len(trained) == 3
+
+    assert command([*SAMPLED, "study.n_trials=3", "runs_dir=unbroken/runs"]) == 0
+    assert outcomes(tmp_path / "unbroken") == outcomes(tmp_path)
+
+
+def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        give_up = time.monotonic() + DEADLINE_S
+        while time.monotonic() < give_up and not in_the_middle(tmp_path):
+            time.sleep(0.05)
+        for worker in multiprocessing.active_children()[:1]:
+            worker.kill()
+            killed.append(worker.pid or 0)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    assert command([*SAMPLED, "study.n_trials=4", "engine.workers=2", "proxy.epochs=20"]) == 0
+    killer.join()
+    assert killed
+    trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
+    assert len(set(trained)) == len(trained) == 4
+    assert all(trial.state.is_finished() for trial in study(tmp_path).trials)
+    assert "4/4" in capfd.readouterr().out
+
+
+def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = ProxyEvaluator.evaluate
+    calls: list[str] = []
+
+    def evaluate(self: ProxyEvaluator, arch: ArchSpec) -> Evaluation:
+        calls.append(arch.arch_id)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)  # treated as Ctrl-C
+            time.sleep(DEADLINE_S)
+        return real(self, arch)
+
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", evaluate)
+    arguments = [*TINY, "study.n_trials=3"]
+    assert command(arguments) == 130
+    said = capsys.readouterr().out
+    assert f"stopped; go on with: python -m nas.search {' '.join(arguments)}" in said
+    assert (tmp_path / "runs" / "tiny" / "winners" / "winner_1.yaml").is_file()
+    assert [outcome for _, outcome, _ in outcomes(tmp_path)] == ["trained"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    assert command(arguments) == 0
+    assert calls[1] == calls[2] and len(calls) == 4
+    assert "1 of 3 trials are done already" in capsys.readouterr().out
+
+
+def test_a_space_that_is_used_up_has_its_results_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate(self: ProxyEvaluator, arch: ArchSpec) -> Evaluation:
+        return Evaluation(accuracy=int(arch.arch_id[:4], 16) / 2**16, cpu_s=0.0, duration_s=0.0)
+
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", evaluate)
+    with pytest.raises(NasError, match=r"stopped after 4 of 9 trials: all 4 points"):
+        command([*TINY, "space.width=0.25", "study.n_trials=9"])
+    folder = tmp_path / "runs" / "tiny"
+    assert (folder / "winners" / "winner_1.yaml").is_file() and (folder / "report.html").is_file()
