@@ -28,7 +28,7 @@ class ObjectiveSettings:
     wall at the target), and ``alpha`` and ``beta`` override its exponents.
     """
 
-    kind: str = "pareto"
+    kind: Kind = "pareto"
     target_ms: float | None = None
     form: str = "soft"
     alpha: float | None = None
