@@ -69,7 +69,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=mixnet nonsense=3", r"unknown key 'nonsense'"),
         ("space=mixnet +nonsense=3", r"unknown key 'nonsense': known are data, "),
         ("space=mixnet +space.choices.kernle=[3]", r"space\.choices\.kernle: unknown.*Did you mean 'kernel"),
-        ("space=mixnet ~data", r"data: missing"),
+        ("space=mixnet ~sampler", r"sampler: missing"),
         ("space=mixnet study.n_trials=0", r"study\.n_trials 0: must be at least 1"),
         ("space=mixnet study.n_trials=many", r"study\.n_trials: 'many' is not a whole number"),
         ("space=mixnet study.n_trials=1.5", r"study\.n_trials: 1\.5 is not a whole number"),
