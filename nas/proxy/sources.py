@@ -28,7 +28,7 @@ class DataSettings:
 
     `root` is relative to the working directory. `val_fraction` is the share of every class that validates; it is
     not used by an image folder that brings its own validation split. `resolution_px` is the side of the square
-    images (None: as they are). `subset` bounds the *train* images, as a share (float) or a number (int), every class
+    images (None: as they are), `proxy_resolution_px` the one that proxies take by default. `subset` bounds the *train* images, as a share (float) or a number (int), every class
     keeping its share. `flip` says whether a mirrored image keeps its label (None: by data set, no for digits).
     `max_memory_bytes` bounds the decoded images. Raises `NasError` for values out of range.
     """
@@ -37,6 +37,7 @@ class DataSettings:
     root: str | None = None
     val_fraction: float = 0.2
     resolution_px: int | None = None
+    proxy_resolution_px: int = 12
     subset: float | int | None = None
     flip: bool | None = None
     seed: int = 0
@@ -51,6 +52,8 @@ class DataSettings:
             )
         if self.resolution_px is not None and not (_is_integer(self.resolution_px) and self.resolution_px >= 4):
             raise NasError(f"data.resolution_px: {self.resolution_px!r} must be an integer of at least 4, or null")
+        if not (_is_integer(self.proxy_resolution_px) and self.proxy_resolution_px >= 4):
+            raise NasError(f"data.proxy_resolution_px: {self.proxy_resolution_px!r} must be an integer of at least 4")
         if self.subset is not None:
             _check_subset(self.subset)
         if not (_is_integer(self.seed) and self.seed >= 0):

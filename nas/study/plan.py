@@ -32,7 +32,7 @@ class StudySettings:
     """
 
     name: str | None = None
-    n_trials: int = 24
+    n_trials: int = 12
     seed: int = 0
     storage: str | None = None
     max_screened: int = 200
