@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from nas.arch import zoo
@@ -69,9 +68,7 @@ class BlockwiseSpace(SearchSpace):
         network = {word: _network_choice(word, value) for word, value in given.items()}
         reader = StageReader({} if choices is None else choices, self._block_defaults)
         self._layout = Layout(name=name, family=family, network=network, stages=reader.read(stages))
-        self._parameters = MappingProxyType(
-            {choice.name: choice.values for _, choice in self._layout.choices() if choice.is_open}
-        )
+        self._parameters = {choice.name: choice.values for _, choice in self._layout.choices() if choice.is_open}
         self._published = _names(published)
         self._check_hardest()
 

@@ -40,7 +40,9 @@ def test_every_package_is_listed_for_the_wheel() -> None:
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = "{'torch', 'timm', 'optuna', 'sklearn', 'matplotlib', 'onnxruntime', 'pandas'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copyreg
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from nas.arch.errors import NasError, unknown
@@ -135,14 +133,3 @@ class SearchPlan:
             "latency": {"backend": self.latency.backend, "device": device},
         }
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-
-
-def _frozen(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
-    return MappingProxyType(mapping)
-
-
-def _reduce(mapping: MappingProxyType[Any, Any]) -> tuple[Any, tuple[dict[Any, Any]]]:
-    return _frozen, (dict(mapping),)
-
-
-copyreg.pickle(MappingProxyType, _reduce)  # search spaces show their choices through such views; pickle refuses them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from nas.latency.calibrate import load, load_or_calibrate
 from nas.latency.predictor import LatencyPredictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
+from nas.proxy.reduce import Proxy, indistinguishable
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.plan import SearchPlan
@@ -34,6 +35,8 @@ from nas.study.storage import open_storage, open_study
 from nas.study.winners import Source, choose, write_winners
 
 _PREDICTOR: Final = "latency.json"
+_PROXIES_CHECKED: Final = 100
+_NOTES_SHOWN: Final = 3
 _VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
@@ -102,11 +105,24 @@ def look_ahead(session: Session, console: Console) -> Survey:
         highlight=False,
         soft_wrap=True,
     )
-    proxy = session.evaluator.proxy(found.feasible[0].arch)
-    console.print(f"proxy: {proxy.realised_note}", highlight=False, markup=False, soft_wrap=True)
-    for warning in proxy.warnings:
-        console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
+    proxies = [session.evaluator.proxy(candidate.arch) for candidate in found.feasible[:_PROXIES_CHECKED]]
+    console.print(proxies[0].realised_note, highlight=False, markup=False, soft_wrap=True)
+    for note in _proxy_notes(proxies):
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     return found
+
+
+def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
+    """What a sample of proxies fails to keep apart: warnings of single ones, and candidates that became the same."""
+    by_kind = {warning.partition(": ")[2] or warning: warning for proxy in proxies for warning in proxy.warnings}
+    notes = list(by_kind.values())[:_NOTES_SHOWN]
+    merged = sum(len(group) for group in indistinguishable(proxies))
+    if merged:
+        notes.append(
+            f"{merged} of {len(proxies)} sampled candidates have a proxy that another has too: training cannot tell "
+            "them apart; raise proxy.width_multiplier or proxy.depth_multiplier"
+        )
+    return notes
 
 
 def begin(session: Session, study: optuna.Study, found: Survey) -> None:
