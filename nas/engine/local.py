@@ -20,9 +20,10 @@ from rich.console import Console
 from nas.arch.errors import NasError
 from nas.study.plan import SearchPlan
 from nas.study.progress import SearchProgress
+from nas.study.results import conclude
 from nas.study.rows import Outcome
 from nas.study.search import finished, to_row
-from nas.study.session import Session, begin, conclude, look_ahead, prepare
+from nas.study.session import Session, begin, look_ahead, prepare
 from nas.study.storage import exclusive, recover
 
 INTERRUPTED: Final = 130

@@ -1,20 +1,15 @@
-"""A search from its plan to its results: what is loaded before the first trial and written after the last."""
+"""A search before its first trial: what is loaded, looked at and queued."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
 import yaml
 from rich.console import Console
-from rich.table import Table
 
-from nas import __version__
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
@@ -26,18 +21,13 @@ from nas.proxy.reduce import Proxy, indistinguishable
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.plan import SearchPlan
-from nas.study.plots import pareto_svg
 from nas.study.progress import bar
-from nas.study.report import ReportData, Winner, render_report
-from nas.study.rows import Outcome, TrialRow, counts, to_csv
-from nas.study.search import Search, seed_study, to_rows
+from nas.study.search import Search, seed_study
 from nas.study.storage import open_storage, open_study
-from nas.study.winners import Source, choose, write_winners
 
 _PREDICTOR: Final = "latency.json"
 _PROXIES_CHECKED: Final = 100
 _NOTES_SHOWN: Final = 3
-_VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,33 +137,6 @@ def begin(session: Session, study: optuna.Study, found: Survey) -> None:
     session.predictor.save(plan.folder / _PREDICTOR)
 
 
-def conclude(session: Session, study: optuna.Study, console: Console) -> list[Winner]:
-    """Write winners, table and report of all that the study holds, and print where they are."""
-    plan, rows = session.plan, to_rows(study)
-    source = Source(
-        pricer=session.pricer,
-        evaluator=session.evaluator,
-        predictor=session.predictor,
-        weights_dir=plan.folder / "weights",
-        provenance=_provenance(session, study),
-    )
-    chosen = choose(rows, plan.objective)
-    with console.status("measuring the winners"):
-        winners = write_winners(chosen, plan.folder / "winners", source)
-    kept = {row.arch_id for row in chosen}
-    for path in (plan.folder / "weights").glob("*.safetensors"):
-        if path.stem not in kept:
-            path.unlink()
-    write_text_atomically(plan.folder / "trials.csv", to_csv(rows))
-    report = _report(session, study, rows, winners)
-    write_text_atomically(plan.folder / "report.html", render_report(report))
-    named = {winner.label: winner.row for winner in winners}
-    svg = pareto_svg(rows, named, baselines=report.baselines, limit_ms=report.limit_ms)
-    write_text_atomically(plan.folder / "pareto.svg", svg)
-    _print_results(plan, rows, winners, console)
-    return winners
-
-
 def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
     """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
     saved = plan.folder / _PREDICTOR
@@ -190,84 +153,3 @@ def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
 def error_text(predictor: LatencyPredictor) -> str:
     """How far off the predictor was on networks that it did not see."""
     return str(predictor.error) if predictor.error else "never held against measurements"
-
-
-def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
-    plan = session.plan
-    return {
-        "space": plan.space.name,
-        "study": study.study_name,
-        "data": plan.data.name,
-        "seed": plan.study.seed,
-        "command": plan.command,
-        "versions": {
-            "nas": __version__,
-            **{name: version(name) for name in _VERSIONS},
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners: list[Winner]) -> ReportData:
-    plan, data = session.plan, session.data
-    baselines = {
-        trial.number: trial.user_attrs["published"]
-        for trial in study.get_trials(deepcopy=False)
-        if "published" in trial.user_attrs
-    }
-    facts = (
-        ("space", f"{plan.space.name}, {plan.space.size:.3g} points"),
-        ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
-                 f"{data.classes} classes, {data.resolution_px} px"),
-        ("proxy", winners[0].proxy_note if winners else "none trained"),
-        ("training", f"{plan.proxy.epochs} epochs, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
-        ("device", str(session.predictor.device)),
-        ("latency predictor", error_text(session.predictor)),
-        ("limits", str(plan.constraints)),
-        ("sampler", f"{plan.sampler.name}, seed {plan.study.seed}"),
-        *((name, version(name)) for name in _VERSIONS),
-    )  # fmt: skip
-    reward = None
-    if plan.objective.kind == "mnasnet":
-        trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-        reward = {row.number: plan.objective.reward(row.accuracy or 0.0, row.latency_ms or 0.0) for row in trained}
-    return ReportData(
-        title=f"Search {plan.name}",
-        command=plan.command,
-        facts=facts,
-        rows=tuple(rows),
-        winners=tuple(winners),
-        baselines=baselines,
-        objective=plan.objective.kind,
-        limit_ms=plan.constraints.latency_ms,
-        reward=reward,
-    )
-
-
-def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner], console: Console) -> None:
-    table = Table(title=f"winners of {plan.name}", title_justify="left")
-    for column in ("", "accuracy", "predicted ms", "measured", "M MACs", "M params", "file"):
-        table.add_column(column, justify="left" if column in ("", "file") else "right", overflow="fold")
-    for winner in winners:
-        row = winner.row
-        table.add_row(
-            winner.label,
-            f"{100 * (row.accuracy or 0):.1f}%",
-            f"{row.latency_ms:.2f}",
-            f"{winner.measured_ms:.2f}" if winner.measured_ms is not None else "-",
-            f"{row.macs_m:.1f}",
-            f"{row.params_m:.2f}",
-            Path(winner.spec_file or "").stem,
-        )
-    if winners:
-        console.print(table)
-    done = ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
-    console.print(
-        f"{done or 'no trials'}; results in {_shown(plan.folder)}", highlight=False, markup=False, soft_wrap=True
-    )
-    console.print(f"open {_shown(plan.folder / 'report.html')}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _shown(path: Path) -> str:
-    """``path`` relative to the working directory where it lies below it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
