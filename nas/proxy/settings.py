@@ -24,10 +24,10 @@ class TrainSettings:
     where training in bfloat16 is slower. `threads` is for CPU. Raises `NasError` naming the field.
     """
 
-    epochs: int = 3
-    batch_size: int = 32
+    epochs: int = 2
+    batch_size: int = 16
     optimizer: str = "adamw"
-    lr: float = 0.02
+    lr: float = 0.01
     weight_decay: float = 0.05
     schedule: str = "cosine"
     warmup_epochs: float = 0.5
