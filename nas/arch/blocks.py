@@ -130,11 +130,11 @@ def parse_block(text: str) -> BlockSpec:
 
 def format_block(block: BlockSpec) -> str:
     """The block string of ``block``; `parse_block` of it gives ``block`` again."""
-    parts = [block.type, f"r{block.repeats}", f"k{_dotted(block.kernels)}"]
+    parts = [block.type, f"r{block.repeats}", f"k{format_kernels(block.kernels)}"]
     if block.expand_kernels != (1,):
-        parts.append(f"a{_dotted(block.expand_kernels)}")
+        parts.append(f"a{format_kernels(block.expand_kernels)}")
     if block.project_kernels != (1,):
-        parts.append(f"p{_dotted(block.project_kernels)}")
+        parts.append(f"p{format_kernels(block.project_kernels)}")
     parts.append(f"s{block.stride}")
     if block.type in ("ir", "er"):
         parts.append(f"e{number(block.expansion)}")
@@ -165,6 +165,11 @@ def parse_kernels(text: str) -> tuple[int, ...]:
     if not all(side.isascii() and side.isdigit() for side in sides):
         raise SpecError(f"kernels {text!r}: must be whole numbers joined by dots, such as 3.5.7.")
     return tuple(int(side) for side in sides)
+
+
+def format_kernels(kernels: tuple[int, ...]) -> str:
+    """``(3, 5, 7)`` as ``3.5.7``; `parse_kernels` of it gives ``kernels`` again."""
+    return ".".join(str(side) for side in kernels)
 
 
 def _split_token(token: str, text: str) -> tuple[str, str]:
@@ -218,10 +223,6 @@ def _real(key: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise SpecError(f"option {key + text!r}: needs a number after {key!r}.") from None
-
-
-def _dotted(kernels: tuple[int, ...]) -> str:
-    return ".".join(str(side) for side in kernels)
 
 
 def _check_one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from nas.arch.blocks import BlockSpec, number, parse_kernels
+from nas.arch.blocks import BlockSpec, format_kernels, number, parse_kernels
 from nas.arch.errors import SpecError
 from nas.arch.plain import from_mapping
 from nas.arch.scaling import Scaling, scale
@@ -50,9 +50,9 @@ def load_file(path: str | Path) -> SpecFile:
 
 
 def loads(text: str) -> SpecFile:
-    """`SpecFile` from YAML text."""
+    """`SpecFile` from YAML text. Raises SpecError naming the field."""
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -71,14 +71,17 @@ def loads(text: str) -> SpecFile:
 
 
 def dumps(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
-    """YAML in MixNet's style: stages as block strings, every channel as it is built."""
+    """YAML in MixNet's style: stages as block strings, every channel as it is built.
+
+    Raises: SpecError for provenance that is not plain data.
+    """
     return _dump(_arch_data(arch, [list(stage) for stage in arch.strings]), provenance)
 
 
 def dumps_scaled(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any] | None = None) -> str:
     """YAML in EfficientNet's style: block arguments of ``base`` and the coefficients that scale it.
 
-    `loads` of it gives ``scale(base, scaling)``.
+    `loads` of it gives ``scale(base, scaling)``. Raises: SpecError for provenance that is not plain data.
     """
     stages = [[_block_data(block) for block in stage.blocks] for stage in base.stages]
     data = _arch_data(base, stages)
@@ -103,7 +106,26 @@ def write_text_atomically(path: Path, text: str) -> None:
 def _dump(data: dict[str, Any], provenance: Mapping[str, Any] | None) -> str:
     if provenance:
         data = {**data, "provenance": dict(provenance)}
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    try:
+        return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        value = error.args[-1]
+        raise SpecError(
+            f"provenance: {value!r} is a {type(value).__name__}; a spec file holds numbers, words, lists and mappings."
+        ) from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, which takes the last value of a key that is given twice; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise SpecError(f"{key.value}: given twice, again on line {key.start_mark.line + 1}; keep one.")
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
@@ -122,7 +144,7 @@ def _block_data(block: BlockSpec) -> dict[str, Any]:
         if item.default is not MISSING and value == item.default and item.name not in ("repeats", "kernels", "stride"):
             continue
         if item.name in _KERNEL_FIELDS:
-            value = "k" + ".".join(str(side) for side in value)
+            value = f"k{format_kernels(value)}"
         elif isinstance(value, float):
             value = float(number(value))
         data[item.name] = value

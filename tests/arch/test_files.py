@@ -183,6 +183,29 @@ def test_files_that_are_no_spec(content: bytes, message: str, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "again", "message"),
+    [
+        ("classes: 1000\n", "classes: 10\n", r"spec\.yaml: classes: given twice, again on line \d+; keep one"),
+        ("channels: 16", "channels: 16, channels: 24", "channels: given twice"),
+    ],
+)
+def test_a_key_given_twice(line: str, again: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    text = dumps(zoo.get("mixnet_s"))
+    assert line in text
+    path.write_text(text.replace(line, again if line in again else line + again, 1), encoding="utf-8")
+    with pytest.raises(SpecError, match=message) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [Path("x"), 1j, object], ids=["path", "complex", "class"])
+def test_provenance_is_plain_data(value: object) -> None:
+    with pytest.raises(SpecError, match=r"provenance: .* a spec file holds numbers, words, lists and mappings"):
+        dumps(zoo.get("mixnet_s"), {"study": {"folder": [value]}})
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"cannot read spec file .*none\.yaml.*: No such file"):
         load(tmp_path / "none.yaml")
