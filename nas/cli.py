@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from hydra import compose, initialize_config_dir
@@ -81,6 +83,18 @@ def runs_dir(config: Mapping[str, Any]) -> Path:
     if not isinstance(value, str) or not value:
         raise NasError(f"runs_dir {value!r}: must be the path of a folder, such as runs.")
     return Path(value).expanduser()
+
+
+def heavy(module: str) -> ModuleType:
+    """Import a module that needs torch. Raises NasError in words where torch and torchvision do not fit together."""
+    try:
+        return import_module(module)
+    except (ImportError, RuntimeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NasError(
+            f"torch, torchvision or timm cannot be loaded ({said}). Install torch and torchvision anew, together and "
+            "from the same place: a torch without CUDA beside a torchvision with it, or the reverse, does not work."
+        ) from error
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:

@@ -30,9 +30,7 @@ def command(arguments: list[str]) -> int:
     if flags:
         raise NasError(f"unknown option {flags[0]!r}: settings are given as name=value; see --help.")
     plan = make_plan(arguments)
-    from nas.engine.local import run_search
-
-    return run_search(plan)
+    return int(cli.heavy("nas.engine.local").run_search(plan))
 
 
 def make_plan(arguments: list[str]) -> Any:

@@ -165,3 +165,12 @@ def test_help_and_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     config = yaml.safe_load(capsys.readouterr().out)
     assert (config["space"]["name"], config["study"]["n_trials"]) == ("mixnet", 9)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torch_that_cannot_be_loaded_is_answered_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist\nmore lines")
+
+    monkeypatch.setattr(cli, "import_module", broken)
+    with pytest.raises(NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Install torch"):
+        cli.heavy("nas.engine.local")
