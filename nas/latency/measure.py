@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from nas.arch.checks import check_number
 from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device, describe
@@ -36,7 +37,7 @@ class Measurement:
 def measure(
     spec: ArchSpec, *, backend: str = "onnxruntime", threads: int = 1, batch: int = 1, rounds: int = 10, runs: int = 4
 ) -> Measurement:
-    """Latency of ``spec`` at its own resolution; see `measure_many`."""
+    """Latency of ``spec`` at its own resolution; see ``measure_many``."""
     return measure_many([spec], backend=backend, threads=threads, batch=batch, rounds=rounds, runs=runs)[0]
 
 
@@ -58,8 +59,8 @@ def measure_many(
 
     Raises: NasError if the backend is missing or the numbers are not positive.
     """
-    if min(rounds, runs, threads, batch) < 1:
-        raise NasError(f"rounds {rounds}, runs {runs}, threads {threads}, batch {batch}: all must be at least 1.")
+    for name, value in (("rounds", rounds), ("runs", runs), ("threads", threads), ("batch", batch)):
+        check_number(name, value, low=1, whole=True)
     device = describe(backend, threads, batch)
     runners = [runner(spec, backend=backend, threads=threads, batch=batch, seed=seed) for spec in specs]
     clock = time.thread_time if threads == 1 else time.perf_counter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from nas.arch.blocks import BlockSpec
+from nas.arch.checks import check_number
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.arch.ops import Op, block_ops, head_ops, network_ops, stem_op
@@ -38,7 +38,7 @@ class LatencyEstimate:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_ms <= self.latency_ms <= self.high_ms:
-            raise ValueError(f"{self}: must be ordered and not negative")
+            raise ValueError(f"{self}: must be ordered and not negative.")
 
     def __str__(self) -> str:
         return f"{self.latency_ms:.2f} ms ({self.low_ms:.2f} to {self.high_ms:.2f})"
@@ -114,7 +114,7 @@ class LatencyPredictor(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Write the predictor as JSON, whole or not at all; `nas.latency.calibrate.load` reads it."""
+        """Write the predictor as JSON, whole or not at all; ``nas.latency.calibrate.load`` reads it."""
         ...
 
 
@@ -155,7 +155,7 @@ class _SumPredictor:
         raise NotImplementedError
 
     def save(self, path: Path) -> None:
-        """Write the predictor as JSON, whole or not at all; `nas.latency.calibrate.load` reads it."""
+        """Write the predictor as JSON, whole or not at all; ``nas.latency.calibrate.load`` reads it."""
         write_text_atomically(path, json.dumps({"format": FORMAT, **self.to_dict()}, indent=1) + "\n")
 
     def _price_block(
@@ -196,7 +196,7 @@ class KernelSumPredictor(_SumPredictor):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> KernelSumPredictor:
-        """The predictor that `to_dict` wrote. Raises: KeyError or TypeError for other data."""
+        """The predictor that ``to_dict`` wrote. Raises: KeyError or TypeError for other data."""
         prices = Prices(values=data["prices"], scale=data["scale"], lane=data["lane"])
         checks = [Check(**check) for check in data["checks"]]
         return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks)
@@ -210,8 +210,7 @@ class MacsPredictor(_SumPredictor):
     """
 
     def __init__(self, ms_per_gmac: float) -> None:
-        if not (math.isfinite(ms_per_gmac) and ms_per_gmac > 0):
-            raise NasError(f"latency.ms_per_gmac: {ms_per_gmac!r} must be a positive number.")
+        check_number("latency.ms_per_gmac", ms_per_gmac, low=0, open_low=True)
         self.ms_per_gmac = ms_per_gmac
         version = f"{ms_per_gmac:g} ms per GMAC"
         self.device = Device(processor="no device", cores=1, backend="macs", backend_version=version, os="a formula")

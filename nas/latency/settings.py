@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
-from nas.arch.errors import NasError, unknown
+from nas.arch.checks import check_number
+from nas.arch.errors import unknown
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs")
@@ -37,17 +37,8 @@ class LatencySettings:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise unknown("latency.backend", self.backend, BACKENDS)
-        for name in ("threads", "batch"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise NasError(f"latency.{name}: {value!r} must be a whole number of at least 1.")
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
-            raise NasError(f"latency.seed: {self.seed!r} must be a whole number of at least 0.")
-        for name in ("budget_s", "ms_per_gmac"):
-            value = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not (math.isfinite(value) and value > 0)
-            ):
-                raise NasError(f"latency.{name}: {value!r} must be a positive number.")
+        check_number("latency.threads", self.threads, low=1, whole=True)
+        check_number("latency.batch", self.batch, low=1, whole=True)
+        check_number("latency.seed", self.seed, low=0, whole=True)
+        check_number("latency.budget_s", self.budget_s, low=0, open_low=True)
+        check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)

@@ -1,37 +1,39 @@
-"""Say where the images come from and check it on disk, in milliseconds and without torch."""
+"""Where the images come from, checked on disk in milliseconds and without torch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-TRAIN_FOLDER = "train"
-VAL_FOLDERS = ("val", "valid", "validation", "test")
+IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+TRAIN_FOLDER: Final = "train"
+VAL_FOLDERS: Final = ("val", "valid", "validation", "test")
 
 # What torchvision unpacks below its root. Data sets without an entry are read from a package or from class folders.
-TORCHVISION_FOLDERS = {
+TORCHVISION_FOLDERS: Final = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
     "fashion_mnist": "FashionMNIST/raw",
 }
-KNOWN_DATA = ("digits", "imagefolder", *TORCHVISION_FOLDERS)
+KNOWN_DATA: Final = ("digits", "imagefolder", *TORCHVISION_FOLDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
     """Which images to train and validate on.
 
-    `root` is relative to the working directory. `val_fraction` is the share of every class that validates; it is
-    not used by an image folder that brings its own validation split. `resolution_px` is the side of the square
-    images (None: as they are), `proxy_resolution_px` the one that proxies take by default. `subset` bounds the
-    *train* images, as a share (float) or a number (int), every class keeping its share. `flip` says whether a
-    mirrored image keeps its label (None: by data set, no for digits). `max_memory_bytes` bounds the decoded images.
-    Raises `NasError` for values out of range.
+    ``root`` is relative to the working directory. ``val_fraction`` is the share of every class that validates; it is
+    not used by an image folder that brings its own validation split. ``resolution_px`` is the side of the square
+    images (None: as they are), ``proxy_resolution_px`` the one that proxies take by default. ``subset`` bounds the
+    *train* images, as a share (float) or a number (int), every class keeping its share. ``flip`` says whether a
+    mirrored image keeps its label (None: by data set, no for digits). ``max_memory_bytes`` bounds the decoded images.
+
+    Raises: NasError for values out of range.
     """
 
     name: str = "digits"
@@ -47,20 +49,17 @@ class DataSettings:
     def __post_init__(self) -> None:
         if self.name not in KNOWN_DATA:
             raise unknown("data.name", self.name, KNOWN_DATA)
-        if not (_is_number(self.val_fraction) and 0 < self.val_fraction < 1):
+        check_number("data.val_fraction", self.val_fraction, low=0, high=1, open_low=True, open_high=True)
+        check_number("data.resolution_px", self.resolution_px, low=4, whole=True, optional=True)
+        check_number("data.proxy_resolution_px", self.proxy_resolution_px, low=4, whole=True)
+        share = isinstance(self.subset, float) and 0 < self.subset <= 1
+        number = isinstance(self.subset, int) and not isinstance(self.subset, bool) and self.subset >= 1
+        if not (self.subset is None or share or number):
             raise NasError(
-                f"data.val_fraction: {self.val_fraction!r} must lie between 0 and 1, both excluded (try 0.2)"
+                f"data.subset: {self.subset!r} must be a share in (0, 1] or a whole number of train images, or null."
             )
-        if self.resolution_px is not None and not (_is_integer(self.resolution_px) and self.resolution_px >= 4):
-            raise NasError(f"data.resolution_px: {self.resolution_px!r} must be an integer of at least 4, or null")
-        if not (_is_integer(self.proxy_resolution_px) and self.proxy_resolution_px >= 4):
-            raise NasError(f"data.proxy_resolution_px: {self.proxy_resolution_px!r} must be an integer of at least 4")
-        if self.subset is not None:
-            _check_subset(self.subset)
-        if not (_is_integer(self.seed) and self.seed >= 0):
-            raise NasError(f"data.seed: {self.seed!r} must be an integer of at least 0")
-        if not (_is_integer(self.max_memory_bytes) and self.max_memory_bytes > 0):
-            raise NasError(f"data.max_memory_bytes: {self.max_memory_bytes!r} must be a positive integer")
+        check_number("data.seed", self.seed, low=0, whole=True)
+        check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)
 
     @property
     def flips(self) -> bool:
@@ -70,7 +69,7 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSplits:
-    """The class folders of an image folder; `val` is None where one set of folders has to be split."""
+    """The class folders of an image folder; ``val`` is None where one set of folders has to be split."""
 
     train: Path
     val: Path | None
@@ -78,7 +77,7 @@ class FolderSplits:
 
 
 def check_data(settings: DataSettings) -> None:
-    """Check that the images are where the settings say; raises `NasError` naming the folder or file at fault."""
+    """Check that the images are where the settings say. Raises: NasError naming the folder or file at fault."""
     if settings.name == "imagefolder":
         find_splits(existing_root(settings))
     elif settings.name in TORCHVISION_FOLDERS:
@@ -86,37 +85,37 @@ def check_data(settings: DataSettings) -> None:
         if not folder.is_dir():
             raise NasError(
                 f"data.root: {folder} does not exist; unpack {settings.name} there (nothing is downloaded), "
-                f"or set data.root to the folder that holds {TORCHVISION_FOLDERS[settings.name]}"
+                f"or set data.root to the folder that holds {TORCHVISION_FOLDERS[settings.name]}."
             )
 
 
 def existing_root(settings: DataSettings) -> Path:
-    """Return `settings.root` as a path; raises `NasError` where it is missing, absent or not a folder."""
+    """``settings.root`` as a path. Raises: NasError where it is missing, absent or not a folder."""
     if not settings.root:
-        raise NasError(f"data.root: missing, {settings.name} needs a folder; add data.root=/path/to/the/images")
+        raise NasError(f"data.root: missing, {settings.name} needs a folder; add data.root=/path/to/the/images.")
     root = Path(settings.root).expanduser()
     if not root.exists():
         beside = f" (looked for {root.absolute()})" if not root.is_absolute() else ""
-        raise NasError(f"data.root: {root} does not exist{beside}; set data.root to the folder of the images")
+        raise NasError(f"data.root: {root} does not exist{beside}; set data.root to the folder of the images.")
     if not root.is_dir():
-        raise NasError(f"data.root: {root} is a file; set data.root to the folder of the images")
+        raise NasError(f"data.root: {root} is a file; set data.root to the folder of the images.")
     return root
 
 
 def find_splits(root: Path) -> FolderSplits:
-    """Find `root/{train,val|valid|validation|test}/<class>/*` or `root/<class>/*`.
+    """The class folders of ``root/{train,val|valid|validation|test}/<class>/*`` or ``root/<class>/*``.
 
-    Raises `NasError` for a split without class folders, an empty class, or a validation split of other classes.
+    Raises: NasError for a split without class folders, an empty class, or a validation split of other classes.
     """
     train = root / TRAIN_FOLDER
     val = next((root / name for name in VAL_FOLDERS if (root / name).is_dir()), None)
     if not train.is_dir():
         if val is not None:
-            raise NasError(f"data.root: {root} holds {val.name}/ but no {TRAIN_FOLDER}/; add the train split")
+            raise NasError(f"data.root: {root} holds {val.name}/ but no {TRAIN_FOLDER}/; add the train split.")
         train = root
     train_names = _class_names(train)
     if len(train_names) < 2:
-        raise NasError(f"data.root: {train} holds one class only, {train_names[0]}; a classifier needs two or more")
+        raise NasError(f"data.root: {train} holds one class only, {train_names[0]}; a classifier needs two or more.")
     if val is not None:
         val_names = _class_names(val)
         _check_same(f"{val} has no folder for class", set(train_names) - set(val_names))
@@ -125,7 +124,7 @@ def find_splits(root: Path) -> FolderSplits:
 
 
 def images_in(folder: Path) -> Iterator[Path]:
-    """Yield the image files below `folder` at any depth, hidden files left out, in no particular order."""
+    """The image files below ``folder`` at any depth, hidden files left out, in no particular order."""
     for path in folder.rglob("*"):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
             yield path
@@ -136,11 +135,11 @@ def _class_names(split: Path) -> tuple[str, ...]:
     if not folders:
         loose = next((path for path in sorted(split.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES), None)
         found = f"images such as {loose.name} lie directly in it" if loose else "it holds no folders"
-        raise NasError(f"data.root: {split} is unlabelled, {found}; put every class into a folder of its own")
+        raise NasError(f"data.root: {split} is unlabelled, {found}; put every class into a folder of its own.")
     for folder in folders:
         if next(images_in(folder), None) is None:
             raise NasError(
-                f"data.root: class {folder} is empty; add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove it"
+                f"data.root: class {folder} is empty; add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove it."
             )
     return tuple(folder.name for folder in folders)
 
@@ -148,19 +147,4 @@ def _class_names(split: Path) -> tuple[str, ...]:
 def _check_same(fault: str, classes: set[str]) -> None:
     if classes:
         names = ", ".join(sorted(classes)[:5]) + (" and more" if len(classes) > 5 else "")
-        raise NasError(f"data.root: {fault} {names}; both splits must hold the same classes")
-
-
-def _check_subset(subset: float | int) -> None:
-    share = isinstance(subset, float) and 0 < subset <= 1
-    number = _is_integer(subset) and subset >= 1
-    if not (share or number):
-        raise NasError(f"data.subset: {subset!r} must be a share in (0, 1] or a whole number of train images, or null")
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        raise NasError(f"data.root: {fault} {names}; both splits must hold the same classes.")

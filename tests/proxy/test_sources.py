@@ -92,7 +92,7 @@ def test_torchvision_data_are_not_downloaded(tmp_path: Path, name: str, folder: 
     ("fields", "message"),
     [
         ({"name": "digit"}, r"data\.name 'digit'.*Did you mean 'digits'"),
-        ({"val_fraction": 0.0}, r"data\.val_fraction: 0\.0 must lie between 0 and 1"),
+        ({"val_fraction": 0.0}, r"data\.val_fraction: 0\.0 must be a number above 0 and below 1\."),
         ({"val_fraction": 1}, r"data\.val_fraction"),
         ({"val_fraction": float("nan")}, r"data\.val_fraction"),
         ({"resolution_px": 2}, r"data\.resolution_px: 2"),
