@@ -36,7 +36,7 @@ class Choice:
 class Attribute:
     """How a word of a space's YAML acts on a block.
 
-    ``field``: of `BlockSpec`. ``kind``: type of one value. ``scope``: ``block`` attributes are chosen block by block
+    ``field``: of ``BlockSpec``. ``kind``: type of one value. ``scope``: ``block`` attributes are chosen block by block
     even if their list stands higher up, ``stage`` attributes once for all blocks of a stage. ``types``: of blocks that
     take it. ``meaning``: from a value to the field, None if they are the same.
     """

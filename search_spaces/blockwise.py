@@ -36,7 +36,7 @@ class BlockwiseSpace(SearchSpace):
     and attributes. ``choices``: attributes of all blocks. The nearest wins: block, stage, ``choices``, family; a null
     gives nothing. ``stem``: channels, kernel (3), stride (2). ``head``: channels, kind (conv_pool). ``width``,
     ``depth``, ``resolution_px``: of the whole network. ``published``: names of the zoo to start
-    from. ``rules``: what is no choice, the fields of `Family` by name.
+    from. ``rules``: what is no choice, the fields of ``Family`` by name.
 
     Attributes by block: type (ir), kernel (px) or groups (MixConv of 3, 5, ...) or kernels (``k3.5.7``), partition,
     dilated, expansion, expand_groups, project_groups, skip, repeats (0 after a stage's first: no such block). By stage,
@@ -73,7 +73,7 @@ class BlockwiseSpace(SearchSpace):
         self._check_hardest()
 
     def _block_defaults(self, stage: int) -> Mapping[str, Any]:
-        """Attributes of the blocks of ``stage`` for which the YAML names nothing; a `Choice` is taken as it is."""
+        """Attributes of the blocks of ``stage`` for which the YAML names nothing; a ``Choice`` is taken as it is."""
         return self.family.block
 
     @property

@@ -20,7 +20,7 @@ class Family:
     """What is no choice. ``scaling`` holds rules alone; its multipliers come from the genotype.
 
     ``fixed_stem_below``: the width under which the stem keeps its channels. ``block`` gives attributes of every block
-    for which the space names nothing, such as ``{"type": "ir"}``. The other fields are those of `ArchSpec`. A space's
+    for which the space names nothing, such as ``{"type": "ir"}``. The other fields are those of ``ArchSpec``. A space's
     YAML may override all but ``block`` under the same name.
     """
 
@@ -56,7 +56,7 @@ class Family:
         return family
 
     def network(self) -> dict[str, Any]:
-        """The fields that an `ArchSpec` takes as they are."""
+        """The fields that an ``ArchSpec`` takes as they are."""
         words = ("activation", "squeeze_excite", "norm", "padding", "dropout", "drop_path")
         return {word: getattr(self, word) for word in words}
 

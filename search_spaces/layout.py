@@ -21,9 +21,9 @@ _scaled_repeats: Final = lru_cache(maxsize=65536)(scale_repeats)
 class Slot:
     """One block string of a stage.
 
-    ``path``: genotype prefix such as ``s2.b0``. ``fields``: a `Choice` for every field of `BlockSpec` that one of its
-    types has, ``repeats`` apart; 0 repeats leave the block out. ``stride``: of the first of its repeats. Blocks once
-    built are kept, at most one per combination of the slot's own choices, which makes decoding fast.
+    ``path``: genotype prefix such as ``s2.b0``. ``fields``: a ``Choice`` for every field of ``BlockSpec`` that one of
+    its types has, ``repeats`` apart; 0 repeats leave the block out. ``stride``: of the first of its repeats. Blocks
+    once built are kept, at most one per combination of the slot's own choices, which makes decoding fast.
     """
 
     def __init__(self, path: str, fields: Mapping[str, Choice], repeats: Choice, stride: int) -> None:

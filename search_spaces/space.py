@@ -17,15 +17,15 @@ Genotype: TypeAlias = Mapping[str, Scalar]
 
 
 class SearchSpace(ABC):
-    """A finite set of networks, each the decoding of a `Genotype`: one scalar per dotted name.
+    """A finite set of networks, each the decoding of a ``Genotype``: one scalar per dotted name.
 
-        space = MixNetSpace(...)                          # in a command: Hydra's `_target_`
+        space = MixNetSpace(...)                          # in a command: Hydra's _target_
         genotype = space.sample(random.Random(0))         # {"s1.b0.groups": 3, "s1.b0.expansion": 6.0, ...}
         spec = space.decode(genotype, classes=10)
         space.decode(space.encode(spec), classes=10).arch_id == spec.arch_id
 
     Choices are independent: every combination of values is a network, and decoding never fails on one. Two genotypes
-    may decode to the same network (a partition of one group, a repeat of an absent block); compare `arch_id`.
+    may decode to the same network (a partition of one group, a repeat of an absent block); compare ``arch_id``.
     """
 
     @property
@@ -50,7 +50,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def decode(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> ArchSpec:
-        """The network of ``genotype``; equals `nas.arch.scaling.scale` of `decode_base`.
+        """The network of ``genotype``; equals ``nas.arch.scaling.scale`` of ``decode_base``.
 
         Raises: NasError if a name is unknown or missing, or a value not among its choices.
         """
@@ -59,7 +59,7 @@ class SearchSpace(ABC):
     def decode_base(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> tuple[ArchSpec, Scaling]:
         """The network of ``genotype`` before scaling, and the coefficients that scale it.
 
-        This is how a winner is written as a family in the manner of EfficientNet. Raises: as `decode`.
+        This is how a winner is written as a family in the manner of EfficientNet. Raises: as ``decode``.
         """
 
     @abstractmethod

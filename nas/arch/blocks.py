@@ -39,7 +39,7 @@ class BlockSpec:
     a k x k kernel is a 3x3 with dilation (k-1)/2 wherever the stride is 1 (same section). ``expand_kernels`` and
     ``project_kernels``: one side per group of the grouped pointwise convolutions, ``(1, 1)`` for ``a1.1``.
     ``channels``: output channels. ``expansion``: hidden over input channels. ``se_ratio``: squeeze over input or
-    expanded channels, as the network's `SqueezeExcite` says; 0 is none. ``activation``: None takes the network's.
+    expanded channels, as the network's ``SqueezeExcite`` says; 0 is none. ``activation``: None takes the network's.
     ``stride`` belongs to the first of the repeats.
     """
 
@@ -129,7 +129,7 @@ def parse_block(text: str) -> BlockSpec:
 
 
 def format_block(block: BlockSpec) -> str:
-    """The block string of ``block``; `parse_block` of it gives ``block`` again."""
+    """The block string of ``block``; ``parse_block`` of it gives ``block`` again."""
     parts = [block.type, f"r{block.repeats}", f"k{format_kernels(block.kernels)}"]
     if block.expand_kernels != (1,):
         parts.append(f"a{format_kernels(block.expand_kernels)}")
@@ -168,7 +168,7 @@ def parse_kernels(text: str) -> tuple[int, ...]:
 
 
 def format_kernels(kernels: tuple[int, ...]) -> str:
-    """``(3, 5, 7)`` as ``3.5.7``; `parse_kernels` of it gives ``kernels`` again."""
+    """``(3, 5, 7)`` as ``3.5.7``; ``parse_kernels`` of it gives ``kernels`` again."""
     return ".".join(str(side) for side in kernels)
 
 

@@ -79,7 +79,7 @@ def complexity(spec: ArchSpec, resolution_px: int | None = None) -> Complexity:
 
 
 def layers(spec: ArchSpec, resolution_px: int | None = None) -> tuple[LayerCost, ...]:
-    """Cost of every operation of ``spec`` in execution order; sums and largest live_bytes are `complexity`."""
+    """Cost of every operation of ``spec`` in execution order; sums and largest live_bytes are ``complexity``."""
     ops = list(network_ops(spec, resolution_px))
     return tuple(
         LayerCost(

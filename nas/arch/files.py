@@ -50,7 +50,7 @@ def load_file(path: str | Path) -> SpecFile:
 
 
 def loads(text: str) -> SpecFile:
-    """`SpecFile` from YAML text. Raises SpecError naming the field."""
+    """``SpecFile`` from YAML text. Raises SpecError naming the field."""
     try:
         data = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
@@ -81,7 +81,7 @@ def dumps(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
 def dumps_scaled(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any] | None = None) -> str:
     """YAML in EfficientNet's style: block arguments of ``base`` and the coefficients that scale it.
 
-    `loads` of it gives ``scale(base, scaling)``. Raises: SpecError for provenance that is not plain data.
+    ``loads`` of it gives ``scale(base, scaling)``. Raises: SpecError for provenance that is not plain data.
     """
     stages = [[_block_data(block) for block in stage.blocks] for stage in base.stages]
     data = _arch_data(base, stages)

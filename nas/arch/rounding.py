@@ -27,7 +27,7 @@ def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, r
 def scale_channels(channels: int, width: float, *, rule: WidthRule = "divisor", divisor: int = 8) -> int:
     """``channels`` times the width multiplier.
 
-    ``divisor``: to a multiple of ``divisor`` by `make_divisible`; applies at width 1 too (36 becomes 40), as in timm.
+    ``divisor``: to a multiple of ``divisor`` by ``make_divisible``; applies at width 1 too (36 becomes 40), as in timm.
     ``truncate``: max(int(channels * width), 8), the published MobileNetV1 rule.
     """
     if rule == "truncate":

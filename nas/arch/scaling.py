@@ -155,7 +155,7 @@ PUBLISHED_EFFICIENTNET_LITE: Final = {
 
 
 def published(table: dict[str, Coefficients], member: str, **rules: EndRule | bool) -> Scaling:
-    """The ``published`` coefficients of family member ``member`` as a `Scaling` with further ``rules``."""
+    """The ``published`` coefficients of family member ``member`` as a ``Scaling`` with further ``rules``."""
     if member not in table:
         raise unknown("family member", member, table)
     found = table[member]

@@ -132,7 +132,7 @@ class ArchSpec:
 
     ``resolution_px``: input side. ``activation``: of stem, head and every block that names none. ``padding``:
     ``symmetric`` (torch) or ``same`` (TensorFlow). ``dropout`` acts before the classifier, ``drop_path`` is the rate
-    of the last block (linear from 0); both matter in training alone and are no part of `arch_id`.
+    of the last block (linear from 0); both matter in training alone and are no part of ``arch_id``.
     """
 
     name: str
@@ -208,7 +208,7 @@ class ArchSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def canonical(self) -> dict[str, Any]:
-        """The network as plain data with every equivalent way of writing it made one; what `arch_id` hashes."""
+        """The network as plain data with every equivalent way of writing it made one; what ``arch_id`` hashes."""
         stages: list[list[str]] = [[] for _ in self.stages]
         for path, block, stride, channels in self.placed_blocks():
             text = _canonical_block(block, stride, channels, self.activation, self.squeeze_excite)

@@ -140,7 +140,7 @@ def device_of(settings: LatencySettings) -> Device:
 def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:
     """The predictor that ``settings`` ask for: the one kept below ``runs_dir``, or a new one, which is then kept.
 
-    Raises: NasError as `calibrate` and `load`.
+    Raises: NasError as ``calibrate`` and ``load``.
     """
     if settings.calibration is not None:
         return load(Path(settings.calibration), settings)

@@ -51,7 +51,7 @@ class Device:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Device:
-        """The device that `to_dict` wrote. Raises: NasError for missing or unknown fields."""
+        """The device that ``to_dict`` wrote. Raises: NasError for missing or unknown fields."""
         names = {field.name for field in fields(cls)}
         if set(data) != names:
             odd = ", ".join(sorted(names ^ set(data)))

@@ -59,7 +59,7 @@ def fit(specs: Sequence[ArchSpec], latencies_ms: Sequence[float]) -> Prices:
 def fit_rows(rows: Sequence[Row], latencies_ms: Array, lane: int) -> Prices:
     """Prices for summed features ``rows`` [networks] and their latencies in ms [networks].
 
-    Minimises the squared relative error plus `RIDGE` times the squared relative distance to the scaled priors.
+    Minimises the squared relative error plus ``RIDGE`` times the squared relative distance to the scaled priors.
     """
     names = sorted({name for row in rows for name in row})
     priors = np.array([prior(name) for name in names])

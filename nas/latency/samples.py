@@ -22,7 +22,7 @@ _ATTEMPTS: Final = 1000
 
 
 def random_specs(count: int, seed: int) -> list[ArchSpec]:
-    """``count`` valid networks with `MACS_RANGE` multiply-adds each; the same for the same seed."""
+    """``count`` valid networks with ``MACS_RANGE`` multiply-adds each; the same for the same seed."""
     rng = random.Random(seed)
     return [_feasible(rng, f"random{index}") for index in range(count)]
 
@@ -35,7 +35,7 @@ def _feasible(rng: random.Random, name: str) -> ArchSpec:
             continue
         if MACS_RANGE[0] <= complexity(spec).macs <= MACS_RANGE[1]:
             return spec
-    raise RuntimeError(f"{_ATTEMPTS} draws gave no network of {MACS_RANGE} multiply-adds")
+    raise RuntimeError(f"{_ATTEMPTS} draws gave no network of {MACS_RANGE} multiply-adds.")
 
 
 def _spec(rng: random.Random, name: str) -> ArchSpec:

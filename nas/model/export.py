@@ -47,7 +47,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 def standalone_source(spec: ArchSpec) -> str:
     """A short Python file with ``build(num_classes=, in_chans=)``, the network of ``spec`` by timm's own classes.
 
-    The module has the state-dict keys and, with the same weights, the outputs of `nas.model.build.build`.
+    The module has the state-dict keys and, with the same weights, the outputs of ``nas.model.build.build``.
     Raises: NasError for the one kind of network that timm's MobileNetV3 class cannot build by itself.
     """
     deep = counted_stride(spec) > TIMM_OUTPUT_STRIDE

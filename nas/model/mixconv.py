@@ -1,6 +1,6 @@
 """Depthwise MixConv with what timm's lacks: the exponential partition and dilated kernels.
 
-`depthwise_conv` and `MixConv2d` take plain numbers and need torch and timm alone: `nas.model.export` writes their
+``depthwise_conv`` and ``MixConv2d`` take plain numbers and need torch and timm alone: ``nas.model.export`` writes their
 source into standalone files.
 """
 
@@ -73,7 +73,7 @@ class MixConv2d(nn.ModuleDict):
 def depthwise_conv(
     channels: Sequence[int], kernels: Sequence[int], dilations: Sequence[int], stride: int, padding: str
 ) -> nn.Module:
-    """A depthwise convolution: plain for one group, otherwise a `MixConv2d`."""
+    """A depthwise convolution: plain for one group, otherwise a ``MixConv2d``."""
     if len(channels) > 1:
         return MixConv2d(channels, kernels, dilations, stride, padding)
     (width,), (kernel,), (dilation,) = channels, kernels, dilations

@@ -34,7 +34,7 @@ def to_onnx(
     """The inference graph of ``spec``: float32, ``input`` [batch, in_channels, px, px] to ``output`` [batch, classes].
 
     ``weights``: arrays by timm's state-dict names; batch norms are folded. None draws weights from ``seed``, scaled
-    so that activations neither die nor overflow (enough to measure with). Nodes bear the paths of their `Op`.
+    so that activations neither die nor overflow (enough to measure with). Nodes bear the paths of their ``Op``.
 
     Raises: NasError if a weight is missing or has another shape than the spec asks for.
     """

@@ -1,7 +1,7 @@
-"""`timm.create_model("nas_arch", spec="winner.yaml")`: the entry point that makes every spec a timm model.
+"""``timm.create_model("nas_arch", spec="winner.yaml")``: the entry point that makes every spec a timm model.
 
 ``import nas`` loads this module as soon as timm is loaded. What needs torch is imported in the functions: timm may
-be loading because `nas.model.build` is, and that module then is not there yet.
+be loading because ``nas.model.build`` is, and that module then is not there yet.
 """
 
 from __future__ import annotations

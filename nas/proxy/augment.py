@@ -10,10 +10,10 @@ from nas.proxy.settings import TrainSettings
 
 
 def take_shifted(images: Tensor, rows: Tensor, *, shift_px: int, flips: bool, generator: Generator) -> Tensor:
-    """Return the images at `rows`, each shifted by up to `shift_px` both ways and mirrored half of the time.
+    """The images at ``rows``, each shifted by up to ``shift_px`` both ways and mirrored half of the time.
 
-    `images` (N, C, H, W), `rows` (B,); returns (B, C, H, W) of the same type in channels_last layout. Pixels that a
-    shift uncovers repeat the border. All draws come from `generator`, which lives where the images live.
+    ``images`` (N, C, H, W), ``rows`` (B,); returns (B, C, H, W) of the same type in channels_last layout. Pixels that a
+    shift uncovers repeat the border. All draws come from ``generator``, which lives where the images live.
     """
     batch, side_px, device = len(rows), images.shape[-1], images.device
     line = torch.arange(side_px, device=device)
@@ -28,12 +28,12 @@ def take_shifted(images: Tensor, rows: Tensor, *, shift_px: int, flips: bool, ge
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Turn uint8 (B, C, H, W) into float32 of zero mean and unit deviation; `mean`, `std` (1, C, 1, 1) on [0, 1]."""
+    """uint8 (B, C, H, W) as float32 of zero mean and unit deviation; ``mean``, ``std`` (1, C, 1, 1) on [0, 1]."""
     return images.to(torch.float32).sub_(mean * 255).div_(std * 255)
 
 
 def make_mixup(settings: TrainSettings, classes: int) -> Mixup | None:
-    """Return timm's mixup and cutmix for `settings`, or None where both are off. It draws from numpy's global state."""
+    """timm's mixup and cutmix for ``settings``, or None where both are off. It draws from numpy's global state."""
     if settings.mixup == 0 and settings.cutmix == 0:
         return None
     return Mixup(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from nas.proxy.sources import (
 )
 from nas.proxy.split import Labels, Rows, keep_subset, split_rows
 
+# Called with the number of images decoded so far and in all.
 Progress = Callable[[int, int], None]
-"""Called with the number of images decoded so far and in all."""
 
-_RESIZE_CHUNK = 4096  # images resized at once: bounds the float copy
+_RESIZE_CHUNK: Final = 4096  # images resized at once: bounds the float copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,8 +36,8 @@ class ImageData:
     """A classification data set in memory.
 
     Images are uint8 of shape (N, C, H, W) with H = W, labels int64 of shape (N,) with values in [0, classes).
-    `mean` and `std` are per channel, on the scale where a pixel lies in [0, 1], taken from the train images only.
-    `flips` says whether a mirrored image keeps its label.
+    ``mean`` and ``std`` are per channel, on the scale where a pixel lies in [0, 1], taken from the train images only.
+    ``flips`` says whether a mirrored image keeps its label.
     """
 
     train_images: Tensor
@@ -55,15 +55,15 @@ class ImageData:
             ("val", self.val_images, self.val_labels),
         ):
             if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
-                raise NasError(f"{split}_images: {images.dtype} {tuple(images.shape)} must be uint8 (N, C, H, H)")
+                raise NasError(f"{split}_images: {images.dtype} {tuple(images.shape)} must be uint8 (N, C, H, H).")
             if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-                raise NasError(f"{split}_labels: {labels.dtype} {tuple(labels.shape)} must be int64 ({len(images)},)")
+                raise NasError(f"{split}_labels: {labels.dtype} {tuple(labels.shape)} must be int64 ({len(images)},).")
             if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= self.classes:
-                raise NasError(f"{split}_labels: must be {self.classes} classes numbered from 0, and not empty")
+                raise NasError(f"{split}_labels: must be {self.classes} classes numbered from 0, and not empty.")
         if self.train_images.shape[1:] != self.val_images.shape[1:]:
-            raise NasError(f"val_images: {tuple(self.val_images.shape)} must have the shape of the train images")
+            raise NasError(f"val_images: {tuple(self.val_images.shape)} must have the shape of the train images.")
         if not len(self.mean) == len(self.std) == self.channels:
-            raise NasError(f"mean, std: {self.mean}, {self.std} must have one value per channel ({self.channels})")
+            raise NasError(f"mean, std: {self.mean}, {self.std} must have one value per channel ({self.channels}).")
 
     @property
     def channels(self) -> int:
@@ -81,14 +81,14 @@ class ImageData:
         return int(self.train_images.shape[2])
 
     def resized(self, side_px: int) -> ImageData:
-        """Return the same data with images of ``side_px`` (itself where they are)."""
+        """The same data with images of ``side_px`` (itself where they are)."""
         if side_px == self.resolution_px:
             return self
         train, val = _resize(self.train_images, side_px), _resize(self.val_images, side_px)
         return replace(self, train_images=train, val_images=val)
 
     def to(self, device: torch.device) -> ImageData:
-        """Return the same data with its tensors on `device` (itself where they are there already)."""
+        """The same data with its tensors on ``device`` (itself where they are there already)."""
         if self.train_images.device == device:
             return self
         return replace(
@@ -101,10 +101,12 @@ class ImageData:
 
 
 def load(settings: DataSettings, *, on_progress: Progress | None = None) -> ImageData:
-    """Read, split, decode and resize the images that `settings` name.
+    """The images that ``settings`` name: read, split, decoded and resized.
 
-    The split is stratified and depends on `settings.seed` alone. Raises `NasError` for what `check_data` finds, for
-    a corrupt image (naming the file) and for data that would not fit `settings.max_memory_bytes`.
+    The split is stratified and depends on ``settings.seed`` alone.
+
+    Raises: NasError for what ``check_data`` finds, for a corrupt image (naming the file) and for data that would not
+    fit ``settings.max_memory_bytes``.
     """
     check_data(settings)
     if settings.name == "imagefolder":
@@ -128,7 +130,7 @@ def _load_digits() -> tuple[Tensor, Labels, tuple[str, ...]]:
 
 
 def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str, ...]]:
-    """Read the train part alone: the test part of a benchmark is not for choosing networks."""
+    """The train part alone: the test part of a benchmark is not for choosing networks."""
     from torchvision import datasets
 
     reader: Any = {
@@ -141,7 +143,7 @@ def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str
         raw = reader(root=str(root), train=True, download=False)
     except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as error:
         folder = root / TORCHVISION_FOLDERS[settings.name]
-        raise NasError(f"data.root: {folder} is not a complete {settings.name} ({error}); unpack it again") from error
+        raise NasError(f"data.root: {folder} is not a complete {settings.name} ({error}); unpack it again.") from error
     pixels = torch.as_tensor(raw.data)
     images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
     return images, np.asarray(raw.targets, dtype=np.int64), tuple(raw.classes)
@@ -163,7 +165,7 @@ def _load_folder(settings: DataSettings, on_progress: Progress | None) -> ImageD
 
 
 def _folder_rows(splits: FolderSplits, settings: DataSettings) -> tuple[list[Path], Labels, Rows, Rows]:
-    """List all files with their labels, and the rows that train and that validate."""
+    """All files with their labels, and the rows that train and that validate."""
     files, labels = _list_split(splits.train, splits.class_names)
     if splits.val is None:
         return files, labels, *split_rows(labels, settings.val_fraction, settings.seed)
@@ -183,7 +185,7 @@ def _check_memory(count: int, channels: int, side_px: int, limit_bytes: int) -> 
     if need > limit_bytes:
         raise NasError(
             f"data: {count} images of {side_px} px need {need / 1e9:.2f} GB in memory, data.max_memory_bytes allows "
-            f"{limit_bytes / 1e9:.2f} GB; lower data.resolution_px or data.subset, or raise the limit"
+            f"{limit_bytes / 1e9:.2f} GB; lower data.resolution_px or data.subset, or raise the limit."
         )
 
 
@@ -220,7 +222,7 @@ def _image_data(
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of uint8 images (N, C, H, W), for pixels scaled to [0, 1].
+    """Mean and standard deviation per channel of uint8 images (N, C, H, W), for pixels scaled to [0, 1].
 
     Exact, from a histogram of the 256 levels. A constant channel gets a deviation of one level, not zero.
     """

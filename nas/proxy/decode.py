@@ -1,4 +1,4 @@
-"""Decode image files into one uint8 tensor, with threads, naming the file that cannot be read."""
+"""Image files into one uint8 tensor, with threads, naming the file that cannot be read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from nas.arch.errors import NasError
 
-_MAX_THREADS = 8
-_REPORT_EVERY = 256  # images between two calls of on_progress
+_MAX_THREADS: Final = 8
+_REPORT_EVERY: Final = 256  # images between two calls of on_progress
 
 
 def decode_images(
@@ -25,11 +26,13 @@ def decode_images(
     check_size: Callable[[int, int], None],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Decode `files` into RGB, uint8, (N, 3, H, H), where H is `resolution_px`.
+    """``files`` as RGB, uint8, (N, 3, H, H), where H is ``resolution_px``.
 
     Images are cropped in the middle to a square and resized (bilinear, antialiased, as Pillow does). With
-    `resolution_px` None all must be squares of one size already. `check_size(count, side_px)` is called before
-    memory is taken and may raise. Raises `NasError` naming a file that is corrupt or of another size.
+    ``resolution_px`` None all must be squares of one size already. ``check_size(count, side_px)`` is called before
+    memory is taken and may raise.
+
+    Raises: NasError naming a file that is corrupt or of another size.
     """
     side_px = resolution_px or _square_side(files[0])
     check_size(len(files), side_px)
@@ -52,18 +55,18 @@ def decode_images(
 
 
 def _decode(file: Path, side_px: int, *, resize: bool) -> np.ndarray:
-    """Return one image as uint8 (3, side_px, side_px)."""
+    """One image as uint8 (3, side_px, side_px)."""
     try:
         with Image.open(file) as image:
             image.draft("RGB", (side_px, side_px))  # JPEG: decode at the nearest smaller scale
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise NasError(f"data.root: cannot decode {file} ({error}); replace or remove this file") from error
+        raise NasError(f"data.root: cannot decode {file} ({error}); replace or remove this file.") from error
     if upright.size != (side_px, side_px):
         if not resize:
             raise NasError(
                 f"data.resolution_px: null needs images of one size, but {file} is {upright.size[0]}x{upright.size[1]} "
-                f"where {side_px}x{side_px} was expected; set data.resolution_px"
+                f"where {side_px}x{side_px} was expected; set data.resolution_px."
             )
         upright = ImageOps.fit(upright, (side_px, side_px), Image.Resampling.BILINEAR)
     return np.asarray(upright).transpose(2, 0, 1)
@@ -74,7 +77,7 @@ def _square_side(file: Path) -> int:
         with Image.open(file) as image:
             width, height = image.size
     except OSError as error:
-        raise NasError(f"data.root: cannot decode {file} ({error}); replace or remove this file") from error
+        raise NasError(f"data.root: cannot decode {file} ({error}); replace or remove this file.") from error
     if width != height:
-        raise NasError(f"data.resolution_px: null needs square images, but {file} is {width}x{height}; set it")
+        raise NasError(f"data.resolution_px: null needs square images, but {file} is {width}x{height}; set it.")
     return width

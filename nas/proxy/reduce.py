@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from statistics import fmean
+from typing import Final
 
 from nas.arch.errors import NasError, SpecError
 from nas.arch.ops import network_ops, out_side
@@ -16,16 +17,16 @@ from nas.proxy.settings import ProxySettings
 
 # A network made for long trainings averages its statistics over hundreds of steps (momentum 0.01, as TensorFlow's):
 # after the hundred steps of a proxy they would still be mostly their initial values.
-_MIN_NORM_MOMENTUM = 0.1
+_MIN_NORM_MOMENTUM: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
     """A reduced network and what the reduction really did after all rounding.
 
-    `width_ratio` is the mean over stages of proxy channels over candidate channels, `width_range` the extremes;
-    `depth_ratio` compares blocks. `strides` are those of the stem and then of each stage, `final_map_px` is the side
-    of the last map. `warnings` are sentences for the user.
+    ``width_ratio`` is the mean over stages of proxy channels over candidate channels, ``width_range`` the extremes;
+    ``depth_ratio`` compares blocks. ``strides`` are those of the stem and then of each stage, ``final_map_px`` is the
+    side of the last map. ``warnings`` are sentences for the user.
     """
 
     spec: ArchSpec
@@ -56,12 +57,14 @@ def reduce_arch(
     in_channels: int = 3,
     base_resolution_px: int | None = None,
 ) -> Proxy:
-    """Return the proxy of `spec` for images of `in_channels` channels and `classes` classes.
+    """The proxy of ``spec`` for images of ``in_channels`` channels and ``classes`` classes.
 
-    `largest_kernel` is that of the whole space, not of `spec`: together with the strides it decides the proxy's
-    strides, so that all candidates of a space get the same. With `base_resolution_px`, where a space compares
-    resolutions, the proxy's side is `settings.resolution_px` times the candidate's over this one (strides are still
-    those of the base). Raises `NasError` where the reduction leaves too few channels for a block.
+    ``largest_kernel`` is that of the whole space, not of ``spec``: together with the strides it decides the proxy's
+    strides, so that all candidates of a space get the same. With ``base_resolution_px``, where a space compares
+    resolutions, the proxy's side is ``settings.resolution_px`` times the candidate's over this one (strides are still
+    those of the base).
+
+    Raises: NasError where the reduction leaves too few channels for a block.
     """
     side_px = settings.resolution_px
     if base_resolution_px is not None:
@@ -72,7 +75,7 @@ def reduce_arch(
         small = scale(_with_strides(spec, strides), _scaling(settings, side_px))
     except SpecError as error:
         raise NasError(
-            f"proxy.width_multiplier: {settings.width_multiplier:g} is too narrow for {spec.name} ({error}); raise it"
+            f"proxy.width_multiplier: {settings.width_multiplier:g} is too narrow for {spec.name}: {error} Raise it."
         ) from error
     small = replace(
         small,
@@ -94,7 +97,7 @@ def reduce_arch(
 
 
 def keep_maps(strides: Sequence[int], side_px: int, least_px: int) -> tuple[int, ...]:
-    """Turn strides of 2 into 1, from the first on, until the last map has `least_px` or no stride is left."""
+    """``strides`` with 2 turned into 1, from the first on, until the last map has ``least_px`` or none is left."""
     kept = list(strides)
     for position, stride in enumerate(strides):
         if _map_side(side_px, kept) >= least_px:
@@ -105,7 +108,7 @@ def keep_maps(strides: Sequence[int], side_px: int, least_px: int) -> tuple[int,
 
 
 def indistinguishable(proxies: Sequence[Proxy]) -> tuple[tuple[int, ...], ...]:
-    """Return groups of positions in `proxies` whose networks are the same, operation by operation.
+    """Groups of positions in ``proxies`` whose networks are the same, operation by operation.
 
     Candidates that differ and land in one group cannot be told apart by training: their difference was rounded away.
     """

@@ -21,7 +21,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One epoch, counted from 1. `train_loss` is the mean of its steps (with smoothing and mixing)."""
+    """One epoch, counted from 1. ``train_loss`` is the mean of its steps (with smoothing and mixing)."""
 
     epoch: int
     accuracy: float
@@ -33,9 +33,9 @@ class EpochResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """A whole training. `duration_s` is wall time, `cpu_s` CPU time of all threads, scoring included in both.
+    """A whole training. ``duration_s`` is wall time, ``cpu_s`` CPU time of all threads, scoring included in both.
 
-    `images_per_s` counts train images per second of training alone (wall), `images_per_cpu_s` per CPU-second.
+    ``images_per_s`` counts train images per second of training alone (wall), ``images_per_cpu_s`` per CPU-second.
     """
 
     epochs: tuple[EpochResult, ...]

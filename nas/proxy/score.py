@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,11 +15,11 @@ from nas.proxy.results import Score
 from nas.proxy.settings import TrainSettings
 from nas.proxy.speed import fast_training
 
-_SCORE_BATCH = 256
+_SCORE_BATCH: Final = 256
 
 
 def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
-    """Score `model` on the validation images; the model keeps its mode and moves to the device of `settings`."""
+    """Score ``model`` on the validation images; the model keeps its mode and moves to the device of ``settings``."""
     device = pick_device(settings)
     was_training = model.training
     with fast_training(model, device, settings.threads):
@@ -27,10 +29,10 @@ def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Scor
 
 
 def pick_device(settings: TrainSettings) -> torch.device:
-    """Return the device that `settings.device` means here; raises `NasError` for CUDA where there is none."""
+    """The device that ``settings.device`` means here. Raises: NasError for CUDA where there is none."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise NasError(
-            "proxy.device: cuda is not available here; set proxy.device=cpu or install a CUDA build of torch"
+            "proxy.device: cuda is not available here; set proxy.device=cpu or install a CUDA build of torch."
         )
     if settings.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
@@ -39,7 +41,7 @@ def pick_device(settings: TrainSettings) -> torch.device:
 
 @torch.inference_mode()
 def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
-    """Score `model`, which is on the device of `data` already, and leave it in evaluation mode."""
+    """Score ``model``, which is on the device of ``data`` already, and leave it in evaluation mode."""
     model.eval()
     device = data.val_images.device
     mean, std = statistics(data)
@@ -55,24 +57,24 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
 
 
 def statistics(data: ImageData) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of the train images, each (1, C, 1, 1), on their device."""
+    """Mean and deviation of the train images, each (1, C, 1, 1), on their device."""
     device = data.train_images.device
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))
     return mean, std
 
 
 def layout(settings: TrainSettings) -> torch.memory_format:
-    """Return the memory layout that the settings ask for."""
+    """The memory layout that the settings ask for."""
     return torch.channels_last if settings.channels_last else torch.contiguous_format
 
 
 def amp_type(settings: TrainSettings, device: torch.device) -> torch.dtype:
-    """Return the number format of the forward pass on `device`; float32 is no autocast."""
+    """The number format of the forward pass on ``device``; float32 is no autocast."""
     names = {"none": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return names.get(settings.amp, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
 def autocast(settings: TrainSettings, device: torch.device) -> torch.autocast:
-    """Return the autocast context of the settings, disabled for float32."""
+    """The autocast context of the settings, disabled for float32."""
     dtype = amp_type(settings, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

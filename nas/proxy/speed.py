@@ -7,6 +7,7 @@ import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,16 +15,16 @@ from torch import nn
 
 # In place SiLU saves a copy of its input for the backward pass; out of place it moves less memory and a step is 3 to 7%
 # faster. Hard-swish does so too, but gained nothing in measurements (tests/benchmarks/proxy.py).
-_COPYING_IN_PLACE = (nn.SiLU,)
+_COPYING_IN_PLACE: Final = (nn.SiLU,)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
-_KEPT_BYTES = 2**31 - 1
-_MMAP_BYTES = (2**30, 2**25)  # the second is the most that older glibc takes
+_KEPT_BYTES: Final = 2**31 - 1
+_MMAP_BYTES: Final = (2**30, 2**25)  # the second is the most that older glibc takes
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep freed memory; returns whether it listens.
+    """Tell glibc's allocator to keep freed memory; whether it listens.
 
     By default activations of many megabytes are mapped afresh in every step and given back, and the system has to zero
     their pages: 2% of the time of a narrow network, about 20% where single activations reach 25 MB. It holds for the
@@ -41,7 +42,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def fast_training(model: nn.Module, device: torch.device, threads: int) -> Iterator[None]:
-    """Within, `model` trains on `device` as fast as is known; all switches are put back afterwards."""
+    """Within, ``model`` trains on ``device`` as fast as is known; all switches are put back afterwards."""
     before = torch.get_num_threads()
     in_place = [m for m in model.modules() if isinstance(m, _COPYING_IN_PLACE) and m.inplace]
     benchmark = torch.backends.cudnn.benchmark
@@ -62,7 +63,7 @@ def fast_training(model: nn.Module, device: torch.device, threads: int) -> Itera
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
-    """Within, torch and numpy draw from `seed`, outside as before; yields a generator on `device` of the same seed."""
+    """Within, torch and numpy draw from ``seed``, outside as before; yields a generator of that seed on ``device``."""
     numpy_state = np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

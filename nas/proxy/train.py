@@ -30,10 +30,11 @@ def train(
     seed: int,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> TrainResult:
-    """Train `model` in place and score it after every epoch; with one thread on CPU a seed gives the same numbers.
+    """Train ``model`` in place and score it after every epoch; with one thread on CPU a seed gives the same numbers.
 
-    `on_epoch` may raise to stop the training, which then leaves as that exception. Raises `TrainingError` when the
-    loss is no longer a number; torch's out-of-memory error passes through.
+    ``on_epoch`` may raise to stop the training, which then leaves as that exception.
+
+    Raises: TrainingError when the loss is no longer a number; torch's out-of-memory error passes through.
     """
     device = pick_device(settings)
     with seeded(seed, device) as generator, fast_training(model, device, settings.threads):
@@ -47,7 +48,7 @@ def train(
             train_cpu_s += time.process_time() - cpu
             score = score_model(run.scored_model, run.data, settings)
             if not math.isfinite(score.loss):
-                raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr")
+                raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr.")
             results.append(
                 EpochResult(
                     epoch=epoch,
@@ -95,7 +96,7 @@ class _Run:
         self.mean, self.std = statistics(data)
 
     def train_epoch(self, epoch: int) -> float:
-        """Train one epoch (counted from 1) and return its mean loss."""
+        """Train one epoch (counted from 1); its mean loss."""
         self.model.train()
         count = len(self.data.train_labels)
         order = torch.randperm(count, generator=self.generator, device=self.device)
@@ -110,7 +111,7 @@ class _Run:
         wrong = (~losses.isfinite()).nonzero()
         if len(wrong):
             step = int(wrong[0])
-            raise TrainingError(f"loss became {float(losses[step])} at epoch {epoch}, step {step + 1}: lower proxy.lr")
+            raise TrainingError(f"loss became {float(losses[step])} at epoch {epoch}, step {step + 1}: lower proxy.lr.")
         return float(losses.mean())
 
     def _train_step(self, rows: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ class _Run:
 
 
 def _make_scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
-    """Return timm's schedule, stepped per update, or None for a constant rate."""
+    """timm's schedule, stepped per update, or None for a constant rate."""
     if settings.schedule == "constant":
         return None
     scheduler, _ = create_scheduler_v2(

@@ -2,12 +2,12 @@
 
 Run from the project's root: OMP_NUM_THREADS=1 python tests/benchmarks/proxy.py [--root FOLDER] [--rounds 3]
 
-The plain loop is what one would write with timm alone: `create_model`, `create_dataset`, `create_loader` with its
+The plain loop is what one would write with timm alone: ``create_model``, ``create_dataset``, ``create_loader`` with its
 transforms, DataLoader in this process (workers=0, so that all CPU time is counted), timm's AdamW, default layout.
 Both sides train timm's mixnet_s at 32 px (its own strides) in batches of 64 on a folder of images, in interleaved
 rounds, each in its own process, because memory settings of one side would otherwise help the other. A round is one
 epoch after a warm-up of a few steps. Both are charged CPU time of the whole process (all threads). Decoding once into
-memory is charged to ours as `decode_cpu_s`, beside the ratio: it is paid once per study, not per trial.
+memory is charged to ours as ``decode_cpu_s``, beside the ratio: it is paid once per study, not per trial.
 
 Learned on one thread of a busy two-core x86 server CPU with AVX-512 and AMX, torch 2.15, in images per CPU-second and
 times the plain loop. mixnet_s (stride 32): one round of 512 PNG files of CIFAR-10; its proxy (width 0.25, last map
@@ -81,7 +81,7 @@ class Round:
 
 
 def make_network(name: str, classes: int) -> nn.Module:
-    """Return timm's network `name`, or with the prefix `proxy-` the proxy that `nas` makes of it, both untrained."""
+    """timm's network ``name``, or with the prefix ``proxy-`` the proxy that ``nas`` makes of it, both untrained."""
     import timm
 
     torch.manual_seed(0)
@@ -98,7 +98,7 @@ def make_network(name: str, classes: int) -> nn.Module:
 
 
 def plain_timm(root: Path, network: str, images: int) -> Round:
-    """One epoch over `images` files as a plain timm script does it."""
+    """One epoch over ``images`` files as a plain timm script does it."""
     from timm.data import create_dataset, create_loader
     from timm.optim import create_optimizer_v2
 
@@ -132,7 +132,7 @@ def plain_timm(root: Path, network: str, images: int) -> Round:
 
 
 def ours(root: Path, network: str, images: int, variant: str) -> Round:
-    """One epoch over `images` images of `nas.proxy`, scoring excluded, with what `variant` leaves on."""
+    """One epoch over ``images`` images of ``nas.proxy``, scoring excluded, with what ``variant`` leaves on."""
     from nas.proxy import speed
     from nas.proxy.data import load
     from nas.proxy.settings import TrainSettings
@@ -174,7 +174,7 @@ def write_digits(folder: Path) -> Path:
 
 
 def rounds(root: Path, network: str, images: int, count: int) -> Iterator[tuple[str, Round]]:
-    """Run every variant in turn, `count` times over, each in a process of its own."""
+    """Run every variant in turn, ``count`` times over, each in a process of its own."""
     for _ in range(count):
         for variant in VARIANTS:
             command = [sys.executable, __file__, "--root", str(root), "--network", network]

@@ -31,5 +31,5 @@ def law_ms(spec: ArchSpec) -> float:
 
 
 def fake_measurements(specs: Sequence[ArchSpec], **_: Any) -> list[Measurement]:
-    """What `measure_many` would say on the device."""
+    """What ``measure_many`` would say on the device."""
     return [Measurement(latency_ms=law_ms(spec), spread_ms=0.0, runs=1, device=DEVICE) for spec in specs]

@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 
 def with_random_norms(model: nn.Module, seed: int = 0) -> nn.Module:
-    """`model` in eval mode, its norms far from the identity that a fresh network has."""
+    """``model`` in eval mode, its norms far from the identity that a fresh network has."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

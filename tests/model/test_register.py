@@ -1,4 +1,4 @@
-"""`timm.create_model("nas_arch", spec=...)` works whichever of timm and nas is imported first."""
+"""``timm.create_model("nas_arch", spec=...)`` works whichever of timm and nas is imported first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost of a built module counted by torch alone: an oracle for `nas.arch.complexity` that shares no code with it."""
+"""Cost of a built module counted by torch alone: an oracle for ``nas.arch.complexity`` that shares no code with it."""
 
 from __future__ import annotations
 

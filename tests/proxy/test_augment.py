@@ -17,7 +17,7 @@ def numbered(count: int = 5, channels: int = 3, side_px: int = 6) -> Tensor:
 
 
 def by_hand(image: Tensor, down: int, across: int, *, mirrored: bool) -> Tensor:
-    """Shift with repeated border, one pixel at a time; `down` and `across` say where pixel 0 is taken from."""
+    """Shift with repeated border, one pixel at a time; ``down`` and ``across`` say where pixel 0 is taken from."""
     _, height, width = image.shape
     shifted = torch.empty_like(image)
     for y in range(height):

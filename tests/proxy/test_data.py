@@ -21,7 +21,7 @@ CIFAR10_MINI = Path(__file__).parents[2] / ".." / "shared" / "data" / "cifar10_m
 
 
 def make_images(root: Path, *, count: int = 5, size: tuple[int, int] = (12, 12)) -> Path:
-    """Two classes of plain images: class `dark` of level 10 + i, class `light` of level 200 + i."""
+    """Two classes of plain images: class ``dark`` of level 10 + i, class ``light`` of level 200 + i."""
     for name, level in (("dark", 10), ("light", 200)):
         (root / name).mkdir(parents=True)
         for index in range(count):

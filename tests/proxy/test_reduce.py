@@ -20,7 +20,7 @@ from nas.proxy.settings import ProxySettings
 
 
 def with_kernels(spec: ArchSpec, kernels: tuple[int, ...]) -> ArchSpec:
-    """`spec` with other kernels in the last block string."""
+    """``spec`` with other kernels in the last block string."""
     *stages, last = spec.stages
     *blocks, block = last.blocks
     return replace(spec, stages=(*stages, StageSpec((*blocks, replace(block, kernels=kernels)))))
@@ -111,7 +111,7 @@ def test_what_rounding_merges_is_found_and_warned_about() -> None:
 
 
 def test_too_narrow_a_proxy_is_an_error_that_says_so() -> None:
-    with pytest.raises(NasError, match=r"proxy\.width_multiplier: 0\.01 is too narrow for mixnet_s .*; raise it"):
+    with pytest.raises(NasError, match=r"proxy\.width_multiplier: 0\.01 is too narrow for mixnet_s: .*\. Raise it\."):
         reduce_arch(zoo.get("mixnet_s"), ProxySettings(width_multiplier=0.01, divisor=1), classes=10, largest_kernel=9)
 
 
