@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from nas.arch.blocks import BLOCK_TYPES, BlockSpec, parse_kernels
+from nas.arch.blocks import BLOCK_TYPES, DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
 from nas.arch.errors import NasError, SpecError, nearest
 from search_spaces.space import Scalar
 
@@ -66,18 +66,17 @@ def _single_kernel(side: int) -> tuple[int, ...]:
     return (side,)
 
 
-_DEPTHWISE: Final = ("ir", "ds", "dsa")
 _NOT_CN: Final = ("ir", "ds", "dsa", "er")
 
 ATTRIBUTES: Final[Mapping[str, Attribute]] = {
     "type": Attribute(field="type", kind=str),
     "repeats": Attribute(field="repeats", kind=int),
     "kernel": Attribute(field="kernels", kind=int, meaning=_single_kernel),
-    "groups": Attribute(field="kernels", kind=int, types=_DEPTHWISE, meaning=mixconv_kernels),
-    "kernels": Attribute(field="kernels", kind=str, types=_DEPTHWISE, meaning=parse_kernels),
-    "partition": Attribute(field="partition", kind=str, types=_DEPTHWISE),
-    "dilated": Attribute(field="dilated", kind=bool, types=_DEPTHWISE),
-    "expansion": Attribute(field="expansion", kind=float, types=("ir", "er")),
+    "groups": Attribute(field="kernels", kind=int, types=DEPTHWISE_TYPES, meaning=mixconv_kernels),
+    "kernels": Attribute(field="kernels", kind=str, types=DEPTHWISE_TYPES, meaning=parse_kernels),
+    "partition": Attribute(field="partition", kind=str, types=DEPTHWISE_TYPES),
+    "dilated": Attribute(field="dilated", kind=bool, types=DEPTHWISE_TYPES),
+    "expansion": Attribute(field="expansion", kind=float, types=EXPANDING_TYPES),
     "expand_groups": Attribute(field="expand_kernels", kind=int, types=("ir",), meaning=pointwise_kernels),
     "project_groups": Attribute(field="project_kernels", kind=int, types=_NOT_CN, meaning=pointwise_kernels),
     "skip": Attribute(field="skip", kind=bool),

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Final
 from nas.arch import zoo
 from nas.arch.blocks import BLOCK_TYPES
 from nas.arch.errors import NasError, SpecError, unknown
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import Scaling
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 from search_spaces.attributes import Choice, check_words, read_values
 from search_spaces.encoding import encode
 from search_spaces.family import Family

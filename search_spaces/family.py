@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.errors import NasError
+from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling import Scaling
-from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, Padding, SqueezeExcite, StageSpec, StemSpec
+from nas.arch.spec import ArchSpec, Padding, StageSpec
 from search_spaces.attributes import check_words
 
 _T = TypeVar("_T")

@@ -7,12 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-from nas.arch.errors import SpecError, nearest
+from nas.arch.checks import check_whole
+from nas.arch.errors import SpecError, nearest, unknown
 
 BlockType = Literal["ir", "ds", "dsa", "er", "cn"]
 Partition = Literal["equal", "exponential"]
 
 BLOCK_TYPES: Final = ("ir", "ds", "dsa", "er", "cn")
+DEPTHWISE_TYPES: Final = ("ir", "ds", "dsa")
+EXPANDING_TYPES: Final = ("ir", "er")
 ACTIVATION_CODES: Final = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
 ACTIVATIONS: Final = tuple(ACTIVATION_CODES.values())
 PARTITIONS: Final = ("equal", "exponential")
@@ -58,12 +61,12 @@ class BlockSpec:
     dilated: bool = False
 
     def __post_init__(self) -> None:
-        _check_one_of("type", self.type, BLOCK_TYPES)
-        _check_one_of("partition", self.partition, PARTITIONS)
-        if self.activation is not None:
-            _check_one_of("activation", self.activation, ACTIVATIONS)
-        _check_int("channels", self.channels, minimum=1)
-        _check_int("repeats", self.repeats, minimum=1)
+        for field, allowed in (("type", BLOCK_TYPES), ("partition", PARTITIONS), ("activation", ACTIVATIONS)):
+            value = getattr(self, field)
+            if value not in allowed and not (field == "activation" and value is None):
+                raise unknown(field, value, allowed, error=SpecError)
+        check_whole("channels", self.channels, minimum=1)
+        check_whole("repeats", self.repeats, minimum=1)
         if self.stride not in (1, 2):
             raise SpecError(f"stride {self.stride!r}: a block's stride is 1 or 2.")
         for field in ("kernels", "expand_kernels", "project_kernels"):
@@ -76,7 +79,7 @@ class BlockSpec:
 
     def _check_type_takes(self) -> None:
         """Refuse fields that the block type would ignore: an ignored choice is a different network than was meant."""
-        if self.type in ("ds", "dsa", "cn") and self.expansion != 1:
+        if not self.has_expansion and self.expansion != 1:
             raise SpecError(f"expansion {self.expansion:g}: a {self.type} block has no expansion; use an ir block.")
         if self.type != "ir" and self.expand_kernels != (1,):
             raise SpecError(f"expand_kernels {self.expand_kernels}: only an ir block has a pointwise expansion.")
@@ -86,13 +89,27 @@ class BlockSpec:
             raise SpecError("an er block takes one undilated kernel: its expansion is a dense convolution.")
         if self.dilated and self.type == "cn":
             raise SpecError("dilated: only the depthwise convolution of an ir, ds or dsa block can be dilated.")
-        if self.partition == "exponential" and self.type in ("cn", "er"):
+        if self.partition == "exponential" and not self.has_depthwise:
             raise SpecError("partition exponential: only a depthwise MixConv (ir, ds, dsa) is partitioned.")
 
     @property
     def has_depthwise(self) -> bool:
-        """Whether the block has a depthwise convolution, and so can hold a MixConv."""
-        return self.type in ("ir", "ds", "dsa")
+        """Whether the block can hold a MixConv."""
+        return self.type in DEPTHWISE_TYPES
+
+    @property
+    def has_expansion(self) -> bool:
+        """Whether the block has ``expansion`` times as many channels inside as at its input."""
+        return self.type in EXPANDING_TYPES
+
+    def taps(self, stride: int) -> tuple[tuple[int, int], ...]:
+        """Side in px and dilation of each kernel as its weights hold it at ``stride``.
+
+        Strided blocks are never dilated, and a 3x3 kernel dilates by (3-1)/2 = 1, which is no dilation.
+        """
+        if not self.dilated or stride != 1:
+            return tuple((side, 1) for side in self.kernels)
+        return tuple((3, (side - 1) // 2) if side > 3 else (side, 1) for side in self.kernels)
 
     def __str__(self) -> str:
         return format_block(self)
@@ -136,7 +153,7 @@ def format_block(block: BlockSpec) -> str:
     if block.project_kernels != (1,):
         parts.append(f"p{format_kernels(block.project_kernels)}")
     parts.append(f"s{block.stride}")
-    if block.type in ("ir", "er"):
+    if block.has_expansion:
         parts.append(f"e{number(block.expansion)}")
     parts.append(f"c{block.channels}")
     if block.se_ratio:
@@ -191,7 +208,7 @@ def _split_token(token: str, text: str) -> tuple[str, str]:
 
 
 def _required(kind: str) -> tuple[str, ...]:
-    return ("r", "k", "s", "e", "c") if kind in ("ir", "er") else ("r", "k", "s", "c")
+    return ("r", "k", "s", "e", "c") if kind in EXPANDING_TYPES else ("r", "k", "s", "c")
 
 
 def _build(kind: BlockType, options: dict[str, str]) -> BlockSpec:
@@ -223,16 +240,6 @@ def _real(key: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise SpecError(f"option {key + text!r}: needs a number after {key!r}.") from None
-
-
-def _check_one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SpecError(f"{field} {value!r}: must be one of {', '.join(allowed)}.")
-
-
-def _check_int(field: str, value: int, *, minimum: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise SpecError(f"{field} {value!r}: must be a whole number of at least {minimum}.")
 
 
 def _check_kernels(field: str, kernels: tuple[int, ...]) -> None:

@@ -1,10 +1,10 @@
-"""Checks that settings share, so that the same mistake is told in the same words everywhere."""
+"""Checks of numbers that dataclasses share, so that the same mistake is told in the same words everywhere."""
 
 from __future__ import annotations
 
 import math
 
-from nas.arch.errors import NasError
+from nas.arch.errors import NasError, SpecError
 
 
 def check_number(
@@ -35,3 +35,9 @@ def check_number(
     lower = f"above {low:g}" if open_low else f"of at least {low:g}"
     upper = "" if math.isinf(high) else f" and below {high:g}" if open_high else f" and at most {high:g}"
     raise NasError(f"{field}: {value!r} must be {kind} {lower}{upper}{', or null' if optional else ''}.")
+
+
+def check_whole(field: str, value: object, *, minimum: int) -> None:
+    """Refuse a ``value`` that is no int of at least ``minimum``; ``field`` is of a network. Raises: SpecError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise SpecError(f"{field} {value!r}: must be a whole number of at least {minimum}.")

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.ops import Op, block_ops, head_ops, network_ops, stem_op
-from nas.arch.spec import ArchSpec, SqueezeExcite
+from nas.arch.parts import SqueezeExcite
+from nas.arch.spec import ArchSpec
 
 BYTES_PER_ELEMENT: Final = 4  # float32
 

@@ -20,7 +20,7 @@ def nearest(value: str, allowed: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def unknown(what: str, value: object, allowed: Iterable[object]) -> NasError:
+def unknown(what: str, value: object, allowed: Iterable[object], *, error: type[NasError] = NasError) -> NasError:
     """The error for a word that is not in a closed list: names the field, the value, the list, the nearest word."""
     words = [str(word) for word in allowed]
-    return NasError(f"unknown {what} {value!r}: choose from {', '.join(words)}.{nearest(str(value), words)}")
+    return error(f"unknown {what} {value!r}: choose from {', '.join(words)}.{nearest(str(value), words)}")

@@ -13,9 +13,10 @@ import yaml
 
 from nas.arch.blocks import BlockSpec, format_kernels, number, parse_kernels
 from nas.arch.errors import SpecError
+from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.plain import from_mapping
 from nas.arch.scaling import Scaling, scale
-from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, SqueezeExcite, StageSpec, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
 
 FORMAT: Final = "nas.arch/1"
 

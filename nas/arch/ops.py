@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from nas.arch.blocks import BlockSpec
+from nas.arch.parts import SqueezeExcite
 from nas.arch.rounding import split_channels
-from nas.arch.spec import ArchSpec, SqueezeExcite, hidden_channels
+from nas.arch.spec import ArchSpec, can_skip, hidden_channels
 
 OpKind = Literal["conv", "depthwise", "linear", "pool", "scale", "add", "concat", "split"]
 
@@ -130,19 +131,25 @@ def block_ops(
     act = block.activation or activation
     hidden, out_px = hidden_channels(block, in_channels), out_side(px, stride)
     if block.type == "cn":
-        kernel = block.kernels[0]
-        ops = [Op("conv", "conv", ("",), in_channels, block.channels, px, out_px, kernel, stride, 1, False, "bn1", act)]
+        ops = [_spatial(block, "conv", in_channels, block.channels, px, stride, act)]
     elif block.type == "er":
-        kernel = block.kernels[0]
-        ops = [Op("conv", "conv_exp", ("",), in_channels, hidden, px, out_px, kernel, stride, 1, False, "bn1", act)]
+        ops = [_spatial(block, "conv_exp", in_channels, hidden, px, stride, act)]
         ops += _squeeze_excite(ops[-1], block, se, act)
         ops += _pointwise("conv_pwl", ops[-1], block.channels, block.project_kernels, "bn2", None)
     else:
         ops = _depthwise_block(block, stride, in_channels, hidden, px, act, se)
-    if block.skip and stride == 1 and in_channels == block.channels and block.type != "dsa":
+    if block.skip and can_skip(block, stride, in_channels):
         last = ops[-1]
         ops.append(Op("add", "add", (last.path, ""), 2 * last.out_channels, last.out_channels, out_px, out_px))
     return tuple(ops)
+
+
+def _spatial(block: BlockSpec, path: str, in_channels: int, out_channels: int, px: int, stride: int, act: str) -> Op:
+    """The dense k x k convolution that a cn or er block begins with."""
+    return Op(
+        "conv", path, ("",), in_channels, out_channels, px, out_side(px, stride),
+        block.kernels[0], stride, norm="bn1", activation=act,
+    )  # fmt: skip
 
 
 def _depthwise_block(
@@ -169,9 +176,7 @@ def _depthwise(block: BlockSpec, source: Op, stride: int, norm: str, act: str) -
     out_px = out_side(px, stride)
     splits = split_channels(channels, len(block.kernels), block.partition)
     convs = []
-    for kernel, width in zip(block.kernels, splits, strict=True):
-        dilated = block.dilated and stride == 1 and kernel > 3
-        side, dilation = (3, (kernel - 1) // 2) if dilated else (kernel, 1)
+    for (side, dilation), width in zip(block.taps(stride), splits, strict=True):
         convs.append(
             Op("depthwise", "conv_dw", (source.path,), width, width, px, out_px, side, stride, dilation, norm=norm)
         )

@@ -5,90 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from nas.arch.blocks import ACTIVATIONS, BlockSpec, format_block, parse_block
-from nas.arch.errors import SpecError
+from nas.arch.checks import check_whole
+from nas.arch.errors import SpecError, unknown
+from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.rounding import make_divisible, split_channels
 
-HeadKind = Literal["conv_pool", "pool_conv"]
 Padding = Literal["symmetric", "same"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StemSpec:
-    """The first convolution: ``channels`` filters of ``kernel`` px, ``stride`` 1 or 2, with norm and activation."""
-
-    channels: int
-    kernel: int = 3
-    stride: int = 2
-
-    def __post_init__(self) -> None:
-        if self.channels < 1 or self.kernel < 1 or self.kernel % 2 == 0 or self.stride not in (1, 2):
-            raise SpecError(f"stem {self}: needs positive channels, an odd kernel and stride 1 or 2.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadSpec:
-    """What stands between the last stage and the classifier.
-
-    ``conv_pool``: 1x1 convolution with norm and activation, then global pooling (MobileNetV2, EfficientNet);
-    ``channels`` 0 leaves the convolution out (MobileNetV1). ``pool_conv``: pooling first, then a 1x1 convolution
-    with bias and activation (the efficient last stage of MobileNetV3, section 5.1).
-    """
-
-    channels: int
-    kind: HeadKind = "conv_pool"
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("conv_pool", "pool_conv"):
-            raise SpecError(f"head kind {self.kind!r}: must be conv_pool or pool_conv.")
-        if self.channels < (1 if self.kind == "pool_conv" else 0):
-            raise SpecError(f"head channels {self.channels!r}: must be positive (0, no convolution, with conv_pool).")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SqueezeExcite:
-    """How ``se_ratio`` becomes squeeze channels, and the functions inside.
-
-    ``relative_to``: ``input`` (EfficientNet, MixNet, MnasNet) or ``expanded`` (MobileNetV3) channels. ``divisor``: 1
-    rounds to whole channels, 8 as MobileNetV3. ``activation``: None takes the block's.
-    """
-
-    relative_to: Literal["input", "expanded"] = "input"
-    divisor: int = 1
-    activation: Literal["relu"] | None = None
-    gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
-
-    def __post_init__(self) -> None:
-        if self.relative_to not in ("input", "expanded") or self.gate not in ("sigmoid", "hard_sigmoid"):
-            raise SpecError(f"{self}: relative_to is input or expanded, gate is sigmoid or hard_sigmoid.")
-        if self.divisor not in (1, 8) or self.activation not in (None, "relu"):
-            raise SpecError(f"{self}: divisor is 1 or 8, activation is relu or none (the block's).")
-
-    def squeeze_channels(self, block: BlockSpec, hidden: int) -> int:
-        """Channels between the two 1x1 convolutions, for a block with ``hidden`` channels where they act."""
-        ratio = block.se_ratio
-        if self.relative_to == "input" and block.type in ("ir", "er"):
-            ratio /= block.expansion
-        return make_divisible(hidden * ratio) if self.divisor == 8 else max(1, round(hidden * ratio))
-
-
-MOBILENET_V3_SE = SqueezeExcite(relative_to="expanded", divisor=8, activation="relu", gate="hard_sigmoid")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NormSpec:
-    """Batch normalisation: ``eps`` and ``momentum`` in torch's convention (weight of the new batch)."""
-
-    eps: float = 1e-5
-    momentum: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not (self.eps > 0 and 0 < self.momentum <= 1):
-            raise SpecError(f"{self}: eps must be positive and momentum in (0, 1].")
+PADDINGS: Final = ("symmetric", "same")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +53,11 @@ class PlacedBlock(NamedTuple):
     stride: int
     in_channels: int
 
+    @property
+    def hidden_channels(self) -> int:
+        """Channels where the block's spatial convolution acts."""
+        return hidden_channels(self.block, self.in_channels)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchSpec:
@@ -143,8 +76,8 @@ class ArchSpec:
     in_channels: int = 3
     classes: int = 1000
     activation: str = "relu"
-    squeeze_excite: SqueezeExcite = SqueezeExcite()
-    norm: NormSpec = NormSpec()
+    squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
+    norm: NormSpec = field(default_factory=NormSpec)
     padding: Padding = "symmetric"
     dropout: float = 0.0
     drop_path: float = 0.0
@@ -152,17 +85,14 @@ class ArchSpec:
     def __post_init__(self) -> None:
         if not self.stages:
             raise SpecError(f"network {self.name!r} has no stages.")
-        for field in ("resolution_px", "in_channels", "classes"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
-                raise SpecError(f"{field} {value!r}: must be a positive whole number.")
-        if self.activation not in ACTIVATIONS:
-            raise SpecError(f"activation {self.activation!r}: must be one of {', '.join(ACTIVATIONS)}.")
-        if self.padding not in ("symmetric", "same"):
-            raise SpecError(f"padding {self.padding!r}: must be symmetric or same.")
-        for field in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, field) < 1:
-                raise SpecError(f"{field} {getattr(self, field)!r}: must lie in [0, 1).")
+        for name in ("resolution_px", "in_channels", "classes"):
+            check_whole(name, getattr(self, name), minimum=1)
+        for name, allowed in (("activation", ACTIVATIONS), ("padding", PADDINGS)):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed, error=SpecError)
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SpecError(f"{name} {getattr(self, name)!r}: must lie in [0, 1).")
         for placed in self.placed_blocks():
             _check_splits(placed.path, placed.block, placed.in_channels)
 
@@ -237,7 +167,6 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
     squeeze = f"{se.squeeze_channels(block, hidden)} {se.activation or act}" if block.se_ratio else "0"
     groups = len(block.kernels)
     equal = split_channels(hidden, groups) == split_channels(hidden, groups, block.partition)
-    fits = stride == 1 and in_channels == block.channels and block.type != "dsa"
     single = replace(
         block,
         repeats=1,
@@ -245,17 +174,21 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
         expansion=1.0,
         se_ratio=0.0,
         activation=act,
-        skip=block.skip or not fits,
+        skip=block.skip or not can_skip(block, stride, in_channels),
         partition="equal" if equal else block.partition,
-        # A 3x3 kernel dilates by (3-1)/2 = 1, which is no dilation; strided blocks are never dilated.
-        dilated=block.dilated and max(block.kernels) > 3 and stride == 1,
+        dilated=any(dilation > 1 for _, dilation in block.taps(stride)),
     )
     return f"{format_block(single)} hidden {hidden} squeeze {squeeze}"
 
 
 def hidden_channels(block: BlockSpec, in_channels: int) -> int:
     """Channels of the depthwise (``er``: dense) convolution: in * expansion to a multiple of 8 with the 90% rule."""
-    return make_divisible(in_channels * block.expansion) if block.type in ("ir", "er") else in_channels
+    return make_divisible(in_channels * block.expansion) if block.has_expansion else in_channels
+
+
+def can_skip(block: BlockSpec, stride: int, in_channels: int) -> bool:
+    """Whether a shortcut fits around the block; a MobileNetV1 block never has one."""
+    return stride == 1 and in_channels == block.channels and block.type != "dsa"
 
 
 def _check_splits(path: str, block: BlockSpec, in_channels: int) -> None:
@@ -267,8 +200,6 @@ def _check_splits(path: str, block: BlockSpec, in_channels: int) -> None:
         ("expand_kernels", min(in_channels, hidden), len(block.expand_kernels), "equal"),
         ("project_kernels", min(hidden, block.channels), len(block.project_kernels), "equal"),
     )
-    for field, channels, groups, partition in splits:
+    for name, channels, groups, partition in splits:
         if min(split_channels(channels, groups, partition)) < 1:
-            raise SpecError(
-                f"{path} {block}: {channels} channels cannot be split {groups} ways ({field}, {partition})."
-            )
+            raise SpecError(f"{path} {block}: {channels} channels cannot be split {groups} ways ({name}, {partition}).")

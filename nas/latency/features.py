@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.ops import Op
 
 Features = tuple[tuple[str, float], ...]
@@ -19,7 +20,6 @@ Features = tuple[tuple[str, float], ...]
 # Vector widths in channels: none (eager torch), SSE and NEON, AVX2, AVX-512.
 LANES: Final = (1, 4, 8, 16)
 _MEGA: Final = 1e-6
-_BYTES: Final = 4  # float32
 _BLOCKED: Final = 4  # ONNX Runtime keeps its blocked layout for multiples of this
 _WIDEST: Final = 11
 # Relu costs nothing measurable behind a convolution. Relu6 is fused too, but not free: to think so made published
@@ -135,4 +135,4 @@ def _padded(channels: int, lane: int) -> int:
 
 
 def _mb(elements: float) -> float:
-    return elements * _BYTES * _MEGA
+    return elements * BYTES_PER_ELEMENT * _MEGA

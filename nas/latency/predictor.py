@@ -17,7 +17,8 @@ from nas.arch.checks import check_number
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.arch.ops import Op, block_ops, head_ops, network_ops, stem_op
-from nas.arch.spec import ArchSpec, SqueezeExcite
+from nas.arch.parts import SqueezeExcite
+from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
 from nas.latency.features import op_features
 from nas.latency.fit import Prices

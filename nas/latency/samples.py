@@ -6,10 +6,11 @@ import math
 import random
 from typing import Final
 
-from nas.arch.blocks import ACTIVATIONS, BlockSpec, BlockType
+from nas.arch.blocks import ACTIVATIONS, DEPTHWISE_TYPES, BlockSpec, BlockType
 from nas.arch.complexity import complexity
 from nas.arch.errors import SpecError
-from nas.arch.spec import MOBILENET_V3_SE, ArchSpec, HeadSpec, SqueezeExcite, StageSpec, StemSpec
+from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
 
 # A network of this many multiply-adds takes between about one and fifteen ms on one core of a laptop or server.
 MACS_RANGE: Final = (4e6, 250e6)
@@ -67,7 +68,7 @@ def _spec(rng: random.Random, name: str) -> ArchSpec:
 
 def _block(rng: random.Random, channels: int, stride: int, mixed: bool) -> BlockSpec:
     kind = rng.choices(_TYPES, _TYPE_WEIGHTS)[0]
-    depthwise = kind in ("ir", "ds", "dsa")
+    depthwise = kind in DEPTHWISE_TYPES
     groups = rng.choice((1, 2, 3, 4, 5)) if mixed and depthwise else 1
     kernels = tuple(sorted(rng.sample(_KERNELS, groups))) if depthwise else (rng.choice((1, 3, 3, 5)),)
     if not mixed and depthwise:

@@ -13,7 +13,7 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
 
-from nas.arch.spec import ArchSpec, PlacedBlock, hidden_channels
+from nas.arch.spec import ArchSpec, PlacedBlock
 from nas.model.mixconv import beyond_timm, depthwise_conv
 
 # timm's names of our paddings.
@@ -128,7 +128,7 @@ def _arguments(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
     if block.se_ratio:
         # A finished layer in place of timm's se_ratio: EfficientNet cannot be told what the ratio is relative to.
         se = spec.squeeze_excite
-        squeeze = se.squeeze_channels(block, hidden_channels(block, placed.in_channels))
+        squeeze = se.squeeze_channels(block, placed.hidden_channels)
         inner = get_act_layer(se.activation) if se.activation else None
         arguments["se_layer"] = partial(SqueezeExcite, rd_channels=squeeze, gate_layer=se.gate, force_act_layer=inner)
     return arguments
@@ -155,7 +155,7 @@ def _set_stem(model: Any, spec: ArchSpec) -> None:
 def _set_depthwise(model: nn.Module, spec: ArchSpec) -> None:
     """Put in the depthwise convolutions that timm cannot build."""
     for placed in spec.placed_blocks():
-        plan = beyond_timm(placed.block, placed.stride, hidden_channels(placed.block, placed.in_channels))
+        plan = beyond_timm(placed.block, placed.stride, placed.hidden_channels)
         if plan is not None:
             conv = depthwise_conv(*plan, padding=PAD_TYPES[spec.padding])
             efficientnet_init_weights(conv)

@@ -15,7 +15,7 @@ from torch import nn
 from nas.arch.blocks import format_block
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
-from nas.arch.spec import ArchSpec, hidden_channels
+from nas.arch.spec import ArchSpec
 from nas.model import mixconv
 from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
 
@@ -88,8 +88,7 @@ def _plans(spec: ArchSpec) -> dict[str, mixconv.DepthwisePlan]:
     """Depthwise convolutions that timm's block strings cannot say, by the path of their block."""
     plans = {}
     for placed in spec.placed_blocks():
-        hidden = hidden_channels(placed.block, placed.in_channels)
-        plan = mixconv.beyond_timm(placed.block, placed.stride, hidden)
+        plan = mixconv.beyond_timm(placed.block, placed.stride, placed.hidden_channels)
         if plan is not None:
             plans[placed.path] = plan
     return plans
@@ -99,7 +98,7 @@ def _se_layer(spec: ArchSpec) -> str:
     """Python for the squeeze-excite layer; empty if no block has one."""
     se = spec.squeeze_excite
     squeezes = [
-        se.squeeze_channels(placed.block, hidden_channels(placed.block, placed.in_channels))
+        se.squeeze_channels(placed.block, placed.hidden_channels)
         for placed in spec.placed_blocks()
         if placed.block.se_ratio
     ]

@@ -33,14 +33,13 @@ def beyond_timm(block: BlockSpec, stride: int, hidden: int) -> DepthwisePlan | N
     """The depthwise convolution of ``block`` on ``hidden`` channels, or None where timm's own is the same."""
     if not block.has_depthwise:
         return None
-    # Section 3.2 dilates only where the stride is 1; a 3x3 kernel dilates by 1, which is no dilation.
-    dilated = [block.dilated and stride == 1 and kernel > 3 for kernel in block.kernels]
-    if not any(dilated) and (block.partition == "equal" or len(block.kernels) == 1):
+    taps = block.taps(stride)
+    if all(dilation == 1 for _, dilation in taps) and (block.partition == "equal" or len(taps) == 1):
         return None
     return DepthwisePlan(
-        channels=split_channels(hidden, len(block.kernels), block.partition),
-        kernels=tuple(3 if wide else kernel for kernel, wide in zip(block.kernels, dilated, strict=True)),
-        dilations=tuple((kernel - 1) // 2 if wide else 1 for kernel, wide in zip(block.kernels, dilated, strict=True)),
+        channels=split_channels(hidden, len(taps), block.partition),
+        kernels=tuple(side for side, _ in taps),
+        dilations=tuple(dilation for _, dilation in taps),
         stride=stride,
     )
 

@@ -12,7 +12,7 @@ from typing import Final
 from nas.arch.errors import NasError, SpecError
 from nas.arch.ops import network_ops, out_side
 from nas.arch.scaling import Scaling, scale
-from nas.arch.spec import ArchSpec, StageSpec, hidden_channels
+from nas.arch.spec import ArchSpec, StageSpec
 from nas.proxy.settings import ProxySettings
 
 # A network made for long trainings averages its statistics over hundreds of steps (momentum 0.01, as TensorFlow's):
@@ -171,8 +171,8 @@ def _warnings(
     lost = [
         (abs(realised / placed.block.expansion - 1), placed.path, placed.block.expansion, realised)
         for placed in small.placed_blocks()
-        if placed.block.type in ("ir", "er")
-        for realised in [hidden_channels(placed.block, placed.in_channels) / placed.in_channels]
+        if placed.block.has_expansion
+        for realised in [placed.hidden_channels / placed.in_channels]
     ]
     deviation, path, wanted, realised = max(lost, key=itemgetter(0), default=(0.0, "", 0.0, 0.0))
     if deviation > 0.15:

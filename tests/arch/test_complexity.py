@@ -8,7 +8,8 @@ from nas.arch import zoo
 from nas.arch.blocks import parse_block
 from nas.arch.complexity import complexity, layers
 from nas.arch.ops import Op, block_ops, out_side
-from nas.arch.spec import MOBILENET_V3_SE, ArchSpec, HeadSpec, SqueezeExcite, StemSpec
+from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
+from nas.arch.spec import ArchSpec
 
 
 def ops_of(text: str, in_channels: int, px: int, *, se: SqueezeExcite | None = None) -> tuple[Op, ...]:

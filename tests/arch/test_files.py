@@ -12,8 +12,9 @@ import yaml
 from nas.arch import zoo
 from nas.arch.errors import SpecError
 from nas.arch.files import FORMAT, dumps, dumps_scaled, load, load_file, loads, write_text_atomically
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 
 PROVENANCE = {
     "space": "mixnet",
@@ -118,7 +119,7 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     "switch for a number": (lambda data: data["stem"].update(channels=True), r"stem\.channels: True is not a whole"),
     "fraction": (lambda data: data.update(resolution_px=22.5), r"resolution_px: 22\.5 is not a whole number"),
     "number for a word": (lambda data: data.update(name=5), "name: 5 is not a word"),
-    "bad value": (lambda data: data.update(padding="valid"), "padding 'valid': must be symmetric or same"),
+    "bad value": (lambda data: data.update(padding="valid"), "unknown padding 'valid': choose from symmetric, same"),
     "bad value in a part": (lambda data: data["head"].update(kind="conv"), "head: head kind 'conv'"),
     "stages": (lambda data: data.update(stages="ds"), "stages: must be a list of stages"),
     "empty stage": (lambda data: data["stages"].append([]), r"stages\[6\]: a stage needs at least one block"),

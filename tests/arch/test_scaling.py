@@ -11,8 +11,9 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
-from nas.arch.spec import ArchSpec, HeadSpec, StageSpec, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
 from nas.arch.zoo.mobilenet_v2 import mobilenet_v2
 

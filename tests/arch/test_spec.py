@@ -9,7 +9,8 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.errors import SpecError
-from nas.arch.spec import MOBILENET_V3_SE, ArchSpec, HeadSpec, NormSpec, SqueezeExcite, StageSpec, StemSpec
+from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, NormSpec, SqueezeExcite, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
 
 STAGES = [["ds_r1_k3_s1_c16"], ["ir_r2_k3.5.7_s2_e6_c24_se0.25", "ir_r1_k5_s1_e3_c24"], ["cn_r1_k1_s1_c32"]]
 
@@ -143,11 +144,11 @@ def test_the_smallest_exponential_split() -> None:
     ("change", "message"),
     [
         ({"stages": ()}, "network 'n' has no stages"),
-        ({"resolution_px": 0}, "resolution_px 0: must be a positive whole"),
+        ({"resolution_px": 0}, "resolution_px 0: must be a whole number of at least 1"),
         ({"resolution_px": 224.0}, r"resolution_px 224\.0"),
         ({"in_channels": -3}, "in_channels -3"),
         ({"classes": 0}, "classes 0"),
-        ({"activation": "gelu"}, "activation 'gelu': must be one of relu"),
+        ({"activation": "gelu"}, "unknown activation 'gelu': choose from relu"),
         ({"padding": "valid"}, "padding 'valid'"),
         ({"dropout": 1.0}, r"dropout 1\.0: must lie in \[0, 1\)"),
         ({"drop_path": -0.1}, r"drop_path -0\.1"),

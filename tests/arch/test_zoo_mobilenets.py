@@ -10,7 +10,8 @@ from nas.arch import zoo
 from nas.arch.blocks import parse_block
 from nas.arch.complexity import complexity
 from nas.arch.ops import block_ops
-from nas.arch.spec import MOBILENET_V3_SE, SqueezeExcite, hidden_channels
+from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
+from nas.arch.spec import hidden_channels
 from nas.arch.zoo.mobilenet_v1 import full_convolution, mobilenet_v1, shallow
 from nas.arch.zoo.mobilenet_v2 import mobilenet_v2
 from nas.arch.zoo.mobilenet_v3 import mobilenet_v3

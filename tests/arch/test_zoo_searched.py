@@ -10,8 +10,9 @@ import pytest
 from nas.arch import zoo
 from nas.arch.blocks import parse_block
 from nas.arch.complexity import complexity
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import Scaling, scale
-from nas.arch.spec import ArchSpec, HeadSpec, StageSpec, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.zoo.mnasnet import mnasnet_a1
 
 from .published import (

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nas.arch.errors import NasError
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 from nas.latency.measure import interleaved, measure_many, runner, summary
 
 from .law import DEVICE

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from nas.arch.blocks import ACTIVATIONS, BlockSpec
-from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, SqueezeExcite, StageSpec, StemSpec
+from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
 
 KERNELS = st.sampled_from((3, 5, 7, 9, 11))
 # At least 16, which five exponential groups (8, 4, 2, 1, 1) need.

@@ -15,7 +15,8 @@ from torch import nn
 from nas.arch import zoo
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.errors import SpecError
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 from nas.model.build import build
 
 from .random_specs import specs

@@ -14,7 +14,8 @@ from torch import nn
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 from nas.model.build import build, counted_stride
 from nas.model.export import load_weights, save_weights, standalone_source
 

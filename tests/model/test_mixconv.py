@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from nas.arch.blocks import parse_block
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 from nas.model.build import build
 from nas.model.mixconv import MixConv2d, beyond_timm, depthwise_conv
 

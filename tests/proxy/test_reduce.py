@@ -12,8 +12,9 @@ import torch
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
+from nas.arch.parts import HeadSpec, NormSpec, StemSpec
 from nas.arch.scaling import Scaling, scale
-from nas.arch.spec import ArchSpec, HeadSpec, NormSpec, StageSpec, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
 from nas.model.build import build
 from nas.proxy.reduce import indistinguishable, keep_maps, reduce_arch
 from nas.proxy.settings import ProxySettings

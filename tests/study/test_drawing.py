@@ -10,7 +10,8 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 from nas.study.drawing import draw
 
 SVG = "{http://www.w3.org/2000/svg}"

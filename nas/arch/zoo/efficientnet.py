@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import PUBLISHED_EFFICIENTNET, PUBLISHED_EFFICIENTNET_LITE, published, scale
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
 
 _B0: Final = [
     ["ds_r1_k3_s1_c16_se0.25"],

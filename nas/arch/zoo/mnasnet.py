@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import Scaling, scale
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.spec import ArchSpec
+from nas.arch.zoo.labels import width_label
 
 _A1: Final = [
     ["ds_r1_k3_s1_c16_noskip"],
@@ -58,7 +60,7 @@ def _scaled(
     family: str, stages: list[list[str]], stem: int, dropout: float, width: float, resolution_px: int
 ) -> ArchSpec:
     base = ArchSpec.from_strings(
-        f"{family}_{round(width * 100):03d}",
+        f"{family}_{width_label(width)}",
         stages,
         stem=StemSpec(channels=stem),
         head=HeadSpec(channels=1280),
@@ -71,7 +73,7 @@ def _scaled(
 _WIDTHS: Final = (0.35, 0.5, 0.75, 1.0, 1.4)
 
 MNASNETS: Final[dict[str, Callable[[], ArchSpec]]] = {
-    **{f"semnasnet_{round(width * 100):03d}": partial(mnasnet_a1, width) for width in _WIDTHS},
-    **{f"mnasnet_{round(width * 100):03d}": partial(mnasnet_b1, width) for width in _WIDTHS},
+    **{f"semnasnet_{width_label(width)}": partial(mnasnet_a1, width) for width in _WIDTHS},
+    **{f"mnasnet_{width_label(width)}": partial(mnasnet_b1, width) for width in _WIDTHS},
     "mnasnet_small": mnasnet_small,
 }

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from nas.arch.scaling import Scaling, scale
-from nas.arch.spec import ArchSpec, HeadSpec, StemSpec
+from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.scaling import EndRule, Scaling, scale
+from nas.arch.spec import ArchSpec
+from nas.arch.zoo.labels import width_label
 
 _STAGES: Final = [
     ["ds_r1_k3_s1_c16"],
@@ -33,7 +35,7 @@ def mobilenet_v2(
     ``fixed_ends`` keeps stem, head, and the repeats of first and last stage (timm's ``d`` variants).
     """
     base = ArchSpec.from_strings(
-        name or f"mobilenetv2_{round(width * 100):03d}",
+        name or f"mobilenetv2_{width_label(width)}",
         _STAGES,
         stem=StemSpec(channels=32),
         head=HeadSpec(channels=1280),
@@ -41,13 +43,13 @@ def mobilenet_v2(
         resolution_px=resolution_px,
         dropout=0.2,
     )
-    end = "fixed" if fixed_ends else "scale"
-    head = "fixed" if fixed_ends else "grow"
-    return scale(base, Scaling(width=width, depth=depth, stem=end, head=head, fixed_ends=fixed_ends))  # type: ignore[arg-type]
+    stem: EndRule = "fixed" if fixed_ends else "scale"
+    head: EndRule = "fixed" if fixed_ends else "grow"
+    return scale(base, Scaling(width=width, depth=depth, stem=stem, head=head, fixed_ends=fixed_ends))
 
 
 MOBILENETS_V2: Final[dict[str, Callable[[], ArchSpec]]] = {
-    **{f"mobilenetv2_{round(w * 100):03d}": partial(mobilenet_v2, w) for w in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)},
+    **{f"mobilenetv2_{width_label(w)}": partial(mobilenet_v2, w) for w in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)},
     "mobilenetv2_110d": partial(mobilenet_v2, 1.1, depth=1.2, fixed_ends=True, name="mobilenetv2_110d"),
     "mobilenetv2_120d": partial(mobilenet_v2, 1.2, depth=1.4, fixed_ends=True, name="mobilenetv2_120d"),
 }

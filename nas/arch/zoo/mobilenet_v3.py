@@ -7,8 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
 
+from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, NormSpec, StemSpec
 from nas.arch.scaling import EndRule, Scaling, scale
-from nas.arch.spec import MOBILENET_V3_SE, ArchSpec, HeadSpec, NormSpec, StemSpec
+from nas.arch.spec import ArchSpec
+from nas.arch.zoo.labels import width_label
 
 Size = Literal["large", "small"]
 
@@ -56,7 +58,7 @@ def mobilenet_v3(
     if minimalistic:
         stages = [[_minimal(text) for text in stage] for stage in stages]
     base = ArchSpec.from_strings(
-        name or f"mobilenetv3_{size}_{round(width * 100):03d}",
+        name or f"mobilenetv3_{size}_{width_label(width)}",
         stages,
         stem=StemSpec(channels=16),
         head=HeadSpec(kind="pool_conv", channels=_HEAD[size]),
@@ -75,7 +77,7 @@ def _minimal(text: str) -> str:
 def _tensorflow(size: Size, width: float, *, minimalistic: bool = False) -> ArchSpec:
     """timm's port of the TensorFlow checkpoint: ``same`` padding and TensorFlow's batch-norm constants."""
     label = "minimal_" if minimalistic else ""
-    name = f"tf_mobilenetv3_{size}_{label}{round(width * 100):03d}"
+    name = f"tf_mobilenetv3_{size}_{label}{width_label(width)}"
     spec = mobilenet_v3(size, width, minimalistic=minimalistic, name=name)
     return replace(spec, padding="same", norm=_TF_NORM)
 

@@ -1,0 +1,86 @@
+"""The parts of a network around its blocks: stem, head, and the conventions of squeeze-excite and normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from nas.arch.blocks import BlockSpec
+from nas.arch.errors import SpecError
+from nas.arch.rounding import make_divisible
+
+HeadKind = Literal["conv_pool", "pool_conv"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StemSpec:
+    """The first convolution: ``channels`` filters of ``kernel`` px, ``stride`` 1 or 2, with norm and activation."""
+
+    channels: int
+    kernel: int = 3
+    stride: int = 2
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.kernel < 1 or self.kernel % 2 == 0 or self.stride not in (1, 2):
+            raise SpecError(f"stem {self}: needs positive channels, an odd kernel and stride 1 or 2.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """What stands between the last stage and the classifier.
+
+    ``conv_pool``: 1x1 convolution with norm and activation, then global pooling (MobileNetV2, EfficientNet);
+    ``channels`` 0 leaves the convolution out (MobileNetV1). ``pool_conv``: pooling first, then a 1x1 convolution
+    with bias and activation (the efficient last stage of MobileNetV3, section 5.1).
+    """
+
+    channels: int
+    kind: HeadKind = "conv_pool"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("conv_pool", "pool_conv"):
+            raise SpecError(f"head kind {self.kind!r}: must be conv_pool or pool_conv.")
+        if self.channels < (1 if self.kind == "pool_conv" else 0):
+            raise SpecError(f"head channels {self.channels!r}: must be positive (0, no convolution, with conv_pool).")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqueezeExcite:
+    """How ``se_ratio`` becomes squeeze channels, and the functions inside.
+
+    ``relative_to``: ``input`` (EfficientNet, MixNet, MnasNet) or ``expanded`` (MobileNetV3) channels. ``divisor``: 1
+    rounds to whole channels, 8 as MobileNetV3. ``activation``: None takes the block's.
+    """
+
+    relative_to: Literal["input", "expanded"] = "input"
+    divisor: int = 1
+    activation: Literal["relu"] | None = None
+    gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        if self.relative_to not in ("input", "expanded") or self.gate not in ("sigmoid", "hard_sigmoid"):
+            raise SpecError(f"{self}: relative_to is input or expanded, gate is sigmoid or hard_sigmoid.")
+        if self.divisor not in (1, 8) or self.activation not in (None, "relu"):
+            raise SpecError(f"{self}: divisor is 1 or 8, activation is relu or none (the block's).")
+
+    def squeeze_channels(self, block: BlockSpec, hidden: int) -> int:
+        """Channels between the two 1x1 convolutions, for a block with ``hidden`` channels where they act."""
+        ratio = block.se_ratio
+        if self.relative_to == "input" and block.has_expansion:
+            ratio /= block.expansion
+        return make_divisible(hidden * ratio) if self.divisor == 8 else max(1, round(hidden * ratio))
+
+
+MOBILENET_V3_SE: Final = SqueezeExcite(relative_to="expanded", divisor=8, activation="relu", gate="hard_sigmoid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormSpec:
+    """Batch normalisation: ``eps`` and ``momentum`` in torch's convention (weight of the new batch)."""
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.eps > 0 and 0 < self.momentum <= 1):
+            raise SpecError(f"{self}: eps must be positive and momentum in (0, 1].")
