@@ -20,7 +20,7 @@ from nas.arch.spec import ArchSpec
 from nas.model.build import build
 
 from .random_specs import specs
-from .torch_counts import counts, peak_memory_bytes
+from .torch_counts import counts, peak_memory_bytes, without_storage
 
 TIMM_NAMES = [name for name in zoo.names() if timm.is_model(name)]
 # One or two of each family: kernels in groups, both heads, both paddings, every activation and squeeze-excite.
@@ -50,7 +50,7 @@ COUNTED_NAMES = (
 @cache
 def on_meta(name: str) -> nn.Module:
     """The network without training rates, which timm's own names do not carry, and without storage."""
-    with torch.device("meta"):
+    with without_storage():
         return build(zoo.get(name), dropout=0, drop_path=0)
 
 
@@ -61,7 +61,7 @@ def structure(model: nn.Module) -> str:
 
 @pytest.mark.parametrize("name", TIMM_NAMES)
 def test_module_is_that_of_timm(name: str) -> None:
-    with torch.device("meta"):
+    with without_storage():
         reference = timm.create_model(name)
     ours = on_meta(name)
     assert structure(ours) == structure(reference)
@@ -116,7 +116,7 @@ def test_same_seed_gives_the_weights_that_timm_gives() -> None:
 @settings(max_examples=25, deadline=None)
 @given(spec=specs())
 def test_counts_of_any_network_are_those_of_torch(spec: ArchSpec) -> None:
-    with torch.device("meta"):
+    with without_storage():
         model = build(spec)
     params, macs, activations = counts(model, spec.in_channels, spec.resolution_px)
     peak = peak_memory_bytes(model, spec.in_channels, spec.resolution_px)

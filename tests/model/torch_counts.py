@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from unittest.mock import patch
 
 import torch
 from timm.layers import SelectAdaptivePool2d
@@ -22,13 +25,28 @@ def counts(model: nn.Module, in_channels: int, px: int) -> tuple[int, int, int]:
         for module in model.modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), _quick_norms():
         model.eval()(torch.empty(1, in_channels, px, px, device="meta"))
     for hook in hooks:
         hook.remove()
     flops = counter.get_total_flops()
     assert flops % 2 == 0  # a multiply-add is two of them
     return sum(parameter.numel() for parameter in model.parameters()), flops // 2, sum(outputs)
+
+
+@contextmanager
+def without_storage() -> Iterator[None]:
+    """Within, modules are built on the meta device, and no time goes into weights that are not there."""
+    names = ("normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "trunc_normal_", "ones_", "zeros_")
+    with torch.device("meta"), ExitStack() as stack:
+        for name in names:
+            stack.enter_context(patch.object(nn.init, name, lambda tensor, *_args, **_kwargs: tensor))
+        yield
+
+
+def _quick_norms() -> AbstractContextManager[object]:
+    """Norms pass their input on: they change no shape and count nothing, and on the meta device they are slow."""
+    return patch.object(nn.functional, "batch_norm", lambda images, *_args, **_kwargs: images)
 
 
 class _Tracer(fx.Tracer):
@@ -47,7 +65,8 @@ def peak_memory_bytes(model: nn.Module, in_channels: int, px: int) -> int:
     """
     graph = _Tracer().trace(model.eval())
     module = fx.GraphModule(model, graph)
-    ShapeProp(module).propagate(torch.empty(1, in_channels, px, px, device="meta"))
+    with _quick_norms():
+        ShapeProp(module).propagate(torch.empty(1, in_channels, px, px, device="meta"))
     nodes = [node for node in graph.nodes if node.op != "output"]
     tensor: dict[fx.Node, fx.Node] = {}
     for node in nodes:
@@ -60,11 +79,13 @@ def peak_memory_bytes(model: nn.Module, in_channels: int, px: int) -> int:
         for source in node.all_input_nodes
     }
     sizes = {node: 4 * node.meta["tensor_meta"].shape.numel() for node in nodes if tensor[node] is node}
-    peak = 0
+    peak, alive = 0, dict[fx.Node, int]()
     for index, node in enumerate(nodes):
-        if tensor[node] is node and node.op != "placeholder":
-            alive = [made for at, made in enumerate(nodes[:index]) if last_read.get(made, -1) >= index and at < index]
-            peak = max(peak, sizes[node] + sum(sizes[made] for made in alive))
+        if tensor[node] is node:
+            alive[node] = sizes[node]
+            if node.op != "placeholder":
+                peak = max(peak, sum(alive.values()))
+            alive = {made: size for made, size in alive.items() if last_read.get(made, -1) > index}
     return peak
 
 
