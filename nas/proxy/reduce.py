@@ -66,9 +66,7 @@ def reduce_arch(
 
     Raises: NasError where the reduction leaves too few channels for a block.
     """
-    side_px = settings.resolution_px
-    if base_resolution_px is not None:
-        side_px = max(1, round(settings.resolution_px * spec.resolution_px / base_resolution_px))
+    side_px = _side(spec, settings, base_resolution_px)
     least_px = -(-largest_kernel // 2) if settings.min_map_px == "auto" else settings.min_map_px
     strides = keep_maps(_strides(spec), settings.resolution_px, least_px)
     try:
@@ -83,8 +81,7 @@ def reduce_arch(
         in_channels=in_channels,
         norm=replace(spec.norm, momentum=max(spec.norm.momentum, _MIN_NORM_MOMENTUM)),
     )
-    ratios = _width_ratios(spec, small)
-    final_px = _map_side(side_px, strides)
+    ratios, final_px = _width_ratios(spec, small), _map_side(side_px, strides)
     return Proxy(
         spec=small,
         width_ratio=fmean(ratios),
@@ -116,6 +113,12 @@ def indistinguishable(proxies: Sequence[Proxy]) -> tuple[tuple[int, ...], ...]:
     for position, proxy in enumerate(proxies):
         groups[tuple(network_ops(proxy.spec))].append(position)
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _side(spec: ArchSpec, settings: ProxySettings, base_resolution_px: int | None) -> int:
+    if base_resolution_px is None:
+        return settings.resolution_px
+    return max(1, round(settings.resolution_px * spec.resolution_px / base_resolution_px))
 
 
 def _scaling(settings: ProxySettings, side_px: int) -> Scaling:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nas.proxy.augment import make_mixup, normalise, take_shifted
 from nas.proxy.data import ImageData
-from nas.proxy.results import EpochResult, TrainingError, TrainResult
+from nas.proxy.results import EpochResult, Score, TrainingError, TrainResult
 from nas.proxy.score import amp_type, autocast, layout, pick_device, score_model, statistics
 from nas.proxy.settings import TrainSettings
 from nas.proxy.speed import fast_training, seeded
@@ -32,6 +32,7 @@ def train(
 ) -> TrainResult:
     """Train ``model`` in place and score it after every epoch; with one thread on CPU a seed gives the same numbers.
 
+    With ``settings.ema`` the averaged weights are scored, and the model ends with them.
     ``on_epoch`` may raise to stop the training, which then leaves as that exception.
 
     Raises: TrainingError when the loss is no longer a number; torch's out-of-memory error passes through.
@@ -42,25 +43,17 @@ def train(
         results: list[EpochResult] = []
         train_s = train_cpu_s = 0.0
         for epoch in range(1, settings.epochs + 1):
-            wall, cpu = time.perf_counter(), time.process_time()
+            start = _Times.now()
             train_loss = run.train_epoch(epoch)
-            train_s += time.perf_counter() - wall
-            train_cpu_s += time.process_time() - cpu
+            trained = _Times.now().since(start)
             score = score_model(run.scored_model, run.data, settings)
             if not math.isfinite(score.loss):
                 raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr.")
-            results.append(
-                EpochResult(
-                    epoch=epoch,
-                    accuracy=score.accuracy,
-                    val_loss=score.loss,
-                    train_loss=train_loss,
-                    duration_s=time.perf_counter() - wall,
-                    cpu_s=time.process_time() - cpu,
-                )
-            )
+            train_s, train_cpu_s = train_s + trained.wall_s, train_cpu_s + trained.cpu_s
+            results.append(_epoch_result(epoch, score, train_loss, _Times.now().since(start)))
             if on_epoch is not None:
                 on_epoch(results[-1])
+        run.keep_scored_weights()
     images = settings.epochs * len(data.train_labels)
     return TrainResult(
         epochs=tuple(results),
@@ -68,6 +61,31 @@ def train(
         cpu_s=sum(result.cpu_s for result in results),
         images_per_s=images / train_s,
         images_per_cpu_s=images / max(train_cpu_s, 1e-9),
+    )
+
+
+class _Times(NamedTuple):
+    """Readings of two clocks: of the wall, and of the CPU time of all threads."""
+
+    wall_s: float
+    cpu_s: float
+
+    @classmethod
+    def now(cls) -> _Times:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, start: _Times) -> _Times:
+        return _Times(self.wall_s - start.wall_s, self.cpu_s - start.cpu_s)
+
+
+def _epoch_result(epoch: int, score: Score, train_loss: float, taken: _Times) -> EpochResult:
+    return EpochResult(
+        epoch=epoch,
+        accuracy=score.accuracy,
+        val_loss=score.loss,
+        train_loss=train_loss,
+        duration_s=taken.wall_s,
+        cpu_s=taken.cpu_s,
     )
 
 
@@ -113,6 +131,11 @@ class _Run:
             step = int(wrong[0])
             raise TrainingError(f"loss became {float(losses[step])} at epoch {epoch}, step {step + 1}: lower proxy.lr.")
         return float(losses.mean())
+
+    def keep_scored_weights(self) -> None:
+        """Leave the averaged weights in the model where those were scored: what is saved must give the accuracy."""
+        if self.ema is not None:
+            self.model.load_state_dict(self.ema.module.state_dict())
 
     def _train_step(self, rows: Tensor) -> Tensor:
         images, targets = self._batch(rows)

@@ -69,6 +69,14 @@ def test_a_seed_gives_the_same_numbers_and_another_seed_others(digits: ImageData
     assert losses[0] != losses[2]
 
 
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_the_model_ends_with_the_weights_that_were_scored(digits: ImageData, ema: float | None) -> None:
+    model, data = make_net(), few(digits, 200)
+    settings = replace(SHORT, ema=ema)
+    result = train(model, data, settings, seed=0)
+    assert evaluate(model, data, settings).loss == pytest.approx(result.loss, rel=1e-6)
+
+
 def test_training_leaves_global_draws_threads_and_switches_alone(digits: ImageData) -> None:
     torch.manual_seed(5)
     np.random.seed(5)
