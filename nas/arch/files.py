@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from nas.arch.blocks import BlockSpec, format_kernels, number, parse_kernels
-from nas.arch.errors import SpecError
+from nas.arch.errors import NasError, SpecError
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.plain import from_mapping
 from nas.arch.scaling import Scaling, scale
@@ -33,12 +33,12 @@ class SpecFile:
 
 
 def load(path: str | Path) -> ArchSpec:
-    """The network of a spec file, whichever style it is written in. Raises SpecError naming file and field."""
+    """The network of a spec file, whichever style it is written in. Raises: SpecError naming file and field."""
     return load_file(path).arch
 
 
 def load_file(path: str | Path) -> SpecFile:
-    """Network and provenance of a spec file."""
+    """Network and provenance of a spec file. Raises: SpecError naming file and field."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -51,7 +51,7 @@ def load_file(path: str | Path) -> SpecFile:
 
 
 def loads(text: str) -> SpecFile:
-    """``SpecFile`` from YAML text. Raises SpecError naming the field."""
+    """``SpecFile`` from YAML text. Raises: SpecError naming the field."""
     try:
         data = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
@@ -91,9 +91,15 @@ def dumps_scaled(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any]
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader, or a crash, never meets half a file; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write ``text`` so that a reader, or a crash, never meets half a file; makes the folder.
+
+    Raises: NasError where the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise NasError(f"cannot write {str(path)!r}: {error.strerror}; choose a folder that can be written.") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)

@@ -119,7 +119,11 @@ def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
         )
     except FileNotFoundError:
         raise NasError(f"latency.calibration: {path} does not exist; leave it out to calibrate this machine.") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except NasError:
+        raise
+    except OSError as error:
+        raise NasError(f"latency.calibration: {path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise NasError(f"{path}: is no calibration ({error!r}); delete the file to calibrate anew.") from None
     meant = device_of(settings)
     if predictor.device != meant and not settings.allow_other_device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -119,16 +120,16 @@ class LatencyPredictor(Protocol):
         ...
 
 
-class _SumPredictor:
+class _SumPredictor(ABC):
     """A predictor whose latency is a sum over operations; what a block costs is kept."""
 
     def __init__(self, *, low: float, high: float) -> None:
         self._low, self._high = low, high
         self._block = lru_cache(maxsize=65536)(self._price_block)
 
+    @abstractmethod
     def op_ms(self, op: Op) -> float:
         """Share of one operation, in ms."""
-        raise NotImplementedError
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
@@ -151,9 +152,9 @@ class _SumPredictor:
         """(path, ms) of every operation in execution order; they sum to the predicted latency."""
         return [(op.path, self.op_ms(op)) for op in network_ops(spec)]
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """The predictor as plain data."""
-        raise NotImplementedError
 
     def save(self, path: Path) -> None:
         """Write the predictor as JSON, whole or not at all; ``nas.latency.calibrate.load`` reads it."""

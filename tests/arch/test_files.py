@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nas.arch import zoo
-from nas.arch.errors import SpecError
+from nas.arch.errors import NasError, SpecError
 from nas.arch.files import FORMAT, dumps, dumps_scaled, load, load_file, loads, write_text_atomically
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
@@ -104,6 +104,14 @@ def test_writing_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.M
         write_text_atomically(path, "third")
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
     assert path.read_text(encoding="utf-8") == "second"
+
+
+@pytest.mark.parametrize("folder", ["a_file", "a_file/below"])
+def test_a_folder_that_cannot_be_made(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "a_file").write_text("", encoding="utf-8")
+    with pytest.raises(NasError, match=r"cannot write .*out\.yaml.*; choose a folder that can be written") as caught:
+        write_text_atomically(tmp_path / folder / "out.yaml", "text")
+    assert "\n" not in str(caught.value)
 
 
 Edit = Callable[[dict[str, Any]], object]

@@ -93,6 +93,11 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(NasError, match=r"bad\.json|device"):
             load(path, LatencySettings())
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(NasError, match=r"bad\.json: is no calibration"):
+        load(path, LatencySettings())
+    with pytest.raises(NasError, match=r"cannot be read: Is a directory"):
+        load(tmp_path, LatencySettings())
     path.write_text(json.dumps({"format": "nas.latency/99"}))
     with pytest.raises(NasError, match=r"nas\.latency/99.*delete the file"):
         load(path, LatencySettings())

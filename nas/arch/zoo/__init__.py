@@ -34,7 +34,7 @@ def names() -> tuple[str, ...]:
 
 @cache
 def get(name: str) -> ArchSpec:
-    """The published network of that name at its published resolution. Raises NasError for an unknown name."""
+    """The published network of that name at its published resolution. Raises: NasError for an unknown name."""
     if name not in _ZOO:
         raise unknown("network", name, names())
     return _ZOO[name]()
