@@ -27,7 +27,7 @@ times the plain loop. mixnet_s (stride 32): one round of 512 PNG files of CIFAR-
 - Keeping freed memory is within the noise here; in a step with 25 MB activations, timed alone, it was worth 20%.
 - SiLU in place copies its input for the backward pass; out of place it is 3 to 7% faster and bit-equal. Hard-swish
   out of place gained nothing (third column), and is left as it is.
-- Batches of 32 to 128 are equally fast within 10%; smaller ones learned more per image, so the default is 32.
+- Batches of 32 to 128 are equally fast within 10%; smaller ones learned more per image, so the default is small.
 - Foreach AdamW gained nothing, fused AdamW 3% at best, below the noise of its runs: neither is used.
 - No CUDA device was at hand: that path (data on the device, channels_last, bfloat16, cuDNN benchmark) has tests that
   run where there is one, and no figures.
