@@ -11,6 +11,7 @@ import torch
 from nas.arch.spec import ArchSpec
 from nas.model.build import build
 from nas.model.export import save_weights
+from nas.model.init import zero_init_residual
 from nas.proxy.data import ImageData
 from nas.proxy.reduce import Proxy, reduce_arch
 from nas.proxy.settings import ProxySettings
@@ -64,6 +65,7 @@ class ProxyEvaluator:
         torch.manual_seed(seed)
         proxy = self.proxy(arch).spec
         model = build(proxy)
+        zero_init_residual(model)
         result = train(model, self.data.resized(proxy.resolution_px), self.settings, seed=seed)
         if self.weights_dir is not None:
             self.weights_dir.mkdir(parents=True, exist_ok=True)
