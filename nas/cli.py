@@ -20,6 +20,7 @@ from nas.arch.errors import NasError, nearest
 
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
+_HELP: Final = ("--help", "-h")
 _CFG: Final = ("--cfg", "-c")
 
 
@@ -52,7 +53,7 @@ def headline(group: str, name: str) -> str:
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved configuration as plain data. Raises NasError in words for anything wrong with an override."""
+    """The resolved configuration as plain data. Raises: NasError in words for anything wrong with an override."""
     arguments = [_normalised(argument) for argument in overrides]
     _check_form(arguments)
     _check_groups(arguments)
@@ -78,7 +79,7 @@ def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Seq
 
 
 def runs_dir(config: Mapping[str, Any]) -> Path:
-    """The folder of results. Raises NasError if it is no path."""
+    """The folder of results. Raises: NasError if it is no path."""
     value = config["runs_dir"]
     if not isinstance(value, str) or not value:
         raise NasError(f"runs_dir {value!r}: must be the path of a folder, such as runs.")
@@ -86,7 +87,7 @@ def runs_dir(config: Mapping[str, Any]) -> Path:
 
 
 def heavy(module: str) -> ModuleType:
-    """Import a module that needs torch. Raises NasError in words where torch and torchvision do not fit together."""
+    """Import a module that needs torch. Raises: NasError in words where torch and torchvision do not fit together."""
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:
@@ -125,16 +126,22 @@ def _normalised(argument: str) -> str:
     return f"+{argument}" if name in ("space", "experiment") else argument
 
 
-def wants_config(arguments: Sequence[str]) -> bool:
-    """Whether ``--cfg job``, as Hydra's own commands have it, stands among the arguments."""
-    return any(argument in _CFG for argument in arguments)
+def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
+    """Answer ``--help``, and ``--cfg job`` with the whole configuration; whether one of them was asked for.
 
-
-def print_config(config_name: str, arguments: Sequence[str]) -> int:
-    """Print the whole configuration that the other ``arguments`` give."""
-    rest = [argument for argument in arguments if argument not in (*_CFG, "job", "all")]
-    sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(compose_config(config_name, rest))))
-    return 0
+    Raises: NasError for any other option.
+    """
+    if any(argument in _HELP for argument in arguments):
+        print(help_text())
+        return True
+    if any(argument in _CFG for argument in arguments):
+        rest = [argument for argument in arguments if argument not in (*_CFG, "job", "all")]
+        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(compose_config(config_name, rest))))
+        return True
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise NasError(f"unknown option {argument!r}: settings are given as name=value; see --help.")
+    return False
 
 
 def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:

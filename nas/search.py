@@ -21,20 +21,14 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and search."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(_help())
+    if cli.answered("search", arguments, _help):
         return 0
-    if cli.wants_config(arguments):
-        return cli.print_config("search", arguments)
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    if flags:
-        raise NasError(f"unknown option {flags[0]!r}: settings are given as name=value; see --help.")
     plan = make_plan(arguments)
     return int(cli.heavy("nas.engine.local").run_search(plan))
 
 
 def make_plan(arguments: list[str]) -> Any:
-    """A checked `SearchPlan` from command-line overrides; loads neither torch nor Optuna. Raises NasError."""
+    """A checked ``SearchPlan`` from command-line overrides; loads neither torch nor Optuna. Raises: NasError."""
     config = cli.compose_config("search", arguments)
     cli.check_keys(config, _KEYS, optional=("space",))
     if not config.get("space"):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nas import cli
 from nas.arch import zoo
+from nas.arch.checks import check_number
 from nas.arch.complexity import LayerCost, complexity, layers
 from nas.arch.errors import NasError, nearest
 from nas.arch.files import load
 from nas.arch.plain import from_mapping
 from nas.arch.spec import ArchSpec
+
+if TYPE_CHECKING:
+    from nas.latency.predictor import LatencyPredictor
+    from nas.latency.settings import LatencySettings
 
 _KEYS: Final = ("arch", "resolution_px", "json", "runs_dir", "latency")
 _PIPED_WIDTH: Final = 160
@@ -26,38 +31,20 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Print the layer table of a network, or its totals as JSON."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(_help())
+    if cli.answered("show", arguments, _help):
         return 0
-    if cli.wants_config(arguments):
-        return cli.print_config("show", arguments)
     config = cli.compose_config("show", arguments)
     cli.check_keys(config, _KEYS)
     arch = find_arch(config["arch"])
     side = config["resolution_px"]
-    if side is not None and (not isinstance(side, int) or isinstance(side, bool) or side < 1):
-        raise NasError(f"resolution_px {side!r}: must be a positive whole number of pixels.")
+    check_number("resolution_px", side, low=1, whole=True, optional=True)
     if not isinstance(config["json"], bool):
         raise NasError(f"json {config['json']!r}: must be true or false.")
     from nas.latency.settings import LatencySettings
 
     predictor = _predictor(from_mapping(LatencySettings, config["latency"], "latency"), cli.runs_dir(config))
     arch = replace(arch, resolution_px=side or arch.resolution_px)
-    estimate = predictor.predict(arch)
-    cost = complexity(arch)
-    totals = {
-        "name": arch.name,
-        "arch_id": arch.arch_id,
-        "resolution_px": arch.resolution_px,
-        "params": cost.params,
-        "macs": cost.macs,
-        "activations": cost.activations,
-        "peak_memory_bytes": cost.peak_memory_bytes,
-        "latency_ms": estimate.latency_ms,
-        "latency_low_ms": estimate.low_ms,
-        "latency_high_ms": estimate.high_ms,
-        "device": str(predictor.device),
-    }
+    totals = _totals(arch, predictor)
     if config["json"]:
         print(json.dumps(totals))
     else:
@@ -71,8 +58,22 @@ def command(arguments: list[str]) -> int:
     return 0
 
 
+def _totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
+    cost, estimate = complexity(arch), predictor.predict(arch)
+    return {
+        "name": arch.name,
+        "arch_id": arch.arch_id,
+        "resolution_px": arch.resolution_px,
+        **asdict(cost),
+        "latency_ms": estimate.latency_ms,
+        "latency_low_ms": estimate.low_ms,
+        "latency_high_ms": estimate.high_ms,
+        "device": str(predictor.device),
+    }
+
+
 def find_arch(name: object) -> ArchSpec:
-    """The network meant by a zoo name or the path of a spec file. Raises NasError saying where it looked."""
+    """The network meant by a zoo name or the path of a spec file. Raises: NasError saying where it looked."""
     if not name:
         raise NasError(f"which network? Add arch= with a spec file or one of: {', '.join(zoo.names())}.")
     text = str(name)
@@ -83,7 +84,7 @@ def find_arch(name: object) -> ArchSpec:
     raise NasError(f"arch {text!r}: neither a published network nor a .yaml spec file.{nearest(text, zoo.names())}")
 
 
-def _predictor(settings: Any, runs_dir: Path) -> Any:
+def _predictor(settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:
     """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout."""
     from rich.console import Console
 

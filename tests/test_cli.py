@@ -70,18 +70,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=mixnet +nonsense=3", r"unknown key 'nonsense': known are data, "),
         ("space=mixnet +space.choices.kernle=[3]", r"space\.choices\.kernle: unknown.*Did you mean 'kernel"),
         ("space=mixnet ~sampler", r"sampler: missing"),
-        ("space=mixnet study.n_trials=0", r"study\.n_trials 0: must be at least 1"),
+        ("space=mixnet study.n_trials=0", r"study\.n_trials 0: must be a whole number of at least 1"),
         ("space=mixnet study.n_trials=many", r"study\.n_trials: 'many' is not a whole number"),
         ("space=mixnet study.n_trials=1.5", r"study\.n_trials: 1\.5 is not a whole number"),
         ("space=mixnet study=3", r"study: must be a mapping"),
-        ("space=mixnet proxy.epochs=-1", r"proxy\.epochs: -1 must be"),
-        ("space=mixnet constraint.latency_ms=-1", r"constraint\.latency_ms -1: must be a positive number of ms"),
+        ("space=mixnet proxy.epochs=-1", r"proxy\.epochs -1: must be"),
+        ("space=mixnet constraint.latency_ms=-1", r"constraint\.latency_ms -1: must be a number above 0"),
         ("space=mixnet constraint.latency_ms=20ms", r"constraint\.latency_ms: '20ms' is not a number"),
         ("space=mixnet space.choices.groups=[0]", r"space\.choices\.groups 0: must be at least 1"),
         ("space=mixnet space.choices.groups=[]", r"space\.choices\.groups: the list is empty"),
         ("space=mixnet objective=mnasnet", r"objective\.target_ms: missing; add objective\.target_ms="),
-        ("space=mixnet latency.threads=0", r"latency\.threads: 0 must be"),
-        ("space=mixnet engine.workers=0", r"engine\.workers 0: must be at least 1"),
+        ("space=mixnet latency.threads=0", r"latency\.threads 0: must be"),
+        ("space=mixnet engine.workers=0", r"engine\.workers 0: must be a whole number of at least 1"),
         ("space=mixnet runs_dir=null", r"runs_dir None: must be the path"),
         ("space=mixnet data=imagefolder", r"data\.root: missing, imagefolder needs a folder"),
         ("space=mixnet data=imagefolder data.root=nowhere", r"data\.root: nowhere does not exist"),
@@ -114,7 +114,7 @@ except NasError as error:
 print(sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     done = nas_search(python=("-c", code))
-    assert done.stdout.splitlines() == ["study.n_trials 0: must be at least 1.", "[]"], done.stderr
+    assert done.stdout.splitlines() == ["study.n_trials 0: must be a whole number of at least 1.", "[]"], done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,5 +172,7 @@ def test_a_torch_that_cannot_be_loaded_is_answered_in_words(monkeypatch: pytest.
         raise RuntimeError("operator torchvision::nms does not exist\nmore lines")
 
     monkeypatch.setattr(cli, "import_module", broken)
-    with pytest.raises(NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Install torch"):
+    with pytest.raises(
+        NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Install torch"
+    ):
         cli.heavy("nas.engine.local")

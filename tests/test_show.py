@@ -89,7 +89,7 @@ def test_a_spec_file_is_shown_as_the_network_it_holds(capsys: pytest.CaptureFixt
         ([], r"which network\? Add arch= with a spec file or one of: .*mixnet_s"),
         (["arch=mixnet_x"], r"arch 'mixnet_x': neither a published network nor a \.yaml spec file\. Did you mean"),
         (["arch=none.yaml"], r"cannot read spec file 'none\.yaml'"),
-        (["arch=mixnet_s", "resolution_px=0"], r"resolution_px 0: must be a positive whole number"),
+        (["arch=mixnet_s", "resolution_px=0"], r"resolution_px 0: must be a whole number of at least 1"),
         (["arch=mixnet_s", "resolution_px=a"], r"resolution_px 'a'"),
         (["arch=mixnet_s", "json=yess"], r"json 'yess': must be true or false"),
         (["arch=mixnet_s", "latency=mac"], r"unknown latency 'mac': choose from .*macs.* Did you mean 'macs'"),

@@ -34,7 +34,7 @@ def check_number(
     kind = "a whole number" if whole else "a number"
     lower = f"above {low:g}" if open_low else f"of at least {low:g}"
     upper = "" if math.isinf(high) else f" and below {high:g}" if open_high else f" and at most {high:g}"
-    raise NasError(f"{field}: {value!r} must be {kind} {lower}{upper}{', or null' if optional else ''}.")
+    raise NasError(f"{field} {value!r}: must be {kind} {lower}{upper}{', or null' if optional else ''}.")
 
 
 def check_whole(field: str, value: object, *, minimum: int) -> None:

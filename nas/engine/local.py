@@ -74,8 +74,8 @@ def _run_trials(session: Session, study: optuna.Study, console: Console) -> bool
 def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress) -> bool:
     """Spawn workers and follow the study until they end; an interrupt is passed on to them.
 
-    True if one was killed after it had begun or finished a trial: a new set of workers is to go on (`recover` bounds
-    that). Raises NasError if they ended otherwise before the study had its trials, with the reason of the first.
+    True if one was killed after it had begun or finished a trial: a new set of workers is to go on (``recover`` bounds
+    that). Raises: NasError if they ended otherwise before the study had its trials, with the reason of the first.
     """
     before = finished(study)
     context = multiprocessing.get_context("spawn")

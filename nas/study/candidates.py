@@ -101,7 +101,7 @@ def survey(
     """Price ``samples`` random candidates; where none meets the limits, walk downhill from the closest one.
 
     The walk changes one choice at a time, so that a space with a feasible corner is not called infeasible because
-    chance missed it. Raises NasError if nothing feasible is found, saying what the space can do.
+    chance missed it. Raises: NasError if nothing feasible is found, saying what the space can do.
     """
     rng = random.Random(seed)
     priced = []

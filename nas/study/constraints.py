@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nas.arch.errors import NasError
+from nas.arch.checks import check_number
 
-_MEASURES: Final = {"latency_ms": "ms", "macs_m": "M MACs", "params_m": "M parameters", "peak_memory_mb": "MB"}
+_MEASURES: Final = ("latency_ms", "macs_m", "params_m", "peak_memory_mb")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,8 @@ class Constraints:
     peak_memory_mb: float | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in self.limits.items():
-            if not limit > 0:
-                raise NasError(f"constraint.{name} {limit!r}: must be a positive number of {_MEASURES[name]}.")
+        for name in _MEASURES:
+            check_number(f"constraint.{name}", getattr(self, name), low=0, open_low=True, optional=True)
 
     @property
     def limits(self) -> dict[str, float]:

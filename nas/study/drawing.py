@@ -94,7 +94,7 @@ def _row_width(row: Sequence[Group]) -> int:
 
 
 def _rows(groups: Sequence[Group]) -> list[list[Group]]:
-    """``groups`` in as few rows of at most `_MAX_WIDTH` as possible, the longest row as short as it can then be."""
+    """``groups`` in as few rows of at most ``_MAX_WIDTH`` as possible, the longest row as short as it can then be."""
     limit = _MAX_WIDTH - 2 * _MARGIN
     fewest, widths = len(_fill(groups, limit)), [_width(group) + _BETWEEN for group in groups]
     sums = {total - _BETWEEN for start in range(len(widths)) for total in accumulate(widths[start:])}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
 
 Kind = Literal["pareto", "mnasnet"]
@@ -43,8 +44,7 @@ class ObjectiveSettings:
             raise NasError(
                 "objective.target_ms: missing; add objective.target_ms=20 (or the latency you aim at, in ms)."
             )
-        if self.target_ms is not None and not self.target_ms > 0:
-            raise NasError(f"objective.target_ms {self.target_ms!r}: must be a positive number of ms.")
+        check_number("objective.target_ms", self.target_ms, low=0, open_low=True, optional=True)
         for field in ("alpha", "beta"):
             value = getattr(self, field)
             if value is not None and value > 0:
@@ -54,12 +54,12 @@ class ObjectiveSettings:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Optuna's directions of `values`."""
+        """Optuna's directions of ``values``."""
         return ("maximize", "minimize") if self.kind == "pareto" else ("maximize",)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Names of `values`, with units."""
+        """Names of ``values``, with units."""
         return ("accuracy", "latency_ms") if self.kind == "pareto" else ("reward",)
 
     def values(self, accuracy: float, latency_ms: float) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
 from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
@@ -39,12 +40,9 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise NasError(f"study.name {self.name!r}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
-        if self.n_trials < 1:
-            raise NasError(f"study.n_trials {self.n_trials!r}: must be at least 1.")
-        if self.seed < 0:
-            raise NasError(f"study.seed {self.seed!r}: must be 0 or more.")
-        if self.max_screened < 1:
-            raise NasError(f"study.max_screened {self.max_screened!r}: must be at least 1.")
+        check_number("study.n_trials", self.n_trials, low=1, whole=True)
+        check_number("study.seed", self.seed, low=0, whole=True)
+        check_number("study.max_screened", self.max_screened, low=1, whole=True)
         if self.storage is not None and "://" not in self.storage:
             raise NasError(f"study.storage {self.storage!r}: must be a database URL such as sqlite:///runs/optuna.db.")
 
@@ -64,10 +62,8 @@ class SamplerSettings:
     def __post_init__(self) -> None:
         if self.name not in SAMPLER_NAMES:
             raise unknown("sampler.name", self.name, SAMPLER_NAMES)
-        if self.startup < 0:
-            raise NasError(f"sampler.startup {self.startup!r}: must be 0 or more trials.")
-        if self.population < 2:
-            raise NasError(f"sampler.population {self.population!r}: must be at least 2.")
+        check_number("sampler.startup", self.startup, low=0, whole=True)
+        check_number("sampler.population", self.population, low=2, whole=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +76,7 @@ class EngineSettings:
     def __post_init__(self) -> None:
         if self.name not in ENGINE_NAMES:
             raise unknown("engine.name", self.name, ENGINE_NAMES)
-        if self.workers < 1:
-            raise NasError(f"engine.workers {self.workers!r}: must be at least 1.")
+        check_number("engine.workers", self.workers, low=1, whole=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

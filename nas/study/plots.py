@@ -9,7 +9,7 @@ from typing import Any, Final
 from nas.study.rows import Outcome, TrialRow, pareto_front
 from nas.study.svg import printable
 
-_INK: Final = "#010203"  # stands for the page's text colour until `_finish` puts currentColor in its place
+_INK: Final = "#010203"  # stands for the page's text colour until ``_finish`` puts currentColor in its place
 _FRONT: Final = "#0b7285"
 _BASELINE: Final = "#c2255c"
 _LIMIT: Final = "#d9480f"

@@ -1,4 +1,4 @@
-"""`report.html`: what a search tried and found, in one file that opens offline and fetches nothing."""
+"""``report.html``: what a search tried and found, in one file that opens offline and fetches nothing."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 
 from nas.arch.complexity import Complexity, complexity
-from nas.arch.errors import NasError
+from nas.arch.errors import NasError, unknown
 from nas.arch.spec import ArchSpec
 from nas.study.drawing import draw
+from nas.study.objective import KINDS
 from nas.study.plots import pareto_svg
 from nas.study.rows import Outcome, TrialRow, counts, pareto_front
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_OBJECTIVES: Final = ("pareto", "mnasnet")
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _NAMED_TRIALS: Final = 12
 _MISSING: Final = "–"  # noqa: RUF001
@@ -96,8 +96,8 @@ class ReportData:
     reward: Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.objective not in _OBJECTIVES:
-            raise NasError(f"objective {self.objective!r}: must be one of {', '.join(_OBJECTIVES)}.")
+        if self.objective not in KINDS:
+            raise unknown("objective", self.objective, KINDS)
         labels = [winner.label for winner in self.winners]
         if len(set(labels)) < len(labels):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")

@@ -42,7 +42,7 @@ class Search:
         """Ask, screen, train and tell until the study has its trials.
 
         An exception in a candidate's training fails that trial with its reason and the search goes on. A
-        KeyboardInterrupt queues the unfinished candidate again and leaves. Raises NasError if the space has nothing
+        KeyboardInterrupt queues the unfinished candidate again and leaves. Raises: NasError if the space has nothing
         new left to offer under the limits.
         """
         turned_down = 0

@@ -27,7 +27,7 @@ _SQLITE_TIMEOUT_S: Final = 60.0
 def open_storage(url: str) -> optuna.storages.RDBStorage:
     """Optuna's storage at ``url``; SQLite with write-ahead log, so that readers and several writers get along.
 
-    Raises NasError if the database cannot be opened.
+    Raises: NasError if the database cannot be opened.
     """
     is_sqlite = url.startswith("sqlite:")
     arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if is_sqlite else {}
@@ -73,7 +73,7 @@ def open_study(
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold the run's lock: while it is held no other search works on the same study, so RUNNING trials are stale.
 
-    Raises NasError at once if another process holds it.
+    Raises: NasError at once if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as stream:

@@ -18,6 +18,7 @@ from nas.latency.measure import Measurement, measure_many
 from nas.latency.predictor import LatencyPredictor
 from nas.model.build import build
 from nas.model.export import load_weights, standalone_source
+from nas.proxy.reduce import Proxy
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.objective import ObjectiveSettings
@@ -25,6 +26,7 @@ from nas.study.report import Winner
 from nas.study.rows import Outcome, TrialRow, pareto_front
 
 LOGITS_SHOWN: Final = 5
+_CAPTIONS: Final = ("spec (block strings)", "spec (coefficients)", "Python, timm alone", "trained proxy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,34 +80,14 @@ def _write_one(
 ) -> Winner:
     stem = f"winner_{index}"
     arch = replace(arch, name=stem)
-    base, scaling = source.pricer.space.decode_base(
-        row.genotype, classes=source.pricer.classes, in_channels=source.pricer.in_channels
-    )
     proxy = source.evaluator.proxy(arch)
     weights = source.weights_dir / f"{row.arch_id}.safetensors"
     logits = _proxy_logits(proxy.spec, weights) if weights.is_file() else ()
-    provenance = _provenance(row, arch, measured, source)
-    proxy_facts = {
-        "proxy_of": row.arch_id,
-        "realises": proxy.realised_note,
-        "logits_of_ramp": [round(v, 6) for v in logits],
-    }
-    texts = {
-        f"{stem}.yaml": dumps(arch, provenance),
-        f"{stem}.efficientnet.yaml": dumps_scaled(replace(base, name=stem), scaling, provenance),
-        f"{stem}.py": standalone_source(arch),
-        f"{stem}.proxy.yaml": dumps(replace(proxy.spec, name=f"{stem}_proxy"), {**provenance, **proxy_facts}),
-    }
-    if loads(texts[f"{stem}.efficientnet.yaml"]).arch.arch_id != arch.arch_id:
-        raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
+    texts = _spec_texts(stem, row, arch, measured, source)
+    texts[f"{stem}.proxy.yaml"] = _proxy_text(f"{stem}_proxy", row, proxy, logits, source)
     for name, text in texts.items():
         write_text_atomically(folder / name, text)
-    files = {
-        "spec (block strings)": f"winners/{stem}.yaml",
-        "spec (coefficients)": f"winners/{stem}.efficientnet.yaml",
-        "Python, timm alone": f"winners/{stem}.py",
-        "trained proxy": f"winners/{stem}.proxy.yaml",
-    }
+    files = dict(zip(_CAPTIONS, (f"winners/{name}" for name in texts), strict=True))
     if logits:
         shutil.copyfile(weights, folder / f"{stem}.proxy.safetensors")
         files["proxy weights"] = f"winners/{stem}.proxy.safetensors"
@@ -121,6 +103,37 @@ def _write_one(
         proxy=proxy.spec,
         sample_logits=logits,
     )
+
+
+def _spec_texts(
+    stem: str, row: TrialRow, arch: ArchSpec, measured: Measurement | None, source: Source
+) -> dict[str, str]:
+    """The files that describe the network itself, by name."""
+    pricer = source.pricer
+    base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
+    provenance = _provenance(row, arch, measured, source)
+    scaled = dumps_scaled(replace(base, name=stem), scaling, provenance)
+    if loads(scaled).arch.arch_id != arch.arch_id:
+        raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
+    return {
+        f"{stem}.yaml": dumps(arch, provenance),
+        f"{stem}.efficientnet.yaml": scaled,
+        f"{stem}.py": standalone_source(arch),
+    }
+
+
+def _proxy_text(name: str, row: TrialRow, proxy: Proxy, logits: Sequence[float], source: Source) -> str:
+    """The spec file of the network that was trained, with what its weights must give."""
+    cost = complexity(proxy.spec)
+    facts = {
+        "proxy_of": row.arch_id,
+        "realises": proxy.realised_note,
+        "accuracy": round(row.accuracy or 0.0, 6),
+        "params": cost.params,
+        "macs": cost.macs,
+        "logits_of_ramp": [round(value, 6) for value in logits],
+    }
+    return dumps(replace(proxy.spec, name=name), {**source.provenance, "trial": row.number, **facts})
 
 
 def _decode(row: TrialRow, source: Source) -> ArchSpec:

@@ -68,7 +68,7 @@ def test_torch_keeps_the_thread_count_of_its_caller() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(NasError, match="rounds: 0 must be a whole number of at least 1"):
+    with pytest.raises(NasError, match="rounds 0: must be a whole number of at least 1"):
         measure_many([TINY], rounds=0)
     with pytest.raises(NasError, match="'macs'"):
         measure_many([TINY], backend="macs")

@@ -139,11 +139,11 @@ def test_long_training_parts_of_a_candidate_are_replaced() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"width_multiplier": 0}, r"proxy\.width_multiplier: 0 must be a number above 0"),
-        ({"divisor": 0}, r"proxy\.divisor: 0"),
-        ({"min_map_px": "all"}, r"proxy\.min_map_px: 'all'"),
-        ({"drop_path": 1.0}, r"proxy\.drop_path: 1\.0"),
-        ({"lr": -1}, r"proxy\.lr: -1"),
+        ({"width_multiplier": 0}, r"proxy\.width_multiplier 0: must be a number above 0"),
+        ({"divisor": 0}, r"proxy\.divisor 0:"),
+        ({"min_map_px": "all"}, r"proxy\.min_map_px 'all':"),
+        ({"drop_path": 1.0}, r"proxy\.drop_path 1\.0:"),
+        ({"lr": -1}, r"proxy\.lr -1:"),
     ],
 )
 def test_a_bad_setting_names_itself(fields: dict[str, Any], message: str) -> None:

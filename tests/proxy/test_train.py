@@ -204,16 +204,16 @@ def test_known_optimizers_are_timms() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"epochs": 0}, r"proxy\.epochs: 0 must be a whole number of at least 1"),
+        ({"epochs": 0}, r"proxy\.epochs 0: must be a whole number of at least 1"),
         ({"epochs": 1.5}, r"proxy\.epochs"),
-        ({"batch_size": 1}, r"proxy\.batch_size: 1"),
-        ({"lr": 0.0}, r"proxy\.lr: 0\.0 must be a number above 0"),
-        ({"lr": float("nan")}, r"proxy\.lr: nan"),
-        ({"label_smoothing": 1.0}, r"proxy\.label_smoothing: 1\.0 .* at least 0 and below 1"),
-        ({"warmup_epochs": 9}, r"proxy\.warmup_epochs: 9"),
+        ({"batch_size": 1}, r"proxy\.batch_size 1:"),
+        ({"lr": 0.0}, r"proxy\.lr 0\.0: must be a number above 0"),
+        ({"lr": float("nan")}, r"proxy\.lr nan:"),
+        ({"label_smoothing": 1.0}, r"proxy\.label_smoothing 1\.0: .* at least 0 and below 1"),
+        ({"warmup_epochs": 9}, r"proxy\.warmup_epochs 9:"),
         ({"optimizer": "adamww"}, r"proxy\.optimizer 'adamww'.*adamw"),
         ({"amp": False}, r"proxy\.amp"),
-        ({"ema": 1.0}, r"proxy\.ema: 1\.0"),
+        ({"ema": 1.0}, r"proxy\.ema 1\.0:"),
     ],
 )
 def test_a_bad_setting_names_itself(fields: dict[str, Any], message: str) -> None:

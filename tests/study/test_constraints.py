@@ -37,5 +37,5 @@ def test_without_limits_there_is_nothing_to_violate() -> None:
 @pytest.mark.parametrize("limit", [-1.0, 0.0, float("nan")])
 def test_a_limit_must_be_positive(name: str, limit: float) -> None:
     fields: dict[str, Any] = {name: limit}
-    with pytest.raises(NasError, match=rf"constraint\.{name} .*must be a positive number of"):
+    with pytest.raises(NasError, match=rf"constraint\.{name} .*must be a number above 0"):
         Constraints(**fields)

@@ -107,7 +107,7 @@ def test_a_reward_needs_a_target() -> None:
     [
         ({"kind": "paretto"}, r"objective\.kind 'paretto'.*pareto, mnasnet.*Did you mean 'pareto'"),
         ({"kind": "mnasnet"}, r"objective\.target_ms: missing; add objective\.target_ms=20"),
-        ({"kind": "mnasnet", "target_ms": 0.0}, r"objective\.target_ms 0\.0: must be a positive"),
+        ({"kind": "mnasnet", "target_ms": 0.0}, r"objective\.target_ms 0\.0: must be a number above 0"),
         ({"kind": "mnasnet", "target_ms": float("nan")}, r"objective\.target_ms nan"),
         ({"form": "sof"}, r"objective\.form 'sof'"),
         ({"kind": "mnasnet", "target_ms": 1.0, "alpha": 0.07}, r"objective\.alpha 0\.07: must not be positive"),
