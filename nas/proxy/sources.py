@@ -30,7 +30,7 @@ class DataSettings:
     ``root`` is relative to the working directory. ``val_fraction`` is the share of every class that validates; it is
     not used by an image folder that brings its own validation split. ``resolution_px`` is the side of the square
     images (None: as they are), ``proxy_resolution_px`` the one that proxies take by default. ``subset`` bounds the
-    *train* images, as a share (float) or a number (int), every class keeping its share. ``flip`` says whether a
+    *train* images: a share (float), or at most a number (int), every class keeping its share. ``flip`` says whether a
     mirrored image keeps its label (None: by data set, no for digits). ``max_memory_bytes`` bounds the decoded images.
 
     Raises: NasError for values out of range.

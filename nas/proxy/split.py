@@ -24,13 +24,19 @@ def split_rows(labels: Labels, val_fraction: float, seed: int) -> tuple[Rows, Ro
 
 
 def keep_subset(rows: Rows, labels: Labels, subset: float | int | None, seed: int) -> Rows:
-    """``subset`` of the rows, every class its share. Raises: NasError for a subset that cannot be drawn."""
-    if subset is None or (isinstance(subset, float) and subset == 1.0) or subset == len(rows) > 1:
+    """A share of the rows (float), or at most a number of them (int), every class its share; None keeps all.
+
+    Fewer rows than ``subset`` are all kept. Raises: NasError for a subset that cannot be drawn.
+    """
+    wanted = len(rows) if subset is None else subset if isinstance(subset, int) else int(subset * len(rows))
+    if wanted >= len(rows):
         return rows
-    if isinstance(subset, int) and subset > len(rows):
-        raise NasError(f"data.subset: {subset} is more than the {len(rows)} train images; lower it or set null.")
+    # The stratified draw leaves out at least one row per class, so that just below all rows it keeps a few less.
+    wanted = min(wanted, len(rows) - len(np.unique(labels[rows])))
     try:
-        kept, _ = train_test_split(rows, train_size=subset, stratify=labels[rows], random_state=seed)
+        kept, _ = train_test_split(rows, train_size=wanted, stratify=labels[rows], random_state=seed)
     except ValueError as error:
-        raise NasError(f"data.subset: {subset} of {len(rows)} train images is not possible ({error}).") from error
+        raise NasError(
+            f"data.subset: {subset} of {len(rows)} train images is not possible ({error}); null takes all."
+        ) from error
     return np.sort(np.asarray(kept))

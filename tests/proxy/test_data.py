@@ -66,10 +66,17 @@ def test_subset_may_be_a_share(tmp_path: Path) -> None:
     data = load(folder(make_images(tmp_path, count=10), subset=0.5))
     assert torch.bincount(data.train_labels).tolist() == [4, 4]
     assert torch.bincount(data.val_labels).tolist() == [2, 2]
-    with pytest.raises(NasError, match=r"data\.subset: 99 is more than the 16 train images"):
-        load(folder(tmp_path, subset=99))
     with pytest.raises(NasError, match=r"data\.subset: 1 of 16 train images is not possible"):
         load(folder(tmp_path, subset=1))
+
+
+def test_a_number_of_images_is_an_upper_bound(tmp_path: Path) -> None:
+    make_images(tmp_path, count=10)
+    assert load(folder(tmp_path, subset=4)).train_labels.tolist() == [0, 0, 1, 1]
+    for subset in (16, 17, 2000):
+        assert len(load(folder(tmp_path, subset=subset)).train_labels) == 16
+    # One image cannot be left out of both classes alike.
+    assert torch.bincount(load(folder(tmp_path, subset=15)).train_labels).tolist() == [7, 7]
 
 
 def test_statistics_equal_torch_on_the_train_split_alone() -> None:
