@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -91,22 +91,27 @@ def dumps_scaled(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any]
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader, or a crash, never meets half a file; makes the folder.
+    """``write_bytes_atomically`` of ``text`` in UTF-8."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` so that a reader, or a crash, never meets half a file; makes the folder.
 
     Raises: NasError where the folder cannot be made or written to.
     """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        stream = temporary.open("xb")  # not by tempfile, whose mode of 0600 would hide results from a team
     except OSError as error:
         raise NasError(f"cannot write {str(path)!r}: {error.strerror}; choose a folder that can be written.") from None
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from a team
+        with stream:
+            stream.write(data)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

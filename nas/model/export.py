@@ -9,21 +9,26 @@ from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from nas.arch.blocks import format_block
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
+from nas.arch.files import write_bytes_atomically
 from nas.arch.spec import ArchSpec
 from nas.model import mixconv
 from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Write the state dict of ``model`` to ``path`` as safetensors, which timm's ``checkpoint_path=`` reads too."""
+    """Write the state dict of ``model`` to ``path`` as safetensors, which timm's ``checkpoint_path=`` reads too.
+
+    Raises: NasError where the file cannot be written.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, str(path), metadata={"format": "pt"})
+    # Not by save_file, whose files nobody but their maker may read.
+    write_bytes_atomically(Path(path), save(tensors, metadata={"format": "pt"}))
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

@@ -42,6 +42,8 @@ def same_network(ours: nn.Module, theirs: nn.Module, spec: ArchSpec) -> None:
 def test_weights_come_back_unchanged(tmp_path: Path) -> None:
     trained = build(SMALL).to(memory_format=torch.channels_last)
     save_weights(trained, tmp_path / "weights.safetensors")
+    (tmp_path / "any").touch()
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
     loaded = build(SMALL)
     load_weights(loaded, tmp_path / "weights.safetensors")
     for key, value in loaded.state_dict().items():
