@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,48 @@ def test_spec_file_becomes_a_model(tmp_path: Path) -> None:
     assert data["mean"] == (0.485, 0.456, 0.406)
 
 
+def write_spec(path: Path, normalisation: object) -> Path:
+    spec = replace(zoo.get("mobilenetv3_small_050"), in_channels=1)
+    path.write_text(dumps(spec, {"normalisation": normalisation}), encoding="utf-8")
+    return path
+
+
+def test_input_statistics_of_a_file_are_the_models(tmp_path: Path) -> None:
+    path = write_spec(tmp_path / "winner.yaml", {"mean": [0.25], "std": [0.5]})
+    data = resolve_model_data_config(timm.create_model("nas_arch", spec=path))
+    assert (data["input_size"], data["mean"], data["std"]) == ((1, 224, 224), (0.25,), (0.5,))
+    coloured = timm.create_model("nas_arch", spec=path, in_chans=3)  # grey statistics say nothing of colours
+    assert coloured.default_cfg["mean"] == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "message"),
+    [
+        ([0.5], r"winner\.yaml: provenance\.normalisation \[0\.5\]: must be a mapping of mean and std"),
+        ({"mean": [0.5]}, r"normalisation .*: must be a mapping of mean and std"),
+        (
+            {"mean": [0.5, 0.5], "std": [1]},
+            r"normalisation\.mean \[0\.5, 0\.5\]: must be a list of numbers, one per input channel \(1\)",
+        ),
+        ({"mean": 0.5, "std": [1]}, r"normalisation\.mean 0\.5: must be a list"),
+        ({"mean": ["a"], "std": [1]}, r"normalisation\.mean \['a'\]: must be a list"),
+        ({"mean": [0], "std": [0]}, r"normalisation\.std \[0\]: must be a list of positive numbers"),
+        ({"mean": [0], "std": [float("nan")]}, r"normalisation\.std \[nan\]: must be"),
+    ],
+)
+def test_faulty_statistics_are_refused(tmp_path: Path, normalisation: object, message: str) -> None:
+    with pytest.raises(NasError, match=message):
+        timm.create_model("nas_arch", spec=write_spec(tmp_path / "winner.yaml", normalisation))
+
+
+def test_a_name_of_the_zoo_stands_for_its_spec() -> None:
+    named = timm.create_model("nas_arch", spec="mobilenetv1_025", num_classes=3)
+    same = timm.create_model("nas_arch", spec=zoo.get("mobilenetv1_025"), num_classes=3)
+    assert {name: t.shape for name, t in named.state_dict().items()} == {
+        n: t.shape for n, t in same.state_dict().items()
+    }
+
+
 def test_arguments_of_timm_override_the_spec() -> None:
     spec = zoo.get("mobilenetv3_small_050")
     arguments = {"num_classes": 7, "in_chans": 1, "drop_rate": 0.4, "drop_path_rate": 0.1}
@@ -87,6 +130,8 @@ def test_arguments_of_timm_override_the_spec() -> None:
         ({"num_clases": 7, "spec": zoo.get("mnasnet_small")}, "'num_clases'.*Did you mean 'num_classes'"),
         ({"drop_rate": 1.0, "spec": zoo.get("mnasnet_small")}, r"dropout 1\.0"),
         ({"spec": "no_such_file.yaml"}, r"no_such_file\.yaml"),
+        ({"spec": "mixnet"}, r"spec 'mixnet': neither a published network nor a spec file\. Did you mean 'mixnet_\w'"),
+        ({"spec": 5}, r"spec 5: must be an ArchSpec, the path of a spec file, or a name"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments: dict[str, object], message: str) -> None:
