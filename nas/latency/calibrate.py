@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from nas.latency.fit import Prices, fit, network_row
 from nas.latency.measure import measure_many
 from nas.latency.predictor import FORMAT, Check, KernelSumPredictor, LatencyPredictor, MacsPredictor
 from nas.latency.samples import random_specs
-from nas.latency.settings import LatencySettings
+from nas.latency.settings import LEAST_BUDGET_S, LatencySettings
 
 Progress = Callable[[int, int], None]
 
@@ -45,7 +46,7 @@ def calibrate(
     A fifth of them, and published networks, are held out; the fit never sees them and ``error`` is theirs.
     ``progress`` is told networks done and all.
 
-    Raises: NasError if ``device`` is not this machine, or the budget is spent before enough networks are measured.
+    Raises: NasError if ``device`` is not this machine, or the budget does not reach for the fewest networks needed.
     """
     here = describe(device.backend, device.threads, device.batch)
     if here != device:
@@ -64,10 +65,15 @@ def calibrate(
         latencies += _latencies(chunk, device, seed)
         if spent + 2 * (time.process_time() - begun) > budget_s:  # another chunk would overrun
             break
-    if len(latencies) < min(_FEWEST, len(specs)):
+    fewest = min(_FEWEST, len(specs))
+    if len(latencies) < fewest:
+        # What came before the last chunk and, for what is missing, its rate; a quarter more because machines waver.
+        rate_s = (time.process_time() - begun) / len(chunk)
+        needed_s = spent + rate_s * (fewest - len(latencies) + len(chunk))
         raise NasError(
-            f"latency.budget_s: {budget_s:g} s were spent on {len(latencies)} networks, at least {_FEWEST} are needed; "
-            f"try {budget_s * 1.5 * _FEWEST / len(latencies):.0f}."
+            f"latency.budget_s {budget_s:g}: this machine needs about {needed_s:.0f} CPU seconds for the fewest "
+            f"networks that a calibration can rest on ({total - len(specs) + fewest}); give at least "
+            f"{max(LEAST_BUDGET_S, math.ceil(needed_s * 1.25)):g}."
         )
     if progress:
         progress(total, total)
@@ -110,10 +116,13 @@ def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
     Raises: NasError if the file holds none, or one of another format, or of another device than ``settings`` mean on
     this machine (unless they allow that).
     """
+    # A file that the user named may be anything of theirs; one that we keep is written over.
+    named = settings.calibration is not None
+    remedy = "leave latency.calibration out to calibrate this machine" if named else "set latency.recalibrate=true"
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
-            raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; delete the file to calibrate anew.")
+            raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; {remedy}.")
         predictor: LatencyPredictor = (
             MacsPredictor(data["ms_per_gmac"]) if "ms_per_gmac" in data else KernelSumPredictor.from_dict(data)
         )
@@ -124,7 +133,7 @@ def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
     except OSError as error:
         raise NasError(f"latency.calibration: {path} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise NasError(f"{path}: is no calibration ({error!r}); delete the file to calibrate anew.") from None
+        raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
     meant = device_of(settings)
     if predictor.device != meant and not settings.allow_other_device:
         raise NasError(

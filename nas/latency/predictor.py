@@ -32,7 +32,10 @@ _INTERVAL: Final = (0.05, 0.95)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyEstimate:
-    """Predicted latency; about nine networks in ten measure between ``low_ms`` and ``high_ms``."""
+    """Predicted latency; about nine networks in ten measure between ``low_ms`` and ``high_ms``.
+
+    Of a predictor whose ``error`` is None, never held against measurements, the two are a guess.
+    """
 
     latency_ms: float
     low_ms: float
@@ -94,7 +97,8 @@ class HeldOutError:
 class LatencyPredictor(Protocol):
     """What a search needs to know of latency. Nothing here builds a module or imports torch.
 
-    ``device``: what the figures hold for. ``error``: None if the predictor was never compared with measurements.
+    ``device``: what the figures hold for. ``error``: None if the predictor was never compared with measurements; the
+    intervals of its estimates are then a guess, not what nine networks in ten were seen to do: do not show them.
     """
 
     @property

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
+from nas.arch.spec import ArchSpec
 from nas.latency import calibrate as module
 from nas.latency.calibrate import calibrate, device_of, load, load_or_calibrate
 from nas.latency.device import describe
+from nas.latency.measure import Measurement
 from nas.latency.predictor import MacsPredictor
 from nas.latency.settings import LatencySettings
 
@@ -99,8 +103,10 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(NasError, match=r"cannot be read: Is a directory"):
         load(tmp_path, LatencySettings())
     path.write_text(json.dumps({"format": "nas.latency/99"}))
-    with pytest.raises(NasError, match=r"nas\.latency/99.*delete the file"):
+    with pytest.raises(NasError, match=r"nas\.latency/99.*; set latency\.recalibrate=true"):
         load(path, LatencySettings())
+    with pytest.raises(NasError, match=r"nas\.latency/99.*; leave latency\.calibration out to calibrate"):
+        load(path, LatencySettings(calibration=str(path)))
 
 
 def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
@@ -116,9 +122,27 @@ def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
         load(tmp_path / "macs.json", replace(settings, ms_per_gmac=20.0))
 
 
-def test_a_budget_for_too_few_networks_is_refused(made_up: None) -> None:
-    with pytest.raises(NasError, match=r"latency\.budget_s: 1e-09 s were spent on 25 networks"):
-        calibrate(DEVICE, budget_s=1e-9)
+def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(
+    made_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+
+    def slow(specs: Sequence[ArchSpec], **_: Any) -> list[Measurement]:
+        """Half a second of CPU time per network: the 10 published ones and the 50 that are needed take 30."""
+        nonlocal now_s
+        now_s += 0.5 * len(specs)
+        return fake_measurements(specs)
+
+    monkeypatch.setattr(module, "measure_many", slow)
+    monkeypatch.setattr(module.time, "process_time", lambda: now_s)
+    words = r"budget_s 12: this machine needs about 30 CPU seconds for the fewest .* \(60\); give at least 38\."
+    with pytest.raises(NasError, match=words):
+        calibrate(DEVICE, budget_s=12)
+    now_s = 0.0
+    assert calibrate(DEVICE, budget_s=38).error.networks == 10 + 10
+    assert now_s <= 38
+    with pytest.raises(NasError, match=r"latency\.budget_s 3: must be a number of at least 10"):
+        LatencySettings(budget_s=3)
 
 
 def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
