@@ -10,7 +10,7 @@ from typing import Final, Literal
 from nas.arch.blocks import BlockSpec
 from nas.arch.errors import NasError, unknown
 from nas.arch.rounding import DEPTH_RULES, WIDTH_RULES, DepthRule, WidthRule, scale_channels, scale_repeats
-from nas.arch.spec import ArchSpec, StageSpec
+from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec, StageSpec
 
 EndRule = Literal["scale", "fixed", "grow"]
 END_RULES: Final = ("scale", "fixed", "grow")
@@ -43,8 +43,9 @@ class Scaling:
             value = getattr(self, field)
             if not (math.isfinite(value) and value > 0):
                 raise NasError(f"{field} {value!r}: a multiplier must be a positive number.")
-        if self.resolution_px is not None and self.resolution_px < 1:
-            raise NasError(f"resolution_px {self.resolution_px!r}: must be a positive number of pixels.")
+        if self.resolution_px is not None and not 1 <= self.resolution_px <= MAX_RESOLUTION_PX:
+            most = f"at most {MAX_RESOLUTION_PX}"
+            raise NasError(f"resolution_px {self.resolution_px!r}: must be a positive number of pixels, {most}.")
         if self.divisor < 1:
             raise NasError(f"divisor {self.divisor!r}: must be at least 1.")
         rules = (("width_rule", WIDTH_RULES), ("depth_rule", DEPTH_RULES), ("stem", END_RULES), ("head", END_RULES))

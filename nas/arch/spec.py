@@ -17,6 +17,7 @@ from nas.arch.rounding import make_divisible, split_channels
 
 Padding = Literal["symmetric", "same"]
 PADDINGS: Final = ("symmetric", "same")
+MAX_RESOLUTION_PX: Final = 16384  # a larger side is a slip of the keyboard: one map of 32 channels would take 34 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ class PlacedBlock(NamedTuple):
 class ArchSpec:
     """One concrete network: no multiplier, no choice is left in it.
 
-    ``resolution_px``: input side. ``activation``: of stem, head and every block that names none. ``padding``:
-    ``symmetric`` (torch) or ``same`` (TensorFlow). ``dropout`` acts before the classifier, ``drop_path`` is the rate
-    of the last block (linear from 0); both matter in training alone and are no part of ``arch_id``.
+    ``resolution_px``: input side, up to 16384. ``activation``: of stem, head and every block that names none.
+    ``padding``: ``symmetric`` (torch) or ``same`` (TensorFlow). ``dropout`` acts before the classifier, ``drop_path``
+    is the rate of the last block (linear from 0); both matter in training alone and are no part of ``arch_id``.
     """
 
     name: str
@@ -85,7 +86,8 @@ class ArchSpec:
     def __post_init__(self) -> None:
         if not self.stages:
             raise SpecError(f"network {self.name!r} has no stages.")
-        for name in ("resolution_px", "in_channels", "classes"):
+        check_whole("resolution_px", self.resolution_px, minimum=1, maximum=MAX_RESOLUTION_PX)
+        for name in ("in_channels", "classes"):
             check_whole(name, getattr(self, name), minimum=1)
         for name, allowed in (("activation", ACTIVATIONS), ("padding", PADDINGS)):
             if getattr(self, name) not in allowed:

@@ -145,6 +145,7 @@ def test_the_smallest_exponential_split() -> None:
     [
         ({"stages": ()}, "network 'n' has no stages"),
         ({"resolution_px": 0}, "resolution_px 0: must be a whole number of at least 1"),
+        ({"resolution_px": 16385}, "resolution_px 16385: must be at most 16384"),
         ({"resolution_px": 224.0}, r"resolution_px 224\.0"),
         ({"in_channels": -3}, "in_channels -3"),
         ({"classes": 0}, "classes 0"),
