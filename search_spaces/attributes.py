@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from nas.arch.blocks import BLOCK_TYPES, DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
-from nas.arch.errors import NasError, SpecError, nearest
+from nas.arch.errors import NasError, SpecError, nearest, shown
 from search_spaces.space import Scalar
 
 
@@ -95,7 +95,7 @@ _KINDS: Final = {int: "a whole number", float: "a number", str: "a word", bool: 
 def check_words(path: str, entry: object, allowed: Mapping[str, object] | Sequence[str]) -> Mapping[str, Any]:
     """``entry`` if it is a mapping whose keys are all allowed. Raises: NasError naming the first that is not."""
     if not isinstance(entry, Mapping):
-        raise NasError(f"{path} {entry!r}: must be a mapping of {', '.join(allowed)}.")
+        raise NasError(f"{path} {shown(entry)}: must be a mapping of {', '.join(allowed)}.")
     for word in entry:
         if word not in allowed:
             raise NasError(f"{path}.{word}: unknown; choose from {', '.join(allowed)}.{nearest(str(word), allowed)}")
@@ -113,7 +113,7 @@ def read_values(path: str, given: object, kind: type) -> tuple[Scalar, ...]:
         raise NasError(f"{path}: the list is empty; give at least one value, each {_KINDS[kind]}.")
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
-        raise NasError(f"{path}: {repeated[0]!r} stands twice in the list; list each value once.")
+        raise NasError(f"{path}: {shown(repeated[0])} stands twice in the list; list each value once.")
     return values
 
 
@@ -146,4 +146,4 @@ def _read_value(path: str, value: Any, kind: type) -> Scalar:
     if isinstance(value, (int, float, str)) and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     hint = " Write it with a k in front, such as k3.5.7." if path.endswith(".kernels") else ""
-    raise NasError(f"{path} {value!r}: must be {_KINDS[kind]}, or a list of such.{hint}")
+    raise NasError(f"{path} {shown(value)}: must be {_KINDS[kind]}, or a list of such.{hint}")

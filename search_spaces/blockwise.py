@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 from nas.arch import zoo
 from nas.arch.blocks import BLOCK_TYPES
-from nas.arch.errors import NasError, SpecError, unknown
+from nas.arch.errors import NasError, SpecError, shown, unknown
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec
@@ -47,12 +47,14 @@ class BlockwiseSpace(SearchSpace):
     """
 
     family: ClassVar[Family] = Family(block={"type": "ir"})
+    # The words of the YAML that are no rules; those of a subclass come on top.
+    words: ClassVar[tuple[str, ...]] = ("name", "stages", "stem", "head", "choices", *MULTIPLIERS, "published")
 
     def __init__(
         self,
         *,
-        name: str,
-        stages: object = (),
+        name: object = None,
+        stages: object = None,
         stem: object = None,
         head: object = None,
         choices: object = None,
@@ -62,7 +64,10 @@ class BlockwiseSpace(SearchSpace):
         published: object = (),
         **rules: Any,
     ) -> None:
-        family = self.family.overridden(rules)
+        if not isinstance(name, str) or not name:
+            given_name = "missing" if name is None else f"{shown(name)} is not a word"
+            raise NasError(f"space.name: {given_name}; give the space a name, such as the name of its file.")
+        family = self.family.overridden(rules, beside=self.words)
         given = {"width": width, "depth": depth, "resolution_px": resolution_px}
         given |= _end("stem", stem, {"channels": None, "kernel": 3, "stride": 2})
         given |= _end("head", head, {"channels": None, "kind": "conv_pool"})
@@ -147,7 +152,7 @@ def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
 def _names(published: object) -> tuple[str, ...]:
     """Names of published networks, each one that the zoo has."""
     if not isinstance(published, list | tuple):
-        raise NasError(f"space.published {published!r}: must be a list of published networks, such as [mixnet_s].")
+        raise NasError(f"space.published {shown(published)}: must be a list of published networks, such as [mixnet_s].")
     for name in published:
         if name not in zoo.names():
             raise unknown("published network in space.published", name, zoo.names())
@@ -175,5 +180,6 @@ def _network_choice(word: str, given: object) -> Choice:
             else:
                 HeadSpec(**{"channels": 8, **trial})
         except NasError as error:
-            raise NasError(f"{path} {value!r}: {error}") from None
+            said = str(error).removeprefix(f"{word.replace('.', ' ')} {value!r}: ")
+            raise NasError(f"{path} {value!r}: {said}") from None
     return Choice(word, values, values)

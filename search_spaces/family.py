@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -35,13 +35,15 @@ class Family:
     fixed_stem_below: float = 0.0
     block: Mapping[str, Any] = field(default_factory=dict)
 
-    def overridden(self, given: Mapping[str, Any]) -> Family:
+    def overridden(self, given: Mapping[str, Any], *, beside: Sequence[str] = ()) -> Family:
         """This family with fields of the same name replaced; nested mappings override single fields of theirs.
+
+        ``beside``: the words that a space knows besides, to name in the error for an unknown one.
 
         Raises: NasError naming an unknown field.
         """
         allowed = [f.name for f in fields(self) if f.name != "block"]
-        changes = dict(check_words("space", given, allowed))
+        changes = dict(check_words("space", given, [*beside, *allowed]))
         for word in ("squeeze_excite", "norm", "scaling"):
             if word in changes:
                 changes[word] = _override(f"space.{word}", getattr(self, word), changes[word])

@@ -31,6 +31,8 @@ class MobileNetV3Space(BlockwiseSpace):
         block={"type": "ir"},
     )
 
+    words: ClassVar[tuple[str, ...]] = (*BlockwiseSpace.words, "split")
+
     def __init__(self, *, split: object = 0, **config: Any) -> None:
         self._split = read_values("space.split", split, int)
         super().__init__(**config)

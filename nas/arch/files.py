@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from nas.arch.blocks import BlockSpec, format_kernels, number, parse_kernels
-from nas.arch.errors import NasError, SpecError
+from nas.arch.errors import NasError, SpecError, shown
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.plain import from_mapping
 from nas.arch.scaling import Scaling, scale
@@ -58,7 +58,7 @@ def loads(text: str) -> SpecFile:
         raise SpecError(f"not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
-        raise SpecError(f"format {found!r}: a spec file begins with 'format: {FORMAT}'.")
+        raise SpecError(f"format {shown(found)}: a spec file begins with 'format: {FORMAT}'.")
     data = dict(data)
     del data["format"]
     provenance = data.pop("provenance", {})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final, TypeVar
 
-from nas.arch.errors import NasError, SpecError, nearest
+from nas.arch.errors import NasError, nearest, shown
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
     """
     prefix = f"{where}." if where else ""
     if not isinstance(data, Mapping):
-        raise error(f"{where}: must be a mapping, not {data!r}.")
+        raise error(f"{where}: must be a mapping, not {shown(data)}.")
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
@@ -39,14 +40,16 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
         _check_scalar(prefix + key, value, str(known[key].type), error)
     try:
         return kind(**{key: value for key, value in data.items()})
-    except SpecError as problem:
-        raise error(f"{where}: {problem}" if where else str(problem)) from None
     except NasError as problem:
-        text = str(problem)
-        if where and not text.startswith(prefix):
-            # Most messages begin with the field's own name, to which the prefix is joined; the others are quoted.
-            text = f"{prefix}{text}" if text.split(maxsplit=1)[0].rstrip(":") in known else f"{where}: {text}"
-        raise error(text) from None
+        raise error(_placed(str(problem), where, known)) from None
+
+
+def _placed(text: str, where: str, known: Collection[str]) -> str:
+    """A message of a class with fields ``known``, beginning with the place ``where``; some say it by themselves."""
+    if not where or re.match(rf"(unknown )?{re.escape(where)}[ .:]", text):
+        return text
+    # Most messages begin with the field's own name, to which the place is joined; the others are quoted.
+    return f"{where}.{text}" if text.split(maxsplit=1)[0].rstrip(":") in known else f"{where}: {text}"
 
 
 def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]) -> None:
@@ -57,4 +60,4 @@ def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]
     allowed = tuple(kind for name in kinds for kind in _SCALARS[name])
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         words = {"int": "a whole number", "float": "a number", "str": "a word", "bool": "true or false", "None": "null"}
-        raise error(f"{where}: {value!r} is not {' or '.join(words[kind] for kind in kinds)}.")
+        raise error(f"{where}: {shown(value)} is not {' or '.join(words[kind] for kind in kinds)}.")

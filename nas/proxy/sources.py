@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from nas.arch.checks import check_number
-from nas.arch.errors import NasError, unknown
+from nas.arch.errors import NasError, shown, unknown
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TRAIN_FOLDER: Final = "train"
@@ -56,7 +56,7 @@ class DataSettings:
         number = isinstance(self.subset, int) and not isinstance(self.subset, bool) and self.subset >= 1
         if not (self.subset is None or share or number):
             raise NasError(
-                f"data.subset {self.subset!r}: must be a share in (0, 1] or a whole number of train images, or null."
+                f"data.subset {shown(self.subset)}: must be a share in (0, 1], a whole number of train images, or null."
             )
         check_number("data.seed", self.seed, low=0, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)

@@ -122,18 +122,18 @@ def test_a_folder_that_cannot_be_made(folder: str, tmp_path: Path) -> None:
 Edit = Callable[[dict[str, Any]], object]
 MISTAKES: dict[str, tuple[Edit, str]] = {
     "format": (lambda data: data.update(format="nas.arch/9"), "format 'nas.arch/9': a spec file begins with 'format: "),
-    "no format": (lambda data: data.pop("format"), "format None"),
+    "no format": (lambda data: data.pop("format"), "format null"),
     "unknown field": (lambda data: data.update(clases=10), "clases: unknown field; known are .*Did you mean 'classes'"),
     "missing field": (lambda data: data.pop("head"), "head: missing"),
     "missing in a part": (lambda data: data["stem"].pop("channels"), r"stem\.channels: missing"),
     "unknown in a part": (lambda data: data["norm"].update(epss=1), r"norm\.epss: unknown field.*Did you mean 'eps'"),
     "part of another type": (lambda data: data.update(stem=32), "stem: must be a mapping, not 32"),
     "word for a number": (lambda data: data.update(classes="ten"), "classes: 'ten' is not a whole number"),
-    "switch for a number": (lambda data: data["stem"].update(channels=True), r"stem\.channels: True is not a whole"),
+    "switch for a number": (lambda data: data["stem"].update(channels=True), r"stem\.channels: true is not a whole"),
     "fraction": (lambda data: data.update(resolution_px=22.5), r"resolution_px: 22\.5 is not a whole number"),
     "number for a word": (lambda data: data.update(name=5), "name: 5 is not a word"),
     "bad value": (lambda data: data.update(padding="valid"), "unknown padding 'valid': choose from symmetric, same"),
-    "bad value in a part": (lambda data: data["head"].update(kind="conv"), "head: head kind 'conv'"),
+    "bad value in a part": (lambda data: data["head"].update(kind="conv"), "yaml: head kind 'conv'"),
     "stages": (lambda data: data.update(stages="ds"), "stages: must be a list of stages"),
     "empty stage": (lambda data: data["stages"].append([]), r"stages\[6\]: a stage needs at least one block"),
     "bad string": (
@@ -151,7 +151,7 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     ),
     "bad argument": (
         lambda data: data.update(stages=[[{"type": "ds", "channels": 8, "kernels": "k4"}]]),
-        r"stages\[0\]: blocks\[0\]: kernels \(4,\): must be odd",
+        r"stages\[0\]: blocks\[0\]\.kernels \(4,\): must be odd",
     ),
     "impossible split": (
         lambda data: data["stages"].append(["ds_r1_k3.5_s1_c1", "ds_r1_k3.5_s1_c8"]),
@@ -183,8 +183,8 @@ def test_mistakes_name_file_and_field(edit: Edit, message: str, tmp_path: Path) 
     ("content", "message"),
     [
         (b"format: [", "broken.yaml: not valid YAML: .*line 1"),
-        (b"- a\n- b\n", "broken.yaml: format None"),
-        (b"", "broken.yaml: format None"),
+        (b"- a\n- b\n", "broken.yaml: format null"),
+        (b"", "broken.yaml: format null"),
         (b"\xff\xfe\xff", "cannot read spec file .*broken.yaml.*: not a text file"),
         (b"!!python/object/apply:os.getcwd []", "broken.yaml: not valid YAML: .*could not determine a constructor"),
     ],

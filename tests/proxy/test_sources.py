@@ -98,7 +98,7 @@ def test_torchvision_data_are_not_downloaded(tmp_path: Path, name: str, folder: 
         ({"resolution_px": 2}, r"data\.resolution_px 2:"),
         ({"subset": 0}, r"data\.subset 0:"),
         ({"subset": 1.5}, r"data\.subset 1\.5:"),
-        ({"subset": True}, r"data\.subset True:"),
+        ({"subset": True}, r"data\.subset true:"),
         ({"seed": -1}, r"data\.seed -1:"),
         ({"max_memory_bytes": 0}, r"data\.max_memory_bytes 0:"),
     ],
