@@ -141,7 +141,7 @@ def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(
     now_s = 0.0
     assert calibrate(DEVICE, budget_s=38).error.networks == 10 + 10
     assert now_s <= 38
-    with pytest.raises(NasError, match=r"latency\.budget_s 3: must be a number of at least 10"):
+    with pytest.raises(NasError, match=r"latency\.budget_s 3: must be a number of at least 15"):
         LatencySettings(budget_s=3)
 
 
