@@ -10,7 +10,7 @@ from nas.arch.errors import unknown
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs")
-# On a server core of 2.x GHz the fewest networks that a calibration can rest on, with those that check it, take 9 to 11 s.
+# On one server core, the fewest networks that a calibration can rest on, and those that check it, take 9 to 11 s.
 LEAST_BUDGET_S: Final = 15.0
 
 
