@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from nas.arch.errors import NasError, nearest
+from nas.arch.errors import NasError, nearest, shown
 
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
@@ -59,6 +62,8 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
     _check_groups(arguments)
     try:
         return _compose(config_name, arguments)
+    except YAMLError as error:
+        raise NasError(f"a configuration is not valid YAML: {' '.join(str(error).split())}.") from None
     except (HydraException, OmegaConfBaseException) as error:
         text = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else str(error)
         unknown_key = re.search(r"full_key: (\S+)", text) if "Key '" in text else None
@@ -82,8 +87,24 @@ def runs_dir(config: Mapping[str, Any]) -> Path:
     """The folder of results. Raises: NasError if it is no path."""
     value = config["runs_dir"]
     if not isinstance(value, str) or not value:
-        raise NasError(f"runs_dir {value!r}: must be the path of a folder, such as runs.")
+        raise NasError(f"runs_dir {shown(value)}: must be the path of a folder, such as runs.")
     return Path(value).expanduser()
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a folder that results cannot be written to, before hours are spent on them; leaves nothing there.
+
+    Raises: NasError.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        for folder in missing:
+            folder.rmdir()
+    except OSError as error:
+        raise NasError(f"runs_dir {str(path)!r}: cannot be written to: {error.strerror}.") from None
 
 
 def heavy(module: str) -> ModuleType:

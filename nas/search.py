@@ -24,6 +24,7 @@ def command(arguments: list[str]) -> int:
     if cli.answered("search", arguments, _help):
         return 0
     plan = make_plan(arguments)
+    cli.check_writable(plan.runs_dir)
     return int(cli.heavy("nas.engine.local").run_search(plan))
 
 
@@ -31,6 +32,8 @@ def make_plan(arguments: list[str]) -> Any:
     """A checked ``SearchPlan`` from command-line overrides; loads neither torch nor Optuna. Raises: NasError."""
     config = cli.compose_config("search", arguments)
     cli.check_keys(config, _KEYS, optional=("space",))
+    if "space" in config and not config["space"]:
+        raise NasError("space: the configuration is empty; see the README for what a space needs.")
     if not config.get("space"):
         raise NasError(f"which space? Add one of these:\n{_list_of('space', '+space=')}")
     from nas.latency.settings import LatencySettings
@@ -38,7 +41,7 @@ def make_plan(arguments: list[str]) -> Any:
     from nas.proxy.sources import DataSettings, check_data
     from nas.study.constraints import Constraints
     from nas.study.objective import ObjectiveSettings
-    from nas.study.plan import EngineSettings, SamplerSettings, SearchPlan, StudySettings
+    from nas.study.plan import EngineSettings, SamplerSettings, SearchPlan, StudySettings, masked
 
     space_config = dict(config["space"])
     data = from_mapping(DataSettings, config["data"], "data")
@@ -54,7 +57,7 @@ def make_plan(arguments: list[str]) -> Any:
         engine=from_mapping(EngineSettings, config["engine"], "engine"),
         study=from_mapping(StudySettings, config["study"], "study"),
         runs_dir=cli.runs_dir(config),
-        command=shlex.join(["python", "-m", "nas.search", *arguments]),
+        command=masked(shlex.join(["python", "-m", "nas.search", *arguments])),
     )
     check_data(data)
     return plan

@@ -42,7 +42,10 @@ def command(arguments: list[str]) -> int:
         raise NasError(f"json {config['json']!r}: must be true or false.")
     from nas.latency.settings import LatencySettings
 
-    predictor = _predictor(from_mapping(LatencySettings, config["latency"], "latency"), cli.runs_dir(config))
+    settings, folder = from_mapping(LatencySettings, config["latency"], "latency"), cli.runs_dir(config)
+    if settings.backend != "macs":
+        cli.check_writable(folder)
+    predictor = _predictor(settings, folder)
     arch = replace(arch, resolution_px=side or arch.resolution_px)
     totals = _totals(arch, predictor)
     if config["json"]:

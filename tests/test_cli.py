@@ -82,7 +82,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=mixnet objective=mnasnet", r"objective\.target_ms: missing; add objective\.target_ms="),
         ("space=mixnet latency.threads=0", r"latency\.threads 0: must be"),
         ("space=mixnet engine.workers=0", r"engine\.workers 0: must be a whole number of at least 1"),
-        ("space=mixnet runs_dir=null", r"runs_dir None: must be the path"),
+        ("space=mixnet runs_dir=null", r"runs_dir null: must be the path"),
         ("space=mixnet data=imagefolder", r"data\.root: missing, imagefolder needs a folder"),
         ("space=mixnet data=imagefolder data.root=nowhere", r"data\.root: nowhere does not exist"),
         ("space=mixnet data=cifar10 data.root=.", r"data\.root: .*cifar-10-batches-py does not exist"),
@@ -122,7 +122,7 @@ def test_a_limit_that_nothing_meets_is_said_before_a_study_is_begun(tmp_path: Pa
     done = nas_search("space=mobilenet_v1", "latency=macs", "constraint.latency_ms=0.001")
     assert done.returncode == 2
     message = done.stderr.splitlines()[-1]
-    assert message.startswith("error: 0 of 2000 sampled candidates of space 'mobilenet_v1' meet latency_ms <= 0.001")
+    assert message.startswith("error: 0 of 16 sampled candidates of space 'mobilenet_v1' meet latency_ms <= 0.001")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -176,3 +176,15 @@ def test_a_torch_that_cannot_be_loaded_is_answered_in_words(monkeypatch: pytest.
         NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Install torch"
     ):
         cli.heavy("nas.engine.local")
+
+
+def test_results_that_cannot_be_written_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    for folder in ("/proc/x", "file", "file/runs"):
+        with pytest.raises(NasError, match=r"runs_dir .*: cannot be written to: "):
+            command(["+space=mobilenet_v1", "latency=macs", f"runs_dir={folder}"])
+    cli.check_writable(tmp_path / "a" / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

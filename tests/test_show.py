@@ -95,7 +95,7 @@ def test_a_spec_file_is_shown_as_the_network_it_holds(capsys: pytest.CaptureFixt
         (["arch=mixnet_s", "latency=mac"], r"unknown latency 'mac': choose from .*macs.* Did you mean 'macs'"),
         (["arch=mixnet_s", "latency.backend=gpu"], r"unknown latency\.backend 'gpu'"),
         (["arch=mixnet_s", "resolution=3"], r"unknown key 'resolution': .* Did you mean 'resolution_px'"),
-        (["arch=mixnet_s", "runs_dir=null", "latency=macs"], r"runs_dir None: must be the path of a folder"),
+        (["arch=mixnet_s", "runs_dir=null", "latency=macs"], r"runs_dir null: must be the path of a folder"),
         (["mixnet_s"], r"'mixnet_s': settings are given as name=value"),
     ],
 )

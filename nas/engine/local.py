@@ -36,13 +36,15 @@ def run_search(plan: SearchPlan) -> int:
     console = Console()
     with _interruptible():
         session = prepare(plan, console)
-        found = look_ahead(session, console)
         with exclusive(plan.folder):
-            study = session.open()
-            recovered = recover(study)
+            study = session.find()
+            recovered = recover(study) if study else 0
             if recovered:
-                console.print(f"{recovered} unfinished trials of a killed run are queued again", highlight=False)
-            begin(session, study, found)
+                console.print(f"queued again, left unfinished by a killed run: {recovered}", highlight=False)
+            if study is None or finished(study) < plan.study.n_trials:
+                found = look_ahead(session, console)
+                study = study or session.open()
+                begin(session, study, found)
             try:
                 stopped = _run_trials(session, study, console)
             finally:
@@ -61,7 +63,7 @@ def _run_trials(session: Session, study: optuna.Study, console: Console) -> bool
         console.print(f"{done} of {plan.study.n_trials} trials are done already", highlight=False)
     with SearchProgress(console, plan.objective, total=plan.study.n_trials, done=done) as progress:
         try:
-            if plan.engine.workers == 1:
+            if min(plan.engine.workers, plan.study.n_trials - done) <= 1:
                 session.search(study).run(progress.on_trial)
             else:
                 while _run_workers(plan, study, progress):
@@ -81,7 +83,7 @@ def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress
     context = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they load torch
     reasons = context.SimpleQueue()
-    names = [f"worker-{i}" for i in range(plan.engine.workers)]
+    names = [f"worker-{i}" for i in range(min(plan.engine.workers, plan.study.n_trials - before))]
     workers: list[BaseProcess] = [context.Process(target=_work, args=(plan, reasons), name=name) for name in names]
     seen = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
     for worker in workers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final, Protocol
 
 from nas.arch.complexity import Complexity, complexity
@@ -98,17 +99,17 @@ class Survey:
 def survey(
     pricer: Pricer, *, samples: int = SURVEY_SAMPLES, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> Survey:
-    """Price ``samples`` random candidates; where none meets the limits, walk downhill from the closest one.
+    """Price ``samples`` random candidates, or all of a smaller space; if none meets the limits, walk on from the best.
 
     The walk changes one choice at a time, so that a space with a feasible corner is not called infeasible because
     chance missed it. Raises: NasError if nothing feasible is found, saying what the space can do.
     """
-    rng = random.Random(seed)
+    genotypes = _genotypes(pricer.space, samples, seed)
     priced = []
-    for index in range(samples):
-        priced.append(pricer.price(pricer.space.sample(rng)))
+    for genotype in genotypes:
+        priced.append(pricer.price(genotype))
         if progress:
-            progress(index + 1, samples)
+            progress(len(priced), len(genotypes))
     feasible = [candidate for candidate in priced if pricer.worst(candidate) <= 0]
     closest = min(priced, key=pricer.worst)
     if not feasible:
@@ -118,12 +119,22 @@ def survey(
         feasible = [closest]
     times = [candidate.latency.latency_ms for candidate in priced]
     return Survey(
-        sampled=samples,
+        sampled=len(priced),
         feasible=tuple(feasible),
         closest=closest,
         fastest_ms=min(min(times), closest.latency.latency_ms),
         slowest_ms=max(times),
     )
+
+
+def _genotypes(space: Space, samples: int, seed: int) -> list[Genotype]:
+    rng = random.Random(seed)
+    if space.size > samples:
+        return [space.sample(rng) for _ in range(samples)]
+    names = tuple(space.parameters)
+    points: list[Genotype] = [dict(zip(names, values, strict=True)) for values in product(*space.parameters.values())]
+    rng.shuffle(points)
+    return points
 
 
 def _descend(pricer: Pricer, start: Candidate) -> Candidate:

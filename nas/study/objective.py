@@ -44,6 +44,8 @@ class ObjectiveSettings:
             raise NasError(
                 "objective.target_ms: missing; add objective.target_ms=20 (or the latency you aim at, in ms)."
             )
+        if self.kind == "pareto" and self.target_ms is not None:
+            raise NasError("objective.target_ms: has no effect on a Pareto front; add objective=mnasnet.")
         check_number("objective.target_ms", self.target_ms, low=0, open_low=True, optional=True)
         for field in ("alpha", "beta"):
             value = getattr(self, field)

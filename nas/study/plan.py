@@ -18,6 +18,8 @@ from nas.study.objective import ObjectiveSettings
 
 SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
 ENGINE_NAMES: Final = ("local",)
+_PASSWORD: Final = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
+_RESERVED: Final = ("latency",)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -40,6 +42,8 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise NasError(f"study.name {self.name!r}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
+        if self.name in _RESERVED:
+            raise NasError(f"study.name {self.name!r}: is taken by the folder of calibrations; choose another.")
         check_number("study.n_trials", self.n_trials, low=1, whole=True)
         check_number("study.seed", self.seed, low=0, whole=True)
         check_number("study.max_screened", self.max_screened, low=1, whole=True)
@@ -128,3 +132,8 @@ class SearchPlan:
             "latency": {"backend": self.latency.backend, "device": device},
         }
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+
+
+def masked(text: str) -> str:
+    """``text`` with the passwords of database URLs in it struck out: commands are kept beside results, and shared."""
+    return _PASSWORD.sub(r"\1***@", text)

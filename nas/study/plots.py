@@ -61,7 +61,7 @@ def pareto_svg(
             axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=_INK)
             axes.set_ylim(0, 100)
         if right_ms is not None:
-            axes.set_xlim(right=right_ms)
+            axes.set_xlim(_left_edge(trained), right_ms)
         _draw_winners(axes, winners)
         if axes.get_legend_handles_labels()[1]:
             figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -124,6 +124,11 @@ def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, i
     side = "left" if offset[0] > 0 else "right"
     text = printable(name if len(name) <= 32 else name[:31] + "…")
     axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=side, fontsize=9, zorder=6, **style)
+
+
+def _left_edge(trained: Sequence[TrialRow]) -> float:
+    """Where the plot begins, in ms: the intervals of the fastest are seen whole."""
+    return 0.95 * min(row.latency_low_ms or row.latency_ms or 0.0 for row in trained)
 
 
 def _right_edge(trained: Sequence[TrialRow], limit_ms: float | None) -> float | None:

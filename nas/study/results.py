@@ -79,7 +79,7 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
         ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
                  f"{data.classes} classes, {data.resolution_px} px"),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
-        ("training", f"{plan.proxy.epochs} epochs, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
+        ("training", f"epochs {plan.proxy.epochs}, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
         ("device", str(session.predictor.device)),
         ("latency predictor", error_text(session.predictor)),
         ("limits", str(plan.constraints)),
@@ -105,12 +105,15 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
 
 def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner], console: Console) -> None:
     table = Table(title=f"winners of {plan.name}", title_justify="left")
-    for column in ("", "accuracy", "predicted ms", "measured", "M MACs", "M params", "file"):
+    rewarded = plan.objective.kind == "mnasnet"
+    reward = ("reward",) if rewarded else ()
+    for column in ("", *reward, "accuracy", "predicted ms", "measured", "M MACs", "M params", "file"):
         table.add_column(column, justify="left" if column in ("", "file") else "right", overflow="fold")
     for winner in winners:
         row = winner.row
         table.add_row(
             winner.label,
+            *([f"{plan.objective.reward(row.accuracy or 0, row.latency_ms or 0):.4f}"] if rewarded else []),
             f"{100 * (row.accuracy or 0):.1f}%",
             f"{row.latency_ms:.2f}",
             f"{winner.measured_ms:.2f}" if winner.measured_ms is not None else "-",

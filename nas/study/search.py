@@ -74,7 +74,7 @@ class Search:
     def _evaluate(self, trial: Trial) -> TrialRow:
         try:
             candidate = self.pricer.price(trial.params)
-            record(trial, candidate)
+            record(trial, candidate, has_interval=self.pricer.predictor.error is not None)
             broken = self._screen(trial, candidate)
             if broken:
                 return self._close(trial, Outcome.INFEASIBLE, reason=broken)
@@ -158,28 +158,22 @@ class Search:
 
 
 def seed_study(
-    study: optuna.Study, survey: Survey, *, published: Mapping[str, Mapping[str, Any]], startup: int, limit: int
+    study: optuna.Study, survey: Survey, *, published: Mapping[str, Mapping[str, Any]], startup: int
 ) -> None:
-    """Queue at most ``limit`` first trials of a new study.
+    """Queue the first trials of a new study, whatever their number, so that extending it later changes nothing.
 
     These are the ``published`` genotypes by name, as baselines, then up to ``startup`` different feasible networks
     of the survey.
     """
     if study.user_attrs.get(_SEEDED):
         return
-    queued = 0
     for name, genotype in published.items():
-        if queued < limit:
-            study.enqueue_trial(dict(genotype), user_attrs={"published": name}, skip_if_exists=True)
-            queued += 1
-    seen: set[str] = set()
+        study.enqueue_trial(dict(genotype), user_attrs={"published": name}, skip_if_exists=True)
+    first: dict[str, Candidate] = {}
     for candidate in survey.feasible:
-        if len(seen) >= startup or queued >= limit:
-            break
-        if candidate.arch.arch_id not in seen:
-            seen.add(candidate.arch.arch_id)
-            study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
-            queued += 1
+        first.setdefault(candidate.arch.arch_id, candidate)
+    for candidate in list(first.values())[:startup]:
+        study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
     study.set_user_attr(_SEEDED, True)
 
 
@@ -195,14 +189,18 @@ def finished(study: optuna.Study) -> int:
     return sum(trial.user_attrs.get("outcome") in counted for trial in trials)
 
 
-def record(trial: Trial, candidate: Candidate) -> None:
-    """Write what is known before training into the trial, as scalars that dashboards show."""
+def record(trial: Trial, candidate: Candidate, *, has_interval: bool) -> None:
+    """Write what is known before training into the trial, as scalars that dashboards show.
+
+    A predictor that was never held against measurements has no interval worth showing.
+    """
     trial.set_user_attr("arch_id", candidate.arch.arch_id)
     trial.set_user_attr("blocks", "; ".join(" ".join(stage) for stage in candidate.arch.strings))
     for name, value in candidate.measures.items():
-        trial.set_user_attr(name, value)
-    trial.set_user_attr("latency_low_ms", candidate.latency.low_ms)
-    trial.set_user_attr("latency_high_ms", candidate.latency.high_ms)
+        trial.set_user_attr(name, round(value, 6))
+    if has_interval:
+        trial.set_user_attr("latency_low_ms", round(candidate.latency.low_ms, 6))
+        trial.set_user_attr("latency_high_ms", round(candidate.latency.high_ms, 6))
 
 
 def to_row(trial: FrozenTrial) -> TrialRow:

@@ -23,7 +23,7 @@ from nas.study.evaluate import ProxyEvaluator
 from nas.study.plan import SearchPlan
 from nas.study.progress import bar
 from nas.study.search import Search, seed_study
-from nas.study.storage import open_storage, open_study
+from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
 
 _PREDICTOR: Final = "latency.json"
 _PROXIES_CHECKED: Final = 100
@@ -40,11 +40,21 @@ class Session:
     pricer: Pricer
     evaluator: ProxyEvaluator
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must not change within the study."""
+        return self.plan.identity(self.predictor.device.key)
+
+    def find(self) -> optuna.Study | None:
+        """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
+        plan = self.plan
+        check_folder(plan.folder, plan.storage_url, self.identity)
+        return known_study(plan.storage_url, plan.name, plan.objective, self.identity)
+
     def open(self) -> optuna.Study:
         """The study, created or resumed."""
         plan = self.plan
-        identity = plan.identity(self.predictor.device.key)
-        return open_study(open_storage(plan.storage_url), plan.name, plan.objective, identity)
+        return open_study(open_storage(plan.storage_url), plan.name, plan.objective, self.identity)
 
     def search(self, study: optuna.Study) -> Search:
         """The loop over ``study``."""
@@ -90,16 +100,20 @@ def look_ahead(session: Session, console: Console) -> Survey:
     with bar(console, f"survey of space {plan.space.name}") as progress:
         found = survey(session.pricer, seed=plan.study.seed, progress=progress)
     console.print(
-        f"space {plan.space.name}: {plan.space.size:.3g} points; {len(found.feasible)} of {found.sampled} sampled meet "
-        f"the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
+        f"space {plan.space.name}: {_count(plan.space.size)} points; {len(found.feasible)} of {found.sampled} sampled "
+        f"meet the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
         highlight=False,
         soft_wrap=True,
     )
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in found.feasible[:_PROXIES_CHECKED]]
-    console.print(proxies[0].realised_note, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"proxies, such as the first: {proxies[0].realised_note}", highlight=False, soft_wrap=True)
     for note in _proxy_notes(proxies):
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     return found
+
+
+def _count(size: int) -> str:
+    return str(size) if size < 1_000_000 else f"{size:.2g}"
 
 
 def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
@@ -124,7 +138,8 @@ def begin(session: Session, study: optuna.Study, found: Survey) -> None:
             published[name] = plan.space.encode(zoo.get(name))
         except NasError:
             continue  # a space narrowed on the command line need not hold it any more
-    seed_study(study, found, published=published, startup=plan.sampler.startup, limit=plan.study.n_trials)
+    claim_folder(plan.folder, plan.storage_url, session.identity)
+    seed_study(study, found, published=published, startup=plan.sampler.startup)
     config = {
         "command": plan.command,
         "space": dict(plan.space_config),
@@ -141,7 +156,12 @@ def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
     """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
     saved = plan.folder / _PREDICTOR
     if saved.is_file():
-        return load(saved, plan.latency)
+        try:
+            return load(saved, plan.latency)
+        except NasError as error:
+            raise NasError(
+                f"study {plan.name!r} was begun with another latency; choose another study.name. {error}"
+            ) from None
     with bar(console, f"calibrating latency ({plan.latency.backend}, once per device)") as progress:
         predictor = load_or_calibrate(plan.latency, plan.runs_dir, progress=progress)
     console.print(

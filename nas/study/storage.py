@@ -6,7 +6,7 @@ import fcntl
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +14,13 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.arch.errors import NasError
+from nas.arch.errors import NasError, shown
+from nas.arch.files import write_text_atomically
 from nas.study.objective import ObjectiveSettings
+from nas.study.plan import masked
 from nas.study.rows import Outcome
 
+_OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 INTERRUPTED: Final = "interrupted"
 MOST_KILLS: Final = 3
@@ -31,12 +34,12 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     """
     is_sqlite = url.startswith("sqlite:")
     arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if is_sqlite else {}
+    if is_sqlite:
+        _check_folder(url)
     try:
-        if is_sqlite:
-            _make_folder(url)
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except Exception as error:  # SQLAlchemy raises from several hierarchies; each means the same to the user
-        raise NasError(f"study.storage {url!r} cannot be opened: {_first_line(error)}") from None
+        raise NasError(f"study.storage {masked(url)!r} cannot be opened: {_first_line(error)}.") from None
     if is_sqlite:
         sqlalchemy.event.listen(storage.engine, "connect", _use_write_ahead_log)
         storage.engine.dispose()  # connections made before the listener was there
@@ -69,21 +72,68 @@ def open_study(
     return study
 
 
+def known_study(url: str, name: str, objective: ObjectiveSettings, identity: Mapping[str, Any]) -> optuna.Study | None:
+    """The study ``name`` in the storage at ``url`` if it was begun before; makes nothing.
+
+    Raises: NasError as ``open_storage`` and ``open_study``.
+    """
+    path = _sqlite_path(url)
+    if path is not None and not path.exists():
+        return None
+    storage = open_storage(url)
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    return open_study(storage, name, objective, identity)
+
+
+def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
+    """Refuse a ``folder`` that another study's results stand in. Raises: NasError."""
+    path = folder / _OWNER
+    if not path.is_file():
+        return
+    known, owner = json.loads(path.read_text(encoding="utf-8")), _owner(storage_url, identity)
+    if known["storage"] != owner["storage"]:
+        raise NasError(
+            f"{folder} holds the results of a study in {known['storage']}, this one is in {owner['storage']}: "
+            "choose another study.name or runs_dir."
+        )
+    _check_identity(folder.name, known["identity"], owner["identity"])
+
+
+def claim_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
+    """Write into ``folder`` whose results stand there."""
+    text = json.dumps(_owner(storage_url, identity), indent=1, sort_keys=True)
+    write_text_atomically(folder / _OWNER, text + "\n")
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold the run's lock: while it is held no other search works on the same study, so RUNNING trials are stale.
 
     Raises: NasError at once if another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
+    lock = folder / ".lock"
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("w")
+    except OSError as error:
+        raise NasError(f"runs_dir: cannot write to {folder}: {error.strerror}.") from None
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise NasError(
                 f"another search is running on {folder}: wait for it, or choose another study.name."
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [lock]:  # the search ended before it began
+                lock.unlink()
+                with suppress(OSError):  # something else was put there meanwhile
+                    for parent in missing:
+                        parent.rmdir()
 
 
 def recover(study: optuna.Study) -> int:
@@ -121,21 +171,32 @@ def _fail(study: optuna.Study, trial: FrozenTrial, outcome: str, reason: str) ->
     study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
+def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {"storage": masked(storage_url), "identity": json.loads(json.dumps(identity, default=str))}
+
+
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
         raise NasError(
-            f"study {name!r} was begun with {key} = {before.get(key)!r}, now it is {now.get(key)!r}{more}: its trials "
-            "could not be compared. Choose another study.name, or give the earlier value."
+            f"study {name!r} was begun with {key} = {shown(before.get(key))}, now it is {shown(now.get(key))}{more}: "
+            "its trials could not be compared. Choose another study.name, or give the earlier value."
         )
 
 
-def _make_folder(url: str) -> None:
-    path = url.removeprefix("sqlite:///")
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+def _check_folder(url: str) -> None:
+    """Refuse a database in a folder that is not there: more often a slip than a wish for a new tree."""
+    path = _sqlite_path(url)
+    if path is not None and not path.parent.is_dir():
+        raise NasError(f"study.storage {url!r}: folder {path.parent} does not exist; make it first.")
+
+
+def _sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite database; None for one in memory or of another kind."""
+    path = url.removeprefix("sqlite:///") if url.startswith("sqlite:") else ""
+    return Path(path) if path and path != ":memory:" else None
 
 
 def _use_write_ahead_log(connection: Any, _record: object) -> None:

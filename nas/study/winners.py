@@ -129,6 +129,7 @@ def _proxy_text(name: str, row: TrialRow, proxy: Proxy, logits: Sequence[float],
         "proxy_of": row.arch_id,
         "realises": proxy.realised_note,
         "accuracy": round(row.accuracy or 0.0, 6),
+        "normalisation": {"mean": list(source.evaluator.data.mean), "std": list(source.evaluator.data.std)},
         "params": cost.params,
         "macs": cost.macs,
         "logits_of_ramp": [round(value, 6) for value in logits],
@@ -160,8 +161,9 @@ def _provenance(row: TrialRow, arch: ArchSpec, measured: Measurement | None, sou
     latency: dict[str, Any] = {
         "device": str(source.predictor.device),
         "predicted_ms": round(row.latency_ms or 0.0, 4),
-        "predicted_90_percent_ms": [round(row.latency_low_ms or 0.0, 4), round(row.latency_high_ms or 0.0, 4)],
     }
+    if row.latency_low_ms is not None and row.latency_high_ms is not None:
+        latency["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
     if measured:
         latency |= {"measured_ms": round(measured.latency_ms, 4), "measured_spread_ms": round(measured.spread_ms, 4)}
     return {

@@ -62,7 +62,7 @@ def in_the_middle(folder: Path) -> bool:
     if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
         return False
     running = study(folder).get_trials(states=(TrialState.RUNNING,))
-    return finished(study(folder)) > 0 and any("latency_high_ms" in trial.user_attrs for trial in running)
+    return finished(study(folder)) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
 
 
 def kill_in_the_middle(process: subprocess.Popen[str], folder: Path) -> None:

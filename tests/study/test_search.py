@@ -234,7 +234,7 @@ def test_published_networks_come_first_and_feasible_ones_follow() -> None:
     found = survey(pricer(space, params_m=1.0), samples=40, seed=0)
     published = {name: space.encode(zoo.get(name)) for name in names}
     for _ in range(2):  # once is enough
-        seed_study(study, found, published=published, startup=3, limit=10)
+        seed_study(study, found, published=published, startup=3)
     evaluator = FakeEvaluator()
     make_search(space, evaluator, study=study, n_trials=4, limits={"params_m": 1.0}).run()
     baselines = [trial.user_attrs.get("published") for trial in study.trials]
@@ -245,15 +245,22 @@ def test_published_networks_come_first_and_feasible_ones_follow() -> None:
     assert {row.outcome for row in to_rows(study)[2:5]} <= {Outcome.TRAINED, Outcome.DUPLICATE}
 
 
-def test_a_short_search_queues_no_more_than_it_trains() -> None:
-    space, study = mobilenet_v1(), new_study()
-    published = {name: space.encode(zoo.get(name)) for name in ("mobilenetv1_100", "mobilenetv1_025")}
-    seed_study(study, survey(pricer(space), samples=20, seed=0), published=published, startup=9, limit=2)
-    assert [trial.state for trial in study.trials] == [TrialState.WAITING] * 2
-    genotypes = [trial.system_attrs["fixed_params"] for trial in study.trials]
-    assert genotypes == [dict(genotype) for genotype in published.values()]
+def test_a_short_search_that_is_extended_goes_as_a_long_one() -> None:
+    limits = {"params_m": 1.0}  # of the 16 points the wide ones are infeasible
+    ids = []
+    for steps in ((4,), (1, 4)):
+        space, study, evaluator = mobilenet_v1(), new_study(), FakeEvaluator()
+        published = {name: space.encode(zoo.get(name)) for name in ("mobilenetv1_100", "mobilenetv1_025")}
+        found = survey(pricer(space, **limits), samples=20, seed=0)
+        for n_trials in steps:
+            seed_study(study, found, published=published, startup=4)
+            make_search(space, evaluator, study=study, n_trials=n_trials, limits=limits).run()
+        ids.append([row.arch_id for row in to_rows(study)])
+        # One infeasible baseline, and then nothing but what the survey knows to be feasible.
+        assert [row.outcome for row in to_rows(study)].count(Outcome.INFEASIBLE) == 1
+    assert ids[0] == ids[1]
 
 
 def _seed(study: optuna.Study) -> None:
     found = survey(pricer(small_space()), samples=10, seed=0)
-    seed_study(study, found, published={}, startup=4, limit=14)
+    seed_study(study, found, published={}, startup=4)

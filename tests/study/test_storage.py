@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from nas.arch.errors import NasError
 from nas.study.objective import ObjectiveSettings
 from nas.study.search import distributions, finished, to_rows
-from nas.study.storage import MOST_KILLS, exclusive, open_storage, open_study, recover
+from nas.study.storage import MOST_KILLS, check_folder, claim_folder, exclusive, open_storage, open_study, recover
 
 from .fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
 
@@ -32,6 +32,7 @@ with exclusive(Path(sys.argv[1])):
 
 
 def url(folder: Path) -> str:
+    (folder / "runs").mkdir(exist_ok=True)
     return f"sqlite:///{folder / 'runs' / 'optuna.db'}"
 
 
@@ -54,12 +55,37 @@ def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:
     plain.close()
 
 
-@pytest.mark.parametrize("text", ["sqlite:////proc/no/such/place/optuna.db", "nosuchdb://host/db", "sqlite:///{file}"])
+@pytest.mark.parametrize("text", ["nosuchdb://host/db", "sqlite:///{file}"])
 def test_a_database_that_cannot_be_opened_is_the_users_to_mend(tmp_path: Path, text: str) -> None:
     (tmp_path / "text.db").write_text("this is no database, but it is long enough to be read as one" * 20)
     with pytest.raises(NasError, match=r"study\.storage '.*' cannot be opened: ") as caught:
         open_storage(text.format(file=tmp_path / "text.db"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_not_made_for_a_database(tmp_path: Path) -> None:
+    with pytest.raises(NasError, match=r"no does not exist; make it first"):
+        open_storage(f"sqlite:///{tmp_path / 'no' / 'optuna.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_passwords_are_struck_out() -> None:
+    with pytest.raises(NasError) as caught:
+        open_storage("nosuchdb://user:secret@host/db")
+    assert "secret" not in str(caught.value) and "user:***@host" in str(caught.value)
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
+    identity = {"study.seed": 0, "space.width": (1.0, 1.3)}
+    check_folder(tmp_path, "sqlite:///a.db", identity)  # nobody's yet
+    claim_folder(tmp_path, "sqlite:///a.db", identity)
+    check_folder(tmp_path, "sqlite:///a.db", identity)
+    with pytest.raises(
+        NasError, match=r"holds the results of a study in sqlite:///a\.db, this one is in sqlite:///b\.db"
+    ):
+        check_folder(tmp_path, "sqlite:///b.db", identity)
+    with pytest.raises(NasError, match=r"begun with study\.seed = 0, now it is 7"):
+        check_folder(tmp_path, "sqlite:///a.db", {**identity, "study.seed": 7})
 
 
 def test_a_study_goes_on_with_the_same_identity(tmp_path: Path) -> None:
@@ -76,8 +102,8 @@ def test_a_study_goes_on_with_the_same_identity(tmp_path: Path) -> None:
     [
         ({"proxy.epochs": 8, "study.seed": 0}, r"begun with proxy\.epochs = 4, now it is 8: .* another study\.name"),
         ({"proxy.epochs": 8, "study.seed": 1}, r"proxy\.epochs = 4, now it is 8 \(and 1 more: study\.seed\)"),
-        ({"study.seed": 0}, r"proxy\.epochs = 4, now it is None"),
-        ({"proxy.epochs": 4, "study.seed": 0, "new": 1}, r"begun with new = None, now it is 1"),
+        ({"study.seed": 0}, r"proxy\.epochs = 4, now it is null"),
+        ({"proxy.epochs": 4, "study.seed": 0, "new": 1}, r"begun with new = null, now it is 1"),
     ],
 )
 def test_trials_that_could_not_be_compared_are_not_mixed(now: Mapping[str, int], message: str) -> None:
