@@ -49,6 +49,11 @@ class Slot:
         fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_TAKING[field]}
         if scaling is not None:
             fields["channels"] = scaling.channels(fields["channels"])
+        # Choices without effect here would stand in the block string and puzzle its reader.
+        if len(fields["kernels"]) == 1:
+            fields.pop("partition", None)
+        if max(fields["kernels"]) <= 3:
+            fields.pop("dilated", None)
         return BlockSpec(stride=self.stride, repeats=repeats, **fields)
 
 

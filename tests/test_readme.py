@@ -56,6 +56,6 @@ def test_files_and_networks_shown_exist() -> None:
         assert (ROOT / path).is_file(), path
     for name in re.findall(r"arch=([a-z0-9_]+)\s", README):
         assert find_arch(name)
-    tree = next(text for text in blocks("") if text.startswith("pyproject.toml"))
+    tree = next(text for text in README.split("```\n") if text.startswith("pyproject.toml"))
     top = [line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")]
     assert all((ROOT / name).exists() for name in top)
