@@ -106,7 +106,7 @@ def look_ahead(session: Session, console: Console) -> Survey:
         soft_wrap=True,
     )
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in found.feasible[:_PROXIES_CHECKED]]
-    console.print(f"proxies, such as the first: {proxies[0].realised_note}", highlight=False, soft_wrap=True)
+    console.print(f"{proxies[0].realised_note} (of the first one)", highlight=False, soft_wrap=True)
     for note in _proxy_notes(proxies):
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     return found

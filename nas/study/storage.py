@@ -34,12 +34,11 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     """
     is_sqlite = url.startswith("sqlite:")
     arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if is_sqlite else {}
-    if is_sqlite:
-        _check_folder(url)
+    _check_folder(url)
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except Exception as error:  # SQLAlchemy raises from several hierarchies; each means the same to the user
-        raise NasError(f"study.storage {masked(url)!r} cannot be opened: {_first_line(error)}.") from None
+        raise NasError(f"study.storage {masked(url)!r} cannot be opened: {_first_line(error)}") from None
     if is_sqlite:
         sqlalchemy.event.listen(storage.engine, "connect", _use_write_ahead_log)
         storage.engine.dispose()  # connections made before the listener was there
@@ -77,6 +76,7 @@ def known_study(url: str, name: str, objective: ObjectiveSettings, identity: Map
 
     Raises: NasError as ``open_storage`` and ``open_study``.
     """
+    _check_folder(url)
     path = _sqlite_path(url)
     if path is not None and not path.exists():
         return None
@@ -207,4 +207,5 @@ def _use_write_ahead_log(connection: Any, _record: object) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return said.rstrip(". ") + "."
