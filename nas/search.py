@@ -86,7 +86,7 @@ def _list_of(group: str, prefix: str) -> str:
 def _help() -> str:
     groups = ("data", "proxy", "latency", "objective", "sampler", "engine")
     lists = "\n".join(f"  {group}= {' | '.join(cli.choices(group))}" for group in groups)
-    return f"""{__doc__}
+    return f"""{cli.plain(__doc__)}
 
 Spaces:
 {_list_of("space", "+space=")}

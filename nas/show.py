@@ -150,7 +150,7 @@ def _short(value: int) -> str:
 
 
 def _help() -> str:
-    return f"""{__doc__}
+    return f"""{cli.plain(__doc__)}
 
   arch=mixnet_s | arch=runs/my-study/winners/winner_1.yaml
   resolution_px=160    another input side
