@@ -60,7 +60,7 @@ class SamplerSettings:
     """
 
     name: str = "tpe"
-    startup: int = 10
+    startup: int = 5
     population: int = 12
 
     def __post_init__(self) -> None:
