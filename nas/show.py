@@ -51,13 +51,9 @@ def command(arguments: list[str]) -> int:
     if config["json"]:
         print(json.dumps(totals))
     else:
-        _print_table(
-            arch,
-            layers(arch),
-            dict(predictor.layer_ms(arch)),
-            totals,
-            str(predictor.error or "never held against measurements"),
-        )
+        from nas.latency.predictor import error_text
+
+        _print_table(arch, layers(arch), dict(predictor.layer_ms(arch)), totals, error_text(predictor))
     return 0
 
 

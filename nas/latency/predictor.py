@@ -124,6 +124,11 @@ class LatencyPredictor(Protocol):
         ...
 
 
+def error_text(predictor: LatencyPredictor) -> str:
+    """How far off the predictor was on networks that it did not see."""
+    return str(predictor.error) if predictor.error else "never held against measurements"
+
+
 class _SumPredictor(ABC):
     """A predictor whose latency is a sum over operations; what a block costs is kept."""
 

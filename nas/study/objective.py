@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
+from nas.study.rows import TrialRow
 
 Kind = Literal["pareto", "mnasnet"]
 KINDS: Final = ("pareto", "mnasnet")
@@ -67,6 +68,10 @@ class ObjectiveSettings:
     def values(self, accuracy: float, latency_ms: float) -> tuple[float, ...]:
         """What Optuna is told for a trained candidate; accuracy in [0, 1]."""
         return (accuracy, latency_ms) if self.kind == "pareto" else (self.reward(accuracy, latency_ms),)
+
+    def reward_of(self, row: TrialRow) -> float:
+        """``reward`` of a trained row."""
+        return self.reward(row.accuracy or 0.0, row.latency_ms or 0.0)
 
     def reward(self, accuracy: float, latency_ms: float) -> float:
         """MnasNet's reward with the exponents of ``form``, or those given."""

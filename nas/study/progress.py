@@ -64,8 +64,7 @@ class SearchProgress:
         return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")
 
     def _score(self, row: TrialRow) -> float:
-        accuracy = row.accuracy or 0.0
-        return accuracy if self._objective.kind == "pareto" else self._objective.reward(accuracy, row.latency_ms or 0.0)
+        return (row.accuracy or 0.0) if self._objective.kind == "pareto" else self._objective.reward_of(row)
 
 
 def describe(row: TrialRow) -> str:

@@ -114,16 +114,21 @@ class Loss(NamedTuple):
 
 def render_report(data: ReportData) -> str:
     """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from."""
-    winner_rows = {winner.label: winner.row for winner in data.winners}
     return _template().render(
         data=data,
         summary=summary(data),
         losses=losses(data.rows),
         on_front={row.number for row in pareto_front(data.rows)},
         label_of={winner.row.number: winner.label for winner in data.winners},
-        plot=pareto_svg(data.rows, winner_rows, baselines=data.baselines, limit_ms=data.limit_ms),
+        plot=plot(data),
         drawings={winner.label: _drawing(winner) for winner in data.winners},
     )
+
+
+def plot(data: ReportData) -> str:
+    """The Pareto plot of the page as an SVG of its own."""
+    winner_rows = {winner.label: winner.row for winner in data.winners}
+    return pareto_svg(data.rows, winner_rows, baselines=data.baselines, limit_ms=data.limit_ms)
 
 
 def summary(data: ReportData) -> str:

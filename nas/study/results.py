@@ -13,12 +13,12 @@ from rich.table import Table
 
 from nas import __version__
 from nas.arch.files import write_text_atomically
+from nas.latency.predictor import error_text
 from nas.study.plan import SearchPlan
-from nas.study.plots import pareto_svg
-from nas.study.report import ReportData, Winner, render_report
+from nas.study.report import ReportData, Winner, plot, render_report
 from nas.study.rows import Outcome, TrialRow, counts, to_csv
 from nas.study.search import to_rows
-from nas.study.session import Session, error_text
+from nas.study.session import Session, points
 from nas.study.winners import Source, choose, write_winners
 
 _VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
@@ -44,9 +44,7 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
     write_text_atomically(plan.folder / "trials.csv", to_csv(rows))
     report = _report(session, study, rows, winners)
     write_text_atomically(plan.folder / "report.html", render_report(report))
-    named = {winner.label: winner.row for winner in winners}
-    svg = pareto_svg(rows, named, baselines=report.baselines, limit_ms=report.limit_ms)
-    write_text_atomically(plan.folder / "pareto.svg", svg)
+    write_text_atomically(plan.folder / "pareto.svg", plot(report))
     _print_results(plan, rows, winners, console)
     return winners
 
@@ -75,7 +73,7 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
         if "published" in trial.user_attrs
     }
     facts = (
-        ("space", f"{plan.space.name}, {plan.space.size:.3g} points"),
+        ("space", f"{plan.space.name}, {points(plan.space)} points"),
         ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
                  f"{data.classes} classes, {data.resolution_px} px"),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
@@ -89,7 +87,7 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
     reward = None
     if plan.objective.kind == "mnasnet":
         trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-        reward = {row.number: plan.objective.reward(row.accuracy or 0.0, row.latency_ms or 0.0) for row in trained}
+        reward = {row.number: plan.objective.reward_of(row) for row in trained}
     return ReportData(
         title=f"Search {plan.name}",
         command=plan.command,
@@ -113,7 +111,7 @@ def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner]
         row = winner.row
         table.add_row(
             winner.label,
-            *([f"{plan.objective.reward(row.accuracy or 0, row.latency_ms or 0):.4f}"] if rewarded else []),
+            *([f"{plan.objective.reward_of(row):.4f}"] if rewarded else []),
             f"{100 * (row.accuracy or 0):.1f}%",
             f"{row.latency_ms:.2f}",
             f"{winner.measured_ms:.2f}" if winner.measured_ms is not None else "-",

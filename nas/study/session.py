@@ -14,11 +14,11 @@ from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.latency.calibrate import load, load_or_calibrate
-from nas.latency.predictor import LatencyPredictor
+from nas.latency.predictor import LatencyPredictor, error_text
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.proxy.reduce import Proxy, indistinguishable
-from nas.study.candidates import Pricer, Survey, survey
+from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.plan import SearchPlan
 from nas.study.progress import bar
@@ -100,7 +100,7 @@ def look_ahead(session: Session, console: Console) -> Survey:
     with bar(console, f"survey of space {plan.space.name}") as progress:
         found = survey(session.pricer, seed=plan.study.seed, progress=progress)
     console.print(
-        f"space {plan.space.name}: {_count(plan.space.size)} points; {len(found.feasible)} of {found.sampled} sampled "
+        f"space {plan.space.name}: {points(plan.space)} points; {len(found.feasible)} of {found.sampled} sampled "
         f"meet the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
         highlight=False,
         soft_wrap=True,
@@ -112,8 +112,9 @@ def look_ahead(session: Session, console: Console) -> Survey:
     return found
 
 
-def _count(size: int) -> str:
-    return str(size) if size < 1_000_000 else f"{size:.2g}"
+def points(space: Space) -> str:
+    """The number of points of ``space`` as one reads it."""
+    return str(space.size) if space.size < 1_000_000 else f"{space.size:.2g}"
 
 
 def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
@@ -168,8 +169,3 @@ def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
         f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False, soft_wrap=True
     )
     return predictor
-
-
-def error_text(predictor: LatencyPredictor) -> str:
-    """How far off the predictor was on networks that it did not see."""
-    return str(predictor.error) if predictor.error else "never held against measurements"

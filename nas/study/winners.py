@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ def choose(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[Trial
     if objective.kind == "pareto":
         return pareto_front(rows)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-    return [max(trained, key=lambda row: _reward(objective, row))] if trained else []
+    return [max(trained, key=objective.reward_of)] if trained else []
 
 
 def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> list[Winner]:
@@ -157,7 +157,6 @@ def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
 
 
 def _provenance(row: TrialRow, arch: ArchSpec, measured: Measurement | None, source: Source) -> dict[str, Any]:
-    cost = complexity(arch)
     latency: dict[str, Any] = {
         "device": str(source.predictor.device),
         "predicted_ms": round(row.latency_ms or 0.0, 4),
@@ -171,14 +170,7 @@ def _provenance(row: TrialRow, arch: ArchSpec, measured: Measurement | None, sou
         "trial": row.number,
         "arch_id": row.arch_id,
         "proxy_accuracy": round(row.accuracy or 0.0, 6),
-        "params": cost.params,
-        "macs": cost.macs,
-        "activations": cost.activations,
-        "peak_memory_bytes": cost.peak_memory_bytes,
+        **asdict(complexity(arch)),
         "latency": latency,
         "genotype": dict(row.genotype),
     }
-
-
-def _reward(objective: ObjectiveSettings, row: TrialRow) -> float:
-    return objective.reward(row.accuracy or 0.0, row.latency_ms or 0.0)
