@@ -87,7 +87,7 @@ def _predictor(settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:
     """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout."""
     from rich.console import Console
 
-    from nas.latency.calibrate import load_or_calibrate
+    from nas.latency.store import load_or_calibrate
     from nas.study.progress import bar
 
     with bar(Console(stderr=True), f"calibrating latency ({settings.backend}, once per device)") as progress:

@@ -1,23 +1,22 @@
-"""Learn what kernels cost on this machine in about a minute, check it on unseen networks, and keep it in a file."""
+"""Learn what kernels cost on this machine in about a minute, and check it on unseen networks."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device, describe
 from nas.latency.fit import Prices, fit, network_row
+from nas.latency.kernel_sum import KernelSumPredictor
 from nas.latency.measure import measure_many
-from nas.latency.predictor import FORMAT, Check, KernelSumPredictor, LatencyPredictor, MacsPredictor
+from nas.latency.predictor import Check
 from nas.latency.samples import random_specs
-from nas.latency.settings import LEAST_BUDGET_S, LatencySettings
+from nas.latency.settings import LEAST_BUDGET_S
 
 Progress = Callable[[int, int], None]
 
@@ -108,61 +107,3 @@ def checked(device: Device, prices: Prices, unseen: Sequence[tuple[ArchSpec, flo
         for spec, ms in unseen
     ]
     return KernelSumPredictor(device=device, prices=prices, checks=checks)
-
-
-def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
-    """The predictor that was saved to ``path``.
-
-    Raises: NasError if the file holds none, or one of another format, or of another device than ``settings`` mean on
-    this machine (unless they allow that).
-    """
-    # A file that the user named may be anything of theirs; one that we keep is written over.
-    named = settings.calibration is not None
-    remedy = "leave latency.calibration out to calibrate this machine" if named else "set latency.recalibrate=true"
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != FORMAT:
-            raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; {remedy}.")
-        predictor: LatencyPredictor = (
-            MacsPredictor(data["ms_per_gmac"]) if "ms_per_gmac" in data else KernelSumPredictor.from_dict(data)
-        )
-    except FileNotFoundError:
-        raise NasError(f"latency.calibration: {path} does not exist; leave it out to calibrate this machine.") from None
-    except NasError:
-        raise
-    except OSError as error:
-        raise NasError(f"latency.calibration: {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
-    meant = device_of(settings)
-    if predictor.device != meant and not settings.allow_other_device:
-        raise NasError(
-            f"{path}: was measured on {predictor.device}, but {meant} is asked for; "
-            f"calibrate here, or set latency.allow_other_device=true if that device is meant."
-        )
-    return predictor
-
-
-def device_of(settings: LatencySettings) -> Device:
-    """The device that ``settings`` mean on this machine. Raises: NasError if its backend is missing."""
-    if settings.backend == "macs":
-        return MacsPredictor(settings.ms_per_gmac).device
-    return describe(settings.backend, settings.threads, settings.batch)
-
-
-def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:
-    """The predictor that ``settings`` ask for: the one kept below ``runs_dir``, or a new one, which is then kept.
-
-    Raises: NasError as ``calibrate`` and ``load``.
-    """
-    if settings.calibration is not None:
-        return load(Path(settings.calibration), settings)
-    if settings.backend == "macs":
-        return MacsPredictor(settings.ms_per_gmac)
-    device = device_of(settings)
-    path = runs_dir / "latency" / f"{device.key}.json"
-    if path.exists() and not settings.recalibrate:
-        return load(path, settings)
-    predictor = calibrate(device, seed=settings.seed, budget_s=settings.budget_s, progress=progress)
-    predictor.save(path)
-    return predictor

@@ -13,8 +13,9 @@ from rich.console import Console
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
-from nas.latency.calibrate import load, load_or_calibrate
 from nas.latency.predictor import LatencyPredictor, error_text
+from nas.latency.store import load, load_or_calibrate
+from nas.latency.store import save as save_predictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.proxy.reduce import Proxy, indistinguishable
@@ -150,7 +151,7 @@ def begin(session: Session, study: optuna.Study, found: Survey) -> None:
         },
     }
     write_text_atomically(plan.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
-    session.predictor.save(plan.folder / _PREDICTOR)
+    save_predictor(session.predictor, plan.folder / _PREDICTOR)
 
 
 def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:

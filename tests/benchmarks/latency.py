@@ -39,11 +39,12 @@ import numpy as np
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
-from nas.latency.calibrate import load_or_calibrate
+from nas.latency.kernel_sum import KernelSumPredictor
 from nas.latency.measure import measure_many
-from nas.latency.predictor import Check, HeldOutError, KernelSumPredictor
+from nas.latency.predictor import Check, HeldOutError
 from nas.latency.samples import random_specs
 from nas.latency.settings import LatencySettings
+from nas.latency.store import load_or_calibrate
 
 # Neither fitted nor among the held-out networks of the calibration; measured now, so on a kept calibration too.
 FRESH_ZOO = (

@@ -14,11 +14,13 @@ from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.latency import calibrate as module
-from nas.latency.calibrate import calibrate, device_of, load, load_or_calibrate
+from nas.latency import store
+from nas.latency.calibrate import calibrate
 from nas.latency.device import describe
+from nas.latency.macs import MacsPredictor
 from nas.latency.measure import Measurement
-from nas.latency.predictor import MacsPredictor
 from nas.latency.settings import LatencySettings
+from nas.latency.store import device_of, load, load_or_calibrate, save
 
 from .law import DEVICE, fake_measurements, law_ms
 
@@ -26,6 +28,7 @@ from .law import DEVICE, fake_measurements, law_ms
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "describe", lambda *_: DEVICE)
+    monkeypatch.setattr(store, "describe", lambda *_: DEVICE)
     monkeypatch.setattr(module, "measure_many", fake_measurements)
 
 
@@ -51,7 +54,7 @@ def test_a_known_law_is_learnt_and_checked_on_unseen_networks(made_up: None) -> 
 
 def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
     predictor = calibrate(DEVICE, networks=60)
-    predictor.save(tmp_path / "sub" / "latency.json")
+    save(predictor, tmp_path / "sub" / "latency.json")
     again = load(tmp_path / "sub" / "latency.json", LatencySettings())
     spec = zoo.get("mixnet_l")
     assert again.predict(spec) == predictor.predict(spec)
@@ -78,8 +81,9 @@ def test_a_calibration_of_another_device_is_refused_unless_meant(
     made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "other.json"
-    calibrate(DEVICE, networks=60).save(path)
-    monkeypatch.setattr(module, "describe", lambda *_: replace(DEVICE, processor="newer core"))
+    save(calibrate(DEVICE, networks=60), path)
+    for room in (module, store):
+        monkeypatch.setattr(room, "describe", lambda *_: replace(DEVICE, processor="newer core"))
     settings = LatencySettings(calibration=str(path))
     with pytest.raises(NasError, match=r"test core.*newer core.*allow_other_device"):
         load_or_calibrate(settings, tmp_path)
@@ -114,7 +118,7 @@ def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
     predictor = load_or_calibrate(settings, tmp_path)
     assert isinstance(predictor, MacsPredictor)
     assert list(tmp_path.iterdir()) == []
-    predictor.save(tmp_path / "macs.json")
+    save(predictor, tmp_path / "macs.json")
     again = load(tmp_path / "macs.json", settings)
     assert again.predict(zoo.get("mixnet_s")) == predictor.predict(zoo.get("mixnet_s"))
     assert again.device == device_of(settings)

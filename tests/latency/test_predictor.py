@@ -14,7 +14,9 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
 from nas.latency.fit import Prices, network_row
-from nas.latency.predictor import Check, HeldOutError, KernelSumPredictor, LatencyEstimate, MacsPredictor
+from nas.latency.kernel_sum import KernelSumPredictor
+from nas.latency.macs import MacsPredictor
+from nas.latency.predictor import Check, HeldOutError, LatencyEstimate
 from nas.latency.samples import random_specs
 
 from .law import DEVICE
@@ -92,8 +94,8 @@ def test_estimates_refuse_a_disordered_interval() -> None:
 
 def test_predicting_imports_neither_torch_nor_a_runtime() -> None:
     code = (
-        "import sys; from nas.arch import zoo; from nas.latency.calibrate import load; "
-        "from nas.latency.predictor import MacsPredictor; MacsPredictor(20.0).predict(zoo.get('mixnet_s')); "
+        "import sys; from nas.arch import zoo; from nas.latency.store import load; "
+        "from nas.latency.macs import MacsPredictor; MacsPredictor(20.0).predict(zoo.get('mixnet_s')); "
         "print(sorted({'torch', 'timm', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)

@@ -13,7 +13,7 @@ import yaml
 from nas.arch.complexity import complexity
 from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec
-from nas.latency.predictor import MacsPredictor
+from nas.latency.macs import MacsPredictor
 from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
 from nas.study.evaluate import Evaluation

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
 from nas.arch.files import load, load_file
-from nas.latency.predictor import MacsPredictor
+from nas.latency.macs import MacsPredictor
 from nas.proxy.data import load as load_data
 from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings

@@ -1,0 +1,84 @@
+"""Keep predictors in files, and find the one that the settings mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nas.arch.errors import NasError
+from nas.arch.files import write_text_atomically
+from nas.latency.calibrate import Progress, calibrate
+from nas.latency.device import Device, describe
+from nas.latency.kernel_sum import KernelSumPredictor
+from nas.latency.macs import MacsPredictor
+from nas.latency.predictor import LatencyPredictor
+from nas.latency.settings import LatencySettings
+
+FORMAT: Final = "nas.latency/2"  # raise it with every change of features: prices of old files would be misread
+_KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
+    KernelSumPredictor.kind: KernelSumPredictor.from_dict,
+    MacsPredictor.kind: MacsPredictor.from_dict,
+}
+
+
+def save(predictor: LatencyPredictor, path: Path) -> None:
+    """Write a predictor as JSON, whole or not at all; ``load`` reads it."""
+    write_text_atomically(path, json.dumps({"format": FORMAT, **predictor.to_dict()}, indent=1) + "\n")
+
+
+def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
+    """The predictor that was saved to ``path``.
+
+    Raises: NasError if the file holds none, or one of another format, or of another device than ``settings`` mean on
+    this machine (unless they allow that).
+    """
+    # A file that the user named may be anything of theirs; one that we keep is written over.
+    named = settings.calibration is not None
+    remedy = "leave latency.calibration out to calibrate this machine" if named else "set latency.recalibrate=true"
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; {remedy}.")
+        predictor = _KINDS[data["kind"]](data)
+    except FileNotFoundError:
+        raise NasError(f"latency.calibration: {path} does not exist; leave it out to calibrate this machine.") from None
+    except NasError:
+        raise
+    except OSError as error:
+        raise NasError(f"latency.calibration: {path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
+    meant = device_of(settings)
+    if predictor.device != meant and not settings.allow_other_device:
+        raise NasError(
+            f"{path}: was measured on {predictor.device}, but {meant} is asked for; "
+            f"calibrate here, or set latency.allow_other_device=true if that device is meant."
+        )
+    return predictor
+
+
+def device_of(settings: LatencySettings) -> Device:
+    """The device that ``settings`` mean on this machine. Raises: NasError if its backend is missing."""
+    if settings.backend == "macs":
+        return MacsPredictor(settings.ms_per_gmac).device
+    return describe(settings.backend, settings.threads, settings.batch)
+
+
+def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:
+    """The predictor that ``settings`` ask for: the one kept below ``runs_dir``, or a new one, which is then kept.
+
+    Raises: NasError as ``calibrate`` and ``load``.
+    """
+    if settings.calibration is not None:
+        return load(Path(settings.calibration), settings)
+    if settings.backend == "macs":
+        return MacsPredictor(settings.ms_per_gmac)
+    device = device_of(settings)
+    path = runs_dir / "latency" / f"{device.key}.json"
+    if path.exists() and not settings.recalibrate:
+        return load(path, settings)
+    predictor = calibrate(device, seed=settings.seed, budget_s=settings.budget_s, progress=progress)
+    save(predictor, path)
+    return predictor
