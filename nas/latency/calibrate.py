@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
@@ -29,7 +29,7 @@ _NETWORKS: Final = 400  # on a machine where they fit into the budget
 _FEWEST: Final = 50  # for some 70 prices; the priors carry the rest
 _CHUNK: Final = 25  # networks in memory at a time
 _HELD_OUT_EVERY: Final = 5
-_ROUNDS: Final = {"rounds": 3, "runs": 4}
+_ROUNDS: Final[dict[str, Any]] = {"rounds": 3, "runs": 4}
 
 
 def calibrate(
@@ -47,7 +47,7 @@ def calibrate(
 
     Raises: NasError if ``device`` is not this machine, or the budget does not reach for the fewest networks needed.
     """
-    here = describe(device.backend, device.threads, device.batch)
+    here = describe(device.backend, device.threads, device.batch, device.precision)
     if here != device:
         raise NasError(f"calibrate: asked for {device}, but this machine is {here}; calibrate there.")
     start = time.process_time()
@@ -81,7 +81,13 @@ def calibrate(
 
 def _latencies(specs: Sequence[ArchSpec], device: Device, seed: int) -> list[float]:
     measured = measure_many(
-        specs, backend=device.backend, threads=device.threads, batch=device.batch, seed=seed, **_ROUNDS
+        specs,
+        backend=device.backend,
+        precision=device.precision,
+        threads=device.threads,
+        batch=device.batch,
+        seed=seed,
+        **_ROUNDS,
     )
     return [measurement.latency_ms for measurement in measured]
 

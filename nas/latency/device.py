@@ -6,22 +6,26 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nas.arch.errors import NasError, unknown
-from nas.latency.settings import BACKENDS, MEASURED_BACKENDS
+from nas.latency.settings import GPU_BACKENDS, MEASURED_BACKENDS, check_combination
+
+_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A processor and the way networks run on it.
 
-    ``processor``: model name. ``cores``: of the machine. ``backend``: ``onnxruntime``, ``torch`` or
-    ``macs`` (a formula). ``precision``: of weights and activations.
+    ``processor``: model name, of the GPU where the backend runs on one. ``cores``: of the machine; multiprocessors of
+    a GPU. ``backend``: one of ``latency.backend``, or what ran the networks on a device elsewhere. ``backend_version``:
+    with CUDA's and the driver's on a GPU. ``precision``: of weights and activations.
     """
 
     processor: str
@@ -34,8 +38,8 @@ class Device:
     os: str = ""
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise unknown("device backend", self.backend, BACKENDS)
+        if not self.backend:
+            raise NasError(f"device {self.processor}: backend is empty; give the program that ran the networks.")
         if min(self.cores, self.threads, self.batch) < 1:
             raise NasError(f"device {self}: cores, threads and batch must be at least 1.")
 
@@ -43,7 +47,7 @@ class Device:
     def key(self) -> str:
         """A file name that two devices share exactly if all their fields are equal."""
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-        return f"{self.backend}-t{self.threads}-b{self.batch}-{digest[:10]}"
+        return f"{self.backend}-{self.precision}-t{self.threads}-b{self.batch}-{digest[:10]}"
 
     def to_dict(self) -> dict[str, Any]:
         """The device as plain data."""
@@ -62,35 +66,68 @@ class Device:
         if self.backend == "macs":
             return f"no device: {self.backend_version}, a formula"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        cores = "multiprocessors" if self.backend in GPU_BACKENDS else "cores"
         return (
-            f"{self.processor} ({self.cores} cores, {self.os}), {self.backend} {self.backend_version}, {threads}, "
+            f"{self.processor} ({self.cores} {cores}, {self.os}), {self.backend} {self.backend_version}, {threads}, "
             f"batch {self.batch}, {self.precision}"
         )
 
 
-def describe(backend: str, threads: int = 1, batch: int = 1) -> Device:
-    """This machine running networks by ``backend``. Raises: NasError if the backend is not installed."""
+def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "float32") -> Device:
+    """This machine running networks by ``backend``.
+
+    Raises: NasError if the backend is not installed, does not run ``precision``, or wants a GPU where there is none.
+    """
+    if backend not in MEASURED_BACKENDS:
+        raise unknown("latency.backend", backend, MEASURED_BACKENDS)
+    check_combination(backend, precision, threads)
+    if backend in GPU_BACKENDS:
+        processor, cores, version = _gpu(backend)
+    else:
+        processor, cores, version = _processor(), os.cpu_count() or 1, backend_version(backend)
     return Device(
-        processor=_processor(),
-        cores=os.cpu_count() or 1,
+        processor=processor,
+        cores=cores,
         backend=backend,
-        backend_version=backend_version(backend),
+        backend_version=version,
         threads=threads,
         batch=batch,
+        precision=precision,
         os=f"{platform.system()} {platform.machine()}",
     )
 
 
-def backend_version(backend: str) -> str:
-    """Version of the installed backend, found without importing it. Raises: NasError if it is missing."""
-    if backend not in MEASURED_BACKENDS:
-        raise unknown("latency.backend", backend, MEASURED_BACKENDS)
+def backend_version(package: str) -> str:
+    """Version of an installed package, found without importing it. Raises: NasError if it is missing."""
     try:
-        return metadata.version(backend)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         raise NasError(
-            f"latency.backend: {backend} is not installed; pip install {backend}, or latency=macs."
+            f"latency.backend: {package} is not installed; pip install {package}, or latency=macs."
         ) from None
+
+
+def _gpu(backend: str) -> tuple[str, int, str]:
+    """Name and multiprocessors of torch's current GPU; versions of torch, CUDA, cuDNN and the driver."""
+    version = backend_version("torch")
+    import torch
+
+    cudnn: Any = torch.backends.cudnn  # its functions have no types
+    if not torch.cuda.is_available():
+        raise NasError(
+            f"latency.backend {backend!r}: torch {version} sees no GPU here (torch.cuda.is_available() is false); run "
+            f"it on a machine with one and a torch built for CUDA, or choose latency=onnxruntime."
+        )
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    driver = driver_version(_DRIVER.read_text(errors="replace") if _DRIVER.is_file() else "")
+    versions = f"torch {version}, CUDA {torch.version.cuda}, cuDNN {cudnn.version()}, driver {driver}"
+    return properties.name, properties.multi_processor_count, versions
+
+
+def driver_version(text: str) -> str:
+    """Version of NVIDIA's kernel module, such as 570.86.15, in Linux's words about it; ``unknown`` without a word."""
+    found = re.search(r"\d+(?:\.\d+)+", text)
+    return found.group() if found else "unknown"
 
 
 def _processor() -> str:

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from nas.arch.checks import check_number
-from nas.arch.errors import unknown
+from nas.arch.errors import NasError, unknown
 
-MEASURED_BACKENDS: Final = ("onnxruntime", "torch")
+MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs")
+GPU_BACKENDS: Final = ("cuda", "cuda_graph")
+# What each backend can run; the first is the default. Of what is not listed, float32 is all there is.
+PRECISIONS: Final = {
+    "onnxruntime": ("float32", "int8"),
+    "cuda": ("float32", "float16", "bfloat16"),
+    "cuda_graph": ("float32", "float16", "bfloat16"),
+}
 # On one server core, the fewest networks that a calibration can rest on, and those that check it, take 9 to 11 s.
 LEAST_BUDGET_S: Final = 15.0
 
@@ -19,7 +26,8 @@ class LatencySettings:
     """The latency that a search optimises.
 
     ``backend``: what runs the network; ``macs`` runs nothing and prices ``ms_per_gmac`` ms per 10^9 multiply-adds.
-    ``threads`` and ``batch``: one of each is the protocol of the MobileNetV3 paper. ``budget_s``: CPU seconds that a
+    ``precision``: of weights and activations, see ``PRECISIONS``. ``threads`` and ``batch``: one of each is the
+    protocol of the MobileNetV3 paper; kernels of a GPU are launched by one thread. ``budget_s``: CPU seconds that a
     first calibration may take, 15 or more (a slower machine needs more, and says so); ``seed`` draws its networks.
     ``recalibrate``: measure anew even if a calibration is kept. ``calibration``: file to take instead.
     ``allow_other_device``: take it though it names another device.
@@ -28,6 +36,7 @@ class LatencySettings:
     """
 
     backend: str = "onnxruntime"
+    precision: str = "float32"
     threads: int = 1
     batch: int = 1
     budget_s: float = 60.0
@@ -42,6 +51,18 @@ class LatencySettings:
             raise unknown("latency.backend", self.backend, BACKENDS)
         check_number("latency.threads", self.threads, low=1, whole=True)
         check_number("latency.batch", self.batch, low=1, whole=True)
+        check_combination(self.backend, self.precision, self.threads)
         check_number("latency.seed", self.seed, low=0, whole=True)
         check_number("latency.budget_s", self.budget_s, low=LEAST_BUDGET_S)
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
+
+
+def check_combination(backend: str, precision: str, threads: int) -> None:
+    """Refuse a precision or a thread count that ``backend`` does not run. Raises: NasError."""
+    runs = PRECISIONS.get(backend, ("float32",))
+    if precision not in runs:
+        others = [name for name, known in PRECISIONS.items() if precision in known]
+        remedy = f" {precision} is for {' and '.join(others)}." if others else ""
+        raise NasError(f"latency.precision {precision!r}: {backend} runs {', '.join(runs)}.{remedy}")
+    if backend in GPU_BACKENDS and threads != 1:
+        raise NasError(f"latency.threads {threads}: {backend} launches its kernels from one thread; set it to 1.")

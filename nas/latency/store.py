@@ -63,7 +63,7 @@ def device_of(settings: LatencySettings) -> Device:
     """The device that ``settings`` mean on this machine. Raises: NasError if its backend is missing."""
     if settings.backend == "macs":
         return MacsPredictor(settings.ms_per_gmac).device
-    return describe(settings.backend, settings.threads, settings.batch)
+    return describe(settings.backend, settings.threads, settings.batch, settings.precision)
 
 
 def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:

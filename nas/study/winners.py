@@ -146,7 +146,11 @@ def _measure(archs: Sequence[ArchSpec], predictor: LatencyPredictor) -> list[Mea
     device = predictor.device
     if not archs or device.backend == "macs":
         return [None] * len(archs)
-    return list(measure_many(archs, backend=device.backend, threads=device.threads, batch=device.batch))
+    return list(
+        measure_many(
+            archs, backend=device.backend, precision=device.precision, threads=device.threads, batch=device.batch
+        )
+    )
 
 
 def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:

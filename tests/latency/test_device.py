@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from nas.arch.errors import NasError
-from nas.latency.device import Device, describe
-from nas.latency.settings import LatencySettings
+from nas.latency.device import Device, describe, driver_version
+from nas.latency.settings import BACKENDS, LatencySettings
 
 from .law import DEVICE
 
@@ -32,7 +35,10 @@ def test_plain_data_and_back_is_the_same_device_with_the_same_key() -> None:
         Device.from_dict({name: value for name, value in DEVICE.to_dict().items() if name != "precision"})
 
 
-@pytest.mark.parametrize("change", [{"processor": "other"}, {"backend_version": "1"}, {"threads": 2}, {"batch": 2}])
+@pytest.mark.parametrize(
+    "change",
+    [{"processor": "other"}, {"backend_version": "1"}, {"threads": 2}, {"batch": 2}, {"precision": "int8"}],
+)
 def test_any_difference_is_another_key(change: dict[str, object]) -> None:
     assert replace(DEVICE, **change).key != DEVICE.key
 
@@ -45,6 +51,10 @@ def test_any_difference_is_another_key(change: dict[str, object]) -> None:
         ({"batch": True}, r"latency\.batch true:"),
         ({"seed": -1}, r"latency\.seed -1:"),
         ({"budget_s": 9}, r"latency\.budget_s 9: must be a number of at least 15"),
+        ({"precision": "int4"}, r"latency\.precision 'int4': onnxruntime runs float32, int8\.$"),
+        ({"backend": "torch", "precision": "int8"}, r"torch runs float32\. int8 is for onnxruntime\."),
+        ({"backend": "macs", "precision": "int8"}, r"macs runs float32\."),
+        ({"backend": "cuda", "threads": 2}, r"latency\.threads 2: cuda launches its kernels from one thread"),
         ({"ms_per_gmac": float("nan")}, r"latency\.ms_per_gmac nan:"),
     ],
 )
@@ -60,3 +70,39 @@ def test_a_missing_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("nas.latency.device.metadata.version", missing)
     with pytest.raises(NasError, match="pip install onnxruntime"):
         describe("onnxruntime")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda_graph", "macs", "onnxruntime", "onnxruntime_int8", "torch"])
+def test_every_configuration_gives_settings_that_its_name_promises(name: str) -> None:
+    path = Path(__file__).resolve().parents[2] / "conf" / "latency" / f"{name}.yaml"
+    settings = LatencySettings(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    backend = name.removesuffix("_int8")
+    assert backend in BACKENDS
+    assert (settings.backend, settings.precision) == (backend, "int8" if name.endswith("_int8") else "float32")
+
+
+def test_a_gpu_is_described_by_its_name_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    made_up = SimpleNamespace(name="NVIDIA Made-up", multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: made_up)
+    device = describe("cuda_graph", batch=32, precision="float16")
+    assert (device.processor, device.cores, device.precision) == ("NVIDIA Made-up", 132, "float16")
+    versions = f"torch {metadata.version('torch')}, CUDA {torch.version.cuda}, cuDNN 91002, driver "
+    assert device.backend_version.startswith(versions)
+    assert "NVIDIA Made-up (132 multiprocessors" in str(device)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC version: 12.3.0", "535.104.05"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build", "570.86.15"),
+        ("", "unknown"),
+    ],
+)  # fmt: skip
+def test_the_version_of_the_driver_is_read_from_what_linux_says(text: str, version: str) -> None:
+    assert driver_version(text) == version

@@ -1,70 +1,161 @@
-"""Measuring takes turns, reads the clock it is given, and reports low quantiles."""
+"""Measuring takes turns, reports low quantiles, and sees through a machine that changes its speed."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.arch.errors import NasError
-from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.spec import ArchSpec
-from nas.latency.measure import interleaved, measure_many, runner, summary
+from nas.latency import measure as module
+from nas.latency.measure import (
+    LARGEST,
+    SIGNIFICANT,
+    at_common_speed,
+    drifts,
+    interleaved,
+    measure_many,
+    steadied,
+    summary,
+)
 
 from .law import DEVICE
+from .tiny import TINY
 
-TINY = ArchSpec.from_strings(
-    "tiny", [["ir_r1_k3_s2_e2_c8"]], stem=StemSpec(channels=8), head=HeadSpec(channels=16), resolution_px=32, classes=3
-)
+ROUNDS, RUNS = 10, 4
+
+
+class Machine:
+    """A made-up machine whose speed changes with every round; every network runs ``RUNS`` times a round."""
+
+    def __init__(self, slowdowns: list[float]) -> None:
+        self.slowdowns = slowdowns
+        self.timed: Counter[float] = Counter()
+
+    def network(self, cost_s: float) -> Callable[[], float]:
+        return lambda: cost_s
+
+    def timer(self, run: Callable[[], float]) -> float:
+        cost_s = run()
+        turn, self.timed[cost_s] = self.timed[cost_s] // RUNS, self.timed[cost_s] + 1
+        return cost_s * self.slowdowns[turn]
+
+
+def durations(slowdowns: np.ndarray) -> np.ndarray:
+    """Seconds [rounds, networks, runs] of a reference of 2 ms and networks of 1 and 5 ms, with 1% of seeded noise."""
+    noise = np.random.default_rng(0).uniform(1.0, 1.01, (len(slowdowns), 3, RUNS))
+    return np.array([2e-3, 1e-3, 5e-3])[None, :, None] * slowdowns[:, None, None] * noise
 
 
 def test_networks_take_turns_and_the_first_run_of_a_turn_is_not_timed() -> None:
-    log: list[str] = []
-    now = 0.0
+    log, now = "", 0.0
 
-    def fake(name: str, cost: float):
+    def network(name: str, cost: float) -> Callable[[], None]:
         def run() -> None:
-            nonlocal now
-            now += cost
-            log.append(name)
+            nonlocal log, now
+            log, now = log + name, now + cost
 
         return run
 
-    times = interleaved([fake("a", 1.0), fake("b", 5.0)], rounds=2, runs=3, clock=lambda: now)
-    assert times == [[1.0] * 6, [5.0] * 6]
-    assert "".join(log) == "ab" + 2 * ("aaaa" + "bbbb")
+    def timer(run: Callable[[], object]) -> float:
+        start = now
+        run()
+        return now - start
+
+    times = interleaved([network("a", 1.0), network("b", 5.0)], rounds=2, runs=3, timer=timer)
+    assert times.tolist() == [[[1.0] * 3, [5.0] * 3]] * 2
+    assert log == "ab" + 2 * ("aaaa" + "bbbb")
 
 
 def test_summary_is_the_low_quantile_and_the_distance_of_the_quartiles() -> None:
     # 1, 2, ..., 101 ms: the q quantile of 101 equally spaced values is 1 + 100 q.
-    measurement = summary(np.arange(1, 102) * 1e-3, DEVICE)
-    assert measurement.latency_ms == pytest.approx(21.0)
+    times_s = np.arange(1, 102) * 1e-3
+    measurement = summary(times_s, DEVICE, reference=2 * times_s)
+    assert measurement.latency_ms == pytest.approx(11.0)
     assert measurement.spread_ms == pytest.approx(50.0)
+    assert measurement.reference_ms == pytest.approx(22.0)
     assert measurement.runs == 101
     assert str(DEVICE) in str(measurement)
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
-def test_both_backends_run_a_network(backend: str) -> None:
-    first, second = measure_many([TINY, TINY], backend=backend, rounds=2, runs=2, batch=2)
+def test_a_drift_is_measured_against_the_fast_rounds() -> None:
+    slowdowns = np.array([1.0, 1.0, 1.0, 1.3, 1.3, 2.0])
+    np.testing.assert_allclose(drifts(np.outer(slowdowns, np.ones(RUNS)) * 7.0), slowdowns)
+
+
+@given(st.lists(st.sampled_from([1.0, 1.25, 1.3, 1.4, 1.48, 1.7, 3.0]), min_size=1, max_size=ROUNDS - 4))
+def test_injected_slow_downs_are_recovered(slow: list[float]) -> None:
+    """Whatever happens in up to six rounds of ten, the other four are at full speed and set the measure."""
+    slowdowns = np.array([*slow, *[1.0] * (ROUNDS - len(slow))])
+    taken = durations(slowdowns)
+    kept = steadied(taken, drifts(taken[:, 0]))
+    assert len(kept) == np.count_nonzero(slowdowns < LARGEST)
+    # Twice the noise of 1%: of the duration and of the reference.
+    np.testing.assert_allclose(kept / np.array([2e-3, 1e-3, 5e-3])[None, :, None], 1.0, atol=0.021)
+
+
+def test_an_insignificant_drift_is_left_alone() -> None:
+    slowdowns = np.array([1.0] * 5 + [SIGNIFICANT - 0.05] * 5)
+    taken = durations(slowdowns)
+    np.testing.assert_array_equal(steadied(taken, drifts(taken[:, 0])), taken)
+
+
+def test_too_few_rounds_at_one_speed_are_refused_in_words() -> None:
+    taken = durations(np.array([1.0] * 4 + [2.0] * 6))
+    with pytest.raises(NasError, match=r"changed speed by up to 2\.0 times .* in 6 of 10 rounds .* close other"):
+        steadied(taken, drifts(taken[:, 0]), least=5)
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, slowdowns: list[float]) -> None:
+    """Let ``measure_many`` measure a 3 ms network beside a 2 ms reference on a made-up machine."""
+    machine = Machine(slowdowns)
+    monkeypatch.setattr(module, "_reference", lambda *_: machine.network(2e-3))
+    monkeypatch.setattr(module, "runner", lambda *_, **__: machine.network(3e-3))
+    monkeypatch.setattr(module, "stopwatch", lambda *_: machine.timer)
+
+
+def test_disturbed_rounds_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, [1.0, 2.0, 2.0, 1.0, 1.3, 1.0])
+    (measurement,) = measure_many([TINY], rounds=3, runs=RUNS)
+    assert measurement.latency_ms == pytest.approx(3.0)
+    assert measurement.reference_ms == pytest.approx(2.0)
+    assert measurement.runs == 4 * RUNS
+
+
+def test_a_machine_that_never_settles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, [4.0**index for index in range(6)])
+    with pytest.raises(NasError, match="changed speed"):
+        measure_many([TINY], rounds=3, runs=RUNS)
+
+
+def test_measurements_of_several_calls_are_brought_to_the_speed_of_the_middle_one() -> None:
+    calls = [
+        summary([10e-3 * slow], DEVICE, reference=[2e-3 * slow])
+        for slow in (1.0, 1.1, 1.6)  # each call met the machine at another speed
+    ]
+    assert [one.latency_ms for one in at_common_speed(calls)] == pytest.approx([11.0] * 3)
+    assert [one.reference_ms for one in at_common_speed(calls)] == pytest.approx([2.2] * 3)
+    lone = replace(calls[0], reference_ms=None)
+    assert at_common_speed([lone]) == [lone]
+    assert at_common_speed([lone, calls[2]])[0] == lone
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("torch", "float32")]
+)
+def test_backends_of_the_processor_run_a_network(backend: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST", np.inf)  # the machine that runs the tests may be busy
+    first, second = measure_many([TINY, TINY], backend=backend, precision=precision, rounds=2, runs=2, batch=2)
     assert first.latency_ms > 0
     assert second.runs == 4
-    assert first.device.backend == backend
-    assert first.device.batch == 2
-
-
-def test_runners_give_the_output_of_the_batch() -> None:
-    (outputs,) = runner(TINY, backend="onnxruntime", batch=2)()
-    assert outputs.shape == (2, 3)
-    assert np.ptp(outputs) > 0
-    assert runner(TINY, backend="torch", batch=2)().shape == (2, 3)
-
-
-def test_torch_keeps_the_thread_count_of_its_caller() -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    runner(TINY, backend="torch", threads=before + 1)()
-    assert torch.get_num_threads() == before
+    assert (first.device.backend, first.device.precision, first.device.batch) == (backend, precision, 2)
+    assert first.reference_ms is not None
+    assert first.reference_ms > first.latency_ms  # a network of 60 million multiply-adds beside one of half a million
 
 
 def test_mistakes_are_named() -> None:
@@ -72,3 +163,5 @@ def test_mistakes_are_named() -> None:
         measure_many([TINY], rounds=0)
     with pytest.raises(NasError, match="'macs'"):
         measure_many([TINY], backend="macs")
+    with pytest.raises(NasError, match=r"precision 'int8': torch runs float32"):
+        measure_many([TINY], backend="torch", precision="int8")
