@@ -15,11 +15,13 @@ from nas.latency.kernel_sum import KernelSumPredictor
 from nas.latency.macs import MacsPredictor
 from nas.latency.predictor import LatencyPredictor
 from nas.latency.settings import LatencySettings
+from nas.latency.whole import WholePredictor
 
 FORMAT: Final = "nas.latency/2"  # raise it with every change of features: prices of old files would be misread
 _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
     KernelSumPredictor.kind: KernelSumPredictor.from_dict,
     MacsPredictor.kind: MacsPredictor.from_dict,
+    WholePredictor.kind: WholePredictor.from_dict,
 }
 
 
