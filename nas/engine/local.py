@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,16 +19,18 @@ import torch
 from rich.console import Console
 
 from nas.arch.errors import NasError
+from nas.engine.timing import answer, ask
 from nas.study.plan import SearchPlan
 from nas.study.progress import SearchProgress
 from nas.study.results import conclude
 from nas.study.rows import Outcome
-from nas.study.search import finished, to_row
 from nas.study.session import Session, begin, look_ahead, prepare
 from nas.study.storage import exclusive, recover
+from nas.study.trials import finished, to_row
 
 INTERRUPTED: Final = 130
 _POLL_S: Final = 1.0
+_PR_SET_PDEATHSIG: Final = 1  # of Linux' prctl
 _GRACE_S: Final = 60.0
 
 
@@ -66,20 +69,20 @@ def _run_trials(session: Session, study: optuna.Study, console: Console) -> bool
             if min(plan.engine.workers, plan.study.n_trials - done) <= 1:
                 session.search(study).run(progress.on_trial)
             else:
-                while _run_workers(plan, study, progress):
+                while _run_workers(session, study, progress):
                     console.print("a worker was killed: its trial is queued again", highlight=False)
         except KeyboardInterrupt:
             return True
     return False
 
 
-def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress) -> bool:
-    """Spawn workers and follow the study until they end; an interrupt is passed on to them.
+def _run_workers(session: Session, study: optuna.Study, progress: SearchProgress) -> bool:
+    """Spawn workers, follow the study and measure for them until they end; an interrupt is passed on to them.
 
     True if one was killed after it had begun or finished a trial: a new set of workers is to go on (``recover`` bounds
     that). Raises: NasError if they ended otherwise before the study had its trials, with the reason of the first.
     """
-    before = finished(study)
+    plan, before = session.plan, finished(study)
     context = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they load torch
     reasons = context.SimpleQueue()
@@ -92,6 +95,8 @@ def _run_workers(plan: SearchPlan, study: optuna.Study, progress: SearchProgress
         # The others would wait for the trials of a killed worker, so that its death ends them all.
         while any(worker.is_alive() for worker in workers) and not _killed(workers):
             _show_new(study, seen, progress)
+            if plan.latency.refine and session.measure:
+                answer(study, session.pricer, session.measure, workers)
             time.sleep(_POLL_S)
     finally:
         killed = _killed(workers)
@@ -138,11 +143,14 @@ def _work(plan: SearchPlan, reasons: SimpleQueue[str]) -> None:
     Says into ``reasons`` why it stopped before that.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # A worker that is held while its parent measures cannot end itself should the parent be killed; the kernel can.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     torch.set_num_threads(1)
     with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.suppress(KeyboardInterrupt):
         try:
             session = prepare(plan, Console(file=silence))
-            session.search(session.open()).run()
+            study = session.open()
+            session.search(study, lambda trial, _: ask(study, trial)).run()
         except NasError as error:
             reasons.put(str(error))
 

@@ -30,7 +30,8 @@ class LatencySettings:
     protocol of the MobileNetV3 paper; kernels of a GPU are launched by one thread. ``budget_s``: CPU seconds that a
     first calibration may take, 15 or more (a slower machine needs more, and says so); ``seed`` draws its networks.
     ``recalibrate``: measure anew even if a calibration is kept. ``calibration``: file to take instead.
-    ``allow_other_device``: take it though it names another device.
+    ``allow_other_device``: take it though it names another device. ``refine``: a search measures each candidate that
+    passes its limits before training it, and the predictor learns from that.
 
     Raises: NasError for values out of range.
     """
@@ -45,6 +46,7 @@ class LatencySettings:
     calibration: str | None = None
     allow_other_device: bool = False
     ms_per_gmac: float = 30.0
+    refine: bool = False
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -55,6 +57,11 @@ class LatencySettings:
         check_number("latency.seed", self.seed, low=0, whole=True)
         check_number("latency.budget_s", self.budget_s, low=LEAST_BUDGET_S)
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
+        if self.refine and self.backend not in MEASURED_BACKENDS:
+            raise NasError(
+                f"latency.refine true: with latency.backend={self.backend} there is nothing to measure; leave it out, "
+                f"or choose from latency={', latency='.join(MEASURED_BACKENDS)}."
+            )
 
 
 def check_combination(backend: str, precision: str, threads: int) -> None:

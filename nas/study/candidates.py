@@ -70,9 +70,13 @@ class Pricer:
     classes: int
     in_channels: int
 
+    def decode(self, genotype: Genotype) -> ArchSpec:
+        """The network that ``genotype`` stands for on this data."""
+        return self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
+
     def price(self, genotype: Genotype) -> Candidate:
         """Decode, count and predict; no module is built."""
-        arch = self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
+        arch = self.decode(genotype)
         return Candidate(genotype=genotype, arch=arch, cost=complexity(arch), latency=self.predictor.predict(arch))
 
     def worst(self, candidate: Candidate) -> float:

@@ -129,7 +129,7 @@ class SearchPlan:
             "objective": asdict(self.objective),
             "constraint": asdict(self.constraints),
             "study": {"seed": self.study.seed},
-            "latency": {"backend": self.latency.backend, "device": device},
+            "latency": {"backend": self.latency.backend, "device": device, "refine": self.latency.refine},
         }
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 

@@ -1,11 +1,14 @@
-"""Accuracy over latency of a whole search as one SVG, made by matplotlib and the same for the same rows."""
+"""The plots of a report, each as one SVG, made by matplotlib and the same for the same figures."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
+from nas.study.agreement import Agreement, Pair
 from nas.study.rows import Outcome, TrialRow, pareto_front
 from nas.study.svg import printable
 
@@ -14,7 +17,8 @@ _FRONT: Final = "#0b7285"
 _BASELINE: Final = "#c2255c"
 _LIMIT: Final = "#d9480f"
 _GREY: Final = "#868e96"
-_INCHES: Final = (9.6, 5.2)  # 691 x 374 units of SVG
+_PARETO_INCHES: Final = (9.6, 5.2)  # 691 x 374 units of SVG
+_AGREEMENT_INCHES: Final = (6.4, 5.8)
 _SETTINGS: Final = {
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "nas",  # ids are random without it
@@ -36,24 +40,18 @@ def pareto_svg(
     *,
     baselines: Mapping[int, str] | None = None,
     limit_ms: float | None = None,
+    latency: str = "predicted",
 ) -> str:
-    """An SVG of accuracy in % over predicted latency in ms.
+    """An SVG of accuracy in % over latency in ms, of the kind that ``latency`` says.
 
     Trained candidates are dots, the front of all of them a step line, ``winners`` (label to row) carry the 90%
     interval of their latency, ``baselines`` (trial number to name) are diamonds, ``limit_ms`` a dashed line.
     Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=_INCHES, layout="constrained")
-        axes = figure.add_subplot()
-        axes.set(xlabel="predicted latency, ms", ylabel="proxy accuracy, %")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
-        trained = [row for row in rows if row.outcome is Outcome.TRAINED and _point(row) is not None]
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED and _point(row) is not None]
+    with _canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as canvas:
+        axes = canvas.axes
+        axes.set(xlabel=f"{latency} latency, ms", ylabel="proxy accuracy, %")
         right_ms = _right_edge(trained, limit_ms)
         _draw_trained(axes, trained, baselines or {})
         _draw_limit_and_infeasible(axes, rows, limit_ms, right_ms)
@@ -63,12 +61,69 @@ def pareto_svg(
         if right_ms is not None:
             axes.set_xlim(_left_edge(trained), right_ms)
         _draw_winners(axes, winners)
+    return canvas.svg
+
+
+def agreement_svg(agreement: Agreement, limit_ms: float | None = None) -> str:
+    """An SVG of measured over predicted latency, both in ms, with the 90% intervals of the predictions.
+
+    On the diagonal the two are equal; an interval that does not cross it belongs to a measurement outside of it.
+    Winners carry their names, ``limit_ms`` is a dashed line.
+    """
+    pairs = agreement.pairs
+    ends = [end for pair in pairs for end in (pair.predicted_ms, pair.measured_ms, pair.low_ms, pair.high_ms) if end]
+    low, high = 0.95 * min(ends, default=0.0), 1.05 * max(ends, default=1.0)
+    title = f"Measured over predicted latency of {len(pairs)} networks"
+    with _canvas("agreement", title, _AGREEMENT_INCHES) as canvas:
+        axes = canvas.axes
+        axes.set(xlabel="predicted latency, ms", ylabel="measured latency, ms", xlim=(low, high), ylim=(low, high))
+        axes.plot([low, high], [low, high], color=_GREY, linewidth=1, label="measured as predicted")
+        _draw_pairs(axes, [pair for pair in pairs if not pair.outside], _FRONT, "inside its 90% interval")
+        _draw_pairs(axes, [pair for pair in pairs if pair.outside], _BASELINE, "outside")
+        if limit_ms is not None and limit_ms < high:
+            axes.axhline(limit_ms, color=_LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
+    return canvas.svg
+
+
+class _Canvas:
+    """Axes to draw on, and the finished SVG once the drawing is over."""
+
+    def __init__(self, axes: Any) -> None:
+        self.axes = axes
+        self.svg = ""
+
+
+@contextmanager
+def _canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[_Canvas]:
+    """Empty axes in the manner of the report; a legend below is added where anything is labelled."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=inches, layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
+        canvas = _Canvas(axes)
+        yield canvas
         if axes.get_legend_handles_labels()[1]:
             figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         stream = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
-    return _finish(stream.getvalue(), f"Accuracy over latency of {len(trained)} trained candidates")
+        FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    canvas.svg = _finish(stream.getvalue(), name, title, inches)
+
+
+def _draw_pairs(axes: Any, pairs: Sequence[Pair], color: str, label: str) -> None:
+    for index, pair in enumerate(pairs):
+        low, high = pair.low_ms or pair.predicted_ms, pair.high_ms or pair.predicted_ms
+        reach = [[max(0.0, pair.predicted_ms - low)], [max(0.0, high - pair.predicted_ms)]]
+        point = (pair.predicted_ms, pair.measured_ms)
+        style = {"fmt": "o", "color": color, "markersize": 5, "capsize": 2, "elinewidth": 0.8, "zorder": 4}
+        legend = (label if pair.low_ms else "measured") if index == 0 else None
+        axes.errorbar(*point, xerr=reach, label=legend, **style)
+        if pair.winner:
+            _name(axes, pair.name, point, offset=(6, -12), color=_INK, weight="bold")
 
 
 def _draw_trained(axes: Any, trained: Sequence[TrialRow], baselines: Mapping[int, str]) -> None:
@@ -98,7 +153,8 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRow]) -> None:
         high = point[0] if row.latency_high_ms is None else row.latency_high_ms
         # A corrected prediction can lie outside of its interval's ends by rounding; a bar is never negative.
         reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
-        legend = "winner, with 90% interval" if index == 0 else None
+        interval = "" if row.latency_low_ms is None else ", with 90% interval"
+        legend = f"winner{interval}" if index == 0 else None
         style = {"fmt": "o", "color": _FRONT, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
         axes.errorbar(*point, xerr=reach, label=legend, **style)
         _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=_INK, weight="bold")
@@ -145,11 +201,12 @@ def _point(row: TrialRow) -> tuple[float, float] | None:
     return None if row.accuracy is None or row.latency_ms is None else (row.latency_ms, 100 * row.accuracy)
 
 
-def _finish(text: str, title: str) -> str:
-    """The SVG element alone, as wide as its container, in the page's text colour and with a name."""
+def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> str:
+    """The SVG element alone, as wide as its container, in the page's text colour, with a title and ids of its own."""
     body = text[text.index("<svg") :]
+    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", tag[0]), body)
     head, rest = body.split(">", 1)
-    width, height = (72 * side for side in _INCHES)
+    width, height = (72 * side for side in inches)
     for side, value in (("width", width), ("height", height)):
         head = head.replace(f' {side}="{value:g}pt"', "")
     head += f' width="100%" style="max-width:{1.4 * width:.0f}px" role="img" class="plot"'

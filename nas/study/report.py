@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
@@ -14,25 +14,25 @@ from urllib.parse import quote
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.errors import NasError, unknown
 from nas.arch.spec import ArchSpec
+from nas.study.agreement import Agreement, Pair, compare, pair_of
 from nas.study.drawing import draw
 from nas.study.objective import KINDS
-from nas.study.plots import pareto_svg
+from nas.study.plots import agreement_svg, pareto_svg
 from nas.study.rows import Outcome, TrialRow, counts, pareto_front
+from nas.study.units import decimal, interval, megabytes, millions, ms, percent, plural
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _NAMED_TRIALS: Final = 12
-_MISSING: Final = "–"  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
     """A network to ship, with its row and what was found out about it since.
 
-    ``latency_by_path``: predicted ms by operation path; may be empty. ``measured_ms``, ``measured_spread_ms``: of the
-    whole network on the search's device, None where it was not measured. ``proxy_note``: what its accuracy is worth.
+    ``latency_by_path``: predicted ms by operation path; may be empty. ``proxy_note``: what its accuracy is worth.
     ``files``: caption to path relative to the report. ``proxy``: the network that was trained in its place;
     ``sample_logits``: first outputs of that, with its weights, for a ramp from -1 to 1 over its input.
     """
@@ -41,8 +41,6 @@ class Winner:
     arch: ArchSpec
     row: TrialRow
     latency_by_path: Mapping[str, float] = field(default_factory=dict)
-    measured_ms: float | None = None
-    measured_spread_ms: float | None = None
     proxy_note: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     proxy: ArchSpec | None = None
@@ -57,6 +55,11 @@ class Winner:
     def cost(self) -> Complexity:
         """Cost of the network itself."""
         return complexity(self.arch)
+
+    def remarks(self, limit_ms: float | None) -> list[str]:
+        """What its measured latency has to say against it, in words."""
+        pair = pair_of(self.row, self.label)
+        return pair.remarks(limit_ms) if pair else []
 
     @property
     def spec_file(self) -> str | None:
@@ -83,6 +86,7 @@ class ReportData:
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
     versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
+    ``refined``: latencies were measured before training, and predictions learned from that.
     """
 
     title: str
@@ -94,6 +98,7 @@ class ReportData:
     objective: Literal["pareto", "mnasnet"] = "pareto"
     limit_ms: float | None = None
     reward: Mapping[int, float] | None = None
+    refined: bool = False
 
     def __post_init__(self) -> None:
         if self.objective not in KINDS:
@@ -101,6 +106,16 @@ class ReportData:
         labels = [winner.label for winner in self.winners]
         if len(set(labels)) < len(labels):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")
+
+    @property
+    def label_of(self) -> dict[int, str]:
+        """Trial number to label of the winners."""
+        return {winner.row.number: winner.label for winner in self.winners}
+
+    @property
+    def agreement(self) -> Agreement:
+        """Predicted beside measured latency of all networks that were measured."""
+        return compare(self.rows, self.label_of, refined=self.refined)
 
 
 class Loss(NamedTuple):
@@ -119,39 +134,47 @@ def render_report(data: ReportData) -> str:
         summary=summary(data),
         losses=losses(data.rows),
         on_front={row.number for row in pareto_front(data.rows)},
-        label_of={winner.row.number: winner.label for winner in data.winners},
+        label_of=data.label_of,
         plot=plot(data),
+        agreement=data.agreement,
+        agreement_plot=agreement_svg(data.agreement, data.limit_ms),
         drawings={winner.label: _drawing(winner) for winner in data.winners},
     )
 
 
 def plot(data: ReportData) -> str:
     """The Pareto plot of the page as an SVG of its own."""
-    winner_rows = {winner.label: winner.row for winner in data.winners}
-    return pareto_svg(data.rows, winner_rows, baselines=data.baselines, limit_ms=data.limit_ms)
+    rows, winners = list(data.rows), {winner.label: winner.row for winner in data.winners}
+    if data.refined:  # an interval stands around a prediction, and these are measurements
+        rows = [_without_interval(row) for row in rows]
+        winners = {label: _without_interval(row) for label, row in winners.items()}
+    kind = "measured" if data.refined else "predicted"
+    return pareto_svg(rows, winners, baselines=data.baselines, limit_ms=data.limit_ms, latency=kind)
+
+
+def _without_interval(row: TrialRow) -> TrialRow:
+    return replace(row, latency_low_ms=None, latency_high_ms=None)
 
 
 def summary(data: ReportData) -> str:
     """The search in one paragraph of plain words."""
     count = counts(data.rows)
     trained = [row for row in data.rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
-    text = f"{_plural(len(data.rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
+    text = f"{plural(len(data.rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
     text += (
-        f"{count[Outcome.INFEASIBLE]:,} infeasible and not trained, {_plural(count[Outcome.DUPLICATE], 'duplicate')}, "
+        f"{count[Outcome.INFEASIBLE]:,} infeasible and not trained, {plural(count[Outcome.DUPLICATE], 'duplicate')}, "
     )
     text += f"{count[Outcome.FAILED]:,} failed"
     text += f", {count[Outcome.RUNNING]:,} still running when this was written." if count[Outcome.RUNNING] else "."
     if not trained:
         return f"{text} No candidate was trained, so there is no accuracy to show yet."
     best = max(trained, key=lambda row: (row.accuracy or 0.0, -row.number))
-    text += f" Best accuracy: {_percent(best.accuracy)} at {_ms(best.latency_ms)} (trial {best.number})."
+    text += f" Best accuracy: {percent(best.accuracy)} at {ms(best.latency_ms)} (trial {best.number})."
     timed = [row for row in trained if row.latency_ms is not None]
     if timed:
         fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.number))
-        text += (
-            f" Fastest trained: {_ms(fastest.latency_ms)} with {_percent(fastest.accuracy)} (trial {fastest.number})."
-        )
-        text += f" {_plural(len(pareto_front(trained)), 'network')} on the Pareto front."
+        text += f" Fastest trained: {ms(fastest.latency_ms)} with {percent(fastest.accuracy)} (trial {fastest.number})."
+        text += f" {plural(len(pareto_front(trained)), 'network')} on the Pareto front."
     if data.reward:
         number = max(data.reward, key=lambda trial: data.reward[trial] if data.reward else 0.0)
         text += f" Highest reward: {data.reward[number]:.4f} (trial {number})."
@@ -175,7 +198,7 @@ def losses(rows: Iterable[TrialRow]) -> list[Loss]:
 def _drawing(winner: Winner) -> str:
     """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
     total_ms = sum(winner.latency_by_path.values())
-    scale = winner.row.latency_ms / total_ms if winner.row.latency_ms and total_ms else 1.0
+    scale = winner.row.predicted_ms / total_ms if winner.row.predicted_ms and total_ms else 1.0
     latency = {path: scale * value for path, value in winner.latency_by_path.items()}
     return draw(winner.arch, latency_by_path=latency or None)
 
@@ -187,56 +210,33 @@ def _template() -> Template:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {
-        "ms": _ms, "percent": _percent, "decimal": _decimal, "millions": _millions, "megabytes": _megabytes,
-        "interval": _interval, "measured": _measured, "address": _address,
+        "ms": ms, "percent": percent, "decimal": decimal, "millions": millions, "megabytes": megabytes,
+        "interval": _interval, "ends": _ends, "measured": _measured, "address": _address,
     }  # fmt: skip
     environment.filters |= filters
     return environment.from_string((files("nas.study") / "templates" / "report.html").read_text(encoding="utf-8"))
 
 
-def _ms(value: float | None) -> str:
-    return _MISSING if value is None else f"{value:.2f} ms"
-
-
-def _percent(value: float | None) -> str:
-    return _MISSING if value is None else f"{100 * value:.2f}%"
-
-
-def _decimal(value: float | None, digits: int = 2) -> str:
-    return _MISSING if value is None else f"{value:.{digits}f}"
-
-
-def _millions(value: int) -> str:
-    """Rounded, and in full: a figure to read and one to compare."""
-    return f"{value / 1e6:.2f} M ({value:,})"
-
-
-def _megabytes(value: int) -> str:
-    return f"{value / 1e6:.2f} MB ({value:,} bytes)"
-
-
 def _interval(row: TrialRow) -> str:
-    if row.latency_low_ms is None or row.latency_high_ms is None:
-        return ""
-    return f"{row.latency_low_ms:.2f} to {row.latency_high_ms:.2f}"
+    return interval(row.latency_low_ms, row.latency_high_ms)
 
 
-def _measured(winner: Winner) -> str:
+def _ends(pair: Pair) -> str:
+    return interval(pair.low_ms, pair.high_ms)
+
+
+def _measured(row: TrialRow) -> str:
     """Measured latency, its spread, and how far the prediction was off."""
-    if winner.measured_ms is None:
+    if row.measured_ms is None:
         return "not measured"
-    text = _ms(winner.measured_ms)
-    if winner.measured_spread_ms is not None:
-        text += f" (spread {winner.measured_spread_ms:.2f})"
-    if winner.row.latency_ms and winner.measured_ms:
-        text += f"; prediction {100 * (winner.row.latency_ms / winner.measured_ms - 1):+.1f}%"
+    text = ms(row.measured_ms)
+    if row.measured_spread_ms is not None:
+        text += f" (spread {row.measured_spread_ms:.2f})"
+    if row.predicted_ms and row.measured_ms:
+        text += f"; prediction {100 * (row.predicted_ms / row.measured_ms - 1):+.1f}%"
     return text
 
 
 def _address(path: str) -> str:
     """A path as a relative link; quoting its colons keeps it from being read as another scheme."""
     return quote(path)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -12,15 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from nas import __version__
+from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.latency.predictor import error_text
+from nas.study.measuring import measure_rows
 from nas.study.plan import SearchPlan
 from nas.study.report import ReportData, Winner, plot, render_report
 from nas.study.rows import Outcome, TrialRow, counts, to_csv
-from nas.study.search import to_rows
 from nas.study.session import Session, points
+from nas.study.trials import to_rows
+from nas.study.units import decimal, interval
 from nas.study.winners import Source, choose, write_winners
 
+_PAIRS_SHOWN: Final = 20
 _VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
@@ -34,9 +38,9 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
         weights_dir=plan.folder / "weights",
         provenance=_provenance(session, study),
     )
-    chosen = choose(rows, plan.objective)
-    with console.status("measuring the winners"):
-        winners = write_winners(chosen, plan.folder / "winners", source)
+    chosen = _measured(choose(rows, plan.objective), session, study, console)
+    rows = to_rows(study)  # again, with what the winners measured
+    winners = write_winners(chosen, plan.folder / "winners", source)
     kept = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
         if path.stem not in kept:
@@ -45,8 +49,18 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
     report = _report(session, study, rows, winners)
     write_text_atomically(plan.folder / "report.html", render_report(report))
     write_text_atomically(plan.folder / "pareto.svg", plot(report))
-    _print_results(plan, rows, winners, console)
+    _print_results(plan, report, console)
     return winners
+
+
+def _measured(rows: list[TrialRow], session: Session, study: optuna.Study, console: Console) -> list[TrialRow]:
+    """The winners' rows with their measured latency; results are worth having on a machine too busy to measure."""
+    try:
+        with console.status("measuring the winners"):
+            return measure_rows(rows, study, session.pricer, session.measure)
+    except NasError as error:
+        console.print(f"the winners were not measured: {error}", highlight=False, markup=False, soft_wrap=True)
+        return rows
 
 
 def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
@@ -98,34 +112,62 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
         objective=plan.objective.kind,
         limit_ms=plan.constraints.latency_ms,
         reward=reward,
+        refined=plan.latency.refine,
     )
 
 
-def _print_results(plan: SearchPlan, rows: list[TrialRow], winners: list[Winner], console: Console) -> None:
+def _print_results(plan: SearchPlan, report: ReportData, console: Console) -> None:
     table = Table(title=f"winners of {plan.name}", title_justify="left")
     rewarded = plan.objective.kind == "mnasnet"
     reward = ("reward",) if rewarded else ()
     for column in ("", *reward, "accuracy", "predicted ms", "measured", "M MACs", "M params", "file"):
         table.add_column(column, justify="left" if column in ("", "file") else "right", overflow="fold")
-    for winner in winners:
+    for winner in report.winners:
         row = winner.row
         table.add_row(
             winner.label,
             *([f"{plan.objective.reward_of(row):.4f}"] if rewarded else []),
             f"{100 * (row.accuracy or 0):.1f}%",
-            f"{row.latency_ms:.2f}",
-            f"{winner.measured_ms:.2f}" if winner.measured_ms is not None else "-",
+            decimal(row.predicted_ms),
+            decimal(row.measured_ms),
             f"{row.macs_m:.1f}",
             f"{row.params_m:.2f}",
             Path(winner.spec_file or "").stem,
         )
-    if winners:
+    if report.winners:
         console.print(table)
-    done = ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
+    _print_agreement(report, console)
+    done = ", ".join(f"{count} {outcome}" for outcome, count in counts(report.rows).items() if count)
     console.print(
         f"{done or 'no trials'}; results in {_shown(plan.folder)}", highlight=False, markup=False, soft_wrap=True
     )
     console.print(f"open {_shown(plan.folder / 'report.html')}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_agreement(report: ReportData, console: Console) -> None:
+    """How the predictions compare with what was measured, and what a user should know of it."""
+    agreement = report.agreement
+    if not agreement.pairs:
+        return
+    table = Table(title="predicted against measured", title_justify="left")
+    for column in ("", "predicted ms", "90% interval", "measured ms", "spread", "predicted / measured"):
+        table.add_column(column, justify="right" if column else "left")
+    for pair in agreement.pairs[:_PAIRS_SHOWN]:
+        table.add_row(
+            pair.name,
+            decimal(pair.predicted_ms),
+            interval(pair.low_ms, pair.high_ms),
+            decimal(pair.measured_ms),
+            decimal(pair.spread_ms),
+            decimal(pair.ratio, 3),
+        )
+    console.print(table)
+    hidden = len(agreement.pairs) - _PAIRS_SHOWN
+    said = [f"{agreement}" + (f"; {hidden} more of them in the report" if hidden > 0 else "")]
+    said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
+    said += [agreement.warning] if agreement.warning else []
+    for line in said:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _shown(path: Path) -> str:

@@ -24,8 +24,11 @@ class Outcome(StrEnum):
 class TrialRow:
     """One candidate of a study. ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
 
-    Latency is predicted for the whole network on the search's device, with its 90% interval. ``reason`` says why a
-    candidate is infeasible or failed, or which trial it repeats. Costs are of the network itself, not of its proxy.
+    ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
+    ``latency.refine=true`` what was measured before training. ``latency_low_ms`` and ``latency_high_ms`` are the ends
+    of the prediction's 90% interval; ``measured_ms`` is the latest measurement, with the distance of its quartiles.
+    ``reason`` says why a candidate is infeasible or failed, or which trial it repeats. Costs are of the network itself,
+    not of its proxy.
     """
 
     number: int
@@ -35,6 +38,9 @@ class TrialRow:
     latency_ms: float | None = None
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
+    predicted_ms: float | None = None
+    measured_ms: float | None = None
+    measured_spread_ms: float | None = None
     macs_m: float | None = None
     params_m: float | None = None
     peak_memory_mb: float | None = None

@@ -13,11 +13,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.arch.errors import NasError
 from nas.study.candidates import Candidate, Pricer, Survey
 from nas.study.evaluate import Evaluator
+from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
 from nas.study.rows import Outcome, TrialRow
 from nas.study.samplers import make_sampler
 from nas.study.storage import INTERRUPTED, requeue
+from nas.study.trials import distributions, finished, measured_before, record, record_measured, to_row
 
 _SEEDED: Final = "nas:seeded"
 _WAIT_S: Final = 0.5
@@ -29,7 +31,11 @@ OnTrial = Callable[[TrialRow], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """One worker's view of a study. Several workers may run it on the same storage at the same time."""
+    """One worker's view of a study. Several workers may run it on the same storage at the same time.
+
+    With a ``refinement``, candidates that pass the limits as predicted are measured and screened again before they
+    are trained, and what was measured is the latency that the study counts with.
+    """
 
     study: optuna.Study
     pricer: Pricer
@@ -37,6 +43,7 @@ class Search:
     objective: ObjectiveSettings
     sampler: SamplerSettings
     settings: StudySettings
+    refinement: Refinement | None = None
 
     def run(self, on_trial: OnTrial | None = None) -> None:
         """Ask, screen, train and tell until the study has its trials.
@@ -73,11 +80,10 @@ class Search:
 
     def _evaluate(self, trial: Trial) -> TrialRow:
         try:
-            candidate = self.pricer.price(trial.params)
-            record(trial, candidate, has_interval=self.pricer.predictor.error is not None)
-            broken = self._screen(trial, candidate)
+            candidate, broken = self._screen(trial)
             if broken:
-                return self._close(trial, Outcome.INFEASIBLE, reason=broken)
+                how = ", as measured" if "measured_ms" in trial.user_attrs else ""
+                return self._close(trial, Outcome.INFEASIBLE, reason=broken + how)
             twin = self._twin(trial, candidate.arch.arch_id)
             if twin is not None:
                 return self._close(
@@ -89,9 +95,24 @@ class Search:
         except Exception as error:  # whatever a candidate does to its training, the search goes on
             return self._close(trial, Outcome.FAILED, reason=_reason(error))
 
-    def _screen(self, trial: Trial, candidate: Candidate) -> str:
-        """Tell Optuna how far the candidate is beyond each limit; the broken limits in words."""
-        violations = self.pricer.constraints.violations(candidate.measures)
+    def _screen(self, trial: Trial) -> tuple[Candidate, str]:
+        """The priced candidate, and in words the limits that it breaks."""
+        pricer = self.refinement.pricer(self.study) if self.refinement else self.pricer
+        candidate = pricer.price(trial.params)
+        known = measured_before(self.study, candidate.arch.arch_id) if self.refinement else {}
+        record(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
+        measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
+        broken = pricer.constraints.explain(measures)
+        if self.refinement and not known and not broken:
+            record_measured(trial, self.refinement.measure(trial, candidate.arch))
+            measures["latency_ms"] = trial.user_attrs["latency_ms"]
+            broken = pricer.constraints.explain(measures)
+        self._tell_constraints(trial, measures)
+        return candidate, broken
+
+    def _tell_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
+        """Tell Optuna how far ``measures`` are beyond each limit."""
+        violations = self.pricer.constraints.violations(measures)
         known = self._frozen(trial).constraints  # of a trial that was interrupted
         for name, excess in violations.items():
             if name not in known:
@@ -99,7 +120,6 @@ class Search:
         if violations:
             storage = self.study._storage
             storage.set_trial_system_attr(trial._trial_id, _LEGACY_CONSTRAINTS, list(violations.values()))
-        return self.pricer.constraints.explain(candidate.measures)
 
     def _twin(self, trial: Trial, arch_id: str) -> FrozenTrial | None:
         """An earlier trained trial of the same network; one that another worker is training now is waited for."""
@@ -175,56 +195,6 @@ def seed_study(
     for candidate in list(first.values())[:startup]:
         study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
     study.set_user_attr(_SEEDED, True)
-
-
-def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna.distributions.BaseDistribution]:
-    """Optuna's distributions of a space's parameters."""
-    return {name: optuna.distributions.CategoricalDistribution(choices) for name, choices in parameters.items()}
-
-
-def finished(study: optuna.Study) -> int:
-    """Trials that count: trained ones and those that failed by themselves."""
-    counted = (Outcome.TRAINED.value, Outcome.FAILED.value)
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    return sum(trial.user_attrs.get("outcome") in counted for trial in trials)
-
-
-def record(trial: Trial, candidate: Candidate, *, has_interval: bool) -> None:
-    """Write what is known before training into the trial, as scalars that dashboards show.
-
-    A predictor that was never held against measurements has no interval worth showing.
-    """
-    trial.set_user_attr("arch_id", candidate.arch.arch_id)
-    trial.set_user_attr("blocks", "; ".join(" ".join(stage) for stage in candidate.arch.strings))
-    for name, value in candidate.measures.items():
-        trial.set_user_attr(name, round(value, 6))
-    if has_interval:
-        trial.set_user_attr("latency_low_ms", round(candidate.latency.low_ms, 6))
-        trial.set_user_attr("latency_high_ms", round(candidate.latency.high_ms, 6))
-
-
-def to_row(trial: FrozenTrial) -> TrialRow:
-    """A trial as a row of the record."""
-    attrs = trial.user_attrs
-    outcome = attrs.get("outcome", Outcome.RUNNING.value)
-    keys = (
-        "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s",
-    )  # fmt: skip
-    return TrialRow(
-        number=trial.number,
-        outcome=Outcome.FAILED if outcome == INTERRUPTED else Outcome(outcome),
-        arch_id=attrs.get("arch_id", ""),
-        reason=attrs.get("reason", ""),
-        blocks=attrs.get("blocks", ""),
-        genotype=dict(trial.params),
-        **{key: attrs.get(key) for key in keys},
-    )
-
-
-def to_rows(study: optuna.Study) -> list[TrialRow]:
-    """All trials that were begun, oldest first; queued ones are left out."""
-    trials = study.get_trials(deepcopy=False)
-    return [to_row(trial) for trial in trials if trial.state is not TrialState.WAITING]
 
 
 def _reason(error: Exception) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import optuna
 import yaml
+from optuna.trial import Trial
 from rich.console import Console
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
+from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyPredictor, error_text
 from nas.latency.store import load, load_or_calibrate
 from nas.latency.store import save as save_predictor
@@ -21,10 +23,12 @@ from nas.proxy.data import load as load_data
 from nas.proxy.reduce import Proxy, indistinguishable
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
+from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.plan import SearchPlan
 from nas.study.progress import bar
 from nas.study.search import Search, seed_study
 from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
+from nas.study.trials import Measured
 
 _PREDICTOR: Final = "latency.json"
 _PROXIES_CHECKED: Final = 100
@@ -33,13 +37,17 @@ _NOTES_SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A plan with everything heavy loaded; each worker process makes its own."""
+    """A plan with everything heavy loaded; each worker process makes its own.
+
+    ``measure``: times networks on the predictor's device; None where that is not this machine.
+    """
 
     plan: SearchPlan
     data: ImageData
     predictor: LatencyPredictor
     pricer: Pricer
     evaluator: ProxyEvaluator
+    measure: Measurer | None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -57,9 +65,10 @@ class Session:
         plan = self.plan
         return open_study(open_storage(plan.storage_url), plan.name, plan.objective, self.identity)
 
-    def search(self, study: optuna.Study) -> Search:
-        """The loop over ``study``."""
+    def search(self, study: optuna.Study, timed: Callable[[Trial, ArchSpec], Measured] | None = None) -> Search:
+        """The loop over ``study``; ``timed`` measures a trial's network somewhere else than in this process."""
         plan = self.plan
+        refinement = Refinement(self.pricer, timed or self._timed) if plan.latency.refine else None
         return Search(
             study=study,
             pricer=self.pricer,
@@ -67,7 +76,13 @@ class Session:
             objective=plan.objective,
             sampler=plan.sampler,
             settings=plan.study,
+            refinement=refinement,
         )
+
+    def _timed(self, _: Trial, arch: ArchSpec) -> Measured:
+        if self.measure is None:
+            raise NasError("latency.refine true: there is nothing to measure.")
+        return self.measure([arch])[0]
 
 
 def prepare(plan: SearchPlan, console: Console) -> Session:
@@ -77,6 +92,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         side_px = plan.data.resolution_px or plan.proxy.resolution_px
         data = load_data(replace(plan.data, resolution_px=side_px), on_progress=progress)
     predictor = _predictor(plan, console)
+    measure = measurer(plan.latency, predictor)
     pricer = Pricer(
         space=plan.space,
         predictor=predictor,
@@ -92,7 +108,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         base_resolution_px=max(plan.space.parameters.get("resolution_px", ()), default=None),
         weights_dir=plan.folder / "weights",
     )
-    return Session(plan=plan, data=data, predictor=predictor, pricer=pricer, evaluator=evaluator)
+    return Session(plan=plan, data=data, predictor=predictor, pricer=pricer, evaluator=evaluator, measure=measure)
 
 
 def look_ahead(session: Session, console: Console) -> Survey:

@@ -14,11 +14,11 @@ from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
 from nas.arch.files import dumps, dumps_scaled, loads, write_text_atomically
 from nas.arch.spec import ArchSpec
-from nas.latency.measure import Measurement, measure_many
 from nas.latency.predictor import LatencyPredictor
 from nas.model.build import build
 from nas.model.export import load_weights, standalone_source
 from nas.proxy.reduce import Proxy
+from nas.study.agreement import pair_of
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.objective import ObjectiveSettings
@@ -49,21 +49,16 @@ def choose(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[Trial
 
 
 def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> list[Winner]:
-    """Write the files of each winner into ``folder`` (replaced as a whole) and measure it on this machine.
+    """Write the files of each winner into ``folder``, which is replaced as a whole.
 
     ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
     ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the proxy that
     was trained, and its weights.
     """
-    archs = [_decode(row, source) for row in rows]
-    measured = _measure(archs, source.predictor)
     staging = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    winners = [
-        _write_one(index, row, arch, figures, staging, source)
-        for index, (row, arch, figures) in enumerate(zip(rows, archs, measured, strict=True), start=1)
-    ]
+    winners = [_write_one(index, row, staging, source) for index, row in enumerate(rows, start=1)]
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
     return winners
@@ -75,15 +70,13 @@ def probe_input(arch: ArchSpec) -> torch.Tensor:
     return torch.linspace(-1, 1, arch.in_channels * arch.resolution_px**2).reshape(shape)
 
 
-def _write_one(
-    index: int, row: TrialRow, arch: ArchSpec, measured: Measurement | None, folder: Path, source: Source
-) -> Winner:
+def _write_one(index: int, row: TrialRow, folder: Path, source: Source) -> Winner:
     stem = f"winner_{index}"
-    arch = replace(arch, name=stem)
+    arch = replace(source.pricer.decode(row.genotype), name=stem)
     proxy = source.evaluator.proxy(arch)
     weights = source.weights_dir / f"{row.arch_id}.safetensors"
     logits = _proxy_logits(proxy.spec, weights) if weights.is_file() else ()
-    texts = _spec_texts(stem, row, arch, measured, source)
+    texts = _spec_texts(stem, row, arch, source)
     texts[f"{stem}.proxy.yaml"] = _proxy_text(f"{stem}_proxy", row, proxy, logits, source)
     for name, text in texts.items():
         write_text_atomically(folder / name, text)
@@ -96,8 +89,6 @@ def _write_one(
         arch=arch,
         row=row,
         latency_by_path=dict(source.predictor.layer_ms(arch)),
-        measured_ms=measured.latency_ms if measured else None,
-        measured_spread_ms=measured.spread_ms if measured else None,
         proxy_note=proxy.realised_note,
         files=files,
         proxy=proxy.spec,
@@ -105,13 +96,11 @@ def _write_one(
     )
 
 
-def _spec_texts(
-    stem: str, row: TrialRow, arch: ArchSpec, measured: Measurement | None, source: Source
-) -> dict[str, str]:
+def _spec_texts(stem: str, row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, str]:
     """The files that describe the network itself, by name."""
     pricer = source.pricer
     base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
-    provenance = _provenance(row, arch, measured, source)
+    provenance = _provenance(row, arch, source)
     scaled = dumps_scaled(replace(base, name=stem), scaling, provenance)
     if loads(scaled).arch.arch_id != arch.arch_id:
         raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
@@ -137,22 +126,6 @@ def _proxy_text(name: str, row: TrialRow, proxy: Proxy, logits: Sequence[float],
     return dumps(replace(proxy.spec, name=name), {**source.provenance, "trial": row.number, **facts})
 
 
-def _decode(row: TrialRow, source: Source) -> ArchSpec:
-    pricer = source.pricer
-    return pricer.space.decode(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
-
-
-def _measure(archs: Sequence[ArchSpec], predictor: LatencyPredictor) -> list[Measurement | None]:
-    device = predictor.device
-    if not archs or device.backend == "macs":
-        return [None] * len(archs)
-    return list(
-        measure_many(
-            archs, backend=device.backend, precision=device.precision, threads=device.threads, batch=device.batch
-        )
-    )
-
-
 def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
     model = build(proxy).eval()
     load_weights(model, weights)
@@ -160,21 +133,26 @@ def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
         return tuple(model(probe_input(proxy))[0, :LOGITS_SHOWN].tolist())
 
 
-def _provenance(row: TrialRow, arch: ArchSpec, measured: Measurement | None, source: Source) -> dict[str, Any]:
+def _provenance(row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, Any]:
     latency: dict[str, Any] = {
         "device": str(source.predictor.device),
-        "predicted_ms": round(row.latency_ms or 0.0, 4),
+        "predicted_ms": round(row.predicted_ms or 0.0, 4),
     }
     if row.latency_low_ms is not None and row.latency_high_ms is not None:
         latency["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
-    if measured:
-        latency |= {"measured_ms": round(measured.latency_ms, 4), "measured_spread_ms": round(measured.spread_ms, 4)}
+    if row.measured_ms is not None:
+        latency |= {
+            "measured_ms": round(row.measured_ms, 4),
+            "measured_spread_ms": round(row.measured_spread_ms or 0.0, 4),
+        }
+    pair = pair_of(row)
+    remarks = pair.remarks(source.pricer.constraints.latency_ms) if pair else []
     return {
         **source.provenance,
         "trial": row.number,
         "arch_id": row.arch_id,
         "proxy_accuracy": round(row.accuracy or 0.0, 6),
         **asdict(complexity(arch)),
-        "latency": latency,
+        "latency": latency | ({"remarks": remarks} if remarks else {}),
         "genotype": dict(row.genotype),
     }

@@ -22,9 +22,14 @@ import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
 from nas.arch.errors import NasError
 from nas.arch.files import load_file
 from nas.arch.spec import ArchSpec
-from nas.search import command
+from nas.latency.device import describe
+from nas.latency.fit import Prices
+from nas.latency.kernel_sum import KernelSumPredictor
+from nas.latency.predictor import Check
+from nas.latency.store import save
+from nas.search import command, make_plan
 from nas.study.evaluate import Evaluation, ProxyEvaluator
-from nas.study.search import finished, to_rows
+from nas.study.trials import finished, to_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 # 16 points, 36 images a class at 8 px: a training takes a fraction of a second.
@@ -141,6 +146,39 @@ def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
     assert len(set(trained)) == len(trained) == 4
     assert all(trial.state.is_finished() for trial in study(tmp_path).trials)
     assert "4/4" in capfd.readouterr().out
+
+
+def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checks = [Check(name=name, measured_ms=ms, predicted_ms=1.0) for name, ms in (("a", 0.9), ("b", 1.1))]
+    prices = Prices(values={}, scale=9.0, lane=16)
+    rough = KernelSumPredictor(device=describe("onnxruntime"), prices=prices, checks=checks)
+    save(rough, Path("rough.json"))
+    arguments = [
+        *SAMPLED, "latency=onnxruntime", "latency.calibration=rough.json", "latency.refine=true", "space.width=0.25",
+        "study.n_trials=3",
+    ]  # fmt: skip
+    assert command([*arguments, "engine.workers=2"]) == 0
+    rows = [row for row in to_rows(study(tmp_path)) if row.outcome == "trained"]
+    assert len(rows) == 3 and all(row.measured_ms and row.predicted_ms for row in rows)
+    told = [trial.values[1] for trial in study(tmp_path).trials if trial.state is TrialState.COMPLETE]
+    assert told == [trial.user_attrs["latency_ms"] for trial in study(tmp_path).trials if trial.values]
+    assert "predicted against measured" in capfd.readouterr().out
+    report = (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert "Predicted against measured" in report and "3 networks measured" in report
+
+    with pytest.raises(NasError, match=r"begun with latency\.refine = true, now it is false"):
+        command([*arguments, "latency.refine=false"])
+    # Resumed in one process, it predicts by all that the storage knows.
+    space = make_plan(arguments).space
+    known = to_rows(study(tmp_path))
+    assert command([*arguments, "study.n_trials=4"]) == 0
+    archs = {row.arch_id: space.decode(row.genotype, classes=10, in_channels=1) for row in to_rows(study(tmp_path))}
+    taught = rough.refined([(archs[row.arch_id], row.measured_ms) for row in known if row.outcome == "trained"])
+    (new,) = set(archs) - {row.arch_id for row in known}
+    (predicted_ms,) = {row.predicted_ms for row in to_rows(study(tmp_path)) if row.arch_id == new}
+    assert predicted_ms == pytest.approx(taught.predict(archs[new]).latency_ms, abs=1e-6)
 
 
 def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from nas.arch.complexity import complexity
 from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec
 from nas.latency.macs import MacsPredictor
+from nas.latency.predictor import Check, HeldOutError
 from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
 from nas.study.evaluate import Evaluation
+from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
 from nas.study.search import Search
 from nas.study.storage import open_study
+from nas.study.trials import Measured
 from search_spaces.blockwise import BlockwiseSpace
 from search_spaces.mobilenet_v1 import MobileNetV1Space
 
@@ -93,6 +98,33 @@ class FakeEvaluator:
         return Evaluation(accuracy=accuracy_of(arch), cpu_s=0.0, duration_s=0.0)
 
 
+class LearningPredictor(MacsPredictor):
+    """Multiply-adds times a constant, which it takes from measurements where it has any."""
+
+    def __init__(self, ms_per_gmac: float) -> None:
+        super().__init__(ms_per_gmac)
+        self.error = HeldOutError.of([Check(name=name, measured_ms=1.0, predicted_ms=1.0) for name in "ab"])
+
+    def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> LearningPredictor:
+        return LearningPredictor(statistics.median(ms / complexity(arch).macs * 1e9 for arch, ms in measured))
+
+
+class Stopwatch:
+    """Measures ``ms_per_gmac`` exactly and remembers of which networks; ``trouble`` as of `FakeEvaluator`."""
+
+    def __init__(self, ms_per_gmac: float, trouble: Callable[[int, ArchSpec], None] | None = None) -> None:
+        self.timed: list[str] = []
+        self._ms_per_gmac = ms_per_gmac
+        self._trouble = trouble
+
+    def __call__(self, archs: Sequence[ArchSpec]) -> list[Measured]:
+        for arch in archs:
+            self.timed.append(arch.arch_id)
+            if self._trouble:
+                self._trouble(len(self.timed), arch)
+        return [Measured(complexity(arch).macs * 1e-9 * self._ms_per_gmac, 0.001) for arch in archs]
+
+
 def new_study(name: str = "fake", objective: ObjectiveSettings = PARETO) -> optuna.Study:
     """A study in memory."""
     return open_study(optuna.storages.InMemoryStorage(), name, objective, {})
@@ -109,11 +141,21 @@ def make_search(
     seed: int = 0,
     max_screened: int = 200,
     limits: Mapping[str, float] | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Search:
-    """A search of ``space`` that trains nothing, on a study in memory unless one is given."""
+    """A search of ``space`` that trains nothing, on a study in memory unless one is given.
+
+    With a ``stopwatch`` it measures candidates before training, and its predictor learns.
+    """
+    prices = pricer(space, **(limits or {}))
+    refinement = None
+    if stopwatch:
+        prices = replace(prices, predictor=LearningPredictor(MS_PER_GMAC))
+        refinement = Refinement(prices, lambda _, arch: stopwatch([arch])[0])
     return Search(
         study=study or new_study(objective=objective),
-        pricer=pricer(space, **(limits or {})),
+        pricer=prices,
+        refinement=refinement,
         evaluator=evaluator,
         objective=objective,
         sampler=SamplerSettings(name=sampler, startup=4, population=4),

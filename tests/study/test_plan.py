@@ -78,6 +78,7 @@ def test_identity_changes_with_anything_that_trials_would_differ_by(plan: Search
         "constraint.latency_ms": {"constraints": Constraints(latency_ms=5.0)},
         "study.seed": {"study": StudySettings(seed=1)},
         "latency.backend": {"latency": LatencySettings(backend="torch")},
+        "latency.refine": {"latency": LatencySettings(refine=True)},
         "space.width": {"space_config": {**plan.space_config, "width": [0.5]}},
     }
     for name, fields in changes.items():

@@ -19,8 +19,9 @@ from nas.proxy.results import TrainingError
 from nas.study.candidates import survey
 from nas.study.objective import ObjectiveSettings
 from nas.study.rows import Outcome
-from nas.study.search import finished, seed_study, to_rows
+from nas.study.search import seed_study
 from nas.study.storage import open_storage, open_study, recover
+from nas.study.trials import finished, to_rows
 
 from .fakes import PARETO, FakeEvaluator, accuracy_of, make_search, mobilenet_v1, new_study, pricer, small_space
 

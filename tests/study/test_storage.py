@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 
 from nas.arch.errors import NasError
 from nas.study.objective import ObjectiveSettings
-from nas.study.search import distributions, finished, to_rows
 from nas.study.storage import MOST_KILLS, check_folder, claim_folder, exclusive, open_storage, open_study, recover
+from nas.study.trials import distributions, finished, to_rows
 
 from .fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
 

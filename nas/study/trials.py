@@ -1,0 +1,115 @@
+"""What a search writes into Optuna's trials and study, and reads back as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nas.study.candidates import Candidate
+from nas.study.rows import Outcome, TrialRow
+from nas.study.storage import INTERRUPTED
+
+_CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
+_TOLD: Final = "measured_ms"  # written last: where it stands, the others of ``_LATENCY`` do
+_LATENCY: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "measured_spread_ms", "latency_ms", _TOLD)
+
+
+class Measured(NamedTuple):
+    """Latency of a network as it ran, with the distance of its quartiles, in ms."""
+
+    latency_ms: float
+    spread_ms: float
+
+
+def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's distributions of a space's parameters."""
+    return {name: optuna.distributions.CategoricalDistribution(choices) for name, choices in parameters.items()}
+
+
+def finished(study: optuna.Study) -> int:
+    """Trials that count: trained ones and those that failed by themselves."""
+    counted = (Outcome.TRAINED.value, Outcome.FAILED.value)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return sum(trial.user_attrs.get("outcome") in counted for trial in trials)
+
+
+def record(
+    trial: Trial, candidate: Candidate, *, has_interval: bool, latency: Mapping[str, float] | None = None
+) -> None:
+    """Write what is known before training into the trial, as scalars that dashboards show.
+
+    A predictor that was never held against measurements has no interval worth showing. ``latency``: what
+    ``measured_before`` says; it stands instead of what is predicted now.
+    """
+    facts: dict[str, str | float] = {
+        "arch_id": candidate.arch.arch_id,
+        "blocks": "; ".join(" ".join(stage) for stage in candidate.arch.strings),
+        **{name: round(value, 6) for name, value in candidate.measures.items()},
+    }
+    if has_interval:
+        facts["latency_low_ms"] = round(candidate.latency.low_ms, 6)
+        facts["latency_high_ms"] = round(candidate.latency.high_ms, 6)
+    for name, value in {**facts, **(latency or {})}.items():
+        trial.set_user_attr(name, value)
+
+
+def record_measured(trial: Trial, measured: Measured) -> None:
+    """Put the measured latency in the place of the predicted one, which stays beside it."""
+    trial.set_user_attr("predicted_ms", trial.user_attrs["latency_ms"])
+    trial.set_user_attr("measured_spread_ms", round(measured.spread_ms, 6))
+    trial.set_user_attr("latency_ms", round(measured.latency_ms, 6))
+    trial.set_user_attr(_TOLD, round(measured.latency_ms, 6))
+
+
+def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
+    """The latency of a network as the first trial that measured it tells it, prediction included; may be empty."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.user_attrs.get("arch_id") == arch_id and _TOLD in trial.user_attrs:
+            return {name: trial.user_attrs[name] for name in _LATENCY if name in trial.user_attrs}
+    return {}
+
+
+def remember(study: optuna.Study, arch_id: str, measured: Measured) -> None:
+    """Keep what a network of a finished trial measured; ``to_rows`` puts it into the network's rows."""
+    study.set_user_attr(_CHECKED + arch_id, [round(value, 6) for value in measured])
+
+
+def to_row(trial: FrozenTrial) -> TrialRow:
+    """A trial as a row of the record."""
+    attrs = trial.user_attrs
+    outcome = attrs.get("outcome", Outcome.RUNNING.value)
+    keys = (
+        "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
+        "params_m", "peak_memory_mb", "cpu_s",
+    )  # fmt: skip
+    return TrialRow(
+        number=trial.number,
+        outcome=Outcome.FAILED if outcome == INTERRUPTED else Outcome(outcome),
+        arch_id=attrs.get("arch_id", ""),
+        reason=attrs.get("reason", ""),
+        blocks=attrs.get("blocks", ""),
+        genotype=dict(trial.params),
+        predicted_ms=attrs.get("predicted_ms", attrs.get("latency_ms")),
+        **{key: attrs.get(key) for key in keys},
+    )
+
+
+def to_rows(study: optuna.Study) -> list[TrialRow]:
+    """All trials that were begun, oldest first; queued ones are left out."""
+    checked = {name: Measured(*value) for name, value in study.user_attrs.items() if name.startswith(_CHECKED)}
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state is not TrialState.WAITING:
+            row = to_row(trial)
+            latest = checked.get(_CHECKED + row.arch_id)
+            rows.append(with_measured(row, latest) if latest else row)
+    return rows
+
+
+def with_measured(row: TrialRow, measured: Measured) -> TrialRow:
+    """``row`` with another measurement of its network."""
+    return replace(row, measured_ms=measured.latency_ms, measured_spread_ms=measured.spread_ms)
