@@ -1,19 +1,21 @@
 """Measure networks on this machine so that another process beside them does not count as their latency.
 
-What was learned of ten published networks, each measured in eight processes of ONNX Runtime (one thread) per condition;
-standard deviation between the processes, in %, mean of the networks. ``bursts``: another process multiplies matrices
-for 0.2 to 2 s at a time; ``all``: quiet, bursts and a process that never rests taken together.
+What was learned of ten published networks, each measured in eight processes of ONNX Runtime (one thread, two cores) per
+condition; standard deviation between the processes, in %, mean of the networks. ``bursts``: another process multiplies
+matrices for 0.2 to 2 s at a time; ``hog``: without a rest; ``busy``: three others, tests and benchmarks; ``all``: these
+and ``busy`` with a hog taken together, where the mean itself moves by up to 13%.
 
-    50 runs each              quiet  bursts  all      |  30 runs each, 10% quantile    quiet  bursts
-    median                     1.2    2.1    4.0      |   6 rounds of 4 runs            0.9    1.5
-    20% quantile               0.8    1.1    3.7      |  10 rounds of 2 runs            0.8    0.9
-    10% quantile               0.8    0.7    3.4      |  15 rounds of 1 run             1.0    0.9, but 13% higher
-    10%, common speed          0.7    0.8    1.8      |  (the second run of a turn is still cold; the fourth is not)
+    48 runs each           quiet  bursts  hog  busy  all  |  30 runs each, 10% quantile   quiet  bursts
+    20% quantile            0.8    0.9    2.9   5.8   6.7  |   6 rounds of 4 runs           0.9    1.5
+    10% quantile            0.7    0.6    2.8   5.1   6.0  |  10 rounds of 2 runs           0.8    0.9
+    10%, each round
+      by its reference      0.7    0.8    2.8   9.0   6.4  |  15 rounds of 1 run            1.0    0.9, but 13% higher:
+    10%, at common speed    0.7    0.8    2.1   3.5   2.9  |  the second run of a turn is cold, the fourth is not
 
-- Low quantiles win, and many short rounds win over few long ones.
-- To divide each round by its reference made single measurements noisier (bursts 0.7 -> 1.7), because bursts are
-  shorter than rounds and hit networks unequally: hence only drifts beyond ``SIGNIFICANT`` are corrected.
-- Between measurements the reference pays: brought to a common speed, figures taken beside a hog agree with quiet ones
+- Low quantiles win, and many short rounds win over few long ones. The median has 2.0 under bursts.
+- To divide each round by its reference makes things worse: what disturbs is shorter than a round and meets networks
+  unequally, and a low quantile then picks the rounds that were divided by too much. So rounds are kept or left out.
+- Between measurements the reference pays: at a common speed, figures of a busy machine agree with those of a quiet one
   twice as well. It must be of the size of what it stands for: mobilenetv3_small_050 at 128 px, all in cache, was as
   good as none.
 """
@@ -45,9 +47,8 @@ Timer = Callable[[Runner], float]
 QUANTILE: Final = 0.1
 # Run in every round to see whether the machine keeps its speed; at its own resolution.
 REFERENCE: Final = "mobilenetv3_small_100"
-SIGNIFICANT: Final = 1.2  # drifts up to this are noise, and correcting them adds more of it
-LARGEST: Final = 1.5  # a round as far off as this says nothing about the others
-_BASE: Final = 0.2  # the speed that others are compared with: that of the fast rounds
+LARGEST_DRIFT: Final = 1.5  # between the reference in a round and in the fast rounds; beyond, a round is left out
+_FAST: Final = 0.2  # quantile of the rounds whose speed counts as the machine's
 _ATTEMPTS: Final = 2
 
 
@@ -100,7 +101,7 @@ def measure_many(
 
     ``rounds`` times over, a reference and every network run once unseen (weights return to the cache) and ``runs``
     times under the clock, so that a slow minute of the machine meets all alike. Rounds in which the reference shows
-    another speed are corrected or left out; if that leaves fewer than half, there are as many rounds once more.
+    quite another speed are left out; if that leaves fewer than half, there are as many rounds once more.
 
     With one thread the clock is the thread's CPU time: waiting for a busy core does not count. With more, other
     threads work too and only wall time sees them: measure on an idle machine. GPUs time themselves.
@@ -119,7 +120,7 @@ def measure_many(
     for _ in range(_ATTEMPTS):
         durations = np.concatenate([durations, interleaved(runners, rounds=rounds, runs=runs, timer=timer)])
         drift = drifts(durations[:, 0])
-        if 2 * np.count_nonzero(_usable(drift)) >= rounds:
+        if 2 * np.count_nonzero(drift <= LARGEST_DRIFT) >= rounds:
             break
     kept = steadied(durations, drift, least=-(-rounds // 2))
     return [summary(kept[:, index], device, reference=kept[:, 0]) for index in range(1, len(runners))]
@@ -138,32 +139,25 @@ def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Tim
 
 
 def drifts(reference: Array) -> Array:
-    """How much slower each round was than the fast rounds, by its reference runs [rounds, runs]; 1 is as fast."""
+    """How far each round was from the speed of the fast rounds, by its reference runs [rounds, runs]; 1 is as fast."""
     speeds = np.median(reference, axis=1)
-    return np.asarray(speeds / np.quantile(speeds, _BASE, method="lower"))
+    slower = speeds / np.quantile(speeds, _FAST, method="lower")
+    return np.asarray(np.maximum(slower, 1 / slower))
 
 
 def steadied(durations: Array, drift: Array, *, least: int = 1) -> Array:
-    """``durations`` [rounds, networks, runs] at the speed of the fast rounds; ``drift`` [rounds] as ``drifts`` says.
+    """``durations`` [rounds, networks, runs] of the rounds in which the machine kept its speed; ``drift`` [rounds].
 
-    Rounds more than ``LARGEST`` times off are left out, those more than ``SIGNIFICANT`` times off are divided by their
-    drift, and the others stay as they are.
-
-    Raises: NasError if fewer than ``least`` rounds are left.
+    Raises: NasError if they are fewer than ``least``.
     """
-    usable = _usable(drift)
-    if np.count_nonzero(usable) < least:
+    steady = drift <= LARGEST_DRIFT
+    if np.count_nonzero(steady) < least:
         raise NasError(
-            f"latency: the machine changed speed by up to {np.max(np.maximum(drift, 1 / drift)):.1f} times during the "
-            f"measurement, in {len(drift) - np.count_nonzero(usable)} of {len(drift)} rounds by more than {LARGEST:g} "
-            f"times; close other programs and try again."
+            f"latency: the machine changed speed by up to {drift.max():.1f} times while it was measured, by more than "
+            f"{LARGEST_DRIFT:g} times in {np.count_nonzero(~steady)} of {len(drift)} rounds; close other programs, set "
+            f"latency.threads to 1 if it is more, and try again."
         )
-    off = np.maximum(drift, 1 / drift) > SIGNIFICANT
-    return np.asarray(durations / np.where(off, drift, 1.0)[:, None, None])[usable]
-
-
-def _usable(drift: Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(np.maximum(drift, 1 / drift) <= LARGEST)
+    return durations[steady]
 
 
 def summary(durations_s: npt.ArrayLike, device: Device, reference: npt.ArrayLike | None = None) -> Measurement:
@@ -180,15 +174,16 @@ def summary(durations_s: npt.ArrayLike, device: Device, reference: npt.ArrayLike
     )
 
 
-def at_common_speed(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Measurements of several calls as if the machine had kept one speed: that of the median of their references.
+def at_common_speed(measurements: Sequence[Measurement], reference_ms: float | None = None) -> list[Measurement]:
+    """Measurements of several calls as if the machine had kept one speed throughout.
 
-    Those without a reference stay as they are.
+    That at which the reference takes ``reference_ms`` (default: the median of theirs). Those without a reference stay
+    as they are.
     """
     references = [one.reference_ms for one in measurements if one.reference_ms is not None]
     if not references:
         return list(measurements)
-    common_ms = float(np.median(references))
+    common_ms = float(np.median(references)) if reference_ms is None else reference_ms
     return [_at_speed(one, common_ms) for one in measurements]
 
 
