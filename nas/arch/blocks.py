@@ -1,32 +1,26 @@
-"""One block string of a network: its fields, their rules, and timm's block notation read and written strictly."""
+"""One block string of a network: its fields, their rules, and how it is written in timm's block notation."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from nas.arch.checks import check_whole
-from nas.arch.errors import SpecError, nearest, unknown
+from nas.arch.errors import SpecError, unknown
 
-BlockType = Literal["ir", "ds", "dsa", "er", "cn"]
+BlockType = Literal["ir", "ds", "dsa", "er", "cn", "uir", "mqa"]
 Partition = Literal["equal", "exponential"]
 
-BLOCK_TYPES: Final = ("ir", "ds", "dsa", "er", "cn")
+BLOCK_TYPES: Final = ("ir", "ds", "dsa", "er", "cn", "uir", "mqa")
 DEPTHWISE_TYPES: Final = ("ir", "ds", "dsa")
-EXPANDING_TYPES: Final = ("ir", "er")
+EXPANDING_TYPES: Final = ("ir", "er", "uir")
+SCALED_TYPES: Final = ("uir", "mqa")  # those that a network's layer scale acts on
 ACTIVATION_CODES: Final = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
 ACTIVATIONS: Final = tuple(ACTIVATION_CODES.values())
 PARTITIONS: Final = ("equal", "exponential")
 
 _CODE_OF_ACTIVATION: Final = {name: code for code, name in ACTIVATION_CODES.items()}
-_FLAGS: Final = ("noskip", "skip", "exponential", "dilated")
-_OPTIONS: Final = ("r", "k", "s", "e", "c", "se", "a", "p", "n")
-# Options of timm that no network of this project uses; named so that the message can tell them from typing errors.
-_TIMM_ONLY: Final = {"fc", "cc", "gs", "d", "h", "v"}
-_TIMM_ONLY_TYPES: Final = {"uir", "mqa", "mha"}
-_OPTION_PATTERN: Final = re.compile(r"([a-z]+)(\d.*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +29,8 @@ class BlockSpec:
 
     ``type``: ``ir`` inverted residual (MobileNetV2), ``ds`` depthwise separable, ``dsa`` the same with an activation
     after the pointwise convolution and no shortcut (MobileNetV1), ``er`` fused inverted residual, ``cn`` one
-    convolution with normalisation and activation.
+    convolution with normalisation and activation, ``uir`` universal inverted bottleneck and ``mqa`` multi-query
+    attention (MobileNetV4, arXiv:2404.10518, sections 3 and 4).
 
     ``kernels``: one odd side in px per MixConv group. ``partition``: how channels are dealt to the groups, ``equal``
     (remainder to group 0, as timm) or ``exponential`` (group i gets 1/2^i, MixConv paper section 3.2). ``dilated``:
@@ -44,6 +39,12 @@ class BlockSpec:
     ``channels``: output channels. ``expansion``: hidden over input channels. ``se_ratio``: squeeze over input or
     expanded channels, as the network's ``SqueezeExcite`` says; 0 is none. ``activation``: None takes the network's.
     ``stride`` belongs to the first of the repeats.
+
+    ``group_size``: channels per group of the k x k convolution; None is one channel (ir, ds, dsa) or all (er, cn).
+    ``uir``: ``start_kernel`` and ``end_kernel`` are the sides of depthwise convolutions before the expansion and after
+    the projection, ``kernels`` has that of the one between; 0 is none, and the stride is on the middle one if there is
+    one, else on the first. ``mqa``: ``heads`` queries of ``key_channels`` share one key and one value map, which a
+    depthwise convolution of ``kernels`` makes smaller by ``kv_stride``.
     """
 
     type: BlockType
@@ -59,6 +60,12 @@ class BlockSpec:
     skip: bool = True
     partition: Partition = "equal"
     dilated: bool = False
+    group_size: int | None = None
+    start_kernel: int = 0
+    end_kernel: int = 0
+    heads: int = 0
+    key_channels: int = 0
+    kv_stride: int = 1
 
     def __post_init__(self) -> None:
         for field, allowed in (("type", BLOCK_TYPES), ("partition", PARTITIONS), ("activation", ACTIVATIONS)):
@@ -70,7 +77,8 @@ class BlockSpec:
         if self.stride not in (1, 2):
             raise SpecError(f"stride {self.stride!r}: a block's stride is 1 or 2.")
         for field in ("kernels", "expand_kernels", "project_kernels"):
-            _check_kernels(field, getattr(self, field))
+            if not (field == "kernels" and self.type == "uir" and self.kernels == (0,)):
+                _check_kernels(field, getattr(self, field))
         if not (math.isfinite(self.expansion) and self.expansion > 0):
             raise SpecError(f"expansion {self.expansion!r}: must be a positive number.")
         if not 0 <= self.se_ratio <= 1:
@@ -82,7 +90,7 @@ class BlockSpec:
         if not self.has_expansion and self.expansion != 1:
             raise SpecError(f"expansion {self.expansion:g}: a {self.type} block has no expansion; use an ir block.")
         if self.type != "ir" and self.expand_kernels != (1,):
-            raise SpecError(f"expand_kernels {self.expand_kernels}: only an ir block has a pointwise expansion.")
+            raise SpecError(f"expand_kernels {self.expand_kernels}: only an ir block has a grouped expansion.")
         if self.type == "cn" and (len(self.kernels) > 1 or self.se_ratio or self.project_kernels != (1,)):
             raise SpecError("a cn block is one convolution: it takes one kernel, no squeeze-excite and no projection.")
         if self.type == "er" and (len(self.kernels) > 1 or self.dilated):
@@ -91,6 +99,45 @@ class BlockSpec:
             raise SpecError("dilated: only the depthwise convolution of an ir, ds or dsa block can be dilated.")
         if self.partition == "exponential" and not self.has_depthwise:
             raise SpecError("partition exponential: only a depthwise MixConv (ir, ds, dsa) is partitioned.")
+        self._check_groups()
+        self._check_universal()
+        self._check_attention()
+
+    def _check_groups(self) -> None:
+        if self.group_size is None:
+            return
+        check_whole("group_size", self.group_size, minimum=1)
+        if self.type in ("uir", "mqa"):
+            raise SpecError(f"group_size {self.group_size}: a {self.type} block takes none; its kernels are depthwise.")
+        if len(self.kernels) > 1 or self.dilated:
+            raise SpecError(f"group_size {self.group_size}: for one undilated kernel; a MixConv is depthwise.")
+
+    def _check_universal(self) -> None:
+        sides = (("start_kernel", self.start_kernel), ("end_kernel", self.end_kernel))
+        for field, side in sides:
+            if side and self.type != "uir":
+                raise SpecError(f"{field} {side!r}: only a uir block has one.")
+            if side != 0:
+                _check_kernels(field, (side,))
+        if self.type != "uir":
+            return
+        if len(self.kernels) > 1 or self.project_kernels != (1,) or self.dilated:
+            raise SpecError("a uir block takes one undilated kernel per depthwise convolution, and a plain projection.")
+        if self.stride > 1 and not any((*self.kernels, self.start_kernel, self.end_kernel)):
+            raise SpecError(f"stride {self.stride}: a uir block without any kernel has nothing that could stride.")
+
+    def _check_attention(self) -> None:
+        if self.type != "mqa":
+            if (self.heads, self.key_channels, self.kv_stride) != (0, 0, 1):
+                raise SpecError("heads, key_channels, kv_stride (h, d, v): only an mqa block has attention.")
+            return
+        check_whole("heads", self.heads, minimum=1)
+        check_whole("key_channels", self.key_channels, minimum=1)
+        if self.kv_stride not in (1, 2):
+            raise SpecError(f"kv_stride {self.kv_stride!r}: must be 1 or 2.")
+        convolution = (self.stride, self.se_ratio, self.project_kernels, self.activation, self.dilated)
+        if convolution != (1, 0, (1,), None, False) or len(self.kernels) > 1:
+            raise SpecError("an mqa block takes stride 1 and one kernel, no squeeze-excite, projection or activation.")
 
     @property
     def has_depthwise(self) -> bool:
@@ -115,43 +162,22 @@ class BlockSpec:
         return format_block(self)
 
 
-def parse_block(text: str) -> BlockSpec:
-    """Read one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
-
-    The notation is timm's, with two words of this project for what timm lacks: ``exponential`` and ``dilated``.
-    Unlike timm, which skips what it does not know, an unknown, repeated or missing option is an error naming it.
-
-    Raises: SpecError.
-    """
-    kind, *tokens = text.strip().split("_")
-    if kind in _TIMM_ONLY_TYPES:
-        raise SpecError(f"block {text!r}: type {kind!r} is timm's but not supported; use {', '.join(BLOCK_TYPES)}.")
-    if kind not in BLOCK_TYPES:
-        raise SpecError(f"block {text!r}: unknown type {kind!r}; the types are {', '.join(BLOCK_TYPES)}.")
-    options: dict[str, str] = {}
-    for token in tokens:
-        key, value = _split_token(token, text)
-        if key in options:
-            raise SpecError(f"block {text!r}: option {key!r} is given twice.")
-        options[key] = value
-    missing = [key for key in _required(kind) if key not in options]
-    if missing:
-        raise SpecError(f"block {text!r}: option {missing[0]!r} is missing; {kind} needs {', '.join(_required(kind))}.")
-    if "skip" in options and ("noskip" in options or kind != "cn"):
-        raise SpecError(f"block {text!r}: 'skip' is for cn blocks alone; others have a shortcut unless 'noskip'.")
-    try:
-        return _build(cast(BlockType, kind), options)
-    except SpecError as error:
-        raise SpecError(f"block {text!r}: {error}") from None
-
-
 def format_block(block: BlockSpec) -> str:
-    """The block string of ``block``; ``parse_block`` of it gives ``block`` again."""
+    """The block string of ``block``; ``notation.parse_block`` of it gives ``block`` again."""
     parts = [block.type, f"r{block.repeats}", f"k{format_kernels(block.kernels)}"]
+    for key, value in (("a", block.start_kernel), ("p", block.end_kernel), ("h", block.heads)):
+        if value:
+            parts.append(f"{key}{value}")
+    if block.kv_stride != 1:
+        parts.append(f"v{block.kv_stride}")
+    if block.key_channels:
+        parts.append(f"d{block.key_channels}")
     if block.expand_kernels != (1,):
         parts.append(f"a{format_kernels(block.expand_kernels)}")
     if block.project_kernels != (1,):
         parts.append(f"p{format_kernels(block.project_kernels)}")
+    if block.group_size is not None:
+        parts.append(f"gs{block.group_size}")
     parts.append(f"s{block.stride}")
     if block.has_expansion:
         parts.append(f"e{number(block.expansion)}")
@@ -187,59 +213,6 @@ def parse_kernels(text: str) -> tuple[int, ...]:
 def format_kernels(kernels: tuple[int, ...]) -> str:
     """``(3, 5, 7)`` as ``3.5.7``; ``parse_kernels`` of it gives ``kernels`` again."""
     return ".".join(str(side) for side in kernels)
-
-
-def _split_token(token: str, text: str) -> tuple[str, str]:
-    if token in _FLAGS:
-        return token, ""
-    if token.startswith("n") and token[1:] in ACTIVATION_CODES:
-        return "n", token[1:]
-    match = _OPTION_PATTERN.fullmatch(token)
-    key = match.group(1) if match else token
-    if match and key in _OPTIONS and key != "n":
-        return key, match.group(2)
-    if match and key in _TIMM_ONLY:
-        raise SpecError(f"block {text!r}: option {token!r} is timm's but not supported here.")
-    if token.startswith("n"):
-        codes = ", ".join(f"n{code}" for code in ACTIVATION_CODES)
-        raise SpecError(f"block {text!r}: unknown option {token!r}; activations are {codes}.{nearest(token, _FLAGS)}")
-    words = ", ".join((*_OPTIONS, *_FLAGS))
-    raise SpecError(f"block {text!r}: unknown option {token!r}; the options are {words}.{nearest(token, _FLAGS)}")
-
-
-def _required(kind: str) -> tuple[str, ...]:
-    return ("r", "k", "s", "e", "c") if kind in EXPANDING_TYPES else ("r", "k", "s", "c")
-
-
-def _build(kind: BlockType, options: dict[str, str]) -> BlockSpec:
-    return BlockSpec(
-        type=kind,
-        repeats=_whole("r", options["r"]),
-        kernels=parse_kernels(options["k"]),
-        stride=_whole("s", options["s"]),
-        channels=_whole("c", options["c"]),
-        expansion=_real("e", options.get("e", "1")),
-        se_ratio=_real("se", options.get("se", "0")),
-        expand_kernels=parse_kernels(options.get("a", "1")),
-        project_kernels=parse_kernels(options.get("p", "1")),
-        activation=ACTIVATION_CODES[options["n"]] if "n" in options else None,
-        skip="skip" in options if kind == "cn" else "noskip" not in options,
-        partition="exponential" if "exponential" in options else "equal",
-        dilated="dilated" in options,
-    )
-
-
-def _whole(key: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise SpecError(f"option {key + text!r}: needs a whole number after {key!r}.")
-    return int(text)
-
-
-def _real(key: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise SpecError(f"option {key + text!r}: needs a number after {key!r}.") from None
 
 
 def _check_kernels(field: str, kernels: tuple[int, ...]) -> None:

@@ -20,9 +20,10 @@ class Complexity:
     """Cost of one network at one resolution and batch 1.
 
     ``params``: weights, biases, two per batch-norm channel. ``macs``: multiply-adds of convolutions and linear layers,
-    squeeze-excite included. ``activations``: output elements of those layers. ``peak_memory_bytes``: the most that
-    tensors alive at one time take in float32 when norm and activation are folded into their convolution, channel
-    splits are views, and a tensor is freed after its last reader; weights not counted.
+    squeeze-excite included, and of an attention's products. ``activations``: output elements of those layers.
+    ``peak_memory_bytes``: the most that tensors alive at one time take in float32 when norm, layer scale and activation
+    are folded into their convolution, channel splits are views, and a tensor is freed after its last reader; weights
+    not counted.
     """
 
     params: int
@@ -61,10 +62,11 @@ def complexity(spec: ArchSpec, resolution_px: int | None = None) -> Complexity:
     params, macs, activations = stem.params, stem.macs, stem.activations
     peak, px = stem.in_elements + stem.out_elements, stem.out_px
     act, se, channels = spec.activation, spec.squeeze_excite, spec.stem.channels
+    scaled = spec.layer_scale is not None
     for stage in spec.stages:
         for block in stage.blocks:
             for repeat in range(block.repeats):
-                cost = _block_cost(block, block.stride if repeat == 0 else 1, channels, px, act, se)
+                cost = _block_cost(block, block.stride if repeat == 0 else 1, channels, px, act, se, scaled)
                 params += cost.params
                 macs += cost.macs
                 activations += cost.activations
@@ -120,8 +122,10 @@ def live_elements(ops: Sequence[Op]) -> list[int]:
 
 
 @lru_cache(maxsize=65536)
-def _block_cost(block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite) -> _Cost:
-    return _total(block_ops(block, stride, in_channels, px, activation, se))
+def _block_cost(
+    block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite, scaled: bool
+) -> _Cost:
+    return _total(block_ops(block, stride, in_channels, px, activation, se, layer_scale=scaled))
 
 
 def _total(ops: Sequence[Op]) -> _Cost:

@@ -9,7 +9,8 @@ from nas.arch.blocks import BlockSpec
 from nas.arch.errors import SpecError
 from nas.arch.rounding import make_divisible
 
-HeadKind = Literal["conv_pool", "pool_conv"]
+HeadKind = Literal["conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain"]
+HEAD_KINDS: Final = ("conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +32,23 @@ class HeadSpec:
 
     ``conv_pool``: 1x1 convolution with norm and activation, then global pooling (MobileNetV2, EfficientNet);
     ``channels`` 0 leaves the convolution out (MobileNetV1). ``pool_conv``: pooling first, then a 1x1 convolution
-    with bias and activation (the efficient last stage of MobileNetV3, section 5.1).
+    with bias and activation (the efficient last stage of MobileNetV3, section 5.1); ``pool_conv_norm`` has a norm in
+    place of the bias (MobileNetV4), ``pool_conv_plain`` neither (FBNetV3).
     """
 
     channels: int
     kind: HeadKind = "conv_pool"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("conv_pool", "pool_conv"):
-            raise SpecError(f"head kind {self.kind!r}: must be conv_pool or pool_conv.")
-        if self.channels < (1 if self.kind == "pool_conv" else 0):
+        if self.kind not in HEAD_KINDS:
+            raise SpecError(f"head kind {self.kind!r}: must be {', '.join(HEAD_KINDS[:-1])} or {HEAD_KINDS[-1]}.")
+        if self.channels < int(self.pools_first):
             raise SpecError(f"head channels {self.channels!r}: must be positive (0, no convolution, with conv_pool).")
+
+    @property
+    def pools_first(self) -> bool:
+        """Whether the convolution works on the pooled map."""
+        return self.kind != "conv_pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

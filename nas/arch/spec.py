@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
-from nas.arch.blocks import ACTIVATIONS, BlockSpec, format_block, parse_block
+from nas.arch.blocks import ACTIVATIONS, SCALED_TYPES, BlockSpec, format_block
 from nas.arch.checks import check_whole
 from nas.arch.errors import SpecError, unknown
+from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.rounding import make_divisible, split_channels
 
 Padding = Literal["symmetric", "same"]
 PADDINGS: Final = ("symmetric", "same")
+NETWORK_ACTIVATIONS: Final = (*ACTIVATIONS, "gelu")  # timm's block notation has no word for the last
 MAX_RESOLUTION_PX: Final = 16384  # a larger side is a slip of the keyboard: one map of 32 channels would take 34 GB
 
 
@@ -65,8 +67,10 @@ class ArchSpec:
     """One concrete network: no multiplier, no choice is left in it.
 
     ``resolution_px``: input side, up to 16384. ``activation``: of stem, head and every block that names none.
-    ``padding``: ``symmetric`` (torch) or ``same`` (TensorFlow). ``dropout`` acts before the classifier, ``drop_path``
-    is the rate of the last block (linear from 0); both matter in training alone and are no part of ``arch_id``.
+    ``padding``: ``symmetric`` (torch) or ``same`` (TensorFlow). ``layer_scale``: initial factor of the trained factors
+    per channel that uir and mqa blocks end on (arXiv:2103.17239, section 2), None for none. ``dropout`` acts before the
+    classifier, ``drop_path`` is the rate of the last block (linear from 0). Rates and the initial factor matter in
+    training alone and are no part of ``arch_id``.
     """
 
     name: str
@@ -80,6 +84,7 @@ class ArchSpec:
     squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
     norm: NormSpec = field(default_factory=NormSpec)
     padding: Padding = "symmetric"
+    layer_scale: float | None = None
     dropout: float = 0.0
     drop_path: float = 0.0
 
@@ -89,14 +94,20 @@ class ArchSpec:
         check_whole("resolution_px", self.resolution_px, minimum=1, maximum=MAX_RESOLUTION_PX)
         for name in ("in_channels", "classes"):
             check_whole(name, getattr(self, name), minimum=1)
-        for name, allowed in (("activation", ACTIVATIONS), ("padding", PADDINGS)):
+        for name, allowed in (("activation", NETWORK_ACTIVATIONS), ("padding", PADDINGS)):
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed, error=SpecError)
+        if self.layer_scale is not None:
+            if not self.layer_scale > 0:
+                raise SpecError(f"layer_scale {self.layer_scale!r}: must be a positive number, or null for none.")
+            if not any(block.type in SCALED_TYPES for stage in self.stages for block in stage.blocks):
+                raise SpecError(f"layer_scale {self.layer_scale!r}: there is no {' or '.join(SCALED_TYPES)} block.")
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must lie in [0, 1).")
         for placed in self.placed_blocks():
             _check_splits(placed.path, placed.block, placed.in_channels)
+            _check_groups(placed.path, placed.block, placed.in_channels)
 
     @classmethod
     def from_strings(cls, name: str, stages: Sequence[Sequence[str]], **fields: Any) -> ArchSpec:
@@ -146,6 +157,7 @@ class ArchSpec:
             text = _canonical_block(block, stride, channels, self.activation, self.squeeze_excite)
             stages[int(path.split(".")[1])].append(text)
         has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
+        scaled = {} if self.layer_scale is None else {"layer_scale": True}
         return {
             "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
             "stages": stages,
@@ -156,6 +168,7 @@ class ArchSpec:
             "gate": self.squeeze_excite.gate if has_se else None,
             "norm": [self.norm.eps, self.norm.momentum],
             "padding": self.padding,
+            **scaled,
         }
 
     def __hash__(self) -> int:
@@ -169,13 +182,16 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
     squeeze = f"{se.squeeze_channels(block, hidden)} {se.activation or act}" if block.se_ratio else "0"
     groups = len(block.kernels)
     equal = split_channels(hidden, groups) == split_channels(hidden, groups, block.partition)
+    usual = spatial_groups(block, in_channels) == spatial_groups(replace(block, group_size=None), in_channels)
     single = replace(
         block,
         repeats=1,
+        kernels=(3,) if block.type == "mqa" and block.kv_stride == 1 else block.kernels,
         stride=stride,
         expansion=1.0,
         se_ratio=0.0,
-        activation=act,
+        activation=act if act in ACTIVATIONS and block.type != "mqa" else None,
+        group_size=None if usual else block.group_size,
         skip=block.skip or not can_skip(block, stride, in_channels),
         partition="equal" if equal else block.partition,
         dilated=any(dilation > 1 for _, dilation in block.taps(stride)),
@@ -186,6 +202,14 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
 def hidden_channels(block: BlockSpec, in_channels: int) -> int:
     """Channels of the depthwise (``er``: dense) convolution: in * expansion to a multiple of 8 with the 90% rule."""
     return make_divisible(in_channels * block.expansion) if block.has_expansion else in_channels
+
+
+def spatial_groups(block: BlockSpec, in_channels: int) -> int:
+    """Groups of the k x k convolution of an ir, ds, dsa, er or cn block; timm counts those of ``cn`` on its input."""
+    channels = in_channels if block.type == "cn" else hidden_channels(block, in_channels)
+    if block.group_size is None:
+        return channels if block.has_depthwise else 1
+    return channels // block.group_size
 
 
 def can_skip(block: BlockSpec, stride: int, in_channels: int) -> bool:
@@ -205,3 +229,16 @@ def _check_splits(path: str, block: BlockSpec, in_channels: int) -> None:
     for name, channels, groups, partition in splits:
         if min(split_channels(channels, groups, partition)) < 1:
             raise SpecError(f"{path} {block}: {channels} channels cannot be split {groups} ways ({name}, {partition}).")
+
+
+def _check_groups(path: str, block: BlockSpec, in_channels: int) -> None:
+    if block.group_size is None:
+        return
+    hidden, groups = hidden_channels(block, in_channels), spatial_groups(block, in_channels)
+    dealt = in_channels if block.type == "cn" else hidden
+    others = {"er": in_channels, "cn": block.channels}.get(block.type, dealt)
+    if dealt % block.group_size or others % groups:
+        raise SpecError(
+            f"{path} {block}: group_size {block.group_size} does not divide {dealt} channels"
+            + (f" into groups that divide {others} too." if others != dealt else ".")
+        )

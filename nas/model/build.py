@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
@@ -13,6 +14,7 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
 
+from nas.arch.blocks import BlockSpec, BlockType
 from nas.arch.spec import ArchSpec, PlacedBlock
 from nas.model.mixconv import beyond_timm, depthwise_conv
 
@@ -34,7 +36,7 @@ def build(spec: ArchSpec, *, dropout: float | None = None, drop_path: float | No
         dropout=spec.dropout if dropout is None else dropout,
         drop_path=spec.drop_path if drop_path is None else drop_path,
     )
-    model = _pool_conv(spec) if spec.head.kind == "pool_conv" else _conv_pool(spec)
+    model = _pool_conv(spec) if spec.head.pools_first else _conv_pool(spec)
     _set_stem(model, spec)
     _set_depthwise(model, spec)
     return model
@@ -46,29 +48,42 @@ def counted_stride(spec: ArchSpec) -> int:
 
 
 def _conv_pool(spec: ArchSpec) -> nn.Module:
-    model = EfficientNet(
+    model: Any = EfficientNet(
         _block_args(spec), **_class_args(spec), output_stride=max(TIMM_OUTPUT_STRIDE, counted_stride(spec))
     )
+    if spec.layer_scale is not None:
+        _set_trunk(model, spec)  # the class does not pass it on to its blocks
     return cast(nn.Module, model)
 
 
 def _pool_conv(spec: ArchSpec) -> nn.Module:
-    model: Any = MobileNetV3(_block_args(spec), **_class_args(spec))
+    model: Any = MobileNetV3(
+        _block_args(spec),
+        **_class_args(spec),
+        head_bias=spec.head.kind == "pool_conv",
+        head_norm=spec.head.kind == "pool_conv_norm",
+        layer_scale_init_value=spec.layer_scale,
+    )
     if counted_stride(spec) > TIMM_OUTPUT_STRIDE:
-        # The class has turned strides into dilation: its trunk is built again, as its own builder does it.
-        builder = EfficientNetBuilder(
-            output_stride=counted_stride(spec),
-            pad_type=PAD_TYPES[spec.padding],
-            round_chs_fn=_as_they_are,
-            act_layer=get_act_layer(spec.activation),
-            norm_layer=_norm_layer(spec),
-            drop_path_rate=spec.drop_path,
-        )
-        model.blocks = nn.Sequential(*builder(spec.stem.channels, _block_args(spec)))
-        model.feature_info = builder.features
-        model.stage_ends = [feature["stage"] for feature in builder.features]
-        efficientnet_init_weights(model)
+        _set_trunk(model, spec)  # the class has turned strides into dilation
     return cast(nn.Module, model)
+
+
+def _set_trunk(model: Any, spec: ArchSpec) -> None:
+    """Build the blocks of ``model`` again, as its class does it, but for what the class cannot be told."""
+    builder = EfficientNetBuilder(
+        output_stride=max(TIMM_OUTPUT_STRIDE, counted_stride(spec)),
+        pad_type=PAD_TYPES[spec.padding],
+        round_chs_fn=_as_they_are,
+        act_layer=get_act_layer(spec.activation),
+        norm_layer=_norm_layer(spec),
+        drop_path_rate=spec.drop_path,
+        layer_scale_init_value=spec.layer_scale,
+    )
+    model.blocks = nn.Sequential(*builder(spec.stem.channels, _block_args(spec)))
+    model.feature_info = builder.features
+    model.stage_ends = [feature["stage"] for feature in builder.features]
+    efficientnet_init_weights(model)
 
 
 def _class_args(spec: ArchSpec) -> dict[str, Any]:
@@ -111,20 +126,14 @@ def _arguments(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
         "stride": placed.stride,
         "act_layer": get_act_layer(block.activation) if block.activation else None,
     }
+    if block.group_size is not None:
+        arguments["group_size"] = block.group_size
     if block.type == "cn":
         return arguments | {"kernel_size": block.kernels[0], "skip": block.skip}
     arguments["noskip"] = not block.skip or block.type == "dsa"
-    arguments["pw_kernel_size"] = _kernel_size(block.project_kernels)
-    if block.type in ("ir", "er"):
+    if block.has_expansion:
         arguments["exp_ratio"] = block.expansion
-    if block.type == "er":
-        arguments["exp_kernel_size"] = block.kernels[0]
-    else:
-        arguments["dw_kernel_size"] = _kernel_size(block.kernels)
-    if block.type == "ir":
-        arguments["exp_kernel_size"] = _kernel_size(block.expand_kernels)
-    elif block.type != "er":
-        arguments["pw_act"] = block.type == "dsa"
+    arguments |= _OF_TYPE[block.type](block)
     if block.se_ratio:
         # A finished layer in place of timm's se_ratio: EfficientNet cannot be told what the ratio is relative to.
         se = spec.squeeze_excite
@@ -132,6 +141,45 @@ def _arguments(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
         inner = get_act_layer(se.activation) if se.activation else None
         arguments["se_layer"] = partial(SqueezeExcite, rd_channels=squeeze, gate_layer=se.gate, force_act_layer=inner)
     return arguments
+
+
+def _of_inverted(block: BlockSpec) -> dict[str, Any]:
+    expand, depthwise, project = map(_kernel_size, (block.expand_kernels, block.kernels, block.project_kernels))
+    return {"exp_kernel_size": expand, "dw_kernel_size": depthwise, "pw_kernel_size": project}
+
+
+def _of_separable(block: BlockSpec) -> dict[str, Any]:
+    depthwise, project = map(_kernel_size, (block.kernels, block.project_kernels))
+    return {"dw_kernel_size": depthwise, "pw_kernel_size": project, "pw_act": block.type == "dsa"}
+
+
+def _of_fused(block: BlockSpec) -> dict[str, Any]:
+    return {"exp_kernel_size": block.kernels[0], "pw_kernel_size": _kernel_size(block.project_kernels)}
+
+
+def _of_universal(block: BlockSpec) -> dict[str, Any]:
+    sides = block.start_kernel, block.kernels[0], block.end_kernel
+    return {f"dw_kernel_size_{where}": side for where, side in zip(("start", "mid", "end"), sides, strict=True)}
+
+
+def _of_attention(block: BlockSpec) -> dict[str, Any]:
+    return {
+        "dw_kernel_size": block.kernels[0],
+        "num_heads": block.heads,
+        "key_dim": block.key_channels,
+        "value_dim": block.key_channels,
+        "kv_stride": block.kv_stride,
+    }
+
+
+_OF_TYPE: Final[Mapping[BlockType, Callable[[BlockSpec], dict[str, Any]]]] = {
+    "ir": _of_inverted,
+    "ds": _of_separable,
+    "dsa": _of_separable,
+    "er": _of_fused,
+    "uir": _of_universal,
+    "mqa": _of_attention,
+}
 
 
 def _kernel_size(kernels: tuple[int, ...]) -> int | list[int]:

@@ -8,11 +8,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from nas.arch.errors import NasError
 from nas.arch.ops import Op, network_ops
 from nas.arch.spec import ArchSpec, Padding
+from nas.model.onnx_nodes import Nodes
 
 Array = npt.NDArray[np.float32]
 
@@ -65,7 +66,7 @@ class _Weights:
 
     def folded(self, op: Op) -> tuple[Array, Array]:
         """Weight and bias of ``op`` as the graph needs them."""
-        weight = self._get(f"{op.path}.weight", weight_shape(op))
+        weight = np.ones(op.out_channels) if op.kind == "norm" else self._get(f"{op.path}.weight", weight_shape(op))
         bias = self._get(f"{op.path}.bias", (op.out_channels,)) if op.bias else np.zeros(op.out_channels)
         if op.norm:
             start = self._taken.get(op.norm, 0)
@@ -74,8 +75,10 @@ class _Weights:
                 self._get(f"{op.norm}.{name}")[start:stop] for name in ("weight", "bias", "running_mean", "running_var")
             )
             scale = gamma / np.sqrt(variance + self._eps)
-            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-            bias = beta + (bias - mean) * scale
+            weight, bias = _scaled(weight, scale), beta + (bias - mean) * scale
+        if op.scale:
+            gamma = self._get(f"{op.scale}.gamma", (op.out_channels,))
+            weight, bias = _scaled(weight, gamma), bias * gamma
         return weight.astype(np.float32), bias.astype(np.float32)
 
     def _get(self, name: str, shape: tuple[int, ...] | None = None) -> npt.NDArray[np.float64]:
@@ -85,6 +88,11 @@ class _Weights:
         if shape is not None and array.shape != shape:
             raise NasError(f"weights: {name!r} has shape {array.shape}, the spec asks for {shape}.")
         return array
+
+
+def _scaled(weight: npt.NDArray[Any], factors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``weight`` with every output channel times its factor."""
+    return np.asarray(weight * factors.reshape(-1, *[1] * (weight.ndim - 1)))
 
 
 class _Random:
@@ -103,12 +111,11 @@ class _Random:
         return weight, (self._rng.random(op.out_channels, dtype=np.float32) - np.float32(0.5)) * np.float32(0.1)
 
 
-class _Graph:
-    """Nodes and constants of a graph that grows op by op."""
+class _Graph(Nodes):
+    """A graph that grows op by op."""
 
     def __init__(self, padding: Padding, weights: _Weights | _Random) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        super().__init__()
         self._padding, self._weights = padding, weights
 
     def add(self, op: Op) -> None:
@@ -116,80 +123,72 @@ class _Graph:
         inputs = [name or INPUT for name in op.inputs]
         raw = f"{op.path}.linear" if op.activation else op.path
         if op.kind in ("conv", "depthwise"):
-            self._node("Conv", [*inputs, *self._parameters(op)], raw, **self._conv_attributes(op))
+            self.node("Conv", [*inputs, *self._parameters(op)], raw, **self._conv_attributes(op))
         elif op.kind == "linear":
-            self._node("Flatten", inputs, f"{op.path}.flat", axis=1)
-            self._node("Gemm", [f"{op.path}.flat", *self._parameters(op)], raw, transB=1)
+            self.node("Flatten", inputs, f"{op.path}.flat", axis=1)
+            self.node("Gemm", [f"{op.path}.flat", *self._parameters(op)], raw, transB=1)
         elif op.kind == "split":
-            sizes = self._constant(f"{op.path}.sizes", np.asarray(op.parts, dtype=np.int64))
+            sizes = self.constant(f"{op.path}.sizes", np.asarray(op.parts, dtype=np.int64))
             outputs = [f"{op.path}:{part}" for part in range(len(op.parts))]
             self.nodes.append(helper.make_node("Split", [*inputs, sizes], outputs, op.path, axis=1))
         elif op.kind == "concat":
-            self._node("Concat", inputs, raw, axis=1)
+            self.node("Concat", inputs, raw, axis=1)
+        elif op.kind == "norm":
+            self._norm(op, inputs[0])
+        elif op.kind == "matmul":
+            self._matmul(op, *inputs)
         else:
-            self._node({"pool": "GlobalAveragePool", "scale": "Mul", "add": "Add"}[op.kind], inputs, raw)
-        if op.activation:
-            self._activate(op.activation, raw, op.path)
+            self.node({"pool": "GlobalAveragePool", "scale": "Mul", "add": "Add"}[op.kind], inputs, raw)
+        if op.activation and op.kind != "matmul":
+            self.activate(op.activation, raw, op.path)
 
-    def _activate(self, function: str, source: str, target: str) -> None:
-        if function == "relu":
-            self._node("Relu", [source], target)
-        elif function == "relu6":
-            limits = [self._constant(f"{target}.{name}", np.float32(limit)) for name, limit in (("min", 0), ("max", 6))]
-            self._node("Clip", [source, *limits], target)
-        elif function == "sigmoid":
-            self._node("Sigmoid", [source], target)
-        elif function == "hard_sigmoid":
-            self._node("HardSigmoid", [source], target, alpha=1 / 6, beta=0.5)
-        elif function == "hard_swish":
-            self._node("HardSwish", [source], target)
-        elif function == "swish":  # Sigmoid and Mul: ONNX Runtime fuses the pair
-            self._node("Sigmoid", [source], f"{target}.gate")
-            self._node("Mul", [source, f"{target}.gate"], target)
-        else:
-            self._mish(source, target)
+    def _norm(self, op: Op, source: str) -> None:
+        """A norm that no convolution comes before: a factor and a shift per channel."""
+        factor, shift = (array.reshape(-1, 1, 1) for array in self._weights.folded(op))
+        self.node("Mul", [source, self.constant(f"{op.path}.factor", factor)], f"{op.path}.scaled")
+        self.node("Add", [f"{op.path}.scaled", self.constant(f"{op.path}.shift", shift)], op.path)
 
-    def _mish(self, source: str, target: str) -> None:
-        """x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2): ONNX Runtime's Softplus takes ten times as long.
-
-        Above 20 the quotient is 1 in float32, so the exponent is cut off there before it overflows.
-        """
-        two, limit = (self._constant(f"{target}.{name}", np.float32(x)) for name, x in (("two", 2), ("limit", 20)))
-        step = {name: f"{target}.{name}" for name in ("cut", "exp", "exp2", "n", "n2", "gate")}
-        self._node("Min", [source, limit], step["cut"])
-        self._node("Exp", [step["cut"]], step["exp"])
-        self._node("Add", [step["exp"], two], step["exp2"])
-        self._node("Mul", [step["exp"], step["exp2"]], step["n"])
-        self._node("Add", [step["n"], two], step["n2"])
-        self._node("Div", [step["n"], step["n2"]], step["gate"])
-        self._node("Mul", [source, step["gate"]], target)
+    def _matmul(self, op: Op, first: str, second: str) -> None:
+        """One of an attention's two products; the logits stay [batch, heads, positions, key positions]."""
+        positions, per_head = op.out_px**2, op.in_channels // op.groups
+        if op.activation:  # query and key, to shares that sum to 1
+            query, key = f"{op.path}.query", f"{op.path}.key"
+            self.reshaped(first, query, [0, op.groups, per_head, positions])
+            self.node("Transpose", [query], f"{query}.t", perm=[0, 1, 3, 2])
+            self.reshaped(second, key, [0, 1, per_head, op.out_channels // op.groups])
+            scale = self.constant(f"{op.path}.scale", np.float32(per_head**-0.5))
+            self.node("Mul", [f"{query}.t", scale], f"{query}.scaled")
+            self.node("MatMul", [f"{query}.scaled", key], f"{op.path}.linear")
+            self.node("Softmax", [f"{op.path}.linear"], op.path, axis=-1)
+        else:  # shares and value
+            value, heads = f"{op.path}.value", f"{op.path}.heads"
+            self.reshaped(second, value, [0, 1, op.out_channels // op.groups, per_head])
+            self.node("Transpose", [value], f"{value}.t", perm=[0, 1, 3, 2])
+            self.node("MatMul", [first, f"{value}.t"], heads)
+            self.node("Transpose", [heads], f"{heads}.t", perm=[0, 1, 3, 2])
+            self.reshaped(f"{heads}.t", op.path, [0, op.out_channels, op.out_px, op.out_px])
 
     def _parameters(self, op: Op) -> list[str]:
         weight, bias = self._weights.folded(op)
-        return [self._constant(f"{op.path}.weight", weight), self._constant(f"{op.path}.bias", bias)]
+        return [self.constant(f"{op.path}.weight", weight), self.constant(f"{op.path}.bias", bias)]
 
     def _conv_attributes(self, op: Op) -> dict[str, Any]:
         return {
             "kernel_shape": [op.kernel] * 2,
             "strides": [op.stride] * 2,
             "dilations": [op.dilation] * 2,
-            "group": op.out_channels if op.kind == "depthwise" else 1,
+            "group": op.out_channels if op.kind == "depthwise" else op.groups,
             "pads": pads(op, self._padding),
         }
 
-    def _constant(self, name: str, value: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
-
 
 def weight_shape(op: Op) -> tuple[int, ...]:
-    """Shape of a layer's weight: [out, in / groups, kernel, kernel], [out, in] of a linear layer."""
+    """Shape of a layer's weight: [out, in / groups, kernel, kernel], [out, in] of a linear layer, [out] of a norm."""
+    if op.kind == "norm":
+        return (op.out_channels,)
     if op.kind == "linear":
         return (op.out_channels, op.in_channels)
-    return (op.out_channels, 1 if op.kind == "depthwise" else op.in_channels, op.kernel, op.kernel)
+    return (op.out_channels, 1 if op.kind == "depthwise" else op.in_channels // op.groups, op.kernel, op.kernel)
 
 
 def pads(op: Op, padding: Padding) -> list[int]:

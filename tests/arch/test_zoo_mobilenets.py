@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nas.arch import zoo
-from nas.arch.blocks import parse_block
 from nas.arch.complexity import complexity
+from nas.arch.notation import parse_block
 from nas.arch.ops import block_ops
 from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
 from nas.arch.spec import hidden_channels

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nas.arch import zoo
-from nas.arch.blocks import parse_block
 from nas.arch.complexity import complexity
+from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec

@@ -8,7 +8,7 @@ from timm.layers import MixedConv2d
 from torch import nn
 from torch.nn import functional as F
 
-from nas.arch.blocks import parse_block
+from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.model.build import build

@@ -1,0 +1,112 @@
+"""Block strings in timm's notation read strictly: what timm would skip is an error that names it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, cast
+
+from nas.arch.blocks import (
+    ACTIVATION_CODES,
+    BLOCK_TYPES,
+    EXPANDING_TYPES,
+    BlockSpec,
+    BlockType,
+    parse_kernels,
+)
+from nas.arch.errors import SpecError, nearest
+
+_FLAGS: Final = ("noskip", "skip", "exponential", "dilated")
+_OPTIONS: Final = ("r", "k", "s", "e", "c", "se", "a", "p", "n", "gs", "h", "d", "v")
+_NEEDED: Final = {"mqa": ("r", "k", "h", "s", "d", "c"), **dict.fromkeys(EXPANDING_TYPES, ("r", "k", "s", "e", "c"))}
+# What timm has and this project has not; named so that the message can tell it from typing errors.
+_TIMM_ONLY: Final = {"fc", "cc"}
+_TIMM_ONLY_TYPES: Final = {"mha"}
+_OPTION_PATTERN: Final = re.compile(r"([a-z]+)(\d.*)")
+
+
+def parse_block(text: str) -> BlockSpec:
+    """Read one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
+
+    The notation is timm's, with two words of this project for what timm lacks: ``exponential`` and ``dilated``.
+    Unlike timm, which skips what it does not know, an unknown, repeated or missing option is an error naming it.
+
+    Raises: SpecError.
+    """
+    kind, *tokens = text.strip().split("_")
+    if kind in _TIMM_ONLY_TYPES:
+        raise SpecError(f"block {text!r}: type {kind!r} is timm's but not supported; use {', '.join(BLOCK_TYPES)}.")
+    if kind not in BLOCK_TYPES:
+        raise SpecError(f"block {text!r}: unknown type {kind!r}; the types are {', '.join(BLOCK_TYPES)}.")
+    options: dict[str, str] = {}
+    for token in tokens:
+        key, value = _split_token(token, text)
+        if key in options:
+            raise SpecError(f"block {text!r}: option {key!r} is given twice.")
+        options[key] = value
+    needed = _NEEDED.get(kind, ("r", "k", "s", "c"))
+    missing = [key for key in needed if key not in options]
+    if missing:
+        raise SpecError(f"block {text!r}: option {missing[0]!r} is missing; {kind} needs {', '.join(needed)}.")
+    if "skip" in options and ("noskip" in options or kind != "cn"):
+        raise SpecError(f"block {text!r}: 'skip' is for cn blocks alone; others have a shortcut unless 'noskip'.")
+    try:
+        return _build(cast(BlockType, kind), options)
+    except SpecError as error:
+        raise SpecError(f"block {text!r}: {error}") from None
+
+
+def _split_token(token: str, text: str) -> tuple[str, str]:
+    if token in _FLAGS:
+        return token, ""
+    if token.startswith("n") and token[1:] in ACTIVATION_CODES:
+        return "n", token[1:]
+    match = _OPTION_PATTERN.fullmatch(token)
+    key = match.group(1) if match else token
+    if match and key in _OPTIONS and key != "n":
+        return key, match.group(2)
+    if match and key in _TIMM_ONLY:
+        raise SpecError(f"block {text!r}: option {token!r} is timm's but not supported here.")
+    if token.startswith("n"):
+        codes = ", ".join(f"n{code}" for code in ACTIVATION_CODES)
+        raise SpecError(f"block {text!r}: unknown option {token!r}; activations are {codes}.{nearest(token, _FLAGS)}")
+    words = ", ".join((*_OPTIONS, *_FLAGS))
+    raise SpecError(f"block {text!r}: unknown option {token!r}; the options are {words}.{nearest(token, _FLAGS)}")
+
+
+def _build(kind: BlockType, options: dict[str, str]) -> BlockSpec:
+    start, end = options.get("a"), options.get("p")
+    universal = kind == "uir"  # there, a and p are depthwise convolutions
+    return BlockSpec(
+        type=kind,
+        repeats=_whole("r", options["r"]),
+        kernels=parse_kernels(options["k"]),
+        stride=_whole("s", options["s"]),
+        channels=_whole("c", options["c"]),
+        expansion=_real("e", options.get("e", "1")),
+        se_ratio=_real("se", options.get("se", "0")),
+        expand_kernels=(1,) if universal or start is None else parse_kernels(start),
+        project_kernels=(1,) if universal or end is None else parse_kernels(end),
+        activation=ACTIVATION_CODES[options["n"]] if "n" in options else None,
+        skip="skip" in options if kind == "cn" else "noskip" not in options,
+        partition="exponential" if "exponential" in options else "equal",
+        dilated="dilated" in options,
+        group_size=_whole("gs", options["gs"]) if "gs" in options else None,
+        start_kernel=_whole("a", start) if universal and start is not None else 0,
+        end_kernel=_whole("p", end) if universal and end is not None else 0,
+        heads=_whole("h", options.get("h", "0")),
+        key_channels=_whole("d", options.get("d", "0")),
+        kv_stride=_whole("v", options.get("v", "1")),
+    )
+
+
+def _whole(key: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise SpecError(f"option {key + text!r}: needs a whole number after {key!r}.")
+    return int(text)
+
+
+def _real(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SpecError(f"option {key + text!r}: needs a number after {key!r}.") from None
