@@ -11,10 +11,10 @@ from nas import cli
 from nas.arch import zoo
 from nas.arch.checks import check_number
 from nas.arch.complexity import LayerCost, complexity, layers
-from nas.arch.errors import NasError, nearest
-from nas.arch.files import load
+from nas.arch.errors import NasError
 from nas.arch.plain import from_mapping
 from nas.arch.spec import ArchSpec
+from nas.networks import find_arch
 
 if TYPE_CHECKING:
     from nas.latency.predictor import LatencyPredictor
@@ -69,18 +69,6 @@ def _totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
         "latency_high_ms": estimate.high_ms,
         "device": str(predictor.device),
     }
-
-
-def find_arch(name: object) -> ArchSpec:
-    """The network meant by a zoo name or the path of a spec file. Raises: NasError saying where it looked."""
-    if not name:
-        raise NasError(f"which network? Add arch= with a spec file or one of: {', '.join(zoo.names())}.")
-    text = str(name)
-    if text in zoo.names():
-        return zoo.get(text)
-    if Path(text).suffix in (".yaml", ".yml") or Path(text).is_file():
-        return load(text)
-    raise NasError(f"arch {text!r}: neither a published network nor a .yaml spec file.{nearest(text, zoo.names())}")
 
 
 def _predictor(settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:
@@ -148,12 +136,13 @@ def _short(value: int) -> str:
 def _help() -> str:
     return f"""{cli.plain(__doc__)}
 
-  arch=mixnet_s | arch=runs/my-study/winners/winner_1.yaml
+  arch=mixnet_s | arch=timm/fbnetc_100 | arch=runs/my-study/winners/winner_1.yaml
   resolution_px=160    another input side
   json=true            {{"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}} as one JSON object
   latency={"|".join(cli.choices("latency"))}
 
-Networks: {", ".join(zoo.names())}"""
+Networks: {", ".join(zoo.names())};
+timm/NAME for any of timm's EfficientNet and MobileNet families"""
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from nas.arch.blocks import BLOCK_TYPES, DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
-from nas.arch.errors import NasError, SpecError, nearest, shown
+from nas.arch.blocks import DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
+from nas.arch.errors import NasError, SpecError, nearest, shown, unknown
 from search_spaces.space import Scalar
+
+TYPES: Final = ("ir", "ds", "dsa", "er", "cn")  # block types that a space may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Attribute:
     field: str
     kind: type
     scope: Literal["block", "stage"] = "block"
-    types: tuple[str, ...] = BLOCK_TYPES
+    types: tuple[str, ...] = TYPES
     meaning: Callable[[Any], Any] | None = None
 
 
@@ -62,6 +64,12 @@ def pointwise_kernels(groups: int) -> tuple[int, ...]:
     return (1,) * groups
 
 
+def _block_type(kind: str) -> str:
+    if kind not in TYPES:
+        raise unknown("type", kind, TYPES, error=SpecError)
+    return kind
+
+
 def _single_kernel(side: int) -> tuple[int, ...]:
     return (side,)
 
@@ -69,7 +77,7 @@ def _single_kernel(side: int) -> tuple[int, ...]:
 _NOT_CN: Final = ("ir", "ds", "dsa", "er")
 
 ATTRIBUTES: Final[Mapping[str, Attribute]] = {
-    "type": Attribute(field="type", kind=str),
+    "type": Attribute(field="type", kind=str, meaning=_block_type),
     "repeats": Attribute(field="repeats", kind=int),
     "kernel": Attribute(field="kernels", kind=int, meaning=_single_kernel),
     "groups": Attribute(field="kernels", kind=int, types=DEPTHWISE_TYPES, meaning=mixconv_kernels),
@@ -87,7 +95,7 @@ ATTRIBUTES: Final[Mapping[str, Attribute]] = {
 KERNEL_ATTRIBUTES: Final = ("kernel", "groups", "kernels")
 TYPES_TAKING: Final[Mapping[str, tuple[str, ...]]] = {
     **{a.field: a.types for a in ATTRIBUTES.values()},
-    "kernels": BLOCK_TYPES,
+    "kernels": TYPES,
 }
 _KINDS: Final = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from nas.arch import zoo
-from nas.arch.blocks import BLOCK_TYPES
 from nas.arch.errors import NasError, SpecError, shown, unknown
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec
-from search_spaces.attributes import Choice, check_words, read_values
+from search_spaces.attributes import TYPES, Choice, check_words, read_values
 from search_spaces.encoding import encode
 from search_spaces.family import Family
 from search_spaces.layout import MULTIPLIERS, Layout
@@ -118,7 +117,7 @@ class BlockwiseSpace(SearchSpace):
         Splitting channels can only become impossible with fewer channels and more groups, so that per block type
         one network, the narrowest with the most groups, stands for all.
         """
-        for kind in BLOCK_TYPES:
+        for kind in TYPES:
             genotype = {
                 choice.name: _hardest(field, choice, kind) for field, choice in self._layout.choices() if choice.is_open
             }

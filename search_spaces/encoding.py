@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from nas.arch.blocks import BlockSpec
@@ -61,10 +60,13 @@ class _Placed(NamedTuple):
 
     block: BlockSpec
     stride: int
+    activation: str
 
     def value(self, field: str) -> Any:
         """What the block has in ``field``; None where the field changes nothing, so that any choice will do."""
         block = self.block
+        if field == "activation":
+            return self.activation
         mixed, widest = len(block.kernels) > 1, max(block.kernels)
         if block.type not in TYPES_TAKING[field]:
             return None
@@ -124,7 +126,7 @@ def _match(layout: Layout, spec: ArchSpec, scaling: Scaling) -> _Open:
 def _placed(stage: StageSpec, activation: str) -> tuple[_Placed, ...]:
     """The blocks of a stage one by one, each with its activation said."""
     return tuple(
-        _Placed(replace(block, activation=block.activation or activation), block.stride if repeat == 0 else 1)
+        _Placed(block, block.stride if repeat == 0 else 1, block.activation or activation)
         for block in stage.blocks
         for repeat in range(block.repeats)
     )
@@ -164,6 +166,8 @@ def _match_run(possible: _Open, layout: Layout, slot: Slot, blocks: Sequence[_Pl
     if blocks and blocks[0].stride != slot.stride:
         raise possible.mismatch(f"{slot.path} has stride {blocks[0].stride}, the space has {slot.stride}")
     for block in blocks:
+        if block.block.group_size is not None:
+            raise possible.mismatch(f"{slot.path} needs group_size {block.block.group_size}, where no block has any")
         for field in TYPES_TAKING:
             wanted = block.value(field)
             if field == "repeats" or wanted is None:

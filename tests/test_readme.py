@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nas.networks import find_arch
 from nas.search import make_plan
-from nas.show import find_arch
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_commands_shown_are_accepted(tmp_path: Path) -> None:
 def test_files_and_networks_shown_exist() -> None:
     for path in re.findall(r"\]\((runs/[^)]+)\)", README):
         assert (ROOT / path).is_file(), path
-    for name in re.findall(r"arch=([a-z0-9_]+)\s", README):
+    for name in re.findall(r"arch=([a-z0-9_/]+)\s", README):
         assert find_arch(name)
     tree = next(text for text in README.split("```\n") if text.startswith("pyproject.toml"))
     top = [line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
@@ -83,11 +84,22 @@ def test_a_spec_file_is_shown_as_the_network_it_holds(capsys: pytest.CaptureFixt
     assert data["params"] == 2_542_856 - 990 * 1025
 
 
+def test_networks_of_timm_are_shown_at_the_side_they_are_made_for(capsys: pytest.CaptureFixture[str]) -> None:
+    data = shown(capsys, "arch=timm/tinynet_e")
+    params = sum(parameter.numel() for parameter in timm.create_model("tinynet_e").parameters())
+    assert (data["name"], data["resolution_px"], data["params"]) == ("tinynet_e", 106, params)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"which network\? Add arch= with a spec file or one of: .*mixnet_s"),
-        (["arch=mixnet_x"], r"arch 'mixnet_x': neither a published network nor a \.yaml spec file\. Did you mean"),
+        ([], r"which network\? Add arch= with a spec file, timm/NAME or one of: .*mixnet_s"),
+        (
+            ["arch=mixnet_x"],
+            r"arch 'mixnet_x': neither a published network nor a \.yaml spec file nor timm/NAME\. Did you mean",
+        ),
+        (["arch=timm/mixnet_x"], r"arch 'timm/mixnet_x': timm has no such network\. Did you mean 'mixnet_"),
+        (["arch=timm/efficientnet_b0_gn"], r"efficientnet_b0_gn cannot be read exactly: it has group norms"),
         (["arch=none.yaml"], r"cannot read spec file 'none\.yaml'"),
         (["arch=mixnet_s", "resolution_px=0"], r"resolution_px 0: must be a whole number of at least 1"),
         (["arch=mixnet_s", "resolution_px=a"], r"resolution_px 'a'"),

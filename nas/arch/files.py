@@ -144,6 +144,8 @@ def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
     data: dict[str, Any] = {"format": FORMAT}
     for item in fields(ArchSpec):
         value = getattr(arch, item.name)
+        if value is None:
+            continue  # what the network has not is not said
         data[item.name] = stages if item.name == "stages" else asdict(value) if item.name in _PARTS else value
     return data
 

@@ -36,6 +36,8 @@ class StageSpec:
                 raise SpecError(
                     f"block {index} of the stage, {block}: only the first block of a stage may have stride 2."
                 )
+        if self.blocks[-1].type == "mqa":
+            raise SpecError(f"{self.blocks[-1]}: a stage cannot end on attention (timm's builder); add another block.")
 
     @classmethod
     def parse(cls, strings: Iterable[str]) -> StageSpec:

@@ -53,14 +53,16 @@ def standalone_source(spec: ArchSpec) -> str:
     """A short Python file with ``build(num_classes=, in_chans=)``, the network of ``spec`` by timm's own classes.
 
     The module has the state-dict keys and, with the same weights, the outputs of ``nas.model.build.build``.
-    Raises: NasError for the one kind of network that timm's MobileNetV3 class cannot build by itself.
+    Raises: NasError for the two kinds of networks that timm's classes cannot build by themselves.
     """
     deep = counted_stride(spec) > TIMM_OUTPUT_STRIDE
-    if spec.head.kind == "pool_conv" and deep:
+    if spec.head.pools_first and deep:
         raise NasError(
             f"{spec.name}: the stages halve the map too often for timm's MobileNetV3 class (its total stride ends at "
             f"{TIMM_OUTPUT_STRIDE}, this is {counted_stride(spec)}); ship the spec file instead."
         )
+    if spec.layer_scale is not None and not spec.head.pools_first:
+        raise NasError(f"{spec.name}: timm's EfficientNet class has no layer scale; ship the spec file instead.")
     values: dict[str, Any] = {
         "spec": spec,
         "name": " ".join(spec.name.replace("\\", "/").replace('"', "'").split()),
@@ -68,7 +70,7 @@ def standalone_source(spec: ArchSpec) -> str:
         "stages": _timm_strings(spec),
         "plans": _plans(spec),
         "source": inspect.getsource(mixconv.depthwise_conv) + "\n\n" + inspect.getsource(mixconv.MixConv2d),
-        "class_name": "MobileNetV3" if spec.head.kind == "pool_conv" else "EfficientNet",
+        "class_name": "MobileNetV3" if spec.head.pools_first else "EfficientNet",
         "se_layer": _se_layer(spec),
         "output_stride": counted_stride(spec) if deep else None,
         "pad_type": PAD_TYPES[spec.padding],
@@ -182,6 +184,14 @@ def build(num_classes={{ spec.classes }}, in_chans={{ spec.in_channels }}):
         stem_size={{ spec.stem.channels }},
         fix_stem=True,
         num_features={{ spec.head.channels }},
+{% if spec.head.kind == "pool_conv_plain" %}
+        head_bias=False,
+{% elif spec.head.kind == "pool_conv_norm" %}
+        head_norm=True,
+{% endif %}
+{% if spec.layer_scale is not none %}
+        layer_scale_init_value={{ spec.layer_scale }},
+{% endif %}
         round_chs_fn=lambda channels: channels,
 {% if output_stride %}
         output_stride={{ output_stride }},

@@ -88,6 +88,8 @@ def squeeze_excite(stages: Sequence[Sequence[FoundBlock]], activation: str) -> S
         ratios = {_ratio(se, block) for block in found}
         if None not in ratios:
             counted[se] = len(ratios)
+    if not counted:
+        raise NasError("squeeze-excite: no rounding of one ratio per block gives its channels.")
     return min(counted, key=lambda se: counted[se])
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from nas.arch.blocks import BlockSpec, number
+from nas.arch.blocks import number
 from nas.arch.ops import Op, network_ops
-from nas.arch.spec import ArchSpec
+from nas.arch.spec import ArchSpec, PlacedBlock
 
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ACTIVATION_LABELS: Final = {"hard_swish": "h-swish"}
-_TYPE_LABELS: Final = {"ir": "MB", "er": "FMB", "ds": "DS", "dsa": "DS", "cn": "Conv"}
+_TYPE_LABELS: Final = {"ir": "MB", "er": "FMB", "ds": "DS", "dsa": "DS", "cn": "Conv", "uir": "UIB", "mqa": "MQA"}
 
 
 class Bar(NamedTuple):
@@ -53,7 +53,7 @@ def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
     groups = [Group("Stem", squared(ops["conv_stem"][0].out_px), (_layer_box("conv_stem", ops["conv_stem"][0]),))]
     stages: dict[str, list[Box]] = {}
     for placed in spec.placed_blocks():
-        box = _block_box(placed.path, placed.block, ops[placed.path], spec.activation)
+        box = _block_box(placed, ops[placed.path], spec.activation)
         stages.setdefault(placed.path.split(".")[1], []).append(box)
     for index, boxes in stages.items():
         side = squared(ops[boxes[0].path][-1].out_px)
@@ -77,22 +77,27 @@ def squared(side: int) -> str:
     return f"{side}{TIMES}{side}"
 
 
-def _block_box(path: str, block: BlockSpec, ops: Sequence[Op], activation: str) -> Box:
-    spatial = [op for op in ops if op.kind == "depthwise" or op.path in (f"{path}.conv_exp", f"{path}.conv")]
-    expansion = number(round(block.expansion, 2)) if block.type in ("ir", "er") else ""
-    lines = [f"c{block.channels}", _activation(block.activation or activation)]
+def _block_box(placed: PlacedBlock, ops: Sequence[Op], activation: str) -> Box:
+    path, block = placed.path, placed.block
+    names = [f"{path}.{name}" for name in ("conv_exp", "conv_dw", "conv")]
+    spatial = [op for op in ops if op.kind == "depthwise" or (op.kind == "conv" and op.path in names)]
+    expansion = number(round(block.expansion, 2)) if block.has_expansion else ""
+    heads = f"h{block.heads} d{block.key_channels}"
+    lines = [f"c{block.channels}", heads if block.heads else _activation(block.activation or activation)]
     lines.append(f"SE {number(block.se_ratio)}" if block.se_ratio else "")
     grouped = (("a", block.expand_kernels), ("p", block.project_kernels))
-    lines.append(" ".join(key + ".".join(map(str, sides)) for key, sides in grouped if len(sides) > 1))
+    words = [key + ".".join(map(str, sides)) for key, sides in grouped if len(sides) > 1]
+    lines.append(" ".join(words + ([] if block.group_size is None else [f"gs{block.group_size}"])))
     while not lines[-1]:
         lines.pop()
+    bars = spatial or [next(op for op in ops if op.kind == "conv")]  # a uir or mqa block may have pointwise ones alone
     return Box(
         path=path,
         label=_TYPE_LABELS[block.type] + expansion,
-        bars=tuple(_bar(op) for op in spatial),
+        bars=tuple(_bar(op) for op in bars),
         lines=tuple(lines),
         note=f"{path}: {block}; {_figures(ops)}",
-        stride=spatial[0].stride,
+        stride=placed.stride,
         shortcut=ops[-1].kind == "add",
     )
 

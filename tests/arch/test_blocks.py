@@ -13,13 +13,15 @@ from timm.layers import get_act_layer
 from timm.models._efficientnet_builder import decode_arch_def
 
 from nas.arch import zoo
-from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, number, parse_block, parse_kernels
+from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, number, parse_kernels
 from nas.arch.errors import SpecError
+from nas.arch.notation import parse_block
 
 SIDES = st.sampled_from((1, 3, 5, 7, 9, 11))
 KERNELS = st.lists(SIDES, min_size=1, max_size=5).map(tuple)
 GROUPS = st.integers(1, 3).map(lambda groups: (1,) * groups)
 EXPANSIONS = st.sampled_from((1.0, 2.3, 2.5, 3.0, 3.67, 4.5, 6.0)) | st.floats(0.1, 12)
+SIDES_OR_NONE = st.sampled_from((0, 1, 3, 5, 7))
 RATIOS = st.sampled_from((0.0, 0.25, 0.5)) | st.floats(0.01, 1)
 
 
@@ -31,22 +33,32 @@ def blocks(draw: st.DrawFn, *, plain: bool = False) -> BlockSpec:
     given_fields: dict[str, Any] = {
         "kernels": draw(KERNELS if depthwise else SIDES.map(lambda side: (side,))),
         "skip": draw(st.booleans()),
-        "activation": draw(st.none() | st.sampled_from(ACTIVATIONS)),
+        "stride": draw(st.sampled_from((1, 2))),
     }
-    if kind in ("ir", "er"):
+    if kind == "mqa":
+        given_fields |= {"heads": draw(st.integers(1, 16)), "key_channels": draw(st.integers(1, 128)), "stride": 1}
+        given_fields["kv_stride"] = draw(st.sampled_from((1, 2)))
+    else:
+        given_fields["activation"] = draw(st.none() | st.sampled_from(ACTIVATIONS))
+    if kind in ("ir", "er", "uir"):
         given_fields["expansion"] = draw(EXPANSIONS)
+    if kind == "uir":
+        start, middle, end = (draw(SIDES_OR_NONE) for _ in range(3))
+        given_fields |= {"start_kernel": start, "kernels": (middle,), "end_kernel": end, "se_ratio": draw(RATIOS)}
+        given_fields["stride"] = 1 if start == middle == end == 0 else given_fields["stride"]
     if kind == "ir":
         given_fields["expand_kernels"] = draw(GROUPS)
-    if kind != "cn":
+    if kind in ("ir", "ds", "dsa", "er"):
         given_fields |= {"se_ratio": draw(RATIOS), "project_kernels": draw(GROUPS)}
-    if depthwise and not plain:
+    if kind in ("ir", "ds", "dsa", "er", "cn") and len(given_fields["kernels"]) == 1 and draw(st.booleans()):
+        given_fields["group_size"] = draw(st.integers(1, 64))
+    if depthwise and not plain and "group_size" not in given_fields:
         partition = draw(st.sampled_from(("equal", "exponential")))
         given_fields |= {"partition": partition, "dilated": draw(st.booleans())}
     return BlockSpec(
         type=kind,  # type: ignore[arg-type]
         channels=draw(st.integers(1, 4096)),
         repeats=draw(st.integers(1, 20)),
-        stride=draw(st.sampled_from((1, 2))),
         **given_fields,
     )
 
@@ -73,15 +85,24 @@ def test_timm_reads_the_same_fields(block: BlockSpec) -> None:
     (theirs,) = stage[:1]
     assert (theirs["block_type"], theirs["out_chs"], theirs["stride"]) == (block.type, block.channels, block.stride)
     assert theirs["act_layer"] is (get_act_layer(block.activation) if block.activation else None)
-    kernel = {"cn": "kernel_size", "er": "exp_kernel_size"}.get(block.type, "dw_kernel_size")
-    assert of_timm(theirs[kernel]) == block.kernels
+    kernel = {"cn": "kernel_size", "er": "exp_kernel_size", "uir": "dw_kernel_size_mid"}
+    assert of_timm(theirs[kernel.get(block.type, "dw_kernel_size")]) == block.kernels
+    assert theirs.get("group_size") == block.group_size
     if block.type == "cn":
         assert theirs["skip"] == block.skip
         return
     assert theirs["noskip"] == (not block.skip or block.type == "dsa")
+    if block.type == "mqa":
+        keys = (theirs["num_heads"], theirs["key_dim"], theirs["value_dim"], theirs["kv_stride"])
+        assert keys == (block.heads, block.key_channels, block.key_channels, block.kv_stride)
+        return
     assert theirs["se_ratio"] == block.se_ratio
-    assert of_timm(theirs["pw_kernel_size"]) == block.project_kernels
-    if block.type in ("ir", "er"):
+    if block.type == "uir":
+        sides = (theirs["dw_kernel_size_start"], theirs["dw_kernel_size_end"])
+        assert sides == (block.start_kernel, block.end_kernel)
+    else:
+        assert of_timm(theirs["pw_kernel_size"]) == block.project_kernels
+    if block.type in ("ir", "er", "uir"):
         assert theirs["exp_ratio"] == block.expansion
     if block.type == "ir":
         assert of_timm(theirs["exp_kernel_size"]) == block.expand_kernels
@@ -111,9 +132,9 @@ def test_every_option_in_any_order() -> None:
 
 BAD_STRINGS = {
     # unknown, misspelt, incomplete
-    "xx_r1_k3_s1_c8": "unknown type 'xx'; the types are ir, ds, dsa, er, cn",
+    "xx_r1_k3_s1_c8": "unknown type 'xx'; the types are ir, ds, dsa, er, cn, uir, mqa",
     "": "unknown type ''",
-    "uir_r1_k3_s1_e4_c8": "type 'uir' is timm's but not supported",
+    "mha_r1_k3_h4_s1_d64_c8": "type 'mha' is timm's but not supported",
     "ds_r1_k3_s1_c8_q4": "unknown option 'q4'; the options are r, k,",
     "ds_r1_k3_s1_c8_nosip": "unknown option 'nosip'.* Did you mean 'noskip'",
     "ds_r1_k3_s1_c8_dilate": "unknown option 'dilate'.* Did you mean 'dilated'",
@@ -124,7 +145,6 @@ BAD_STRINGS = {
     "ds_r1__k3_s1_c8": "unknown option ''",
     "ir_r1_k3_s1_e6_c8_cc4": "option 'cc4' is timm's but not supported",
     "er_r1_k3_s1_e6_c8_fc24": "option 'fc24' is timm's but not supported",
-    "ds_r1_k3_s1_c8_gs8": "option 'gs8' is timm's",
     "ds_r1_k3_k5_s1_c8": "option 'k' is given twice",
     "ds_r1_k3_s1_c8_nre_nsw": "option 'n' is given twice",
     "ds_r1_k3_s1_c8_noskip_noskip": "option 'noskip' is given twice",
@@ -154,6 +174,25 @@ BAD_STRINGS = {
     "cn_r1_k3_s1_c8_dilated": "dilated: only the depthwise",
     "cn_r1_k3_s1_c8_exponential": "partition exponential: only a depthwise",
     "er_r1_k3.5_s1_e4_c8": "an er block takes one undilated kernel",
+    "ir_r1_k3.5_s1_e4_c8_gs8": "group_size 8: for one undilated kernel",
+    "ir_r1_k5_s1_e4_c8_gs8_dilated": "group_size 8: for one undilated kernel",
+    "uir_r1_k3_s1_e4_c8_gs8": "group_size 8: a uir block takes none",
+    "er_r1_k3_s1_e4_c8_gs0": "group_size 0: must be a whole number of at least 1",
+    # universal bottlenecks and attention
+    "uir_r1_k3.5_s1_e4_c8": "a uir block takes one undilated kernel",
+    "uir_r1_k3_s1_e4_c8_dilated": "a uir block takes one undilated kernel",
+    "uir_r1_a3.5_k3_s1_e4_c8": r"option 'a3\.5': needs a whole number",
+    "uir_r1_a2_k3_s1_e4_c8": r"start_kernel \(2,\): must be odd",
+    "uir_r1_k0_s2_e4_c8": "stride 2: a uir block without any kernel",
+    "uir_r1_k3_s1_c8": "option 'e' is missing; uir needs r, k, s, e, c",
+    "ir_r1_k0_s1_e4_c8": r"kernels \(0,\): must be odd",
+    "mqa_r1_k3_s1_d64_c8": "option 'h' is missing; mqa needs r, k, h, s, d, c",
+    "mqa_r1_k3_h0_s1_d64_c8": "heads 0: must be a whole number of at least 1",
+    "mqa_r1_k3_h4_v3_s1_d64_c8": "kv_stride 3: must be 1 or 2",
+    "mqa_r1_k3_h4_s2_d64_c8": "an mqa block takes stride 1",
+    "mqa_r1_k3_h4_s1_d64_c8_nre": "an mqa block takes stride 1 and one kernel",
+    "mqa_r1_k3_h4_s1_d64_e4_c8": "expansion 4: ",
+    "ir_r1_k3_s1_e6_c8_d1": r"heads, key_channels, kv_stride \(h, d, v\): only an mqa block",
 }
 
 
@@ -179,6 +218,8 @@ def test_mistakes_are_named(text: str, message: str) -> None:
         ("expand_kernels", (2,)),
         ("expansion", math.nan),
         ("se_ratio", -0.1),
+        ("start_kernel", 3),
+        ("heads", 1),
     ],
 )
 def test_fields_check_themselves(field: str, value: Any) -> None:

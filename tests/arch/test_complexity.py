@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nas.arch import zoo
-from nas.arch.complexity import complexity, layers
+from nas.arch.complexity import complexity, layers, live_elements
 from nas.arch.notation import parse_block
 from nas.arch.ops import Op, block_ops, out_side
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
@@ -49,6 +49,61 @@ def test_inverted_residual() -> None:
     hidden = inner * t
     assert params == hidden * (inner + k * k + out) + 2 * (hidden + hidden + out)
     assert acts == px * px * (hidden + hidden + out)
+
+
+def test_universal_bottleneck() -> None:
+    """MobileNetV4, section 3: a depthwise convolution before the expansion, between, and after; the middle strides."""
+    px, small, ins, hidden, out = 14, 7, 24, 96, 40
+    macs, params, acts = cost_of(ops_of("uir_r1_a3_k5_p7_s2_e4_c40", ins, px))
+    assert macs == px * px * ins * (9 + hidden) + small * small * (25 * hidden + hidden * out + 49 * out)
+    assert params == (9 + hidden + 2) * ins + (2 + 25 + 2 + out) * hidden + (2 + 49 + 2) * out
+    assert acts == px * px * (ins + hidden) + small * small * (hidden + out + out)
+    first, _, _ = cost_of(ops_of("uir_r1_a3_k0_s2_e4_c40", ins, px))
+    assert first == small * small * (9 * ins + ins * hidden + hidden * out)
+
+
+@pytest.mark.parametrize(("kv_stride", "kv_px"), [(1, 7), (2, 4)])
+def test_multi_query_attention(kv_stride: int, kv_px: int) -> None:
+    """All heads share one key and one value map (Shazeer 2019, arXiv:1911.02150, section 3)."""
+    px, width, heads, d, out = 7, 48, 4, 16, 40
+    ops = ops_of(f"mqa_r1_k3_h{heads}_v{kv_stride}_d{d}_s1_c{out}", width, px)
+    macs, params, acts = cost_of(ops)
+    down = 2 * (kv_stride > 1)  # depthwise convolutions, of key and value
+    positions, keys = px * px, kv_px * kv_px
+    projections = positions * width * heads * d + 2 * keys * width * d + positions * heads * d * out
+    assert macs == projections + down * keys * 9 * width + 2 * positions * keys * heads * d
+    assert params == 2 * width + width * heads * d + 2 * width * d + heads * d * out + down * (9 + 2) * width
+    assert acts == positions * (heads * d + out) + keys * (2 * d + down * width)
+    logits = next(op for op in ops if op.path == "attn.logits")
+    assert logits.out_elements == heads * positions * keys
+    # Alive while the logits are made: the input for nobody (no shortcut), query, key, value and the logits.
+    live = dict(zip((op.path for op in ops), live_elements(ops), strict=True))
+    assert live["attn.logits"] == positions * heads * d + 2 * keys * d + heads * positions * keys
+
+
+def test_layer_scale_is_a_parameter_per_channel_and_nothing_else() -> None:
+    for text in ("uir_r1_a3_k3_s1_e4_c24", "mqa_r1_k3_h2_s1_d8_c24"):
+        plain, block = ops_of(text, 24, 7), parse_block(text)
+        scaled = block_ops(block, 1, 24, 7, "relu", SqueezeExcite(), layer_scale=True)
+        macs, params, acts = cost_of(plain)
+        assert cost_of(scaled) == (macs, params + 24, acts)
+        assert live_elements(scaled) == live_elements(plain)
+
+
+def test_groups_divide_weights_and_work() -> None:
+    px, ins, out = 14, 32, 48
+    for text, dense, groups in (
+        ("cn_r1_k3_gs8_s1_c48", 9 * ins * out, 4),
+        ("er_r1_k3_gs32_s1_e4_c48", 9 * ins * 128, 4),
+        ("ir_r1_k3_gs16_s1_e4_c48", 9 * 128 * 128, 8),
+        ("ds_r1_k3_gs16_s1_c48", 9 * ins * ins, 2),
+    ):
+        spatial = next(op for op in ops_of(text, ins, px) if op.kernel == 3)
+        assert (spatial.kind, spatial.groups, spatial.weights) == ("conv", groups, dense // groups)
+        assert spatial.macs == px * px * dense // groups
+    for text in ("cn_r1_k3_gs1_s1_c32", "er_r1_k3_gs1_s1_e1_c48", "ir_r1_k3_gs1_s1_e1_c48"):
+        spatial = next(op for op in ops_of(text, ins, px) if op.kernel == 3)
+        assert (spatial.kind, spatial.weights) == ("depthwise", 9 * ins)
 
 
 def test_inverted_residual_with_stride_and_odd_side() -> None:

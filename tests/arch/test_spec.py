@@ -20,9 +20,17 @@ def network(stages: list[list[str]] | None = None, **other: Any) -> ArchSpec:
     return ArchSpec.from_strings(given.pop("name", "n"), stages or STAGES, **given)
 
 
+UNIVERSAL = (StageSpec.parse(["uir_r1_k3_s1_e2_c16"]),)
+
+
 def with_first(text: str, **fields_of_network: Any) -> ArchSpec:
     """A network whose first stage is ``text``, behind a stem of 16 channels."""
     return network([[text], *STAGES[1:]], **fields_of_network)
+
+
+def attending(text: str) -> ArchSpec:
+    """A network whose first stage is ``text`` and a block that it may end on."""
+    return network([[text, "ds_r1_k3_s1_c16"], *STAGES[1:]])
 
 
 EQUIVALENT = {
@@ -37,6 +45,13 @@ EQUIVALENT = {
     "no shortcut of a dsa": (with_first("dsa_r1_k3_s1_c16_noskip"), with_first("dsa_r1_k3_s1_c16")),
     "shortcut that cannot be": (with_first("cn_r1_k3_s1_c24_skip"), with_first("cn_r1_k3_s1_c24")),
     "ratios that round alike": (with_first("ir_r1_k3_s1_e2.3_c80"), with_first("ir_r1_k3_s1_e2.5_c80")),
+    "groups of one channel": (with_first("ds_r1_k3_gs1_s1_c16"), with_first("ds_r1_k3_s1_c16")),
+    "one group": (with_first("cn_r1_k3_gs16_s1_c16"), with_first("cn_r1_k3_s1_c16")),
+    "kernel of keys that stay": (attending("mqa_r1_k5_h2_s1_d8_c16"), attending("mqa_r1_k3_h2_s1_d8_c16")),
+    "initial layer scale": (
+        replace(with_first("uir_r1_k3_s1_e2_c16"), layer_scale=0.1),
+        replace(with_first("uir_r1_k3_s1_e2_c16"), layer_scale=0.2),
+    ),
     "name": (network(name="a"), network(name="b")),
     "training rates": (network(dropout=0.3, drop_path=0.2), network()),
     "squeeze-excite kind without any": (
@@ -82,6 +97,20 @@ CHANGES: dict[str, ArchSpec] = {
     "gate": network(squeeze_excite=SqueezeExcite(gate="hard_sigmoid")),
     "norm": network(norm=NormSpec(eps=1e-3)),
     "padding": network(padding="same"),
+    "dense groups": with_first("cn_r1_k3_gs8_s1_c16"),
+    "type uir": with_first("uir_r1_k3_s1_e3_c16"),
+    "uir with start": with_first("uir_r1_k3_a3_s1_e3_c16"),
+    "uir with end": with_first("uir_r1_k3_p3_s1_e3_c16"),
+    "uir without kernel": with_first("uir_r1_k0_s1_e3_c16"),
+    "layer scale": replace(with_first("uir_r1_k3_s1_e3_c16"), layer_scale=0.1),
+    "type mqa": attending("mqa_r1_k3_h2_s1_d8_c16"),
+    "heads": attending("mqa_r1_k3_h1_s1_d8_c16"),
+    "key channels": attending("mqa_r1_k3_h2_s1_d16_c16"),
+    "smaller keys": attending("mqa_r1_k3_h2_v2_s1_d8_c16"),
+    "smaller keys, wider kernel": attending("mqa_r1_k5_h2_v2_s1_d8_c16"),
+    "head norm": network(head=HeadSpec(channels=64, kind="pool_conv_norm")),
+    "plain head": network(head=HeadSpec(channels=64, kind="pool_conv_plain")),
+    "gelu": network(activation="gelu"),
 }
 
 
@@ -135,6 +164,20 @@ def test_splits_that_leave_a_group_empty(text: str, message: str) -> None:
         network([[text]], stem=StemSpec(channels=channels))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ds_r1_k3_gs3_s1_c16", r"blocks\.0\.0 .*group_size 3 does not divide 16 channels\."),
+        ("ds_r1_k3_gs32_s1_c16", "group_size 32 does not divide 16"),
+        ("er_r1_k3_gs4_s1_e3_c16", r"group_size 4 does not divide 48 channels into groups that divide 16 too"),
+        ("cn_r1_k3_gs4_s1_c18", r"group_size 4 does not divide 16 channels into groups that divide 18 too"),
+    ],
+)
+def test_groups_that_do_not_fit(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        with_first(text)
+
+
 def test_the_smallest_exponential_split() -> None:
     """16 channels are 8, 4, 2, 1, 1 in five groups; in six, floor(16 / 2^5) would leave the fifth without any."""
     assert network([["ds_r1_k3.5.7.9.11_s1_c16_exponential"]]).depth == 1
@@ -149,8 +192,10 @@ def test_the_smallest_exponential_split() -> None:
         ({"resolution_px": 224.0}, r"resolution_px 224\.0"),
         ({"in_channels": -3}, "in_channels -3"),
         ({"classes": 0}, "classes 0"),
-        ({"activation": "gelu"}, "unknown activation 'gelu': choose from relu"),
+        ({"activation": "elu"}, "unknown activation 'elu': choose from relu"),
         ({"padding": "valid"}, "padding 'valid'"),
+        ({"layer_scale": 0.1}, r"layer_scale 0\.1: there is no uir or mqa block"),
+        ({"layer_scale": 0.0, "stages": UNIVERSAL}, r"layer_scale 0\.0: must be a positive number, or null"),
         ({"dropout": 1.0}, r"dropout 1\.0: must lie in \[0, 1\)"),
         ({"drop_path": -0.1}, r"drop_path -0\.1"),
     ],
@@ -179,6 +224,11 @@ def test_mistakes_in_a_network(change: dict[str, Any], message: str) -> None:
 def test_mistakes_in_a_part(kind: type, fields_of_part: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         kind(**fields_of_part)
+
+
+def test_a_stage_that_ends_on_attention_is_refused() -> None:
+    with pytest.raises(SpecError, match="mqa_r1_k3_h2_d8_s1_c16: a stage cannot end on attention"):
+        with_first("mqa_r1_k3_h2_s1_d8_c16")
 
 
 def test_a_later_stride_in_a_stage_is_refused() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from nas.arch.blocks import ACTIVATIONS, BlockSpec
-from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
-from nas.arch.spec import ArchSpec, StageSpec
+from nas.arch.parts import HEAD_KINDS, HeadSpec, NormSpec, SqueezeExcite, StemSpec
+from nas.arch.spec import NETWORK_ACTIVATIONS, ArchSpec, StageSpec
 
 KERNELS = st.sampled_from((3, 5, 7, 9, 11))
 # At least 16, which five exponential groups (8, 4, 2, 1, 1) need.
@@ -17,21 +17,27 @@ GROUPS = st.integers(1, 3).map(lambda groups: (1,) * groups)
 @st.composite
 def blocks(draw: st.DrawFn, stride: int) -> BlockSpec:
     """Any block that a spec may hold, of the given stride."""
-    kind = draw(st.sampled_from(("ir", "ir", "ir", "ds", "dsa", "er", "cn")))
+    kind = draw(st.sampled_from(("ir", "ir", "ir", "ds", "dsa", "er", "cn", "uir", "uir")))
     fields = {"activation": draw(st.sampled_from((None, *ACTIVATIONS))), "skip": draw(st.booleans())}
     if kind in ("ir", "ds", "dsa"):
         fields["kernels"] = tuple(draw(st.lists(KERNELS, min_size=1, max_size=5)))
         fields["partition"] = draw(st.sampled_from(("equal", "exponential")))
         fields["dilated"] = draw(st.booleans())
+    elif kind == "uir":
+        start, middle, end = (draw(st.sampled_from((0, 3, 5))) for _ in range(3))
+        middle = 3 if stride > 1 and start == middle == end == 0 else middle
+        fields |= {"start_kernel": start, "kernels": (middle,), "end_kernel": end}
     else:
         fields["kernels"] = (draw(KERNELS),)
-    if kind in ("ir", "er"):
+    if kind in ("ir", "er", "uir"):
         fields["expansion"] = draw(st.sampled_from((1.0, 1.5, 2.3, 3.0, 4.0)))
     if kind == "ir":
         fields["expand_kernels"] = draw(GROUPS)
+        if len(fields["kernels"]) == 1 and not fields["dilated"]:
+            fields["group_size"] = draw(st.sampled_from((None, 1, 2, 8)))  # hidden channels are multiples of 8
     if kind != "cn":
         fields["se_ratio"] = draw(st.sampled_from((0.0, 0.02, 0.1875, 0.25, 1.0)))
-        fields["project_kernels"] = draw(GROUPS)
+        fields["project_kernels"] = (1,) if kind == "uir" else draw(GROUPS)
     return BlockSpec(type=kind, channels=draw(CHANNELS), repeats=draw(st.integers(1, 2)), stride=stride, **fields)
 
 
@@ -44,16 +50,19 @@ def stages(draw: st.DrawFn) -> StageSpec:
 @st.composite
 def specs(draw: st.DrawFn) -> ArchSpec:
     """Any network of one to three stages on an image of at most 33 px."""
-    kind = draw(st.sampled_from(("conv_pool", "pool_conv")))
+    kind = draw(st.sampled_from(HEAD_KINDS))
+    parts = tuple(draw(st.lists(stages(), min_size=1, max_size=3)))
+    scaled = any(block.type == "uir" for stage in parts for block in stage.blocks)
     return ArchSpec(
         name="random",
         stem=StemSpec(channels=draw(CHANNELS), kernel=draw(st.sampled_from((3, 5))), stride=draw(st.integers(1, 2))),
-        stages=tuple(draw(st.lists(stages(), min_size=1, max_size=3))),
+        stages=parts,
+        layer_scale=draw(st.sampled_from((None, 0.1))) if scaled else None,
         head=HeadSpec(kind=kind, channels=draw(st.integers(0 if kind == "conv_pool" else 1, 24))),
         resolution_px=draw(st.integers(5, 33)),
         in_channels=draw(st.integers(1, 4)),
         classes=draw(st.integers(1, 5)),
-        activation=draw(st.sampled_from(ACTIVATIONS)),
+        activation=draw(st.sampled_from(NETWORK_ACTIVATIONS)),
         squeeze_excite=SqueezeExcite(
             relative_to=draw(st.sampled_from(("input", "expanded"))),
             divisor=draw(st.sampled_from((1, 8))),

@@ -71,7 +71,7 @@ def test_standalone_file_builds_a_published_network(name: str) -> None:
 @settings(max_examples=25, deadline=None)
 @given(spec=specs())
 def test_standalone_file_builds_any_network(spec: ArchSpec) -> None:
-    assume(spec.head.kind == "conv_pool" or counted_stride(spec) <= 32)
+    assume(spec.layer_scale is None if spec.head.kind == "conv_pool" else counted_stride(spec) <= 32)
     same_network(build(spec), standalone(spec)["build"](), spec)
 
 
@@ -96,3 +96,17 @@ def test_network_too_deep_for_timms_class_is_refused() -> None:
     spec = ArchSpec.from_strings("deep", [["ir_r1_k3_s2_e2_c16"]] * 6, stem=stem, head=head)
     with pytest.raises(NasError, match=r"deep: .*32.*128"):
         standalone_source(spec)
+
+
+def test_layer_scale_that_timms_class_does_not_pass_on_is_refused() -> None:
+    stages, head = [["uir_r1_k3_s1_e2_c8"]], HeadSpec(channels=0)
+    spec = ArchSpec.from_strings("scaled", stages, stem=StemSpec(channels=8), head=head, layer_scale=0.1)
+    with pytest.raises(NasError, match="scaled: timm's EfficientNet class has no layer scale"):
+        standalone_source(spec)
+
+
+def test_standalone_file_has_attention_and_groups() -> None:
+    stages = [["er_r1_k3_gs16_s2_e4_c24"], ["mqa_r1_k3_h2_v2_d8_s1_c24", "uir_r1_a3_k5_s1_e4_c24"]]
+    head = HeadSpec(channels=16, kind="pool_conv_norm")
+    spec = ArchSpec.from_strings("hybrid", stages, stem=StemSpec(channels=16), head=head, layer_scale=0.1)
+    same_network(build(spec), standalone(spec)["build"](), spec)

@@ -12,9 +12,10 @@ from torch import nn
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
-from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.parts import HEAD_KINDS, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.model.build import build
+from nas.model.from_timm import from_timm
 from nas.model.onnx_graph import to_onnx
 
 # Sums run in another order, and deep networks with random norms amplify it: the tolerance is relative to the output.
@@ -75,15 +76,32 @@ def test_published_networks_give_timm_outputs(name: str, px: int) -> None:
         ["cn_r1_k5_s2_c16", "er_r1_k5_s1_e2_c16_noskip"],
         ["ir_r2_k3.5.7.9_s2_e4_c24_exponential_nsw", "ds_r1_k9.11_s1_c24_nmi"],
         ["ir_r2_k3.5.7_a1.1_p1.1_s2_e3_c36_se0.5_dilated_nhs", "dsa_r1_k7_s1_c20_dilated_nr6"],
+        ["er_r1_k3_gs20_s2_e4_c24", "ir_r1_k3_gs8_s1_e2_c24", "cn_r1_k3_gs4_s1_c24_skip"],
+        ["uir_r1_a3_k5_s2_e4_c24_se0.25", "uir_r2_k3_p3_s1_e2_c24_nsw", "uir_r1_k0_s1_e2_c24"],
+        ["uir_r1_a5_k0_s2_e4_c24", "mqa_r1_k3_h3_v2_d8_s1_c24", "mqa_r1_k3_h2_d16_s1_c30", "cn_r1_k1_s1_c20"],
     ],
 )
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
-@pytest.mark.parametrize("head", [HeadSpec(channels=0), HeadSpec(channels=40), HeadSpec(channels=40, kind="pool_conv")])
+@pytest.mark.parametrize("head", [HeadSpec(channels=0), *(HeadSpec(channels=40, kind=kind) for kind in HEAD_KINDS)])
 def test_other_blocks_give_the_built_module_outputs(strings: list[str], padding: str, head: HeadSpec) -> None:
     spec = ArchSpec.from_strings(
         "odd", [strings], stem=StemSpec(channels=20, kernel=5), head=head, padding=padding, classes=11
     )
     check_same(spec, build(spec), 37)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv4_conv_small_050", "mobilenet_edgetpu_v2_xs", "tf_efficientnetv2_b0"])
+def test_networks_read_from_timm_give_timm_outputs(name: str) -> None:
+    model = timm.create_model(name)
+    check_same(from_timm(model), model, 64)
+
+
+def test_layer_scale_and_gelu_are_in_the_graph() -> None:
+    strings = ["mqa_r2_k3_h3_v2_d8_s1_c16", "uir_r2_a3_k3_s1_e4_c24"]
+    spec = ArchSpec.from_strings(
+        "scaled", [strings], stem=StemSpec(channels=16), head=HeadSpec(channels=8), activation="gelu", layer_scale=0.5
+    )
+    check_same(spec, build(spec), 33)
 
 
 def test_mish_holds_where_its_parts_overflow_or_vanish() -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
-from timm.layers import SelectAdaptivePool2d
+from timm.layers import LayerScale2d, SelectAdaptivePool2d
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.utils.flop_counter import FlopCounterMode
@@ -50,10 +50,10 @@ def _quick_norms() -> AbstractContextManager[object]:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps every convolution, norm and pooling whole; timm's other modules are traced through."""
+    """Keeps every convolution, norm, layer scale and pooling whole; timm's other modules are traced through."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        whole = isinstance(module, (*COMPUTING, nn.BatchNorm2d))
+        whole = isinstance(module, (*COMPUTING, nn.BatchNorm2d, LayerScale2d))
         return whole or super().is_leaf_module(module, qualified_name)
 
 
@@ -61,7 +61,8 @@ def peak_memory_bytes(model: nn.Module, in_channels: int, px: int) -> int:
     """Largest sum of float32 tensors alive at once in the traced graph of a module on the meta device.
 
     Convolutions, linear layers, pooling, multiplication, addition and concatenation make a tensor; anything else
-    (norm, activation, gate, split, flatten, identity) works in place or looks at the tensor of its first argument.
+    (norm, layer scale, activation, gate, split, flatten, identity) works in place or looks at the tensor of its first
+    argument.
     """
     graph = _Tracer().trace(model.eval())
     module = fx.GraphModule(model, graph)

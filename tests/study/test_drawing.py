@@ -95,6 +95,15 @@ def test_a_pool_conv_head_pools_before_its_convolution() -> None:
     assert paths[-3:] == ["global_pool", "conv_head", "classifier"]
 
 
+def test_universal_bottlenecks_and_attention_are_drawn() -> None:
+    stage = ["uir_r1_a3_k5_s2_e4_c24", "uir_r1_k0_s1_e2_c24", "mqa_r1_k3_h2_v2_d8_s1_c24", "cn_r1_k3_gs8_s1_c24"]
+    spec = ArchSpec.from_strings("v4", [stage], stem=StemSpec(channels=16), head=HeadSpec(channels=0))
+    said = [texts(box) for path, box in boxes(parse(draw(spec))).items() if path.startswith("blocks.")]
+    wanted = (("UIB4", "3×3", "5×5"), ("UIB2", "1×1"), ("MQA", "3×3", "h2 d8"), ("Conv", "3×3", "gs8"))
+    for words, expected in zip(said, wanted, strict=True):
+        assert set(expected) <= set(words)
+
+
 def test_shortcuts_are_drawn_where_the_block_adds_its_input() -> None:
     spec = zoo.get("mixnet_s")
     drawn = {path for path, group in boxes(parse(draw(spec))).items() if group.find(f"{SVG}path") is not None}

@@ -1,0 +1,33 @@
+"""What ``arch=`` means in every command: a published network, one of timm's, or a spec file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from nas.arch import zoo
+from nas.arch.errors import NasError, nearest
+from nas.arch.files import load
+from nas.arch.spec import ArchSpec
+from nas.cli import heavy
+
+TIMM_PREFIX: Final = "timm/"
+
+
+def find_arch(name: object) -> ArchSpec:
+    """The network that ``arch=`` means: a name of the zoo, ``timm/NAME``, or the path of a spec file.
+
+    Raises: NasError saying where it looked.
+    """
+    if not name:
+        raise NasError(f"which network? Add arch= with a spec file, timm/NAME or one of: {', '.join(zoo.names())}.")
+    text = str(name)
+    if text in zoo.names():
+        return zoo.get(text)
+    if text.startswith(TIMM_PREFIX):
+        arch: ArchSpec = heavy("nas.model.from_timm").timm_arch(text.removeprefix(TIMM_PREFIX))
+        return arch
+    if Path(text).suffix in (".yaml", ".yml") or Path(text).is_file():
+        return load(text)
+    near = nearest(text, zoo.names())
+    raise NasError(f"arch {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
