@@ -49,7 +49,7 @@ def from_timm(model: nn.Module) -> ArchSpec:
     Raises: NasError naming what the network has and a spec cannot express.
     """
     if type(model) not in (EfficientNet, MobileNetV3):
-        raise NasError(f"a {type(model).__name__} is not of timm's EfficientNet or MobileNetV3 class.")
+        raise NasError(f"{type(model).__name__}: only timm's EfficientNet and MobileNetV3 classes can be read.")
     name = str((getattr(model, "default_cfg", None) or {}).get("architecture") or type(model).__name__)
     try:
         _check_expressible(model)
@@ -57,6 +57,8 @@ def from_timm(model: nn.Module) -> ArchSpec:
         _check_same(model, spec)
     except NasError as error:
         raise NasError(f"{name} cannot be read exactly: {error}") from None
+    except AttributeError as error:  # of modules that someone put in place of timm's
+        raise NasError(f"{name} cannot be read exactly: it is not as timm builds it ({error}).") from None
     return spec
 
 

@@ -172,7 +172,7 @@ def test_what_a_spec_cannot_express_is_named(name: str, message: str) -> None:
         ({"num_classes": 0}, "it has no classifier"),
         ({"global_pool": "max"}, r"it has .*max.* where its spec would have .*avg"),
         ({"act_layer": "elu"}, "activation ELU: a spec knows relu"),
-        ({"features_only": True}, "a EfficientNetFeatures is not of timm's EfficientNet or MobileNetV3 class"),
+        ({"features_only": True}, "EfficientNetFeatures: only timm's EfficientNet and MobileNetV3 classes can be read"),
     ],
 )
 def test_settings_that_a_spec_cannot_express(arguments: dict[str, object], message: str) -> None:
@@ -190,8 +190,12 @@ def test_a_network_changed_by_hand_is_never_read_as_another() -> None:
         shortcut.blocks[1][0].has_skip = True  # over a stride
         with pytest.raises(NasError, match=r"a shortcut at blocks\.1\.0 where its spec would have"):
             from_timm(shortcut)
-        with pytest.raises(NasError, match="a Linear is not of timm's EfficientNet"):
-            from_timm(nn.Linear(1, 1))
+        foreign = timm.create_model("mobilenetv2_035")
+        foreign.bn1 = nn.BatchNorm2d(16)
+        with pytest.raises(NasError, match=r"it is not as timm builds it .*'act'"):
+            from_timm(foreign)
+    with pytest.raises(NasError, match="Linear: only timm's EfficientNet and MobileNetV3 classes"):
+        from_timm(nn.Linear(1, 1))
 
 
 def test_networks_are_found_by_timms_names() -> None:

@@ -13,7 +13,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.scaling import PUBLISHED_EFFICIENTNET, scale
-from nas.arch.spec import ArchSpec
+from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
 from search_spaces.space import SearchSpace
 
@@ -105,6 +105,21 @@ def test_random_points_come_back(load: Load, name: str) -> None:
 def test_mixnet_with_other_kernels_is_told_where_it_differs(load: Load) -> None:
     with pytest.raises(NasError, match=r"s2\.b0 needs kernels \(3, 5, 7\), the space offers 1, 2 for s2\.b0\.groups"):
         load("mixnet", choices={"groups": [1, 2]}).encode(zoo.get("mixnet_s"))
+
+
+def test_groups_that_no_space_has_are_no_point(load: Load) -> None:
+    spec = zoo.get("efficientnet_b0")
+    block = replace(spec.stages[3].blocks[0], group_size=8)
+    grouped = replace(spec, stages=(*spec.stages[:3], StageSpec((block,)), *spec.stages[4:]))
+    with pytest.raises(NasError, match=r"s3\.b0 needs group_size 8, where no block has any"):
+        load("efficientnet").encode(grouped)
+
+
+def test_a_space_may_have_gelu(load: Load) -> None:
+    own = load("mixnet", activation="gelu")
+    genotype = own.sample(random.Random(0))
+    spec = own.decode(genotype)
+    assert own.decode(own.encode(spec)).arch_id == spec.arch_id
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "too many px": (at("resolution_px", value=[32, 20000]), "space.resolution_px 20000: must be a positive number of"),
     "zero width": (at("width", value=[0, 1]), "space.width 0.0: a multiplier must be a positive number"),
     "type": (at("stages", 0, "type", value="mb"), "space.stages[0].type 'mb': unknown type 'mb': choose from ir, ds"),
+    "type of networks alone": (at("stages", 0, "type", value="uir"), "space.stages[0].type 'uir': unknown type 'uir'"),
     "stride": (at("stages", 1, "stride", value=3), "space.stages[1].stride 3: must be 1 or 2"),
     "head": (at("head", "kind", value="pool"), "space.head.kind 'pool': must be conv_pool, pool_conv, "),
     "no stages": (at("stages", value=[]), "space.stages []: must be a list with at least one entry"),
