@@ -34,7 +34,7 @@ def ask(study: optuna.Study, trial: Trial) -> Measured:
         time.sleep(_POLL_S)
     if said["state"] == "failed":
         raise NasError(said["reason"])
-    return Measured(said["latency_ms"], said["spread_ms"])
+    return Measured(said["latency_ms"], said["spread_ms"], said["reference_ms"])
 
 
 def answer(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequence[BaseProcess] = ()) -> None:

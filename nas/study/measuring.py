@@ -16,7 +16,7 @@ from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
 from nas.latency.store import device_of
 from nas.study.candidates import Pricer
 from nas.study.rows import TrialRow
-from nas.study.trials import Measured, remember, to_rows, with_measured
+from nas.study.trials import Measured, at_study_speed, remember, to_rows, with_measured
 
 Measurer = Callable[[Sequence[ArchSpec]], list[Measured]]
 
@@ -44,7 +44,7 @@ def measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer
             batch=device.batch,
             seed=settings.seed,
         )
-        return [Measured(one.latency_ms, one.spread_ms) for one in measured]
+        return [Measured(one.latency_ms, one.spread_ms, one.reference_ms) for one in measured]
 
     return measure
 
@@ -55,7 +55,7 @@ def measure_rows(
     """``rows`` with their networks' latency as measured now, in turns, which the study remembers."""
     if measure is None or not rows:
         return list(rows)
-    measured = measure([pricer.decode(row.genotype) for row in rows])
+    measured = [at_study_speed(study, one) for one in measure([pricer.decode(row.genotype) for row in rows])]
     for row, one in zip(rows, measured, strict=True):
         remember(study, row.arch_id, one)
     return [with_measured(row, one) for row, one in zip(rows, measured, strict=True)]

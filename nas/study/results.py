@@ -150,7 +150,7 @@ def _print_agreement(report: ReportData, console: Console) -> None:
     if not agreement.pairs:
         return
     table = Table(title="predicted against measured", title_justify="left")
-    for column in ("", "predicted ms", "90% interval", "measured ms", "spread", "predicted / measured"):
+    for column in ("", "predicted ms", "90% interval", "measured ms", "spread", "ratio"):
         table.add_column(column, justify="right" if column else "left")
     for pair in agreement.pairs[:_PAIRS_SHOWN]:
         table.add_row(

@@ -19,7 +19,15 @@ from nas.study.plan import SamplerSettings, StudySettings
 from nas.study.rows import Outcome, TrialRow
 from nas.study.samplers import make_sampler
 from nas.study.storage import INTERRUPTED, requeue
-from nas.study.trials import distributions, finished, measured_before, record, record_measured, to_row
+from nas.study.trials import (
+    at_study_speed,
+    distributions,
+    finished,
+    measured_before,
+    record,
+    record_measured,
+    to_row,
+)
 
 _SEEDED: Final = "nas:seeded"
 _WAIT_S: Final = 0.5
@@ -104,7 +112,7 @@ class Search:
         measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
         broken = pricer.constraints.explain(measures)
         if self.refinement and not known and not broken:
-            record_measured(trial, self.refinement.measure(trial, candidate.arch))
+            record_measured(trial, at_study_speed(self.study, self.refinement.measure(trial, candidate.arch)))
             measures["latency_ms"] = trial.user_attrs["latency_ms"]
             broken = pricer.constraints.explain(measures)
         self._tell_constraints(trial, measures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -14,15 +15,21 @@ from nas.study.rows import Outcome, TrialRow
 from nas.study.storage import INTERRUPTED
 
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
+_REFERENCE: Final = "reference_ms"
+_DRIFT: Final = 1.2
 _TOLD: Final = "measured_ms"  # written last: where it stands, the others of ``_LATENCY`` do
 _LATENCY: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "measured_spread_ms", "latency_ms", _TOLD)
 
 
 class Measured(NamedTuple):
-    """Latency of a network as it ran, with the distance of its quartiles, in ms."""
+    """Latency of a network as it ran, with the distance of its quartiles, in ms.
+
+    ``reference_ms``: of the reference network in the same minute, which tells the machine's speed; None without one.
+    """
 
     latency_ms: float
     spread_ms: float
+    reference_ms: float | None = None
 
 
 def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -60,9 +67,29 @@ def record(
 def record_measured(trial: Trial, measured: Measured) -> None:
     """Put the measured latency in the place of the predicted one, which stays beside it."""
     trial.set_user_attr("predicted_ms", trial.user_attrs["latency_ms"])
+    if measured.reference_ms is not None:
+        trial.set_user_attr(_REFERENCE, round(measured.reference_ms, 6))
     trial.set_user_attr("measured_spread_ms", round(measured.spread_ms, 6))
     trial.set_user_attr("latency_ms", round(measured.latency_ms, 6))
     trial.set_user_attr(_TOLD, round(measured.latency_ms, 6))
+
+
+def at_study_speed(study: optuna.Study, measured: Measured) -> Measured:
+    """``measured`` as if the machine had run at its usual speed, the median over what ``study`` measured so far.
+
+    A search measures for hours, and another program may slow the machine for some of them. Differences up to a fifth
+    stay: with one network in a call they are as much noise of the reference (corrected for them, the same networks
+    differed by 3.8% between seven calls on a busy machine, otherwise by 3.4%; standard deviation, mean of four).
+    """
+    own_ms = measured.reference_ms
+    if own_ms is None:
+        return measured
+    known = [trial.user_attrs.get(_REFERENCE) for trial in study.get_trials(deepcopy=False)]
+    usual_ms = statistics.median([own_ms, *(value for value in known if value is not None)])
+    factor = usual_ms / own_ms
+    if max(factor, 1 / factor) <= _DRIFT:
+        return measured
+    return Measured(measured.latency_ms * factor, measured.spread_ms * factor, own_ms)
 
 
 def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
@@ -75,7 +102,7 @@ def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
 
 def remember(study: optuna.Study, arch_id: str, measured: Measured) -> None:
     """Keep what a network of a finished trial measured; ``to_rows`` puts it into the network's rows."""
-    study.set_user_attr(_CHECKED + arch_id, [round(value, 6) for value in measured])
+    study.set_user_attr(_CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
 
 
 def to_row(trial: FrozenTrial) -> TrialRow:

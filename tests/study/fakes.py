@@ -110,19 +110,30 @@ class LearningPredictor(MacsPredictor):
 
 
 class Stopwatch:
-    """Measures ``ms_per_gmac`` exactly and remembers of which networks; ``trouble`` as of `FakeEvaluator`."""
+    """Measures ``ms_per_gmac`` exactly and remembers of which networks; ``trouble`` as of `FakeEvaluator`.
 
-    def __init__(self, ms_per_gmac: float, trouble: Callable[[int, ArchSpec], None] | None = None) -> None:
+    ``slowness``: by what the machine is slower at each call from the first, which its reference shows.
+    """
+
+    def __init__(
+        self,
+        ms_per_gmac: float,
+        trouble: Callable[[int, ArchSpec], None] | None = None,
+        slowness: Sequence[float] = (),
+    ) -> None:
         self.timed: list[str] = []
         self._ms_per_gmac = ms_per_gmac
         self._trouble = trouble
+        self._pace = iter(slowness)
 
     def __call__(self, archs: Sequence[ArchSpec]) -> list[Measured]:
         for arch in archs:
             self.timed.append(arch.arch_id)
             if self._trouble:
                 self._trouble(len(self.timed), arch)
-        return [Measured(complexity(arch).macs * 1e-9 * self._ms_per_gmac, 0.001) for arch in archs]
+        pace = next(self._pace, None)
+        ms = [complexity(arch).macs * 1e-9 * self._ms_per_gmac * (pace or 1.0) for arch in archs]
+        return [Measured(value, 0.001, pace) for value in ms]
 
 
 def new_study(name: str = "fake", objective: ObjectiveSettings = PARETO) -> optuna.Study:

@@ -120,6 +120,22 @@ def test_a_resumed_search_knows_what_was_measured_from_its_storage_alone(tmp_pat
     assert rows[3].predicted_ms == pytest.approx(true_ms(rows[3]), abs=2e-6)
 
 
+def test_a_slow_hour_of_the_machine_does_not_count() -> None:
+    slowness = (1.0, 1.0, 1.3, 1.0, 0.8, 1.1)
+    kept = (1.0, 1.0, 1.0, 1.0, 1.0, 1.1)  # a tenth is noise
+    search = make_search(
+        small_space(), FakeEvaluator(), stopwatch=Stopwatch(TRUE, slowness=slowness), sampler="random", n_trials=6
+    )
+    search.run()
+    trained = [row for row in to_rows(search.study) if row.outcome is Outcome.TRAINED]
+    # The median of the first one, two, ... six of them is always 1: the machine's usual speed.
+    expected = [pace * true_ms(row) for row, pace in zip(trained, kept, strict=True)]
+    assert [row.latency_ms for row in trained] == pytest.approx(expected, abs=2e-6)
+    slow = Stopwatch(TRUE, slowness=(1.4,))
+    winners = measure_rows(trained[:2], search.study, search.pricer, slow)
+    assert [row.measured_ms for row in winners] == pytest.approx([true_ms(row) for row in winners], abs=2e-6)
+
+
 def test_an_interrupted_measurement_is_taken_again() -> None:
     search = make_search(small_space(), FakeEvaluator(), stopwatch=Stopwatch(TRUE, interrupt_at(2)), n_trials=3)
     with pytest.raises(KeyboardInterrupt):
@@ -170,12 +186,12 @@ def test_networks_are_measured_as_they_are_priced(monkeypatch: pytest.MonkeyPatc
 
     def fake(archs: list[ArchSpec], **protocol: Any) -> list[Measurement]:
         asked.update(protocol)
-        return [Measurement(latency_ms=2.0, spread_ms=0.5, runs=1, device=HERE) for _ in archs]
+        return [Measurement(latency_ms=2.0, spread_ms=0.5, runs=1, device=HERE, reference_ms=1.5) for _ in archs]
 
     monkeypatch.setattr(measuring, "device_of", lambda _: HERE)
     monkeypatch.setattr(measuring, "measure_many", fake)
     measure = measurer(LatencySettings(seed=7, refine=True), Priced(HERE))
-    assert measure is not None and measure([zoo.get("mixnet_s")] * 2) == [Measured(2.0, 0.5)] * 2
+    assert measure is not None and measure([zoo.get("mixnet_s")] * 2) == [Measured(2.0, 0.5, 1.5)] * 2
     assert asked == {"backend": "onnxruntime", "precision": "float32", "threads": 1, "batch": 1, "seed": 7}
 
 
