@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from nas.arch.errors import NasError, nearest
+from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
 from nas.latency.device import Device
 
+SQUEEZE_EXCITES: Final = {"efficientnet": SqueezeExcite(), "mobilenet_v3": MOBILENET_V3_SE}
 _NEEDED: Final = ("device", "backend")
 _HEADER: Final = {"threads": "1", "batch": "1", "precision": "float32", "unit": "ms", "cores": "", "os": "elsewhere"}
 
@@ -52,6 +54,13 @@ class Row:
         if not (math.isfinite(value) and value > 0):
             raise self.error(f"latency_ms {text!r}: must be a positive number of ms.")
         return value
+
+    def squeeze_excite(self) -> SqueezeExcite:
+        """The convention that the cell ``squeeze_excite`` names, EfficientNet's if it is empty. Raises: NasError."""
+        name = self.text("squeeze_excite", "efficientnet")
+        if name not in SQUEEZE_EXCITES:
+            raise self.error(f"squeeze_excite {name!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
+        return SQUEEZE_EXCITES[name]
 
     def error(self, text: str) -> FigureError:
         """An error that begins with file and line."""

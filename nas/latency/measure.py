@@ -111,19 +111,24 @@ def measure_many(
     for name, value in (("rounds", rounds), ("runs", runs), ("threads", threads), ("batch", batch)):
         check_number(name, value, low=1, whole=True)
     device = describe(backend, threads, batch, precision)
-    runners = [_reference(backend, precision, threads, batch)]
-    runners += [
+    runners = [
         runner(spec, backend=backend, precision=precision, threads=threads, batch=batch, seed=seed) for spec in specs
     ]
-    timer = stopwatch(backend, threads)
-    durations = np.empty((0, len(runners), runs))
+    return measure_runners(runners, device, rounds=rounds, runs=runs)
+
+
+def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, runs: int) -> list[Measurement]:
+    """What ``measure_many`` says, of functions that run something on ``device``."""
+    turns = [_reference(device.backend, device.precision, device.threads, device.batch), *runners]
+    timer = stopwatch(device.backend, device.threads)
+    durations = np.empty((0, len(turns), runs))
     for _ in range(_ATTEMPTS):
-        durations = np.concatenate([durations, interleaved(runners, rounds=rounds, runs=runs, timer=timer)])
+        durations = np.concatenate([durations, interleaved(turns, rounds=rounds, runs=runs, timer=timer)])
         drift = drifts(durations[:, 0])
         if 2 * np.count_nonzero(drift <= LARGEST_DRIFT) >= rounds:
             break
     kept = steadied(durations, drift, least=-(-rounds // 2))
-    return [summary(kept[:, index], device, reference=kept[:, 0]) for index in range(1, len(runners))]
+    return [summary(kept[:, index], device, reference=kept[:, 0]) for index in range(1, len(turns))]
 
 
 def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> Array:

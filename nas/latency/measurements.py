@@ -12,7 +12,7 @@ from nas.arch import zoo
 from nas.arch.blocks import BLOCK_TYPES
 from nas.arch.errors import NasError, nearest
 from nas.arch.files import load
-from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, SqueezeExcite, StemSpec
+from nas.arch.parts import HeadKind, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
 from nas.latency.figures import FigureError, Row, read_figures
@@ -23,7 +23,6 @@ from nas.latency.whole import WholePredictor, fit_whole
 NEEDED: Final = ("network", "latency_ms")
 # Of networks that are given as block strings, which say nothing of these.
 OF_STRINGS: Final = ("stem_channels", "head_channels", "head_kind", "activation", "squeeze_excite", "classes")
-SQUEEZE_EXCITES: Final = {"efficientnet": SqueezeExcite(), "mobilenet_v3": MOBILENET_V3_SE}
 _TIMM: Final = "timm/"
 
 
@@ -114,9 +113,6 @@ def _from_timm(name: str) -> ArchSpec:
 
 def _from_strings(row: Row, text: str) -> ArchSpec:
     """A network from block strings and the columns for what these do not say. Raises: NasError."""
-    squeeze_excite = row.text("squeeze_excite", "efficientnet")
-    if squeeze_excite not in SQUEEZE_EXCITES:
-        raise row.error(f"squeeze_excite {squeeze_excite!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
     return ArchSpec.from_strings(
         f"line {row.line}",
         [stage.replace("+", " ").split() for stage in text.split("|")],
@@ -126,6 +122,6 @@ def _from_strings(row: Row, text: str) -> ArchSpec:
             kind=cast(HeadKind, row.text("head_kind", "conv_pool")),
         ),
         activation=row.text("activation", "relu"),
-        squeeze_excite=SQUEEZE_EXCITES[squeeze_excite],
+        squeeze_excite=row.squeeze_excite(),
         classes=row.whole("classes", 1000),
     )

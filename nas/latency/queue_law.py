@@ -151,7 +151,7 @@ def shares_ms(spec: ArchSpec, prices_ms: Sequence[float]) -> list[tuple[str, flo
 def _work(op: Op) -> list[tuple[str, float]]:
     """What the processor does for the layer itself."""
     moved = _mb(op.in_elements + op.out_elements)
-    if op.kind in ("conv", "linear"):
+    if op.kind in ("conv", "linear", "matmul"):
         kind = "pointwise" if op.kernel == 1 else "spatial"
         return [(f"{kind}.macs", op.macs * _MEGA), ("dense.mb", moved), ("weights.mb", _mb(op.weights))]
     if op.kind == "depthwise":

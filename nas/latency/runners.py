@@ -43,26 +43,32 @@ def runner(
     raise unknown("latency.backend", backend, MEASURED_BACKENDS)
 
 
-def _onnxruntime(spec: ArchSpec, images: Images, precision: str, threads: int, seed: int) -> Runner:
-    """One session; with one thread ONNX Runtime has no pool and works on the calling thread."""
-    try:
-        import onnxruntime
+def session(model: bytes, threads: int) -> Any:
+    """A session of ONNX Runtime on the CPU; with one thread it has no pool and works on the calling thread."""
+    import onnxruntime
 
-        from nas.model.onnx_graph import INPUT, to_onnx
-        from nas.model.quantize import quantized
-    except ImportError as error:
-        raise _missing("onnxruntime", error, "onnx onnxruntime") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    model = to_onnx(spec, batch=len(images), seed=seed)
-    if precision == "int8":
-        model = quantized(model, [images])
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _onnxruntime(spec: ArchSpec, images: Images, precision: str, threads: int, seed: int) -> Runner:
+    """The spec's graph in a session."""
+    try:
+        from nas.model.onnx_graph import INPUT, to_onnx
+        from nas.model.quantize import quantized
+
+        model = to_onnx(spec, batch=len(images), seed=seed)
+        if precision == "int8":
+            model = quantized(model, [images])
+        made = session(model.SerializeToString(), threads)
+    except ImportError as error:
+        raise _missing("onnxruntime", error, "onnx onnxruntime") from None
     feed = {INPUT: images}
-    return lambda: session.run(None, feed)
+    return lambda: made.run(None, feed)
 
 
 def _torch(spec: ArchSpec, images: Images, threads: int) -> Runner:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from nas.arch.checks import check_number
-from nas.arch.errors import NasError, unknown
+from nas.arch.errors import NasError, shown, unknown
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
-BACKENDS: Final = (*MEASURED_BACKENDS, "macs")
+BACKENDS: Final = (*MEASURED_BACKENDS, "macs", "table")
 GPU_BACKENDS: Final = ("cuda", "cuda_graph")
 # What each backend can run; the first is the default. Of what is not listed, float32 is all there is.
 PRECISIONS: Final = {
@@ -31,7 +31,8 @@ class LatencySettings:
     first calibration may take, 15 or more (a slower machine needs more, and says so); ``seed`` draws its networks.
     ``recalibrate``: measure anew even if a calibration is kept. ``calibration``: file to take instead.
     ``allow_other_device``: take it though it names another device. ``refine``: a search measures each candidate that
-    passes its limits before training it, and the predictor learns from that.
+    passes its limits before training it, and the predictor learns from that. ``path``: of the table of blocks that
+    backend ``table`` reads.
 
     Raises: NasError for values out of range.
     """
@@ -47,6 +48,7 @@ class LatencySettings:
     allow_other_device: bool = False
     ms_per_gmac: float = 30.0
     refine: bool = False
+    path: str | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -57,6 +59,10 @@ class LatencySettings:
         check_number("latency.seed", self.seed, low=0, whole=True)
         check_number("latency.budget_s", self.budget_s, low=LEAST_BUDGET_S)
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
+        if (self.backend == "table") != (self.path is not None):
+            raise NasError(
+                f"latency.path {shown(self.path)}: latency=table needs the file of a table, others take none."
+            )
         if self.refine and self.backend not in MEASURED_BACKENDS:
             raise NasError(
                 f"latency.refine true: with latency.backend={self.backend} there is nothing to measure; leave it out, "

@@ -15,6 +15,7 @@ from nas.latency.kernel_sum import KernelSumPredictor
 from nas.latency.macs import MacsPredictor
 from nas.latency.predictor import LatencyPredictor
 from nas.latency.settings import LatencySettings
+from nas.latency.table import BlockTable, read_table
 from nas.latency.whole import WholePredictor
 
 FORMAT: Final = "nas.latency/2"  # raise it with every change of features: prices of old files would be misread
@@ -22,6 +23,7 @@ _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
     KernelSumPredictor.kind: KernelSumPredictor.from_dict,
     MacsPredictor.kind: MacsPredictor.from_dict,
     WholePredictor.kind: WholePredictor.from_dict,
+    BlockTable.kind: BlockTable.from_dict,
 }
 
 
@@ -62,9 +64,11 @@ def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
 
 
 def device_of(settings: LatencySettings) -> Device:
-    """The device that ``settings`` mean on this machine. Raises: NasError if its backend is missing."""
+    """The device that ``settings`` mean, on this machine or in a table. Raises: NasError if its backend is missing."""
     if settings.backend == "macs":
         return MacsPredictor(settings.ms_per_gmac).device
+    if settings.path is not None:
+        return read_table(Path(settings.path)).device
     return describe(settings.backend, settings.threads, settings.batch, settings.precision)
 
 
@@ -77,6 +81,8 @@ def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progr
         return load(Path(settings.calibration), settings)
     if settings.backend == "macs":
         return MacsPredictor(settings.ms_per_gmac)
+    if settings.path is not None:
+        return read_table(Path(settings.path))
     device = device_of(settings)
     path = runs_dir / "latency" / f"{device.key}.json"
     if path.exists() and not settings.recalibrate:

@@ -117,7 +117,7 @@ def fit_whole(
     """A predictor for ``device`` from networks and their latencies in ms.
 
     ``bases``: predictors of other devices, or of other batches on this one. Each is a guess at the prices beside the
-    rough one; the measurements weigh the guesses by how well they foresee networks left out.
+    rough one; the guesses are weighted by how well fits that begin with them foresee networks left out.
 
     Raises: NasError for fewer than ten networks.
     """
@@ -125,7 +125,7 @@ def fit_whole(
         raise NasError(f"{len(measured)} measured networks are too few for a predictor: measure at least {FEWEST}.")
     tables = stacked([cuts(spec) for spec, _ in measured])
     latencies_ms = np.array([ms for _, ms in measured])
-    beliefs = [ROUGH, *(_prices(base).belief() for base in bases)]
+    beliefs = [ROUGH, *(belief for base in bases for belief in _prices(base).beliefs())]
     prices, held_out_ms = learn(tables, latencies_ms, beliefs, progress)
     checks = [
         Check(name=spec.name, measured_ms=ms, predicted_ms=float(predicted_ms))
@@ -138,14 +138,15 @@ def interval(ratios: Sequence[float]) -> tuple[float, float]:
     """Factors of a prediction between which nine networks in ten measure, from measured / predicted of others.
 
     Order statistics, shifted outwards so that a network not among them is covered as often (conformal prediction);
-    for fewer than 40, where these do not reach far enough, Student's interval for one more draw, of logarithms.
+    for fewer than 40, where these do not reach far enough, Student's interval for one more draw, of logarithms, with
+    half the degrees of freedom: so few were also used to choose what foresees them.
     """
     if len(ratios) >= _ENOUGH_FOR_QUANTILES:
         outer = (_TAIL * (len(ratios) + 1) - 1) / (len(ratios) - 1)
         low, high = np.quantile(ratios, [outer, 1 - outer]).tolist()
     else:
         logs = np.log(ratios)
-        reach = student.ppf(1 - _TAIL, len(logs) - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
+        reach = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
         low, high = np.exp([logs.mean() - reach, logs.mean() + reach]).tolist()
     return min(low, 1.0), max(high, 1.0)
 

@@ -69,6 +69,15 @@ def test_networks_by_every_name(tmp_path: Path) -> None:
     assert (specs[4].stem, specs[4].head, specs[4].classes) == (StemSpec(channels=32), HeadSpec(channels=1280), 1000)
 
 
+def test_networks_of_timm(tmp_path: Path) -> None:
+    from nas.model.from_timm import timm_arch
+
+    ((spec, _),) = read_measurements(written(tmp_path, "timm/lcnet_050,3\n")).networks
+    assert spec == timm_arch("lcnet_050")
+    with pytest.raises(NasError, match=r"line 7: .*timm/resnet18"):
+        read_measurements(written(tmp_path, "timm/resnet18,3\n"))
+
+
 def test_one_network_with_one_latency_counts_once(tmp_path: Path) -> None:
     assert len(read_measurements(written(tmp_path, "mixnet_s,20\nmixnet_s,20.0\nmixnet_m,30\n")).networks) == 2
 
@@ -140,6 +149,6 @@ def test_a_predictor_from_a_file_alone_or_with_a_relative(tmp_path: Path) -> Non
         assert found.device.processor == "Pixel 6, big core"
         assert found.error.networks == 12
         assert found.predict(specs[13]).latency_ms == pytest.approx(law_ms(specs[13]), rel=0.5)
-    assert told[-1] == (22, 22)
+    assert told[-1] == (33, 33)  # ten folds and the whole, three beliefs each
     with pytest.raises(NasError, match=r"phone\.csv: 2 measured networks are too few"):
         fit_measurements(written(tmp_path, rows[: rows.index("\n", rows.index("\n") + 1) + 1]))

@@ -70,6 +70,8 @@ def test_amounts_by_hand() -> None:
         }
     )  # fmt: skip
     assert amounts(Op("split", "x", ("",), 8, 8, 4, 4, parts=(4, 4))) == ()
+    product = dict(amounts(Op("matmul", "x", ("", "y"), 64, 98, 7, 7, groups=2)))
+    assert product[NAMES.index("pointwise.macs")] == pytest.approx(64 * 98 / 2 * 49 * 1e-6)
     unheard = dict(amounts(Op("conv", "x", ("",), 8, 8, 4, 4, activation="unheard_of")))
     assert NAMES.index("activation.mb") in unheard
 

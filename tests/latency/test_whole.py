@@ -106,8 +106,9 @@ def test_intervals_cover_nine_in_ten_of_what_comes_next(count: int) -> None:
     for _ in range(400):
         low, high = interval(np.exp(rng.normal(0, 0.1, count)).tolist())
         covered.append(low <= np.exp(rng.normal(0, 0.1)) <= high)
-    # 400 draws: the standard error is 1.5 points. Both ends include 1, which few draws need.
-    assert np.mean(covered) == pytest.approx(0.9, abs=0.045)
+    # 400 draws: the standard error is 1.5 points. Student's interval is made wider on purpose: 2.02 standard
+    # deviations instead of 1.83 for ten draws, which cover 93%.
+    assert 0.86 < np.mean(covered) < 0.97
 
 
 @pytest.mark.parametrize(
