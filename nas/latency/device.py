@@ -66,7 +66,7 @@ class Device:
         if self.backend == "macs":
             return f"no device: {self.backend_version}, a formula"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        cores = "multiprocessors" if self.backend in GPU_BACKENDS else "cores"
+        cores = f"{'multiprocessor' if self.backend in GPU_BACKENDS else 'core'}{'s' if self.cores > 1 else ''}"
         return (
             f"{self.processor} ({self.cores} {cores}, {self.os}), {self.backend} {self.backend_version}, {threads}, "
             f"batch {self.batch}, {self.precision}"

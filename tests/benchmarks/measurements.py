@@ -18,7 +18,7 @@ Learned (five seeds; share within 10%, RMSPE, Spearman of the best other method 
     titan_xp_32   92% 0.063 0.985  macs, depth, px, counts    96% 0.048 0.991      94% 0.057 0.989
     titan_xp_64   95% 0.054 0.991  macs, depth, px, counts    99% 0.034 0.997      90% 0.061 0.993
 
-- Intervals of 90% cover 87 to 91% from 100 networks, 78 to 94% from ten.
+- Intervals of 90% cover 87 to 91% from 100 networks, 87 to 95% from twenty, 81 to 97% from ten.
 - At batch 1 a fifth of the runs is 1.2 times as slow as the others, whatever the network: boosted trees with 4000
   networks and every feature we have reach 79% there, and 76% on 2080ti_32, below the law with 100.
 - Other devices are worth having for ten networks at batch 1 (titan_xp_1 74 -> 76%) and for plain work (titan_xp_64
