@@ -12,6 +12,8 @@ WidthRule = Literal["divisor", "truncate"]
 DepthRule = Literal["ceil", "round", "per_string"]
 DEPTH_RULES: Final = ("ceil", "round", "per_string")
 WIDTH_RULES: Final = ("divisor", "truncate")
+ResolutionRule = Literal["exact", "multiple_of_4", "multiple_of_8"]
+RESOLUTION_RULES: Final[dict[str, int]] = {"exact": 1, "multiple_of_4": 4, "multiple_of_8": 8}
 
 
 def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, round_limit: float = 0.9) -> int:
@@ -57,6 +59,18 @@ def scale_repeats(repeats: Sequence[int], depth: float, rule: DepthRule = "ceil"
         left -= count
         left_scaled -= share
     return tuple(reversed(scaled))
+
+
+def scale_resolution(resolution_px: int, factor: float, rule: ResolutionRule = "multiple_of_4") -> int:
+    """The input side times ``factor``, to the nearest multiple (half up) that ``rule`` names; ``exact``: whole px.
+
+    All published sides of EfficientNet are multiples of 4, and pycls (``core/net.py``) rounds to them. A side is never
+    rounded to 0, and stays as it is at factor 1.
+    """
+    if rule not in RESOLUTION_RULES:
+        raise unknown("resolution_rule", rule, RESOLUTION_RULES)
+    multiple = RESOLUTION_RULES[rule]
+    return resolution_px if factor == 1 else max(1, int(resolution_px * factor / multiple + 0.5)) * multiple
 
 
 def split_channels(channels: int, groups: int, partition: str = "equal") -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.errors import NasError, unknown
@@ -93,6 +93,18 @@ def _scale_stage(stage: StageSpec, scaling: Scaling, *, depth: float) -> StageSp
     return StageSpec(tuple(blocks))
 
 
+class Factors(NamedTuple):
+    """Multipliers of depth, width and input side."""
+
+    depth: float = 1.0
+    width: float = 1.0
+    resolution: float = 1.0
+
+    def times(self, other: Factors) -> Factors:
+        """Both, one after the other."""
+        return Factors(self.depth * other.depth, self.width * other.width, self.resolution * other.resolution)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compound:
     """EfficientNet's compound scaling, equation 3: depth alpha^phi, width beta^phi, resolution gamma^phi."""
@@ -103,7 +115,7 @@ class Compound:
 
     def __post_init__(self) -> None:
         for field in ("alpha", "beta", "gamma"):
-            if not getattr(self, field) >= 1:
+            if not 1 <= getattr(self, field) < math.inf:
                 raise NasError(f"{field} {getattr(self, field)!r}: must be at least 1 (EfficientNet, equation 3).")
 
     @property
@@ -111,11 +123,12 @@ class Compound:
         """alpha * beta^2 * gamma^2, growth of MACs per unit of phi before rounding; 1.920 for the published."""
         return self.alpha * self.beta**2 * self.gamma**2
 
-    def coefficients(self, phi: float, base_resolution_px: int, *, divisor_px: int = 1) -> Scaling:
-        """The ``formula`` coefficients at ``phi``; resolution to the nearest multiple of ``divisor_px`` (half up)."""
-        side = base_resolution_px * self.gamma**phi
-        resolution = max(divisor_px, int(side / divisor_px + 0.5) * divisor_px)
-        return Scaling(depth=self.alpha**phi, width=self.beta**phi, resolution_px=resolution)
+    def factors(self, phi: float) -> Factors:
+        """What the formula gives at ``phi``, before rounding."""
+        return Factors(self.alpha**phi, self.beta**phi, self.gamma**phi)
+
+    def __str__(self) -> str:
+        return f"{self.alpha:g}/{self.beta:g}/{self.gamma:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

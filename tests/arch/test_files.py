@@ -11,6 +11,7 @@ import yaml
 
 from nas.arch import zoo
 from nas.arch.errors import NasError, SpecError
+from nas.arch.families import Rules
 from nas.arch.files import FORMAT, dumps, dumps_scaled, load, load_file, loads, write_text_atomically
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
@@ -27,7 +28,7 @@ PROVENANCE = {
 SCALINGS = {
     "none": Scaling(),
     "b3": published(PUBLISHED_EFFICIENTNET, "b3"),
-    "formula": Compound().coefficients(1.5, 224, divisor_px=8),
+    "formula": Rules().scaling(Compound().factors(1.5), 224),
     "every rule": Scaling(
         width=0.4,
         depth=1.7,

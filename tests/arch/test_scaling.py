@@ -12,7 +12,7 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
+from nas.arch.scaling import PUBLISHED_EFFICIENTNET, Compound, Factors, Scaling, published, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
 from nas.arch.zoo.mobilenet_v2 import mobilenet_v2
@@ -81,18 +81,16 @@ def test_published_coefficients_and_the_phi_that_each_implies(member: str) -> No
     growth = model["depth"] * model["width"] ** 2 * (model["resolution"] / 224) ** 2
     assert growth == pytest.approx(model["d_w2_r2"], abs=5.1e-4)
     # phi is printed with three decimals, so base^phi is off by a factor of base^0.0005 at most.
-    at = {key: compound.coefficients(phi, 224) for key, phi in model["implied_phi"].items()}
+    at = {key: compound.factors(phi) for key, phi in model["implied_phi"].items()}
     assert at["depth"].depth == pytest.approx(model["depth"], rel=1.2**0.0005 - 1)
     assert at["width"].width == pytest.approx(model["width"], rel=1.1**0.0005 - 1)
-    assert at["resolution"].resolution_px == pytest.approx(model["resolution"], abs=1)
+    assert at["resolution"].resolution * 224 == pytest.approx(model["resolution"], rel=1.15**0.0005 - 1)
 
 
 def test_formula_coefficients() -> None:
     compound = Compound(alpha=1.3, beta=1.1, gamma=1.2)
-    assert compound.coefficients(0, 224) == Scaling(resolution_px=224)
-    found = compound.coefficients(2, 196, divisor_px=16)
-    assert [found.depth, found.width] == pytest.approx([1.69, 1.21])
-    assert found.resolution_px == 288  # 196 * 1.44 = 282.24, nearer to 288 than to 272
+    assert compound.factors(0) == Factors(1, 1, 1)
+    assert compound.factors(2) == pytest.approx((1.69, 1.21, 1.44))
     assert math.isclose(compound.macs_growth, 1.3 * 1.21 * 1.44)
 
 
