@@ -1,35 +1,33 @@
-"""Learn what kernels cost on this machine in about a minute, and check it on unseen networks."""
+"""Learn what networks cost on this machine within a budget, and check it on networks that the fit never saw."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
 
-from nas.arch import zoo
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+
 from nas.arch.errors import NasError
-from nas.arch.spec import ArchSpec
+from nas.latency import fit as prices_fit
+from nas.latency import kernel_times
+from nas.latency.collect import CHUNK, HELD_OUT_ZOO, Chunk, Collector, held_out, spec_of
 from nas.latency.device import Device, describe
-from nas.latency.fit import Prices, fit, network_row
-from nas.latency.kernel_sum import KernelSumPredictor
-from nas.latency.measure import measure_many
+from nas.latency.kernel_sum import KernelPredictor, class_factors, class_sums
+from nas.latency.kernels import placed_kernels
 from nas.latency.predictor import Check
-from nas.latency.samples import random_specs
+from nas.latency.prices import PricePredictor
 from nas.latency.settings import LEAST_BUDGET_S
 
 Progress = Callable[[int, int], None]
 
-# Never fitted: deep networks as people use them, where the fit sees shallow random ones.
-HELD_OUT_ZOO: Final = (
-    "mobilenetv1_050", "mobilenetv2_100", "mnasnet_100", "semnasnet_100", "mobilenetv3_large_100",
-    "mobilenetv3_small_100", "mixnet_s", "mixnet_m", "efficientnet_b0", "efficientnet_lite0",
-)  # fmt: skip
-_NETWORKS: Final = 400  # on a machine where they fit into the budget
-_FEWEST: Final = 50  # for some 70 prices; the priors carry the rest
-_CHUNK: Final = 25  # networks in memory at a time
-_HELD_OUT_EVERY: Final = 5
-_ROUNDS: Final[dict[str, Any]] = {"rounds": 3, "runs": 4}
+_NETWORKS: Final = 4000  # more than any budget reaches for; they are for the progress bar alone
+_FEWEST: Final = 40  # random networks that a calibration can rest on
+_FIT_S_PER_NETWORK: Final = 0.004  # of fitting trees, to be left over in the budget
 
 
 def calibrate(
@@ -39,77 +37,116 @@ def calibrate(
     budget_s: float = 60.0,
     progress: Progress | None = None,
     networks: int | None = None,
-) -> KernelSumPredictor:
-    """Measure up to ``networks`` (default 400) random networks within ``budget_s`` CPU seconds and fit a predictor.
+    kept: Path | None = None,
+) -> KernelPredictor | PricePredictor:
+    """Measure random networks, as many as fit into ``budget_s`` CPU seconds (at most ``networks``), and fit them.
 
     A fifth of them, and published networks, are held out; the fit never sees them and ``error`` is theirs.
-    ``progress`` is told networks done and all.
+    ``progress`` is told hundredths of the budget. ``kept``: file in which measurements are kept until the end, so
+    that an interrupted calibration goes on where it was.
 
-    Raises: NasError if ``device`` is not this machine, or the budget does not reach for the fewest networks needed.
+    Raises: NasError if ``device`` is not this machine, the budget does not reach for the fewest networks needed, or
+    the machine does not keep its speed.
     """
     here = describe(device.backend, device.threads, device.batch, device.precision)
     if here != device:
         raise NasError(f"calibrate: asked for {device}, but this machine is {here}; calibrate there.")
-    start = time.process_time()
-    zoo_specs = [zoo.get(name) for name in HELD_OUT_ZOO]
-    specs = random_specs(networks or _NETWORKS, seed)
-    total = len(zoo_specs) + len(specs)
-    zoo_ms = _latencies(zoo_specs, device, seed)
-    latencies: list[float] = []
-    while len(latencies) < len(specs):
-        if progress:
-            progress(len(zoo_specs) + len(latencies), total)
-        spent, begun = time.process_time() - start, time.process_time()
-        chunk = specs[len(latencies) : len(latencies) + _CHUNK]
-        latencies += _latencies(chunk, device, seed)
-        if spent + 2 * (time.process_time() - begun) > budget_s:  # another chunk would overrun
+    collector = Collector(device, seed, kept)
+    _collect(collector, budget_s, networks or _NETWORKS, progress or (lambda done, total: None))
+    predictor = _priced(collector) if collector.lane is None else _by_kernels(collector, collector.lane)
+    collector.discard()
+    return predictor
+
+
+def _collect(collector: Collector, budget_s: float, networks: int, progress: Progress) -> None:
+    """Measure chunks until another one would overrun the budget."""
+    if not collector.chunks:
+        collector.measure(HELD_OUT_ZOO)
+    done = len(collector.networks) - len(HELD_OUT_ZOO)
+    while done < networks:
+        spent_s = collector.spent_s + _FIT_S_PER_NETWORK * done
+        progress(min(99, int(100 * max(spent_s / budget_s, done / networks))), 100)
+        last_s = collector.chunks[-1].spent_s if done else 0.0
+        if done and spent_s + last_s > budget_s:
             break
-    fewest = min(_FEWEST, len(specs))
-    if len(latencies) < fewest:
-        # What came before the last chunk and, for what is missing, its rate; a quarter more because machines waver.
-        rate_s = (time.process_time() - begun) / len(chunk)
-        needed_s = spent + rate_s * (fewest - len(latencies) + len(chunk))
+        collector.measure(range(done, min(done + CHUNK, networks)))
+        done = len(collector.networks) - len(HELD_OUT_ZOO)
+    fewest = min(_FEWEST, networks)
+    if done < fewest:
+        rate_s = collector.chunks[-1].spent_s / len(collector.chunks[-1].networks)
+        needed_s = (collector.spent_s + rate_s * (fewest - done + CHUNK)) * 1.25  # machines waver
         raise NasError(
             f"latency.budget_s {budget_s:g}: this machine needs about {needed_s:.0f} CPU seconds for the fewest "
-            f"networks that a calibration can rest on ({total - len(specs) + fewest}); give at least "
-            f"{max(LEAST_BUDGET_S, math.ceil(needed_s * 1.25)):g}."
+            f"networks that a calibration can rest on ({fewest}); give at least "
+            f"{max(LEAST_BUDGET_S, math.ceil(needed_s)):g}."
         )
-    if progress:
-        progress(total, total)
-    return _fitted(device, specs[: len(latencies)], latencies, zoo_specs, zoo_ms)
+    progress(100, 100)
 
 
-def _latencies(specs: Sequence[ArchSpec], device: Device, seed: int) -> list[float]:
-    measured = measure_many(
-        specs,
-        backend=device.backend,
-        precision=device.precision,
-        threads=device.threads,
-        batch=device.batch,
-        seed=seed,
-        **_ROUNDS,
+def _by_kernels(collector: Collector, lane: int) -> KernelPredictor:
+    """Kernel times from the profiles, their factors from networks measured whole, checks from the held-out ones."""
+    start, seed = time.process_time(), collector.seed
+    chunks, reference_ms = collector.at_common_speed()
+    whole, profiled = _whole(chunks), list(_profiled(chunks))
+    cost_us = _recording_us(np.array([(sum(us), len(us), whole[one]) for one, us in profiled if one in whole]))
+    placed = [kernel for network, _ in profiled for kernel in placed_kernels(spec_of(network, seed), lane)]
+    times = kernel_times.fit(placed, [one - cost_us for _, us in profiled for one in us], lane, seed)
+    seen = [network for network in whole if not held_out(network)]
+    sums = class_sums([spec_of(network, seed) for network in seen], times)
+    factors = class_factors(sums, [whole[network] for network in seen])
+    predictor = KernelPredictor(
+        device=collector.device,
+        times=times,
+        factors=factors,
+        checks=(),
+        reference_ms=reference_ms,
+        spent_s=collector.spent_s + time.process_time() - start,
     )
-    return [measurement.latency_ms for measurement in measured]
+    return predictor.checked([(spec_of(network, seed), ms) for network, ms in whole.items() if held_out(network)])
 
 
-def _fitted(
-    device: Device,
-    specs: Sequence[ArchSpec],
-    latencies: Sequence[float],
-    extra: Sequence[ArchSpec],
-    extra_ms: Sequence[float],
-) -> KernelSumPredictor:
-    """A predictor fitted to four fifths of ``specs`` and checked on the rest and on ``extra``."""
-    pairs = list(zip(specs, latencies, strict=True))
-    seen = [pair for index, pair in enumerate(pairs) if index % _HELD_OUT_EVERY]
-    unseen = [*pairs[::_HELD_OUT_EVERY], *zip(extra, extra_ms, strict=True)]
-    return checked(device, fit([spec for spec, _ in seen], [ms for _, ms in seen]), unseen)
-
-
-def checked(device: Device, prices: Prices, unseen: Sequence[tuple[ArchSpec, float]]) -> KernelSumPredictor:
-    """A predictor of ``prices`` with its error on ``unseen`` networks and their measured ms."""
+def _priced(collector: Collector) -> PricePredictor:
+    """Prices that explain networks measured whole, where kernels cannot be timed."""
+    chunks, _ = collector.at_common_speed()
+    whole = [(spec_of(network, collector.seed), ms, held_out(network)) for network, ms in _whole(chunks).items()]
+    prices = prices_fit.fit([spec for spec, _, held in whole if not held], [ms for _, ms, held in whole if not held])
     checks = [
-        Check(name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(network_row(spec, prices.lane)))
-        for spec, ms in unseen
+        Check(name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(prices_fit.network_row(spec, prices.lane)))
+        for spec, ms, held in whole
+        if held
     ]
-    return KernelSumPredictor(device=device, prices=prices, checks=checks)
+    return PricePredictor(device=collector.device, prices=prices, checks=checks)
+
+
+def _profiled(chunks: Sequence[Chunk]) -> Iterator[tuple[str | int, tuple[float, ...]]]:
+    """Networks whose kernels were all found in their profile, and the times of these in microseconds."""
+    for chunk in chunks:
+        for network, times in zip(chunk.networks, chunk.kernels_us, strict=True):
+            if times is not None and not any(map(math.isnan, times)):
+                yield network, times
+
+
+def _whole(chunks: Sequence[Chunk]) -> dict[str | int, float]:
+    """Latencies in ms of all networks that were measured whole."""
+    return {
+        network: ms
+        for chunk in chunks
+        for network, ms in zip(chunk.networks, chunk.latencies_ms, strict=True)
+        if ms is not None
+    }
+
+
+def _recording_us(both: npt.NDArray[np.float64]) -> float:
+    """Microseconds by which recording makes every kernel look longer.
+
+    ``both`` [networks, 3]: sum of profiled times in microseconds, kernels, and latency in ms of the network unrecorded.
+    """
+    latencies_us = both[:, 2] * 1e3
+    sums, counts = both[:, 0] / latencies_us, both[:, 1] / latencies_us
+
+    def off(parameters: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray(parameters[0] * (sums - parameters[1] * counts) - 1)
+
+    # Linear far out: a burst of other work during a measurement must not count for more than it is.
+    solution = least_squares(off, [1.0, 1.0], loss="soft_l1", f_scale=0.03, bounds=([0.5, 0.0], [2.0, 10.0]))
+    return float(solution.x[1])

@@ -79,7 +79,7 @@ def _dense(op: Op, lane: int) -> Features:
         else "spatial"
     )
     return (
-        (f"{kind}.macs", ins * outs * op.kernel**2 * out_area * _MEGA),
+        (f"{kind}.macs", ins * outs // op.groups * op.kernel**2 * out_area * _MEGA),
         (f"{kind}.mb", _mb(ins * op.in_px**2 + outs * out_area)),
         (f"{kind}.weights", weights),
         ("dense.call", 1.0),

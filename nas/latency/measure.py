@@ -1,23 +1,18 @@
 """Measure networks on this machine so that another process beside them does not count as their latency.
 
-What was learned of ten published networks, each measured in eight processes of ONNX Runtime (one thread, two cores) per
-condition; standard deviation between the processes, in %, mean of the networks. ``bursts``: another process multiplies
-matrices for 0.2 to 2 s at a time; ``hog``: without a rest; ``busy``: three others, tests and benchmarks; ``all``: these
-and ``busy`` with a hog taken together, where the mean itself moves by up to 13%.
+What was learned, with ONNX Runtime on one thread of two cores:
 
-    48 runs each           quiet  bursts  hog  busy  all  |  30 runs each, 10% quantile   quiet  bursts
-    20% quantile            0.8    0.9    2.9   5.8   6.7  |   6 rounds of 4 runs           0.9    1.5
-    10% quantile            0.7    0.6    2.8   5.1   6.0  |  10 rounds of 2 runs           0.8    0.9
-    10%, each round
-      by its reference      0.7    0.8    2.8   9.0   6.4  |  15 rounds of 1 run            1.0    0.9, but 13% higher:
-    10%, at common speed    0.7    0.8    2.1   3.5   2.9  |  the second run of a turn is cold, the fourth is not
-
-- Low quantiles win, and many short rounds win over few long ones. The median has 2.0 under bursts.
+- A network that others ran before is cold for four runs, and small ones the most: mobilenetv3_small_100 took 2.36,
+  2.22, 1.78, 1.74, 1.70, 1.68 ms, then 1.69 for good, efficientnet_b0 11.9, 11.0, 10.5, 10.3, 10.2, 10.1, then 10.0. So
+  these runs are not timed. Whoever times the second and third gets a mixture that no two measurements share: it was
+  most of what looked like noise.
+- Low quantiles win over the median beside another busy process (standard deviation between processes 0.6 to 0.9%
+  against 2.0), many short rounds over few long ones. The lowest lose: shared cores have rare fast moments of their own.
 - To divide each round by its reference makes things worse: what disturbs is shorter than a round and meets networks
   unequally, and a low quantile then picks the rounds that were divided by too much. So rounds are kept or left out.
-- Between measurements the reference pays: at a common speed, figures of a busy machine agree with those of a quiet one
-  twice as well. It must be of the size of what it stands for: mobilenetv3_small_050 at 128 px, all in cache, was as
-  good as none.
+- Between measurements the reference pays: at a common speed, figures of a machine with much else to do agree with those
+  of a quiet one twice as well (2.9% against 6.0). It must be of the size of what it stands for: one that fits into the
+  cache, mobilenetv3_small_050 at 128 px, was as good as none.
 """
 
 from __future__ import annotations
@@ -44,9 +39,10 @@ Timer = Callable[[Runner], float]
 
 # Interference only ever adds time, so a low quantile is nearer to the truth than the median, and unlike the minimum
 # it does not hang on a single lucky run.
-QUANTILE: Final = 0.1
+QUANTILE: Final = 0.25
 # Run in every round to see whether the machine keeps its speed; at its own resolution.
 REFERENCE: Final = "mobilenetv3_small_100"
+COLD: Final = 4  # runs of a turn until a network is as fast as it gets
 LARGEST_DRIFT: Final = 1.5  # between the reference in a round and in the fast rounds; beyond, a round is left out
 _FAST: Final = 0.2  # quantile of the rounds whose speed counts as the machine's
 _ATTEMPTS: Final = 2
@@ -54,7 +50,7 @@ _ATTEMPTS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Latency of one network: the 10% quantile of ``runs`` runs, and the distance of their quartiles, in ms.
+    """Latency of one network: the 25% quantile of ``runs`` runs, and the distance of their quartiles, in ms.
 
     ``reference_ms``: of the reference network in the same rounds, by which two measurements can be brought to a common
     speed; None if there was none.
@@ -99,7 +95,7 @@ def measure_many(
 ) -> list[Measurement]:
     """Latencies of ``specs``, in their order, all held in memory and measured in turns.
 
-    ``rounds`` times over, a reference and every network run once unseen (weights return to the cache) and ``runs``
+    ``rounds`` times over, a reference and every network run ``COLD`` times unseen (caches fill again) and ``runs``
     times under the clock, so that a slow minute of the machine meets all alike. Rounds in which the reference shows
     quite another speed are left out; if that leaves fewer than half, there are as many rounds once more.
 
@@ -119,7 +115,7 @@ def measure_many(
 
 def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, runs: int) -> list[Measurement]:
     """What ``measure_many`` says, of functions that run something on ``device``."""
-    turns = [_reference(device.backend, device.precision, device.threads, device.batch), *runners]
+    turns = [reference_runner(device), *runners]
     timer = stopwatch(device.backend, device.threads)
     durations = np.empty((0, len(turns), runs))
     for _ in range(_ATTEMPTS):
@@ -132,13 +128,17 @@ def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, r
 
 
 def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> Array:
-    """Durations [rounds, runners, runs] by ``timer`` (in its unit), taken in turns; a turn's first run is not timed."""
+    """Durations [rounds, runners, runs] by ``timer`` (in its unit), taken in turns.
+
+    The first ``COLD`` runs of a turn are not timed.
+    """
     times = np.empty((rounds, len(runners), runs))
     for run in runners:  # the first run allocates
         run()
     for turn in times:
         for run, taken in zip(runners, turn, strict=True):
-            run()
+            for _ in range(COLD):
+                run()
             taken[:] = [timer(run) for _ in range(runs)]
     return times
 
@@ -205,9 +205,15 @@ def _at_speed(measurement: Measurement, reference_ms: float) -> Measurement:
 
 
 @lru_cache(maxsize=2)
-def _reference(backend: str, precision: str, threads: int, batch: int) -> Runner:
-    """Kept, because to make it anew for every call can take longer than to measure."""
-    return runner(zoo.get(REFERENCE), backend=backend, precision=precision, threads=threads, batch=batch)
+def reference_runner(device: Device) -> Runner:
+    """Runs the reference on ``device``; kept: to make it anew for every call can take longer than to measure."""
+    return runner(
+        zoo.get(REFERENCE),
+        backend=device.backend,
+        precision=device.precision,
+        threads=device.threads,
+        batch=device.batch,
+    )
 
 
 def stopwatch(backend: str, threads: int) -> Timer:

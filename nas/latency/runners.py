@@ -23,15 +23,14 @@ _GPU_WARM_UPS: Final = 5
 def runner(
     spec: ArchSpec, *, backend: str, precision: str = "float32", threads: int = 1, batch: int = 1, seed: int = 0
 ) -> Runner:
-    """A function that runs ``spec`` once, on one seeded batch of normal noise (zeros can be unduly fast or slow).
+    """A function that runs ``spec`` once, on one batch of ``noise``.
 
     What it returns is the backend's own. A GPU may still be at work when it returns.
 
     Raises: NasError if the backend is missing or does not run ``precision``.
     """
     check_combination(backend, precision, threads)
-    shape = (batch, spec.in_channels, spec.resolution_px, spec.resolution_px)
-    images = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    images = noise(spec, batch, seed)
     if backend == "onnxruntime":
         return _onnxruntime(spec, images, precision, threads, seed)
     if backend == "torch":
@@ -43,8 +42,17 @@ def runner(
     raise unknown("latency.backend", backend, MEASURED_BACKENDS)
 
 
-def session(model: bytes, threads: int) -> Any:
-    """A session of ONNX Runtime on the CPU; with one thread it has no pool and works on the calling thread."""
+def noise(spec: ArchSpec, batch: int, seed: int) -> Images:
+    """A seeded batch of normal noise: zeros can be unduly fast or slow."""
+    shape = (batch, spec.in_channels, spec.resolution_px, spec.resolution_px)
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def session(model: bytes, threads: int, profile_prefix: str | None = None) -> Any:
+    """A session of ONNX Runtime on the CPU; with one thread it has no pool and works on the calling thread.
+
+    ``profile_prefix``: path that the name of a profile begins with, if its runs are to be profiled.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -52,6 +60,8 @@ def session(model: bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
+    if profile_prefix is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -11,17 +11,19 @@ from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.latency.calibrate import Progress, calibrate
 from nas.latency.device import Device, describe
-from nas.latency.kernel_sum import KernelSumPredictor
+from nas.latency.kernel_sum import KernelPredictor
 from nas.latency.macs import MacsPredictor
 from nas.latency.predictor import LatencyPredictor
+from nas.latency.prices import PricePredictor
 from nas.latency.settings import LatencySettings
 from nas.latency.table import BlockTable, read_table
 from nas.latency.whole import WholePredictor
 
 FORMAT: Final = "nas.latency/2"  # raise it with every change of features: prices of old files would be misread
 _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
-    KernelSumPredictor.kind: KernelSumPredictor.from_dict,
+    KernelPredictor.kind: KernelPredictor.from_dict,
     MacsPredictor.kind: MacsPredictor.from_dict,
+    PricePredictor.kind: PricePredictor.from_dict,
     WholePredictor.kind: WholePredictor.from_dict,
     BlockTable.kind: BlockTable.from_dict,
 }
@@ -35,25 +37,13 @@ def save(predictor: LatencyPredictor, path: Path) -> None:
 def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
     """The predictor that was saved to ``path``.
 
-    Raises: NasError if the file holds none, or one of another format, or of another device than ``settings`` mean on
-    this machine (unless they allow that).
+    Raises: NasError as ``read``, and if it is of another device than ``settings`` mean on this machine (unless they
+    allow that).
     """
     # A file that the user named may be anything of theirs; one that we keep is written over.
     named = settings.calibration is not None
     remedy = "leave latency.calibration out to calibrate this machine" if named else "set latency.recalibrate=true"
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != FORMAT:
-            raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; {remedy}.")
-        predictor = _KINDS[data["kind"]](data)
-    except FileNotFoundError:
-        raise NasError(f"latency.calibration: {path} does not exist; leave it out to calibrate this machine.") from None
-    except NasError:
-        raise
-    except OSError as error:
-        raise NasError(f"latency.calibration: {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
+    predictor = read(path, remedy)
     meant = device_of(settings)
     if predictor.device != meant and not settings.allow_other_device:
         raise NasError(
@@ -61,6 +51,31 @@ def load(path: Path, settings: LatencySettings) -> LatencyPredictor:
             f"calibrate here, or set latency.allow_other_device=true if that device is meant."
         )
     return predictor
+
+
+def read(path: Path, remedy: str = "calibrate that device again") -> LatencyPredictor:
+    """The predictor that was saved to ``path``, whatever its device; ``remedy`` ends an error.
+
+    Raises: NasError if the file holds none, or one of another format.
+    """
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; {remedy}.")
+        return _KINDS[data["kind"]](data)
+    except FileNotFoundError:
+        raise NasError(f"latency.calibration: {path} does not exist; {remedy}.") from None
+    except NasError:
+        raise
+    except OSError as error:
+        raise NasError(f"latency.calibration: {path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
+
+
+def kept_at(device: Device, runs_dir: Path) -> Path:
+    """Where the predictor of ``device`` is kept below ``runs_dir``."""
+    return runs_dir / "latency" / f"{device.key}.json"
 
 
 def device_of(settings: LatencySettings) -> Device:
@@ -84,9 +99,10 @@ def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progr
     if settings.path is not None:
         return read_table(Path(settings.path))
     device = device_of(settings)
-    path = runs_dir / "latency" / f"{device.key}.json"
+    path = kept_at(device, runs_dir)
     if path.exists() and not settings.recalibrate:
         return load(path, settings)
-    predictor = calibrate(device, seed=settings.seed, budget_s=settings.budget_s, progress=progress)
+    kept = path.with_suffix(".measured")
+    predictor = calibrate(device, seed=settings.seed, budget_s=settings.budget_s, progress=progress, kept=kept)
     save(predictor, path)
     return predictor

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from scipy.stats import t as student
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.errors import NasError
@@ -16,14 +15,12 @@ from nas.arch.ops import block_ops, head_ops, stem_op
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
-from nas.latency.predictor import Check, HeldOutError, LatencyEstimate, LatencyPredictor
+from nas.latency.predictor import Check, HeldOutError, LatencyEstimate, LatencyPredictor, interval
 from nas.latency.queue_fit import ROUGH, Progress, QueuePrices, fit, learn
 from nas.latency.queue_law import NAMES, ONCE, Span, cuts, shares_ms, span, stacked
 from nas.latency.samples import random_specs
 
 FEWEST: Final = 10  # networks; see tests/benchmarks/measurements.py for what so few can tell
-_TAIL: Final = 0.05  # of networks on either side of an interval
-_ENOUGH_FOR_QUANTILES: Final = 40
 _OUTLYING: Final = 3.0  # standard deviations of the bulk
 _STUDIED: Final = 150  # random networks that another kind of predictor is asked about
 
@@ -132,23 +129,6 @@ def fit_whole(
         for (spec, ms), predicted_ms in zip(measured, held_out_ms, strict=True)
     ]
     return WholePredictor(device=device, prices=prices, checks=checks)
-
-
-def interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """Factors of a prediction between which nine networks in ten measure, from measured / predicted of others.
-
-    Order statistics, shifted outwards so that a network not among them is covered as often (conformal prediction);
-    for fewer than 40, where these do not reach far enough, Student's interval for one more draw, of logarithms, with
-    half the degrees of freedom: so few were also used to choose what foresees them.
-    """
-    if len(ratios) >= _ENOUGH_FOR_QUANTILES:
-        outer = (_TAIL * (len(ratios) + 1) - 1) / (len(ratios) - 1)
-        low, high = np.quantile(ratios, [outer, 1 - outer]).tolist()
-    else:
-        logs = np.log(ratios)
-        reach = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
-        low, high = np.exp([logs.mean() - reach, logs.mean() + reach]).tolist()
-    return min(low, 1.0), max(high, 1.0)
 
 
 def _prices(base: LatencyPredictor) -> QueuePrices:

@@ -24,8 +24,8 @@ from nas.arch.files import load_file
 from nas.arch.spec import ArchSpec
 from nas.latency.device import describe
 from nas.latency.fit import Prices
-from nas.latency.kernel_sum import KernelSumPredictor
 from nas.latency.predictor import Check
+from nas.latency.prices import PricePredictor
 from nas.latency.store import save
 from nas.search import command, make_plan
 from nas.study.evaluate import Evaluation, ProxyEvaluator
@@ -153,7 +153,7 @@ def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
 ) -> None:
     checks = [Check(name=name, measured_ms=ms, predicted_ms=1.0) for name, ms in (("a", 0.9), ("b", 1.1))]
     prices = Prices(values={}, scale=9.0, lane=16)
-    rough = KernelSumPredictor(device=describe("onnxruntime"), prices=prices, checks=checks)
+    rough = PricePredictor(device=describe("onnxruntime"), prices=prices, checks=checks)
     save(rough, Path("rough.json"))
     arguments = [
         *SAMPLED, "latency=onnxruntime", "latency.calibration=rough.json", "latency.refine=true", "space.width=0.25",

@@ -6,50 +6,91 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
-from nas.arch.spec import ArchSpec
 from nas.latency import calibrate as module
-from nas.latency import store
+from nas.latency import collect, store
 from nas.latency.calibrate import calibrate
+from nas.latency.collect import HELD_OUT_ZOO, Chunk, Collector
 from nas.latency.device import describe
+from nas.latency.kernel_sum import KernelPredictor
 from nas.latency.macs import MacsPredictor
-from nas.latency.measure import Measurement
+from nas.latency.prices import PricePredictor
 from nas.latency.settings import LatencySettings
 from nas.latency.store import device_of, load, load_or_calibrate, save
 
-from .law import DEVICE, fake_measurements, law_ms
+from .law import CHUNK_S, DEVICE, KERNEL_DEVICE, LANE, fake_chunk, kernel_law_ms, law_ms
 
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "describe", lambda *_: DEVICE)
-    monkeypatch.setattr(store, "describe", lambda *_: DEVICE)
-    monkeypatch.setattr(module, "measure_many", fake_measurements)
+    for room in (module, store):
+        monkeypatch.setattr(room, "describe", lambda *_: DEVICE)
+    monkeypatch.setattr(collect, "_lane", lambda device: LANE)
+    monkeypatch.setattr(Collector, "_measured", fake_chunk)
 
 
 def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(module, "measure_many", refuse)
+    monkeypatch.setattr(Collector, "_measured", refuse)
 
 
-def test_a_known_law_is_learnt_and_checked_on_unseen_networks(made_up: None) -> None:
+def test_a_known_law_is_learnt_from_whole_networks_and_checked_on_unseen_ones(made_up: None) -> None:
     told: list[tuple[int, int]] = []
-    predictor = calibrate(DEVICE, seed=5, networks=150, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (160, 160)
+    predictor = calibrate(DEVICE, seed=5, networks=160, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (100, 100)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert isinstance(predictor, PricePredictor)
     assert predictor.device == DEVICE
-    assert predictor.error.networks == 150 // 5 + len(module.HELD_OUT_ZOO)
+    assert predictor.error.networks == 160 // 5 + len(HELD_OUT_ZOO)
     assert predictor.error.median < 0.02
     assert predictor.error.kendall_tau > 0.95
     spec = zoo.get("mobilenetv2_140")
     assert predictor.predict(spec).latency_ms == pytest.approx(law_ms(spec), rel=0.1)
+
+
+def test_a_known_law_of_kernels_is_learnt_and_recording_is_not_paid_for(
+    made_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
+    predictor = calibrate(KERNEL_DEVICE, seed=5, networks=160)
+    assert isinstance(predictor, KernelPredictor)
+    assert predictor.reference_ms == 2.0
+    assert predictor.error is not None
+    assert predictor.error.networks == 160 // 5 + len(HELD_OUT_ZOO)
+    assert predictor.error.median < 0.02
+    for name in ("mobilenetv2_140", "mixnet_l", "mobilenetv3_small_075"):
+        spec = zoo.get(name)
+        assert predictor.predict(spec).latency_ms == pytest.approx(kernel_law_ms(spec), rel=0.06)
+
+
+def test_an_interrupted_calibration_goes_on_where_it_was(
+    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, seen = tmp_path / "device.measured", list[str | int]()
+
+    def until_interrupted(collector: Collector, networks: Sequence[str | int]) -> Chunk:
+        if len(seen) > 40:
+            raise KeyboardInterrupt
+        seen.extend(networks)
+        return fake_chunk(collector, networks)
+
+    monkeypatch.setattr(Collector, "_measured", until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(DEVICE, networks=100, kept=kept)
+    before = list(seen)
+    monkeypatch.setattr(Collector, "_measured", lambda *given: (seen.extend(given[1]), fake_chunk(*given))[1])
+    predictor = calibrate(DEVICE, networks=100, kept=kept)
+    assert seen == [*HELD_OUT_ZOO, *range(100)]
+    assert 0 < len(before) < len(seen)
+    assert not kept.exists()
+    spec = zoo.get("mixnet_s")
+    assert predictor.predict(spec) == calibrate(DEVICE, networks=100).predict(spec)
 
 
 def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
@@ -131,27 +172,29 @@ def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(
 ) -> None:
     now_s = 0.0
 
-    def slow(specs: Sequence[ArchSpec], **_: Any) -> list[Measurement]:
-        """Half a second of CPU time per network: the 10 published ones and the 50 that are needed take 30."""
+    def slow(collector: Collector, networks: Sequence[str | int]) -> Chunk:
+        """The 10 published networks and the 40 that are needed take 25 s of CPU time."""
         nonlocal now_s
-        now_s += 0.5 * len(specs)
-        return fake_measurements(specs)
+        now_s += CHUNK_S * len(networks)
+        return fake_chunk(collector, networks)
 
-    monkeypatch.setattr(module, "measure_many", slow)
-    monkeypatch.setattr(module.time, "process_time", lambda: now_s)
-    words = r"budget_s 12: this machine needs about 30 CPU seconds for the fewest .* \(60\); give at least 38\."
-    with pytest.raises(NasError, match=words):
-        calibrate(DEVICE, budget_s=12)
+    monkeypatch.setattr(Collector, "_measured", slow)
+    monkeypatch.setattr(collect.time, "process_time", lambda: now_s)
+    with pytest.raises(
+        NasError, match=r"budget_s 16: .* about \d+ CPU seconds .* \(40\); give at least \d+\."
+    ) as raised:
+        calibrate(DEVICE, budget_s=16)
+    enough_s = float(str(raised.value).rsplit(" ", 1)[1].rstrip("."))
     now_s = 0.0
-    assert calibrate(DEVICE, budget_s=38).error.networks == 10 + 10
-    assert now_s <= 38
+    assert calibrate(DEVICE, budget_s=enough_s).error.networks >= 40 // 5 + len(HELD_OUT_ZOO)
+    assert now_s <= enough_s
     with pytest.raises(NasError, match=r"latency\.budget_s 3: must be a number of at least 15"):
         LatencySettings(budget_s=3)
 
 
 def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HELD_OUT_ZOO", ("mobilenetv3_small_050", "mobilenetv1_025"))
-    monkeypatch.setattr(module, "_ROUNDS", {"rounds": 1, "runs": 2})
     predictor = calibrate(describe("onnxruntime"), networks=20)
+    assert predictor.error is not None
     assert predictor.error.networks == 6
     assert predictor.predict(zoo.get("mixnet_s")).latency_ms > 0

@@ -14,7 +14,7 @@ from nas.arch.errors import NasError
 from nas.latency.device import Device, describe, driver_version
 from nas.latency.settings import BACKENDS, LatencySettings
 
-from .law import DEVICE
+from .law import KERNEL_DEVICE as DEVICE
 
 
 def test_this_machine_is_described_by_what_is_installed() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nas.arch.errors import NasError
 from nas.latency import measure as module
 from nas.latency.measure import (
+    COLD,
     LARGEST_DRIFT,
     at_common_speed,
     drifts,
@@ -45,7 +46,7 @@ class Machine:
         return cost_s * self.slowdowns[turn]
 
 
-def test_networks_take_turns_and_the_first_run_of_a_turn_is_not_timed() -> None:
+def test_networks_take_turns_and_the_cold_runs_of_a_turn_are_not_timed() -> None:
     log, now = "", 0.0
 
     def network(name: str, cost: float) -> Callable[[], None]:
@@ -62,16 +63,16 @@ def test_networks_take_turns_and_the_first_run_of_a_turn_is_not_timed() -> None:
 
     times = interleaved([network("a", 1.0), network("b", 5.0)], rounds=2, runs=3, timer=timer)
     assert times.tolist() == [[[1.0] * 3, [5.0] * 3]] * 2
-    assert log == "ab" + 2 * ("aaaa" + "bbbb")
+    assert log == "ab" + 2 * ((COLD + 3) * "a" + (COLD + 3) * "b")
 
 
 def test_summary_is_the_low_quantile_and_the_distance_of_the_quartiles() -> None:
     # 1, 2, ..., 101 ms: the q quantile of 101 equally spaced values is 1 + 100 q.
     times_s = np.arange(1, 102) * 1e-3
     measurement = summary(times_s, DEVICE, reference=2 * times_s)
-    assert measurement.latency_ms == pytest.approx(11.0)
+    assert measurement.latency_ms == pytest.approx(26.0)
     assert measurement.spread_ms == pytest.approx(50.0)
-    assert measurement.reference_ms == pytest.approx(22.0)
+    assert measurement.reference_ms == pytest.approx(52.0)
     assert measurement.runs == 101
     assert str(DEVICE) in str(measurement)
 
@@ -97,7 +98,7 @@ def test_rounds_at_another_speed_are_left_out_and_the_others_untouched() -> None
 def fake(monkeypatch: pytest.MonkeyPatch, slowdowns: list[float]) -> None:
     """Let ``measure_many`` measure a 3 ms network beside a 2 ms reference on a made-up machine."""
     machine = Machine(slowdowns)
-    monkeypatch.setattr(module, "_reference", lambda *_: machine.network(2e-3))
+    monkeypatch.setattr(module, "reference_runner", lambda _: machine.network(2e-3))
     monkeypatch.setattr(module, "runner", lambda *_, **__: machine.network(3e-3))
     monkeypatch.setattr(module, "stopwatch", lambda *_: machine.timer)
 

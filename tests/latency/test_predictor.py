@@ -14,9 +14,9 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
 from nas.latency.fit import Prices, network_row
-from nas.latency.kernel_sum import KernelSumPredictor
 from nas.latency.macs import MacsPredictor
 from nas.latency.predictor import Check, HeldOutError, LatencyEstimate
+from nas.latency.prices import PricePredictor
 from nas.latency.samples import random_specs
 
 from .law import DEVICE
@@ -27,8 +27,8 @@ PRICES = Prices(values={}, scale=1.0, lane=16)
 CHECKS = [Check(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(30)]
 
 
-def predictor() -> KernelSumPredictor:
-    return KernelSumPredictor(device=DEVICE, prices=PRICES, checks=CHECKS)
+def predictor() -> PricePredictor:
+    return PricePredictor(device=DEVICE, prices=PRICES, checks=CHECKS)
 
 
 @pytest.mark.parametrize("spec", [zoo.get("mixnet_s"), zoo.get("mobilenetv3_small_100"), *random_specs(5, seed=3)])
@@ -53,19 +53,21 @@ def test_resolution_replaces_the_spec_s_own_and_caches_do_not_mix() -> None:
 
 
 def test_interval_is_that_of_the_held_out_ratios() -> None:
-    # Ratios measured / predicted are 1.0, 1.1 and 1.2, a third each: the 5% and 95% quantiles are the outer two.
-    estimate = predictor().predict(zoo.get("mixnet_s"))
+    # Ratios measured / predicted are 1.0, 1.1 and 1.2, forty of each: the 5% and 95% quantiles are the outer two.
+    checks = [Check(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(120)]
+    estimate = PricePredictor(device=DEVICE, prices=PRICES, checks=checks).predict(zoo.get("mixnet_s"))
     assert estimate.low_ms == pytest.approx(estimate.latency_ms)
     assert estimate.high_ms == pytest.approx(1.2 * estimate.latency_ms)
 
 
 def test_held_out_error_by_hand() -> None:
-    measured, predicted = [10.0, 20.0, 40.0, 50.0], [11.0, 18.0, 60.0, 50.0]
+    measured, predicted = [10.0, 20.0, 40.0, 50.0], [10.9, 18.4, 60.0, 50.0]
     checks = [Check(name="", measured_ms=m, predicted_ms=p) for m, p in zip(measured, predicted, strict=True)]
     error = HeldOutError.of(checks)
-    assert error.median == pytest.approx(0.1)  # of 0, 0.1, 0.1, 0.5
-    assert error.p90 == pytest.approx(0.1 + 0.7 * 0.4)  # position 2.7 among them
-    assert error.bias == pytest.approx((0.1 - 0.1 + 0.5 + 0.0) / 4)
+    assert error.median == pytest.approx(0.085)  # of 0, 0.08, 0.09, 0.5
+    assert error.p90 == pytest.approx(0.09 + 0.7 * 0.41)  # position 2.7 among them
+    assert (error.within_5, error.within_10) == (0.25, 0.75)
+    assert error.bias == pytest.approx((0.09 - 0.08 + 0.5 + 0.0) / 4)
     pairs = [
         (m1 - m2) * (p1 - p2) > 0
         for (m1, p1), (m2, p2) in itertools.combinations(zip(measured, predicted, strict=True), 2)

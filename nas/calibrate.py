@@ -1,0 +1,138 @@
+"""``python -m nas.calibrate device=cpu``: learn what networks cost on a device, and say how far that holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nas import cli
+from nas.arch.errors import NasError, shown, unknown
+
+if TYPE_CHECKING:
+    from nas.latency.predictor import Check, LatencyPredictor
+
+# The backends of each device; the first is the default.
+_BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_graph"), "measurements": ()}
+_KEYS: Final = (
+    "device", "backend", "precision", "threads", "batch", "budget_s", "seed", "path", "base", "runs_dir", "json",
+)  # fmt: skip
+_HERE: Final = {"backend": None, "precision": "float32", "threads": 1, "batch": 1}
+_ELSEWHERE: Final[dict[str, Any]] = {"path": None, "base": []}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    predictor: LatencyPredictor
+    path: Path
+    here: bool
+    outliers: tuple[Check, ...] = ()
+
+
+def main() -> None:
+    """Console entry point."""
+    cli.run(command)
+
+
+def command(arguments: list[str]) -> int:
+    """Calibrate, keep the predictor, and report its error."""
+    if cli.answered("calibrate", arguments, _help):
+        return 0
+    config = cli.compose_config("calibrate", arguments)
+    cli.check_keys(config, _KEYS, optional=("device",))
+    device = config.get("device")
+    if device is None or device == "???":
+        raise NasError(f"which device? Add device= with one of {', '.join(_BACKENDS)}.")
+    if device not in _BACKENDS:
+        raise unknown("device", device, tuple(_BACKENDS))
+    if not isinstance(config["json"], bool):
+        raise NasError(f"json {shown(config['json'])}: must be true or false.")
+    folder = cli.runs_dir(config)
+    cli.check_writable(folder)
+    result = _from_file(config, folder) if device == "measurements" else _from_here(device, config, folder)
+    _report(result, as_json=config["json"])
+    return 0
+
+
+def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
+    """Measure on this machine."""
+    _refuse(config, _ELSEWHERE, "belongs to device=measurements")
+    backends = _BACKENDS[device]
+    backend = config["backend"] or backends[0]
+    if backend not in backends:
+        raise unknown(f"backend of device={device}", backend, backends)
+    from nas.latency.settings import LatencySettings
+
+    measured = {name: config[name] for name in ("precision", "threads", "batch", "budget_s", "seed")}
+    settings = LatencySettings(backend=backend, recalibrate=True, **measured)
+    from rich.console import Console
+
+    from nas.latency.store import device_of, kept_at, load_or_calibrate
+    from nas.study.progress import bar
+
+    console = Console(stderr=True)
+    console.print(str(device_of(settings)), highlight=False, markup=False, soft_wrap=True)
+    with bar(console, f"calibrating for {settings.budget_s:g} CPU seconds") as progress:
+        predictor = load_or_calibrate(settings, folder, progress=progress)
+    return _Result(predictor=predictor, path=kept_at(predictor.device, folder), here=True)
+
+
+def _from_file(config: dict[str, Any], folder: Path) -> _Result:
+    """Fit latencies that were measured elsewhere."""
+    _refuse(config, _HERE, "is said by the file's header")
+    if not isinstance(config["path"], str) or not config["path"]:
+        raise NasError(f"path {shown(config['path'])}: add path= with the CSV file of measurements; see the README.")
+    bases = [config["base"]] if isinstance(config["base"], str) else config["base"]
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise NasError(f"base {shown(config['base'])}: must be the path of a calibration, or [one,another].")
+    from rich.console import Console
+
+    from nas.latency.measurements import fit_measurements
+    from nas.latency.store import kept_at, read, save
+    from nas.study.progress import bar
+
+    learnt = [read(Path(base).expanduser()) for base in bases]
+    with bar(Console(stderr=True), "fitting") as progress:
+        predictor = fit_measurements(Path(config["path"]).expanduser(), bases=learnt, progress=progress)
+    path = kept_at(predictor.device, folder)
+    save(predictor, path)
+    return _Result(predictor=predictor, path=path, here=False, outliers=predictor.outliers)
+
+
+def _refuse(config: dict[str, Any], defaults: dict[str, Any], why: str) -> None:
+    for name, default in defaults.items():
+        if config[name] != default:
+            raise NasError(f"{name} {shown(config[name])}: {why}; leave it out with device={config['device']}.")
+
+
+def _report(result: _Result, *, as_json: bool) -> None:
+    from nas.latency.predictor import error_text
+
+    predictor, error = result.predictor, result.predictor.error
+    if as_json:
+        figures = {"device": predictor.device.to_dict(), "error": asdict(error) if error else None}
+        print(json.dumps({"path": str(result.path), **figures}))
+        return
+    print(f"{predictor.device}\n{error_text(predictor)}")
+    for check in result.outliers:
+        said = f"measured {check.measured_ms:.3g} ms, where the others ask for {check.predicted_ms:.3g}"
+        print(f"  {check.name}: {said}; measure it again, or leave it out")
+    if result.here:
+        print(f"kept in {result.path}: searches on this machine with the same backend, threads and batch use it.")
+    else:
+        print(f"kept in {result.path}: search with latency.calibration={result.path} latency.allow_other_device=true")
+
+
+def _help() -> str:
+    return f"""{cli.plain(__doc__)}
+
+  device=cpu           backend={"|".join(_BACKENDS["cpu"])}  precision=float32|int8  threads=1  batch=1
+  device=cuda          backend={"|".join(_BACKENDS["cuda"])}  precision=float32|float16|bfloat16  batch=1
+  device=measurements  path=phone.csv  base=runs/latency/other.json: from latencies measured anywhere (see the README)
+  budget_s=300         CPU seconds; interrupted, the same command goes on
+  json=true            {{"path", "device", "error"}} as one JSON object"""
+
+
+if __name__ == "__main__":
+    main()

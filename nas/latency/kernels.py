@@ -1,0 +1,119 @@
+"""What the time of a kernel depends on: its class, the work that it cannot avoid, and what bends that law."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import log2
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from nas.arch.complexity import BYTES_PER_ELEMENT
+from nas.arch.spec import ArchSpec
+from nas.latency.lowering import Kernel, network_calls
+
+_MEGA: Final = 1e-6
+_FUNCTIONS: Final = ("", "relu", "relu6", "sigmoid", "hard_sigmoid", "hard_swish")
+_WIDE: Final = 64  # channels that the inner loops of wide kernels take at a time
+FEATURES: Final = (
+    "log2_macs", "log2_bytes", "log2_weights", "in_channels", "out_channels", "in_px", "out_px", "kernel", "stride",
+    "dilation", "function", "added", "blocked", "in_tail", "out_tail", "wide_tail", "out_blocks", "columns_tail",
+    "fewest_part", "parts", "worst_part_tail", "network_weights", "network_bytes",
+)  # fmt: skip
+
+
+class Context(NamedTuple):
+    """What the network around a kernel leaves in the caches: log2 of its 10^6 bytes of weights, and of all it moves.
+
+    Rounded to quarters, so that networks of a size share what is known of their kernels. Without it, kernels of small
+    networks, whose weights stay in the cache from run to run, were predicted 12% too slow.
+    """
+
+    weights: float
+    moved: float
+
+
+Placed = tuple[Kernel, Context]
+
+
+def placed_kernels(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> list[Placed]:
+    """The kernels of ``spec``, one for each of ``network_calls``, each in the context that they make together."""
+    kernels = [call.kernel for call in network_calls(spec, lane, resolution_px)]
+    _, moved, weights = np.sum([work(kernel, lane) for kernel in kernels], axis=0)
+    surroundings = context(float(moved), float(weights))
+    return [(kernel, surroundings) for kernel in kernels]
+
+
+def context(moved_mb: float, weights_mb: float) -> Context:
+    """The context that a network makes which moves so many 10^6 bytes of activations, and of weights."""
+    return Context(_quarters(weights_mb), _quarters(moved_mb + weights_mb))
+
+
+def _quarters(megabytes: float) -> float:
+    return round(4 * log2(megabytes)) / 4
+
+
+def kernel_class(kernel: Kernel) -> str:
+    """Kernels of one class run the same code: their times are learnt together."""
+    layout = "blocked" if kernel.blocked else "plain"
+    if kernel.kind == "depthwise":
+        return f"depthwise.{layout}"
+    if kernel.kind == "conv":
+        kind = "spatial" if kernel.kernel > 1 else "pointwise" if kernel.out_px > 1 else "vector"
+        kind = "grouped" if kernel.groups > 1 else kind
+        return f"{kind}.{'narrow' if kernel.narrow else layout}"
+    return f"{kernel.kind}.{kernel.function}" if kernel.kind == "activation" else kernel.kind
+
+
+@lru_cache(maxsize=65536)
+def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
+    """10^6 multiply-adds, and 10^6 bytes of activations and of weights moved, with channels padded to full blocks."""
+    ins, outs = kernel.in_channels, kernel.out_channels
+    if kernel.blocked:
+        ins, outs = ins if kernel.narrow else _padded(ins, lane), _padded(outs, lane)
+    in_area, out_area = kernel.in_px**2, kernel.out_px**2
+    weights, macs = 0, 0
+    if kernel.kind == "conv":
+        weights = ins * outs * kernel.kernel**2 // kernel.groups
+        macs, moved = weights * out_area, ins * in_area + (2 if kernel.added else 1) * outs * out_area
+    elif kernel.kind == "depthwise":
+        weights = outs * kernel.kernel**2
+        macs = outs * _valid_taps(kernel.kernel, kernel.stride, kernel.dilation, kernel.in_px) ** 2
+        moved = outs * (in_area + out_area)
+    elif kernel.kind == "gemm":
+        weights = macs = ins * outs
+        moved = ins + outs
+    elif kernel.kind == "matmul":
+        macs, moved = ins * outs // kernel.groups * out_area, (ins + outs) * out_area
+    elif kernel.kind in ("block", "unblock"):
+        moved = 2 * _padded(ins, lane) * in_area
+    else:
+        moved = (ins if kernel.kind == "pool" else 2 * max(ins, outs)) * in_area
+    return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
+
+
+def features(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
+    """Values of ``FEATURES``; tails are what a dimension leaves over when it is cut into full vectors or tiles."""
+    tiny = 1e-7
+    macs, moved, weights = work(kernel, lane)
+    ins, outs, parts = kernel.in_channels, kernel.out_channels, kernel.parts
+    return (
+        log2(macs + tiny), log2(moved + tiny), log2(weights + tiny), ins, outs, kernel.in_px, kernel.out_px,
+        kernel.kernel, kernel.stride, kernel.dilation,
+        _FUNCTIONS.index(kernel.function) if kernel.kind in ("conv", "depthwise") else 0,
+        kernel.added, kernel.blocked, ins % lane, outs % lane, outs % _WIDE, -(-outs // lane) % 4, kernel.out_px % 6,
+        min(parts, default=0), len(parts), max((part % lane for part in parts), default=0),
+        *surroundings,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _valid_taps(kernel: int, stride: int, dilation: int, in_px: int) -> int:
+    """Kernel taps that fall inside the map, summed over the positions of one row (symmetric padding)."""
+    reach = dilation * (kernel - 1) // 2
+    taps = range(-reach, reach + 1, dilation)
+    return sum(0 <= centre + tap < in_px for centre in range(0, in_px, stride) for tap in taps)
+
+
+def _padded(channels: int, lane: int) -> int:
+    return -(-channels // lane) * lane
