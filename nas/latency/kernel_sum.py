@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Final
@@ -62,18 +62,18 @@ class KernelPredictor:
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
         parts = self._parts(spec, resolution_px)
-        surroundings = context(sum(part.moved_mb for part in parts), sum(part.weights_mb for part in parts))
         try:
-            latency_ms = self._sum_ms(parts, surroundings)
+            latency_ms = self._sum_ms(parts)
         except KeyError:  # a kernel that was never asked for
-            self._learn((call.kernel, surroundings) for part in parts for call in part.calls)
-            latency_ms = self._sum_ms(parts, surroundings)
+            self._learn(_placed(parts))
+            latency_ms = self._sum_ms(parts)
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms * self._low, high_ms=latency_ms * self._high)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
         """Latencies at each spec's own resolution, in order; the kernels of all are priced at once."""
         asked = list(specs)
-        self._learn(placed for spec in asked for placed in placed_kernels(spec, self.times.lane))
+        networks = [self._parts(spec, None) for spec in asked]
+        self._learn(placed for parts in networks for placed in _placed(parts))
         return [self.predict(spec) for spec in asked]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
@@ -156,12 +156,12 @@ class KernelPredictor:
         calls, px, blocked = block_calls(block, stride, channels, px, activation, se, self.times.lane, blocked)
         return self._part(calls), px, blocked
 
-    def _sum_ms(self, parts: Sequence[_Part], surroundings: Context) -> float:
+    def _sum_ms(self, parts: Sequence[_Part]) -> float:
         """ms of a network's parts; blocks that were priced in such a network before are not summed again.
 
         Raises: KeyError for kernels that were not learnt.
         """
-        total_ms = 0.0
+        total_ms, surroundings = 0.0, _surroundings(parts)
         for part in parts:
             cost_ms = self._part_ms.get((part, surroundings))
             if cost_ms is None:
@@ -190,6 +190,15 @@ class _Part:
         amounts = [work(call.kernel, lane) for call in calls]
         self.calls, self.moved_mb = calls, sum(moved for _, moved, _ in amounts)
         self.weights_mb = sum(weights for _, _, weights in amounts)
+
+
+def _surroundings(parts: Sequence[_Part]) -> Context:
+    return context(sum(part.moved_mb for part in parts), sum(part.weights_mb for part in parts))
+
+
+def _placed(parts: Sequence[_Part]) -> Iterator[Placed]:
+    surroundings = _surroundings(parts)
+    return ((call.kernel, surroundings) for part in parts for call in part.calls)
 
 
 def class_sums(specs: Sequence[ArchSpec], times: KernelTimes) -> list[dict[str, float]]:

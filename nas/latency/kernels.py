@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from math import log2
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.spec import ArchSpec
-from nas.latency.lowering import Kernel, network_calls
+from nas.latency.lowering import Kernel, network_parts
 
 _MEGA: Final = 1e-6
-_FUNCTIONS: Final = ("", "relu", "relu6", "sigmoid", "hard_sigmoid", "hard_swish")
+_FUNCTION_CODES: Final = {"": 0, "relu": 1, "relu6": 2, "sigmoid": 3, "hard_sigmoid": 4, "hard_swish": 5}
+_TINY: Final = 1e-7
 _WIDE: Final = 64  # channels that the inner loops of wide kernels take at a time
 FEATURES: Final = (
     "log2_macs", "log2_bytes", "log2_weights", "in_channels", "out_channels", "in_px", "out_px", "kernel", "stride",
-    "dilation", "function", "added", "blocked", "in_tail", "out_tail", "wide_tail", "out_blocks", "columns_tail",
-    "fewest_part", "parts", "worst_part_tail", "network_weights", "network_bytes",
+    "dilation", "function", "added", "blocked", "parts", "fewest_part", "worst_part_tail", "network_weights",
+    "network_bytes", "in_tail", "out_tail", "wide_tail", "out_blocks", "columns_tail",
 )  # fmt: skip
+Array = npt.NDArray[np.float64]
 
 
 class Context(NamedTuple):
     """What the network around a kernel leaves in the caches: log2 of its 10^6 bytes of weights, and of all it moves.
 
-    Rounded to quarters, so that networks of a size share what is known of their kernels. Without it, kernels of small
+    Rounded to halves, so that networks of a size share what is known of their kernels. Without it, kernels of small
     networks, whose weights stay in the cache from run to run, were predicted 12% too slow.
     """
 
@@ -38,7 +42,7 @@ Placed = tuple[Kernel, Context]
 
 def placed_kernels(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> list[Placed]:
     """The kernels of ``spec``, one for each of ``network_calls``, each in the context that they make together."""
-    kernels = [call.kernel for call in network_calls(spec, lane, resolution_px)]
+    kernels = [call.kernel for part in network_parts(spec, lane, resolution_px) for call in part.calls]
     _, moved, weights = np.sum([work(kernel, lane) for kernel in kernels], axis=0)
     surroundings = context(float(moved), float(weights))
     return [(kernel, surroundings) for kernel in kernels]
@@ -46,11 +50,11 @@ def placed_kernels(spec: ArchSpec, lane: int, resolution_px: int | None = None) 
 
 def context(moved_mb: float, weights_mb: float) -> Context:
     """The context that a network makes which moves so many 10^6 bytes of activations, and of weights."""
-    return Context(_quarters(weights_mb), _quarters(moved_mb + weights_mb))
+    return Context(_halves(weights_mb), _halves(moved_mb + weights_mb))
 
 
-def _quarters(megabytes: float) -> float:
-    return round(4 * log2(megabytes)) / 4
+def _halves(megabytes: float) -> float:
+    return round(2 * log2(megabytes)) / 2
 
 
 def kernel_class(kernel: Kernel) -> str:
@@ -92,18 +96,23 @@ def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
 
 
-def features(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
-    """Values of ``FEATURES``; tails are what a dimension leaves over when it is cut into full vectors or tiles."""
-    tiny = 1e-7
-    macs, moved, weights = work(kernel, lane)
-    ins, outs, parts = kernel.in_channels, kernel.out_channels, kernel.parts
+def features(placed: Iterable[Placed], lane: int) -> Array:
+    """Values [kernels, features] of ``FEATURES``.
+
+    Tails are what a dimension leaves over when it is cut into full vectors or tiles.
+    """
+    table = np.array([_row(kernel, surroundings, lane) for kernel, surroundings in placed], dtype=float)
+    amounts, outs, out_px = np.log2(table[:, :3] + _TINY), table[:, 4], table[:, 6]
+    tails = (table[:, 3] % lane, outs % lane, outs % _WIDE, np.ceil(outs / lane) % 4, out_px % 6)
+    return np.hstack([amounts, table[:, 3:], np.stack(tails, axis=1)])
+
+
+def _row(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
+    parts = kernel.parts
     return (
-        log2(macs + tiny), log2(moved + tiny), log2(weights + tiny), ins, outs, kernel.in_px, kernel.out_px,
-        kernel.kernel, kernel.stride, kernel.dilation,
-        _FUNCTIONS.index(kernel.function) if kernel.kind in ("conv", "depthwise") else 0,
-        kernel.added, kernel.blocked, ins % lane, outs % lane, outs % _WIDE, -(-outs // lane) % 4, kernel.out_px % 6,
-        min(parts, default=0), len(parts), max((part % lane for part in parts), default=0),
-        *surroundings,
+        *work(kernel, lane), kernel.in_channels, kernel.out_channels, kernel.in_px, kernel.out_px, kernel.kernel,
+        kernel.stride, kernel.dilation, _FUNCTION_CODES.get(kernel.function, 0), kernel.added, kernel.blocked,
+        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *surroundings,
     )  # fmt: skip
 
 

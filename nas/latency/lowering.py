@@ -61,19 +61,32 @@ class Call(NamedTuple):
     kernel: Kernel
 
 
+class Part(NamedTuple):
+    """Calls of a network's stem, of one block or of its head; ``path`` comes before theirs."""
+
+    path: str
+    calls: tuple[Call, ...]
+
+
 def network_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> Iterator[Call]:
     """All kernel calls of ``spec`` in about the order of execution, with the paths of the whole network.
 
     ``lane``: channels of one block, 1 where the processor has no blocked kernels.
     """
+    for path, calls in network_parts(spec, lane, resolution_px):
+        yield from (Call(f"{path}.{call.op}", call.kernel) for call in calls) if path else calls
+
+
+def network_parts(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> Iterator[Part]:
+    """Stem, blocks and head of ``spec`` in order."""
     stem, px, blocked = stem_calls(spec, lane, resolution_px)
-    yield from stem
+    yield Part("", stem)
     for path, block, stride, channels in spec.placed_blocks():
         calls, px, blocked = block_calls(
             block, stride, channels, px, spec.activation, spec.squeeze_excite, lane, blocked
         )
-        yield from (Call(f"{path}.{call.op}", call.kernel) for call in calls)
-    yield from head_calls(spec, lane, px, blocked)
+        yield Part(path, calls)
+    yield Part("", head_calls(spec, lane, px, blocked))
 
 
 def stem_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> tuple[tuple[Call, ...], int, bool]:

@@ -21,7 +21,8 @@ _TYPES: Final[tuple[BlockType, ...]] = ("ir", "ds", "dsa", "er", "cn", "uir")
 _TYPE_WEIGHTS: Final = (12, 3, 1, 3, 1, 3)
 _ACTIVATION_WEIGHTS: Final = (3, 2, 3, 3, 1)  # in the order of ACTIVATIONS; mish is rare
 _ATTEMPTS: Final = 1000
-# Kernels of shallow networks alone predicted published ones, which are deep, half as well again.
+# Trained on odd networks alone, predictions of published ones strayed by 4.4% (standard deviation), and of both by 3.0.
+# To prefer networks whose kernels were predicted worst so far gained nothing over drawing blindly, in five splits.
 _USUAL: Final = 0.6
 # Channels at width 1, stride and most repeats, as in EfficientNet-B0, MnasNet and MobileNetV3.
 _USUAL_STAGES: Final = ((16, 1, 1), (24, 2, 3), (40, 2, 4), (80, 2, 4), (112, 1, 4), (192, 2, 4), (320, 1, 1))

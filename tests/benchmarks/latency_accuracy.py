@@ -7,6 +7,19 @@ Loads this machine's calibration, reads networks of timm, measures them twice, e
 mean beside three predictions: multiply-adds times the constant that suits these very networks best, a block table
 whose every entry was measured here for them, and ours. The two measurements set beside each other are the noise floor:
 no predictor can be better. The last line is one JSON object.
+
+On a two-core Xeon (AVX-512, ONNX Runtime 1.31), 42 networks, 177 CPU-s of calibration; RMSPE, within 5 and 10%, tau:
+
+    multiply-adds 34% 0.05 0.17 0.82 | block table 12% 0.48 0.79 0.94 | ours 2.4% 0.98 1.00 0.99 | floor 1.6% 0.98 1.00
+
+What it took, from 4.8% median error of prices per operation:
+- to know the kernels that run: ONNX Runtime reorders tensors between blocked and plain layouts, a tenth of the time;
+  sums of profiled kernels are within 3% of whole networks, so that errors of single kernels average out;
+- 2.4 microseconds off every profiled kernel, which is what recording costs it;
+- the size of the network as a feature of its kernels: the weights of small ones stay in the cache (12% on the smallest);
+- to calibrate on deep networks too (4.4 to 3.0%), and to time no network before its fifth run in a turn.
+What gained nothing: more or larger trees, one model for all kernels, the kernel before as a feature, the second half of
+300 CPU-s, choosing networks by where errors were largest.
 """
 
 from __future__ import annotations
