@@ -64,11 +64,11 @@ def read(path: Path, remedy: str = "calibrate that device again") -> LatencyPred
             raise NasError(f"{path}: format {data['format']!r} is not {FORMAT}; {remedy}.")
         return _KINDS[data["kind"]](data)
     except FileNotFoundError:
-        raise NasError(f"latency.calibration: {path} does not exist; {remedy}.") from None
+        raise NasError(f"calibration {path}: does not exist; {remedy}.") from None
     except NasError:
         raise
     except OSError as error:
-        raise NasError(f"latency.calibration: {path} cannot be read: {error.strerror}.") from None
+        raise NasError(f"calibration {path}: cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
 
