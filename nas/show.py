@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import Any, Final
 
 from nas import cli
 from nas.arch import zoo
 from nas.arch.checks import check_number
-from nas.arch.complexity import LayerCost, complexity, layers
+from nas.arch.complexity import LayerCost, layers
 from nas.arch.errors import NasError
-from nas.arch.plain import from_mapping
 from nas.arch.spec import ArchSpec
 from nas.networks import find_arch
-
-if TYPE_CHECKING:
-    from nas.latency.predictor import LatencyPredictor
-    from nas.latency.settings import LatencySettings
+from nas.predictors import find_predictor, short, totals
 
 _KEYS: Final = ("arch", "resolution_px", "json", "runs_dir", "latency")
 _PIPED_WIDTH: Final = 160
@@ -40,50 +35,20 @@ def command(arguments: list[str]) -> int:
     check_number("resolution_px", side, low=1, whole=True, optional=True)
     if not isinstance(config["json"], bool):
         raise NasError(f"json {config['json']!r}: must be true or false.")
-    from nas.latency.settings import LatencySettings
-
-    settings, folder = from_mapping(LatencySettings, config["latency"], "latency"), cli.runs_dir(config)
-    if settings.backend != "macs":
-        cli.check_writable(folder)
-    predictor = _predictor(settings, folder)
+    predictor = find_predictor(config)
     arch = replace(arch, resolution_px=side or arch.resolution_px)
-    totals = _totals(arch, predictor)
+    facts = totals(arch, predictor)
     if config["json"]:
-        print(json.dumps(totals))
+        print(json.dumps(facts))
     else:
         from nas.latency.predictor import error_text
 
-        _print_table(arch, layers(arch), dict(predictor.layer_ms(arch)), totals, error_text(predictor))
+        _print_table(arch, layers(arch), dict(predictor.layer_ms(arch)), facts, error_text(predictor))
     return 0
 
 
-def _totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
-    cost, estimate = complexity(arch), predictor.predict(arch)
-    return {
-        "name": arch.name,
-        "arch_id": arch.arch_id,
-        "resolution_px": arch.resolution_px,
-        **asdict(cost),
-        "latency_ms": estimate.latency_ms,
-        "latency_low_ms": estimate.low_ms,
-        "latency_high_ms": estimate.high_ms,
-        "device": str(predictor.device),
-    }
-
-
-def _predictor(settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:
-    """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout."""
-    from rich.console import Console
-
-    from nas.latency.store import load_or_calibrate
-    from nas.study.progress import bar
-
-    with bar(Console(stderr=True), f"calibrating latency ({settings.backend}, once per device)") as progress:
-        return load_or_calibrate(settings, runs_dir, progress=progress)
-
-
 def _print_table(
-    arch: ArchSpec, rows: tuple[LayerCost, ...], times: dict[str, float], totals: dict[str, Any], error: str
+    arch: ArchSpec, rows: tuple[LayerCost, ...], times: dict[str, float], facts: dict[str, Any], error: str
 ) -> None:
     from rich import box
     from rich.console import Console
@@ -100,9 +65,9 @@ def _print_table(
             f"{kind}/{row.stride}" if row.stride > 1 else kind,
             f"{row.in_shape[0]}@{row.in_shape[1]}",
             f"{row.out_shape[0]}@{row.out_shape[1]}",
-            _short(row.params),
-            _short(row.macs),
-            _short(row.activations),
+            short(row.params),
+            short(row.macs),
+            short(row.activations),
             f"{times[row.path]:.3f}" if row.path in times else "",
         )
     console = Console()
@@ -110,27 +75,17 @@ def _print_table(
         console.width = _PIPED_WIDTH  # paths in one piece
     console.print(table)
     console.print(
-        f"{arch.name} at {totals['resolution_px']} px: {totals['params']:,} parameters, {totals['macs']:,} MACs, "
-        f"{totals['activations']:,} activations, {totals['peak_memory_bytes'] / 1e6:.2f} MB peak activation memory",
+        f"{arch.name} at {facts['resolution_px']} px: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
+        f"{facts['activations']:,} activations, {facts['peak_memory_bytes'] / 1e6:.2f} MB peak activation memory",
         highlight=False,
         soft_wrap=True,
     )
-    interval = f"90% interval {totals['latency_low_ms']:.2f} to {totals['latency_high_ms']:.2f}"
+    interval = f"90% interval {facts['latency_low_ms']:.2f} to {facts['latency_high_ms']:.2f}"
     console.print(
-        f"latency {totals['latency_ms']:.2f} ms ({interval}) on {totals['device']}; {error}",
+        f"latency {facts['latency_ms']:.2f} ms ({interval}) on {facts['device']}; {error}",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _short(value: int) -> str:
-    """Counts in three or four digits: 239.2M."""
-    if not value:
-        return ""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.1f}{unit}"
-    return str(value)
 
 
 def _help() -> str:

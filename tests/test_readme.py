@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.networks import find_arch
+from nas.scale import command as scale
 from nas.search import make_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +50,15 @@ def test_commands_shown_are_accepted(tmp_path: Path) -> None:
             continue
         words = [word.strip("'").replace("data.root=photos", f"data.root={root}") for word in line.split()]
         assert make_plan(words).space.name in line
+
+
+def test_scalings_shown_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"python -m nas\.scale (arch=[^\n#`]*)", README)
+    assert len(lines) >= 5
+    for line in lines:
+        assert scale([*line.split(), "latency=macs"]) == 0
+    assert find_arch("b0_25ms.yaml").depth >= find_arch("efficientnet_b0").depth
 
 
 def test_files_and_networks_shown_exist() -> None:

@@ -74,7 +74,7 @@ class Grown:
     """A network beside the baseline that it was scaled from.
 
     ``factors``: what was asked for; rounding makes something else of it, which ``realised`` and the growths tell.
-    ``compound`` and ``phi``: where the factors come from, if from there.
+    ``compound`` and ``phi``: where the factors come from, if from there; a published member has its number alone.
     """
 
     baseline: ArchSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -26,7 +26,7 @@ class Rules:
     resolution_rule: ResolutionRule = "multiple_of_4"
 
     def __post_init__(self) -> None:
-        self.scaling()
+        self.scaling(Factors(width=2.0))  # a width at which every rule counts
         if self.resolution_rule not in RESOLUTION_RULES:
             raise unknown("resolution_rule", self.resolution_rule, RESOLUTION_RULES)
 
@@ -97,6 +97,36 @@ def family_of(baseline: ArchSpec) -> str:
 def rules_for(baseline: ArchSpec) -> Rules:
     """The rules that the family of ``baseline`` was published with."""
     return FAMILY_RULES[family_of(baseline)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """What a user wants rounded otherwise than the baseline's family does: None leaves a field to the family's rules.
+
+    ``family``: whose rules; None finds it by ``family_of``. The other fields are those of ``Rules``.
+    """
+
+    family: str | None = None
+    width_rule: str | None = None
+    divisor: int | None = None
+    depth_rule: str | None = None
+    stem: str | None = None
+    head: str | None = None
+    fixed_ends: bool | None = None
+    resolution_rule: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.family is not None and self.family not in FAMILY_RULES:
+            raise unknown("family", self.family, FAMILY_RULES)
+        self._changed(Rules())
+
+    def rules(self, baseline: ArchSpec) -> Rules:
+        """The rules for ``baseline``."""
+        return self._changed(FAMILY_RULES[self.family] if self.family else rules_for(baseline))
+
+    def _changed(self, rules: Rules) -> Rules:
+        given = {item.name: getattr(self, item.name) for item in fields(Rules)}
+        return replace(rules, **{name: value for name, value in given.items() if value is not None})
 
 
 def check_side(arch: ArchSpec) -> None:

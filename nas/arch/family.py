@@ -31,25 +31,27 @@ def published_table(baseline: ArchSpec) -> Mapping[str, Coefficients]:
     return PUBLISHED_EFFICIENTNET_LITE if family_of(baseline) == "efficientnet_lite" else PUBLISHED_EFFICIENTNET
 
 
-def member_name(baseline: ArchSpec, label: str, first: str) -> str:
-    """The name of a member: ``efficientnet_b0`` gives ``efficientnet_b3``, ``mixnet_s`` ``mixnet_s_b3``."""
-    stem = baseline.name.removesuffix(f"_{first}")
-    return f"{stem}_{label}"
-
-
 def published_member(baseline: ArchSpec, member: str, rules: Rules | None = None) -> Grown:
     """``baseline`` by the published coefficients of EfficientNet ``member``, such as ``b3`` (``lite3`` for Lite).
 
     The side grows as that of the published family does, by 300/224 for ``b3``; of a baseline of 224 px all members
-    have the published sides. Drop-path stays the baseline's, as published. Raises: NasError for an unknown member.
+    have the published sides. Drop-path stays the baseline's, as published. ``efficientnet_b0`` gives
+    ``efficientnet_b3``, ``mixnet_s`` gives ``mixnet_s_b3``. Raises: NasError for an unknown member.
     """
     table = published_table(baseline)
     if member not in table:
         raise unknown("family member", member, table)
     found, first = table[member], next(iter(table))
     factors = Factors(found.depth, found.width, found.resolution_px / table[first].resolution_px)
-    name = member_name(baseline, member, first)
-    return scaled(baseline, factors, rules, name=name, dropout=max(found.dropout, baseline.dropout))
+    labels = published_labels(baseline)
+    return scaled(
+        baseline,
+        factors,
+        rules,
+        name=f"{baseline.name.removesuffix(f'_{first}')}_{member}",
+        dropout=max(found.dropout, baseline.dropout),
+        phi=labels.index(member) if member in labels else None,
+    )
 
 
 def family(
@@ -68,23 +70,33 @@ def family(
     return tuple(formula_member(baseline, coefficients, phi, rules) for phi in phis)
 
 
-def formula_member(baseline: ArchSpec, compound: Compound, phi: float, rules: Rules | None = None) -> Grown:
-    """One member by the formula: ``grown`` with a member's name and dropout. Raises: NasError for a negative phi."""
+def formula_member(
+    baseline: ArchSpec, compound: Compound, phi: float, rules: Rules | None = None, *, label: str = ""
+) -> Grown:
+    """One member by the formula: ``grown`` with a member's dropout and a name of ``label`` and ``phi``.
+
+    Raises: NasError for a negative phi.
+    """
     check_number("phi", phi, low=0)
     return scaled(
         baseline,
         compound.factors(phi),
         rules,
-        name=f"{baseline.name}_phi{phi:g}",
+        name=f"{baseline.name}_{label}phi{phi:g}",
         dropout=dropout_at(phi, baseline.dropout),
         compound=compound,
         phi=phi,
     )
 
 
+def published_labels(baseline: ArchSpec) -> tuple[str, ...]:
+    """The published members that whole phi count to, from 0: b0 to b8, or lite0 to lite4. L2 belongs to no phi."""
+    return tuple(label for label in published_table(baseline) if label != "l2")
+
+
 def published_label(baseline: ArchSpec, phi: float) -> str:
     """The published member that ``phi`` counts to: ``b2`` for 2. Raises: NasError if there is none."""
-    labels = [label for label in published_table(baseline) if label[-1].isdigit() and label != "l2"]
+    labels = published_labels(baseline)
     if phi not in range(len(labels)):
         raise NasError(
             f"phi {phi:g}: published are {labels[0]} to {labels[-1]}, phi 0 to {len(labels) - 1} in whole numbers; "

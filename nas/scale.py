@@ -1,0 +1,171 @@
+"""``python -m nas.scale arch=efficientnet_b0 phi=2``: a network scaled by phi, by multipliers or to a target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nas import cli
+from nas.arch import zoo
+from nas.arch.checks import check_number
+from nas.arch.compound import Grown
+from nas.arch.errors import NasError, shown
+from nas.arch.families import Rounding, Rules
+from nas.arch.family import formula_member, published_labels, published_member
+from nas.arch.plain import from_mapping
+from nas.arch.request import RULES, Request
+from nas.arch.scaling import Compound
+from nas.arch.solve import Measure, macs, params, peak_memory_bytes
+from nas.arch.spec import ArchSpec
+from nas.networks import find_arch
+from nas.predictors import find_predictor
+
+if TYPE_CHECKING:
+    from nas.latency.predictor import LatencyPredictor
+
+_TARGETS: Final = ("target_ms", "target_macs_m", "target_params_m", "target_memory_mb")
+_REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution")
+_KEYS: Final = (
+    *("arch", *_REQUEST, *_TARGETS, "coefficients", "rounding"),
+    *("family", "phis", "out", "json", "runs_dir", "latency"),
+)
+
+
+def main() -> None:
+    """Console entry point."""
+    cli.run(command)
+
+
+def command(arguments: list[str]) -> int:
+    """Print a scaled network beside its baseline, or a family, and write their spec files."""
+    if cli.answered("scale", arguments, _help):
+        return 0
+    config = cli.compose_config("scale", arguments)
+    cli.check_keys(config, _KEYS)
+    for name in ("family", "json"):
+        if not isinstance(config[name], bool):
+            raise NasError(f"{name} {shown(config[name])}: must be true or false.")
+    if not isinstance(config["out"], str | None):
+        raise NasError(f"out {shown(config['out'])}: must be the path of a file (a folder with family=true), or null.")
+    request, baseline = _request(config), find_arch(config["arch"])
+    rules = from_mapping(Rounding, config["rounding"], "rounding").rules(baseline)
+    return (_family if config["family"] else _one)(config, request, baseline, rules)
+
+
+def _request(config: Mapping[str, Any]) -> Request:
+    """What is asked for. Raises: NasError."""
+    fields, given, compound = {name: config[name] for name in _REQUEST}, config["coefficients"], Compound()
+    if given == "published":
+        if config["rule"] not in ("compound", "published"):
+            raise NasError(f"coefficients 'published': are not those of rule={config['rule']}; leave one of them out.")
+        fields["rule"] = "published"
+    elif isinstance(given, list) and len(given) == 3 and all(type(value) in (int, float) for value in given):
+        compound = Compound(alpha=given[0], beta=given[1], gamma=given[2])
+    else:
+        raise NasError(f"coefficients {shown(given)}: must be [alpha,beta,gamma] of at least 1 each, or published.")
+    targets = {name: config[name] for name in _TARGETS if config[name] is not None}
+    return Request(**fields, targets=targets, coefficients=compound)
+
+
+def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> int:
+    """One scaled network; whatever needs no latency is checked before the predictor, which may have to calibrate."""
+    from nas.scaled import check_free, facts, print_scaled, write
+
+    path = Path(config["out"]).expanduser() if config["out"] else None
+    measures = _measures(None)
+    member = None if "target_ms" in request.targets else request.answer(baseline, measures, rules)
+    if member and path:
+        check_free(member, path)
+    predictor = find_predictor(config)
+    member = member or request.answer(baseline, _measures(predictor), rules)
+    told = facts(member, request.way, predictor)
+    if path:
+        write(member, told, path, predictor)
+    if config["json"]:
+        print(json.dumps({"baseline": baseline.name, **told, "path": str(path) if path else None}))
+        return 0
+    print_scaled(member, told, predictor)
+    if member.arch.arch_id == baseline.arch_id:
+        print("rounding left the baseline as it is; rounding.depth_rule=round and a smaller divisor take finer steps")
+    print(f"written: {path}" if path else "out=scaled.yaml would write it")
+    return 0
+
+
+def _family(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> int:
+    """All members at ``phis``, by the published coefficients, where there are any, and by the formula."""
+    from nas.scaled import check_free, facts, print_family, write
+
+    if not request.empty:
+        raise NasError("family=true makes all members at phis: leave phi, width, depth, resolution and targets out.")
+    members = _members(config, request, baseline, rules)
+    folder = Path(config["out"] or cli.runs_dir(config) / "families" / baseline.name).expanduser()
+    paths = [folder / rule / f"{member.arch.name}.yaml" for rule, member in members]
+    for (_, member), path in zip(members, paths, strict=True):
+        check_free(member, path)
+    predictor = find_predictor(config)
+    told = [facts(member, rule, predictor) for rule, member in members]
+    for (_, member), fact, path in zip(members, told, paths, strict=True):
+        write(member, fact, path, predictor)
+    if config["json"]:
+        listed = [{**fact, "path": str(path)} for fact, path in zip(told, paths, strict=True)]
+        print(json.dumps({"baseline": baseline.name, "members": listed}))
+        return 0
+    print_family([(member, fact) for (_, member), fact in zip(members, told, strict=True)], predictor)
+    print(f"written: {len(paths)} spec files in {folder}")
+    return 0
+
+
+def _members(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> list[tuple[str, Grown]]:
+    """(rule, member) at every phi; published coefficients have but so many."""
+    phis = config["phis"]
+    if not isinstance(phis, list) or not phis or len(set(map(str, phis))) < len(phis):
+        raise NasError(f"phis {shown(phis)}: must be a list of different numbers of at least 0, such as [0,1,2].")
+    for phi in phis:
+        check_number("phis", phi, low=0)
+    labels = published_labels(baseline)
+    formula = "compound" if request.rule == "published" else request.rule
+    label = "" if formula == "compound" else f"{formula}_"
+    members = []
+    for phi in sorted(phis):
+        if phi in range(len(labels)):
+            members.append(("published", published_member(baseline, labels[int(phi)], rules)))
+        members.append((formula, formula_member(baseline, request.compound, phi, rules, label=label)))
+    return members
+
+
+def _measures(predictor: LatencyPredictor | None) -> dict[str, Measure]:
+    measures: dict[str, Measure] = {
+        "target_macs_m": lambda arch: macs(arch) / 1e6,
+        "target_params_m": lambda arch: params(arch) / 1e6,
+        "target_memory_mb": lambda arch: peak_memory_bytes(arch) / 1e6,
+    }
+    if predictor is not None:
+        measures["target_ms"] = lambda arch: predictor.predict(arch).latency_ms
+    return measures
+
+
+def _help() -> str:
+    return f"""{cli.plain(__doc__)}
+
+  arch=mixnet_s | arch=timm/fbnetc_100 | arch=runs/my-study/winners/winner_1.yaml
+How far:
+  phi=2                                      units of about twice the MACs
+  width=1.4 depth=1.2 resolution=260         multipliers, and the input side in px
+  {" ".join(f"{name}=" for name in _TARGETS)}    the largest phi within the limit
+How:
+  rule={"|".join(RULES)}    coefficients=[1.2,1.1,1.15]|published    dwr_alpha=0.8
+  rounding.depth_rule=round rounding.divisor=8 ...    otherwise than the family of the baseline
+Results:
+  out=scaled.yaml      writes the spec
+  family=true          members at phis=[0,1,...,7], published and by the formula, written to a folder
+  json=true            one JSON object
+  latency={"|".join(cli.choices("latency"))}
+
+Networks: {", ".join(zoo.names())};
+timm/NAME for any of timm's EfficientNet and MobileNet families"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""How ``nas.scale`` tells what it made: tables for a person, plain data for a program, spec files for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nas import __version__
+from nas.arch.compound import Grown
+from nas.arch.errors import NasError, SpecError
+from nas.arch.files import dumps_scaled, load, write_text_atomically
+from nas.predictors import short, totals
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nas.latency.predictor import LatencyPredictor
+
+_PIPED_WIDTH: Final = 160
+
+
+def facts(member: Grown, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
+    """A scaled network as plain data: what was asked for, what rounding left of it, its cost, and the growths."""
+    before, after = totals(member.baseline, predictor), totals(member.arch, predictor)
+    compound = member.compound
+    return {
+        "rule": rule,
+        "coefficients": [compound.alpha, compound.beta, compound.gamma] if compound else None,
+        "phi": member.phi,
+        "asked": member.factors._asdict(),
+        "realised": member.realised._asdict(),
+        **after,
+        "blocks": member.arch.depth,
+        "dropout": member.arch.dropout,
+        "drop_path": member.arch.drop_path,
+        "growth": {name: after[name] / before[name] for name in ("params", "macs", "activations", "peak_memory_bytes")}
+        | {"latency": after["latency_ms"] / before["latency_ms"]},
+    }
+
+
+def write(member: Grown, told: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
+    """The spec file of a scaled network: block arguments of the baseline, and the coefficients that scale it.
+
+    Raises: NasError where the file cannot be written, or holds something else than this network.
+    """
+    check_free(member, path)
+    latency: dict[str, Any] = {"device": told["device"], "predicted_ms": round(told["latency_ms"], 4)}
+    if predictor.error:
+        latency["predicted_90_percent_ms"] = [round(told[f"latency_{end}_ms"], 4) for end in ("low", "high")]
+    origin = {key: told[key] for key in ("rule", "coefficients", "phi") if told[key] is not None}
+    provenance = {
+        "baseline": member.baseline.name,
+        "baseline_id": member.baseline.arch_id,
+        **origin,
+        "versions": {"nas": __version__},
+        **{key: told[key] for key in ("arch_id", "params", "macs", "activations", "peak_memory_bytes")},
+        "latency": latency,
+    }
+    named = replace(member.baseline, name=member.arch.name)
+    write_text_atomically(path, dumps_scaled(named, member.scaling, provenance))
+
+
+def check_free(member: Grown, path: Path) -> None:
+    """Refuse to write over anything but an earlier file of the same network. Raises: NasError."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise NasError(f"out {str(path)!r}: must end in .yaml.")
+    if not path.exists():
+        return
+    try:
+        same = load(path).arch_id == member.arch.arch_id
+    except SpecError:
+        same = False
+    if not same:
+        raise NasError(f"out {str(path)!r}: exists, and holds something else than {member.arch.name}; choose another.")
+
+
+def print_scaled(member: Grown, told: Mapping[str, Any], predictor: LatencyPredictor) -> None:
+    """Baseline beside result, with what was asked for and what it grew by."""
+    arches, asked, realised, growth = (member.baseline, member.arch), member.factors, member.realised, told["growth"]
+    both = (totals(member.baseline, predictor), told)
+    channels = [f"{arch.stem.channels} to {arch.stages[-1].blocks[-1].channels}" for arch in arches]
+    rows: list[tuple[str, Sequence[str], float | None, float | None]] = [
+        ("depth, blocks", [str(arch.depth) for arch in arches], realised.depth, asked.depth),
+        ("width, channels", channels, realised.width, asked.width),
+        ("resolution, px", [str(arch.resolution_px) for arch in arches], realised.resolution, asked.resolution),
+        ("MACs", [short(each["macs"]) for each in both], growth["macs"], None),
+        ("parameters", [short(each["params"]) for each in both], growth["params"], None),
+        ("peak memory, MB", [_memory(each) for each in both], growth["peak_memory_bytes"], None),
+        ("latency, ms", [_latency(each, predictor) for each in both], growth["latency"], None),
+        ("dropout", [f"{arch.dropout:g}" for arch in arches], None, None),
+        ("drop-path", [f"{arch.drop_path:g}" for arch in arches], None, None),
+    ]
+    table = _table("", member.baseline.name, member.arch.name, "growth", "asked for")
+    for name, texts, *factors in rows:
+        table.add_row(name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
+    _show(table, predictor, told["device"])
+
+
+def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
+    """One line per member, the ``published`` one and that of the formula side by side at each phi."""
+    columns = ("phi", "coefficients", "depth", "width", "px", "blocks", "dropout", "drop-path")
+    table = _table(*columns, "MACs", "x", "params", "memory, MB", "latency, ms")
+    last = None
+    for member, told in members:
+        if last is not None and told["phi"] != last:
+            table.add_section()
+        last = told["phi"]
+        table.add_row(
+            f"{told['phi']:g}",
+            "published" if told["rule"] == "published" else str(member.compound),
+            f"{member.factors.depth:.2f}",
+            f"{member.factors.width:.2f}",
+            str(told["resolution_px"]),
+            str(told["blocks"]),
+            f"{told['dropout']:g}",
+            f"{told['drop_path']:g}",
+            short(told["macs"]),
+            f"{told['growth']['macs']:.2f}",
+            short(told["params"]),
+            _memory(told),
+            _latency(told, predictor),
+        )
+    _show(table, predictor, str(members[0][1]["device"]))
+
+
+def _memory(told: Mapping[str, Any]) -> str:
+    return f"{told['peak_memory_bytes'] / 1e6:.2f}"
+
+
+def _latency(told: Mapping[str, Any], predictor: LatencyPredictor) -> str:
+    """The prediction with its 90% interval, if that rests on measurements."""
+    if predictor.error is None:
+        return f"{told['latency_ms']:.2f}"
+    return f"{told['latency_ms']:.2f} ({told['latency_low_ms']:.2f} to {told['latency_high_ms']:.2f})"
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    return table
+
+
+def _show(table: Table, predictor: LatencyPredictor, device: str) -> None:
+    from rich.console import Console
+
+    from nas.latency.predictor import error_text
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)
+    interval = " with 90% intervals" if predictor.error else ""
+    console.print(f"latency{interval} on {device}; {error_text(predictor)}", highlight=False, soft_wrap=True)

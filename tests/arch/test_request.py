@@ -1,0 +1,113 @@
+"""Requests for a scaling: every way of saying how far, and what contradicts itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nas.arch import zoo
+from nas.arch.complexity import complexity
+from nas.arch.directions import DIRECTIONS, fast
+from nas.arch.errors import NasError
+from nas.arch.families import FAMILY_RULES, Rounding, Rules
+from nas.arch.family import dropout_at, formula_member
+from nas.arch.request import Request
+from nas.arch.scaling import Compound
+from nas.arch.solve import macs, params
+
+B0, MIXNET_S = zoo.get("efficientnet_b0"), zoo.get("mixnet_s")
+MEASURES = {"target_macs_m": lambda arch: macs(arch) / 1e6, "target_params_m": lambda arch: params(arch) / 1e6}
+
+
+@pytest.mark.parametrize(
+    ("rule", "compound"),
+    [("compound", Compound(alpha=1.3, beta=1.2, gamma=1.1)), ("dwr", fast(0.6)), *DIRECTIONS.items()],
+)
+def test_phi_along_each_rule(rule: str, compound: Compound) -> None:
+    coefficients = Compound(alpha=1.3, beta=1.2, gamma=1.1)
+    found = Request(rule=rule, phi=1.5, coefficients=coefficients, dwr_alpha=0.6).answer(B0, {})
+    assert found.factors == compound.factors(1.5)
+    assert found.arch.name == ("efficientnet_b0_phi1.5" if rule == "compound" else f"efficientnet_b0_{rule}_phi1.5")
+    assert found.arch.dropout == dropout_at(1.5) == 0.3
+
+
+@pytest.mark.parametrize(("phi", "name"), [(3, "efficientnet_b3"), ("l2", "efficientnet_l2")])
+def test_published_members_by_number_or_name(phi: Any, name: str) -> None:
+    assert Request(rule="published", phi=phi).answer(B0, {}).arch == zoo.get(name)
+
+
+def test_multipliers_and_a_side_as_it_is_given() -> None:
+    b4 = Request(width=1.4, depth=1.8, resolution=380).answer(B0, {})
+    assert b4.arch.arch_id == zoo.get("efficientnet_b4").arch_id
+    assert b4.arch.name == "efficientnet_b0_w1.4_d1.8_r380"
+    odd = Request(resolution=227).answer(B0, {})
+    assert (odd.arch.resolution_px, odd.params_growth) == (227, 1)
+    assert Request(width=0.5).answer(zoo.get("mobilenetv2_100"), {}).arch.arch_id == zoo.get("mobilenetv2_050").arch_id
+
+
+def test_several_targets_are_met_together() -> None:
+    targets = {"target_macs_m": 900.0, "target_params_m": 6.0}
+    found = Request(targets=targets).answer(MIXNET_S, MEASURES)
+    above = formula_member(MIXNET_S, Compound(), found.phi + 0.001)
+    assert all(MEASURES[name](found.arch) <= target for name, target in targets.items())
+    assert any(MEASURES[name](above.arch) > target for name, target in targets.items())
+    assert MEASURES["target_params_m"](above.arch) > 6  # parameters are what stops this one
+    alone = Request(targets={"target_params_m": 6.0}).answer(MIXNET_S, MEASURES)
+    assert alone.arch == found.arch
+
+
+def test_the_largest_published_member_within_targets() -> None:
+    found = Request(rule="published", targets={"target_macs_m": 5000}).answer(B0, MEASURES)
+    assert found.arch == zoo.get("efficientnet_b4")  # 4394 M; B5 has 10266 M
+    with pytest.raises(NasError, match=r"target_params_m 3: below the smallest published member, b0, .* needs 5\.289"):
+        Request(rule="published", targets={"target_params_m": 3}).answer(B0, MEASURES)
+
+
+def test_one_target_below_the_baseline_is_named() -> None:
+    request = Request(targets={"target_macs_m": 900, "target_params_m": 5})
+    with pytest.raises(NasError, match=r"target_params_m 5: below the baseline, which needs 5\.289"):
+        request.answer(B0, MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rule": "dwR"}, r"unknown rule 'dwR': choose from compound, published, dwr.* Did you mean 'dwr'"),
+        ({"phi": -1}, r"phi -1: must be a number of at least 0, or null"),
+        ({"phi": "b2"}, r"phi 'b2': must be a number of at least 0"),
+        ({"width": 0}, r"width 0: must be a number above 0"),
+        ({"resolution": 20000}, r"resolution 20000: must be a whole number of at least 1 and at most 16384"),
+        ({"targets": {"target_ms": 0}}, r"target_ms 0: must be a number above 0"),
+        ({"dwr_alpha": 2}, r"dwr_alpha 2: must be a number of at least 0 and at most 1"),
+        ({"phi": 1, "depth": 2}, r"phi, multipliers .* and targets each say how far to go; give one"),
+        ({"width": 2, "targets": {"target_ms": 3}}, r"give one"),
+    ],
+)
+def test_requests_that_contradict_themselves(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(NasError, match=message):
+        Request(**fields)
+
+
+def test_requests_that_say_nothing_or_too_much() -> None:
+    with pytest.raises(NasError, match=r"how far is it to be scaled\? Give phi, width"):
+        Request().answer(B0, {})
+    with pytest.raises(NasError, match="unknown family member 'b11': choose from b0"):
+        Request(rule="published", phi="b11").answer(B0, {})
+
+
+def test_rounding_changes_what_it_names_and_leaves_the_rest_to_the_family() -> None:
+    assert Rounding().rules(MIXNET_S) == FAMILY_RULES["mixnet"]
+    assert Rounding(family="mobilenet_v2").rules(MIXNET_S) == FAMILY_RULES["mobilenet_v2"]
+    assert Rounding(depth_rule="ceil", divisor=4).rules(MIXNET_S) == Rules(head="fixed", divisor=4)
+    assert Rounding(fixed_ends=True).rules(B0) == replace(Rules(), fixed_ends=True)
+    with pytest.raises(NasError, match="unknown family 'vgg'"):
+        Rounding(family="vgg")
+    with pytest.raises(NasError, match="unknown head 'none'"):
+        Rounding(head="none")
+
+
+def test_an_answer_costs_what_it_says() -> None:
+    found = Request(phi=1).answer(MIXNET_S, {})
+    assert found.macs_growth == complexity(found.arch).macs / complexity(MIXNET_S).macs

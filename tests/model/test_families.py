@@ -1,0 +1,63 @@
+"""Families load in timm: members of ours have the parameters of timm's own builders at the same coefficients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+from timm.models.efficientnet import _gen_efficientnet, _gen_mixnet_m
+
+from nas.arch import zoo
+from nas.arch.compound import Grown, scaled
+from nas.arch.families import Rules
+from nas.arch.family import family
+from nas.arch.files import dumps_scaled
+from nas.arch.scaling import Compound, Factors
+
+from .torch_counts import without_storage
+
+REFERENCE = Path(__file__).parents[1] / "reference" / "scaling.json"
+TINYNET = json.loads(REFERENCE.read_text(encoding="utf-8"))["tinynet"]
+TINYNET_RULES = Rules(depth_rule="round", stem="fixed", head="grow", resolution_rule="exact")
+
+
+def shapes(model: Any) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+
+
+def loaded(member: Grown, folder: Path) -> Any:
+    path = folder / f"{member.arch.name}.yaml"
+    path.write_text(dumps_scaled(member.baseline, member.scaling), encoding="utf-8")
+    return timm.create_model("nas_arch", spec=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "builder"), [("efficientnet_b0", _gen_efficientnet), ("mixnet_m", _gen_mixnet_m)], ids=["b0", "mixnet_m"]
+)
+def test_a_member_by_the_formula_is_timm_s_at_its_coefficients(name: str, builder: Any, tmp_path: Path) -> None:
+    member = family(zoo.get(name), Compound(), [2])[0]
+    with without_storage():
+        theirs = builder(name, channel_multiplier=1.1**2, depth_multiplier=1.2**2)
+        ours = loaded(member, tmp_path)
+    assert shapes(ours) == shapes(theirs)
+    assert sum(parameter.numel() for parameter in ours.parameters()) == member.cost.params
+
+
+def test_a_published_member_is_timm_s(tmp_path: Path) -> None:
+    member = family(zoo.get("efficientnet_b0"), "published", [1])[0]
+    with without_storage():
+        assert shapes(loaded(member, tmp_path)) == shapes(timm.create_model("efficientnet_b1"))
+
+
+@pytest.mark.parametrize("row", [TINYNET["models"][0], TINYNET["models"][4]], ids=lambda row: row["name"])
+def test_tinynets_are_b0_made_smaller(row: dict[str, Any]) -> None:
+    """Coefficients below 1 (arXiv:2010.14819): the same arithmetic, with rules that keep stem and head."""
+    factors = Factors(row["depth"], row["width"], row["resolution"] / 224)
+    member = scaled(zoo.get("efficientnet_b0"), factors, TINYNET_RULES)
+    with without_storage():
+        theirs = timm.create_model(row["name"])
+    assert member.cost.params == sum(parameter.numel() for parameter in theirs.parameters())
+    assert member.arch.resolution_px == theirs.default_cfg["input_size"][-1] == row["resolution"]

@@ -1,0 +1,166 @@
+"""nas.scale: published networks from the command line, files that load again, families, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.arch import zoo
+from nas.arch.complexity import complexity
+from nas.arch.errors import NasError
+from nas.arch.files import load, load_file
+from nas.scale import command
+
+MS_PER_GMAC = 30  # conf/latency/macs.yaml
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert command([*arguments, "latency=macs", "json=true"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    data = json.loads(out)
+    assert isinstance(data, dict)
+    return data
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rule=published", "phi=4"],
+        ["coefficients=published", "phi=b4"],
+        ["width=1.4", "depth=1.8", "resolution=380"],
+    ],
+)
+def test_every_way_to_b4(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    data = asked(capsys, "arch=efficientnet_b0", *arguments)
+    assert (data["params"], data["macs"]) == (19_341_616, 4_393_771_024)
+    assert data["arch_id"] == zoo.get("efficientnet_b4").arch_id
+    assert data["growth"]["macs"] == 4_393_771_024 / 385_814_752
+    assert data["rule"] == ("multipliers" if "width=1.4" in arguments else "published")
+    assert data["path"] is None
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_target_ms_is_the_largest_phi_within_it(capsys: pytest.CaptureFixture[str]) -> None:
+    data = asked(capsys, "arch=mixnet_s", "target_ms=25")
+    above = asked(capsys, "arch=mixnet_s", f"phi={data['phi'] + 0.001}")
+    assert data["latency_ms"] == pytest.approx(data["macs"] * 1e-9 * MS_PER_GMAC)
+    assert data["latency_ms"] <= 25 < above["latency_ms"]
+    assert asked(capsys, "arch=mixnet_s", f"target_macs_m={25e3 / MS_PER_GMAC}")["arch_id"] == data["arch_id"]
+
+
+def test_the_file_that_is_written_is_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    data = asked(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml")
+    found = load_file("small/wide.yaml")
+    assert (found.arch.name, found.arch.arch_id) == ("mixnet_s_dwr_phi1.5", data["arch_id"])
+    assert complexity(found.arch).macs == data["macs"] == found.provenance["macs"]
+    assert (found.arch.dropout, found.provenance["baseline"]) == (data["dropout"], "mixnet_s")
+    again = asked(capsys, "arch=small/wide.yaml", "width=1")
+    assert again["arch_id"] == data["arch_id"]
+    assert asked(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml") == data
+
+
+def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["arch=efficientnet_b0", "phi=1", "latency=macs"]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split(",")[0].strip().split("  ")[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert rows["depth"][-4:] == ["16", "23", f"{23 / 16:.3f}", "1.200"]
+    assert rows["resolution"][-4:] == ["224", "256", f"{256 / 224:.3f}", "1.150"]
+    assert rows["parameters"][-3:] == ["5.3M", "9.1M", f"{9109994 / 5288548:.3f}"]
+    assert "never held against measurements" in out
+
+
+def test_a_target_that_rounding_does_not_reach_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
+    """The ceiling of any depth above 1 adds seven blocks to B0, 48% of its MACs; nothing lies between."""
+    assert command(["arch=efficientnet_b0", "target_macs_m=500", "latency=macs"]) == 0
+    assert "rounding left the baseline as it is; rounding.depth_rule=round" in capsys.readouterr().out
+    finer = asked(capsys, "arch=efficientnet_b0", "target_macs_m=500", "rounding.depth_rule=round")
+    assert 450e6 < finer["macs"] <= 500e6
+
+
+def test_a_family_is_printed_and_written_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    data = asked(capsys, "arch=efficientnet_b0", "family=true", "phis=[2,0,1]")
+    members = data["members"]
+    assert [(member["rule"], member["phi"]) for member in members] == [
+        (rule, phi) for phi in (0, 1, 2) for rule in ("published", "compound")
+    ]
+    for member in members:
+        found = load(member["path"])
+        assert (found.arch_id, found.name) == (member["arch_id"], member["name"])
+        assert (found.dropout, found.drop_path) == (member["dropout"], 0.2)
+    assert [member["params"] for member in members[::2]] == [5_288_548, 7_794_184, 9_109_994]
+    assert Path(members[0]["path"]) == Path("runs/families/efficientnet_b0/published/efficientnet_b0.yaml")
+    assert command(["arch=efficientnet_b0", "family=true", "phis=[2,0,1]", "latency=macs"]) == 0
+    out = capsys.readouterr().out
+    assert "written: 6 spec files in runs/families/efficientnet_b0" in out
+    assert sum("published" in line for line in out.splitlines()) == 3
+
+
+def test_a_family_of_phis_that_were_not_published_has_the_formula_s_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    data = asked(capsys, "arch=mixnet_s", "family=true", "phis=[0.5,9]", "coefficients=[1.3,1.1,1.1]", "out=mine")
+    assert [(member["rule"], member["coefficients"]) for member in data["members"]] == [
+        ("compound", [1.3, 1.1, 1.1])
+    ] * 2
+    assert sorted(path.name for path in Path("mine/compound").iterdir()) == [
+        "mixnet_s_phi0.5.yaml",
+        "mixnet_s_phi9.yaml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["phi=1"], r"which network\? Add arch="),
+        (["arch=mixnet_s"], r"how far is it to be scaled\?"),
+        (["arch=mixnet_s", "phi=-1"], r"phi -1: must be a number of at least 0"),
+        (["arch=mixnet_s", "rule=width1", "phi=1"], r"unknown rule 'width1': choose from .* Did you mean 'width'"),
+        (["arch=mixnet_s", "coefficients=[1.2,1.1]", "phi=1"], r"coefficients \[1\.2, 1\.1\]: must be \[alpha"),
+        (["arch=mixnet_s", "coefficients=[0.9,1,1]", "phi=1"], r"alpha 0\.9: must be at least 1"),
+        (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': are not those of rule=dwr"),
+        (["arch=mixnet_s", "target_ms=5"], r"target_ms 5: below the baseline, which needs 7\.175; allow that"),
+        (["arch=mixnet_s", "target_ms=20", "phi=1"], r"give one"),
+        (
+            ["arch=mixnet_s", "resolution=20"],
+            r"resolution_px 20: too small for .* strides come to 32; give",
+        ),
+        (["arch=mixnet_s", "rounding.divisor=0", "phi=1"], r"rounding\.divisor 0: must be at least 1"),
+        (["arch=mixnet_s", "rounding.stem=no", "phi=1"], r"rounding.*stem"),
+        (["arch=mixnet_s", "phi=1", "family=true"], r"family=true makes all members at phis"),
+        (["arch=mixnet_s", "family=true", "phis=[1,1]"], r"phis \[1, 1\]: must be a list of different numbers"),
+        (["arch=mixnet_s", "family=true", "phis=[-1]"], r"phis -1: must be a number of at least 0"),
+        (["arch=mixnet_s", "family=2"], r"family 2: must be true or false"),
+        (["arch=mixnet_s", "phi=1", "out=3"], r"out 3: must be the path of a file"),
+        (["arch=mixnet_s", "phi=1", "out=spec.txt"], r"out 'spec\.txt': must end in \.yaml"),
+        (["arch=mixnet_s", "target=3"], r"unknown key 'target'"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(NasError, match=message) as caught:
+        command([*arguments, "latency=macs"])
+    assert "\n" not in str(caught.value)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_no_other_file_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text("notes: mine\n", encoding="utf-8")
+    asked(capsys, "arch=mixnet_s", "phi=1", "out=one.yaml")
+    for path in ("mine.yaml", "one.yaml"):
+        with pytest.raises(NasError, match=rf"out '{path}': exists, and holds something else than mixnet_s_phi2"):
+            command(["arch=mixnet_s", "phi=2", f"out={path}", "latency=macs"])
+    assert Path("mine.yaml").read_text(encoding="utf-8") == "notes: mine\n"
+
+
+def test_help_and_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["--help"]) == 0
+    assert "target_macs_m=" in capsys.readouterr().out
+    assert command(["arch=mixnet_s", "--cfg", "job"]) == 0
+    assert "coefficients:" in capsys.readouterr().out
