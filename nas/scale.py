@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -74,8 +75,9 @@ def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules:
     from nas.scaled import check_free, facts, print_scaled, write
 
     path = Path(config["out"]).expanduser() if config["out"] else None
-    measures = _measures(None)
-    member = None if "target_ms" in request.targets else request.answer(baseline, measures, rules)
+    if path and path.suffix not in (".yaml", ".yml"):
+        raise NasError(f"out {str(path)!r}: must end in .yaml.")
+    member = None if "target_ms" in request.targets else request.answer(baseline, _measures(None), rules)
     if member and path:
         check_free(member, path)
     predictor = find_predictor(config)
@@ -100,8 +102,8 @@ def _family(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rul
     if not request.empty:
         raise NasError("family=true makes all members at phis: leave phi, width, depth, resolution and targets out.")
     members = _members(config, request, baseline, rules)
-    folder = Path(config["out"] or cli.runs_dir(config) / "families" / baseline.name).expanduser()
-    paths = [folder / rule / f"{member.arch.name}.yaml" for rule, member in members]
+    folder = Path(config["out"] or cli.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
+    paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
     for (_, member), path in zip(members, paths, strict=True):
         check_free(member, path)
     predictor = find_predictor(config)
@@ -120,10 +122,10 @@ def _family(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rul
 def _members(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> list[tuple[str, Grown]]:
     """(rule, member) at every phi; published coefficients have but so many."""
     phis = config["phis"]
-    if not isinstance(phis, list) or not phis or len(set(map(str, phis))) < len(phis):
-        raise NasError(f"phis {shown(phis)}: must be a list of different numbers of at least 0, such as [0,1,2].")
-    for phi in phis:
+    for phi in phis if isinstance(phis, list) else ():
         check_number("phis", phi, low=0)
+    if not isinstance(phis, list) or not phis or len(set(phis)) < len(phis):
+        raise NasError(f"phis {shown(phis)}: must be a list of different numbers of at least 0, such as [0,1,2].")
     labels = published_labels(baseline)
     formula = "compound" if request.rule == "published" else request.rule
     label = "" if formula == "compound" else f"{formula}_"
@@ -133,6 +135,11 @@ def _members(config: Mapping[str, Any], request: Request, baseline: ArchSpec, ru
             members.append(("published", published_member(baseline, labels[int(phi)], rules)))
         members.append((formula, formula_member(baseline, request.compound, phi, rules, label=label)))
     return members
+
+
+def _file_name(arch: ArchSpec) -> str:
+    """The network's name as that of a file: names come from files of anybody, and may look like paths."""
+    return re.sub(r"[^\w.+-]+|^\.+", "_", arch.name)
 
 
 def _measures(predictor: LatencyPredictor | None) -> dict[str, Measure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
-from nas.arch.files import load, load_file
+from nas.arch.files import dumps, load, load_file
 from nas.scale import command
 
 MS_PER_GMAC = 30  # conf/latency/macs.yaml
@@ -113,6 +114,15 @@ def test_a_family_of_phis_that_were_not_published_has_the_formula_s_alone(capsys
     assert sorted(path.name for path in Path("mine/compound").iterdir()) == [
         "mixnet_s_phi0.5.yaml",
         "mixnet_s_phi9.yaml",
+    ]
+
+
+def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(dumps(replace(zoo.get("mixnet_s"), name="../../x")), encoding="utf-8")
+    data = asked(capsys, "arch=mine.yaml", "family=true", "phis=[1]", "out=here")
+    assert [member["path"] for member in data["members"]] == [
+        "here/published/__.._x_b1.yaml",
+        "here/compound/__.._x_phi1.yaml",
     ]
 
 

@@ -12,7 +12,7 @@ from nas.arch.checks import check_number
 from nas.arch.compound import Grown, scaled
 from nas.arch.errors import unknown
 from nas.arch.families import Rules
-from nas.arch.scaling import Compound, Factors
+from nas.arch.scaling import UNSCALED, Compound, Factors
 from nas.arch.solve import Measure, at_cost, macs
 from nas.arch.spec import ArchSpec
 
@@ -113,7 +113,7 @@ def stepwise(
         if axis not in DIRECTIONS:
             raise unknown("axis", axis, DIRECTIONS)
     expansions: list[Expansion] = []
-    current = Factors()
+    current = UNSCALED
     for step in range(1, math.ceil(math.log2(factor) - 1e-9) + 1):
         total = min(2.0**step, factor)
         if expansions and measure(expansions[-1].chosen.arch) >= total * measure(baseline):

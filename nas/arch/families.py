@@ -9,7 +9,7 @@ from typing import Final
 
 from nas.arch.errors import SpecError, unknown
 from nas.arch.rounding import RESOLUTION_RULES, DepthRule, ResolutionRule, WidthRule, scale_resolution
-from nas.arch.scaling import EndRule, Factors, Scaling
+from nas.arch.scaling import UNSCALED, EndRule, Factors, Scaling
 from nas.arch.spec import ArchSpec
 
 
@@ -32,7 +32,7 @@ class Rules:
 
     def scaling(
         self,
-        factors: Factors = Factors(),  # noqa: B008 - immutable
+        factors: Factors = UNSCALED,
         resolution_px: int | None = None,
         *,
         dropout: float | None = None,

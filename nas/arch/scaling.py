@@ -105,6 +105,9 @@ class Factors(NamedTuple):
         return Factors(self.depth * other.depth, self.width * other.width, self.resolution * other.resolution)
 
 
+UNSCALED: Final = Factors()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compound:
     """EfficientNet's compound scaling, equation 3: depth alpha^phi, width beta^phi, resolution gamma^phi."""

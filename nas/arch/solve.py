@@ -11,7 +11,7 @@ from nas.arch.complexity import complexity
 from nas.arch.compound import Grown, grown, scaled
 from nas.arch.errors import NasError
 from nas.arch.families import Rules
-from nas.arch.scaling import Compound, Factors
+from nas.arch.scaling import UNSCALED, Compound, Factors
 from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
 
 Measure = Callable[[ArchSpec], float]
@@ -121,7 +121,7 @@ def at_cost(
     rules: Rules | None = None,
     *,
     measure: Measure = macs,
-    start: Factors = Factors(),  # noqa: B008 - immutable
+    start: Factors = UNSCALED,
 ) -> Grown:
     """The network along ``compound`` whose real cost, after rounding, is nearest to ``factor`` times the baseline's.
 
@@ -133,7 +133,9 @@ def at_cost(
     def at(phi: float) -> Grown:
         return scaled(baseline, start.times(compound.factors(phi)), rules)
 
-    target = factor * measure(baseline)
-    most = most_phi(at(0.0).arch, compound)
-    phi = phi_for(lambda phi: at(phi).arch, measure, target, field="factor", most=most)
-    return min(at(phi), at(phi + 1 / PHI_STEPS), key=lambda found: abs(math.log(measure(found.arch) / target)))
+    def growth(arch: ArchSpec) -> float:
+        return measure(arch) / before
+
+    before, most = measure(baseline), most_phi(at(0.0).arch, compound)
+    phi = phi_for(lambda phi: at(phi).arch, growth, factor, field="factor", most=most)
+    return min(at(phi), at(phi + 1 / PHI_STEPS), key=lambda found: abs(math.log(growth(found.arch) / factor)))

@@ -122,9 +122,15 @@ def test_stepwise_goes_on_from_what_it_took_and_stops_at_the_budget() -> None:
     assert steps[2].chosen.macs_growth == pytest.approx(6, rel=0.1)
 
 
+def test_stepwise_stops_where_rounding_has_taken_it_past_the_budget() -> None:
+    """Doubling B0 by depth alone lands on 2.03 times its MACs, which no further step to 2.02 could go below."""
+    (only,) = stepwise(B0, lambda member: 0.0, 2.02, ["depth"])
+    assert 2.02 < only.chosen.macs_growth < 2.04
+
+
 def test_stepwise_of_no_growth_and_of_what_cannot_grow() -> None:
     assert stepwise(B0, lambda member: 0.0, 1) == ()
     with pytest.raises(NasError, match="unknown axis 'time': choose from depth, width, resolution"):
         stepwise(B0, lambda member: 0.0, 2, ["time"])
-    with pytest.raises(NasError, match=r"this rule of scaling does not reach it"):
+    with pytest.raises(NasError, match=r"factor 2: is met up to phi 12, where the network needs 1; this rule"):
         stepwise(B0, lambda member: 0.0, 2, ["resolution"], measure=params)

@@ -18,7 +18,7 @@ from nas.arch.directions import DIRECTIONS, fast
 from nas.arch.errors import NasError
 from nas.arch.families import Rules
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling import Compound
+from nas.arch.scaling import Compound, Factors
 from nas.arch.solve import at_cost, grown_to, macs, most_phi, params, peak_memory_bytes, phi_for
 from nas.arch.spec import ArchSpec
 
@@ -122,5 +122,10 @@ def test_a_target_out_of_reach() -> None:
 def test_targets_that_are_none(target: float) -> None:
     with pytest.raises(NasError, match=r"target .*: must be a number above 0"):
         grown_to(TINY, Compound(), macs, target)
+
+
+def test_factors_that_cannot_be() -> None:
+    with pytest.raises(NasError, match=r"factor 2: below the baseline, which needs [3-9]\.\d+"):
+        at_cost(TINY, Compound(), 2, start=Factors(depth=4.0))
     with pytest.raises(NasError, match=r"factor 0\.5: must be a number of at least 1"):
         at_cost(TINY, Compound(), 0.5)
