@@ -18,6 +18,11 @@ _BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_grap
 _KEYS: Final = (
     "device", "backend", "precision", "threads", "batch", "budget_s", "seed", "path", "base", "runs_dir", "json",
 )  # fmt: skip
+_WAYS: Final = {
+    "kernels": "sums of kernels",
+    "prices": "prices of operations",
+    "whole": "a law fitted to whole networks",
+}
 _HERE: Final = {"backend": None, "precision": "float32", "threads": 1, "batch": 1}
 _ELSEWHERE: Final[dict[str, Any]] = {"path": None, "base": []}
 
@@ -114,7 +119,7 @@ def _report(result: _Result, *, as_json: bool) -> None:
         figures = {"device": predictor.device.to_dict(), "error": asdict(error) if error else None}
         print(json.dumps({"path": str(result.path), **figures}))
         return
-    print(f"{predictor.device}\n{error_text(predictor)}")
+    print(f"{predictor.device}\n{_WAYS[predictor.kind]}: {error_text(predictor)}")
     for check in result.outliers:
         said = f"measured {check.measured_ms:.3g} ms, where the others ask for {check.predicted_ms:.3g}"
         print(f"  {check.name}: {said}; measure it again, or leave it out")

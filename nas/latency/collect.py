@@ -170,7 +170,8 @@ def _measured_whole(network: str | int) -> bool:
     return isinstance(network, str) or network % HELD_OUT_EVERY < 2
 
 
-def _lane(device: Device) -> int:
+def _lane(device: Device) -> int | None:
+    """Channels of one block; None where ONNX Runtime runs kernels that ``nas.latency.lowering`` does not know."""
     name, resolution_px = _PROBE
     spec = replace(zoo.get(name), resolution_px=resolution_px)
     profile = ProfiledNetwork(spec, threads=device.threads, batch=device.batch, seed=0)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.latency.features import LANES
 from nas.latency.lowering import Call, Kernel, network_calls
@@ -85,17 +84,15 @@ def matched(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> lis
     return found if not any(times.values()) else [math.nan] * len(found)
 
 
-def lane_of(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int:
+def lane_of(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None:
     """Channels of one block of this processor, read off the profile of ``spec``.
 
-    Raises: NasError if the kernels that ran are not those that ``nas.latency.lowering`` knows of.
+    None if the kernels that ran are not those that ``nas.latency.lowering`` knows of, whatever the block.
     """
     for lane in LANES:
         if not any(map(math.isnan, matched(events, list(network_calls(spec, lane))))):
             return lane
-    raise NasError(
-        "latency: this version of ONNX Runtime runs other kernels than nas knows of; please report the version."
-    )
+    return None
 
 
 def _event_key(event: Event) -> Key:

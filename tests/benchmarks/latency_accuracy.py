@@ -16,7 +16,7 @@ What it took, from 4.8% median error of prices per operation:
 - to know the kernels that run: ONNX Runtime reorders tensors between blocked and plain layouts, a tenth of the time;
   sums of profiled kernels are within 3% of whole networks, so that errors of single kernels average out;
 - 2.4 microseconds off every profiled kernel, which is what recording costs it;
-- the size of the network as a feature of its kernels: the weights of small ones stay in the cache (12% on the smallest);
+- the size of the network as a feature of its kernels: weights of small ones stay in the cache (12% on the smallest);
 - to calibrate on deep networks too (4.4 to 3.0%), and to time no network before its fifth run in a turn.
 What gained nothing: more or larger trees, one model for all kernels, the kernel before as a feature, the second half of
 300 CPU-s, choosing networks by where errors were largest.

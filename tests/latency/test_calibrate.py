@@ -69,6 +69,12 @@ def test_a_known_law_of_kernels_is_learnt_and_recording_is_not_paid_for(
         assert predictor.predict(spec).latency_ms == pytest.approx(kernel_law_ms(spec), rel=0.06)
 
 
+def test_where_the_kernels_are_not_known_operations_are_priced(made_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
+    monkeypatch.setattr(collect, "_lane", lambda device: None)
+    assert isinstance(calibrate(KERNEL_DEVICE, networks=60), PricePredictor)
+
+
 def test_an_interrupted_calibration_goes_on_where_it_was(
     made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
