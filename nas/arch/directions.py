@@ -27,7 +27,7 @@ DIRECTIONS: Final[Mapping[str, Compound]] = MappingProxyType(
 
 
 def fast(alpha: float = 0.8) -> Compound:
-    """Fast compound scaling, dWr, of Dollar et al. (arXiv:2103.06877, section 4): most of the growth goes to width.
+    """Fast compound scaling, dWr, of Dollar et al. (arXiv:2103.06877): most of the growth goes to width.
 
     For s times the MACs: depth s^((1 - alpha) / 2), width s^(alpha / 2), resolution s^((1 - alpha) / 4), so that
     depth * width^2 * resolution^2 = s while activations grow by s^((2 - alpha) / 2), near to sqrt(s) alone. Here s is
@@ -103,7 +103,7 @@ def stepwise(
 ) -> tuple[Expansion, ...]:
     """Grow one axis at a time and keep the best per doubling of cost, up to ``factor`` times the baseline's.
 
-    In the manner of X3D (arXiv:2004.04730, section 3.2): in every step each of ``axes`` alone is expanded until the
+    In the manner of X3D (arXiv:2004.04730): in every step each of ``axes`` alone is expanded until the
     cost has doubled, and the candidate of the highest ``score`` is kept (ties go to the axis named first). The last
     step goes no further than ``factor``. All candidates are scaled from ``baseline``: rounding does not add up.
     Raises: NasError for an unknown axis, or one that does not change the measure.

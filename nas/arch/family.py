@@ -19,8 +19,8 @@ MOST_DROPOUT_PHI: Final = 7
 def dropout_at(phi: float, least: float = 0.2) -> float:
     """Dropout of a member: linear from the baseline's ``least`` to 0.5 at phi 7, in tenths, never below the baseline's.
 
-    EfficientNet, section 5.2: "we linearly increase dropout ratio from 0.2 for EfficientNet-B0 to 0.5 for B7"; in
-    tenths that is 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5, as in the published code.
+    EfficientNet (section 5.2) raises it linearly from 0.2 for B0 to 0.5 for B7; in tenths that is 0.2, 0.2, 0.3, 0.3,
+    0.4, 0.4, 0.5, 0.5, as in the published code.
     """
     linear = least + (MOST_DROPOUT - least) * min(phi / MOST_DROPOUT_PHI, 1.0)
     return max(least, round(linear, 1))
