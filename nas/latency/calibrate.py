@@ -101,6 +101,7 @@ def _by_kernels(collector: Collector, lane: int) -> KernelPredictor:
         checks=(),
         reference_ms=reference_ms,
         spent_s=collector.spent_s + time.process_time() - start,
+        others=collector.others,
     )
     return predictor.checked([(spec_of(network, seed), ms) for network, ms in whole.items() if held_out(network)])
 

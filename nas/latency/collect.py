@@ -16,6 +16,7 @@ from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
+from nas.latency.load import Load
 from nas.latency.lowering import network_calls
 from nas.latency.measure import COLD, measure_runners
 from nas.latency.profile import ProfiledNetwork, lane_of, matched
@@ -28,6 +29,11 @@ HELD_OUT_EVERY: Final = 5
 # Many short rounds: a burst of work of another process then hits few runs of each network.
 _ROUNDS, _RUNS = 3, 3
 _ATTEMPTS: Final = 3
+# Cores that other programs keep busy, from which on a chunk counts as disturbed. Processors share caches, and often
+# cores: calibrated beside tests and training, networks of 3 to 8 ms came out 5 to 10% too slow, small ones did not,
+# and the reference showed nothing.
+DISTURBING: Final = 0.25
+_ENOUGH: Final = 200  # undisturbed networks for the others to be left out
 # Never fitted: deep networks as people use them, where the fit sees shallow random ones.
 HELD_OUT_ZOO: Final = (
     "mobilenetv1_050", "mobilenetv2_100", "mnasnet_100", "semnasnet_100", "mobilenetv3_large_100",
@@ -42,7 +48,7 @@ class Chunk:
 
     ``networks``: zoo names, or indices of random networks. ``latencies_ms`` and ``kernels_us`` (of the calls of
     ``nas.latency.lowering``, in their order): as far as they were measured. ``reference_ms``: of the reference
-    network in the same rounds.
+    network in the same rounds. ``others``: cores that other programs kept busy meanwhile, None where nothing says so.
     """
 
     networks: tuple[str | int, ...]
@@ -50,6 +56,7 @@ class Chunk:
     kernels_us: tuple[tuple[float, ...] | None, ...]
     reference_ms: float
     spent_s: float
+    others: float | None = None
 
     def at_speed(self, reference_ms: float) -> Chunk:
         """What would have been measured if the reference had taken ``reference_ms``."""
@@ -97,7 +104,7 @@ class Collector:
 
     def measure(self, networks: Sequence[str | int]) -> None:
         """Measure one more chunk. Raises: NasError if the machine does not keep its speed."""
-        start = time.process_time()
+        start, before = time.process_time(), Load.now()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 chunk = self._measured(networks)
@@ -105,21 +112,33 @@ class Collector:
             except NasError:
                 if attempt == _ATTEMPTS:
                     raise
-        chunk = replace(chunk, spent_s=time.process_time() - start)
+        chunk = replace(chunk, spent_s=time.process_time() - start, others=Load.now().others_since(before))
         self.chunks.append(chunk)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(chunk)) + "\n")
 
+    @property
+    def others(self) -> float | None:
+        """Cores that other programs kept busy during the chunks that count, None where nothing says so."""
+        known = [chunk.others for chunk in self._undisturbed() if chunk.others is not None]
+        return float(np.mean(known)) if known else None
+
     def at_common_speed(self) -> tuple[list[Chunk], float]:
-        """The chunks as if the machine had kept one speed, and the reference's latency in ms at that speed."""
-        reference_ms = float(np.median([chunk.reference_ms for chunk in self.chunks]))
-        return [chunk.at_speed(reference_ms) for chunk in self.chunks], reference_ms
+        """The chunks that count as if the machine had kept one speed, and the reference's latency in ms at that."""
+        chunks = self._undisturbed()
+        reference_ms = float(np.median([chunk.reference_ms for chunk in chunks]))
+        return [chunk.at_speed(reference_ms) for chunk in chunks], reference_ms
 
     def discard(self) -> None:
         """Forget what was kept on disk: the calibration is complete."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+    def _undisturbed(self) -> list[Chunk]:
+        """The chunks beside which the machine had little else to do, if they are enough; otherwise all."""
+        quiet = [chunk for chunk in self.chunks if chunk.others is None or chunk.others <= DISTURBING]
+        return quiet if sum(len(chunk.networks) for chunk in quiet) >= _ENOUGH else self.chunks
 
     def _measured(self, networks: Sequence[str | int]) -> Chunk:
         device, options = self.device, {"threads": self.device.threads, "batch": self.device.batch, "seed": self.seed}

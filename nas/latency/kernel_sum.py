@@ -33,7 +33,8 @@ class KernelPredictor:
     The factors make sums agree with whole networks: profiled kernels pay for being recorded, and in a network they
     overlap with nothing. ``checks`` are networks that neither times nor factors have seen: they give the error and the
     interval (none: they are not known). ``reference_ms``: latency of the reference network
-    (``nas.latency.measure.REFERENCE``) meanwhile. ``spent_s``: CPU seconds of the calibration.
+    (``nas.latency.measure.REFERENCE``) meanwhile. ``spent_s``: CPU seconds of the calibration;
+    ``others``: cores that other programs kept busy meanwhile, None where that is not known.
     """
 
     kind: ClassVar[str] = "kernels"
@@ -47,9 +48,10 @@ class KernelPredictor:
         checks: Sequence[Check],
         reference_ms: float,
         spent_s: float,
+        others: float | None = None,
     ) -> None:
         self.device, self.times, self.factors, self.checks = device, times, dict(factors), tuple(checks)
-        self.reference_ms, self.spent_s = reference_ms, spent_s
+        self.reference_ms, self.spent_s, self.others = reference_ms, spent_s, others
         self.error = HeldOutError.of(self.checks) if self.checks else None
         ratios = [check.measured_ms / check.predicted_ms for check in self.checks]
         self._low, self._high = interval(ratios) if ratios else (1.0, 1.0)
@@ -113,6 +115,7 @@ class KernelPredictor:
             "error": asdict(self.error) if self.error else None,
             "reference_ms": self.reference_ms,
             "spent_s": self.spent_s,
+            "others": self.others,
             "factors": self.factors,
             "checks": [asdict(check) for check in self.checks],
             "times": self.times.to_dict(),
@@ -128,6 +131,7 @@ class KernelPredictor:
             checks=[Check(**check) for check in data["checks"]],
             reference_ms=data["reference_ms"],
             spent_s=data["spent_s"],
+            others=data["others"],
         )
 
     def _with(self, *, factors: Mapping[str, float], checks: Sequence[Check]) -> KernelPredictor:
@@ -138,6 +142,7 @@ class KernelPredictor:
             checks=checks,
             reference_ms=self.reference_ms,
             spent_s=self.spent_s,
+            others=self.others,
         )
 
     def _parts(self, spec: ArchSpec, resolution_px: int | None) -> list[_Part]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from nas.arch.errors import NasError
 from nas.latency import collect as module
 from nas.latency.collect import Chunk, Collector, held_out, spec_of
 from nas.latency.device import describe
+from nas.latency.load import Load
 from nas.latency.samples import random_spec
 
 from .law import DEVICE, KERNEL_DEVICE, fake_chunk
@@ -65,6 +68,39 @@ def test_a_slow_chunk_is_brought_to_the_common_speed() -> None:
     assert [one.latencies_ms[0] for one in steady] == pytest.approx([20.0] * 3)
     assert [one.kernels_us[1] for one in steady] == [pytest.approx((8.0,))] * 3
     assert collector.spent_s == 3.0
+
+
+def test_disturbed_chunks_do_not_count_where_there_are_enough_others() -> None:
+    def chunk(others: float | None, reference_ms: float, networks: int = 100) -> Chunk:
+        return Chunk(
+            networks=tuple(range(networks)),
+            latencies_ms=(1.0,) * networks,
+            kernels_us=(None,) * networks,
+            reference_ms=reference_ms,
+            spent_s=1.0,
+            others=others,
+        )
+
+    collector = Collector(DEVICE, 0, None)
+    collector.chunks = [chunk(0.0, 2.0), chunk(0.1, 2.0), chunk(0.9, 3.0), chunk(1.0, 3.0), chunk(1.1, 3.0)]
+    assert len(collector.at_common_speed()[0]) == 2
+    assert collector.others == pytest.approx(0.05)
+    collector.chunks = collector.chunks[1:]
+    assert len(collector.at_common_speed()[0]) == 4
+    assert collector.others == pytest.approx((0.1 + 0.9 + 1.0 + 1.1) / 4)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux says what other programs do")
+def test_the_work_of_another_program_is_seen_and_our_own_is_not() -> None:
+    code = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.6: pass"
+    before = Load.now()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    after = Load.now()
+    others = after.others_since(before)
+    assert others is not None and others * (after.wall_s - before.wall_s) >= 0.5
+    mine = Load(all_s=before.all_s and before.all_s + 7.0, own_s=before.own_s + 5.0, wall_s=before.wall_s + 10.0)
+    assert mine.others_since(before) == pytest.approx(0.2)
+    assert Load(all_s=None, own_s=0.0, wall_s=1.0).others_since(before) is None
 
 
 def test_networks_are_named_for_good() -> None:
