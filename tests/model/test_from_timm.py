@@ -17,6 +17,7 @@ from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
 from nas.arch.files import dumps, loads
 from nas.arch.notation import parse_block
+from nas.arch.ops import network_ops
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.model.build import build
 from nas.model.from_timm import from_timm, timm_arch
@@ -132,7 +133,9 @@ def test_what_is_built_reads_back(spec: ArchSpec) -> None:
     assume(spec.total_stride > 1 or spec.padding == "symmetric")  # without stride the two pad alike
     with without_storage():
         found = from_timm(build(spec))
-    assert replace(found, resolution_px=spec.resolution_px).arch_id == spec.arch_id
+    # Another ratio may stand for the same squeeze channels: what counts are the operations.
+    assert list(network_ops(found, spec.resolution_px)) == list(network_ops(spec))
+    assert (found.norm, found.padding, found.classes) == (spec.norm, spec.padding, spec.classes)
 
 
 def test_settings_of_the_model_are_read() -> None:
