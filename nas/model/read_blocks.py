@@ -138,8 +138,9 @@ def _ratio(se: SqueezeExcite, block: FoundBlock) -> float | None:
     exact = block.squeeze / block.hidden
     if se.relative_to == "input" and block.spec.has_expansion:
         exact *= block.spec.expansion
+    exact = min(exact, 1.0)  # a divisor may have rounded up beyond the channels themselves
     for ratio in (*_USUAL_RATIOS, *(round(exact, digits) for digits in range(1, _MOST_DIGITS + 1))):
-        if 0 < ratio <= 1 and se.squeeze_channels(replace(block.spec, se_ratio=ratio), block.hidden) == block.squeeze:
+        if ratio > 0 and se.squeeze_channels(replace(block.spec, se_ratio=ratio), block.hidden) == block.squeeze:
             return ratio
     return None
 
