@@ -25,7 +25,8 @@ def command(arguments: list[str]) -> int:
         return 0
     plan = make_plan(arguments)
     cli.check_writable(plan.runs_dir)
-    return int(cli.heavy("nas.engine.local").run_search(plan))
+    engine, results = cli.heavy("nas.engine.local"), cli.heavy("nas.study.results")
+    return int(engine.run(plan, results.SEARCH))
 
 
 def make_plan(arguments: list[str]) -> Any:

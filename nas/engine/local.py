@@ -20,13 +20,11 @@ from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.engine.timing import answer, ask
-from nas.study.plan import SearchPlan
-from nas.study.progress import SearchProgress
-from nas.study.results import conclude
+from nas.study.progress import TrialProgress
 from nas.study.rows import Outcome
-from nas.study.session import Session, begin, look_ahead, prepare
 from nas.study.storage import exclusive, recover
 from nas.study.trials import finished, to_row
+from nas.study.work import Plan, Prepared, Work
 
 INTERRUPTED: Final = 130
 _POLL_S: Final = 1.0
@@ -34,49 +32,46 @@ _PR_SET_PDEATHSIG: Final = 1  # of Linux' prctl
 _GRACE_S: Final = 60.0
 
 
-def run_search(plan: SearchPlan) -> int:
+def run(plan: Plan, work: Work) -> int:
     """Run ``plan`` to its end or to an interrupt; results are written either way. Returns the exit code."""
     console = Console()
     with _interruptible():
-        session = prepare(plan, console)
+        session = work.prepare(plan, console)
         with exclusive(plan.folder):
             study = session.find()
             recovered = recover(study) if study else 0
             if recovered:
                 console.print(f"queued again, left unfinished by a killed run: {recovered}", highlight=False)
-            if study is None or finished(study) < plan.study.n_trials:
-                found = look_ahead(session, console)
-                study = study or session.open()
-                begin(session, study, found)
+            if study is None or not session.is_complete(study):
+                study = session.begin(study, console)
             try:
-                stopped = _run_trials(session, study, console)
+                stopped = _run_trials(session, work, study, console)
             finally:
-                conclude(session, study, console)
+                work.conclude(session, study, console)
     if stopped:
         console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
         return INTERRUPTED
     return 0
 
 
-def _run_trials(session: Session, study: optuna.Study, console: Console) -> bool:
+def _run_trials(session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:
     """Run the trials that are left; whether the user stopped them."""
-    plan = session.plan
-    done = finished(study)
+    done, total = finished(study), session.total(study)
     if done:
-        console.print(f"{done} of {plan.study.n_trials} trials are done already", highlight=False)
-    with SearchProgress(console, plan.objective, total=plan.study.n_trials, done=done) as progress:
+        console.print(f"{done} of {total} trials are done already", highlight=False)
+    with session.progress(study, console) as progress:
         try:
-            if min(plan.engine.workers, plan.study.n_trials - done) <= 1:
-                session.search(study).run(progress.on_trial)
+            if min(session.plan.engine.workers, total - done) <= 1:
+                session.run(study, progress.on_trial)
             else:
-                while _run_workers(session, study, progress):
+                while _run_workers(session, work, study, progress):
                     console.print("a worker was killed: its trial is queued again", highlight=False)
         except KeyboardInterrupt:
             return True
     return False
 
 
-def _run_workers(session: Session, study: optuna.Study, progress: SearchProgress) -> bool:
+def _run_workers(session: Prepared, work: Work, study: optuna.Study, progress: TrialProgress) -> bool:
     """Spawn workers, follow the study and measure for them until they end; an interrupt is passed on to them.
 
     True if one was killed after it had begun or finished a trial: a new set of workers is to go on (``recover`` bounds
@@ -86,8 +81,9 @@ def _run_workers(session: Session, study: optuna.Study, progress: SearchProgress
     context = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they load torch
     reasons = context.SimpleQueue()
-    names = [f"worker-{i}" for i in range(min(plan.engine.workers, plan.study.n_trials - before))]
-    workers: list[BaseProcess] = [context.Process(target=_work, args=(plan, reasons), name=name) for name in names]
+    names = [f"worker-{i}" for i in range(min(plan.engine.workers, session.total(study) - before))]
+    arguments = (plan, work, reasons)
+    workers: list[BaseProcess] = [context.Process(target=_work, args=arguments, name=name) for name in names]
     seen = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
     for worker in workers:
         worker.start()
@@ -95,7 +91,7 @@ def _run_workers(session: Session, study: optuna.Study, progress: SearchProgress
         # The others would wait for the trials of a killed worker, so that its death ends them all.
         while any(worker.is_alive() for worker in workers) and not _killed(workers):
             _show_new(study, seen, progress)
-            if plan.latency.refine and session.measure:
+            if plan.latency.refine and session.pricer and session.measure:
                 answer(study, session.pricer, session.measure, workers)
             time.sleep(_POLL_S)
     finally:
@@ -103,19 +99,20 @@ def _run_workers(session: Session, study: optuna.Study, progress: SearchProgress
         _stop(workers)
         recovered = recover(study)
         _show_new(study, seen, progress)
-    done, wanted = finished(study), plan.study.n_trials
-    if done < wanted and not (killed and (recovered or done > before)):
+    done, complete = finished(study), session.is_complete(study)
+    if not complete and not (killed and (recovered or done > before)):
         said = None if reasons.empty() else reasons.get()
         codes = ", ".join(str(worker.exitcode) for worker in workers)
-        raise NasError(said or f"stopped after {done} of {wanted} trials: worker processes ended with codes {codes}.")
-    return done < wanted
+        so_far = f"stopped after {done} of {session.total(study)} trials"
+        raise NasError(said or f"{so_far}: worker processes ended with codes {codes}.")
+    return not complete
 
 
 def _killed(workers: list[BaseProcess]) -> bool:
     return any((worker.exitcode or 0) < 0 for worker in workers)
 
 
-def _show_new(study: optuna.Study, seen: set[int], progress: SearchProgress) -> None:
+def _show_new(study: optuna.Study, seen: set[int], progress: TrialProgress) -> None:
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished() and trial.number not in seen:
             seen.add(trial.number)
@@ -137,7 +134,7 @@ def _stop(workers: list[BaseProcess]) -> None:
             worker.join()
 
 
-def _work(plan: SearchPlan, reasons: SimpleQueue[str]) -> None:
+def _work(plan: Plan, work: Work, reasons: SimpleQueue[str]) -> None:
     """A worker process: its own session on the shared study, silent, until the study has its trials.
 
     Says into ``reasons`` why it stopped before that.
@@ -148,9 +145,9 @@ def _work(plan: SearchPlan, reasons: SimpleQueue[str]) -> None:
     torch.set_num_threads(1)
     with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.suppress(KeyboardInterrupt):
         try:
-            session = prepare(plan, Console(file=silence))
+            session = work.prepare(plan, Console(file=silence))
             study = session.open()
-            session.search(study, lambda trial, _: ask(study, trial)).run()
+            session.run(study, timed=lambda trial, _: ask(study, trial))
         except NasError as error:
             reasons.put(str(error))
 

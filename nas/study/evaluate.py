@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 
@@ -14,8 +15,11 @@ from nas.model.export import save_weights
 from nas.model.init import zero_init_residual
 from nas.proxy.data import ImageData
 from nas.proxy.reduce import Proxy, reduce_arch
+from nas.proxy.results import EpochResult
 from nas.proxy.settings import ProxySettings
 from nas.proxy.train import train
+
+_REPEAT_STRIDE: Final = 1_000_003  # far from the seeds that people give, so that repeats are never another study's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyEvaluator:
-    """Trains proxies on ``data``. The seed of a training depends on ``seed`` and the network alone, not on its turn.
+    """Trains proxies on ``data``. The seed of a training depends on ``seed``, network and repeat, not on its turn.
 
     ``base_resolution_px``: the largest resolution of a space that compares resolutions, which proxies then keep apart.
     ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not kept).
@@ -59,14 +63,19 @@ class ProxyEvaluator:
             base_resolution_px=self.base_resolution_px,
         )
 
-    def evaluate(self, arch: ArchSpec) -> Evaluation:
-        """Train the proxy of ``arch``; raises TrainingError where the loss leaves the numbers."""
-        seed = (int(arch.arch_id[:8], 16) + self.seed) % 2**31
+    def evaluate(
+        self, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
+    ) -> Evaluation:
+        """Train the proxy of ``arch``, each ``repeat`` with weights and draws of its own.
+
+        ``on_epoch`` may raise to stop the training. Raises: TrainingError where the loss leaves the numbers.
+        """
+        seed = (int(arch.arch_id[:8], 16) + self.seed + _REPEAT_STRIDE * repeat) % 2**31
         torch.manual_seed(seed)
         proxy = self.proxy(arch).spec
         model = build(proxy)
         zero_init_residual(model)
-        result = train(model, self.data.resized(proxy.resolution_px), self.settings, seed=seed)
+        result = train(model, self.data.resized(proxy.resolution_px), self.settings, seed=seed, on_epoch=on_epoch)
         if self.weights_dir is not None:
             self.weights_dir.mkdir(parents=True, exist_ok=True)
             save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")

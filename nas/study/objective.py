@@ -69,6 +69,10 @@ class ObjectiveSettings:
         """What Optuna is told for a trained candidate; accuracy in [0, 1]."""
         return (accuracy, latency_ms) if self.kind == "pareto" else (self.reward(accuracy, latency_ms),)
 
+    def score(self, row: TrialRow) -> float:
+        """What the best of the rows so far is told by: accuracy on a Pareto front, otherwise the reward."""
+        return (row.accuracy or 0.0) if self.kind == "pareto" else self.reward_of(row)
+
     def reward_of(self, row: TrialRow) -> float:
         """``reward`` of a trained row."""
         return self.reward(row.accuracy or 0.0, row.latency_ms or 0.0)

@@ -24,7 +24,29 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudySettings:
+class RecordSettings:
+    """Where a study is kept: its ``name``, the ``seed`` of its draws, and the database (None: below ``runs_dir``)."""
+
+    name: str | None = None
+    seed: int = 0
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise NasError(f"study.name {self.name!r}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
+        if self.name in _RESERVED:
+            raise NasError(f"study.name {self.name!r}: is taken by the folder of calibrations; choose another.")
+        check_number("study.seed", self.seed, low=0, whole=True)
+        if self.storage is not None and "://" not in self.storage:
+            raise NasError(f"study.storage {self.storage!r}: must be a database URL such as sqlite:///runs/optuna.db.")
+
+    def url(self, runs_dir: Path) -> str:
+        """The database of trials."""
+        return self.storage or f"sqlite:///{runs_dir / 'optuna.db'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings(RecordSettings):
     """``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are
     infeasible or repeat an earlier network cost nothing and do not.
 
@@ -32,23 +54,14 @@ class StudySettings:
     ``seed_published``: try the published networks of the space first, as baselines.
     """
 
-    name: str | None = None
     n_trials: int = 12
-    seed: int = 0
-    storage: str | None = None
     max_screened: int = 200
     seed_published: bool = True
 
     def __post_init__(self) -> None:
-        if self.name is not None and not _NAME.fullmatch(self.name):
-            raise NasError(f"study.name {self.name!r}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
-        if self.name in _RESERVED:
-            raise NasError(f"study.name {self.name!r}: is taken by the folder of calibrations; choose another.")
+        RecordSettings.__post_init__(self)  # super() does not work in a slotted dataclass
         check_number("study.n_trials", self.n_trials, low=1, whole=True)
-        check_number("study.seed", self.seed, low=0, whole=True)
         check_number("study.max_screened", self.max_screened, low=1, whole=True)
-        if self.storage is not None and "://" not in self.storage:
-            raise NasError(f"study.storage {self.storage!r}: must be a database URL such as sqlite:///runs/optuna.db.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +131,7 @@ class SearchPlan:
     @property
     def storage_url(self) -> str:
         """The database of trials."""
-        return self.study.storage or f"sqlite:///{self.runs_dir / 'optuna.db'}"
+        return self.study.url(self.runs_dir)
 
     def identity(self, device: str) -> dict[str, Any]:
         """What must not change within a study, by dotted names: anything that trials would differ by."""

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from nas.study.agreement import Agreement, Pair
+from nas.study.canvas import BASELINE, FRONT, GREY, INK, LIMIT, canvas
 from nas.study.rows import Outcome, TrialRow, pareto_front
 from nas.study.svg import printable
 
-_INK: Final = "#010203"  # stands for the page's text colour until ``_finish`` puts currentColor in its place
-_FRONT: Final = "#0b7285"
-_BASELINE: Final = "#c2255c"
-_LIMIT: Final = "#d9480f"
-_GREY: Final = "#868e96"
 _PARETO_INCHES: Final = (9.6, 5.2)  # 691 x 374 units of SVG
 _AGREEMENT_INCHES: Final = (6.4, 5.8)
-_SETTINGS: Final = {
-    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
-    "svg.hashsalt": "nas",  # ids are random without it
-    "text.parse_math": False,  # a name with dollar signs is a name, not a formula
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "font.size": 10,
-}
 
 
 def pareto_svg(
@@ -49,19 +29,19 @@ def pareto_svg(
     Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is.
     """
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and _point(row) is not None]
-    with _canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as canvas:
-        axes = canvas.axes
+    with canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as drawn:
+        axes = drawn.axes
         axes.set(xlabel=f"{latency} latency, ms", ylabel="proxy accuracy, %")
         right_ms = _right_edge(trained, limit_ms)
         _draw_trained(axes, trained, baselines or {})
         _draw_limit_and_infeasible(axes, rows, limit_ms, right_ms)
         if not trained:
-            axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=_INK)
+            axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=INK)
             axes.set_ylim(0, 100)
         if right_ms is not None:
             axes.set_xlim(_left_edge(trained), right_ms)
         _draw_winners(axes, winners)
-    return canvas.svg
+    return drawn.svg
 
 
 def agreement_svg(agreement: Agreement, limit_ms: float | None = None) -> str:
@@ -74,44 +54,15 @@ def agreement_svg(agreement: Agreement, limit_ms: float | None = None) -> str:
     ends = [end for pair in pairs for end in (pair.predicted_ms, pair.measured_ms, pair.low_ms, pair.high_ms) if end]
     low, high = 0.95 * min(ends, default=0.0), 1.05 * max(ends, default=1.0)
     title = f"Measured over predicted latency of {len(pairs)} networks"
-    with _canvas("agreement", title, _AGREEMENT_INCHES) as canvas:
-        axes = canvas.axes
+    with canvas("agreement", title, _AGREEMENT_INCHES) as drawn:
+        axes = drawn.axes
         axes.set(xlabel="predicted latency, ms", ylabel="measured latency, ms", xlim=(low, high), ylim=(low, high))
-        axes.plot([low, high], [low, high], color=_GREY, linewidth=1, label="measured as predicted")
-        _draw_pairs(axes, [pair for pair in pairs if not pair.outside], _FRONT, "inside its 90% interval")
-        _draw_pairs(axes, [pair for pair in pairs if pair.outside], _BASELINE, "outside")
+        axes.plot([low, high], [low, high], color=GREY, linewidth=1, label="measured as predicted")
+        _draw_pairs(axes, [pair for pair in pairs if not pair.outside], FRONT, "inside its 90% interval")
+        _draw_pairs(axes, [pair for pair in pairs if pair.outside], BASELINE, "outside")
         if limit_ms is not None and limit_ms < high:
-            axes.axhline(limit_ms, color=_LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
-    return canvas.svg
-
-
-class _Canvas:
-    """Axes to draw on, and the finished SVG once the drawing is over."""
-
-    def __init__(self, axes: Any) -> None:
-        self.axes = axes
-        self.svg = ""
-
-
-@contextmanager
-def _canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[_Canvas]:
-    """Empty axes in the manner of the report; a legend below is added where anything is labelled."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=inches, layout="constrained")
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
-        canvas = _Canvas(axes)
-        yield canvas
-        if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        stream = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    canvas.svg = _finish(stream.getvalue(), name, title, inches)
+            axes.axhline(limit_ms, color=LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
+    return drawn.svg
 
 
 def _draw_pairs(axes: Any, pairs: Sequence[Pair], color: str, label: str) -> None:
@@ -123,21 +74,21 @@ def _draw_pairs(axes: Any, pairs: Sequence[Pair], color: str, label: str) -> Non
         legend = (label if pair.low_ms else "measured") if index == 0 else None
         axes.errorbar(*point, xerr=reach, label=legend, **style)
         if pair.winner:
-            _name(axes, pair.name, point, offset=(6, -12), color=_INK, weight="bold")
+            _name(axes, pair.name, point, offset=(6, -12), color=INK, weight="bold")
 
 
 def _draw_trained(axes: Any, trained: Sequence[TrialRow], baselines: Mapping[int, str]) -> None:
     ours = [point for row in trained if row.number not in baselines and (point := _point(row))]
     if ours:
-        axes.scatter(*zip(*ours, strict=True), s=20, color=_GREY, alpha=0.75, linewidths=0, label="trained")
+        axes.scatter(*zip(*ours, strict=True), s=20, color=GREY, alpha=0.75, linewidths=0, label="trained")
     front = [point for row in pareto_front(trained) if (point := _point(row))]
     if front:
-        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=_FRONT, linewidth=1.4, label="Pareto front")
+        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=FRONT, linewidth=1.4, label="Pareto front")
     named = [(baselines[row.number], point) for row in trained if row.number in baselines and (point := _point(row))]
     for index, (name, point) in enumerate(named):
         label = "baseline" if index == 0 else None
-        axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=_BASELINE, zorder=4, label=label)
-        _name(axes, name, point, offset=(7, -11), color=_BASELINE)
+        axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=BASELINE, zorder=4, label=label)
+        _name(axes, name, point, offset=(7, -11), color=BASELINE)
 
 
 def _draw_winners(axes: Any, winners: Mapping[str, TrialRow]) -> None:
@@ -155,9 +106,9 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRow]) -> None:
         reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
         interval = "" if row.latency_low_ms is None else ", with 90% interval"
         legend = f"winner{interval}" if index == 0 else None
-        style = {"fmt": "o", "color": _FRONT, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
+        style = {"fmt": "o", "color": FRONT, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
         axes.errorbar(*point, xerr=reach, label=legend, **style)
-        _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=_INK, weight="bold")
+        _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=INK, weight="bold")
 
 
 def _draw_limit_and_infeasible(
@@ -169,10 +120,10 @@ def _draw_limit_and_infeasible(
         beyond = f", {len(refused) - len(shown)} beyond the edge" if len(shown) < len(refused) else ""
         low = axes.get_xaxis_transform()  # x in ms, y as a share of the axes
         label = f"infeasible ({len(refused)}{beyond})"
-        style = {"marker": "|", "markersize": 7, "color": _LIMIT, "alpha": 0.6, "linestyle": "none"}
+        style = {"marker": "|", "markersize": 7, "color": LIMIT, "alpha": 0.6, "linestyle": "none"}
         axes.plot(shown, [0.02] * len(shown), transform=low, label=label, **style)
     if limit_ms is not None:
-        axes.axvline(limit_ms, color=_LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
+        axes.axvline(limit_ms, color=LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
 
 
 def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, int], **style: Any) -> None:
@@ -199,16 +150,3 @@ def _right_edge(trained: Sequence[TrialRow], limit_ms: float | None) -> float | 
 def _point(row: TrialRow) -> tuple[float, float] | None:
     """Latency in ms and accuracy in %, or None where one of them is unknown."""
     return None if row.accuracy is None or row.latency_ms is None else (row.latency_ms, 100 * row.accuracy)
-
-
-def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> str:
-    """The SVG element alone, as wide as its container, in the page's text colour, with a title and ids of its own."""
-    body = text[text.index("<svg") :]
-    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", tag[0]), body)
-    head, rest = body.split(">", 1)
-    width, height = (72 * side for side in inches)
-    for side, value in (("width", width), ("height", height)):
-        head = head.replace(f' {side}="{value:g}pt"', "")
-    head += f' width="100%" style="max-width:{1.4 * width:.0f}px" role="img" class="plot"'
-    rest = rest.replace("*{stroke", ".plot *{stroke")  # matplotlib's rule would reach the whole page
-    return f"{head}><title>{title}</title>{rest}".replace(_INK, "currentColor").strip()

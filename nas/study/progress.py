@@ -9,18 +9,29 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from nas.study.objective import ObjectiveSettings
 from nas.study.rows import Outcome, TrialRow
 
-_COUNTED: Final = (Outcome.TRAINED, Outcome.FAILED)
+_COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)
 
 
-class SearchProgress:
-    """Follows a search row by row; ``done`` of ``total`` trials may already stand in the study."""
+class TrialProgress:
+    """Follows a study row by row; ``done`` of ``total`` trials may already stand in it.
 
-    def __init__(self, console: Console, objective: ObjectiveSettings, *, total: int, done: int) -> None:
+    The best row has the highest ``score``; ``describe`` puts a trained row into a few words.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        score: Callable[[TrialRow], float],
+        describe: Callable[[TrialRow], str] | None = None,
+        *,
+        total: int,
+        done: int,
+    ) -> None:
         self._console = console
-        self._objective = objective
+        self._score = score
+        self._describe = describe or accuracy_at_latency
         self._total = total
         self._done = done
         self._turned_down = 0
@@ -38,7 +49,7 @@ class SearchProgress:
         )
         self._task = self._bar.add_task("", total=total, completed=done)
 
-    def __enter__(self) -> SearchProgress:
+    def __enter__(self) -> TrialProgress:
         self._bar.start()
         return self
 
@@ -57,17 +68,14 @@ class SearchProgress:
         if row.outcome is Outcome.FAILED:
             self._console.print(f"trial {row.number} failed: {row.reason}", highlight=False, markup=False)
         if not self._console.is_terminal and row.outcome is Outcome.TRAINED:
-            self._console.print(f"{self._done}/{self._total} {describe(row)}", highlight=False, markup=False)
+            self._console.print(f"{self._done}/{self._total} {self._describe(row)}", highlight=False, markup=False)
 
     def _summary(self) -> str:
-        best = f"best {describe(self._best)}" if self._best else "no result yet"
+        best = f"best {self._describe(self._best)}" if self._best else "no result yet"
         return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")
 
-    def _score(self, row: TrialRow) -> float:
-        return (row.accuracy or 0.0) if self._objective.kind == "pareto" else self._objective.reward_of(row)
 
-
-def describe(row: TrialRow) -> str:
+def accuracy_at_latency(row: TrialRow) -> str:
     """A trained row in a few words."""
     return f"trial {row.number}: accuracy {100 * (row.accuracy or 0):.1f}% at {row.latency_ms:.2f} ms"
 

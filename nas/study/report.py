@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import quote
 
 from nas.arch.complexity import Complexity, complexity
@@ -17,9 +16,10 @@ from nas.arch.spec import ArchSpec
 from nas.study.agreement import Agreement, Pair, compare, pair_of
 from nas.study.drawing import draw
 from nas.study.objective import KINDS
+from nas.study.page import template
 from nas.study.plots import agreement_svg, pareto_svg
 from nas.study.rows import Outcome, TrialRow, counts, pareto_front
-from nas.study.units import decimal, interval, megabytes, millions, ms, percent, plural
+from nas.study.units import interval, ms, percent, plural
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -205,16 +205,8 @@ def _drawing(winner: Winner) -> str:
 
 @cache
 def _template() -> Template:
-    """The page's template; jinja2 is imported here so that tables and commands do not wait for it."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    filters: dict[str, Any] = {
-        "ms": ms, "percent": percent, "decimal": decimal, "millions": millions, "megabytes": megabytes,
-        "interval": _interval, "ends": _ends, "measured": _measured, "address": _address,
-    }  # fmt: skip
-    environment.filters |= filters
-    return environment.from_string((files("nas.study") / "templates" / "report.html").read_text(encoding="utf-8"))
+    filters: dict[str, Any] = {"interval": _interval, "ends": _ends, "measured": _measured, "address": _address}
+    return template("nas.study", "report.html", filters)
 
 
 def _interval(row: TrialRow) -> str:

@@ -19,10 +19,11 @@ from nas.study.measuring import measure_rows
 from nas.study.plan import SearchPlan
 from nas.study.report import ReportData, Winner, plot, render_report
 from nas.study.rows import Outcome, TrialRow, counts, to_csv
-from nas.study.session import Session, points
+from nas.study.session import Session, points, prepare
 from nas.study.trials import to_rows
 from nas.study.units import decimal, interval
 from nas.study.winners import Source, choose, write_winners
+from nas.study.work import Work
 
 _PAIRS_SHOWN: Final = 20
 _VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
@@ -173,3 +174,6 @@ def _print_agreement(report: ReportData, console: Console) -> None:
 def _shown(path: Path) -> str:
     """``path`` relative to the working directory where it lies below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+SEARCH: Final = Work(prepare, conclude)

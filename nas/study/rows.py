@@ -11,9 +11,10 @@ from typing import Any, Final
 
 
 class Outcome(StrEnum):
-    """What became of a candidate."""
+    """What became of a candidate; ``stopped``: its training was ended early, for it fell behind."""
 
     TRAINED = "trained"
+    STOPPED = "stopped"
     INFEASIBLE = "infeasible"
     DUPLICATE = "duplicate"
     FAILED = "failed"

@@ -101,7 +101,7 @@ class Search:
             trial.set_user_attr("cpu_s", round(evaluation.cpu_s, 2))
             return self._close(trial, Outcome.TRAINED, evaluation.accuracy)
         except Exception as error:  # whatever a candidate does to its training, the search goes on
-            return self._close(trial, Outcome.FAILED, reason=_reason(error))
+            return self._close(trial, Outcome.FAILED, reason=reason_of(error))
 
     def _screen(self, trial: Trial) -> tuple[Candidate, str]:
         """The priced candidate, and in words the limits that it breaks."""
@@ -205,6 +205,7 @@ def seed_study(
     study.set_user_attr(_SEEDED, True)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """One line that says what went wrong with a trial."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

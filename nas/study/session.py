@@ -25,12 +25,13 @@ from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.plan import SearchPlan
-from nas.study.progress import bar
-from nas.study.search import Search, seed_study
+from nas.study.progress import TrialProgress, bar
+from nas.study.search import OnTrial, Search, seed_study
 from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
-from nas.study.trials import Measured
+from nas.study.trials import Measured, finished
+from nas.study.work import Plan
 
-_PREDICTOR: Final = "latency.json"
+PREDICTOR_FILE: Final = "latency.json"
 _PROXIES_CHECKED: Final = 100
 _NOTES_SHOWN: Final = 3
 
@@ -65,11 +66,36 @@ class Session:
         plan = self.plan
         return open_study(open_storage(plan.storage_url), plan.name, plan.objective, self.identity)
 
-    def search(self, study: optuna.Study, timed: Callable[[Trial, ArchSpec], Measured] | None = None) -> Search:
-        """The loop over ``study``; ``timed`` measures a trial's network somewhere else than in this process."""
+    def begin(self, study: optuna.Study | None, console: Console) -> optuna.Study:
+        """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
+        found = look_ahead(self, console)
+        study = study or self.open()
+        _queue_first(self, study, found)
+        return study
+
+    def total(self, _: optuna.Study) -> int:
+        """Trials that a study of this plan has in the end."""
+        return self.plan.study.n_trials
+
+    def is_complete(self, study: optuna.Study) -> bool:
+        """Whether ``study`` has all its trials."""
+        return finished(study) >= self.plan.study.n_trials
+
+    def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
+        """What a person sees while ``study`` runs."""
+        objective, total = self.plan.objective, self.plan.study.n_trials
+        return TrialProgress(console, objective.score, total=total, done=finished(study))
+
+    def run(
+        self,
+        study: optuna.Study,
+        on_trial: OnTrial | None = None,
+        timed: Callable[[Trial, ArchSpec], Measured] | None = None,
+    ) -> None:
+        """Search until ``study`` has its trials; ``timed`` measures a network somewhere else than in this process."""
         plan = self.plan
         refinement = Refinement(self.pricer, timed or self._timed) if plan.latency.refine else None
-        return Search(
+        search = Search(
             study=study,
             pricer=self.pricer,
             evaluator=self.evaluator,
@@ -78,6 +104,7 @@ class Session:
             settings=plan.study,
             refinement=refinement,
         )
+        search.run(on_trial)
 
     def _timed(self, _: Trial, arch: ArchSpec) -> Measured:
         if self.measure is None:
@@ -91,7 +118,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
     with bar(console, f"images of {plan.data.name}") as progress:
         side_px = plan.data.resolution_px or plan.proxy.resolution_px
         data = load_data(replace(plan.data, resolution_px=side_px), on_progress=progress)
-    predictor = _predictor(plan, console)
+    predictor = study_predictor(plan, console)
     measure = measurer(plan.latency, predictor)
     pricer = Pricer(
         space=plan.space,
@@ -147,7 +174,7 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
     return notes
 
 
-def begin(session: Session, study: optuna.Study, found: Survey) -> None:
+def _queue_first(session: Session, study: optuna.Study, found: Survey) -> None:
     """Queue the first trials of a new study and keep its configuration and its predictor beside its results."""
     plan = session.plan
     published: dict[str, Mapping[str, Any]] = {}
@@ -167,12 +194,12 @@ def begin(session: Session, study: optuna.Study, found: Survey) -> None:
         },
     }
     write_text_atomically(plan.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
-    save_predictor(session.predictor, plan.folder / _PREDICTOR)
+    save_predictor(session.predictor, plan.folder / PREDICTOR_FILE)
 
 
-def _predictor(plan: SearchPlan, console: Console) -> LatencyPredictor:
+def study_predictor(plan: Plan, console: Console) -> LatencyPredictor:
     """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
-    saved = plan.folder / _PREDICTOR
+    saved = plan.folder / PREDICTOR_FILE
     if saved.is_file():
         try:
             return load(saved, plan.latency)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import optuna
 import sqlalchemy
@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError, shown
 from nas.arch.files import write_text_atomically
-from nas.study.objective import ObjectiveSettings
 from nas.study.plan import masked
 from nas.study.rows import Outcome
 
@@ -25,6 +24,15 @@ IDENTITY: Final = "nas:identity"
 INTERRUPTED: Final = "interrupted"
 MOST_KILLS: Final = 3
 _SQLITE_TIMEOUT_S: Final = 60.0
+
+
+class Objective(Protocol):
+    """What a study maximises or minimises: Optuna's directions, and the names of the values."""
+
+    @property
+    def directions(self) -> tuple[str, ...]: ...
+    @property
+    def metric_names(self) -> tuple[str, ...]: ...
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -46,7 +54,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 
 def open_study(
-    storage: optuna.storages.BaseStorage, name: str, objective: ObjectiveSettings, identity: Mapping[str, Any]
+    storage: optuna.storages.BaseStorage, name: str, objective: Objective, identity: Mapping[str, Any]
 ) -> optuna.Study:
     """The study ``name``, created or resumed.
 
@@ -59,7 +67,7 @@ def open_study(
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials:
-            raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not from nas.search.")
+            raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objective.metric_names))
@@ -71,7 +79,7 @@ def open_study(
     return study
 
 
-def known_study(url: str, name: str, objective: ObjectiveSettings, identity: Mapping[str, Any]) -> optuna.Study | None:
+def known_study(url: str, name: str, objective: Objective, identity: Mapping[str, Any]) -> optuna.Study | None:
     """The study ``name`` in the storage at ``url`` if it was begun before; makes nothing.
 
     Raises: NasError as ``open_storage`` and ``open_study``.

@@ -38,9 +38,9 @@ def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna
 
 
 def finished(study: optuna.Study) -> int:
-    """Trials that count: trained ones and those that failed by themselves."""
-    counted = (Outcome.TRAINED.value, Outcome.FAILED.value)
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    """Trials that count: trained ones, those stopped early and those that failed by themselves."""
+    counted = (Outcome.TRAINED.value, Outcome.STOPPED.value, Outcome.FAILED.value)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     return sum(trial.user_attrs.get("outcome") in counted for trial in trials)
 
 

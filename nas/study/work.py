@@ -1,0 +1,90 @@
+"""What an engine has to know of the studies that it runs: a search, or a grid of compound scalings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import optuna
+from optuna.trial import Trial
+from rich.console import Console
+
+from nas.arch.spec import ArchSpec
+from nas.latency.settings import LatencySettings
+from nas.study.candidates import Pricer
+from nas.study.measuring import Measurer
+from nas.study.plan import EngineSettings
+from nas.study.progress import TrialProgress
+from nas.study.search import OnTrial
+from nas.study.trials import Measured
+
+Timed = Callable[[Trial, ArchSpec], Measured]
+
+
+class Plan(Protocol):
+    """A study to run, as checked plain data: picklable, so that worker processes get it whole."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def runs_dir(self) -> Path: ...
+    @property
+    def storage_url(self) -> str: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def engine(self) -> EngineSettings: ...
+    @property
+    def latency(self) -> LatencySettings: ...
+
+
+class Prepared(Protocol):
+    """A plan with everything heavy loaded; each worker process makes its own.
+
+    ``pricer`` and ``measure`` answer workers that ask for a measurement (``latency.refine``); None where none does.
+    """
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def pricer(self) -> Pricer | None: ...
+    @property
+    def measure(self) -> Measurer | None: ...
+
+    def find(self) -> optuna.Study | None:
+        """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
+        ...
+
+    def begin(self, study: optuna.Study | None, console: Console) -> optuna.Study:
+        """Look ahead, say what to expect, and queue the first trials of ``study``, made where there is none."""
+        ...
+
+    def open(self) -> optuna.Study:
+        """The study, created or resumed."""
+        ...
+
+    def total(self, study: optuna.Study) -> int:
+        """Trials that ``study`` is to have, as far as one can say now."""
+        ...
+
+    def is_complete(self, study: optuna.Study) -> bool:
+        """Whether ``study`` has all its trials."""
+        ...
+
+    def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
+        """What a person sees while ``study`` runs."""
+        ...
+
+    def run(self, study: optuna.Study, on_trial: OnTrial | None = None, timed: Timed | None = None) -> None:
+        """Work on ``study`` until it is complete; ``timed`` measures somewhere else than in this process."""
+        ...
+
+
+class Work(NamedTuple):
+    """A kind of study: how a plan is loaded, and what is made of its trials in the end. Functions of a module each."""
+
+    prepare: Callable[[Any, Console], Prepared]
+    conclude: Callable[[Any, optuna.Study, Console], object]
