@@ -48,5 +48,5 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
 
 def test_commands_are_installed_under_their_names() -> None:
     scripts = project()["project"]["scripts"]
-    assert all(target == f"nas.{name.removeprefix('nas-')}:main" for name, target in scripts.items())
-    assert {"nas-search", "nas-show", "nas-scale"} <= set(scripts)
+    assert all(target == f"nas.{name.removeprefix('nas-').replace('-', '_')}:main" for name, target in scripts.items())
+    assert {"nas-search", "nas-compound-grid", "nas-show", "nas-scale"} <= set(scripts)

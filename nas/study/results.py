@@ -21,7 +21,7 @@ from nas.study.report import ReportData, Winner, plot, render_report
 from nas.study.rows import Outcome, TrialRow, counts, to_csv
 from nas.study.session import Session, points, prepare
 from nas.study.trials import to_rows
-from nas.study.units import decimal, interval
+from nas.study.units import decimal, interval, shown_path
 from nas.study.winners import Source, choose, write_winners
 from nas.study.work import Work
 
@@ -140,9 +140,9 @@ def _print_results(plan: SearchPlan, report: ReportData, console: Console) -> No
     _print_agreement(report, console)
     done = ", ".join(f"{count} {outcome}" for outcome, count in counts(report.rows).items() if count)
     console.print(
-        f"{done or 'no trials'}; results in {_shown(plan.folder)}", highlight=False, markup=False, soft_wrap=True
+        f"{done or 'no trials'}; results in {shown_path(plan.folder)}", highlight=False, markup=False, soft_wrap=True
     )
-    console.print(f"open {_shown(plan.folder / 'report.html')}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"open {shown_path(plan.folder / 'report.html')}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_agreement(report: ReportData, console: Console) -> None:
@@ -169,11 +169,6 @@ def _print_agreement(report: ReportData, console: Console) -> None:
     said += [agreement.warning] if agreement.warning else []
     for line in said:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _shown(path: Path) -> str:
-    """``path`` relative to the working directory where it lies below it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 SEARCH: Final = Work(prepare, conclude)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 MISSING: Final = "–"  # noqa: RUF001
@@ -40,3 +41,8 @@ def interval(low: float | None, high: float | None) -> str:
 def plural(count: int, noun: str) -> str:
     """A number of things."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def shown_path(path: Path) -> str:
+    """``path`` relative to the working directory where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,1 @@
+"""Compound scaling as a study: a grid of coefficients or a comparison of rules, trained, told apart and reported."""

@@ -1,0 +1,77 @@
+"""What a grid says before it trains: the real growth of every network and proxy, and what the proxies do not keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.table import Table
+
+from nas.compound.entries import Entries, Entry
+from nas.compound.plan import CompoundPlan
+from nas.proxy.reduce import Proxy
+
+_UNEVEN: Final = 0.15  # proxies whose growth differs from the middle one's by more than this are named
+
+
+def summary(plan: CompoundPlan, entries: Entries) -> str:
+    """Baseline, number of triples and networks, and how many of them are worth a training, in one line."""
+    base = entries.baseline
+    kept = f"{len(entries.trained)} to train"
+    if plan.compare:
+        what = f"{len(plan.compare)} rules at x{plan.growth:g} {plan.target}"
+    else:
+        networks = len(entries.trained) + len(entries.left_out)
+        what = f"{entries.triples} triples at phi {plan.phi:g}, {networks} networks after rounding"
+    cost = base.candidate.measures
+    return (
+        f"{plan.baseline.name}: {cost['macs_m']:.1f} M MACs, {cost['params_m']:.2f} M parameters, "
+        f"{cost['latency_ms']:.2f} ms; {what}, {kept}, limits {plan.constraints}"
+    )
+
+
+def growth_table(entries: Entries) -> Table:
+    """Every network's growth over the baseline's after rounding, and its proxy's over the baseline's proxy."""
+    table = Table(title="growth after rounding, of the network | of its proxy", title_justify="left")
+    columns = ("alpha/beta/gamma", "MACs", "params", "memory", "latency", "| depth", "width", "px", "MACs", "")
+    for column in columns:
+        left = column in ("alpha/beta/gamma", "")
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    for entry in (entries.baseline, *entries.trained, *entries.left_out):
+        network, proxy = entry.grown, entry.proxy
+        same = f"= {', '.join(entry.same)}" if entry.same else ""
+        growth = (network.macs_growth, network.params_growth, network.memory_growth, entry.latency_growth)
+        table.add_row(
+            entry.label,
+            *(f"{value:.2f}" for value in growth),
+            f"{proxy.realised.depth:.2f}",
+            f"{proxy.realised.width:.2f}",
+            str(proxy.arch.resolution_px),
+            f"{proxy.macs_growth:.2f}",
+            "; ".join(filter(None, (same, f"left out: {entry.reason}" if entry.reason else ""))),
+        )
+    return table
+
+
+def notes(entries: Entries, baseline: Proxy) -> list[str]:
+    """What the proxies do not keep: equal cost, differences between networks, maps as large as the kernels."""
+    found = [f"{text} (proxy of the baseline)" for text in baseline.warnings]
+    growths = sorted(entry.proxy.macs_growth for entry in entries.trained)
+    middle = growths[len(growths) // 2]
+    uneven = [entry for entry in entries.trained if abs(entry.proxy.macs_growth / middle - 1) > _UNEVEN]
+    if uneven:
+        named = ", ".join(f"{entry.label} x{entry.proxy.macs_growth:.2f}" for entry in uneven)
+        found.append(
+            f"proxies are not of equal cost: MACs grow x{growths[0]:.2f} to x{growths[-1]:.2f}, the middle one's "
+            f"x{middle:.2f}; more than {_UNEVEN:.0%} off: {named}"
+        )
+    for twins in _same_proxies(entries.trained):
+        found.append(f"{' and '.join(twins)} have the same proxy: training cannot tell them apart")
+    return found
+
+
+def _same_proxies(entries: Sequence[Entry]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        groups.setdefault(entry.proxy.arch.arch_id, []).append(entry.label)
+    return [labels for labels in groups.values() if len(labels) > 1]

@@ -1,0 +1,119 @@
+"""The plots of a grid: accuracy over cost with errors, and the surface over alpha and beta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from nas.compound.standing import BEST, PEER, Standing, Standings
+from nas.study.canvas import BASELINE, FRONT, GREY, INK, Canvas, canvas
+from nas.study.svg import printable
+
+_COST_INCHES: Final = (9.6, 4.6)
+_SURFACE_INCHES: Final = (9.6, 5.6)
+_NAMED: Final = 8
+_PUBLISHED: Final = "1.2/1.1/1.15"
+
+Cost = Callable[[Standing], float]
+
+
+def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canvas:
+    """Accuracy in % over ``cost``, with the standard errors of the means; ``axis`` is the cost's name with its unit.
+
+    The best and those that the noise does not tell apart from it are filled, the others hollow: without colours too.
+    """
+    shown = [one for one in standings.ranked if one.mean is not None]
+    with canvas(name, f"Accuracy over {axis} of {len(shown)} networks", _COST_INCHES) as drawn:
+        axes = drawn.axes
+        axes.set(xlabel=axis, ylabel="proxy accuracy, %")
+        for verdict, style in _STYLES.items():
+            _errorbars(axes, [one for one in shown if one.verdict == verdict], cost, verdict, style)
+        if standings.baseline.mean is not None:
+            style = {"fmt": "D", "color": BASELINE, "markerfacecolor": "none", "markersize": 7}
+            _errorbars(axes, [standings.baseline], cost, "baseline", style)
+        for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
+            offset = (7, 5) if place % 2 == 0 else (7, -12)
+            weight = "bold" if one.verdict == BEST else "normal"
+            _label(axes, one, cost, offset=offset, weight=weight)
+        if not shown:
+            axes.text(0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=INK)
+    return drawn
+
+
+def surface_plot(standings: Standings) -> Canvas:
+    """Accuracy by alpha (across) and beta (up); gamma, which the rule of equal cost leaves, stands in each cell.
+
+    Of several gammas at one place all are written, and the shade is the best one's: the lighter, the better.
+    """
+    cells: dict[tuple[float, float], list[Standing]] = {}
+    for one in standings.ranked:
+        place = one.entry.compound
+        cells.setdefault((place.alpha, place.beta), []).append(one)
+    with canvas(
+        "surface", f"Accuracy over alpha and beta of {len(standings.ranked)} triples", _SURFACE_INCHES
+    ) as drawn:
+        axes = drawn.axes
+        axes.set(xlabel="alpha (depth)", ylabel="beta (width)")
+        axes.grid(False)
+        best = {place: max(one.mean or 0.0 for one in ones) for place, ones in cells.items()}
+        alphas, betas = sorted({alpha for alpha, _ in cells}), sorted({beta for _, beta in cells})
+        axes.set_xticks(range(len(alphas)), [f"{value:g}" for value in alphas])
+        axes.set_yticks(range(len(betas)), [f"{value:g}" for value in betas])
+        axes.set(xlim=(-0.6, len(alphas) - 0.4), ylim=(-0.6, len(betas) - 0.4))
+        low, high = min(best.values(), default=0.0), max(best.values(), default=1.0)
+        for (alpha, beta), ones in cells.items():
+            share = (best[alpha, beta] - low) / (high - low) if high > low else 1.0
+            _cell(axes, alphas.index(alpha), betas.index(beta), ones, share)
+    return drawn
+
+
+_STYLES: Final[dict[str, dict[str, Any]]] = {
+    BEST: {"fmt": "*", "color": FRONT, "markersize": 13},
+    PEER: {"fmt": "o", "color": FRONT, "markersize": 6},
+    "worse": {"fmt": "o", "color": GREY, "markerfacecolor": "none", "markersize": 6},
+}
+
+
+def _errorbars(axes: Any, ones: Sequence[Standing], cost: Cost, label: str, style: dict[str, Any]) -> None:
+    if not ones:
+        return
+    axes.errorbar(
+        [cost(one) for one in ones],
+        [100 * (one.mean or 0.0) for one in ones],
+        yerr=[100 * (one.error or 0.0) for one in ones],
+        label=label,
+        linestyle="none",
+        capsize=3,
+        elinewidth=0.9,
+        zorder=5 if label == BEST else 4,
+        **style,
+    )
+
+
+def _is_named(one: Standing, count: int) -> bool:
+    """With many points only those that one looks for carry their names."""
+    published = _PUBLISHED in (one.entry.label, *one.entry.same)
+    return count <= _NAMED or one.verdict == BEST or published
+
+
+def _label(axes: Any, one: Standing, cost: Cost, *, offset: tuple[int, int], weight: str) -> None:
+    point = (cost(one), 100 * (one.mean or 0.0))
+    style = {"xytext": offset, "textcoords": "offset points", "fontsize": 9, "zorder": 6, "weight": weight}
+    axes.annotate(printable(one.entry.label), point, color=INK, **style)
+
+
+def _cell(axes: Any, x: int, y: int, ones: Sequence[Standing], share: float) -> None:
+    """One place of the surface: its shade in grey, and text in the ink that can be read on it."""
+    from matplotlib.patches import Rectangle
+
+    shade = 0.25 + 0.7 * share
+    best = any(one.verdict == BEST for one in ones)
+    style: dict[str, Any] = {
+        "facecolor": str(shade),
+        "edgecolor": FRONT if best else GREY,
+        "linewidth": 2.5 if best else 0.6,
+    }
+    axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, **style))
+    lines = [f"{100 * (one.mean or 0.0):.1f}\ngamma {one.entry.compound.gamma:g}" for one in ones]
+    ink, size = "black" if shade > 0.55 else "white", 9 if len(ones) == 1 else 7.5
+    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=size, color=ink, linespacing=1.1)

@@ -1,0 +1,45 @@
+"""``report.html`` of a grid: the answer, accuracy over cost, the surface, the family, and every training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from nas.compound.members import Member
+from nas.compound.standing import Standings
+from nas.study.page import template
+from nas.study.rows import TrialRow
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundReport:
+    """Everything that a grid's report says.
+
+    ``command`` goes on with the study. ``facts``: pairs of name and value. ``plots``: caption to SVG. ``trainings``:
+    label and row of every trial. ``comparison``: rules at equal cost were trained instead of triples.
+    """
+
+    title: str
+    command: str
+    facts: tuple[tuple[str, str], ...]
+    standings: Standings
+    notes: tuple[str, ...]
+    plots: Mapping[str, str]
+    members: tuple[Member, ...]
+    trainings: tuple[tuple[str, TrialRow], ...]
+    comparison: bool
+
+
+def render_report(data: CompoundReport) -> str:
+    """The whole page as text, with no address to fetch anything from."""
+    return _template().render(data=data, summary=" ".join(data.standings.sentences()))
+
+
+@cache
+def _template() -> Template:
+    return template("nas.compound", "compound.html", {})

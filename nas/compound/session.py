@@ -1,0 +1,166 @@
+"""A grid before its first training: what is loaded, which networks there are, what they really cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import optuna
+import yaml
+from rich.console import Console
+
+from nas.arch.files import dumps, write_text_atomically
+from nas.arch.spec import ArchSpec
+from nas.compound.entries import Entries, find_entries
+from nas.compound.growth import growth_table, notes, summary
+from nas.compound.plan import CompoundPlan
+from nas.compound.race import Race
+from nas.compound.trials import LABEL
+from nas.latency.predictor import LatencyPredictor
+from nas.latency.store import save as save_predictor
+from nas.proxy.data import ImageData
+from nas.proxy.data import load as load_data
+from nas.study.candidates import Pricer
+from nas.study.evaluate import ProxyEvaluator
+from nas.study.measuring import Measurer
+from nas.study.progress import TrialProgress, bar
+from nas.study.rows import TrialRow
+from nas.study.search import OnTrial
+from nas.study.session import PREDICTOR_FILE, study_predictor
+from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
+from nas.study.trials import finished
+from nas.study.work import Timed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A plan with everything heavy loaded; each worker process makes its own. Nothing is measured here."""
+
+    plan: CompoundPlan
+    data: ImageData
+    predictor: LatencyPredictor
+    evaluator: ProxyEvaluator
+    entries: Entries
+    pricer: Pricer | None = None
+    measure: Measurer | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must not change within the study."""
+        return self.plan.identity(self.predictor.device.key)
+
+    def find(self) -> optuna.Study | None:
+        """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
+        plan = self.plan
+        check_folder(plan.folder, plan.storage_url, self.identity)
+        return known_study(plan.storage_url, plan.name, plan, self.identity)
+
+    def open(self) -> optuna.Study:
+        """The study, created or resumed."""
+        plan = self.plan
+        return open_study(open_storage(plan.storage_url), plan.name, plan, self.identity)
+
+    def begin(self, study: optuna.Study | None, console: Console) -> optuna.Study:
+        """Say which networks there are, queue the first round, and keep what the study was begun with."""
+        self._say_what_there_is(console)
+        study = study or self.open()
+        plan = self.plan
+        claim_folder(plan.folder, plan.storage_url, self.identity)
+        race = self.race(study)
+        if not study.trials:
+            race.prepare_round()
+        names = ("grid", "rules", "race", "data", "proxy", "latency", "constraints", "study")
+        config = {
+            "command": plan.command,
+            **{name: getattr(plan, name) for name in ("phi", "target")},
+            "compare": list(plan.compare),
+            **{name: asdict(getattr(plan, name)) for name in names},
+        }
+        text = yaml.safe_dump(_plain(config), sort_keys=False, default_flow_style=None)
+        write_text_atomically(plan.folder / "config.yaml", text)
+        write_text_atomically(plan.folder / "baseline.yaml", dumps(self.entries.baseline.arch))
+        save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
+        return study
+
+    def race(self, study: optuna.Study) -> Race:
+        """The race on ``study``."""
+        return Race(
+            study=study,
+            entries=self.entries,
+            trainer=self.evaluator,
+            settings=self.plan.race,
+            epochs=self.plan.proxy.epochs,
+            has_interval=self.predictor.error is not None,
+            everybody=bool(self.plan.compare),
+        )
+
+    def total(self, study: optuna.Study) -> int:
+        """Trainings that the study has at most; fewer if the noise tells the networks apart before."""
+        return finished(study) if self.is_complete(study) else self.race(study).most_trainings
+
+    def is_complete(self, study: optuna.Study) -> bool:
+        """Whether all rounds are over."""
+        return self.race(study).is_over
+
+    def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
+        """What a person sees while ``study`` runs."""
+        labels = {trial.number: trial.user_attrs[LABEL] for trial in study.get_trials(deepcopy=False)}
+
+        def describe(row: TrialRow) -> str:
+            if row.number not in labels:  # of a later round
+                labels.update((trial.number, trial.user_attrs[LABEL]) for trial in study.get_trials(deepcopy=False))
+            seed = row.genotype.get("seed", 0)
+            return f"{labels[row.number]} (seed {seed}): accuracy {100 * (row.accuracy or 0):.1f}%"
+
+        return TrialProgress(
+            console, lambda row: row.accuracy or 0.0, describe, total=self.total(study), done=finished(study)
+        )
+
+    def run(self, study: optuna.Study, on_trial: OnTrial | None = None, timed: Timed | None = None) -> None:
+        """Train until all rounds are over; nothing is measured, ``timed`` is not asked."""
+        self.race(study).run(on_trial)
+
+    def _say_what_there_is(self, console: Console) -> None:
+        console.print(summary(self.plan, self.entries), highlight=False, markup=False, soft_wrap=True)
+        console.print(growth_table(self.entries))
+        for note in notes(self.entries, self.evaluator.proxy(self.entries.baseline.arch)):
+            console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def prepare(plan: CompoundPlan, console: Console) -> Session:
+    """Load the images and the predictor (calibrated now if this device never was), and find the networks."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    base_px = plan.baseline.resolution_px
+    with bar(console, f"images of {plan.data.name}") as progress:
+        data = load_data(replace(plan.data, resolution_px=_image_side(plan)), on_progress=progress)
+    predictor = study_predictor(plan, console)
+    evaluator = ProxyEvaluator(
+        data=data,
+        settings=plan.proxy,
+        largest_kernel=_largest_kernel(plan.baseline),
+        seed=plan.study.seed,
+        base_resolution_px=base_px,
+    )
+    baseline = replace(plan.baseline, classes=data.classes, in_channels=data.channels)
+    entries = find_entries(plan, baseline, predictor.predict, evaluator.proxy)
+    return Session(plan=plan, data=data, predictor=predictor, evaluator=evaluator, entries=entries)
+
+
+def _image_side(plan: CompoundPlan) -> int | None:
+    """The side that images are kept at: their own, or that of the largest proxies where files are of any size."""
+    if plan.data.resolution_px or plan.data.name != "imagefolder":
+        return plan.data.resolution_px
+    growth = max(compound.gamma for compound in plan.compared.values()) if plan.compare else max(plan.grid.gamma)
+    return math.ceil(plan.proxy.resolution_px * float(growth**plan.phi))
+
+
+def _largest_kernel(arch: ArchSpec) -> int:
+    return max(max(block.kernels) for stage in arch.stages for block in stage.blocks)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with its tuples as lists, which YAML writes without a tag."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

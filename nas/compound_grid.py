@@ -1,0 +1,114 @@
+"""``python -m nas.compound_grid phi=1``: how to scale a network up: more depth, more width, or larger images."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, Final
+
+from nas import cli
+from nas.arch.errors import NasError, shown
+from nas.arch.plain import from_mapping
+from nas.networks import find_arch
+
+_SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "rules", "race", "study", "constraint")
+_KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir")
+
+
+def main() -> None:
+    """Console entry point."""
+    cli.run(command)
+
+
+def command(arguments: list[str]) -> int:
+    """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
+    if cli.answered("compound_grid", arguments, _help):
+        return 0
+    plan = make_plan(arguments)
+    cli.check_writable(plan.runs_dir)
+    engine, results = cli.heavy("nas.engine.local"), cli.heavy("nas.compound.results")
+    return int(engine.run(plan, results.COMPOUND))
+
+
+def make_plan(arguments: list[str]) -> Any:
+    """A checked ``CompoundPlan`` from command-line overrides. Raises: NasError.
+
+    Loads torch only for a baseline of timm's.
+    """
+    config = cli.compose_config("compound_grid", arguments)
+    cli.check_keys(config, _KEYS)
+    from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of, rules_of
+    from nas.latency.settings import LatencySettings
+    from nas.proxy.settings import ProxySettings
+    from nas.proxy.sources import DataSettings, check_data
+    from nas.study.constraints import Constraints
+    from nas.study.plan import EngineSettings, RecordSettings, masked
+
+    if not config["baseline"]:
+        raise NasError(f"baseline {shown(config['baseline'])}: name a published network, timm/NAME or a spec file.")
+    if not isinstance(config["rules"], dict):
+        raise NasError("rules: must be a mapping.")
+    baseline = find_arch(config["baseline"])
+    data = from_mapping(DataSettings, config["data"], "data")
+    plan = CompoundPlan(
+        baseline=baseline,
+        phi=config["phi"],
+        target=config["target"],
+        compare=_compared(config["compare"]),
+        coefficients=coefficients_of(config["coefficients"]),
+        rules=rules_of(baseline, config["rules"]),
+        grid=from_mapping(GridSettings, config["grid"], "grid"),
+        race=from_mapping(RaceSettings, config["race"], "race"),
+        data=data,
+        proxy=from_mapping(ProxySettings, config["proxy"], "proxy"),
+        latency=from_mapping(LatencySettings, config["latency"], "latency"),
+        constraints=from_mapping(Constraints, config["constraint"], "constraint"),
+        engine=from_mapping(EngineSettings, config["engine"], "engine"),
+        study=from_mapping(RecordSettings, config["study"], "study"),
+        runs_dir=cli.runs_dir(config),
+        command=masked(shlex.join(["python", "-m", "nas.compound_grid", *arguments])),
+    )
+    check_data(data)
+    return plan
+
+
+def _compared(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not value:
+        raise NasError(f"compare {shown(value)}: must be a list such as [depth,width,resolution,compound], or null.")
+    return tuple(str(name) for name in value)
+
+
+def _help() -> str:
+    groups = ("data", "proxy", "latency", "engine")
+    lists = "\n".join(f"  {group}= {' | '.join(cli.choices(group))}" for group in groups)
+    return f"""{cli.plain(__doc__)}
+
+The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth), beta (width) and
+gamma (resolution) whose cost grows by about 2, the real growth of each after rounding, a proxy trained of each, several
+where the accuracies are closer than their noise. It answers with the best triple, its uncertainty, and the triples that
+it cannot tell apart from it.
+
+  baseline=efficientnet_b0 | baseline=timm/fbnetc_100 | baseline=runs/my-study/winners/winner_1.yaml
+  phi=1                the target grows by 2^phi
+  target=macs|latency  latency: of the predictor, so that the coefficients fit the device
+  compare=[depth,width,resolution,compound,dwr]    these rules at the same cost instead of a grid
+  coefficients=[1.2,1.1,1.15]                      of compound in a comparison
+
+Choices:
+{lists}
+
+Settings (name=value):
+  grid.alpha=[1.0,1.2,1.4] grid.beta= grid.gamma= grid.tolerance= grid.realised_tolerance=
+  rules.depth_rule=ceil|round rules.divisor= rules.resolution_rule=exact|multiple_of_4|multiple_of_8
+  race.seeds race.finalists race.stop_share        trainings per triple
+  constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits
+  study.name study.seed study.storage engine.workers runs_dir
+  --cfg job    print the whole configuration and stop
+
+Results stand in <runs_dir>/<study.name>/: report.html, networks.csv, trials.csv, family/; the study in
+<runs_dir>/optuna.db. The same command goes on where it stopped."""
+
+
+if __name__ == "__main__":
+    main()
