@@ -43,11 +43,9 @@ def make_plan(arguments: list[str]) -> Any:
     from nas.study.constraints import Constraints
     from nas.study.plan import EngineSettings, RecordSettings, masked
 
-    if not config["baseline"]:
-        raise NasError(f"baseline {shown(config['baseline'])}: name a published network, timm/NAME or a spec file.")
     if not isinstance(config["rules"], dict):
         raise NasError("rules: must be a mapping.")
-    baseline = find_arch(config["baseline"])
+    baseline = find_arch(config["baseline"], "baseline")
     data = from_mapping(DataSettings, config["data"], "data")
     plan = CompoundPlan(
         baseline=baseline,

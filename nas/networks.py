@@ -14,13 +14,15 @@ from nas.cli import heavy
 TIMM_PREFIX: Final = "timm/"
 
 
-def find_arch(name: object) -> ArchSpec:
+def find_arch(name: object, field: str = "arch") -> ArchSpec:
     """The network that ``arch=`` means: a name of the zoo, ``timm/NAME``, or the path of a spec file.
+
+    ``field``: the setting's name, for errors.
 
     Raises: NasError saying where it looked.
     """
     if not name:
-        raise NasError(f"which network? Add arch= with a spec file, timm/NAME or one of: {', '.join(zoo.names())}.")
+        raise NasError(f"which network? Add {field}= with a spec file, timm/NAME or one of: {', '.join(zoo.names())}.")
     text = str(name)
     if text in zoo.names():
         return zoo.get(text)
@@ -30,4 +32,4 @@ def find_arch(name: object) -> ArchSpec:
     if Path(text).suffix in (".yaml", ".yml") or Path(text).is_file():
         return load(text)
     near = nearest(text, zoo.names())
-    raise NasError(f"arch {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
+    raise NasError(f"{field} {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")

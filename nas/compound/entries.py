@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -102,7 +103,7 @@ def find_entries(
         count = len(found)
     else:
         triples = _triples(plan, baseline, predict)
-        groups = distinct(grown(baseline, triple, plan.phi, plan.rules) for triple in triples)
+        groups = distinct(_grown(plan, baseline, triple) for triple in triples)
         found = [_of_group(entry, group) for group in groups]
         count = len(triples)
     judged = [replace(one, reason=_reason(plan, one)) for one in found]
@@ -122,12 +123,19 @@ def _of_group(entry: Callable[..., Entry], group: Sequence[Grown]) -> Entry:
     return entry(str(first.compound), first, first.compound, [str(other.compound) for other in group[1:]])
 
 
+def _grown(plan: CompoundPlan, baseline: ArchSpec, triple: Compound) -> Grown:
+    try:
+        return grown(baseline, triple, plan.phi, plan.rules)
+    except NasError as error:
+        raise NasError(f"phi {plan.phi:g} with {triple}: {error} Lower phi.") from None
+
+
 def _triples(plan: CompoundPlan, baseline: ArchSpec, predict: Predict) -> tuple[Compound, ...]:
     """Triples by the formula, or with the latency as target by what the predictor makes of each."""
     grid, base_ms = plan.grid, predict(baseline).latency_ms
 
     def latency_growth(triple: Compound) -> float:
-        network = grown(baseline, triple, plan.phi, plan.rules).arch
+        network = _grown(plan, baseline, triple).arch
         return float((predict(network).latency_ms / base_ms) ** (1 / plan.phi))
 
     try:
@@ -182,7 +190,7 @@ def _nothing_left(plan: CompoundPlan, entries: Sequence[Entry]) -> NasError:
         return NasError(
             f"grid.realised_tolerance {plan.grid.realised_tolerance:g}: after rounding, and within the limits "
             f"({plan.constraints}), none of {len(entries)} networks is left; the nearest, {nearest.label}, grows by "
-            f"x{growth_of(plan, nearest):.2f}: {min(off):.2f} would do, or rules.divisor=1 rules.depth_rule=round."
+            f"x{growth_of(plan, nearest):.2f}: {math.ceil(100 * min(off)) / 100:g} would do; or change the rules."
         )
     measures = [entry.candidate.measures for entry in entries]
     least = {name: min(measure[name] for measure in measures) for name in plan.constraints.limits}

@@ -32,11 +32,10 @@ def summary(plan: CompoundPlan, entries: Entries) -> str:
 
 def growth_table(entries: Entries) -> Table:
     """Every network's growth over the baseline's after rounding, and its proxy's over the baseline's proxy."""
-    table = Table(title="growth after rounding, of the network | of its proxy", title_justify="left")
-    columns = ("alpha/beta/gamma", "MACs", "params", "memory", "latency", "| depth", "width", "px", "MACs", "")
-    for column in columns:
-        left = column in ("alpha/beta/gamma", "")
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    table = Table(title="growth after rounding: of the network (alpha/beta/gamma) | of its proxy", title_justify="left")
+    for column in ("network", "MACs", "params", "memory", "latency", "| depth", "width", "px", "MACs", ""):
+        left = column in ("network", "")
+        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=bool(column))
     for entry in (entries.baseline, *entries.trained, *entries.left_out):
         network, proxy = entry.grown, entry.proxy
         same = f"= {', '.join(entry.same)}" if entry.same else ""

@@ -62,7 +62,7 @@ class RaceSettings:
     """
 
     seeds: int = 3
-    finalists: int = 6
+    finalists: int = 4
     stop_share: float = 0.25
 
     def __post_init__(self) -> None:

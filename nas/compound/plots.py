@@ -11,7 +11,7 @@ from nas.study.svg import printable
 
 _COST_INCHES: Final = (9.6, 4.6)
 _SURFACE_INCHES: Final = (9.6, 5.6)
-_NAMED: Final = 8
+_NAMED: Final = 5
 _PUBLISHED: Final = "1.2/1.1/1.15"
 
 Cost = Callable[[Standing], float]
@@ -26,6 +26,7 @@ def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canv
     with canvas(name, f"Accuracy over {axis} of {len(shown)} networks", _COST_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=axis, ylabel="proxy accuracy, %")
+        axes.margins(x=0.14)  # room for the names
         for verdict, style in _STYLES.items():
             _errorbars(axes, [one for one in shown if one.verdict == verdict], cost, verdict, style)
         if standings.baseline.mean is not None:
@@ -43,10 +44,11 @@ def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canv
 def surface_plot(standings: Standings) -> Canvas:
     """Accuracy by alpha (across) and beta (up); gamma, which the rule of equal cost leaves, stands in each cell.
 
-    Of several gammas at one place all are written, and the shade is the best one's: the lighter, the better.
+    Of several gammas at one place all are written, and the shade is the best one's: the lighter, the better. Triples
+    without an accuracy, stopped early as a rule, are hatched.
     """
     cells: dict[tuple[float, float], list[Standing]] = {}
-    for one in standings.ranked:
+    for one in (*standings.ranked, *(other for other in standings.others if not other.entry.reason)):
         place = one.entry.compound
         cells.setdefault((place.alpha, place.beta), []).append(one)
     with canvas(
@@ -60,7 +62,8 @@ def surface_plot(standings: Standings) -> Canvas:
         axes.set_xticks(range(len(alphas)), [f"{value:g}" for value in alphas])
         axes.set_yticks(range(len(betas)), [f"{value:g}" for value in betas])
         axes.set(xlim=(-0.6, len(alphas) - 0.4), ylim=(-0.6, len(betas) - 0.4))
-        low, high = min(best.values(), default=0.0), max(best.values(), default=1.0)
+        known = [value for value in best.values() if value]
+        low, high = min(known, default=0.0), max(known, default=1.0)
         for (alpha, beta), ones in cells.items():
             share = (best[alpha, beta] - low) / (high - low) if high > low else 1.0
             _cell(axes, alphas.index(alpha), betas.index(beta), ones, share)
@@ -106,14 +109,17 @@ def _cell(axes: Any, x: int, y: int, ones: Sequence[Standing], share: float) -> 
     """One place of the surface: its shade in grey, and text in the ink that can be read on it."""
     from matplotlib.patches import Rectangle
 
-    shade = 0.25 + 0.7 * share
-    best = any(one.verdict == BEST for one in ones)
-    style: dict[str, Any] = {
-        "facecolor": str(shade),
-        "edgecolor": FRONT if best else GREY,
-        "linewidth": 2.5 if best else 0.6,
-    }
+    shade, best = 0.25 + 0.7 * max(0.0, share), any(one.verdict == BEST for one in ones)
+    edge, line = (FRONT, 2.5) if best else (GREY, 0.6)
+    style: dict[str, Any] = {"facecolor": str(shade), "edgecolor": edge, "linewidth": line}
+    if all(one.mean is None for one in ones):
+        style, shade = {"fill": False, "edgecolor": GREY, "hatch": "//", "linewidth": line}, 1.0
     axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, **style))
-    lines = [f"{100 * (one.mean or 0.0):.1f}\ngamma {one.entry.compound.gamma:g}" for one in ones]
+    lines = [f"{_figure(one)}\ngamma {one.entry.compound.gamma:g}" for one in ones]
     ink, size = "black" if shade > 0.55 else "white", 9 if len(ones) == 1 else 7.5
-    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=size, color=ink, linespacing=1.1)
+    box = {"facecolor": "white", "edgecolor": "none"} if "hatch" in style else None
+    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=size, color=ink, linespacing=1.1, bbox=box)
+
+
+def _figure(one: Standing) -> str:
+    return one.verdict.partition(":")[0] if one.mean is None else f"{100 * one.mean:.1f}"

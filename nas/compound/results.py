@@ -138,21 +138,14 @@ def _print_answer(
 ) -> None:
     plan = session.plan
     table = Table(title=f"{plan.name}: the best of {len(found.ranked)}", title_justify="left")
-    for column in (
-        "rule" if plan.compare else "alpha/beta/gamma",
-        "accuracy",
-        "M MACs",
-        "ms",
-        "MACs x",
-        "p",
-        "verdict",
-    ):
-        left = column in ("rule", "alpha/beta/gamma", "verdict")
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    columns = ("rule" if plan.compare else "triple", "accuracy, %", "seeds", "MACs x", "ms", "p", "verdict")
+    for column in columns:
+        left = column in (columns[0], "verdict")
+        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=column != "verdict")
     for one in (*found.ranked[:_SHOWN], found.baseline):
-        cost, growth = one.entry.candidate.measures, one.entry.grown.macs_growth
-        figures = (f"{cost['macs_m']:.1f}", decimal(cost["latency_ms"]), f"{growth:.2f}", decimal(one.p_value, 3))
-        table.add_row(one.entry.label, one.accuracy, *figures, one.verdict)
+        growth, latency_ms = one.entry.grown.macs_growth, one.entry.latency.latency_ms
+        figures = (f"{growth:.2f}", decimal(latency_ms), decimal(one.p_value, 3))
+        table.add_row(one.entry.label, one.percent, str(len(one.accuracies)), *figures, one.verdict)
     console.print(table)
     for sentence in found.sentences():
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)

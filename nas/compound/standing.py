@@ -12,6 +12,7 @@ from nas.compound.entries import Entries, Entry
 from nas.compound.noise import LEVEL, Noise, told_apart
 from nas.compound.rounds import Accuracies, answer
 from nas.study.rows import Outcome
+from nas.study.units import plural
 
 BEST, PEER, WORSE = "best", "not told apart", "worse"
 
@@ -36,13 +37,11 @@ class Standing:
         return fmean(self.accuracies) if self.accuracies else None
 
     @property
-    def accuracy(self) -> str:
-        """Mean and standard error in percent, and the number of seeds."""
+    def percent(self) -> str:
+        """Mean and standard error in percent."""
         if self.mean is None:
             return ""
-        seeds = f"{len(self.accuracies)} seed{'' if len(self.accuracies) == 1 else 's'}"
-        error = "" if self.error is None else f" ± {100 * self.error:.2f}"
-        return f"{100 * self.mean:.2f}{error}% ({seeds})"
+        return f"{100 * self.mean:.2f}" + ("" if self.error is None else f" ± {100 * self.error:.2f}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +73,9 @@ class Standings:
         best = self.best
         if best is None:
             return ["No network was trained to the end yet."]
-        said = [f"Best: {best.entry.label}, {best.accuracy}"]
-        said[0] += "." if self.baseline.mean is None else f"; the baseline: {self.baseline.accuracy}."
+        seeds = plural(len(best.accuracies), "seed")
+        said = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
+        said[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
         if not self.noise.freedom:
             return [*said, "No network was trained twice: how much of the differences is noise is not known."]
         apart = len(self.ranked) - 1 - len(self.peers)

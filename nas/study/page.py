@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def template(package: str, name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
     """The template ``name`` of ``package``, which may extend ``page.html``, with ``filters`` beside those of units.
 
-    ``page.html`` needs ``data`` (title, command, facts: pairs of name and value) and ``summary``; a table of class
-    ``sorted`` sorts by the column that is clicked on. jinja2 is imported here so that commands do not wait for it.
+    ``page.html`` needs ``data`` (title, command, facts: pairs of name and value) and ``summary``; a button in the head
+    of a table sorts it by that column. jinja2 is imported here so that commands do not wait for it.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
