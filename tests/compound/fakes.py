@@ -1,0 +1,116 @@
+"""Stand-ins for the training of a grid: accuracies that are made up, and plans of a small baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from nas.arch import zoo
+from nas.arch.spec import ArchSpec
+from nas.compound.entries import Entries, find_entries
+from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of, rules_of
+from nas.compound.race import Race
+from nas.latency.macs import MacsPredictor
+from nas.latency.settings import LatencySettings
+from nas.proxy.reduce import reduce_arch
+from nas.proxy.results import EpochResult
+from nas.proxy.settings import ProxySettings
+from nas.proxy.sources import DataSettings
+from nas.study.constraints import Constraints
+from nas.study.evaluate import Evaluation
+from nas.study.plan import EngineSettings, RecordSettings
+from nas.study.storage import open_study
+
+PROXY = ProxySettings(width_multiplier=0.25, resolution_px=20, divisor=1)
+GRID = GridSettings(alpha=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0), beta=(1.0, 1.1, 1.2, 1.3, 1.4), gamma=(1.0, 1.15, 1.3, 1.4))
+Trouble = Callable[[int, ArchSpec], None]
+
+
+def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan:
+    """A plan of the default grid; ``changes`` are fields of it, ``limits`` those of its constraints."""
+    spec = zoo.get(baseline)
+    fields: dict[str, Any] = {
+        "baseline": spec,
+        "phi": 1,
+        "target": "macs",
+        "compare": (),
+        "coefficients": coefficients_of("published"),
+        "rules": rules_of(spec, {"depth_rule": "round"}),
+        "grid": GRID,
+        "race": RaceSettings(),
+        "data": DataSettings(name="digits"),
+        "proxy": PROXY,
+        "latency": LatencySettings(backend="macs"),
+        "constraints": Constraints(**changes.pop("limits", {})),
+        "engine": EngineSettings(),
+        "study": RecordSettings(),
+        "runs_dir": Path("runs"),
+    }
+    return CompoundPlan(**{**fields, **changes})
+
+
+def entries_of(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> Entries:
+    """The networks of ``plan`` for grey images of ten classes, priced by multiply-adds."""
+    kernel = max(max(block.kernels) for stage in plan.baseline.stages for block in stage.blocks)
+
+    def proxy_of(arch: ArchSpec) -> Any:
+        side = plan.baseline.resolution_px
+        return reduce_arch(arch, proxy, classes=10, largest_kernel=kernel, in_channels=1, base_resolution_px=side)
+
+    return find_entries(plan, plan.baseline, MacsPredictor(30.0).predict, proxy_of)
+
+
+class FakeTrainer:
+    """Two epochs that give what ``accuracy`` says of a label and a repeat, the first of them half of it.
+
+    ``trouble``: called with the number of the training, from 1, and its network before it is trained; may raise.
+    """
+
+    def __init__(self, entries: Entries, accuracy: Callable[[str, int], float], trouble: Trouble | None = None) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self._label = {entry.arch.arch_id: label for label, entry in entries.by_label.items()}
+        self._accuracy = accuracy
+        self._trouble = trouble
+        self._calls = 0
+
+    def evaluate(self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None) -> Evaluation:
+        self._calls += 1
+        label = self._label[arch.arch_id]
+        value = self._accuracy(label, repeat)
+        for epoch in (1, 2):
+            if on_epoch:
+                on_epoch(
+                    EpochResult(
+                        epoch=epoch, accuracy=value * epoch / 2, val_loss=1, train_loss=1, duration_s=0, cpu_s=0
+                    )
+                )
+            if epoch == 1 and self._trouble:
+                self._trouble(self._calls, arch)
+        self.trained.append((label, repeat))
+        return Evaluation(accuracy=value, cpu_s=0.0, duration_s=0.0)
+
+
+def new_study(plan: CompoundPlan) -> optuna.Study:
+    """A study in memory."""
+    return open_study(optuna.storages.InMemoryStorage(), plan.name, plan, {})
+
+
+def make_race(plan: CompoundPlan, entries: Entries, trainer: FakeTrainer, study: optuna.Study | None = None) -> Race:
+    """A race on ``study``, or on a new one in memory."""
+    return Race(
+        study=study or new_study(plan),
+        entries=entries,
+        trainer=trainer,
+        settings=plan.race,
+        epochs=2,
+        has_interval=False,
+        everybody=bool(plan.compare),
+    )
+
+
+def table(values: Mapping[str, float], noise: float = 0.0) -> Callable[[str, int], float]:
+    """Accuracies by label, of repeats alternately ``noise`` above and below."""
+    return lambda label, repeat: values[label] + noise * (1 if repeat % 2 else -1)

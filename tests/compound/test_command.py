@@ -1,0 +1,229 @@
+"""nas.compound_grid on the command line: mistakes, a whole small grid on real images, and what a kill leaves."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import optuna
+import pytest
+import timm
+import torch
+from optuna.trial import TrialState
+
+import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
+from nas.arch.errors import NasError
+from nas.arch.files import load_file
+from nas.compound.trials import training_of
+from nas.compound_grid import command, make_plan
+from nas.study.trials import finished
+
+ROOT = Path(__file__).resolve().parents[2]
+# Five networks and the baseline at 8 px with a tenth of the width: a training takes about half a second.
+TINY = (
+    "phi=1", "baseline=mobilenetv2_035", "latency=macs", "data.subset=100", "proxy.resolution_px=8", "proxy.epochs=2",
+    "proxy.width_multiplier=0.3", "proxy.min_map_px=1", "grid.alpha=[1.0,1.4,2.0]", "grid.beta=[1.0,1.4]",
+    "grid.gamma=[1.0,1.2,1.4]", "grid.realised_tolerance=0.5", "race.seeds=2", "race.finalists=2", "study.name=tiny",
+)  # fmt: skip
+DEADLINE_S = 240.0
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grids run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def study(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
+
+
+def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:
+    trials = study(folder).trials
+    return [(*training_of(one), one.user_attrs["outcome"], one.user_attrs.get("accuracy")) for one in trials]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("phi=0", r"phi 0: must be a number above 0"),
+        ("phi=two", r"phi 'two': must be a number above 0"),
+        ("baseline=mixnet_z", r"baseline 'mixnet_z': neither .* Did you mean 'mixnet_"),
+        ("baseline=null", r"which network\? Add baseline= with"),
+        ("target=flops", r"unknown target 'flops': choose from macs, latency"),
+        ("compare=[depth,height]", r"unknown compare 'height': choose from depth, width, resolution, compound, dwr"),
+        ("compare=depth", r"compare 'depth': must be a list such as \[depth,width"),
+        ("compare=[depth,depth]", r"compare \[depth, depth\]: each rule once"),
+        ("coefficients=[1.2,1.1]", r"coefficients \[1\.2, 1\.1\]: must be published, or three numbers"),
+        ("coefficients=[0.9,1,1]", r"coefficients 0\.9: must be a number of at least 1"),
+        ("grid.alpha=[0.9]", r"grid\.alpha 0\.9: must be a number of at least 1"),
+        ("grid.alpha=[]", r"grid\.alpha \[\]: must be a list of factors"),
+        ("grid.tolerance=-1", r"grid\.tolerance -1: must be a number of at least 0"),
+        ("rules.depth_rule=cell", r"unknown depth_rule 'cell': choose from ceil, .* Did you mean 'ceil'"),
+        ("rules.divisor=0", r"rules\.divisor 0: must be a whole number of at least 1"),
+        ("rules=3", r"rules: must be a mapping"),
+        ("race.finalists=1", r"race\.finalists 1: must be a whole number of at least 2"),
+        ("race.stop_share=1", r"race\.stop_share 1: must be a number of at least 0 and below 1"),
+        ("latency=onnxruntime latency.refine=true", r"latency\.refine true: a grid measures nothing"),
+        ("study.name=a/b", r"study\.name 'a/b': may hold letters"),
+        ("study.n_trials=3", r"unknown key 'study\.n_trials'"),
+        ("nonsense=3", r"unknown key 'nonsense'"),
+        ("data=cifar10", r"data\.root: missing"),
+    ],
+)
+def test_mistakes_name_what_is_wrong_and_leave_nothing_behind(tmp_path: Path, overrides: str, message: str) -> None:
+    with pytest.raises(NasError, match=message) as caught:
+        command(["latency=macs", *overrides.split()])
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_grids_end_before_a_study_is_begun(tmp_path: Path) -> None:
+    for override, message in (
+        ("constraint.peak_memory_mb=0.1", r"the baseline itself breaks it \(peak_memory_mb"),
+        ("grid.gamma=[1.3]", r"grid\.tolerance 0\.1: none of 6 triples.* or give more values"),
+        ("phi=30", r"phi 30 with"),
+    ):
+        with pytest.raises(NasError, match=f"(?i){message}"):
+            command([*TINY, override])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_configuration_load_nothing_heavy() -> None:
+    code = """
+import sys
+from nas.compound_grid import command, make_plan
+command(["--help"]), command(["--cfg", "job"]), make_plan(["latency=macs"])
+print(sorted({"torch", "timm", "optuna", "sklearn", "matplotlib", "onnxruntime"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "alpha (depth), beta (width)" in done.stdout
+
+
+def test_names_and_identity_tell_studies_apart() -> None:
+    plans = {
+        "efficientnet_b0-digits-phi1": make_plan(["phi=1"]),
+        "mixnet_s-digits-phi0.5-latency": make_plan(["phi=0.5", "baseline=mixnet_s", "target=latency"]),
+        "efficientnet_b0-digits-phi2-compare": make_plan(["phi=2", "compare=[depth,width]"]),
+    }
+    assert {name: plan.name for name, plan in plans.items()} == {name: name for name in plans}
+    first = make_plan(["phi=1"]).identity("here")
+    assert make_plan(["phi=1", "race.seeds=9"]).identity("here") == first
+    for other in ("phi=2", "grid.tolerance=0.05", "race.finalists=5", "rules.divisor=4", "study.seed=1"):
+        assert make_plan(["phi=1", other]).identity("here") != first, other
+
+
+class Page(HTMLParser):
+    """Tags that do not match, and addresses, of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(list(TINY)) == 0
+    said = capsys.readouterr().out
+    folder = tmp_path / "runs" / "tiny"
+    with (folder / "networks.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["network"]: row for row in csv.DictReader(stream)}
+    (best,) = [row for row in rows.values() if row["verdict"] == "best"]
+    trained = [row for row in rows.values() if row["accuracy"]]
+    assert {"1/1/1.4", "1/1.4/1", "1.4/1/1.2", "2/1/1", "baseline"} == set(rows) and len(trained) == len(rows)
+    assert best["seeds"] == rows["baseline"]["seeds"] == "2" and f"Best: {best['network']} with" in said
+    assert sum(int(row["seeds"]) for row in trained) == finished(study(tmp_path)) == 8
+    assert "of its proxy" in said and "8/8" in said
+
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    links = Page(page).links
+    assert all(link.startswith("#") or (folder / link).is_file() for link in links), links
+    assert "family/phi_7.yaml" in links and "://" not in page.replace("http://www.w3.org/", "")
+    for name in ("macs", "latency", "surface"):
+        assert (folder / f"{name}.svg").read_text(encoding="utf-8").startswith("<svg")
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    spec = folder / "family" / "phi_1.yaml"
+    model = timm.create_model("nas_arch", spec=str(spec)).eval()
+    provenance = load_file(spec).provenance
+    assert sum(parameter.numel() for parameter in model.parameters()) == provenance["params"]
+    assert provenance["coefficients"] == best["network"] and load_file(spec).arch.arch_id == best["arch_id"]
+    side = load_file(spec).arch.resolution_px
+    assert model(torch.zeros(1, 1, side, side)).shape == (1, 10)
+
+    before = outcomes(tmp_path)
+    assert command(list(TINY)) == 0 and outcomes(tmp_path) == before
+    assert "8 of 8 trials are done already" in capsys.readouterr().out
+    with pytest.raises(NasError, match=r"'tiny' was begun with phi = 1, now it is 2"):
+        command([*TINY[1:], "phi=2"])
+
+
+def test_a_killed_grid_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas.compound_grid", *TINY], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    give_up = time.monotonic() + DEADLINE_S
+    while time.monotonic() < give_up and process.poll() is None:
+        process.send_signal(signal.SIGSTOP)  # held while it is looked at, so that it cannot leave the middle meanwhile
+        if in_the_middle(tmp_path):
+            break
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+    process.kill()
+    said, _ = process.communicate()
+    assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1, said
+    assert command(list(TINY)) == 0
+    assert command([*TINY, "runs_dir=unbroken/runs"]) == 0
+    assert outcomes(tmp_path / "unbroken") == outcomes(tmp_path)
+
+
+def in_the_middle(folder: Path) -> bool:
+    """Whether a network has been trained and another one is at it."""
+    if not (folder / "runs" / "tiny" / "latency.json").is_file():  # written when the study is ready
+        return False
+    running = study(folder).get_trials(states=(TrialState.RUNNING,))
+    return finished(study(folder)) > 1 and any("proxy_macs_x" in trial.user_attrs for trial in running)
+
+
+def test_workers_share_the_rounds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command([*TINY, "engine.workers=2", "race.stop_share=0"]) == 0
+    trained = [(label, seed) for label, seed, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
+    assert len(set(trained)) == len(trained) == 8
+    assert {seed for _, seed in trained} == {0, 1} and "8/8" in capfd.readouterr().out
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command([*TINY, "compare=[depth,width,resolution,compound]"]) == 0
+    with (tmp_path / "runs" / "tiny" / "networks.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["network"]: row for row in csv.DictReader(stream)}
+    assert next(iter(rows)) == "baseline" and set(rows) == {"baseline", "depth", "width", "resolution", "compound"}
+    assert {row["seeds"] for row in rows.values()} == {"2"}
+    assert all(1.8 < float(row["macs_x"]) < 2.2 for name, row in rows.items() if name != "baseline")
+    assert "4 rules at x2 macs" in capsys.readouterr().out
+    assert not (tmp_path / "runs" / "tiny" / "family").exists()
