@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from nas import cli
 from nas.arch.errors import NasError, shown
+from nas.arch.families import Rounding
 from nas.arch.plain import from_mapping
 from nas.networks import find_arch
 
-_SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "rules", "race", "study", "constraint")
+_SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir")
 
 
@@ -36,15 +37,13 @@ def make_plan(arguments: list[str]) -> Any:
     """
     config = cli.compose_config("compound_grid", arguments)
     cli.check_keys(config, _KEYS)
-    from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of, rules_of
+    from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of
     from nas.latency.settings import LatencySettings
     from nas.proxy.settings import ProxySettings
     from nas.proxy.sources import DataSettings, check_data
     from nas.study.constraints import Constraints
     from nas.study.plan import EngineSettings, RecordSettings, masked
 
-    if not isinstance(config["rules"], dict):
-        raise NasError("rules: must be a mapping.")
     baseline = find_arch(config["baseline"], "baseline")
     data = from_mapping(DataSettings, config["data"], "data")
     plan = CompoundPlan(
@@ -53,7 +52,7 @@ def make_plan(arguments: list[str]) -> Any:
         target=config["target"],
         compare=_compared(config["compare"]),
         coefficients=coefficients_of(config["coefficients"]),
-        rules=rules_of(baseline, config["rules"]),
+        rules=from_mapping(Rounding, config["rounding"], "rounding").rules(baseline),
         grid=from_mapping(GridSettings, config["grid"], "grid"),
         race=from_mapping(RaceSettings, config["race"], "race"),
         data=data,
@@ -98,7 +97,7 @@ Choices:
 
 Settings (name=value):
   grid.alpha=[1.0,1.2,1.4] grid.beta= grid.gamma= grid.tolerance= grid.realised_tolerance=
-  rules.depth_rule=ceil|round rules.divisor= rules.resolution_rule=exact|multiple_of_4|multiple_of_8
+  rounding.depth_rule=ceil|round rounding.divisor= rounding.resolution_rule=exact|multiple_of_4|multiple_of_8
   race.seeds race.finalists race.stop_share        trainings per triple
   constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits
   study.name study.seed study.storage engine.workers runs_dir

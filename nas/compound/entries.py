@@ -190,7 +190,7 @@ def _nothing_left(plan: CompoundPlan, entries: Sequence[Entry]) -> NasError:
         return NasError(
             f"grid.realised_tolerance {plan.grid.realised_tolerance:g}: after rounding, and within the limits "
             f"({plan.constraints}), none of {len(entries)} networks is left; the nearest, {nearest.label}, grows by "
-            f"x{growth_of(plan, nearest):.2f}: {math.ceil(100 * min(off)) / 100:g} would do; or change the rules."
+            f"x{growth_of(plan, nearest):.2f}: {math.ceil(100 * min(off)) / 100:g} would do; or change rounding."
         )
     measures = [entry.candidate.measures for entry in entries]
     least = {name: min(measure[name] for measure in measures) for name in plan.constraints.limits}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from nas.arch.checks import check_number
 from nas.arch.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.directions import DIRECTIONS, fast
 from nas.arch.errors import NasError, shown, unknown
-from nas.arch.families import Rules, rules_for
+from nas.arch.families import Rules
 from nas.arch.scaling import Compound
 from nas.arch.spec import ArchSpec
 from nas.latency.settings import LatencySettings
@@ -23,7 +22,6 @@ from nas.study.plan import EngineSettings, RecordSettings
 
 TARGETS: Final = ("macs", "latency")
 COMPARED: Final = (*DIRECTIONS, "compound", "dwr")
-_RULES: Final = ("depth_rule", "divisor", "resolution_rule", "stem", "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +143,7 @@ class CompoundPlan:
             own |= {"compare": list(self.compare), "coefficients": str(self.coefficients)}
         groups = {
             "grid": {} if self.compare else asdict(self.grid),
-            "rules": asdict(self.rules),
+            "rounding": asdict(self.rules),
             "race": {"finalists": self.race.finalists, "stop_share": self.race.stop_share},
             "data": asdict(self.data),
             "proxy": asdict(self.proxy),
@@ -154,16 +152,6 @@ class CompoundPlan:
             "latency": {"backend": self.latency.backend, "device": device},
         }
         return own | {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-
-
-def rules_of(baseline: ArchSpec, overrides: Mapping[str, Any]) -> Rules:
-    """The rounding rules of the baseline's family with ``overrides``; null keeps the family's. Raises: NasError."""
-    for name in overrides:
-        if name not in _RULES:
-            raise unknown("field of rules", name, _RULES)
-    given = {name: value for name, value in overrides.items() if value is not None}
-    check_number("rules.divisor", given.get("divisor"), low=1, whole=True, optional=True)
-    return replace(rules_for(baseline), **given)
 
 
 def coefficients_of(value: object) -> Compound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -102,7 +103,7 @@ def _report(
     facts = (
         ("baseline", f"{plan.baseline.name}, {entries.baseline.arch.arch_id}"),
         ("target", f"{plan.target} x{plan.growth:g}, limits {plan.constraints}"),
-        ("rounding", ", ".join(f"{name} {value}" for name, value in plan.identity("").items() if name[:6] == "rules.")),
+        ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
         ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
                  f"{data.classes} classes, {data.resolution_px} px"),
         ("proxy of the baseline", proxy.realised_note),

@@ -9,9 +9,10 @@ from typing import Any
 import optuna
 
 from nas.arch import zoo
+from nas.arch.families import Rounding
 from nas.arch.spec import ArchSpec
 from nas.compound.entries import Entries, find_entries
-from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of, rules_of
+from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of
 from nas.compound.race import Race
 from nas.latency.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
@@ -38,7 +39,7 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan
         "target": "macs",
         "compare": (),
         "coefficients": coefficients_of("published"),
-        "rules": rules_of(spec, {"depth_rule": "round"}),
+        "rules": Rounding(depth_rule="round").rules(spec),
         "grid": GRID,
         "race": RaceSettings(),
         "data": DataSettings(name="digits"),

@@ -67,9 +67,9 @@ def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:
         ("grid.alpha=[0.9]", r"grid\.alpha 0\.9: must be a number of at least 1"),
         ("grid.alpha=[]", r"grid\.alpha \[\]: must be a list of factors"),
         ("grid.tolerance=-1", r"grid\.tolerance -1: must be a number of at least 0"),
-        ("rules.depth_rule=cell", r"unknown depth_rule 'cell': choose from ceil, .* Did you mean 'ceil'"),
-        ("rules.divisor=0", r"rules\.divisor 0: must be a whole number of at least 1"),
-        ("rules=3", r"rules: must be a mapping"),
+        ("rounding.depth_rule=cell", r"unknown depth_rule 'cell': choose from ceil, .* Did you mean 'ceil'"),
+        ("rounding.divisor=0", r"rounding\.divisor 0: must be at least 1"),
+        ("rounding=3", r"rounding: must be a mapping"),
         ("race.finalists=1", r"race\.finalists 1: must be a whole number of at least 2"),
         ("race.stop_share=1", r"race\.stop_share 1: must be a number of at least 0 and below 1"),
         ("latency=onnxruntime latency.refine=true", r"latency\.refine true: a grid measures nothing"),
@@ -118,7 +118,7 @@ def test_names_and_identity_tell_studies_apart() -> None:
     assert {name: plan.name for name, plan in plans.items()} == {name: name for name in plans}
     first = make_plan(["phi=1"]).identity("here")
     assert make_plan(["phi=1", "race.seeds=9"]).identity("here") == first
-    for other in ("phi=2", "grid.tolerance=0.05", "race.finalists=5", "rules.divisor=4", "study.seed=1"):
+    for other in ("phi=2", "grid.tolerance=0.05", "race.finalists=5", "rounding.divisor=4", "study.seed=1"):
         assert make_plan(["phi=1", other]).identity("here") != first, other
 
 

@@ -12,8 +12,9 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.errors import NasError, SpecError
+from nas.arch.families import rules_for
 from nas.arch.scaling import Scaling, scale
-from nas.compound.plan import GridSettings, rules_of
+from nas.compound.plan import GridSettings
 
 from .fakes import GRID, PROXY, entries_of, make_plan
 
@@ -43,7 +44,7 @@ def test_every_triple_of_equal_cost_is_there_once_and_the_published_one_is() -> 
 def test_triples_that_rounding_makes_equal_are_named() -> None:
     """A ceiling per stage gives 1.1 and 1.2 the same 23 blocks, MixNet's rounding gives 1 and 1.1 the same 16."""
     grid = replace(FINE, alpha=(1.1, 1.2), beta=(1.1,), gamma=(1.2,))
-    (entry,) = entries_of(make_plan(grid=grid, rules=rules_of(zoo.get("efficientnet_b0"), {}))).trained
+    (entry,) = entries_of(make_plan(grid=grid, rules=rules_for(zoo.get("efficientnet_b0")))).trained
     assert (entry.label, entry.same, entry.arch.depth) == ("1.1/1.1/1.2", ("1.2/1.1/1.2",), 23)
 
 
@@ -57,7 +58,7 @@ def test_growth_is_that_of_the_rounded_network() -> None:
 
 
 def test_what_rounding_makes_too_costly_is_left_out_and_said() -> None:
-    rules = rules_of(zoo.get("efficientnet_b0"), {})  # the ceiling of EfficientNet
+    rules = rules_for(zoo.get("efficientnet_b0"))  # the ceiling of EfficientNet
     found = entries_of(make_plan(rules=rules))
     for entry in (*found.trained, *found.left_out):
         off = abs(entry.grown.macs_growth - 2) > 0.25
