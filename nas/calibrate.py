@@ -112,9 +112,8 @@ def _refuse(config: dict[str, Any], defaults: dict[str, Any], why: str) -> None:
 
 
 def _report(result: _Result, *, as_json: bool) -> None:
-    from nas.latency.collect import DISTURBING
-    from nas.latency.kernel_sum import KernelPredictor
     from nas.latency.predictor import error_text
+    from nas.latency.store import disturbance
 
     predictor, error = result.predictor, result.predictor.error
     if as_json:
@@ -122,11 +121,8 @@ def _report(result: _Result, *, as_json: bool) -> None:
         print(json.dumps({"path": str(result.path), **figures}))
         return
     print(f"{predictor.device}\n{_WAYS[predictor.kind]}: {error_text(predictor)}")
-    if isinstance(predictor, KernelPredictor) and (predictor.others or 0) > DISTURBING:
-        print(
-            f"Other programs kept {predictor.others:.1f} cores busy meanwhile: networks may be predicted some 5 to 10% "
-            "too slow. Calibrate again when the machine has little else to do."
-        )
+    if said := disturbance(predictor):
+        print(f"{said} Calibrate again when the machine has little else to do.")
     for check in result.outliers:
         said = f"measured {check.measured_ms:.3g} ms, where the others ask for {check.predicted_ms:.3g}"
         print(f"  {check.name}: {said}; measure it again, or leave it out")

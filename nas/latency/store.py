@@ -10,6 +10,7 @@ from typing import Any, Final
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.latency.calibrate import Progress, calibrate
+from nas.latency.collect import DISTURBING
 from nas.latency.device import Device, describe
 from nas.latency.kernel_sum import KernelPredictor
 from nas.latency.macs import MacsPredictor
@@ -71,6 +72,17 @@ def read(path: Path, remedy: str = "calibrate that device again") -> LatencyPred
         raise NasError(f"calibration {path}: cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
+
+
+def disturbance(predictor: LatencyPredictor) -> str:
+    """A sentence on other programs' work during the calibration, if there was enough of it to matter; else nothing."""
+    others = predictor.others if isinstance(predictor, KernelPredictor) else None
+    if others is None or others <= DISTURBING:
+        return ""
+    return (
+        f"Other programs kept {others:.1f} cores busy during the calibration: networks may be predicted some 5 to 10% "
+        "too slow."
+    )
 
 
 def kept_at(device: Device, runs_dir: Path) -> Path:

@@ -16,7 +16,7 @@ from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyPredictor, error_text
-from nas.latency.store import load, load_or_calibrate
+from nas.latency.store import disturbance, load, load_or_calibrate
 from nas.latency.store import save as save_predictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
@@ -212,4 +212,6 @@ def study_predictor(plan: Plan, console: Console) -> LatencyPredictor:
     console.print(
         f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False, soft_wrap=True
     )
+    if said := disturbance(predictor):
+        console.print(f"{said} python -m nas.calibrate device=cpu does it again.", highlight=False, soft_wrap=True)
     return predictor

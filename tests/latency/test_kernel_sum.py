@@ -14,6 +14,7 @@ from nas.latency.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.kernels import placed_kernels
 from nas.latency.predictor import Check
 from nas.latency.samples import random_specs
+from nas.latency.store import disturbance
 
 from .law import KERNEL_DEVICE, LANE, kernel_law_ms, kernel_us
 
@@ -86,6 +87,22 @@ def test_measurements_teach_and_a_few_of_them_only_part_of_the_way(times: kernel
     assert often.error == known.error
     assert known.predict(unseen).latency_ms == before
     assert known.refined([]).predict(unseen).latency_ms == before
+
+
+@pytest.mark.parametrize(("others", "said"), [(None, False), (0.1, False), (0.9, True)])
+def test_a_calibration_beside_other_work_is_said_to_be_one(
+    times: kernel_times.KernelTimes, others: float | None, said: bool
+) -> None:
+    one = KernelPredictor(
+        device=KERNEL_DEVICE,
+        times=times,
+        factors={"pool": 1.0},
+        checks=CHECKS,
+        reference_ms=2.0,
+        spent_s=1.0,
+        others=others,
+    )
+    assert ("0.9 cores busy" in disturbance(KernelPredictor.from_dict(one.to_dict()))) is said
 
 
 def test_plain_data_and_back_predicts_the_same(times: kernel_times.KernelTimes) -> None:
