@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from rich import box
 from rich.table import Table
 
 from nas.compound.entries import Entries, Entry
@@ -32,7 +33,8 @@ def summary(plan: CompoundPlan, entries: Entries) -> str:
 
 def growth_table(entries: Entries) -> Table:
     """Every network's growth over the baseline's after rounding, and its proxy's over the baseline's proxy."""
-    table = Table(title="growth after rounding: of the network (alpha/beta/gamma) | of its proxy", title_justify="left")
+    title = "growth after rounding: of the network (alpha/beta/gamma) | of its proxy"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("network", "MACs", "params", "memory", "latency", "| depth", "width", "px", "MACs", ""):
         left = column in ("network", "")
         table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=bool(column))

@@ -27,17 +27,28 @@ def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canv
         axes = drawn.axes
         axes.set(xlabel=axis, ylabel="proxy accuracy, %")
         axes.margins(x=0.14)  # room for the names
-        for verdict, style in _STYLES.items():
-            _errorbars(axes, [one for one in shown if one.verdict == verdict], cost, verdict, style)
-        if standings.baseline.mean is not None:
-            style = {"fmt": "D", "color": BASELINE, "markerfacecolor": "none", "markersize": 7}
-            _errorbars(axes, [standings.baseline], cost, "baseline", style)
+        _draw_means(axes, standings, cost)
         for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
             offset = (7, 5) if place % 2 == 0 else (7, -12)
             weight = "bold" if one.verdict == BEST else "normal"
             _label(axes, one, cost, offset=offset, weight=weight)
         if not shown:
             axes.text(0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=INK)
+    return drawn
+
+
+def rules_plot(standings: Standings) -> Canvas:
+    """Accuracy in % rule by rule, at equal cost: means with standard errors, and the single trainings as small dots."""
+    shown = [one for one in (standings.baseline, *standings.ranked) if one.mean is not None]
+    places = {one.entry.label: float(place) for place, one in enumerate(shown)}
+    with canvas("rules", f"Accuracy of {len(shown)} networks by rule", _COST_INCHES) as drawn:
+        axes = drawn.axes
+        axes.set(ylabel="proxy accuracy, %", xlim=(-0.6, max(1, len(shown)) - 0.4))
+        axes.set_xticks(range(len(shown)), [printable(one.entry.label) for one in shown])
+        dots = [(places[one.entry.label] + 0.12, 100 * value) for one in shown for value in one.accuracies]
+        if dots:
+            axes.plot(*zip(*dots, strict=True), ".", color=GREY, markersize=5, label="one training")
+        _draw_means(axes, standings, lambda one: places[one.entry.label])
     return drawn
 
 
@@ -75,6 +86,15 @@ _STYLES: Final[dict[str, dict[str, Any]]] = {
     PEER: {"fmt": "o", "color": FRONT, "markersize": 6},
     "worse": {"fmt": "o", "color": GREY, "markerfacecolor": "none", "markersize": 6},
 }
+
+
+def _draw_means(axes: Any, standings: Standings, across: Cost) -> None:
+    """Means with errors, each verdict in its style, and the baseline."""
+    for verdict, style in _STYLES.items():
+        _errorbars(axes, [one for one in standings.ranked if one.verdict == verdict], across, verdict, style)
+    if standings.baseline.mean is not None:
+        style = {"fmt": "D", "color": BASELINE, "markerfacecolor": "none", "markersize": 7}
+        _errorbars(axes, [standings.baseline], across, "baseline", style)
 
 
 def _errorbars(axes: Any, ones: Sequence[Standing], cost: Cost, label: str, style: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from nas.arch.files import write_bytes_atomically, write_text_atomically
 from nas.arch.spec import ArchSpec
 from nas.compound.growth import notes
 from nas.compound.members import Member, members_of, write_members
-from nas.compound.plots import cost_plot, surface_plot
+from nas.compound.plots import cost_plot, rules_plot, surface_plot
 from nas.compound.report import CompoundReport, render_report
 from nas.compound.session import Session, prepare
 from nas.compound.standing import Standings, standings, to_csv
@@ -90,9 +90,10 @@ def _plots(session: Session, found: Standings) -> dict[str, tuple[str, Canvas]]:
             cost_plot(found, lambda one: one.entry.latency.latency_ms, name="latency", axis=kind),
         ),
     }
-    if not session.plan.compare:
-        plots["surface"] = ("Accuracy by alpha, beta and gamma", surface_plot(found))
-    return plots
+    if session.plan.compare:
+        plan = session.plan
+        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(found)), **plots}
+    return {**plots, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
 
 
 def _report(

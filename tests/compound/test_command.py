@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from nas.arch.errors import NasError
 from nas.arch.files import load_file
 from nas.compound.trials import training_of
 from nas.compound_grid import command, make_plan
+from nas.study.evaluate import ProxyEvaluator
 from nas.study.trials import finished
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +123,30 @@ def test_names_and_identity_tell_studies_apart() -> None:
     assert make_plan(["phi=1", "race.seeds=9"]).identity("here") == first
     for other in ("phi=2", "grid.tolerance=0.05", "race.finalists=5", "rounding.divisor=4", "study.seed=1"):
         assert make_plan(["phi=1", other]).identity("here") != first, other
+
+
+def test_commands_of_the_readme_are_accepted() -> None:
+    lines = re.findall(r"python -m nas\.compound_grid (\S[^\n#`]*)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(lines) >= 4
+    for line in lines:
+        words = shlex.split(line.replace("runs/mixnet-digits", str(ROOT / "runs" / "example")))
+        assert f"-phi{make_plan(words).phi}" in make_plan(words).name
+
+
+def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)  # treated as Ctrl-C
+        time.sleep(DEADLINE_S)
+
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", evaluate)
+    assert command(list(TINY)) == 130
+    said = capsys.readouterr().out
+    assert (
+        "No network was trained to the end yet." in said and "stopped; go on with: python -m nas.compound_grid" in said
+    )
+    assert "not trained yet" in (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -226,4 +253,7 @@ def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pyte
     assert {row["seeds"] for row in rows.values()} == {"2"}
     assert all(1.8 < float(row["macs_x"]) < 2.2 for name, row in rows.items() if name != "baseline")
     assert "4 rules at x2 macs" in capsys.readouterr().out
-    assert not (tmp_path / "runs" / "tiny" / "family").exists()
+    folder = tmp_path / "runs" / "tiny"
+    assert not (folder / "family").exists() and not (folder / "surface.svg").exists()
+    drawn = (folder / "rules.svg").read_text(encoding="utf-8")
+    assert all(f">{name}</text>" in drawn for name in rows)
