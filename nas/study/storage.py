@@ -132,7 +132,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise NasError(
-                f"another search is running on {folder}: wait for it, or choose another study.name."
+                f"another process is at work on {folder}: wait for it, or choose another study.name."
             ) from None
         try:
             yield

@@ -132,7 +132,7 @@ def test_a_second_search_is_refused_until_the_first_is_gone(tmp_path: Path) -> N
     )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(NasError, match=r"another search is running on .*"), exclusive(tmp_path):
+        with pytest.raises(NasError, match=r"another process is at work on .*"), exclusive(tmp_path):
             pass
     finally:
         holder.send_signal(signal.SIGKILL)
