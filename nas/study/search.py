@@ -67,24 +67,38 @@ class Search:
                 time.sleep(_WAIT_S)  # other workers hold the last trials; one of theirs may yet be turned down
                 continue
             row = self.step()
+            if row is None:
+                continue
             if on_trial:
                 on_trial(row)
             turned_down = turned_down + 1 if row.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE) else 0
             if finished(self.study) < self.settings.n_trials:
                 self._check_supply(turned_down)
 
-    def step(self) -> TrialRow:
-        """One candidate from ask to tell."""
+    def step(self) -> TrialRow | None:
+        """One candidate from ask to tell; None if another worker began the last that was wanted a moment before."""
         trials = self.study.get_trials(deepcopy=False)
         turn = sum(trial.user_attrs.get("outcome") != INTERRUPTED for trial in trials)
         self.study.sampler = make_sampler(self.sampler, seed=self.settings.seed, trial=turn)
         trial = self.study.ask(distributions(self.pricer.space.parameters))
+        if self._is_surplus(trial):
+            requeue(self.study, self._frozen(trial))
+            return None
         try:
             return self._evaluate(trial)
         except KeyboardInterrupt:
             if not self._frozen(trial).state.is_finished():
                 requeue(self.study, self._frozen(trial))
             raise
+
+    def _is_surplus(self, trial: Trial) -> bool:
+        """Whether earlier trials, if all of those under way are trained, make the study complete without ``trial``.
+
+        Two workers may have asked at the same moment for the last that was wanted; the later one steps back.
+        """
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        earlier = sum(other.number < trial.number for other in running)
+        return bool(finished(self.study) + earlier >= self.settings.n_trials)
 
     def _evaluate(self, trial: Trial) -> TrialRow:
         try:

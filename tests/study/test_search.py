@@ -265,3 +265,15 @@ def test_a_short_search_that_is_extended_goes_as_a_long_one() -> None:
 def _seed(study: optuna.Study) -> None:
     found = survey(pricer(small_space()), samples=10, seed=0)
     seed_study(study, found, published={}, startup=4)
+
+
+def test_of_two_workers_that_ask_for_the_last_candidate_the_later_steps_back() -> None:
+    study, evaluator = new_study(), FakeEvaluator()
+    search = make_search(small_space(), evaluator, study=study, n_trials=1)
+    other = study.ask()  # by another worker, after this one saw none under way
+    assert search.step() is None
+    assert evaluator.trained == []
+    assert finished(study) == 0
+    study.tell(other, state=TrialState.FAIL)
+    search.run()
+    assert sum(row.outcome == Outcome.TRAINED for row in to_rows(study)) == 1
