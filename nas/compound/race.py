@@ -1,37 +1,26 @@
-"""The race: take a training from the queue, train, tell, and plan the next round when the queue is empty."""
+"""The race: hand out a training from the queue, tell what it gave, and plan the next round when the queue is empty."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas.arch.spec import ArchSpec
 from nas.compound.entries import BASELINE, Entries
 from nas.compound.plan import RaceSettings
 from nas.compound.rounds import most_trainings, next_round
 from nas.compound.trials import accuracies_of, plan_round, planned, queue_missing, record_growth, take, training_of
 from nas.proxy.results import EpochResult
+from nas.study import tasks
 from nas.study.evaluate import Evaluation
 from nas.study.rows import Outcome, TrialRow
-from nas.study.search import OnTrial, reason_of
 from nas.study.storage import requeue
-from nas.study.trials import record, to_row
+from nas.study.tasks import Idle, Task
+from nas.study.trials import WORKER, record
 
-_WAIT_S: Final = 0.5
 _LEAST_OTHERS: Final = 4
-
-
-class Trainer(Protocol):
-    """Anything that can train a network's proxy with several seeds and tell its accuracy epoch by epoch."""
-
-    def evaluate(
-        self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None
-    ) -> Evaluation: ...
 
 
 class StopBehind(optuna.pruners.BasePruner):  # type: ignore[misc]  # Optuna is not typed here
@@ -64,34 +53,52 @@ class Race:
     """One worker's view of a grid's study. Several workers may run it on the same storage at the same time.
 
     ``epochs``: of a training, at whose half one may be stopped. ``everybody``: all networks get all seeds, and none is
-    stopped.
+    stopped. ``worker`` is written into the trials that it takes.
     """
 
     study: optuna.Study
     entries: Entries
-    trainer: Trainer
     settings: RaceSettings
     epochs: int
     has_interval: bool
     everybody: bool = False
+    worker: str = ""
 
-    def run(self, on_trial: OnTrial | None = None) -> None:
-        """Train until no round is left. An exception in a training fails that one; an interrupt queues it again."""
-        half = self.epochs // 2
-        if half and self.settings.stop_share and not self.everybody:
-            self.study.pruner = StopBehind(half=half, share=self.settings.stop_share)
-        else:
-            self.study.pruner = optuna.pruners.NopPruner()
+    def next(self) -> Task | TrialRow | Idle:
+        """The next training of the round; when the queue is empty and nobody is at work, of the next round."""
         while not self.is_over:
             trial = take(self.study, self.entries)
             if trial is not None:
-                row = self._train(trial)
-                if on_trial:
-                    on_trial(row)
-            elif self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                time.sleep(_WAIT_S)  # whom the next round trains depends on what other workers are at
-            else:
-                self.prepare_round()
+                try:
+                    return self._begun(trial)
+                except KeyboardInterrupt:
+                    requeue(self.study, self._frozen(trial._trial_id))
+                    raise
+            if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                return Idle.WAIT  # whom the next round trains depends on what other workers are at
+            self.prepare_round()
+        return Idle.OVER
+
+    def after_epoch(self, task: Task, result: EpochResult) -> str | None:
+        """Write the epoch into the trial; why to stop there, None to go on."""
+        storage, half = self.study._storage, self.epochs // 2
+        storage.set_trial_intermediate_value(task.trial_id, result.epoch, result.accuracy)
+        if self.everybody or not self.settings.stop_share or result.epoch >= self.epochs:
+            return None
+        stops = StopBehind(half=half, share=self.settings.stop_share)
+        if stops.prune(self.study, storage.get_trial(task.trial_id)):
+            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, among the last there"
+        return None
+
+    def trained(self, task: Task, evaluation: Evaluation) -> TrialRow:
+        """Tell the accuracy."""
+        trial, accuracy = self._frozen(task.trial_id), evaluation.accuracy
+        return tasks.close(
+            self.study, trial, Outcome.TRAINED, values=(accuracy,), accuracy=accuracy, cpu_s=evaluation.cpu_s
+        )
+
+    def leave(self) -> None:
+        """A race holds nothing between its questions."""
 
     def prepare_round(self) -> None:
         """Queue what is missing of the rounds so far or, when they are complete, the next one.
@@ -121,33 +128,18 @@ class Race:
         labels, done = list(self.entries.by_label), len(planned(self.study))
         return next_round(labels, accuracies_of(self.study), done, self.settings, everybody=self.everybody)
 
-    def _train(self, trial: Trial) -> TrialRow:
+    def _begun(self, trial: Trial) -> Task | TrialRow:
+        """The training that ``trial`` stands for, unless an earlier trial has it."""
+        if self.worker:
+            trial.set_user_attr(WORKER, self.worker)
         label, seed = training_of(trial)
         entry = self.entries.by_label[label]
-        try:
-            record(trial, entry.candidate, has_interval=self.has_interval)
-            record_growth(trial, entry)
-            if self._is_repeated(trial):
-                return self._close(trial, Outcome.DUPLICATE, reason="two workers queued the same training")
-            evaluation = self.trainer.evaluate(
-                entry.arch, repeat=seed, on_epoch=lambda result: self._after_epoch(trial, result)
-            )
-            trial.set_user_attr("cpu_s", round(evaluation.cpu_s, 2))
-            return self._close(trial, Outcome.TRAINED, accuracy=evaluation.accuracy)
-        except optuna.TrialPruned as stopped:
-            return self._close(trial, Outcome.STOPPED, reason=str(stopped))
-        except KeyboardInterrupt:
-            if not self._frozen(trial).state.is_finished():
-                requeue(self.study, self._frozen(trial))
-            raise
-        except Exception as error:  # whatever a network does to its training, the others go on
-            return self._close(trial, Outcome.FAILED, reason=reason_of(error))
-
-    def _after_epoch(self, trial: Trial, result: EpochResult) -> None:
-        if result.epoch not in self._frozen(trial).intermediate_values:  # of a training that was interrupted
-            trial.report(result.accuracy, result.epoch)
-        if result.epoch < self.epochs and trial.should_prune():
-            raise optuna.TrialPruned(f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, among the last there")
+        record(trial, entry.candidate, has_interval=self.has_interval)
+        record_growth(trial, entry)
+        if self._is_repeated(trial):
+            reason = "two workers queued the same training"
+            return tasks.close(self.study, self._frozen(trial._trial_id), Outcome.DUPLICATE, reason=reason)
+        return Task(number=trial.number, trial_id=trial._trial_id, arch=entry.arch, repeat=seed)
 
     def _is_repeated(self, trial: Trial) -> bool:
         """Whether an earlier trial has this training; the race of two workers to plan a round."""
@@ -156,20 +148,8 @@ class Race:
             for other in self.study.get_trials(deepcopy=False)
         )
 
-    def _close(self, trial: Trial, outcome: Outcome, *, accuracy: float | None = None, reason: str = "") -> TrialRow:
-        if reason:
-            trial.set_user_attr("reason", reason)
-        if accuracy is not None:
-            trial.set_user_attr("accuracy", accuracy)
-        trial.set_user_attr("outcome", outcome.value)
-        if accuracy is not None:
-            self.study.tell(trial, accuracy)
-        else:
-            self.study.tell(trial, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
-        return to_row(self._frozen(trial))
-
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.study._storage.get_trial(trial._trial_id)
+    def _frozen(self, trial_id: int) -> FrozenTrial:
+        return self.study._storage.get_trial(trial_id)
 
 
 def _runs_first(trial: FrozenTrial) -> bool:

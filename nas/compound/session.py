@@ -26,7 +26,6 @@ from nas.study.evaluate import ProxyEvaluator
 from nas.study.measuring import Measurer
 from nas.study.progress import TrialProgress, bar
 from nas.study.rows import TrialRow
-from nas.study.search import OnTrial
 from nas.study.session import PREDICTOR_FILE, study_predictor
 from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
 from nas.study.trials import finished
@@ -83,16 +82,16 @@ class Session:
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         return study
 
-    def race(self, study: optuna.Study) -> Race:
+    def race(self, study: optuna.Study, *, worker: str = "") -> Race:
         """The race on ``study``."""
         return Race(
             study=study,
             entries=self.entries,
-            trainer=self.evaluator,
             settings=self.plan.race,
             epochs=self.plan.proxy.epochs,
             has_interval=self.predictor.error is not None,
             everybody=bool(self.plan.compare),
+            worker=worker,
         )
 
     def total(self, study: optuna.Study) -> int:
@@ -117,9 +116,9 @@ class Session:
             console, lambda row: row.accuracy or 0.0, describe, total=self.total(study), done=finished(study)
         )
 
-    def run(self, study: optuna.Study, on_trial: OnTrial | None = None, timed: Timed | None = None) -> None:
-        """Train until all rounds are over; nothing is measured, ``timed`` is not asked."""
-        self.race(study).run(on_trial)
+    def tasks(self, study: optuna.Study, *, timed: Timed | None = None, worker: str = "") -> Race:
+        """The race on ``study``; nothing is measured, ``timed`` is not asked."""
+        return self.race(study, worker=worker)
 
     def _say_what_there_is(self, console: Console) -> None:
         console.print(summary(self.plan, self.entries), highlight=False, markup=False, soft_wrap=True)

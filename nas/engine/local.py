@@ -23,6 +23,7 @@ from nas.engine.timing import answer, ask
 from nas.study.progress import TrialProgress
 from nas.study.rows import Outcome
 from nas.study.storage import exclusive, recover
+from nas.study.tasks import work as run_tasks
 from nas.study.trials import finished, to_row
 from nas.study.work import Plan, Prepared, Work
 
@@ -62,7 +63,7 @@ def _run_trials(session: Prepared, work: Work, study: optuna.Study, console: Con
     with session.progress(study, console) as progress:
         try:
             if min(session.plan.engine.workers, total - done) <= 1:
-                session.run(study, progress.on_trial)
+                run_tasks(session.tasks(study), session.evaluator, progress.on_trial)
             else:
                 while _run_workers(session, work, study, progress):
                     console.print("a worker was killed: its trial is queued again", highlight=False)
@@ -147,7 +148,9 @@ def _work(plan: Plan, work: Work, reasons: SimpleQueue[str]) -> None:
         try:
             session = work.prepare(plan, Console(file=silence))
             study = session.open()
-            session.run(study, timed=lambda trial, _: ask(study, trial))
+            name = multiprocessing.current_process().name
+            tasks = session.tasks(study, timed=lambda trial, _: ask(study, trial), worker=name)
+            run_tasks(tasks, session.evaluator)
         except NasError as error:
             reasons.put(str(error))
 

@@ -32,9 +32,11 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """Anything that can score a network; raises to say that it cannot."""
+    """Anything that can score a network; raises to say that it cannot. ``on_epoch`` may raise to stop it."""
 
-    def evaluate(self, arch: ArchSpec) -> Evaluation: ...
+    def evaluate(
+        self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None
+    ) -> Evaluation: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

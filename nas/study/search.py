@@ -1,94 +1,126 @@
-"""The search loop: ask Optuna for a genotype, screen it, train what is worth it, tell what came out."""
+"""The rules of a search: ask Optuna for a genotype, screen it, hand it out for training, tell what came out."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.errors import NasError
+from nas.proxy.results import EpochResult
+from nas.study import tasks
 from nas.study.candidates import Candidate, Pricer, Survey
-from nas.study.evaluate import Evaluator
+from nas.study.evaluate import Evaluation
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
 from nas.study.rows import Outcome, TrialRow
 from nas.study.samplers import make_sampler
+from nas.study.screening import Screen
 from nas.study.storage import INTERRUPTED, requeue
-from nas.study.trials import (
-    at_study_speed,
-    distributions,
-    finished,
-    measured_before,
-    record,
-    record_measured,
-    to_row,
-)
+from nas.study.tasks import Idle, Task, reason_of
+from nas.study.trials import WORKER, count_finished, distributions
 
 _SEEDED: Final = "nas:seeded"
-_WAIT_S: Final = 0.5
-# Optuna's samplers and its dashboard still read the constraints under this older name.
-_LEGACY_CONSTRAINTS: Final = "constraints"
 
-OnTrial = Callable[[TrialRow], None]
+
+@dataclass(slots=True)
+class _Memory:
+    """What one worker remembers between its questions.
+
+    ``parked``: its trials whose network another worker is training. ``turned_down``: infeasible candidates and
+    repeats since its last training.
+    """
+
+    parked: list[Task] = field(default_factory=list)
+    turned_down: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """One worker's view of a study. Several workers may run it on the same storage at the same time.
+    """One worker's view of a study. Several workers may ask and tell on the same storage at the same time.
 
     With a ``refinement``, candidates that pass the limits as predicted are measured and screened again before they
-    are trained, and what was measured is the latency that the study counts with.
+    are trained, and what was measured is the latency that the study counts with. ``pruner`` is asked after each of
+    the ``epochs`` but the last whether the training is to go on. ``worker`` is written into the trials that it takes.
     """
 
     study: optuna.Study
     pricer: Pricer
-    evaluator: Evaluator
     objective: ObjectiveSettings
     sampler: SamplerSettings
     settings: StudySettings
+    epochs: int
     refinement: Refinement | None = None
+    pruner: optuna.pruners.BasePruner | None = None
+    worker: str = ""
+    _memory: _Memory = field(default_factory=_Memory, init=False, repr=False)
 
-    def run(self, on_trial: OnTrial | None = None) -> None:
-        """Ask, screen, train and tell until the study has its trials.
+    def next(self) -> Task | TrialRow | Idle:
+        """The next candidate: a training, a trial that was turned down, or that there is none.
 
-        An exception in a candidate's training fails that trial with its reason and the search goes on. A
-        KeyboardInterrupt queues the unfinished candidate again and leaves. Raises: NasError if the space has nothing
-        new left to offer under the limits.
+        Raises: NasError if the space has nothing new left to offer under the limits.
         """
-        turned_down = 0
-        while (done := finished(self.study)) < self.settings.n_trials:
-            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if done + len(running) >= self.settings.n_trials:
-                time.sleep(_WAIT_S)  # other workers hold the last trials; one of theirs may yet be turned down
-                continue
-            row = self.step()
-            if row is None:
-                continue
-            if on_trial:
-                on_trial(row)
-            turned_down = turned_down + 1 if row.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE) else 0
-            if finished(self.study) < self.settings.n_trials:
-                self._check_supply(turned_down)
-
-    def step(self) -> TrialRow | None:
-        """One candidate from ask to tell; None if another worker began the last that was wanted a moment before."""
         trials = self.study.get_trials(deepcopy=False)
+        found: Task | TrialRow | Idle | None = self._unparked(trials)
+        if found is None:
+            done = count_finished(trials)
+            running = sum(trial.state is TrialState.RUNNING for trial in trials)
+            if done >= self.settings.n_trials:
+                return Idle.OVER
+            if done + running >= self.settings.n_trials:
+                return Idle.WAIT  # other workers hold the last trials; one of theirs may yet be turned down
+            self._check_supply(trials, done)
+            found = self._asked(trials)
+        if isinstance(found, TrialRow) and found.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
+            self._memory.turned_down += 1
+        elif not isinstance(found, Idle):
+            self._memory.turned_down = 0
+        return found
+
+    def after_epoch(self, task: Task, result: EpochResult) -> str | None:
+        """Write the epoch into the trial as its intermediate value; why to stop there, None to go on."""
+        storage = self.study._storage
+        latency_ms = storage.get_trial(task.trial_id).user_attrs["latency_ms"]
+        value = self.objective.values(result.accuracy, latency_ms)[0]
+        storage.set_trial_intermediate_value(task.trial_id, result.epoch, value)
+        if self.pruner is None or result.epoch >= self.epochs:
+            return None
+        if self.pruner.prune(self.study, storage.get_trial(task.trial_id)):
+            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, behind others there"
+        return None
+
+    def trained(self, task: Task, evaluation: Evaluation) -> TrialRow:
+        """Tell the accuracy, with the latency that was known before."""
+        trial = self._frozen(task.trial_id)
+        values = self.objective.values(evaluation.accuracy, trial.user_attrs["latency_ms"])
+        return tasks.close(
+            self.study, trial, Outcome.TRAINED, values=values, accuracy=evaluation.accuracy, cpu_s=evaluation.cpu_s
+        )
+
+    def leave(self) -> None:
+        """Queue the parked candidates again."""
+        while self._memory.parked:
+            tasks.give_back(self.study, self._memory.parked.pop())
+
+    def _asked(self, trials: Sequence[FrozenTrial]) -> Task | TrialRow | Idle:
+        """One candidate of the sampler, screened."""
         turn = sum(trial.user_attrs.get("outcome") != INTERRUPTED for trial in trials)
         self.study.sampler = make_sampler(self.sampler, seed=self.settings.seed, trial=turn)
         trial = self.study.ask(distributions(self.pricer.space.parameters))
-        if self._is_surplus(trial):
-            requeue(self.study, self._frozen(trial))
-            return None
         try:
-            return self._evaluate(trial)
+            if self.worker:
+                trial.set_user_attr(WORKER, self.worker)
+            if self._is_surplus(trial):
+                requeue(self.study, self._frozen(trial._trial_id))
+                return Idle.WAIT
+            return self._screened(trial)
         except KeyboardInterrupt:
-            if not self._frozen(trial).state.is_finished():
-                requeue(self.study, self._frozen(trial))
+            if not self._frozen(trial._trial_id).state.is_finished():
+                requeue(self.study, self._frozen(trial._trial_id))
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -96,103 +128,74 @@ class Search:
 
         Two workers may have asked at the same moment for the last that was wanted; the later one steps back.
         """
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        earlier = sum(other.number < trial.number for other in running)
-        return bool(finished(self.study) + earlier >= self.settings.n_trials)
+        trials = self.study.get_trials(deepcopy=False)
+        earlier = sum(other.state is TrialState.RUNNING and other.number < trial.number for other in trials)
+        return bool(count_finished(trials) + earlier >= self.settings.n_trials)
 
-    def _evaluate(self, trial: Trial) -> TrialRow:
+    def _screened(self, trial: Trial) -> Task | TrialRow | Idle:
+        """The training that ``trial`` stands for, unless it breaks a limit or was trained before."""
+        screen = Screen(study=self.study, pricer=self.pricer, refinement=self.refinement)
         try:
-            candidate, broken = self._screen(trial)
-            if broken:
-                how = ", as measured" if "measured_ms" in trial.user_attrs else ""
-                return self._close(trial, Outcome.INFEASIBLE, reason=broken + how)
-            twin = self._twin(trial, candidate.arch.arch_id)
-            if twin is not None:
-                return self._close(
-                    trial, Outcome.DUPLICATE, twin.user_attrs["accuracy"], f"same as trial {twin.number}"
-                )
-            evaluation = self.evaluator.evaluate(candidate.arch)
-            trial.set_user_attr("cpu_s", round(evaluation.cpu_s, 2))
-            return self._close(trial, Outcome.TRAINED, evaluation.accuracy)
-        except Exception as error:  # whatever a candidate does to its training, the search goes on
-            return self._close(trial, Outcome.FAILED, reason=reason_of(error))
+            arch, broken = screen.judge(trial)
+        except Exception as error:  # a network that cannot be decoded or measured is one failed trial
+            return tasks.close(self.study, self._frozen(trial._trial_id), Outcome.FAILED, reason=reason_of(error))
+        if broken:
+            return tasks.close(self.study, self._frozen(trial._trial_id), Outcome.INFEASIBLE, reason=broken)
+        task = Task(number=trial.number, trial_id=trial._trial_id, arch=arch)
+        found = self._first_of_its_kind(task, self.study.get_trials(deepcopy=False))
+        if found is None:
+            self._memory.parked.append(task)
+            return Idle.WAIT
+        return found
 
-    def _screen(self, trial: Trial) -> tuple[Candidate, str]:
-        """The priced candidate, and in words the limits that it breaks."""
-        pricer = self.refinement.pricer(self.study) if self.refinement else self.pricer
-        candidate = pricer.price(trial.params)
-        known = measured_before(self.study, candidate.arch.arch_id) if self.refinement else {}
-        record(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
-        measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
-        broken = pricer.constraints.explain(measures)
-        if self.refinement and not known and not broken:
-            record_measured(trial, at_study_speed(self.study, self.refinement.measure(trial, candidate.arch)))
-            measures["latency_ms"] = trial.user_attrs["latency_ms"]
-            broken = pricer.constraints.explain(measures)
-        self._tell_constraints(trial, measures)
-        return candidate, broken
+    def _unparked(self, trials: Sequence[FrozenTrial]) -> Task | TrialRow | None:
+        """A parked candidate whose twin's training has ended."""
+        for task in self._memory.parked:
+            found = self._first_of_its_kind(task, trials)
+            if found is not None:
+                self._memory.parked.remove(task)
+                return found
+        return None
 
-    def _tell_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
-        """Tell Optuna how far ``measures`` are beyond each limit."""
-        violations = self.pricer.constraints.violations(measures)
-        known = self._frozen(trial).constraints  # of a trial that was interrupted
-        for name, excess in violations.items():
-            if name not in known:
-                trial.set_constraint(name, excess)
-        if violations:
-            storage = self.study._storage
-            storage.set_trial_system_attr(trial._trial_id, _LEGACY_CONSTRAINTS, list(violations.values()))
+    def _first_of_its_kind(self, task: Task, trials: Sequence[FrozenTrial]) -> Task | TrialRow | None:
+        """``task``, or if an earlier trial trained the same network its result; None while one is being trained."""
+        same = [
+            other
+            for other in trials
+            if other.number != task.number and other.user_attrs.get("arch_id") == task.arch.arch_id
+        ]
+        for other in same:
+            if other.user_attrs.get("outcome") == Outcome.TRAINED and other.state is TrialState.COMPLETE:
+                return self._repeated(task, other)
+        under_way = any(other.state is TrialState.RUNNING and other.number < task.number for other in same)
+        return None if under_way else task
 
-    def _twin(self, trial: Trial, arch_id: str) -> FrozenTrial | None:
-        """An earlier trained trial of the same network; one that another worker is training now is waited for."""
-        while True:
-            same = [
-                other
-                for other in self.study.get_trials(deepcopy=False)
-                if other.number != trial.number and other.user_attrs.get("arch_id") == arch_id
-            ]
-            for other in same:
-                if other.user_attrs.get("outcome") == Outcome.TRAINED and other.state is TrialState.COMPLETE:
-                    return other
-            if not any(other.state is TrialState.RUNNING and other.number < trial.number for other in same):
-                return None
-            time.sleep(_WAIT_S)
+    def _repeated(self, task: Task, twin: FrozenTrial) -> TrialRow:
+        trial, accuracy = self._frozen(task.trial_id), twin.user_attrs["accuracy"]
+        values = self.objective.values(accuracy, trial.user_attrs["latency_ms"])
+        reason = f"same as trial {twin.number}"
+        return tasks.close(self.study, trial, Outcome.DUPLICATE, values=values, accuracy=accuracy, reason=reason)
 
-    def _close(self, trial: Trial, outcome: Outcome, accuracy: float | None = None, reason: str = "") -> TrialRow:
-        if reason:
-            trial.set_user_attr("reason", reason)
-        if accuracy is not None:
-            trial.set_user_attr("accuracy", accuracy)
-        trial.set_user_attr("outcome", outcome.value)
-        if outcome is Outcome.FAILED:
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif outcome is Outcome.INFEASIBLE:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        else:
-            latency_ms = trial.user_attrs["latency_ms"]
-            self.study.tell(trial, list(self.objective.values(accuracy or 0.0, latency_ms)))
-        return to_row(self._frozen(trial))
+    def _frozen(self, trial_id: int) -> FrozenTrial:
+        return self.study._storage.get_trial(trial_id)
 
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.study._storage.get_trial(trial._trial_id)
-
-    def _check_supply(self, turned_down: int) -> None:
-        """Raise NasError if the space is used up, or the last ``turned_down`` candidates say that it nearly is."""
-        so_far = f"stopped after {finished(self.study)} of {self.settings.n_trials} trials"
-        if self._exhausted():
+    def _check_supply(self, trials: Sequence[FrozenTrial], done: int) -> None:
+        """Raise NasError if the space is used up, or the candidates turned down in a row say that it nearly is."""
+        so_far = f"stopped after {done} of {self.settings.n_trials} trials"
+        if self._exhausted(trials):
             raise NasError(
                 f"{so_far}: all {self.pricer.space.size} points of space {self.pricer.space.name!r} have been tried. "
                 "Widen the space, or lower study.n_trials."
             )
-        if turned_down >= self.settings.max_screened:
+        if self._memory.turned_down >= self.settings.max_screened:
             raise NasError(
-                f"{so_far}: the last {turned_down} candidates were infeasible or repeats. The space has little new "
-                "left under these limits; loosen them, widen the space, or lower study.n_trials."
+                f"{so_far}: the last {self._memory.turned_down} candidates were infeasible or repeats. The space has "
+                "little new left under these limits; loosen them, widen the space, or lower study.n_trials."
             )
 
-    def _exhausted(self) -> bool:
+    def _exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether every point of a small space has been dealt with."""
-        space, trials = self.pricer.space, self.study.get_trials(deepcopy=False)
+        space = self.pricer.space
         if len(trials) < space.size or any(not trial.state.is_finished() for trial in trials):
             return False
         complete = (trial.params for trial in trials if len(trial.params) == len(space.parameters))
@@ -217,9 +220,3 @@ def seed_study(
     for candidate in list(first.values())[:startup]:
         study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
     study.set_user_attr(_SEEDED, True)
-
-
-def reason_of(error: Exception) -> str:
-    """One line that says what went wrong with a trial."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

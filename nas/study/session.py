@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -26,10 +26,10 @@ from nas.study.evaluate import ProxyEvaluator
 from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.plan import SearchPlan
 from nas.study.progress import TrialProgress, bar
-from nas.study.search import OnTrial, Search, seed_study
+from nas.study.search import Search, seed_study
 from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
 from nas.study.trials import Measured, finished
-from nas.study.work import Plan
+from nas.study.work import Plan, Timed
 
 PREDICTOR_FILE: Final = "latency.json"
 _PROXIES_CHECKED: Final = 100
@@ -86,25 +86,19 @@ class Session:
         objective, total = self.plan.objective, self.plan.study.n_trials
         return TrialProgress(console, objective.score, total=total, done=finished(study))
 
-    def run(
-        self,
-        study: optuna.Study,
-        on_trial: OnTrial | None = None,
-        timed: Callable[[Trial, ArchSpec], Measured] | None = None,
-    ) -> None:
-        """Search until ``study`` has its trials; ``timed`` measures a network somewhere else than in this process."""
+    def tasks(self, study: optuna.Study, *, timed: Timed | None = None, worker: str = "") -> Search:
+        """The search on ``study``; ``timed`` measures a network somewhere else than in this process."""
         plan = self.plan
-        refinement = Refinement(self.pricer, timed or self._timed) if plan.latency.refine else None
-        search = Search(
+        return Search(
             study=study,
             pricer=self.pricer,
-            evaluator=self.evaluator,
             objective=plan.objective,
             sampler=plan.sampler,
             settings=plan.study,
-            refinement=refinement,
+            epochs=plan.proxy.epochs,
+            refinement=Refinement(self.pricer, timed or self._timed) if plan.latency.refine else None,
+            worker=worker,
         )
-        search.run(on_trial)
 
     def _timed(self, _: Trial, arch: ArchSpec) -> Measured:
         if self.measure is None:

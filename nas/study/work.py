@@ -13,10 +13,11 @@ from rich.console import Console
 from nas.arch.spec import ArchSpec
 from nas.latency.settings import LatencySettings
 from nas.study.candidates import Pricer
+from nas.study.evaluate import Evaluator
 from nas.study.measuring import Measurer
 from nas.study.plan import EngineSettings
 from nas.study.progress import TrialProgress
-from nas.study.search import OnTrial
+from nas.study.tasks import Tasks
 from nas.study.trials import Measured
 
 Timed = Callable[[Trial, ArchSpec], Measured]
@@ -45,6 +46,7 @@ class Prepared(Protocol):
     """A plan with everything heavy loaded; each worker process makes its own.
 
     ``pricer`` and ``measure`` answer workers that ask for a measurement (``latency.refine``); None where none does.
+    ``evaluator`` does the trainings.
     """
 
     @property
@@ -53,6 +55,8 @@ class Prepared(Protocol):
     def pricer(self) -> Pricer | None: ...
     @property
     def measure(self) -> Measurer | None: ...
+    @property
+    def evaluator(self) -> Evaluator: ...
 
     def find(self) -> optuna.Study | None:
         """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
@@ -78,8 +82,11 @@ class Prepared(Protocol):
         """What a person sees while ``study`` runs."""
         ...
 
-    def run(self, study: optuna.Study, on_trial: OnTrial | None = None, timed: Timed | None = None) -> None:
-        """Work on ``study`` until it is complete; ``timed`` measures somewhere else than in this process."""
+    def tasks(self, study: optuna.Study, *, timed: Timed | None = None, worker: str = "") -> Tasks:
+        """What ``study`` wants trained; ``timed`` measures somewhere else than in this process.
+
+        ``worker`` is written into the trials that are taken, so that those of a killed worker can be told.
+        """
         ...
 
 

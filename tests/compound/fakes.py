@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nas.study.constraints import Constraints
 from nas.study.evaluate import Evaluation
 from nas.study.plan import EngineSettings, RecordSettings
 from nas.study.storage import open_study
+from nas.study.tasks import work
 
 PROXY = ProxySettings(width_multiplier=0.25, resolution_px=20, divisor=1)
 GRID = GridSettings(alpha=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0), beta=(1.0, 1.1, 1.2, 1.3, 1.4), gamma=(1.0, 1.15, 1.3, 1.4))
@@ -99,12 +101,25 @@ def new_study(plan: CompoundPlan) -> optuna.Study:
     return open_study(optuna.storages.InMemoryStorage(), plan.name, plan, {})
 
 
-def make_race(plan: CompoundPlan, entries: Entries, trainer: FakeTrainer, study: optuna.Study | None = None) -> Race:
+@dataclass(frozen=True, kw_only=True)
+class OneWorker(Race):
+    """A race and its only worker."""
+
+    trainer: FakeTrainer
+
+    def run(self) -> None:
+        """Train all that it wants."""
+        work(self, self.trainer)
+
+
+def make_race(
+    plan: CompoundPlan, entries: Entries, trainer: FakeTrainer, study: optuna.Study | None = None
+) -> OneWorker:
     """A race on ``study``, or on a new one in memory."""
-    return Race(
+    return OneWorker(
+        trainer=trainer,
         study=study or new_study(plan),
         entries=entries,
-        trainer=trainer,
         settings=plan.race,
         epochs=2,
         has_interval=False,

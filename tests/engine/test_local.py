@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -187,12 +188,12 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
     real = ProxyEvaluator.evaluate
     calls: list[str] = []
 
-    def evaluate(self: ProxyEvaluator, arch: ArchSpec) -> Evaluation:
+    def evaluate(self: ProxyEvaluator, arch: ArchSpec, **how: Any) -> Evaluation:
         calls.append(arch.arch_id)
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGTERM)  # treated as Ctrl-C
             time.sleep(DEADLINE_S)
-        return real(self, arch)
+        return real(self, arch, **how)
 
     monkeypatch.setattr(ProxyEvaluator, "evaluate", evaluate)
     arguments = [*TINY, "study.n_trials=3"]
@@ -209,7 +210,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
 
 
 def test_a_space_that_is_used_up_has_its_results_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def evaluate(self: ProxyEvaluator, arch: ArchSpec) -> Evaluation:
+    def evaluate(self: ProxyEvaluator, arch: ArchSpec, **_: Any) -> Evaluation:
         return Evaluation(accuracy=int(arch.arch_id[:4], 16) / 2**16, cpu_s=0.0, duration_s=0.0)
 
     monkeypatch.setattr(ProxyEvaluator, "evaluate", evaluate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec
 from nas.latency.macs import MacsPredictor
 from nas.latency.predictor import Check, HeldOutError
+from nas.proxy.results import EpochResult
 from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
 from nas.study.evaluate import Evaluation
@@ -25,6 +26,7 @@ from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
 from nas.study.search import Search
 from nas.study.storage import open_study
+from nas.study.tasks import OnTrial, work
 from nas.study.trials import Measured
 from search_spaces.blockwise import BlockwiseSpace
 from search_spaces.mobilenet_v1 import MobileNetV1Space
@@ -79,21 +81,32 @@ def accuracy_of(arch: ArchSpec) -> float:
     return 0.5 + 0.4 * size / (size + 1.0) + 0.05 * int(arch.arch_id[:4], 16) / 2**16
 
 
+def epoch_result(epoch: int, *, accuracy: float) -> EpochResult:
+    """An epoch that took no time."""
+    return EpochResult(epoch=epoch, accuracy=accuracy, val_loss=1.0, train_loss=1.0, duration_s=0.0, cpu_s=0.0)
+
+
 class FakeEvaluator:
     """Scores by `accuracy_of` and remembers which networks it was asked for.
 
     ``trouble``: called with the number of the call, from 1, and the network before it is scored; may raise.
+    ``epochs``: so many are heard of, with accuracies that rise in equal steps.
     """
 
-    def __init__(self, trouble: Callable[[int, ArchSpec], None] | None = None) -> None:
+    def __init__(self, trouble: Callable[[int, ArchSpec], None] | None = None, epochs: int = 0) -> None:
         self.trained: list[str] = []
+        self.epochs = epochs
         self._trouble = trouble
         self._calls = 0
 
-    def evaluate(self, arch: ArchSpec) -> Evaluation:
+    def evaluate(
+        self, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
+    ) -> Evaluation:
         self._calls += 1
         if self._trouble:
             self._trouble(self._calls, arch)
+        for epoch in range(1, self.epochs + 1 if on_epoch else 1):
+            on_epoch(epoch_result(epoch, accuracy=accuracy_of(arch) * epoch / self.epochs))
         self.trained.append(arch.arch_id)
         return Evaluation(accuracy=accuracy_of(arch), cpu_s=0.0, duration_s=0.0)
 
@@ -136,6 +149,17 @@ class Stopwatch:
         return [Measured(value, 0.001, pace) for value in ms]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneWorker(Search):
+    """A search and its only worker."""
+
+    evaluator: FakeEvaluator
+
+    def run(self, on_trial: OnTrial | None = None) -> None:
+        """Train all that it wants."""
+        work(self, self.evaluator, on_trial)
+
+
 def new_study(name: str = "fake", objective: ObjectiveSettings = PARETO) -> optuna.Study:
     """A study in memory."""
     return open_study(optuna.storages.InMemoryStorage(), name, objective, {})
@@ -153,7 +177,8 @@ def make_search(
     max_screened: int = 200,
     limits: Mapping[str, float] | None = None,
     stopwatch: Stopwatch | None = None,
-) -> Search:
+    pruner: optuna.pruners.BasePruner | None = None,
+) -> OneWorker:
     """A search of ``space`` that trains nothing, on a study in memory unless one is given.
 
     With a ``stopwatch`` it measures candidates before training, and its predictor learns.
@@ -163,12 +188,14 @@ def make_search(
     if stopwatch:
         prices = replace(prices, predictor=LearningPredictor(MS_PER_GMAC))
         refinement = Refinement(prices, lambda _, arch: stopwatch([arch])[0])
-    return Search(
+    return OneWorker(
+        evaluator=evaluator,
         study=study or new_study(objective=objective),
         pricer=prices,
         refinement=refinement,
-        evaluator=evaluator,
         objective=objective,
+        epochs=max(1, evaluator.epochs),
+        pruner=pruner,
         sampler=SamplerSettings(name=sampler, startup=4, population=4),
         settings=StudySettings(n_trials=n_trials, seed=seed, max_screened=max_screened),
     )

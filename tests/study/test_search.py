@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -21,9 +23,20 @@ from nas.study.objective import ObjectiveSettings
 from nas.study.rows import Outcome
 from nas.study.search import seed_study
 from nas.study.storage import open_storage, open_study, recover
+from nas.study.tasks import Idle, Task, cut_short
 from nas.study.trials import finished, to_rows
 
-from .fakes import PARETO, FakeEvaluator, accuracy_of, make_search, mobilenet_v1, new_study, pricer, small_space
+from .fakes import (
+    PARETO,
+    FakeEvaluator,
+    accuracy_of,
+    epoch_result,
+    make_search,
+    mobilenet_v1,
+    new_study,
+    pricer,
+    small_space,
+)
 
 SAMPLERS = ("tpe", "nsga2", "random")
 REWARD = ObjectiveSettings(kind="mnasnet", target_ms=0.05)
@@ -267,13 +280,83 @@ def _seed(study: optuna.Study) -> None:
     seed_study(study, found, published={}, startup=4)
 
 
-def test_of_two_workers_that_ask_for_the_last_candidate_the_later_steps_back() -> None:
+def test_of_two_workers_that_ask_for_the_last_candidate_the_later_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
     study, evaluator = new_study(), FakeEvaluator()
     search = make_search(small_space(), evaluator, study=study, n_trials=1)
-    other = study.ask()  # by another worker, after this one saw none under way
-    assert search.step() is None
-    assert evaluator.trained == []
+    ask, others = study.ask, []
+
+    def ask_after_another(*arguments: Any) -> optuna.Trial:
+        others.append(ask())  # by another worker, after this one saw none under way
+        return ask(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "ask", ask_after_another)
+        assert search.next() is Idle.WAIT
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.FAIL]  # it had no genotype yet
     assert finished(study) == 0
-    study.tell(other, state=TrialState.FAIL)
+    study.tell(others[0], state=TrialState.FAIL)
     search.run()
     assert sum(row.outcome == Outcome.TRAINED for row in to_rows(study)) == 1
+
+
+@pytest.mark.parametrize("twin_ends_well", [True, False])
+def test_a_network_that_another_worker_trains_is_put_aside_until_it_is_known(twin_ends_well: bool) -> None:
+    study = new_study()
+    one, other = (make_search(small_space(), FakeEvaluator(), study=study, n_trials=9) for _ in range(2))
+    genotype = small_space().sample(random.Random(0))
+    for _ in range(2):
+        study.enqueue_trial(genotype)
+    first = one.next()
+    assert isinstance(first, Task)
+    assert other.next() is Idle.WAIT  # the same network: put aside
+    second = other.next()
+    assert isinstance(second, Task) and second.arch != first.arch  # and not waited for
+    if twin_ends_well:
+        one.trained(first, FakeEvaluator().evaluate(first.arch))
+        row = other.next()
+        assert not isinstance(row, Task | Idle) and row.outcome is Outcome.DUPLICATE
+        assert row.accuracy == accuracy_of(first.arch)
+    else:
+        cut_short(study, first, Outcome.FAILED, "no such kernel")
+        found = other.next()
+        assert isinstance(found, Task) and (found.number, found.arch) == (1, first.arch)
+
+
+def test_what_is_put_aside_is_queued_again_when_its_worker_leaves() -> None:
+    study = new_study()
+    one, other = (make_search(small_space(), FakeEvaluator(), study=study, n_trials=9) for _ in range(2))
+    for _ in range(2):
+        study.enqueue_trial(small_space().sample(random.Random(0)))
+    assert isinstance(one.next(), Task) and other.next() is Idle.WAIT
+    other.leave()
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.WAITING]
+
+
+def test_epochs_are_kept_as_intermediate_values_of_the_first_objective() -> None:
+    for objective in (PARETO, REWARD):
+        search = make_search(small_space(), FakeEvaluator(), objective=objective)
+        task = search.next()
+        assert isinstance(task, Task)
+        search.after_epoch(task, epoch_result(1, accuracy=0.25))
+        trial = search.study.trials[0]
+        latency_ms = trial.user_attrs["latency_ms"]
+        expected = 0.25 if objective is PARETO else objective.reward(0.25, latency_ms)
+        assert trial.intermediate_values == {1: expected}
+
+
+@pytest.mark.parametrize("objective", [PARETO, REWARD], ids=["pareto", "mnasnet"])
+def test_a_pruner_is_asked_after_every_epoch_but_the_last(objective: ObjectiveSettings) -> None:
+    asked: list[int | None] = []
+
+    class Third(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            asked.append(trial.last_step)
+            return trial.number == 2
+
+    search = make_search(small_space(), FakeEvaluator(epochs=2), objective=objective, n_trials=4, pruner=Third())
+    search.run()
+    assert asked == [1, 1, 1, 1]
+    rows = to_rows(search.study)
+    assert [row.outcome for row in rows] == [Outcome.TRAINED, Outcome.TRAINED, Outcome.STOPPED, Outcome.TRAINED]
+    assert rows[2].accuracy is None and "after epoch 1" in rows[2].reason
+    assert search.study.trials[2].state is TrialState.PRUNED
