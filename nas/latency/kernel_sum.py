@@ -176,11 +176,13 @@ class KernelPredictor:
         return total_ms
 
     def _learn(self, asked: Iterable[Placed]) -> None:
-        placed = list(set(asked) - self._placed_ms.keys())
+        needed = set(asked)
+        placed = list(needed - self._placed_ms.keys())
         if placed:
             if len(self._placed_ms) > _REMEMBERED:
                 self._placed_ms.clear()
                 self._part_ms.clear()
+                placed = list(needed)  # what was known of them is forgotten too
             factors = np.array([self.factors.get(kernel_class(kernel), self._common) for kernel, _ in placed])
             times_ms = self.times.microseconds(placed) * factors * 1e-3
             self._placed_ms.update(zip(placed, times_ms.tolist(), strict=True))

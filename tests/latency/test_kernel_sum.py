@@ -9,7 +9,7 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
-from nas.latency import kernel_times
+from nas.latency import kernel_sum, kernel_times
 from nas.latency.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.kernels import placed_kernels
 from nas.latency.predictor import Check
@@ -49,6 +49,20 @@ def test_a_prediction_is_the_sum_of_kernels_however_it_is_asked_for(times: kerne
     small = replace(spec, resolution_px=96)
     assert shared.predict(spec, 96) == shared.predict(small)
     assert shared.predict(small).latency_ms < shared.predict(spec).latency_ms
+
+
+def test_a_predictor_that_forgets_predicts_the_same(
+    times: kernel_times.KernelTimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_sum, "_REMEMBERED", 0)
+    forgetful = predictor(times, pool=1.0)
+    alike = replace(zoo.get("mixnet_s"), classes=990)  # shares all kernels but the last, and their context
+    for spec in (zoo.get("mixnet_s"), alike, *random_specs(3, 4)):
+        fresh = predictor(times, pool=1.0)
+        assert forgetful.predict(spec) == fresh.predict(spec)
+        assert forgetful.layer_ms(spec) == fresh.layer_ms(spec)
+    named = [zoo.get(name) for name in NAMES]
+    assert forgetful.predict_many(named) == predictor(times, pool=1.0).predict_many(named)
 
 
 def test_factors_act_on_their_class_and_the_interval_is_that_of_the_checks(times: kernel_times.KernelTimes) -> None:
