@@ -9,11 +9,11 @@ odd sizes do; parts of a split or concat are copied, and more dearly where their
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.ops import Op
+from nas.latency.padding import padded, valid_taps
 
 Features = tuple[tuple[str, float], ...]
 
@@ -46,7 +46,7 @@ def op_features(op: Op, lane: int) -> Features:
         features = _movement(op, lane)
     if op.activation in _FREE:
         return features
-    return (*features, (f"{op.activation}.mb", _mb(_padded(op.out_channels, lane) * op.out_px**2)))
+    return (*features, (f"{op.activation}.mb", _mb(padded(op.out_channels, lane) * op.out_px**2)))
 
 
 def total(features: Iterable[Features]) -> dict[str, float]:
@@ -69,8 +69,8 @@ def _dense(op: Op, lane: int) -> Features:
     if op.kind == "linear" or op.out_px == 1:
         kind = "linear" if op.kind == "linear" else "vector"
         return ((f"{kind}.weights", weights), (f"{kind}.call", 1.0))
-    ins = op.in_channels if op.in_channels < lane else _padded(op.in_channels, lane)
-    outs, out_area = _padded(op.out_channels, lane), op.out_px**2
+    ins = op.in_channels if op.in_channels < lane else padded(op.in_channels, lane)
+    outs, out_area = padded(op.out_channels, lane), op.out_px**2
     kind = (
         ("pointwise" if op.out_px > 8 else "pointwise_small")
         if op.kernel == 1
@@ -89,9 +89,9 @@ def _dense(op: Op, lane: int) -> Features:
 def _depthwise(op: Op, lane: int) -> Features:
     """Depthwise convolutions: taps that fall on padding are skipped, columns near the border are slower."""
     odd = op.out_channels % _BLOCKED != 0
-    channels = op.out_channels if odd else _padded(op.out_channels, lane)
+    channels = op.out_channels if odd else padded(op.out_channels, lane)
     side = min(op.kernel, _WIDEST)
-    taps = _valid_taps(op.kernel, op.stride, op.dilation, op.in_px)
+    taps = valid_taps(op.kernel, op.stride, op.dilation, op.in_px)
     macs = channels * taps * taps * _MEGA
     kind = f"depthwise{side}s{op.stride}" if op.dilation == 1 else "dilated"
     moved = _mb(channels * (op.in_px**2 + op.out_px**2))
@@ -120,18 +120,6 @@ def _movement(op: Op, lane: int) -> Features:
     aligned = op.out_channels % lane == 0 if not op.parts else all(part % lane == 0 for part in op.parts)
     kind = op.kind if aligned or op.kind == "pool" else f"{op.kind}_odd"
     return ((f"{kind}.mb", size), (f"{op.kind}.call", 1.0))
-
-
-@lru_cache(maxsize=4096)
-def _valid_taps(kernel: int, stride: int, dilation: int, in_px: int) -> int:
-    """Kernel taps that fall inside the map, summed over the positions of one row (symmetric padding)."""
-    reach = dilation * (kernel - 1) // 2
-    taps = range(-reach, reach + 1, dilation)
-    return sum(0 <= centre + tap < in_px for centre in range(0, in_px, stride) for tap in taps)
-
-
-def _padded(channels: int, lane: int) -> int:
-    return -(-channels // lane) * lane
 
 
 def _mb(elements: float) -> float:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.spec import ArchSpec
 from nas.latency.lowering import Kernel, network_parts
+from nas.latency.padding import padded, valid_taps
 
 _MEGA: Final = 1e-6
 _FUNCTION_CODES: Final = {"": 0, "relu": 1, "relu6": 2, "sigmoid": 3, "hard_sigmoid": 4, "hard_swish": 5}
@@ -74,7 +75,7 @@ def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     """10^6 multiply-adds, and 10^6 bytes of activations and of weights moved, with channels padded to full blocks."""
     ins, outs = kernel.in_channels, kernel.out_channels
     if kernel.blocked:
-        ins, outs = ins if kernel.narrow else _padded(ins, lane), _padded(outs, lane)
+        ins, outs = ins if kernel.narrow else padded(ins, lane), padded(outs, lane)
     in_area, out_area = kernel.in_px**2, kernel.out_px**2
     weights, macs = 0, 0
     if kernel.kind == "conv":
@@ -82,7 +83,7 @@ def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
         macs, moved = weights * out_area, ins * in_area + (2 if kernel.added else 1) * outs * out_area
     elif kernel.kind == "depthwise":
         weights = outs * kernel.kernel**2
-        macs = outs * _valid_taps(kernel.kernel, kernel.stride, kernel.dilation, kernel.in_px) ** 2
+        macs = outs * valid_taps(kernel.kernel, kernel.stride, kernel.dilation, kernel.in_px) ** 2
         moved = outs * (in_area + out_area)
     elif kernel.kind == "gemm":
         weights = macs = ins * outs
@@ -90,7 +91,7 @@ def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     elif kernel.kind == "matmul":
         macs, moved = ins * outs // kernel.groups * out_area, (ins + outs) * out_area
     elif kernel.kind in ("block", "unblock"):
-        moved = 2 * _padded(ins, lane) * in_area
+        moved = 2 * padded(ins, lane) * in_area
     else:
         moved = (ins if kernel.kind == "pool" else 2 * max(ins, outs)) * in_area
     return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
@@ -114,15 +115,3 @@ def _row(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
         kernel.stride, kernel.dilation, _FUNCTION_CODES.get(kernel.function, 0), kernel.added, kernel.blocked,
         len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *surroundings,
     )  # fmt: skip
-
-
-@lru_cache(maxsize=4096)
-def _valid_taps(kernel: int, stride: int, dilation: int, in_px: int) -> int:
-    """Kernel taps that fall inside the map, summed over the positions of one row (symmetric padding)."""
-    reach = dilation * (kernel - 1) // 2
-    taps = range(-reach, reach + 1, dilation)
-    return sum(0 <= centre + tap < in_px for centre in range(0, in_px, stride) for tap in taps)
-
-
-def _padded(channels: int, lane: int) -> int:
-    return -(-channels // lane) * lane

@@ -1,0 +1,18 @@
+"""What vectors add to a kernel's work, and what borders take from it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+
+def padded(channels: int, lane: int) -> int:
+    """``channels``, filled up to full vectors of ``lane``."""
+    return -(-channels // lane) * lane
+
+
+@lru_cache(maxsize=4096)
+def valid_taps(kernel: int, stride: int, dilation: int, in_px: int) -> int:
+    """Kernel taps that fall inside the map, summed over the positions of one row (symmetric padding)."""
+    reach = dilation * (kernel - 1) // 2
+    taps = range(-reach, reach + 1, dilation)
+    return sum(0 <= centre + tap < in_px for centre in range(0, in_px, stride) for tap in taps)
