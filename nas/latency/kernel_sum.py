@@ -15,7 +15,7 @@ from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
 from nas.latency.kernel_times import KernelTimes
-from nas.latency.kernels import Context, Placed, context, kernel_class, placed_kernels, work
+from nas.latency.kernels import Context, Placed, common_context, kernel_class, moved_mb, placed_kernels
 from nas.latency.lowering import Call, block_calls, head_calls, network_calls, stem_calls
 from nas.latency.predictor import Check, HeldOutError, LatencyEstimate, interval
 
@@ -80,7 +80,7 @@ class KernelPredictor:
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
         """(path, ms) of every operation in execution order; they sum to the predicted latency."""
-        placed = placed_kernels(spec, self.times.lane)
+        placed = list(_placed(self._parts(spec, None)))
         self._learn(placed)
         layers: dict[str, float] = {}
         for call, one in zip(network_calls(spec, self.times.lane), placed, strict=True):
@@ -191,16 +191,14 @@ class KernelPredictor:
 class _Part:
     """Kernel calls that networks share, with the 10^6 bytes of activations and of weights that they move."""
 
-    __slots__ = ("calls", "moved_mb", "weights_mb")
+    __slots__ = ("calls", "moved_mb")
 
     def __init__(self, calls: tuple[Call, ...], lane: int) -> None:
-        amounts = [work(call.kernel, lane) for call in calls]
-        self.calls, self.moved_mb = calls, sum(moved for _, moved, _ in amounts)
-        self.weights_mb = sum(weights for _, _, weights in amounts)
+        self.calls, self.moved_mb = calls, moved_mb(calls, lane)
 
 
 def _surroundings(parts: Sequence[_Part]) -> Context:
-    return context(sum(part.moved_mb for part in parts), sum(part.weights_mb for part in parts))
+    return common_context([part.moved_mb for part in parts])
 
 
 def _placed(parts: Sequence[_Part]) -> Iterator[Placed]:

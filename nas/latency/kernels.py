@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import log2
 from typing import Final, NamedTuple
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.spec import ArchSpec
-from nas.latency.lowering import Kernel, network_parts
+from nas.latency.lowering import Call, Kernel, network_parts
 from nas.latency.padding import padded, valid_taps
 
 _MEGA: Final = 1e-6
@@ -41,12 +41,25 @@ class Context(NamedTuple):
 Placed = tuple[Kernel, Context]
 
 
-def placed_kernels(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> list[Placed]:
+def placed_kernels(spec: ArchSpec, lane: int) -> list[Placed]:
     """The kernels of ``spec``, one for each of ``network_calls``, each in the context that they make together."""
-    kernels = [call.kernel for part in network_parts(spec, lane, resolution_px) for call in part.calls]
-    _, moved, weights = np.sum([work(kernel, lane) for kernel in kernels], axis=0)
-    surroundings = context(float(moved), float(weights))
-    return [(kernel, surroundings) for kernel in kernels]
+    parts = [part.calls for part in network_parts(spec, lane)]
+    surroundings = common_context([moved_mb(calls, lane) for calls in parts])
+    return [(call.kernel, surroundings) for calls in parts for call in calls]
+
+
+def moved_mb(calls: Iterable[Call], lane: int) -> tuple[float, float]:
+    """10^6 bytes of activations and of weights that ``calls`` move."""
+    amounts = [work(call.kernel, lane) for call in calls]
+    return sum(activations for _, activations, _ in amounts), sum(weights for _, _, weights in amounts)
+
+
+def common_context(parts_mb: Sequence[tuple[float, float]]) -> Context:
+    """The context that a network's parts make together, from the ``moved_mb`` of each in order.
+
+    All who price a network sum part by part: a sum in another order may be rounded to another context.
+    """
+    return context(sum(activations for activations, _ in parts_mb), sum(weights for _, weights in parts_mb))
 
 
 def context(moved_mb: float, weights_mb: float) -> Context:

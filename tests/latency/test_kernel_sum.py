@@ -51,6 +51,13 @@ def test_a_prediction_is_the_sum_of_kernels_however_it_is_asked_for(times: kerne
     assert shared.predict(small).latency_ms < shared.predict(spec).latency_ms
 
 
+def test_layers_sum_to_the_prediction_to_the_last_digits(times: kernel_times.KernelTimes) -> None:
+    shared = predictor(times, pool=1.0)
+    for spec in random_specs(20, 6):
+        # Some hundred summands, added in another order: what is left of 1e-16 each.
+        assert sum(ms for _, ms in shared.layer_ms(spec)) == pytest.approx(shared.predict(spec).latency_ms, rel=1e-13)
+
+
 def test_a_predictor_that_forgets_predicts_the_same(
     times: kernel_times.KernelTimes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
