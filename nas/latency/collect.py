@@ -89,7 +89,7 @@ class Collector:
 
     def __init__(self, device: Device, seed: int, path: Path | None) -> None:
         self.device, self.seed, self._path = device, seed, path
-        self.lane = _lane(device) if times_kernels(device) else None
+        self.lane = _lane(device) if _times_kernels(device) else None
         self.chunks = self._kept()
 
     @property
@@ -179,7 +179,7 @@ class Collector:
 _COUNTED: Final = (False, *((*(False,) * COLD, *(True,) * _RUNS) * _ROUNDS))
 
 
-def times_kernels(device: Device) -> bool:
+def _times_kernels(device: Device) -> bool:
     """Whether kernels can be timed one by one on ``device``: by ONNX Runtime, whose layouts of float32 are known."""
     return device.backend == "onnxruntime" and device.precision == "float32"
 
