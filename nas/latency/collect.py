@@ -34,7 +34,8 @@ _ATTEMPTS: Final = 3
 # and the reference showed nothing.
 DISTURBING: Final = 0.25
 _ENOUGH: Final = 200  # undisturbed networks for the others to be left out
-# Never fitted: deep networks as people use them, where the fit sees shallow random ones.
+# Never fitted, in every check: networks that people use, where the fit sees random ones, usual and odd
+# (``nas.latency.samples``).
 HELD_OUT_ZOO: Final = (
     "mobilenetv1_050", "mobilenetv2_100", "mnasnet_100", "semnasnet_100", "mobilenetv3_large_100",
     "mobilenetv3_small_100", "mixnet_s", "mixnet_m", "efficientnet_b0", "efficientnet_lite0",
