@@ -119,6 +119,16 @@ def heavy(module: str) -> ModuleType:
         ) from error
 
 
+def run_study(plan: Any, module: str, work: str) -> int:
+    """Run a checked plan as the ``work`` that heavy ``module`` holds; returns the exit code.
+
+    Raises: NasError.
+    """
+    check_writable(plan.runs_dir)
+    stopped = heavy("nas.engine.local").run(plan, getattr(heavy(module), work))
+    return INTERRUPTED if stopped else 0
+
+
 def plain(docstring: str | None) -> str:
     """A docstring for a terminal, without its mark-up."""
     return (docstring or "").replace("``", "").strip()

@@ -24,10 +24,7 @@ def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
     if cli.answered("compound_grid", arguments, _help):
         return 0
-    plan = make_plan(arguments)
-    cli.check_writable(plan.runs_dir)
-    engine, results = cli.heavy("nas.engine.local"), cli.heavy("nas.compound.results")
-    return int(engine.run(plan, results.COMPOUND))
+    return cli.run_study(make_plan(arguments), "nas.compound.results", "COMPOUND")
 
 
 def make_plan(arguments: list[str]) -> Any:

@@ -23,10 +23,7 @@ def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and search."""
     if cli.answered("search", arguments, _help):
         return 0
-    plan = make_plan(arguments)
-    cli.check_writable(plan.runs_dir)
-    engine, results = cli.heavy("nas.engine.local"), cli.heavy("nas.study.results")
-    return int(engine.run(plan, results.SEARCH))
+    return cli.run_study(make_plan(arguments), "nas.study.results", "SEARCH")
 
 
 def make_plan(arguments: list[str]) -> Any:

@@ -27,14 +27,13 @@ from nas.study.tasks import work as run_tasks
 from nas.study.trials import finished, to_row
 from nas.study.work import Plan, Prepared, Work
 
-INTERRUPTED: Final = 130
 _POLL_S: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1  # of Linux' prctl
 _GRACE_S: Final = 60.0
 
 
-def run(plan: Plan, work: Work) -> int:
-    """Run ``plan`` to its end or to an interrupt; results are written either way. Returns the exit code."""
+def run(plan: Plan, work: Work) -> bool:
+    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted."""
     console = Console()
     with _interruptible():
         session = work.prepare(plan, console)
@@ -51,8 +50,7 @@ def run(plan: Plan, work: Work) -> int:
                 work.conclude(session, study, console)
     if stopped:
         console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
-        return INTERRUPTED
-    return 0
+    return stopped
 
 
 def _run_trials(session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:

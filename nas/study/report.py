@@ -127,15 +127,18 @@ class Loss(NamedTuple):
     trials: str
 
 
-def render_report(data: ReportData) -> str:
-    """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from."""
+def render_report(data: ReportData, drawn: str | None = None) -> str:
+    """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from.
+
+    ``drawn``: the ``plot`` of the same data where it was drawn already.
+    """
     return _template().render(
         data=data,
         summary=summary(data),
         losses=losses(data.rows),
         on_front={row.number for row in pareto_front(data.rows)},
         label_of=data.label_of,
-        plot=plot(data),
+        plot=drawn or plot(data),
         agreement=data.agreement,
         agreement_plot=agreement_svg(data.agreement, data.limit_ms),
         drawings={winner.label: _drawing(winner) for winner in data.winners},

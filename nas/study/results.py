@@ -48,8 +48,9 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
             path.unlink()
     write_text_atomically(plan.folder / "trials.csv", to_csv(rows))
     report = _report(session, study, rows, winners)
-    write_text_atomically(plan.folder / "report.html", render_report(report))
-    write_text_atomically(plan.folder / "pareto.svg", plot(report))
+    drawn = plot(report)
+    write_text_atomically(plan.folder / "pareto.svg", drawn)
+    write_text_atomically(plan.folder / "report.html", render_report(report, drawn))
     _print_results(plan, report, console)
     return winners
 
