@@ -51,8 +51,7 @@ def command(arguments: list[str]) -> int:
         raise NasError(f"which device? Add device= with one of {', '.join(_BACKENDS)}.")
     if device not in _BACKENDS:
         raise unknown("device", device, tuple(_BACKENDS))
-    if not isinstance(config["json"], bool):
-        raise NasError(f"json {shown(config['json'])}: must be true or false.")
+    cli.check_flags(config, "json")
     folder = cli.runs_dir(config)
     cli.check_writable(folder)
     result = _from_file(config, folder) if device == "measurements" else _from_here(device, config, folder)

@@ -83,6 +83,13 @@ def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Seq
             raise NasError(f"{key}: missing; do not take it away with ~{key}.")
 
 
+def check_flags(config: Mapping[str, Any], *names: str) -> None:
+    """Refuse settings that are neither true nor false. Raises: NasError."""
+    for name in names:
+        if not isinstance(config[name], bool):
+            raise NasError(f"{name} {shown(config[name])}: must be true or false.")
+
+
 def runs_dir(config: Mapping[str, Any]) -> Path:
     """The folder of results. Raises: NasError if it is no path."""
     value = config["runs_dir"]

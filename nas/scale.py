@@ -45,9 +45,7 @@ def command(arguments: list[str]) -> int:
         return 0
     config = cli.compose_config("scale", arguments)
     cli.check_keys(config, _KEYS)
-    for name in ("family", "json"):
-        if not isinstance(config[name], bool):
-            raise NasError(f"{name} {shown(config[name])}: must be true or false.")
+    cli.check_flags(config, "family", "json")
     if not isinstance(config["out"], str | None):
         raise NasError(f"out {shown(config['out'])}: must be the path of a file (a folder with family=true), or null.")
     request, baseline = _request(config), find_arch(config["arch"])

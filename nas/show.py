@@ -10,7 +10,6 @@ from nas import cli
 from nas.arch import zoo
 from nas.arch.checks import check_number
 from nas.arch.complexity import LayerCost, layers
-from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.networks import find_arch
 from nas.predictors import find_predictor, short, totals
@@ -33,8 +32,7 @@ def command(arguments: list[str]) -> int:
     arch = find_arch(config["arch"])
     side = config["resolution_px"]
     check_number("resolution_px", side, low=1, whole=True, optional=True)
-    if not isinstance(config["json"], bool):
-        raise NasError(f"json {config['json']!r}: must be true or false.")
+    cli.check_flags(config, "json")
     predictor = find_predictor(config)
     arch = replace(arch, resolution_px=side or arch.resolution_px)
     facts = totals(arch, predictor)
