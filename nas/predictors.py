@@ -27,11 +27,9 @@ def find_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
         cli.check_writable(folder)
     from rich.console import Console
 
-    from nas.latency.store import load_or_calibrate
-    from nas.study.progress import bar
+    from nas.study.calibrating import find_or_calibrate
 
-    with bar(Console(stderr=True), f"calibrating latency ({settings.backend}, once per device)") as progress:
-        return load_or_calibrate(settings, folder, progress=progress)
+    return find_or_calibrate(settings, folder, Console(stderr=True))
 
 
 def totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:

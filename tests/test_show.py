@@ -14,7 +14,11 @@ from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import dumps
 from nas.arch.ops import network_ops
+from nas.latency.kernel_sum import KernelPredictor
+from nas.latency.kernel_times import ANY, KernelTimes
+from nas.latency.store import save
 from nas.show import command
+from tests.latency.law import KERNEL_DEVICE, LANE
 
 MS_PER_GMAC = 30  # conf/latency/macs.yaml
 
@@ -88,6 +92,24 @@ def test_networks_of_timm_are_shown_at_the_side_they_are_made_for(capsys: pytest
     data = shown(capsys, "arch=timm/tinynet_e")
     params = sum(parameter.numel() for parameter in timm.create_model("tinynet_e").parameters())
     assert (data["name"], data["resolution_px"], data["params"]) == ("tinynet_e", 106, params)
+
+
+def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    disturbed = KernelPredictor(
+        device=KERNEL_DEVICE,
+        times=KernelTimes(lane=LANE, laws={ANY: (1.0, 1.0, 1.0, 1.0)}, trees={}),
+        factors={"pool": 1.0},
+        checks=(),
+        reference_ms=2.0,
+        spent_s=1.0,
+        others=0.9,
+    )
+    save(disturbed, Path("elsewhere.json"))
+    elsewhere = ("latency.calibration=elsewhere.json", "latency.allow_other_device=true")
+    assert command(["arch=mixnet_s", "json=true", *elsewhere]) == 0
+    out, told = capsys.readouterr()
+    assert json.loads(out)["latency_ms"] == disturbed.predict(zoo.get("mixnet_s")).latency_ms
+    assert "Other programs kept 0.9 cores busy" in told
 
 
 @pytest.mark.parametrize(

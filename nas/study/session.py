@@ -16,11 +16,12 @@ from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyPredictor, error_text
-from nas.latency.store import disturbance, load, load_or_calibrate
+from nas.latency.store import load
 from nas.latency.store import save as save_predictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.proxy.reduce import Proxy, indistinguishable
+from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.measuring import Measurer, Refinement, measurer
@@ -201,11 +202,8 @@ def study_predictor(plan: Plan, console: Console) -> LatencyPredictor:
             raise NasError(
                 f"study {plan.name!r} was begun with another latency; choose another study.name. {error}"
             ) from None
-    with bar(console, f"calibrating latency ({plan.latency.backend}, once per device)") as progress:
-        predictor = load_or_calibrate(plan.latency, plan.runs_dir, progress=progress)
+    predictor = find_or_calibrate(plan.latency, plan.runs_dir, console)
     console.print(
         f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False, soft_wrap=True
     )
-    if said := disturbance(predictor):
-        console.print(f"{said} python -m nas.calibrate device=cpu does it again.", highlight=False, soft_wrap=True)
     return predictor
