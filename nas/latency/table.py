@@ -21,6 +21,7 @@ OPTIONAL: Final = ("activation", "squeeze_excite")
 # Blocks timed alone begin with cold caches and end with a synchronisation, or the reverse: a guess.
 _FACTOR: Final = 1.25
 _SHOWN: Final = 5
+_REMEDY: Final = "Measure them, or narrow the space to what the table covers."
 
 
 class MissingEntries(NasError):
@@ -28,10 +29,8 @@ class MissingEntries(NasError):
 
     def __init__(self, name: str, missing: Sequence[Piece]) -> None:
         self.missing = tuple(missing)
-        shown = "; ".join(map(str, missing[:_SHOWN])) + ("; ..." if len(missing) > _SHOWN else "")
         super().__init__(
-            f"network {name!r}: the latency table lacks {len(missing)} of its entries: {shown}. Measure them, or "
-            "narrow the space to what the table covers."
+            f"network {name!r}: the latency table lacks {len(missing)} of its entries: {_listed(missing)}. {_REMEDY}"
         )
 
 
@@ -105,6 +104,21 @@ def uncovered(table: BlockTable, specs: Iterable[ArchSpec]) -> Counter[Piece]:
     return Counter(piece for spec in specs for piece in table.missing(spec))
 
 
+def check_covers(table: BlockTable, specs: Sequence[ArchSpec], space: str) -> None:
+    """Refuse ``space`` if ``table`` lacks pieces of ``specs``, a sample of it; the most needed come first.
+
+    Raises: NasError.
+    """
+    lacking = uncovered(table, specs)
+    if lacking:
+        needed = {piece for spec in specs for _, piece in pieces(spec)}
+        first = [piece for piece, _ in lacking.most_common()]
+        raise NasError(
+            f"space {space!r}: the latency table lacks {len(lacking)} of the {len(needed)} entries that "
+            f"{len(specs)} sampled networks need, first {_listed(first)}. {_REMEDY}"
+        )
+
+
 def read_table(path: Path) -> BlockTable:
     """The table in a CSV file; its header is that of ``read_figures``, its columns are
 
@@ -124,6 +138,11 @@ def read_table(path: Path) -> BlockTable:
                 f"{piece} takes {latency_ms:g} ms, but {known_ms:g} ms in line {known.line}; keep one of them."
             )
     return BlockTable(device=device, entries={piece: ms for piece, ms, _ in found.values()})
+
+
+def _listed(missing: Sequence[Piece]) -> str:
+    hidden = len(missing) - _SHOWN
+    return "; ".join(map(str, missing[:_SHOWN])) + (f"; and {hidden} more" if hidden > 0 else "")
 
 
 def _piece(row: Row) -> Piece:

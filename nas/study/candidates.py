@@ -13,6 +13,7 @@ from nas.arch.errors import NasError
 from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyEstimate, LatencyPredictor
+from nas.latency.table import BlockTable, check_covers
 from nas.study.constraints import Constraints
 
 Genotype = Mapping[str, Any]
@@ -106,9 +107,12 @@ def survey(
     """Price ``samples`` random candidates, or all of a smaller space; if none meets the limits, walk on from the best.
 
     The walk changes one choice at a time, so that a space with a feasible corner is not called infeasible because
-    chance missed it. Raises: NasError if nothing feasible is found, saying what the space can do.
+    chance missed it. Raises: NasError if nothing feasible is found, saying what the space can do, and before that if
+    latencies come from a table that lacks entries for the sample.
     """
     genotypes = _genotypes(pricer.space, samples, seed)
+    if isinstance(pricer.predictor, BlockTable):
+        check_covers(pricer.predictor, [pricer.decode(genotype) for genotype in genotypes], pricer.space.name)
     priced = []
     for genotype in genotypes:
         priced.append(pricer.price(genotype))

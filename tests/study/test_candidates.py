@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
+from nas.latency.pieces import pieces
+from nas.latency.table import BlockTable
 from nas.study.candidates import Pricer, survey
 
 from .fakes import MS_PER_GMAC, CornerSpace, mobilenet_v1, pricer, small_space
@@ -55,6 +58,25 @@ def test_survey_finds_the_feasible_share() -> None:
     assert all(candidate.measures["macs_m"] <= limit for candidate in found.feasible)
     assert min(m["latency_ms"] for m in every) <= found.fastest_ms <= found.slowest_ms
     assert found.slowest_ms <= max(m["latency_ms"] for m in every)
+
+
+def test_a_table_that_does_not_cover_the_space_is_told_before_anything_is_priced() -> None:
+    prices = pricer(small_space())
+    names, choices = zip(*prices.space.parameters.items(), strict=True)
+    points = [dict(zip(names, values, strict=True)) for values in itertools.product(*choices)]
+    needed = [{piece for _, piece in pieces(prices.decode(point))} for point in points]
+    entries = {piece: 0.5 for network in needed for piece in network}
+    covering = replace(prices, predictor=BlockTable(device=prices.predictor.device, entries=entries))
+    assert survey(covering, seed=1).fastest_ms == pytest.approx(0.5 * min(map(len, needed)))
+
+    lacking = [piece for piece in entries if piece.block.startswith(("head", "ir_r1_k5"))]
+    first = max(lacking, key=lambda piece: sum(piece in network for network in needed))
+    rest = {piece: ms for piece, ms in entries.items() if piece not in lacking}
+    gaps = replace(prices, predictor=BlockTable(device=prices.predictor.device, entries=rest))
+    told = rf"'small': .* lacks {len(lacking)} of the {len(entries)} entries .*288 sampled networks need, first head"
+    with pytest.raises(NasError, match=told) as caught:
+        survey(gaps, seed=1, progress=lambda done, total: pytest.fail("priced"))
+    assert str(first) in str(caught.value)
 
 
 def test_survey_without_limits_calls_everything_feasible_and_tells_its_progress() -> None:
