@@ -132,7 +132,7 @@ def run_study(plan: Any, module: str, work: str) -> int:
     Raises: NasError.
     """
     check_writable(plan.runs_dir)
-    stopped = heavy("nas.engine.local").run(plan, getattr(heavy(module), work))
+    stopped = heavy("nas.engine.run").run(plan, getattr(heavy(module), work))
     return INTERRUPTED if stopped else 0
 
 

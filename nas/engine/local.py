@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Final
@@ -22,7 +21,7 @@ from nas.arch.errors import NasError
 from nas.engine.timing import answer, ask
 from nas.study.progress import TrialProgress
 from nas.study.rows import Outcome
-from nas.study.storage import exclusive, recover
+from nas.study.storage import recover
 from nas.study.tasks import work as run_tasks
 from nas.study.trials import finished, to_row
 from nas.study.work import Plan, Prepared, Work
@@ -32,42 +31,13 @@ _PR_SET_PDEATHSIG: Final = 1  # of Linux' prctl
 _GRACE_S: Final = 60.0
 
 
-def run(plan: Plan, work: Work) -> bool:
-    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted."""
-    console = Console()
-    with _interruptible():
-        session = work.prepare(plan, console)
-        with exclusive(plan.folder):
-            study = session.find()
-            recovered = recover(study) if study else 0
-            if recovered:
-                console.print(f"queued again, left unfinished by a killed run: {recovered}", highlight=False)
-            if study is None or not session.is_complete(study):
-                study = session.begin(study, console)
-            try:
-                stopped = _run_trials(session, work, study, console)
-            finally:
-                work.conclude(session, study, console)
-    if stopped:
-        console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
-    return stopped
-
-
-def _run_trials(session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:
-    """Run the trials that are left; whether the user stopped them."""
-    done, total = finished(study), session.total(study)
-    if done:
-        console.print(f"{done} of {total} trials are done already", highlight=False)
-    with session.progress(study, console) as progress:
-        try:
-            if min(session.plan.engine.workers, total - done) <= 1:
-                run_tasks(session.tasks(study), session.evaluator, progress.on_trial)
-            else:
-                while _run_workers(session, work, study, progress):
-                    console.print("a worker was killed: its trial is queued again", highlight=False)
-        except KeyboardInterrupt:
-            return True
-    return False
+def run_trials(session: Prepared, work: Work, study: optuna.Study, progress: TrialProgress) -> None:
+    """Run the trials that are left of ``study``. Raises: KeyboardInterrupt when the user stops them; NasError."""
+    if min(session.plan.engine.workers, session.total(study) - finished(study)) <= 1:
+        run_tasks(session.tasks(study), session.evaluator, progress.on_trial)
+        return
+    while _run_workers(session, work, study, progress):
+        progress.say("a worker was killed: its trial is queued again")
 
 
 def _run_workers(session: Prepared, work: Work, study: optuna.Study, progress: TrialProgress) -> bool:
@@ -159,17 +129,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -70,6 +70,10 @@ class TrialProgress:
         if not self._console.is_terminal and row.outcome is Outcome.TRAINED:
             self._console.print(f"{self._done}/{self._total} {self._describe(row)}", highlight=False, markup=False)
 
+    def say(self, text: str) -> None:
+        """Print a line beside the bar."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def _summary(self) -> str:
         best = f"best {self._describe(self._best)}" if self._best else "no result yet"
         return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")

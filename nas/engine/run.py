@@ -1,0 +1,63 @@
+"""A study from its first look to its results: what every engine has around the trials that it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import optuna
+from rich.console import Console
+
+from nas.engine import local
+from nas.study.storage import exclusive, recover
+from nas.study.trials import finished
+from nas.study.work import Plan, Prepared, Work
+
+
+def run(plan: Plan, work: Work) -> bool:
+    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted."""
+    console = Console()
+    with _interruptible():
+        session = work.prepare(plan, console)
+        with exclusive(plan.folder):
+            study = session.find()
+            recovered = recover(study) if study else 0
+            if recovered:
+                console.print(f"queued again, left unfinished by a killed run: {recovered}", highlight=False)
+            if study is None or not session.is_complete(study):
+                study = session.begin(study, console)
+            try:
+                stopped = _run_trials(session, work, study, console)
+            finally:
+                work.conclude(session, study, console)
+    if stopped:
+        console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
+    return stopped
+
+
+def _run_trials(session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:
+    """Run the trials that are left; whether the user stopped them."""
+    done, total = finished(study), session.total(study)
+    if done:
+        console.print(f"{done} of {total} trials are done already", highlight=False)
+    with session.progress(study, console) as progress:
+        try:
+            local.run_trials(session, work, study, progress)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
