@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from nas.arch.errors import NasError
 from nas.proxy.results import EpochResult
 from nas.study import tasks
 from nas.study.candidates import Candidate, Pricer, Survey
 from nas.study.evaluate import Evaluation
+from nas.study.ledger import Ledger
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
 from nas.study.rows import Outcome, TrialRow
 from nas.study.samplers import make_sampler
 from nas.study.screening import Screen
-from nas.study.storage import INTERRUPTED, requeue
+from nas.study.storage import requeue
 from nas.study.tasks import Idle, Task, reason_of
-from nas.study.trials import WORKER, count_finished, distributions
+from nas.study.trials import WORKER, distributions
 
 _SEEDED: Final = "nas:seeded"
 
@@ -31,10 +32,11 @@ _SEEDED: Final = "nas:seeded"
 class _Memory:
     """What one worker remembers between its questions.
 
-    ``parked``: its trials whose network another worker is training. ``turned_down``: infeasible candidates and
-    repeats since its last training.
+    ``ledger``: the study as it was read last. ``parked``: its trials whose network another worker is training.
+    ``turned_down``: infeasible candidates and repeats since its last training.
     """
 
+    ledger: Ledger = field(default_factory=Ledger)
     parked: list[Task] = field(default_factory=list)
     turned_down: int = 0
 
@@ -64,17 +66,15 @@ class Search:
 
         Raises: NasError if the space has nothing new left to offer under the limits.
         """
-        trials = self.study.get_trials(deepcopy=False)
-        found: Task | TrialRow | Idle | None = self._unparked(trials)
+        ledger = self._read()
+        found: Task | TrialRow | Idle | None = self._unparked()
         if found is None:
-            done = count_finished(trials)
-            running = sum(trial.state is TrialState.RUNNING for trial in trials)
-            if done >= self.settings.n_trials:
+            if ledger.finished >= self.settings.n_trials:
                 return Idle.OVER
-            if done + running >= self.settings.n_trials:
+            if ledger.finished + len(ledger.running()) >= self.settings.n_trials:
                 return Idle.WAIT  # other workers hold the last trials; one of theirs may yet be turned down
-            self._check_supply(trials, done)
-            found = self._asked(trials)
+            self._check_supply()
+            found = self._asked()
         if isinstance(found, TrialRow) and found.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
             self._memory.turned_down += 1
         elif not isinstance(found, Idle):
@@ -106,9 +106,14 @@ class Search:
         while self._memory.parked:
             tasks.give_back(self.study, self._memory.parked.pop())
 
-    def _asked(self, trials: Sequence[FrozenTrial]) -> Task | TrialRow | Idle:
+    def _read(self) -> Ledger:
+        """The study as it is now."""
+        self._memory.ledger.read(self.study)
+        return self._memory.ledger
+
+    def _asked(self) -> Task | TrialRow | Idle:
         """One candidate of the sampler, screened."""
-        turn = sum(trial.user_attrs.get("outcome") != INTERRUPTED for trial in trials)
+        turn = self._memory.ledger.total - self._memory.ledger.interrupted
         self.study.sampler = make_sampler(self.sampler, seed=self.settings.seed, trial=turn)
         trial = self.study.ask(distributions(self.pricer.space.parameters))
         try:
@@ -128,9 +133,8 @@ class Search:
 
         Two workers may have asked at the same moment for the last that was wanted; the later one steps back.
         """
-        trials = self.study.get_trials(deepcopy=False)
-        earlier = sum(other.state is TrialState.RUNNING and other.number < trial.number for other in trials)
-        return bool(count_finished(trials) + earlier >= self.settings.n_trials)
+        ledger = self._read()
+        return ledger.finished + len(ledger.running(before=trial.number)) >= self.settings.n_trials
 
     def _screened(self, trial: Trial) -> Task | TrialRow | Idle:
         """The training that ``trial`` stands for, unless it breaks a limit or was trained before."""
@@ -142,33 +146,30 @@ class Search:
         if broken:
             return tasks.close(self.study, self._frozen(trial._trial_id), Outcome.INFEASIBLE, reason=broken)
         task = Task(number=trial.number, trial_id=trial._trial_id, arch=arch)
-        found = self._first_of_its_kind(task, self.study.get_trials(deepcopy=False))
+        self._read()
+        found = self._first_of_its_kind(task)
         if found is None:
             self._memory.parked.append(task)
             return Idle.WAIT
         return found
 
-    def _unparked(self, trials: Sequence[FrozenTrial]) -> Task | TrialRow | None:
+    def _unparked(self) -> Task | TrialRow | None:
         """A parked candidate whose twin's training has ended."""
         for task in self._memory.parked:
-            found = self._first_of_its_kind(task, trials)
+            found = self._first_of_its_kind(task)
             if found is not None:
                 self._memory.parked.remove(task)
                 return found
         return None
 
-    def _first_of_its_kind(self, task: Task, trials: Sequence[FrozenTrial]) -> Task | TrialRow | None:
-        """``task``, or if an earlier trial trained the same network its result; None while one is being trained."""
-        same = [
-            other
-            for other in trials
-            if other.number != task.number and other.user_attrs.get("arch_id") == task.arch.arch_id
-        ]
-        for other in same:
-            if other.user_attrs.get("outcome") == Outcome.TRAINED and other.state is TrialState.COMPLETE:
-                return self._repeated(task, other)
-        under_way = any(other.state is TrialState.RUNNING and other.number < task.number for other in same)
-        return None if under_way else task
+    def _first_of_its_kind(self, task: Task) -> Task | TrialRow | None:
+        """``task``, or if another trial trained the same network its result; None while an earlier one trains it."""
+        ledger, arch_id = self._memory.ledger, task.arch.arch_id
+        twin = ledger.trained.get(arch_id)
+        if twin is not None:
+            return self._repeated(task, twin)
+        earlier = ledger.running(before=task.number)
+        return None if any(other.user_attrs.get("arch_id") == arch_id for other in earlier) else task
 
     def _repeated(self, task: Task, twin: FrozenTrial) -> TrialRow:
         trial, accuracy = self._frozen(task.trial_id), twin.user_attrs["accuracy"]
@@ -179,10 +180,10 @@ class Search:
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return self.study._storage.get_trial(trial_id)
 
-    def _check_supply(self, trials: Sequence[FrozenTrial], done: int) -> None:
+    def _check_supply(self) -> None:
         """Raise NasError if the space is used up, or the candidates turned down in a row say that it nearly is."""
-        so_far = f"stopped after {done} of {self.settings.n_trials} trials"
-        if self._exhausted(trials):
+        so_far = f"stopped after {self._memory.ledger.finished} of {self.settings.n_trials} trials"
+        if self._exhausted():
             raise NasError(
                 f"{so_far}: all {self.pricer.space.size} points of space {self.pricer.space.name!r} have been tried. "
                 "Widen the space, or lower study.n_trials."
@@ -193,12 +194,13 @@ class Search:
                 "little new left under these limits; loosen them, widen the space, or lower study.n_trials."
             )
 
-    def _exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
+    def _exhausted(self) -> bool:
         """Whether every point of a small space has been dealt with."""
-        space = self.pricer.space
-        if len(trials) < space.size or any(not trial.state.is_finished() for trial in trials):
+        space, ledger = self.pricer.space, self._memory.ledger
+        if ledger.total < space.size or ledger.open:
             return False
-        complete = (trial.params for trial in trials if len(trial.params) == len(space.parameters))
+        every = (trial.params for trial in self.study.get_trials(deepcopy=False))
+        complete = (params for params in every if len(params) == len(space.parameters))
         return len({tuple(sorted(params.items())) for params in complete}) >= space.size
 
 

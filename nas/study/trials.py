@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from nas.study.rows import Outcome, TrialRow
 from nas.study.storage import INTERRUPTED
 
 WORKER: Final = "worker"  # user attribute: who took the trial
+_COUNTED: Final = (Outcome.TRAINED.value, Outcome.STOPPED.value, Outcome.FAILED.value)
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _REFERENCE: Final = "reference_ms"
 _DRIFT: Final = 1.2
@@ -40,13 +41,12 @@ def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna
 
 def finished(study: optuna.Study) -> int:
     """Trials of ``study`` that count: trained ones, those stopped early and those that failed by themselves."""
-    return count_finished(study.get_trials(deepcopy=False))
+    return sum(map(is_counted, study.get_trials(deepcopy=False)))
 
 
-def count_finished(trials: Iterable[FrozenTrial]) -> int:
-    """``finished`` of trials at hand."""
-    counted = (Outcome.TRAINED.value, Outcome.STOPPED.value, Outcome.FAILED.value)
-    return sum(trial.state.is_finished() and trial.user_attrs.get("outcome") in counted for trial in trials)
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether ``trial`` is one of ``finished``."""
+    return trial.state.is_finished() and trial.user_attrs.get("outcome") in _COUNTED
 
 
 def record(
