@@ -12,13 +12,17 @@ from nas.arch.compound import Grown
 from nas.arch.errors import NasError, SpecError
 from nas.arch.files import dumps_scaled, load, write_text_atomically
 from nas.predictors import short, totals
+from nas.study.units import interval
+from nas.tables import Row, print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from nas.latency.predictor import LatencyPredictor
 
-_PIPED_WIDTH: Final = 160
+_FAMILY: Final = (
+    "phi", "coefficients", "depth", "width", "px", "blocks", "dropout", "drop-path", "MACs", "x", "params",
+    "memory MB", "latency ms",
+)  # fmt: skip
+_DISPENSABLE: Final = ("drop-path", "dropout", "memory MB", "blocks", "params")
 
 
 def facts(member: Grown, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
@@ -86,26 +90,28 @@ def print_scaled(member: Grown, told: Mapping[str, Any], predictor: LatencyPredi
         ("MACs", [short(each["macs"]) for each in both], growth["macs"], None),
         ("parameters", [short(each["params"]) for each in both], growth["params"], None),
         ("peak memory, MB", [_memory(each) for each in both], growth["peak_memory_bytes"], None),
-        ("latency, ms", [_latency(each, predictor) for each in both], growth["latency"], None),
+        ("latency, ms", [f"{each['latency_ms']:.2f}" for each in both], growth["latency"], None),
+        *([("90% interval, ms", [_interval(each) for each in both], None, None)] if predictor.error else []),
         ("dropout", [f"{arch.dropout:g}" for arch in arches], None, None),
         ("drop-path", [f"{arch.drop_path:g}" for arch in arches], None, None),
     ]
-    table = _table("", member.baseline.name, member.arch.name, "growth", "asked for")
-    for name, texts, *factors in rows:
-        table.add_row(name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
-    _show(table, predictor, told["device"])
+    columns = ("", member.baseline.name, member.arch.name, "growth", "asked for")
+    cells = [
+        (name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
+        for name, texts, *factors in rows
+    ]
+    print_table(columns, cells, [_remark(predictor, told["device"])])
 
 
 def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
     """One line per member, the ``published`` one and that of the formula side by side at each phi."""
-    columns = ("phi", "coefficients", "depth", "width", "px", "blocks", "dropout", "drop-path")
-    table = _table(*columns, "MACs", "x", "params", "memory, MB", "latency, ms")
+    rows: list[Row] = []
     last = None
     for member, told in members:
         if last is not None and told["phi"] != last:
-            table.add_section()
+            rows.append(None)
         last = told["phi"]
-        table.add_row(
+        cells = (
             f"{told['phi']:g}",
             "published" if told["rule"] == "published" else str(member.compound),
             f"{member.factors.depth:.2f}",
@@ -120,7 +126,8 @@ def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: 
             _memory(told),
             _latency(told, predictor),
         )
-    _show(table, predictor, str(members[0][1]["device"]))
+        rows.append(cells)
+    print_table(_FAMILY, rows, [_remark(predictor, members[0][1]["device"])], dispensable=_DISPENSABLE)
 
 
 def _memory(told: Mapping[str, Any]) -> str:
@@ -131,27 +138,15 @@ def _latency(told: Mapping[str, Any], predictor: LatencyPredictor) -> str:
     """The prediction with its 90% interval, if that rests on measurements."""
     if predictor.error is None:
         return f"{told['latency_ms']:.2f}"
-    return f"{told['latency_ms']:.2f} ({told['latency_low_ms']:.2f} to {told['latency_high_ms']:.2f})"
+    return f"{told['latency_ms']:.2f} ({_interval(told)})"
 
 
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
-    return table
+def _interval(told: Mapping[str, Any]) -> str:
+    return interval(told["latency_low_ms"], told["latency_high_ms"])
 
 
-def _show(table: Table, predictor: LatencyPredictor, device: str) -> None:
-    from rich.console import Console
-
+def _remark(predictor: LatencyPredictor, device: str) -> str:
     from nas.latency.predictor import error_text
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    console.print(table)
-    interval = " with 90% intervals" if predictor.error else ""
-    console.print(f"latency{interval} on {device}; {error_text(predictor)}", highlight=False, soft_wrap=True)
+    known = " with 90% intervals" if predictor.error else ""
+    return f"latency{known} on {device}; {error_text(predictor)}"

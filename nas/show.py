@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nas import cli
 from nas.arch import zoo
 from nas.arch.checks import check_number
-from nas.arch.complexity import LayerCost, layers
+from nas.arch.complexity import layers
 from nas.arch.spec import ArchSpec
 from nas.networks import find_arch
 from nas.predictors import find_predictor, short, totals
 
+if TYPE_CHECKING:
+    from nas.latency.predictor import LatencyPredictor
+
 _KEYS: Final = ("arch", "resolution_px", "json", "runs_dir", "latency")
-_PIPED_WIDTH: Final = 160
+_COLUMNS: Final = ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms")
 
 
 def main() -> None:
@@ -33,57 +37,45 @@ def command(arguments: list[str]) -> int:
     side = config["resolution_px"]
     check_number("resolution_px", side, low=1, whole=True, optional=True)
     cli.check_flags(config, "json")
-    predictor = find_predictor(config)
     arch = replace(arch, resolution_px=side or arch.resolution_px)
+    predictor = find_predictor(config)
     facts = totals(arch, predictor)
     if config["json"]:
         print(json.dumps(facts))
     else:
-        from nas.latency.predictor import error_text
-
-        _print_table(arch, layers(arch), dict(predictor.layer_ms(arch)), facts, error_text(predictor))
+        _print_table(arch, facts, predictor)
     return 0
 
 
-def _print_table(
-    arch: ArchSpec, rows: tuple[LayerCost, ...], times: dict[str, float], facts: dict[str, Any], error: str
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def _print_table(arch: ArchSpec, facts: Mapping[str, Any], predictor: LatencyPredictor) -> None:
+    from nas.latency.predictor import error_text
+    from nas.study.units import interval
+    from nas.tables import print_table
 
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms"):
-        left = column in ("layer", "kind")
-        table.add_column(column, justify="left" if left else "right", no_wrap=column != "layer", overflow="fold")
-    for row in rows:
+    times = dict(predictor.layer_ms(arch))
+    cells = []
+    for row in layers(arch):
         kind = f"{row.kind} {row.kernel}x{row.kernel}" if row.kind in ("conv", "depthwise") else row.kind
-        table.add_row(
-            row.path,
-            f"{kind}/{row.stride}" if row.stride > 1 else kind,
-            f"{row.in_shape[0]}@{row.in_shape[1]}",
-            f"{row.out_shape[0]}@{row.out_shape[1]}",
-            short(row.params),
-            short(row.macs),
-            short(row.activations),
-            f"{times[row.path]:.3f}" if row.path in times else "",
+        cells.append(
+            (
+                row.path,
+                f"{kind}/{row.stride}" if row.stride > 1 else kind,
+                f"{row.in_shape[0]}@{row.in_shape[1]}",
+                f"{row.out_shape[0]}@{row.out_shape[1]}",
+                short(row.params),
+                short(row.macs),
+                short(row.activations),
+                f"{times[row.path]:.3f}" if row.path in times else "",
+            )
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH  # paths in one piece
-    console.print(table)
-    console.print(
+    cost = (
         f"{arch.name} at {facts['resolution_px']} px: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
-        f"{facts['activations']:,} activations, {facts['peak_memory_bytes'] / 1e6:.2f} MB peak activation memory",
-        highlight=False,
-        soft_wrap=True,
+        f"{facts['activations']:,} activations, {facts['peak_memory_bytes'] / 1e6:.2f} MB peak activation memory"
     )
-    interval = f"90% interval {facts['latency_low_ms']:.2f} to {facts['latency_high_ms']:.2f}"
-    console.print(
-        f"latency {facts['latency_ms']:.2f} ms ({interval}) on {facts['device']}; {error}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    ends = interval(facts["latency_low_ms"], facts["latency_high_ms"])
+    known = f" (90% interval {ends})" if predictor.error else ""
+    latency = f"latency {facts['latency_ms']:.2f} ms{known} on {facts['device']}; {error_text(predictor)}"
+    print_table(_COLUMNS, cells, (cost, latency), left=2, dispensable=("acts", "in"))
 
 
 def _help() -> str:
