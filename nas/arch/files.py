@@ -109,6 +109,8 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     try:
         with stream:
             stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())  # or the new name may survive a power cut, and its content not
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

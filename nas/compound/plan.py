@@ -146,7 +146,7 @@ class CompoundPlan:
             "rounding": asdict(self.rules),
             "race": {"finalists": self.race.finalists, "stop_share": self.race.stop_share},
             "data": asdict(self.data),
-            "proxy": asdict(self.proxy),
+            "proxy": self.proxy.identity(),
             "constraint": asdict(self.constraints),
             "study": {"seed": self.study.seed},
             "latency": {"backend": self.latency.backend, "device": device},

@@ -47,6 +47,8 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> Standin
         write_bytes_atomically(folder / f"{name}.png", plot.png())
     report = _report(session, study, found, members, {caption: plot.svg for caption, plot in plots.values()})
     write_text_atomically(folder / "report.html", render_report(report))
+    if session.is_complete(study):
+        session.evaluator.forget_all()
     _print_answer(session, study, found, members, console)
     return found
 

@@ -140,6 +140,7 @@ def prepare(plan: CompoundPlan, console: Console) -> Session:
         largest_kernel=_largest_kernel(plan.baseline),
         seed=plan.study.seed,
         base_resolution_px=base_px,
+        checkpoints_dir=plan.folder / "checkpoints",
     )
     baseline = replace(plan.baseline, classes=data.classes, in_channels=data.channels)
     entries = find_entries(plan, baseline, predictor.predict, evaluator.proxy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from nas.arch.checks import check_number
@@ -21,7 +21,8 @@ class TrainSettings:
     ``lr`` holds for ``batch_size`` as it is, nothing rescales it. ``warmup_epochs`` may be a fraction. ``shift`` is the
     largest random shift as a share of the image side. ``mixup`` and ``cutmix`` are the alphas of their beta
     distributions, 0 is off. ``ema`` is the decay of averaged weights, None is off. ``amp`` auto is bfloat16 on CUDA and
-    none on CPU, where training in bfloat16 is slower. ``threads`` is for CPU.
+    none on CPU, where training in bfloat16 is slower. ``threads`` is for CPU. ``checkpoint_s``: an epoch that ends so
+    many seconds of training after the last checkpoint writes one, which a killed training goes on from; None is never.
 
     Raises: NasError naming the field.
     """
@@ -43,6 +44,7 @@ class TrainSettings:
     amp: Literal["auto", "none", "bfloat16", "float16"] = "auto"
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_s: float | None = 30.0
 
     def __post_init__(self) -> None:
         for field, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("amp", AMP), ("device", DEVICES)):
@@ -59,6 +61,13 @@ class TrainSettings:
         self._check("shift", low=0, high=0.5)
         self._check("ema", low=0, high=1, open_low=True, open_high=True, optional=True)
         self._check("clip_grad", low=0, open_low=True, optional=True)
+        self._check("checkpoint_s", low=0, optional=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a training's numbers depend on, by name."""
+        fields = asdict(self)
+        del fields["checkpoint_s"]
+        return fields
 
     def _check(self, field: str, *, low: float, **rule: Any) -> None:
         check_number(f"proxy.{field}", getattr(self, field), low=low, **rule)

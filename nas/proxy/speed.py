@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -72,3 +72,25 @@ def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
             yield torch.Generator(device).manual_seed(seed)
         finally:
             np.random.set_state(numpy_state)
+
+
+def random_state(generator: torch.Generator) -> dict[str, Any]:
+    """Where all draws of a training stand within ``seeded``, as plain containers and tensors."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    device = generator.device
+    return {
+        "generator": generator.get_state(),
+        "torch": torch.get_rng_state(),
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_random_state(generator: torch.Generator, state: Mapping[str, Any]) -> None:
+    """Go on drawing from where ``random_state`` was called."""
+    generator.set_state(state["generator"])
+    torch.set_rng_state(state["torch"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], generator.device)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,11 +17,12 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from nas.proxy.augment import make_mixup, normalise, take_shifted
+from nas.proxy.checkpoint import open_checkpoint
 from nas.proxy.data import ImageData
-from nas.proxy.results import EpochResult, Score, TrainingError, TrainResult
+from nas.proxy.results import EpochResult, TrainingError, TrainResult
 from nas.proxy.score import amp_type, autocast, layout, pick_device, score_model, statistics
 from nas.proxy.settings import TrainSettings
-from nas.proxy.speed import fast_training, seeded
+from nas.proxy.speed import fast_training, random_state, seeded, set_random_state
 
 
 def train(
@@ -29,46 +32,51 @@ def train(
     *,
     seed: int,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> TrainResult:
     """Train ``model`` in place and score it after every epoch; with one thread on CPU a seed gives the same numbers.
 
     With ``settings.ema`` the averaged weights are scored, and the model ends with them.
     ``on_epoch`` may raise to stop the training, which then leaves as that exception.
 
+    ``checkpoint``: a file that is written after an epoch (but the last) when ``settings.checkpoint_s`` seconds of
+    training have passed since the last time. The same training, begun again from the same initial weights, goes on from
+    it, and ends with the numbers of an unbroken one; the times of all epochs count. An epoch is told to ``on_epoch``
+    before it is written, and one that is read back is not told again: a kill in between tells an epoch twice, with the
+    same figures. The file is the caller's to remove, who knows when the result is safe. Writing one took 0.03 CPU-s for
+    the default proxy of mixnet_s, whose epoch on digits took 11 (0.2 for 4 million parameters with averages, 65 MB); a
+    training that is too short for one pays 0.01 for knowing itself.
+
     Raises: TrainingError when the loss is no longer a number; torch's out-of-memory error passes through.
     """
     device = pick_device(settings)
     with seeded(seed, device) as generator, fast_training(model, device, settings.threads):
+        kept = open_checkpoint(checkpoint, model, data, settings, seed=seed, device=device)
         run = _Run(model, data.to(device), settings, generator)
-        results: list[EpochResult] = []
-        train_s = train_cpu_s = 0.0
-        for epoch in range(1, settings.epochs + 1):
-            start = _Times.now()
-            train_loss = run.train_epoch(epoch)
-            trained = _Times.now().since(start)
-            score = score_model(run.scored_model, run.data, settings)
-            if not math.isfinite(score.loss):
-                raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr.")
-            train_s, train_cpu_s = train_s + trained.wall_s, train_cpu_s + trained.cpu_s
-            results.append(_epoch_result(epoch, score, train_loss, _Times.now().since(start)))
+        if kept is not None and (state := kept.load()) is not None:
+            run.load_state_dict(state)
+        while len(run.results) < settings.epochs:
+            result = run.next_epoch()
             if on_epoch is not None:
-                on_epoch(results[-1])
+                on_epoch(result)
+            if kept is not None and result.epoch < settings.epochs:
+                kept.advance(result.duration_s, run.state_dict)
         run.keep_scored_weights()
     images = settings.epochs * len(data.train_labels)
     return TrainResult(
-        epochs=tuple(results),
-        duration_s=sum(result.duration_s for result in results),
-        cpu_s=sum(result.cpu_s for result in results),
-        images_per_s=images / train_s,
-        images_per_cpu_s=images / max(train_cpu_s, 1e-9),
+        epochs=tuple(run.results),
+        duration_s=sum(result.duration_s for result in run.results),
+        cpu_s=sum(result.cpu_s for result in run.results),
+        images_per_s=images / run.trained.wall_s,
+        images_per_cpu_s=images / max(run.trained.cpu_s, 1e-9),
     )
 
 
 class _Times(NamedTuple):
-    """Readings of two clocks: of the wall, and of the CPU time of all threads."""
+    """Readings of two clocks, or what lies between: of the wall, and of the CPU time of all threads."""
 
-    wall_s: float
-    cpu_s: float
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
 
     @classmethod
     def now(cls) -> _Times:
@@ -77,23 +85,20 @@ class _Times(NamedTuple):
     def since(self, start: _Times) -> _Times:
         return _Times(self.wall_s - start.wall_s, self.cpu_s - start.cpu_s)
 
-
-def _epoch_result(epoch: int, score: Score, train_loss: float, taken: _Times) -> EpochResult:
-    return EpochResult(
-        epoch=epoch,
-        accuracy=score.accuracy,
-        val_loss=score.loss,
-        train_loss=train_loss,
-        duration_s=taken.wall_s,
-        cpu_s=taken.cpu_s,
-    )
+    def plus(self, other: _Times) -> _Times:
+        return _Times(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
 
 
 class _Run:
-    """The moving parts of one training: model, optimizer, schedule, averaged weights, random draws."""
+    """The moving parts of one training: model, optimizer, schedule, averaged weights, random draws, results so far.
+
+    ``trained``: the time that the steps alone took, without scoring.
+    """
 
     def __init__(self, model: nn.Module, data: ImageData, settings: TrainSettings, generator: torch.Generator) -> None:
         self.data, self.settings, self.generator = data, settings, generator
+        self.results: list[EpochResult] = []
+        self.trained = _Times()
         self.device = data.train_images.device
         self.model = model.to(self.device, memory_format=layout(settings))  # type: ignore[call-overload]
         count = len(data.train_labels)
@@ -113,7 +118,55 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_type(settings, self.device) == torch.float16)
         self.mean, self.std = statistics(data)
 
-    def train_epoch(self, epoch: int) -> float:
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes from epoch to epoch, as plain containers and tensors; the schedule follows from the step."""
+        return {
+            "results": [asdict(result) for result in self.results],
+            "trained": list(self.trained),
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": random_state(self.generator),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where ``state_dict`` was called in a run of the same training."""
+        self.results = [EpochResult(**result) for result in state["results"]]
+        self.trained = _Times(*state["trained"])
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        set_random_state(self.generator, state["random"])
+
+    def next_epoch(self) -> EpochResult:
+        """Train and score one epoch more."""
+        epoch, start = len(self.results) + 1, _Times.now()
+        train_loss = self._train_epoch(epoch)
+        self.trained = self.trained.plus(_Times.now().since(start))
+        score = score_model(self.scored_model, self.data, self.settings)
+        if not math.isfinite(score.loss):
+            raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr.")
+        taken = _Times.now().since(start)
+        result = EpochResult(
+            epoch=epoch,
+            accuracy=score.accuracy,
+            val_loss=score.loss,
+            train_loss=train_loss,
+            duration_s=taken.wall_s,
+            cpu_s=taken.cpu_s,
+        )
+        self.results.append(result)
+        return result
+
+    def keep_scored_weights(self) -> None:
+        """Leave the averaged weights in the model where those were scored: what is saved must give the accuracy."""
+        if self.ema is not None:
+            self.model.load_state_dict(self.ema.module.state_dict())
+
+    def _train_epoch(self, epoch: int) -> float:
         """Train one epoch (counted from 1); its mean loss."""
         self.model.train()
         count = len(self.data.train_labels)
@@ -131,11 +184,6 @@ class _Run:
             step = int(wrong[0])
             raise TrainingError(f"loss became {float(losses[step])} at epoch {epoch}, step {step + 1}: lower proxy.lr.")
         return float(losses.mean())
-
-    def keep_scored_weights(self) -> None:
-        """Leave the averaged weights in the model where those were scored: what is saved must give the accuracy."""
-        if self.ema is not None:
-            self.model.load_state_dict(self.ema.module.state_dict())
 
     def _train_step(self, rows: Tensor) -> Tensor:
         images, targets = self._batch(rows)

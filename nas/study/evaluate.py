@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,15 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """Anything that can score a network; raises to say that it cannot. ``on_epoch`` may raise to stop it."""
+    """Anything that can score a network; raises to say that it cannot. ``on_epoch`` may raise to stop it.
+
+    ``forget``: the training was told, good or bad, and what was kept to go on with it may go.
+    """
 
     def evaluate(
         self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None
     ) -> Evaluation: ...
+    def forget(self, arch: ArchSpec, *, repeat: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,8 @@ class ProxyEvaluator:
 
     ``base_resolution_px``: the largest resolution of a space that compares resolutions, which proxies then keep apart.
     ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not kept).
+    ``checkpoints_dir`` holds trainings under way, ``<arch_id>.pt`` or ``<arch_id>-<repeat>.pt``: one that was killed
+    goes on from there (None: from its beginning).
     """
 
     data: ImageData
@@ -53,6 +60,7 @@ class ProxyEvaluator:
     seed: int
     base_resolution_px: int | None = None
     weights_dir: Path | None = None
+    checkpoints_dir: Path | None = None
 
     def proxy(self, arch: ArchSpec) -> Proxy:
         """The network that stands for ``arch`` in training."""
@@ -70,15 +78,32 @@ class ProxyEvaluator:
     ) -> Evaluation:
         """Train the proxy of ``arch``, each ``repeat`` with weights and draws of its own.
 
-        ``on_epoch`` may raise to stop the training. Raises: TrainingError where the loss leaves the numbers.
+        ``on_epoch`` may raise to stop the training; after a kill it is told what follows the checkpoint alone.
+        Raises: TrainingError where the loss leaves the numbers.
         """
         seed = (int(arch.arch_id[:8], 16) + self.seed + _REPEAT_STRIDE * repeat) % 2**31
         torch.manual_seed(seed)
         proxy = self.proxy(arch).spec
         model = build(proxy)
         zero_init_residual(model)
-        result = train(model, self.data.resized(proxy.resolution_px), self.settings, seed=seed, on_epoch=on_epoch)
+        data = self.data.resized(proxy.resolution_px)
+        checkpoint = self._checkpoint(arch, repeat)
+        result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
         if self.weights_dir is not None:
-            self.weights_dir.mkdir(parents=True, exist_ok=True)
             save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")
         return Evaluation(accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s)
+
+    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+        """Remove the checkpoint of a training that was told."""
+        checkpoint = self._checkpoint(arch, repeat)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+
+    def forget_all(self) -> None:
+        """Remove all checkpoints: the study is complete, those of trainings that were given up are left."""
+        if self.checkpoints_dir is not None:
+            shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
+
+    def _checkpoint(self, arch: ArchSpec, repeat: int) -> Path | None:
+        name = f"{arch.arch_id}-{repeat}.pt" if repeat else f"{arch.arch_id}.pt"
+        return None if self.checkpoints_dir is None else self.checkpoints_dir / name

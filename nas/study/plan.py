@@ -138,7 +138,7 @@ class SearchPlan:
         groups = {
             "space": dict(self.space_config),
             "data": asdict(self.data),
-            "proxy": asdict(self.proxy),
+            "proxy": self.proxy.identity(),
             "objective": asdict(self.objective),
             "constraint": asdict(self.constraints),
             "study": {"seed": self.study.seed},

@@ -46,6 +46,8 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
     for path in (plan.folder / "weights").glob("*.safetensors"):
         if path.stem not in kept:
             path.unlink()
+    if session.is_complete(study):
+        session.evaluator.forget_all()
     write_text_atomically(plan.folder / "trials.csv", to_csv(rows))
     report = _report(session, study, rows, winners)
     drawn = plot(report)

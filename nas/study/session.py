@@ -129,6 +129,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         seed=plan.study.seed,
         base_resolution_px=max(plan.space.parameters.get("resolution_px", ()), default=None),
         weights_dir=plan.folder / "weights",
+        checkpoints_dir=plan.folder / "checkpoints",
     )
     return Session(plan=plan, data=data, predictor=predictor, pricer=pricer, evaluator=evaluator, measure=measure)
 

@@ -103,13 +103,16 @@ def do(tasks: Tasks, task: Task, evaluator: Evaluator) -> TrialRow:
     try:
         evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=after_epoch)
     except Stopped as stopped:
-        return cut_short(tasks.study, task, Outcome.STOPPED, str(stopped))
+        row = cut_short(tasks.study, task, Outcome.STOPPED, str(stopped))
     except KeyboardInterrupt:
         give_back(tasks.study, task)
         raise
     except Exception as error:  # whatever a network does to its training, the study goes on
-        return cut_short(tasks.study, task, Outcome.FAILED, reason_of(error))
-    return tasks.trained(task, evaluation)
+        row = cut_short(tasks.study, task, Outcome.FAILED, reason_of(error))
+    else:
+        row = tasks.trained(task, evaluation)
+    evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained for again
+    return row
 
 
 def close(

@@ -95,6 +95,9 @@ class FakeTrainer:
         self.trained.append((label, repeat))
         return Evaluation(accuracy=value, cpu_s=0.0, duration_s=0.0)
 
+    def forget(self, arch: ArchSpec, *, repeat: int) -> None:
+        """Nothing is kept."""
+
 
 def new_study(plan: CompoundPlan) -> optuna.Study:
     """A study in memory."""

@@ -95,6 +95,7 @@ class FakeEvaluator:
 
     def __init__(self, trouble: Callable[[int, ArchSpec], None] | None = None, epochs: int = 0) -> None:
         self.trained: list[str] = []
+        self.forgotten: list[str] = []
         self.epochs = epochs
         self._trouble = trouble
         self._calls = 0
@@ -109,6 +110,9 @@ class FakeEvaluator:
             on_epoch(epoch_result(epoch, accuracy=accuracy_of(arch) * epoch / self.epochs))
         self.trained.append(arch.arch_id)
         return Evaluation(accuracy=accuracy_of(arch), cpu_s=0.0, duration_s=0.0)
+
+    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+        self.forgotten.append(arch.arch_id)
 
 
 class LearningPredictor(MacsPredictor):

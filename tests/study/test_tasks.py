@@ -1,0 +1,58 @@
+"""A training in this process: what was kept to go on with it goes when it is told, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from nas.arch.spec import ArchSpec
+from nas.study.rows import Outcome
+from nas.study.tasks import Task, do
+
+from .fakes import FakeEvaluator, make_search, small_space
+
+
+def doing(evaluator: FakeEvaluator, monkeypatch: pytest.MonkeyPatch, *, can_tell: bool = True) -> Callable[[], Outcome]:
+    """The first training of a search, ready to be done."""
+    search = make_search(small_space(), evaluator)
+    task = search.next()
+    assert isinstance(task, Task)
+
+    def gone(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    if not can_tell:
+        monkeypatch.setattr("nas.study.tasks.close", gone)
+    return lambda: do(search, task, evaluator).outcome
+
+
+def raising(error: BaseException) -> Callable[[int, ArchSpec], None]:
+    def trouble(_: int, __: ArchSpec) -> None:
+        raise error
+
+    return trouble
+
+
+def test_a_training_that_was_told_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for trouble, outcome in ((None, Outcome.TRAINED), (raising(ValueError()), Outcome.FAILED)):
+        evaluator = FakeEvaluator(trouble)
+        assert doing(evaluator, monkeypatch)() is outcome
+        assert len(evaluator.forgotten) == 1
+
+
+@pytest.mark.parametrize("trouble", [None, raising(ValueError())], ids=["trained", "failed"])
+def test_a_training_that_cannot_be_told_is_not_forgotten(
+    trouble: Callable[[int, ArchSpec], None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = FakeEvaluator(trouble)
+    with pytest.raises(ConnectionError):
+        doing(evaluator, monkeypatch, can_tell=False)()
+    assert not evaluator.forgotten
+
+
+def test_an_interrupted_training_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = FakeEvaluator(raising(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        doing(evaluator, monkeypatch)()
+    assert not evaluator.forgotten
