@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from nas.arch.spec import ArchSpec
 from nas.cli import heavy
 
 TIMM_PREFIX: Final = "timm/"
+_HELP_WIDTH: Final = 100
 
 
 def find_arch(name: object, field: str = "arch") -> ArchSpec:
@@ -33,3 +35,9 @@ def find_arch(name: object, field: str = "arch") -> ArchSpec:
         return load(text)
     near = nearest(text, zoo.names())
     raise NasError(f"{field} {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
+
+
+def known_networks() -> str:
+    """What ``arch=`` knows by name, in lines for a help text."""
+    text = f"Networks: {', '.join(zoo.names())}; timm/NAME for any of timm's EfficientNet and MobileNet families"
+    return textwrap.fill(text, _HELP_WIDTH, subsequent_indent="  ")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas import cli
-from nas.arch import zoo
 from nas.arch.checks import check_number
 from nas.arch.compound import Grown
 from nas.arch.errors import NasError, shown
@@ -20,7 +19,7 @@ from nas.arch.request import RULES, Request
 from nas.arch.scaling import Compound
 from nas.arch.solve import Measure, macs, params, peak_memory_bytes
 from nas.arch.spec import ArchSpec
-from nas.networks import find_arch
+from nas.networks import find_arch, known_networks
 from nas.predictors import find_predictor
 
 if TYPE_CHECKING:
@@ -168,8 +167,7 @@ Results:
   json=true            one JSON object
   latency={"|".join(cli.choices("latency"))}
 
-Networks: {", ".join(zoo.names())};
-timm/NAME for any of timm's EfficientNet and MobileNet families"""
+{known_networks()}"""
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nas import cli
-from nas.arch import zoo
 from nas.arch.checks import check_number
 from nas.arch.complexity import layers
 from nas.arch.spec import ArchSpec
-from nas.networks import find_arch
+from nas.networks import find_arch, known_networks
 from nas.predictors import find_predictor, short, totals
 
 if TYPE_CHECKING:
@@ -86,8 +85,7 @@ def _help() -> str:
   json=true            {{"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}} as one JSON object
   latency={"|".join(cli.choices("latency"))}
 
-Networks: {", ".join(zoo.names())};
-timm/NAME for any of timm's EfficientNet and MobileNet families"""
+{known_networks()}"""
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         (["arch=none.yaml"], r"cannot read spec file 'none\.yaml'"),
         (["arch=mixnet_s", "resolution_px=0"], r"resolution_px 0: must be a whole number of at least 1"),
         (["arch=mixnet_s", "resolution_px=a"], r"resolution_px 'a'"),
+        (["arch=mixnet_s", "resolution_px=99999"], r"resolution_px 99999: must be at most 16384"),
         (["arch=mixnet_s", "json=yess"], r"json 'yess': must be true or false"),
         (["arch=mixnet_s", "latency=mac"], r"unknown latency 'mac': choose from .*macs.* Did you mean 'macs'"),
         (["arch=mixnet_s", "latency.backend=gpu"], r"unknown latency\.backend 'gpu'"),
