@@ -10,7 +10,7 @@ from nas import cli
 from nas.arch.errors import NasError
 from nas.arch.plain import from_mapping
 
-_SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "engine", "study")
+_SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
 _KEYS: Final = (*_SETTINGS, "space", "runs_dir")
 
 
@@ -39,7 +39,7 @@ def make_plan(arguments: list[str]) -> Any:
     from nas.proxy.sources import DataSettings, check_data
     from nas.study.constraints import Constraints
     from nas.study.objective import ObjectiveSettings
-    from nas.study.plan import EngineSettings, SamplerSettings, SearchPlan, StudySettings, masked
+    from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings, masked
 
     space_config = dict(config["space"])
     data = from_mapping(DataSettings, config["data"], "data")
@@ -52,6 +52,7 @@ def make_plan(arguments: list[str]) -> Any:
         objective=from_mapping(ObjectiveSettings, config["objective"], "objective"),
         constraints=from_mapping(Constraints, config["constraint"], "constraint"),
         sampler=from_mapping(SamplerSettings, config["sampler"], "sampler"),
+        pruner=from_mapping(PrunerSettings, config["pruner"], "pruner"),
         engine=from_mapping(EngineSettings, config["engine"], "engine"),
         study=from_mapping(StudySettings, config["study"], "study"),
         runs_dir=cli.runs_dir(config),
@@ -82,7 +83,7 @@ def _list_of(group: str, prefix: str) -> str:
 
 
 def _help() -> str:
-    groups = ("data", "proxy", "latency", "objective", "sampler", "engine")
+    groups = ("data", "proxy", "latency", "objective", "sampler", "pruner", "engine")
     lists = "\n".join(f"  {group}= {' | '.join(cli.choices(group))}" for group in groups)
     return f"""{cli.plain(__doc__)}
 

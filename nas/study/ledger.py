@@ -17,14 +17,15 @@ class Ledger:
     """The trials of one study as of the last ``read``, whose time is that of what is new or open.
 
     ``total``: all trials; ``finished``: those that count; ``interrupted``: those given up before they had begun.
-    ``open``: trials that are queued or running, by number. ``trained``: the first trained one by its network's id.
+    ``open``: trials that are queued or running, by number. ``tried``: the first that was trained or stopped early, by
+    its network's id.
     """
 
     total: int = 0
     finished: int = 0
     interrupted: int = 0
     open: dict[int, FrozenTrial] = field(default_factory=dict)
-    trained: dict[str, FrozenTrial] = field(default_factory=dict)
+    tried: dict[str, FrozenTrial] = field(default_factory=dict)
 
     def read(self, study: optuna.Study) -> None:
         """Take in what has happened in ``study`` since the last time."""
@@ -47,8 +48,8 @@ class Ledger:
         self.finished += is_counted(trial)
         outcome = trial.user_attrs.get("outcome")
         self.interrupted += outcome == INTERRUPTED
-        if outcome == Outcome.TRAINED and trial.state is TrialState.COMPLETE:
+        if outcome in (Outcome.TRAINED, Outcome.STOPPED) and trial.state is not TrialState.FAIL:
             arch_id = trial.user_attrs["arch_id"]
-            known = self.trained.get(arch_id)
+            known = self.tried.get(arch_id)
             if known is None or trial.number < known.number:
-                self.trained[arch_id] = trial
+                self.tried[arch_id] = trial

@@ -17,6 +17,7 @@ from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 
 SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
+PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
 ENGINE_NAMES: Final = ("local",)
 _PASSWORD: Final = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
 _RESERVED: Final = ("latency",)
@@ -84,6 +85,47 @@ class SamplerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrunerSettings:
+    """``name``: none, median, asha, mo_asha (a Pareto front alone) or hyperband (a single reward alone).
+
+    ``min_epochs``: of every training. ``eta``: asha, mo_asha and hyperband let one in so many go on at the rungs,
+    epochs ``min_epochs`` x ``eta``^k. ``latency_window``: median and asha on a Pareto front compare networks whose
+    latencies are within this factor. ``startup``: others needed for a comparison; with fewer the training goes on.
+    """
+
+    name: str = "none"
+    eta: int = 3
+    min_epochs: int = 1
+    latency_window: float = 1.5
+    startup: int = 4
+
+    def __post_init__(self) -> None:
+        if self.name not in PRUNER_NAMES:
+            raise unknown("pruner.name", self.name, PRUNER_NAMES)
+        check_number("pruner.eta", self.eta, low=2, whole=True)
+        check_number("pruner.min_epochs", self.min_epochs, low=1, whole=True)
+        check_number("pruner.latency_window", self.latency_window, low=1, open_low=True)
+        check_number("pruner.startup", self.startup, low=1, whole=True)
+
+    def check_fits(self, objective: ObjectiveSettings, epochs: int) -> None:
+        """Refuse a rule that ``objective`` or trainings of ``epochs`` leave no use for. Raises: NasError."""
+        if self.name == "hyperband" and objective.kind == "pareto":
+            raise NasError(
+                "pruner hyperband: is for a single reward; add objective=mnasnet, or take pruner=mo_asha or asha."
+            )
+        if self.name == "mo_asha" and objective.kind != "pareto":
+            raise NasError(
+                f"pruner mo_asha: ranks by two objectives, objective.kind is {objective.kind!r}; take pruner=asha, "
+                "hyperband or median."
+            )
+        if self.name != "none" and self.min_epochs >= epochs:
+            raise NasError(
+                f"pruner.min_epochs {self.min_epochs}: leaves no epoch to stop at, for proxy.epochs is {epochs}; raise "
+                "proxy.epochs, or add pruner=none."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """Where trials run. ``local``: ``workers`` processes on this machine (1: this process), one thread each."""
 
@@ -112,10 +154,14 @@ class SearchPlan:
     objective: ObjectiveSettings
     constraints: Constraints
     sampler: SamplerSettings
+    pruner: PrunerSettings
     engine: EngineSettings
     study: StudySettings
     runs_dir: Path
     command: str = ""
+
+    def __post_init__(self) -> None:
+        self.pruner.check_fits(self.objective, self.proxy.epochs)
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ from nas.study.plan import SearchPlan
 from nas.study.report import ReportData, Winner, plot, render_report
 from nas.study.rows import Outcome, TrialRow, counts, to_csv
 from nas.study.session import Session, points, prepare
-from nas.study.trials import to_rows
+from nas.study.trials import PUBLISHED, to_rows
 from nas.study.units import decimal, interval, shown_path
 from nas.study.winners import Source, choose, write_winners
 from nas.study.work import Work
@@ -86,9 +86,9 @@ def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
 def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners: list[Winner]) -> ReportData:
     plan, data = session.plan, session.data
     baselines = {
-        trial.number: trial.user_attrs["published"]
+        trial.number: trial.user_attrs[PUBLISHED]
         for trial in study.get_trials(deepcopy=False)
-        if "published" in trial.user_attrs
+        if PUBLISHED in trial.user_attrs
     }
     facts = (
         ("space", f"{plan.space.name}, {points(plan.space)} points"),

@@ -23,7 +23,7 @@ from nas.study.samplers import make_sampler
 from nas.study.screening import Screen
 from nas.study.storage import requeue
 from nas.study.tasks import Idle, Task, reason_of
-from nas.study.trials import WORKER, distributions
+from nas.study.trials import PUBLISHED, WORKER, distributions
 
 _SEEDED: Final = "nas:seeded"
 
@@ -163,18 +163,20 @@ class Search:
         return None
 
     def _first_of_its_kind(self, task: Task) -> Task | TrialRow | None:
-        """``task``, or if another trial trained the same network its result; None while an earlier one trains it."""
+        """``task``, or if another trial trained or stopped its network what came out; None while one trains it."""
         ledger, arch_id = self._memory.ledger, task.arch.arch_id
-        twin = ledger.trained.get(arch_id)
+        twin = ledger.tried.get(arch_id)
         if twin is not None:
             return self._repeated(task, twin)
         earlier = ledger.running(before=task.number)
         return None if any(other.user_attrs.get("arch_id") == arch_id for other in earlier) else task
 
     def _repeated(self, task: Task, twin: FrozenTrial) -> TrialRow:
-        trial, accuracy = self._frozen(task.trial_id), twin.user_attrs["accuracy"]
+        trial, reason = self._frozen(task.trial_id), f"same as trial {twin.number}"
+        if twin.state is not TrialState.COMPLETE:
+            return tasks.close(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
+        accuracy = twin.user_attrs["accuracy"]
         values = self.objective.values(accuracy, trial.user_attrs["latency_ms"])
-        reason = f"same as trial {twin.number}"
         return tasks.close(self.study, trial, Outcome.DUPLICATE, values=values, accuracy=accuracy, reason=reason)
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
@@ -215,7 +217,7 @@ def seed_study(
     if study.user_attrs.get(_SEEDED):
         return
     for name, genotype in published.items():
-        study.enqueue_trial(dict(genotype), user_attrs={"published": name}, skip_if_exists=True)
+        study.enqueue_trial(dict(genotype), user_attrs={PUBLISHED: name}, skip_if_exists=True)
     first: dict[str, Candidate] = {}
     for candidate in survey.feasible:
         first.setdefault(candidate.arch.arch_id, candidate)

@@ -27,6 +27,7 @@ from nas.study.evaluate import ProxyEvaluator
 from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.plan import SearchPlan
 from nas.study.progress import TrialProgress, bar
+from nas.study.pruning import make_pruner
 from nas.study.search import Search, seed_study
 from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
 from nas.study.trials import Measured, finished
@@ -98,6 +99,7 @@ class Session:
             settings=plan.study,
             epochs=plan.proxy.epochs,
             refinement=Refinement(self.pricer, timed or self._timed) if plan.latency.refine else None,
+            pruner=make_pruner(plan.pruner, plan.objective, epochs=plan.proxy.epochs),
             worker=worker,
         )
 
@@ -186,7 +188,7 @@ def _queue_first(session: Session, study: optuna.Study, found: Survey) -> None:
         "space": dict(plan.space_config),
         **{
             name: asdict(getattr(plan, name))
-            for name in ("data", "proxy", "latency", "objective", "constraints", "sampler", "study")
+            for name in ("data", "proxy", "latency", "objective", "constraints", "sampler", "pruner", "study")
         },
     }
     write_text_atomically(plan.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, default_flow_style=None))

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.proxy.results import EpochResult
@@ -20,6 +20,7 @@ from nas.study.trials import to_row
 
 _WAIT_S: Final = 0.5
 _LONGEST_REASON: Final = 500
+_STOPPED_EARLY: Final = "stopped_early"
 
 OnTrial = Callable[[TrialRow], None]
 
@@ -144,8 +145,16 @@ def close(
 
 
 def cut_short(study: optuna.Study, task: Task, outcome: Outcome, reason: str) -> TrialRow:
-    """End a training that came to no accuracy: it counts as a trial."""
-    return close(study, study._storage.get_trial(task.trial_id), outcome, reason=reason)
+    """End a training that came to no accuracy: it counts as a trial.
+
+    Of a study of several objectives Optuna's TPE cannot rank a trial that has intermediate values alone (Optuna 5.0
+    raises RuntimeError at the next ask). One that is stopped there breaks a constraint: TPE then counts it among the
+    bad ones, and the other samplers leave it out as they do any pruned trial.
+    """
+    trial = study._storage.get_trial(task.trial_id)
+    if outcome is Outcome.STOPPED and len(study.directions) > 1 and _STOPPED_EARLY not in trial.constraints:
+        Trial(study, task.trial_id).set_constraint(_STOPPED_EARLY, 1.0)
+    return close(study, trial, outcome, reason=reason)
 
 
 def give_back(study: optuna.Study, task: Task) -> None:

@@ -15,6 +15,7 @@ from nas.study.rows import Outcome, TrialRow
 from nas.study.storage import INTERRUPTED
 
 WORKER: Final = "worker"  # user attribute: who took the trial
+PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
 _COUNTED: Final = (Outcome.TRAINED.value, Outcome.STOPPED.value, Outcome.FAILED.value)
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _REFERENCE: Final = "reference_ms"

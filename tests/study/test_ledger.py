@@ -54,9 +54,9 @@ def test_it_says_what_a_count_over_all_trials_says(tmp_path: Path, on_disk: bool
         assert sorted(t.number for t in ledger.running(before=9)) == [number for number in running if number < 9]
         first: dict[str, int] = {}
         for trial in trials:
-            if trial.user_attrs.get("outcome") == "trained" and trial.state is TrialState.COMPLETE:
+            if trial.user_attrs.get("outcome") in ("trained", "stopped") and trial.state.is_finished():
                 first.setdefault(trial.user_attrs["arch_id"], trial.number)
-        assert {arch_id: trial.number for arch_id, trial in ledger.trained.items()} == first
+        assert {arch_id: trial.number for arch_id, trial in ledger.tried.items()} == first
 
 
 def test_a_finished_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

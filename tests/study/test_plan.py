@@ -15,7 +15,7 @@ from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import EngineSettings, SamplerSettings, SearchPlan, StudySettings
+from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings
 
 from .fakes import mobilenet_v1
 
@@ -31,6 +31,7 @@ def plan() -> SearchPlan:
         objective=ObjectiveSettings(),
         constraints=Constraints(),
         sampler=SamplerSettings(),
+        pruner=PrunerSettings(),
         engine=EngineSettings(),
         study=StudySettings(),
         runs_dir=Path("runs"),
@@ -50,6 +51,11 @@ def plan() -> SearchPlan:
         (SamplerSettings, "name", "tpee", r"sampler\.name 'tpee': choose from tpe, .* Did you mean 'tpe'"),
         (SamplerSettings, "startup", -1, r"sampler\.startup -1"),
         (SamplerSettings, "population", 1, r"sampler\.population 1: must be a whole number of at least 2"),
+        (PrunerSettings, "name", "asa", r"pruner\.name 'asa': choose from none, .* Did you mean 'asha'"),
+        (PrunerSettings, "eta", 1, r"pruner\.eta 1: must be a whole number of at least 2"),
+        (PrunerSettings, "min_epochs", 0, r"pruner\.min_epochs 0"),
+        (PrunerSettings, "latency_window", 1.0, r"pruner\.latency_window 1\.0: must be a number above 1"),
+        (PrunerSettings, "startup", 0, r"pruner\.startup 0"),
         (EngineSettings, "name", "slurm", r"engine\.name 'slurm': choose from local"),
         (EngineSettings, "workers", 0, r"engine\.workers 0: must be a whole number of at least 1"),
     ],
@@ -89,7 +95,7 @@ def test_identity_changes_with_anything_that_trials_would_differ_by(plan: Search
 
 def test_going_on_with_more_trials_or_workers_is_the_same_study(plan: SearchPlan) -> None:
     more = replace(plan, study=StudySettings(n_trials=99), engine=EngineSettings(workers=4), runs_dir=Path("x"))
-    more = replace(more, proxy=ProxySettings(checkpoint_s=None))
+    more = replace(more, proxy=ProxySettings(checkpoint_s=None), pruner=PrunerSettings(name="asha"))
     assert more.identity("here") == plan.identity("here")
 
 
