@@ -173,7 +173,7 @@ class Search:
 
     def _repeated(self, task: Task, twin: FrozenTrial) -> TrialRow:
         trial, reason = self._frozen(task.trial_id), f"same as trial {twin.number}"
-        if twin.state is not TrialState.COMPLETE:
+        if twin.user_attrs["outcome"] == Outcome.STOPPED:
             return tasks.close(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
         accuracy = twin.user_attrs["accuracy"]
         values = self.objective.values(accuracy, trial.user_attrs["latency_ms"])
