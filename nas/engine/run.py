@@ -16,13 +16,16 @@ from nas.study.work import Plan, Prepared, Work
 
 
 def run(plan: Plan, work: Work) -> bool:
-    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted."""
+    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
+
+    Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
+    """
     console = Console()
-    with _interruptible():
+    with _interruptible() as interrupts:
         session = work.prepare(plan, console)
         with exclusive(plan.folder):
             study = session.find()
-            recovered = recover(study) if study else 0
+            recovered = recover(study, max_retries=plan.engine.max_retries) if study else 0
             if recovered:
                 console.print(f"queued again, left unfinished by a killed run: {recovered}", highlight=False)
             if study is None or not session.is_complete(study):
@@ -30,7 +33,8 @@ def run(plan: Plan, work: Work) -> bool:
             try:
                 stopped = _run_trials(session, work, study, console)
             finally:
-                work.conclude(session, study, console)
+                if len(interrupts) < 2:
+                    work.conclude(session, study, console)
     if stopped:
         console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
     return stopped
@@ -50,14 +54,20 @@ def _run_trials(session: Prepared, work: Work, study: optuna.Study, console: Con
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too."""
+def _interruptible() -> Iterator[list[int]]:
+    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too.
 
-    def interrupt(_number: int, _frame: object) -> None:
+    Yields the signals that have come so far.
+    """
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        interrupts.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interrupts
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -20,6 +20,7 @@ SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
 PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
 ENGINE_NAMES: Final = ("local",)
 _PASSWORD: Final = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
+MAX_RETRIES: Final = 2
 _RESERVED: Final = ("latency",)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -127,15 +128,31 @@ class PrunerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Where trials run. ``local``: ``workers`` processes on this machine (1: this process), one thread each."""
+    """Where trials run. ``local``: ``workers`` processes on this machine (1: this process), each of ``proxy.threads``.
+
+    ``max_retries``: how often a trial is tried again whose worker was killed, before it fails. ``trial_timeout_s`` and
+    ``trial_memory_mb``: a training that takes longer, or whose process holds more resident memory (MB of 10^6 bytes,
+    libraries and images included), is ended and fails; None is no limit.
+    """
 
     name: str = "local"
     workers: int = 1
+    max_retries: int = MAX_RETRIES
+    trial_timeout_s: float | None = None
+    trial_memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         if self.name not in ENGINE_NAMES:
             raise unknown("engine.name", self.name, ENGINE_NAMES)
         check_number("engine.workers", self.workers, low=1, whole=True)
+        check_number("engine.max_retries", self.max_retries, low=0, whole=True)
+        check_number("engine.trial_timeout_s", self.trial_timeout_s, low=0, open_low=True, optional=True)
+        check_number("engine.trial_memory_mb", self.trial_memory_mb, low=0, open_low=True, optional=True)
+
+    @property
+    def limits_trials(self) -> bool:
+        """Whether a training may have to be ended from outside."""
+        return self.trial_timeout_s is not None or self.trial_memory_mb is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,13 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError, shown
 from nas.arch.files import write_text_atomically
-from nas.study.plan import masked
+from nas.study.plan import MAX_RETRIES, masked
 from nas.study.rows import Outcome
 
 _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 INTERRUPTED: Final = "interrupted"
-MOST_KILLS: Final = 3
 _SQLITE_TIMEOUT_S: Final = 60.0
 
 
@@ -144,21 +143,26 @@ def exclusive(folder: Path) -> Iterator[None]:
                         parent.rmdir()
 
 
-def recover(study: optuna.Study) -> int:
-    """Queue the RUNNING trials of killed workers again; how many there were. Call it with the run's lock held.
-
-    A trial whose worker was killed ``MOST_KILLS`` times (out of memory, as a rule) fails instead: queued again and
-    again it would stop the study for ever.
-    """
+def recover(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
+    """Queue the RUNNING trials of killed workers again; how many there were. Call it with the run's lock held."""
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
-        kills = trial.user_attrs.get("kills", 0) + 1
-        study._storage.set_trial_user_attr(trial._trial_id, "kills", kills)
-        if kills < MOST_KILLS:
-            requeue(study, trial)
-        else:
-            _fail(study, trial, Outcome.FAILED, f"its worker was killed {kills} times; out of memory?")
+        after_kill(study, trial, max_retries=max_retries)
     return len(stale)
+
+
+def after_kill(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> None:
+    """Queue a trial again whose worker was killed.
+
+    A trial that this happens to more than ``max_retries`` times (out of memory, as a rule) fails instead: queued again
+    and again it would stop the study for ever.
+    """
+    kills = trial.user_attrs.get("kills", 0) + 1
+    study._storage.set_trial_user_attr(trial._trial_id, "kills", kills)
+    if kills <= max_retries:
+        requeue(study, trial)
+    else:
+        fail(study, trial, f"its worker was killed {kills} times; out of memory?")
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -170,10 +174,11 @@ def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     if "arch_id" in trial.user_attrs or "fixed_params" in trial.system_attrs:
         study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
     else:
-        _fail(study, trial, INTERRUPTED, "interrupted before it began")
+        fail(study, trial, "interrupted before it began", outcome=INTERRUPTED)
 
 
-def _fail(study: optuna.Study, trial: FrozenTrial, outcome: str, reason: str) -> None:
+def fail(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:
+    """End an unfinished trial without a result; ``INTERRUPTED`` ones do not count as trials of the study."""
     study._storage.set_trial_user_attr(trial._trial_id, "outcome", str(outcome))
     study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
     study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)

@@ -75,17 +75,25 @@ class Stopped(Exception):
     """Ends a training from within its epochs; says why."""
 
 
-def work(tasks: Tasks, evaluator: Evaluator, on_trial: OnTrial | None = None) -> None:
+def work(
+    tasks: Tasks,
+    evaluator: Evaluator,
+    on_trial: OnTrial | None = None,
+    on_task: Callable[[Task], object] | None = None,
+) -> None:
     """Train in this process until nothing is left.
 
-    An exception in a training fails that trial with its reason and the study goes on. A KeyboardInterrupt queues the
-    unfinished training again and leaves.
+    ``on_task`` hears of each training before it begins, ``on_trial`` of each trial that ended. An exception in a
+    training fails that trial with its reason and the study goes on. A KeyboardInterrupt queues the unfinished training
+    again and leaves.
     """
     try:
         while (found := tasks.next()) is not Idle.OVER:
             if isinstance(found, Idle):
                 time.sleep(_WAIT_S)
                 continue
+            if isinstance(found, Task) and on_task:
+                on_task(found)
             row = do(tasks, found, evaluator) if isinstance(found, Task) else found
             if on_trial:
                 on_trial(row)

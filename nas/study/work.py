@@ -12,6 +12,7 @@ from rich.console import Console
 
 from nas.arch.spec import ArchSpec
 from nas.latency.settings import LatencySettings
+from nas.proxy.settings import ProxySettings
 from nas.study.candidates import Pricer
 from nas.study.evaluate import Evaluator
 from nas.study.measuring import Measurer
@@ -40,6 +41,8 @@ class Plan(Protocol):
     def engine(self) -> EngineSettings: ...
     @property
     def latency(self) -> LatencySettings: ...
+    @property
+    def proxy(self) -> ProxySettings: ...
 
 
 class Prepared(Protocol):

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from nas.arch.errors import NasError
 from nas.study.objective import ObjectiveSettings
-from nas.study.storage import MOST_KILLS, check_folder, claim_folder, exclusive, open_storage, open_study, recover
+from nas.study.storage import MAX_RETRIES, check_folder, claim_folder, exclusive, open_storage, open_study, recover
 from nas.study.trials import distributions, finished, to_rows
 
 from .fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
@@ -178,7 +178,7 @@ def test_a_trial_killed_before_its_genotype_was_complete_is_given_up_and_not_cou
 def test_a_candidate_that_kills_its_worker_again_and_again_fails() -> None:
     study = new_study()
     killed_trial(study)
-    for _ in range(MOST_KILLS - 1):
+    for _ in range(MAX_RETRIES):
         recover(study)
         assert study.trials[0].state is TrialState.WAITING
         study.ask()
