@@ -175,14 +175,16 @@ def test_workers_that_cannot_load_end_the_run_with_the_first_reason(stage: Calla
     assert len(made.puppets) == 2
     told = stage(workers=2)
     told.scripts += [told.ends(0, "the space is used up"), told.ends(0, "another reason")]
-    with pytest.raises(NasError, match="^the space is used up$"):
+    with pytest.raises(NasError, match=r"^the space is used up$"):
         told.run()
 
 
 def test_workers_killed_before_their_first_trial_are_replaced_a_few_times(stage: Callable[..., Stage]) -> None:
     made = stage(workers=1, max_retries=1, trial_timeout_s=9.0)
     made.scripts += [made.ends(-9)] * 5
-    with pytest.raises(NasError, match=r"^2 worker processes in a row were killed by SIGKILL before .* out of memory\?"):
+    with pytest.raises(
+        NasError, match=r"^2 worker processes in a row were killed by SIGKILL before .* out of memory\?"
+    ):
         made.run()
     assert len(made.puppets) == 2
     fewer = stage(workers=2, max_retries=1)
