@@ -11,6 +11,10 @@ class TrainingError(NasError):
     """A training that cannot be scored, with the reason: its network or settings are at fault, not the program."""
 
 
+class OutOfMemoryError(TrainingError):
+    """A training that needs more memory than there is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """Top-1 accuracy in [0, 1] and mean cross entropy (nats) on the validation images."""

@@ -15,8 +15,9 @@ from nas.model.build import build
 from nas.model.export import save_weights
 from nas.model.init import zero_init_residual
 from nas.proxy.data import ImageData
+from nas.proxy.memory import is_out_of_memory, let_go
 from nas.proxy.reduce import Proxy, reduce_arch
-from nas.proxy.results import EpochResult
+from nas.proxy.results import EpochResult, OutOfMemoryError
 from nas.proxy.settings import ProxySettings
 from nas.proxy.train import train
 
@@ -79,19 +80,18 @@ class ProxyEvaluator:
         """Train the proxy of ``arch``, each ``repeat`` with weights and draws of its own.
 
         ``on_epoch`` may raise to stop the training; after a kill it is told what follows the checkpoint alone.
-        Raises: TrainingError where the loss leaves the numbers.
+        Raises: TrainingError where the loss leaves the numbers, OutOfMemoryError, which leaves no memory taken.
         """
-        seed = (int(arch.arch_id[:8], 16) + self.seed + _REPEAT_STRIDE * repeat) % 2**31
-        torch.manual_seed(seed)
-        proxy = self.proxy(arch).spec
-        model = build(proxy)
-        zero_init_residual(model)
-        data = self.data.resized(proxy.resolution_px)
-        checkpoint = self._checkpoint(arch, repeat)
-        result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
-        if self.weights_dir is not None:
-            save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")
-        return Evaluation(accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s)
+        try:
+            return self._train(arch, repeat, on_epoch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            let_go(error)
+            raise OutOfMemoryError(
+                f"out of memory at proxy.batch_size {self.settings.batch_size}: lower it, proxy.resolution_px or "
+                "proxy.width_multiplier, or run fewer trainings at a time."
+            ) from None
 
     def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         """Remove the checkpoint of a training that was told."""
@@ -103,6 +103,19 @@ class ProxyEvaluator:
         """Remove all checkpoints: the study is complete, those of trainings that were given up are left."""
         if self.checkpoints_dir is not None:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
+
+    def _train(self, arch: ArchSpec, repeat: int, on_epoch: Callable[[EpochResult], None] | None) -> Evaluation:
+        seed = (int(arch.arch_id[:8], 16) + self.seed + _REPEAT_STRIDE * repeat) % 2**31
+        torch.manual_seed(seed)
+        proxy = self.proxy(arch).spec
+        model = build(proxy)
+        zero_init_residual(model)
+        data = self.data.resized(proxy.resolution_px)
+        checkpoint = self._checkpoint(arch, repeat)
+        result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
+        if self.weights_dir is not None:
+            save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")
+        return Evaluation(accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s)
 
     def _checkpoint(self, arch: ArchSpec, repeat: int) -> Path | None:
         name = f"{arch.arch_id}-{repeat}.pt" if repeat else f"{arch.arch_id}.pt"

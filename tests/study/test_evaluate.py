@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from nas.arch import zoo
+from nas.model.build import build
 from nas.proxy.data import load
-from nas.proxy.results import EpochResult
+from nas.proxy.results import EpochResult, OutOfMemoryError, TrainingError
 from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.evaluate import ProxyEvaluator
@@ -76,3 +80,35 @@ def test_repeats_have_checkpoints_of_their_own(evaluator: ProxyEvaluator) -> Non
     evaluator.forget_all()
     evaluator.forget_all()
     assert checkpoints(evaluator) == set()
+
+
+def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
+    evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[weakref.ref[nn.Module]] = []
+
+    def fill(model: nn.Module) -> nn.Module:
+        def forward(*_: object) -> torch.Tensor:
+            kept = torch.ones(1000)
+            return torch.cat([kept, torch.empty(2**50)])  # more than any machine has
+
+        model.forward = forward  # type: ignore[method-assign]
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("nas.study.evaluate.build", lambda spec: fill(build(spec)))
+    with pytest.raises(OutOfMemoryError, match=r"out of memory at proxy\.batch_size 32: lower it") as caught:
+        evaluator.evaluate(ARCH)
+    assert models[0]() is None  # though the error is still here
+    assert isinstance(caught.value, TrainingError)
+
+
+def test_another_error_of_a_training_stays_what_it_is(
+    evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> nn.Module:
+        raise RuntimeError("a broken kernel")
+
+    monkeypatch.setattr("nas.study.evaluate.build", fail)
+    with pytest.raises(RuntimeError, match="a broken kernel"):
+        evaluator.evaluate(ARCH)
