@@ -19,7 +19,7 @@ from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
 from nas.study.rows import Outcome, TrialRow
-from nas.study.samplers import make_sampler
+from nas.study.samplers import InKnownSpace, make_sampler
 from nas.study.screening import Screen
 from nas.study.storage import requeue
 from nas.study.tasks import Idle, Task, reason_of
@@ -114,8 +114,9 @@ class Search:
     def _asked(self) -> Task | TrialRow | Idle:
         """One candidate of the sampler, screened."""
         turn = self._memory.ledger.total - self._memory.ledger.interrupted
-        self.study.sampler = make_sampler(self.sampler, seed=self.settings.seed, trial=turn)
-        trial = self.study.ask(distributions(self.pricer.space.parameters))
+        space = distributions(self.pricer.space.parameters)
+        self.study.sampler = InKnownSpace(make_sampler(self.sampler, seed=self.settings.seed, trial=turn), space)
+        trial = self.study.ask(space)
         try:
             if self.worker:
                 trial.set_user_attr(WORKER, self.worker)

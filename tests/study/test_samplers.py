@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from nas.study.plan import SAMPLER_NAMES, SamplerSettings
-from nas.study.samplers import SAMPLERS, make_sampler
+from nas.study.samplers import SAMPLERS, InKnownSpace, make_sampler
 
 CHOICES = {f"c{index}": optuna.distributions.CategoricalDistribution(list(range(10))) for index in range(6)}
 
@@ -36,3 +36,21 @@ def test_neighbouring_seeds_share_no_stream() -> None:
 
 def test_large_seeds_are_taken() -> None:
     assert first_draw("random", 2**40, 0) == first_draw("random", 2**40, 0)
+
+
+def learnt_draws(name: str, *, known: bool) -> list[dict[str, int]]:
+    """What is drawn in a study of two objectives, of which every trial has the same space."""
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    drawn = []
+    for turn in range(12):
+        sampler = make_sampler(SamplerSettings(name=name, startup=4, population=4), seed=0, trial=turn)
+        study.sampler = InKnownSpace(sampler, CHOICES) if known else sampler
+        trial = study.ask(CHOICES)
+        drawn.append(trial.params)
+        study.tell(trial, [trial.params["c0"] + trial.params["c1"], trial.params["c2"]])
+    return drawn
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLER_NAMES if name != "gp"])
+def test_a_sampler_told_its_space_draws_what_it_would_have_drawn(name: str) -> None:
+    assert learnt_draws(name, known=True) == learnt_draws(name, known=False)
