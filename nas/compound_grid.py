@@ -6,12 +6,11 @@ import shlex
 from typing import Any, Final
 
 from nas import cli
-from nas.arch.errors import NasError, shown
 from nas.arch.families import Rounding
 from nas.arch.plain import from_mapping
 from nas.networks import find_arch
 
-_SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "rounding", "race", "study", "constraint")
+_SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir")
 
 
@@ -34,7 +33,8 @@ def make_plan(arguments: list[str]) -> Any:
     """
     config = cli.compose_config("compound_grid", arguments)
     cli.check_keys(config, _KEYS)
-    from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of
+    from nas.compound.plan import CompoundPlan
+    from nas.compound.settings import GridSettings, RaceSettings, TableSettings, coefficients_of, compared_of
     from nas.latency.settings import LatencySettings
     from nas.proxy.settings import ProxySettings
     from nas.proxy.sources import DataSettings, check_data
@@ -47,10 +47,11 @@ def make_plan(arguments: list[str]) -> Any:
         baseline=baseline,
         phi=config["phi"],
         target=config["target"],
-        compare=_compared(config["compare"]),
+        compare=compared_of(config["compare"]),
         coefficients=coefficients_of(config["coefficients"]),
         rules=from_mapping(Rounding, config["rounding"], "rounding").rules(baseline),
         grid=from_mapping(GridSettings, config["grid"], "grid"),
+        table=from_mapping(TableSettings, config["table"], "table"),
         race=from_mapping(RaceSettings, config["race"], "race"),
         data=data,
         proxy=from_mapping(ProxySettings, config["proxy"], "proxy"),
@@ -63,14 +64,6 @@ def make_plan(arguments: list[str]) -> Any:
     )
     check_data(data)
     return plan
-
-
-def _compared(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not value:
-        raise NasError(f"compare {shown(value)}: must be a list such as [depth,width,resolution,compound], or null.")
-    return tuple(str(name) for name in value)
 
 
 def _help() -> str:
@@ -86,14 +79,18 @@ it cannot tell apart from it.
   baseline=efficientnet_b0 | baseline=timm/fbnetc_100 | baseline=runs/my-study/winners/winner_1.yaml
   phi=1                the target grows by 2^phi
   target=macs|latency  latency: of the predictor, so that the coefficients fit the device
-  compare=[depth,width,resolution,compound,dwr]    these rules at the same cost instead of a grid
-  coefficients=[1.2,1.1,1.15]                      of compound in a comparison
+  compare=[depth,width,resolution,compound,dwr,stepwise]    these rules at the same cost instead of a grid; stepwise
+                       grows one axis at a time and keeps the best of each doubling (X3D)
+  coefficients=[1.2,1.1,1.15]                               of compound in a comparison
+  compare=width_lines          a table instead: widths from several depths and resolutions (EfficientNet, figure 4)
+  compare=width_resolution     a table instead: widths x input sides (MobileNetV1's 16 networks)
 
 Choices:
 {lists}
 
 Settings (name=value):
   grid.alpha=[1.0,1.2,1.4] grid.beta= grid.gamma= grid.tolerance= grid.realised_tolerance=
+  table.widths=[1.0,1.5,2.2] table.starts=[[1,1],[1,1.3],[2,1],[2,1.3]] table.sides_px=[224,192,160,128]
   rounding.depth_rule=ceil|round rounding.divisor= rounding.resolution_rule=exact|multiple_of_4|multiple_of_8
   race.seeds race.finalists race.stop_share        trainings per triple
   constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from nas.arch.checks import check_number
 from nas.arch.compound import Grown, scaled
 from nas.arch.errors import unknown
-from nas.arch.families import Rules
+from nas.arch.families import Rules, rules_for
 from nas.arch.scaling import UNSCALED, Compound, Factors
 from nas.arch.solve import Measure, at_cost, macs
 from nas.arch.spec import ArchSpec
@@ -71,9 +71,13 @@ def width_resolution_table(
     sides_px: Sequence[int] = (224, 192, 160, 128),
     rules: Rules | None = None,
 ) -> tuple[Grown, ...]:
-    """Every width at every input side, the 16 networks of MobileNetV1 (arXiv:1704.04861, section 4.2, figure 4)."""
+    """Every width at every input side, the 16 networks of MobileNetV1 (arXiv:1704.04861, section 4.2, figure 4).
+
+    Sides are taken as they are given, whatever ``rules`` say of rounding them.
+    """
+    exact = replace(rules or rules_for(baseline), resolution_rule="exact")
     return tuple(
-        scaled(baseline, Factors(1.0, width, side / baseline.resolution_px), rules)
+        scaled(baseline, Factors(1.0, width, side / baseline.resolution_px), exact)
         for width in widths
         for side in sides_px
     )
@@ -92,6 +96,33 @@ class Expansion:
         return self.candidates[self.axis]
 
 
+def expanded(
+    baseline: ArchSpec,
+    path: Sequence[Grown],
+    factor: float,
+    axes: Sequence[str] = tuple(DIRECTIONS),
+    rules: Rules | None = None,
+    *,
+    measure: Measure = macs,
+) -> dict[str, Grown]:
+    """One step of stepwise expansion: what each of ``axes`` alone makes of the last network of ``path``.
+
+    Its cost is doubled, but no further than to ``factor`` times the baseline's; nothing where ``path``, the networks
+    taken so far, is there already. All are scaled from ``baseline``: rounding does not add up.
+    Raises: NasError for an unknown axis, or one that does not reach the cost.
+    """
+    check_number("factor", factor, low=1)
+    for axis in axes:
+        if axis not in DIRECTIONS:
+            raise unknown("axis", axis, DIRECTIONS)
+    if len(path) >= math.log2(factor) - 1e-9:
+        return {}
+    total, start = min(2.0 ** (len(path) + 1), factor), path[-1].factors if path else UNSCALED
+    if path and measure(path[-1].arch) >= total * measure(baseline):
+        return {}  # rounding has taken the last step there already
+    return {axis: at_cost(baseline, DIRECTIONS[axis], total, rules, measure=measure, start=start) for axis in axes}
+
+
 def stepwise(
     baseline: ArchSpec,
     score: Callable[[Grown], float],
@@ -103,25 +134,12 @@ def stepwise(
 ) -> tuple[Expansion, ...]:
     """Grow one axis at a time and keep the best per doubling of cost, up to ``factor`` times the baseline's.
 
-    In the manner of X3D (arXiv:2004.04730): in every step each of ``axes`` alone is expanded until the
-    cost has doubled, and the candidate of the highest ``score`` is kept (ties go to the axis named first). The last
-    step goes no further than ``factor``. All candidates are scaled from ``baseline``: rounding does not add up.
-    Raises: NasError for an unknown axis, or one that does not change the measure.
+    In the manner of X3D (arXiv:2004.04730): in every step each of ``axes`` alone is expanded until the cost has
+    doubled, and the candidate of the highest ``score`` is kept (ties go to the axis named first).
+    Raises: NasError as ``expanded``.
     """
-    check_number("factor", factor, low=1)
-    for axis in axes:
-        if axis not in DIRECTIONS:
-            raise unknown("axis", axis, DIRECTIONS)
     expansions: list[Expansion] = []
-    current = UNSCALED
-    for step in range(1, math.ceil(math.log2(factor) - 1e-9) + 1):
-        total = min(2.0**step, factor)
-        if expansions and measure(expansions[-1].chosen.arch) >= total * measure(baseline):
-            break  # rounding has taken the last step there already
-        candidates = {
-            axis: at_cost(baseline, DIRECTIONS[axis], total, rules, measure=measure, start=current) for axis in axes
-        }
-        best = max(candidates, key=lambda axis: score(candidates[axis]))
-        expansions.append(Expansion(axis=best, candidates=candidates))
-        current = candidates[best].factors
+    while candidates := expanded(baseline, [step.chosen for step in expansions], factor, axes, rules, measure=measure):
+        scores = {axis: score(candidate) for axis, candidate in candidates.items()}
+        expansions.append(Expansion(axis=max(scores, key=scores.__getitem__), candidates=candidates))
     return tuple(expansions)

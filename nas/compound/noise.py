@@ -32,15 +32,22 @@ class Noise:
         Tukey and Kramer's test: it holds for every pair at once, so that it may be asked of the best of many, which
         was picked for its accuracy. A test of the one pair (Welch's) would call too many differences real.
         """
+        apart = sum(first) / len(first) - sum(second) / len(second)
+        return self.p_of_difference(apart, 1 / len(first) + 1 / len(second), self.networks)
+
+    def p_of_difference(self, apart: float, variance: float, compared: int) -> float | None:
+        """The same of any two of ``compared`` estimates that are ``apart``.
+
+        ``variance``: of the difference, in units of one training's.
+        """
         from scipy.stats import studentized_range
 
-        if not self.freedom or self.networks < 2:
+        if not self.freedom or compared < 2:
             return None
-        apart = abs(sum(first) / len(first) - sum(second) / len(second))
-        spread = self.deviation * math.sqrt((1 / len(first) + 1 / len(second)) / 2)
+        spread = self.deviation * math.sqrt(variance / 2)
         if spread == 0:
             return 1.0 if apart == 0 else 0.0
-        return float(studentized_range.sf(apart / spread, self.networks, self.freedom))
+        return float(studentized_range.sf(abs(apart) / spread, compared, self.freedom))
 
 
 def noise_of(accuracies: Mapping[str, Sequence[float]]) -> Noise:

@@ -9,7 +9,7 @@ from nas.compound.standing import BEST, PEER, Standing, Standings
 from nas.study.canvas import BASELINE, FRONT, GREY, INK, Canvas, canvas
 from nas.study.svg import printable
 
-_COST_INCHES: Final = (9.6, 4.6)
+COST_INCHES: Final = (9.6, 4.6)
 _SURFACE_INCHES: Final = (9.6, 5.6)
 _NAMED: Final = 5
 _PUBLISHED: Final = "1.2/1.1/1.15"
@@ -23,11 +23,12 @@ def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canv
     The best and those that the noise does not tell apart from it are filled, the others hollow: without colours too.
     """
     shown = [one for one in standings.ranked if one.mean is not None]
-    with canvas(name, f"Accuracy over {axis} of {len(shown)} networks", _COST_INCHES) as drawn:
+    with canvas(name, f"Accuracy over {axis} of {len(shown)} networks", COST_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=axis, ylabel="proxy accuracy, %")
         axes.margins(x=0.14)  # room for the names
         _draw_means(axes, standings, cost)
+        _draw_steps(axes, standings, cost)
         for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
             offset = (7, 5) if place % 2 == 0 else (7, -12)
             weight = "bold" if one.verdict == BEST else "normal"
@@ -41,7 +42,7 @@ def rules_plot(standings: Standings) -> Canvas:
     """Accuracy in % rule by rule, at equal cost: means with standard errors, and the single trainings as small dots."""
     shown = [one for one in (standings.baseline, *standings.ranked) if one.mean is not None]
     places = {one.entry.label: float(place) for place, one in enumerate(shown)}
-    with canvas("rules", f"Accuracy of {len(shown)} networks by rule", _COST_INCHES) as drawn:
+    with canvas("rules", f"Accuracy of {len(shown)} networks by rule", COST_INCHES) as drawn:
         axes = drawn.axes
         axes.set(ylabel="proxy accuracy, %", xlim=(-0.6, max(1, len(shown)) - 0.4))
         axes.set_xticks(range(len(shown)), [printable(one.entry.label) for one in shown])
@@ -60,8 +61,8 @@ def surface_plot(standings: Standings) -> Canvas:
     """
     cells: dict[tuple[float, float], list[Standing]] = {}
     for one in (*standings.ranked, *(other for other in standings.others if not other.entry.reason)):
-        place = one.entry.compound
-        cells.setdefault((place.alpha, place.beta), []).append(one)
+        triple = one.entry.parameters
+        cells.setdefault((triple["alpha"], triple["beta"]), []).append(one)
     with canvas(
         "surface", f"Accuracy over alpha and beta of {len(standings.ranked)} triples", _SURFACE_INCHES
     ) as drawn:
@@ -77,7 +78,10 @@ def surface_plot(standings: Standings) -> Canvas:
         low, high = min(known, default=0.0), max(known, default=1.0)
         for (alpha, beta), ones in cells.items():
             share = (best[alpha, beta] - low) / (high - low) if high > low else 1.0
-            _cell(axes, alphas.index(alpha), betas.index(beta), ones, share)
+            lines = [line for one in ones for line in (_figure(one), f"gamma {one.entry.parameters['gamma']:g}")]
+            place, untrained = (alphas.index(alpha), betas.index(beta)), all(one.mean is None for one in ones)
+            marked = any(one.verdict == BEST for one in ones)
+            draw_cell(axes, place, lines, None if untrained else share, marked=marked)
     return drawn
 
 
@@ -95,6 +99,19 @@ def _draw_means(axes: Any, standings: Standings, across: Cost) -> None:
     if standings.baseline.mean is not None:
         style = {"fmt": "D", "color": BASELINE, "markerfacecolor": "none", "markersize": 7}
         _errorbars(axes, [standings.baseline], across, "baseline", style)
+
+
+def _draw_steps(axes: Any, standings: Standings, cost: Cost) -> None:
+    """The way of stepwise expansion, from the baseline through what each step took, and what it did not take."""
+    taken = [step.candidates[step.axis] for step in standings.steps]
+    if not taken or standings.baseline.mean is None:
+        return
+    way = [(cost(one), 100 * (one.mean or 0.0)) for one in (standings.baseline, *taken)]
+    axes.plot(*zip(*way, strict=True), linestyle=":", color=INK, linewidth=1, label="steps taken", zorder=2)
+    passed = [one for step in standings.steps for axis, one in step.candidates.items() if axis != step.axis]
+    points = [(cost(one), 100 * one.mean) for one in passed if one.mean is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), "x", color=GREY, markersize=6, label="steps not taken", zorder=2)
 
 
 def _errorbars(axes: Any, ones: Sequence[Standing], cost: Cost, label: str, style: dict[str, Any]) -> None:
@@ -125,19 +142,19 @@ def _label(axes: Any, one: Standing, cost: Cost, *, offset: tuple[int, int], wei
     axes.annotate(printable(one.entry.label), point, color=INK, **style)
 
 
-def _cell(axes: Any, x: int, y: int, ones: Sequence[Standing], share: float) -> None:
-    """One place of the surface: its shade in grey, and text in the ink that can be read on it."""
+def draw_cell(axes: Any, place: tuple[int, int], lines: Sequence[str], share: float | None, *, marked: bool) -> None:
+    """One place of a surface: ``lines`` of text on a grey of ``share`` (0 dark, 1 light; None: hatched)."""
     from matplotlib.patches import Rectangle
 
-    shade, best = 0.25 + 0.7 * max(0.0, share), any(one.verdict == BEST for one in ones)
-    edge, line = (FRONT, 2.5) if best else (GREY, 0.6)
+    x, y = place
+    shade = 1.0 if share is None else 0.25 + 0.7 * max(0.0, share)
+    edge, line = (FRONT, 2.5) if marked else (GREY, 0.6)
     style: dict[str, Any] = {"facecolor": str(shade), "edgecolor": edge, "linewidth": line}
-    if all(one.mean is None for one in ones):
-        style, shade = {"fill": False, "edgecolor": GREY, "hatch": "//", "linewidth": line}, 1.0
+    if share is None:
+        style = {"fill": False, "edgecolor": GREY, "hatch": "//", "linewidth": line}
     axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, **style))
-    lines = [f"{_figure(one)}\ngamma {one.entry.compound.gamma:g}" for one in ones]
-    ink, size = "black" if shade > 0.55 else "white", 9 if len(ones) == 1 else 7.5
-    box = {"facecolor": "white", "edgecolor": "none"} if "hatch" in style else None
+    ink, size = "black" if shade > 0.55 else "white", 9 if len(lines) <= 2 else 7.5
+    box = {"facecolor": "white", "edgecolor": "none"} if share is None else None
     axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=size, color=ink, linespacing=1.1, bbox=box)
 
 

@@ -8,10 +8,22 @@ from typing import Final
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from nas.arch.directions import DIRECTIONS
 from nas.compound.entries import BASELINE, Entries
-from nas.compound.plan import RaceSettings
-from nas.compound.rounds import most_trainings, next_round
-from nas.compound.trials import accuracies_of, plan_round, planned, queue_missing, record_growth, take, training_of
+from nas.compound.networks import EntriesAt
+from nas.compound.rounds import Rounds, Training, best_of, most_trainings, next_round
+from nas.compound.settings import RaceSettings
+from nas.compound.trials import (
+    accuracies_of,
+    plan_round,
+    planned,
+    queue_missing,
+    record_growth,
+    take,
+    take_axes,
+    taken,
+    training_of,
+)
 from nas.proxy.results import EpochResult
 from nas.study import tasks
 from nas.study.evaluate import Evaluation
@@ -52,12 +64,13 @@ class StopBehind(optuna.pruners.BasePruner):  # type: ignore[misc]  # Optuna is 
 class Race:
     """One worker's view of a grid's study. Several workers may run it on the same storage at the same time.
 
-    ``epochs``: of a training, at whose half one may be stopped. ``everybody``: all networks get all seeds, and none is
-    stopped. ``worker`` is written into the trials that it takes.
+    ``entries_at``: the networks by the axes that stepwise expansion took. ``epochs``: of a training, at whose half one
+    may be stopped. ``everybody``: all networks get all seeds, and none is stopped. ``worker`` is written into the
+    trials that it takes.
     """
 
     study: optuna.Study
-    entries: Entries
+    entries_at: EntriesAt
     settings: RaceSettings
     epochs: int
     has_interval: bool
@@ -67,7 +80,7 @@ class Race:
     def next(self) -> Task | TrialRow | Idle:
         """The next training of the round; when the queue is empty and nobody is at work, of the next round."""
         while not self.is_over:
-            trial = take(self.study, self.entries)
+            trial = take(self.study)
             if trial is not None:
                 try:
                     return self._begun(trial)
@@ -105,9 +118,21 @@ class Race:
 
         Two workers may do so at the same time and plan the same; a training that is queued twice runs once.
         """
-        if not queue_missing(self.study, self.entries):
-            plan_round(self.study, self._next_round())
+        if queue_missing(self.study, self.entries):
+            return
+        rounds = planned(self.study)
+        trainings = self._next_round(rounds)
+        if not trainings and (axis := self._next_axis()):
+            take_axes(self.study, (*self.entries.taken, axis))
+            trainings = self._next_round(rounds)
+        if trainings:
+            plan_round(self.study, rounds, trainings)
             queue_missing(self.study, self.entries)
+
+    @property
+    def entries(self) -> Entries:
+        """The networks as far as they are known."""
+        return self.entries_at(taken(self.study))
 
     @property
     def is_over(self) -> bool:
@@ -116,17 +141,28 @@ class Race:
         if self.study.get_trials(deepcopy=False, states=open_states):
             return False
         held = {training_of(trial) for trial in self.study.get_trials(deepcopy=False)}
-        wanted = {(label, seed) for seed, labels in enumerate(planned(self.study)) for label in labels}
-        return wanted <= held and not self._next_round()
+        rounds = planned(self.study)
+        wanted = {training for trainings in rounds for training in trainings}
+        return wanted <= held and not self._next_round(rounds) and not self._next_axis()
 
     @property
     def most_trainings(self) -> int:
         """Trainings that the race takes at most."""
-        return most_trainings(list(self.entries.by_label), self.settings, everybody=self.everybody)
+        entries = self.entries
+        racing = entries.racing
+        left_behind = [label for one in planned(self.study) for label, _ in one if label not in racing]
+        to_come = entries.further * len(DIRECTIONS) * self.settings.seeds
+        return most_trainings(racing, self.settings, everybody=self.everybody) + len(left_behind) + to_come
 
-    def _next_round(self) -> tuple[str, ...]:
-        labels, done = list(self.entries.by_label), len(planned(self.study))
-        return next_round(labels, accuracies_of(self.study), done, self.settings, everybody=self.everybody)
+    def _next_round(self, rounds: Rounds) -> tuple[Training, ...]:
+        accuracies = accuracies_of(self.study)
+        return next_round(self.entries.racing, accuracies, rounds, self.settings, everybody=self.everybody)
+
+    def _next_axis(self) -> str | None:
+        """What the undecided step takes, once all its networks are trained; None if no step waits."""
+        step = self.entries.undecided
+        labels = {axis: entry.label for axis, entry in step.candidates.items()} if step else {}
+        return best_of(labels, accuracies_of(self.study))
 
     def _begun(self, trial: Trial) -> Task | TrialRow:
         """The training that ``trial`` stands for, unless an earlier trial has it."""

@@ -21,23 +21,24 @@ class CompoundReport:
     """Everything that a grid's report says.
 
     ``command`` goes on with the study. ``facts``: pairs of name and value. ``plots``: caption to SVG. ``trainings``:
-    label and row of every trial. ``comparison``: rules at equal cost were trained instead of triples.
+    label and row of every trial. ``noun``: what a network stands for: a triple, a rule, or nothing but a network.
     """
 
     title: str
     command: str
     facts: tuple[tuple[str, str], ...]
+    summary: str
     standings: Standings
     notes: tuple[str, ...]
     plots: Mapping[str, str]
     members: tuple[Member, ...]
     trainings: tuple[tuple[str, TrialRow], ...]
-    comparison: bool
+    noun: str
 
 
 def render_report(data: CompoundReport) -> str:
     """The whole page as text, with no address to fetch anything from."""
-    return _template().render(data=data, summary=" ".join(data.standings.sentences()))
+    return _template().render(data=data, summary=data.summary)
 
 
 @cache

@@ -10,46 +10,54 @@ from typing import Any, Final
 import optuna
 from optuna.trial import TrialState
 from rich.console import Console
-from rich.table import Table
 
 from nas import __version__
 from nas.arch.files import write_bytes_atomically, write_text_atomically
 from nas.arch.spec import ArchSpec
 from nas.compound.growth import notes
+from nas.compound.lines import Layout, layout, sentences
 from nas.compound.members import Member, members_of, write_members
-from nas.compound.plots import cost_plot, rules_plot, surface_plot
+from nas.compound.plan import CompoundPlan
+from nas.compound.plots import Cost, cost_plot, rules_plot, surface_plot
 from nas.compound.report import CompoundReport, render_report
 from nas.compound.session import Session, prepare
 from nas.compound.standing import Standings, standings, to_csv
+from nas.compound.table_plots import lines_plot, matrix_plot
+from nas.compound.told import TABLE_AXES, asked, cells_table, closing, kind_of, noun_of, print_lines, ranks_table
 from nas.compound.trials import LABEL, accuracies_of
 from nas.latency.predictor import error_text
 from nas.study.canvas import Canvas
-from nas.study.rows import Outcome, counts
+from nas.study.rows import Outcome
 from nas.study.rows import to_csv as trials_to_csv
 from nas.study.trials import to_rows
-from nas.study.units import decimal, shown_path
 from nas.study.work import Work
 
 _VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
-_SHOWN: Final = 12
 
 
 def conclude(session: Session, study: optuna.Study, console: Console) -> Standings:
     """Write answer, family, tables, plots and report of all that the study holds, and print the answer."""
-    folder, found = session.plan.folder, standings(session.entries, accuracies_of(study), _closed(study))
+    folder, entries = session.plan.folder, session.entries(study)
+    found = standings(entries, accuracies_of(study), _closed(study))
+    table = layout(entries, found) if session.plan.is_table else None
+    said = [*found.sentences(), *(sentences(table, found) if table else ())]
     members = _family(session, found)
     write_members(members, folder, _provenance(session, study))
     write_text_atomically(folder / "networks.csv", to_csv(found.everybody))
     write_text_atomically(folder / "trials.csv", trials_to_csv(to_rows(study)))
-    plots = _plots(session, found)
+    plots = _plots(session.plan, found, table)
     for name, (_, plot) in plots.items():
         write_text_atomically(folder / f"{name}.svg", plot.svg)
         write_bytes_atomically(folder / f"{name}.png", plot.png())
-    report = _report(session, study, found, members, {caption: plot.svg for caption, plot in plots.values()})
+    drawn = {caption: plot.svg for caption, plot in plots.values()}
+    report = _report(session, study, found, " ".join(said), members, drawn)
     write_text_atomically(folder / "report.html", render_report(report))
     if session.is_complete(study):
         session.evaluator.forget_all()
-    _print_answer(session, study, found, members, console)
+    console.print(cells_table(session.plan, table) if table else ranks_table(session.plan, found))
+    print_lines(
+        console, [*said, *(step.sentence for step in found.steps), *closing(session.plan, members, to_rows(study))]
+    )
     return found
 
 
@@ -68,97 +76,82 @@ def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
 
 
 def _family(session: Session, found: Standings) -> list[Member]:
-    """The family of the best triple; a comparison of rules has none."""
-    if found.best is None or session.plan.compare:
+    """The family of the best triple; what is no grid has none."""
+    if found.best is None:
         return []
 
     def latency_ms(arch: ArchSpec) -> float:
         return session.predictor.predict(arch).latency_ms
 
-    baseline = session.entries.baseline.arch
-    return members_of(baseline, found.best.entry.compound, session.plan.rules, latency_ms)
+    triple = found.best.entry.grown.compound
+    return members_of(found.baseline.entry.arch, triple, session.plan.rules, latency_ms) if triple else []
 
 
-def _plots(session: Session, found: Standings) -> dict[str, tuple[str, Canvas]]:
+def _plots(plan: CompoundPlan, found: Standings, table: Layout | None) -> dict[str, tuple[str, Canvas]]:
     """Caption and plot by the name of their files."""
-    kind = "predicted latency, ms"
-    plots = {
-        "macs": (
-            "Accuracy over multiply-adds",
-            cost_plot(found, lambda one: one.entry.candidate.measures["macs_m"], name="macs", axis="MACs, M"),
-        ),
-        "latency": (
-            "Accuracy over latency",
-            cost_plot(found, lambda one: one.entry.latency.latency_ms, name="latency", axis=kind),
-        ),
+    costs: dict[str, tuple[str, str, Cost]] = {
+        "macs": ("multiply-adds", "MACs, M", lambda one: one.entry.candidate.measures["macs_m"]),
+        "latency": ("latency", "predicted latency, ms", lambda one: one.entry.latency.latency_ms),
     }
-    if session.plan.compare:
-        plan = session.plan
-        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(found)), **plots}
-    return {**plots, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
+    if table:
+        over = {
+            name: (f"Accuracy over {cost}", lines_plot(table, found, value, name=name, axis=axis))
+            for name, (cost, axis, value) in costs.items()
+        }
+        return {**over, "table": (f"Accuracy by {TABLE_AXES[plan.compare[0]]}", matrix_plot(table, found))}
+    over = {
+        name: (f"Accuracy over {cost}", cost_plot(found, value, name=name, axis=axis))
+        for name, (cost, axis, value) in costs.items()
+    }
+    if plan.compare:
+        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(found)), **over}
+    return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
 
 
 def _report(
-    session: Session, study: optuna.Study, found: Standings, members: Sequence[Member], plots: dict[str, str]
+    session: Session,
+    study: optuna.Study,
+    found: Standings,
+    summary: str,
+    members: Sequence[Member],
+    plots: dict[str, str],
 ) -> CompoundReport:
-    plan, data, entries = session.plan, session.data, session.entries
+    plan, data, entries = session.plan, session.data, session.entries(study)
     proxy = session.evaluator.proxy(entries.baseline.arch)
     facts = (
         ("baseline", f"{plan.baseline.name}, {entries.baseline.arch.arch_id}"),
-        ("target", f"{plan.target} x{plan.growth:g}, limits {plan.constraints}"),
+        ("asked", f"{asked(plan)}, limits {plan.constraints}"),
         ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
         ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
                  f"{data.classes} classes, {data.resolution_px} px"),
         ("proxy of the baseline", proxy.realised_note),
         ("training", f"epochs {plan.proxy.epochs}, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
-        ("race", f"up to {plan.race.seeds} seeds, {plan.race.finalists} finalists, seed {plan.study.seed}"),
+        ("race", _race(plan)),
         ("device", str(session.predictor.device)),
         ("latency predictor", error_text(session.predictor)),
         *((name, version(name)) for name in _VERSIONS),
     )  # fmt: skip
     labels = {trial.number: trial.user_attrs[LABEL] for trial in study.get_trials(deepcopy=False)}
-    kind = "comparison of scaling rules" if plan.compare else "compound grid"
     return CompoundReport(
-        title=f"{plan.name}: {kind}",
+        title=f"{plan.name}: {kind_of(plan)}",
         command=plan.command,
         facts=facts,
+        summary=summary,
         standings=found,
-        notes=tuple(notes(entries, proxy)),
+        notes=tuple(notes(plan, entries, proxy)),
         plots=plots,
         members=tuple(members),
         trainings=tuple((labels[row.number], row) for row in to_rows(study)),
-        comparison=bool(plan.compare),
+        noun=noun_of(plan),
     )
+
+
+def _race(plan: CompoundPlan) -> str:
+    finalists = "" if plan.compare else f", {plan.race.finalists} finalists"
+    return f"{'up to ' if finalists else ''}{plan.race.seeds} seeds{finalists}, seed {plan.study.seed}"
 
 
 def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
     plan = session.plan
     versions = {"nas": __version__, **{name: version(name) for name in _VERSIONS}}
     return {"study": study.study_name, "data": plan.data.name, "command": plan.command, "versions": versions}
-
-
-def _print_answer(
-    session: Session, study: optuna.Study, found: Standings, members: Sequence[Member], console: Console
-) -> None:
-    plan = session.plan
-    table = Table(title=f"{plan.name}: the best of {len(found.ranked)}", title_justify="left")
-    columns = ("rule" if plan.compare else "triple", "accuracy, %", "seeds", "MACs x", "ms", "p", "verdict")
-    for column in columns:
-        left = column in (columns[0], "verdict")
-        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=column != "verdict")
-    for one in (*found.ranked[:_SHOWN], found.baseline):
-        growth, latency_ms = one.entry.grown.macs_growth, one.entry.latency.latency_ms
-        figures = (f"{growth:.2f}", decimal(latency_ms), decimal(one.p_value, 3))
-        table.add_row(one.entry.label, one.percent, str(len(one.accuracies)), *figures, one.verdict)
-    console.print(table)
-    for sentence in found.sentences():
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    if members:
-        console.print(
-            f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {shown_path(plan.folder / 'family')}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
-    done = ", ".join(f"{count} {outcome}" for outcome, count in counts(to_rows(study)).items() if count)
-    results, page = shown_path(plan.folder), shown_path(plan.folder / "report.html")
-    for line in (f"{done or 'no trainings'}; results in {results}", f"open {page}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)

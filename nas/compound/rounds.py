@@ -8,9 +8,11 @@ from statistics import fmean
 
 from nas.compound.entries import BASELINE
 from nas.compound.noise import Noise, noise_of, told_apart
-from nas.compound.plan import RaceSettings
+from nas.compound.settings import RaceSettings
 
 Accuracies = Mapping[str, Sequence[float]]
+Training = tuple[str, int]  # a network's label and the number of the seed
+Rounds = Sequence[Sequence[Training]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +33,11 @@ class Answer:
         return self.ranked[0]
 
 
-def answer(accuracies: Accuracies) -> Answer | None:
+def answer(accuracies: Accuracies, noise: Noise) -> Answer | None:
     """What ``accuracies`` (by label, one value per seed) say; None if nothing but the baseline was trained."""
     labels = [label for label, values in accuracies.items() if values and label != BASELINE]
     if not labels:
         return None
-    noise = noise_of(accuracies)
     # One seed that was lucky is no reason to put a network before those that were asked again.
     ranked = sorted(labels, key=lambda label: (len(accuracies[label]) == 1, -fmean(accuracies[label])))
     best = accuracies[ranked[0]]
@@ -45,21 +46,48 @@ def answer(accuracies: Accuracies) -> Answer | None:
 
 
 def next_round(
-    labels: Sequence[str], accuracies: Accuracies, done: int, race: RaceSettings, *, everybody: bool
-) -> tuple[str, ...]:
-    """Labels to train once more after ``done`` rounds; empty if the race is over. A function of its arguments alone.
+    labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, race: RaceSettings, *, everybody: bool
+) -> tuple[Training, ...]:
+    """What to train after ``rounds``; empty if nothing is left to do. A function of its arguments alone.
 
-    ``labels``: all networks, the baseline among them, which runs in every round. ``everybody``: nobody drops out.
+    ``labels``: all networks, the baseline among them, which runs in every round. ``everybody``: nobody drops out, and
+    networks that come later get the seeds of those before them.
     """
+    if everybody:
+        return _due(labels, accuracies, rounds, race.seeds)
+    done = len(rounds)
     if done == 0:
-        return tuple(labels)
+        return tuple((label, 0) for label in labels)
     alive = [label for label in labels if label != BASELINE and len(accuracies.get(label, ())) == done]
     if done >= race.seeds or not alive:
         return ()
-    kept = alive if everybody else _finalists(alive, accuracies, done, race)
-    if len(kept) < 2 and not everybody:
+    kept = _finalists(alive, accuracies, done, race)
+    if len(kept) < 2:
         return ()
-    return tuple(label for label in labels if label in kept or label == BASELINE)
+    return tuple((label, done) for label in labels if label in kept or label == BASELINE)
+
+
+def _due(labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, seeds: int) -> tuple[Training, ...]:
+    """Trainings of the first seed that not all have; a network that failed with a seed gets no further one."""
+    planned = {training for trainings in rounds for training in trainings}
+    for seed in range(seeds):
+        alive = [label for label in labels if label == BASELINE or len(accuracies.get(label, ())) == seed]
+        due = tuple((label, seed) for label in alive if (label, seed) not in planned)
+        if any(label != BASELINE for label, _ in due):
+            return due
+    return ()
+
+
+def best_of(labels: Mapping[str, str], accuracies: Accuracies) -> str | None:
+    """Which key of ``labels`` has the network of the highest mean; None if none was trained to the end.
+
+    Networks that lack a seed, because a training failed, stand back. Ties go to the first.
+    """
+    values = {key: accuracies.get(label, ()) for key, label in labels.items()}
+    most = max(map(len, values.values()), default=0)
+    return max(
+        (key for key in values if most and len(values[key]) == most), key=lambda key: fmean(values[key]), default=None
+    )
 
 
 def most_trainings(labels: Sequence[str], race: RaceSettings, *, everybody: bool) -> int:

@@ -12,10 +12,12 @@ from rich.console import Console
 
 from nas.arch.files import dumps, write_text_atomically
 from nas.arch.spec import ArchSpec
-from nas.compound.entries import Entries, find_entries
+from nas.compound.entries import Entries
 from nas.compound.growth import growth_table, notes, summary
+from nas.compound.networks import EntriesAt, find_entries
 from nas.compound.plan import CompoundPlan
 from nas.compound.race import Race
+from nas.compound.told import print_lines
 from nas.compound.trials import LABEL
 from nas.latency.predictor import LatencyPredictor
 from nas.latency.store import save as save_predictor
@@ -40,7 +42,7 @@ class Session:
     data: ImageData
     predictor: LatencyPredictor
     evaluator: ProxyEvaluator
-    entries: Entries
+    entries_at: EntriesAt
     pricer: Pricer | None = None
     measure: Measurer | None = None
 
@@ -62,14 +64,14 @@ class Session:
 
     def begin(self, study: optuna.Study | None, console: Console) -> optuna.Study:
         """Say which networks there are, queue the first round, and keep what the study was begun with."""
-        self._say_what_there_is(console)
+        self._say_what_there_is(self.entries(study) if study else self.entries_at(()), console)
         study = study or self.open()
         plan = self.plan
         claim_folder(plan.folder, plan.storage_url, self.identity)
         race = self.race(study)
         if not study.trials:
             race.prepare_round()
-        names = ("grid", "rules", "race", "data", "proxy", "latency", "constraints", "study")
+        names = ("grid", "table", "rules", "race", "data", "proxy", "latency", "constraints", "study")
         config = {
             "command": plan.command,
             **{name: getattr(plan, name) for name in ("phi", "target")},
@@ -78,15 +80,19 @@ class Session:
         }
         text = yaml.safe_dump(_plain(config), sort_keys=False, default_flow_style=None)
         write_text_atomically(plan.folder / "config.yaml", text)
-        write_text_atomically(plan.folder / "baseline.yaml", dumps(self.entries.baseline.arch))
+        write_text_atomically(plan.folder / "baseline.yaml", dumps(self.entries_at(()).baseline.arch))
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         return study
+
+    def entries(self, study: optuna.Study) -> Entries:
+        """The networks as far as they are known."""
+        return self.race(study).entries
 
     def race(self, study: optuna.Study, *, worker: str = "") -> Race:
         """The race on ``study``."""
         return Race(
             study=study,
-            entries=self.entries,
+            entries_at=self.entries_at,
             settings=self.plan.race,
             epochs=self.plan.proxy.epochs,
             has_interval=self.predictor.error is not None,
@@ -120,11 +126,11 @@ class Session:
         """The race on ``study``; nothing is measured, ``timed`` is not asked."""
         return self.race(study, worker=worker)
 
-    def _say_what_there_is(self, console: Console) -> None:
-        console.print(summary(self.plan, self.entries), highlight=False, markup=False, soft_wrap=True)
-        console.print(growth_table(self.entries))
-        for note in notes(self.entries, self.evaluator.proxy(self.entries.baseline.arch)):
-            console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    def _say_what_there_is(self, entries: Entries, console: Console) -> None:
+        print_lines(console, [summary(self.plan, entries)])
+        console.print(growth_table(self.plan, entries))
+        found = notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
+        print_lines(console, [f"note: {note}" for note in found])
 
 
 def prepare(plan: CompoundPlan, console: Console) -> Session:
@@ -143,16 +149,15 @@ def prepare(plan: CompoundPlan, console: Console) -> Session:
         checkpoints_dir=plan.folder / "checkpoints",
     )
     baseline = replace(plan.baseline, classes=data.classes, in_channels=data.channels)
-    entries = find_entries(plan, baseline, predictor.predict, evaluator.proxy)
-    return Session(plan=plan, data=data, predictor=predictor, evaluator=evaluator, entries=entries)
+    entries_at = find_entries(plan, baseline, predictor.predict, evaluator.proxy)
+    return Session(plan=plan, data=data, predictor=predictor, evaluator=evaluator, entries_at=entries_at)
 
 
 def _image_side(plan: CompoundPlan) -> int | None:
     """The side that images are kept at: their own, or that of the largest proxies where files are of any size."""
     if plan.data.resolution_px or plan.data.name != "imagefolder":
         return plan.data.resolution_px
-    growth = max(compound.gamma for compound in plan.compared.values()) if plan.compare else max(plan.grid.gamma)
-    return math.ceil(plan.proxy.resolution_px * float(growth**plan.phi))
+    return math.ceil(plan.proxy.resolution_px * plan.most_resolution)
 
 
 def _largest_kernel(arch: ArchSpec) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
-from nas.compound.entries import Entries, Entry
-from nas.compound.noise import LEVEL, Noise, told_apart
+from nas.compound.entries import Entries, Entry, Step
+from nas.compound.noise import LEVEL, Noise, noise_of, told_apart
 from nas.compound.rounds import Accuracies, answer
+from nas.compound.settings import STEPWISE
 from nas.study.rows import Outcome
 from nas.study.units import plural
 
@@ -45,13 +47,37 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepStanding:
+    """One step of stepwise expansion: which ``axis`` was taken, and the others that the noise does not tell from it."""
+
+    number: int
+    axis: str
+    candidates: Mapping[str, Standing]
+    peers: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The step in words."""
+        taken = self.candidates[self.axis]
+        figures = [f"{axis} {one.percent}%" for axis, one in self.candidates.items() if axis != self.axis]
+        against = f" against {', '.join(figures)}" if figures else ""
+        growth = f"x{taken.entry.grown.macs_growth:.2f} MACs"
+        said = f"Step {self.number} ({growth}) took {self.axis}, {taken.percent}%{against}"
+        return said + (f"; by the noise it might as well have been {' or '.join(self.peers)}." if self.peers else ".")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standings:
-    """All networks: the baseline, then those that were trained to the end, the best first, then the others."""
+    """All networks: the baseline, then those that were trained to the end, the best first, then the others.
+
+    In a table the baseline may be one of them. ``steps``: those of stepwise expansion that were decided.
+    """
 
     baseline: Standing
     ranked: tuple[Standing, ...]
     others: tuple[Standing, ...]
     noise: Noise
+    steps: tuple[StepStanding, ...] = ()
 
     @property
     def best(self) -> Standing | None:
@@ -66,7 +92,8 @@ class Standings:
     @property
     def everybody(self) -> tuple[Standing, ...]:
         """All of them."""
-        return (self.baseline, *self.ranked, *self.others)
+        own = self.baseline.entry.label
+        return (self.baseline, *(one for one in (*self.ranked, *self.others) if one.entry.label != own))
 
     def sentences(self) -> list[str]:
         """The answer in words."""
@@ -82,6 +109,10 @@ class Standings:
         if self.peers:
             names = ", ".join(one.entry.label for one in self.peers)
             said.append(f"Not told apart from it by the noise: {names}.")
+            cheapest = min((best, *self.peers), key=lambda one: one.entry.grown.cost.macs)
+            if cheapest.entry.places and cheapest is not best:
+                growth = cheapest.entry.grown.macs_growth / best.entry.grown.macs_growth
+                said.append(f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs.")
         said.append(
             f"{apart} of the other {len(self.ranked) - 1} are worse by more than the noise (Tukey-Kramer, "
             f"{LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points between seeds "
@@ -91,18 +122,24 @@ class Standings:
 
 
 def standings(entries: Entries, accuracies: Accuracies, closed: Mapping[str, tuple[Outcome, str]]) -> Standings:
-    """Where all ``entries`` stand; ``closed``: by label, how a training without accuracy ended, and why."""
-    found = answer(accuracies)
-    noise = found.noise if found else Noise(deviation=0.0, freedom=0, networks=0)
-    best = accuracies[found.best] if found else ()
+    """Where all ``entries`` stand; ``closed``: by label, how a training without accuracy ended, and why.
+
+    Networks on the way of stepwise expansion have a cost of their own: its end alone is held against the others.
+    """
+    noise = noise_of(accuracies)
+    rivals = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
+    if entries.end and entries.end.label in accuracies:
+        rivals[STEPWISE] = accuracies[entries.end.label]
+    found = answer(rivals, noise)
+    best = rivals[found.best] if found else ()
     order = {label: position for position, label in enumerate(found.ranked if found else ())}
 
-    def standing(entry: Entry) -> Standing:
-        values, place = tuple(accuracies.get(entry.label, ())), order.get(entry.label)
-        if place is None:
-            verdict = _untrained(entry, closed.get(entry.label)) if entry is not entries.baseline else ""
-        else:
+    def standing(entry: Entry, verdict: str = "") -> Standing:
+        values, place = tuple(rivals.get(entry.label, accuracies.get(entry.label, ()))), order.get(entry.label)
+        if place is not None:
             verdict = BEST if place == 0 else WORSE if told_apart(noise, best, values) else PEER
+        elif entry is not entries.baseline and not verdict:
+            verdict = _untrained(entry, closed.get(entry.label))
         return Standing(
             entry=entry,
             accuracies=values,
@@ -111,10 +148,40 @@ def standings(entries: Entries, accuracies: Accuracies, closed: Mapping[str, tup
             p_value=noise.p_value(best, values) if place else None,
         )
 
-    every = [standing(entry) for entry in (*entries.trained, *entries.left_out)]
+    end = [replace(entries.end, label=STEPWISE, same=())] if entries.end else []
+    ways = [standing(entry, _way(entries, entry) if entry.label in accuracies else "") for entry in entries.walked]
+    every = [standing(entry) for entry in (*entries.trained, *end)]
     ranked = sorted((one for one in every if one.entry.label in order), key=lambda one: order[one.entry.label])
-    others = tuple(one for one in every if one.entry.label not in order)
-    return Standings(baseline=standing(entries.baseline), ranked=tuple(ranked), others=others, noise=noise)
+    others = (one for one in every if one.entry.label not in order)
+    return Standings(
+        baseline=standing(entries.baseline),
+        ranked=tuple(ranked),
+        others=(*others, *ways, *(standing(entry) for entry in entries.left_out)),
+        noise=noise,
+        steps=tuple(map(partial(_decided, standing, noise), entries.steps, entries.taken)),
+    )
+
+
+def _decided(standing: Callable[[Entry], Standing], noise: Noise, step: Step, axis: str) -> StepStanding:
+    candidates = {name: standing(entry) for name, entry in step.candidates.items()}
+    mine = candidates[axis].accuracies
+    peers = [
+        name
+        for name, one in candidates.items()
+        if name != axis and noise.freedom and one.accuracies and not told_apart(noise, mine, one.accuracies)
+    ]
+    return StepStanding(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
+
+
+def _way(entries: Entries, entry: Entry) -> str:
+    """What became of a network on the way of stepwise expansion."""
+    for step in entries.steps:
+        for axis, candidate in step.candidates.items():
+            if candidate.label == entry.label:
+                decided = step.number <= len(entries.taken)
+                outcome = "taken" if decided and entries.taken[step.number - 1] == axis else "not taken"
+                return f"step {step.number} of {STEPWISE}: {outcome if decided else 'not decided yet'}"
+    return ""
 
 
 def to_csv(table: Iterable[Standing]) -> str:
@@ -129,7 +196,6 @@ def to_csv(table: Iterable[Standing]) -> str:
 
 def _cells(one: Standing) -> dict[str, object]:
     entry = one.entry
-    network, proxy = entry.grown, entry.proxy
     return {
         "network": entry.label,
         **entry.parameters,
@@ -141,14 +207,7 @@ def _cells(one: Standing) -> dict[str, object]:
         "p_value": one.p_value,
         "verdict": one.verdict,
         **entry.candidate.measures,
-        "macs_x": network.macs_growth,
-        "params_x": network.params_growth,
-        "memory_x": network.memory_growth,
-        "latency_x": entry.latency_growth,
-        "proxy_depth_x": proxy.realised.depth,
-        "proxy_width_x": proxy.realised.width,
-        "proxy_resolution_px": proxy.arch.resolution_px,
-        "proxy_macs_x": proxy.macs_growth,
+        **entry.growths,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,31 +9,43 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.compound.entries import Entries, Entry
+from nas.compound.rounds import Training
+from nas.compound.settings import MOST_FACTOR
 from nas.study.rows import Outcome
 
 LABEL: Final = "network"
 _ROUNDS: Final = "nas:rounds"
+_TAKEN: Final = "nas:taken"
 _MOST_SEEDS: Final = 10_000
 
-Training = tuple[str, int]  # a network's label and the number of the seed
+
+def planned(study: optuna.Study) -> list[tuple[Training, ...]]:
+    """The rounds so far."""
+    rounds = study.user_attrs.get(_ROUNDS, ())
+    return [tuple((label, seed) for label, seed in trainings) for trainings in rounds]
 
 
-def planned(study: optuna.Study) -> list[tuple[str, ...]]:
-    """The rounds so far, each as the labels that it trains."""
-    return [tuple(labels) for labels in study.user_attrs.get(_ROUNDS, ())]
+def plan_round(study: optuna.Study, before: Sequence[Sequence[Training]], trainings: Sequence[Training]) -> None:
+    """Write down the round after ``before``, before it is queued: a kill in between loses nothing."""
+    if len(planned(study)) == len(before):  # else another worker went on meanwhile
+        study.set_user_attr(_ROUNDS, [list(map(list, one)) for one in (*before, trainings)])
 
 
-def plan_round(study: optuna.Study, labels: Sequence[str]) -> None:
-    """Write down one more round before its trainings are queued: a kill in between loses nothing."""
-    study.set_user_attr(_ROUNDS, [*map(list, planned(study)), list(labels)])
+def taken(study: optuna.Study) -> tuple[str, ...]:
+    """The axes that the steps of stepwise expansion took so far."""
+    return tuple(study.user_attrs.get(_TAKEN, ()))
+
+
+def take_axes(study: optuna.Study, axes: Sequence[str]) -> None:
+    """Write down that stepwise expansion took ``axes``: what comes after must not depend on later seeds."""
+    if len(axes) > len(taken(study)):  # else another worker went on meanwhile
+        study.set_user_attr(_TAKEN, list(axes))
 
 
 def queue_missing(study: optuna.Study, entries: Entries) -> int:
     """Queue the trainings of planned rounds that the study does not hold yet; how many there were."""
     held = {training_of(trial) for trial in study.get_trials(deepcopy=False)}
-    missing = [
-        (label, seed) for seed, labels in enumerate(planned(study)) for label in labels if (label, seed) not in held
-    ]
+    missing = [training for trainings in planned(study) for training in trainings if training not in held]
     known = entries.by_label
     for label, seed in missing:
         parameters = {**known[label].parameters, "seed": seed}
@@ -42,13 +53,18 @@ def queue_missing(study: optuna.Study, entries: Entries) -> int:
     return len(missing)
 
 
-def take(study: optuna.Study, entries: Entries) -> Trial | None:
+def take(study: optuna.Study) -> Trial | None:
     """The next queued training, now this worker's; None if none is waiting."""
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         # Another worker may have been faster; the storage says so. ``Study.ask`` would draw a trial of its own then.
         if study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
             trial = Trial(study, waiting._trial_id)
-            _suggest(trial, entries)
+            # Optuna is to read the queued values, as numbers that dashboards can plot.
+            for name in waiting.system_attrs["fixed_params"]:
+                if name == "seed":
+                    trial.suggest_int(name, 0, _MOST_SEEDS)
+                else:
+                    trial.suggest_float(name, 0.0, MOST_FACTOR)
             return trial
     return None
 
@@ -71,25 +87,5 @@ def accuracies_of(study: optuna.Study) -> dict[str, tuple[float, ...]]:
 
 def record_growth(trial: Trial, entry: Entry) -> None:
     """Write down what a network and its proxy really are beside the baseline's, as scalars that dashboards show."""
-    network, proxy = entry.grown, entry.proxy
-    facts = {
-        "macs_x": network.macs_growth,
-        "params_x": network.params_growth,
-        "memory_x": network.memory_growth,
-        "latency_x": entry.latency_growth,
-        "proxy_depth_x": proxy.realised.depth,
-        "proxy_width_x": proxy.realised.width,
-        "proxy_resolution_px": proxy.arch.resolution_px,
-        "proxy_macs_x": proxy.macs_growth,
-    }
-    for name, value in facts.items():
+    for name, value in entry.growths.items():
         trial.set_user_attr(name, round(value, 6))
-
-
-def _suggest(trial: Trial, entries: Entries) -> None:
-    """Let Optuna read the queued values, as numbers that dashboards can plot."""
-    networks = entries.by_label.values()
-    for name in ("alpha", "beta", "gamma"):
-        most = max(entry.parameters[name] for entry in networks)
-        trial.suggest_float(name, 1.0, max(2.0, float(math.ceil(most))))
-    trial.suggest_int("seed", 0, _MOST_SEEDS)

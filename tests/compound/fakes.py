@@ -12,9 +12,11 @@ import optuna
 from nas.arch import zoo
 from nas.arch.families import Rounding
 from nas.arch.spec import ArchSpec
-from nas.compound.entries import Entries, find_entries
-from nas.compound.plan import CompoundPlan, GridSettings, RaceSettings, coefficients_of
+from nas.compound.entries import Entries
+from nas.compound.networks import EntriesAt, find_entries
+from nas.compound.plan import CompoundPlan
 from nas.compound.race import Race
+from nas.compound.settings import GridSettings, RaceSettings, TableSettings, coefficients_of
 from nas.latency.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
 from nas.proxy.reduce import reduce_arch
@@ -43,6 +45,7 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan
         "coefficients": coefficients_of("published"),
         "rules": Rounding(depth_rule="round").rules(spec),
         "grid": GRID,
+        "table": TableSettings(),
         "race": RaceSettings(),
         "data": DataSettings(name="digits"),
         "proxy": PROXY,
@@ -56,6 +59,11 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan
 
 
 def entries_of(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> Entries:
+    """The networks of ``plan`` that are known from the beginning."""
+    return entries_at(plan, proxy)(())
+
+
+def entries_at(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> EntriesAt:
     """The networks of ``plan`` for grey images of ten classes, priced by multiply-adds."""
     kernel = max(max(block.kernels) for stage in plan.baseline.stages for block in stage.blocks)
 
@@ -116,13 +124,13 @@ class OneWorker(Race):
 
 
 def make_race(
-    plan: CompoundPlan, entries: Entries, trainer: FakeTrainer, study: optuna.Study | None = None
+    plan: CompoundPlan, entries: Entries | EntriesAt, trainer: FakeTrainer, study: optuna.Study | None = None
 ) -> OneWorker:
     """A race on ``study``, or on a new one in memory."""
     return OneWorker(
         trainer=trainer,
         study=study or new_study(plan),
-        entries=entries,
+        entries_at=entries if callable(entries) else lambda _: entries,
         settings=plan.race,
         epochs=2,
         has_interval=False,

@@ -63,7 +63,15 @@ def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:
         ("baseline=null", r"which network\? Add baseline= with"),
         ("target=flops", r"unknown target 'flops': choose from macs, latency"),
         ("compare=[depth,height]", r"unknown compare 'height': choose from depth, width, resolution, compound, dwr"),
-        ("compare=depth", r"compare 'depth': must be a list such as \[depth,width"),
+        ("compare=depth", r"compare 'depth': must be a list such as \[depth,width.* one of width_lines, width_resol"),
+        ("compare=[width_lines,depth]", r"compare \[width_lines, depth\]: a table stands alone"),
+        ("compare=width_lines phi=2", r"phi 2: a table has no growth to aim at; leave it out, and say table\.widths"),
+        ("compare=width_resolution target=latency", r"target latency: a table has no growth"),
+        ("table.widths=[0]", r"table\.widths 0: must be a number above 0"),
+        ("table.widths=2", r"table\.widths 2: must be a list of multipliers"),
+        ("table.starts=[1,2]", r"table\.starts 1: must be a list of \[depth, resolution\] multipliers"),
+        ("table.starts=null", r"table\.starts null: must be a list"),
+        ("table.sides_px=[22.4]", r"table\.sides_px 22\.4: must be a whole number of at least 1"),
         ("compare=[depth,depth]", r"compare \[depth, depth\]: each rule once"),
         ("coefficients=[1.2,1.1]", r"coefficients \[1\.2, 1\.1\]: must be published, or three numbers"),
         ("coefficients=[0.9,1,1]", r"coefficients 0\.9: must be a number of at least 1"),
@@ -117,12 +125,18 @@ def test_names_and_identity_tell_studies_apart() -> None:
         "efficientnet_b0-digits-phi1": make_plan(["phi=1"]),
         "mixnet_s-digits-phi0.5-latency": make_plan(["phi=0.5", "baseline=mixnet_s", "target=latency"]),
         "efficientnet_b0-digits-phi2-compare": make_plan(["phi=2", "compare=[depth,width]"]),
+        "mobilenetv1_100-digits-width_resolution": make_plan(["baseline=mobilenetv1_100", "compare=width_resolution"]),
     }
     assert {name: plan.name for name, plan in plans.items()} == {name: name for name in plans}
     first = make_plan(["phi=1"]).identity("here")
     assert make_plan(["phi=1", "race.seeds=9"]).identity("here") == first
     for other in ("phi=2", "grid.tolerance=0.05", "race.finalists=5", "rounding.divisor=4", "study.seed=1"):
         assert make_plan(["phi=1", other]).identity("here") != first, other
+    lines = make_plan(["compare=width_lines"]).identity("here")
+    for other in ("table.widths=[1.0,1.4]", "table.starts=[[1,1]]", "rounding.divisor=4", "compare=width_resolution"):
+        assert make_plan(["compare=width_lines", other]).identity("here") != lines, other
+    for same in ("table.sides_px=[96]", "grid.tolerance=0.05", "coefficients=[1.3,1.1,1.1]"):  # of others
+        assert make_plan(["compare=width_lines", same]).identity("here") == lines, same
 
 
 def test_commands_of_the_readme_are_accepted() -> None:
@@ -130,7 +144,8 @@ def test_commands_of_the_readme_are_accepted() -> None:
     assert len(lines) >= 4
     for line in lines:
         words = shlex.split(line.replace("runs/mixnet-digits", str(ROOT / "runs" / "example")))
-        assert f"-phi{make_plan(words).phi}" in make_plan(words).name
+        plan = make_plan(words)
+        assert plan.name.endswith(plan.compare[0] if plan.is_table else ("compare", "latency", f"-phi{plan.phi}"))
 
 
 def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
@@ -245,15 +260,43 @@ def test_workers_share_the_rounds(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
+def networks(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "networks.csv").open(encoding="utf-8", newline="") as stream:
+        return {row["network"]: row for row in csv.DictReader(stream)}
+
+
 def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command([*TINY, "compare=[depth,width,resolution,compound]"]) == 0
-    with (tmp_path / "runs" / "tiny" / "networks.csv").open(encoding="utf-8", newline="") as stream:
-        rows = {row["network"]: row for row in csv.DictReader(stream)}
-    assert next(iter(rows)) == "baseline" and set(rows) == {"baseline", "depth", "width", "resolution", "compound"}
-    assert {row["seeds"] for row in rows.values()} == {"2"}
-    assert all(1.8 < float(row["macs_x"]) < 2.2 for name, row in rows.items() if name != "baseline")
-    assert "4 rules at x2 macs" in capsys.readouterr().out
+    assert command([*TINY, "compare=[depth,width,resolution,compound,stepwise]"]) == 0
     folder = tmp_path / "runs" / "tiny"
+    rows, rules = networks(folder), {"depth", "width", "resolution", "compound", "stepwise"}
+    assert next(iter(rows)) == "baseline" and set(rows) == {"baseline", *rules}
+    assert {row["seeds"] for row in rows.values()} == {"2"} and finished(study(tmp_path)) == 10
+    assert all(1.8 < float(row["macs_x"]) < 2.2 for name, row in rows.items() if name != "baseline")
+    said = capsys.readouterr().out
+    (axis,) = re.findall(r"Step 1 \(x2\.\d\d MACs\) took (\w+), ", said)
+    assert "5 rules at macs x2" in said and rows["stepwise"]["arch_id"] == rows[axis]["arch_id"]
     assert not (folder / "family").exists() and not (folder / "surface.svg").exists()
     drawn = (folder / "rules.svg").read_text(encoding="utf-8")
     assert all(f">{name}</text>" in drawn for name in rows)
+
+
+def test_a_table_leaves_lines_a_matrix_and_every_network_as_often(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*TINY, "compare=width_resolution", "table.widths=[1.0,0.75]", "table.sides_px=[224,160]"]
+    assert command(asked) == 0
+    said, folder = capsys.readouterr().out, tmp_path / "runs" / "tiny"
+    rows = networks(folder)
+    assert set(rows) == {"w1 224px", "w1 160px", "w0.75 224px", "w0.75 160px"}
+    assert {row["seeds"] for row in rows.values()} == {"2"} and finished(study(tmp_path)) == 8
+    best = max(rows.values(), key=lambda row: float(row["accuracy"]))
+    assert f"Best: {best['network']} with" in said and "the baseline has" in said and "224px" in said
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    Page(page)
+    assert "table of width x resolution" in page and "Accuracy by width and input side" in page
+    for name in ("macs", "latency", "table"):
+        assert (folder / f"{name}.svg").is_file() and (folder / f"{name}.png").is_file(), name
+    assert not (folder / "family").exists() and not (folder / "surface.svg").exists()
+    before = outcomes(tmp_path)
+    assert command([*asked, "race.seeds=3"]) == 0
+    assert outcomes(tmp_path)[:8] == before and [seed for _, seed, _, _ in outcomes(tmp_path)[8:]] == [2] * 4

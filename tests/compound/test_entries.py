@@ -14,7 +14,7 @@ from nas.arch.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.errors import NasError, SpecError
 from nas.arch.families import rules_for
 from nas.arch.scaling import Scaling, scale
-from nas.compound.plan import GridSettings
+from nas.compound.settings import GridSettings
 
 from .fakes import GRID, PROXY, entries_of, make_plan
 
@@ -33,7 +33,7 @@ def test_every_triple_of_equal_cost_is_there_once_and_the_published_one_is() -> 
         if abs(triple[0] * triple[1] ** 2 * triple[2] ** 2 - 2) <= 0.1 + 1e-9
     ]
     networks = found.trained
-    assert found.triples == len(loops) and not found.left_out
+    assert found.asked == len(loops) and not found.left_out
     assert sorted([entry.label for entry in networks] + [name for entry in networks for name in entry.same]) == sorted(
         labels(loops)
     )
@@ -105,7 +105,7 @@ def test_rules_are_compared_at_equal_cost() -> None:
         assert entry.grown.macs_growth == pytest.approx(4, rel=0.05), label
     depth, width = found.by_label["depth"], found.by_label["width"]
     assert depth.arch.resolution_px == width.arch.resolution_px == 224 and depth.arch.depth > 3 * width.arch.depth
-    assert depth.compound.beta == depth.compound.gamma == 1 and 1.8 < depth.compound.alpha < 2.2
+    assert depth.parameters["width"] == depth.parameters["resolution"] == 1 and 3.2 < depth.parameters["depth"] < 4.8
 
 
 def test_a_memory_limit_leaves_out_what_breaks_it() -> None:

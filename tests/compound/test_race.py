@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.compound.entries import BASELINE, Entries
-from nas.compound.plan import RaceSettings
+from nas.compound.settings import RaceSettings
 from nas.compound.standing import BEST, PEER, WORSE, standings, to_csv
 from nas.compound.trials import accuracies_of, plan_round, planned, queue_missing, take, training_of
 from nas.study.rows import Outcome
@@ -120,12 +120,12 @@ def test_a_kill_between_plan_and_queue_loses_no_training(entries: Entries) -> No
     unbroken = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries), noise=0.01)))
     unbroken.run()
     trainer, study = FakeTrainer(entries, table(ladder(entries), noise=0.01)), new_study(PLAN)
-    plan_round(study, list(entries.by_label))
+    plan_round(study, (), [(label, 0) for label in entries.by_label])
     assert study.trials == []
     race = make_race(PLAN, entries, trainer, study)
     assert not race.is_over
     race.prepare_round()
-    trial = take(study, entries)  # a worker takes the first one and is killed
+    trial = take(study)  # a worker takes the first one and is killed
     assert trial is not None and recover(study) == 1
     race.run()
     assert sequence(study) == sequence(unbroken.study)
