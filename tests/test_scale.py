@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from json_answer import MS_PER_GMAC, json_answer
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
@@ -15,16 +15,9 @@ from nas.arch.errors import NasError
 from nas.arch.files import dumps, load, load_file
 from nas.scale import command
 
-MS_PER_GMAC = 30  # conf/latency/macs.yaml
-
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert command([*arguments, "latency=macs", "json=true"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    data = json.loads(out)
-    assert isinstance(data, dict)
-    return data
+    return json_answer(command, capsys, arguments)
 
 
 @pytest.fixture(autouse=True)

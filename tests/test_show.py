@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import timm
+from json_answer import MS_PER_GMAC, json_answer
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
@@ -20,16 +21,9 @@ from nas.latency.store import save
 from nas.show import command
 from tests.latency.law import KERNEL_DEVICE, LANE
 
-MS_PER_GMAC = 30  # conf/latency/macs.yaml
-
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert command([*arguments, "latency=macs", "json=true"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    data = json.loads(out)
-    assert isinstance(data, dict)
-    return data
+    return json_answer(command, capsys, arguments)
 
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
