@@ -30,11 +30,11 @@ from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
-from nas.study.plan import EngineSettings, RecordSettings
+from nas.study.plan import EngineSettings, KeptPlan, RecordSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompoundPlan:
+class CompoundPlan(KeptPlan):
     """One grid, or with ``compare`` one comparison of rules or one table, complete: picklable, so that workers get it
     whole.
 
@@ -106,16 +106,6 @@ class CompoundPlan:
         kinds = list(self.compare) if self.is_table else [kind for kind in growth if kind != "macs"]
         text = "-".join([self.baseline.name, self.data.name, *kinds])
         return self.study.name or re.sub(r"[^A-Za-z0-9._-]", "_", text)
-
-    @property
-    def folder(self) -> Path:
-        """Where the results of this study stand."""
-        return self.runs_dir / self.name
-
-    @property
-    def storage_url(self) -> str:
-        """The database of trials."""
-        return self.study.url(self.runs_dir)
 
     @property
     def growth(self) -> float:

@@ -155,8 +155,31 @@ class EngineSettings:
         return self.trial_timeout_s is not None or self.trial_memory_mb is not None
 
 
+class KeptPlan:
+    """Where the study of a plan is kept: alike for every kind of study."""
+
+    __slots__ = ()
+    study: RecordSettings
+    runs_dir: Path
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """Where the results of this study stand."""
+        return self.runs_dir / self.name
+
+    @property
+    def storage_url(self) -> str:
+        """The database of trials."""
+        return self.study.url(self.runs_dir)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchPlan:
+class SearchPlan(KeptPlan):
     """One search, complete: picklable, so that worker processes get it whole.
 
     ``space``: a search space object; ``space_config``: the plain data it was made from. ``command``: what the user
@@ -185,16 +208,6 @@ class SearchPlan:
         """The study's name: as given, or from space, data and objective."""
         parts = [self.space.name, self.data.name, *([] if self.objective.kind == "pareto" else [self.objective.kind])]
         return self.study.name or "-".join(parts)
-
-    @property
-    def folder(self) -> Path:
-        """Where the results of this study stand."""
-        return self.runs_dir / self.name
-
-    @property
-    def storage_url(self) -> str:
-        """The database of trials."""
-        return self.study.url(self.runs_dir)
 
     def identity(self, device: str) -> dict[str, Any]:
         """What must not change within a study, by dotted names: anything that trials would differ by."""
