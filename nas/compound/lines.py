@@ -69,8 +69,8 @@ def sentences(table: Layout, standings: Standings) -> list[str]:
     figures = []
     for row in ranked:
         error = f" ± {100 * noise.deviation * math.sqrt(heights[row].variance):.2f}" if noise.freedom else ""
-        figures.append(f"{row} {100 * heights[row].accuracy:.2f}{error}")
-    said = [f"At x{growth:.2f} MACs, the most that all lines reach, by interpolation: {', '.join(figures)} %."]
+        figures.append(f"{row} has {100 * heights[row].accuracy:.2f}{error}%")
+    said = [f"At x{growth:.2f} MACs, the most that all lines reach, by interpolation, {', '.join(figures)}."]
     if noise.freedom:
         p_values = {
             row: noise.p_of_difference(best.accuracy - height.accuracy, best.variance + height.variance, len(heights))

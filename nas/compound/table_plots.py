@@ -41,8 +41,8 @@ def lines_plot(table: Layout, standings: Standings, cost: Cost, *, name: str, ax
                 )
         base = standings.baseline
         if base.mean is not None:
-            style = {"markerfacecolor": "none", "markersize": 12, "linestyle": "none", "zorder": 6}
-            axes.plot([cost(base)], [100 * base.mean], "s", color=BASELINE, label="baseline", **style)
+            style = {"color": BASELINE, "markerfacecolor": "none", "markersize": 12, "zorder": 6}
+            axes.errorbar([cost(base)], [100 * base.mean], fmt="s", label="baseline", **style)  # last in the legend
         if not standings.ranked:
             axes.text(0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=INK)
         _ticks(axes)

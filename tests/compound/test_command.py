@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shlex
@@ -10,10 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 
-import optuna
 import pytest
 import timm
 import torch
@@ -22,18 +19,13 @@ from optuna.trial import TrialState
 import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
 from nas.arch.errors import NasError
 from nas.arch.files import load_file
-from nas.compound.trials import training_of
 from nas.compound_grid import command, make_plan
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.trials import finished
 
+from .tiny import TINY, Page, networks, outcomes, study
+
 ROOT = Path(__file__).resolve().parents[2]
-# Five networks and the baseline at 8 px with a tenth of the width: a training takes about half a second.
-TINY = (
-    "phi=1", "baseline=mobilenetv2_035", "latency=macs", "data.subset=100", "proxy.resolution_px=8", "proxy.epochs=2",
-    "proxy.width_multiplier=0.3", "proxy.min_map_px=1", "grid.alpha=[1.0,1.4,2.0]", "grid.beta=[1.0,1.4]",
-    "grid.gamma=[1.0,1.2,1.4]", "grid.realised_tolerance=0.5", "race.seeds=2", "race.finalists=2", "study.name=tiny",
-)  # fmt: skip
 DEADLINE_S = 240.0
 
 
@@ -43,15 +35,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-
-def study(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
-
-
-def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:
-    trials = study(folder).trials
-    return [(*training_of(one), one.user_attrs["outcome"], one.user_attrs.get("accuracy")) for one in trials]
 
 
 @pytest.mark.parametrize(
@@ -164,37 +147,13 @@ def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
     assert "not trained yet" in (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
 
 
-class Page(HTMLParser):
-    """Tags that do not match, and addresses, of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
-        if tag not in ("meta", "br", "link"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(list(TINY)) == 0
     said = capsys.readouterr().out
     folder = tmp_path / "runs" / "tiny"
-    with (folder / "networks.csv").open(encoding="utf-8", newline="") as stream:
-        rows = {row["network"]: row for row in csv.DictReader(stream)}
+    rows = networks(folder)
     (best,) = [row for row in rows.values() if row["verdict"] == "best"]
     trained = [row for row in rows.values() if row["accuracy"]]
     assert {"1/1/1.4", "1/1.4/1", "1.4/1/1.2", "2/1/1", "baseline"} == set(rows) and len(trained) == len(rows)
@@ -258,45 +217,3 @@ def test_workers_share_the_rounds(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert len(set(trained)) == len(trained) == 8
     assert {seed for _, seed in trained} == {0, 1} and "8/8" in capfd.readouterr().out
     assert os.environ["OMP_NUM_THREADS"] == "1"
-
-
-def networks(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "networks.csv").open(encoding="utf-8", newline="") as stream:
-        return {row["network"]: row for row in csv.DictReader(stream)}
-
-
-def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command([*TINY, "compare=[depth,width,resolution,compound,stepwise]"]) == 0
-    folder = tmp_path / "runs" / "tiny"
-    rows, rules = networks(folder), {"depth", "width", "resolution", "compound", "stepwise"}
-    assert next(iter(rows)) == "baseline" and set(rows) == {"baseline", *rules}
-    assert {row["seeds"] for row in rows.values()} == {"2"} and finished(study(tmp_path)) == 10
-    assert all(1.8 < float(row["macs_x"]) < 2.2 for name, row in rows.items() if name != "baseline")
-    said = capsys.readouterr().out
-    (axis,) = re.findall(r"Step 1 \(x2\.\d\d MACs\) took (\w+), ", said)
-    assert "5 rules at macs x2" in said and rows["stepwise"]["arch_id"] == rows[axis]["arch_id"]
-    assert not (folder / "family").exists() and not (folder / "surface.svg").exists()
-    drawn = (folder / "rules.svg").read_text(encoding="utf-8")
-    assert all(f">{name}</text>" in drawn for name in rows)
-
-
-def test_a_table_leaves_lines_a_matrix_and_every_network_as_often(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = [*TINY, "compare=width_resolution", "table.widths=[1.0,0.75]", "table.sides_px=[224,160]"]
-    assert command(asked) == 0
-    said, folder = capsys.readouterr().out, tmp_path / "runs" / "tiny"
-    rows = networks(folder)
-    assert set(rows) == {"w1 224px", "w1 160px", "w0.75 224px", "w0.75 160px"}
-    assert {row["seeds"] for row in rows.values()} == {"2"} and finished(study(tmp_path)) == 8
-    best = max(rows.values(), key=lambda row: float(row["accuracy"]))
-    assert f"Best: {best['network']} with" in said and "the baseline has" in said and "224px" in said
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    Page(page)
-    assert "table of width x resolution" in page and "Accuracy by width and input side" in page
-    for name in ("macs", "latency", "table"):
-        assert (folder / f"{name}.svg").is_file() and (folder / f"{name}.png").is_file(), name
-    assert not (folder / "family").exists() and not (folder / "surface.svg").exists()
-    before = outcomes(tmp_path)
-    assert command([*asked, "race.seeds=3"]) == 0
-    assert outcomes(tmp_path)[:8] == before and [seed for _, seed, _, _ in outcomes(tmp_path)[8:]] == [2] * 4

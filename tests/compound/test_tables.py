@@ -114,7 +114,7 @@ def test_lines_are_held_against_each_other_at_the_cost_that_all_reach() -> None:
         )
         assert heights["d1 r1"].variance == 0.5 and all(0.25 <= one.variance <= 0.5 for one in heights.values())
         said = " ".join(sentences(drawn, stands))
-        assert f"At x{growth:.2f} MACs" in said and said.index("d2 r1.3 ") < said.index("d1 r1.3 ")
+        assert f"At x{growth:.2f} MACs" in said and said.index("d2 r1.3 has") < said.index("d1 r1.3 has")
         assert ("does not tell" not in said) == told
 
 

@@ -1,0 +1,55 @@
+"""A small grid of real trainings on the command line, and what is read of its results."""
+
+from __future__ import annotations
+
+import csv
+from html.parser import HTMLParser
+from pathlib import Path
+
+import optuna
+
+from nas.compound.trials import training_of
+
+# Five networks and the baseline at 8 px with a tenth of the width: a training takes about half a second.
+TINY = (
+    "phi=1", "baseline=mobilenetv2_035", "latency=macs", "data.subset=100", "proxy.resolution_px=8", "proxy.epochs=2",
+    "proxy.width_multiplier=0.3", "proxy.min_map_px=1", "grid.alpha=[1.0,1.4,2.0]", "grid.beta=[1.0,1.4]",
+    "grid.gamma=[1.0,1.2,1.4]", "grid.realised_tolerance=0.5", "race.seeds=2", "race.finalists=2", "study.name=tiny",
+)  # fmt: skip
+
+
+def study(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
+
+
+def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:
+    trials = study(folder).trials
+    return [(*training_of(one), one.user_attrs["outcome"], one.user_attrs.get("accuracy")) for one in trials]
+
+
+def networks(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "networks.csv").open(encoding="utf-8", newline="") as stream:
+        return {row["network"]: row for row in csv.DictReader(stream)}
+
+
+class Page(HTMLParser):
+    """Tags that do not match, and addresses, of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
