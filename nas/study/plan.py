@@ -90,8 +90,9 @@ class PrunerSettings:
     """``name``: none, median, asha, mo_asha (a Pareto front alone) or hyperband (a single reward alone).
 
     ``min_epochs``: of every training. ``eta``: asha, mo_asha and hyperband let one in so many go on at the rungs,
-    epochs ``min_epochs`` x ``eta``^k. ``latency_window``: median and asha on a Pareto front compare networks whose
-    latencies are within this factor. ``startup``: others needed for a comparison; with fewer the training goes on.
+    epochs ``min_epochs`` x ``eta``^k. ``latency_window``: on a Pareto front median and asha hold a network against
+    those that are as fast, or faster by at most this factor. ``startup``: others needed for a comparison; with fewer
+    the training goes on.
     """
 
     name: str = "none"
@@ -105,7 +106,7 @@ class PrunerSettings:
             raise unknown("pruner.name", self.name, PRUNER_NAMES)
         check_number("pruner.eta", self.eta, low=2, whole=True)
         check_number("pruner.min_epochs", self.min_epochs, low=1, whole=True)
-        check_number("pruner.latency_window", self.latency_window, low=1, open_low=True)
+        check_number("pruner.latency_window", self.latency_window, low=1)
         check_number("pruner.startup", self.startup, low=1, whole=True)
 
     def check_fits(self, objective: ObjectiveSettings, epochs: int) -> None:

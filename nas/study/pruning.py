@@ -40,32 +40,34 @@ def make_pruner(settings: PrunerSettings, objective: ObjectiveSettings, *, epoch
             min_resource=settings.min_epochs, max_resource=epochs, reduction_factor=settings.eta
         )
         return Hyperband(settings=settings, brackets=brackets)
-    window = settings.latency_window if objective.kind == "pareto" and settings.name != "mo_asha" else math.inf
-    return {"median": Median, "asha": Halving, "mo_asha": ParetoHalving}[settings.name](
-        settings=settings, latency_window=window
-    )
+    rules = {"median": Median, "asha": Halving, "mo_asha": ParetoHalving}
+    ranks_itself = settings.name == "mo_asha" or objective.kind != "pareto"  # by something that has the latency in it
+    return rules[settings.name](settings=settings, latency_window=None if ranks_itself else settings.latency_window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule(BasePruner):  # type: ignore[misc]
     """Compares a trial, at its last epoch, with all others that came as far, stopped ones and those at work too.
 
-    Only those whose latency is within a factor of ``latency_window`` count. Published networks are never stopped: they
-    are the reference. An epoch that a trial passed is not looked at again when it is resumed.
+    With a ``latency_window`` only those count that are as fast, or faster by at most this factor: what is slower cannot
+    replace it, and what is far smaller says nothing about it. Published networks are never stopped: they are the
+    reference. An epoch that a trial passed is not looked at again when it is resumed.
     """
 
     settings: PrunerSettings
-    latency_window: float = math.inf
+    latency_window: float | None
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether ``trial`` is to stop now."""
         epoch = trial.last_step
         if epoch is None or not self.looks_at(epoch) or PUBLISHED in trial.user_attrs:
             return False
-        others = [_standing(other, epoch) for other in _others(study, trial, epoch)]
         own = _standing(trial, epoch)
-        similar = [other for other in others if self._is_similar(own, other)]
-        return len(similar) >= self.settings.startup and self.is_behind(own, similar)
+        others = [_standing(other, epoch) for other in _others(study, trial, epoch)]
+        if self.latency_window is not None:
+            fastest_ms = own.latency_ms / self.latency_window
+            others = [other for other in others if fastest_ms <= other.latency_ms <= own.latency_ms]
+        return len(others) >= self.settings.startup and self.is_behind(own, others)
 
     @abstractmethod
     def looks_at(self, epoch: int) -> bool:
@@ -74,10 +76,6 @@ class Rule(BasePruner):  # type: ignore[misc]
     @abstractmethod
     def is_behind(self, own: Standing, others: Sequence[Standing]) -> bool:
         """Whether ``own`` is not worth going on with beside ``others``."""
-
-    def _is_similar(self, own: Standing, other: Standing) -> bool:
-        ratio = own.latency_ms / other.latency_ms
-        return max(ratio, 1 / ratio) <= self.latency_window
 
 
 class Median(Rule):

@@ -54,7 +54,7 @@ def plan() -> SearchPlan:
         (PrunerSettings, "name", "asa", r"pruner\.name 'asa': choose from none, .* Did you mean 'asha'"),
         (PrunerSettings, "eta", 1, r"pruner\.eta 1: must be a whole number of at least 2"),
         (PrunerSettings, "min_epochs", 0, r"pruner\.min_epochs 0"),
-        (PrunerSettings, "latency_window", 1.0, r"pruner\.latency_window 1\.0: must be a number above 1"),
+        (PrunerSettings, "latency_window", 0.9, r"pruner\.latency_window 0\.9: must be a number of at least 1"),
         (PrunerSettings, "startup", 0, r"pruner\.startup 0"),
         (EngineSettings, "name", "slurm", r"engine\.name 'slurm': choose from local"),
         (EngineSettings, "workers", 0, r"engine\.workers 0: must be a whole number of at least 1"),
