@@ -39,7 +39,8 @@ def make_plan(arguments: list[str]) -> Any:
     from nas.proxy.settings import ProxySettings
     from nas.proxy.sources import DataSettings, check_data
     from nas.study.constraints import Constraints
-    from nas.study.plan import EngineSettings, RecordSettings, masked
+    from nas.study.plan import EngineSettings, RecordSettings
+    from nas.study.urls import masked
 
     baseline = find_arch(config["baseline"], "baseline")
     data = from_mapping(DataSettings, config["data"], "data")

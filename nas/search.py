@@ -39,7 +39,8 @@ def make_plan(arguments: list[str]) -> Any:
     from nas.proxy.sources import DataSettings, check_data
     from nas.study.constraints import Constraints
     from nas.study.objective import ObjectiveSettings
-    from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings, masked
+    from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings
+    from nas.study.urls import masked
 
     space_config = dict(config["space"])
     data = from_mapping(DataSettings, config["data"], "data")

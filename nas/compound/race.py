@@ -27,8 +27,8 @@ from nas.compound.trials import (
 from nas.proxy.results import EpochResult
 from nas.study import tasks
 from nas.study.evaluate import Evaluation
+from nas.study.recovery import requeue
 from nas.study.rows import Outcome, TrialRow
-from nas.study.storage import requeue
 from nas.study.tasks import Idle, Task
 from nas.study.trials import WORKER, record
 

@@ -25,12 +25,15 @@ from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
+from nas.study.lock import Hold
 from nas.study.measuring import Measurer
+from nas.study.patience import Patience, patience_on
 from nas.study.progress import TrialProgress, bar
 from nas.study.rows import TrialRow
 from nas.study.session import PREDICTOR_FILE, study_predictor
-from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
+from nas.study.storage import check_folder, claim, known_study, open_storage, open_study
 from nas.study.trials import finished
+from nas.study.urls import masked
 from nas.study.work import Timed
 
 
@@ -43,6 +46,7 @@ class Session:
     predictor: LatencyPredictor
     evaluator: ProxyEvaluator
     entries_at: EntriesAt
+    patience: Patience
     pricer: Pricer | None = None
     measure: Measurer | None = None
 
@@ -55,19 +59,19 @@ class Session:
         """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
         plan = self.plan
         check_folder(plan.folder, plan.storage_url, self.identity)
-        return known_study(plan.storage_url, plan.name, plan, self.identity)
+        return known_study(plan.storage_url, plan.name, plan, self.identity, self.patience)
 
     def open(self) -> optuna.Study:
         """The study, created or resumed."""
         plan = self.plan
-        return open_study(open_storage(plan.storage_url), plan.name, plan, self.identity)
+        return open_study(open_storage(plan.storage_url, self.patience), plan.name, plan, self.identity)
 
-    def begin(self, study: optuna.Study | None, console: Console) -> optuna.Study:
+    def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Say which networks there are, queue the first round, and keep what the study was begun with."""
         self._say_what_there_is(self.entries(study) if study else self.entries_at(()), console)
-        study = study or self.open()
+        study = hold(study or self.open())
         plan = self.plan
-        claim_folder(plan.folder, plan.storage_url, self.identity)
+        claim(study, plan.folder, plan.storage_url, self.identity)
         race = self.race(study)
         if not study.trials:
             race.prepare_round()
@@ -79,7 +83,7 @@ class Session:
             **{name: asdict(getattr(plan, name)) for name in names},
         }
         text = yaml.safe_dump(_plain(config), sort_keys=False, default_flow_style=None)
-        write_text_atomically(plan.folder / "config.yaml", text)
+        write_text_atomically(plan.folder / "config.yaml", masked(text))
         write_text_atomically(plan.folder / "baseline.yaml", dumps(self.entries_at(()).baseline.arch))
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         return study
@@ -150,7 +154,14 @@ def prepare(plan: CompoundPlan, console: Console) -> Session:
     )
     baseline = replace(plan.baseline, classes=data.classes, in_channels=data.channels)
     entries_at = find_entries(plan, baseline, predictor.predict, evaluator.proxy)
-    return Session(plan=plan, data=data, predictor=predictor, evaluator=evaluator, entries_at=entries_at)
+    return Session(
+        plan=plan,
+        data=data,
+        predictor=predictor,
+        evaluator=evaluator,
+        entries_at=entries_at,
+        patience=patience_on(console, plan.study.patience_s),
+    )
 
 
 def _image_side(plan: CompoundPlan) -> int | None:

@@ -18,8 +18,8 @@ from nas.engine.limits import broken, foreboding, resident_mb
 from nas.engine.timing import answer
 from nas.engine.worker import Worker
 from nas.study.progress import TrialProgress
+from nas.study.recovery import after_kill, fail, recover, requeue
 from nas.study.rows import Outcome
-from nas.study.storage import after_kill, fail, recover, requeue
 from nas.study.trials import WORKER, finished, to_row
 from nas.study.work import Prepared, Work
 

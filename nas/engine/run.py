@@ -10,7 +10,8 @@ import optuna
 from rich.console import Console
 
 from nas.engine import local
-from nas.study.storage import exclusive, recover
+from nas.study.lock import exclusive
+from nas.study.recovery import recover
 from nas.study.trials import finished
 from nas.study.work import Plan, Prepared, Work
 
@@ -23,13 +24,13 @@ def run(plan: Plan, work: Work) -> bool:
     console = Console()
     with _interruptible() as interrupts:
         session = work.prepare(plan, console)
-        with exclusive(plan.folder):
+        with exclusive(plan.folder, console) as hold:
             study = session.find()
-            recovered = recover(study, max_retries=plan.engine.max_retries) if study else 0
+            recovered = recover(hold(study), max_retries=plan.engine.max_retries) if study else 0
             if recovered:
                 console.print(f"queued again, left unfinished by a killed run: {recovered}", highlight=False)
             if study is None or not session.is_complete(study):
-                study = session.begin(study, console)
+                study = session.begin(study, console, hold)
             try:
                 stopped = _run_trials(session, work, study, console)
             finally:

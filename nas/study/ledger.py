@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.study.recovery import INTERRUPTED
 from nas.study.rows import Outcome
-from nas.study.storage import INTERRUPTED
 from nas.study.trials import is_counted
 
 

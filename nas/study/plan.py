@@ -15,11 +15,11 @@ from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
+from nas.study.urls import checked_url
 
 SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
 PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
 ENGINE_NAMES: Final = ("local",)
-_PASSWORD: Final = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
 MAX_RETRIES: Final = 2
 _RESERVED: Final = ("latency",)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -27,11 +27,15 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSettings:
-    """Where a study is kept: its ``name``, the ``seed`` of its draws, and the database (None: below ``runs_dir``)."""
+    """Where a study is kept: its ``name``, the ``seed`` of its draws, and the ``storage`` (None: below ``runs_dir``).
+
+    ``patience_s``: how long a storage that is locked, full or gone is waited for before the study stops.
+    """
 
     name: str | None = None
     seed: int = 0
     storage: str | None = None
+    patience_s: float = 600.0
 
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
@@ -39,8 +43,9 @@ class RecordSettings:
         if self.name in _RESERVED:
             raise NasError(f"study.name {self.name!r}: is taken by the folder of calibrations; choose another.")
         check_number("study.seed", self.seed, low=0, whole=True)
-        if self.storage is not None and "://" not in self.storage:
-            raise NasError(f"study.storage {self.storage!r}: must be a database URL such as sqlite:///runs/optuna.db.")
+        if self.storage is not None:
+            checked_url(self.storage)
+        check_number("study.patience_s", self.patience_s, low=0)
 
     def url(self, runs_dir: Path) -> str:
         """The database of trials."""
@@ -222,8 +227,3 @@ class SearchPlan(KeptPlan):
             "latency": {"backend": self.latency.backend, "device": device, "refine": self.latency.refine},
         }
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-
-
-def masked(text: str) -> str:
-    """``text`` with the passwords of database URLs in it struck out: commands are kept beside results, and shared."""
-    return _PASSWORD.sub(r"\1***@", text)

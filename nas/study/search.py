@@ -18,10 +18,10 @@ from nas.study.ledger import Ledger
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
+from nas.study.recovery import requeue
 from nas.study.rows import Outcome, TrialRow
 from nas.study.samplers import InKnownSpace, make_sampler
 from nas.study.screening import Screen
-from nas.study.storage import requeue
 from nas.study.tasks import Idle, Task, reason_of
 from nas.study.trials import PUBLISHED, WORKER, distributions
 

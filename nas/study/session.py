@@ -24,13 +24,16 @@ from nas.proxy.reduce import Proxy, indistinguishable
 from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
+from nas.study.lock import Hold
 from nas.study.measuring import Measurer, Refinement, measurer
+from nas.study.patience import Patience, patience_on
 from nas.study.plan import SearchPlan
 from nas.study.progress import TrialProgress, bar
 from nas.study.pruning import make_pruner
 from nas.study.search import Search, seed_study
-from nas.study.storage import check_folder, claim_folder, known_study, open_storage, open_study
+from nas.study.storage import check_folder, claim, known_study, open_storage, open_study
 from nas.study.trials import Measured, finished
+from nas.study.urls import masked
 from nas.study.work import Plan, Timed
 
 PREDICTOR_FILE: Final = "latency.json"
@@ -51,6 +54,7 @@ class Session:
     pricer: Pricer
     evaluator: ProxyEvaluator
     measure: Measurer | None
+    patience: Patience
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -61,17 +65,17 @@ class Session:
         """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
         plan = self.plan
         check_folder(plan.folder, plan.storage_url, self.identity)
-        return known_study(plan.storage_url, plan.name, plan.objective, self.identity)
+        return known_study(plan.storage_url, plan.name, plan.objective, self.identity, self.patience)
 
     def open(self) -> optuna.Study:
         """The study, created or resumed."""
         plan = self.plan
-        return open_study(open_storage(plan.storage_url), plan.name, plan.objective, self.identity)
+        return open_study(open_storage(plan.storage_url, self.patience), plan.name, plan.objective, self.identity)
 
-    def begin(self, study: optuna.Study | None, console: Console) -> optuna.Study:
+    def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
         found = look_ahead(self, console)
-        study = study or self.open()
+        study = hold(study or self.open())
         _queue_first(self, study, found)
         return study
 
@@ -133,7 +137,15 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         weights_dir=plan.folder / "weights",
         checkpoints_dir=plan.folder / "checkpoints",
     )
-    return Session(plan=plan, data=data, predictor=predictor, pricer=pricer, evaluator=evaluator, measure=measure)
+    return Session(
+        plan=plan,
+        data=data,
+        predictor=predictor,
+        pricer=pricer,
+        evaluator=evaluator,
+        measure=measure,
+        patience=patience_on(console, plan.study.patience_s),
+    )
 
 
 def look_ahead(session: Session, console: Console) -> Survey:
@@ -181,7 +193,7 @@ def _queue_first(session: Session, study: optuna.Study, found: Survey) -> None:
             published[name] = plan.space.encode(zoo.get(name))
         except NasError:
             continue  # a space narrowed on the command line need not hold it any more
-    claim_folder(plan.folder, plan.storage_url, session.identity)
+    claim(study, plan.folder, plan.storage_url, session.identity)
     seed_study(study, found, published=published, startup=plan.sampler.startup)
     config = {
         "command": plan.command,
@@ -191,7 +203,8 @@ def _queue_first(session: Session, study: optuna.Study, found: Survey) -> None:
             for name in ("data", "proxy", "latency", "objective", "constraints", "sampler", "pruner", "study")
         },
     }
-    write_text_atomically(plan.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
+    write_text_atomically(plan.folder / "config.yaml", masked(text))
     save_predictor(session.predictor, plan.folder / PREDICTOR_FILE)
 
 

@@ -1,28 +1,28 @@
-"""The study on disk: Optuna's storage opened for several writers, a lock, and the recovery of what a kill left."""
+"""The study in its storage: opened or made, and refused where it or its folder is another study's."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import optuna
 import sqlalchemy
-from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError, shown
 from nas.arch.files import write_text_atomically
-from nas.study.plan import MAX_RETRIES, masked
-from nas.study.rows import Outcome
+from nas.study.backends import make_backend
+from nas.study.lease import work_under_lease
+from nas.study.patience import Patience, Wait, is_refusal, is_transient, patiently, reason_of
+from nas.study.patient import PatientStorage
+from nas.study.urls import check_file, checked_url, file_of, masked
 
 _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
-INTERRUPTED: Final = "interrupted"
-_SQLITE_TIMEOUT_S: Final = 60.0
+_TABLES: Final = 20  # a few more than Optuna has
+_SILENT: Final = Patience()
 
 
 class Objective(Protocol):
@@ -34,22 +34,25 @@ class Objective(Protocol):
     def metric_names(self) -> tuple[str, ...]: ...
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at ``url``; SQLite with write-ahead log, so that readers and several writers get along.
+def open_storage(url: str, patience: Patience = _SILENT) -> PatientStorage:
+    """Optuna's storage at ``url``, which is waited for while it is locked, full or gone.
 
-    Raises: NasError if the database cannot be opened.
+    Raises: NasError for a URL that is no storage's, and for a storage that cannot be opened or stays away.
     """
-    is_sqlite = url.startswith("sqlite:")
-    arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}} if is_sqlite else {}
-    _check_folder(url)
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except Exception as error:  # SQLAlchemy raises from several hierarchies; each means the same to the user
-        raise NasError(f"study.storage {masked(url)!r} cannot be opened: {_first_line(error)}") from None
-    if is_sqlite:
-        sqlalchemy.event.listen(storage.engine, "connect", _use_write_ahead_log)
-        storage.engine.dispose()  # connections made before the listener was there
-    return storage
+    url = checked_url(url)
+    check_file(url)
+
+    def make() -> optuna.storages.BaseStorage:
+        try:
+            return _with_tables(url, patience)
+        except NasError:
+            raise
+        except Exception as error:  # of several hierarchies; each means the same to the user
+            if is_transient(error) and not is_refusal(error):
+                raise
+            raise NasError(f"study.storage {masked(url)!r} cannot be opened: {reason_of(error)}.") from None
+
+    return PatientStorage(patiently(make, Wait(patience, url)), url, patience)
 
 
 def open_study(
@@ -70,25 +73,29 @@ def open_study(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objective.metric_names))
-        study.set_user_attr(IDENTITY, json.dumps(identity, sort_keys=True, default=str))
+        study.set_user_attr(IDENTITY, _text_of(identity))
     else:
         _check_identity(name, json.loads(known), json.loads(json.dumps(identity, default=str)))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
         raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
+    work_under_lease(study)
     return study
 
 
-def known_study(url: str, name: str, objective: Objective, identity: Mapping[str, Any]) -> optuna.Study | None:
-    """The study ``name`` in the storage at ``url`` if it was begun before; makes nothing.
+def known_study(
+    url: str, name: str, objective: Objective, identity: Mapping[str, Any], patience: Patience = _SILENT
+) -> optuna.Study | None:
+    """The study ``name`` in the storage at ``url`` if it was begun before; makes none.
 
     Raises: NasError as ``open_storage`` and ``open_study``.
     """
-    _check_folder(url)
-    path = _sqlite_path(url)
+    check_file(url)
+    path = file_of(url)
     if path is not None and not path.exists():
         return None
-    storage = open_storage(url)
+    storage = open_storage(url, patience)
     if name not in optuna.get_all_study_names(storage):
+        storage.close()
         return None
     return open_study(storage, name, objective, identity)
 
@@ -107,81 +114,18 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
     _check_identity(folder.name, known["identity"], owner["identity"])
 
 
-def claim_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
-    """Write into ``folder`` whose results stand there."""
+def claim(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
+    """Write into ``study`` and ``folder`` what they are of; call it with the study held.
+
+    Of two searches that made the study in the same moment the other may have written its own identity last.
+    """
+    study.set_user_attr(IDENTITY, _text_of(identity))
     text = json.dumps(_owner(storage_url, identity), indent=1, sort_keys=True)
     write_text_atomically(folder / _OWNER, text + "\n")
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the run's lock: while it is held no other search works on the same study, so RUNNING trials are stale.
-
-    Raises: NasError at once if another process holds it.
-    """
-    lock = folder / ".lock"
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("w")
-    except OSError as error:
-        raise NasError(f"runs_dir: cannot write to {folder}: {error.strerror}.") from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise NasError(
-                f"another process is at work on {folder}: wait for it, or choose another study.name."
-            ) from None
-        try:
-            yield
-        finally:
-            if list(folder.iterdir()) == [lock]:  # the search ended before it began
-                lock.unlink()
-                with suppress(OSError):  # something else was put there meanwhile
-                    for parent in missing:
-                        parent.rmdir()
-
-
-def recover(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
-    """Queue the RUNNING trials of killed workers again; how many there were. Call it with the run's lock held."""
-    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in stale:
-        after_kill(study, trial, max_retries=max_retries)
-    return len(stale)
-
-
-def after_kill(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> None:
-    """Queue a trial again whose worker was killed.
-
-    A trial that this happens to more than ``max_retries`` times (out of memory, as a rule) fails instead: queued again
-    and again it would stop the study for ever.
-    """
-    kills = trial.user_attrs.get("kills", 0) + 1
-    study._storage.set_trial_user_attr(trial._trial_id, "kills", kills)
-    if kills <= max_retries:
-        requeue(study, trial)
-    else:
-        fail(study, trial, f"its worker was killed {kills} times; out of memory?")
-
-
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Put an unfinished trial back at the head of the queue, so that it is neither lost nor counted.
-
-    It keeps its number and its genotype: whatever comes after it is as if it had never been interrupted. A trial that
-    was interrupted before its genotype was complete is given up; its successor draws the same genotype again.
-    """
-    if "arch_id" in trial.user_attrs or "fixed_params" in trial.system_attrs:
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-    else:
-        fail(study, trial, "interrupted before it began", outcome=INTERRUPTED)
-
-
-def fail(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:
-    """End an unfinished trial without a result; ``INTERRUPTED`` ones do not count as trials of the study."""
-    study._storage.set_trial_user_attr(trial._trial_id, "outcome", str(outcome))
-    study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+def _text_of(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True, default=str)
 
 
 def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,26 +143,13 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         )
 
 
-def _check_folder(url: str) -> None:
-    """Refuse a database in a folder that is not there: more often a slip than a wish for a new tree."""
-    path = _sqlite_path(url)
-    if path is not None and not path.parent.is_dir():
-        raise NasError(f"study.storage {url!r}: folder {path.parent} does not exist; make it first.")
-
-
-def _sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite database; None for one in memory or of another kind."""
-    path = url.removeprefix("sqlite:///") if url.startswith("sqlite:") else ""
-    return Path(path) if path and path != ":memory:" else None
-
-
-def _use_write_ahead_log(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _first_line(error: BaseException) -> str:
-    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return said.rstrip(". ") + "."
+def _with_tables(url: str, patience: Patience) -> optuna.storages.BaseStorage:
+    """The storage at ``url``; where others open a new database too, one makes a table and the rest hear of it so."""
+    for _ in range(_TABLES):
+        try:
+            return make_backend(url)
+        except sqlalchemy.exc.DBAPIError as error:
+            if "already exists" not in str(error):
+                raise
+            patience.sleep(0.1)
+    return make_backend(url)

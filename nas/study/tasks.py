@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.arch.spec import ArchSpec
 from nas.proxy.results import EpochResult
 from nas.study.evaluate import Evaluation, Evaluator
+from nas.study.recovery import requeue
 from nas.study.rows import Outcome, TrialRow
-from nas.study.storage import requeue
 from nas.study.trials import to_row
 
 _WAIT_S: Final = 0.5

@@ -11,8 +11,8 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.study.candidates import Candidate
+from nas.study.recovery import INTERRUPTED
 from nas.study.rows import Outcome, TrialRow
-from nas.study.storage import INTERRUPTED
 
 WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline

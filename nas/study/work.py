@@ -15,6 +15,7 @@ from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
 from nas.study.candidates import Pricer
 from nas.study.evaluate import Evaluator
+from nas.study.lock import Hold
 from nas.study.measuring import Measurer
 from nas.study.plan import EngineSettings
 from nas.study.progress import TrialProgress
@@ -65,8 +66,8 @@ class Prepared(Protocol):
         """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
         ...
 
-    def begin(self, study: optuna.Study | None, console: Console) -> optuna.Study:
-        """Look ahead, say what to expect, and queue the first trials of ``study``, made where there is none."""
+    def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
+        """Look ahead, say what to expect, and queue the first trials of ``study``, made if need be, and held."""
         ...
 
     def open(self) -> optuna.Study:

@@ -11,8 +11,8 @@ from nas.compound.entries import BASELINE, Entries
 from nas.compound.settings import RaceSettings
 from nas.compound.standing import BEST, PEER, WORSE, standings, to_csv
 from nas.compound.trials import accuracies_of, plan_round, planned, queue_missing, take, training_of
+from nas.study.recovery import recover
 from nas.study.rows import Outcome
-from nas.study.storage import recover
 from nas.study.trials import finished, to_rows
 
 from .fakes import FakeTrainer, entries_of, make_plan, make_race, new_study, table

@@ -17,7 +17,8 @@ from optuna.trial import Trial
 from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.engine.timing import answer, ask, held
-from nas.study.storage import open_storage, open_study, requeue
+from nas.study.recovery import requeue
+from nas.study.storage import open_storage, open_study
 from nas.study.trials import Measured, distributions, record
 from tests.study.fakes import MS_PER_GMAC, PARETO, Stopwatch, mobilenet_v1, pricer
 

@@ -10,7 +10,8 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.study.ledger import Ledger
-from nas.study.storage import INTERRUPTED, open_storage
+from nas.study.recovery import INTERRUPTED
+from nas.study.storage import open_storage
 from nas.study.trials import finished
 
 OUTCOMES = ("trained", "stopped", "failed", "infeasible", "duplicate", INTERRUPTED)

@@ -1,0 +1,54 @@
+"""What a kill left in a study: RUNNING trials without a worker are queued again, or given up."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.study.plan import MAX_RETRIES
+from nas.study.rows import Outcome
+
+INTERRUPTED: Final = "interrupted"
+
+
+def recover(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
+    """Queue the RUNNING trials of killed workers again; how many there were. Call it with the study held."""
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in stale:
+        after_kill(study, trial, max_retries=max_retries)
+    return len(stale)
+
+
+def after_kill(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> None:
+    """Queue a trial again whose worker was killed.
+
+    A trial that this happens to more than ``max_retries`` times (out of memory, as a rule) fails instead: queued again
+    and again it would stop the study for ever.
+    """
+    kills = trial.user_attrs.get("kills", 0) + 1
+    study._storage.set_trial_user_attr(trial._trial_id, "kills", kills)
+    if kills <= max_retries:
+        requeue(study, trial)
+    else:
+        fail(study, trial, f"its worker was killed {kills} times; out of memory?")
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Put an unfinished trial back at the head of the queue, so that it is neither lost nor counted.
+
+    It keeps its number and its genotype: whatever comes after it is as if it had never been interrupted. A trial that
+    was interrupted before its genotype was complete is given up; its successor draws the same genotype again.
+    """
+    if "arch_id" in trial.user_attrs or "fixed_params" in trial.system_attrs:
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    else:
+        fail(study, trial, "interrupted before it began", outcome=INTERRUPTED)
+
+
+def fail(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:
+    """End an unfinished trial without a result; ``INTERRUPTED`` ones do not count as trials of the study."""
+    study._storage.set_trial_user_attr(trial._trial_id, "outcome", str(outcome))
+    study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
