@@ -107,7 +107,7 @@ def _draw_steps(axes: Any, standings: Standings, cost: Cost) -> None:
     if not taken or standings.baseline.mean is None:
         return
     way = [(cost(one), 100 * (one.mean or 0.0)) for one in (standings.baseline, *taken)]
-    axes.plot(*zip(*way, strict=True), linestyle=":", color=INK, linewidth=1, label="steps taken", zorder=2)
+    axes.plot(*zip(*way, strict=True), linestyle=":", marker=".", color=INK, linewidth=1, label="steps taken", zorder=2)
     passed = [one for step in standings.steps for axis, one in step.candidates.items() if axis != step.axis]
     points = [(cost(one), 100 * one.mean) for one in passed if one.mean is not None]
     if points:

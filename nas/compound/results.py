@@ -55,9 +55,7 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> Standin
     if session.is_complete(study):
         session.evaluator.forget_all()
     console.print(cells_table(session.plan, table) if table else ranks_table(session.plan, found))
-    print_lines(
-        console, [*said, *(step.sentence for step in found.steps), *closing(session.plan, members, to_rows(study))]
-    )
+    print_lines(console, [*said, *found.way, *closing(session.plan, members, to_rows(study))])
     return found
 
 

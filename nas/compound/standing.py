@@ -95,6 +95,12 @@ class Standings:
         own = self.baseline.entry.label
         return (self.baseline, *(one for one in (*self.ranked, *self.others) if one.entry.label != own))
 
+    @property
+    def way(self) -> list[str]:
+        """Stepwise expansion in words, step by step."""
+        chosen = "The same trainings chose its steps, so that the mean of stepwise expansion flatters a little."
+        return [*(step.sentence for step in self.steps), *([chosen] if self.steps else [])]
+
     def sentences(self) -> list[str]:
         """The answer in words."""
         best = self.best
