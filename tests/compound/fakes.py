@@ -28,6 +28,7 @@ from nas.study.evaluate import Evaluation
 from nas.study.plan import EngineSettings, RecordSettings
 from nas.study.storage import open_study
 from nas.study.tasks import work
+from tests.study.fakes import Memory
 
 PROXY = ProxySettings(width_multiplier=0.25, resolution_px=20, divisor=1)
 GRID = GridSettings(alpha=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0), beta=(1.0, 1.1, 1.2, 1.3, 1.4), gamma=(1.0, 1.15, 1.3, 1.4))
@@ -109,7 +110,7 @@ class FakeTrainer:
 
 def new_study(plan: CompoundPlan) -> optuna.Study:
     """A study in memory."""
-    return open_study(optuna.storages.InMemoryStorage(), plan.name, plan, {})
+    return open_study(Memory(), plan.name, plan, {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,11 @@ import optuna
 
 from nas.engine.worker import Worker
 from nas.study.evaluate import Evaluator
+from nas.study.patience import Patience
+from nas.study.patient import PatientStorage
 from nas.study.tasks import Idle, Task, Tasks, do
 
-_WRITES = (
+WRITES = (
     "create_new_trial",
     "set_study_system_attr",
     "set_study_user_attr",
@@ -40,19 +42,20 @@ class Mortal:
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
-            if self._life is not None and self.writes >= self._life and name in _WRITES:
+            if self._life is not None and self.writes >= self._life and name in WRITES:
                 self._life = -1
             if self._life == -1:
                 raise SystemExit("killed")
-            self.writes += name in _WRITES
+            self.writes += name in WRITES
             return found(*arguments, **named)
 
         return call
 
 
 def as_seen_by(study: optuna.Study, life: int | None) -> optuna.Study:
-    """``study`` for a worker that dies before its write number ``life``."""
-    return optuna.load_study(study_name=study.study_name, storage=Mortal(study._storage, life))
+    """``study`` for a worker that is killed before its write number ``life``, with the marks of our own storage."""
+    storage: Any = Mortal(study._storage, life)
+    return optuna.load_study(study_name=study.study_name, storage=PatientStorage(storage, "memory", Patience()))
 
 
 Script = Iterator[None]
