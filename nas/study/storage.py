@@ -144,12 +144,12 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
 
 
 def _with_tables(url: str, patience: Patience) -> optuna.storages.BaseStorage:
-    """The storage at ``url``; where others open a new database too, one makes a table and the rest hear of it so."""
+    """The storage at ``url``; where others open a new database too, one makes a table or its row and the rest fail."""
     for _ in range(_TABLES):
         try:
             return make_backend(url)
         except sqlalchemy.exc.DBAPIError as error:
-            if "already exists" not in str(error):
+            if not isinstance(error, sqlalchemy.exc.IntegrityError) and "already exists" not in str(error):
                 raise
             patience.sleep(0.1)
     return make_backend(url)
