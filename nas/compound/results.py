@@ -14,6 +14,7 @@ from rich.console import Console
 from nas import __version__
 from nas.arch.files import write_bytes_atomically, write_text_atomically
 from nas.arch.spec import ArchSpec
+from nas.compound.exhibits import show_compound
 from nas.compound.growth import notes
 from nas.compound.lines import Layout, layout, sentences
 from nas.compound.members import Member, members_of, write_members
@@ -52,6 +53,7 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> Standin
     drawn = {caption: plot.svg for caption, plot in plots.values()}
     report = _report(session, study, found, " ".join(said), members, drawn)
     write_text_atomically(folder / "report.html", render_report(report))
+    show_compound(session, study, report)
     if session.is_complete(study):
         session.evaluator.forget_all()
     console.print(cells_table(session.plan, table) if table else ranks_table(session.plan, found))

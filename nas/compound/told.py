@@ -12,7 +12,7 @@ from nas.compound.lines import Layout
 from nas.compound.members import Member
 from nas.compound.plan import CompoundPlan
 from nas.compound.settings import WIDTH_LINES, WIDTH_RESOLUTION
-from nas.compound.standing import Standings
+from nas.compound.standing import Standing, Standings
 from nas.study.rows import TrialRow, counts
 from nas.study.units import decimal, plural, shown_path
 
@@ -50,16 +50,36 @@ def asked(plan: CompoundPlan) -> str:
 
 def ranks_table(plan: CompoundPlan, found: Standings) -> Table:
     """The best networks and the baseline."""
-    table = Table(title=f"{plan.name}: the best of {len(found.ranked)}", title_justify="left")
-    columns = (noun_of(plan), "accuracy, %", "seeds", "MACs x", "ms", "p", "verdict")
+    table = Table(title=best_of(plan, found), title_justify="left")
+    columns = rank_columns(plan)
     for column in columns:
         left = column in (columns[0], "verdict")
         table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=column != "verdict")
-    for one in (*found.ranked[:_SHOWN], found.baseline):
-        growth, latency_ms = one.entry.grown.macs_growth, one.entry.latency.latency_ms
-        figures = (f"{growth:.2f}", decimal(latency_ms), decimal(one.p_value, 3))
-        table.add_row(one.entry.label, one.percent, str(len(one.accuracies)), *figures, one.verdict)
+    for one in ranked(found):
+        table.add_row(*rank_cells(one))
     return table
+
+
+def best_of(plan: CompoundPlan, found: Standings) -> str:
+    """The caption of the best networks."""
+    return f"{plan.name}: the best of {len(found.ranked)}"
+
+
+def rank_columns(plan: CompoundPlan) -> tuple[str, ...]:
+    """The columns of ``rank_cells``."""
+    return (noun_of(plan), "accuracy, %", "seeds", "MACs x", "ms", "p", "verdict")
+
+
+def ranked(found: Standings) -> tuple[Standing, ...]:
+    """The best networks, and the baseline."""
+    return (*found.ranked[:_SHOWN], found.baseline)
+
+
+def rank_cells(one: Standing) -> tuple[str, ...]:
+    """A network's place in words."""
+    growth, latency_ms = one.entry.grown.macs_growth, one.entry.latency.latency_ms
+    figures = (f"{growth:.2f}", decimal(latency_ms), decimal(one.p_value, 3))
+    return (one.entry.label, one.percent, str(len(one.accuracies)), *figures, one.verdict)
 
 
 def cells_table(plan: CompoundPlan, table: Layout) -> Table:

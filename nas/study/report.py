@@ -141,7 +141,7 @@ def render_report(data: ReportData, drawn: str | None = None) -> str:
         plot=drawn or plot(data),
         agreement=data.agreement,
         agreement_plot=agreement_svg(data.agreement, data.limit_ms),
-        drawings={winner.label: _drawing(winner) for winner in data.winners},
+        drawings={winner.label: drawing(winner) for winner in data.winners},
     )
 
 
@@ -198,7 +198,7 @@ def losses(rows: Iterable[TrialRow]) -> list[Loss]:
     return sorted(found, key=lambda loss: (loss.outcome is not Outcome.FAILED, -loss.candidates))
 
 
-def _drawing(winner: Winner) -> str:
+def drawing(winner: Winner) -> str:
     """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
     total_ms = sum(winner.latency_by_path.values())
     scale = winner.row.predicted_ms / total_ms if winner.row.predicted_ms and total_ms else 1.0

@@ -15,6 +15,8 @@ from nas import __version__
 from nas.arch.errors import NasError
 from nas.arch.files import write_text_atomically
 from nas.latency.predictor import error_text
+from nas.study.artifacts import ARTIFACTS
+from nas.study.exhibits import show_search
 from nas.study.measuring import measure_rows
 from nas.study.plan import SearchPlan
 from nas.study.report import ReportData, Winner, plot, render_report
@@ -53,6 +55,7 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
     drawn = plot(report)
     write_text_atomically(plan.folder / "pareto.svg", drawn)
     write_text_atomically(plan.folder / "report.html", render_report(report, drawn))
+    show_search(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
     _print_results(plan, report, console)
     return winners
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 
@@ -21,6 +22,14 @@ def root(width: float, height: float, title: str) -> Element:
 def to_string(svg: Element) -> str:
     """The text of ``svg``, without an XML declaration, to stand in a page or in a file."""
     return ET.tostring(svg, encoding="unicode")
+
+
+def standalone(svg: str) -> str:
+    """``svg`` for where no page surrounds it: dark on white, with a size of its own."""
+    head, body = svg.split(">", 1)
+    size = re.sub(r'.*viewBox="0 0 ([\d.]+) ([\d.]+)".*', r' width="\1" height="\2"', head, flags=re.DOTALL)
+    head = head.replace(' width="100%"', f'{size} color="#111111"')
+    return f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{body}'
 
 
 def element(parent: Element, tag: str, attributes: Mapping[str, str] | None = None) -> Element:

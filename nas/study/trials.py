@@ -16,6 +16,7 @@ from nas.study.rows import Outcome, TrialRow
 
 WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
+_BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboards make a page of 4,000 px of it
 _COUNTED: Final = (Outcome.TRAINED.value, Outcome.STOPPED.value, Outcome.FAILED.value)
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _REFERENCE: Final = "reference_ms"
@@ -53,19 +54,20 @@ def is_counted(trial: FrozenTrial) -> bool:
 def record(
     trial: Trial, candidate: Candidate, *, has_interval: bool, latency: Mapping[str, float] | None = None
 ) -> None:
-    """Write what is known before training into the trial, as scalars that dashboards show.
+    """Write what is known before training into the trial, as scalars that dashboards show, block strings aside.
 
     A predictor that was never held against measurements has no interval worth showing. ``latency``: what
     ``measured_before`` says; it stands instead of what is predicted now.
     """
     facts: dict[str, str | float] = {
         "arch_id": candidate.arch.arch_id,
-        "blocks": "; ".join(" ".join(stage) for stage in candidate.arch.strings),
         **{name: round(value, 6) for name, value in candidate.measures.items()},
     }
     if has_interval:
         facts["latency_low_ms"] = round(candidate.latency.low_ms, 6)
         facts["latency_high_ms"] = round(candidate.latency.high_ms, 6)
+    blocks = "; ".join(" ".join(stage) for stage in candidate.arch.strings)
+    trial.storage.set_trial_system_attr(trial._trial_id, _BLOCKS, blocks)
     for name, value in {**facts, **(latency or {})}.items():
         trial.set_user_attr(name, value)
 
@@ -124,7 +126,7 @@ def to_row(trial: FrozenTrial) -> TrialRow:
         outcome=Outcome.FAILED if outcome == INTERRUPTED else Outcome(outcome),
         arch_id=attrs.get("arch_id", ""),
         reason=attrs.get("reason", ""),
-        blocks=attrs.get("blocks", ""),
+        blocks=trial.system_attrs.get(_BLOCKS, ""),
         genotype=dict(trial.params),
         predicted_ms=attrs.get("predicted_ms", attrs.get("latency_ms")),
         **{key: attrs.get(key) for key in keys},

@@ -23,7 +23,7 @@ from nas.compound_grid import command, make_plan
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.trials import finished
 
-from .tiny import TINY, Page, networks, outcomes, study
+from .tiny import TINY, Page, networks, outcomes, study, study_in_dashboard
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 240.0
@@ -168,6 +168,15 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     for name in ("macs", "latency", "surface"):
         assert (folder / f"{name}.svg").read_text(encoding="utf-8").startswith("<svg")
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    answer = study_in_dashboard(tmp_path)
+    note, best_one = answer["note"]["body"], f"| {best['network']} | {100 * float(best['accuracy']):.2f} ± "
+    assert note.startswith("# tiny: compound grid") and best_one in note and f"Best: {best['network']} with" in note
+    assert {"macs.svg", "best.svg", "best.yaml"} <= {meta["filename"] for meta in answer["artifacts"]}
+    for trial in answer["trials"]:
+        label = trial["note"]["body"].partition("| stands for | ")[2].partition(" |")[0]
+        assert label in rows and (f"Winner {label}." in trial["note"]["body"]) is (label == best["network"])
+        assert len(trial["artifacts"]) == 2
 
     spec = folder / "family" / "phi_1.yaml"
     model = timm.create_model("nas_arch", spec=str(spec)).eval()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import optuna
 
 from nas.compound.trials import training_of
+from tests.study.exhibited import served
 
 # Five networks and the baseline at 8 px with a tenth of the width: a training takes about half a second.
 TINY = (
@@ -20,6 +24,12 @@ TINY = (
 
 def study(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
+
+
+def study_in_dashboard(folder: Path) -> dict[str, Any]:
+    """What optuna-dashboard is told of the study."""
+    with served(folder / "runs") as address, urlopen(f"{address}/api/studies/1", timeout=60) as answer:
+        return dict(json.load(answer))
 
 
 def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:

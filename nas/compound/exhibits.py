@@ -1,0 +1,88 @@
+"""What a dashboard shows of a compound study: its answer, and what became of each training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.arch.files import dumps
+from nas.compound.report import CompoundReport
+from nas.compound.session import Session
+from nas.compound.standing import Standing
+from nas.compound.told import best_of, rank_cells, rank_columns, ranked
+from nas.compound.trials import LABEL
+from nas.study.artifacts import ARTIFACTS, Board
+from nas.study.drawing import draw
+from nas.study.exhibits import Exhibit, trial_link
+from nas.study.notes import Pairs, StudyNote, link, plain
+from nas.study.svg import standalone
+from nas.study.units import shown_path
+
+_GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memory", "latency_x": "latency"}
+
+
+def show_compound(session: Session, study: optuna.Study, report: CompoundReport) -> None:
+    """Put what a dashboard shows into ``study`` and beside it; its results stand in the plan's folder."""
+    plan, found = session.plan, report.standings
+    entries = session.entries(study).by_label
+    board = Board.of(study, plan.runs_dir / ARTIFACTS)
+    best = found.best.entry.label if found.best else ""
+    trials = {label: [row.number for name, row in report.trainings if name == label] for label in entries}
+    left_out = Exhibit(
+        board=board,
+        predictor=session.predictor,
+        decode=lambda trial: entries[trial.user_attrs[LABEL]].arch,
+        facts=_facts,
+        labels=dict.fromkeys(trials.get(best, ()), best),
+    ).show()
+    files = _attach(session, board, report)
+    rows = [_cells(one, study, trials[one.entry.label]) for one in ranked(found)]
+    reading = [
+        "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
+        "noise between them.",
+        "**Trials** (list): each trial is one training, of the network and seed that its note names; below it stand "
+        "its drawing and its spec.",
+        "**Parameters**: alpha is depth, beta width, gamma resolution, each beside the baseline's.",
+        f"Everything else: `{shown_path(plan.folder / 'report.html')}`. " + ", ".join(files),
+    ]
+    note = StudyNote(
+        title=report.title,
+        summary=report.summary,
+        command=report.command,
+        facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
+        caption=best_of(plan, found),
+        best=[(*rank_columns(plan), "trainings"), *rows],
+        reading=reading,
+    )
+    board.pin(note.markdown)
+
+
+def _attach(session: Session, board: Board, report: CompoundReport) -> list[str]:
+    """Attach the plots, and the best network; links to the latter's files."""
+    plots = {path.name: path.read_text(encoding="utf-8") for path in sorted(session.plan.folder.glob("*.svg"))}
+    for name, text in plots.items():
+        board.attach(name, standalone(text).encode())
+    links, best = [], report.standings.best
+    if best:
+        arch = replace(best.entry.arch, name="best")
+        links = [
+            link("drawing of the best", board.attach("best.svg", standalone(draw(arch)).encode())),
+            link("its spec", board.attach("best.yaml", dumps(arch, {"study": session.plan.name}).encode())),
+        ]
+    board.keep({*plots, *(("best.svg", "best.yaml") if best else ())})
+    return links
+
+
+def _cells(one: Standing, study: optuna.Study, trials: list[int]) -> tuple[str, ...]:
+    return (*map(plain, rank_cells(one)), ", ".join(trial_link(study, number) for number in trials))
+
+
+def _facts(trial: FrozenTrial) -> Pairs:
+    """Which network a training is of, and what that is beside the baseline."""
+    known = trial.user_attrs
+    growth = ", ".join(f"x{known[key]:.2f} {name}" for key, name in _GROWTHS.items() if key in known)
+    proxy = f"x{known['proxy_macs_x']:.2f} MACs, {known['proxy_resolution_px']} px" if "proxy_macs_x" in known else ""
+    return [("stands for", known[LABEL]), ("seed", str(known["seed"])), ("growth", growth), ("its proxy", proxy)]

@@ -1,0 +1,65 @@
+"""``python -m nas.dashboard``: look at studies in the browser, with notes, drawings and specs of their networks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nas import cli
+from nas.arch.checks import check_number
+from nas.arch.errors import NasError
+
+_KEYS: Final = ("storage", "port", "runs_dir")
+
+
+def main() -> None:
+    """Console entry point."""
+    cli.run(command)
+
+
+def command(arguments: list[str]) -> int:
+    """Serve the dashboard until Ctrl-C, which is how it is meant to end."""
+    if cli.answered("dashboard", arguments, _help):
+        return 0
+    config = cli.compose_config("dashboard", arguments)
+    cli.check_keys(config, _KEYS)
+    check_number("port", config["port"], low=0, high=65535, whole=True)
+    from nas.study.plan import RecordSettings
+    from nas.study.urls import file_of, masked
+
+    runs_dir = cli.runs_dir(config)
+    url = RecordSettings(storage=config["storage"]).url(runs_dir)
+    path = file_of(url)
+    if path is not None and not path.is_file():  # Optuna would make an empty one
+        raise NasError(
+            f"{path} does not exist, so there is no study to look at: run nas.search or nas.compound_grid first, "
+            "or say where they are with runs_dir=... or storage=..."
+        )
+    from nas.study.serving import HOST, make_dashboard
+
+    served = make_dashboard(url, runs_dir, config["port"])
+    wanted, got = config["port"], served.server_port
+    if wanted not in (0, got):
+        print(f"port {wanted} is taken: {got} instead")
+    print(f"studies of {masked(url)}: http://{HOST}:{got}/dashboard/ (Ctrl-C ends it)", flush=True)
+    try:
+        served.serve_forever()
+    except KeyboardInterrupt:
+        print("ended", flush=True)
+    finally:
+        served.server_close()
+    return 0
+
+
+def _help() -> str:
+    return f"""{cli.plain(__doc__)}
+
+  storage=sqlite:///runs/optuna.db    what study.storage was given; null: the database in runs_dir
+  port=8080                           of this machine, where alone it can be reached; the next free one if it is taken
+  runs_dir=runs                       its artifacts/ holds the drawings and specs that are shown
+
+It is Optuna's own dashboard (pip install 'nas[dashboard]'). Without the notes being brought up to date first, the same:
+optuna-dashboard sqlite:///runs/optuna.db --artifact-dir runs/artifacts"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""nas.dashboard on the command line: what it answers, what it serves, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from nas.arch.errors import NasError
+from nas.dashboard import command
+from nas.study.serving import HOST, make_dashboard
+from tests.study.exhibited import made_search, served, show
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runs_dir=nowhere"], r"nowhere/optuna\.db does not exist.*run nas\.search or nas\.compound_grid first"),
+        (["storage=journal:///gone.journal"], r"gone\.journal does not exist"),
+        (["storage=optuna.db"], r"must be one of sqlite:///FILE"),
+        (["port=http"], r"port 'http': must be a whole number"),
+        (["port=70000"], r"port 70000: must be a whole number of at least 0 and at most 65535"),
+        (["host=0.0.0.0"], r"unknown key 'host'|Could not override 'host'"),
+    ],
+)
+def test_mistakes_are_told_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NasError, match=message) as caught:
+        command(arguments)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "optuna.db").touch()
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with pytest.raises(NasError, match=r"not installed: pip install 'nas\[dashboard\]'"):
+        command([f"runs_dir={tmp_path}"])
+
+
+def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    made_search(tmp_path, trials=1)
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nas.dashboard", f"runs_dir={tmp_path}", f"port={port}"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline(), process.stdout.readline()]
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/dashboard/ \(Ctrl-C ends it\)", lines[1])
+            assert found and lines[0] == f"port {port} is taken: {found[1]} instead\n"
+            with urlopen(f"http://{HOST}:{found[1]}/api/studies", timeout=60) as answer:
+                assert [one["study_name"] for one in json.load(answer)["study_summaries"]] == ["small"]
+        finally:
+            process.send_signal(signal.SIGINT)
+            said, error = process.communicate(timeout=60)
+    assert (process.returncode, said, error) == (0, "ended\n", "")
+
+
+def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
+    made_search(tmp_path, trials=1)
+    server = make_dashboard(f"sqlite:///{tmp_path / 'optuna.db'}", tmp_path, 0)
+    assert server.server_address[0] == "127.0.0.1"
+    server.server_close()
+
+
+def test_the_page_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
+    search = made_search(tmp_path, trials=1)
+    show(search, tmp_path)
+    with served(tmp_path) as address:
+        with urlopen(f"{address}/dashboard/studies/1", timeout=60) as answer:
+            policy, page = answer.headers["Content-Security-Policy"], answer.read().decode()
+        assert "default-src 'self'" in policy and "http" not in policy
+        assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"{address}/artifacts/1/{'0' * 8}", timeout=60)
+
+
+def test_help_says_how_to_do_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["--help"]) == 0
+    assert "optuna-dashboard sqlite:///runs/optuna.db --artifact-dir runs/artifacts" in capsys.readouterr().out
