@@ -30,6 +30,7 @@ from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
+from nas.study.objective import Accuracy
 from nas.study.plan import EngineSettings, KeptPlan, RecordSettings
 
 
@@ -60,8 +61,7 @@ class CompoundPlan(KeptPlan):
     study: RecordSettings
     runs_dir: Path
     command: str = ""
-    directions: tuple[str, ...] = field(default=("maximize",), init=False)
-    metric_names: tuple[str, ...] = field(default=("accuracy",), init=False)
+    objective: Accuracy = field(default=Accuracy(), init=False)
 
     def __post_init__(self) -> None:
         check_number("phi", self.phi, low=0, open_low=True)

@@ -25,20 +25,21 @@ from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
+from nas.study.kept import KeptSession
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer
 from nas.study.patience import Patience, patience_on
 from nas.study.progress import TrialProgress, bar
 from nas.study.rows import TrialRow
 from nas.study.session import PREDICTOR_FILE, study_predictor
-from nas.study.storage import check_folder, claim, known_study, open_storage, open_study
+from nas.study.storage import claim
 from nas.study.trials import finished
 from nas.study.urls import masked
 from nas.study.work import Timed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(KeptSession):
     """A plan with everything heavy loaded; each worker process makes its own. Nothing is measured here."""
 
     plan: CompoundPlan
@@ -49,22 +50,6 @@ class Session:
     patience: Patience
     pricer: Pricer | None = None
     measure: Measurer | None = None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must not change within the study."""
-        return self.plan.identity(self.predictor.device.key)
-
-    def find(self) -> optuna.Study | None:
-        """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
-        plan = self.plan
-        check_folder(plan.folder, plan.storage_url, self.identity)
-        return known_study(plan.storage_url, plan.name, plan, self.identity, self.patience)
-
-    def open(self) -> optuna.Study:
-        """The study, created or resumed."""
-        plan = self.plan
-        return open_study(open_storage(plan.storage_url, self.patience), plan.name, plan, self.identity)
 
     def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Say which networks there are, queue the first round, and keep what the study was begun with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
@@ -19,6 +19,23 @@ def mnasnet_reward(accuracy: float, latency_ms: float, target_ms: float, *, alph
     """ACC * (LAT / T)^w with w = ``alpha`` up to the target and ``beta`` beyond it (MnasNet, equations 2 and 3)."""
     exponent = alpha if latency_ms <= target_ms else beta
     return float(accuracy * (latency_ms / target_ms) ** exponent)
+
+
+class Objective(Protocol):
+    """What a study maximises or minimises: Optuna's directions, and the names of the values."""
+
+    @property
+    def directions(self) -> tuple[str, ...]: ...
+    @property
+    def metric_names(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """The objective of a study that compares networks of a cost that is settled."""
+
+    directions: tuple[str, ...] = ("maximize",)
+    metric_names: tuple[str, ...] = ("accuracy",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
-from nas.study.objective import ObjectiveSettings
+from nas.study.objective import Objective, ObjectiveSettings
 from nas.study.urls import checked_url
 
 SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
@@ -165,12 +165,17 @@ class KeptPlan:
     """Where the study of a plan is kept: alike for every kind of study."""
 
     __slots__ = ()
+    objective: Objective
     study: RecordSettings
     runs_dir: Path
 
     @property
     def name(self) -> str:
         """The study's name."""
+        raise NotImplementedError
+
+    def identity(self, device: str) -> dict[str, Any]:
+        """What must not change within a study, by dotted names: anything that trials would differ by."""
         raise NotImplementedError
 
     @property

@@ -24,6 +24,7 @@ from nas.proxy.reduce import Proxy, indistinguishable
 from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
+from nas.study.kept import KeptSession
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.patience import Patience, patience_on
@@ -31,7 +32,7 @@ from nas.study.plan import SearchPlan
 from nas.study.progress import TrialProgress, bar
 from nas.study.pruning import make_pruner
 from nas.study.search import Search, seed_study
-from nas.study.storage import check_folder, claim, known_study, open_storage, open_study
+from nas.study.storage import claim
 from nas.study.trials import Measured, finished
 from nas.study.urls import masked
 from nas.study.work import Plan, Timed
@@ -42,7 +43,7 @@ _NOTES_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(KeptSession):
     """A plan with everything heavy loaded; each worker process makes its own.
 
     ``measure``: times networks on the predictor's device; None where that is not this machine.
@@ -55,22 +56,6 @@ class Session:
     evaluator: ProxyEvaluator
     measure: Measurer | None
     patience: Patience
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must not change within the study."""
-        return self.plan.identity(self.predictor.device.key)
-
-    def find(self) -> optuna.Study | None:
-        """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
-        plan = self.plan
-        check_folder(plan.folder, plan.storage_url, self.identity)
-        return known_study(plan.storage_url, plan.name, plan.objective, self.identity, self.patience)
-
-    def open(self) -> optuna.Study:
-        """The study, created or resumed."""
-        plan = self.plan
-        return open_study(open_storage(plan.storage_url, self.patience), plan.name, plan.objective, self.identity)
 
     def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""

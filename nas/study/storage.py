@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import optuna
 import sqlalchemy
@@ -15,6 +15,7 @@ from nas.arch.errors import NasError, shown
 from nas.arch.files import write_text_atomically
 from nas.study.backends import make_backend
 from nas.study.lease import work_under_lease
+from nas.study.objective import Objective
 from nas.study.patience import Patience, Wait, is_refusal, is_transient, patiently, reason_of
 from nas.study.patient import PatientStorage
 from nas.study.urls import check_file, checked_url, file_of, masked
@@ -23,15 +24,6 @@ _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 _TABLES: Final = 20  # a few more than Optuna has
 _SILENT: Final = Patience()
-
-
-class Objective(Protocol):
-    """What a study maximises or minimises: Optuna's directions, and the names of the values."""
-
-    @property
-    def directions(self) -> tuple[str, ...]: ...
-    @property
-    def metric_names(self) -> tuple[str, ...]: ...
 
 
 def open_storage(url: str, patience: Patience = _SILENT) -> PatientStorage:

@@ -110,7 +110,7 @@ class FakeTrainer:
 
 def new_study(plan: CompoundPlan) -> optuna.Study:
     """A study in memory."""
-    return open_study(Memory(), plan.name, plan, {})
+    return open_study(Memory(), plan.name, plan.objective, {})
 
 
 @dataclass(frozen=True, kw_only=True)
