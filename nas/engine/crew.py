@@ -39,7 +39,7 @@ class Crew:
         self._session, self._work, self._study, self._progress = session, work, study, progress
         self._settings = session.plan.engine
         self._workers: list[Worker] = []
-        self._places = list(range(self._settings.workers))
+        self._places = list(range(self._settings.processes))
         self._in_vain = 0  # workers in a row that were killed before they took a trial
         self._reasons: list[str] = []
         self._clock_s = 0.0

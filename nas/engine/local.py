@@ -16,7 +16,7 @@ from nas.study.work import Prepared, Work
 def run_trials(session: Prepared, work: Work, study: optuna.Study, progress: TrialProgress) -> None:
     """Run the trials that are left of ``study``. Raises: KeyboardInterrupt when the user stops them; NasError."""
     settings, threads = session.plan.engine, session.plan.proxy.threads
-    workers = min(settings.workers, session.total(study) - finished(study))
+    workers = min(settings.processes, session.total(study) - finished(study))
     if workers <= 1 and not settings.limits_trials:
         run_tasks(session.tasks(study), session.evaluator, progress.on_trial)
         return

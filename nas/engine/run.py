@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
+from typing import cast
 
 import optuna
 from rich.console import Console
 
+from nas.arch.errors import NasError
 from nas.engine import local
 from nas.study.lock import exclusive
+from nas.study.plan import EngineSettings
+from nas.study.progress import TrialProgress
 from nas.study.recovery import recover
 from nas.study.trials import finished
 from nas.study.work import Plan, Prepared, Work
+
+RunTrials = Callable[[Prepared, Work, optuna.Study, TrialProgress], None]
 
 
 def run(plan: Plan, work: Work) -> bool:
@@ -22,7 +29,7 @@ def run(plan: Plan, work: Work) -> bool:
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
     """
     console = Console()
-    with _interruptible() as interrupts:
+    with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
         session = work.prepare(plan, console)
         with exclusive(plan.folder, console) as hold:
             study = session.find()
@@ -32,7 +39,7 @@ def run(plan: Plan, work: Work) -> bool:
             if study is None or not session.is_complete(study):
                 study = session.begin(study, console, hold)
             try:
-                stopped = _run_trials(session, work, study, console)
+                stopped = _run_trials(run_trials, session, work, study, console)
             finally:
                 if len(interrupts) < 2:
                     work.conclude(session, study, console)
@@ -41,20 +48,32 @@ def run(plan: Plan, work: Work) -> bool:
     return stopped
 
 
-def _run_trials(session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:
+def _opened(settings: EngineSettings) -> AbstractContextManager[RunTrials]:
+    """The engine of that name. Raises: NasError where what it needs is missing."""
+    if settings.name == "local":
+        return nullcontext(local.run_trials)
+    try:
+        module = import_module("nas.engine.ray_engine")
+    except ImportError as error:
+        said = str(error).splitlines()[0]
+        raise NasError(f"engine=ray: Ray Tune cannot be loaded ({said}): pip install 'ray[tune]>=2.50'.") from error
+    return cast(AbstractContextManager[RunTrials], module.opened(settings))
+
+
+def _run_trials(run_trials: RunTrials, session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:
     """Run the trials that are left; whether the user stopped them."""
     done, total = finished(study), session.total(study)
     if done:
         console.print(f"{done} of {total} trials are done already", highlight=False)
     with session.progress(study, console) as progress:
         try:
-            local.run_trials(session, work, study, progress)
+            run_trials(session, work, study, progress)
         except KeyboardInterrupt:
             return True
     return False
 
 
-@contextlib.contextmanager
+@contextmanager
 def _interruptible() -> Iterator[list[int]]:
     """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,8 +20,9 @@ from nas.study.urls import checked_url
 
 SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
 PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
-ENGINE_NAMES: Final = ("local",)
+ENGINE_NAMES: Final = ("local", "ray")
 MAX_RETRIES: Final = 2
+_ADDRESS: Final = re.compile(r"auto|[^:/\s]+:\d+")
 _RESERVED: Final = ("latency",)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -134,26 +136,49 @@ class PrunerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Where trials run. ``local``: ``workers`` processes on this machine (1: this process), each of ``proxy.threads``.
+    """Where trials run, ``workers`` at a time (None: one per core, with Ray as many as the cluster has room for).
 
-    ``max_retries``: how often a trial is tried again whose worker was killed, before it fails. ``trial_timeout_s`` and
-    ``trial_memory_mb``: a training that takes longer, or whose process holds more resident memory (MB of 10^6 bytes,
-    libraries and images included), is ended and fails; None is no limit.
+    ``local``: in as many processes on this machine (1: in this process), each of ``proxy.threads``. ``trial_timeout_s``
+    and ``trial_memory_mb``: a training that takes longer, or whose process holds more resident memory (MB of 10^6
+    bytes, libraries and images included), is ended and fails; None is no limit.
+
+    ``ray``: on the cluster at ``address`` (auto: the one this machine is part of; None: this machine alone), with
+    ``cpus_per_trial`` and ``gpus_per_trial`` reserved for each.
+
+    ``max_retries``: how often a trial is tried again whose worker was killed, before it fails.
     """
 
     name: str = "local"
-    workers: int = 1
+    workers: int | None = 1
     max_retries: int = MAX_RETRIES
     trial_timeout_s: float | None = None
     trial_memory_mb: float | None = None
+    address: str | None = None
+    cpus_per_trial: float = 1
+    gpus_per_trial: float = 0
 
     def __post_init__(self) -> None:
         if self.name not in ENGINE_NAMES:
             raise unknown("engine.name", self.name, ENGINE_NAMES)
-        check_number("engine.workers", self.workers, low=1, whole=True)
+        check_number("engine.workers", self.workers, low=1, whole=True, optional=True)
         check_number("engine.max_retries", self.max_retries, low=0, whole=True)
         check_number("engine.trial_timeout_s", self.trial_timeout_s, low=0, open_low=True, optional=True)
         check_number("engine.trial_memory_mb", self.trial_memory_mb, low=0, open_low=True, optional=True)
+        for field, amount in (("cpus_per_trial", self.cpus_per_trial), ("gpus_per_trial", self.gpus_per_trial)):
+            # Ray shares one CPU or GPU between trials, but gives no trial one and a half.
+            check_number(f"engine.{field}", amount, low=0, open_low=field == "cpus_per_trial", whole=amount > 1)
+        if self.address is not None and not _ADDRESS.fullmatch(str(self.address)):
+            raise NasError(
+                f"engine.address {self.address!r}: must be null, auto or HOST:PORT; ray:// is not for searches: run "
+                "the command on a machine of the cluster."
+            )
+        if self.name == "ray" and self.limits_trials:
+            raise NasError("engine.trial_timeout_s, engine.trial_memory_mb: are for engine=local; leave them out.")
+
+    @property
+    def processes(self) -> int:
+        """Workers on this machine."""
+        return self.workers or len(os.sched_getaffinity(0))
 
     @property
     def limits_trials(self) -> bool:
@@ -213,6 +238,11 @@ class SearchPlan(KeptPlan):
 
     def __post_init__(self) -> None:
         self.pruner.check_fits(self.objective, self.proxy.epochs)
+        if self.latency.refine and self.engine.name == "ray":
+            raise NasError(
+                "latency.refine true: with engine=ray trainings would run on this machine while it measures; leave it "
+                "out, or add engine=local."
+            )
 
     @property
     def name(self) -> str:

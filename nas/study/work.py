@@ -14,7 +14,7 @@ from nas.arch.spec import ArchSpec
 from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
 from nas.study.candidates import Pricer
-from nas.study.evaluate import Evaluator
+from nas.study.evaluate import ProxyEvaluator
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer
 from nas.study.plan import EngineSettings
@@ -60,7 +60,7 @@ class Prepared(Protocol):
     @property
     def measure(self) -> Measurer | None: ...
     @property
-    def evaluator(self) -> Evaluator: ...
+    def evaluator(self) -> ProxyEvaluator: ...
 
     def find(self) -> optuna.Study | None:
         """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""

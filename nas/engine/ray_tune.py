@@ -1,0 +1,103 @@
+"""The dispatcher and its trainings in the terms of Ray Tune: a searcher, a scheduler, a callback and a trainable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from ray.tune import Callback, Trainable
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from nas import __version__
+from nas.arch.errors import NasError
+from nas.engine.ray_dispatch import Dispatcher
+from nas.engine.ray_training import Training
+from nas.study.evaluate import ProxyEvaluator
+from nas.study.tasks import Idle
+
+_TASK: Final = "task"
+_REPORT: Final = "report"
+
+
+class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
+    """One training after the other on a worker; a step is an epoch, or the end.
+
+    The ``evaluator`` comes once per worker, and with it the ``version`` of the driver, which must be this one's.
+    """
+
+    def setup(self, config: dict[str, Any], *, evaluator: ProxyEvaluator, version: str) -> None:
+        """Begin the first training of this worker."""
+        if version != __version__:
+            raise NasError(f"a machine of the cluster has nas {__version__}, the driver has {version}.")
+        self._evaluator = evaluator
+        self._training = Training(evaluator, config[_TASK])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go over to another training."""
+        self._training.stop()
+        self._training = Training(self._evaluator, new_config[_TASK])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next report. It is the scheduler that ends a training: Tune would not show it one that says ``done``."""
+        return {_REPORT: self._training.next()}
+
+    def cleanup(self) -> None:
+        """Give the training up."""
+        self._training.stop()
+
+
+class TuneSearcher(Searcher):  # type: ignore[misc]
+    """Where Tune gets its trials from."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._dispatcher = dispatcher
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The configuration of one trial: its task."""
+        found = self._dispatcher.next(trial_id)
+        if isinstance(found, Idle):
+            return str(Searcher.FINISHED) if found is Idle.OVER else None
+        return {_TASK: found}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the scheduler has heard of it before."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the record."""
+
+
+class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
+    """What Tune tells its trials' reports to."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._dispatcher = dispatcher
+
+    def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
+        """Pass a report on; whether the trial ends with it."""
+        over = self._dispatcher.report(trial.trial_id, result[_REPORT])
+        return str(self.STOP if over else self.CONTINUE)
+
+    def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
+        """A worker is gone: exceptions of a training are reports, so that nothing else ends here."""
+        self._dispatcher.lost(trial.trial_id, _reason(Path(trial.error_file)))
+
+
+class ForgetReport(Callback):  # type: ignore[misc]
+    """Takes the weights out of what Tune keeps of each trial in memory and in files, once the scheduler has them."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: object
+    ) -> None:
+        """Called by Tune after its scheduler."""
+        result[_REPORT] = None
+
+
+def _reason(error_file: Path) -> str:
+    """The last line of what Tune wrote down of a lost worker; exceptions have their words there, and deaths theirs."""
+    lines = [line.strip() for line in error_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return lines[-1] if lines else "it died"
