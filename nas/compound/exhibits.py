@@ -9,8 +9,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.arch.files import dumps
+from nas.compound.plan import CompoundPlan
 from nas.compound.report import CompoundReport
 from nas.compound.session import Session
+from nas.compound.settings import STEPWISE
 from nas.compound.standing import Standing
 from nas.compound.told import best_of, rank_cells, rank_columns, ranked
 from nas.compound.trials import LABEL
@@ -27,10 +29,13 @@ _GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memo
 def show_compound(session: Session, study: optuna.Study, report: CompoundReport) -> None:
     """Put what a dashboard shows into ``study`` and beside it; its results stand in the plan's folder."""
     plan, found = session.plan, report.standings
-    entries = session.entries(study).by_label
+    known = session.entries(study)
+    entries = known.by_label
     board = Board.of(study, plan.runs_dir / ARTIFACTS)
     best = found.best.entry.label if found.best else ""
     trials = {label: [row.number for name, row in report.trainings if name == label] for label in entries}
+    if known.end:  # stepwise expansion has no trainings of its own
+        trials[STEPWISE] = trials[known.end.label]
     left_out = Exhibit(
         board=board,
         predictor=session.predictor,
@@ -45,7 +50,7 @@ def show_compound(session: Session, study: optuna.Study, report: CompoundReport)
         "noise between them.",
         "**Trials** (list): each trial is one training, of the network and seed that its note names; below it stand "
         "its drawing and its spec.",
-        "**Parameters**: alpha is depth, beta width, gamma resolution, each beside the baseline's.",
+        f"**Parameters**: {_parameters(plan)}, each beside the baseline's.",
         f"Everything else: `{shown_path(plan.folder / 'report.html')}`. " + ", ".join(files),
     ]
     note = StudyNote(
@@ -58,6 +63,10 @@ def show_compound(session: Session, study: optuna.Study, report: CompoundReport)
         reading=reading,
     )
     board.pin(note.markdown)
+
+
+def _parameters(plan: CompoundPlan) -> str:
+    return "depth, width and resolution" if plan.compare else "alpha is depth, beta width, gamma resolution"
 
 
 def _attach(session: Session, board: Board, report: CompoundReport) -> list[str]:

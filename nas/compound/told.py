@@ -72,7 +72,8 @@ def rank_columns(plan: CompoundPlan) -> tuple[str, ...]:
 
 def ranked(found: Standings) -> tuple[Standing, ...]:
     """The best networks, and the baseline."""
-    return (*found.ranked[:_SHOWN], found.baseline)
+    best = found.ranked[:_SHOWN]
+    return best if found.baseline.entry.label in {one.entry.label for one in best} else (*best, found.baseline)
 
 
 def rank_cells(one: Standing) -> tuple[str, ...]:
