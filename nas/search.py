@@ -95,7 +95,8 @@ Choices:
 {lists}
 
 Settings (name=value):
-  study.name study.n_trials study.seed study.storage    the study; the same name goes on where it stopped
+  study.name study.n_trials study.seed    the study; the same name goes on where it stopped
+  study.storage study.patience_s    sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT
   constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
   data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers runs_dir
   --cfg job    print the whole configuration and stop

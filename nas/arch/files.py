@@ -98,7 +98,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` so that a reader, or a crash, never meets half a file; makes the folder.
 
-    Raises: NasError where the folder cannot be made or written to.
+    Raises: NasError where the folder cannot be made or written to, and on a full disk.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -112,8 +112,10 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())  # or the new name may survive a power cut, and its content not
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise NasError(f"cannot write {str(path)!r}: {error.strerror}; make room, then try again.") from None
         raise
 
 

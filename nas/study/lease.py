@@ -19,8 +19,9 @@ from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.arch.plain import from_mapping
+from nas.study.patience import reason_of
 from nas.study.patient import PatientStorage
-from nas.study.progress import bar
+from nas.study.progress import bar, say
 
 _KEY: Final = "nas:lease"  # system attribute of a study
 
@@ -76,9 +77,7 @@ def leased(study: optuna.Study, console: Console, timing: Timing | None = None) 
     if known is not None:
         if not known.is_known_dead:
             _watch(study, known, console, timing)
-        console.print(
-            f"study {study.study_name!r} is taken over from {known}, which has ended", highlight=False, soft_wrap=True
-        )
+        say(console, f"study {study.study_name!r} is taken over from {known}, which has ended")
     own = _myself()
     _write(study._storage, study, own)
     timing.sleep(timing.settle_s)
@@ -87,7 +86,7 @@ def leased(study: optuna.Study, console: Console, timing: Timing | None = None) 
         raise NasError(_at_work(study, found))
     work_under_lease(study)
     stop = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(study, own, timing, stop), name="lease", daemon=True)
+    renewal = threading.Thread(target=_renew, args=(study, own, console, timing, stop), name="lease", daemon=True)
     renewal.start()
     try:
         yield
@@ -132,10 +131,11 @@ def _watch(study: optuna.Study, known: Holder, console: Console, timing: Timing)
                 raise NasError(_at_work(study, found))
 
 
-def _renew(study: optuna.Study, own: Holder, timing: Timing, stop: threading.Event) -> None:
+def _renew(study: optuna.Study, own: Holder, console: Console, timing: Timing, stop: threading.Event) -> None:
+    """Renew the lease until ``stop``, and say when that fails: workers that wait for the storage are silent."""
     patient = study._storage
     storage = patient.backend if isinstance(patient, PatientStorage) else patient
-    mine = own
+    mine, is_away = own, False
     while not stop.wait(timing.renew_s):
         try:
             found = _read(storage, study)
@@ -145,8 +145,14 @@ def _renew(study: optuna.Study, own: Holder, timing: Timing, stop: threading.Eve
                 break
             mine = replace(mine, beat=mine.beat + 1)
             _write(storage, study, mine)
-        except Exception:  # the study's own calls meet it too, wait for it, and tell it
-            continue
+        except Exception as error:  # what the study's own calls will meet too, and stop for if need be
+            if not is_away and isinstance(patient, PatientStorage) and not patient.is_waiting:
+                is_away = True
+                say(console, f"storage not reachable ({reason_of(error)}): waiting for it")
+        else:
+            if is_away:
+                is_away = False
+                say(console, "storage reachable again")
     storage.remove_session()  # a connection of SQLite is to be closed by its own thread
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from nas.arch.errors import NasError
+from nas.study.progress import say
 from nas.study.urls import masked
 
 _FIRST_PAUSE_S: Final = 0.1
@@ -51,9 +52,7 @@ class Patience:
 
 def patience_on(console: Console, limit_s: float) -> Patience:
     """Patience that is told on ``console``."""
-    return Patience(
-        limit_s=limit_s, say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
-    )
+    return Patience(limit_s=limit_s, say=lambda text: say(console, text))
 
 
 class Wait:

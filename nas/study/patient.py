@@ -47,6 +47,7 @@ class PatientStorage(BaseStorage):  # type: ignore[misc]
         self._url = url
         self._patience = patience
         self._refusal = ""
+        self._waits: set[Wait] = set()
 
     create_new_study = _forwarded("create_new_study")  # a study made unheard is a duplicate, which Optuna then loads
     delete_study = _forwarded("delete_study")
@@ -67,6 +68,11 @@ class PatientStorage(BaseStorage):  # type: ignore[misc]
     get_all_trials = _forwarded("get_all_trials")
     get_best_trial = _forwarded("get_best_trial")
     remove_session = _forwarded("remove_session")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some call is being made again and again at the moment."""
+        return any(wait.reason for wait in tuple(self._waits))
 
     def close(self) -> None:
         """Give back the connections that this process holds."""
@@ -154,6 +160,7 @@ class PatientStorage(BaseStorage):  # type: ignore[misc]
         if self._refusal:
             raise NasError(self._refusal)
         wait = Wait(self._patience, self._url)
+        self._waits.add(wait)
         try:
             return patiently(call, wait, again)
         except NasError as error:
@@ -163,3 +170,5 @@ class PatientStorage(BaseStorage):  # type: ignore[misc]
             if wait.reason:
                 self._refusal = wait.stopped("interrupted")
             raise
+        finally:
+            self._waits.discard(wait)

@@ -72,11 +72,16 @@ class TrialProgress:
 
     def say(self, text: str) -> None:
         """Print a line beside the bar."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self._console, text)
 
     def _summary(self) -> str:
         best = f"best {self._describe(self._best)}" if self._best else "no result yet"
         return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")
+
+
+def say(console: Console, text: str) -> None:
+    """One line as it is, above a bar where there is one."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def accuracy_at_latency(row: TrialRow) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,20 @@ def test_writing_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.M
         write_text_atomically(path, "third")
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
     assert path.read_text(encoding="utf-8") == "second"
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "spec.yaml"
+    write_text_atomically(path, "first")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(NasError, match=r"^cannot write '.*spec\.yaml': No space left on device; make room, .*\.$"):
+        write_text_atomically(path, "second")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
+    assert path.read_text(encoding="utf-8") == "first"
 
 
 def test_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:

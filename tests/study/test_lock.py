@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -215,3 +217,24 @@ def test_a_worker_of_a_search_that_was_followed_changes_no_trial(storage_url: st
     assert not study.trials[0].state.is_finished()
     work_under_lease(study)
     study.tell(trial.number, [0.5, 1.0])
+
+
+def test_a_storage_that_is_away_is_told_also_while_nobody_asks_it(postgres: Any, opened: Opened) -> None:
+    study = open_study(opened(postgres.url()), "s", PARETO, {})
+    console = silent()
+
+    def wait_for(text: str) -> None:
+        until = time.monotonic() + 30
+        while text not in said_by(console) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert text in said_by(console)
+
+    with leased(study, console, replace(QUICK, renew_s=0.2)):
+        postgres.stop()
+        try:
+            wait_for("storage not reachable (")
+        finally:
+            postgres.start()
+        wait_for("storage reachable again")
+    assert said_by(console).count("not reachable") == 1
+    assert holder_of(study) is None
