@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/learning_curves.py [--root ../shared/data/cifar10_mini] [--runs runs]
 
-Writes tests/reference/learning_curves.json, which tests/benchmarks/pruners.py replays searches on; about 25
+Writes tests/reference/learning_curves.json, which tests/benchmarks/pruners.py replays searches on; 19
 CPU-minutes, and the same command goes on with what is missing. The space is small enough to be trained as a whole, so
-that any sampler can search it: 96 networks from a quarter to one and a half times the width, at 2,000 images of 16 px
-without any reduction, for 9 epochs with a cosine schedule of that length (accuracy still rises, and curves cross).
-Validation is on 1,000 images: a standard error of 1.6 points at 40%.
+that any sampler can search it: 96 networks from a quarter to one and a half times the width, with 2,000 images of 16 px
+and no reduction, for 9 epochs and a cosine schedule of that length. They end at 36 to 49% and take 0.14 to 0.77 ms;
+curves cross: Kendall tau with the last epoch is 0.43 after the first and 0.59 after the third. Validation is on 1,000
+images, a standard error of 1.6 points.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tabulated import TABLE
+
 from nas.arch.complexity import complexity
 from nas.arch.files import write_text_atomically
 from nas.latency.settings import LatencySettings
@@ -31,7 +34,6 @@ from nas.proxy.sources import DataSettings
 from nas.study.evaluate import ProxyEvaluator
 from search_spaces.blockwise import BlockwiseSpace
 
-TABLE = Path(__file__).parents[1] / "reference" / "learning_curves.json"
 SEED = 0
 SPACE: dict[str, Any] = {
     "name": "curves",
@@ -66,10 +68,10 @@ def train_curve(space: BlockwiseSpace, evaluator: ProxyEvaluator, genotype: Mapp
 
 
 def write(found: Mapping[str, Any], networks: list[dict[str, Any]]) -> None:
-    """Write the table, one network per line."""
-    head = json.dumps(found, indent=1).removesuffix("\n}")
+    """Write the table, one fact or one network per line."""
+    facts = "".join(f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in found.items())
     lines = ",\n".join(f"  {json.dumps(network)}" for network in networks)
-    write_text_atomically(TABLE, f'{head},\n "networks": [\n{lines}\n ]\n}}\n')
+    write_text_atomically(TABLE, f'{{\n{facts} "networks": [\n{lines}\n ]\n}}\n')
 
 
 def main() -> None:
@@ -100,7 +102,7 @@ def main() -> None:
             continue
         network = train_curve(space, evaluator, genotype)
         arch = space.decode(genotype, classes=evaluator.data.classes, in_channels=evaluator.data.channels)
-        networks.append({**network, "latency_ms": round(predictor.predict(arch).latency_ms, 5)})
+        networks.append(network | {"latency_ms": round(predictor.predict(arch).latency_ms, 5)})
         write(found, networks)
         print(f"{len(networks)}/{space.size} {network['arch_id']} {network['accuracy']}", flush=True)
 
