@@ -67,8 +67,10 @@ class TrialProgress:
         self._bar.update(self._task, completed=min(self._done, self._total), description=self._summary())
         if row.outcome is Outcome.FAILED:
             self._console.print(f"trial {row.number} failed: {row.reason}", highlight=False, markup=False)
-        if not self._console.is_terminal and row.outcome is Outcome.TRAINED:
-            self._console.print(f"{self._done}/{self._total} {self._describe(row)}", highlight=False, markup=False)
+        if not self._console.is_terminal and row.outcome in (Outcome.TRAINED, Outcome.STOPPED):
+            is_trained = row.outcome is Outcome.TRAINED
+            said = self._describe(row) if is_trained else f"trial {row.number}: stopped at {row.reason}"
+            self._console.print(f"{self._done}/{self._total} {said}", highlight=False, markup=False)
 
     def say(self, text: str) -> None:
         """Print a line beside the bar."""

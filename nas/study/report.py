@@ -164,6 +164,7 @@ def summary(data: ReportData) -> str:
     count = counts(data.rows)
     trained = [row for row in data.rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
     text = f"{plural(len(data.rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
+    text += f"{count[Outcome.STOPPED]:,} stopped early, " if count[Outcome.STOPPED] else ""
     text += (
         f"{count[Outcome.INFEASIBLE]:,} infeasible and not trained, {plural(count[Outcome.DUPLICATE], 'duplicate')}, "
     )

@@ -103,6 +103,7 @@ def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners
         ("latency predictor", error_text(session.predictor)),
         ("limits", str(plan.constraints)),
         ("sampler", f"{plan.sampler.name}, seed {plan.study.seed}"),
+        ("stopping early", plan.pruner.name),
         *((name, version(name)) for name in _VERSIONS),
     )  # fmt: skip
     reward = None

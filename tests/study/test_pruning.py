@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 from collections.abc import Sequence
@@ -15,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import PRUNER_NAMES, PrunerSettings
+from nas.study.progress import TrialProgress
 from nas.study.pruning import Standing, make_pruner, non_dominated_ranks, spread_order
-from nas.study.rows import Outcome
+from nas.study.rows import Outcome, TrialRow
 from nas.study.storage import open_storage, open_study
 from nas.study.tasks import Idle, Task, cut_short
 from nas.study.trials import PUBLISHED, finished, to_rows
@@ -335,3 +338,12 @@ def test_optuna_still_needs_to_be_told_of_stopped_trials_by_a_constraint() -> No
         study.tell(trial, values, state=None if values else TrialState.PRUNED)
     with pytest.raises(RuntimeError, match="single direction"):
         study.ask(space)
+
+
+def test_what_was_stopped_is_said_where_nobody_watches_a_bar() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    with TrialProgress(console, lambda row: row.accuracy or 0.0, total=5, done=0) as progress:
+        progress.on_trial(
+            TrialRow(number=3, outcome=Outcome.STOPPED, reason="10.0% after epoch 1, behind others there")
+        )
+    assert console.file.getvalue() == "1/5 trial 3: stopped at 10.0% after epoch 1, behind others there\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -204,6 +205,8 @@ def test_summary_counts_and_names_the_best(full: ReportData) -> None:
     assert "Fastest trained: 9.75 ms with 50.00% (trial 6)." in text
     assert "2 networks on the Pareto front." in text
     assert "Highest reward: 0.8000 (trial 2)." in text
+    text = summary(replace(full, rows=(*full.rows, row(7, Outcome.STOPPED))))
+    assert "8 candidates tried: 3 trained, 1 stopped early, 2 infeasible" in text
 
 
 def test_reasons_that_differ_in_numbers_alone_are_one_reason(full: ReportData) -> None:
