@@ -6,8 +6,6 @@ import shlex
 from typing import Any, Final
 
 from nas import cli
-from nas.arch.families import Rounding
-from nas.arch.plain import from_mapping
 from nas.networks import find_arch
 
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
@@ -34,36 +32,16 @@ def make_plan(arguments: list[str]) -> Any:
     config = cli.compose_config("compound_grid", arguments)
     cli.check_keys(config, _KEYS)
     from nas.compound.plan import CompoundPlan
-    from nas.compound.settings import GridSettings, RaceSettings, TableSettings, coefficients_of, compared_of
-    from nas.latency.settings import LatencySettings
-    from nas.proxy.settings import ProxySettings
-    from nas.proxy.sources import DataSettings, check_data
-    from nas.study.constraints import Constraints
-    from nas.study.plan import EngineSettings, RecordSettings
+    from nas.proxy.sources import check_data
     from nas.study.urls import masked
 
-    baseline = find_arch(config["baseline"], "baseline")
-    data = from_mapping(DataSettings, config["data"], "data")
-    plan = CompoundPlan(
-        baseline=baseline,
-        phi=config["phi"],
-        target=config["target"],
-        compare=compared_of(config["compare"]),
-        coefficients=coefficients_of(config["coefficients"]),
-        rules=from_mapping(Rounding, config["rounding"], "rounding").rules(baseline),
-        grid=from_mapping(GridSettings, config["grid"], "grid"),
-        table=from_mapping(TableSettings, config["table"], "table"),
-        race=from_mapping(RaceSettings, config["race"], "race"),
-        data=data,
-        proxy=from_mapping(ProxySettings, config["proxy"], "proxy"),
-        latency=from_mapping(LatencySettings, config["latency"], "latency"),
-        constraints=from_mapping(Constraints, config["constraint"], "constraint"),
-        engine=from_mapping(EngineSettings, config["engine"], "engine"),
-        study=from_mapping(RecordSettings, config["study"], "study"),
+    plan = CompoundPlan.of(
+        config,
+        baseline=find_arch(config["baseline"], "baseline"),
         runs_dir=cli.runs_dir(config),
         command=masked(shlex.join(["python", "-m", "nas.compound_grid", *arguments])),
     )
-    check_data(data)
+    check_data(plan.data)
     return plan
 
 

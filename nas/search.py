@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from typing import Any, Final
 
 from nas import cli
 from nas.arch.errors import NasError
-from nas.arch.plain import from_mapping
+from nas.spaces import make_space
 
 _SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
 _KEYS: Final = (*_SETTINGS, "space", "runs_dir")
@@ -34,47 +33,20 @@ def make_plan(arguments: list[str]) -> Any:
         raise NasError("space: the configuration is empty; see the README for what a space needs.")
     if not config.get("space"):
         raise NasError(f"which space? Add one of these:\n{_list_of('space', '+space=')}")
-    from nas.latency.settings import LatencySettings
-    from nas.proxy.settings import ProxySettings
-    from nas.proxy.sources import DataSettings, check_data
-    from nas.study.constraints import Constraints
-    from nas.study.objective import ObjectiveSettings
-    from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings
+    from nas.proxy.sources import check_data
+    from nas.study.plan import SearchPlan
     from nas.study.urls import masked
 
     space_config = dict(config["space"])
-    data = from_mapping(DataSettings, config["data"], "data")
-    plan = SearchPlan(
-        space=_instantiate(space_config),
+    plan = SearchPlan.of(
+        config,
+        space=make_space(space_config),
         space_config=space_config,
-        data=data,
-        proxy=from_mapping(ProxySettings, config["proxy"], "proxy"),
-        latency=from_mapping(LatencySettings, config["latency"], "latency"),
-        objective=from_mapping(ObjectiveSettings, config["objective"], "objective"),
-        constraints=from_mapping(Constraints, config["constraint"], "constraint"),
-        sampler=from_mapping(SamplerSettings, config["sampler"], "sampler"),
-        pruner=from_mapping(PrunerSettings, config["pruner"], "pruner"),
-        engine=from_mapping(EngineSettings, config["engine"], "engine"),
-        study=from_mapping(StudySettings, config["study"], "study"),
         runs_dir=cli.runs_dir(config),
         command=masked(shlex.join(["python", "-m", "nas.search", *arguments])),
     )
-    check_data(data)
+    check_data(plan.data)
     return plan
-
-
-def _instantiate(config: Mapping[str, Any]) -> Any:
-    """The space object that ``_target_`` names; its constructor checks the choices."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    if "_target_" not in config:
-        raise NasError("space._target_: missing; a space names its class, such as search_spaces.mixnet.MixNetSpace.")
-    try:
-        return instantiate({**config, "_convert_": "all"})
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise NasError(str(cause) if isinstance(cause, NasError) else f"space: {str(cause).splitlines()[0]}") from None
 
 
 def _list_of(group: str, prefix: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nas.arch.checks import check_number
 from nas.arch.directions import DIRECTIONS, fast
 from nas.arch.errors import NasError, unknown
-from nas.arch.families import Rules
+from nas.arch.families import Rounding, Rules
+from nas.arch.plain import from_mapping
 from nas.arch.scaling import Compound
 from nas.arch.spec import ArchSpec
 from nas.compound.settings import (
@@ -25,6 +27,8 @@ from nas.compound.settings import (
     GridSettings,
     RaceSettings,
     TableSettings,
+    coefficients_of,
+    compared_of,
 )
 from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
@@ -32,6 +36,20 @@ from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
 from nas.study.objective import Accuracy
 from nas.study.plan import EngineSettings, KeptPlan, RecordSettings
+
+BASELINE_FILE: Final = "baseline.yaml"
+# Groups of the configuration: the field of the plan that each becomes, and what checks it.
+_GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
+    "grid": ("grid", GridSettings),
+    "table": ("table", TableSettings),
+    "race": ("race", RaceSettings),
+    "data": ("data", DataSettings),
+    "proxy": ("proxy", ProxySettings),
+    "latency": ("latency", LatencySettings),
+    "constraint": ("constraints", Constraints),
+    "engine": ("engine", EngineSettings),
+    "study": ("study", RecordSettings),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +101,42 @@ class CompoundPlan(KeptPlan):
         if self.phi != 1 or self.target != "macs":
             given = f"phi {self.phi:g}" if self.phi != 1 else f"target {self.target}"
             raise NasError(f"{given}: a table has no growth to aim at; leave it out, and say table.widths instead.")
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], *, baseline: ArchSpec, runs_dir: Path, command: str) -> CompoundPlan:
+        """The plan that a configuration describes, as the command composes it or ``settings`` gives it.
+
+        Raises: NasError.
+        """
+        return cls(
+            baseline=baseline,
+            phi=config["phi"],
+            target=config["target"],
+            compare=compared_of(config["compare"]),
+            coefficients=coefficients_of(config["coefficients"]),
+            rules=from_mapping(Rounding, config["rounding"], "rounding").rules(baseline),
+            runs_dir=runs_dir,
+            command=command,
+            **{field: from_mapping(kind, config[name], name) for name, (field, kind) in _GROUPS.items()},
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it but the baseline as plain data, by the keys of its configuration."""
+        factors = self.coefficients
+        return {
+            "phi": self.phi,
+            "target": self.target,
+            "compare": list(self.compare) or None,
+            "coefficients": [factors.alpha, factors.beta, factors.gamma],
+            "rounding": asdict(self.rules),
+            **{name: asdict(getattr(self, field)) for name, (field, _) in _GROUPS.items()},
+        }
+
+    @property
+    def largest_kernel(self) -> int:
+        """Of the baseline's blocks, and so of every network here."""
+        return max(max(block.kernels) for stage in self.baseline.stages for block in stage.blocks)
 
     @property
     def is_table(self) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
-from nas import __version__
 from nas.arch.files import write_bytes_atomically, write_text_atomically
 from nas.arch.spec import ArchSpec
+from nas.compound.background import Background, background_of
 from nas.compound.exhibits import show_compound
 from nas.compound.growth import notes
 from nas.compound.lines import Layout, layout, sentences
@@ -27,41 +26,74 @@ from nas.compound.table_plots import lines_plot, matrix_plot
 from nas.compound.told import TABLE_AXES, asked, cells_table, closing, kind_of, noun_of, print_lines, ranks_table
 from nas.compound.trials import LABEL, accuracies_of
 from nas.latency.predictor import error_text
+from nas.study.begun import Begun
 from nas.study.canvas import Canvas
 from nas.study.rows import Outcome
 from nas.study.rows import to_csv as trials_to_csv
+from nas.study.telling import REPORT_FILE, last_change
 from nas.study.trials import to_rows
+from nas.study.urls import masked
 from nas.study.work import Work
-
-_VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
 def conclude(session: Session, study: optuna.Study, console: Console) -> Standings:
     """Write answer, family, tables, plots and report of all that the study holds, and print the answer."""
-    folder, entries = session.plan.folder, session.entries(study)
-    found = standings(entries, accuracies_of(study), _closed(study))
-    table = layout(entries, found) if session.plan.is_table else None
-    said = [*found.sentences(), *(sentences(table, found) if table else ())]
-    members = _family(session, found)
-    write_members(members, folder, _provenance(session, study))
-    write_text_atomically(folder / "networks.csv", to_csv(found.everybody))
-    write_text_atomically(folder / "trials.csv", trials_to_csv(to_rows(study)))
-    plots = _plots(session.plan, found, table)
-    for name, (_, plot) in plots.items():
-        write_text_atomically(folder / f"{name}.svg", plot.svg)
-        write_bytes_atomically(folder / f"{name}.png", plot.png())
-    drawn = {caption: plot.svg for caption, plot in plots.values()}
-    report = _report(session, study, found, " ".join(said), members, drawn)
-    write_text_atomically(folder / "report.html", render_report(report))
+    background = session.background(study)
+    answer = _answer(background, study)
+    write_members(answer.members, session.plan.folder, _provenance(background, study))
+    report = _write_tables(background, study, answer)
     show_compound(session, study, report)
     if session.is_complete(study):
         session.evaluator.forget_all()
-    console.print(cells_table(session.plan, table) if table else ranks_table(session.plan, found))
-    print_lines(console, [*said, *found.way, *closing(session.plan, members, to_rows(study))])
+    plan, found = session.plan, answer.found
+    console.print(cells_table(plan, answer.table) if answer.table else ranks_table(plan, found))
+    print_lines(console, [*answer.said, *found.way, *closing(plan, answer.members, to_rows(study))])
     return found
 
 
+def tell_again(plan: CompoundPlan, begun: Begun, study: optuna.Study) -> Path:
+    """Write tables, plots and report of ``study`` as it is now, at work or not; the report's path.
+
+    Nothing is trained or written into the study, no images are loaded, and a family is left to the end of the race.
+    Raises: NasError.
+    """
+    background = background_of(plan, begun, study)
+    _write_tables(background, study, _answer(background, study))
+    return plan.folder / REPORT_FILE
+
+
 COMPOUND: Final = Work(prepare, conclude)
+
+
+class _Answer(NamedTuple):
+    """What a study found: where its networks stand, their table if it is of one, all of it in words, the family."""
+
+    found: Standings
+    table: Layout | None
+    said: list[str]
+    members: list[Member]
+
+
+def _answer(background: Background, study: optuna.Study) -> _Answer:
+    entries = background.entries
+    found = standings(entries, accuracies_of(study), _closed(study))
+    table = layout(entries, found) if background.plan.is_table else None
+    said = [*found.sentences(), *(sentences(table, found) if table else ())]
+    return _Answer(found, table, said, _family(background, found))
+
+
+def _write_tables(background: Background, study: optuna.Study, answer: _Answer) -> CompoundReport:
+    """Write all that is made of a study's trials but the family; what the report says."""
+    folder = background.plan.folder
+    write_text_atomically(folder / "networks.csv", to_csv(answer.found.everybody))
+    write_text_atomically(folder / "trials.csv", trials_to_csv(to_rows(study)))
+    plots = _plots(background.plan, answer.found, answer.table)
+    for name, (_, plot) in plots.items():
+        write_text_atomically(folder / f"{name}.svg", plot.svg)
+        write_bytes_atomically(folder / f"{name}.png", plot.png())
+    report = _report(background, study, answer, {caption: plot.svg for caption, plot in plots.values()})
+    write_text_atomically(folder / REPORT_FILE, render_report(report))
+    return report
 
 
 def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
@@ -75,16 +107,16 @@ def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
     }
 
 
-def _family(session: Session, found: Standings) -> list[Member]:
+def _family(background: Background, found: Standings) -> list[Member]:
     """The family of the best triple; what is no grid has none."""
     if found.best is None:
         return []
 
     def latency_ms(arch: ArchSpec) -> float:
-        return session.predictor.predict(arch).latency_ms
+        return background.predictor.predict(arch).latency_ms
 
     triple = found.best.entry.grown.compound
-    return members_of(found.baseline.entry.arch, triple, session.plan.rules, latency_ms) if triple else []
+    return members_of(found.baseline.entry.arch, triple, background.plan.rules, latency_ms) if triple else []
 
 
 def _plots(plan: CompoundPlan, found: Standings, table: Layout | None) -> dict[str, tuple[str, Canvas]]:
@@ -108,39 +140,34 @@ def _plots(plan: CompoundPlan, found: Standings, table: Layout | None) -> dict[s
     return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
 
 
-def _report(
-    session: Session,
-    study: optuna.Study,
-    found: Standings,
-    summary: str,
-    members: Sequence[Member],
-    plots: dict[str, str],
-) -> CompoundReport:
-    plan, data, entries = session.plan, session.data, session.entries(study)
-    proxy = session.evaluator.proxy(entries.baseline.arch)
+def _report(background: Background, study: optuna.Study, answer: _Answer, plots: dict[str, str]) -> CompoundReport:
+    plan, entries = background.plan, background.entries
+    proxy = background.proxy_of(entries.baseline.arch)
     facts = (
         ("baseline", f"{plan.baseline.name}, {entries.baseline.arch.arch_id}"),
         ("asked", f"{asked(plan)}, limits {plan.constraints}"),
         ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
-        ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
-                 f"{data.classes} classes, {data.resolution_px} px"),
+        ("data", f"{plan.data.name}: {background.images}"),
         ("proxy of the baseline", proxy.realised_note),
         ("training", f"epochs {plan.proxy.epochs}, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
         ("race", _race(plan)),
-        ("device", str(session.predictor.device)),
-        ("latency predictor", error_text(session.predictor)),
-        *((name, version(name)) for name in _VERSIONS),
-    )  # fmt: skip
+        ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
+        ("device", str(background.predictor.device)),
+        ("latency predictor", error_text(background.predictor)),
+        ("last change", last_change(study)),
+        ("storage", masked(plan.storage_url)),
+        ("versions", ", ".join(f"{name} {number}" for name, number in background.versions.items())),
+    )
     labels = {trial.number: trial.user_attrs[LABEL] for trial in study.get_trials(deepcopy=False)}
     return CompoundReport(
         title=f"{plan.name}: {kind_of(plan)}",
         command=plan.command,
         facts=facts,
-        summary=summary,
-        standings=found,
+        summary=" ".join(answer.said),
+        standings=answer.found,
         notes=tuple(notes(plan, entries, proxy)),
         plots=plots,
-        members=tuple(members),
+        members=tuple(answer.members),
         trainings=tuple((labels[row.number], row) for row in to_rows(study)),
         noun=noun_of(plan),
     )
@@ -148,10 +175,9 @@ def _report(
 
 def _race(plan: CompoundPlan) -> str:
     finalists = "" if plan.compare else f", {plan.race.finalists} finalists"
-    return f"{'up to ' if finalists else ''}{plan.race.seeds} seeds{finalists}, seed {plan.study.seed}"
+    return f"{'up to ' if finalists else ''}{plan.race.seeds} seeds{finalists}"
 
 
-def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
-    plan = session.plan
-    versions = {"nas": __version__, **{name: version(name) for name in _VERSIONS}}
+def _provenance(background: Background, study: optuna.Study) -> dict[str, Any]:
+    plan, versions = background.plan, dict(background.versions)
     return {"study": study.study_name, "data": plan.data.name, "command": plan.command, "versions": versions}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import optuna
-import yaml
 from rich.console import Console
 
 from nas.arch.files import dumps, write_text_atomically
-from nas.arch.spec import ArchSpec
+from nas.compound.background import Background
 from nas.compound.entries import Entries
 from nas.compound.growth import growth_table, notes, summary
 from nas.compound.networks import EntriesAt, find_entries
-from nas.compound.plan import CompoundPlan
+from nas.compound.plan import BASELINE_FILE, CompoundPlan
 from nas.compound.race import Race
 from nas.compound.told import print_lines
 from nas.compound.trials import LABEL
@@ -23,6 +21,7 @@ from nas.latency.predictor import LatencyPredictor
 from nas.latency.store import save as save_predictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
+from nas.study.begun import PREDICTOR_FILE, Begun, Images, versions
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.kept import KeptSession
@@ -31,10 +30,9 @@ from nas.study.measuring import Measurer
 from nas.study.patience import Patience, patience_on
 from nas.study.progress import TrialProgress, bar
 from nas.study.rows import TrialRow
-from nas.study.session import PREDICTOR_FILE, study_predictor
+from nas.study.session import study_predictor
 from nas.study.storage import claim
 from nas.study.trials import finished
-from nas.study.urls import masked
 from nas.study.work import Timed
 
 
@@ -51,6 +49,17 @@ class Session(KeptSession):
     pricer: Pricer | None = None
     measure: Measurer | None = None
 
+    def background(self, study: optuna.Study) -> Background:
+        """What the report of ``study`` has to know besides the trials."""
+        return Background(
+            plan=self.plan,
+            images=Images.of(self.data),
+            versions=versions(),
+            predictor=self.predictor,
+            entries=self.entries(study),
+            proxy_of=self.evaluator.proxy,
+        )
+
     def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Say which networks there are, queue the first round, and keep what the study was begun with."""
         self._say_what_there_is(self.entries(study) if study else self.entries_at(()), console)
@@ -60,16 +69,9 @@ class Session(KeptSession):
         race = self.race(study)
         if not study.trials:
             race.prepare_round()
-        names = ("grid", "table", "rules", "race", "data", "proxy", "latency", "constraints", "study")
-        config = {
-            "command": plan.command,
-            **{name: getattr(plan, name) for name in ("phi", "target")},
-            "compare": list(plan.compare),
-            **{name: asdict(getattr(plan, name)) for name in names},
-        }
-        text = yaml.safe_dump(_plain(config), sort_keys=False, default_flow_style=None)
-        write_text_atomically(plan.folder / "config.yaml", masked(text))
-        write_text_atomically(plan.folder / "baseline.yaml", dumps(self.entries_at(()).baseline.arch))
+        begun = Begun(command=plan.command, versions=versions(), images=Images.of(self.data), settings=plan.settings)
+        begun.write(plan.folder)
+        write_text_atomically(plan.folder / BASELINE_FILE, dumps(self.entries_at(()).baseline.arch))
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         return study
 
@@ -132,7 +134,7 @@ def prepare(plan: CompoundPlan, console: Console) -> Session:
     evaluator = ProxyEvaluator(
         data=data,
         settings=plan.proxy,
-        largest_kernel=_largest_kernel(plan.baseline),
+        largest_kernel=plan.largest_kernel,
         seed=plan.study.seed,
         base_resolution_px=base_px,
         checkpoints_dir=plan.folder / "checkpoints",
@@ -154,14 +156,3 @@ def _image_side(plan: CompoundPlan) -> int | None:
     if plan.data.resolution_px or plan.data.name != "imagefolder":
         return plan.data.resolution_px
     return math.ceil(plan.proxy.resolution_px * plan.most_resolution)
-
-
-def _largest_kernel(arch: ArchSpec) -> int:
-    return max(max(block.kernels) for stage in arch.stages for block in stage.blocks)
-
-
-def _plain(value: Any) -> Any:
-    """``value`` with its tuples as lists, which YAML writes without a tag."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

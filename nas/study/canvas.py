@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from nas.study.points import Point, markup
+
 INK: Final = "#010203"  # stands for the page's text colour until ``_finish`` puts currentColor in its place
 FRONT: Final = "#0b7285"
 BASELINE: Final = "#c2255c"
 LIMIT: Final = "#d9480f"
 GREY: Final = "#868e96"
 _PNG_DPI: Final = 150
+_LARGEST: Final = 1.5  # px of a page to a unit of a drawing, at most
 _SETTINGS: Final = {
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "nas",  # ids are random without it
@@ -30,10 +33,11 @@ _SETTINGS: Final = {
 
 
 class Canvas:
-    """Axes to draw on, and the finished SVG once the drawing is over."""
+    """Axes to draw on, and the finished SVG once the drawing is over. ``points``: places on them that answer."""
 
     def __init__(self, figure: Any, axes: Any) -> None:
         self.axes = axes
+        self.points: list[Point] = []
         self.svg = ""
         self._figure = figure
 
@@ -62,10 +66,18 @@ def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canva
         drawn = Canvas(figure, axes)
         yield drawn
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+            figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         stream = io.StringIO()
         FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    drawn.svg = _finish(stream.getvalue(), name, title, inches)
+        drawn.svg = _finish(stream.getvalue(), name, title, inches).replace("</svg>", f"{_hits(drawn, figure)}</svg>")
+
+
+def _hits(drawn: Canvas, figure: Any) -> str:
+    """The points of a drawing that is laid out, in the units of its SVG."""
+    scale = 72 / figure.dpi
+    height = 72 * figure.get_figheight()
+    places = [drawn.axes.transData.transform((point.x, point.y)) * scale for point in drawn.points]
+    return markup((point, x, height - y) for point, (x, y) in zip(drawn.points, places, strict=True))
 
 
 def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> str:
@@ -76,6 +88,6 @@ def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> st
     width, height = (72 * side for side in inches)
     for side, value in (("width", width), ("height", height)):
         head = head.replace(f' {side}="{value:g}pt"', "")
-    head += f' width="100%" style="max-width:{1.4 * width:.0f}px" role="img" class="plot"'
+    head += f' width="100%" style="max-width:{_LARGEST * width:.0f}px" role="img" class="plot"'
     rest = rest.replace("*{stroke", ".plot *{stroke")  # matplotlib's rule would reach the whole page
     return f"{head}><title>{title}</title>{rest}".replace(INK, "currentColor").strip()

@@ -15,8 +15,9 @@ from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyPredictor
 from nas.study.artifacts import Board
 from nas.study.candidates import Pricer
+from nas.study.digest import summary
 from nas.study.notes import Pairs, StudyNote, TrialNote, link, measured, plain, predicted
-from nas.study.report import ReportData, Winner, drawing, summary
+from nas.study.report import ReportData, Winner, drawing
 from nas.study.rows import Outcome, TrialRow
 from nas.study.svg import standalone
 from nas.study.trials import PUBLISHED, to_rows
@@ -107,7 +108,7 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
     rows = [_winner_cells(winner, report, board, folder, pricer.predictor) for winner in report.winners]
     note = StudyNote(
         title=report.title,
-        summary=summary(report),
+        summary=summary(report.rows, report.reward),
         command=report.command,
         facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
         caption="Winners",

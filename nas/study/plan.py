@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
+from nas.arch.plain import from_mapping
 from nas.latency.settings import LatencySettings
 from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
@@ -214,6 +215,20 @@ class KeptPlan:
         return self.study.url(self.runs_dir)
 
 
+# Groups of the configuration: the field of the plan that each becomes, and what checks it.
+_GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
+    "data": ("data", DataSettings),
+    "proxy": ("proxy", ProxySettings),
+    "latency": ("latency", LatencySettings),
+    "objective": ("objective", ObjectiveSettings),
+    "constraint": ("constraints", Constraints),
+    "sampler": ("sampler", SamplerSettings),
+    "pruner": ("pruner", PrunerSettings),
+    "engine": ("engine", EngineSettings),
+    "study": ("study", StudySettings),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPlan(KeptPlan):
     """One search, complete: picklable, so that worker processes get it whole.
@@ -243,6 +258,28 @@ class SearchPlan(KeptPlan):
                 "latency.refine true: with engine=ray trainings would run on this machine while it measures; leave it "
                 "out, or add engine=local."
             )
+
+    @classmethod
+    def of(
+        cls, config: Mapping[str, Any], *, space: Any, space_config: Mapping[str, Any], runs_dir: Path, command: str
+    ) -> SearchPlan:
+        """The plan that a configuration's groups describe, as the command composes them or ``settings`` gives them.
+
+        Raises: NasError.
+        """
+        groups = {field: from_mapping(kind, config[name], name) for name, (field, kind) in _GROUPS.items()}
+        return cls(space=space, space_config=space_config, runs_dir=runs_dir, command=command, **groups)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it as plain data, by the groups of its configuration."""
+        groups = {name: asdict(getattr(self, field)) for name, (field, _) in _GROUPS.items()}
+        return {"space": dict(self.space_config), **groups}
+
+    @property
+    def base_resolution_px(self) -> int | None:
+        """The largest resolution of a space that compares resolutions, which proxies then keep apart."""
+        return max(self.space.parameters.get("resolution_px", ()), default=None)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The plots of a report, each as one SVG, made by matplotlib and the same for the same figures."""
+"""Accuracy over latency and measured over predicted latency as one SVG each, the same for the same figures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from nas.study.agreement import Agreement, Pair
 from nas.study.canvas import BASELINE, FRONT, GREY, INK, LIMIT, canvas
+from nas.study.points import point_of, thinned
 from nas.study.rows import Outcome, TrialRow, pareto_front
 from nas.study.svg import printable
 
-_PARETO_INCHES: Final = (9.6, 5.2)  # 691 x 374 units of SVG
-_AGREEMENT_INCHES: Final = (6.4, 5.8)
+_PARETO_INCHES: Final = (7.4, 4.9)  # 533 x 353 units of SVG: text of 10 units can be read on a telephone
+_AGREEMENT_INCHES: Final = (5.4, 5.2)
+_TICKS: Final = 400  # infeasible candidates closer than one part in so many of the width are one mark
 
 
 def pareto_svg(
@@ -26,14 +28,19 @@ def pareto_svg(
 
     Trained candidates are dots, the front of all of them a step line, ``winners`` (label to row) carry the 90%
     interval of their latency, ``baselines`` (trial number to name) are diamonds, ``limit_ms`` a dashed line.
-    Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is.
+    Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is. Every dot answers
+    when it is pointed at; of very many dots those that hide others are drawn alone.
     """
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and _point(row) is not None]
     with canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=f"{latency} latency, ms", ylabel="proxy accuracy, %")
         right_ms = _right_edge(trained, limit_ms)
-        _draw_trained(axes, trained, baselines or {})
+        front = pareto_front(trained)
+        names = {**(baselines or {}), **{row.number: label for label, row in winners.items()}}
+        shown = thinned(trained, names.keys() | {row.number for row in front})
+        _draw_trained(axes, shown, front, baselines or {})
+        drawn.points += [point_of(row, names.get(row.number, ""), measured=latency == "measured") for row in shown]
         _draw_limit_and_infeasible(axes, rows, limit_ms, right_ms)
         if not trained:
             axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=INK)
@@ -58,30 +65,34 @@ def agreement_svg(agreement: Agreement, limit_ms: float | None = None) -> str:
         axes = drawn.axes
         axes.set(xlabel="predicted latency, ms", ylabel="measured latency, ms", xlim=(low, high), ylim=(low, high))
         axes.plot([low, high], [low, high], color=GREY, linewidth=1, label="measured as predicted")
-        _draw_pairs(axes, [pair for pair in pairs if not pair.outside], FRONT, "inside its 90% interval")
-        _draw_pairs(axes, [pair for pair in pairs if pair.outside], BASELINE, "outside")
+        _draw_pairs(axes, [pair for pair in pairs if not pair.outside], "o", FRONT, "inside its 90% interval")
+        _draw_pairs(axes, [pair for pair in pairs if pair.outside], "s", BASELINE, "outside")
         if limit_ms is not None and limit_ms < high:
             axes.axhline(limit_ms, color=LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
     return drawn.svg
 
 
-def _draw_pairs(axes: Any, pairs: Sequence[Pair], color: str, label: str) -> None:
-    for index, pair in enumerate(pairs):
-        low, high = pair.low_ms or pair.predicted_ms, pair.high_ms or pair.predicted_ms
-        reach = [[max(0.0, pair.predicted_ms - low)], [max(0.0, high - pair.predicted_ms)]]
-        point = (pair.predicted_ms, pair.measured_ms)
-        style = {"fmt": "o", "color": color, "markersize": 5, "capsize": 2, "elinewidth": 0.8, "zorder": 4}
-        legend = (label if pair.low_ms else "measured") if index == 0 else None
-        axes.errorbar(*point, xerr=reach, label=legend, **style)
+def _draw_pairs(axes: Any, pairs: Sequence[Pair], marker: str, color: str, label: str) -> None:
+    if not pairs:
+        return
+    places = [(pair.predicted_ms, pair.measured_ms) for pair in pairs]
+    low = [max(0.0, pair.predicted_ms - (pair.low_ms or pair.predicted_ms)) for pair in pairs]
+    high = [max(0.0, (pair.high_ms or pair.predicted_ms) - pair.predicted_ms) for pair in pairs]
+    style = {"fmt": marker, "color": color, "markersize": 5, "capsize": 2, "elinewidth": 0.8, "zorder": 4}
+    legend = label if pairs[0].low_ms else "measured"
+    axes.errorbar(*zip(*places, strict=True), xerr=(low, high), label=legend, **style)
+    for pair, place in zip(pairs, places, strict=True):
         if pair.winner:
-            _name(axes, pair.name, point, offset=(6, -12), color=INK, weight="bold")
+            _name(axes, pair.name, place, offset=(6, -12), color=INK, weight="bold")
 
 
-def _draw_trained(axes: Any, trained: Sequence[TrialRow], baselines: Mapping[int, str]) -> None:
+def _draw_trained(
+    axes: Any, trained: Sequence[TrialRow], best: Sequence[TrialRow], baselines: Mapping[int, str]
+) -> None:
     ours = [point for row in trained if row.number not in baselines and (point := _point(row))]
     if ours:
         axes.scatter(*zip(*ours, strict=True), s=20, color=GREY, alpha=0.75, linewidths=0, label="trained")
-    front = [point for row in pareto_front(trained) if (point := _point(row))]
+    front = [point for row in best if (point := _point(row))]
     if front:
         axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=FRONT, linewidth=1.4, label="Pareto front")
     named = [(baselines[row.number], point) for row in trained if row.number in baselines and (point := _point(row))]
@@ -121,7 +132,9 @@ def _draw_limit_and_infeasible(
         low = axes.get_xaxis_transform()  # x in ms, y as a share of the axes
         label = f"infeasible ({len(refused)}{beyond})"
         style = {"marker": "|", "markersize": 7, "color": LIMIT, "alpha": 0.6, "linestyle": "none"}
-        axes.plot(shown, [0.02] * len(shown), transform=low, label=label, **style)
+        width_ms = (right_ms or max(shown, default=1.0)) / _TICKS
+        marks = sorted({round(value / width_ms) * width_ms for value in shown} if len(shown) > _TICKS else shown)
+        axes.plot(marks, [0.02] * len(marks), transform=low, label=label, **style)
     if limit_ms is not None:
         axes.axvline(limit_ms, color=LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
 

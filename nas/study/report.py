@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.errors import NasError, unknown
 from nas.arch.spec import ArchSpec
 from nas.study.agreement import Agreement, Pair, compare, pair_of
+from nas.study.digest import listed, losses, summary
 from nas.study.drawing import draw
+from nas.study.history import Curve, Progress
+from nas.study.history_plots import curves_svg, progress_svgs
+from nas.study.importance import LEAST_TRIALS, Importance
+from nas.study.longer import Longer
 from nas.study.objective import KINDS
 from nas.study.page import template
 from nas.study.plots import agreement_svg, pareto_svg
-from nas.study.rows import Outcome, TrialRow, counts, pareto_front
-from nas.study.units import interval, ms, percent, plural
+from nas.study.points import row_id
+from nas.study.rows import TrialRow, pareto_front
+from nas.study.units import interval, ms
 
 if TYPE_CHECKING:
     from jinja2 import Template
-
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-_NAMED_TRIALS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,8 @@ class ReportData:
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
     versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
-    ``refined``: latencies were measured before training, and predictions learned from that.
+    ``refined``: latencies were measured before training, and predictions learned from that. ``curves``: by trial
+    number. ``longer``: studies that tell whether the proxy worked, ``find_out`` the command that makes one.
     """
 
     title: str
@@ -99,6 +102,11 @@ class ReportData:
     limit_ms: float | None = None
     reward: Mapping[int, float] | None = None
     refined: bool = False
+    progress: Progress | None = None
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    importances: tuple[Importance, ...] = ()
+    longer: tuple[Longer, ...] = ()
+    find_out: str = ""
 
     def __post_init__(self) -> None:
         if self.objective not in KINDS:
@@ -118,26 +126,24 @@ class ReportData:
         return compare(self.rows, self.label_of, refined=self.refined)
 
 
-class Loss(NamedTuple):
-    """Candidates that fell out for reasons that differ in numbers alone; ``reason`` is the first one's."""
-
-    outcome: Outcome
-    reason: str
-    candidates: int
-    trials: str
-
-
 def render_report(data: ReportData, drawn: str | None = None) -> str:
     """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from.
 
     ``drawn``: the ``plot`` of the same data where it was drawn already.
     """
+    on_front = {row.number for row in pareto_front(data.rows)}
+    shown, left_out = listed(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
     return _template().render(
         data=data,
-        summary=summary(data),
+        summary=summary(data.rows, data.reward),
         losses=losses(data.rows),
-        on_front={row.number for row in pareto_front(data.rows)},
+        shown=shown,
+        left_out=left_out,
+        on_front=on_front,
         label_of=data.label_of,
+        progress_plots=progress_svgs(data.progress) if data.progress else (),
+        curves_plot=curves_svg(data.curves, data.rows, data.label_of),
+        least_trials=LEAST_TRIALS,
         plot=drawn or plot(data),
         agreement=data.agreement,
         agreement_plot=agreement_svg(data.agreement, data.limit_ms),
@@ -159,46 +165,6 @@ def _without_interval(row: TrialRow) -> TrialRow:
     return replace(row, latency_low_ms=None, latency_high_ms=None)
 
 
-def summary(data: ReportData) -> str:
-    """The search in one paragraph of plain words."""
-    count = counts(data.rows)
-    trained = [row for row in data.rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
-    text = f"{plural(len(data.rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
-    text += f"{count[Outcome.STOPPED]:,} stopped early, " if count[Outcome.STOPPED] else ""
-    text += (
-        f"{count[Outcome.INFEASIBLE]:,} infeasible and not trained, {plural(count[Outcome.DUPLICATE], 'duplicate')}, "
-    )
-    text += f"{count[Outcome.FAILED]:,} failed"
-    text += f", {count[Outcome.RUNNING]:,} still running when this was written." if count[Outcome.RUNNING] else "."
-    if not trained:
-        return f"{text} No candidate was trained, so there is no accuracy to show yet."
-    best = max(trained, key=lambda row: (row.accuracy or 0.0, -row.number))
-    text += f" Best accuracy: {percent(best.accuracy)} at {ms(best.latency_ms)} (trial {best.number})."
-    timed = [row for row in trained if row.latency_ms is not None]
-    if timed:
-        fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.number))
-        text += f" Fastest trained: {ms(fastest.latency_ms)} with {percent(fastest.accuracy)} (trial {fastest.number})."
-        text += f" {plural(len(pareto_front(trained)), 'network')} on the Pareto front."
-    if data.reward:
-        number = max(data.reward, key=lambda trial: data.reward[trial] if data.reward else 0.0)
-        text += f" Highest reward: {data.reward[number]:.4f} (trial {number})."
-    return text
-
-
-def losses(rows: Iterable[TrialRow]) -> list[Loss]:
-    """Failed and infeasible candidates by reason, failures first, the most frequent first."""
-    groups: dict[tuple[Outcome, str], list[TrialRow]] = {}
-    for row in rows:
-        if row.outcome in (Outcome.FAILED, Outcome.INFEASIBLE):
-            groups.setdefault((row.outcome, _NUMBER.sub("#", row.reason)), []).append(row)
-    found = []
-    for (outcome, _), members in groups.items():
-        names = ", ".join(str(row.number) for row in members[:_NAMED_TRIALS])
-        more = f" and {len(members) - _NAMED_TRIALS:,} more" if len(members) > _NAMED_TRIALS else ""
-        found.append(Loss(outcome, members[0].reason or "no reason recorded", len(members), names + more))
-    return sorted(found, key=lambda loss: (loss.outcome is not Outcome.FAILED, -loss.candidates))
-
-
 def drawing(winner: Winner) -> str:
     """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
     total_ms = sum(winner.latency_by_path.values())
@@ -209,7 +175,13 @@ def drawing(winner: Winner) -> str:
 
 @cache
 def _template() -> Template:
-    filters: dict[str, Any] = {"interval": _interval, "ends": _ends, "measured": _measured, "address": _address}
+    filters: dict[str, Any] = {
+        "interval": _interval,
+        "ends": _ends,
+        "measured": _measured,
+        "address": _address,
+        "row_id": row_id,
+    }
     return template("nas.study", "report.html", filters)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,33 +9,32 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from nas import __version__
 from nas.arch.errors import NasError
-from nas.arch.files import write_text_atomically
-from nas.latency.predictor import error_text
 from nas.study.artifacts import ARTIFACTS
+from nas.study.background import background_of
+from nas.study.begun import Begun
 from nas.study.exhibits import show_search
 from nas.study.measuring import measure_rows
 from nas.study.plan import SearchPlan
-from nas.study.report import ReportData, Winner, plot, render_report
-from nas.study.rows import Outcome, TrialRow, counts, to_csv
-from nas.study.session import Session, points, prepare
-from nas.study.trials import PUBLISHED, to_rows
+from nas.study.report import ReportData, Winner
+from nas.study.rows import TrialRow, counts
+from nas.study.session import Session, prepare
+from nas.study.telling import REPORT_FILE, report_of, write_report
+from nas.study.trials import to_rows
 from nas.study.units import decimal, interval, shown_path
-from nas.study.winners import Source, choose, write_winners
+from nas.study.winners import Source, choose, known_winners, write_winners
 from nas.study.work import Work
 
 _PAIRS_SHOWN: Final = 20
-_VERSIONS: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
 def conclude(session: Session, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of all that the study holds, and print where they are."""
     plan, rows = session.plan, to_rows(study)
+    background = session.background
     source = Source(
-        pricer=session.pricer,
-        evaluator=session.evaluator,
-        predictor=session.predictor,
+        background=background,
+        data=session.data,
         weights_dir=plan.folder / "weights",
         provenance=_provenance(session, study),
     )
@@ -50,14 +47,21 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
             path.unlink()
     if session.is_complete(study):
         session.evaluator.forget_all()
-    write_text_atomically(plan.folder / "trials.csv", to_csv(rows))
-    report = _report(session, study, rows, winners)
-    drawn = plot(report)
-    write_text_atomically(plan.folder / "pareto.svg", drawn)
-    write_text_atomically(plan.folder / "report.html", render_report(report, drawn))
+    report = report_of(background, study, rows, winners)
+    write_report(report, plan.folder)
     show_search(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
     _print_results(plan, report, console)
     return winners
+
+
+def tell_again(plan: SearchPlan, begun: Begun, study: optuna.Study) -> Path:
+    """Write table, plot and report of ``study`` as it is now, at work or not; the report's path.
+
+    Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
+    """
+    background, rows = background_of(plan, begun), to_rows(study)
+    winners = known_winners(choose(rows, plan.objective), plan.folder / "winners", background)
+    return write_report(report_of(background, study, rows, winners), plan.folder)
 
 
 def _measured(rows: list[TrialRow], session: Session, study: optuna.Study, console: Console) -> list[TrialRow]:
@@ -78,50 +82,8 @@ def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
         "data": plan.data.name,
         "seed": plan.study.seed,
         "command": plan.command,
-        "versions": {
-            "nas": __version__,
-            **{name: version(name) for name in _VERSIONS},
-            "python": platform.python_version(),
-        },
+        "versions": session.background.versions,
     }
-
-
-def _report(session: Session, study: optuna.Study, rows: list[TrialRow], winners: list[Winner]) -> ReportData:
-    plan, data = session.plan, session.data
-    baselines = {
-        trial.number: trial.user_attrs[PUBLISHED]
-        for trial in study.get_trials(deepcopy=False)
-        if PUBLISHED in trial.user_attrs
-    }
-    facts = (
-        ("space", f"{plan.space.name}, {points(plan.space)} points"),
-        ("data", f"{plan.data.name}: {len(data.train_labels)} train and {len(data.val_labels)} validation images, "
-                 f"{data.classes} classes, {data.resolution_px} px"),
-        ("proxy", winners[0].proxy_note if winners else "none trained"),
-        ("training", f"epochs {plan.proxy.epochs}, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
-        ("device", str(session.predictor.device)),
-        ("latency predictor", error_text(session.predictor)),
-        ("limits", str(plan.constraints)),
-        ("sampler", f"{plan.sampler.name}, seed {plan.study.seed}"),
-        ("stopping early", plan.pruner.name),
-        *((name, version(name)) for name in _VERSIONS),
-    )  # fmt: skip
-    reward = None
-    if plan.objective.kind == "mnasnet":
-        trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-        reward = {row.number: plan.objective.reward_of(row) for row in trained}
-    return ReportData(
-        title=f"Search {plan.name}",
-        command=plan.command,
-        facts=facts,
-        rows=tuple(rows),
-        winners=tuple(winners),
-        baselines=baselines,
-        objective=plan.objective.kind,
-        limit_ms=plan.constraints.latency_ms,
-        reward=reward,
-        refined=plan.latency.refine,
-    )
 
 
 def _print_results(plan: SearchPlan, report: ReportData, console: Console) -> None:
@@ -149,7 +111,7 @@ def _print_results(plan: SearchPlan, report: ReportData, console: Console) -> No
     console.print(
         f"{done or 'no trials'}; results in {shown_path(plan.folder)}", highlight=False, markup=False, soft_wrap=True
     )
-    console.print(f"open {shown_path(plan.folder / 'report.html')}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"open {shown_path(plan.folder / REPORT_FILE)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_agreement(report: ReportData, console: Console) -> None:

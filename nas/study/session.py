@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import optuna
-import yaml
 from optuna.trial import Trial
 from rich.console import Console
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
-from nas.arch.files import write_text_atomically
 from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyPredictor, error_text
 from nas.latency.store import load
@@ -21,6 +19,8 @@ from nas.latency.store import save as save_predictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.proxy.reduce import Proxy, indistinguishable
+from nas.study.background import Background
+from nas.study.begun import PREDICTOR_FILE, Begun, Images, versions
 from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.evaluate import ProxyEvaluator
@@ -34,10 +34,8 @@ from nas.study.pruning import make_pruner
 from nas.study.search import Search, seed_study
 from nas.study.storage import claim
 from nas.study.trials import Measured, finished
-from nas.study.urls import masked
 from nas.study.work import Plan, Timed
 
-PREDICTOR_FILE: Final = "latency.json"
 _PROXIES_CHECKED: Final = 100
 _NOTES_SHOWN: Final = 3
 
@@ -56,6 +54,17 @@ class Session(KeptSession):
     evaluator: ProxyEvaluator
     measure: Measurer | None
     patience: Patience
+
+    @property
+    def background(self) -> Background:
+        """What its report has to know besides the trials."""
+        return Background(
+            plan=self.plan,
+            images=Images.of(self.data),
+            versions=versions(),
+            pricer=self.pricer,
+            proxy_of=self.evaluator.proxy,
+        )
 
     def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
@@ -118,7 +127,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         settings=plan.proxy,
         largest_kernel=plan.space.largest_kernel,
         seed=plan.study.seed,
-        base_resolution_px=max(plan.space.parameters.get("resolution_px", ()), default=None),
+        base_resolution_px=plan.base_resolution_px,
         weights_dir=plan.folder / "weights",
         checkpoints_dir=plan.folder / "checkpoints",
     )
@@ -180,16 +189,8 @@ def _queue_first(session: Session, study: optuna.Study, found: Survey) -> None:
             continue  # a space narrowed on the command line need not hold it any more
     claim(study, plan.folder, plan.storage_url, session.identity)
     seed_study(study, found, published=published, startup=plan.sampler.startup)
-    config = {
-        "command": plan.command,
-        "space": dict(plan.space_config),
-        **{
-            name: asdict(getattr(plan, name))
-            for name in ("data", "proxy", "latency", "objective", "constraints", "sampler", "pruner", "study")
-        },
-    }
-    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
-    write_text_atomically(plan.folder / "config.yaml", masked(text))
+    begun = Begun(command=plan.command, versions=versions(), images=Images.of(session.data), settings=plan.settings)
+    begun.write(plan.folder)
     save_predictor(session.predictor, plan.folder / PREDICTOR_FILE)
 
 

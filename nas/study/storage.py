@@ -47,6 +47,13 @@ def open_storage(url: str, patience: Patience = _SILENT) -> PatientStorage:
     return PatientStorage(patiently(make, Wait(patience, url)), url, patience)
 
 
+def existing_storage(url: str, patience: Patience = _SILENT) -> PatientStorage | None:
+    """The storage at ``url``; None where that is a file that is not there. Raises: NasError as ``open_storage``."""
+    check_file(url)
+    path = file_of(url)
+    return None if path is not None and not path.exists() else open_storage(url, patience)
+
+
 def open_study(
     storage: optuna.storages.BaseStorage, name: str, objective: Objective, identity: Mapping[str, Any]
 ) -> optuna.Study:
@@ -81,11 +88,9 @@ def known_study(
 
     Raises: NasError as ``open_storage`` and ``open_study``.
     """
-    check_file(url)
-    path = file_of(url)
-    if path is not None and not path.exists():
+    storage = existing_storage(url, patience)
+    if storage is None:
         return None
-    storage = open_storage(url, patience)
     if name not in optuna.get_all_study_names(storage):
         storage.close()
         return None

@@ -12,30 +12,35 @@ import torch
 
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
-from nas.arch.files import dumps, dumps_scaled, loads, write_text_atomically
+from nas.arch.files import dumps, dumps_scaled, load_file, loads, write_text_atomically
 from nas.arch.spec import ArchSpec
-from nas.latency.predictor import LatencyPredictor
 from nas.model.build import build
 from nas.model.export import load_weights, standalone_source
+from nas.proxy.data import ImageData
 from nas.proxy.reduce import Proxy
 from nas.study.agreement import pair_of
-from nas.study.candidates import Pricer
-from nas.study.evaluate import ProxyEvaluator
+from nas.study.background import Background
 from nas.study.objective import ObjectiveSettings
 from nas.study.report import Winner
 from nas.study.rows import Outcome, TrialRow, pareto_front
 
 LOGITS_SHOWN: Final = 5
-_CAPTIONS: Final = ("spec (block strings)", "spec (coefficients)", "Python, timm alone", "trained proxy")
+_PROXY: Final = "trained proxy"
+_FILES: Final[Mapping[str, str]] = {
+    "spec (block strings)": ".yaml",
+    "spec (coefficients)": ".efficientnet.yaml",
+    "Python, timm alone": ".py",
+    _PROXY: ".proxy.yaml",
+    "proxy weights": ".proxy.safetensors",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What the files of a winner are made from, besides its row."""
+    """What the files of a winner are made from, besides its row. ``data``: what its proxy was trained on."""
 
-    pricer: Pricer
-    evaluator: ProxyEvaluator
-    predictor: LatencyPredictor
+    background: Background
+    data: ImageData
     weights_dir: Path
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,10 +63,23 @@ def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> lis
     staging = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    winners = [_write_one(index, row, staging, source) for index, row in enumerate(rows, start=1)]
+    for index, row in enumerate(rows, start=1):
+        _write_one(f"winner_{index}", row, staging, source)
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
-    return winners
+    return known_winners(rows, folder, source.background)
+
+
+def known_winners(rows: Sequence[TrialRow], folder: Path, background: Background) -> list[Winner]:
+    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
+
+    Raises: NasError if a row's choices no longer decode to its network.
+    """
+    written = _written(folder)
+    return [
+        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, background)
+        for index, row in enumerate(rows, start=1)
+    ]
 
 
 def probe_input(arch: ArchSpec) -> torch.Tensor:
@@ -70,35 +88,52 @@ def probe_input(arch: ArchSpec) -> torch.Tensor:
     return torch.linspace(-1, 1, arch.in_channels * arch.resolution_px**2).reshape(shape)
 
 
-def _write_one(index: int, row: TrialRow, folder: Path, source: Source) -> Winner:
-    stem = f"winner_{index}"
-    arch = replace(source.pricer.decode(row.genotype), name=stem)
-    proxy = source.evaluator.proxy(arch)
+def _write_one(stem: str, row: TrialRow, folder: Path, source: Source) -> None:
+    arch = replace(source.background.pricer.decode(row.genotype), name=stem)
+    proxy = source.background.proxy_of(arch)
     weights = source.weights_dir / f"{row.arch_id}.safetensors"
     logits = _proxy_logits(proxy.spec, weights) if weights.is_file() else ()
     texts = _spec_texts(stem, row, arch, source)
     texts[f"{stem}.proxy.yaml"] = _proxy_text(f"{stem}_proxy", row, proxy, logits, source)
     for name, text in texts.items():
         write_text_atomically(folder / name, text)
-    files = dict(zip(_CAPTIONS, (f"winners/{name}" for name in texts), strict=True))
     if logits:
         shutil.copyfile(weights, folder / f"{stem}.proxy.safetensors")
-        files["proxy weights"] = f"winners/{stem}.proxy.safetensors"
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
+    specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
+    return {load_file(path).provenance["arch_id"]: path.stem for path in specs}
+
+
+def _known_winner(label: str, row: TrialRow, stem: str | None, folder: Path, background: Background) -> Winner:
+    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
+    arch = replace(background.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
+    if arch.arch_id != row.arch_id:
+        raise NasError(
+            f"trial {row.number}: space {background.plan.space.name!r} decodes its choices to another network now; "
+            "its code has changed since."
+        )
+    paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
+    files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
+    stated = load_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    proxy = background.proxy_of(arch)
     return Winner(
-        label=f"W{index}",
+        label=label,
         arch=arch,
         row=row,
-        latency_by_path=dict(source.predictor.layer_ms(arch)),
+        latency_by_path=dict(background.predictor.layer_ms(arch)),
         proxy_note=proxy.realised_note,
         files=files,
         proxy=proxy.spec,
-        sample_logits=logits,
+        sample_logits=tuple(stated.get("logits_of_ramp", ())),
     )
 
 
 def _spec_texts(stem: str, row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, str]:
     """The files that describe the network itself, by name."""
-    pricer = source.pricer
+    pricer = source.background.pricer
     base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
     provenance = _provenance(row, arch, source)
     scaled = dumps_scaled(replace(base, name=stem), scaling, provenance)
@@ -118,7 +153,7 @@ def _proxy_text(name: str, row: TrialRow, proxy: Proxy, logits: Sequence[float],
         "proxy_of": row.arch_id,
         "realises": proxy.realised_note,
         "accuracy": round(row.accuracy or 0.0, 6),
-        "normalisation": {"mean": list(source.evaluator.data.mean), "std": list(source.evaluator.data.std)},
+        "normalisation": {"mean": list(source.data.mean), "std": list(source.data.std)},
         "params": cost.params,
         "macs": cost.macs,
         "logits_of_ramp": [round(value, 6) for value in logits],
@@ -135,7 +170,7 @@ def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
 
 def _provenance(row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, Any]:
     latency: dict[str, Any] = {
-        "device": str(source.predictor.device),
+        "device": str(source.background.predictor.device),
         "predicted_ms": round(row.predicted_ms or 0.0, 4),
     }
     if row.latency_low_ms is not None and row.latency_high_ms is not None:
@@ -146,7 +181,7 @@ def _provenance(row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, Any]
             "measured_spread_ms": round(row.measured_spread_ms or 0.0, 4),
         }
     pair = pair_of(row)
-    remarks = pair.remarks(source.pricer.constraints.latency_ms) if pair else []
+    remarks = pair.remarks(source.background.pricer.constraints.latency_ms) if pair else []
     return {
         **source.provenance,
         "trial": row.number,

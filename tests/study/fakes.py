@@ -17,13 +17,16 @@ from nas.arch.scaling import Scaling
 from nas.arch.spec import ArchSpec
 from nas.latency.macs import MacsPredictor
 from nas.latency.predictor import Check, HeldOutError
+from nas.latency.settings import LatencySettings
 from nas.proxy.results import EpochResult
+from nas.proxy.settings import ProxySettings
+from nas.proxy.sources import DataSettings
 from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
 from nas.study.evaluate import Evaluation
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import SamplerSettings, StudySettings
+from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings
 from nas.study.search import Search
 from nas.study.storage import open_study
 from nas.study.tasks import OnTrial, work
@@ -62,6 +65,25 @@ def small_space() -> BlockwiseSpace:
             },
         ],
     )
+
+
+def make_plan(space: Any, **changes: Any) -> SearchPlan:
+    """A plan of nothing but defaults, priced by multiply-adds; ``changes`` are fields of it."""
+    fields: dict[str, Any] = {
+        "space": space,
+        "space_config": {"name": space.name, "width": [0.25, 1.0]},
+        "data": DataSettings(),
+        "proxy": ProxySettings(),
+        "latency": LatencySettings(backend="macs"),
+        "objective": ObjectiveSettings(),
+        "constraints": Constraints(),
+        "sampler": SamplerSettings(),
+        "pruner": PrunerSettings(),
+        "engine": EngineSettings(),
+        "study": StudySettings(),
+        "runs_dir": Path("runs"),
+    }
+    return SearchPlan(**{**fields, **changes})
 
 
 def pricer(space: Any, **limits: float) -> Pricer:

@@ -17,25 +17,12 @@ from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings
 
-from .fakes import mobilenet_v1
+from .fakes import make_plan, mobilenet_v1
 
 
 @pytest.fixture
 def plan() -> SearchPlan:
-    return SearchPlan(
-        space=mobilenet_v1(),
-        space_config={"name": "mobilenet_v1", "width": [0.25, 1.0]},
-        data=DataSettings(),
-        proxy=ProxySettings(),
-        latency=LatencySettings(backend="macs"),
-        objective=ObjectiveSettings(),
-        constraints=Constraints(),
-        sampler=SamplerSettings(),
-        pruner=PrunerSettings(),
-        engine=EngineSettings(),
-        study=StudySettings(),
-        runs_dir=Path("runs"),
-    )
+    return make_plan(mobilenet_v1())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -13,8 +12,9 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
+from nas.study.digest import losses, summary
 from nas.study.plots import pareto_svg
-from nas.study.report import ReportData, Winner, losses, render_report, summary
+from nas.study.report import ReportData, Winner, render_report
 from nas.study.rows import Outcome, TrialRow
 
 HOSTILE = "<script>alert('x')</script>"
@@ -187,7 +187,9 @@ def test_links_inside_of_the_page_have_their_targets_and_ids_are_unique_outside_
 
 def test_every_candidate_has_a_line(full: ReportData, html: str) -> None:
     body = html[html.index('<table id="trials">') : html.index("</table>", html.index('<table id="trials">'))]
-    assert [int(number) for number in re.findall(r'<tr[^>]*><td class="n">(\d+)</td>', body)] == list(range(7))
+    assert [int(number) for number in re.findall(r'<tr id="trial-\d+"[^>]*><td class="n">(\d+)</td>', body)] == list(
+        range(7)
+    )
     assert body.count('class="winner"') == len(full.winners)
 
 
@@ -199,13 +201,13 @@ def test_drawn_latencies_sum_to_the_prediction_for_the_whole(html: str) -> None:
 
 
 def test_summary_counts_and_names_the_best(full: ReportData) -> None:
-    text = summary(full)
+    text = summary(full.rows, full.reward)
     assert "7 candidates tried: 3 trained, 2 infeasible and not trained, 1 duplicate, 1 failed." in text
     assert "Best accuracy: 81.25% at 12.50 ms (trial 2)." in text
     assert "Fastest trained: 9.75 ms with 50.00% (trial 6)." in text
     assert "2 networks on the Pareto front." in text
     assert "Highest reward: 0.8000 (trial 2)." in text
-    text = summary(replace(full, rows=(*full.rows, row(7, Outcome.STOPPED))))
+    text = summary((*full.rows, row(7, Outcome.STOPPED)))
     assert "8 candidates tried: 3 trained, 1 stopped early, 2 infeasible" in text
 
 
@@ -214,6 +216,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one_reason(full: ReportData) -
     assert found == [
         (Outcome.FAILED, "loss is nan at step 7", 1, "0"),
         (Outcome.INFEASIBLE, "latency_ms 31.2 > 20", 2, "1, 4"),
+        (Outcome.DUPLICATE, "repeats trial 2", 1, "5"),
     ]
 
 

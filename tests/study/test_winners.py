@@ -19,12 +19,16 @@ from nas.latency.macs import MacsPredictor
 from nas.proxy.data import load as load_data
 from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
+from nas.study.background import Background
+from nas.study.begun import Images
 from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.report import Winner
 from nas.study.rows import Outcome, TrialRow
 from nas.study.winners import Source, write_winners
+
+from .fakes import make_plan
 
 SPACES = Path(__file__).resolve().parents[2] / "conf" / "space"
 PROXY = ProxySettings(width_multiplier=0.15, resolution_px=8, epochs=1, batch_size=32)
@@ -35,6 +39,17 @@ def space_of(name: str):  # type: ignore[no-untyped-def]
     module, _, kind = config.pop("_target_").rpartition(".")
     config.pop("_convert_")
     return getattr(importlib.import_module(module), kind)(**config)
+
+
+def source_of(pricer: Pricer, evaluator: ProxyEvaluator, weights_dir: Path) -> Source:
+    background = Background(
+        plan=make_plan(pricer.space),
+        images=Images.of(evaluator.data),
+        versions={},
+        pricer=pricer,
+        proxy_of=evaluator.proxy,
+    )
+    return Source(background=background, data=evaluator.data, weights_dir=weights_dir)
 
 
 @pytest.fixture(scope="module", params=["mixnet", "mobilenet_v3"])
@@ -65,7 +80,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
                 genotype=candidate.genotype,
             )
         )
-    source = Source(pricer=pricer, evaluator=evaluator, predictor=predictor, weights_dir=folder / "weights")
+    source = source_of(pricer, evaluator, folder / "weights")
     return folder / "winners", write_winners(rows, folder / "winners", source)
 
 
@@ -120,6 +135,6 @@ def test_writing_again_replaces_the_folder_as_a_whole(written: tuple[Path, list[
     evaluator = ProxyEvaluator(
         data=load_data(DataSettings(resolution_px=8)), settings=PROXY, largest_kernel=space.largest_kernel, seed=0
     )
-    source = Source(pricer=pricer, evaluator=evaluator, predictor=predictor, weights_dir=tmp_path / "weights")
+    source = source_of(pricer, evaluator, tmp_path / "weights")
     assert write_winners([], folder, source) == []
     assert list(folder.iterdir()) == []

@@ -1,0 +1,98 @@
+"""What a study keeps beside its trials: ``config.yaml``, from which it can be told without loading its images."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from nas import __version__
+from nas.arch.errors import NasError
+from nas.arch.files import write_text_atomically
+from nas.arch.plain import from_mapping
+from nas.proxy.data import ImageData
+from nas.study.urls import masked
+
+CONFIG_FILE: Final = "config.yaml"
+PREDICTOR_FILE: Final = "latency.json"
+_LIBRARIES: Final = ("torch", "timm", "optuna", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """What a study's networks and reports have to know of its images; ``train`` and ``val`` count them."""
+
+    classes: int
+    channels: int
+    resolution_px: int
+    train: int
+    val: int
+
+    @classmethod
+    def of(cls, data: ImageData) -> Images:
+        """Those of ``data``."""
+        return cls(
+            classes=data.classes,
+            channels=data.channels,
+            resolution_px=data.resolution_px,
+            train=len(data.train_labels),
+            val=len(data.val_labels),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.train} train and {self.val} validation images, {self.classes} classes, {self.resolution_px} px"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A study's ``config.yaml``: the command that runs it, versions by name, its images, and ``settings`` by group."""
+
+    command: str
+    versions: Mapping[str, str]
+    images: Images
+    settings: Mapping[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Put it into ``folder``, whole or not at all."""
+        facts = {"command": self.command, "versions": dict(self.versions), "images": asdict(self.images)}
+        text = yaml.safe_dump(_plain({**facts, **self.settings}), sort_keys=False, default_flow_style=None)
+        write_text_atomically(folder / CONFIG_FILE, masked(text))
+
+
+def read(folder: Path) -> Begun:
+    """What the study of ``folder`` keeps. Raises: NasError if the file is missing or is no such file."""
+    path = folder / CONFIG_FILE
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NasError(
+            f"{path}: does not exist, so that nothing is known of the study but its trials. Give the runs_dir that it "
+            "was run with; a study that was killed before its first trial has to be resumed first."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise NasError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    missing = [name for name in ("command", "versions", "images") if name not in (settings or ())]
+    if missing:
+        raise NasError(f"{path}: {', '.join(missing)} missing; run the study's command again, which writes it anew.")
+    images = from_mapping(Images, settings.pop("images"), f"{path}: images")
+    return Begun(
+        command=str(settings.pop("command")), versions=settings.pop("versions"), images=images, settings=settings
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project and of what its results depend on, by name."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"nas": __version__, **libraries, "python": platform.python_version()}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with its tuples as lists, which YAML writes without a tag."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,97 @@
+"""From a study's trials to its report: everything that the page says, and the files that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import optuna
+
+from nas.arch.files import write_text_atomically
+from nas.latency.predictor import error_text
+from nas.study.background import Background
+from nas.study.history import busy_hours, curves, progress
+from nas.study.importance import importances
+from nas.study.longer import how_to_find_out, longer_trained
+from nas.study.overview import moments
+from nas.study.report import ReportData, Winner, plot, render_report
+from nas.study.rows import Outcome, TrialRow, to_csv
+from nas.study.session import points
+from nas.study.trials import PUBLISHED
+from nas.study.urls import masked
+
+REPORT_FILE: Final = "report.html"
+_QUEUED: Final = "fixed_params"  # Optuna's system attribute of a trial whose genotype was queued
+
+
+def report_of(
+    background: Background, study: optuna.Study, rows: Sequence[TrialRow], winners: Sequence[Winner]
+) -> ReportData:
+    """What the report of ``study`` says of ``rows``, its trials, and ``winners`` among them."""
+    plan, trials = background.plan, study.get_trials(deepcopy=False)
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED]
+    reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(background) else None
+    longer = longer_trained(study, rows)
+    queued = sum(_QUEUED in trials[row.number].system_attrs for row in trained)
+    return ReportData(
+        title=f"Search {plan.name}",
+        command=plan.command,
+        facts=_facts(background, study, winners),
+        rows=tuple(rows),
+        winners=tuple(winners),
+        baselines={trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs},
+        objective=plan.objective.kind,
+        limit_ms=plan.constraints.latency_ms,
+        reward=reward,
+        refined=plan.latency.refine,
+        progress=progress(rows, busy_hours(trials), reward),
+        curves=curves(study, plan.objective),
+        importances=importances(rows),
+        longer=longer,
+        find_out="" if longer else how_to_find_out(plan.command, plan.name, plan.proxy.epochs, max(queued, 1)),
+    )
+
+
+def write_report(report: ReportData, folder: Path) -> Path:
+    """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
+    drawn = plot(report)
+    write_text_atomically(folder / "trials.csv", to_csv(report.rows))
+    write_text_atomically(folder / "pareto.svg", drawn)
+    write_text_atomically(folder / REPORT_FILE, render_report(report, drawn))
+    return folder / REPORT_FILE
+
+
+def last_change(study: optuna.Study) -> str:
+    """When the newest trial of ``study`` began or ended, to the minute, by the clock of the machine that ran it."""
+    found = moments(study.get_trials(deepcopy=False))
+    return f"{max(found):%Y-%m-%d %H:%M}" if found else ""
+
+
+def _is_rewarded(background: Background) -> bool:
+    return background.plan.objective.kind == "mnasnet"
+
+
+def _facts(background: Background, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
+    plan = background.plan
+    sampler, pruner, proxy = plan.sampler, plan.pruner, plan.proxy
+    objective = ", ".join(f"{name} {value}" for name, value in plan.settings["objective"].items() if value is not None)
+    stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"
+    facts = (
+        ("space", f"{plan.space.name}, {points(plan.space)} points"),
+        ("data", f"{plan.data.name}: {background.images}"),
+        ("objective", objective),
+        ("limits", str(plan.constraints)),
+        ("proxy", winners[0].proxy_note if winners else "none trained"),
+        ("training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"),
+        ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
+        ("stopping early", stopping),
+        ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
+        ("device", str(background.predictor.device)),
+        ("latency predictor", error_text(background.predictor)),
+        ("trials wanted", f"{plan.study.n_trials}"),
+        ("last change", last_change(study)),
+        ("storage", masked(plan.storage_url)),
+        ("versions", ", ".join(f"{name} {number}" for name, number in background.versions.items())),
+    )
+    return tuple((name, value) for name, value in facts if value)

@@ -1,0 +1,134 @@
+"""nas.report: the page that a search wrote, written again from its folder; of a search at work; the list of studies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from nas import report, search
+from nas.arch.errors import NasError
+from nas.arch.spec import ArchSpec
+from nas.proxy import data as images
+from nas.proxy.results import EpochResult
+from nas.study.evaluate import Evaluation, ProxyEvaluator
+
+from .fakes import accuracy_of, epoch_result
+
+ROOT = Path(__file__).resolve().parents[2]
+MADE = ("report.html", "trials.csv", "pareto.svg")
+# Of the 16 points only the largest is predicted above 14 ms.
+SEARCH = (
+    "+space=mobilenet_v1", "latency=macs", "latency.ms_per_gmac=30", "constraint.latency_ms=14", "proxy=tiny",
+    "proxy.epochs=3", "data.subset=100", "study.name=made", "study.n_trials=5",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in an empty folder, and nothing is trained."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", made_up(lambda _: None))
+
+
+def made_up(before: Callable[[int], object]) -> Callable[..., Evaluation]:
+    """Trainings of three epochs with made-up accuracies; ``before`` hears the number of each."""
+    calls = 0
+
+    def evaluate(
+        _: ProxyEvaluator, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
+    ) -> Evaluation:
+        nonlocal calls
+        calls += 1
+        before(calls)
+        for epoch in (1, 2, 3):
+            if on_epoch:
+                on_epoch(epoch_result(epoch, accuracy=accuracy_of(arch) * epoch / 3))
+        return Evaluation(accuracy=accuracy_of(arch), cpu_s=0.1, duration_s=0.1)
+
+    return evaluate
+
+
+def made(folder: Path) -> dict[str, str]:
+    return {name: (folder / "runs" / "made" / name).read_text(encoding="utf-8") for name in MADE}
+
+
+def test_a_page_rendered_again_is_the_same_without_images_or_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search.command(list(SEARCH)) == 0
+    first = made(tmp_path)
+    for name in MADE:
+        (tmp_path / "runs" / "made" / name).unlink()
+    winners = {path: path.read_bytes() for path in (tmp_path / "runs" / "made" / "winners").iterdir()}
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("images were asked for")
+
+    monkeypatch.setattr(images, "load", refuse)
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", refuse)
+    capsys.readouterr()
+    assert report.command(["study=made"]) == 0
+    assert capsys.readouterr().out == "open runs/made/report.html\n"
+    assert made(tmp_path) == first
+    assert {path: path.read_bytes() for path in winners} == winners
+    assert "winners/winner_1.yaml" in first["report.html"]
+
+
+def test_a_search_at_work_has_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def before(call: int) -> None:
+        if call in (1, 4):  # the search holds its lock meanwhile
+            assert report.command(["study=made"]) == 0
+            seen.append(made(tmp_path)["report.html"])
+
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", made_up(before))
+    assert search.command(list(SEARCH)) == 0
+    early, late = seen
+    assert "0 trained" in early and "No candidate was trained" in early and "1 still running" in early
+    assert "3 trained, 1 infeasible" in late and "1 still running when this was written" in late
+    assert late.count('class="hit"') == 3 and "trial_" in late and "winners/winner_1.yaml" not in late
+    assert "5 trained" in made(tmp_path)["report.html"]
+
+
+def test_studies_are_listed_with_what_they_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.command(list(SEARCH)) == 0
+    optuna.create_study(study_name="somebody-else-s", storage="sqlite:///runs/optuna.db")
+    capsys.readouterr()
+    assert report.command([]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("made"))
+    assert line.split()[:4] == ["made", "search", "5", "1"] and "%" in line
+    with pytest.raises(NasError, match=r"study 'nade': is not in .*; there are made\. Did you mean 'made'\?"):
+        report.command(["study=nade"])
+
+
+def test_what_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NasError, match="runs does not exist"):
+        report.command([])
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(NasError, match=r"storage 'sqlite:///runs/optuna\.db': does not exist"):
+        report.command(["study=made"])
+    assert search.command([*SEARCH, "study.n_trials=1"]) == 0
+    (tmp_path / "runs" / "made" / "config.yaml").unlink()
+    with pytest.raises(NasError, match=r"runs/made/config\.yaml: does not exist"):
+        report.command(["study=made"])
+    with pytest.raises(NasError, match=r"study\.name 'a/b'"):
+        report.command(["study=a/b"])
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = """
+import sys
+from nas.report import command
+command(["--help"]), command(["--cfg", "job"])
+print(sorted({"torch", "timm", "optuna", "sklearn", "matplotlib", "onnxruntime"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "study=mixnet-digits" in done.stdout
