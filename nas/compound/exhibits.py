@@ -61,6 +61,7 @@ def show_compound(session: Session, study: optuna.Study, report: CompoundReport)
         caption=best_of(plan, found),
         best=[(*rank_columns(plan), "trainings"), *rows],
         reading=reading,
+        plot=("accuracy over multiply-adds", board.address("macs.svg")),
     )
     board.pin(note.markdown)
 

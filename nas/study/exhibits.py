@@ -67,14 +67,19 @@ class Exhibit:
             metric=metric,
             curve=trial.intermediate_values,
             facts=self.facts(trial),
+            drawing=self._draw(trial, row) if row.arch_id else "",
         )
         self.board.pin(note.markdown, trial)
-        names = f"trial_{row.number}.svg", f"trial_{row.number}.yaml"
-        if row.arch_id and not all(self.board.has(name, trial) for name in names):
+
+    def _draw(self, trial: FrozenTrial, row: TrialRow) -> str:
+        """Attach drawing and spec of a trial's network if they are not there; the drawing's address."""
+        drawing_name, spec_name = f"trial_{row.number}.svg", f"trial_{row.number}.yaml"
+        if not (self.board.has(drawing_name, trial) and self.board.has(spec_name, trial)):
             arch = replace(self.decode(trial), name=f"trial_{row.number}")
             where = {"study": self.board.study.study_name, "trial": row.number, "arch_id": row.arch_id}
-            self.board.attach(names[0], picture(arch, row, self.predictor), trial)
-            self.board.attach(names[1], dumps(arch, where).encode(), trial)
+            self.board.attach(spec_name, dumps(arch, where).encode(), trial)
+            self.board.attach(drawing_name, picture(arch, row, self.predictor), trial)
+        return self.board.address(drawing_name, trial)
 
 
 def shown(rows: Sequence[TrialRow], always: Collection[int]) -> list[int]:
@@ -106,6 +111,7 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
     )
     left_out = exhibit.show()
     rows = [_winner_cells(winner, report, board, folder, pricer.predictor) for winner in report.winners]
+    plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
     note = StudyNote(
         title=report.title,
         summary=summary(report.rows, report.reward),
@@ -114,8 +120,8 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
         caption="Winners",
         best=[_winner_head(report), *rows] if rows else (),
         reading=_reading(report, folder),
+        plot=("accuracy over latency", board.attach("pareto.svg", plot)),
     )
-    board.attach("pareto.svg", standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode())
     board.pin(note.markdown)
     names = (f"winner_{index}" for index in range(1, len(rows) + 1))
     board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})

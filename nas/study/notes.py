@@ -33,7 +33,7 @@ class StudyNote:
     """What a study's note says. ``command`` resumes the study.
 
     ``best``: caption and table of the winners, whose cells are Markdown, the first row its head. ``facts``: name and
-    value, plain text. ``reading``: sentences in Markdown on how to read the dashboard.
+    value, plain text. ``reading``: sentences in Markdown on how to read the dashboard. ``plot``: caption and address.
     """
 
     title: str
@@ -43,11 +43,13 @@ class StudyNote:
     caption: str = ""
     best: Sequence[Sequence[str]] = ()
     reading: Sequence[str] = ()
+    plot: tuple[str, str] | None = None
 
     @property
     def markdown(self) -> str:
         """The whole note."""
         parts = [f"# {plain(self.title)}", plain(self.summary)]
+        parts += [f"!{link(*self.plot)}"] if self.plot else []
         if self.best:
             parts += [f"## {plain(self.caption)}", table(*self.best)]
         if self.reading:
@@ -62,7 +64,7 @@ class TrialNote:
     """What a trial's note says besides its ``row``.
 
     ``label``: of a winner. ``baseline``: the published network that it is. ``duration``: by the clock. ``curve``: the
-    ``metric`` after each epoch. ``facts``: name and value, plain text, of this kind of study.
+    ``metric`` after each epoch. ``facts``: name and value, plain text, of this kind of study. ``drawing``: address.
     """
 
     row: TrialRow
@@ -72,12 +74,14 @@ class TrialNote:
     metric: str = "accuracy"
     curve: Mapping[int, float] = field(default_factory=dict)
     facts: Pairs = ()
+    drawing: str = ""
 
     @property
     def markdown(self) -> str:
         """The whole note."""
         facts = [(plain(name), plain(value)) for name, value in self._pairs() if value]
-        parts = [self._headline(), table(("", ""), *facts) if facts else "", self._blocks()]
+        drawn = f"!{link('drawing of the network', self.drawing)}" if self.drawing else ""
+        parts = [self._headline(), table(("", ""), *facts) if facts else "", self._blocks(), drawn]
         return "\n\n".join(part for part in parts if part)
 
     def _headline(self) -> str:
@@ -107,7 +111,7 @@ class TrialNote:
         if len(steps) == 1:
             return f"{self.metric} {first} after epoch {steps[0]}"
         drawn = sparkline([self.curve[step] for step in steps])
-        return f"{drawn} {self.metric} {first} after epoch {steps[0]}, {last} after epoch {steps[-1]}"
+        return f"{drawn} {self.metric} {first} after epoch {steps[0]}, {last} after epoch {steps[-1]}".strip()
 
     def _value(self, value: float) -> str:
         return percent(value) if self.metric == "accuracy" else decimal(value, 4)
@@ -155,10 +159,10 @@ def link(text: str, address: str) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as one character each, from the lowest to the highest."""
+    """Values as one character each, from the lowest to the highest; nothing where they are all the same."""
     low, reach = min(values), max(values) - min(values)
     top = len(_LEVELS) - 1
-    return "".join(_LEVELS[round(top * (value - low) / reach) if reach else 0] for value in values)
+    return "".join(_LEVELS[round(top * (value - low) / reach)] for value in values) if reach else ""
 
 
 def predicted(row: TrialRow) -> str:

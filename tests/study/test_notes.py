@@ -26,8 +26,9 @@ def test_a_trained_trial_says_what_it_cost_and_gave() -> None:
         duration=timedelta(seconds=75.2),
         curve={1: 0.5, 2: 0.8, 3: 0.9722},
         facts=[("seed", "2")],
+        drawing="/a/b",
     ).markdown  # fmt: skip
-    assert told.startswith("**Trained**. **Winner W3.**")
+    assert told.startswith("**Trained**. **Winner W3.**") and told.endswith("\n\n![drawing of the network](/a/b)")
     for cells in (
         ("seed", "2"),
         ("proxy accuracy", "97.22%"),
@@ -99,7 +100,8 @@ def test_nothing_is_taken_for_markup() -> None:
 
 def test_sparklines_span_their_values() -> None:
     assert sparkline([0.0, 1.0, 0.5]) == "▁█▅"
-    assert sparkline([2.0, 2.0]) == "▁▁"
+    assert sparkline([2.0, 2.0]) == ""
+    assert "| accuracy 50.00% after epoch 1, 50.00% after" in TrialNote(row=row(), curve={1: 0.5, 2: 0.5}).markdown
 
 
 def test_a_short_command_stays_in_one_line() -> None:
