@@ -73,7 +73,7 @@ Settings (name=value):
   rounding.depth_rule=ceil|round rounding.divisor= rounding.resolution_rule=exact|multiple_of_4|multiple_of_8
   race.seeds race.finalists race.stop_share        trainings per triple
   constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits
-  study.name study.seed study.storage study.patience_s engine.workers runs_dir
+  study.name study.seed study.storage study.patience_s engine.workers engine.address runs_dir
   --cfg job    print the whole configuration and stop
 
 Results stand in <runs_dir>/<study.name>/: report.html, networks.csv, trials.csv, family/; the study in

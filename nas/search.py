@@ -70,7 +70,7 @@ Settings (name=value):
   study.name study.n_trials study.seed    the study; the same name goes on where it stopped
   study.storage study.patience_s    sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT
   constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
-  data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers runs_dir
+  data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers engine.address runs_dir
   --cfg job    print the whole configuration and stop
 
 Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html; the study in <runs_dir>/optuna.db."""

@@ -18,8 +18,8 @@ from nas.study.trials import to_row
 class Dispatcher:
     """The driver's side: it alone touches the study. Keys are the cluster's names for trainings under way.
 
-    ``most``: trainings at a time, as things are now. ``max_retries``: how often a trial is tried again
-    whose worker was lost, and how many workers in a row may be lost before one has come to an epoch.
+    ``most``: trainings at a time, as things are now. ``max_retries``: how often a trial is tried again whose worker was
+    lost. The study is given up when as many more workers than were ever at work are lost without an epoch in between.
     Whatever goes wrong is kept in ``error`` for the caller to raise: an exception would be lost in Ray.
     """
 
@@ -40,6 +40,7 @@ class Dispatcher:
         self._on_trial = on_trial
         self._say = say
         self._under_way: dict[str, Task] = {}
+        self._widest = 0  # so many were under way at most
         self._lost_in_a_row = 0
         self._is_broken = False
         self.error: Exception | None = None
@@ -58,6 +59,7 @@ class Dispatcher:
             return Idle.OVER
         if isinstance(found, Task):
             self._under_way[key] = found
+            self._widest = max(self._widest, len(self._under_way))
         return found
 
     def report(self, key: str, report: Report) -> bool:
@@ -89,10 +91,8 @@ class Dispatcher:
         self._say(f"trial {task.number} lost its worker: {reason}")
         if trial.state.is_finished():
             self._on_trial(to_row(trial))
-        if self._lost_in_a_row > self._max_retries + 1:
-            self.error = NasError(
-                f"{self._lost_in_a_row} workers in a row were lost before their first epoch: {reason}"
-            )
+        if self._lost_in_a_row > self._widest + self._max_retries:
+            self.error = NasError(f"{self._lost_in_a_row} workers in a row were lost without an epoch: {reason}")
 
     def leave(self) -> None:
         """Queue again whatever is under way."""

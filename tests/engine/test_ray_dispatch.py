@@ -172,8 +172,17 @@ def test_a_cluster_where_no_worker_begins_is_given_up() -> None:
         driver.dispatcher.lost(key, "No module named 'nas'")
     assert driver.dispatcher.next("d") is Idle.OVER
     assert isinstance(driver.dispatcher.error, NasError)
-    assert "3 workers in a row were lost before their first epoch: No module" in str(driver.dispatcher.error)
+    assert str(driver.dispatcher.error) == "3 workers in a row were lost without an epoch: No module named 'nas'"
     assert driver.running() == 0
+
+
+def test_many_machines_that_die_at_once_are_made_up_for() -> None:
+    driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=9), max_retries=1)
+    for key in "abcdef":
+        assert isinstance(driver.dispatcher.next(key), Task)
+    for key in "abcdef":
+        driver.dispatcher.lost(key, "its node has died")
+    assert isinstance(driver.dispatcher.next("g"), Task) and driver.running() == 1
 
 
 def test_weights_are_kept_before_the_trial_is_told_and_checkpoints_until_then(tmp_path: Path) -> None:
