@@ -19,6 +19,7 @@ from nas.study.tasks import Idle
 
 _TASK: Final = "task"
 _REPORT: Final = "report"
+_UNBORN: Final = "error raised in its creation task"  # Ray's words for an exception in a worker's ``setup``
 
 
 class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
@@ -83,8 +84,10 @@ class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(self.STOP if over else self.CONTINUE)
 
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
-        """A worker is gone: exceptions of a training are reports, so that nothing else ends here."""
-        self._dispatcher.lost(trial.trial_id, _reason(Path(trial.error_file)))
+        """A worker is gone, or never came to be; exceptions of a training do not come here, they are reports."""
+        said = Path(trial.error_file).read_text(encoding="utf-8")
+        told = self._dispatcher.unfit if _UNBORN in said else self._dispatcher.lost
+        told(trial.trial_id, _last_line(said))
 
 
 class ForgetReport(Callback):  # type: ignore[misc]
@@ -97,7 +100,7 @@ class ForgetReport(Callback):  # type: ignore[misc]
         result[_REPORT] = None
 
 
-def _reason(error_file: Path) -> str:
-    """The last line of what Tune wrote down of a lost worker; exceptions have their words there, and deaths theirs."""
-    lines = [line.strip() for line in error_file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1] if lines else "it died"
+def _last_line(text: str) -> str:
+    """Where Python has the words of an exception, and Ray how a worker died."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

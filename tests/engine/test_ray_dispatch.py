@@ -176,6 +176,18 @@ def test_a_cluster_where_no_worker_begins_is_given_up() -> None:
     assert driver.running() == 0
 
 
+def test_a_machine_that_cannot_train_ends_the_run_and_no_trial() -> None:
+    driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=9))
+    first, second = driver.dispatcher.next("a"), driver.dispatcher.next("b")
+    driver.dispatcher.unfit("a", "No module named 'timm'")
+    assert driver.dispatcher.next("c") is Idle.OVER
+    assert isinstance(second, Task) and driver.dispatcher.report("b", epoch_result(1, accuracy=0.1))
+    driver.dispatcher.leave()
+    assert str(driver.dispatcher.error) == "a machine of the cluster cannot train: No module named 'timm'"
+    assert isinstance(first, Task)
+    assert {driver.study.trials[task.number].state for task in (first, second)} == {TrialState.WAITING}
+
+
 def test_many_machines_that_die_at_once_are_made_up_for() -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=9), max_retries=1)
     for key in "abcdef":

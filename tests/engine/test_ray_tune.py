@@ -37,7 +37,10 @@ class Dispatcher:
         return report == "the end"
 
     def lost(self, key: str, reason: str) -> None:
-        self.told.append((key, reason))
+        self.told.append((key, f"lost: {reason}"))
+
+    def unfit(self, key: str, reason: str) -> None:
+        self.told.append((key, f"unfit: {reason}"))
 
 
 def test_tune_is_given_a_task_nothing_for_the_moment_or_the_end() -> None:
@@ -49,12 +52,16 @@ def test_reports_reach_the_dispatcher_which_ends_the_training(tmp_path: Path) ->
     dispatcher = Dispatcher()
     scheduler = TuneScheduler(dispatcher)
     log = tmp_path / "error.txt"
-    log.write_text("Failure # 1\nThe actor died.\n  its node has died\n\n", encoding="utf-8")
     trial = SimpleNamespace(trial_id="a", error_file=str(log))
     assert scheduler.on_trial_result(None, trial, {"report": 1}) == "CONTINUE"
     assert scheduler.on_trial_result(None, trial, {"report": "the end"}) == "STOP"
+    log.write_text("Failure # 1\nThe actor died.\n  Its node has died\n\n", encoding="utf-8")
     scheduler.on_trial_error(None, trial)
-    assert dispatcher.told == [("a", 1), ("a", "the end"), ("a", "its node has died")]
+    unborn = "The actor died because of an error raised in its creation task\n traceback\nKeyError: 'x'"
+    log.write_text(unborn, encoding="utf-8")
+    scheduler.on_trial_error(None, trial)
+    told = [report for _, report in dispatcher.told]
+    assert told == [1, "the end", "lost: Its node has died", "unfit: KeyError: 'x'"]
 
 
 def test_weights_do_not_stay_in_what_tune_keeps_of_a_trial() -> None:
