@@ -108,6 +108,12 @@ def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
     return {}
 
 
+def measurements(study: optuna.Study) -> int:
+    """How many trials of ``study`` and networks of finished trials have a measured latency."""
+    told = sum(_TOLD in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+    return int(told + sum(name.startswith(_CHECKED) for name in study.user_attrs))
+
+
 def remember(study: optuna.Study, arch_id: str, measured: Measured) -> None:
     """Keep what a network of a finished trial measured; ``to_rows`` puts it into the network's rows."""
     study.set_user_attr(_CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])

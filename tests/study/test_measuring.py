@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,23 @@ from nas.latency.macs import MacsPredictor
 from nas.latency.measure import Measurement
 from nas.latency.settings import LatencySettings
 from nas.study import measuring
-from nas.study.measuring import measure_rows, measurer
+from nas.study.measuring import Refinement, measure_rows, measurer
 from nas.study.objective import ObjectiveSettings
 from nas.study.rows import Outcome, TrialRow
 from nas.study.storage import open_storage, open_study
 from nas.study.trials import Measured, to_rows
 
-from .fakes import MS_PER_GMAC, PARETO, FakeEvaluator, Stopwatch, make_search, small_space
+from .fakes import (
+    MS_PER_GMAC,
+    PARETO,
+    FakeEvaluator,
+    LearningPredictor,
+    Stopwatch,
+    make_search,
+    new_study,
+    pricer,
+    small_space,
+)
 
 TRUE = 1.5 * MS_PER_GMAC  # the device is half as slow again as the predictor believes
 HERE = Device(processor="test core", cores=2, backend="onnxruntime", backend_version="0", os="none")
@@ -134,6 +146,25 @@ def test_a_slow_hour_of_the_machine_does_not_count() -> None:
     slow = Stopwatch(TRUE, slowness=(1.4,))
     winners = measure_rows(trained[:2], search.study, search.pricer, slow)
     assert [row.measured_ms for row in winners] == pytest.approx([true_ms(row) for row in winners], abs=2e-6)
+
+
+def test_it_learns_from_every_measurement_and_of_many_when_they_are_a_twentieth_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learned = []
+
+    class Pupil(LearningPredictor):
+        def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> LearningPredictor:
+            learned.append(count)
+            return self
+
+    refinement = Refinement(replace(pricer(small_space()), predictor=Pupil(TRUE)), lambda *_: Measured(1, 0))
+    for count in range(200):
+        monkeypatch.setattr(measuring, "measurements", lambda _, count=count: count)
+        refinement.pricer(new_study())
+    assert learned[:42] == [*range(1, 41), 42, 44]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(learned)]
+    assert max(gaps) == 9 and all(gap <= max(1, at / 20) for gap, at in zip(gaps, learned, strict=False))
 
 
 def test_an_interrupted_measurement_is_taken_again() -> None:
