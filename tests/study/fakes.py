@@ -211,6 +211,7 @@ def make_search(
     limits: Mapping[str, float] | None = None,
     stopwatch: Stopwatch | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
+    worker: str = "",
 ) -> OneWorker:
     """A search of ``space`` that trains nothing, on a study in memory unless one is given.
 
@@ -229,6 +230,7 @@ def make_search(
         objective=objective,
         epochs=max(1, evaluator.epochs),
         pruner=pruner,
+        worker=worker,
         sampler=SamplerSettings(name=sampler, startup=4, population=4),
         settings=StudySettings(n_trials=n_trials, seed=seed, max_screened=max_screened),
     )

@@ -1,0 +1,272 @@
+"""What ask plus tell cost beside a training, with 100, 1,000 and 10,000 trials in the study, by sampler and storage.
+
+Run from the project's root: OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/overhead.py [--sizes 100 1000 10000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+
+import grpc
+import optuna
+import sqlalchemy
+import yaml
+from hydra.utils import instantiate
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.study.evaluate import Evaluation
+from nas.study.objective import ObjectiveSettings
+from nas.study.plan import SamplerSettings, StudySettings
+from nas.study.report import ReportData, render_report
+from nas.study.rows import to_csv
+from nas.study.samplers import SAMPLERS, make_sampler
+from nas.study.search import Search
+from nas.study.storage import open_storage, open_study
+from nas.study.tasks import Task
+from nas.study.trials import distributions, to_rows
+from nas.study.urls import checked_url
+from tests.postgres_server import Postgres
+from tests.study.fakes import CONF, accuracy_of, epoch_result, pricer
+
+SIZES = (100, 1_000, 10_000)
+STEPS = 10
+LIMIT_MS = 20.0
+OBJECTIVE = ObjectiveSettings()
+GP_MOST = 1_000
+FILLED = 100  # trials that Optuna writes into a database; more are copies
+STORAGES = ("sqlite", "journal", "postgresql", "grpc")
+SPACE = instantiate(yaml.safe_load((CONF / "mixnet.yaml").read_text(encoding="utf-8")))
+POPULATION = SamplerSettings().population
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of one trial in the middle of a study of ``trials``: CPU and wall ms; ``first_s``: CPU s of a worker's first."""
+
+    sampler: str
+    storage: str
+    trials: int
+    first_s: float
+    cpu_ms: float
+    wall_ms: float
+
+    @property
+    def line(self) -> str:
+        """The figures with their units."""
+        return (
+            f"{self.sampler:7} {self.storage:10} {self.trials:6} trials: a trial {self.cpu_ms:7.1f} CPU-ms, "
+            f"{self.wall_ms:7.1f} ms on the clock; a worker's first {self.first_s:6.2f} CPU-s"
+        )
+
+
+def search_on(study: optuna.Study, sampler: str) -> Search:
+    """A worker on the published mixnet space: 68 choices, under a limit, latency by multiply-adds."""
+    return Search(
+        study=study,
+        pricer=pricer(SPACE, latency_ms=LIMIT_MS),
+        objective=OBJECTIVE,
+        sampler=SamplerSettings(name=sampler),
+        settings=StudySettings(n_trials=10**6),
+        epochs=1,
+        worker="benchmark",
+    )
+
+
+def step(search: Search) -> None:
+    """Ask until there is a training, and tell what it gave."""
+    while not isinstance(task := search.next(), Task):
+        pass
+    accuracy = accuracy_of(task.arch)
+    search.after_epoch(task, epoch_result(1, accuracy=accuracy))
+    search.trained(task, Evaluation(accuracy=accuracy, cpu_s=1.0, duration_s=1.0))
+
+
+def example() -> FrozenTrial:
+    """A trial with all that a real one has, and the values of a random one in it."""
+    study = open_study(optuna.storages.InMemoryStorage(), "example", OBJECTIVE, {})
+    step(search_on(study, "random"))
+    return next(trial for trial in study.trials if trial.state is TrialState.COMPLETE)
+
+
+def finished_trials(count: int, sampler: str) -> Iterator[FrozenTrial]:
+    """Trials of different networks as a search leaves them; genetic samplers note generations in theirs."""
+    space, rng, like = SPACE, random.Random(0), example()
+    choices, generation = distributions(space.parameters), _generation_key(sampler)
+    for index in range(count):
+        accuracy, latency_ms = rng.random(), rng.uniform(5, LIMIT_MS)
+        noted = {generation: index // POPULATION} if generation else {}
+        facts = {"arch_id": f"{rng.getrandbits(48):012x}", "latency_ms": latency_ms, "accuracy": accuracy}
+        yield optuna.trial.create_trial(
+            params=dict(space.sample(rng)),
+            distributions=choices,
+            user_attrs={**like.user_attrs, **facts},
+            system_attrs={**like.system_attrs, **noted},
+            intermediate_values={1: accuracy},
+            values=[accuracy, latency_ms],
+        )
+
+
+def fill(study: optuna.Study, count: int, sampler: str) -> None:
+    """Make ``study`` one of ``count`` finished trials; of databases by SQL, where Optuna takes minutes."""
+    missing = count - len(study.get_trials(deepcopy=False))
+    ids = [study._storage.create_new_trial(study._study_id, t) for t in finished_trials(missing, sampler)]
+    if key := _generation_key(sampler):
+        for start in range(0, missing - POPULATION, POPULATION):
+            name = key.replace(":generation", f":parent:{start // POPULATION + 1}")
+            study._storage.set_study_system_attr(study._study_id, name, ids[start : start + POPULATION])
+
+
+def multiply(url: str, have: int, count: int) -> None:
+    """Copy the ``have`` trials of the only study in a database until there are ``count``, all by SQL."""
+    engine, tables = sqlalchemy.create_engine(url), sqlalchemy.MetaData()
+    tables.reflect(engine)
+    with engine.begin() as connection:
+        for shift in range(have, count, have):
+            for name in ("trials", *sorted(name for name in tables.tables if name.startswith("trial_"))):
+                connection.execute(_copied(tables.tables[name], have, shift))
+        if engine.dialect.name == "postgresql":
+            said = "SELECT setval(pg_get_serial_sequence('trials', 'trial_id'), (SELECT max(trial_id) FROM trials))"
+            connection.execute(sqlalchemy.text(said))
+    engine.dispose()
+
+
+def _copied(table: sqlalchemy.Table, have: int, shift: int) -> sqlalchemy.Insert:
+    """Copy what belongs to the first ``have`` trials to those ``shift`` numbers on."""
+    moved = {"trial_id", "number"}
+    own = {column.name for column in table.primary_key} - moved
+    columns = [column for column in table.columns if column.name not in own]
+    values = [column + shift if column.name in moved else column for column in columns]
+    rows = sqlalchemy.select(*values).where(table.c.trial_id <= have)
+    return sqlalchemy.insert(table).from_select([column.name for column in columns], rows)
+
+
+def _generation_key(sampler: str) -> str:
+    made = make_sampler(SamplerSettings(name=sampler), seed=0, trial=0)
+    return made._get_generation_key() if hasattr(made, "_get_generation_key") else ""
+
+
+@contextmanager
+def database_url(storage: str) -> Iterator[str]:
+    """Where trials are kept in the end, empty; taken away again."""
+    with tempfile.TemporaryDirectory() as folder:
+        if storage != "postgresql":
+            yield f"{'journal' if storage == 'journal' else 'sqlite'}:///{folder}/study"
+            return
+        server = Postgres()
+        try:
+            yield server.url()
+        finally:
+            server.remove()
+
+
+@contextmanager
+def served(url: str) -> Iterator[str]:
+    """The database at ``url`` behind Optuna's proxy, a process of its own whose CPU time is not counted."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    code = f"import optuna; optuna.storages.run_grpc_proxy_server(optuna.storages.get_storage({url!r}), port={port})"
+    server = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
+    try:
+        with grpc.insecure_channel(f"localhost:{port}") as channel:
+            grpc.channel_ready_future(channel).result(timeout=120)
+        yield f"grpc://localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def cost(
+    opened: Callable[[], optuna.storages.BaseStorage], *, sampler: str, storage: str, trials: int, steps: int = STEPS
+) -> Cost:
+    """Time a new worker's first trial, its opening of the storage included, and then the mean of ``steps``."""
+    start = time.process_time()
+    search = search_on(new_study(opened()), sampler)
+    step(search)
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(steps):
+        step(search)
+    return Cost(
+        sampler=sampler,
+        storage=storage,
+        trials=trials,
+        first_s=round(cpu - start, 2),
+        cpu_ms=round(1e3 * (time.process_time() - cpu) / steps, 1),
+        wall_ms=round(1e3 * (time.perf_counter() - wall) / steps, 1),
+    )
+
+
+def by_sampler(sampler: str, sizes: Sequence[int]) -> Iterator[Cost]:
+    """One sampler, in memory, where nothing else costs."""
+    storage = optuna.storages.InMemoryStorage()
+    for trials in sizes:
+        fill(new_study(storage), trials, sampler)
+        steps = STEPS if sampler != "gp" else 2
+        yield cost(lambda: storage, sampler=sampler, storage="memory", trials=trials, steps=steps)
+
+
+def by_storage(storage: str, trials: int) -> Cost:
+    """One storage, with the sampler that costs nothing. The worker that is timed has not seen the study before."""
+    with database_url(storage) as url, ExitStack() as stack:
+        known = trials if storage == "journal" else FILLED
+        fill(new_study(open_storage(url)), known, "random")
+        if known < trials:
+            multiply(checked_url(url), known, trials)
+        if storage == "grpc":
+            url = stack.enter_context(served(url))
+        return cost(lambda: open_storage(url), sampler="random", storage=storage, trials=trials)
+
+
+def new_study(storage: optuna.storages.BaseStorage) -> optuna.Study:
+    """The study in ``storage``, made where there is none."""
+    return open_study(storage, "overhead", OBJECTIVE, {})
+
+
+def after(trials: int) -> dict[str, float]:
+    """CPU-seconds of what is made of a study of ``trials`` in the end: rows, table, page."""
+    study = new_study(optuna.storages.InMemoryStorage())
+    fill(study, trials, "random")
+    times = [time.process_time()]
+    rows = to_rows(study)
+    times.append(time.process_time())
+    to_csv(rows)
+    times.append(time.process_time())
+    render_report(ReportData(title="overhead", command="", facts=(), rows=tuple(rows), limit_ms=LIMIT_MS))
+    times.append(time.process_time())
+    names = ("rows_s", "csv_s", "page_s")
+    return {name: round(end - start, 2) for name, start, end in zip(names, times, times[1:], strict=False)}
+
+
+def main() -> None:
+    """Print a line as soon as it is known, and everything as JSON at the end."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="trials in the study")
+    parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS))
+    parser.add_argument("--storages", nargs="*", default=STORAGES)
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found = []
+    for sampler in args.samplers:
+        for one in by_sampler(sampler, [size for size in args.sizes if sampler != "gp" or size <= GP_MOST]):
+            print(one.line, flush=True)
+            found.append(one)
+    for storage in args.storages:
+        for trials in args.sizes:
+            one = by_storage(storage, trials)
+            print(one.line, flush=True)
+            found.append(one)
+    print(json.dumps({"costs": [asdict(one) for one in found], "after": after(max(args.sizes))}))
+
+
+if __name__ == "__main__":
+    main()
