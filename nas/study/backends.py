@@ -39,20 +39,18 @@ def make_backend(url: str) -> BaseStorage:
     Raises: NasError where the package for it is missing; whatever the storage raises if it cannot be reached.
     """
     kind = url.partition("://")[0].partition("+")[0]
+    path, proxy = file_of(url), proxy_of(url)
     try:
-        if kind == "journal":
-            path = file_of(url)
-            assert path is not None
+        if kind == "journal" and path is not None:
             return JournalStorage(MendedJournal(path))
-        proxy = proxy_of(url)
         if proxy is not None:
             return _proxy(*proxy)
         return optuna.storages._CachedStorage(_database(url, kind))
     except ImportError as error:
         extra = _EXTRAS.get(kind)
         how = f"pip install 'nas[{extra}]' (or the driver that the URL names)" if extra else "install its driver"
-        said = f"{error.name} is not installed" if error.name else "its driver is not installed"
-        raise NasError(f"study.storage {masked(url)!r}: {said}; {how}.") from None
+        missing = error.name or getattr(error.__cause__, "name", None) or "its driver"
+        raise NasError(f"study.storage {masked(url)!r}: {missing} is not installed; {how}.") from None
 
 
 def close_backend(backend: BaseStorage) -> None:

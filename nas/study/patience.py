@@ -143,7 +143,10 @@ def reason_of(error: BaseException) -> str:
     """What a storage said, in its own first line, without passwords."""
     cause: Any = _cause(error)
     details = getattr(cause, "details", None)  # of gRPC
-    said = str(details() if callable(details) else getattr(cause, "orig", None) or cause)
+    original = getattr(cause, "orig", None) or cause
+    said = str(details() if callable(details) else original)
+    if len(original.args) == 2 and isinstance(original.args[0], int):  # MySQL's number, and what it means
+        said = str(original.args[1])
     if isinstance(cause, OSError) and cause.strerror:
         said = cause.strerror
     lines = [line.strip() for line in said.splitlines() if line.strip()]

@@ -217,3 +217,5 @@ def test_reasons_are_one_line_without_passwords() -> None:
     assert reason_of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")) == "No space left on device"
     original = sqlite3.OperationalError("cannot reach mysql://u:secret@host/db.\nHINT: x")
     assert reason_of(sqlalchemy.exc.OperationalError("", {}, original)) == "cannot reach mysql://u:***@host/db"
+    numbered = sqlite3.OperationalError(2003, "Can't connect to MySQL server")
+    assert reason_of(sqlalchemy.exc.OperationalError("", {}, numbered)) == "Can't connect to MySQL server"
