@@ -145,10 +145,8 @@ def reason_of(error: BaseException) -> str:
     details = getattr(cause, "details", None)  # of gRPC
     original = getattr(cause, "orig", None) or cause
     said = str(details() if callable(details) else original)
-    if len(original.args) == 2 and isinstance(original.args[0], int):  # MySQL's number, and what it means
+    if len(original.args) == 2 and isinstance(original.args[0], int):  # of MySQL or the system: a number, its meaning
         said = str(original.args[1])
-    if isinstance(cause, OSError) and cause.strerror:
-        said = cause.strerror
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return masked(lines[0].rstrip(". ") if lines else type(cause).__name__)
 
