@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from nas import cli
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError
+from nas.reopened import reopen
 
 _KEYS: Final = ("storage", "port", "runs_dir")
 
@@ -24,16 +26,11 @@ def command(arguments: list[str]) -> int:
     cli.check_keys(config, _KEYS)
     check_number("port", config["port"], low=0, high=65535, whole=True)
     from nas.study.plan import RecordSettings
-    from nas.study.urls import file_of, masked
+    from nas.study.urls import masked
 
     runs_dir = cli.runs_dir(config)
     url = RecordSettings(storage=config["storage"]).url(runs_dir)
-    path = file_of(url)
-    if path is not None and not path.is_file():  # Optuna would make an empty one
-        raise NasError(
-            f"{path} does not exist, so there is no study to look at: run nas.search or nas.compound_grid first, "
-            "or say where they are with runs_dir=... or storage=..."
-        )
+    _bring_up_to_date(url, runs_dir)
     from nas.study.serving import HOST, make_dashboard
 
     served = make_dashboard(url, runs_dir, config["port"])
@@ -48,6 +45,32 @@ def command(arguments: list[str]) -> int:
     finally:
         served.server_close()
     return 0
+
+
+def _bring_up_to_date(url: str, runs_dir: Path) -> None:
+    """Put notes and files where studies have changed since; what cannot be told of one keeps nobody from the others."""
+    from nas.study.artifacts import ARTIFACTS
+    from nas.study.exhibits import is_shown
+    from nas.study.overview import studies
+    from nas.study.storage import open_storage
+    from nas.study.urls import file_of
+
+    path = file_of(url)
+    if path is not None and not path.is_file():  # Optuna would make an empty one
+        raise NasError(
+            f"{path} does not exist, so there is no study to look at: run nas.search or nas.compound_grid first, "
+            "or say where they are with runs_dir=... or storage=..."
+        )
+    stale = [study.study_name for study in studies(open_storage(url)) if not is_shown(study, runs_dir / ARTIFACTS)]
+    if stale:
+        cli.heavy("nas.study.results")
+    for name in stale:
+        print(f"writing the notes of {name} ...", flush=True)
+        try:
+            found = reopen(name, url, runs_dir)
+            found.results.show_again(found.plan, found.begun, found.study)
+        except NasError as error:
+            print(f"they are as they were: {error}", flush=True)
 
 
 def _help() -> str:

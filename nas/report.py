@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from nas import cli
-from nas.spaces import make_space
-
-if TYPE_CHECKING:
-    from nas.study.begun import Begun
+from nas.reopened import reopen
 
 _KEYS: Final = ("study", "storage", "runs_dir")
 _COLUMNS: Final = ("study", "kind", "trained", "others", "running", "best", "last change")
@@ -40,40 +37,10 @@ def command(arguments: list[str]) -> int:
 
 def _render(name: str, storage: str | None, runs_dir: Path) -> None:
     """Render the report of study ``name``, which is only read."""
-    from nas.study import begun
-    from nas.study.overview import find_study
-    from nas.study.plan import RecordSettings
     from nas.study.units import shown_path
 
-    folder = runs_dir / name
-    found = begun.read(folder) if (folder / begun.CONFIG_FILE).is_file() else None
-    storage = storage or (found.settings["study"]["storage"] if found else None)
-    study = find_study(RecordSettings(storage=storage).url(runs_dir), name)
-    found = found or begun.read(folder)  # an unknown study is told before a folder that is missing
-    settings = {**found.settings, "study": {**found.settings["study"], "name": name, "storage": storage}}
-    tell = _tell_search if "space" in settings else _tell_grid
-    print(f"open {shown_path(tell(found, settings, runs_dir, study))}")
-
-
-def _tell_search(found: Begun, settings: dict[str, Any], runs_dir: Path, study: Any) -> Path:
-    from nas.study.plan import SearchPlan
-    from nas.study.results import tell_again
-
-    space = settings["space"]
-    plan = SearchPlan.of(
-        settings, space=make_space(space), space_config=space, runs_dir=runs_dir, command=found.command
-    )
-    return tell_again(plan, found, study)
-
-
-def _tell_grid(found: Begun, settings: dict[str, Any], runs_dir: Path, study: Any) -> Path:
-    from nas.arch.files import load
-    from nas.compound.plan import BASELINE_FILE, CompoundPlan
-    from nas.compound.results import tell_again
-
-    baseline = load(runs_dir / study.study_name / BASELINE_FILE)
-    plan = CompoundPlan.of(settings, baseline=baseline, runs_dir=runs_dir, command=found.command)
-    return tell_again(plan, found, study)
+    found = reopen(name, storage, runs_dir)
+    print(f"open {shown_path(found.results.tell_again(found.plan, found.begun, found.study))}")
 
 
 def _print_studies(url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,12 +12,17 @@ import sys
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
+from wsgiref.simple_server import WSGIServer
 
+import optuna
 import pytest
+from optuna_dashboard import get_note
 
+from nas import compound_grid, search
 from nas.arch.errors import NasError
 from nas.dashboard import command
 from nas.study.serving import HOST, make_dashboard
+from nas.study.storage import open_storage
 from tests.study.exhibited import made_search, served, show
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,14 +49,14 @@ def test_mistakes_are_told_and_leave_nothing_behind(
 
 
 def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "optuna.db").touch()
+    open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     with pytest.raises(NasError, match=r"not installed: pip install 'nas\[dashboard\]'"):
         command([f"runs_dir={tmp_path}"])
 
 
 def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
-    made_search(tmp_path, trials=1)
+    show(made_search(tmp_path, trials=1), tmp_path)
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         process = subprocess.Popen(
@@ -68,6 +74,51 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             said, error = process.communicate(timeout=60)
     assert (process.returncode, said, error) == (0, "ended\n", "")
+
+
+@pytest.fixture
+def ended_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in an empty folder, and the dashboard is ended as soon as it answers."""
+
+    def end(_: WSGIServer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(WSGIServer, "serve_forever", end)
+
+
+@pytest.mark.usefixtures("ended_at_once")
+def test_studies_that_never_came_to_their_end_are_shown_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ("latency=macs", "data.subset=100")
+    with monkeypatch.context() as killed:
+        killed.setattr("nas.study.results.show_search", lambda *_: None)
+        killed.setattr("nas.compound.results.show_compound", lambda *_: None)
+        assert search.command([*small, "+space=mobilenet_v1", "proxy=tiny", "study.n_trials=2", "study.name=a"]) == 0
+        grid = ("phi=1", "baseline=mobilenetv2_035", "grid.alpha=[1.0,2.0]", "grid.beta=[1.0]", "grid.gamma=[1.0]")
+        proxy = ("proxy.resolution_px=8", "proxy.epochs=1", "proxy.width_multiplier=0.3", "proxy.min_map_px=1")
+        assert compound_grid.command([*small, *grid, *proxy, "race.seeds=1", "study.name=b"]) == 0
+    shutil.rmtree("runs/a/winners")
+    studies = {name: optuna.load_study(study_name=name, storage="sqlite:///runs/optuna.db") for name in "ab"}
+    studies["a"].ask()  # under way: nothing is known of it yet
+    optuna.create_study(study_name="somebody-else-s", storage="sqlite:///runs/optuna.db")
+    assert not any(map(get_note, studies.values()))
+    capsys.readouterr()
+    assert command(["port=0"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["writing the notes of a ...", "writing the notes of b ..."] and said[-1] == "ended"
+    assert "2 trained" in get_note(studies["a"]) and "1 still running" in get_note(studies["a"])
+    assert "![accuracy over latency]" in get_note(studies["a"]) and "[spec](/artifacts/1/" in get_note(studies["a"])
+    assert get_note(studies["b"]).startswith("# b: compound grid\n\nBest: 2/1/1 with")
+    assert len(list(Path("runs/artifacts").iterdir())) > 10
+    assert command(["port=0"]) == 0 and "writing" not in capsys.readouterr().out
+    shutil.rmtree("runs/artifacts")
+    assert command(["port=0"]) == 0 and "writing the notes of a" in capsys.readouterr().out
+    Path("runs/a/config.yaml").unlink()
+    shutil.rmtree("runs/artifacts")
+    assert command(["port=0"]) == 0
+    assert re.search(r"they are as they were: runs/a/config.yaml: does not exist.*\n.*of b", capsys.readouterr().out)
 
 
 def test_nobody_else_can_reach_it(tmp_path: Path) -> None:

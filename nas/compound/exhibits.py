@@ -9,16 +9,16 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.arch.files import dumps
+from nas.compound.background import Background
 from nas.compound.plan import CompoundPlan
 from nas.compound.report import CompoundReport
-from nas.compound.session import Session
 from nas.compound.settings import STEPWISE
 from nas.compound.standing import Standing
 from nas.compound.told import best_of, rank_cells, rank_columns, ranked
 from nas.compound.trials import LABEL
 from nas.study.artifacts import ARTIFACTS, Board
 from nas.study.drawing import draw
-from nas.study.exhibits import Exhibit, trial_link
+from nas.study.exhibits import Exhibit, state_of, trial_link
 from nas.study.notes import Pairs, StudyNote, link, plain
 from nas.study.svg import standalone
 from nas.study.units import shown_path
@@ -26,10 +26,9 @@ from nas.study.units import shown_path
 _GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memory", "latency_x": "latency"}
 
 
-def show_compound(session: Session, study: optuna.Study, report: CompoundReport) -> None:
+def show_compound(background: Background, study: optuna.Study, report: CompoundReport) -> None:
     """Put what a dashboard shows into ``study`` and beside it; its results stand in the plan's folder."""
-    plan, found = session.plan, report.standings
-    known = session.entries(study)
+    plan, found, known = background.plan, report.standings, background.entries
     entries = known.by_label
     board = Board.of(study, plan.runs_dir / ARTIFACTS)
     best = found.best.entry.label if found.best else ""
@@ -38,12 +37,12 @@ def show_compound(session: Session, study: optuna.Study, report: CompoundReport)
         trials[STEPWISE] = trials[known.end.label]
     left_out = Exhibit(
         board=board,
-        predictor=session.predictor,
+        predictor=background.predictor,
         decode=lambda trial: entries[trial.user_attrs[LABEL]].arch,
         facts=_facts,
         labels=dict.fromkeys(trials.get(best, ()), best),
     ).show()
-    files = _attach(session, board, report)
+    files = _attach(plan, board, report)
     rows = [_cells(one, study, trials[one.entry.label]) for one in ranked(found)]
     reading = [
         "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
@@ -64,15 +63,16 @@ def show_compound(session: Session, study: optuna.Study, report: CompoundReport)
         plot=("accuracy over multiply-adds", board.address("macs.svg")),
     )
     board.pin(note.markdown)
+    board.mark(state_of(study))
 
 
 def _parameters(plan: CompoundPlan) -> str:
     return "depth, width and resolution" if plan.compare else "alpha is depth, beta width, gamma resolution"
 
 
-def _attach(session: Session, board: Board, report: CompoundReport) -> list[str]:
+def _attach(plan: CompoundPlan, board: Board, report: CompoundReport) -> list[str]:
     """Attach the plots, and the best network; links to the latter's files."""
-    plots = {path.name: path.read_text(encoding="utf-8") for path in sorted(session.plan.folder.glob("*.svg"))}
+    plots = {path.name: path.read_text(encoding="utf-8") for path in sorted(plan.folder.glob("*.svg"))}
     for name, text in plots.items():
         board.attach(name, standalone(text).encode())
     links, best = [], report.standings.best
@@ -80,7 +80,7 @@ def _attach(session: Session, board: Board, report: CompoundReport) -> list[str]
         arch = replace(best.entry.arch, name="best")
         links = [
             link("drawing of the best", board.attach("best.svg", standalone(draw(arch)).encode())),
-            link("its spec", board.attach("best.yaml", dumps(arch, {"study": session.plan.name}).encode())),
+            link("its spec", board.attach("best.yaml", dumps(arch, {"study": plan.name}).encode())),
         ]
     board.keep({*plots, *(("best.svg", "best.yaml") if best else ())})
     return links

@@ -42,7 +42,7 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> Standin
     answer = _answer(background, study)
     write_members(answer.members, session.plan.folder, _provenance(background, study))
     report = _write_tables(background, study, answer)
-    show_compound(session, study, report)
+    show_compound(background, study, report)
     if session.is_complete(study):
         session.evaluator.forget_all()
     plan, found = session.plan, answer.found
@@ -60,6 +60,12 @@ def tell_again(plan: CompoundPlan, begun: Begun, study: optuna.Study) -> Path:
     background = background_of(plan, begun, study)
     _write_tables(background, study, _answer(background, study))
     return plan.folder / REPORT_FILE
+
+
+def show_again(plan: CompoundPlan, begun: Begun, study: optuna.Study) -> None:
+    """As ``tell_again``, and bring what a dashboard shows of ``study`` up to date."""
+    background = background_of(plan, begun, study)
+    show_compound(background, study, _write_tables(background, study, _answer(background, study)))
 
 
 COMPOUND: Final = Work(prepare, conclude)

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial
 from nas.arch.files import write_bytes_atomically
 
 ARTIFACTS: Final = "artifacts"  # the folder below runs_dir
+_STATE: Final = "nas:shown"
 _PART_CHARS: Final = 2045  # of a note in one attribute, as optuna-dashboard divides it
 _NAMESPACE: Final = uuid.UUID("6b7d3c52-2f0e-5d1b-9c38-0c2a6f1b7e54")
 _TYPES: Final = {
@@ -91,6 +92,16 @@ class Board:
             if facts and facts["filename"] not in names and key == self._key(facts["filename"], None):
                 self._set(key, json.dumps(None))
                 (self.folder / facts["artifact_id"]).unlink(missing_ok=True)
+
+    def mark(self, state: str) -> None:
+        """Remember that all is up to date at ``state``."""
+        self._set(_STATE, state)
+
+    def is_marked(self, state: str) -> bool:
+        """Whether all is up to date at ``state``, and its files are in the folder."""
+        attached = [json.loads(value) for key, value in self.known.items() if key.startswith("artifacts:")]
+        files = (self.folder / facts["artifact_id"] for facts in attached if facts)
+        return self.known.get(_STATE) == state and all(path.is_file() for path in files)
 
     def address(self, name: str, trial: FrozenTrial | None = None) -> str:
         """The path that the dashboard serves an attached file at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
         labels=report.label_of,
     )
     left_out = exhibit.show()
-    rows = [_winner_cells(winner, report, board, folder, pricer.predictor) for winner in report.winners]
+    rows = [_winner_cells(winner, report, board, folder) for winner in report.winners]
     plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
     note = StudyNote(
         title=report.title,
@@ -123,8 +124,20 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
         plot=("accuracy over latency", board.attach("pareto.svg", plot)),
     )
     board.pin(note.markdown)
-    names = (f"winner_{index}" for index in range(1, len(rows) + 1))
+    names = [winner.arch.name for winner in report.winners]
     board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})
+    board.mark(state_of(study))
+
+
+def is_shown(study: optuna.Study, artifacts: Path) -> bool:
+    """Whether a dashboard shows ``study`` as it is now."""
+    return Board.of(study, artifacts).is_marked(state_of(study))
+
+
+def state_of(study: optuna.Study) -> str:
+    """How far the study is: it changes with every trial that begins or ends."""
+    states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
+    return ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
 
 
 def _baselines(trials: Collection[FrozenTrial]) -> list[int]:
@@ -136,13 +149,14 @@ def _winner_head(report: ReportData) -> tuple[str, ...]:
     return ("", "trial", *reward, "proxy accuracy", "predicted latency", "measured", "M MACs", "M params", "files")
 
 
-def _winner_cells(
-    winner: Winner, report: ReportData, board: Board, folder: Path, predictor: LatencyPredictor
-) -> tuple[str, ...]:
+def _winner_cells(winner: Winner, report: ReportData, board: Board, folder: Path) -> tuple[str, ...]:
     row, name = winner.row, winner.arch.name
-    files = [link("drawing", board.attach(f"{name}.svg", standalone(drawing(winner)).encode()))]
-    if winner.spec_file:
-        files.append(link("spec", board.attach(f"{name}.yaml", (folder / winner.spec_file).read_bytes())))
+    # A search that is at work has written no files of its winners yet.
+    spec = (folder / winner.spec_file).read_bytes() if winner.spec_file else dumps(winner.arch).encode()
+    files = [
+        link("drawing", board.attach(f"{name}.svg", standalone(drawing(winner)).encode())),
+        link("spec", board.attach(f"{name}.yaml", spec)),
+    ]
     return (
         f"**{plain(winner.label)}**",
         trial_link(board.study, row.number),

@@ -47,9 +47,13 @@ def find_study(url: str, name: str) -> optuna.Study:
 
 def standings(url: str) -> list[Standing]:
     """All studies at ``url`` that are this project's, by name. Raises: NasError as ``find_study``."""
-    storage = _storage(url)
+    return [_standing(study) for study in studies(_storage(url))]
+
+
+def studies(storage: optuna.storages.BaseStorage) -> list[optuna.Study]:
+    """All studies in ``storage`` that are this project's, by name."""
     names = sorted(name for name in optuna.get_all_study_names(storage) if _is_ours(storage, name))
-    return [_standing(optuna.load_study(study_name=name, storage=storage)) for name in names]
+    return [optuna.load_study(study_name=name, storage=storage) for name in names]
 
 
 def moments(trials: Sequence[FrozenTrial]) -> list[datetime]:

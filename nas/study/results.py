@@ -11,7 +11,7 @@ from rich.table import Table
 
 from nas.arch.errors import NasError
 from nas.study.artifacts import ARTIFACTS
-from nas.study.background import background_of
+from nas.study.background import Background, background_of
 from nas.study.begun import Begun
 from nas.study.exhibits import show_search
 from nas.study.measuring import measure_rows
@@ -59,9 +59,21 @@ def tell_again(plan: SearchPlan, begun: Begun, study: optuna.Study) -> Path:
 
     Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
     """
-    background, rows = background_of(plan, begun), to_rows(study)
+    return write_report(_report_again(background_of(plan, begun), study), plan.folder)
+
+
+def show_again(plan: SearchPlan, begun: Begun, study: optuna.Study) -> None:
+    """As ``tell_again``, and bring what a dashboard shows of ``study`` up to date."""
+    background = background_of(plan, begun)
+    report = _report_again(background, study)
+    write_report(report, plan.folder)
+    show_search(study, report, background.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+
+
+def _report_again(background: Background, study: optuna.Study) -> ReportData:
+    plan, rows = background.plan, to_rows(study)
     winners = known_winners(choose(rows, plan.objective), plan.folder / "winners", background)
-    return write_report(report_of(background, study, rows, winners), plan.folder)
+    return report_of(background, study, rows, winners)
 
 
 def _measured(rows: list[TrialRow], session: Session, study: optuna.Study, console: Console) -> list[TrialRow]:
