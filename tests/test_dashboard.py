@@ -23,7 +23,7 @@ from nas.arch.errors import NasError
 from nas.dashboard import command
 from nas.study.serving import HOST, make_dashboard
 from nas.study.storage import open_storage
-from tests.study.exhibited import made_search, served, show
+from tests.study.exhibited import database, made_search, served, show
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,7 +49,7 @@ def test_mistakes_are_told_and_leave_nothing_behind(
 
 
 def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    open_storage(database(tmp_path))
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     with pytest.raises(NasError, match=r"not installed: pip install 'nas\[dashboard\]'"):
         command([f"runs_dir={tmp_path}"])
@@ -123,7 +123,7 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
 
 def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
     made_search(tmp_path, trials=1)
-    server = make_dashboard(f"sqlite:///{tmp_path / 'optuna.db'}", tmp_path, 0)
+    server = make_dashboard(database(tmp_path), tmp_path, 0)
     assert server.server_address[0] == "127.0.0.1"
     server.server_close()
 

@@ -157,6 +157,7 @@ def _report(background: Background, study: optuna.Study, answer: _Answer, plots:
         ("proxy of the baseline", proxy.realised_note),
         ("training", f"epochs {plan.proxy.epochs}, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
         ("race", _race(plan)),
+        ("engine", str(plan.engine)),
         ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
         ("device", str(background.predictor.device)),
         ("latency predictor", error_text(background.predictor)),

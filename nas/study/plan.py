@@ -186,6 +186,9 @@ class EngineSettings:
         """Whether a training may have to be ended from outside."""
         return self.trial_timeout_s is not None or self.trial_memory_mb is not None
 
+    def __str__(self) -> str:
+        return f"{self.name}, {self.workers or 'as many as there is room for'} at a time"
+
 
 class KeptPlan:
     """Where the study of a plan is kept: alike for every kind of study."""

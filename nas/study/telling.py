@@ -90,6 +90,7 @@ def _facts(background: Background, study: optuna.Study, winners: Sequence[Winner
         ("device", str(background.predictor.device)),
         ("latency predictor", error_text(background.predictor)),
         ("trials wanted", f"{plan.study.n_trials}"),
+        ("engine", str(plan.engine)),
         ("last change", last_change(study)),
         ("storage", masked(plan.storage_url)),
         ("versions", ", ".join(f"{name} {number}" for name, number in background.versions.items())),

@@ -21,10 +21,15 @@ from nas.study.trials import to_rows
 from tests.study.fakes import PARETO, FakeEvaluator, OneWorker, make_search, small_space
 
 
-def made_search(runs_dir: Path, *, name: str = "small", trials: int = 6) -> OneWorker:
-    """A search of made-up accuracies in the database of ``runs_dir``; some trials are infeasible or duplicates."""
+def database(runs_dir: Path) -> str:
+    """Where searches are kept unless they say otherwise."""
+    return f"sqlite:///{runs_dir / 'optuna.db'}"
+
+
+def made_search(runs_dir: Path, *, name: str = "small", trials: int = 6, url: str = "") -> OneWorker:
+    """A search of made-up accuracies at ``url`` or in the database of ``runs_dir``; some trials are infeasible."""
     runs_dir.mkdir(parents=True, exist_ok=True)
-    study = open_study(open_storage(f"sqlite:///{runs_dir / 'optuna.db'}"), name, PARETO, {})
+    study = open_study(open_storage(url or database(runs_dir)), name, PARETO, {})
     search = make_search(
         small_space(), FakeEvaluator(epochs=3), study=study, n_trials=trials, limits={"latency_ms": 0.009}
     )
@@ -66,9 +71,9 @@ def show(search: OneWorker, runs_dir: Path, report: ReportData | None = None) ->
 
 
 @contextmanager
-def served(runs_dir: Path) -> Iterator[str]:
-    """The address of a dashboard of ``runs_dir``, which answers meanwhile."""
-    server = make_dashboard(f"sqlite:///{runs_dir / 'optuna.db'}", runs_dir, 0)
+def served(runs_dir: Path, url: str = "") -> Iterator[str]:
+    """The address of a dashboard of ``url`` or of the database of ``runs_dir``, which answers meanwhile."""
+    server = make_dashboard(url or database(runs_dir), runs_dir, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -110,6 +110,17 @@ def test_winners_of_before_are_winners_no_more(tmp_path: Path) -> None:
     assert load_file(folder).arch.name == "winner_1"
 
 
+def test_a_journal_is_shown_as_a_database_is(tmp_path: Path) -> None:
+    url = f"journal:///{tmp_path / 'optuna.journal'}"
+    search = made_search(tmp_path, trials=2, url=url)
+    report = show(search, tmp_path)
+    with served(tmp_path, url) as address:
+        (study,) = json.loads(get(f"{address}/api/studies"))["study_summaries"]
+        answer = json.loads(get(f"{address}/api/studies/{study['study_id']}"))
+    assert answer["note"]["body"].startswith("# Search small") and len(answer["trials"]) == len(report.rows)
+    assert all(len(trial["artifacts"]) == 2 for trial in answer["trials"])
+
+
 def test_of_many_trials_the_winners_the_failed_and_the_newest_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exhibits, "NEWEST", 5)
     monkeypatch.setattr(exhibits, "NEWEST_FAILED", 2)
