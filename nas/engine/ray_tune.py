@@ -19,7 +19,9 @@ from nas.study.tasks import Idle
 
 _TASK: Final = "task"
 _REPORT: Final = "report"
-_UNBORN: Final = "error raised in its creation task"  # Ray's words for an exception in a worker's ``setup``
+# Ray's words: for an exception while a worker is set up, whose own words stand last, and for one that Ray killed.
+_UNBORN: Final = "error raised in its creation task"
+_OUT_OF_MEMORY: Final = "low on memory"
 
 
 class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
@@ -86,8 +88,11 @@ class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
         """A worker is gone, or never came to be; exceptions of a training do not come here, they are reports."""
         said = Path(trial.error_file).read_text(encoding="utf-8")
-        told = self._dispatcher.unfit if _UNBORN in said else self._dispatcher.lost
-        told(trial.trial_id, _last_line(said))
+        if _UNBORN in said:
+            self._dispatcher.unfit(trial.trial_id, said.strip().splitlines()[-1])
+        else:
+            reason = "its machine ran out of memory" if _OUT_OF_MEMORY in said else "its process or its machine died"
+            self._dispatcher.lost(trial.trial_id, reason)
 
 
 class ForgetReport(Callback):  # type: ignore[misc]
@@ -98,9 +103,3 @@ class ForgetReport(Callback):  # type: ignore[misc]
     ) -> None:
         """Called by Tune after its scheduler."""
         result[_REPORT] = None
-
-
-def _last_line(text: str) -> str:
-    """Where Python has the words of an exception, and Ray how a worker died."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib import import_module
-from typing import cast
 
 import optuna
 from rich.console import Console
 
-from nas.arch.errors import NasError
-from nas.engine import local
+from nas.engine import local, ray_engine
 from nas.study.lock import exclusive
 from nas.study.plan import EngineSettings
 from nas.study.progress import TrialProgress
@@ -50,14 +47,7 @@ def run(plan: Plan, work: Work) -> bool:
 
 def _opened(settings: EngineSettings) -> AbstractContextManager[RunTrials]:
     """The engine of that name. Raises: NasError where what it needs is missing."""
-    if settings.name == "local":
-        return nullcontext(local.run_trials)
-    try:
-        module = import_module("nas.engine.ray_engine")
-    except ImportError as error:
-        said = str(error).splitlines()[0]
-        raise NasError(f"engine=ray: Ray Tune cannot be loaded ({said}): pip install 'ray[tune]>=2.50'.") from error
-    return cast(AbstractContextManager[RunTrials], module.opened(settings))
+    return ray_engine.opened(settings) if settings.name == "ray" else nullcontext(local.run_trials)
 
 
 def _run_trials(run_trials: RunTrials, session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:

@@ -55,13 +55,13 @@ def test_reports_reach_the_dispatcher_which_ends_the_training(tmp_path: Path) ->
     trial = SimpleNamespace(trial_id="a", error_file=str(log))
     assert scheduler.on_trial_result(None, trial, {"report": 1}) == "CONTINUE"
     assert scheduler.on_trial_result(None, trial, {"report": "the end"}) == "STOP"
-    log.write_text("Failure # 1\nThe actor died.\n  Its node has died\n\n", encoding="utf-8")
+    log.write_text("Failure # 1\nThe actor died.\n  Its node has died.\n\n", encoding="utf-8")
     scheduler.on_trial_error(None, trial)
     unborn = "The actor died because of an error raised in its creation task\n traceback\nKeyError: 'x'"
     log.write_text(unborn, encoding="utf-8")
     scheduler.on_trial_error(None, trial)
     told = [report for _, report in dispatcher.told]
-    assert told == [1, "the end", "lost: Its node has died", "unfit: KeyError: 'x'"]
+    assert told == [1, "the end", "lost: its process or its machine died", "unfit: KeyError: 'x'"]
 
 
 def test_weights_do_not_stay_in_what_tune_keeps_of_a_trial() -> None:
