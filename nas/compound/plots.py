@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from nas.compound.standing import BEST, PEER, Standing, Standings
 from nas.study.canvas import BASELINE, FRONT, GREY, INK, Canvas, canvas
+from nas.study.points import Point, block_lines
 from nas.study.svg import printable
+from nas.study.units import ms, plural
 
-COST_INCHES: Final = (9.6, 4.6)
-_SURFACE_INCHES: Final = (9.6, 5.6)
+COST_INCHES: Final = (6.6, 4.4)  # 475 x 317 units of SVG, of which a telephone has 370: its text can be read there
+_SURFACE_INCHES: Final = (6.6, 4.7)
 _NAMED: Final = 5
 _PUBLISHED: Final = "1.2/1.1/1.15"
 
@@ -29,6 +31,7 @@ def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canv
         axes.margins(x=0.14)  # room for the names
         _draw_means(axes, standings, cost)
         _draw_steps(axes, standings, cost)
+        drawn.points += points((standings.baseline, *shown), cost)
         for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
             offset = (7, 5) if place % 2 == 0 else (7, -12)
             weight = "bold" if one.verdict == BEST else "normal"
@@ -50,7 +53,31 @@ def rules_plot(standings: Standings) -> Canvas:
         if dots:
             axes.plot(*zip(*dots, strict=True), ".", color=GREY, markersize=5, label="one training")
         _draw_means(axes, standings, lambda one: places[one.entry.label])
+        drawn.points += points(shown, lambda one: places[one.entry.label])
     return drawn
+
+
+def points(ones: Iterable[Standing], across: Cost) -> list[Point]:
+    """Networks that were trained to the end, at their mean accuracy in %, as points that answer."""
+    return [Point(across(one), 100 * one.mean, row_id(one.entry.label), _text(one)) for one in ones if one.mean]
+
+
+def row_id(label: str) -> str:
+    """The id of a network's row in the table of all networks."""
+    return f"network-{label.replace(' ', '_')}"
+
+
+def _text(one: Standing) -> str:
+    entry, cost = one.entry, one.entry.candidate.measures
+    lines = [
+        f"{entry.label}: {one.verdict}" if one.verdict else entry.label,
+        f"{one.percent}% ({plural(len(one.accuracies), 'seed')})",
+        f"{ms(entry.latency.latency_ms)} predicted, {cost['macs_m']:.1f} M MACs, {cost['params_m']:.2f} M parameters",
+        f"x{entry.grown.macs_growth:.2f} MACs and x{entry.latency_growth:.2f} latency beside the baseline, "
+        f"{entry.arch.resolution_px} px",
+        *block_lines(" ".join(stage) for stage in entry.arch.strings),
+    ]
+    return "\n".join(lines)
 
 
 def surface_plot(standings: Standings) -> Canvas:

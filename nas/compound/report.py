@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from nas.compound.members import Member
+from nas.compound.plots import row_id
 from nas.compound.standing import Standings
 from nas.study.page import template
 from nas.study.rows import TrialRow
@@ -43,4 +44,4 @@ def render_report(data: CompoundReport) -> str:
 
 @cache
 def _template() -> Template:
-    return template("nas.compound", "compound.html", {})
+    return template("nas.compound", "compound.html", {"row_id": row_id})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from nas.compound.lines import Layout
-from nas.compound.plots import COST_INCHES, Cost, draw_cell
+from nas.compound.plots import COST_INCHES, Cost, draw_cell, points
 from nas.compound.standing import BEST, Standings
 from nas.study.canvas import BASELINE, INK, Canvas, canvas
 
@@ -39,6 +39,7 @@ def lines_plot(table: Layout, standings: Standings, cost: Cost, *, name: str, ax
                     elinewidth=0.9,
                     markersize=5,
                 )
+                drawn.points += points(line, cost)
         base = standings.baseline
         if base.mean is not None:
             style = {"color": BASELINE, "markerfacecolor": "none", "markersize": 12, "zorder": 6}

@@ -16,7 +16,8 @@ BASELINE: Final = "#c2255c"
 LIMIT: Final = "#d9480f"
 GREY: Final = "#868e96"
 _PNG_DPI: Final = 150
-_LARGEST: Final = 1.5  # px of a page to a unit of a drawing, at most
+_HALF: Final = 5.5  # inches; narrower drawings have legends of two columns
+_LARGEST: Final = 1.4  # px of a page to a unit of a drawing, at most
 _SETTINGS: Final = {
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "nas",  # ids are random without it
@@ -28,7 +29,7 @@ _SETTINGS: Final = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "font.size": 10,
+    "font.size": 10.5,
 }
 
 
@@ -66,7 +67,7 @@ def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canva
         drawn = Canvas(figure, axes)
         yield drawn
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+            figure.legend(loc="outside lower center", ncols=3 if inches[0] > _HALF else 2, frameon=False, fontsize=9)
         stream = io.StringIO()
         FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         drawn.svg = _finish(stream.getvalue(), name, title, inches).replace("</svg>", f"{_hits(drawn, figure)}</svg>")

@@ -62,6 +62,7 @@ def moments(trials: Sequence[FrozenTrial]) -> list[datetime]:
 
 
 def _storage(url: str) -> optuna.storages.BaseStorage:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = existing_storage(url)
     if storage is None:
         raise NasError(f"storage {masked(url)!r}: does not exist; give the runs_dir or the storage of your searches.")

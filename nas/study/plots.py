@@ -11,8 +11,9 @@ from nas.study.points import point_of, thinned
 from nas.study.rows import Outcome, TrialRow, pareto_front
 from nas.study.svg import printable
 
-_PARETO_INCHES: Final = (7.4, 4.9)  # 533 x 353 units of SVG: text of 10 units can be read on a telephone
-_AGREEMENT_INCHES: Final = (5.4, 5.2)
+_PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 units of SVG, of which a telephone has 370: its text can be read there
+_AGREEMENT_INCHES: Final = (5.0, 4.9)
+_MOST_PAIRS: Final = 500
 _TICKS: Final = 400  # infeasible candidates closer than one part in so many of the width are one mark
 
 
@@ -39,7 +40,8 @@ def pareto_svg(
         front = pareto_front(trained)
         names = {**(baselines or {}), **{row.number: label for label, row in winners.items()}}
         shown = thinned(trained, names.keys() | {row.number for row in front})
-        _draw_trained(axes, shown, front, baselines or {})
+        more = f" ({len(shown):,} of {len(trained):,} drawn)" if len(shown) < len(trained) else ""
+        _draw_trained(axes, shown, front, baselines or {}, f"trained{more}")
         drawn.points += [point_of(row, names.get(row.number, ""), measured=latency == "measured") for row in shown]
         _draw_limit_and_infeasible(axes, rows, limit_ms, right_ms)
         if not trained:
@@ -55,9 +57,11 @@ def agreement_svg(agreement: Agreement, limit_ms: float | None = None) -> str:
     """An SVG of measured over predicted latency, both in ms, with the 90% intervals of the predictions.
 
     On the diagonal the two are equal; an interval that does not cross it belongs to a measurement outside of it.
-    Winners carry their names, ``limit_ms`` is a dashed line.
+    Winners carry their names, ``limit_ms`` is a dashed line. Of very many an even sample is drawn.
     """
-    pairs = agreement.pairs
+    step = len(agreement.pairs) / _MOST_PAIRS
+    spaced = {int(place * step) for place in range(_MOST_PAIRS)}
+    pairs = [pair for place, pair in enumerate(agreement.pairs) if step <= 1 or place in spaced or pair.winner]
     ends = [end for pair in pairs for end in (pair.predicted_ms, pair.measured_ms, pair.low_ms, pair.high_ms) if end]
     low, high = 0.95 * min(ends, default=0.0), 1.05 * max(ends, default=1.0)
     title = f"Measured over predicted latency of {len(pairs)} networks"
@@ -87,18 +91,18 @@ def _draw_pairs(axes: Any, pairs: Sequence[Pair], marker: str, color: str, label
 
 
 def _draw_trained(
-    axes: Any, trained: Sequence[TrialRow], best: Sequence[TrialRow], baselines: Mapping[int, str]
+    axes: Any, trained: Sequence[TrialRow], best: Sequence[TrialRow], baselines: Mapping[int, str], label: str
 ) -> None:
     ours = [point for row in trained if row.number not in baselines and (point := _point(row))]
     if ours:
-        axes.scatter(*zip(*ours, strict=True), s=20, color=GREY, alpha=0.75, linewidths=0, label="trained")
+        axes.scatter(*zip(*ours, strict=True), s=20, color=GREY, alpha=0.75, linewidths=0, label=label)
     front = [point for row in best if (point := _point(row))]
     if front:
         axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=FRONT, linewidth=1.4, label="Pareto front")
     named = [(baselines[row.number], point) for row in trained if row.number in baselines and (point := _point(row))]
     for index, (name, point) in enumerate(named):
-        label = "baseline" if index == 0 else None
-        axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=BASELINE, zorder=4, label=label)
+        legend = "baseline" if index == 0 else None
+        axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=BASELINE, zorder=4, label=legend)
         _name(axes, name, point, offset=(7, -11), color=BASELINE)
 
 
@@ -143,7 +147,7 @@ def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, i
     """A name beside its point, on the side that its offset points to."""
     side = "left" if offset[0] > 0 else "right"
     text = printable(name if len(name) <= 32 else name[:31] + "…")
-    axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=side, fontsize=9, zorder=6, **style)
+    axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=side, fontsize=10, zorder=6, **style)
 
 
 def _left_edge(trained: Sequence[TrialRow]) -> float:

@@ -11,7 +11,7 @@ from nas.study.svg import printable
 from nas.study.units import interval, ms, percent
 
 MOST: Final = 1000  # of one plot; more would neither be told apart by eye nor be quick to point at
-_RADIUS: Final = 6
+_RADIUS: Final = 3
 _FINEST: Final = 256  # cells across a plot
 
 
@@ -44,10 +44,15 @@ def point_of(row: TrialRow, name: str = "", *, measured: bool = False) -> Point:
         f"{percent(row.accuracy)} at {ms(row.latency_ms)} {'measured' if measured else 'predicted'}"
         + (f" (90% interval {ends} ms)" if ends else ""),
         cost,
-        *(f"{stage}: {blocks}" for stage, blocks in enumerate(row.blocks.split("; ")) if blocks),
+        *block_lines(row.blocks.split("; ") if row.blocks else ()),
     ]
     text = "\n".join(line for line in lines if line)
     return Point(row.latency_ms or 0.0, 100 * (row.accuracy or 0.0), row_id(row.number), text)
+
+
+def block_lines(stages: Iterable[str]) -> list[str]:
+    """One line per stage: its number and its block strings."""
+    return [f"{number}: {blocks}" for number, blocks in enumerate(stages)]
 
 
 def thinned(rows: Sequence[TrialRow], kept: Collection[int]) -> list[TrialRow]:

@@ -13,7 +13,7 @@ from nas.arch.complexity import Complexity, complexity
 from nas.arch.errors import NasError, unknown
 from nas.arch.spec import ArchSpec
 from nas.study.agreement import Agreement, Pair, compare, pair_of
-from nas.study.digest import listed, losses, summary
+from nas.study.digest import MOST_ROWS, listed, losses, summary
 from nas.study.drawing import draw
 from nas.study.history import Curve, Progress
 from nas.study.history_plots import curves_svg, progress_svgs
@@ -144,6 +144,7 @@ def render_report(data: ReportData, drawn: str | None = None) -> str:
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),
         least_trials=LEAST_TRIALS,
+        most_rows=MOST_ROWS,
         plot=drawn or plot(data),
         agreement=data.agreement,
         agreement_plot=agreement_svg(data.agreement, data.limit_ms),

@@ -14,6 +14,7 @@ from nas.study.background import Background
 from nas.study.history import busy_hours, curves, progress
 from nas.study.importance import importances
 from nas.study.longer import how_to_find_out, longer_trained
+from nas.study.objective import ObjectiveSettings
 from nas.study.overview import moments
 from nas.study.report import ReportData, Winner, plot, render_report
 from nas.study.rows import Outcome, TrialRow, to_csv
@@ -33,6 +34,7 @@ def report_of(
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
     reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(background) else None
     longer = longer_trained(study, rows)
+    known = any(one.kendall_tau is not None for one in longer)
     queued = sum(_QUEUED in trials[row.number].system_attrs for row in trained)
     return ReportData(
         title=f"Search {plan.name}",
@@ -49,7 +51,7 @@ def report_of(
         curves=curves(study, plan.objective),
         importances=importances(rows),
         longer=longer,
-        find_out="" if longer else how_to_find_out(plan.command, plan.name, plan.proxy.epochs, max(queued, 1)),
+        find_out="" if known else how_to_find_out(plan.command, plan.name, plan.proxy.epochs, max(queued, 1)),
     )
 
 
@@ -75,12 +77,11 @@ def _is_rewarded(background: Background) -> bool:
 def _facts(background: Background, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
     plan = background.plan
     sampler, pruner, proxy = plan.sampler, plan.pruner, plan.proxy
-    objective = ", ".join(f"{name} {value}" for name, value in plan.settings["objective"].items() if value is not None)
     stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"
     facts = (
         ("space", f"{plan.space.name}, {points(plan.space)} points"),
         ("data", f"{plan.data.name}: {background.images}"),
-        ("objective", objective),
+        ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
         ("training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"),
@@ -96,3 +97,10 @@ def _facts(background: Background, study: optuna.Study, winners: Sequence[Winner
         ("versions", ", ".join(f"{name} {number}" for name, number in background.versions.items())),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _objective(settings: ObjectiveSettings) -> str:
+    if settings.kind == "pareto":
+        return "accuracy up, latency down"
+    exponents = [f"{name} {value:g}" for name in ("alpha", "beta") if (value := getattr(settings, name)) is not None]
+    return ", ".join([f"MnasNet's reward around {settings.target_ms:g} ms, {settings.form}", *exponents])
