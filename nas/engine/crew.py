@@ -16,9 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.arch.errors import NasError
 from nas.engine.limits import broken, foreboding, resident_mb
 from nas.engine.timing import answer
-from nas.engine.worker import Worker
+from nas.engine.worker import Worker, start_server
 from nas.study.progress import TrialProgress
-from nas.study.recovery import after_kill, fail, recover, requeue
+from nas.study.recovery import OUT_OF_MEMORY, after_kill, fail, recover, requeue
 from nas.study.rows import Outcome
 from nas.study.trials import WORKER, finished, to_row
 from nas.study.work import Prepared, Work
@@ -53,6 +53,7 @@ class Crew:
         Raises: NasError if no worker can go on before that, with the reason of the first that could not.
         """
         try:
+            start_server(self._work)
             self._fill()
             while self._workers:
                 self._watch()
@@ -105,15 +106,14 @@ class Crew:
 
     def _draw_conclusions(self, worker: Worker, numbers: str) -> None:
         """Say how a worker ended, and give its place up if another one would end as it did."""
-        code = worker.process.exitcode or 0
+        code = worker.exit_code
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._in_vain = 0 if worker.began else self._in_vain + 1
         reason = worker.reason
         if self._in_vain > self._settings.max_retries:
             reason = (
                 reason
-                or f"{self._in_vain} worker processes in a row were {how} before their first trial; "
-                "out of memory? Fewer engine.workers need less."
+                or f"{self._in_vain} worker processes in a row were {how} before their first trial; {OUT_OF_MEMORY}."
             )
         elif code > 0:
             reason = reason or f"a worker process ended with exit code {code}."

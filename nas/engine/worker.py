@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Final, NamedTuple, NoReturn
@@ -20,12 +19,13 @@ from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.engine.limits import check_baseline
+from nas.engine.mortality import die_with_parent
 from nas.engine.timing import ask
 from nas.study.tasks import work as run_tasks
 from nas.study.work import Plan, Work
 
-_PR_SET_PDEATHSIG: Final = 1  # of Linux' prctl
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+_SERVER_DIED: Final = 255  # what multiprocessing gives for the exit code that nobody can tell it
 _LONGEST_REASON: Final = 2000  # what is sent stays below 4096 bytes, which a pipe takes whole or not at all
 
 
@@ -57,8 +57,7 @@ class Worker:
         self.ready = self.began = False
         self.reason = ""
         self.condemned: tuple[int, str] | None = None
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the worker when it loads torch
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
         self._line, far_end = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(target=_work, args=(plan, work, far_end), name=self.name)
         with _stopping_held_back():
@@ -76,6 +75,12 @@ class Worker:
                 self.reason, told = self.reason or news.reason, told or news.told
         return told
 
+    @property
+    def exit_code(self) -> int:
+        """How a dead worker ended, negative for a signal: that is SIGKILL too if it died with its server."""
+        code = self.process.exitcode or 0
+        return -signal.SIGKILL if code == _SERVER_DIED else code
+
     def interrupt(self) -> None:
         """Ask it to give its trial back and to end; one that is still loading has none and is killed."""
         if not self.ready:
@@ -89,11 +94,26 @@ class Worker:
         self.process.join()
 
 
+def start_server(work: Work) -> None:
+    """Start the process that workers are forked from, which loads what all need once: seconds of CPU for each.
+
+    It only imports; neither threads nor CUDA are begun in it, which a fork would break.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nas.engine.server", __name__, work.prepare.__module__])
+    resource_tracker.ensure_running()  # started by the server otherwise, which would let interrupts in again
+    with _stopping_held_back():
+        forkserver.ensure_running()
+    loaded = context.Process(target=int)
+    loaded.start()
+    loaded.join()
+
+
 def _work(plan: Plan, work: Work, line: Connection) -> None:
     """A worker's life: its own session on the shared study, silent, until the study has its trials."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # A worker that is held while its parent measures cannot end itself should the parent be killed; the kernel can.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     torch.set_num_threads(1)
     with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.suppress(KeyboardInterrupt):
         for number in _STOPPING:
@@ -133,11 +153,10 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _stopping_held_back() -> Iterator[None]:
-    """Within, an interrupt waits: in the parent until the end, in a process that is started until it can take one.
+    """Within, an interrupt waits until the end; in a process that is started here, until it can take one.
 
-    A worker that is interrupted while it loads its libraries would show a traceback.
+    A worker that is interrupted before would show a traceback, and one of whom its parent does not know would go on.
     """
-    resource_tracker.ensure_running()  # started by the first process otherwise, which would let interrupts in again
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield

@@ -11,6 +11,7 @@ from nas.study.plan import MAX_RETRIES
 from nas.study.rows import Outcome
 
 INTERRUPTED: Final = "interrupted"
+OUT_OF_MEMORY: Final = "out of memory? Fewer engine.workers, or a lower proxy.batch_size, need less"
 
 
 def recover(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
@@ -32,7 +33,7 @@ def after_kill(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> 
     if kills <= max_retries:
         requeue(study, trial)
     else:
-        fail(study, trial, f"its worker was killed {kills} times; out of memory?")
+        fail(study, trial, f"its worker was killed {kills} times; {OUT_OF_MEMORY}")
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:

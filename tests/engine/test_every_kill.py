@@ -160,6 +160,7 @@ def crew_of_two(study: optuna.Study, life: int, worker: Callable[[Puppet, optuna
 
     ticks = iter(range(10**6))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "start_server", lambda _: None)
         patch.setattr(crew, "Worker", start)
         patch.setattr(crew, "wait", lambda *_: [])
         patch.setattr(crew, "time", SimpleNamespace(monotonic=lambda: next(ticks)))

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -32,27 +31,7 @@ from nas.search import command, make_plan
 from nas.study.evaluate import Evaluation, ProxyEvaluator
 from nas.study.trials import finished, to_rows
 
-ROOT = Path(__file__).resolve().parents[2]
-# 16 points, 36 images a class at 8 px: a training takes a fraction of a second.
-TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
-# Without a queue of first trials the sampler decides from the start.
-SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=9")
-DEADLINE_S = 240.0
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """The command as a user runs it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "nas.search", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+from .commands import DEADLINE_S, SAMPLED, TINY, start
 
 
 def study(folder: Path) -> optuna.Study:

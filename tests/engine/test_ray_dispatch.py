@@ -18,6 +18,7 @@ from nas.engine.ray_dispatch import Dispatcher
 from nas.engine.ray_training import Failed, Trained, Training
 from nas.proxy.results import EpochResult
 from nas.study.evaluate import Evaluation
+from nas.study.recovery import OUT_OF_MEMORY
 from nas.study.rows import Outcome, TrialRow
 from nas.study.tasks import Idle, Task
 from nas.study.trials import finished, to_rows
@@ -157,7 +158,7 @@ def test_a_trial_that_costs_too_many_workers_fails_and_the_study_goes_on() -> No
     assert again == first
     driver.dispatcher.lost("b", "killed")
     assert [(row.number, row.outcome, row.reason) for row in driver.rows] == [
-        (first.number, Outcome.FAILED, "its worker was killed 2 times; out of memory?")
+        (first.number, Outcome.FAILED, f"its worker was killed 2 times; {OUT_OF_MEMORY}")
     ]
     other = driver.dispatcher.next("c")
     assert isinstance(other, Task) and other.number != first.number

@@ -1,0 +1,14 @@
+"""A process that the kernel ends together with the one that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1  # of Linux' prctl
+
+
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends, even if it is stopped at that moment."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,138 @@
+"""Trials per hour and CPU-seconds per trial of the same search with 1, 2 and 4 workers, in each engine.
+
+Run from the root: ``PYTHONPATH=. python tests/benchmarks/scaling.py [--trials 12] [--epochs 20] [--rounds 1]``. Every
+search is a process of its own on the handwritten digits, with the networks that it draws being the same. ``per hour``
+is from the first trial's beginning to the last one's end, ``start_s`` what a user waits before that, and CPU-seconds
+are of all processes that a search consists of, those killed and forked included, from start to results; ``training``
+is what the trainings themselves took of them. Searches take turns in every round, so that a busy machine slows all
+alike; figures of the rounds are medians. What asking and telling costs in studies of 100 to 10,000 trials is measured
+by ``tests/benchmarks/overhead.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import optuna
+
+from nas.study.storage import open_storage
+from nas.study.trials import to_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS = (1, 2, 4)
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Of one search: trials per hour once it runs, seconds before that; CPU-s per trial, in all and in training."""
+
+    engine: str
+    workers: int
+    per_hour: float
+    start_s: float
+    cpu_s: float
+    training_cpu_s: float
+
+    @property
+    def line(self) -> str:
+        return (
+            f"{self.engine} x{self.workers}: {self.per_hour:.0f} trials per hour, begun in {self.start_s:.0f} s; "
+            f"{self.cpu_s:6.2f} CPU-s per trial, {self.training_cpu_s:.2f} in training"
+        )
+
+
+@contextmanager
+def all_children_counted() -> Iterator[None]:
+    """Let processes whose parent is gone become ours, so that their CPU time counts when they are waited for."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(engine: str, workers: int, *, trials: int, epochs: int) -> Figures:
+    """One search in an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "-m", "nas.search", "space=mobilenet_v1", "latency=macs", "proxy=tiny", "sampler=random",
+            f"proxy.epochs={epochs}", f"study.n_trials={trials}", "study.name=scaling", f"engine={engine}",
+            f"engine.workers={workers}",
+        ]  # fmt: skip
+        before = cpu_s()
+        with all_children_counted():
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+            started_s = time.time()
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        with closing(open_storage(f"sqlite:///{folder}/runs/optuna.db")) as storage:
+            study = optuna.load_study(study_name="scaling", storage=storage)
+            ended = [trial for trial in study.trials if trial.state.is_finished()]
+            rows = [row for row in to_rows(study) if row.outcome == "trained"]
+    first_s = min(trial.datetime_start.timestamp() for trial in ended)
+    last_s = max(trial.datetime_complete.timestamp() for trial in ended)
+    return Figures(
+        engine=engine,
+        workers=workers,
+        per_hour=3600 * len(rows) / (last_s - first_s),
+        start_s=first_s - started_s,
+        cpu_s=(cpu_s() - before) / len(rows),
+        training_cpu_s=statistics.fmean(row.cpu_s or 0.0 for row in rows),
+    )
+
+
+def middle(rounds: list[Figures]) -> Figures:
+    """The median of each figure."""
+    names = ("per_hour", "start_s", "cpu_s", "training_cpu_s")
+    found = {name: round(statistics.median(getattr(one, name) for one in rounds), 2) for name in names}
+    return Figures(engine=rounds[0].engine, workers=rounds[0].workers, **found)
+
+
+def main() -> None:
+    """Print a line per search as soon as it is known, and everything as JSON at the end."""
+    engines = ["local", *(["ray"] if find_spec("ray") else [])]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--engines", nargs="*", default=engines)
+    parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found: dict[tuple[str, int], list[Figures]] = {}
+    for _ in range(args.rounds):
+        for engine in args.engines:
+            for workers in args.workers:
+                one = measure(engine, workers, trials=args.trials, epochs=args.epochs)
+                found.setdefault((engine, workers), []).append(one)
+                print(one.line, flush=True)
+    print(
+        json.dumps({"cores": len(os.sched_getaffinity(0)), "searches": [asdict(middle(one)) for one in found.values()]})
+    )
+
+
+if __name__ == "__main__":
+    main()

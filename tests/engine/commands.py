@@ -1,0 +1,65 @@
+"""Searches as a user runs them, on real images with the smallest proxies, and the processes that they are made of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+# 16 points, 36 images a class at 8 px: a training takes a fraction of a second.
+TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
+# Without a queue of first trials the sampler decides from the start.
+SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=9")
+DEADLINE_S = 240.0
+
+Found = TypeVar("Found")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command as a user runs it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nas.search", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(look: Callable[[], Found]) -> Found:
+    """What ``look`` finds as soon as it finds something."""
+    give_up = time.monotonic() + DEADLINE_S
+    while not (found := look()):
+        assert time.monotonic() < give_up, "nothing happened"
+        time.sleep(0.2)
+    return found
+
+
+def workers_of(search: int) -> list[int]:
+    """Process ids of the workers of a search, which are forked by a server of its own."""
+    servers = [pid for pid in _children(search) if b"multiprocessing.forkserver" in _read(pid, "cmdline")]
+    return [pid for server in servers for pid in _children(server)]
+
+
+def kill(pid: int) -> None:
+    """SIGKILL to a process that may just have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie that only waits to be asked for its exit code."""
+    return b"State:\tZ" not in (status := _read(pid, "status")) and bool(status)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in _read(pid, f"task/{pid}/children").split()]
+
+
+def _read(pid: int, name: str) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    return b""

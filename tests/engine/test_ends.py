@@ -1,0 +1,62 @@
+"""How searches in several processes end before their time: by their limits, by one interrupt and by a second."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nas.study.storage import open_storage
+from nas.study.trials import to_rows
+
+from .commands import TINY, start, wait_for, workers_of
+
+ENDLESS = (*TINY, "proxy.epochs=100000")
+
+
+def states_and_reasons(folder: Path) -> list[tuple[TrialState, str]]:
+    with closing(open_storage(f"sqlite:///{folder / 'runs' / 'optuna.db'}")) as storage:
+        study = optuna.load_study(study_name="tiny", storage=storage)
+        return [(study.trials[row.number].state, row.reason) for row in to_rows(study)]
+
+
+@pytest.mark.slow
+def test_a_training_beyond_its_time_is_ended_and_fails(tmp_path: Path) -> None:
+    search = start(*ENDLESS, "study.n_trials=1", "engine.trial_timeout_s=1")
+    said, _ = search.communicate()
+    reason = "trained for longer than engine.trial_timeout_s 1; raise it, or lower proxy.epochs or data.subset"
+    assert states_and_reasons(tmp_path) == [(TrialState.FAIL, reason)], said
+    assert f"trial 0 failed: {reason}" in " ".join(said.split()) and "Traceback" not in said
+    assert search.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_gives_trials_back_and_a_second_one_waits_for_nobody(times: int, tmp_path: Path) -> None:
+    search = start(*ENDLESS, "study.n_trials=2", "engine.workers=2")
+    config = tmp_path / "runs" / "tiny" / "config.yaml"
+    wait_for(lambda: config.is_file() and len(states_and_reasons(tmp_path)) == 2)
+    workers = workers_of(search.pid)
+    assert len(workers) == 2
+    if times == 2:  # no worker can give its trial back
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+    search.send_signal(signal.SIGINT)
+    if times == 2:
+        time.sleep(1.0)
+        assert search.poll() is None
+        search.send_signal(signal.SIGINT)
+    said, _ = search.communicate(timeout=50.0)  # ten less than workers are given
+    assert search.returncode == 130, said
+    assert "Traceback" not in said and "stopped; go on with: python -m nas.search" in said
+    with closing(open_storage(f"sqlite:///{tmp_path / 'runs' / 'optuna.db'}")) as storage:
+        study = optuna.load_study(study_name="tiny", storage=storage)
+        assert [trial.state for trial in study.trials[:2]] == [TrialState.WAITING] * 2
+        assert sum("kills" in trial.user_attrs for trial in study.trials) == (0 if times == 1 else 2)
+    assert (tmp_path / "runs" / "tiny" / "trials.csv").exists() == (times == 1)
