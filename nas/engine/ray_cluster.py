@@ -40,6 +40,8 @@ def opened(settings: EngineSettings) -> Iterator[Callable[[Prepared, Work, optun
 
 def run_trials(session: Prepared, _: Work, study: optuna.Study, progress: TrialProgress) -> None:
     """Run the trials that are left of ``study``. Raises: KeyboardInterrupt when the user stops them; NasError."""
+    if session.is_complete(study):
+        return  # not worth starting Ray for
     settings = session.plan.engine
     dispatcher = Dispatcher(
         session.tasks(study),
@@ -107,7 +109,8 @@ def _room(settings: EngineSettings) -> int:
     wanted = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus_per_trial}
     needed = {name: amount for name, amount in wanted.items() if amount > 0}
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(min(int(node.get(name, 0) / amount) for name, amount in needed.items()) for node in alive)
+    # A millionth more: ten times 0.1 CPU are one.
+    return sum(min(int(node.get(name, 0) / amount + 1e-6) for name, amount in needed.items()) for node in alive)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 
 from nas import __version__
 from nas.arch.errors import NasError
+from nas.engine import ray_cluster
 from nas.engine.ray_tune import ForgetReport, TuneScheduler, TuneSearcher, TuneTraining
 from nas.search import command, make_plan
 from nas.study.plan import EngineSettings
@@ -121,3 +122,38 @@ def test_settings_that_a_cluster_cannot_have_are_refused(setting: str, message: 
 def test_by_default_as_many_trainings_as_there_is_room_for() -> None:
     assert make_plan([*TINY]).engine == EngineSettings(name="ray", workers=None)
     assert EngineSettings(workers=None).processes >= 1 and EngineSettings(workers=3).processes == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "room"),
+    [
+        ({}, 6),
+        ({"cpus_per_trial": 2}, 3),
+        ({"cpus_per_trial": 3}, 1),
+        ({"cpus_per_trial": 0.1}, 60),
+        ({"gpus_per_trial": 0.25}, 4),
+        ({"gpus_per_trial": 2}, 0),
+    ],
+)
+def test_room_is_counted_machine_by_machine(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], room: int
+) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}},
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+        {"Alive": True, "Resources": {}},
+    ]
+    monkeypatch.setattr(ray_cluster.ray, "nodes", lambda: nodes)
+    said: list[str] = []
+    plan = EngineSettings(name="ray", workers=None, address="auto", **settings)
+    ray_cluster._say_room(plan, said.append)
+    assert said[0].startswith(f"Ray has room for {room}" if room else "no machine has the 1 CPUs and 2 GPUs")
+    if not room:
+        with pytest.raises(NasError, match=r"engine\.cpus_per_trial, engine\.gpus_per_trial: no machine"):
+            ray_cluster._say_room(EngineSettings(name="ray", **settings), said.append)
+
+
+def test_ray_is_not_started_for_a_study_that_is_complete() -> None:
+    ray_cluster.run_trials(SimpleNamespace(is_complete=lambda _: True), None, None, None)
+    assert not ray_cluster.ray.is_initialized()
