@@ -182,5 +182,6 @@ def measured(row: TrialRow) -> str:
 
 
 def _took(duration: timedelta | None, cpu_s: float | None) -> str:
-    clock = "" if duration is None else f"{timedelta(seconds=round(duration.total_seconds()))} by the clock"
+    seconds = round(duration.total_seconds()) if duration else 0
+    clock = f"{timedelta(seconds=seconds)} by the clock" if seconds else ""
     return ", ".join(filter(None, (clock, "" if cpu_s is None else f"{cpu_s:.1f} s of CPU in training")))

@@ -59,6 +59,10 @@ def test_every_other_outcome_says_why(outcome: Outcome, reason: str, said: str) 
     assert TrialNote(row=row(outcome, reason=reason)).markdown == said
 
 
+def test_what_took_no_time_has_no_duration() -> None:
+    assert "took" not in TrialNote(row=row(Outcome.INFEASIBLE), duration=timedelta(seconds=0.4)).markdown
+
+
 def test_a_reward_is_no_percentage() -> None:
     told = TrialNote(row=row(), metric="reward", curve={1: 0.51234}).markdown
     assert "reward 0.5123 after epoch 1" in told
