@@ -18,6 +18,7 @@ from nas.compound.trials import (
     plan_round,
     planned,
     queue_missing,
+    ranges,
     record_growth,
     take,
     take_axes,
@@ -80,7 +81,7 @@ class Race:
     def next(self) -> Task | TrialRow | Idle:
         """The next training of the round; when the queue is empty and nobody is at work, of the next round."""
         while not self.is_over:
-            trial = take(self.study)
+            trial = take(self.study, ranges(self.entries_at(())))
             if trial is not None:
                 try:
                     return self._begun(trial)

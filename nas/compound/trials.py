@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import optuna
@@ -10,13 +10,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.compound.entries import Entries, Entry
 from nas.compound.rounds import Training
-from nas.compound.settings import MOST_FACTOR
 from nas.study.rows import Outcome
 
 LABEL: Final = "network"
 _ROUNDS: Final = "nas:rounds"
 _TAKEN: Final = "nas:taken"
-_MOST_SEEDS: Final = 10_000
+_USUAL_SEEDS: Final = 9  # more may be asked for
 
 
 def planned(study: optuna.Study) -> list[tuple[Training, ...]]:
@@ -53,18 +52,31 @@ def queue_missing(study: optuna.Study, entries: Entries) -> int:
     return len(missing)
 
 
-def take(study: optuna.Study) -> Trial | None:
-    """The next queued training, now this worker's; None if none is waiting."""
+def ranges(first: Entries) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each parameter, by the ``first`` networks of a study.
+
+    They are the axes of a dashboard's plots, and the same for all trials, or it leaves the parameter out.
+    """
+    every = [entry.parameters for entry in first.by_label.values()]
+    names = dict.fromkeys(name for one in every for name in one)
+    # Each step of stepwise expansion doubles the cost, which is depth's growth, and rounding may make it more.
+    reached = 2.0 ** (2 + first.further) if first.undecided else 1.0
+    return {name: (min(one[name] for one in every), max(reached, *(one[name] for one in every))) for name in names}
+
+
+def take(study: optuna.Study, known: Mapping[str, tuple[float, float]]) -> Trial | None:
+    """The next queued training, now this worker's; None if none is waiting. ``known``: ``ranges`` of the parameters."""
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         # Another worker may have been faster; the storage says so. ``Study.ask`` would draw a trial of its own then.
         if study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
             trial = Trial(study, waiting._trial_id)
             # Optuna is to read the queued values, as numbers that dashboards can plot.
-            for name in waiting.system_attrs["fixed_params"]:
+            for name, value in waiting.system_attrs["fixed_params"].items():
                 if name == "seed":
-                    trial.suggest_int(name, 0, _MOST_SEEDS)
+                    trial.suggest_int(name, 0, max(_USUAL_SEEDS, value))
                 else:
-                    trial.suggest_float(name, 0.0, MOST_FACTOR)
+                    low, high = known.get(name, (value, value))
+                    trial.suggest_float(name, min(low, value), max(high, value))
             return trial
     return None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from optuna.search_space import intersection_search_space
 from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.compound.entries import BASELINE, Entries
 from nas.compound.settings import RaceSettings
 from nas.compound.standing import BEST, PEER, WORSE, standings, to_csv
-from nas.compound.trials import accuracies_of, plan_round, planned, queue_missing, take, training_of
+from nas.compound.trials import accuracies_of, plan_round, planned, queue_missing, ranges, take, training_of
 from nas.study.recovery import recover
 from nas.study.rows import Outcome
 from nas.study.trials import finished, to_rows
@@ -125,10 +126,21 @@ def test_a_kill_between_plan_and_queue_loses_no_training(entries: Entries) -> No
     race = make_race(PLAN, entries, trainer, study)
     assert not race.is_over
     race.prepare_round()
-    trial = take(study)  # a worker takes the first one and is killed
+    trial = take(study, ranges(entries))  # a worker takes the first one and is killed
     assert trial is not None and recover(study) == 1
     race.run()
     assert sequence(study) == sequence(unbroken.study)
+
+
+def test_parameters_have_the_same_narrow_axes_in_all_trials(entries: Entries) -> None:
+    race = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries))))
+    race.run()
+    space = intersection_search_space(race.study.get_trials(deepcopy=False))
+    for name in ("alpha", "beta", "gamma"):
+        values = {trial.params[name] for trial in race.study.trials}
+        assert (space[name].low, space[name].high) == (min(values), max(values))
+        assert values == {entry.parameters[name] for entry in entries.by_label.values()}
+    assert space["seed"].high < 10
 
 
 def test_two_workers_that_plan_the_same_round_train_it_once(entries: Entries) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import optuna
 import pytest
+from optuna.search_space import intersection_search_space
 
 from nas.arch import zoo
 from nas.arch.directions import DIRECTIONS, stepwise
@@ -106,6 +107,13 @@ def test_every_network_is_trained_once_per_seed_and_all_axes_of_a_step_alike(at:
     first_of_second = trainer.trained.index((race.entries.steps[1].candidates["depth"].arch.arch_id, 0))
     first_step = {entry.arch.arch_id for entry in race.entries.steps[0].candidates.values()}
     assert not [one for one in trainer.trained[first_of_second:] if one[0] in first_step]
+
+
+def test_parameters_have_the_same_axes_in_all_steps(at: EntriesAt) -> None:
+    race = race_of(at, ByMerit())
+    race.run()
+    space = intersection_search_space(race.study.get_trials(deepcopy=False))
+    assert set(space) >= {"depth", "width", "resolution"} and max(space["width"].high, space["depth"].high) < 20
 
 
 def test_a_step_that_another_rule_trains_too_is_trained_once() -> None:
