@@ -169,6 +169,18 @@ def _normalised(argument: str) -> str:
     return f"+{argument}" if name in ("space", "experiment") else argument
 
 
+def words_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names that a command takes as they are (``a b`` of ``nas.compare a b json=true``), and the rest for Hydra."""
+    words: list[str] = []
+    rest: list[str] = []
+    before = ""
+    for argument in arguments:
+        is_word = "=" not in argument and not argument.startswith(("-", "+", "~")) and before not in _CFG
+        (words if is_word else rest).append(argument)
+        before = argument
+    return words, rest
+
+
 def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
     """Answer ``--help``, and ``--cfg job`` with the whole configuration; whether one of them was asked for.
 

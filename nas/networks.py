@@ -31,10 +31,21 @@ def find_arch(name: object, field: str = "arch") -> ArchSpec:
     if text.startswith(TIMM_PREFIX):
         arch: ArchSpec = heavy("nas.model.from_timm").timm_arch(text.removeprefix(TIMM_PREFIX))
         return arch
-    if Path(text).suffix in (".yaml", ".yml") or Path(text).is_file():
+    if is_spec_file(text):
         return load(text)
     near = nearest(text, zoo.names())
     raise NasError(f"{field} {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
+
+
+def is_network(text: str) -> bool:
+    """Whether ``text`` has the form of a network's name or path; it may not exist."""
+    return text in zoo.names() or text.startswith(TIMM_PREFIX) or is_spec_file(text)
+
+
+def is_spec_file(text: str) -> bool:
+    """Whether ``text`` is the path of a spec file, as far as one can tell without reading it."""
+    named = text not in zoo.names() and not text.startswith(TIMM_PREFIX)
+    return named and (Path(text).suffix in (".yaml", ".yml") or Path(text).is_file())
 
 
 def known_networks() -> str:

@@ -1,0 +1,121 @@
+"""``python -m nas.compare mixnet_s mobilenetv3_large_100``: networks, or studies, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nas import cli
+from nas.arch import zoo
+from nas.arch.errors import NasError, nearest, shown
+from nas.networks import is_network, known_networks
+
+if TYPE_CHECKING:
+    from nas.compared import Comparison
+
+_KEYS: Final = ("names", "json", "csv", "html", "storage", "runs_dir", "latency")
+_FILES: Final = ("csv", "html")
+
+
+def main() -> None:
+    """Console entry point."""
+    cli.run(command)
+
+
+def command(arguments: list[str]) -> int:
+    """Put what is named side by side."""
+    words, overrides = cli.words_apart(arguments)
+    if cli.answered("compare", overrides, _help):
+        return 0
+    config = cli.compose_config("compare", overrides)
+    cli.check_keys(config, _KEYS)
+    cli.check_flags(config, "json")
+    paths = {name: _path(config, name) for name in _FILES}
+    comparison = _compared(_names(words, config["names"]), config)
+    if config["json"]:
+        print(comparison.json())
+    else:
+        comparison.print()
+    for path, write in ((paths["csv"], comparison.write_csv), (paths["html"], comparison.write_html)):
+        if path:
+            write(path)
+            if not config["json"]:
+                print(f"written: {path}")
+    return 0
+
+
+def _names(words: Sequence[str], given: object) -> list[str]:
+    """What is to be compared, each once. Raises: NasError for fewer than two."""
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise NasError(f"names {shown(given)}: must be a list such as [mixnet_s,mixnet_m].")
+    names = list(dict.fromkeys([*words, *given]))
+    if len(names) < 2:
+        said = f"nothing beside {names[0]!r}" if names else "what stands side by side?"
+        raise NasError(f"{said} Name two or more networks, or studies, such as: nas.compare mixnet_s mixnet_m.")
+    return names
+
+
+def _compared(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
+    """``names`` side by side. Raises: NasError where some are networks and some are studies."""
+    networks = [name for name in names if is_network(name)]
+    if not networks:
+        return _studies(names, config)
+    if len(networks) < len(names):
+        other = next(name for name in names if name not in networks)
+        raise NasError(
+            f"{networks[0]!r} is a network and {other!r} is none: compare networks with networks, or studies with "
+            f"studies.{nearest(other, zoo.names())}"
+        )
+    from nas.compared_networks import compare_networks, find_networks
+    from nas.predictors import find_predictor
+
+    found = find_networks(networks)
+    return compare_networks(found, find_predictor(config))
+
+
+def _studies(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
+    from nas.studies import find_study
+
+    runs_dir, found = cli.runs_dir(config), []
+    for name in names:
+        try:
+            found.append(find_study(name, runs_dir, config["storage"]))
+        except NasError as error:
+            raise NasError(f"{error}{nearest(name, zoo.names())}") from None
+    comparison: Comparison = cli.heavy("nas.compared_studies").compare_studies(found)
+    return comparison
+
+
+def _path(config: Mapping[str, Any], name: str) -> Path | None:
+    """The file that ``csv=`` or ``html=`` asks for. Raises: NasError."""
+    value = config[name]
+    if value is None:
+        return None
+    if not isinstance(value, str) or Path(value).suffix != f".{name}":
+        raise NasError(f"{name} {shown(value)}: must be the path of a file that ends in .{name}, or null.")
+    path = Path(value).expanduser()
+    cli.check_writable(path.parent)
+    return path
+
+
+def _help() -> str:
+    return f"""{cli.plain(__doc__)}
+
+  mixnet_s timm/fbnetc_100 runs/my-study/winners/winner_1.yaml
+                       networks: cost, predicted latency, accuracy where a spec file tells it, ratios to the first
+  mixnet-digits mobilenet_v3-digits
+                       studies of runs_dir: trials, best accuracy, front, time, winners
+  runs/mixnet_s other/runs/mixnet_s
+                       studies by their folders, needed where one is named like a published network
+  csv=compare.csv      all figures to a file
+  html=compare.html    a page that opens offline
+  json=true            one JSON object: {{"networks": [...]}} or {{"studies": [...]}}
+  storage=URL          of the studies, if that is not what their folder says
+  latency={"|".join(cli.choices("latency"))}    runs_dir=runs
+
+{known_networks()}"""
+
+
+if __name__ == "__main__":
+    main()

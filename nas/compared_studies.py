@@ -1,0 +1,204 @@
+"""Studies side by side: trials, best accuracy, front, time and winners, and whether they can be compared at all."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from nas.arch.plain import from_mapping
+from nas.compared import Comparison
+from nas.compound.trials import LABEL, accuracies_of
+from nas.latency.store import read as read_predictor
+from nas.studies import FoundStudy
+from nas.study.begun import PREDICTOR_FILE
+from nas.study.history import Reference, busy_hours, hypervolume
+from nas.study.objective import ObjectiveSettings
+from nas.study.overview import GRID, SEARCH
+from nas.study.rows import Outcome, TrialRow, counts, pareto_front
+from nas.study.storage import IDENTITY
+from nas.study.trials import to_rows
+from nas.study.units import MISSING, decimal, percent, shown_path
+
+_COLUMNS: Final = (
+    "study", "trained", "stopped", "infeasible", "repeated", "failed", "running", "best", "at ms", "volume",
+    "clock min", "CPU min",
+)  # fmt: skip
+_DISPENSABLE: Final = ("stopped", "repeated", "failed", "running", "clock min", "infeasible")
+_WINNERS_SHOWN: Final = 5
+# Begun differently in one of these, and accuracies or latencies of two studies are not of one kind.
+_ALIKE: Final = ("data.", "proxy.", "latency.")
+
+
+class _Told(NamedTuple):
+    """A study as it stands: what it was begun with by dotted names, its trials, its device in words."""
+
+    label: str
+    found: FoundStudy
+    identity: Mapping[str, Any]
+    rows: Sequence[TrialRow]
+    device: str
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """Accuracy and latency in ms of all that were trained."""
+        return [
+            (row.accuracy, row.latency_ms)
+            for row in self.rows
+            if row.outcome is Outcome.TRAINED and row.accuracy is not None and row.latency_ms is not None
+        ]
+
+
+def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
+    """``studies`` side by side, as far as they have come; none is changed.
+
+    Hypervolumes are shares of the rectangle between one reference for all, the lowest accuracy and the highest latency
+    of any trained network, and the best of both. There are none where data, proxy or device differ. Raises: NasError.
+    """
+    told = [_told(found, label) for found, label in zip(studies, _labels(studies), strict=True)]
+    differing = _differing(told)
+    points = [point for one in told for point in one.points]
+    reference = None
+    if points and not differing:
+        reference = Reference(min(high for high, _ in points), max(slow for _, slow in points))
+    whole = (
+        hypervolume([(max(high for high, _ in points), min(slow for _, slow in points))], reference) if reference else 0
+    )
+    records = [
+        {**_record(one), "hypervolume": hypervolume(one.points, reference) / whole if reference and whole else None}
+        for one in told
+    ]
+    return Comparison(
+        kind="studies",
+        records=records,
+        columns=_COLUMNS,
+        rows=[_cells(record) for record in records],
+        dispensable=_DISPENSABLE,
+        remarks=[*_remarks(told, reference, differing), *map(_winners_line, records)],
+        shared={"reference": reference._asdict() if reference else None, "differing": differing},
+        facts=[(one.label, f"{shown_path(one.found.folder)}; {one.device}") for one in told],
+    )
+
+
+def _told(found: FoundStudy, label: str) -> _Told:
+    identity = json.loads(found.study.user_attrs[IDENTITY])
+    kept = found.folder / PREDICTOR_FILE
+    device = str(read_predictor(kept).device) if kept.is_file() else str(identity.get("latency.device", "unknown"))
+    return _Told(label, found, identity, to_rows(found.study), device)
+
+
+def _labels(studies: Sequence[FoundStudy]) -> list[str]:
+    """Their names; with the folder where two are named alike."""
+    names = [found.study.study_name for found in studies]
+    return [
+        shown_path(found.folder) if names.count(name) > 1 else name for found, name in zip(studies, names, strict=True)
+    ]
+
+
+def _record(one: _Told) -> dict[str, Any]:
+    """A study as plain data."""
+    hours = busy_hours(one.found.study.get_trials(deepcopy=False))
+    best = max(one.points, key=lambda point: (point[0], -point[1]), default=(None, None))
+    return {
+        "name": one.label,
+        "kind": SEARCH if "space.name" in one.identity else GRID,
+        **{outcome.value: count for outcome, count in counts(one.rows).items()},
+        "best_accuracy": best[0],
+        "best_latency_ms": best[1],
+        "clock_s": round(3600 * max(hours.values(), default=0.0), 1),
+        "cpu_s": round(sum(row.cpu_s or 0.0 for row in one.rows), 1),
+        "device": one.device,
+        "winners": _winners(one),
+    }
+
+
+def _winners(one: _Told) -> list[dict[str, Any]]:
+    """What the study answers with: its front, the highest reward, or the network of the highest mean accuracy."""
+    if "space.name" not in one.identity:
+        return _best_network(one)
+    settings = {key.removeprefix("objective."): value for key, value in one.identity.items() if "objective." in key}
+    objective = from_mapping(ObjectiveSettings, settings, "objective")
+    winners = pareto_front(one.rows)
+    if objective.kind == "mnasnet":
+        winners = sorted((row for row in one.rows if row.outcome is Outcome.TRAINED), key=objective.reward_of)[-1:]
+    return [
+        {
+            "name": f"W{index}",
+            "trial": row.number,
+            "arch_id": row.arch_id,
+            "accuracy": row.accuracy,
+            "latency_ms": row.latency_ms,
+            "measured_ms": row.measured_ms,
+        }
+        for index, row in enumerate(winners, start=1)
+    ]
+
+
+def _best_network(one: _Told) -> list[dict[str, Any]]:
+    means = {label: statistics.fmean(values) for label, values in accuracies_of(one.found.study).items()}
+    if not means:
+        return []
+    label = max(means, key=lambda name: means[name])
+    trials = one.found.study.get_trials(deepcopy=False)
+    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL) == label)
+    return [
+        {
+            "name": label,
+            "arch_id": attributes.get("arch_id"),
+            "accuracy": means[label],
+            "latency_ms": attributes.get("latency_ms"),
+            "seeds": len(accuracies_of(one.found.study)[label]),
+        }
+    ]
+
+
+def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+    outcomes = ("stopped", "infeasible", "duplicate", "failed", "running")
+    return (
+        record["name"],
+        f"{record['trained']:,}",
+        *(f"{record[name]:,}" if record[name] else "" for name in outcomes),
+        percent(record["best_accuracy"]),
+        decimal(record["best_latency_ms"]),
+        percent(record["hypervolume"]),
+        decimal(record["clock_s"] / 60, 1),
+        decimal(record["cpu_s"] / 60, 1),
+    )
+
+
+def _winners_line(record: Mapping[str, Any]) -> str:
+    """A study's answer in a line."""
+    winners = [
+        f"{one['name']} {percent(one['accuracy'])} at {decimal(one['latency_ms'])} ms"
+        for one in record["winners"][:_WINNERS_SHOWN]
+    ]
+    hidden = len(record["winners"]) - _WINNERS_SHOWN
+    more = f", and {hidden} more" if hidden > 0 else ""
+    return f"{record['name']}: {', '.join(winners) or MISSING}{more}"
+
+
+def _differing(told: Sequence[_Told]) -> list[str]:
+    """Settings that make accuracies or latencies incomparable and are not the same in all."""
+    keys = {key for one in told for key in one.identity if key.startswith(_ALIKE)}
+    return sorted(key for key in keys if len({json.dumps(one.identity.get(key)) for one in told}) > 1)
+
+
+def _remarks(told: Sequence[_Told], reference: Reference | None, differing: Sequence[str]) -> list[str]:
+    said = []
+    if any(key.startswith("latency.") for key in differing):
+        said.append("latencies cannot be compared:")
+        said += [f"  {one.label}: {one.device}" for one in told]
+    others = [key for key in differing if not key.startswith("latency.")]
+    if others:
+        values = "; ".join(f"{key} {', '.join(str(one.identity.get(key)) for one in told)}" for key in others[:3])
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        said.append(f"accuracies cannot be compared, these differ: {values}{more}")
+    if not said:
+        said.append(f"device: {told[0].device}")
+    if reference:
+        said.append(
+            f"volume: what the front dominates, in % of the rectangle from {percent(reference.accuracy)} and "
+            f"{decimal(reference.latency_ms)} ms to the best accuracy and latency of all"
+        )
+    return [*said, "winners:"]

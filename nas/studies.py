@@ -1,0 +1,43 @@
+"""What the name of a study means in commands that read studies: one in ``runs_dir``, or the folder of its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from nas.arch.errors import NasError
+from nas.cli import heavy
+
+if TYPE_CHECKING:
+    import optuna
+
+    from nas.study.begun import Begun
+
+
+class FoundStudy(NamedTuple):
+    """A study that was begun. ``begun``: what its ``folder`` keeps beside the trials; None where that is missing."""
+
+    study: optuna.Study
+    folder: Path
+    begun: Begun | None
+
+
+def find_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
+    """The study that ``text`` means, which is only read; ``storage``: its URL where its folder does not say.
+
+    Raises: NasError, with the studies that there are.
+    """
+    overview = heavy("nas.study.overview")
+    from nas.study import begun
+    from nas.study.plan import RecordSettings
+    from nas.study.urls import file_of
+
+    given = Path(text).expanduser()
+    folder = given.resolve() if given.is_dir() else runs_dir / text
+    known = begun.read(folder) if (folder / begun.CONFIG_FILE).is_file() else None
+    storage = storage or (known.settings["study"]["storage"] if known else None)
+    url = RecordSettings(storage=storage).url(given.parent if given.is_dir() else runs_dir)
+    path = file_of(url)
+    if path is not None and not path.is_file():  # Optuna would make an empty one
+        raise NasError(f"study {text!r}: {path} does not exist; say where your studies are with runs_dir= or storage=.")
+    return FoundStudy(overview.find_study(url, folder.name), folder, known)
