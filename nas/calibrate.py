@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli
+from nas import cli, composing
 from nas.arch.errors import NasError, shown, unknown
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def command(arguments: list[str]) -> int:
     """Calibrate, keep the predictor, and report its error."""
     if cli.answered("calibrate", arguments, _help):
         return 0
-    config = cli.compose_config("calibrate", arguments)
+    config = composing.compose_config("calibrate", arguments)
     cli.check_keys(config, _KEYS, optional=("device",))
     device = config.get("device")
     if device is None or device == "???":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli
+from nas import cli, composing
 from nas.arch import zoo
 from nas.arch.errors import NasError, nearest, shown
 from nas.networks import is_network, known_networks
@@ -28,7 +28,7 @@ def command(arguments: list[str]) -> int:
     words, overrides = cli.words_apart(arguments)
     if cli.answered("compare", overrides, _help):
         return 0
-    config = cli.compose_config("compare", overrides)
+    config = composing.compose_config("compare", overrides)
     cli.check_keys(config, _KEYS)
     cli.check_flags(config, "json")
     paths = {name: _path(config, name) for name in _FILES}
@@ -112,7 +112,7 @@ def _help() -> str:
   html=compare.html    a page that opens offline
   json=true            one JSON object: {{"networks": [...]}} or {{"studies": [...]}}
   storage=URL          of the studies, if that is not what their folder says
-  latency={"|".join(cli.choices("latency"))}    runs_dir=runs
+  latency={"|".join(composing.choices("latency"))}    runs_dir=runs
 
 {known_networks()}"""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import Any, Final
 
-from nas import cli
+from nas import cli, composing, sweep
 from nas.networks import find_arch
 
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir")
+
+_WORK: Final = ("nas.compound.results", "COMPOUND")
 
 
 def main() -> None:
@@ -19,9 +21,12 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
+    several, arguments = sweep.flag_apart(arguments)
     if cli.answered("compound_grid", arguments, _help):
         return 0
-    return cli.run_study(make_plan(arguments), "nas.compound.results", "COMPOUND")
+    if several:
+        return sweep.run_each(arguments, make_plan, *_WORK)
+    return cli.run_study(make_plan(arguments), *_WORK)
 
 
 def make_plan(arguments: list[str]) -> Any:
@@ -29,7 +34,7 @@ def make_plan(arguments: list[str]) -> Any:
 
     Loads torch only for a baseline of timm's.
     """
-    config = cli.compose_config("compound_grid", arguments)
+    config = composing.compose_config("compound_grid", arguments)
     cli.check_keys(config, _KEYS)
     from nas.compound.plan import CompoundPlan
     from nas.proxy.sources import check_data
@@ -47,7 +52,7 @@ def make_plan(arguments: list[str]) -> Any:
 
 def _help() -> str:
     groups = ("data", "proxy", "latency", "engine")
-    lists = "\n".join(f"  {group}= {' | '.join(cli.choices(group))}" for group in groups)
+    lists = "\n".join(f"  {group}= {' | '.join(composing.choices(group))}" for group in groups)
     return f"""{cli.plain(__doc__)}
 
 The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth), beta (width) and
@@ -74,6 +79,7 @@ Settings (name=value):
   race.seeds race.finalists race.stop_share        trainings per triple
   constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits
   study.name study.seed study.storage study.patience_s engine.workers engine.address runs_dir
+  --multirun   one study for each combination of values: baseline=mixnet_s,efficientnet_b0 study.seed=0,1
   --cfg job    print the whole configuration and stop
 
 Results stand in <runs_dir>/<study.name>/: report.html, networks.csv, trials.csv, family/; the study in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from nas import cli
+from nas import cli, composing
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError
 from nas.reopened import reopen
@@ -22,7 +22,7 @@ def command(arguments: list[str]) -> int:
     """Serve the dashboard until Ctrl-C, which is how it is meant to end."""
     if cli.answered("dashboard", arguments, _help):
         return 0
-    config = cli.compose_config("dashboard", arguments)
+    config = composing.compose_config("dashboard", arguments)
     cli.check_keys(config, _KEYS)
     check_number("port", config["port"], low=0, high=65535, whole=True)
     from nas.study.plan import RecordSettings

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.spaces import make_space
+from nas.studies import find_study
 
 if TYPE_CHECKING:
     import optuna
@@ -27,14 +28,9 @@ class Reopened(NamedTuple):
 def reopen(name: str, storage: str | None, runs_dir: Path) -> Reopened:
     """The study ``name``, which is only read, in ``storage`` or else where its folder says. Raises: NasError."""
     from nas.study import begun
-    from nas.study.overview import find_study
-    from nas.study.plan import RecordSettings
 
-    folder = runs_dir / name
-    found = begun.read(folder) if (folder / begun.CONFIG_FILE).is_file() else None
-    storage = storage or (found.settings["study"]["storage"] if found else None)
-    study = find_study(RecordSettings(storage=storage).url(runs_dir), name)
-    found = found or begun.read(folder)  # an unknown study is told before a folder that is missing
+    study, storage, folder, known_begun = find_study(name, runs_dir, storage)
+    found = known_begun or begun.read(folder)  # an unknown study is told before a folder that is missing
     settings = {**found.settings, "study": {**found.settings["study"], "name": name, "storage": storage}}
     known: dict[str, Any] = {"runs_dir": runs_dir, "command": found.command}
     if "space" in settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from nas import cli
+from nas import cli, composing
 from nas.reopened import reopen
 
 _KEYS: Final = ("study", "storage", "runs_dir")
@@ -21,7 +21,7 @@ def command(arguments: list[str]) -> int:
     """Render the report of a study again, or list the studies that there are."""
     if cli.answered("report", arguments, _help):
         return 0
-    config = cli.compose_config("report", arguments)
+    config = composing.compose_config("report", arguments)
     cli.check_keys(config, _KEYS)
     runs_dir = cli.runs_dir(config)
     from nas.study.plan import RecordSettings

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli
+from nas import cli, composing
 from nas.arch.checks import check_number
 from nas.arch.compound import Grown
 from nas.arch.errors import NasError, shown
@@ -42,7 +42,7 @@ def command(arguments: list[str]) -> int:
     """Print a scaled network beside its baseline, or a family, and write their spec files."""
     if cli.answered("scale", arguments, _help):
         return 0
-    config = cli.compose_config("scale", arguments)
+    config = composing.compose_config("scale", arguments)
     cli.check_keys(config, _KEYS)
     cli.check_flags(config, "family", "json")
     if not isinstance(config["out"], str | None):
@@ -165,7 +165,7 @@ Results:
   out=scaled.yaml      writes the spec
   family=true          members at phis=[0,1,...,7], published and by the formula, written to a folder
   json=true            one JSON object
-  latency={"|".join(cli.choices("latency"))}
+  latency={"|".join(composing.choices("latency"))}
 
 {known_networks()}"""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from typing import Any, Final
 
-from nas import cli
+from nas import cli, composing, sweep
 from nas.arch.errors import NasError
 from nas.spaces import make_space
 
 _SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
 _KEYS: Final = (*_SETTINGS, "space", "runs_dir")
+
+_WORK: Final = ("nas.study.results", "SEARCH")
 
 
 def main() -> None:
@@ -20,14 +22,17 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and search."""
+    several, arguments = sweep.flag_apart(arguments)
     if cli.answered("search", arguments, _help):
         return 0
-    return cli.run_study(make_plan(arguments), "nas.study.results", "SEARCH")
+    if several:
+        return sweep.run_each(arguments, make_plan, *_WORK)
+    return cli.run_study(make_plan(arguments), *_WORK)
 
 
 def make_plan(arguments: list[str]) -> Any:
     """A checked ``SearchPlan`` from command-line overrides; loads neither torch nor Optuna. Raises: NasError."""
-    config = cli.compose_config("search", arguments)
+    config = composing.compose_config("search", arguments)
     cli.check_keys(config, _KEYS, optional=("space",))
     if "space" in config and not config["space"]:
         raise NasError("space: the configuration is empty; see the README for what a space needs.")
@@ -50,14 +55,14 @@ def make_plan(arguments: list[str]) -> Any:
 
 
 def _list_of(group: str, prefix: str) -> str:
-    names = cli.choices(group)
+    names = composing.choices(group)
     width = max(len(name) for name in names)
-    return "\n".join(f"  {prefix}{name:<{width}}  {cli.headline(group, name)}" for name in names)
+    return "\n".join(f"  {prefix}{name:<{width}}  {composing.headline(group, name)}" for name in names)
 
 
 def _help() -> str:
     groups = ("data", "proxy", "latency", "objective", "sampler", "pruner", "engine")
-    lists = "\n".join(f"  {group}= {' | '.join(cli.choices(group))}" for group in groups)
+    lists = "\n".join(f"  {group}= {' | '.join(composing.choices(group))}" for group in groups)
     return f"""{cli.plain(__doc__)}
 
 Spaces:
@@ -71,6 +76,7 @@ Settings (name=value):
   study.storage study.patience_s    sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT
   constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
   data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers engine.address runs_dir
+  --multirun   one study for each combination of values: space=mixnet,mobilenet_v3 study.seed=0,1,2
   --cfg job    print the whole configuration and stop
 
 Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html; the study in <runs_dir>/optuna.db."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli
+from nas import cli, composing
 from nas.arch.checks import check_number
 from nas.arch.complexity import layers
 from nas.arch.spec import ArchSpec
@@ -30,7 +30,7 @@ def command(arguments: list[str]) -> int:
     """Print the layer table of a network, or its totals as JSON."""
     if cli.answered("show", arguments, _help):
         return 0
-    config = cli.compose_config("show", arguments)
+    config = composing.compose_config("show", arguments)
     cli.check_keys(config, _KEYS)
     arch = find_arch(config["arch"])
     side = config["resolution_px"]
@@ -83,7 +83,7 @@ def _help() -> str:
   arch=mixnet_s | arch=timm/fbnetc_100 | arch=runs/my-study/winners/winner_1.yaml
   resolution_px=160    another input side
   json=true            {{"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}} as one JSON object
-  latency={"|".join(cli.choices("latency"))}
+  latency={"|".join(composing.choices("latency"))}
 
 {known_networks()}"""
 

@@ -1,4 +1,4 @@
-"""What the name of a study means in commands that read studies: one in ``runs_dir``, or the folder of its results."""
+"""What the name of a study means in commands that read it: one in ``runs_dir`` or, with a slash, its folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 
 class FoundStudy(NamedTuple):
-    """A study that was begun. ``begun``: what its ``folder`` keeps beside the trials; None where that is missing."""
+    """A study that was begun, in ``storage`` (None: that of its runs_dir).
+
+    ``begun``: what its ``folder`` keeps beside the trials; None where that is missing.
+    """
 
     study: optuna.Study
+    storage: str | None
     folder: Path
     begun: Begun | None
 
@@ -32,12 +36,11 @@ def find_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
     from nas.study.plan import RecordSettings
     from nas.study.urls import file_of
 
-    given = Path(text).expanduser()
-    folder = given.resolve() if given.is_dir() else runs_dir / text
+    folder = Path(text).expanduser() if "/" in text else runs_dir / text
     known = begun.read(folder) if (folder / begun.CONFIG_FILE).is_file() else None
     storage = storage or (known.settings["study"]["storage"] if known else None)
-    url = RecordSettings(storage=storage).url(given.parent if given.is_dir() else runs_dir)
+    url = RecordSettings(storage=storage).url(folder.parent)
     path = file_of(url)
     if path is not None and not path.is_file():  # Optuna would make an empty one
         raise NasError(f"study {text!r}: {path} does not exist; say where your studies are with runs_dir= or storage=.")
-    return FoundStudy(overview.find_study(url, folder.name), folder, known)
+    return FoundStudy(overview.find_study(url, folder.name), storage, folder, known)

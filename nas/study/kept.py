@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import optuna
 
+from nas.arch.errors import NasError
 from nas.latency.predictor import LatencyPredictor
+from nas.study.overview import find_study
 from nas.study.patience import Patience
-from nas.study.plan import KeptPlan
-from nas.study.storage import check_folder, known_study, open_storage, open_study
+from nas.study.plan import KeptPlan, SearchPlan
+from nas.study.storage import IDENTITY, check_folder, known_study, open_storage, open_study
+from nas.study.trials import finished
 
 
 class KeptSession:
@@ -35,3 +39,19 @@ class KeptSession:
         """The study, created or resumed."""
         plan = self.plan
         return open_study(open_storage(plan.storage_url, self.patience), plan.name, plan.objective, self.identity)
+
+
+def is_done(plan: KeptPlan) -> bool:
+    """Whether the search of ``plan`` has all its trials and its report, which is seen without loading anything for it.
+
+    Of a grid it takes its networks to know; it counts as not done, and is soon over. So does another plan's study.
+    """
+    if not isinstance(plan, SearchPlan) or not (plan.folder / "report.html").is_file():
+        return False
+    try:
+        study = find_study(plan.storage_url, plan.name)
+    except NasError:
+        return False
+    known = json.loads(study.user_attrs[IDENTITY])
+    wanted = json.loads(json.dumps(plan.identity(known.get("latency.device", "")), default=str))
+    return known == wanted and finished(study) >= plan.study.n_trials

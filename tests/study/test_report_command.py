@@ -112,7 +112,7 @@ def test_what_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(NasError, match="runs does not exist"):
         report.command([])
     (tmp_path / "runs").mkdir()
-    with pytest.raises(NasError, match=r"storage 'sqlite:///runs/optuna\.db': does not exist"):
+    with pytest.raises(NasError, match=r"study 'made': runs/optuna\.db does not exist"):
         report.command(["study=made"])
     assert search.command([*SEARCH, "study.n_trials=1"]) == 0
     (tmp_path / "runs" / "made" / "config.yaml").unlink()

@@ -1,0 +1,144 @@
+"""``--multirun``: one study for each combination of values, one after the other, and a table of them in the end."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.errors import HydraException
+
+from nas import cli, composing
+from nas.arch.errors import NasError
+
+_FLAGS: Final = ("--multirun", "-m")
+_NAME: Final = "study.name"
+
+
+class Job(NamedTuple):
+    """One study: all its overrides, and those of them that differ from study to study, by key."""
+
+    overrides: tuple[str, ...]
+    swept: Mapping[str, str]
+
+
+def flag_apart(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether ``--multirun`` is asked for, and the arguments without it."""
+    rest = [argument for argument in arguments if argument not in _FLAGS]
+    return len(rest) < len(arguments), rest
+
+
+def run_each(arguments: Sequence[str], make_plan: Callable[[list[str]], Any], module: str, work: str) -> int:
+    """Run the studies that ``arguments`` ask for; ``make_plan`` checks each before the first one begins.
+
+    Those that are finished are skipped, one that cannot go on does not keep the others from it, and Ctrl-C ends them
+    all. Returns the exit code: of a mistake if there was one, 130 after Ctrl-C. Raises: NasError for what can be seen
+    to be wrong before.
+    """
+    plans = _plans(jobs(arguments), make_plan)
+    begun, worst = [], 0
+    for number, plan in enumerate(plans, start=1):
+        head = f"[{number}/{len(plans)}] {plan.name}"
+        try:
+            if cli.heavy("nas.study.kept").is_done(plan):
+                print(f"{head}: finished before", flush=True)
+                code = 0
+            else:
+                print(head, flush=True)
+                code = cli.run_study(plan, module, work)
+        except NasError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            worst = cli.USAGE_ERROR
+            continue
+        begun.append(plan)
+        if code == cli.INTERRUPTED:
+            worst = code
+            break
+    _summarise(begun)
+    return worst
+
+
+def jobs(arguments: Sequence[str]) -> list[Job]:
+    """All combinations of the values that ``arguments`` give in Hydra's way, the last one changing first.
+
+    Raises: NasError for what Hydra cannot read, and if nothing has several values.
+    """
+    given = [composing.normalised(argument) for argument in arguments]
+    composing.check_form(given)
+    alternatives = [_alternatives(text) for text in given]
+    if all(len(values) == 1 for values in alternatives):
+        raise NasError("--multirun: nothing has several values; add some, such as study.seed=0,1,2.")
+    return [
+        Job(
+            tuple(override for override, _ in chosen),
+            {override.partition("=")[0].lstrip("+"): value for override, value in chosen if value is not None},
+        )
+        for chosen in itertools.product(*alternatives)
+    ]
+
+
+def _alternatives(text: str) -> list[tuple[str, str | None]]:
+    """The overrides that ``text`` stands for, each with its value; None beside the only one. Raises: NasError."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise NasError(f"{text!r}: {' '.join(str(error).split())}") from None
+    if not override.is_sweep_override():
+        return [(text, None)]
+    if not override.is_discrete_sweep():
+        raise NasError(f"{text!r}: endless many values; write them one by one.")
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, Glob):
+        values = value.filter(composing.choices(key.lstrip("+")))
+        if not values:
+            raise NasError(f"{text!r}: none of {', '.join(composing.choices(key.lstrip('+')))} is meant by it.")
+    else:
+        values = list(override.sweep_string_iterator())
+    return [(f"{key}={one}", one) for one in values]
+
+
+def names_apart(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> list[str]:
+    """``names`` with what tells their studies apart behind them, as far as it is needed: ``mixnet-digits-seed1``.
+
+    They do not depend on the order of the settings nor, as long as there are several, on how many values they have.
+    """
+    apart = list(names)
+    for key in sorted(set().union(*swept)):
+        values: dict[str, set[str]] = {}
+        for name, job in zip(apart, swept, strict=True):
+            values.setdefault(name, set()).add(job[key])
+        if max(map(len, values.values())) > 1:
+            group, _, leaf = key.rpartition(".")
+            told = [f"{leaf if group else ''}{job[key]}" for job in swept]
+            apart = [f"{name}-{re.sub('[^A-Za-z0-9._-]+', '_', text)}" for name, text in zip(apart, told, strict=True)]
+    return apart
+
+
+def _plans(found: Sequence[Job], make_plan: Callable[[list[str]], Any]) -> list[Any]:
+    """A checked plan for each job, all of different names. Raises: NasError."""
+    plans = [make_plan(list(job.overrides)) for job in found]
+    names = names_apart([plan.name for plan in plans], [job.swept for job in found])
+    if len(set(names)) < len(names):
+        raise NasError(f"--multirun: two studies would be named {max(names, key=names.count)!r}; give each value once.")
+    return [
+        plan if name == plan.name else make_plan([*_without_name(job.overrides), f"{_NAME}={name}"])
+        for plan, name, job in zip(plans, names, found, strict=True)
+    ]
+
+
+def _without_name(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if override.partition("=")[0] != _NAME]
+
+
+def _summarise(plans: Sequence[Any]) -> None:
+    """The studies of ``plans`` side by side."""
+    if plans:
+        from nas.studies import find_study
+
+        found = [find_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
+        print()
+        cli.heavy("nas.compared_studies").compare_studies(found).print()
