@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from nas.search import command
+from nas import compound_grid, search
+from tests.compound.tiny import TINY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -36,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("looked_at")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert command([*SEARCH]) == 0
+        assert search.command([*SEARCH]) == 0
     return folder / "runs"
 
 
@@ -52,6 +53,16 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=TIMEOUT_MS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="package")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small finished compound grid."""
+    folder = tmp_path_factory.mktemp("grid")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert compound_grid.command([*TINY]) == 0
+    return folder / "runs" / "tiny"
 
 
 @pytest.fixture
@@ -81,6 +92,18 @@ def look(browser: Browser) -> Iterator[Look]:
     yield opened
     context.close()
     assert not faults
+
+
+def fits(page: Page) -> bool:
+    """Whether the page itself needs no scrolling from side to side; wide things in it may."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
+
+
+def prints(page: Page) -> bool:
+    """Whether all of a page stands on A4 between margins of 1 cm, which are 96 px an inch."""
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 718, "height": 1000})
+    return fits(page) and page.pdf(format="A4").startswith(b"%PDF-")
 
 
 @pytest.fixture(scope="package")

@@ -12,8 +12,9 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.files import load
+from tests.compound.tiny import networks
 
-from .conftest import NAME, Look
+from .conftest import NAME, Look, fits, prints
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -42,11 +43,6 @@ def blocks(runs: Path) -> dict[int, set[str]]:
     """Trial number to block strings of its network."""
     with (runs / NAME / "trials.csv").open(encoding="utf-8", newline="") as stream:
         return {int(row["number"]): set(row["blocks"].replace(";", "").split()) for row in csv.DictReader(stream)}
-
-
-def fits(page: Page) -> bool:
-    """Whether the page itself needs no scrolling from side to side; wide things in it may."""
-    return bool(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
 
 
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
@@ -105,8 +101,17 @@ def test_the_table_is_sorted_by_a_click(look: Look, runs: Path, trained: list[Fr
     assert cells[:5] == [f"{100 * value:.2f}" for value in sorted((trial.values[0] for trial in trained), reverse=True)]
 
 
-def test_it_prints(look: Look, runs: Path) -> None:
-    page = report(look, runs, 794)  # A4 at 96 px an inch
-    page.emulate_media(media="print")
-    assert fits(page) and not page.locator(".tip").is_visible()
-    assert page.pdf(format="A4").startswith(b"%PDF-")
+def test_all_of_it_is_printed(look: Look, runs: Path) -> None:
+    page = report(look, runs)
+    assert prints(page)
+    assert not page.locator(".tip").is_visible()
+
+
+@pytest.mark.parametrize("width_px", WIDTHS_PX)
+def test_a_grid_has_its_plots_and_every_network(look: Look, grid: Path, width_px: int) -> None:
+    page = look((grid / "report.html").as_uri(), width_px)
+    plots = [plot.bounding_box() for plot in page.locator("svg.plot").all()]
+    assert len(plots) >= 3 and all(plot and plot["width"] > 300 and plot["height"] > 150 for plot in plots)
+    named = page.locator("#networks tbody tr").evaluate_all("rows => rows.map((row) => row.cells[0].textContent)")
+    assert sorted(named) == sorted(networks(grid))
+    assert fits(page) and prints(page)
