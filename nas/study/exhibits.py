@@ -182,6 +182,7 @@ def _reading(report: ReportData, folder: Path) -> list[str]:
         "**Trials** (list): each trial's note says what became of it, and below it stand its drawing and its spec. "
         "State *Pruned* is a network beyond a limit, or a training that was stopped; *Complete* may be a duplicate.",
         "**Parameters**: `s3.b0.kernel` is the kernel of the first block of stage 3; `k3.5.7` are MixConv groups of "
-        "3x3, 5x5 and 7x7.",
+        "3x3, 5x5 and 7x7. In *Smart Selection* untick *Check All* and tick the few that *Hyperparameter Importance* "
+        "names.",
         f"Everything else, with the drawings of the winners: `{shown_path(folder / 'report.html')}`.",
     ]
