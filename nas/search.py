@@ -73,6 +73,7 @@ Choices:
 
 Settings (name=value):
   study.name study.n_trials study.seed    the study; the same name goes on where it stopped
+  study.first=NAME                        the best networks of that study are trained first
   study.storage study.patience_s    sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT
   constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
   data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers engine.address runs_dir

@@ -48,11 +48,11 @@ def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRow], winners: M
         if stopped:
             ends = [_percent(told[number])[-1] for number in stopped]
             axes.plot(*zip(*ends, strict=True), "x", color=BASELINE, markersize=5)
-        for place, number in enumerate(number for number in winners if number in told):
-            points = _percent(told[number])
+        named = {winners[number]: _percent(told[number]) for number in winners if number in told}
+        for place, points in enumerate(named.values()):
             label = "winners" if place == 0 else None
             axes.plot(*zip(*points, strict=True), color=FRONT, linewidth=1.8, marker="o", markersize=3, label=label)
-            axes.annotate(winners[number], points[-1], xytext=(4, 0), textcoords="offset points", color=INK, fontsize=8)
+        _name_ends(axes, {name: points[-1] for name, points in named.items()})
     return drawn.svg
 
 
@@ -75,6 +75,26 @@ def _lines(axes: Any, curves: Sequence[Curve], label: str, color: str) -> None:
     for index, curve in enumerate(curves):
         legend = label if index == 0 else None
         axes.plot(*zip(*_percent(curve), strict=True), color=color, linewidth=0.7, alpha=0.6, label=legend)
+
+
+def _name_ends(axes: Any, ends: Mapping[str, tuple[int, float]]) -> None:
+    """Names beside the ends of curves; those of ends that lie close together share one place."""
+    low, high = axes.get_ylim()
+    names: list[str] = []
+    place = (0, 0.0)
+    for name, end in sorted(ends.items(), key=lambda item: -item[1][1]):
+        if names and place[1] - end[1] > 0.05 * (high - low):
+            _name_end(axes, names, place)
+            names = []
+        place = place if names else end
+        names.append(name)
+    if names:
+        _name_end(axes, names, place)
+
+
+def _name_end(axes: Any, names: Sequence[str], place: tuple[int, float]) -> None:
+    style = {"xytext": (5, 0), "textcoords": "offset points", "color": INK, "fontsize": 9, "va": "center"}
+    axes.annotate(", ".join(names), place, annotation_clip=False, **style)
 
 
 def _percent(curve: Curve) -> list[tuple[int, float]]:

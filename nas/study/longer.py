@@ -73,17 +73,20 @@ def longer_trained(study: optuna.Study, rows: Sequence[TrialRow]) -> tuple[Longe
     return tuple(sorted(found, key=lambda one: -len(one.pairs)))
 
 
-def how_to_find_out(command: str, name: str, epochs: int, queued: int) -> str:
-    """The command of a second study that trains the first ``queued`` networks of study ``name`` again, longer.
+def how_to_find_out(command: str, name: str, epochs: int, networks: int) -> str:
+    """The command of a second study that trains published and best ones of study ``name`` longer: ``networks``.
 
-    These are the published ones and the first draws: the same for the same space, limits and seed.
+    It stops none of them early, for a ranking needs them all.
     """
     words = shlex.split(command)
-    set_anew = ("proxy.epochs=", "study.name=", "study.n_trials=")
-    kept = [word for word in words if not word.startswith(set_anew)]
-    return shlex.join(
-        [*kept, f"proxy.epochs={_TIMES_LONGER * epochs}", f"study.name={name}-longer", f"study.n_trials={queued}"]
-    )
+    anew = {
+        "proxy.epochs": _TIMES_LONGER * epochs,
+        "study.name": f"{name}-longer",
+        "study.first": name,
+        "study.n_trials": networks,
+    }
+    kept = [word for word in words if word.partition("=")[0] not in anew and not word.startswith("pruner")]
+    return shlex.join([*kept, *(f"{key}={value}" for key, value in anew.items())])
 
 
 def _more(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:

@@ -61,12 +61,14 @@ class StudySettings(RecordSettings):
     infeasible or repeat an earlier network cost nothing and do not.
 
     ``max_screened``: candidates that may be turned down per trained one before the search gives up.
-    ``seed_published``: try the published networks of the space first, as baselines.
+    ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
+    same space and storage, whose best networks come next.
     """
 
     n_trials: int = 12
     max_screened: int = 200
     seed_published: bool = True
+    first: str | None = None
 
     def __post_init__(self) -> None:
         RecordSettings.__post_init__(self)  # super() does not work in a slotted dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from nas.study.screening import Screen
 from nas.study.tasks import Idle, Task, reason_of
 from nas.study.trials import PUBLISHED, WORKER, distributions
 
-_SEEDED: Final = "nas:seeded"
+SEEDED: Final = "nas:seeded"
 
 
 @dataclass(slots=True)
@@ -208,20 +208,27 @@ class Search:
 
 
 def seed_study(
-    study: optuna.Study, survey: Survey, *, published: Mapping[str, Mapping[str, Any]], startup: int
+    study: optuna.Study,
+    survey: Survey,
+    *,
+    published: Mapping[str, Mapping[str, Any]],
+    startup: int,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Queue the first trials of a new study, whatever their number, so that extending it later changes nothing.
 
-    These are the ``published`` genotypes by name, as baselines, then up to ``startup`` different feasible networks
-    of the survey.
+    These are the ``published`` genotypes by name, as baselines, those of ``earlier`` studies, then up to ``startup``
+    different feasible networks of the survey.
     """
-    if study.user_attrs.get(_SEEDED):
+    if study.user_attrs.get(SEEDED):
         return
     for name, genotype in published.items():
         study.enqueue_trial(dict(genotype), user_attrs={PUBLISHED: name}, skip_if_exists=True)
+    for genotype in earlier:
+        study.enqueue_trial(dict(genotype), skip_if_exists=True)
     first: dict[str, Candidate] = {}
     for candidate in survey.feasible:
         first.setdefault(candidate.arch.arch_id, candidate)
     for candidate in list(first.values())[:startup]:
         study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
-    study.set_user_attr(_SEEDED, True)
+    study.set_user_attr(SEEDED, True)

@@ -23,6 +23,7 @@ from nas.study.background import Background
 from nas.study.begun import PREDICTOR_FILE, Begun, Images, versions
 from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
+from nas.study.earlier import earlier_networks
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.kept import KeptSession
 from nas.study.lock import Hold
@@ -31,7 +32,7 @@ from nas.study.patience import Patience, patience_on
 from nas.study.plan import SearchPlan
 from nas.study.progress import TrialProgress, bar
 from nas.study.pruning import make_pruner
-from nas.study.search import Search, seed_study
+from nas.study.search import SEEDED, Search, seed_study
 from nas.study.storage import claim
 from nas.study.trials import Measured, finished
 from nas.study.work import Plan, Timed
@@ -69,8 +70,10 @@ class Session(KeptSession):
     def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
         found = look_ahead(self, console)
+        is_seeded = study is not None and SEEDED in study.user_attrs
+        earlier = [] if is_seeded else earlier_networks(self.plan)
         study = hold(study or self.open())
-        _queue_first(self, study, found)
+        _queue_first(self, study, found, earlier)
         return study
 
     def total(self, _: optuna.Study) -> int:
@@ -178,7 +181,7 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
     return notes
 
 
-def _queue_first(session: Session, study: optuna.Study, found: Survey) -> None:
+def _queue_first(session: Session, study: optuna.Study, found: Survey, earlier: Sequence[Mapping[str, Any]]) -> None:
     """Queue the first trials of a new study and keep its configuration and its predictor beside its results."""
     plan = session.plan
     published: dict[str, Mapping[str, Any]] = {}
@@ -188,7 +191,7 @@ def _queue_first(session: Session, study: optuna.Study, found: Survey) -> None:
         except NasError:
             continue  # a space narrowed on the command line need not hold it any more
     claim(study, plan.folder, plan.storage_url, session.identity)
-    seed_study(study, found, published=published, startup=plan.sampler.startup)
+    seed_study(study, found, published=published, startup=plan.sampler.startup, earlier=earlier)
     begun = Begun(command=plan.command, versions=versions(), images=Images.of(session.data), settings=plan.settings)
     begun.write(plan.folder)
     save_predictor(session.predictor, plan.folder / PREDICTOR_FILE)

@@ -11,6 +11,7 @@ import optuna
 from nas.arch.files import write_text_atomically
 from nas.latency.predictor import error_text
 from nas.study.background import Background
+from nas.study.earlier import best_of
 from nas.study.history import busy_hours, curves, progress
 from nas.study.importance import importances
 from nas.study.longer import how_to_find_out, longer_trained
@@ -23,7 +24,6 @@ from nas.study.trials import PUBLISHED
 from nas.study.urls import masked
 
 REPORT_FILE: Final = "report.html"
-_QUEUED: Final = "fixed_params"  # Optuna's system attribute of a trial whose genotype was queued
 
 
 def report_of(
@@ -35,14 +35,16 @@ def report_of(
     reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(background) else None
     longer = longer_trained(study, rows)
     known = any(one.kendall_tau is not None for one in longer)
-    queued = sum(_QUEUED in trials[row.number].system_attrs for row in trained)
+    baselines = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
+    again = {row.arch_id for row in best_of(rows, plan.objective)}
+    again |= {row.arch_id for row in trained if row.number in baselines}
     return ReportData(
         title=f"Search {plan.name}",
         command=plan.command,
         facts=_facts(background, study, winners),
         rows=tuple(rows),
         winners=tuple(winners),
-        baselines={trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs},
+        baselines=baselines,
         objective=plan.objective.kind,
         limit_ms=plan.constraints.latency_ms,
         reward=reward,
@@ -51,7 +53,7 @@ def report_of(
         curves=curves(study, plan.objective),
         importances=importances(rows),
         longer=longer,
-        find_out="" if known else how_to_find_out(plan.command, plan.name, plan.proxy.epochs, max(queued, 1)),
+        find_out="" if known else how_to_find_out(plan.command, plan.name, plan.proxy.epochs, max(len(again), 1)),
     )
 
 

@@ -89,12 +89,11 @@ def test_the_study_with_most_in_common_comes_first() -> None:
     assert [found.study for found in longer_trained(own, rows())] == ["most", "some"]
 
 
-def test_the_command_that_finds_out_asks_for_the_same_first_networks() -> None:
-    command = (
-        "python -m nas.search +space=mixnet latency=macs proxy.epochs=2 study.name=it study.n_trials=50 study.seed=7"
-    )
+def test_the_command_that_finds_out_trains_the_same_space_and_seed_longer() -> None:
+    command = "python -m nas.search +space=mixnet latency=macs pruner=asha proxy.epochs=2 study.name=it study.seed=7"
     words = shlex.split(how_to_find_out(command, "it", 2, 8))
     assert words[:3] == ["python", "-m", "nas.search"]
     before, after = make_plan(shlex.split(command)[3:]), make_plan(words[3:])
-    assert (after.proxy.epochs, after.name, after.study.n_trials) == (6, "it-longer", 8)
+    assert (after.proxy.epochs, after.name, after.study.n_trials, after.study.first) == (6, "it-longer", 8, "it")
+    assert (before.pruner.name, after.pruner.name) == ("asha", "none")
     assert (after.study.seed, after.sampler, after.space_config) == (7, before.sampler, before.space_config)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import optuna
@@ -120,6 +123,27 @@ def test_what_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         report.command(["study=made"])
     with pytest.raises(NasError, match=r"study\.name 'a/b'"):
         report.command(["study=a/b"])
+
+
+def test_whether_the_proxy_worked_is_known_once_its_own_command_has_found_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search.command(list(SEARCH)) == 0
+    page = made(tmp_path)["report.html"]
+    (command,) = re.findall(r"<pre class=\"command\">python -m nas.search (.*study.first=made.*)</pre>", page)
+    assert search.command(shlex.split(unescape(command))) == 0
+    assert report.command(["study=made"]) == 0
+    page = made(tmp_path)["report.html"]
+    # The made-up accuracies are the same each time: all five networks keep their order.
+    assert "Kendall tau 1.00" in page and "the same 5 networks in study made-longer (epochs 9 instead of 3)" in page
+    assert "study.first=made" not in page
+    with pytest.raises(NasError, match=r"study 'nobody': is not in"):
+        search.command([*SEARCH, "study.name=other", "study.first=nobody"])
+    assert not (tmp_path / "runs" / "other").exists()
+    with pytest.raises(NasError, match=r"study\.first 'made': trial \d+ has width .*, which space 'mobilenet_v1'"):
+        search.command(
+            [*SEARCH, "study.name=other", "study.first=made", "space.width=[0.6]", "study.seed_published=false"]
+        )
 
 
 def test_help_loads_nothing_heavy() -> None:
