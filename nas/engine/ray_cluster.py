@@ -95,13 +95,14 @@ def _name(trial: tune.experiment.Trial) -> str:
 
 def _say_room(settings: EngineSettings, say: Callable[[str], None]) -> None:
     """Say how many trials there is room for. Raises: NasError if there is none and this machine is all."""
-    if room := _room(settings):
-        say(f"Ray has room for {room} trainings at a time")
-        return
-    lacking = f"no machine has the {settings.cpus_per_trial:g} CPUs and {settings.gpus_per_trial:g} GPUs of a trial"
-    if settings.address is None:
-        raise NasError(f"engine.cpus_per_trial, engine.gpus_per_trial: {lacking}; ask for less, or for a cluster.")
-    say(f"{lacking}: waiting for one to join the cluster")
+    room = _room(settings)
+    wanted = f"engine.cpus_per_trial {settings.cpus_per_trial:g}, engine.gpus_per_trial {settings.gpus_per_trial:g}"
+    if room:
+        say(f"Ray: trainings at a time: {min(room, settings.workers or room)}")
+    elif settings.address is None:
+        raise NasError(f"{wanted}: this machine has not as many; ask for less, or for a cluster by engine.address.")
+    else:
+        say(f"{wanted}: no machine of the cluster has as many; waiting for one to join")
 
 
 def _room(settings: EngineSettings) -> int:

@@ -148,9 +148,10 @@ def test_room_is_counted_machine_by_machine(
     said: list[str] = []
     plan = EngineSettings(name="ray", workers=None, address="auto", **settings)
     ray_cluster._say_room(plan, said.append)
-    assert said[0].startswith(f"Ray has room for {room}" if room else "no machine has the 1 CPUs and 2 GPUs")
+    waits = "engine.cpus_per_trial 1, engine.gpus_per_trial 2: no machine of the cluster has as many; waiting for one"
+    assert said == [f"Ray: trainings at a time: {room}" if room else f"{waits} to join"]
     if not room:
-        with pytest.raises(NasError, match=r"engine\.cpus_per_trial, engine\.gpus_per_trial: no machine"):
+        with pytest.raises(NasError, match=r"engine\.gpus_per_trial 2: this machine has not as many"):
             ray_cluster._say_room(EngineSettings(name="ray", **settings), said.append)
 
 
