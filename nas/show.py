@@ -1,15 +1,18 @@
-"""``python -m nas.show arch=mixnet_s``: the layers of a network with shapes, cost and predicted latency."""
+"""``python -m nas.show arch=mixnet_s``: the layers of a network with shapes, cost and latency, and its drawing."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas import cli, composing
 from nas.arch.checks import check_number
 from nas.arch.complexity import layers
+from nas.arch.errors import NasError, shown
+from nas.arch.files import write_bytes_atomically
 from nas.arch.spec import ArchSpec
 from nas.networks import find_arch, known_networks
 from nas.predictors import find_predictor, short, totals
@@ -17,7 +20,8 @@ from nas.predictors import find_predictor, short, totals
 if TYPE_CHECKING:
     from nas.latency.predictor import LatencyPredictor
 
-_KEYS: Final = ("arch", "resolution_px", "json", "runs_dir", "latency")
+_KEYS: Final = ("arch", "resolution_px", "draw", "json", "runs_dir", "latency")
+_DRAWINGS: Final = (".svg", ".png")
 _COLUMNS: Final = ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms")
 
 
@@ -37,13 +41,37 @@ def command(arguments: list[str]) -> int:
     check_number("resolution_px", side, low=1, whole=True, optional=True)
     cli.check_flags(config, "json")
     arch = replace(arch, resolution_px=side or arch.resolution_px)
+    path = _drawing_path(config["draw"])
     predictor = find_predictor(config)
     facts = totals(arch, predictor)
+    if path:
+        _draw(arch, facts["latency_ms"], predictor, path)
     if config["json"]:
         print(json.dumps(facts))
     else:
         _print_table(arch, facts, predictor)
+        print(f"drawn: {path}" if path else "draw=network.svg would draw it")
     return 0
+
+
+def _drawing_path(value: object) -> Path | None:
+    """``draw`` as a path; checked before the latency is known, for which the device may have to be calibrated."""
+    if value is None:
+        return None
+    path = Path(value).expanduser() if isinstance(value, str) else Path()
+    if path.suffix not in _DRAWINGS:
+        raise NasError(f"draw {shown(value)}: must be the path of a file that ends in {' or '.join(_DRAWINGS)}.")
+    if path.is_dir():
+        raise NasError(f"draw {shown(value)}: is a folder; name a file.")
+    return path
+
+
+def _draw(arch: ArchSpec, latency_ms: float, predictor: LatencyPredictor, path: Path) -> None:
+    from nas.study.drawing import draw
+    from nas.study.svg import standalone, to_png
+
+    svg = standalone(draw(arch, latency_by_path=dict(predictor.layer_ms(arch)), total_ms=latency_ms))
+    write_bytes_atomically(path, to_png(svg) if path.suffix == ".png" else svg.encode())
 
 
 def _print_table(arch: ArchSpec, facts: Mapping[str, Any], predictor: LatencyPredictor) -> None:
@@ -82,6 +110,7 @@ def _help() -> str:
 
   arch=mixnet_s | arch=timm/fbnetc_100 | arch=runs/my-study/winners/winner_1.yaml
   resolution_px=160    another input side
+  draw=network.svg     also draws it block by block, with each block's share of the latency; or .png
   json=true            {{"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}} as one JSON object
   latency={"|".join(composing.choices("latency"))}
 

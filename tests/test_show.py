@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import timm
 from json_answer import MS_PER_GMAC, json_answer
+from PIL import Image
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
@@ -120,6 +123,8 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         (["arch=mixnet_s", "resolution_px=0"], r"resolution_px 0: must be a whole number of at least 1"),
         (["arch=mixnet_s", "resolution_px=a"], r"resolution_px 'a'"),
         (["arch=mixnet_s", "resolution_px=99999"], r"resolution_px 99999: must be at most 16384"),
+        (["arch=mixnet_s", "draw=out.gif"], r"draw 'out\.gif': must be the path of a file that ends in \.svg or \.png"),
+        (["arch=mixnet_s", "draw=3"], r"draw 3: must be the path of a file"),
         (["arch=mixnet_s", "json=yess"], r"json 'yess': must be true or false"),
         (["arch=mixnet_s", "latency=mac"], r"unknown latency 'mac': choose from .*macs.* Did you mean 'macs'"),
         (["arch=mixnet_s", "latency.backend=gpu"], r"unknown latency\.backend 'gpu'"),
@@ -140,3 +145,40 @@ def test_help_and_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert "arch=mixnet_s" in capsys.readouterr().out
     assert command(["arch=mixnet_s", "--cfg", "job"]) == 0
     assert "arch: mixnet_s" in capsys.readouterr().out
+
+
+def test_a_drawing_has_every_block_and_the_latency_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["arch=mixnet_s", "latency=macs", "draw=drawings/mixnet_s.svg"]) == 0
+    out = capsys.readouterr().out
+    assert "drawn: drawings/mixnet_s.svg" in out and "latency 7.18 ms" in out
+    svg = ET.parse("drawings/mixnet_s.svg").getroot()
+    paths = [group.attrib["data-path"] for group in svg.iter("{http://www.w3.org/2000/svg}g")]
+    assert [path for path in paths if path.startswith("blocks.")] == [
+        placed.path for placed in zoo.get("mixnet_s").placed_blocks()
+    ]
+    assert "7.18 ms predicted" in "".join(svg.itertext())
+
+
+def test_a_png_has_the_drawing_s_shape_and_is_no_blank_page(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("resvg_py")
+    for name in ("small.svg", "small.png"):
+        shown(capsys, "arch=mobilenetv3_small_100", f"draw={name}")
+    svg = ET.parse("small.svg").getroot()
+    with Image.open("small.png") as image:
+        assert image.size == (2 * int(svg.attrib["width"]), 2 * int(svg.attrib["height"]))
+        assert len(image.convert("RGB").getcolors(1 << 24) or ()) > 20
+        caption = image.convert("L").crop((0, 0, image.width, 50))
+    darkest, lightest = caption.getextrema()
+    assert darkest < 60 and lightest == 255  # dark letters on white
+
+
+def test_a_png_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(NasError, match=r"needs resvg-py: pip install 'nas\[png\]'"):
+        command(["arch=mixnet_s", "latency=macs", "draw=mixnet_s.png"])
+
+
+def test_a_place_that_cannot_be_written_is_told() -> None:
+    Path("file").touch()
+    with pytest.raises(NasError, match=r"cannot write 'file/out\.svg': Not a directory|File exists"):
+        command(["arch=mixnet_s", "latency=macs", "draw=file/out.svg"])

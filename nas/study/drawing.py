@@ -49,16 +49,17 @@ class _Style(NamedTuple):
     latency: _Latency | None
 
 
-def draw(spec: ArchSpec, *, latency_by_path: Mapping[str, float] | None = None) -> str:
+def draw(spec: ArchSpec, *, latency_by_path: Mapping[str, float] | None = None, total_ms: float | None = None) -> str:
     """``spec`` as an SVG: stages from left to right in as many rows as needed, each block with its kernels as bars.
 
     A bar's height grows with the group's share of the channels, its colour is the kernel's size. ``latency_by_path``
-    gives ms by operation path (``blocks.2.1.conv_dw.0``) and adds each block's share of the whole. Text and lines take
-    the surrounding text colour. Raises: NasError for a latency that is negative or not finite.
+    gives ms by operation path (``blocks.2.1.conv_dw.0``) and adds each block's share of the whole; they are scaled so
+    that they sum to ``total_ms``, if that is given. Text and lines take the surrounding text colour.
+    Raises: NasError for a latency that is negative or not finite.
     """
     groups = figure(spec, longest=_LONGEST)
     boxes = [box for group in groups for box in group.boxes]
-    style = _style(boxes, _latency(latency_by_path) if latency_by_path else None)
+    style = _style(boxes, _latency(latency_by_path, total_ms) if latency_by_path else None)
     rows = _rows(groups)
     width = max(_MIN_WIDTH, 2 * _MARGIN + max(_row_width(row) for row in rows))
     height = _TITLE + len(rows) * (style.group + _BETWEEN) + _LEGEND
@@ -70,12 +71,15 @@ def draw(spec: ArchSpec, *, latency_by_path: Mapping[str, float] | None = None) 
     return canvas.to_string(svg)
 
 
-def _latency(latency_by_path: Mapping[str, float]) -> _Latency:
+def _latency(latency_by_path: Mapping[str, float], total_ms: float | None) -> _Latency:
     by_box: dict[str, float] = {}
     for path, value in latency_by_path.items():
         if not (math.isfinite(value) and value >= 0):
             raise NasError(f"latency_by_path {path!r}: {value!r} ms; a latency is finite and not negative.")
         by_box[owner(path)] = by_box.get(owner(path), 0.0) + value
+    sum_ms = sum(by_box.values())
+    scale = total_ms / sum_ms if total_ms and sum_ms else 1.0
+    by_box = {path: scale * value for path, value in by_box.items()}
     return _Latency(by_box, sum(by_box.values()), max(by_box.values()))
 
 

@@ -168,10 +168,7 @@ def _without_interval(row: TrialRow) -> TrialRow:
 
 def drawing(winner: Winner) -> str:
     """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
-    total_ms = sum(winner.latency_by_path.values())
-    scale = winner.row.predicted_ms / total_ms if winner.row.predicted_ms and total_ms else 1.0
-    latency = {path: scale * value for path, value in winner.latency_by_path.items()}
-    return draw(winner.arch, latency_by_path=latency or None)
+    return draw(winner.arch, latency_by_path=winner.latency_by_path, total_ms=winner.row.predicted_ms)
 
 
 @cache

@@ -6,8 +6,13 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from nas.arch.errors import NasError
 
 Element = ET.Element
+_PIXELS: Final = 2  # of a PNG to a unit of the drawing
 
 
 def root(width: float, height: float, title: str) -> Element:
@@ -30,6 +35,21 @@ def standalone(svg: str) -> str:
     size = re.sub(r'.*viewBox="0 0 ([\d.]+) ([\d.]+)".*', r' width="\1" height="\2"', head, flags=re.DOTALL)
     head = head.replace(' width="100%"', f'{size} color="#111111"')
     return f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{body}'
+
+
+def to_png(svg: str) -> bytes:
+    """``svg``, made ``standalone``, in pixels, with matplotlib's font where the system has none.
+
+    Raises: NasError where resvg-py is not installed.
+    """
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise NasError("a PNG needs resvg-py: pip install 'nas[png]', or take an ending of .svg.") from None
+    import matplotlib
+
+    fonts = str(Path(matplotlib.get_data_path(), "fonts", "ttf"))
+    return bytes(svg_to_bytes(svg_string=svg, zoom=_PIXELS, font_dirs=[fonts], sans_serif_family="DejaVu Sans"))
 
 
 def element(parent: Element, tag: str, attributes: Mapping[str, str] | None = None) -> Element:
