@@ -18,7 +18,7 @@ from nas.engine.limits import broken, foreboding, resident_mb
 from nas.engine.timing import answer
 from nas.engine.worker import Worker, start_server
 from nas.study.progress import TrialProgress
-from nas.study.recovery import OUT_OF_MEMORY, after_kill, fail, recover, requeue
+from nas.study.recovery import OUT_OF_MEMORY, after_kill, fail, requeue
 from nas.study.rows import Outcome
 from nas.study.trials import WORKER, finished, to_row
 from nas.study.work import Prepared, Work
@@ -61,7 +61,8 @@ class Crew:
             try:
                 self._stop()
             finally:
-                recover(self._study, max_retries=self._settings.max_retries)
+                for trial in self._running():  # of workers that were ended here, which is no fault of their trials
+                    requeue(self._study, trial)
                 self._show_new()
         if not self._session.is_complete(self._study):
             so_far = f"stopped after {finished(self._study)} of {self._session.total(self._study)} trials"

@@ -1,6 +1,6 @@
 """Trials per hour and CPU-seconds per trial of the same search with 1, 2 and 4 workers, in each engine.
 
-Run from the root: ``PYTHONPATH=. python tests/benchmarks/scaling.py [--trials 12] [--epochs 20] [--rounds 1]``. Every
+Run from the root: ``PYTHONPATH=. python tests/benchmarks/scaling.py [--trials 12] [--epochs 4] [--rounds 1]``. Every
 search is a process of its own on the handwritten digits, with the networks that it draws being the same. ``per hour``
 is from the first trial's beginning to the last one's end, ``start_s`` what a user waits before that, and CPU-seconds
 are of all processes that a search consists of, those killed and forked included, from start to results; ``training``
@@ -116,7 +116,7 @@ def main() -> None:
     engines = ["local", *(["ray"] if find_spec("ray") else [])]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--engines", nargs="*", default=engines)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)

@@ -58,5 +58,5 @@ def test_an_interrupt_gives_trials_back_and_a_second_one_waits_for_nobody(times:
     with closing(open_storage(f"sqlite:///{tmp_path / 'runs' / 'optuna.db'}")) as storage:
         study = optuna.load_study(study_name="tiny", storage=storage)
         assert [trial.state for trial in study.trials[:2]] == [TrialState.WAITING] * 2
-        assert sum("kills" in trial.user_attrs for trial in study.trials) == (0 if times == 1 else 2)
+        assert not any("kills" in trial.user_attrs for trial in study.trials)
     assert (tmp_path / "runs" / "tiny" / "trials.csv").exists() == (times == 1)
