@@ -34,7 +34,7 @@ def reopen(name: str, storage: str | None, runs_dir: Path) -> Reopened:
     settings = {**found.settings, "study": {**found.settings["study"], "name": name, "storage": storage}}
     known: dict[str, Any] = {"runs_dir": runs_dir, "command": found.command}
     if "space" in settings:
-        from nas.study.plan import SearchPlan
+        from nas.study.search_plan import SearchPlan
 
         space = settings["space"]
         plan: Any = SearchPlan.of(settings, space=make_space(space), space_config=space, **known)

@@ -39,7 +39,7 @@ def make_plan(arguments: list[str]) -> Any:
     if not config.get("space"):
         raise NasError(f"which space? Add one of these:\n{_list_of('space', '+space=')}")
     from nas.proxy.sources import check_data
-    from nas.study.plan import SearchPlan
+    from nas.study.search_plan import SearchPlan
     from nas.study.urls import masked
 
     space_config = dict(config["space"])

@@ -13,7 +13,7 @@ from nas.proxy.reduce import Proxy, reduce_arch
 from nas.proxy.settings import ProxySettings
 from nas.study.begun import PREDICTOR_FILE, Begun, Images
 from nas.study.candidates import Pricer
-from nas.study.plan import SearchPlan
+from nas.study.search_plan import SearchPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any, Final
 from nas.arch.errors import NasError, shown
 from nas.study.objective import ObjectiveSettings
 from nas.study.overview import find_study
-from nas.study.plan import SearchPlan
 from nas.study.rows import Outcome, TrialRow, pareto_front
+from nas.study.search_plan import SearchPlan
 from nas.study.trials import to_rows
 
 _LEAST: Final = 8  # so many networks, if there are, make a rank correlation

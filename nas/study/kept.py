@@ -11,7 +11,8 @@ from nas.arch.errors import NasError
 from nas.latency.predictor import LatencyPredictor
 from nas.study.overview import find_study
 from nas.study.patience import Patience
-from nas.study.plan import KeptPlan, SearchPlan
+from nas.study.plan import KeptPlan
+from nas.study.search_plan import SearchPlan
 from nas.study.storage import IDENTITY, check_folder, known_study, open_storage, open_study
 from nas.study.trials import finished
 

@@ -15,9 +15,9 @@ from nas.study.background import Background, background_of
 from nas.study.begun import Begun
 from nas.study.exhibits import show_search
 from nas.study.measuring import measure_rows
-from nas.study.plan import SearchPlan
 from nas.study.report import ReportData, Winner
 from nas.study.rows import TrialRow, counts
+from nas.study.search_plan import SearchPlan
 from nas.study.session import Session, prepare
 from nas.study.telling import REPORT_FILE, report_of, write_report
 from nas.study.trials import to_rows

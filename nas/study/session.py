@@ -29,10 +29,10 @@ from nas.study.kept import KeptSession
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.patience import Patience, patience_on
-from nas.study.plan import SearchPlan
 from nas.study.progress import TrialProgress, bar
 from nas.study.pruning import make_pruner
 from nas.study.search import SEEDED, Search, seed_study
+from nas.study.search_plan import SearchPlan
 from nas.study.storage import claim
 from nas.study.trials import Measured, finished
 from nas.study.work import Plan, Timed

@@ -26,8 +26,9 @@ from nas.study.constraints import Constraints
 from nas.study.evaluate import Evaluation
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings
+from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, StudySettings
 from nas.study.search import Search
+from nas.study.search_plan import SearchPlan
 from nas.study.storage import open_study
 from nas.study.tasks import OnTrial, work
 from nas.study.trials import Measured

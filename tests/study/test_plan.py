@@ -15,7 +15,8 @@ from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, SearchPlan, StudySettings
+from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, StudySettings
+from nas.study.search_plan import SearchPlan
 
 from .fakes import make_plan, mobilenet_v1
 
