@@ -36,7 +36,9 @@ def test_every_package_is_listed_for_the_wheel() -> None:
     assert set(project()["tool"]["setuptools"]["packages"]) == found | {"nas.conf"}
 
 
-@pytest.mark.parametrize("module", ["nas", "nas.arch.zoo", "nas.arch.files", "nas.study.search_plan", "search_spaces.mixnet"])
+@pytest.mark.parametrize(
+    "module", ["nas", "nas.arch.zoo", "nas.arch.files", "nas.study.search_plan", "search_spaces.mixnet"]
+)
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = "{'torch', 'timm', 'optuna', 'sklearn', 'matplotlib', 'onnxruntime', 'pandas'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
