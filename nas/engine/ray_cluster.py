@@ -119,8 +119,8 @@ def _ray(address: str) -> Iterator[None]:
     """Within, this process is a driver of the cluster at ``address``, or of one of its own if that is ``local``."""
     _check_answer(address)
     terminate = signal.getsignal(signal.SIGTERM)
-    with _scratch() as folder:
-        own = {"include_dashboard": False, "_temp_dir": str(folder)} if address == "local" else {}
+    with _scratch() if address == "local" else nullcontext() as folder:
+        own = {"include_dashboard": False, "_temp_dir": str(folder)} if folder else {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="CRITICAL", **own)
         except Exception as error:  # of several kinds; each means the same to the user

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import sqlite3
@@ -64,6 +65,7 @@ def start(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "nas.search", *arguments],
         cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder)},  # a driver that is killed leaves an empty folder there
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
