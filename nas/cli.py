@@ -20,6 +20,7 @@ USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 _HELP: Final = ("--help", "-h")
 _CFG: Final = ("--cfg", "-c")
+_SHELL: Final = ("-sc", "--shell-completion")
 
 
 def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Sequence[str] = ()) -> None:
@@ -119,7 +120,7 @@ def words_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
-    """Answer ``--help``, and ``--cfg job`` with the whole configuration; whether one of them was asked for.
+    """Answer ``--help``, ``--cfg job`` with the whole configuration, and a shell; whether one of them was asked for.
 
     Raises: NasError for any other option.
     """
@@ -129,6 +130,9 @@ def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[],
     if any(argument in _CFG for argument in arguments):
         rest = [argument for argument in arguments if argument not in (*_CFG, "job", "all")]
         sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(compose_config(config_name, rest))))
+        return True
+    if any(argument in _SHELL for argument in arguments):
+        import_module("nas.completion").answer(config_name, arguments)
         return True
     for argument in arguments:
         if argument.startswith("-"):

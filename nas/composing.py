@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,28 @@ def choices(group: str) -> list[str]:
 
 def headline(group: str, name: str) -> str:
     """The first comment line of a configuration: what it is, in the words of its author."""
-    for folder in config_dirs():
-        path = folder / group / f"{name}.yaml"
-        if path.is_file():
-            first = path.read_text(encoding="utf-8").partition("\n")[0]
-            return first.removeprefix("#").strip() if first.startswith("#") else ""
-    return ""
+    lines = _text(group, name).splitlines()
+    first = lines[1] if lines and lines[0].startswith("# @") else next(iter(lines), "")  # Hydra's own comes first
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def presets(config_name: str) -> list[str]:
+    """Names of the experiments that are for a command: their header gives its command line."""
+    return [name for name in choices("experiment") if f"nas.{config_name} " in _text("experiment", name)]
+
+
+def listed(group: str, names: Sequence[str], prefix: str) -> str:
+    """``names`` of a group with their headlines, one to a line."""
+    width = max(map(len, names), default=0)
+    return "\n".join(f"  {prefix}{name:<{width}}  {headline(group, name)}" for name in names)
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration as plain data. Raises: NasError in words for anything wrong with an override."""
     arguments = [normalised(argument) for argument in overrides]
     check_form(arguments)
-    _check_groups(arguments)
+    _check_groups(config_name, arguments)
+    arguments = over_presets(arguments)
     try:
         return _compose(config_name, arguments)
     except YAMLError as error:
@@ -91,21 +101,49 @@ def check_form(arguments: Sequence[str]) -> None:
             raise NasError(f"{name.lstrip('+')}: given twice; give it once.")
 
 
+def _text(group: str, name: str) -> str:
+    """A configuration's file as it is; empty if there is none."""
+    paths = (folder / group / f"{name}.yaml" for folder in config_dirs())
+    return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), "")
+
+
 def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Hydra's answer as plain data."""
-    searched = ",".join(f"file://{folder}" for folder in config_dirs()[:-1])
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        found = [f"hydra.searchpath=[{searched}]"] if searched else []
-        config = compose(config_name=config_name, overrides=[*arguments, *found])
+    with initialised():
+        config = compose(config_name=config_name, overrides=[*arguments, *search_path()])
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     return dict(plain)  # type: ignore[arg-type]
 
 
-def _check_groups(arguments: Sequence[str]) -> None:
+@contextmanager
+def initialised() -> Iterator[None]:
+    """Hydra on our configurations, whatever was done with it before."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        yield
+
+
+def search_path() -> list[str]:
+    """The override that has Hydra look into the user's own folder too; none without one."""
+    searched = ",".join(f"file://{folder}" for folder in config_dirs()[:-1])
+    return [f"hydra.searchpath=[{searched}]"] if searched else []
+
+
+def over_presets(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` where ``space=`` takes the place of an experiment's own, which ``+space=`` would stand beside."""
+    chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("+experiment=")]
+    if not any("- /space:" in _text("experiment", name) for name in chosen):
+        return list(arguments)
+    return [argument.removeprefix("+") if argument.startswith("+space=") else argument for argument in arguments]
+
+
+def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
     """Answer a misspelt choice of a group with the list of its choices, before Hydra does with a stack of lines."""
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
+        if key == "experiment" and value not in (known := presets(config_name)):
+            there = f"choose one of these:\n{listed(key, known, 'experiment=')}" if known else "there is none for this."
+            raise NasError(f"unknown experiment {value!r}: {there}")
         names = _group_choices(argument)
         if names and value not in names:
             raise NasError(f"unknown {key} {value!r}: choose from {', '.join(names)}.{nearest(value, names)}")

@@ -69,6 +69,9 @@ it cannot tell apart from it.
   compare=width_lines          a table instead: widths from several depths and resolutions (EfficientNet, figure 4)
   compare=width_resolution     a table instead: widths x input sides (MobileNetV1's 16 networks)
 
+Experiments, complete and named after themselves:
+{composing.listed("experiment", composing.presets("compound_grid"), "experiment=")}
+
 Choices:
 {lists}
 
@@ -81,6 +84,7 @@ Settings (name=value):
   study.name study.seed study.storage study.patience_s engine.workers engine.address runs_dir
   --multirun   one study for each combination of values: baseline=mixnet_s,efficientnet_b0 study.seed=0,1
   --cfg job    print the whole configuration and stop
+  -sc install=bash    tab completion of nas-compound-grid: eval "$(nas-compound-grid -sc install=bash)"; also zsh, fish
 
 Results stand in <runs_dir>/<study.name>/: report.html, networks.csv, trials.csv, family/; the study in
 <runs_dir>/optuna.db. The same command goes on where it stopped."""

@@ -37,7 +37,7 @@ def make_plan(arguments: list[str]) -> Any:
     if "space" in config and not config["space"]:
         raise NasError("space: the configuration is empty; see the README for what a space needs.")
     if not config.get("space"):
-        raise NasError(f"which space? Add one of these:\n{_list_of('space', '+space=')}")
+        raise NasError(f"which space? Add one of these:\n{_spaces()}")
     from nas.proxy.sources import check_data
     from nas.study.search_plan import SearchPlan
     from nas.study.urls import masked
@@ -54,10 +54,8 @@ def make_plan(arguments: list[str]) -> Any:
     return plan
 
 
-def _list_of(group: str, prefix: str) -> str:
-    names = composing.choices(group)
-    width = max(len(name) for name in names)
-    return "\n".join(f"  {prefix}{name:<{width}}  {composing.headline(group, name)}" for name in names)
+def _spaces() -> str:
+    return composing.listed("space", composing.choices("space"), "+space=")
 
 
 def _help() -> str:
@@ -66,7 +64,10 @@ def _help() -> str:
     return f"""{cli.plain(__doc__)}
 
 Spaces:
-{_list_of("space", "+space=")}
+{_spaces()}
+
+Experiments, complete and named after themselves:
+{composing.listed("experiment", composing.presets("search"), "experiment=")}
 
 Choices:
 {lists}
@@ -79,6 +80,7 @@ Settings (name=value):
   data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers engine.address runs_dir
   --multirun   one study for each combination of values: space=mixnet,mobilenet_v3 study.seed=0,1,2
   --cfg job    print the whole configuration and stop
+  -sc install=bash    tab completion of nas-search: eval "$(nas-search -sc install=bash)"; also zsh, fish
 
 Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html; the study in <runs_dir>/optuna.db."""
 
