@@ -1,6 +1,6 @@
 """Which sampler and how many workers: searches of tabulated networks by 1 to 1,000 simulated workers.
 
-Run from the project's root: OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/simulation.py [--trials 600]
+Run from the project's root: OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/simulation.py [--trials 400]
 
 The rules are those of a real study, in memory; what is simulated stands in tests/study/simulated.py. The networks are
 those of NAS-Bench-Macro, with one of their three trainings drawn per search (accuracies differ by 0.2 points between
@@ -34,6 +34,7 @@ from nas.arch.spec import ArchSpec
 from nas.latency.macs import MacsPredictor
 from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
+from nas.study.history import Reference, hypervolume
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import PrunerSettings, SamplerSettings, StudySettings
 from nas.study.pruning import make_pruner
@@ -52,14 +53,13 @@ MS_PER_GMAC = 100.0
 DEATHS_PER_HOUR = 0.1
 GOOD = 0.04
 HEADER = (
-    "sampler, pruner, workers; missed after 100, 200, 400 networks and in the end; hours in all, until 4% are missed, "
-    "of training;\nmissed after 20, 40, 80 hours of training; deaths, CPU-s"
+    "sampler, pruner, workers; missed after 50, 100, 200 networks and in the end; hours in all, until 4% are missed, "
+    "of training;\nmissed after 10, 20, 40 hours of training; deaths, CPU-s"
 )
-AT = (100, 200, 400)  # networks
-FOR = (20, 40, 80)  # hours
+AT = (50, 100, 200)  # networks
+FOR = (10, 20, 40)  # hours
 LOOK_EVERY = 10
 OBJECTIVE = ObjectiveSettings()
-Point = tuple[float, float]  # latency in ms, accuracy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class World:
         self.table = MacroTable()
         self.entries = self.table.by_arch
         self.middle = statistics.median(entry.macs for entry in self.entries.values())
-        self.slowest_ms = max(map(self.latency_ms, self.entries))
+        self.reference = Reference(LEAST_ACCURACY, max(map(self.latency_ms, self.entries)))
         self.whole = self.hypervolume(self.entries)
 
     def latency_ms(self, arch_id: str) -> float:
@@ -95,8 +95,8 @@ class World:
         return self.entries[arch_id].macs * 1e-9 * MS_PER_GMAC
 
     def hypervolume(self, arch_ids: Iterable[str]) -> float:
-        """Of the networks at their mean accuracy; exact."""
-        return hypervolume([(self.latency_ms(name), self.entries[name].accuracy) for name in arch_ids], self.slowest_ms)
+        """Of the networks at their mean accuracy."""
+        return hypervolume([(self.entries[name].accuracy, self.latency_ms(name)) for name in arch_ids], self.reference)
 
     def training(self, arch: ArchSpec, *, seed: int) -> Training:
         """The same for the same network and seed, whoever trains it."""
@@ -156,16 +156,6 @@ class World:
         return 1 - self.hypervolume(row.arch_id for row in pareto_front(rows)) / self.whole
 
 
-def hypervolume(points: Iterable[Point], slowest_ms: float) -> float:
-    """Area in ms x accuracy between the front of ``points`` and the corner of ``slowest_ms`` and ``LEAST_ACCURACY``."""
-    area, best = 0.0, LEAST_ACCURACY
-    for latency_ms, accuracy in sorted(points):
-        if accuracy > best:
-            area += (slowest_ms - latency_ms) * (accuracy - best)
-            best = accuracy
-    return area
-
-
 def mean(values: Iterable[float | None]) -> float | None:
     """Their mean; None where one is missing."""
     known = list(values)
@@ -195,7 +185,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 def main() -> None:
     """Print a line as soon as it is known, and everything as JSON at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--trials", type=int, default=600)
+    parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--samplers", nargs="*", default=["random", "tpe", "nsga2"])
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
