@@ -82,6 +82,7 @@ Settings (name=value):
   race.seeds race.finalists race.stop_share        trainings per triple
   constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits
   study.name study.seed study.storage study.patience_s engine.workers engine.address runs_dir
+  engine.max_retries engine.trial_timeout_s engine.trial_memory_mb    when workers die, and what a trial may take
   --multirun   one study for each combination of values: baseline=mixnet_s,efficientnet_b0 study.seed=0,1
   --cfg job    print the whole configuration and stop
   -sc install=bash    tab completion of nas-compound-grid: eval "$(nas-compound-grid -sc install=bash)"; also zsh, fish

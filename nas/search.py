@@ -78,6 +78,7 @@ Settings (name=value):
   study.storage study.patience_s    sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT
   constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
   data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers engine.address runs_dir
+  engine.max_retries engine.trial_timeout_s engine.trial_memory_mb    when workers die, and what a trial may take
   --multirun   one study for each combination of values: space=mixnet,mobilenet_v3 study.seed=0,1,2
   --cfg job    print the whole configuration and stop
   -sc install=bash    tab completion of nas-search: eval "$(nas-search -sc install=bash)"; also zsh, fish

@@ -26,7 +26,7 @@ from nas.study.work import Plan, Work
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _SERVER_DIED: Final = 255  # what multiprocessing gives for the exit code that nobody can tell it
-_LONGEST_REASON: Final = 2000  # what is sent stays below 4096 bytes, which a pipe takes whole or not at all
+_LONGEST_REASON: Final = 900  # what is sent stays below 4096 bytes, which a pipe takes whole or not at all
 
 
 class News(NamedTuple):
