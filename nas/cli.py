@@ -76,13 +76,13 @@ def heavy(module: str) -> ModuleType:
         ) from error
 
 
-def run_study(plan: Any, module: str, work: str) -> int:
-    """Run a checked plan as the ``work`` that heavy ``module`` holds; returns the exit code.
+def run_study(plan: Any, module: str, work: str, *, to_stderr: bool) -> int:
+    """Run a checked plan as the ``work`` that heavy ``module`` holds, and say so on one stream; returns the exit code.
 
     Raises: NasError.
     """
     check_writable(plan.runs_dir)
-    stopped = heavy("nas.engine.run").run(plan, getattr(heavy(module), work))
+    stopped = heavy("nas.engine.run").run(plan, getattr(heavy(module), work), to_stderr=to_stderr)
     return INTERRUPTED if stopped else 0
 
 

@@ -102,6 +102,7 @@ def _record(one: _Told) -> dict[str, Any]:
     best = max(one.points, key=lambda point: (point[0], -point[1]), default=(None, None))
     return {
         "name": one.label,
+        "folder": str(one.found.folder),
         "kind": SEARCH if "space.name" in one.identity else GRID,
         **{outcome.value: count for outcome, count in counts(one.rows).items()},
         "best_accuracy": best[0],

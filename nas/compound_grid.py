@@ -9,7 +9,7 @@ from nas import cli, composing, sweep
 from nas.networks import find_arch
 
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
-_KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir")
+_KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir", "json")
 
 _WORK: Final = ("nas.compound.results", "COMPOUND")
 
@@ -24,9 +24,8 @@ def command(arguments: list[str]) -> int:
     several, arguments = sweep.flag_apart(arguments)
     if cli.answered("compound_grid", arguments, _help):
         return 0
-    if several:
-        return sweep.run_each(arguments, make_plan, *_WORK)
-    return cli.run_study(make_plan(arguments), *_WORK)
+    running = sweep.Command("compound_grid", make_plan, _WORK)
+    return (sweep.run_each if several else sweep.run_one)(arguments, running)
 
 
 def make_plan(arguments: list[str]) -> Any:
@@ -36,6 +35,7 @@ def make_plan(arguments: list[str]) -> Any:
     """
     config = composing.compose_config("compound_grid", arguments)
     cli.check_keys(config, _KEYS)
+    cli.check_flags(config, "json")
     from nas.compound.plan import CompoundPlan
     from nas.proxy.sources import check_data
     from nas.study.urls import masked
@@ -83,6 +83,7 @@ Settings (name=value):
   constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits
   study.name study.seed study.storage study.patience_s engine.workers engine.address runs_dir
   engine.max_retries engine.trial_timeout_s engine.trial_memory_mb    when workers die, and what a trial may take
+  json=true    what came out as one JSON object on stdout, all else on stderr
   --multirun   one study for each combination of values: baseline=mixnet_s,efficientnet_b0 study.seed=0,1
   --cfg job    print the whole configuration and stop
   -sc install=bash    tab completion of nas-compound-grid: eval "$(nas-compound-grid -sc install=bash)"; also zsh, fish

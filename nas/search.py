@@ -10,7 +10,7 @@ from nas.arch.errors import NasError
 from nas.spaces import make_space
 
 _SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
-_KEYS: Final = (*_SETTINGS, "space", "runs_dir")
+_KEYS: Final = (*_SETTINGS, "space", "runs_dir", "json")
 
 _WORK: Final = ("nas.study.results", "SEARCH")
 
@@ -25,15 +25,15 @@ def command(arguments: list[str]) -> int:
     several, arguments = sweep.flag_apart(arguments)
     if cli.answered("search", arguments, _help):
         return 0
-    if several:
-        return sweep.run_each(arguments, make_plan, *_WORK)
-    return cli.run_study(make_plan(arguments), *_WORK)
+    running = sweep.Command("search", make_plan, _WORK)
+    return (sweep.run_each if several else sweep.run_one)(arguments, running)
 
 
 def make_plan(arguments: list[str]) -> Any:
     """A checked ``SearchPlan`` from command-line overrides; loads neither torch nor Optuna. Raises: NasError."""
     config = composing.compose_config("search", arguments)
     cli.check_keys(config, _KEYS, optional=("space",))
+    cli.check_flags(config, "json")
     if "space" in config and not config["space"]:
         raise NasError("space: the configuration is empty; see the README for what a space needs.")
     if not config.get("space"):
@@ -79,6 +79,7 @@ Settings (name=value):
   constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
   data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers engine.address runs_dir
   engine.max_retries engine.trial_timeout_s engine.trial_memory_mb    when workers die, and what a trial may take
+  json=true    what came out as one JSON object on stdout, all else on stderr
   --multirun   one study for each combination of values: space=mixnet,mobilenet_v3 study.seed=0,1,2
   --cfg job    print the whole configuration and stop
   -sc install=bash    tab completion of nas-search: eval "$(nas-search -sc install=bash)"; also zsh, fish

@@ -1,4 +1,4 @@
-"""``--multirun``: one study for each combination of values, one after the other, and a table of them in the end."""
+"""Running a study or, with ``--multirun``, one for each combination of values, and telling of them in the end."""
 
 from __future__ import annotations
 
@@ -26,30 +26,49 @@ class Job(NamedTuple):
     swept: Mapping[str, str]
 
 
+class Command(NamedTuple):
+    """What runs studies: its configuration, what makes a checked plan of overrides, module and name of its work."""
+
+    config_name: str
+    make_plan: Callable[[list[str]], Any]
+    work: tuple[str, str]
+
+
 def flag_apart(arguments: Sequence[str]) -> tuple[bool, list[str]]:
     """Whether ``--multirun`` is asked for, and the arguments without it."""
     rest = [argument for argument in arguments if argument not in _FLAGS]
     return len(rest) < len(arguments), rest
 
 
-def run_each(arguments: Sequence[str], make_plan: Callable[[list[str]], Any], module: str, work: str) -> int:
-    """Run the studies that ``arguments`` ask for; ``make_plan`` checks each before the first one begins.
+def run_one(arguments: Sequence[str], command: Command) -> int:
+    """Run the study that ``arguments`` ask for; returns the exit code. Raises: NasError."""
+    plan, as_json = command.make_plan(list(arguments)), _wants_json(arguments, command)
+    code = cli.run_study(plan, *command.work, to_stderr=as_json)
+    if as_json:
+        _tell([plan], as_json=True)
+    return code
+
+
+def run_each(arguments: Sequence[str], command: Command) -> int:
+    """Run the studies that ``arguments`` ask for; all of their plans are checked before the first one begins.
 
     Those that are finished are skipped, one that cannot go on does not keep the others from it, and Ctrl-C ends them
     all. Returns the exit code: of a mistake if there was one, 130 after Ctrl-C. Raises: NasError for what can be seen
     to be wrong before.
     """
-    plans = _plans(jobs(arguments), make_plan)
+    found = jobs(arguments)
+    plans, as_json = _plans(found, command.make_plan), _wants_json(found[0].overrides, command)
+    said = sys.stderr if as_json else sys.stdout
     begun, worst = [], 0
     for number, plan in enumerate(plans, start=1):
         head = f"[{number}/{len(plans)}] {plan.name}"
         try:
             if cli.heavy("nas.study.kept").is_done(plan):
-                print(f"{head}: finished before", flush=True)
+                print(f"{head}: finished before", file=said, flush=True)
                 code = 0
             else:
-                print(head, flush=True)
-                code = cli.run_study(plan, module, work)
+                print(head, file=said, flush=True)
+                code = cli.run_study(plan, *command.work, to_stderr=as_json)
         except NasError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             worst = cli.USAGE_ERROR
@@ -58,7 +77,8 @@ def run_each(arguments: Sequence[str], make_plan: Callable[[list[str]], Any], mo
         if code == cli.INTERRUPTED:
             worst = code
             break
-    _summarise(begun)
+    if begun:
+        _tell(begun, as_json=as_json)
     return worst
 
 
@@ -134,11 +154,18 @@ def _without_name(overrides: Sequence[str]) -> list[str]:
     return [override for override in overrides if override.partition("=")[0] != _NAME]
 
 
-def _summarise(plans: Sequence[Any]) -> None:
-    """The studies of ``plans`` side by side."""
-    if plans:
-        from nas.studies import find_study
+def _wants_json(overrides: Sequence[str], command: Command) -> bool:
+    return bool(composing.compose_config(command.config_name, overrides)["json"])
 
-        found = [find_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
+
+def _tell(plans: Sequence[Any], *, as_json: bool) -> None:
+    """The studies of ``plans`` side by side."""
+    from nas.studies import find_study
+
+    found = [find_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
+    comparison = cli.heavy("nas.compared_studies").compare_studies(found)
+    if as_json:
+        print(comparison.json())
+    else:
         print()
-        cli.heavy("nas.compared_studies").compare_studies(found).print()
+        comparison.print()

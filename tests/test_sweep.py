@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,8 +165,19 @@ def test_several_values_without_the_flag_say_what_to_do() -> None:
 
 def test_grids_are_swept_too(monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
-    monkeypatch.setattr(compound_grid.sweep.cli, "run_study", lambda plan, *_: names.append(plan.name) or 130)
+    monkeypatch.setattr(compound_grid.sweep.cli, "run_study", lambda plan, *_, **__: names.append(plan.name) or 130)
     assert make_grid(["phi=1"]).name == "efficientnet_b0-digits-phi1"
     with pytest.raises(NasError, match="does not exist"):  # there is nothing to tell of, for nothing was run
         compound_grid.command(["-m", "baseline=mixnet_s,efficientnet_b0", "study.seed=0,1", "latency=macs"])
     assert names == ["mixnet_s-digits-phi1-seed0"]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_json_has_stdout_to_itself(several: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SEARCH, "json=true", *(["-m", "study.seed=0,1"] if several else [])]
+    assert search.command(arguments) == 0
+    out, error = capsys.readouterr()
+    found = json.loads(out)["studies"]
+    assert out.count("\n") == 1 and [one["trained"] for one in found] == [2] * (1 + several)
+    assert all((Path(one["folder"]) / "report.html").is_file() for one in found)
+    assert "2/2 trial 1: accuracy" in error

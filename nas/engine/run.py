@@ -20,12 +20,13 @@ from nas.study.work import Plan, Prepared, Work
 RunTrials = Callable[[Prepared, Work, optuna.Study, TrialProgress], None]
 
 
-def run(plan: Plan, work: Work) -> bool:
+def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
     """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
 
+    ``to_stderr``: whatever is said goes there, and leaves stdout to an answer for programs.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
     """
-    console = Console()
+    console = Console(stderr=to_stderr)
     with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
         session = work.prepare(plan, console)
         with exclusive(plan.folder, console) as hold:

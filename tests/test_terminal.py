@@ -1,0 +1,70 @@
+"""A search as a person sees it in a narrow terminal, and as a log gets it: no colours, no control characters."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = 80
+SEARCH = (
+    sys.executable, "-m", "nas.search", "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100",
+    "study.n_trials=2",
+)  # fmt: skip
+COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9|10)[0-7](?:;[\d;]*)?m")
+CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+
+
+def environment(**more: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "FORCE_COLOR")}
+    return {**plain, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **more}
+
+
+def in_terminal(folder: Path, **more: str) -> str:
+    """All that the search writes to a terminal of 80 columns, and waits for its end."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    process = subprocess.Popen(
+        SEARCH, cwd=folder, env=environment(**more), stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    said = b""
+    while True:
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:  # Linux's way to say that nobody writes any more
+            break
+        if not chunk:
+            break
+        said += chunk
+    os.close(controller)
+    assert process.wait(timeout=300) == 0
+    return said.decode()
+
+
+def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
+    said = in_terminal(tmp_path, NO_COLOR="1")
+    assert not COLOUR.search(said)
+    drawn = [CONTROL.sub("", part) for part in re.split(r"[\r\n]+", said)]
+    bars = [part for part in drawn if part.startswith("trials ")]
+    assert any("2/2" in part for part in bars) and max(map(len, bars)) <= COLUMNS
+    tables = [part for part in drawn if part[:1] in "┏┃┡│└"]
+    assert tables and max(map(len, tables)) <= COLUMNS
+    assert any(part.startswith("open runs/") for part in drawn)
+
+
+def test_a_log_has_one_plain_line_for_each_event(tmp_path: Path) -> None:
+    done = subprocess.run(
+        SEARCH, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=True
+    )
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stdout) and done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if re.match(r"\d/2 ", line)] == [line for line in lines if ": accuracy" in line]
+    assert sum("survey of space" in line for line in lines) == 1
