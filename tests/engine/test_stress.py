@@ -20,7 +20,7 @@ from nas.study.trials import finished, to_rows
 
 from .commands import DEADLINE_S, TINY, is_alive, kill, start, wait_for, workers_of
 
-N_TRIALS = 6
+N_TRIALS = 8
 # A training is about a second of CPU, so that most kills hit one.
 LONG = (*TINY, "sampler=random", "proxy.epochs=12", f"study.n_trials={N_TRIALS}", "engine.workers=4")
 KILLS = 2  # of workers, before and after that of their parent
@@ -78,11 +78,17 @@ def test_whatever_is_killed_every_trial_is_there_once(
 
 
 def kill_workers(parent: int, study: optuna.Study, rng: random.Random) -> None:
-    """Kill ``KILLS`` workers of a search at random moments, while trials are under way."""
+    """Kill ``KILLS`` workers of a search at random moments while trials are under way; fewer if it is so fast."""
     for _ in range(KILLS):
-        wait_for(lambda: workers_of(parent) and study.get_trials(states=(TrialState.RUNNING,)))
+        wait_for(lambda: _over(study) or (study.get_trials(states=(TrialState.RUNNING,)) and workers_of(parent)))
         time.sleep(rng.uniform(0.0, 0.5))
-        kill(rng.choice(wait_for(lambda: workers_of(parent))))
+        workers = workers_of(parent)
+        if workers:
+            kill(rng.choice(workers))
+
+
+def _over(study: optuna.Study) -> bool:
+    return finished(study) >= N_TRIALS
 
 
 def check_whole(study: optuna.Study) -> None:
