@@ -1,12 +1,13 @@
 """Trials per hour and CPU-seconds per trial of the same search with 1, 2 and 4 workers, in each engine.
 
-Run from the root: ``PYTHONPATH=. python tests/benchmarks/scaling.py [--trials 12] [--epochs 4] [--rounds 1]``. Every
+Run from the root: ``python tests/benchmarks/scaling.py [--trials 12] [--epochs 4] [--rounds 1]``. Every
 search is a process of its own on the handwritten digits, with the networks that it draws being the same. ``per hour``
 counts from the first result to the last, ``first_s`` is what a user waits for the first one, and CPU-seconds are of all
 processes that a search consists of, those killed and forked included, from start to results; ``training``
 is what the trainings themselves took of them. Searches take turns in every round, so that a busy machine slows all
-alike; figures of the rounds are medians. What asking and telling costs in studies of 100 to 10,000 trials is measured
-by ``tests/benchmarks/overhead.py``.
+alike; figures of the rounds are medians. In the end it prints what asking and telling cost in studies of 100, 1,000
+and 10,000 trials with the default sampler and storage, and with random search; ``tests/benchmarks/overhead.py`` does
+that for all samplers and storages.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -34,6 +36,8 @@ from nas.study.trials import to_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = (1, 2, 4)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+OVERHEAD = ("--samplers", "random", "tpe", "--storages", "sqlite")
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -83,9 +87,8 @@ def measure(engine: str, workers: int, *, trials: int, epochs: int) -> Figures:
         ]  # fmt: skip
         before = cpu_s()
         with all_children_counted():
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             started_s = time.time()
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stdout + done.stderr)
         with closing(open_storage(f"sqlite:///{folder}/runs/optuna.db")) as storage:
@@ -110,6 +113,21 @@ def middle(rounds: list[Figures]) -> Figures:
     return Figures(engine=rounds[0].engine, workers=rounds[0].workers, **found)
 
 
+def overhead() -> dict[str, Any]:
+    """What a study costs beside its trainings: the lines of that benchmark are passed on, its figures come back."""
+    command = [sys.executable, str(Path(__file__).with_name("overhead.py")), *OVERHEAD]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if not line.startswith("{"):
+                print(line, end="", flush=True)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return dict(json.loads(lines[-1]))
+
+
 def main() -> None:
     """Print a line per search as soon as it is known, and everything as JSON at the end."""
     engines = ["local", *(["ray"] if find_spec("ray") else [])]
@@ -128,9 +146,9 @@ def main() -> None:
                 one = measure(engine, workers, trials=args.trials, epochs=args.epochs)
                 found.setdefault((engine, workers), []).append(one)
                 print(one.line, flush=True)
-    print(
-        json.dumps({"cores": len(os.sched_getaffinity(0)), "searches": [asdict(middle(one)) for one in found.values()]})
-    )
+    searches = [asdict(middle(one)) for one in found.values()]
+    cores = len(os.sched_getaffinity(0))
+    print(json.dumps({"cores": cores, "searches": searches, "overhead": overhead()}))
 
 
 if __name__ == "__main__":
