@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -72,20 +72,30 @@ def start(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def in_the_middle(folder: Path) -> int:
-    """How many trials have some epochs behind them, and many to come."""
+def epochs_of(folder: Path) -> dict[int, int]:
+    """The last epoch of each trial that has one."""
     if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
-        return 0
-    running = study(folder).get_trials(states=(TrialState.RUNNING,))
-    return sum(trial.last_step is not None and trial.last_step < EPOCHS - 5 for trial in running)
+        return {}
+    return {trial.number: trial.last_step for trial in study(folder).trials if trial.last_step is not None}
+
+
+def in_the_middle(folder: Path, before: Mapping[int, int]) -> int:
+    """How many trials are being trained, with more epochs behind them than ``before``, and with many to come."""
+    epochs = epochs_of(folder)
+    running = study(folder).get_trials(states=(TrialState.RUNNING,)) if epochs else []
+    return sum(before.get(trial.number, 0) < epochs.get(trial.number, 0) < EPOCHS - 5 for trial in running)
 
 
 def hold(driver: subprocess.Popen[str], folder: Path, *, trials: int) -> None:
-    """Stop a driver when so many trials are in the middle, where they wait for it."""
+    """Stop a driver when so many trials are in the middle, where they wait for it.
+
+    A trial that an earlier driver left has its epochs from then until it is trained again and beyond them.
+    """
+    before = epochs_of(folder)
     give_up = time.monotonic() + DEADLINE_S
     while time.monotonic() < give_up and driver.poll() is None:
         driver.send_signal(signal.SIGSTOP)
-        if in_the_middle(folder) == trials:
+        if in_the_middle(folder, before) == trials:
             return
         driver.send_signal(signal.SIGCONT)
         time.sleep(0.3)
