@@ -16,14 +16,14 @@ import argparse
 import ctypes
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +39,7 @@ WORKERS = (1, 2, 4)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 OVERHEAD = ("--samplers", "random", "tpe", "--storages", "sqlite")
 _PR_SET_CHILD_SUBREAPER = 36
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +61,48 @@ class Figures:
         )
 
 
-@contextmanager
-def all_children_counted() -> Iterator[None]:
-    """Let processes whose parent is gone become ours, so that their CPU time counts when they are waited for."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    yield
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            return
+class CpuOfAll:
+    """Within, the CPU time of all processes below this one is looked at five times a second.
+
+    What the kernel adds up for a parent lacks those whose parent ignores their end, as Ray's does.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str], float] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> CpuOfAll:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # processes whose parent is gone become ours
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                os.wait()
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def total_s(self) -> float:
+        return sum(self._seen.values())
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            for pid in list(_below(os.getpid())):
+                with suppress(OSError):  # it has just ended
+                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    self._seen[pid, fields[19]] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _below(pid: int) -> Iterator[int]:
+    """Children of a process, and theirs."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                yield child
+                yield from _below(child)
 
 
 def measure(engine: str, workers: int, *, trials: int, epochs: int) -> Figures:
@@ -85,8 +113,7 @@ def measure(engine: str, workers: int, *, trials: int, epochs: int) -> Figures:
             f"proxy.epochs={epochs}", f"study.n_trials={trials}", "study.name=scaling", f"engine={engine}",
             f"engine.workers={workers}",
         ]  # fmt: skip
-        before = cpu_s()
-        with all_children_counted():
+        with CpuOfAll() as cpu:
             started_s = time.time()
             done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -101,7 +128,7 @@ def measure(engine: str, workers: int, *, trials: int, epochs: int) -> Figures:
         workers=workers,
         per_hour=3600 * (len(rows) - 1) / (last_s - first_s),
         first_s=first_s - started_s,
-        cpu_s=(cpu_s() - before) / len(rows),
+        cpu_s=cpu.total_s / len(rows),
         training_cpu_s=statistics.fmean(row.cpu_s or 0.0 for row in rows),
     )
 
