@@ -24,10 +24,10 @@ from nas.proxy.data import load as load_data
 from nas.study.begun import PREDICTOR_FILE, Begun, Images, versions
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
-from nas.study.kept import KeptSession
+from nas.study.kept import KeptSession, reached
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer
-from nas.study.patience import Patience, patience_on
+from nas.study.patience import Patience
 from nas.study.progress import TrialProgress, bar
 from nas.study.rows import TrialRow
 from nas.study.session import study_predictor
@@ -127,6 +127,7 @@ class Session(KeptSession):
 def prepare(plan: CompoundPlan, console: Console) -> Session:
     """Load the images and the predictor (calibrated now if this device never was), and find the networks."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    patience = reached(plan, console)
     base_px = plan.baseline.resolution_px
     with bar(console, f"images of {plan.data.name}") as progress:
         data = load_data(replace(plan.data, resolution_px=_image_side(plan)), on_progress=progress)
@@ -147,7 +148,7 @@ def prepare(plan: CompoundPlan, console: Console) -> Session:
         predictor=predictor,
         evaluator=evaluator,
         entries_at=entries_at,
-        patience=patience_on(console, plan.study.patience_s),
+        patience=patience,
     )
 
 

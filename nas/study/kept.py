@@ -6,14 +6,15 @@ import json
 from typing import Any
 
 import optuna
+from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.latency.predictor import LatencyPredictor
 from nas.study.overview import find_study
-from nas.study.patience import Patience
+from nas.study.patience import Patience, patience_on
 from nas.study.plan import KeptPlan
 from nas.study.search_plan import SearchPlan
-from nas.study.storage import IDENTITY, check_folder, known_study, open_storage, open_study
+from nas.study.storage import IDENTITY, check_folder, existing_storage, known_study, open_storage, open_study
 from nas.study.trials import finished
 
 
@@ -40,6 +41,18 @@ class KeptSession:
         """The study, created or resumed."""
         plan = self.plan
         return open_study(open_storage(plan.storage_url, self.patience), plan.name, plan.objective, self.identity)
+
+
+def reached(plan: KeptPlan, console: Console) -> Patience:
+    """The patience of ``plan`` with its storage; one that the user named is looked at before a calibration is spent.
+
+    Makes none. Raises: NasError if it cannot be opened, or is a server that stays away.
+    """
+    patience = patience_on(console, plan.study.patience_s)
+    storage = existing_storage(plan.storage_url, patience) if plan.study.storage is not None else None
+    if storage is not None:
+        storage.close()
+    return patience
 
 
 def is_done(plan: KeptPlan) -> bool:

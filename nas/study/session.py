@@ -25,10 +25,10 @@ from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.earlier import earlier_networks
 from nas.study.evaluate import ProxyEvaluator
-from nas.study.kept import KeptSession
+from nas.study.kept import KeptSession, reached
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer, Refinement, measurer
-from nas.study.patience import Patience, patience_on
+from nas.study.patience import Patience
 from nas.study.progress import TrialProgress, bar
 from nas.study.pruning import make_pruner
 from nas.study.search import SEEDED, Search, seed_study
@@ -113,6 +113,7 @@ class Session(KeptSession):
 def prepare(plan: SearchPlan, console: Console) -> Session:
     """Load the images and the latency predictor (calibrated now if this device never was)."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    patience = reached(plan, console)
     with bar(console, f"images of {plan.data.name}") as progress:
         side_px = plan.data.resolution_px or plan.proxy.resolution_px
         data = load_data(replace(plan.data, resolution_px=side_px), on_progress=progress)
@@ -141,7 +142,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         pricer=pricer,
         evaluator=evaluator,
         measure=measure,
-        patience=patience_on(console, plan.study.patience_s),
+        patience=patience,
     )
 
 
