@@ -3,9 +3,9 @@
 Run from the root: ``python tests/benchmarks/scaling.py [--trials 12] [--epochs 4] [--rounds 1]``. Every search is a
 process of its own on the handwritten digits. ``per hour`` counts from the first result to the last, ``first_s`` is what
 a user waits for the first one, and CPU-seconds are of all processes that a search consists of, from start to results;
-``training`` is what the trainings themselves took of them. Figures of several rounds are medians. In the end it prints what asking and telling cost in studies of 100, 1,000
-and 10,000 trials with the default sampler and storage, and with random search; ``tests/benchmarks/overhead.py`` does
-that for all samplers and storages.
+``training`` is what the trainings themselves took of them. Figures of several rounds are medians. In the end it prints
+what asking and telling cost in studies of 100, 1,000 and 10,000 trials with the default sampler and storage, and with
+random search; ``tests/benchmarks/overhead.py`` does that for all samplers and storages.
 
 Found on a two-core machine with three times as much to do as it has cores, so that trials per hour say little there:
 CPU-seconds per trial of 2.5 in training were 3.1 with one worker in this process, 3.7 with two workers and 4.1 with
