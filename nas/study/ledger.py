@@ -36,13 +36,9 @@ class Ledger:
                 self._enter(self.open.pop(number))
         self.total = len(trials)
 
-    def running(self, *, before: int | None = None) -> list[FrozenTrial]:
-        """Trials under way, at any worker; only those with a smaller number than ``before``."""
-        return [
-            trial
-            for number, trial in self.open.items()
-            if trial.state is TrialState.RUNNING and (before is None or number < before)
-        ]
+    def running(self) -> list[FrozenTrial]:
+        """Trials under way, at any worker."""
+        return [trial for trial in self.open.values() if trial.state is TrialState.RUNNING]
 
     def _enter(self, trial: FrozenTrial) -> None:
         self.finished += is_counted(trial)

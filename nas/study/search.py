@@ -26,6 +26,7 @@ from nas.study.tasks import Idle, Task, reason_of
 from nas.study.trials import PUBLISHED, WORKER, distributions
 
 SEEDED: Final = "nas:seeded"
+_PARKED: Final = "nas:parked"
 
 
 @dataclass(slots=True)
@@ -130,12 +131,14 @@ class Search:
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:
-        """Whether earlier trials, if all of those under way are trained, make the study complete without ``trial``.
+        """Whether earlier trials, if all that are open are trained, make the study complete without ``trial``.
 
-        Two workers may have asked at the same moment for the last that was wanted; the later one steps back.
+        Two workers may have asked at the same moment for the last that was wanted; the later one steps back. An earlier
+        one of a worker that was killed may just have been queued again: it comes first.
         """
         ledger = self._read()
-        return ledger.finished + len(ledger.running(before=trial.number)) >= self.settings.n_trials
+        earlier = [number for number in ledger.open if number < trial.number]
+        return ledger.finished + len(earlier) >= self.settings.n_trials
 
     def _screened(self, trial: Trial) -> Task | TrialRow | Idle:
         """The training that ``trial`` stands for, unless it breaks a limit or was trained before."""
@@ -164,13 +167,33 @@ class Search:
         return None
 
     def _first_of_its_kind(self, task: Task) -> Task | TrialRow | None:
-        """``task``, or if another trial trained or stopped its network what came out; None while one trains it."""
-        ledger, arch_id = self._memory.ledger, task.arch.arch_id
-        twin = ledger.tried.get(arch_id)
+        """``task``, or if another trial trained or stopped its network what came out; None while one trains it.
+
+        A trial under way whose network is written into it has a claim on that network unless it is marked as parked.
+        Each worker makes its claim before it looks for others and gives way to any, so that no two of them train a
+        network at the same time, whichever trial was killed and taken again meanwhile. Of those that gave way the
+        earliest trial claims again.
+        """
+        ledger = self._memory.ledger
+        twin = ledger.tried.get(task.arch.arch_id)
         if twin is not None:
             return self._repeated(task, twin)
-        earlier = ledger.running(before=task.number)
-        return None if any(other.user_attrs.get("arch_id") == arch_id for other in earlier) else task
+        is_parked = _is_parked(ledger.open[task.number])
+        if self._is_claimed(task):
+            if not is_parked:
+                self.study._storage.set_trial_system_attr(task.trial_id, _PARKED, True)
+            return None
+        if not is_parked:
+            return task
+        self.study._storage.set_trial_system_attr(task.trial_id, _PARKED, False)
+        self._read()
+        return self._first_of_its_kind(task)
+
+    def _is_claimed(self, task: Task) -> bool:
+        """Whether another trial under way trains the network of ``task``, or comes before it."""
+        running, arch_id = self._memory.ledger.running(), task.arch.arch_id
+        twins = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
+        return any(twin.number < task.number or not _is_parked(twin) for twin in twins if twin.number != task.number)
 
     def _repeated(self, task: Task, twin: FrozenTrial) -> TrialRow:
         trial, reason = self._frozen(task.trial_id), f"same as trial {twin.number}"
@@ -205,6 +228,10 @@ class Search:
         every = (trial.params for trial in self.study.get_trials(deepcopy=False))
         complete = (params for params in every if len(params) == len(space.parameters))
         return len({tuple(sorted(params.items())) for params in complete}) >= space.size
+
+
+def _is_parked(trial: FrozenTrial) -> bool:
+    return bool(trial.system_attrs.get(_PARKED))
 
 
 def seed_study(

@@ -29,10 +29,12 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(look: Callable[[], Found]) -> Found:
-    """What ``look`` finds as soon as it finds something."""
+def wait_for(look: Callable[[], Found], search: subprocess.Popen[str] | None = None) -> Found:
+    """What ``look`` finds as soon as it finds something; fails with what ``search`` said if that ends before."""
     give_up = time.monotonic() + DEADLINE_S
     while not (found := look()):
+        if search is not None and search.poll() is not None:
+            raise AssertionError(f"ended with {search.returncode}: {search.communicate()[0]}")
         assert time.monotonic() < give_up, "nothing happened"
         time.sleep(0.2)
     return found

@@ -41,7 +41,7 @@ def test_a_training_beyond_its_time_is_ended_and_fails(tmp_path: Path) -> None:
 def test_an_interrupt_gives_trials_back_and_a_second_one_waits_for_nobody(times: int, tmp_path: Path) -> None:
     search = start(*ENDLESS, "study.n_trials=2", "engine.workers=2")
     config = tmp_path / "runs" / "tiny" / "config.yaml"
-    wait_for(lambda: config.is_file() and len(states_and_reasons(tmp_path)) == 2)
+    wait_for(lambda: config.is_file() and len(states_and_reasons(tmp_path)) == 2, search)
     workers = workers_of(search.pid)
     assert len(workers) == 2
     if times == 2:  # no worker can give its trial back
