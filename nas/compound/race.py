@@ -28,7 +28,6 @@ from nas.compound.trials import (
 from nas.proxy.results import EpochResult
 from nas.study import tasks
 from nas.study.evaluate import Evaluation
-from nas.study.recovery import requeue
 from nas.study.rows import Outcome, TrialRow
 from nas.study.tasks import Idle, Task
 from nas.study.trials import WORKER, record
@@ -86,7 +85,7 @@ class Race:
                 try:
                     return self._begun(trial)
                 except KeyboardInterrupt:
-                    requeue(self.study, self._frozen(trial._trial_id))
+                    tasks.give_back(self.study, trial._trial_id)
                     raise
             if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 return Idle.WAIT  # whom the next round trains depends on what other workers are at

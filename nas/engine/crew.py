@@ -108,21 +108,23 @@ class Crew:
     def _draw_conclusions(self, worker: Worker, numbers: str) -> None:
         """Say how a worker ended, and give its place up if another one would end as it did."""
         code = worker.exit_code
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        self._in_vain = 0 if worker.began else self._in_vain + 1
+        killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
+        how = f"was {killed}" if killed else f"ended with exit code {code}"
+        if worker.began:
+            self._in_vain = 0
+        elif killed:
+            self._in_vain += 1
         reason = worker.reason
-        if self._in_vain > self._settings.max_retries:
-            reason = (
-                reason
-                or f"{self._in_vain} worker processes in a row were {how} before their first trial; {OUT_OF_MEMORY}."
-            )
-        elif code > 0:
-            reason = reason or f"a worker process ended with exit code {code}."
+        if code > 0:
+            reason = reason or f"a worker process {how}; what it wrote above says why."
+        elif killed and self._in_vain > self._settings.max_retries:
+            row = f"{self._in_vain} worker processes in a row were {killed} before their first trial"
+            reason = reason or f"{row}; {OUT_OF_MEMORY}."
         if reason:
             self._places.remove(worker.place)
             self._reasons.append(reason)
         if code and not worker.condemned:
-            self._progress.say(f"{worker.name} was {how}" + (f"; taken back: trial {numbers}" if numbers else ""))
+            self._progress.say(f"{worker.name} {how}" + (f"; taken back: trial {numbers}" if numbers else ""))
 
     def _recover_from(self, worker: Worker, trial: FrozenTrial) -> None:
         """Queue a trial of a dead worker again, with a mark if that died of it; fail one that was beyond a limit."""

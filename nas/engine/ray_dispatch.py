@@ -94,16 +94,14 @@ class Dispatcher:
         if self._lost_in_a_row > self._widest + self._max_retries:
             self.error = NasError(f"{self._lost_in_a_row} workers in a row were lost without an epoch: {reason}")
 
-    def unfit(self, key: str, reason: str) -> None:
-        """Stop: a worker could not even begin, and the next one there could not either. Its trial is queued again."""
-        task = self._under_way.pop(key)
+    def unfit(self, reason: str) -> None:
+        """Stop: a worker could not even begin, nor could the next one there. ``leave`` queues its trial again."""
         self.error, self._is_broken = NasError(f"a machine of the cluster cannot train: {reason}"), True
-        give_back(self._tasks.study, task)
 
     def leave(self) -> None:
         """Queue again whatever is under way."""
         while self._under_way:
-            give_back(self._tasks.study, self._under_way.popitem()[1])
+            give_back(self._tasks.study, self._under_way.popitem()[1].trial_id)
         self._tasks.leave()
 
     def _told(self, task: Task, report: Report) -> TrialRow | None:

@@ -89,7 +89,7 @@ class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
         """A worker is gone, or never came to be; exceptions of a training do not come here, they are reports."""
         said = Path(trial.error_file).read_text(encoding="utf-8")
         if _UNBORN in said:
-            self._dispatcher.unfit(trial.trial_id, said.strip().splitlines()[-1])
+            self._dispatcher.unfit(said.strip().splitlines()[-1])
         else:
             reason = "its machine ran out of memory" if _OUT_OF_MEMORY in said else "its process or its machine died"
             self._dispatcher.lost(trial.trial_id, reason)

@@ -142,7 +142,7 @@ class EngineSettings:
     ``ray``: on the cluster at ``address`` (auto: the one this machine is part of; None: this machine alone), with
     ``cpus_per_trial`` and ``gpus_per_trial`` reserved for each.
 
-    ``max_retries``: how often a trial is tried again whose worker was killed, before it fails.
+    ``max_retries``: how often a trial is tried again whose worker was killed at the same epoch, before it fails.
     """
 
     name: str = "local"

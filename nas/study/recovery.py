@@ -11,6 +11,7 @@ from nas.study.plan import MAX_RETRIES
 from nas.study.rows import Outcome
 
 INTERRUPTED: Final = "interrupted"
+_KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last epoch that it had told, for each kill
 OUT_OF_MEMORY: Final = "out of memory? Fewer engine.workers, or a lower proxy.batch_size, need less"
 
 
@@ -25,15 +26,19 @@ def recover(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
 def after_kill(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> None:
     """Queue a trial again whose worker was killed.
 
-    A trial that this happens to more than ``max_retries`` times (out of memory, as a rule) fails instead: queued again
-    and again it would stop the study for ever.
+    A trial that this happens to more than ``max_retries`` times without an epoch more in between (out of memory, as a
+    rule) fails instead: queued again and again it would stop the study for ever.
     """
-    kills = trial.user_attrs.get("kills", 0) + 1
-    study._storage.set_trial_user_attr(trial._trial_id, "kills", kills)
-    if kills <= max_retries:
+    epoch = trial.last_step or 0
+    killed_at = [*trial.system_attrs.get(_KILLED_AT, ()), epoch]
+    study._storage.set_trial_system_attr(trial._trial_id, _KILLED_AT, killed_at)
+    study._storage.set_trial_user_attr(trial._trial_id, "kills", len(killed_at))
+    in_vain = killed_at.count(epoch)  # a trial's last epoch never goes down
+    if in_vain <= max_retries:
         requeue(study, trial)
     else:
-        fail(study, trial, f"its worker was killed {kills} times; {OUT_OF_MEMORY}")
+        where = f" after epoch {epoch}" if epoch else ""
+        fail(study, trial, f"its worker was killed {in_vain} times{where}; {OUT_OF_MEMORY}")
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:

@@ -18,7 +18,6 @@ from nas.study.ledger import Ledger
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.plan import SamplerSettings, StudySettings
-from nas.study.recovery import requeue
 from nas.study.rows import Outcome, TrialRow
 from nas.study.samplers import InKnownSpace, make_sampler
 from nas.study.screening import Screen
@@ -105,7 +104,7 @@ class Search:
     def leave(self) -> None:
         """Queue the parked candidates again."""
         while self._memory.parked:
-            tasks.give_back(self.study, self._memory.parked.pop())
+            tasks.give_back(self.study, self._memory.parked.pop().trial_id)
 
     def _read(self) -> Ledger:
         """The study as it is now."""
@@ -122,12 +121,11 @@ class Search:
             if self.worker:
                 trial.set_user_attr(WORKER, self.worker)
             if self._is_surplus(trial):
-                requeue(self.study, self._frozen(trial._trial_id))
+                tasks.give_back(self.study, trial._trial_id)
                 return Idle.WAIT
             return self._screened(trial)
         except KeyboardInterrupt:
-            if not self._frozen(trial._trial_id).state.is_finished():
-                requeue(self.study, self._frozen(trial._trial_id))
+            tasks.give_back(self.study, trial._trial_id)
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:

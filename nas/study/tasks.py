@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -84,8 +85,8 @@ def work(
     """Train in this process until nothing is left.
 
     ``on_task`` hears of each training before it begins, ``on_trial`` of each trial that ended. An exception in a
-    training fails that trial with its reason and the study goes on. A KeyboardInterrupt queues the unfinished training
-    again and leaves.
+    training fails that trial with its reason and the study goes on. A KeyboardInterrupt, and whatever the study's
+    storage raises, queues the unfinished training again and leaves.
     """
     try:
         while (found := tasks.next()) is not Idle.OVER:
@@ -102,10 +103,16 @@ def work(
 
 
 def do(tasks: Tasks, task: Task, evaluator: Evaluator) -> TrialRow:
-    """Train one task in this process and tell what came out."""
+    """Train one task in this process and tell what came out. Raises: what ``tasks`` raise, KeyboardInterrupt."""
+    not_of_training: Exception | None = None
 
     def after_epoch(result: EpochResult) -> None:
-        reason = tasks.after_epoch(task, result)
+        nonlocal not_of_training
+        try:
+            reason = tasks.after_epoch(task, result)
+        except Exception as error:
+            not_of_training = error
+            raise
         if reason:
             raise Stopped(reason)
 
@@ -114,9 +121,14 @@ def do(tasks: Tasks, task: Task, evaluator: Evaluator) -> TrialRow:
     except Stopped as stopped:
         row = cut_short(tasks.study, task, Outcome.STOPPED, str(stopped))
     except KeyboardInterrupt:
-        give_back(tasks.study, task)
+        give_back(tasks.study, task.trial_id)
         raise
-    except Exception as error:  # whatever a network does to its training, the study goes on
+    except Exception as error:
+        if error is not_of_training:
+            with suppress(Exception):  # a storage that is away stays so: the trial is recovered as after a kill
+                give_back(tasks.study, task.trial_id)
+            raise
+        # Whatever a network does to its training, the study goes on.
         row = cut_short(tasks.study, task, Outcome.FAILED, reason_of(error))
     else:
         row = tasks.trained(task, evaluation)
@@ -165,9 +177,9 @@ def cut_short(study: optuna.Study, task: Task, outcome: Outcome, reason: str) ->
     return close(study, trial, outcome, reason=reason)
 
 
-def give_back(study: optuna.Study, task: Task) -> None:
-    """Queue the training of ``task`` again unless it was told already."""
-    trial = study._storage.get_trial(task.trial_id)
+def give_back(study: optuna.Study, trial_id: int) -> None:
+    """Queue a trial that this worker holds again unless it was told already."""
+    trial = study._storage.get_trial(trial_id)
     if not trial.state.is_finished():
         requeue(study, trial)
 

@@ -174,9 +174,10 @@ def test_workers_that_cannot_load_end_the_run_with_the_first_reason(stage: Calla
     made = stage()
     made.scripts += [made.ends(1), made.ends(1)]
     made.engine = EngineSettings(workers=2)
-    with pytest.raises(NasError, match=r"^a worker process ended with exit code 1\.$"):
+    with pytest.raises(NasError, match=r"^a worker process ended with exit code 1; what it wrote above says why\.$"):
         made.run()
     assert len(made.puppets) == 2
+    assert made.said == [f"{puppet.name} ended with exit code 1" for puppet in made.puppets]
     told = stage(workers=2)
     told.scripts += [told.ends(0, "the space is used up"), told.ends(0, "another reason")]
     with pytest.raises(NasError, match=r"^the space is used up$"):
@@ -203,6 +204,50 @@ def test_workers_that_die_with_the_process_they_were_forked_from_are_replaced(st
     made.run()
     assert finished(made.study) == N_TRIALS and len(made.puppets) == 4
     assert made.said == [f"{puppet.name} was killed by SIGKILL" for puppet in made.puppets[:2]]
+
+
+def test_a_worker_that_breaks_down_gives_up_its_place_and_its_trial_but_not_those_of_others(
+    stage: Callable[..., Stage],
+) -> None:
+    def breaks_down(puppet: Puppet) -> Script:
+        made.take(puppet)
+        yield
+        puppet.exitcode = 1
+        yield
+
+    made = stage(breaks_down, workers=2)
+    made.run()
+    broken, other = made.puppets
+    assert (broken.exitcode, other.exitcode) == (1, 0)
+    assert made.said == [f"{broken.name} ended with exit code 1; taken back: trial 0"]
+    assert finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
+
+
+def test_the_trials_of_workers_that_die_with_the_process_they_were_forked_from_are_tried_again(
+    stage: Callable[..., Stage],
+) -> None:
+    def dies_at_work(puppet: Puppet) -> Script:
+        made.take(puppet)
+        yield
+        puppet.exitcode = 255
+        yield
+
+    made = stage(dies_at_work, dies_at_work, workers=2, max_retries=1)
+    made.run()
+    first, second = made.puppets[:2]
+    assert [line.partition(";")[0] for line in made.said] == [
+        f"{puppet.name} was killed by SIGKILL" for puppet in (first, second)
+    ]
+    assert [trial.user_attrs.get("kills") for trial in made.study.trials[:2]] == [1, 1]
+    assert finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
+
+
+def test_workers_that_find_nothing_left_to_do_are_no_sign_of_a_lack_of_memory(stage: Callable[..., Stage]) -> None:
+    made = stage(workers=1, max_retries=0)
+    made.scripts += [made.ends(0), made.ends(0), made.ends(-9)]
+    with pytest.raises(NasError, match=r"^1 worker processes in a row were killed by SIGKILL"):
+        made.run()
+    assert len(made.puppets) == 3
 
 
 def test_an_interrupt_gives_everything_back(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:

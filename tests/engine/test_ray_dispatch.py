@@ -180,7 +180,7 @@ def test_a_cluster_where_no_worker_begins_is_given_up() -> None:
 def test_a_machine_that_cannot_train_ends_the_run_and_no_trial() -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=9))
     first, second = driver.dispatcher.next("a"), driver.dispatcher.next("b")
-    driver.dispatcher.unfit("a", "No module named 'timm'")
+    driver.dispatcher.unfit("No module named 'timm'")
     assert driver.dispatcher.next("c") is Idle.OVER
     assert isinstance(second, Task) and driver.dispatcher.report("b", epoch_result(1, accuracy=0.1))
     driver.dispatcher.leave()

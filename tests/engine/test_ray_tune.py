@@ -40,8 +40,8 @@ class Dispatcher:
     def lost(self, key: str, reason: str) -> None:
         self.told.append((key, f"lost: {reason}"))
 
-    def unfit(self, key: str, reason: str) -> None:
-        self.told.append((key, f"unfit: {reason}"))
+    def unfit(self, reason: str) -> None:
+        self.told.append(("", f"unfit: {reason}"))
 
 
 def test_tune_is_given_a_task_nothing_for_the_moment_or_the_end() -> None:

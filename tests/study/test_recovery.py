@@ -63,3 +63,21 @@ def test_a_candidate_that_kills_its_worker_again_and_again_fails() -> None:
     assert finished(study) == 1
     (row,) = to_rows(study)
     assert row.outcome == "failed" and "killed 3 times" in row.reason
+
+
+def test_kills_count_anew_whenever_a_trial_got_further() -> None:
+    study = new_study()
+    trial = killed_trial(study)
+    for epoch in range(1, MAX_RETRIES + 3):
+        study._storage.set_trial_intermediate_value(trial._trial_id, epoch, 0.5)
+        recover(study)
+        assert study.trials[0].state is TrialState.WAITING
+        study.ask()
+    assert study.trials[0].user_attrs["kills"] == MAX_RETRIES + 2
+    for _ in range(MAX_RETRIES - 1):
+        recover(study)
+        assert study.trials[0].state is TrialState.WAITING
+        study.ask()
+    recover(study)
+    (row,) = to_rows(study)
+    assert row.outcome == "failed" and row.reason.startswith(f"its worker was killed 3 times after epoch {epoch}; out")

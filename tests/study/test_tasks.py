@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.study.rows import Outcome
@@ -56,3 +57,23 @@ def test_an_interrupted_training_is_not_forgotten(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         doing(evaluator, monkeypatch)()
     assert not evaluator.forgotten
+
+
+@pytest.mark.parametrize("is_for_good", [False, True])
+def test_what_the_storage_raises_is_not_blamed_on_the_network(
+    is_for_good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("storage")
+
+    evaluator = FakeEvaluator(epochs=2)
+    search = make_search(small_space(), evaluator)
+    task = search.next()
+    assert isinstance(task, Task)
+    monkeypatch.setattr(search.study._storage, "set_trial_intermediate_value", away)
+    if is_for_good:
+        monkeypatch.setattr(search.study._storage, "set_trial_state_values", away)
+    with pytest.raises(ConnectionError, match="storage"):
+        do(search, task, evaluator)
+    assert search.study.trials[0].state is (TrialState.RUNNING if is_for_good else TrialState.WAITING)
+    assert "outcome" not in search.study.trials[0].user_attrs and not evaluator.forgotten
