@@ -63,6 +63,10 @@ def _drawing_path(value: object) -> Path | None:
         raise NasError(f"draw {shown(value)}: must be the path of a file that ends in {' or '.join(_DRAWINGS)}.")
     if path.is_dir():
         raise NasError(f"draw {shown(value)}: is a folder; name a file.")
+    if path.suffix == ".png":
+        from nas.study.svg import png_renderer
+
+        png_renderer()
     return path
 
 

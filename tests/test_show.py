@@ -14,6 +14,7 @@ import timm
 from json_answer import MS_PER_GMAC, json_answer
 from PIL import Image
 
+from nas import show
 from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import dumps
@@ -173,7 +174,11 @@ def test_a_png_has_the_drawing_s_shape_and_is_no_blank_page(capsys: pytest.Captu
 
 
 def test_a_png_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def priced(_: object) -> None:
+        pytest.fail("the device would be calibrated for a drawing that cannot be made")
+
     monkeypatch.setitem(sys.modules, "resvg_py", None)
+    monkeypatch.setattr(show, "find_predictor", priced)
     with pytest.raises(NasError, match=r"needs resvg-py: pip install 'nas\[png\]'"):
         command(["arch=mixnet_s", "latency=macs", "draw=mixnet_s.png"])
 

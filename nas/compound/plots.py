@@ -165,7 +165,7 @@ def _is_named(one: Standing, count: int) -> bool:
 
 def _label(axes: Any, one: Standing, cost: Cost, *, offset: tuple[int, int], weight: str) -> None:
     point = (cost(one), 100 * (one.mean or 0.0))
-    style = {"xytext": offset, "textcoords": "offset points", "fontsize": 9, "zorder": 6, "weight": weight}
+    style = {"xytext": offset, "textcoords": "offset points", "fontsize": 10, "zorder": 6, "weight": weight}
     axes.annotate(printable(one.entry.label), point, color=INK, **style)
 
 
@@ -180,7 +180,7 @@ def draw_cell(axes: Any, place: tuple[int, int], lines: Sequence[str], share: fl
     if share is None:
         style = {"fill": False, "edgecolor": GREY, "hatch": "//", "linewidth": line}
     axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, **style))
-    ink, size = "black" if shade > 0.46 else "white", 9 if len(lines) <= 2 else 7.5
+    ink, size = "black" if shade > 0.46 else "white", 10.5 if len(lines) <= 2 else 8.5
     box = {"facecolor": "white", "edgecolor": "none"} if share is None else None
     axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=size, color=ink, linespacing=1.1, bbox=box)
 

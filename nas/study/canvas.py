@@ -29,7 +29,7 @@ _SETTINGS: Final = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "font.size": 10.5,
+    "font.size": 11.5,
 }
 
 
@@ -67,7 +67,7 @@ def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canva
         drawn = Canvas(figure, axes)
         yield drawn
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower center", ncols=3 if inches[0] > _HALF else 2, frameon=False, fontsize=9)
+            figure.legend(loc="outside lower center", ncols=3 if inches[0] > _HALF else 2, frameon=False, fontsize=10)
         stream = io.StringIO()
         FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         drawn.svg = _finish(stream.getvalue(), name, title, inches).replace("</svg>", f"{_hits(drawn, figure)}</svg>")

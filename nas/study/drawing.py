@@ -11,20 +11,22 @@ from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.study import svg as canvas
-from nas.study.figure import TIMES, Box, Group, figure, owner, squared
+from nas.study.figure import TIMES, Bar, Box, Group, explained, figure, owner, squared
 from nas.study.svg import Element
+from nas.study.units import ms, plural
 
-# Lightness falls as the kernel grows, so that sizes stay apart in greyscale too (ColorBrewer's YlGnBu, darkened).
-_FILLS: Final = {1: "#e4e4e0", 3: "#f3f0b4", 5: "#a1dab4", 7: "#41b6c4", 9: "#2672a8", 11: "#253494", 13: "#171452"}
-_NEUTRAL: Final = "#cfcfca"
-_SHARE_FILL: Final = "#d9480f"
+# Lightness falls as the kernel grows, in even steps, so that sizes stay apart in greyscale too (after ColorBrewer's
+# YlGnBu); what is no convolution has no fill.
+_FILLS: Final = {1: "#fbfbf7", 3: "#eae18a", 5: "#8ccfa0", 7: "#3fb0be", 9: "#2672a8", 11: "#253494", 13: "#171452"}
+_LEAST_SHARE, _LARGEST_SHARE = (0xFD, 0xBE, 0x85), (0x7F, 0x27, 0x04)  # between them lightness falls evenly
 _STRIDE_FILL: Final = "#5f3dc4"
-_OUTLINE: Final = "#333333"
+_OUTLINE, _INK = "#333333", "#111111"
 
 # All lengths are user units, which are px at full size.
 _MAX_WIDTH, _MIN_WIDTH, _MARGIN = 1100, 600, 8
 _BOX, _GAP, _PAD, _BETWEEN = 58, 8, 6, 16
-_TITLE, _HEADER, _SHARE, _LEGEND = 34, 42, 32, 30
+_TITLE, _HEADER, _SHARE, _STRIP = 50, 42, 35, 8
+_LEGEND, _LEGEND_LINE, _LEGEND_CHAR = 18, 16, 5.7
 _LABEL, _BAR_MIN, _BARS, _LINE = 19, 13, 78, 13
 _LONGEST: Final = (_MAX_WIDTH - 2 * (_MARGIN + _PAD) + _GAP) // (_BOX + _GAP)  # boxes that fit in one row
 
@@ -62,12 +64,13 @@ def draw(spec: ArchSpec, *, latency_by_path: Mapping[str, float] | None = None, 
     style = _style(boxes, _latency(latency_by_path, total_ms) if latency_by_path else None)
     rows = _rows(groups)
     width = max(_MIN_WIDTH, 2 * _MARGIN + max(_row_width(row) for row in rows))
-    height = _TITLE + len(rows) * (style.group + _BETWEEN) + _LEGEND
-    svg = canvas.root(width, height, f"Network {spec.name}")
+    words = _legend_lines(boxes, width, style.latency)
+    end = _TITLE + len(rows) * (style.group + _BETWEEN)
+    svg = canvas.root(width, end + _LEGEND + _LEGEND_LINE * len(words), f"Network {spec.name}")
     _caption(svg, spec, style.latency)
     for index, row in enumerate(rows):
         _draw_row(svg, row, _TITLE + index * (style.group + _BETWEEN), style, first=index == 0)
-    _legend(svg, boxes, height - 12, style.latency)
+    _draw_legend(svg, boxes, end + _LEGEND - 6, words)
     return canvas.to_string(svg)
 
 
@@ -117,17 +120,17 @@ def _fill(groups: Sequence[Group], limit: int) -> list[list[Group]]:
 
 
 def _caption(svg: Element, spec: ArchSpec, latency: _Latency | None) -> None:
-    """The line of figures at the top, and the whole network in words for those who cannot see it."""
+    """The name and the line of figures at the top, and the whole network in words for those who cannot see it."""
     cost = complexity(spec)
-    facts = f"{squared(spec.resolution_px)}{TIMES}{spec.in_channels} input · {spec.depth} blocks · "
+    facts = f"{squared(spec.resolution_px)}{TIMES}{spec.in_channels} input · {plural(spec.depth, 'block')} · "
     facts += f"{cost.params / 1e6:.2f} M parameters · {cost.macs / 1e6:.1f} M MACs"
     if latency:
-        facts += f" · {latency.total_ms:.2f} ms predicted"
+        facts += f" · {ms(latency.total_ms)} predicted"
     stages = (f"stage {index}: {', '.join(strings)}" for index, strings in enumerate(spec.strings))
     canvas.element(svg, "desc").text = f"{facts}. {'; '.join(stages)}."
     name = spec.name if len(spec.name) <= 40 else spec.name[:39] + "…"
-    line = canvas.text(svg, _MARGIN, 20, name, size=14, bold=True, anchor="start")
-    canvas.element(line, "tspan", {"font-size": "12", "font-weight": "400", "dx": "12"}).text = facts
+    canvas.text(svg, _MARGIN, 18, name, size=14, bold=True, anchor="start")
+    canvas.text(svg, _MARGIN, 36, facts, size=12, anchor="start")
 
 
 def _draw_row(svg: Element, row: Sequence[Group], y: float, style: _Style, *, first: bool) -> None:
@@ -155,8 +158,7 @@ def _draw_group(svg: Element, group: Group, x: float, y: float, style: _Style) -
         if style.latency:
             _draw_share(parent, box, style.latency, left, top + style.box + 5)
     if style.latency:
-        total = f"{style.latency.of(group.boxes):.3g} ms"
-        canvas.text(svg, centre, y + style.group - 4, total, size=10, bold=True, room=room)
+        canvas.text(svg, centre, y + style.group - 4, ms(style.latency.of(group.boxes)), size=10, bold=True, room=room)
 
 
 def _draw_box(parent: Element, box: Box, x: float, y: float, style: _Style) -> None:
@@ -183,36 +185,53 @@ def _draw_bars(parent: Element, box: Box, x: float, y: float, height: float) -> 
     channels, spare = sum(bar.channels for bar in box.bars), height - _BAR_MIN * len(box.bars)
     for bar in box.bars:
         bar_height = _BAR_MIN + spare * bar.channels / channels
-        rect = canvas.rect(parent, x, y, _BOX - 8, bar_height, fill=_fill_of(bar.reach_px), stroke=_OUTLINE)
+        rect = canvas.rect(parent, x, y, _BOX - 8, bar_height, fill=_fill_of(bar.reach_px), stroke=_outline(bar))
         canvas.element(rect, "title").text = f"{bar.text}: {bar.channels} of {channels} channels"
-        ink, centre = "#ffffff" if bar.reach_px >= 9 else "#111111", x + (_BOX - 8) / 2
-        canvas.text(parent, centre, y + bar_height / 2 + 3.5, bar.text, size=10, fill=ink, room=_BOX - 12)
+        ink = "#ffffff" if bar.reach_px >= 9 else _INK if bar.reach_px else ""
+        canvas.text(parent, x + (_BOX - 8) / 2, y + bar_height / 2 + 3.5, bar.text, size=10, fill=ink, room=_BOX - 12)
         y += bar_height
 
 
 def _fill_of(reach_px: int) -> str:
-    return _FILLS.get(reach_px, _FILLS[13]) if reach_px else _NEUTRAL
+    return _FILLS.get(reach_px, _FILLS[13]) if reach_px else "none"
+
+
+def _outline(bar: Bar) -> str:
+    """Dark around a fill, and the page's colour around nothing."""
+    return _OUTLINE if bar.reach_px else "currentColor"
 
 
 def _draw_share(parent: Element, box: Box, latency: _Latency, x: float, y: float) -> None:
-    """A strip as long as the box's latency is next to the slowest box's, and its share of the whole."""
+    """A strip as long and as dark as the box's latency is next to the slowest box's, and its share of the whole."""
     value_ms = latency.of([box])
     share = value_ms / latency.total_ms if latency.total_ms else 0.0
-    length = value_ms / latency.largest_ms * _BOX if latency.largest_ms else 0.0
-    canvas.rect(parent, x, y, _BOX, 5, fill="#808080", opacity=0.25)
-    canvas.rect(parent, x, y, length, 5, fill=_SHARE_FILL)
-    canvas.text(parent, x + _BOX / 2, y + 15, f"{100 * share:.1f}%", size=10)
+    size = value_ms / latency.largest_ms if latency.largest_ms else 0.0
+    ends = zip(_LEAST_SHARE, _LARGEST_SHARE, strict=True)
+    fill = "#" + "".join(f"{round(least + size * (largest - least)):02x}" for least, largest in ends)
+    canvas.rect(parent, x, y, _BOX, _STRIP, fill="#ffffff", stroke=_OUTLINE)
+    canvas.rect(parent, x, y, size * _BOX, _STRIP, fill=fill, stroke=_OUTLINE)
+    canvas.text(parent, x + _BOX / 2, y + _STRIP + 10.5, f"{100 * share:.1f}%", size=10)
 
 
-def _legend(svg: Element, boxes: Sequence[Box], y: float, latency: _Latency | None) -> None:
+def _legend_lines(boxes: Sequence[Box], width: float, latency: _Latency | None) -> list[str]:
+    """What the marks of this drawing mean, in lines that fit."""
+    strip = ["strip: latency next to the slowest block's, and in % of the whole"] if latency else []
+    lines = [""]
+    for part in ["below a stage's name: size of its maps", *explained(boxes), *strip]:
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(longer) * _LEGEND_CHAR > width - 2 * _MARGIN:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _draw_legend(svg: Element, boxes: Sequence[Box], y: float, words: Sequence[str]) -> None:
     x = float(_MARGIN)
     for reach_px in sorted({bar.reach_px for box in boxes for bar in box.bars} - {0}):
         canvas.rect(svg, x, y - 9, 11, 11, fill=_fill_of(reach_px), stroke=_OUTLINE)
         canvas.text(svg, x + 15, y, squared(reach_px), size=10.5, anchor="start")
         x += 25 + 6.4 * len(squared(reach_px))
-    parts = ["bars: channels by kernel"]
-    if any(box.shortcut for box in boxes):
-        parts.append("arc: shortcut")
-    if latency:
-        parts.append("strip: share of the latency")
-    canvas.text(svg, x, y, " · ".join(parts), size=10.5, anchor="start")
+    canvas.text(svg, x, y, "kernels, as high as their share of the channels", size=10.5, anchor="start")
+    for index, line in enumerate(words, start=1):
+        canvas.text(svg, _MARGIN, y + index * _LEGEND_LINE, line, size=10.5, anchor="start")

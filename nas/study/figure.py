@@ -12,6 +12,19 @@ from nas.arch.spec import ArchSpec, PlacedBlock
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ACTIVATION_LABELS: Final = {"hard_swish": "h-swish"}
 _TYPE_LABELS: Final = {"ir": "MB", "er": "FMB", "ds": "DS", "dsa": "DS", "cn": "Conv", "uir": "UIB", "mqa": "MQA"}
+_TYPE_WORDS: Final = {
+    "MB": "inverted bottleneck",
+    "FMB": "inverted bottleneck of full convolutions",
+    "DS": "depthwise separable",
+    "UIB": "universal inverted bottleneck",
+    "MQA": "multi-query attention, h heads of d channels",
+}
+_LINE_WORDS: Final = {
+    "SE ": "squeeze-excite",
+    "a1.": "groups of the 1×1 convolutions",
+    "p1.": "groups of the 1×1 convolutions",
+    "gs": "channels in a group",
+}
 
 
 class Bar(NamedTuple):
@@ -64,6 +77,27 @@ def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
     tail.sort(key=list(ops).index)  # a pool_conv head pools first
     side = f"{squared(ops[tail[0]][0].in_px)} to {squared(1)}"
     return [*groups, Group("Head", side, tuple(_layer_box(path, ops[path][0]) for path in tail))]
+
+
+def explained(boxes: Sequence[Box]) -> list[str]:
+    """What the marks in ``boxes`` mean, each by the first that occurs."""
+    found: dict[str, str] = {}
+    for box in boxes:
+        kind = box.label.rstrip("0123456789.")
+        expansion = box.label.removeprefix(kind)
+        if kind in _TYPE_WORDS:
+            more = f", expansion {expansion}" if expansion else ""
+            found.setdefault(kind, f"{box.label}: {_TYPE_WORDS[kind]}{more}")
+        found.setdefault("channels", f"{box.lines[0]}: {box.lines[0][1:]} channels out")
+        if box.stride > 1:
+            found.setdefault("stride", f"s{box.stride}: stride {box.stride}")
+        for line in box.lines[1:]:
+            for start, words in _LINE_WORDS.items():
+                if line.startswith(start):
+                    found.setdefault(words, f"{line}: {words}")
+        if box.shortcut:
+            found["shortcut"] = "arc: shortcut"
+    return list(found.values())
 
 
 def owner(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from nas.study.svg import printable
 
 _PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 units of SVG, of which a telephone has 370: its text can be read there
 _AGREEMENT_INCHES: Final = (5.0, 4.9)
+_MARGIN: Final = 0.08  # of the axes: names above, below and left of the outermost points have room
 _MOST_PAIRS: Final = 500
 _TICKS: Final = 400  # infeasible candidates closer than one part in so many of the width are one mark
 
@@ -48,7 +50,8 @@ def pareto_svg(
             axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=INK)
             axes.set_ylim(0, 100)
         if right_ms is not None:
-            axes.set_xlim(_left_edge(trained), right_ms)
+            axes.set_xlim(_left_edge(trained, right_ms), right_ms)
+            axes.margins(y=_MARGIN)
         _draw_winners(axes, winners)
     return drawn.svg
 
@@ -110,7 +113,7 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRow]) -> None:
     named = [(point, label, row) for label, row in winners.items() if (point := _point(row))]
     named.sort(key=lambda item: item[0])
     left, right = axes.get_xlim()
-    above, previous_ms = True, left
+    above, previous_ms = True, -math.inf
     for index, (point, label, row) in enumerate(named):
         # Labels stand above the front, where nothing is; of two close neighbours one goes below.
         above = not above if point[0] - previous_ms < 0.08 * (right - left) else True
@@ -150,9 +153,10 @@ def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, i
     axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=side, fontsize=10, zorder=6, **style)
 
 
-def _left_edge(trained: Sequence[TrialRow]) -> float:
-    """Where the plot begins, in ms: the intervals of the fastest are seen whole."""
-    return 0.95 * min(row.latency_low_ms or row.latency_ms or 0.0 for row in trained)
+def _left_edge(trained: Sequence[TrialRow], right_ms: float) -> float:
+    """Where the plot begins, in ms: the intervals of the fastest are seen whole, and a name left of them has room."""
+    low_ms = min(row.latency_low_ms or row.latency_ms or 0.0 for row in trained)
+    return low_ms - _MARGIN * (right_ms - low_ms)
 
 
 def _right_edge(trained: Sequence[TrialRow], limit_ms: float | None) -> float | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nas.arch.errors import NasError
 
@@ -16,9 +16,17 @@ _PIXELS: Final = 2  # of a PNG to a unit of the drawing
 
 
 def root(width: float, height: float, title: str) -> Element:
-    """An ``svg`` of ``width`` x ``height`` units that fills its container up to that many px and says what it is."""
+    """An ``svg`` of ``width`` x ``height`` units that fills its container up to that many px and says what it is.
+
+    A page that would rather have it scrolled than shrunk finds its width in ``--full``.
+    """
     svg = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width:g} {height:g}"})
-    svg.attrib |= {"width": "100%", "style": f"max-width:{width:g}px", "role": "img", "fill": "currentColor"}
+    svg.attrib |= {
+        "width": "100%",
+        "style": f"max-width:{width:g}px;--full:{width:g}px",
+        "role": "img",
+        "fill": "currentColor",
+    }
     svg.attrib |= {"font-family": "system-ui, 'DejaVu Sans', sans-serif"}
     element(svg, "title").text = printable(title)
     return svg
@@ -37,19 +45,25 @@ def standalone(svg: str) -> str:
     return f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{body}'
 
 
-def to_png(svg: str) -> bytes:
-    """``svg``, made ``standalone``, in pixels, with matplotlib's font where the system has none.
-
-    Raises: NasError where resvg-py is not installed.
-    """
+def png_renderer() -> Callable[..., Any]:
+    """What turns an SVG into pixels. Raises: NasError where resvg-py is not installed."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
         raise NasError("a PNG needs resvg-py: pip install 'nas[png]', or take an ending of .svg.") from None
+    return svg_to_bytes
+
+
+def to_png(svg: str) -> bytes:
+    """``svg``, made ``standalone``, in pixels, with matplotlib's font where the system has none.
+
+    Raises: NasError as ``png_renderer``.
+    """
+    render = png_renderer()
     import matplotlib
 
     fonts = str(Path(matplotlib.get_data_path(), "fonts", "ttf"))
-    return bytes(svg_to_bytes(svg_string=svg, zoom=_PIXELS, font_dirs=[fonts], sans_serif_family="DejaVu Sans"))
+    return bytes(render(svg_string=svg, zoom=_PIXELS, font_dirs=[fonts], sans_serif_family="DejaVu Sans"))
 
 
 def element(parent: Element, tag: str, attributes: Mapping[str, str] | None = None) -> Element:

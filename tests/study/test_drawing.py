@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import xml.etree.ElementTree as ET
 from itertools import combinations
+from pathlib import Path
 
+import matplotlib
+import numpy as np
 import pytest
+from PIL import ImageFont
 
 from nas.arch import zoo
 from nas.arch.errors import NasError
@@ -144,8 +148,49 @@ def test_latency_is_shown_as_share_of_the_whole() -> None:
     assert "75.0%" in texts(found["blocks.0.0"])
     assert "25.0%" in texts(found["classifier"])
     assert "0.0%" in texts(found["conv_stem"])
-    assert "3 ms" in texts(svg)
+    assert "3.00 ms" in texts(svg)
     assert "4.00 ms predicted" in "".join(svg.itertext())
+
+
+def lightness(fill: str) -> float:
+    """Of sRGB as a grey picture has it (ITU-R BT.601), 0 to 255."""
+    return sum(weight * int(fill[at : at + 2], 16) for weight, at in ((0.299, 1), (0.587, 3), (0.114, 5)))
+
+
+def test_sizes_of_kernels_are_told_apart_in_greyscale() -> None:
+    drawn = boxes(parse(draw(mixed("ir_r1_k1.3.5.7.9.11.13_s1_e6_c16"))))["blocks.0.0"]
+    fills = [rect.attrib["fill"] for rect in drawn.iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
+    assert len(fills) == 7
+    falls = np.diff([lightness(fill) for fill in fills])
+    assert (falls < -25).all()
+
+
+def test_a_longer_strip_is_a_darker_one() -> None:
+    latency = {f"blocks.0.{index}.conv_dw": value for index, value in enumerate((4.0, 1.0, 3.0, 2.0))}
+    found = boxes(parse(draw(mixed("ir_r4_k3_s1_e6_c16"), latency_by_path=latency)))
+    strips = [list(found[f"blocks.0.{index}"].iter(f"{SVG}rect"))[-1] for index in (1, 3, 2, 0)]
+    assert [float(strip.attrib["width"]) for strip in strips] == pytest.approx([14.5, 29, 43.5, 58])
+    assert (np.diff([lightness(strip.attrib["fill"]) for strip in strips]) < -20).all()
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "mobilenetv3_small_100"])
+def test_words_stay_on_the_page_in_a_wide_font(name: str) -> None:
+    svg = parse(draw(zoo.get(name), latency_by_path={"conv_stem": 123.0}))
+    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    for text in svg.iter(f"{SVG}text"):
+        face = "DejaVuSans-Bold.ttf" if text.get("font-weight") == "700" else "DejaVuSans.ttf"
+        drawn = ImageFont.truetype(fonts / face, 10 * float(text.attrib["font-size"])).getlength(text.text or "") / 10
+        width = min(drawn, float(text.get("textLength", "inf")))
+        left = float(text.attrib["x"]) - (width / 2 if text.get("text-anchor") == "middle" else 0)
+        assert left >= 0 and left + width <= page(svg)[2], text.text
+
+
+def test_the_legend_explains_what_is_drawn_and_nothing_else() -> None:
+    said = " ".join(texts(parse(draw(zoo.get("mixnet_s")))))
+    for words in ("DS: depthwise separable", "MB6: inverted bottleneck, expansion 6", "SE 0.5: squeeze-excite", "arc:"):
+        assert words in said
+    plain = " ".join(texts(parse(draw(mixed("cn_r1_k3_s1_c24")))))
+    assert not any(words in plain for words in ("bottleneck", "squeeze", "arc:", "strip:"))
 
 
 def test_latencies_of_zero_divide_nothing() -> None:

@@ -197,7 +197,7 @@ def test_drawn_latencies_sum_to_the_prediction_for_the_whole(html: str) -> None:
     """1 and 4 ms of kernels under a prediction of 12.5 ms are a stem of 2.5 ms and a first stage of 10 ms."""
     text = Page(html).text
     assert "12.50 ms predicted" in text
-    assert "2.5 ms" in text and "10 ms" in text
+    assert "2.50 ms" in text and "10.00 ms" in text
 
 
 def test_summary_counts_and_names_the_best(full: ReportData) -> None:
