@@ -73,10 +73,10 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
     from rich.console import Console
 
     from nas.latency.store import device_of, kept_at, load_or_calibrate
-    from nas.study.progress import bar
+    from nas.study.progress import bar, say
 
     console = Console(stderr=True)
-    console.print(str(device_of(settings)), highlight=False, markup=False, soft_wrap=True)
+    say(console, str(device_of(settings)))
     with bar(console, f"calibrating for {settings.budget_s:g} CPU seconds") as progress:
         predictor = load_or_calibrate(settings, folder, progress=progress)
     return _Result(predictor=predictor, path=kept_at(predictor.device, folder), here=True)

@@ -15,9 +15,9 @@ from nas.studies import FoundStudy
 from nas.study.begun import PREDICTOR_FILE
 from nas.study.history import Reference, busy_hours, hypervolume
 from nas.study.objective import ObjectiveSettings
-from nas.study.overview import GRID, SEARCH
+from nas.study.overview import GRID, kind_of
 from nas.study.rows import Outcome, TrialRow, counts, pareto_front
-from nas.study.storage import IDENTITY
+from nas.study.storage import identity_of
 from nas.study.trials import to_rows
 from nas.study.units import MISSING, decimal, percent, shown_path
 
@@ -82,7 +82,7 @@ def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
 
 
 def _told(found: FoundStudy, label: str) -> _Told:
-    identity = json.loads(found.study.user_attrs[IDENTITY])
+    identity = identity_of(found.study.user_attrs)
     kept = found.folder / PREDICTOR_FILE
     device = str(read_predictor(kept).device) if kept.is_file() else str(identity.get("latency.device", "unknown"))
     return _Told(label, found, identity, to_rows(found.study), device)
@@ -103,7 +103,7 @@ def _record(one: _Told) -> dict[str, Any]:
     return {
         "name": one.label,
         "folder": str(one.found.folder),
-        "kind": SEARCH if "space.name" in one.identity else GRID,
+        "kind": kind_of(one.found.study),
         **{outcome.value: count for outcome, count in counts(one.rows).items()},
         "best_accuracy": best[0],
         "best_latency_ms": best[1],
@@ -116,7 +116,7 @@ def _record(one: _Told) -> dict[str, Any]:
 
 def _winners(one: _Told) -> list[dict[str, Any]]:
     """What the study answers with: its front, the highest reward, or the network of the highest mean accuracy."""
-    if "space.name" not in one.identity:
+    if kind_of(one.found.study) == GRID:
         return _best_network(one)
     settings = {key.removeprefix("objective."): value for key, value in one.identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")

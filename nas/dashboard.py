@@ -52,16 +52,8 @@ def _bring_up_to_date(url: str, runs_dir: Path) -> None:
     from nas.study.artifacts import ARTIFACTS
     from nas.study.exhibits import is_shown
     from nas.study.overview import studies
-    from nas.study.storage import open_storage
-    from nas.study.urls import file_of
 
-    path = file_of(url)
-    if path is not None and not path.is_file():  # Optuna would make an empty one
-        raise NasError(
-            f"{path} does not exist, so there is no study to look at: run nas.search or nas.compound_grid first, "
-            "or say where they are with runs_dir=... or storage=..."
-        )
-    stale = [study.study_name for study in studies(open_storage(url)) if not is_shown(study, runs_dir / ARTIFACTS)]
+    stale = [study.study_name for study in studies(url) if not is_shown(study, runs_dir / ARTIFACTS)]
     if stale:
         cli.heavy("nas.study.results")
     for name in stale:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nas.arch.errors import NasError
 from nas.cli import heavy
 
 if TYPE_CHECKING:
@@ -34,13 +33,9 @@ def find_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
     overview = heavy("nas.study.overview")
     from nas.study import begun
     from nas.study.plan import RecordSettings
-    from nas.study.urls import file_of
 
     folder = Path(text).expanduser() if "/" in text else runs_dir / text
     known = begun.read(folder) if (folder / begun.CONFIG_FILE).is_file() else None
     storage = storage or (known.settings["study"]["storage"] if known else None)
     url = RecordSettings(storage=storage).url(folder.parent)
-    path = file_of(url)
-    if path is not None and not path.is_file():  # Optuna would make an empty one
-        raise NasError(f"study {text!r}: {path} does not exist; say where your studies are with runs_dir= or storage=.")
     return FoundStudy(overview.find_study(url, folder.name), storage, folder, known)

@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from nas.study.progress import say
+
 _PIPED_WIDTH: Final = 160
 _UNBOUNDED: Final = 10_000
 
@@ -42,8 +44,7 @@ def print_table(
     console.print()
     if left_out:
         remarks = (f"left out, the terminal is too narrow: {', '.join(left_out)}", *remarks)
-    for remark in remarks:
-        console.print(remark, highlight=False, markup=False, soft_wrap=True)
+    say(console, *remarks)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Row], left: int, left_out: Sequence[str]) -> Table:

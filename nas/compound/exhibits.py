@@ -17,6 +17,7 @@ from nas.compound.standing import Standing
 from nas.compound.told import best_of, rank_cells, rank_columns, ranked
 from nas.compound.trials import LABEL
 from nas.study.artifacts import ARTIFACTS, Board
+from nas.study.begun import REPORT_FILE
 from nas.study.drawing import draw
 from nas.study.exhibits import Exhibit, state_of, trial_link
 from nas.study.notes import Pairs, StudyNote, link, plain
@@ -50,7 +51,7 @@ def show_compound(background: Background, study: optuna.Study, report: CompoundR
         "**Trials** (list): each trial is one training, of the network and seed that its note names; below it stand "
         "its drawing and its spec.",
         f"**Parameters**: {_parameters(plan)}, each beside the baseline's.",
-        f"Everything else: `{shown_path(plan.folder / 'report.html')}`. " + ", ".join(files),
+        f"Everything else: `{shown_path(plan.folder / REPORT_FILE)}`. " + ", ".join(files),
     ]
     note = StudyNote(
         title=report.title,

@@ -23,14 +23,15 @@ from nas.compound.report import CompoundReport, render_report
 from nas.compound.session import Session, prepare
 from nas.compound.standing import Standings, standings, to_csv
 from nas.compound.table_plots import lines_plot, matrix_plot
-from nas.compound.told import TABLE_AXES, asked, cells_table, closing, kind_of, noun_of, print_lines, ranks_table
+from nas.compound.told import TABLE_AXES, asked, cells_table, closing, kind_of, noun_of, ranks_table
 from nas.compound.trials import LABEL, accuracies_of
 from nas.latency.predictor import error_text
-from nas.study.begun import Begun
+from nas.study.begun import REPORT_FILE, Begun
 from nas.study.canvas import Canvas
+from nas.study.progress import say
 from nas.study.rows import Outcome
 from nas.study.rows import to_csv as trials_to_csv
-from nas.study.telling import REPORT_FILE, last_change
+from nas.study.telling import last_change
 from nas.study.trials import to_rows
 from nas.study.urls import masked
 from nas.study.work import Work
@@ -47,7 +48,7 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> Standin
         session.evaluator.forget_all()
     plan, found = session.plan, answer.found
     console.print(cells_table(plan, answer.table) if answer.table else ranks_table(plan, found))
-    print_lines(console, [*answer.said, *found.way, *closing(plan, answer.members, to_rows(study))])
+    say(console, *answer.said, *found.way, *closing(plan, answer.members, to_rows(study)))
     return found
 
 

@@ -15,7 +15,6 @@ from nas.compound.growth import growth_table, notes, summary
 from nas.compound.networks import EntriesAt, find_entries
 from nas.compound.plan import BASELINE_FILE, CompoundPlan
 from nas.compound.race import Race
-from nas.compound.told import print_lines
 from nas.compound.trials import LABEL
 from nas.latency.predictor import LatencyPredictor
 from nas.latency.store import save as save_predictor
@@ -28,7 +27,7 @@ from nas.study.kept import KeptSession, reached
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer
 from nas.study.patience import Patience
-from nas.study.progress import TrialProgress, bar
+from nas.study.progress import TrialProgress, bar, say
 from nas.study.rows import TrialRow
 from nas.study.session import study_predictor
 from nas.study.storage import claim
@@ -118,10 +117,10 @@ class Session(KeptSession):
         return self.race(study, worker=worker)
 
     def _say_what_there_is(self, entries: Entries, console: Console) -> None:
-        print_lines(console, [summary(self.plan, entries)])
+        say(console, summary(self.plan, entries))
         console.print(growth_table(self.plan, entries))
         found = notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
-        print_lines(console, [f"note: {note}" for note in found])
+        say(console, *(f"note: {note}" for note in found))
 
 
 def prepare(plan: CompoundPlan, console: Console) -> Session:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from nas.compound.lines import Layout
-from nas.compound.members import Member
+from nas.compound.members import FOLDER, Member
 from nas.compound.plan import CompoundPlan
 from nas.compound.settings import WIDTH_LINES, WIDTH_RESOLUTION
 from nas.compound.standing import Standing, Standings
+from nas.study.begun import REPORT_FILE
 from nas.study.rows import TrialRow, counts
 from nas.study.units import decimal, plural, shown_path
 
@@ -100,14 +100,8 @@ def cells_table(plan: CompoundPlan, table: Layout) -> Table:
 
 def closing(plan: CompoundPlan, members: Sequence[Member], rows: Sequence[TrialRow]) -> list[str]:
     """Where the results stand."""
-    family = shown_path(plan.folder / "family")
+    family = shown_path(plan.folder / FOLDER)
     made = [f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {family}"] if members else []
     done = ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
-    results, page = shown_path(plan.folder), shown_path(plan.folder / "report.html")
+    results, page = shown_path(plan.folder), shown_path(plan.folder / REPORT_FILE)
     return [*made, f"{done or 'no trainings'}; results in {results}", f"open {page}"]
-
-
-def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Lines as they are."""
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)

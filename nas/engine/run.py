@@ -12,7 +12,7 @@ from rich.console import Console
 from nas.engine import local, ray_engine
 from nas.study.lock import exclusive
 from nas.study.plan import EngineSettings
-from nas.study.progress import TrialProgress
+from nas.study.progress import TrialProgress, say
 from nas.study.recovery import recover
 from nas.study.trials import finished
 from nas.study.work import Plan, Prepared, Work
@@ -33,7 +33,7 @@ def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
             study = session.find()
             recovered = recover(hold(study), max_retries=plan.engine.max_retries) if study else 0
             if recovered:
-                console.print(f"queued again, left unfinished by a killed run: {recovered}", highlight=False)
+                say(console, f"queued again, left unfinished by a killed run: {recovered}")
             if study is None or not session.is_complete(study):
                 study = session.begin(study, console, hold)
             try:
@@ -42,7 +42,7 @@ def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
                 if len(interrupts) < 2:
                     work.conclude(session, study, console)
     if stopped:
-        console.print(f"stopped; go on with: {plan.command}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"stopped; go on with: {plan.command}")
     return stopped
 
 
@@ -55,7 +55,7 @@ def _run_trials(run_trials: RunTrials, session: Prepared, work: Work, study: opt
     """Run the trials that are left; whether the user stopped them."""
     done, total = finished(study), session.total(study)
     if done:
-        console.print(f"{done} of {total} trials are done already", highlight=False)
+        say(console, f"{done} of {total} trials are done already")
     with session.progress(study, console) as progress:
         try:
             run_trials(session, work, study, progress)

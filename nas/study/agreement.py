@@ -12,6 +12,7 @@ from scipy.stats import binomtest, kendalltau
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError
 from nas.study.rows import TrialRow
+from nas.study.units import plural
 
 OUTSIDE_SHARE: Final = 0.1  # of the measurements, by the meaning of a 90% interval
 _SIGNIFICANCE: Final = 0.05
@@ -123,7 +124,7 @@ class Agreement:
     def __str__(self) -> str:
         if not self.pairs:
             return "no network was measured"
-        said = [f"{len(self.pairs)} network{'' if len(self.pairs) == 1 else 's'} measured"]
+        said = [f"{plural(len(self.pairs), 'network')} measured"]
         if self.kendall_tau is not None:
             said.append(f"Kendall tau of the two orders {self.kendall_tau:.2f}")
         if self.share_inside is not None:

@@ -78,7 +78,6 @@ class Board:
     def attach(self, name: str, content: bytes, trial: FrozenTrial | None = None) -> str:
         """Attach a file, in the place of the one of that name, and return the path that the dashboard serves it at."""
         path = self.folder / self._id(name, trial)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomically(path, content)
         mimetype = _TYPES.get(Path(name).suffix, "application/octet-stream")
         facts = {"artifact_id": path.name, "filename": name, "mimetype": mimetype, "encoding": None}

@@ -20,6 +20,7 @@ from nas.study.urls import masked
 
 CONFIG_FILE: Final = "config.yaml"
 PREDICTOR_FILE: Final = "latency.json"
+REPORT_FILE: Final = "report.html"
 _LIBRARIES: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from nas.latency.predictor import LatencyPredictor
 from nas.latency.settings import LatencySettings
 from nas.latency.store import disturbance, load_or_calibrate
-from nas.study.progress import bar
+from nas.study.progress import bar, say
 
 
 def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Console) -> LatencyPredictor:
@@ -20,7 +20,5 @@ def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Consol
     with bar(console, f"calibrating latency ({settings.backend}, once per device)") as progress:
         predictor = load_or_calibrate(settings, runs_dir, progress=progress)
     if said := disturbance(predictor):
-        console.print(
-            f"{said} python -m nas.calibrate device=cpu does it again.", highlight=False, markup=False, soft_wrap=True
-        )
+        say(console, f"{said} python -m nas.calibrate device=cpu does it again.")
     return predictor

@@ -15,6 +15,7 @@ from nas.arch.files import dumps
 from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyPredictor
 from nas.study.artifacts import Board
+from nas.study.begun import REPORT_FILE
 from nas.study.candidates import Pricer
 from nas.study.digest import summary
 from nas.study.notes import Pairs, StudyNote, TrialNote, link, measured, plain, predicted
@@ -184,5 +185,5 @@ def _reading(report: ReportData, folder: Path) -> list[str]:
         "**Parameters**: `s3.b0.kernel` is the kernel of the first block of stage 3; `k3.5.7` are MixConv groups of "
         "3x3, 5x5 and 7x7. In *Smart Selection* untick *Check All* and tick the few that *Hyperparameter Importance* "
         "names.",
-        f"Everything else, with the drawings of the winners: `{shown_path(folder / 'report.html')}`.",
+        f"Everything else, with the drawings of the winners: `{shown_path(folder / REPORT_FILE)}`.",
     ]

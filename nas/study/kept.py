@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import closing
 from typing import Any
 
 import optuna
@@ -10,11 +10,20 @@ from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.latency.predictor import LatencyPredictor
+from nas.study.begun import REPORT_FILE
 from nas.study.overview import find_study
 from nas.study.patience import Patience, patience_on
 from nas.study.plan import KeptPlan
 from nas.study.search_plan import SearchPlan
-from nas.study.storage import IDENTITY, check_folder, existing_storage, known_study, open_storage, open_study
+from nas.study.storage import (
+    as_kept,
+    check_folder,
+    existing_storage,
+    identity_of,
+    known_study,
+    open_storage,
+    open_study,
+)
 from nas.study.trials import finished
 
 
@@ -60,12 +69,13 @@ def is_done(plan: KeptPlan) -> bool:
 
     Of a grid it takes its networks to know; it counts as not done, and is soon over. So does another plan's study.
     """
-    if not isinstance(plan, SearchPlan) or not (plan.folder / "report.html").is_file():
+    if not isinstance(plan, SearchPlan) or not (plan.folder / REPORT_FILE).is_file():
         return False
     try:
         study = find_study(plan.storage_url, plan.name)
     except NasError:
         return False
-    known = json.loads(study.user_attrs[IDENTITY])
-    wanted = json.loads(json.dumps(plan.identity(known.get("latency.device", "")), default=str))
-    return known == wanted and finished(study) >= plan.study.n_trials
+    with closing(study._storage):
+        known = identity_of(study.user_attrs)
+        wanted = as_kept(plan.identity(known.get("latency.device", "")))
+        return known == wanted and finished(study) >= plan.study.n_trials

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,8 @@ import optuna
 from scipy.stats import kendalltau
 
 from nas.study.rows import Outcome, TrialRow
-from nas.study.storage import IDENTITY
+from nas.study.storage import identity_of
+from nas.study.units import plural
 
 LEAST_PAIRS: Final = 3
 _EFFORT: Final = ("epochs", "width_multiplier", "depth_multiplier", "resolution_px")
@@ -42,7 +42,7 @@ class Longer:
         return None if self.kendall_tau is None else float(kendalltau(*zip(*self.pairs, strict=True)).pvalue)
 
     def __str__(self) -> str:
-        count = f"{len(self.pairs)} network{'' if len(self.pairs) == 1 else 's'}"
+        count = plural(len(self.pairs), "network")
         if self.kendall_tau is None:
             return f"Study {self.study} ({self.more}) trained {count} of this one too: too few for a rank correlation"
         return (
@@ -57,11 +57,11 @@ def longer_trained(study: optuna.Study, rows: Sequence[TrialRow]) -> tuple[Longe
     One counts if it is of the same images, no part of its proxy's effort (epochs, width, depth, side) is less and one
     is more. A network that was trained several times there counts with its mean.
     """
-    identity = json.loads(study.user_attrs.get(IDENTITY, "{}"))
+    identity = identity_of(study.user_attrs)
     here = {row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None}
     found = []
     for other in study._storage.get_all_studies() if here else ():
-        more = _more(identity, json.loads(other.user_attrs.get(IDENTITY, "{}")))
+        more = _more(identity, identity_of(other.user_attrs))
         if more and other.study_name != study.study_name:
             there: dict[str, list[float]] = {}
             for trial in study._storage.get_all_trials(other._study_id, deepcopy=False):

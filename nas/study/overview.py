@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError, nearest
 from nas.study.rows import Outcome
-from nas.study.storage import IDENTITY, existing_storage
-from nas.study.urls import masked
+from nas.study.storage import IDENTITY, identity_of, open_storage
+from nas.study.urls import file_of, masked
 
 SEARCH: Final = "search"
 GRID: Final = "compound grid"
@@ -37,7 +36,7 @@ class Standing(NamedTuple):
 
 def find_study(url: str, name: str) -> optuna.Study:
     """The study ``name`` at ``url``. Raises: NasError, with the studies that there are."""
-    storage = _storage(url)
+    storage = _storage(url, f"study {name!r}: ")
     names = [known for known in optuna.get_all_study_names(storage) if _is_ours(storage, known)]
     if name not in names:
         there = f"there are {', '.join(sorted(names))}" if names else "there is none yet"
@@ -46,14 +45,20 @@ def find_study(url: str, name: str) -> optuna.Study:
 
 
 def standings(url: str) -> list[Standing]:
+    """How all studies at ``url`` that are this project's stand, by name. Raises: NasError as ``find_study``."""
+    return [_standing(study) for study in studies(url)]
+
+
+def studies(url: str) -> list[optuna.Study]:
     """All studies at ``url`` that are this project's, by name. Raises: NasError as ``find_study``."""
-    return [_standing(study) for study in studies(_storage(url))]
-
-
-def studies(storage: optuna.storages.BaseStorage) -> list[optuna.Study]:
-    """All studies in ``storage`` that are this project's, by name."""
+    storage = _storage(url)
     names = sorted(name for name in optuna.get_all_study_names(storage) if _is_ours(storage, name))
     return [optuna.load_study(study_name=name, storage=storage) for name in names]
+
+
+def kind_of(study: optuna.Study) -> str:
+    """What ``study`` is, ``SEARCH`` or ``GRID``."""
+    return SEARCH if "space.name" in identity_of(study.user_attrs) else GRID
 
 
 def moments(trials: Sequence[FrozenTrial]) -> list[datetime]:
@@ -61,12 +66,16 @@ def moments(trials: Sequence[FrozenTrial]) -> list[datetime]:
     return [moment for trial in trials for moment in (trial.datetime_start, trial.datetime_complete) if moment]
 
 
-def _storage(url: str) -> optuna.storages.BaseStorage:
+def _storage(url: str, wanted: str = "") -> optuna.storages.BaseStorage:
+    """What is at ``url``; ``wanted`` begins the error where it is a file that is not there, which is not made."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = existing_storage(url)
-    if storage is None:
-        raise NasError(f"storage {masked(url)!r}: does not exist; give the runs_dir or the storage of your searches.")
-    return storage
+    path = file_of(url)
+    if path is not None and not path.is_file():
+        raise NasError(
+            f"{wanted}{path} does not exist: run nas.search or nas.compound_grid first, or say where your studies are "
+            "with runs_dir= or storage=."
+        )
+    return open_storage(url)
 
 
 def _is_ours(storage: optuna.storages.BaseStorage, name: str) -> bool:
@@ -79,7 +88,7 @@ def _standing(study: optuna.Study) -> Standing:
     trained = [trial for trial in trials if trial.user_attrs.get("outcome") == Outcome.TRAINED]
     return Standing(
         name=study.study_name,
-        kind=SEARCH if "space.name" in json.loads(study.user_attrs[IDENTITY]) else GRID,
+        kind=kind_of(study),
         trained=len(trained),
         other=len(outcomes) - len(trained),
         running=sum(trial.state is TrialState.RUNNING for trial in trials),

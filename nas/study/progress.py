@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from nas.study.rows import Outcome, TrialRow
-
-_COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)
+from nas.study.rows import COUNTED, Outcome, TrialRow
 
 
 class TrialProgress:
@@ -58,7 +55,7 @@ class TrialProgress:
 
     def on_trial(self, row: TrialRow) -> None:
         """Show one more candidate."""
-        if row.outcome in _COUNTED:
+        if row.outcome in COUNTED:
             self._done += 1
         else:
             self._turned_down += 1
@@ -81,9 +78,10 @@ class TrialProgress:
         return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")
 
 
-def say(console: Console, text: str) -> None:
-    """One line as it is, above a bar where there is one."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def say(console: Console, *lines: str) -> None:
+    """Lines as they are, above a bar where there is one."""
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def accuracy_at_latency(row: TrialRow) -> str:

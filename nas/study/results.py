@@ -12,14 +12,15 @@ from rich.table import Table
 from nas.arch.errors import NasError
 from nas.study.artifacts import ARTIFACTS
 from nas.study.background import Background, background_of
-from nas.study.begun import Begun
+from nas.study.begun import REPORT_FILE, Begun
 from nas.study.exhibits import show_search
 from nas.study.measuring import measure_rows
+from nas.study.progress import say
 from nas.study.report import ReportData, Winner
 from nas.study.rows import TrialRow, counts
 from nas.study.search_plan import SearchPlan
 from nas.study.session import Session, prepare
-from nas.study.telling import REPORT_FILE, report_of, write_report
+from nas.study.telling import report_of, write_report
 from nas.study.trials import to_rows
 from nas.study.units import decimal, interval, shown_path
 from nas.study.winners import Source, choose, known_winners, write_winners
@@ -82,7 +83,7 @@ def _measured(rows: list[TrialRow], session: Session, study: optuna.Study, conso
         with console.status("measuring the winners"):
             return measure_rows(rows, study, session.pricer, session.measure)
     except NasError as error:
-        console.print(f"the winners were not measured: {error}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"the winners were not measured: {error}")
         return rows
 
 
@@ -120,10 +121,11 @@ def _print_results(plan: SearchPlan, report: ReportData, console: Console) -> No
         console.print(table)
     _print_agreement(report, console)
     done = ", ".join(f"{count} {outcome}" for outcome, count in counts(report.rows).items() if count)
-    console.print(
-        f"{done or 'no trials'}; results in {shown_path(plan.folder)}", highlight=False, markup=False, soft_wrap=True
+    say(
+        console,
+        f"{done or 'no trials'}; results in {shown_path(plan.folder)}",
+        f"open {shown_path(plan.folder / REPORT_FILE)}",
     )
-    console.print(f"open {shown_path(plan.folder / REPORT_FILE)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_agreement(report: ReportData, console: Console) -> None:
@@ -148,8 +150,7 @@ def _print_agreement(report: ReportData, console: Console) -> None:
     said = [f"{agreement}" + (f"; {hidden} more of them in the report" if hidden > 0 else "")]
     said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
     said += [agreement.warning] if agreement.warning else []
-    for line in said:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    say(console, *said)
 
 
 SEARCH: Final = Work(prepare, conclude)

@@ -21,6 +21,9 @@ class Outcome(StrEnum):
     RUNNING = "running"
 
 
+COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)  # of the trials that a study is to have
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
     """One candidate of a study. ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].

@@ -29,7 +29,7 @@ from nas.study.kept import KeptSession, reached
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.patience import Patience
-from nas.study.progress import TrialProgress, bar
+from nas.study.progress import TrialProgress, bar, say
 from nas.study.pruning import make_pruner
 from nas.study.search import SEEDED, Search, seed_study
 from nas.study.search_plan import SearchPlan
@@ -151,16 +151,14 @@ def look_ahead(session: Session, console: Console) -> Survey:
     plan = session.plan
     with bar(console, f"survey of space {plan.space.name}") as progress:
         found = survey(session.pricer, seed=plan.study.seed, progress=progress)
-    console.print(
+    say(
+        console,
         f"space {plan.space.name}: {points(plan.space)} points; {len(found.feasible)} of {found.sampled} sampled "
         f"meet the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
-        highlight=False,
-        soft_wrap=True,
     )
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in found.feasible[:_PROXIES_CHECKED]]
-    console.print(f"{proxies[0].realised_note} (of the first one)", highlight=False, soft_wrap=True)
-    for note in _proxy_notes(proxies):
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"{proxies[0].realised_note} (of the first one)")
+    say(console, *(f"note: {note}" for note in _proxy_notes(proxies)))
     return found
 
 
@@ -209,7 +207,5 @@ def study_predictor(plan: Plan, console: Console) -> LatencyPredictor:
                 f"study {plan.name!r} was begun with another latency; choose another study.name. {error}"
             ) from None
     predictor = find_or_calibrate(plan.latency, plan.runs_dir, console)
-    console.print(
-        f"latency: {predictor.device}; {error_text(predictor)}", highlight=False, markup=False, soft_wrap=True
-    )
+    say(console, f"latency: {predictor.device}; {error_text(predictor)}")
     return predictor

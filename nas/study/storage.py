@@ -65,8 +65,7 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
     )
-    known = study.user_attrs.get(IDENTITY)
-    if known is None:
+    if IDENTITY not in study.user_attrs:
         if study.trials:
             raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
         with warnings.catch_warnings():
@@ -74,7 +73,7 @@ def open_study(
             study.set_metric_names(list(objective.metric_names))
         study.set_user_attr(IDENTITY, _text_of(identity))
     else:
-        _check_identity(name, json.loads(known), json.loads(json.dumps(identity, default=str)))
+        _check_identity(name, identity_of(study.user_attrs), as_kept(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
         raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
     work_under_lease(study)
@@ -95,6 +94,16 @@ def known_study(
         storage.close()
         return None
     return open_study(storage, name, objective, identity)
+
+
+def identity_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the study of these user ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
+    return dict(json.loads(attributes.get(IDENTITY, "{}")))
+
+
+def as_kept(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """``identity`` as ``identity_of`` reads it back: tuples are lists then."""
+    return dict(json.loads(_text_of(identity)))
 
 
 def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
@@ -126,7 +135,7 @@ def _text_of(identity: Mapping[str, Any]) -> str:
 
 
 def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {"storage": masked(storage_url), "identity": json.loads(json.dumps(identity, default=str))}
+    return {"storage": masked(storage_url), "identity": as_kept(identity)}
 
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

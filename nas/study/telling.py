@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import optuna
 
 from nas.arch.files import write_text_atomically
 from nas.latency.predictor import error_text
 from nas.study.background import Background
+from nas.study.begun import REPORT_FILE
 from nas.study.earlier import best_of
 from nas.study.history import busy_hours, curves, progress
 from nas.study.importance import importances
@@ -22,8 +22,6 @@ from nas.study.rows import Outcome, TrialRow, to_csv
 from nas.study.session import points
 from nas.study.trials import PUBLISHED
 from nas.study.urls import masked
-
-REPORT_FILE: Final = "report.html"
 
 
 def report_of(

@@ -12,12 +12,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.study.candidates import Candidate
 from nas.study.recovery import INTERRUPTED
-from nas.study.rows import Outcome, TrialRow
+from nas.study.rows import COUNTED, Outcome, TrialRow
 
 WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
 _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboards make a page of 4,000 px of it
-_COUNTED: Final = (Outcome.TRAINED.value, Outcome.STOPPED.value, Outcome.FAILED.value)
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _REFERENCE: Final = "reference_ms"
 _DRIFT: Final = 1.2
@@ -48,7 +47,7 @@ def finished(study: optuna.Study) -> int:
 
 def is_counted(trial: FrozenTrial) -> bool:
     """Whether ``trial`` is one of ``finished``."""
-    return trial.state.is_finished() and trial.user_attrs.get("outcome") in _COUNTED
+    return trial.state.is_finished() and trial.user_attrs.get("outcome") in COUNTED
 
 
 def record(
