@@ -14,6 +14,7 @@ from nas.latency.store import read as read_predictor
 from nas.studies import FoundStudy
 from nas.study.begun import PREDICTOR_FILE
 from nas.study.history import Reference, busy_hours, hypervolume
+from nas.study.internals import internals
 from nas.study.objective import ObjectiveSettings
 from nas.study.overview import GRID, kind_of
 from nas.study.rows import Outcome, TrialRow, counts, pareto_front
@@ -82,7 +83,7 @@ def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
 
 
 def _told(found: FoundStudy, label: str) -> _Told:
-    identity = identity_of(found.study.user_attrs)
+    identity = identity_of(internals(found.study))
     kept = found.folder / PREDICTOR_FILE
     device = str(read_predictor(kept).device) if kept.is_file() else str(identity.get("latency.device", "unknown"))
     return _Told(label, found, identity, to_rows(found.study), device)

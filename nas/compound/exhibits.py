@@ -64,6 +64,7 @@ def show_compound(background: Background, study: optuna.Study, report: CompoundR
         plot=("accuracy over multiply-adds", board.address("macs.svg")),
     )
     board.pin(note.markdown)
+    board.tell(note.gist)
     board.mark(state_of(study))
 
 

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.compound.entries import Entries, Entry
 from nas.compound.rounds import Training
+from nas.study.internals import internals, set_internal
 from nas.study.rows import Outcome
 
 LABEL: Final = "network"
@@ -20,25 +21,25 @@ _USUAL_SEEDS: Final = 9  # more may be asked for
 
 def planned(study: optuna.Study) -> list[tuple[Training, ...]]:
     """The rounds so far."""
-    rounds = study.user_attrs.get(_ROUNDS, ())
+    rounds = internals(study).get(_ROUNDS, ())
     return [tuple((label, seed) for label, seed in trainings) for trainings in rounds]
 
 
 def plan_round(study: optuna.Study, before: Sequence[Sequence[Training]], trainings: Sequence[Training]) -> None:
     """Write down the round after ``before``, before it is queued: a kill in between loses nothing."""
     if len(planned(study)) == len(before):  # else another worker went on meanwhile
-        study.set_user_attr(_ROUNDS, [list(map(list, one)) for one in (*before, trainings)])
+        set_internal(study, _ROUNDS, [list(map(list, one)) for one in (*before, trainings)])
 
 
 def taken(study: optuna.Study) -> tuple[str, ...]:
     """The axes that the steps of stepwise expansion took so far."""
-    return tuple(study.user_attrs.get(_TAKEN, ()))
+    return tuple(internals(study).get(_TAKEN, ()))
 
 
 def take_axes(study: optuna.Study, axes: Sequence[str]) -> None:
     """Write down that stepwise expansion took ``axes``: what comes after must not depend on later seeds."""
     if len(axes) > len(taken(study)):  # else another worker went on meanwhile
-        study.set_user_attr(_TAKEN, list(axes))
+        set_internal(study, _TAKEN, list(axes))
 
 
 def queue_missing(study: optuna.Study, entries: Entries) -> int:

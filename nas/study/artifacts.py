@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.arch.files import write_bytes_atomically
+from nas.study.internals import internals, set_internal
 
 ARTIFACTS: Final = "artifacts"  # the folder below runs_dir
 _STATE: Final = "nas:shown"
@@ -47,7 +48,7 @@ class Board:
     @classmethod
     def of(cls, study: optuna.Study, folder: Path) -> Board:
         """The board of ``study`` as it is now."""
-        return cls(study=study, folder=folder, known=dict(study._storage.get_study_system_attrs(study._study_id)))
+        return cls(study=study, folder=folder, known=internals(study))
 
     def note(self, trial: FrozenTrial | None = None) -> str:
         """The Markdown that stands there; empty if none does."""
@@ -70,6 +71,13 @@ class Board:
             self._set(f"{prefix}note_str:{index}", part)
         self._set(f"{prefix}note_ver", version)
         return True
+
+    def tell(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Put ``facts`` on the study, name and value, where the dashboard's first page lists them."""
+        before = self.study.user_attrs
+        for name, value in facts:
+            if before.get(name) != value:
+                self.study.set_user_attr(name, value)
 
     def has(self, name: str, trial: FrozenTrial | None = None) -> bool:
         """Whether a file of that name is attached there."""
@@ -119,7 +127,7 @@ class Board:
     def _set(self, key: str, value: str | int) -> None:
         """Every attribute is a commit: what stands there already is not written."""
         if self.known.get(key) != value:
-            self.study._storage.set_study_system_attr(self.study._study_id, key, value)
+            set_internal(self.study, key, value)
             self.known[key] = value
 
 

@@ -125,6 +125,7 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
         plot=("accuracy over latency", board.attach("pareto.svg", plot)),
     )
     board.pin(note.markdown)
+    board.tell(note.gist)
     names = [winner.arch.name for winner in report.winners]
     board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})
     board.mark(state_of(study))

@@ -11,6 +11,7 @@ from rich.console import Console
 from nas.arch.errors import NasError
 from nas.latency.predictor import LatencyPredictor
 from nas.study.begun import REPORT_FILE
+from nas.study.internals import internals
 from nas.study.overview import find_study
 from nas.study.patience import Patience, patience_on
 from nas.study.plan import KeptPlan
@@ -76,6 +77,6 @@ def is_done(plan: KeptPlan) -> bool:
     except NasError:
         return False
     with closing(study._storage):
-        known = identity_of(study.user_attrs)
+        known = identity_of(internals(study))
         wanted = as_kept(plan.identity(known.get("latency.device", "")))
         return known == wanted and finished(study) >= plan.study.n_trials

@@ -12,6 +12,7 @@ from typing import Any, Final
 import optuna
 from scipy.stats import kendalltau
 
+from nas.study.internals import internals
 from nas.study.rows import Outcome, TrialRow
 from nas.study.storage import identity_of
 from nas.study.units import plural
@@ -57,11 +58,11 @@ def longer_trained(study: optuna.Study, rows: Sequence[TrialRow]) -> tuple[Longe
     One counts if it is of the same images, no part of its proxy's effort (epochs, width, depth, side) is less and one
     is more. A network that was trained several times there counts with its mean.
     """
-    identity = identity_of(study.user_attrs)
+    identity = identity_of(internals(study))
     here = {row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None}
     found = []
     for other in study._storage.get_all_studies() if here else ():
-        more = _more(identity, identity_of(other.user_attrs))
+        more = _more(identity, identity_of(other.system_attrs))
         if more and other.study_name != study.study_name:
             there: dict[str, list[float]] = {}
             for trial in study._storage.get_all_trials(other._study_id, deepcopy=False):

@@ -58,6 +58,11 @@ class StudyNote:
         parts += ["## What it is", table(("", ""), *((plain(name), plain(value)) for name, value in self.facts))]
         return "\n\n".join(parts)
 
+    @property
+    def gist(self) -> Pairs:
+        """What it says in few words, name and value: for where there is no room for a note."""
+        return [("in short", self.summary), ("go on with", self.command), *self.facts]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialNote:

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError, nearest
+from nas.study.internals import internals
 from nas.study.rows import Outcome
 from nas.study.storage import IDENTITY, identity_of, open_storage
 from nas.study.urls import file_of, masked
@@ -58,7 +59,7 @@ def studies(url: str) -> list[optuna.Study]:
 
 def kind_of(study: optuna.Study) -> str:
     """What ``study`` is, ``SEARCH`` or ``GRID``."""
-    return SEARCH if "space.name" in identity_of(study.user_attrs) else GRID
+    return SEARCH if "space.name" in identity_of(internals(study)) else GRID
 
 
 def moments(trials: Sequence[FrozenTrial]) -> list[datetime]:
@@ -79,7 +80,7 @@ def _storage(url: str, wanted: str = "") -> optuna.storages.BaseStorage:
 
 
 def _is_ours(storage: optuna.storages.BaseStorage, name: str) -> bool:
-    return IDENTITY in storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    return IDENTITY in storage.get_study_system_attrs(storage.get_study_id_from_name(name))
 
 
 def _standing(study: optuna.Study) -> Standing:

@@ -14,6 +14,7 @@ from nas.proxy.results import EpochResult
 from nas.study import tasks
 from nas.study.candidates import Candidate, Pricer, Survey
 from nas.study.evaluate import Evaluation
+from nas.study.internals import internals, set_internal
 from nas.study.ledger import Ledger
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
@@ -245,7 +246,7 @@ def seed_study(
     These are the ``published`` genotypes by name, as baselines, those of ``earlier`` studies, then up to ``startup``
     different feasible networks of the survey.
     """
-    if study.user_attrs.get(SEEDED):
+    if internals(study).get(SEEDED):
         return
     for name, genotype in published.items():
         study.enqueue_trial(dict(genotype), user_attrs={PUBLISHED: name}, skip_if_exists=True)
@@ -256,4 +257,4 @@ def seed_study(
         first.setdefault(candidate.arch.arch_id, candidate)
     for candidate in list(first.values())[:startup]:
         study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
-    study.set_user_attr(SEEDED, True)
+    set_internal(study, SEEDED, True)

@@ -25,6 +25,7 @@ from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.earlier import earlier_networks
 from nas.study.evaluate import ProxyEvaluator
+from nas.study.internals import internals
 from nas.study.kept import KeptSession, reached
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer, Refinement, measurer
@@ -70,7 +71,7 @@ class Session(KeptSession):
     def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
         found = look_ahead(self, console)
-        is_seeded = study is not None and SEEDED in study.user_attrs
+        is_seeded = study is not None and SEEDED in internals(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
         study = hold(study or self.open())
         _queue_first(self, study, found, earlier)

@@ -14,6 +14,7 @@ import sqlalchemy
 from nas.arch.errors import NasError, shown
 from nas.arch.files import write_text_atomically
 from nas.study.backends import make_backend
+from nas.study.internals import internals, set_internal
 from nas.study.lease import work_under_lease
 from nas.study.objective import Objective
 from nas.study.patience import Patience, Wait, is_refusal, is_transient, patiently, reason_of
@@ -65,15 +66,15 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
     )
-    if IDENTITY not in study.user_attrs:
+    if IDENTITY not in internals(study):
         if study.trials:
             raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objective.metric_names))
-        study.set_user_attr(IDENTITY, _text_of(identity))
+        set_internal(study, IDENTITY, _text_of(identity))
     else:
-        _check_identity(name, identity_of(study.user_attrs), as_kept(identity))
+        _check_identity(name, identity_of(internals(study)), as_kept(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
         raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
     work_under_lease(study)
@@ -97,7 +98,7 @@ def known_study(
 
 
 def identity_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the study of these user ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
+    """What the study of these system ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
     return dict(json.loads(attributes.get(IDENTITY, "{}")))
 
 
@@ -125,7 +126,7 @@ def claim(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping
 
     Of two searches that made the study in the same moment the other may have written its own identity last.
     """
-    study.set_user_attr(IDENTITY, _text_of(identity))
+    set_internal(study, IDENTITY, _text_of(identity))
     text = json.dumps(_owner(storage_url, identity), indent=1, sort_keys=True)
     write_text_atomically(folder / _OWNER, text + "\n")
 

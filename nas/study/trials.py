@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.study.candidates import Candidate
+from nas.study.internals import internals, set_internal
 from nas.study.recovery import INTERRUPTED
 from nas.study.rows import COUNTED, Outcome, TrialRow
 
@@ -110,12 +111,12 @@ def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
 def measurements(study: optuna.Study) -> int:
     """How many trials of ``study`` and networks of finished trials have a measured latency."""
     told = sum(_TOLD in trial.user_attrs for trial in study.get_trials(deepcopy=False))
-    return int(told + sum(name.startswith(_CHECKED) for name in study.user_attrs))
+    return int(told + sum(name.startswith(_CHECKED) for name in internals(study)))
 
 
 def remember(study: optuna.Study, arch_id: str, measured: Measured) -> None:
     """Keep what a network of a finished trial measured; ``to_rows`` puts it into the network's rows."""
-    study.set_user_attr(_CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
+    set_internal(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
 
 
 def to_row(trial: FrozenTrial) -> TrialRow:
@@ -140,7 +141,7 @@ def to_row(trial: FrozenTrial) -> TrialRow:
 
 def to_rows(study: optuna.Study) -> list[TrialRow]:
     """All trials that were begun, oldest first; queued ones are left out."""
-    checked = {name: Measured(*value) for name, value in study.user_attrs.items() if name.startswith(_CHECKED)}
+    checked = {name: Measured(*value) for name, value in internals(study).items() if name.startswith(_CHECKED)}
     rows = []
     for trial in study.get_trials(deepcopy=False):
         if trial.state is not TrialState.WAITING:

@@ -14,6 +14,7 @@ import pytest
 from nas.arch.files import load_file, loads
 from nas.study import exhibits
 from nas.study.artifacts import ARTIFACTS, Board
+from nas.study.digest import summary
 from nas.study.exhibits import shown
 from nas.study.report import ReportData
 from nas.study.rows import Outcome, TrialRow
@@ -63,6 +64,15 @@ def test_the_study_has_its_note_metrics_and_winners(small: Shown) -> None:
             assert loads(content.decode()).arch == winner.arch
     for winner in report.winners:
         assert f"[trial {winner.row.number}](/dashboard/studies/1/trials?numbers={winner.row.number})" in note
+
+
+def test_the_first_page_lists_what_a_person_asks_and_nothing_of_the_program_s_own(small: Shown) -> None:
+    told = {one["key"]: one["value"] for one in small.answer["user_attrs"]}
+    assert told == {
+        "in short": summary(small.report.rows),
+        "go on with": small.report.command,
+        **dict(small.report.facts),
+    }
 
 
 def test_every_trial_has_its_note_drawing_and_spec(small: Shown) -> None:
