@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.files import write_text_atomically
+from nas.study.rows import csv_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -63,11 +62,8 @@ class Comparison:
 
     def write_csv(self, path: Path) -> None:
         """All figures, one line each; lists of one record in one cell. Raises: NasError."""
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, list(self.records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in record.items()} for record in self.records)
-        write_text_atomically(path, stream.getvalue())
+        cells = ({name: _cell(value) for name, value in record.items()} for record in self.records)
+        write_text_atomically(path, csv_text(list(self.records[0]), cells))
 
     def write_html(self, path: Path) -> None:
         """A page that fetches nothing. Raises: NasError."""

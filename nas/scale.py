@@ -16,7 +16,7 @@ from nas.arch.families import Rounding, Rules
 from nas.arch.family import formula_member, published_labels, published_member
 from nas.arch.plain import from_mapping
 from nas.arch.request import RULES, Request
-from nas.arch.scaling import Compound
+from nas.arch.scaling import coefficients_of
 from nas.arch.solve import Measure, macs, params, peak_memory_bytes
 from nas.arch.spec import ArchSpec
 from nas.networks import find_arch, known_networks
@@ -54,17 +54,13 @@ def command(arguments: list[str]) -> int:
 
 def _request(config: Mapping[str, Any]) -> Request:
     """What is asked for. Raises: NasError."""
-    fields, given, compound = {name: config[name] for name in _REQUEST}, config["coefficients"], Compound()
+    fields, given = {name: config[name] for name in _REQUEST}, config["coefficients"]
     if given == "published":
         if config["rule"] not in ("compound", "published"):
             raise NasError(f"coefficients 'published': are not those of rule={config['rule']}; leave one of them out.")
         fields["rule"] = "published"
-    elif isinstance(given, list) and len(given) == 3 and all(type(value) in (int, float) for value in given):
-        compound = Compound(alpha=given[0], beta=given[1], gamma=given[2])
-    else:
-        raise NasError(f"coefficients {shown(given)}: must be [alpha,beta,gamma] of at least 1 each, or published.")
     targets = {name: config[name] for name in _TARGETS if config[name] is not None}
-    return Request(**fields, targets=targets, coefficients=compound)
+    return Request(**fields, targets=targets, coefficients=coefficients_of(given))
 
 
 def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from nas.arch.blocks import BlockSpec
-from nas.arch.errors import NasError, unknown
+from nas.arch.errors import NasError, shown, unknown
 from nas.arch.rounding import DEPTH_RULES, WIDTH_RULES, DepthRule, WidthRule, scale_channels, scale_repeats
 from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec, StageSpec
 
@@ -132,6 +132,16 @@ class Compound:
 
     def __str__(self) -> str:
         return f"{self.alpha:g}/{self.beta:g}/{self.gamma:g}"
+
+
+def coefficients_of(value: object) -> Compound:
+    """What ``coefficients=`` means: ``published`` or ``[alpha, beta, gamma]``. Raises: NasError for anything else."""
+    if value == "published":
+        return Compound()
+    if not isinstance(value, list) or len(value) != 3 or not all(type(factor) in (int, float) for factor in value):
+        raise NasError(f"coefficients {shown(value)}: must be [alpha,beta,gamma] of at least 1 each, or published.")
+    alpha, beta, gamma = map(float, value)
+    return Compound(alpha=alpha, beta=beta, gamma=gamma)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

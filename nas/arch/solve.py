@@ -8,7 +8,7 @@ from typing import Final
 
 from nas.arch.checks import check_number
 from nas.arch.complexity import complexity
-from nas.arch.compound import Grown, grown, scaled
+from nas.arch.compound import Grown, scaled
 from nas.arch.errors import NasError
 from nas.arch.families import Rules
 from nas.arch.scaling import UNSCALED, Compound, Factors
@@ -92,26 +92,6 @@ def most_phi(baseline: ArchSpec, compound: Compound) -> float:
     if compound.gamma == 1:
         return MOST_PHI
     return min(MOST_PHI, math.log((MAX_RESOLUTION_PX - 8) / baseline.resolution_px) / math.log(compound.gamma))
-
-
-def grown_to(
-    baseline: ArchSpec,
-    compound: Compound,
-    measure: Measure,
-    target: float,
-    rules: Rules | None = None,
-    *,
-    field: str = "target",
-) -> Grown:
-    """``baseline`` grown by ``compound`` as far as ``measure`` allows. Raises: NasError as ``phi_for``."""
-    phi = phi_for(
-        lambda phi: grown(baseline, compound, phi, rules).arch,
-        measure,
-        target,
-        field=field,
-        most=most_phi(baseline, compound),
-    )
-    return grown(baseline, compound, phi, rules)
 
 
 def at_cost(

@@ -13,7 +13,7 @@ from nas.arch.directions import DIRECTIONS, fast
 from nas.arch.errors import NasError, unknown
 from nas.arch.families import Rounding, Rules
 from nas.arch.plain import from_mapping
-from nas.arch.scaling import Compound
+from nas.arch.scaling import Compound, coefficients_of
 from nas.arch.spec import ArchSpec
 from nas.compound.settings import (
     COMPARED,
@@ -27,7 +27,6 @@ from nas.compound.settings import (
     GridSettings,
     RaceSettings,
     TableSettings,
-    coefficients_of,
     compared_of,
 )
 from nas.latency.settings import LatencySettings

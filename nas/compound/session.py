@@ -17,10 +17,9 @@ from nas.compound.plan import BASELINE_FILE, CompoundPlan
 from nas.compound.race import Race
 from nas.compound.trials import LABEL
 from nas.latency.predictor import LatencyPredictor
-from nas.latency.store import save as save_predictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
-from nas.study.begun import PREDICTOR_FILE, Begun, Images, versions
+from nas.study.begun import Images, versions
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.kept import KeptSession, reached
@@ -68,10 +67,8 @@ class Session(KeptSession):
         race = self.race(study)
         if not study.trials:
             race.prepare_round()
-        begun = Begun(command=plan.command, versions=versions(), images=Images.of(self.data), settings=plan.settings)
-        begun.write(plan.folder)
         write_text_atomically(plan.folder / BASELINE_FILE, dumps(self.entries_at(()).baseline.arch))
-        save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
+        self.keep()
         return study
 
     def entries(self, study: optuna.Study) -> Entries:

@@ -9,7 +9,6 @@ from nas.arch.checks import check_number
 from nas.arch.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.directions import DIRECTIONS
 from nas.arch.errors import NasError, shown
-from nas.arch.scaling import Compound
 
 TARGETS: Final = ("macs", "latency")
 MOST_FACTOR: Final = 4096.0  # of any one multiplier
@@ -113,15 +112,3 @@ def _listed(field: str, value: object, what: str, *, optional: bool) -> list[Any
     if not isinstance(value, list | tuple) or not value:
         raise NasError(f"{field} {shown(value)}: must be a list of {what}.")
     return list(value)
-
-
-def coefficients_of(value: object) -> Compound:
-    """``published`` or ``[alpha, beta, gamma]``. Raises: NasError for anything else."""
-    if value == "published":
-        return Compound()
-    if not isinstance(value, list | tuple) or len(value) != 3:
-        raise NasError(f"coefficients {shown(value)}: must be published, or three numbers such as [1.2,1.1,1.15].")
-    for number in value:
-        check_number("coefficients", number, low=1)
-    alpha, beta, gamma = (float(number) for number in value)
-    return Compound(alpha=alpha, beta=beta, gamma=gamma)

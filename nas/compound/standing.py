@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +11,7 @@ from nas.compound.entries import Entries, Entry, Step
 from nas.compound.noise import LEVEL, Noise, noise_of, told_apart
 from nas.compound.rounds import Accuracies, answer
 from nas.compound.settings import STEPWISE
-from nas.study.rows import Outcome
+from nas.study.rows import Outcome, csv_text
 from nas.study.units import plural
 
 BEST, PEER, WORSE = "best", "not told apart", "worse"
@@ -192,12 +190,8 @@ def _way(entries: Entries, entry: Entry) -> str:
 
 def to_csv(table: Iterable[Standing]) -> str:
     """``networks.csv``: one line per network with its accuracy, its verdict, its cost and its real growth."""
-    stream = io.StringIO()
     rows = [_cells(one) for one in table]
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return csv_text(list(rows[0]), rows)
 
 
 def _cells(one: Standing) -> dict[str, object]:

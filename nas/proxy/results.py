@@ -54,11 +54,6 @@ class TrainResult:
         return self.epochs[-1].accuracy
 
     @property
-    def best_accuracy(self) -> float:
-        """The highest accuracy of any epoch, in [0, 1]."""
-        return max(epoch.accuracy for epoch in self.epochs)
-
-    @property
     def loss(self) -> float:
         """Validation loss after the last epoch, in nats."""
         return self.epochs[-1].val_loss

@@ -95,11 +95,6 @@ class Survey:
     fastest_ms: float
     slowest_ms: float
 
-    @property
-    def share(self) -> float:
-        """Feasible share of the sample."""
-        return len(self.feasible) / self.sampled
-
 
 def survey(
     pricer: Pricer, *, samples: int = SURVEY_SAMPLES, seed: int, progress: Callable[[int, int], None] | None = None

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.latency.predictor import LatencyPredictor
-from nas.study.begun import REPORT_FILE
+from nas.latency.store import save as save_predictor
+from nas.proxy.data import ImageData
+from nas.study.begun import PREDICTOR_FILE, REPORT_FILE, Begun, Images, versions
 from nas.study.internals import internals
 from nas.study.overview import find_study
 from nas.study.patience import Patience, patience_on
@@ -33,6 +35,7 @@ class KeptSession:
 
     __slots__ = ()
     plan: KeptPlan
+    data: ImageData
     predictor: LatencyPredictor
     patience: Patience
 
@@ -51,6 +54,13 @@ class KeptSession:
         """The study, created or resumed."""
         plan = self.plan
         return open_study(open_storage(plan.storage_url, self.patience), plan.name, plan.objective, self.identity)
+
+    def keep(self) -> None:
+        """Write into the study's folder what its trials follow from: configuration, images and predictor."""
+        plan = self.plan
+        save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
+        begun = Begun(command=plan.command, versions=versions(), images=Images.of(self.data), settings=plan.settings)
+        begun.write(plan.folder)
 
 
 def reached(plan: KeptPlan, console: Console) -> Patience:

@@ -47,9 +47,13 @@ def _locked(folder: Path) -> Iterator[None]:
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise NasError(
                 f"another process is at work on {folder}: wait for it, or choose another study.name."
+            ) from None
+        except OSError as error:
+            raise NasError(
+                f"runs_dir: cannot lock {lock}: {error.strerror}; choose a folder on another file system."
             ) from None
         try:
             yield

@@ -193,6 +193,12 @@ class KeptPlan:
     objective: Objective
     study: RecordSettings
     runs_dir: Path
+    command: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it as plain data, by the groups of its configuration."""
+        raise NotImplementedError
 
     @property
     def name(self) -> str:

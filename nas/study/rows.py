@@ -61,12 +61,16 @@ def to_csv(rows: Iterable[TrialRow]) -> str:
     """``trials.csv``: a header and one line per row, the genotype in columns of their dotted names at the end."""
     rows = list(rows)
     names = sorted({name for row in rows for name in row.genotype})
+    records = ({**{column: getattr(row, column) for column in _COLUMNS}, **row.genotype} for row in rows)
+    return csv_text([*_COLUMNS, *names], records)
+
+
+def csv_text(columns: Sequence[str], records: Iterable[Mapping[str, object]]) -> str:
+    """A CSV file's text: a line of ``columns``, then one per record; what a record lacks is empty."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *names])
-    for row in rows:
-        cells = [getattr(row, column) for column in _COLUMNS]
-        writer.writerow([*cells, *(row.genotype.get(name, "") for name in names)])
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return stream.getvalue()
 
 

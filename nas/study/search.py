@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import optuna
 from optuna.trial import FrozenTrial, Trial
@@ -12,9 +11,8 @@ from optuna.trial import FrozenTrial, Trial
 from nas.arch.errors import NasError
 from nas.proxy.results import EpochResult
 from nas.study import tasks
-from nas.study.candidates import Candidate, Pricer, Survey
+from nas.study.candidates import Pricer
 from nas.study.evaluate import Evaluation
-from nas.study.internals import internals, set_internal
 from nas.study.ledger import Ledger
 from nas.study.measuring import Refinement
 from nas.study.objective import ObjectiveSettings
@@ -23,9 +21,8 @@ from nas.study.rows import Outcome, TrialRow
 from nas.study.samplers import InKnownSpace, make_sampler
 from nas.study.screening import Screen
 from nas.study.tasks import Idle, Task, reason_of
-from nas.study.trials import PUBLISHED, WORKER, distributions
+from nas.study.trials import WORKER, distributions
 
-SEEDED: Final = "nas:seeded"
 _PARKED: Final = "nas:parked"
 
 
@@ -231,30 +228,3 @@ class Search:
 
 def _is_parked(trial: FrozenTrial) -> bool:
     return bool(trial.system_attrs.get(_PARKED))
-
-
-def seed_study(
-    study: optuna.Study,
-    survey: Survey,
-    *,
-    published: Mapping[str, Mapping[str, Any]],
-    startup: int,
-    earlier: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Queue the first trials of a new study, whatever their number, so that extending it later changes nothing.
-
-    These are the ``published`` genotypes by name, as baselines, those of ``earlier`` studies, then up to ``startup``
-    different feasible networks of the survey.
-    """
-    if internals(study).get(SEEDED):
-        return
-    for name, genotype in published.items():
-        study.enqueue_trial(dict(genotype), user_attrs={PUBLISHED: name}, skip_if_exists=True)
-    for genotype in earlier:
-        study.enqueue_trial(dict(genotype), skip_if_exists=True)
-    first: dict[str, Candidate] = {}
-    for candidate in survey.feasible:
-        first.setdefault(candidate.arch.arch_id, candidate)
-    for candidate in list(first.values())[:startup]:
-        study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
-    set_internal(study, SEEDED, True)

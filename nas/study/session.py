@@ -15,12 +15,11 @@ from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
 from nas.latency.predictor import LatencyPredictor, error_text
 from nas.latency.store import load
-from nas.latency.store import save as save_predictor
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.proxy.reduce import Proxy, indistinguishable
 from nas.study.background import Background
-from nas.study.begun import PREDICTOR_FILE, Begun, Images, versions
+from nas.study.begun import PREDICTOR_FILE, Images, versions
 from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
 from nas.study.earlier import earlier_networks
@@ -32,8 +31,9 @@ from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.patience import Patience
 from nas.study.progress import TrialProgress, bar, say
 from nas.study.pruning import make_pruner
-from nas.study.search import SEEDED, Search, seed_study
+from nas.study.search import Search
 from nas.study.search_plan import SearchPlan
+from nas.study.seeding import SEEDED, seed_study
 from nas.study.storage import claim
 from nas.study.trials import Measured, finished
 from nas.study.work import Plan, Timed
@@ -182,7 +182,7 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
 
 
 def _queue_first(session: Session, study: optuna.Study, found: Survey, earlier: Sequence[Mapping[str, Any]]) -> None:
-    """Queue the first trials of a new study and keep its configuration and its predictor beside its results."""
+    """Queue the first trials of a new study, and keep beside its results what it was begun with."""
     plan = session.plan
     published: dict[str, Mapping[str, Any]] = {}
     for name in plan.space.published if plan.study.seed_published else ():
@@ -192,9 +192,7 @@ def _queue_first(session: Session, study: optuna.Study, found: Survey, earlier: 
             continue  # a space narrowed on the command line need not hold it any more
     claim(study, plan.folder, plan.storage_url, session.identity)
     seed_study(study, found, published=published, startup=plan.sampler.startup, earlier=earlier)
-    begun = Begun(command=plan.command, versions=versions(), images=Images.of(session.data), settings=plan.settings)
-    begun.write(plan.folder)
-    save_predictor(session.predictor, plan.folder / PREDICTOR_FILE)
+    session.keep()
 
 
 def study_predictor(plan: Plan, console: Console) -> LatencyPredictor:

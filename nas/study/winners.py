@@ -12,7 +12,7 @@ import torch
 
 from nas.arch.complexity import complexity
 from nas.arch.errors import NasError
-from nas.arch.files import dumps, dumps_scaled, load_file, loads, write_text_atomically
+from nas.arch.files import dumps, dumps_scaled, load_file, loads, write_bytes_atomically, write_text_atomically
 from nas.arch.spec import ArchSpec
 from nas.model.build import build
 from nas.model.export import load_weights, standalone_source
@@ -58,15 +58,18 @@ def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> lis
 
     ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
     ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the proxy that
-    was trained, and its weights.
+    was trained, and its weights. Raises: NasError where they cannot be written.
     """
     staging = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    for index, row in enumerate(rows, start=1):
-        _write_one(f"winner_{index}", row, staging, source)
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        for index, row in enumerate(rows, start=1):
+            _write_one(f"winner_{index}", row, staging, source)
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+    except OSError as error:
+        raise NasError(f"cannot write {str(folder)!r}: {error.strerror}; mend that, then go on.") from None
     return known_winners(rows, folder, source.background)
 
 
@@ -98,7 +101,7 @@ def _write_one(stem: str, row: TrialRow, folder: Path, source: Source) -> None:
     for name, text in texts.items():
         write_text_atomically(folder / name, text)
     if logits:
-        shutil.copyfile(weights, folder / f"{stem}.proxy.safetensors")
+        write_bytes_atomically(folder / f"{stem}.proxy.safetensors", weights.read_bytes())
 
 
 def _written(folder: Path) -> dict[str, str]:

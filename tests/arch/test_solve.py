@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.compound import grown
+from nas.arch.compound import Grown, grown
 from nas.arch.directions import DIRECTIONS, fast
 from nas.arch.errors import NasError
 from nas.arch.families import Rules
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling import Compound, Factors
-from nas.arch.solve import at_cost, grown_to, macs, most_phi, params, peak_memory_bytes, phi_for
+from nas.arch.solve import Measure, at_cost, macs, most_phi, params, peak_memory_bytes, phi_for
 from nas.arch.spec import ArchSpec
 
 TINY = ArchSpec.from_strings(
@@ -31,6 +31,21 @@ TINY = ArchSpec.from_strings(
     classes=10,
 )
 WAYS = {**DIRECTIONS, "compound": Compound(), "dwr": fast()}
+
+
+def grown_to(
+    baseline: ArchSpec,
+    compound: Compound,
+    measure: Measure,
+    target: float,
+    rules: Rules | None = None,
+    *,
+    field: str = "target",
+) -> Grown:
+    """``baseline`` grown by ``compound`` as far as ``measure`` allows."""
+    most = most_phi(baseline, compound)
+    phi = phi_for(lambda phi: grown(baseline, compound, phi, rules).arch, measure, target, field=field, most=most)
+    return grown(baseline, compound, phi, rules)
 
 
 @cache

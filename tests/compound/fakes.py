@@ -11,12 +11,13 @@ import optuna
 
 from nas.arch import zoo
 from nas.arch.families import Rounding
+from nas.arch.scaling import Compound
 from nas.arch.spec import ArchSpec
 from nas.compound.entries import Entries
 from nas.compound.networks import EntriesAt, find_entries
 from nas.compound.plan import CompoundPlan
 from nas.compound.race import Race
-from nas.compound.settings import GridSettings, RaceSettings, TableSettings, coefficients_of
+from nas.compound.settings import GridSettings, RaceSettings, TableSettings
 from nas.latency.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
 from nas.proxy.reduce import reduce_arch
@@ -43,7 +44,7 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan
         "phi": 1,
         "target": "macs",
         "compare": (),
-        "coefficients": coefficients_of("published"),
+        "coefficients": Compound(),
         "rules": Rounding(depth_rule="round").rules(spec),
         "grid": GRID,
         "table": TableSettings(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
 import pytest
 from optuna.search_space import intersection_search_space
@@ -12,6 +14,7 @@ from nas.compound.entries import BASELINE, Entries
 from nas.compound.settings import RaceSettings
 from nas.compound.standing import BEST, PEER, WORSE, standings, to_csv
 from nas.compound.trials import accuracies_of, plan_round, planned, queue_missing, ranges, take, training_of
+from nas.study import tasks
 from nas.study.recovery import recover
 from nas.study.rows import Outcome
 from nas.study.trials import finished, to_rows
@@ -154,6 +157,25 @@ def test_two_workers_that_plan_the_same_round_train_it_once(entries: Entries) ->
     assert len(trained) == len(set(trained))
     assert sum(row.outcome is Outcome.DUPLICATE for row in to_rows(study)) == len(entries.by_label)
     assert queue_missing(study, entries) == 0 and len(planned(study)) >= 2
+
+
+def test_an_interrupt_behind_a_training_that_was_turned_down_is_passed_on(
+    entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, close = new_study(PLAN), tasks.close
+    race = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries))), study)
+    for _ in range(2):
+        study.enqueue_trial({**entries.baseline.parameters, "seed": 0}, user_attrs={"network": BASELINE, "seed": 0})
+    assert isinstance(race.next(), tasks.Task)
+
+    def close_and_interrupt(*arguments: Any, **named: Any) -> None:
+        close(*arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tasks, "close", close_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        race.next()
+    assert [row.outcome for row in to_rows(study)] == [Outcome.RUNNING, Outcome.DUPLICATE]
 
 
 def test_a_failing_training_drops_its_network_alone(entries: Entries) -> None:

@@ -21,7 +21,7 @@ from nas.study.candidates import survey
 from nas.study.plan import EngineSettings
 from nas.study.recovery import INTERRUPTED, recover
 from nas.study.rows import Outcome
-from nas.study.search import seed_study
+from nas.study.seeding import seed_study
 from nas.study.storage import open_storage, open_study
 from nas.study.trials import finished, to_rows
 from tests.compound import fakes as grid

@@ -32,7 +32,6 @@ def test_a_small_net_learns_real_digits(digits: ImageData) -> None:
     assert tuple(seen) == result.epochs
     assert [epoch.epoch for epoch in seen] == [1, 2, 3]
     assert seen[-1].train_loss < seen[0].train_loss
-    assert result.best_accuracy == max(epoch.accuracy for epoch in seen)
     assert result.images_per_cpu_s > 0
     assert result.duration_s > 0
 

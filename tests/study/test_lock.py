@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -93,6 +94,20 @@ def test_a_second_search_in_a_folder_is_refused_until_the_first_is_gone(tmp_path
     ):
         pass
     with exclusive(tmp_path, silent()):
+        pass
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with (
+        pytest.raises(NasError, match=r"^runs_dir: cannot lock .*\.lock: No locks available; "),
+        exclusive(tmp_path, silent()),
+    ):
         pass
 
 

@@ -22,7 +22,7 @@ from nas.study.candidates import survey
 from nas.study.objective import ObjectiveSettings
 from nas.study.recovery import recover
 from nas.study.rows import Outcome
-from nas.study.search import seed_study
+from nas.study.seeding import seed_study
 from nas.study.storage import open_storage, open_study
 from nas.study.tasks import Idle, Task, cut_short
 from nas.study.trials import finished, to_rows

@@ -14,6 +14,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
+from nas.arch.errors import NasError
 from nas.arch.files import load, load_file
 from nas.latency.macs import MacsPredictor
 from nas.proxy.data import load as load_data
@@ -138,3 +139,9 @@ def test_writing_again_replaces_the_folder_as_a_whole(written: tuple[Path, list[
     source = source_of(pricer, evaluator, tmp_path / "weights")
     assert write_winners([], folder, source) == []
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "winners").write_text("no folder", encoding="utf-8")
+    with pytest.raises(NasError, match=r"^cannot write '.*winners': Not a directory"):
+        write_winners([], tmp_path / "winners", None)  # type: ignore[arg-type]
