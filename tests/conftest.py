@@ -1,11 +1,22 @@
-"""What tests of several rooms share: a PostgreSQL server."""
+"""What tests of several rooms share: a PostgreSQL server, a finished grid, and Ctrl-C."""
 
 from __future__ import annotations
 
+import io
+import signal
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
 import pytest
 from postgres_server import Postgres, why_not
+
+if TYPE_CHECKING:
+    from tests.compound.tiny import Finished
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A script that runs tests in the background lets them, and whatever they start, ignore Ctrl-C, which some send.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +34,16 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A small grid of real trainings; a test that changes its files takes a copy."""
+    from nas import compound_grid
+    from tests.compound.tiny import TINY, Finished
+
+    folder = tmp_path_factory.mktemp("grid")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.chdir(folder)
+        assert compound_grid.command([*TINY]) == 0
+    return Finished(folder, said.getvalue())

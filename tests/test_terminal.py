@@ -12,18 +12,20 @@ import sys
 import termios
 from pathlib import Path
 
+import pytest
+
+from nas.search import command
+
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = 80
-SEARCH = (
-    sys.executable, "-m", "nas.search", "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100",
-    "study.n_trials=2",
-)  # fmt: skip
+FORCED = ("COLUMNS", "LINES", "FORCE_COLOR")
+SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.n_trials=2")
 COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9|10)[0-7](?:;[\d;]*)?m")
 CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 
 def environment(**more: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "FORCE_COLOR")}
+    plain = {name: value for name, value in os.environ.items() if name not in FORCED}
     return {**plain, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **more}
 
 
@@ -32,8 +34,9 @@ def in_terminal(folder: Path, **more: str) -> str:
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     process = subprocess.Popen(
-        SEARCH, cwd=folder, env=environment(**more), stdin=terminal, stdout=terminal, stderr=terminal
-    )
+        [sys.executable, "-m", "nas.search", *SEARCH],
+        cwd=folder, env=environment(**more), stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
     os.close(terminal)
     said = b""
     while True:
@@ -60,11 +63,15 @@ def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
     assert any(part.startswith("open runs/") for part in drawn)
 
 
-def test_a_log_has_one_plain_line_for_each_event(tmp_path: Path) -> None:
-    done = subprocess.run(
-        SEARCH, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=True
-    )
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stdout) and done.stderr == ""
-    lines = done.stdout.splitlines()
+def test_a_log_has_one_plain_line_for_each_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in FORCED:
+        monkeypatch.delenv(name, raising=False)
+    assert command(list(SEARCH)) == 0
+    said, error = capfd.readouterr()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said) and error == ""
+    lines = said.splitlines()
     assert [line for line in lines if re.match(r"\d/2 ", line)] == [line for line in lines if ": accuracy" in line]
     assert sum("survey of space" in line for line in lines) == 1

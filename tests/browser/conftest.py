@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from nas import compound_grid, search
-from tests.compound.tiny import TINY
+from nas import search
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -53,16 +52,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=TIMEOUT_MS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="package")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small finished compound grid."""
-    folder = tmp_path_factory.mktemp("grid")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert compound_grid.command([*TINY]) == 0
-    return folder / "runs" / "tiny"
 
 
 @pytest.fixture
@@ -118,6 +107,8 @@ def dashboard(runs: Path) -> Iterator[str]:
         found = re.search(r"http://127\.0\.0\.1:\d+/dashboard/", process.stdout.readline())
         assert found
         yield found[0]
-    finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=TIMEOUT_MS / 1000)
+    finally:
+        process.kill()
+        process.communicate()

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.files import load
-from tests.compound.tiny import networks
+from tests.compound.tiny import Finished, networks
 
 from .conftest import NAME, Look, fits, prints
 
@@ -108,10 +108,11 @@ def test_all_of_it_is_printed(look: Look, runs: Path) -> None:
 
 
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
-def test_a_grid_has_its_plots_and_every_network(look: Look, grid: Path, width_px: int) -> None:
-    page = look((grid / "report.html").as_uri(), width_px)
+def test_a_grid_has_its_plots_and_every_network(look: Look, grid: Finished, width_px: int) -> None:
+    folder = grid.folder / "runs" / "tiny"
+    page = look((folder / "report.html").as_uri(), width_px)
     plots = [plot.bounding_box() for plot in page.locator("svg.plot").all()]
     assert len(plots) >= 3 and all(plot and plot["width"] > 300 and plot["height"] > 150 for plot in plots)
     named = page.locator("#networks tbody tr").evaluate_all("rows => rows.map((row) => row.cells[0].textContent)")
-    assert sorted(named) == sorted(networks(grid))
+    assert sorted(named) == sorted(networks(folder))
     assert fits(page) and prints(page)

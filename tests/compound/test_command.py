@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from nas.report import command as report
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.trials import finished
 
-from .tiny import TINY, Page, networks, outcomes, study, study_in_dashboard
+from .tiny import TINY, Finished, Page, networks, outcomes, study, study_in_dashboard
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 240.0
@@ -157,10 +158,10 @@ def made(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    grid: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(list(TINY)) == 0
-    said = capsys.readouterr().out
+    shutil.copytree(grid.folder, tmp_path, dirs_exist_ok=True)
+    said = grid.said
     folder = tmp_path / "runs" / "tiny"
     rows = networks(folder)
     (best,) = [row for row in rows.values() if row["verdict"] == "best"]
@@ -208,31 +209,14 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
         command([*TINY[1:], "phi=2"])
 
 
-def test_a_killed_grid_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nas.compound_grid", *TINY], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    give_up = time.monotonic() + DEADLINE_S
-    while time.monotonic() < give_up and process.poll() is None:
-        process.send_signal(signal.SIGSTOP)  # held while it is looked at, so that it cannot leave the middle meanwhile
-        if in_the_middle(tmp_path):
-            break
-        process.send_signal(signal.SIGCONT)
-        time.sleep(0.05)
-    process.kill()
-    said, _ = process.communicate()
-    assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1, said
+def test_a_killed_grid_ends_as_one_that_was_not(grid: Finished, tmp_path: Path) -> None:
+    dying = [sys.executable, "-m", "tests.dying", "3", "nas.compound_grid", *TINY]
+    killed = subprocess.run(dying, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (running,) = study(tmp_path).get_trials(states=(TrialState.RUNNING,))
+    assert finished(study(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
     assert command(list(TINY)) == 0
-    assert command([*TINY, "runs_dir=unbroken/runs"]) == 0
-    assert outcomes(tmp_path / "unbroken") == outcomes(tmp_path)
-
-
-def in_the_middle(folder: Path) -> bool:
-    """Whether a network has been trained and another one is at it."""
-    if not (folder / "runs" / "tiny" / "latency.json").is_file():  # written when the study is ready
-        return False
-    running = study(folder).get_trials(states=(TrialState.RUNNING,))
-    return finished(study(folder)) > 1 and any("proxy_macs_x" in trial.user_attrs for trial in running)
+    assert outcomes(tmp_path) == outcomes(grid.folder)
 
 
 def test_workers_share_the_rounds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import csv
 import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import optuna
@@ -20,6 +20,13 @@ TINY = (
     "proxy.width_multiplier=0.3", "proxy.min_map_px=1", "grid.alpha=[1.0,1.4,2.0]", "grid.beta=[1.0,1.4]",
     "grid.gamma=[1.0,1.2,1.4]", "grid.realised_tolerance=0.5", "race.seeds=2", "race.finalists=2", "study.name=tiny",
 )  # fmt: skip
+
+
+class Finished(NamedTuple):
+    """Where a grid was run to its end, and what it said."""
+
+    folder: Path
+    said: str
 
 
 def study(folder: Path) -> optuna.Study:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import re
 import subprocess
 import sys
 import time
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
-# 16 points, 36 images a class at 8 px: a training takes a fraction of a second.
+# 16 points, 100 images at 8 px: a training takes a fraction of a second.
 TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
 # Without a queue of first trials the sampler decides from the start.
-SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=9")
+SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=3")
 DEADLINE_S = 240.0
 
 Found = TypeVar("Found")
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """The command as a user runs it."""
+def start(*arguments: str, how: tuple[str, ...] = ("-m", "nas.search")) -> subprocess.Popen[str]:
+    """The command as a user runs it, or as ``how`` tells Python to."""
     return subprocess.Popen(
-        [sys.executable, "-m", "nas.search", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *how, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
@@ -46,15 +46,28 @@ def workers_of(search: int) -> list[int]:
     return [pid for server in servers for pid in _children(server)]
 
 
-def kill(pid: int) -> None:
-    """SIGKILL to a process that may just have ended."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def send(pids: list[int], number: int) -> None:
+    """A signal to processes that may just have ended."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def is_alive(pid: int) -> bool:
     """Whether a process is there, and no zombie that only waits to be asked for its exit code."""
     return b"State:\tZ" not in (status := _read(pid, "status")) and bool(status)
+
+
+def is_held(pid: int) -> bool:
+    """Whether a process stands still with all of its threads, so that no signal reaches it any more."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all(b"State:\tT" in _read(pid, f"task/{thread.name}/status") for thread in threads)
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Whether signal ``number`` waits until a process that stands still goes on."""
+    masks = re.findall(rb"^ShdPnd:\t([0-9a-f]+)$", _read(pid, "status"), re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 def _children(pid: int) -> list[int]:

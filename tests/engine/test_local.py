@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -31,7 +29,7 @@ from nas.search import command, make_plan
 from nas.study.evaluate import Evaluation, ProxyEvaluator
 from nas.study.trials import finished, to_rows
 
-from .commands import DEADLINE_S, SAMPLED, TINY, start
+from .commands import DEADLINE_S, SAMPLED, TINY, send, start, workers_of
 
 
 def study(folder: Path) -> optuna.Study:
@@ -50,23 +48,8 @@ def in_the_middle(folder: Path) -> bool:
     return finished(study(folder)) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
 
 
-def kill_in_the_middle(process: subprocess.Popen[str], folder: Path) -> None:
-    """Kill a search that is held while it is looked at, so that it cannot leave the middle meanwhile."""
-    give_up = time.monotonic() + DEADLINE_S
-    while time.monotonic() < give_up and process.poll() is None:
-        process.send_signal(signal.SIGSTOP)
-        if in_the_middle(folder):
-            break
-        process.send_signal(signal.SIGCONT)
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-
-
 def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Path) -> None:
-    process = start(*TINY, "study.n_trials=2")
-    said, _ = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, said
+    assert command([*TINY, "study.n_trials=2"]) == 0
     folder = tmp_path / "runs" / "tiny"
     with (folder / "trials.csv").open(encoding="utf-8", newline="") as stream:
         rows = {int(row["number"]): row for row in csv.DictReader(stream)}
@@ -91,8 +74,9 @@ def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Pa
 
 
 def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    process = start(*SAMPLED, "study.n_trials=3")
-    kill_in_the_middle(process, tmp_path)
+    process = start(*SAMPLED, "study.n_trials=3", how=("-m", "tests.dying", "2", "nas.search"))
+    said, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == -signal.SIGKILL and in_the_middle(tmp_path), said
     assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1
     assert command([*SAMPLED, "study.n_trials=3"]) == 0
     assert finished(study(tmp_path)) == 3
@@ -111,15 +95,18 @@ def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
 
     def kill_one() -> None:
         give_up = time.monotonic() + DEADLINE_S
-        while time.monotonic() < give_up and not in_the_middle(tmp_path):
+        while time.monotonic() < give_up and not killed:
+            workers = workers_of(os.getpid())
+            send(workers, signal.SIGSTOP)  # held while they are looked at, so that they cannot leave the middle
+            if workers and in_the_middle(tmp_path):
+                killed.append(workers[0])
+                send(killed, signal.SIGKILL)
+            send(workers, signal.SIGCONT)
             time.sleep(0.05)
-        for worker in multiprocessing.active_children()[:1]:
-            worker.kill()
-            killed.append(worker.pid or 0)
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    assert command([*SAMPLED, "study.n_trials=4", "engine.workers=2", "proxy.epochs=20"]) == 0
+    assert command([*SAMPLED, "study.n_trials=4", "engine.workers=2", "proxy.epochs=9"]) == 0
     killer.join()
     assert killed
     trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]

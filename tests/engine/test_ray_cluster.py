@@ -23,7 +23,7 @@ from nas.study.trials import finished, to_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 300.0
-EPOCHS = 150  # long enough for a look between two of them, also where an epoch takes milliseconds
+EPOCHS = 60  # enough of them for a look between two, also where one takes milliseconds
 ATTEMPTS = 2  # a busy machine may be too slow for Ray's own deadlines
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -59,7 +59,7 @@ def study(folder: Path) -> optuna.Study:
 def start(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
     """The command as a user runs it."""
     arguments = [
-        "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", f"proxy.epochs={EPOCHS}",
+        "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=20", f"proxy.epochs={EPOCHS}",
         "study.name=tiny", "study.n_trials=6", "engine=ray", f"engine.address={cluster.address}",
     ]  # fmt: skip
     return subprocess.Popen(
@@ -89,16 +89,18 @@ def in_the_middle(folder: Path, before: Mapping[int, int]) -> int:
 def hold(driver: subprocess.Popen[str], folder: Path, *, trials: int) -> None:
     """Stop a driver when so many trials or more are in the middle, where they wait for it.
 
-    A trial that an earlier driver left has its epochs from then until it is trained again and beyond them.
+    A trial that an earlier driver left has its epochs from then until it is trained again and beyond them. While some
+    are in the middle and others are still to begin, the driver goes on in small steps: only the first need it.
     """
     before = epochs_of(folder)
     give_up = time.monotonic() + DEADLINE_S
     while time.monotonic() < give_up and driver.poll() is None:
         driver.send_signal(signal.SIGSTOP)
-        if in_the_middle(folder, before) >= trials:
+        if (found := in_the_middle(folder, before)) >= trials:
             return
+        time.sleep(1.0 if found else 0.0)
         driver.send_signal(signal.SIGCONT)
-        time.sleep(0.2)
+        time.sleep(0.05 if found else 0.2)
     driver.kill()
     pytest.fail(f"it never came to the middle:\n{driver.communicate()[0]}")
 

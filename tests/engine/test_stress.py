@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import signal
 import sqlite3
 import subprocess
 import time
@@ -19,7 +20,7 @@ from nas.study.patient import PatientStorage
 from nas.study.storage import open_storage
 from nas.study.trials import finished, to_rows
 
-from .commands import DEADLINE_S, TINY, is_alive, kill, start, wait_for, workers_of
+from .commands import DEADLINE_S, TINY, is_alive, send, start, wait_for, workers_of
 
 N_TRIALS = 8
 # A training is about a second of CPU, so that most kills hit one.
@@ -87,7 +88,7 @@ def kill_workers(search: subprocess.Popen[str], study: optuna.Study, rng: random
         time.sleep(rng.uniform(0.0, 0.5))
         workers = workers_of(search.pid)
         if workers:
-            kill(rng.choice(workers))
+            send([rng.choice(workers)], signal.SIGKILL)
 
 
 def _over(study: optuna.Study) -> bool:

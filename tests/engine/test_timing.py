@@ -22,7 +22,7 @@ from nas.study.storage import open_storage, open_study
 from nas.study.trials import Measured, distributions, record
 from tests.study.fakes import MS_PER_GMAC, PARETO, Stopwatch, mobilenet_v1, pricer
 
-DEADLINE_S = 60.0
+DEADLINE_S = 240.0
 SMALL, LARGE = {"width": 0.25, "resolution_px": 128}, {"width": 0.5, "resolution_px": 128}
 PRICES = pricer(mobilenet_v1())
 

@@ -30,6 +30,23 @@ from .test_recovery import killed_trial
 Opened = Callable[..., PatientStorage]
 
 
+class Said:
+    """What a user is told of a storage that is away; ``heard`` as soon as that is something."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.heard = threading.Event()
+
+    def __call__(self, text: str) -> None:
+        self.texts.append(text)
+        self.heard.set()
+
+    @property
+    def is_told_from_first_to_last(self) -> bool:
+        first, last = self.texts[0], self.texts[-1]
+        return first.startswith("storage not reachable (") and last.startswith("storage reachable again after")
+
+
 def test_a_queued_trial_is_taken_by_one_worker(storage_url: str, opened: Opened) -> None:
     study = open_study(opened(storage_url), "s", PARETO, {})
     n_trials, n_workers = 15, 3
@@ -113,29 +130,30 @@ def proxy(url: str, port: int = 0) -> Iterator[int]:
 
 def test_a_proxy_is_a_storage_like_any_other(tmp_path: Path, opened: Opened) -> None:
     pytest.importorskip("grpc")
-    said: list[str] = []
+    away, back = Said(), threading.Event()
     behind = f"sqlite:///{tmp_path / 'optuna.db'}"
     with proxy(behind) as port:
-        study = open_study(opened(f"grpc://localhost:{port}", Patience(say=said.append)), "s", PARETO, {"a": 1})
+        study = open_study(opened(f"grpc://localhost:{port}", Patience(say=away)), "s", PARETO, {"a": 1})
         left = killed_trial(study)
         assert recover(study) == 1
         taken = study.ask()
         assert (taken.number, study.trials[0].user_attrs["kills"]) == (left.number, 1)
-    back = threading.Event()
 
     def serve_again() -> None:
+        away.heard.wait()
         with proxy(behind, port):
-            back.wait(20)
+            back.wait()
 
-    again = threading.Timer(1.5, serve_again)
+    again = threading.Thread(target=serve_again)
     again.start()
     try:
         study.tell(taken, [0.5, 1.0])
-        assert said[0].startswith("storage not reachable (") and said[-1].startswith("storage reachable again after")
+        assert away.is_told_from_first_to_last
         assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
         with pytest.raises(NasError, match=r"begun with a = 1, now it is 2"):
             open_study(opened(f"grpc://localhost:{port}"), "s", PARETO, {"a": 2})
     finally:
+        away.heard.set()
         back.set()
         again.join()
 
@@ -158,16 +176,22 @@ def test_a_wrong_password_is_refused_at_once(postgres: Any, opened: Opened) -> N
 
 
 def test_a_study_outlives_a_server_that_is_gone_for_a_while(postgres: Any, opened: Opened) -> None:
-    said: list[str] = []
-    study = open_study(opened(postgres.url(), Patience(say=said.append)), "s", PARETO, {})
+    away = Said()
+    study = open_study(opened(postgres.url(), Patience(say=away)), "s", PARETO, {})
     study.add_trial(optuna.trial.create_trial(values=[0.5, 1.0]))
     postgres.kill()
-    back = threading.Timer(2.0, postgres.start)
+
+    def start_again() -> None:
+        away.heard.wait()
+        postgres.start()
+
+    back = threading.Thread(target=start_again)
     back.start()
     try:
         trial = study.ask()
     finally:
+        away.heard.set()
         back.join()
     study.tell(trial, [0.5, 1.0])
     assert [trial.number for trial in study.trials] == [0, 1]
-    assert said[0].startswith("storage not reachable (") and said[-1].startswith("storage reachable again after")
+    assert away.is_told_from_first_to_last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from .fakes import PARETO, new_study
 
 Opened = Callable[..., PatientStorage]
 QUICK = Timing(renew_s=0.05, watch_s=0.5, settle_s=0.05)
+DEADLINE_S = 240.0
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -187,17 +189,25 @@ def test_a_lease_that_is_not_renewed_is_taken_over() -> None:
 @pytest.mark.parametrize("round", range(2))
 def test_of_searches_that_begin_in_the_same_moment_one_goes_on(storage_url: str, opened: Opened, round: int) -> None:
     n_searches = 3
-    ready, over = threading.Barrier(n_searches), threading.Barrier(n_searches)
+    # Each has looked for a lease, and written its own where there was none, before one of them goes on.
+    ready, looked, over = (threading.Barrier(n_searches, timeout=DEADLINE_S) for _ in range(3))
     studies = [open_study(opened(storage_url), "s", PARETO, {}) for _ in range(n_searches)]
 
     def search(study: optuna.Study) -> str:
+        pauses = itertools.count()
+
+        def sleep(pause_s: float) -> None:
+            if next(pauses) == 0:
+                looked.wait()
+            time.sleep(pause_s)
+
         ready.wait()
         try:
-            with leased(study, silent(), Timing(renew_s=0.5, settle_s=0.5)):
-                over.wait(30)
+            with leased(study, silent(), Timing(renew_s=0.5, watch_s=DEADLINE_S, settle_s=0.0, sleep=sleep)):
+                over.wait()
                 return "went on"
         except NasError as error:
-            over.wait(30)
+            over.wait()
             return str(error)
         finally:
             study._storage.remove_session()
@@ -215,7 +225,7 @@ def test_a_search_that_stood_still_and_was_followed_stops(storage_url: str, open
         refuse = study._storage.refuse
         study._storage.refuse = lambda reason: (refuse(reason), lost.set())
         put(study, elsewhere())
-        assert lost.wait(10)
+        assert lost.wait(DEADLINE_S)
         with pytest.raises(NasError, match=r"host far, process 7, is at work"):
             study.get_trials()  # whatever it does next
     assert str(holder_of(open_study(opened(storage_url), "s", PARETO, {}))) == "host far, process 7"
@@ -239,7 +249,7 @@ def test_a_storage_that_is_away_is_told_also_while_nobody_asks_it(postgres: Any,
     console = silent()
 
     def wait_for(text: str) -> None:
-        until = time.monotonic() + 30
+        until = time.monotonic() + DEADLINE_S
         while text not in said_by(console) and time.monotonic() < until:
             time.sleep(0.02)
         assert text in said_by(console)

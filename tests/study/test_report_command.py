@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +40,23 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ProxyEvaluator, "evaluate", made_up(lambda _: None))
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished search."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(ProxyEvaluator, "evaluate", made_up(lambda _: None))
+        assert search.command(list(SEARCH)) == 0
+    return folder
+
+
+@pytest.fixture
+def searched(finished: Path, tmp_path: Path) -> None:
+    """That search is in the working directory."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+
+
 def made_up(before: Callable[[int], object]) -> Callable[..., Evaluation]:
     """Trainings of three epochs with made-up accuracies; ``before`` hears the number of each."""
     calls = 0
@@ -61,10 +79,10 @@ def made(folder: Path) -> dict[str, str]:
     return {name: (folder / "runs" / "made" / name).read_text(encoding="utf-8") for name in MADE}
 
 
+@pytest.mark.usefixtures("searched")
 def test_a_page_rendered_again_is_the_same_without_images_or_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert search.command(list(SEARCH)) == 0
     first = made(tmp_path)
     for name in MADE:
         (tmp_path / "runs" / "made" / name).unlink()
@@ -75,7 +93,6 @@ def test_a_page_rendered_again_is_the_same_without_images_or_training(
 
     monkeypatch.setattr(images, "load", refuse)
     monkeypatch.setattr(ProxyEvaluator, "evaluate", refuse)
-    capsys.readouterr()
     assert report.command(["study=made"]) == 0
     assert capsys.readouterr().out == "open runs/made/report.html\n"
     assert made(tmp_path) == first
@@ -100,10 +117,9 @@ def test_a_search_at_work_has_a_report_too(tmp_path: Path, monkeypatch: pytest.M
     assert "5 trained" in made(tmp_path)["report.html"]
 
 
+@pytest.mark.usefixtures("searched")
 def test_studies_are_listed_with_what_they_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    assert search.command(list(SEARCH)) == 0
     optuna.create_study(study_name="somebody-else-s", storage="sqlite:///runs/optuna.db")
-    capsys.readouterr()
     assert report.command([]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("made"))
     assert line.split()[:4] == ["made", "search", "5", "1"] and "%" in line
@@ -111,13 +127,13 @@ def test_studies_are_listed_with_what_they_hold(capsys: pytest.CaptureFixture[st
         report.command(["study=nade"])
 
 
-def test_what_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_is_told(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(NasError, match=r"^runs/optuna\.db does not exist: run nas\.search"):
         report.command([])
     (tmp_path / "runs").mkdir()
     with pytest.raises(NasError, match=r"study 'made': runs/optuna\.db does not exist"):
         report.command(["study=made"])
-    assert search.command([*SEARCH, "study.n_trials=1"]) == 0
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     (tmp_path / "runs" / "made" / "config.yaml").unlink()
     with pytest.raises(NasError, match=r"runs/made/config\.yaml: does not exist"):
         report.command(["study=made"])
@@ -125,10 +141,8 @@ def test_what_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         report.command(["study=a/b"])
 
 
-def test_whether_the_proxy_worked_is_known_once_its_own_command_has_found_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert search.command(list(SEARCH)) == 0
+@pytest.mark.usefixtures("searched")
+def test_whether_the_proxy_worked_is_known_once_its_own_command_has_found_out(tmp_path: Path) -> None:
     page = made(tmp_path)["report.html"]
     (command,) = re.findall(r"<pre class=\"command\">python -m nas.search (.*study.first=made.*)</pre>", page)
     assert search.command(shlex.split(unescape(command))) == 0
