@@ -96,13 +96,14 @@ def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
     def kill_one() -> None:
         give_up = time.monotonic() + DEADLINE_S
         while time.monotonic() < give_up and not killed:
-            workers = workers_of(os.getpid())
-            send(workers, signal.SIGSTOP)  # held while they are looked at, so that they cannot leave the middle
-            if workers and in_the_middle(tmp_path):
-                killed.append(workers[0])
-                send(killed, signal.SIGKILL)
-            send(workers, signal.SIGCONT)
             time.sleep(0.05)
+            if in_the_middle(tmp_path):
+                workers = workers_of(os.getpid())
+                send(workers, signal.SIGSTOP)  # so that they cannot leave the middle before one of them is killed
+                if in_the_middle(tmp_path):
+                    killed.append(workers[0])
+                    send(killed, signal.SIGKILL)
+                send(workers, signal.SIGCONT)
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
