@@ -116,6 +116,7 @@ def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
     assert "4/4" in capfd.readouterr().out
 
 
+@pytest.mark.usefixtures("unsteady")
 def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ TINY = ArchSpec.from_strings(
 )
 
 
+@pytest.mark.usefixtures("unsteady")
 def test_every_piece_is_measured_once() -> None:
     told: list[tuple[int, int]] = []
     table = table_of([TINY, TINY], rounds=2, runs=2, batch=2, progress=lambda done, total: told.append((done, total)))

@@ -198,6 +198,7 @@ def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(
         LatencySettings(budget_s=3)
 
 
+@pytest.mark.usefixtures("unsteady")
 def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HELD_OUT_ZOO", ("mobilenetv3_small_050", "mobilenetv1_025"))
     predictor = calibrate(describe("onnxruntime"), networks=20)

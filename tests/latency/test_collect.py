@@ -126,6 +126,7 @@ def test_a_machine_that_never_keeps_its_speed_is_refused_after_a_few_tries(
     assert tries == 3
 
 
+@pytest.mark.usefixtures("unsteady")
 def test_kernels_and_whole_networks_are_measured_on_this_machine() -> None:
     collector = Collector(describe("onnxruntime"), 0, None)
     collector.measure(["mobilenetv3_small_050", 5, 6, 7])
