@@ -70,9 +70,11 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
             assert found and lines[0] == f"port {port} is taken: {found[1]} instead\n"
             with urlopen(f"http://{HOST}:{found[1]}/api/studies", timeout=60) as answer:
                 assert [one["study_name"] for one in json.load(answer)["study_summaries"]] == ["small"]
-        finally:
             process.send_signal(signal.SIGINT)
-            said, error = process.communicate(timeout=60)
+            said, error = process.communicate(timeout=240)
+        finally:
+            process.kill()
+            process.communicate()
     assert (process.returncode, said, error) == (0, "ended\n", "")
 
 
