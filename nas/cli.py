@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -58,10 +59,12 @@ def check_writable(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        for folder in missing:
-            folder.rmdir()
     except OSError as error:
         raise NasError(f"runs_dir {str(path)!r}: cannot be written to: {error.strerror}.") from None
+    finally:
+        with suppress(OSError):  # another command has begun there, or looks too
+            for folder in missing:
+                folder.rmdir()
 
 
 def heavy(module: str) -> ModuleType:

@@ -187,3 +187,11 @@ def test_results_that_cannot_be_written_are_refused_before_any_work(
             command(["+space=mobilenet_v1", "latency=macs", f"runs_dir={folder}"])
     cli.check_writable(tmp_path / "a" / "b")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_commands_may_look_at_the_same_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: Path) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "rmdir", gone)  # the other command was faster
+    cli.check_writable(tmp_path / "runs")

@@ -42,7 +42,7 @@ def show_compound(background: Background, study: optuna.Study, report: CompoundR
         decode=lambda trial: entries[trial.user_attrs[LABEL]].arch,
         facts=_facts,
         labels=dict.fromkeys(trials.get(best, ()), best),
-    ).show()
+    ).show([row for label, row in report.trainings if label in entries])
     files = _attach(plan, board, report)
     rows = [_cells(one, study, trials[one.entry.label]) for one in ranked(found)]
     reading = [
@@ -65,7 +65,7 @@ def show_compound(background: Background, study: optuna.Study, report: CompoundR
     )
     board.pin(note.markdown)
     board.tell(note.gist)
-    board.mark(state_of(study))
+    board.mark(state_of([row for _, row in report.trainings]))
 
 
 def _parameters(plan: CompoundPlan) -> str:

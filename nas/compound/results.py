@@ -166,6 +166,7 @@ def _report(background: Background, study: optuna.Study, answer: _Answer, plots:
         ("storage", masked(plan.storage_url)),
         ("versions", ", ".join(f"{name} {number}" for name, number in background.versions.items())),
     )
+    rows = to_rows(study)  # before the labels: a study at work may have one more the next moment
     labels = {trial.number: trial.user_attrs[LABEL] for trial in study.get_trials(deepcopy=False)}
     return CompoundReport(
         title=f"{plan.name}: {kind_of(plan)}",
@@ -176,7 +177,7 @@ def _report(background: Background, study: optuna.Study, answer: _Answer, plots:
         notes=tuple(notes(plan, entries, proxy)),
         plots=plots,
         members=tuple(answer.members),
-        trainings=tuple((labels[row.number], row) for row in to_rows(study)),
+        trainings=tuple((labels[row.number], row) for row in rows),
         noun=noun_of(plan),
     )
 

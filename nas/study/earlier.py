@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from nas.arch.errors import NasError, shown
@@ -31,7 +32,9 @@ def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
     name = plan.study.first
     if name is None:
         return []
-    rows = best_of(to_rows(find_study(plan.storage_url, name)), plan.objective)
+    study = find_study(plan.storage_url, name)
+    with closing(study._storage):
+        rows = best_of(to_rows(study), plan.objective)
     parameters = plan.space.parameters
     for row in rows:
         for key in {*parameters, *row.genotype}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from nas.study.candidates import Pricer
 from nas.study.digest import summary
 from nas.study.notes import Pairs, StudyNote, TrialNote, link, measured, plain, predicted
 from nas.study.report import ReportData, Winner, drawing
-from nas.study.rows import Outcome, TrialRow
+from nas.study.rows import Outcome, TrialRow, counts
 from nas.study.svg import standalone
 from nas.study.trials import PUBLISHED, to_rows
 from nas.study.units import decimal, percent, plural, shown_path
@@ -43,12 +42,14 @@ class Exhibit:
     facts: Callable[[FrozenTrial], Pairs] = lambda _: ()
     labels: dict[int, str]
 
-    def show(self) -> str:
-        """Put up what is missing or out of date; says in words which trials are left out, nothing if none is."""
-        study = self.board.study
-        trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-        rows = {row.number: row for row in to_rows(study)}
-        chosen = shown(list(rows.values()), {*self.labels, *_baselines(trials.values())})
+    def show(self, told: Sequence[TrialRow]) -> str:
+        """Put up what is missing or out of date of ``told``, the trials in the report; others may have begun since.
+
+        Says in words which of them are left out, nothing if none is.
+        """
+        study, rows = self.board.study, {row.number: row for row in told}
+        trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if trial.number in rows}
+        chosen = shown(told, {*self.labels, *_baselines(trials.values())})
         metric = (study.metric_names or ["value"])[0]
         for number in chosen:
             self._show(trials[number], rows[number], metric)
@@ -111,7 +112,7 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
         decode=lambda trial: pricer.decode(trial.params),
         labels=report.label_of,
     )
-    left_out = exhibit.show()
+    left_out = exhibit.show(report.rows)
     rows = [_winner_cells(winner, report, board, folder) for winner in report.winners]
     plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
     note = StudyNote(
@@ -128,18 +129,17 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
     board.tell(note.gist)
     names = [winner.arch.name for winner in report.winners]
     board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})
-    board.mark(state_of(study))
+    board.mark(state_of(report.rows))
 
 
 def is_shown(study: optuna.Study, artifacts: Path) -> bool:
     """Whether a dashboard shows ``study`` as it is now."""
-    return Board.of(study, artifacts).is_marked(state_of(study))
+    return Board.of(study, artifacts).is_marked(state_of(to_rows(study)))
 
 
-def state_of(study: optuna.Study) -> str:
-    """How far the study is: it changes with every trial that begins or ends."""
-    states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
-    return ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
+def state_of(rows: Sequence[TrialRow]) -> str:
+    """How far a study is: it changes with every trial that begins or ends."""
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
 
 
 def _baselines(trials: Collection[FrozenTrial]) -> list[int]:

@@ -12,10 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 import timm
 import torch
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
 from nas.arch.errors import NasError
@@ -23,7 +24,8 @@ from nas.arch.files import load_file
 from nas.compound_grid import command, make_plan
 from nas.report import command as report
 from nas.study.evaluate import ProxyEvaluator
-from nas.study.trials import finished
+from nas.study.rows import TrialRow
+from nas.study.trials import finished, to_rows
 
 from .tiny import TINY, Finished, Page, networks, outcomes, study, study_in_dashboard
 
@@ -147,6 +149,13 @@ def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
         "No network was trained to the end yet." in said and "stopped; go on with: python -m nas.compound_grid" in said
     )
     assert "not trained yet" in (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
+
+    def of_a_study_at_work(running: optuna.Study) -> list[TrialRow]:
+        running.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"network": "baseline", "seed": 9}))
+        return to_rows(running)
+
+    monkeypatch.setattr("nas.compound.results.to_rows", of_a_study_at_work)
+    assert report(["study=tiny"]) == 0
 
 
 def made(folder: Path) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from nas.study.digest import summary
 from nas.study.exhibits import shown
 from nas.study.report import ReportData
 from nas.study.rows import Outcome, TrialRow
+from nas.study.trials import distributions
 from tests.study.exhibited import OneWorker, attributes, made_search, report_of, served, show
 
 
@@ -107,6 +108,17 @@ def test_showing_it_again_writes_nothing(small: Shown) -> None:
     before, files = attributes(small.search.study), sorted((small.runs_dir / ARTIFACTS).iterdir())
     show(small.search, small.runs_dir)
     assert attributes(small.search.study) == before and sorted((small.runs_dir / ARTIFACTS).iterdir()) == files
+
+
+def test_a_trial_that_began_behind_the_report_waits_for_the_next_time(tmp_path: Path) -> None:
+    search = made_search(tmp_path, trials=2)
+    report = report_of(search)
+    begun = search.study.ask(distributions(search.pricer.space.parameters))
+    show(search, tmp_path, report)
+    assert not any(key.startswith(f"dashboard:{begun._trial_id}:") for key in attributes(search.study))
+    assert not exhibits.is_shown(search.study, tmp_path / ARTIFACTS)
+    show(search, tmp_path)
+    assert exhibits.is_shown(search.study, tmp_path / ARTIFACTS)
 
 
 def test_winners_of_before_are_winners_no_more(tmp_path: Path) -> None:
