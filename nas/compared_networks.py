@@ -11,7 +11,7 @@ from nas.arch.files import load_file
 from nas.arch.spec import ArchSpec
 from nas.compared import Comparison
 from nas.networks import find_arch, is_spec_file
-from nas.predictors import totals
+from nas.predictors import latency_remark, totals
 from nas.study.units import decimal, interval, percent
 
 if TYPE_CHECKING:
@@ -115,10 +115,7 @@ def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
 def _remarks(
     networks: Sequence[Network], records: Sequence[Mapping[str, Any]], predictor: LatencyPredictor
 ) -> list[str]:
-    from nas.latency.predictor import error_text
-
-    known = " with 90% intervals" if predictor.error else ""
-    said = [f"latency{known} on {predictor.device}; {error_text(predictor)}", "×: over the first"]
+    said = [latency_remark(predictor), "×: over the first"]
     sources = sorted({record["accuracy_of"] for record in records if record["accuracy_of"]})
     if sources:
         said.append(f"accuracy: {'; '.join(sources)}")

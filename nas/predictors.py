@@ -47,6 +47,14 @@ def totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
     }
 
 
+def latency_remark(predictor: LatencyPredictor) -> str:
+    """On what device latencies beside it were predicted, and how far that holds."""
+    from nas.latency.predictor import error_text
+
+    known = " with 90% intervals" if predictor.error else ""
+    return f"latency{known} on {predictor.device}; {error_text(predictor)}"
+
+
 def short(value: int) -> str:
     """Counts in three or four digits: 239.2M; nothing for 0."""
     if not value:

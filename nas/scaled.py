@@ -11,7 +11,7 @@ from nas import __version__
 from nas.arch.compound import Grown
 from nas.arch.errors import NasError, SpecError
 from nas.arch.files import dumps_scaled, load, write_text_atomically
-from nas.predictors import short, totals
+from nas.predictors import latency_remark, short, totals
 from nas.study.units import interval
 from nas.tables import Row, print_table
 
@@ -100,7 +100,7 @@ def print_scaled(member: Grown, told: Mapping[str, Any], predictor: LatencyPredi
         (name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
         for name, texts, *factors in rows
     ]
-    print_table(columns, cells, [_remark(predictor, told["device"])])
+    print_table(columns, cells, [latency_remark(predictor)])
 
 
 def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
@@ -127,7 +127,7 @@ def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: 
             _latency(told, predictor),
         )
         rows.append(cells)
-    print_table(_FAMILY, rows, [_remark(predictor, members[0][1]["device"])], dispensable=_DISPENSABLE)
+    print_table(_FAMILY, rows, [latency_remark(predictor)], dispensable=_DISPENSABLE)
 
 
 def _memory(told: Mapping[str, Any]) -> str:
@@ -143,10 +143,3 @@ def _latency(told: Mapping[str, Any], predictor: LatencyPredictor) -> str:
 
 def _interval(told: Mapping[str, Any]) -> str:
     return interval(told["latency_low_ms"], told["latency_high_ms"])
-
-
-def _remark(predictor: LatencyPredictor, device: str) -> str:
-    from nas.latency.predictor import error_text
-
-    known = " with 90% intervals" if predictor.error else ""
-    return f"latency{known} on {device}; {error_text(predictor)}"

@@ -34,7 +34,7 @@ from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
 from nas.study.objective import Accuracy
-from nas.study.plan import EngineSettings, KeptPlan, RecordSettings
+from nas.study.plan import EngineSettings, Plan, RecordSettings
 
 BASELINE_FILE: Final = "baseline.yaml"
 # Groups of the configuration: the field of the plan that each becomes, and what checks it.
@@ -52,9 +52,8 @@ _GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompoundPlan(KeptPlan):
-    """One grid, or with ``compare`` one comparison of rules or one table, complete: picklable, so that workers get it
-    whole.
+class CompoundPlan(Plan):
+    """One grid, or with ``compare`` one comparison of rules or one table, complete.
 
     ``baseline``: the network, still with its own classes. ``target``: what is to grow by 2^phi, of all but a table.
     ``compare``: names of rules, or of one table alone. ``coefficients``: of the compound rule in a comparison.

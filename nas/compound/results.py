@@ -25,15 +25,13 @@ from nas.compound.standing import Standings, standings, to_csv
 from nas.compound.table_plots import lines_plot, matrix_plot
 from nas.compound.told import TABLE_AXES, asked, cells_table, closing, kind_of, noun_of, ranks_table
 from nas.compound.trials import LABEL, accuracies_of
-from nas.latency.predictor import error_text
 from nas.study.begun import REPORT_FILE, Begun
 from nas.study.canvas import Canvas
 from nas.study.progress import say
 from nas.study.rows import Outcome
 from nas.study.rows import to_csv as trials_to_csv
-from nas.study.telling import last_change
+from nas.study.telling import run_facts
 from nas.study.trials import to_rows
-from nas.study.urls import masked
 from nas.study.work import Work
 
 
@@ -158,13 +156,7 @@ def _report(background: Background, study: optuna.Study, answer: _Answer, plots:
         ("proxy of the baseline", proxy.realised_note),
         ("training", f"epochs {plan.proxy.epochs}, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
         ("race", _race(plan)),
-        ("engine", str(plan.engine)),
-        ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
-        ("device", str(background.predictor.device)),
-        ("latency predictor", error_text(background.predictor)),
-        ("last change", last_change(study)),
-        ("storage", masked(plan.storage_url)),
-        ("versions", ", ".join(f"{name} {number}" for name, number in background.versions.items())),
+        *run_facts(plan, background.predictor, background.versions, study),
     )
     rows = to_rows(study)  # before the labels: a study at work may have one more the next moment
     labels = {trial.number: trial.user_attrs[LABEL] for trial in study.get_trials(deepcopy=False)}

@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError
-from nas.engine.limits import broken, foreboding, resident_mb
+from nas.engine.limits import broken, near_limit, resident_mb
 from nas.engine.timing import answer
 from nas.engine.worker import Worker, start_server
 from nas.study.progress import TrialProgress
@@ -44,7 +44,7 @@ class Crew:
         self._reasons: list[str] = []
         self._clock_s = 0.0
         self._unclaimed: dict[int, float] = {}  # RUNNING trials of nobody, by when the clock showed that
-        self._foreboded = False
+        self._has_warned = False
         self._shown = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
 
     def run(self) -> None:
@@ -85,7 +85,7 @@ class Crew:
         dead = [worker for worker in self._workers if not worker.process.is_alive()]
         told = [worker.hear(self._clock_s) for worker in self._workers]
         for worker in dead:
-            self._bury(worker)
+            self._remove(worker)
         self._recover_unclaimed()
         if dead or any(told):
             self._show_new()
@@ -94,18 +94,18 @@ class Crew:
         self._answer()
         self._enforce()
 
-    def _bury(self, worker: Worker) -> None:
+    def _remove(self, worker: Worker) -> None:
         """Recover the trials of a worker that is gone, and note those that nobody has written a name into."""
         self._workers.remove(worker)
         trials = [trial for trial in self._running() if trial.user_attrs.get(WORKER) == worker.name]
         for trial in trials:
             self._recover_from(worker, trial)
-        self._draw_conclusions(worker, ", ".join(str(trial.number) for trial in trials))
+        self._report_end(worker, ", ".join(str(trial.number) for trial in trials))
         living = {other.name for other in self._workers}
         nobodys = [trial.number for trial in self._running() if trial.user_attrs.get(WORKER) not in living]
         self._unclaimed = {number: self._unclaimed.get(number, self._clock_s) for number in nobodys}
 
-    def _draw_conclusions(self, worker: Worker, numbers: str) -> None:
+    def _report_end(self, worker: Worker, numbers: str) -> None:
         """Say how a worker ended, and give its place up if another one would end as it did."""
         code = worker.exit_code
         killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
@@ -123,14 +123,14 @@ class Crew:
         if reason:
             self._places.remove(worker.place)
             self._reasons.append(reason)
-        if code and not worker.condemned:
+        if code and not worker.ended_for:
             self._progress.say(f"{worker.name} {how}" + (f"; taken back: trial {numbers}" if numbers else ""))
 
     def _recover_from(self, worker: Worker, trial: FrozenTrial) -> None:
         """Queue a trial of a dead worker again, with a mark if that died of it; fail one that was beyond a limit."""
         with contextlib.suppress(UpdateFinishedTrialError):  # its last word reached the storage only now
-            if worker.condemned:
-                number, reason = worker.condemned
+            if worker.ended_for:
+                number, reason = worker.ended_for
                 fail(self._study, trial, reason) if trial.number == number else requeue(self._study, trial)
             elif worker.number in (None, trial.number):
                 after_kill(self._study, trial, max_retries=self._settings.max_retries)
@@ -149,18 +149,18 @@ class Crew:
         self._unclaimed = {number: since for number, since in self._unclaimed.items() if number not in due}
 
     def _enforce(self) -> None:
-        """End the workers whose trial is beyond a limit; they are buried in the next moment."""
+        """End the workers whose trial is beyond a limit; their trials are recovered at the next look."""
         for worker in self._workers:
             if worker.number is None:
                 continue
             held_mb = resident_mb(worker.process.pid or 0)
-            said = foreboding(self._settings, held_mb=held_mb)
-            if said and not self._foreboded:
-                self._foreboded = True
+            said = near_limit(self._settings, held_mb=held_mb)
+            if said and not self._has_warned:
+                self._has_warned = True
                 self._progress.say(f"{worker.name} at trial {worker.number} holds {said}")
             reason = broken(self._settings, trained_s=self._clock_s - worker.since_s, held_mb=held_mb)
             if reason:
-                worker.condemned = (worker.number, reason)
+                worker.ended_for = (worker.number, reason)
                 worker.kill()
 
     def _answer(self) -> None:

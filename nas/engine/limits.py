@@ -46,7 +46,7 @@ def broken(settings: EngineSettings, *, trained_s: float, held_mb: float) -> str
     return ""
 
 
-def foreboding(settings: EngineSettings, *, held_mb: float) -> str:
+def near_limit(settings: EngineSettings, *, held_mb: float) -> str:
     """What to say of a process that is near the limit of memory; empty if it is not."""
     limit_mb = settings.trial_memory_mb
     if limit_mb is None or held_mb <= _NEARLY * limit_mb:

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from nas.engine import local, ray_engine
 from nas.study.lock import exclusive
-from nas.study.plan import EngineSettings
+from nas.study.plan import EngineSettings, Plan
 from nas.study.progress import TrialProgress, say
 from nas.study.recovery import recover
 from nas.study.trials import finished
-from nas.study.work import Plan, Prepared, Work
+from nas.study.work import Prepared, Work
 
 RunTrials = Callable[[Prepared, Work, optuna.Study, TrialProgress], None]
 

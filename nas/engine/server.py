@@ -6,6 +6,6 @@ killed: it could not end itself, and what it holds in the storage would stay loc
 
 from __future__ import annotations
 
-from nas.engine.mortality import die_with_parent
+from nas.engine.parent_death import die_with_parent
 
 die_with_parent()

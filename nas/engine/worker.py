@@ -19,10 +19,11 @@ from rich.console import Console
 
 from nas.arch.errors import NasError
 from nas.engine.limits import check_baseline
-from nas.engine.mortality import die_with_parent
+from nas.engine.parent_death import die_with_parent
 from nas.engine.timing import ask
+from nas.study.plan import Plan
 from nas.study.tasks import work as run_tasks
-from nas.study.work import Plan, Work
+from nas.study.work import Work
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _SERVER_DIED: Final = 255  # what multiprocessing gives for the exit code that nobody can tell it
@@ -45,7 +46,7 @@ class Worker:
 
     ``name`` is written into the trials that it takes, and is never given twice. ``number``: the trial that it trains
     since ``since_s`` of the parent's clock; None while it trains none. ``ready``: it has loaded its session.
-    ``began``: it has taken a trial. ``reason``: why it stopped by itself. ``condemned``: the trial that its parent
+    ``began``: it has taken a trial. ``reason``: why it stopped by itself. ``ended_for``: the trial that its parent
     ended it for, and why.
     """
 
@@ -56,7 +57,7 @@ class Worker:
         self.since_s = 0.0
         self.ready = self.began = False
         self.reason = ""
-        self.condemned: tuple[int, str] | None = None
+        self.ended_for: tuple[int, str] | None = None
         context = multiprocessing.get_context("forkserver")
         self._line, far_end = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(target=_work, args=(plan, work, far_end), name=self.name)

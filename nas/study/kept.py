@@ -16,7 +16,7 @@ from nas.study.begun import PREDICTOR_FILE, REPORT_FILE, Begun, Images, versions
 from nas.study.internals import internals
 from nas.study.overview import find_study
 from nas.study.patience import Patience, patience_on
-from nas.study.plan import KeptPlan
+from nas.study.plan import Plan
 from nas.study.search_plan import SearchPlan
 from nas.study.storage import (
     as_kept,
@@ -34,7 +34,7 @@ class KeptSession:
     """A plan with its predictor: which study is its own, alike for every kind of study."""
 
     __slots__ = ()
-    plan: KeptPlan
+    plan: Plan
     data: ImageData
     predictor: LatencyPredictor
     patience: Patience
@@ -63,7 +63,7 @@ class KeptSession:
         begun.write(plan.folder)
 
 
-def reached(plan: KeptPlan, console: Console) -> Patience:
+def reached(plan: Plan, console: Console) -> Patience:
     """The patience of ``plan`` with its storage; one that the user named is looked at before a calibration is spent.
 
     Makes none. Raises: NasError if it cannot be opened, or is a server that stays away.
@@ -75,7 +75,7 @@ def reached(plan: KeptPlan, console: Console) -> Patience:
     return patience
 
 
-def is_done(plan: KeptPlan) -> bool:
+def is_done(plan: Plan) -> bool:
     """Whether the search of ``plan`` has all its trials and its report, which is seen without loading anything for it.
 
     Of a grid it takes its networks to know; it counts as not done, and is soon over. So does another plan's study.

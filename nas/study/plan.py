@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
+from nas.latency.settings import LatencySettings
+from nas.proxy.settings import ProxySettings
+from nas.proxy.sources import DataSettings
 from nas.study.objective import Objective, ObjectiveSettings
 from nas.study.urls import checked_url
 
@@ -186,11 +189,18 @@ class EngineSettings:
         return f"{self.name}, {self.workers or 'as many as there is room for'} at a time"
 
 
-class KeptPlan:
-    """Where the study of a plan is kept: alike for every kind of study."""
+class Plan:
+    """A study to run, as checked plain data: what every kind of study has. Picklable, so that workers get it whole.
+
+    ``command``: what the user typed, to be repeated for going on.
+    """
 
     __slots__ = ()
     objective: Objective
+    data: DataSettings
+    proxy: ProxySettings
+    latency: LatencySettings
+    engine: EngineSettings
     study: RecordSettings
     runs_dir: Path
     command: str

@@ -14,7 +14,7 @@ from nas.proxy.settings import ProxySettings
 from nas.proxy.sources import DataSettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import EngineSettings, KeptPlan, PrunerSettings, SamplerSettings, StudySettings
+from nas.study.plan import EngineSettings, Plan, PrunerSettings, SamplerSettings, StudySettings
 
 # Groups of the configuration: the field of the plan that each becomes, and what checks it.
 _GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
@@ -31,11 +31,10 @@ _GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchPlan(KeptPlan):
-    """One search, complete: picklable, so that worker processes get it whole.
+class SearchPlan(Plan):
+    """One search, complete.
 
-    ``space``: a search space object; ``space_config``: the plain data it was made from. ``command``: what the user
-    typed, to be repeated for going on.
+    ``space``: a search space object; ``space_config``: the plain data it was made from.
     """
 
     space: Any

@@ -29,6 +29,7 @@ from nas.study.kept import KeptSession, reached
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer, Refinement, measurer
 from nas.study.patience import Patience
+from nas.study.plan import Plan
 from nas.study.progress import TrialProgress, bar, say
 from nas.study.pruning import make_pruner
 from nas.study.search import Search
@@ -36,7 +37,7 @@ from nas.study.search_plan import SearchPlan
 from nas.study.seeding import SEEDED, seed_study
 from nas.study.storage import claim
 from nas.study.trials import Measured, finished
-from nas.study.work import Plan, Timed
+from nas.study.work import Timed
 
 _PROXIES_CHECKED: Final = 100
 _NOTES_SHOWN: Final = 3

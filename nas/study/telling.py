@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 
 from nas.arch.files import write_text_atomically
-from nas.latency.predictor import error_text
+from nas.latency.predictor import LatencyPredictor, error_text
 from nas.study.background import Background
 from nas.study.begun import REPORT_FILE
 from nas.study.earlier import best_of
@@ -17,6 +17,7 @@ from nas.study.importance import importances
 from nas.study.longer import how_to_find_out, longer_trained
 from nas.study.objective import ObjectiveSettings
 from nas.study.overview import moments
+from nas.study.plan import Plan
 from nas.study.report import ReportData, Winner, plot, render_report
 from nas.study.rows import Outcome, TrialRow, to_csv
 from nas.study.session import points
@@ -64,7 +65,22 @@ def write_report(report: ReportData, folder: Path) -> Path:
     return folder / REPORT_FILE
 
 
-def last_change(study: optuna.Study) -> str:
+def run_facts(
+    plan: Plan, predictor: LatencyPredictor, versions: Mapping[str, str], study: optuna.Study
+) -> tuple[tuple[str, str], ...]:
+    """What the report of every kind of study says last: how ``study`` was run, on what, and where it is kept."""
+    return (
+        ("engine", str(plan.engine)),
+        ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
+        ("device", str(predictor.device)),
+        ("latency predictor", error_text(predictor)),
+        ("last change", _last_change(study)),
+        ("storage", masked(plan.storage_url)),
+        ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
+    )
+
+
+def _last_change(study: optuna.Study) -> str:
     """When the newest trial of ``study`` began or ended, to the minute, by the clock of the machine that ran it."""
     found = moments(study.get_trials(deepcopy=False))
     return f"{max(found):%Y-%m-%d %H:%M}" if found else ""
@@ -87,14 +103,8 @@ def _facts(background: Background, study: optuna.Study, winners: Sequence[Winner
         ("training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"),
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
-        ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
-        ("device", str(background.predictor.device)),
-        ("latency predictor", error_text(background.predictor)),
         ("trials wanted", f"{plan.study.n_trials}"),
-        ("engine", str(plan.engine)),
-        ("last change", last_change(study)),
-        ("storage", masked(plan.storage_url)),
-        ("versions", ", ".join(f"{name} {number}" for name, number in background.versions.items())),
+        *run_facts(plan, background.predictor, background.versions, study),
     )
     return tuple((name, value) for name, value in facts if value)
 

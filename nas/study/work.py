@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import optuna
@@ -11,39 +10,16 @@ from optuna.trial import Trial
 from rich.console import Console
 
 from nas.arch.spec import ArchSpec
-from nas.latency.settings import LatencySettings
-from nas.proxy.settings import ProxySettings
 from nas.study.candidates import Pricer
 from nas.study.evaluate import ProxyEvaluator
 from nas.study.lock import Hold
 from nas.study.measuring import Measurer
-from nas.study.plan import EngineSettings
+from nas.study.plan import Plan
 from nas.study.progress import TrialProgress
 from nas.study.tasks import Tasks
 from nas.study.trials import Measured
 
 Timed = Callable[[Trial, ArchSpec], Measured]
-
-
-class Plan(Protocol):
-    """A study to run, as checked plain data: picklable, so that worker processes get it whole."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def runs_dir(self) -> Path: ...
-    @property
-    def storage_url(self) -> str: ...
-    @property
-    def command(self) -> str: ...
-    @property
-    def engine(self) -> EngineSettings: ...
-    @property
-    def latency(self) -> LatencySettings: ...
-    @property
-    def proxy(self) -> ProxySettings: ...
 
 
 class Prepared(Protocol):

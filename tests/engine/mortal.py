@@ -73,7 +73,7 @@ class Puppet(Worker):
         self.number: int | None = None
         self.since_s, self.reason = 0.0, ""
         self.ready = self.began = False
-        self.condemned = None
+        self.ended_for = None
         self.process: Any = self
         self.exitcode: int | None = None
         self._script = script(self)
