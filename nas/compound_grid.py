@@ -11,8 +11,6 @@ from nas.networks import find_arch
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir", "json")
 
-_WORK: Final = ("nas.compound.results", "COMPOUND")
-
 
 def main() -> None:
     """Console entry point."""
@@ -21,11 +19,7 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
-    several, arguments = sweep.flag_apart(arguments)
-    if cli.answered("compound_grid", arguments, _help):
-        return 0
-    running = sweep.Command("compound_grid", make_plan, _WORK)
-    return (sweep.run_each if several else sweep.run_one)(arguments, running)
+    return sweep.run(arguments, sweep.Command("compound_grid", make_plan, ("nas.compound.results", "COMPOUND"), _help))
 
 
 def make_plan(arguments: list[str]) -> Any:

@@ -12,8 +12,6 @@ from nas.spaces import make_space
 _SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
 _KEYS: Final = (*_SETTINGS, "space", "runs_dir", "json")
 
-_WORK: Final = ("nas.study.results", "SEARCH")
-
 
 def main() -> None:
     """Console entry point."""
@@ -22,11 +20,7 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and search."""
-    several, arguments = sweep.flag_apart(arguments)
-    if cli.answered("search", arguments, _help):
-        return 0
-    running = sweep.Command("search", make_plan, _WORK)
-    return (sweep.run_each if several else sweep.run_one)(arguments, running)
+    return sweep.run(arguments, sweep.Command("search", make_plan, ("nas.study.results", "SEARCH"), _help))
 
 
 def make_plan(arguments: list[str]) -> Any:

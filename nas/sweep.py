@@ -32,6 +32,18 @@ class Command(NamedTuple):
     config_name: str
     make_plan: Callable[[list[str]], Any]
     work: tuple[str, str]
+    help_text: Callable[[], str]
+
+
+def run(arguments: Sequence[str], command: Command) -> int:
+    """Do what ``arguments`` ask of ``command``: answer an option, or run one study or several; returns the exit code.
+
+    Raises: NasError.
+    """
+    several, rest = flag_apart(arguments)
+    if cli.answered(command.config_name, rest, command.help_text):
+        return 0
+    return (run_each if several else run_one)(rest, command)
 
 
 def flag_apart(arguments: Sequence[str]) -> tuple[bool, list[str]]:

@@ -73,6 +73,15 @@ class Stage:
 
         return script
 
+    def ends_at_work(self, code: int) -> Callable[[Puppet], Script]:
+        def script(puppet: Puppet) -> Script:
+            self.take(puppet)
+            yield
+            puppet.exitcode = code
+            yield
+
+        return script
+
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage]:
@@ -209,13 +218,8 @@ def test_workers_that_die_with_the_process_they_were_forked_from_are_replaced(st
 def test_a_worker_that_breaks_down_gives_up_its_place_and_its_trial_but_not_those_of_others(
     stage: Callable[..., Stage],
 ) -> None:
-    def breaks_down(puppet: Puppet) -> Script:
-        made.take(puppet)
-        yield
-        puppet.exitcode = 1
-        yield
-
-    made = stage(breaks_down, workers=2)
+    made = stage(workers=2)
+    made.scripts += [made.ends_at_work(1)]
     made.run()
     broken, other = made.puppets
     assert (broken.exitcode, other.exitcode) == (1, 0)
@@ -226,13 +230,8 @@ def test_a_worker_that_breaks_down_gives_up_its_place_and_its_trial_but_not_thos
 def test_the_trials_of_workers_that_die_with_the_process_they_were_forked_from_are_tried_again(
     stage: Callable[..., Stage],
 ) -> None:
-    def dies_at_work(puppet: Puppet) -> Script:
-        made.take(puppet)
-        yield
-        puppet.exitcode = 255
-        yield
-
-    made = stage(dies_at_work, dies_at_work, workers=2, max_retries=1)
+    made = stage(workers=2, max_retries=1)
+    made.scripts += [made.ends_at_work(255)] * 2
     made.run()
     first, second = made.puppets[:2]
     assert [line.partition(";")[0] for line in made.said] == [
