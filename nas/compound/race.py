@@ -137,13 +137,14 @@ class Race:
     @property
     def is_over(self) -> bool:
         """Whether all rounds are trained and no further one is wanted."""
-        open_states = (TrialState.RUNNING, TrialState.WAITING)
-        if self.study.get_trials(deepcopy=False, states=open_states):
+        if self._has_open_trials():
             return False
         held = {training_of(trial) for trial in self.study.get_trials(deepcopy=False)}
         rounds = planned(self.study)
         wanted = {training for trainings in rounds for training in trainings}
-        return wanted <= held and not self._next_round(rounds) and not self._next_axis()
+        if not wanted <= held or self._next_round(rounds) or self._next_axis():
+            return False
+        return not self._has_open_trials()  # another worker may have queued the next round meanwhile
 
     @property
     def most_trainings(self) -> int:
@@ -153,6 +154,9 @@ class Race:
         left_behind = [label for one in planned(self.study) for label, _ in one if label not in racing]
         to_come = entries.further * len(DIRECTIONS) * self.settings.seeds
         return most_trainings(racing, self.settings, everybody=self.everybody) + len(left_behind) + to_come
+
+    def _has_open_trials(self) -> bool:
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)))
 
     def _next_round(self, rounds: Rounds) -> tuple[Training, ...]:
         accuracies = accuracies_of(self.study)

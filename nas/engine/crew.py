@@ -127,12 +127,12 @@ class Crew:
             self._progress.say(f"{worker.name} {how}" + (f"; taken back: trial {numbers}" if numbers else ""))
 
     def _recover_from(self, worker: Worker, trial: FrozenTrial) -> None:
-        """Queue a trial of a dead worker again, with a mark if that died of it; fail one that was beyond a limit."""
+        """Queue a trial of a dead worker again, with a mark if that may have died of it; fail one beyond a limit."""
         with contextlib.suppress(UpdateFinishedTrialError):  # its last word reached the storage only now
             if worker.ended_for:
                 number, reason = worker.ended_for
                 fail(self._study, trial, reason) if trial.number == number else requeue(self._study, trial)
-            elif worker.number in (None, trial.number):
+            elif worker.exit_code and worker.number in (None, trial.number):
                 after_kill(self._study, trial, max_retries=self._settings.max_retries)
             else:
                 requeue(self._study, trial)

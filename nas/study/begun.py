@@ -77,7 +77,8 @@ def read(folder: Path) -> Begun:
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise NasError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    missing = [name for name in ("command", "versions", "images") if name not in (settings or ())]
+    known = settings if isinstance(settings, dict) else {}
+    missing = [name for name in ("command", "versions", "images") if name not in known]
     if missing:
         raise NasError(f"{path}: {', '.join(missing)} missing; run the study's command again, which writes it anew.")
     images = from_mapping(Images, settings.pop("images"), f"{path}: images")

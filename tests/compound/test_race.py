@@ -159,6 +159,27 @@ def test_two_workers_that_plan_the_same_round_train_it_once(entries: Entries) ->
     assert queue_missing(study, entries) == 0 and len(planned(study)) >= 2
 
 
+def test_a_race_goes_on_while_another_worker_queues_its_next_round(
+    entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, study = FakeTrainer(entries, table(ladder(entries), noise=0.01)), new_study(PLAN)
+    race, other = (make_race(PLAN, entries, trainer, study) for _ in range(2))
+    race.prepare_round()
+    while any(trial.state is TrialState.WAITING for trial in study.trials):
+        task = race.next()
+        assert isinstance(task, tasks.Task)
+        tasks.do(race, task, trainer)
+
+    def a_moment_before(**named: Any) -> list[optuna.trial.FrozenTrial]:
+        monkeypatch.undo()
+        found = study.get_trials(**named)
+        other.prepare_round()
+        return found
+
+    monkeypatch.setattr(study, "get_trials", a_moment_before)
+    assert not race.is_over and len(planned(study)) == 2
+
+
 def test_an_interrupt_behind_a_training_that_was_turned_down_is_passed_on(
     entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

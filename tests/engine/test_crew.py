@@ -73,11 +73,11 @@ class Stage:
 
         return script
 
-    def ends_at_work(self, code: int) -> Callable[[Puppet], Script]:
+    def ends_at_work(self, code: int, reason: str = "") -> Callable[[Puppet], Script]:
         def script(puppet: Puppet) -> Script:
             self.take(puppet)
             yield
-            puppet.exitcode = code
+            puppet.exitcode, puppet.reason = code, reason
             yield
 
         return script
@@ -224,6 +224,14 @@ def test_a_worker_that_breaks_down_gives_up_its_place_and_its_trial_but_not_thos
     broken, other = made.puppets
     assert (broken.exitcode, other.exitcode) == (1, 0)
     assert made.said == [f"{broken.name} ended with exit code 1; taken back: trial 0"]
+    assert finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
+
+
+def test_a_trial_is_not_blamed_for_a_worker_that_stopped_by_itself(stage: Callable[..., Stage]) -> None:
+    made = stage(workers=2, max_retries=0)
+    made.scripts += [made.ends_at_work(0, "study.storage was not reachable")]
+    made.run()
+    assert len(made.puppets) == 2 and "kills" not in made.study.trials[0].user_attrs
     assert finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
 
 
