@@ -41,6 +41,13 @@ def check_flags(config: Mapping[str, Any], *names: str) -> None:
             raise NasError(f"{name} {shown(config[name])}: must be true or false.")
 
 
+def check_texts(config: Mapping[str, Any], *names: str) -> None:
+    """Refuse settings that are neither text nor null, such as ``study=3``. Raises: NasError."""
+    for name in names:
+        if not isinstance(config[name], str | None):
+            raise NasError(f"{name} {shown(config[name])}: must be text, or null.")
+
+
 def runs_dir(config: Mapping[str, Any]) -> Path:
     """The folder of results. Raises: NasError if it is no path."""
     value = config["runs_dir"]
@@ -49,10 +56,10 @@ def runs_dir(config: Mapping[str, Any]) -> Path:
     return Path(value).expanduser()
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, field: str = "runs_dir") -> None:
     """Refuse a folder that results cannot be written to, before hours are spent on them; leaves nothing there.
 
-    Raises: NasError.
+    ``field``: the setting's name, for the error. Raises: NasError.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -60,7 +67,7 @@ def check_writable(path: Path) -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise NasError(f"runs_dir {str(path)!r}: cannot be written to: {error.strerror}.") from None
+        raise NasError(f"{field} {str(path)!r}: cannot be written to: {error.strerror}; choose another.") from None
     finally:
         with suppress(OSError):  # another command has begun there, or looks too
             for folder in missing:

@@ -31,6 +31,7 @@ def command(arguments: list[str]) -> int:
     config = composing.compose_config("compare", overrides)
     cli.check_keys(config, _KEYS)
     cli.check_flags(config, "json")
+    cli.check_texts(config, "storage")
     paths = {name: _path(config, name) for name in _FILES}
     comparison = _compared(_names(words, config["names"]), config)
     if config["json"]:
@@ -51,8 +52,8 @@ def _names(words: Sequence[str], given: object) -> list[str]:
         raise NasError(f"names {shown(given)}: must be a list such as [mixnet_s,mixnet_m].")
     names = list(dict.fromkeys([*words, *given]))
     if len(names) < 2:
-        said = f"nothing beside {names[0]!r}" if names else "what stands side by side?"
-        raise NasError(f"{said} Name two or more networks, or studies, such as: nas.compare mixnet_s mixnet_m.")
+        said = f"nothing beside {names[0]!r}: name" if names else "what stands side by side? Name"
+        raise NasError(f"{said} two or more networks, or studies, such as: nas.compare mixnet_s mixnet_m.")
     return names
 
 
@@ -95,7 +96,9 @@ def _path(config: Mapping[str, Any], name: str) -> Path | None:
     if not isinstance(value, str) or Path(value).suffix != f".{name}":
         raise NasError(f"{name} {shown(value)}: must be the path of a file that ends in .{name}, or null.")
     path = Path(value).expanduser()
-    cli.check_writable(path.parent)
+    if path.is_dir():
+        raise NasError(f"{name} {shown(value)}: is a folder; name a file.")
+    cli.check_writable(path.parent, name)
     return path
 
 

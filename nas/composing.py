@@ -146,7 +146,11 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
             raise NasError(f"unknown experiment {value!r}: {there}")
         names = _group_choices(argument)
         if names and value not in names:
-            raise NasError(f"unknown {key} {value!r}: choose from {', '.join(names)}.{nearest(value, names)}")
+            parts = value.split(",")
+            several = "" if len(parts) < 2 or set(parts) - set(names) else " Several at once: nas.search --multirun."
+            raise NasError(
+                f"unknown {key} {value!r}: choose from {', '.join(names)}.{several or nearest(value, names)}"
+            )
 
 
 def _group_choices(argument: str) -> list[str]:

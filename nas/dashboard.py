@@ -24,6 +24,7 @@ def command(arguments: list[str]) -> int:
         return 0
     config = composing.compose_config("dashboard", arguments)
     cli.check_keys(config, _KEYS)
+    cli.check_texts(config, "storage")
     check_number("port", config["port"], low=0, high=65535, whole=True)
     from nas.study.plan import RecordSettings
     from nas.study.urls import masked

@@ -24,7 +24,10 @@ def find_arch(name: object, field: str = "arch") -> ArchSpec:
     Raises: NasError saying where it looked.
     """
     if not name:
-        raise NasError(f"which network? Add {field}= with a spec file, timm/NAME or one of: {', '.join(zoo.names())}.")
+        raise NasError(
+            f"which network? Add {field}= with a published network such as mixnet_s, timm/NAME, or a spec file; "
+            "--help lists them."
+        )
     text = str(name)
     if text in zoo.names():
         return zoo.get(text)

@@ -23,6 +23,7 @@ def command(arguments: list[str]) -> int:
         return 0
     config = composing.compose_config("report", arguments)
     cli.check_keys(config, _KEYS)
+    cli.check_texts(config, "study", "storage")
     runs_dir = cli.runs_dir(config)
     from nas.study.plan import RecordSettings
 

@@ -221,7 +221,7 @@ def test_80_columns_suffice(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     ("arguments", "message"),
     [
         ([], r"what stands side by side\? Name two or more networks, or studies"),
-        (["mixnet_s"], r"nothing beside 'mixnet_s'"),
+        (["mixnet_s"], r"nothing beside 'mixnet_s': name two or more"),
         (["mixnet_s", "mixnet_s"], r"nothing beside 'mixnet_s'"),
         (["names=mixnet_s"], r"names 'mixnet_s': must be a list"),
         (["mixnet_s", "one"], r"'mixnet_s' is a network and 'one' is none: compare networks with networks"),
@@ -229,7 +229,8 @@ def test_80_columns_suffice(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         (["mixnet_x", "one"], r"'mixnet_x': runs/optuna\.db does not exist.*Did you mean 'mixnet_"),
         (["mixnet_s", "gone.yaml"], r"cannot read spec file 'gone\.yaml'"),
         (["mixnet_s", "mixnet_m", "csv=out.txt"], r"csv 'out\.txt': must be the path of a file that ends in \.csv"),
-        (["mixnet_s", "mixnet_m", "html=/proc/x/out.html"], r"cannot be written to"),
+        (["mixnet_s", "mixnet_m", "html=/proc/x/out.html"], r"^html '/proc/x': cannot be written to"),
+        (["one", "two", "storage=3"], r"storage 3: must be text, or null"),
         (["mixnet_s", "mixnet_m", "jsn=true"], r"unknown key 'jsn'.* Did you mean 'json'"),
         (["mixnet_s", "mixnet_m", "--wide"], r"unknown option '--wide'"),
     ],

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
         (["runs_dir=nowhere"], r"nowhere/optuna\.db does not exist.*run nas\.search or nas\.compound_grid first"),
         (["storage=journal:///gone.journal"], r"gone\.journal does not exist"),
         (["storage=optuna.db"], r"must be one of sqlite:///FILE"),
+        (["storage=3"], r"storage 3: must be text, or null"),
         (["port=http"], r"port 'http': must be a whole number"),
         (["port=70000"], r"port 70000: must be a whole number of at least 0 and at most 65535"),
         (["host=0.0.0.0"], r"unknown key 'host'|Could not override 'host'"),

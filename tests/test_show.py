@@ -113,7 +113,7 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"which network\? Add arch= with a spec file, timm/NAME or one of: .*mixnet_s"),
+        ([], r"which network\? Add arch= with a published network such as mixnet_s, .* --help lists them"),
         (
             ["arch=mixnet_x"],
             r"arch 'mixnet_x': neither a published network nor a \.yaml spec file nor timm/NAME\. Did you mean",

@@ -107,6 +107,7 @@ class MendedJournal(JournalFileBackend):  # type: ignore[misc]
     """
 
     def __init__(self, path: Path) -> None:
+        _check_journal(path)
         self._path = path
         self._open_lock = JournalFileOpenLock(str(path))
         super().__init__(str(path), lock_obj=self._open_lock)
@@ -129,6 +130,15 @@ class MendedJournal(JournalFileBackend):  # type: ignore[misc]
                     raise
         finally:
             self._open_lock.release()
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that is no journal, which would be written into: Optuna takes one bad line for a torn one."""
+    if path.is_file():
+        with path.open("rb") as file:
+            begins = file.read(1)
+        if begins not in (b"", b"{"):
+            raise NasError(f"study.storage 'journal:///{path}': is no journal of Optuna's; name another file.")
 
 
 def _end_of_last_line(file: FileIO) -> int:

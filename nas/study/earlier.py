@@ -32,7 +32,10 @@ def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
     name = plan.study.first
     if name is None:
         return []
-    study = find_study(plan.storage_url, name)
+    try:
+        study = find_study(plan.storage_url, name)
+    except NasError as error:
+        raise NasError(f"study.first: {error}") from None
     with closing(study._storage):
         rows = best_of(to_rows(study), plan.objective)
     parameters = plan.space.parameters

@@ -71,9 +71,9 @@ class Session(KeptSession):
 
     def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
-        found = look_ahead(self, console)
         is_seeded = study is not None and SEEDED in internals(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
+        found = look_ahead(self, console)
         study = hold(study or self.open())
         _queue_first(self, study, found, earlier)
         return study

@@ -139,6 +139,9 @@ def test_what_is_not_there_is_told(finished: Path, tmp_path: Path) -> None:
         report.command(["study=made"])
     with pytest.raises(NasError, match=r"study\.name 'a/b'"):
         report.command(["study=a/b"])
+    for mistake in ("study=3", "storage=3"):
+        with pytest.raises(NasError, match=r"^(study|storage) 3: must be text, or null"):
+            report.command([mistake])
 
 
 @pytest.mark.usefixtures("searched")
@@ -151,7 +154,7 @@ def test_whether_the_proxy_worked_is_known_once_its_own_command_has_found_out(tm
     # The made-up accuracies are the same each time: all five networks keep their order.
     assert "Kendall tau 1.00" in page and "the same 5 networks in study made-longer (epochs 9 instead of 3)" in page
     assert "study.first=made" not in page
-    with pytest.raises(NasError, match=r"study 'nobody': is not in"):
+    with pytest.raises(NasError, match=r"study\.first: study 'nobody': is not in"):
         search.command([*SEARCH, "study.name=other", "study.first=nobody"])
     assert not (tmp_path / "runs" / "other").exists()
     with pytest.raises(NasError, match=r"study\.first 'made': trial \d+ has width .*, which space 'mobilenet_v1'"):

@@ -50,6 +50,23 @@ def test_a_folder_that_is_not_there_is_not_made_for_a_study(tmp_path: Path, kind
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_folder_is_no_file_nor_a_file_a_folder(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NasError, match=r"is a folder; name a file in it"):
+        open_storage(f"{kind}:///{tmp_path}")
+    with pytest.raises(NasError, match=r"file is a file; name a file in a folder"):
+        open_storage(f"{kind}:///{tmp_path / 'file' / 'study'}")
+
+
+def test_a_file_that_is_no_journal_is_not_written_into(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("milk, bread")
+    with pytest.raises(NasError, match=r"notes\.txt': is no journal of Optuna's; name another file\."):
+        open_storage(f"journal:///{path}")
+    assert path.read_text() == "milk, bread"
+
+
 def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     identity = {"study.seed": 0, "space.width": (1.0, 1.3)}
     check_folder(tmp_path, "sqlite:///a.db", identity)  # nobody's yet
