@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nas import cli, composing
 from nas.arch.errors import NasError, shown, unknown
+from nas.help_text import options, paragraph
 
 if TYPE_CHECKING:
     from nas.latency.predictor import Check, LatencyPredictor
@@ -132,13 +133,19 @@ def _report(result: _Result, *, as_json: bool) -> None:
 
 
 def _help() -> str:
-    return f"""{cli.plain(__doc__)}
-
-  device=cpu           backend={"|".join(_BACKENDS["cpu"])}  precision=float32|int8  threads=1  batch=1
-  device=cuda          backend={"|".join(_BACKENDS["cuda"])}  precision=float32|float16|bfloat16  batch=1
-  device=measurements  path=phone.csv  base=runs/latency/other.json: from latencies measured anywhere (see the README)
-  budget_s=120         CPU seconds; interrupted, the same command goes on
-  json=true            {{"path", "device", "error"}} as one JSON object"""
+    settings = options(
+        "calibrate",
+        ("device=cpu", f"backend={'|'.join(_BACKENDS['cpu'])} precision=float32|int8 threads=1 batch=1"),
+        ("device=cuda", f"backend={'|'.join(_BACKENDS['cuda'])} precision=float32|float16|bfloat16 batch=1"),
+        (
+            "device=measurements",
+            "path=phone.csv base=runs/latency/other.json: from latencies measured anywhere (see the README)",
+        ),
+        ("budget_s=120", "CPU seconds; interrupted, the same command goes on"),
+        ("runs_dir=runs", "calibrations are kept in <runs_dir>/latency"),
+        ("json=true", 'one JSON object: {"path", "device", "error"}'),
+    )
+    return f"{paragraph(__doc__ or '')}\n\n{settings}"
 
 
 if __name__ == "__main__":

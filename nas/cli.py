@@ -96,11 +96,6 @@ def run_study(plan: Any, module: str, work: str, *, to_stderr: bool) -> int:
     return INTERRUPTED if stopped else 0
 
 
-def plain(docstring: str | None) -> str:
-    """A docstring for a terminal, without its mark-up."""
-    return (docstring or "").replace("``", "").strip()
-
-
 def run(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a command's main function: its exit code, 2 with one line for a user's mistake, 130 for an interrupt."""
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nas import cli, composing
 from nas.arch import zoo
 from nas.arch.errors import NasError, nearest, shown
+from nas.help_text import entries, options, paragraph
 from nas.networks import is_network, known_networks
 
 if TYPE_CHECKING:
@@ -103,21 +104,27 @@ def _path(config: Mapping[str, Any], name: str) -> Path | None:
 
 
 def _help() -> str:
-    return f"""{cli.plain(__doc__)}
-
-  mixnet_s timm/fbnetc_100 runs/my-study/winners/winner_1.yaml
-                       networks: cost, predicted latency, accuracy where a spec file tells it, ratios to the first
-  mixnet-digits mobilenet_v3-digits
-                       studies of runs_dir: trials, best accuracy, front, time, winners
-  runs/mixnet_s other/runs/mixnet_s
-                       studies by their folders, needed where one is named like a published network
-  csv=compare.csv      all figures to a file
-  html=compare.html    a page that opens offline
-  json=true            one JSON object: {{"networks": [...]}} or {{"studies": [...]}}
-  storage=URL          of the studies, if that is not what their folder says
-  latency={"|".join(composing.choices("latency"))}    runs_dir=runs
-
-{known_networks()}"""
+    what = entries(
+        (
+            "mixnet_s timm/fbnetc_100 runs/my-study/winners/winner_1.yaml",
+            "networks: cost, predicted latency, accuracy where a spec file tells it, ratios to the first",
+        ),
+        (
+            "mixnet-digits mobilenet_v3-digits",
+            "studies of runs_dir: trials, best accuracy, front, time, winners",
+        ),
+        ("runs/mixnet_s other/runs/mixnet_s", "studies by folder, needed where one is named like a published network"),
+    )
+    settings = options(
+        "compare",
+        ("csv=compare.csv", "all figures to a file"),
+        ("html=compare.html", "a page that opens offline"),
+        ("json=true", 'one JSON object: {"networks": [...]} or {"studies": [...]}'),
+        ("storage=URL", "of the studies, if that is not what their folder says"),
+        ("runs_dir=runs", "the folder of studies and calibrations"),
+        ("latency=", " | ".join(composing.choices("latency"))),
+    )
+    return f"{paragraph(__doc__ or '')}\n\n{what}\n{settings}\n\n{known_networks()}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -16,6 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nas.arch.errors import NasError, nearest
+from nas.help_text import entries
+
+# Columns at which lists in a help text go on.
+_HEADLINES: Final = 6
+_ALTERNATIVES: Final = 14
 
 
 def config_dir() -> Path:
@@ -49,9 +54,14 @@ def presets(config_name: str) -> list[str]:
 
 
 def listed(group: str, names: Sequence[str], prefix: str) -> str:
-    """``names`` of a group with their headlines, one to a line."""
-    width = max(map(len, names), default=0)
-    return "\n".join(f"  {prefix}{name:<{width}}  {headline(group, name)}" for name in names)
+    """``names`` of a group, each with its headline below it."""
+    return entries(*((f"{prefix}{name}", headline(group, name)) for name in names), column=_HEADLINES)
+
+
+def alternatives(*groups: str) -> str:
+    """The choices of each of ``groups``, for a help text."""
+    return entries(*((f"{group}=", " | ".join(choices(group))) for group in groups), column=_ALTERNATIVES)
+
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:

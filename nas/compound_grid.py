@@ -6,7 +6,8 @@ import shlex
 from typing import Any, Final
 
 from nas import cli, composing, sweep
-from nas.networks import find_arch
+from nas.help_text import entries, options, paragraph
+from nas.networks import find_arch, known_networks
 
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir", "json")
@@ -45,45 +46,62 @@ def make_plan(arguments: list[str]) -> Any:
 
 
 def _help() -> str:
-    groups = ("data", "proxy", "latency", "engine")
-    lists = "\n".join(f"  {group}= {' | '.join(composing.choices(group))}" for group in groups)
-    return f"""{cli.plain(__doc__)}
+    about = """The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth), beta
+        (width) and gamma (resolution) whose cost grows by about 2, the real growth of each after rounding, a proxy
+        trained of each, several where the accuracies are closer than their noise. It answers with the best triple, its
+        uncertainty, and the triples that it cannot tell apart from it."""
+    asked = entries(
+        ("baseline=NAME", "efficientnet_b0, any published network, timm/NAME, or a spec file, such as a winner's"),
+        ("phi=1", "the target grows by 2^phi"),
+        ("target=macs|latency", "latency: of the predictor, so that the coefficients fit the device"),
+        (
+            "compare=[depth,width,resolution,compound,dwr,stepwise]",
+            "these rules at the same cost instead of a grid; stepwise grows one axis at a time and keeps the best of "
+            "each doubling (X3D)",
+        ),
+        ("coefficients=[1.2,1.1,1.15]", "of compound in a comparison"),
+        ("compare=width_lines", "a table: widths from several depths and resolutions (EfficientNet, figure 4)"),
+        ("compare=width_resolution", "a table: widths x input sides (MobileNetV1's 16 networks)"),
+    )
+    settings = entries(
+        (
+            "grid.alpha=[1.0,1.2,1.4] grid.beta= grid.gamma= grid.tolerance= grid.realised_tolerance=",
+            "the triples that are looked at",
+        ),
+        ("table.widths=[1.0,1.5,2.2] table.starts=[[1,1],[1,1.3]] table.sides_px=[224,192]", "the networks of a table"),
+        (
+            "rounding.depth_rule=ceil|round rounding.divisor= "
+            "rounding.resolution_rule=exact|multiple_of_4|multiple_of_8",
+            "otherwise than the family of the baseline",
+        ),
+        ("race.seeds race.finalists race.stop_share", "trainings per triple"),
+        *sweep.LIMITS,
+        ("study.name study.seed runs_dir", "the study; the same name goes on where it stopped"),
+        *sweep.STORAGE,
+        *sweep.WORKERS,
+    )
+    several = "baseline=mixnet_s,efficientnet_b0 study.seed=0,1"
+    return f"""{paragraph(__doc__ or "")}
 
-The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth), beta (width) and
-gamma (resolution) whose cost grows by about 2, the real growth of each after rounding, a proxy trained of each, several
-where the accuracies are closer than their noise. It answers with the best triple, its uncertainty, and the triples that
-it cannot tell apart from it.
+{paragraph(about)}
 
-  baseline=efficientnet_b0 | baseline=timm/fbnetc_100 | baseline=runs/my-study/winners/winner_1.yaml
-  phi=1                the target grows by 2^phi
-  target=macs|latency  latency: of the predictor, so that the coefficients fit the device
-  compare=[depth,width,resolution,compound,dwr,stepwise]    these rules at the same cost instead of a grid; stepwise
-                       grows one axis at a time and keeps the best of each doubling (X3D)
-  coefficients=[1.2,1.1,1.15]                               of compound in a comparison
-  compare=width_lines          a table instead: widths from several depths and resolutions (EfficientNet, figure 4)
-  compare=width_resolution     a table instead: widths x input sides (MobileNetV1's 16 networks)
+{asked}
 
 Experiments, complete and named after themselves:
 {composing.listed("experiment", composing.presets("compound_grid"), "experiment=")}
 
 Choices:
-{lists}
+{composing.alternatives("data", "proxy", "latency", "engine")}
 
 Settings (name=value):
-  grid.alpha=[1.0,1.2,1.4] grid.beta= grid.gamma= grid.tolerance= grid.realised_tolerance=
-  table.widths=[1.0,1.5,2.2] table.starts=[[1,1],[1,1.3],[2,1],[2,1.3]] table.sides_px=[224,192,160,128]
-  rounding.depth_rule=ceil|round rounding.divisor= rounding.resolution_rule=exact|multiple_of_4|multiple_of_8
-  race.seeds race.finalists race.stop_share        trainings per triple
-  constraint.peak_memory_mb constraint.latency_ms constraint.macs_m constraint.params_m    upper limits
-  study.name study.seed study.storage study.patience_s engine.workers engine.address runs_dir
-  engine.max_retries engine.trial_timeout_s engine.trial_memory_mb    when workers die, and what a trial may take
-  json=true    what came out as one JSON object on stdout, all else on stderr
-  --multirun   one study for each combination of values: baseline=mixnet_s,efficientnet_b0 study.seed=0,1
-  --cfg job    print the whole configuration and stop
-  -sc install=bash    tab completion of nas-compound-grid: eval "$(nas-compound-grid -sc install=bash)"; also zsh, fish
+{settings}
+{options("compound_grid", *sweep.options(several))}
 
-Results stand in <runs_dir>/<study.name>/: report.html, networks.csv, trials.csv, family/; the study in
-<runs_dir>/optuna.db. The same command goes on where it stopped."""
+Results stand in <runs_dir>/<study.name>/: report.html, networks.csv,
+trials.csv, family/; the study in <runs_dir>/optuna.db. The same command goes on
+where it stopped.
+
+{known_networks()}"""
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Final
 from nas import cli, composing
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError
+from nas.help_text import options, paragraph
 from nas.reopened import reopen
 
 _KEYS: Final = ("storage", "port", "runs_dir")
@@ -67,13 +68,19 @@ def _bring_up_to_date(url: str, runs_dir: Path) -> None:
 
 
 def _help() -> str:
-    return f"""{cli.plain(__doc__)}
+    settings = options(
+        "dashboard",
+        ("storage=sqlite:///FILE", "what study.storage was given; null: the database in runs_dir"),
+        ("port=8080", "of this machine, where alone it can be reached; the next free one if it is taken; 0: any"),
+        ("runs_dir=runs", "its artifacts/ holds the drawings and specs that are shown"),
+    )
+    about = """It is Optuna's own dashboard (pip install 'nas[dashboard]'). Without the notes being brought up to date
+        first, the same:"""
+    return f"""{paragraph(__doc__ or "")}
 
-  storage=sqlite:///runs/optuna.db    what study.storage was given; null: the database in runs_dir
-  port=8080                           of this machine, where alone it can be reached; the next free one if it is taken
-  runs_dir=runs                       its artifacts/ holds the drawings and specs that are shown
+{settings}
 
-It is Optuna's own dashboard (pip install 'nas[dashboard]'). Without the notes being brought up to date first, the same:
+{paragraph(about)}
 optuna-dashboard sqlite:///runs/optuna.db --artifact-dir runs/artifacts"""
 
 

@@ -1,37 +1,46 @@
-"""Help texts that fit a terminal of 80 columns: paragraphs, and lists of settings with what they do."""
+"""Help texts that fit a terminal of 80 columns: paragraphs, and lists of names with what they do."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
 from typing import Final
 
-WIDTH: Final = 80
+_WIDTH: Final = 80
 _COLUMN: Final = 24
-_INDENT: Final = "  "
 
 Entry = tuple[str, str]
 
 
-def paragraph(text: str, *, hanging: str = "") -> str:
-    """``text`` in lines, all but the first of them behind ``hanging``."""
-    return textwrap.fill(
-        " ".join(text.split()), WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+def paragraph(text: str) -> str:
+    """``text`` in lines; a docstring without its mark-up."""
+    return _filled(text.replace("``", ""), "", "")
+
+
+def entries(*pairs: Entry, column: int = _COLUMN) -> str:
+    """A line or more for each name and what it does, which begins at ``column``; a long name stands above it."""
+    return "\n".join(_entry(name, text, column) for name, text in pairs)
+
+
+def options(command: str, *own: Entry) -> str:
+    """``own`` options of ``nas.<command>``, and those that all commands have."""
+    script = f"nas-{command.replace('_', '-')}"
+    return entries(
+        *own,
+        ("--cfg job", "prints the whole configuration and stops"),
+        (f'eval "$({script} -sc install=bash)"', f"tab completion of {script}; also zsh, fish"),
     )
 
 
-def title(docstring: str | None) -> str:
-    """The docstring of a command's module, without its mark-up."""
-    return paragraph((docstring or "").replace("``", ""))
+def _entry(name: str, text: str, column: int) -> str:
+    indent = " " * column
+    beside = f"  {name}".ljust(column)
+    if len(beside) == column and beside.endswith(" "):
+        return _filled(text, beside, indent)
+    return f"{_filled(name, '  ', '  ')}\n{_filled(text, indent, indent)}"
 
 
-def entries(pairs: Iterable[Entry]) -> str:
-    """A name and what it does to each line or more; a long name has a line of its own."""
-    return "\n".join(_entry(name, text) for name, text in pairs)
-
-
-def _entry(name: str, text: str) -> str:
-    indent = " " * _COLUMN
-    if len(_INDENT + name) < _COLUMN - 1:
-        return paragraph_behind(f"{_INDENT}{name}".ljust(_COLUMN), indent, text)
-    return f"{paragraph_behind(_INDENT, _INDENT, name)}\n{paragraph_behind(indent, indent, text)}" if text else ""
+def _filled(text: str, first: str, others: str) -> str:
+    words = " ".join(text.split())
+    return textwrap.fill(
+        words, _WIDTH, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )

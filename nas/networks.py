@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +10,9 @@ from nas.arch.errors import NasError, nearest
 from nas.arch.files import load
 from nas.arch.spec import ArchSpec
 from nas.cli import heavy
+from nas.help_text import paragraph
 
 TIMM_PREFIX: Final = "timm/"
-_HELP_WIDTH: Final = 100
 
 
 def find_arch(name: object, field: str = "arch") -> ArchSpec:
@@ -54,4 +53,4 @@ def is_spec_file(text: str) -> bool:
 def known_networks() -> str:
     """What ``arch=`` knows by name, in lines for a help text."""
     text = f"Networks: {', '.join(zoo.names())}; timm/NAME for any of timm's EfficientNet and MobileNet families"
-    return textwrap.fill(text, _HELP_WIDTH, subsequent_indent="  ")
+    return paragraph(text)

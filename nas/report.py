@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from nas import cli, composing
+from nas.help_text import options, paragraph
 from nas.reopened import reopen
 
 _KEYS: Final = ("study", "storage", "runs_dir")
@@ -73,14 +74,15 @@ def _print_studies(url: str) -> None:
 
 
 def _help() -> str:
-    return f"""{cli.plain(__doc__)}
-
-  study=mixnet-digits    the study whose report to render; without it, the studies that there are
-  runs_dir=runs          the folder that the study was run with
-  storage=URL            its storage, if that is not {"<runs_dir>/optuna.db"} or what the study's folder says
-
-Writes report.html, trials.csv and the plots into <runs_dir>/<study>/, and changes nothing else: no training, no
-measuring, no images, and no waiting for a search that is at work on the study."""
+    settings = options(
+        "report",
+        ("study=mixnet-digits", "the study whose report to render; without it, the studies that there are"),
+        ("runs_dir=runs", "the folder that the study was run with"),
+        ("storage=URL", "its storage, if that is not <runs_dir>/optuna.db or what the study's folder says"),
+    )
+    about = """Writes report.html, trials.csv and the plots into <runs_dir>/<study>/, and changes nothing else: no
+        training, no measuring, no images, and no waiting for a search that is at work on the study."""
+    return f"{paragraph(__doc__ or '')}\n\n{settings}\n\n{paragraph(about)}"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from nas.arch.request import RULES, Request
 from nas.arch.scaling import coefficients_of
 from nas.arch.solve import Measure, macs, params, peak_memory_bytes
 from nas.arch.spec import ArchSpec
+from nas.help_text import entries, options, paragraph
 from nas.networks import find_arch, known_networks
 from nas.predictors import find_predictor
 
@@ -147,21 +148,35 @@ def _measures(predictor: LatencyPredictor | None) -> dict[str, Measure]:
 
 
 def _help() -> str:
-    return f"""{cli.plain(__doc__)}
+    how_far = entries(
+        ("phi=2", "units of about twice the MACs"),
+        ("width=1.4 depth=1.2 resolution=260", "multipliers, and the input side in px"),
+        (" ".join(f"{name}=" for name in _TARGETS), "the largest phi within the limit"),
+    )
+    how = entries(
+        ("rule=", " | ".join(RULES)),
+        ("coefficients=", "[1.2,1.1,1.15] or published"),
+        ("dwr_alpha=0.8", "the share of the growth that rule=dwr gives to the width"),
+        ("rounding.depth_rule=round rounding.divisor=8 ...", "otherwise than the family of the baseline"),
+        ("latency=", " | ".join(composing.choices("latency"))),
+    )
+    results = options(
+        "scale",
+        ("out=scaled.yaml", "writes the spec"),
+        ("family=true", "members at phis=[0,1,...,7], published and by the formula, written to a folder"),
+        ("json=true", 'one JSON object: {"baseline", "phi", "macs", "latency_ms", ...} or {"baseline", "members"}'),
+        ("runs_dir=runs", "the folder of calibrations and families"),
+    )
+    baseline = ("arch=NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml")
+    return f"""{paragraph(__doc__ or "")}
 
-  arch=mixnet_s | arch=timm/fbnetc_100 | arch=runs/my-study/winners/winner_1.yaml
+{entries(baseline)}
 How far:
-  phi=2                                      units of about twice the MACs
-  width=1.4 depth=1.2 resolution=260         multipliers, and the input side in px
-  {" ".join(f"{name}=" for name in _TARGETS)}    the largest phi within the limit
+{how_far}
 How:
-  rule={"|".join(RULES)}    coefficients=[1.2,1.1,1.15]|published    dwr_alpha=0.8
-  rounding.depth_rule=round rounding.divisor=8 ...    otherwise than the family of the baseline
+{how}
 Results:
-  out=scaled.yaml      writes the spec
-  family=true          members at phis=[0,1,...,7], published and by the formula, written to a folder
-  json=true            one JSON object
-  latency={"|".join(composing.choices("latency"))}
+{results}
 
 {known_networks()}"""
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from nas import cli, composing, sweep
 from nas.arch.errors import NasError
+from nas.help_text import entries, options, paragraph
 from nas.spaces import make_space
 
 _SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
@@ -54,8 +55,16 @@ def _spaces() -> str:
 
 def _help() -> str:
     groups = ("data", "proxy", "latency", "objective", "sampler", "pruner", "engine")
-    lists = "\n".join(f"  {group}= {' | '.join(composing.choices(group))}" for group in groups)
-    return f"""{cli.plain(__doc__)}
+    settings = entries(
+        ("study.name study.n_trials study.seed", "the study; the same name goes on where it stopped"),
+        ("study.first=NAME", "the best networks of that study are trained first"),
+        *sweep.STORAGE,
+        *sweep.LIMITS,
+        ("data.root proxy.epochs proxy.width_multiplier objective.target_ms runs_dir", "see --cfg job for all"),
+        *sweep.WORKERS,
+    )
+    several = "space=mixnet,mobilenet_v3 study.seed=0,1,2"
+    return f"""{paragraph(__doc__ or "")}
 
 Spaces:
 {_spaces()}
@@ -64,21 +73,14 @@ Experiments, complete and named after themselves:
 {composing.listed("experiment", composing.presets("search"), "experiment=")}
 
 Choices:
-{lists}
+{composing.alternatives(*groups)}
 
 Settings (name=value):
-  study.name study.n_trials study.seed    the study; the same name goes on where it stopped
-  study.first=NAME                        the best networks of that study are trained first
-  study.storage study.patience_s    sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT
-  constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb    upper limits
-  data.root proxy.epochs proxy.width_multiplier objective.target_ms engine.workers engine.address runs_dir
-  engine.max_retries engine.trial_timeout_s engine.trial_memory_mb    when workers die, and what a trial may take
-  json=true    what came out as one JSON object on stdout, all else on stderr
-  --multirun   one study for each combination of values: space=mixnet,mobilenet_v3 study.seed=0,1,2
-  --cfg job    print the whole configuration and stop
-  -sc install=bash    tab completion of nas-search: eval "$(nas-search -sc install=bash)"; also zsh, fish
+{settings}
+{options("search", *sweep.options(several))}
 
-Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html; the study in <runs_dir>/optuna.db."""
+Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html;
+the study in <runs_dir>/optuna.db."""
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from nas.arch.complexity import layers
 from nas.arch.errors import NasError, shown
 from nas.arch.files import write_bytes_atomically
 from nas.arch.spec import ArchSpec
+from nas.help_text import options, paragraph
 from nas.networks import find_arch, known_networks
 from nas.predictors import find_predictor, short, totals
 
@@ -110,15 +111,16 @@ def _print_table(arch: ArchSpec, facts: Mapping[str, Any], predictor: LatencyPre
 
 
 def _help() -> str:
-    return f"""{cli.plain(__doc__)}
-
-  arch=mixnet_s | arch=timm/fbnetc_100 | arch=runs/my-study/winners/winner_1.yaml
-  resolution_px=160    another input side
-  draw=network.svg     also draws it block by block, with each block's share of the latency; or .png
-  json=true            {{"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}} as one JSON object
-  latency={"|".join(composing.choices("latency"))}
-
-{known_networks()}"""
+    settings = options(
+        "show",
+        ("arch=NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml"),
+        ("resolution_px=160", "another input side"),
+        ("draw=network.svg", "also draws it block by block, with each block's share of the latency; or .png"),
+        ("json=true", 'one JSON object: {"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}'),
+        ("latency=", " | ".join(composing.choices("latency"))),
+        ("runs_dir=runs", "the folder of calibrations"),
+    )
+    return f"{paragraph(__doc__ or '')}\n\n{settings}\n\n{known_networks()}"
 
 
 if __name__ == "__main__":

@@ -14,9 +14,29 @@ from hydra.errors import HydraException
 
 from nas import cli, composing
 from nas.arch.errors import NasError
+from nas.help_text import Entry
 
 _FLAGS: Final = ("--multirun", "-m")
 _NAME: Final = "study.name"
+
+
+# Lines of their help texts that commands which run studies share.
+STORAGE: Final = (
+    (
+        "study.storage study.patience_s",
+        "sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT, and how long it is waited for",
+    ),
+)
+LIMITS: Final = (
+    ("constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb", "upper limits"),
+)
+WORKERS: Final = (
+    ("engine.workers engine.address", "trainings at a time; a Ray cluster"),
+    (
+        "engine.max_retries engine.trial_timeout_s engine.trial_memory_mb",
+        "when workers die, and what a trial may take",
+    ),
+)
 
 
 class Job(NamedTuple):
@@ -44,6 +64,14 @@ def run(arguments: Sequence[str], command: Command) -> int:
     if cli.answered(command.config_name, rest, command.help_text):
         return 0
     return (run_each if several else run_one)(rest, command)
+
+
+def options(several: str) -> tuple[Entry, ...]:
+    """Options of commands that run studies; ``several`` values as an example."""
+    return (
+        ("json=true", "what came out as one JSON object on stdout, all else on stderr"),
+        ("--multirun, -m", f"a study for each combination of values: {several}"),
+    )
 
 
 def flag_apart(arguments: Sequence[str]) -> tuple[bool, list[str]]:

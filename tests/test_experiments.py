@@ -38,6 +38,10 @@ def test_its_header_says_source_cost_result_and_command(command: str, name: str)
     assert isinstance(yaml.safe_load(text), dict)
 
 
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def test_settings_beside_it_win() -> None:
     plan = search.make_plan(["space=mnasnet", "experiment=first_look", "study.n_trials=3", "proxy=tiny"])
     assert (plan.space.name, plan.study.n_trials, plan.proxy.width_multiplier) == ("mnasnet", 3, 0.15)
@@ -49,9 +53,9 @@ def test_settings_beside_it_win() -> None:
 def test_help_and_an_unknown_one_list_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     other = next(name for its, name in PRESETS if its != command)
     assert COMMANDS[command].command(["--help"]) == 0
-    help_text = capsys.readouterr().out
+    help_text = one_line(capsys.readouterr().out)
     with pytest.raises(NasError, match=f"unknown experiment '{other}': choose one of these:") as caught:
         COMMANDS[command].command([f"experiment={other}"])
     for its, name in PRESETS:
-        for text in (help_text, str(caught.value)):
+        for text in (help_text, one_line(str(caught.value))):
             assert (f"experiment={name} " in text and headline("experiment", name) in text) is (its == command)

@@ -10,6 +10,8 @@ import struct
 import subprocess
 import sys
 import termios
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from nas.search import command
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = 80
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 FORCED = ("COLUMNS", "LINES", "FORCE_COLOR")
 SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.n_trials=2")
 COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9|10)[0-7](?:;[\d;]*)?m")
@@ -50,6 +53,17 @@ def in_terminal(folder: Path, **more: str) -> str:
     os.close(controller)
     assert process.wait(timeout=300) == 0
     return said.decode()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_fits_a_terminal(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = import_module(SCRIPTS[script].removesuffix(":main"))
+    assert module.command(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= COLUMNS
+    said = " ".join(" ".join(lines).split())
+    assert said.startswith(f"python -m {module.__name__}") and f"{script} -sc install=bash" in said
+    assert "json=true" in said and "--cfg job" in said
 
 
 def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
