@@ -12,7 +12,7 @@ from nas.compared import Comparison
 from nas.compound.trials import LABEL, accuracies_of
 from nas.latency.store import read as read_predictor
 from nas.studies import FoundStudy
-from nas.study.begun import PREDICTOR_FILE
+from nas.study.begun import PREDICTOR_FILE, REPORT_FILE
 from nas.study.history import Reference, busy_hours, hypervolume
 from nas.study.internals import internals
 from nas.study.objective import ObjectiveSettings
@@ -99,11 +99,13 @@ def _labels(studies: Sequence[FoundStudy]) -> list[str]:
 
 def _record(one: _Told) -> dict[str, Any]:
     """A study as plain data."""
+    report = one.found.folder / REPORT_FILE
     hours = busy_hours(one.found.study.get_trials(deepcopy=False))
     best = max(one.points, key=lambda point: (point[0], -point[1]), default=(None, None))
     return {
         "name": one.label,
         "folder": str(one.found.folder),
+        "report": str(report) if report.is_file() else None,
         "kind": kind_of(one.found.study),
         **{outcome.value: count for outcome, count in counts(one.rows).items()},
         "best_accuracy": best[0],

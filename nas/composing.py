@@ -63,7 +63,6 @@ def alternatives(*groups: str) -> str:
     return entries(*((f"{group}=", " | ".join(choices(group))) for group in groups), column=_ALTERNATIVES)
 
 
-
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration as plain data. Raises: NasError in words for anything wrong with an override."""
     arguments = [normalised(argument) for argument in overrides]

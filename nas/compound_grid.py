@@ -46,8 +46,8 @@ def make_plan(arguments: list[str]) -> Any:
 
 
 def _help() -> str:
-    about = """The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth), beta
-        (width) and gamma (resolution) whose cost grows by about 2, the real growth of each after rounding, a proxy
+    about = """The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth),
+        beta (width) and gamma (resolution) whose cost grows by about 2, the real growth of each after rounding, a proxy
         trained of each, several where the accuracies are closer than their noise. It answers with the best triple, its
         uncertainty, and the triples that it cannot tell apart from it."""
     asked = entries(

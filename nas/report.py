@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nas import cli, composing
 from nas.help_text import options, paragraph
 from nas.reopened import reopen
+from nas.studies import find_study
 
-_KEYS: Final = ("study", "storage", "runs_dir")
+if TYPE_CHECKING:
+    from nas.study.overview import Standing
+
+_KEYS: Final = ("study", "storage", "runs_dir", "json")
 _COLUMNS: Final = ("study", "kind", "trained", "others", "running", "best", "last change")
 
 
@@ -25,28 +31,52 @@ def command(arguments: list[str]) -> int:
     config = composing.compose_config("report", arguments)
     cli.check_keys(config, _KEYS)
     cli.check_texts(config, "study", "storage")
+    cli.check_flags(config, "json")
     runs_dir = cli.runs_dir(config)
     from nas.study.plan import RecordSettings
 
     record = RecordSettings(name=config["study"], storage=config["storage"])
     cli.heavy("nas.study.overview")
     if record.name is None:
-        _print_studies(record.url(runs_dir))
+        from nas.study.overview import standings
+
+        url = record.url(runs_dir)
+        if config["json"]:
+            print(json.dumps({"studies": list(map(_facts, standings(url)))}))
+        else:
+            _print_studies(standings(url), url)
     else:
-        _render(record.name, record.storage, runs_dir)
+        _render(record.name, record.storage, runs_dir, as_json=config["json"])
     return 0
 
 
-def _render(name: str, storage: str | None, runs_dir: Path) -> None:
+def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) -> None:
     """Render the report of study ``name``, which is only read."""
     from nas.study.units import shown_path
 
     found = reopen(name, storage, runs_dir)
-    print(f"open {shown_path(found.results.tell_again(found.plan, found.begun, found.study))}")
+    path = found.results.tell_again(found.plan, found.begun, found.study)
+    if as_json:
+        known = find_study(name, runs_dir, storage)
+        print(cli.heavy("nas.compared_studies").compare_studies([known]).json())
+    else:
+        print(f"open {shown_path(path)}")
 
 
-def _print_studies(url: str) -> None:
-    from nas.study.overview import standings
+def _facts(one: Standing) -> dict[str, Any]:
+    """How a study stands, as plain data."""
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "trained": one.trained,
+        "others": one.other,
+        "running": one.running,
+        "best_accuracy": one.best,
+        "last_change": one.latest.isoformat() if one.latest else None,
+    }
+
+
+def _print_studies(found: Sequence[Standing], url: str) -> None:
     from nas.study.units import percent
     from nas.study.urls import masked
     from nas.tables import print_table
@@ -61,7 +91,7 @@ def _print_studies(url: str) -> None:
             percent(one.best),
             f"{one.latest:%Y-%m-%d %H:%M}" if one.latest else "",
         )
-        for one in standings(url)
+        for one in found
     ]
     if not rows:
         print(f"no study in {masked(url)} yet; python -m nas.search begins one.")
@@ -79,6 +109,7 @@ def _help() -> str:
         ("study=mixnet-digits", "the study whose report to render; without it, the studies that there are"),
         ("runs_dir=runs", "the folder that the study was run with"),
         ("storage=URL", "its storage, if that is not <runs_dir>/optuna.db or what the study's folder says"),
+        ("json=true", 'one JSON object: {"studies": [...]}; with study= its counts, best, time and winners'),
     )
     about = """Writes report.html, trials.csv and the plots into <runs_dir>/<study>/, and changes nothing else: no
         training, no measuring, no images, and no waiting for a search that is at work on the study."""

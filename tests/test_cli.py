@@ -64,7 +64,10 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=", r"unknown space '': choose from"),
         ("space=mixnet space=mnasnet", r"space: given twice"),
         ("space=mixnet sampler=tpee", r"unknown sampler 'tpee': choose from .* Did you mean 'tpe'"),
-        ("space=mixnet data=digits,cifar10", r"unknown data 'digits,cifar10': .* Several at once: nas\.search --multirun"),
+        (
+            "space=mixnet data=digits,cifar10",
+            r"unknown data 'digits,cifar10': .* Several at once: nas\.search --multirun",
+        ),
         ("space=mixnet study.n_trals=3", r"unknown key 'study\.n_trals'.*Did you mean 'study\.n_trials'"),
         ("space=mixnet +study.n_trals=3", r"study\.n_trals: unknown field; .*Did you mean 'n_trials'"),
         ("space=mixnet nonsense=3", r"unknown key 'nonsense'"),

@@ -48,7 +48,7 @@ def searched(name: str, *, runs_dir: str = "runs", seed: int = 0, trials: int = 
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    return json_answer(command, capsys, arguments)
+    return json_answer(command, capsys, (*arguments, "latency=macs"))
 
 
 def points(study: optuna.Study) -> list[tuple[float, float]]:

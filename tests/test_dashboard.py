@@ -143,6 +143,15 @@ def test_the_page_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
             urlopen(f"{address}/artifacts/1/{'0' * 8}", timeout=60)
 
 
+@pytest.mark.usefixtures("ended_at_once")
+def test_a_program_gets_the_address_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    show(made_search(Path("runs"), trials=1), Path("runs"))
+    assert command(["port=0", "json=true"]) == 0
+    out, said = capsys.readouterr()
+    address = json.loads(out)["address"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/dashboard/", address) and address in said
+
+
 def test_help_says_how_to_do_without_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["--help"]) == 0
     assert "optuna-dashboard sqlite:///runs/optuna.db --artifact-dir runs/artifacts" in capsys.readouterr().out

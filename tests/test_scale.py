@@ -17,7 +17,7 @@ from nas.scale import command
 
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    return json_answer(command, capsys, arguments)
+    return json_answer(command, capsys, (*arguments, "latency=macs"))
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from tests.latency.law import KERNEL_DEVICE, LANE
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    return json_answer(command, capsys, arguments)
+    return json_answer(command, capsys, (*arguments, "latency=macs"))
 
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:

@@ -20,6 +20,7 @@ from nas.arch.spec import ArchSpec
 from nas.proxy import data as images
 from nas.proxy.results import EpochResult
 from nas.study.evaluate import Evaluation, ProxyEvaluator
+from tests.json_answer import json_answer
 
 from .fakes import accuracy_of, epoch_result
 
@@ -123,6 +124,12 @@ def test_studies_are_listed_with_what_they_hold(capsys: pytest.CaptureFixture[st
     assert report.command([]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("made"))
     assert line.split()[:4] == ["made", "search", "5", "1"] and "%" in line
+    (fact,) = json_answer(report.command, capsys, ())["studies"]
+    assert (fact["name"], fact["kind"], fact["trained"], fact["others"], fact["running"]) == ("made", "search", 5, 1, 0)
+    assert f"{100 * fact['best_accuracy']:.2f}%" in line
+    (told,) = json_answer(report.command, capsys, ("study=made",))["studies"]
+    assert (told["trained"], told["infeasible"], told["report"]) == (5, 1, "runs/made/report.html")
+    assert told["best_accuracy"] == fact["best_accuracy"]
     with pytest.raises(NasError, match=r"study 'nade': is not in .*; there are made\. Did you mean 'made'\?"):
         report.command(["study=nade"])
 
