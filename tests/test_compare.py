@@ -42,7 +42,7 @@ def searched(name: str, *, runs_dir: str = "runs", seed: int = 0, trials: int = 
     Path(runs_dir).mkdir(exist_ok=True)
     storage = open_storage(f"sqlite:///{runs_dir}/optuna.db")
     study = open_study(storage, name, PARETO, {**SEARCH, **identity})
-    limits = {"latency_ms": 0.009}
+    limits = {"latency_ms": 0.016}
     make_search(small_space(), FakeEvaluator(epochs=3), study=study, n_trials=trials, seed=seed, limits=limits).run()
     return study
 

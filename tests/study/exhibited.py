@@ -31,7 +31,7 @@ def made_search(runs_dir: Path, *, name: str = "small", trials: int = 6, url: st
     runs_dir.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(url or database(runs_dir)), name, PARETO, {})
     search = make_search(
-        small_space(), FakeEvaluator(epochs=3), study=study, n_trials=trials, limits={"latency_ms": 0.009}
+        small_space(), FakeEvaluator(epochs=3), study=study, n_trials=trials, limits={"latency_ms": 0.016}
     )
     search.run()
     return search
