@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,14 @@ def postgres() -> Iterator[Postgres]:
 def unsteady(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency is measured however often the machine, which may be busy with other things, changes its speed."""
     monkeypatch.setattr("nas.latency.measure.LARGEST_DRIFT", math.inf)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else begins with a study in the same moment, and nobody is waited for."""
+    from nas.study import lease
+
+    monkeypatch.setattr(lease, "Timing", partial(lease.Timing, settle_s=0.0))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100",
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     """Commands run in an empty folder, and nothing is trained."""
     monkeypatch.chdir(tmp_path)
     trained(monkeypatch, lambda _: None)

@@ -14,7 +14,7 @@ from .tiny import TINY, Page, networks, outcomes, study
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     """Studies run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
