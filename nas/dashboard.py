@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -69,7 +70,8 @@ def _bring_up_to_date(url: str, runs_dir: Path, said: TextIO) -> None:
         print(f"writing the notes of {name} ...", file=said, flush=True)
         try:
             found = reopen(name, url, runs_dir)
-            found.results.show_again(found.plan, found.begun, found.study)
+            with closing(found.study._storage):
+                found.results.show_again(found.plan, found.begun, found.study)
         except NasError as error:
             print(f"they are as they were: {error}", file=said, flush=True)
 

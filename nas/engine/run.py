@@ -41,6 +41,7 @@ def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
             finally:
                 if len(interrupts) < 2:
                     work.conclude(session, study, console)
+        study._storage.close()  # not before the study is given back; others may be run in this process
     if stopped:
         say(console, f"stopped; go on with: {plan.command}")
     return stopped
