@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from nas import cli, composing
 from nas.arch.checks import check_number
@@ -14,7 +17,11 @@ from nas.arch.errors import NasError
 from nas.help_text import options, paragraph
 from nas.reopened import reopen
 
-_KEYS: Final = ("storage", "port", "runs_dir", "json")
+if TYPE_CHECKING:
+    import optuna
+
+_KEYS: Final = ("storage", "port", "refresh_s", "runs_dir", "json")
+_REST: Final = 20  # times as long as the notes took to write
 
 
 def main() -> None:
@@ -31,13 +38,15 @@ def command(arguments: list[str]) -> int:
     cli.check_texts(config, "storage")
     cli.check_flags(config, "json")
     check_number("port", config["port"], low=0, high=65535, whole=True)
+    check_number("refresh_s", config["refresh_s"], low=1, optional=True)
     from nas.study.plan import RecordSettings
     from nas.study.urls import masked
 
     runs_dir = cli.runs_dir(config)
     url = RecordSettings(storage=config["storage"]).url(runs_dir)
     said = sys.stderr if config["json"] else sys.stdout
-    _bring_up_to_date(url, runs_dir, said)
+    notes = _Notes(url, runs_dir, said)
+    notes.write(say=True)
     from nas.study.serving import HOST, make_dashboard
 
     served = make_dashboard(url, runs_dir, config["port"])
@@ -49,31 +58,90 @@ def command(arguments: list[str]) -> int:
     if config["json"]:
         print(json.dumps({"address": address, "storage": masked(url)}), flush=True)
     try:
-        served.serve_forever()
+        with _kept_up(notes, config["refresh_s"]):
+            served.serve_forever()
     except KeyboardInterrupt:
         print("ended", file=said, flush=True)
     finally:
         served.server_close()
+        notes.close()
     return 0
 
 
-def _bring_up_to_date(url: str, runs_dir: Path, said: TextIO) -> None:
-    """Put notes and files where studies have changed since; what cannot be told of one keeps nobody from the others."""
-    from nas.study.artifacts import ARTIFACTS
-    from nas.study.exhibits import is_shown
-    from nas.study.overview import studies
+class _Notes:
+    """Notes and files of all studies at ``url``, written where trials have ended since. ``said``: where mistakes go."""
 
-    stale = [study.study_name for study in studies(url) if not is_shown(study, runs_dir / ARTIFACTS)]
-    if stale:
-        cli.heavy("nas.study.results")
-    for name in stale:
-        print(f"writing the notes of {name} ...", file=said, flush=True)
+    def __init__(self, url: str, runs_dir: Path, said: TextIO) -> None:
+        from nas.study.overview import storage_at
+
+        self._url, self._runs_dir, self._said, self._faults = url, runs_dir, said, set[str]()
+        self._storage = storage_at(url)  # kept, for it remembers finished trials
+
+    def write(self, *, say: bool, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Bring them up to date, study by study until ``is_over``; what cannot be told of one is told once, and passed.
+
+        ``say``: which they are.
+        """
+        from nas.study.artifacts import ARTIFACTS
+        from nas.study.exhibits import is_shown
+        from nas.study.overview import studies
+
         try:
-            found = reopen(name, url, runs_dir)
-            with closing(found.study._storage):
-                found.results.show_again(found.plan, found.begun, found.study)
+            stale = [one for one in studies(self._storage) if not is_shown(one, self._runs_dir / ARTIFACTS)]
+            for study in stale:
+                if is_over():
+                    return
+                if say:
+                    print(f"writing the notes of {study.study_name} ...", file=self._said, flush=True)
+                self._write(study)
         except NasError as error:
-            print(f"they are as they were: {error}", file=said, flush=True)
+            self._complain(error)
+        finally:
+            self._storage.remove_session()  # a connection of SQLite is to be closed by its own thread
+
+    def close(self) -> None:
+        """Give back the storage's connections."""
+        self._storage.close()
+
+    def _write(self, study: optuna.Study) -> None:
+        try:
+            cli.heavy("nas.study.results")
+            found = reopen(study.study_name, self._url, self._runs_dir)
+            with closing(found.study._storage):
+                found.results.show_again(found.plan, found.begun, study)
+        except NasError as error:
+            self._complain(error)
+
+    def _complain(self, error: NasError) -> None:
+        if str(error) not in self._faults:
+            print(f"they are as they were: {error}", file=self._said, flush=True)
+        self._faults.add(str(error))
+
+
+@contextmanager
+def _kept_up(notes: _Notes, every_s: float | None) -> Iterator[None]:
+    """Meanwhile write ``notes`` every so many seconds, of which at most a twentieth goes into it; None: never.
+
+    In the end a study whose notes are being written is finished, so that none is left in the middle.
+    """
+    over = threading.Event()
+
+    def work(pause_s: float) -> None:
+        took_s = 0.0
+        while not over.wait(max(pause_s, _REST * took_s)):
+            began = time.monotonic()
+            notes.write(say=False, is_over=over.is_set)
+            took_s = time.monotonic() - began
+
+    thread = threading.Thread(target=work, args=(every_s,), daemon=True)
+    if every_s is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if every_s is not None:
+            thread.join()
 
 
 def _help() -> str:
@@ -81,11 +149,12 @@ def _help() -> str:
         "dashboard",
         ("storage=sqlite:///FILE", "what study.storage was given; null: the database in runs_dir"),
         ("port=8080", "of this machine, where alone it can be reached; the next free one if it is taken; 0: any"),
+        ("refresh_s=60", "so often the notes of trials that ended since are written; null: at the start alone"),
         ("json=true", 'one JSON object when it serves: {"address", "storage"}; all else on stderr'),
         ("runs_dir=runs", "its artifacts/ holds the drawings and specs that are shown"),
     )
-    about = """It is Optuna's own dashboard (pip install 'nas[dashboard]'). Without the notes being brought up to date
-        first, the same:"""
+    about = """It is Optuna's own dashboard (pip install 'nas[dashboard]'). Without the notes being brought up to
+        date, the same:"""
     return f"""{paragraph(__doc__ or "")}
 
 {settings}

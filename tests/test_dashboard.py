@@ -9,6 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -16,14 +19,15 @@ from wsgiref.simple_server import WSGIServer
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 from optuna_dashboard import get_note
 
 from nas import compound_grid, search
 from nas.arch.errors import NasError
-from nas.dashboard import command
+from nas.dashboard import _kept_up, _Notes, command
 from nas.study.serving import HOST, make_dashboard
 from nas.study.storage import open_storage
-from tests.study.exhibited import database, made_search, served, show
+from tests.study.exhibited import attributes, database, made_search, served, show
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
         (["storage=optuna.db"], r"must be one of sqlite:///FILE"),
         (["storage=3"], r"storage 3: must be text, or null"),
         (["port=http"], r"port 'http': must be a whole number"),
+        (["refresh_s=0"], r"refresh_s 0: must be a number of at least 1"),
         (["port=70000"], r"port 70000: must be a whole number of at least 0 and at most 65535"),
         (["host=0.0.0.0"], r"unknown key 'host'|Could not override 'host'"),
     ],
@@ -122,6 +127,55 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     shutil.rmtree("runs/artifacts")
     assert command(["port=0"]) == 0
     assert re.search(r"they are as they were: runs/a/config.yaml: does not exist.*\n.*of b", capsys.readouterr().out)
+
+
+def test_meanwhile_only_trials_that_ended_get_new_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("latency=macs", "data.subset=100", "+space=mobilenet_v1", "proxy=tiny", "study.n_trials=2", "study.name=a")
+    assert search.command([*small]) == 0
+    study = optuna.load_study(study_name="a", storage="sqlite:///runs/optuna.db")
+    notes = _Notes("sqlite:///runs/optuna.db", Path("runs"), sys.stdout)
+    before = attributes(study)
+    trial = study.ask()
+    notes.write(say=False)
+    assert attributes(study) == before  # a search at work is not written into for a trial that has only begun
+    trial.set_user_attr("outcome", "failed")
+    trial.set_user_attr("reason", "out of memory")
+    study.tell(trial, state=TrialState.FAIL)
+    notes.write(say=False, is_over=lambda: True)
+    assert attributes(study) == before
+    notes.write(say=False)
+    after = attributes(study)
+    told = {key for key in after if "note" in key and after[key] != before.get(key)}
+    assert {key.rpartition("note")[0] for key in told} == {"dashboard:", f"dashboard:{trial._trial_id}:"}
+    assert "**Failed**: out of memory." in str(after[f"dashboard:{trial._trial_id}:note_str:0"])
+    notes.write(say=False)
+    assert attributes(study) == after
+
+
+class Writing:
+    """Notes whose writing, once begun, lasts until the dashboard is to end."""
+
+    def __init__(self) -> None:
+        self.has_begun = threading.Event()
+        self.has_ended = False
+
+    def write(self, *, say: bool, is_over: Callable[[], bool]) -> None:
+        self.has_begun.set()
+        while not is_over():
+            time.sleep(0.001)
+        self.has_ended = not say
+
+
+def test_a_writing_that_has_begun_comes_to_its_end() -> None:
+    notes = Writing()
+    with _kept_up(notes, 0.001):
+        assert notes.has_begun.wait(60) and not notes.has_ended
+    assert notes.has_ended
+    never = Writing()
+    with _kept_up(never, None):
+        pass
+    assert not never.has_begun.is_set()
 
 
 def test_nobody_else_can_reach_it(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from nas.study.internals import internals, set_internal
 
 ARTIFACTS: Final = "artifacts"  # the folder below runs_dir
 _STATE: Final = "nas:shown"
-_PART_CHARS: Final = 2045  # of a note in one attribute, as optuna-dashboard divides it
 _NAMESPACE: Final = uuid.UUID("6b7d3c52-2f0e-5d1b-9c38-0c2a6f1b7e54")
 _TYPES: Final = {
     ".svg": "image/svg+xml",
@@ -65,10 +64,10 @@ class Board:
             return False
         prefix = _prefix(trial)
         version = int(self.known.get(f"{prefix}note_ver", 0)) + 1  # by which the dashboard notices two writers
-        parts = [signed[start : start + _PART_CHARS] for start in range(0, len(signed), _PART_CHARS)]
-        parts += [""] * (-(-len(before) // _PART_CHARS) - len(parts))
-        for index, part in enumerate(parts):
-            self._set(f"{prefix}note_str:{index}", part)
+        for key in [key for key in self.known if key.startswith(f"{prefix}note_str:") and not key.endswith(":0")]:
+            self._set(key, "")  # of a note that was divided in the dashboard
+        # One commit: half of a note that was killed on its way would be taken for a person's own.
+        self._set(f"{prefix}note_str:0", signed)
         self._set(f"{prefix}note_ver", version)
         return True
 

@@ -133,13 +133,14 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
 
 
 def is_shown(study: optuna.Study, artifacts: Path) -> bool:
-    """Whether a dashboard shows ``study`` as it is now."""
+    """Whether a dashboard shows all trials of ``study`` that have ended."""
     return Board.of(study, artifacts).is_marked(state_of(to_rows(study)))
 
 
 def state_of(rows: Sequence[TrialRow]) -> str:
-    """How far a study is: it changes with every trial that begins or ends."""
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
+    """How far a study is: it changes with every trial that ends."""
+    ended = counts([row for row in rows if row.outcome is not Outcome.RUNNING])
+    return ", ".join(f"{count} {outcome}" for outcome, count in ended.items() if count)
 
 
 def _baselines(trials: Collection[FrozenTrial]) -> list[int]:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.errors import NasError, nearest
 from nas.study.internals import internals
+from nas.study.patient import PatientStorage
 from nas.study.rows import Outcome
 from nas.study.storage import IDENTITY, identity_of, open_storage
 from nas.study.urls import file_of, masked
@@ -37,7 +38,7 @@ class Standing(NamedTuple):
 
 def find_study(url: str, name: str) -> optuna.Study:
     """The study ``name`` at ``url``. Raises: NasError, with the studies that there are."""
-    storage = _storage(url, f"study {name!r}: ")
+    storage = storage_at(url, f"study {name!r}: ")
     names = [known for known in optuna.get_all_study_names(storage) if _is_ours(storage, known)]
     if name not in names:
         there = f"there are {', '.join(sorted(names))}" if names else "there is none yet"
@@ -47,12 +48,11 @@ def find_study(url: str, name: str) -> optuna.Study:
 
 def standings(url: str) -> list[Standing]:
     """How all studies at ``url`` that are this project's stand, by name. Raises: NasError as ``find_study``."""
-    return [_standing(study) for study in studies(url)]
+    return [_standing(study) for study in studies(storage_at(url))]
 
 
-def studies(url: str) -> list[optuna.Study]:
-    """All studies at ``url`` that are this project's, by name. Raises: NasError as ``find_study``."""
-    storage = _storage(url)
+def studies(storage: optuna.storages.BaseStorage) -> list[optuna.Study]:
+    """All studies in ``storage`` that are this project's, by name."""
     names = sorted(name for name in optuna.get_all_study_names(storage) if _is_ours(storage, name))
     return [optuna.load_study(study_name=name, storage=storage) for name in names]
 
@@ -67,8 +67,8 @@ def moments(trials: Sequence[FrozenTrial]) -> list[datetime]:
     return [moment for trial in trials for moment in (trial.datetime_start, trial.datetime_complete) if moment]
 
 
-def _storage(url: str, wanted: str = "") -> optuna.storages.BaseStorage:
-    """What is at ``url``; ``wanted`` begins the error where it is a file that is not there, which is not made."""
+def storage_at(url: str, wanted: str = "") -> PatientStorage:
+    """What is at ``url``. Raises: NasError, which ``wanted`` begins, for a file that is not there and is not made."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = file_of(url)
     if path is not None and not path.is_file():

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import pytest
+from optuna.trial import TrialState
 
 from nas.arch.files import load_file, loads
 from nas.study import exhibits
@@ -116,6 +117,9 @@ def test_a_trial_that_began_behind_the_report_waits_for_the_next_time(tmp_path: 
     begun = search.study.ask(distributions(search.pricer.space.parameters))
     show(search, tmp_path, report)
     assert not any(key.startswith(f"dashboard:{begun._trial_id}:") for key in attributes(search.study))
+    assert exhibits.is_shown(search.study, tmp_path / ARTIFACTS)  # nothing is written for it until it ends
+    begun.set_user_attr("outcome", Outcome.FAILED.value)
+    search.study.tell(begun, state=TrialState.FAIL)
     assert not exhibits.is_shown(search.study, tmp_path / ARTIFACTS)
     show(search, tmp_path)
     assert exhibits.is_shown(search.study, tmp_path / ARTIFACTS)
