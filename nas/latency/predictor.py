@@ -82,7 +82,7 @@ class HeldOutError:
 
     def __str__(self) -> str:
         return (
-            f"off by {self.median:.1%} (median), {self.p90:.1%} (90% of networks), bias {self.bias:+.1%}, "
+            f"off by {self.median:.1%} (median), {self.p90:.1%} (90% of networks), bias {self.bias:+z.1%}, "
             f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} networks it had "
             "not seen"
         )
