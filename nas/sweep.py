@@ -96,14 +96,14 @@ def run_each(arguments: Sequence[str], command: Command) -> int:
     all. Returns the exit code: of a mistake if there was one, 130 after Ctrl-C. Raises: NasError for what can be seen
     to be wrong before.
     """
-    found = jobs(arguments)
+    found, (module, work) = jobs(arguments), command.work
     plans, as_json = _plans(found, command.make_plan), _wants_json(found[0].overrides, command)
     said = sys.stderr if as_json else sys.stdout
     begun, worst = [], 0
     for number, plan in enumerate(plans, start=1):
         head = f"[{number}/{len(plans)}] {plan.name}"
         try:
-            if cli.heavy("nas.study.kept").is_done(plan):
+            if getattr(cli.heavy(module), work).is_done(plan):
                 print(f"{head}: finished before", file=said, flush=True)
                 code = 0
             else:

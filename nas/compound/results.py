@@ -15,6 +15,7 @@ from nas.arch.spec import ArchSpec
 from nas.compound.background import Background, background_of
 from nas.compound.exhibits import show_compound
 from nas.compound.growth import notes
+from nas.compound.kept import is_done
 from nas.compound.lines import Layout, layout, sentences
 from nas.compound.members import Member, members_of, write_members
 from nas.compound.plan import CompoundPlan
@@ -67,7 +68,7 @@ def show_again(plan: CompoundPlan, begun: Begun, study: optuna.Study) -> None:
     show_compound(background, study, _write_tables(background, study, _answer(background, study)))
 
 
-COMPOUND: Final = Work(prepare, conclude)
+COMPOUND: Final = Work(prepare, conclude, is_done)
 
 
 class _Answer(NamedTuple):

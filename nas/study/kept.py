@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -75,12 +76,14 @@ def reached(plan: Plan, console: Console) -> Patience:
     return patience
 
 
-def is_done(plan: Plan) -> bool:
-    """Whether the search of ``plan`` has all its trials and its report, which is seen without loading anything for it.
+def is_done(plan: SearchPlan) -> bool:
+    """Whether the search of ``plan`` has all its trials and its report; not so of another plan's."""
+    return is_kept(plan, lambda study: finished(study) >= plan.study.n_trials)
 
-    Of a grid it takes its networks to know; it counts as not done, and is soon over. So does another plan's study.
-    """
-    if not isinstance(plan, SearchPlan) or not (plan.folder / REPORT_FILE).is_file():
+
+def is_kept(plan: Plan, has_all: Callable[[optuna.Study], bool]) -> bool:
+    """Whether the report of ``plan`` stands in its folder and its own study ``has_all`` that it is to have."""
+    if not (plan.folder / REPORT_FILE).is_file():
         return False
     try:
         study = find_study(plan.storage_url, plan.name)
@@ -89,4 +92,4 @@ def is_done(plan: Plan) -> bool:
     with closing(study._storage):
         known = identity_of(internals(study))
         wanted = as_kept(plan.identity(known.get("latency.device", "")))
-        return known == wanted and finished(study) >= plan.study.n_trials
+        return known == wanted and has_all(study)

@@ -14,6 +14,7 @@ from nas.study.artifacts import ARTIFACTS
 from nas.study.background import Background, background_of
 from nas.study.begun import REPORT_FILE, Begun
 from nas.study.exhibits import show_search
+from nas.study.kept import is_done
 from nas.study.measuring import measure_rows
 from nas.study.progress import say
 from nas.study.report import ReportData, Winner
@@ -153,4 +154,4 @@ def _print_agreement(report: ReportData, console: Console) -> None:
     say(console, *said)
 
 
-SEARCH: Final = Work(prepare, conclude)
+SEARCH: Final = Work(prepare, conclude, is_done)

@@ -71,7 +71,11 @@ class Prepared(Protocol):
 
 
 class Work(NamedTuple):
-    """A kind of study: how a plan is loaded, and what is made of its trials in the end. Functions of a module each."""
+    """A kind of study: how a plan is loaded, what is made of its trials in the end, and whether that was done before.
+
+    Functions of a module each.
+    """
 
     prepare: Callable[[Any, Console], Prepared]
     conclude: Callable[[Any, optuna.Study, Console], object]
+    is_done: Callable[[Any], bool]

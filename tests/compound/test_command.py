@@ -21,6 +21,7 @@ from optuna.trial import TrialState, create_trial
 import nas.model.register  # noqa: F401  (teaches timm the name nas_arch)
 from nas.arch.errors import NasError
 from nas.arch.files import load_file
+from nas.compound.kept import is_done
 from nas.compound_grid import command, make_plan
 from nas.report import command as report
 from nas.study.evaluate import ProxyEvaluator
@@ -216,6 +217,19 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     assert "8 of 8 trials are done already" in capsys.readouterr().out
     with pytest.raises(NasError, match=r"'tiny' was begun with phi = 1, now it is 2"):
         command([*TINY[1:], "phi=2"])
+
+
+def test_a_finished_grid_is_known_by_its_folder(grid: Finished, tmp_path: Path) -> None:
+    shutil.copytree(grid.folder, tmp_path, dirs_exist_ok=True)
+    assert is_done(make_plan(list(TINY)))
+    for other in ("phi=2", "race.seeds=3", "study.name=other", "study.seed=1"):
+        assert not is_done(make_plan([*(one for one in TINY if one.split("=")[0] != other.split("=")[0]), other]))
+    for missing in ("baseline.yaml", "report.html"):
+        (tmp_path / "runs" / "tiny" / missing).rename(tmp_path / missing)
+        assert not is_done(make_plan(list(TINY)))
+        (tmp_path / missing).rename(tmp_path / "runs" / "tiny" / missing)
+    study(tmp_path).enqueue_trial({})
+    assert not is_done(make_plan(list(TINY)))
 
 
 def test_a_killed_grid_ends_as_one_that_was_not(grid: Finished, tmp_path: Path) -> None:
