@@ -1,4 +1,4 @@
-"""Who is trained in the next round: everybody once, then those that may yet be the best, again with another seed."""
+"""Which networks the next round trains: all of them once, then those that may yet be the best, with another seed."""
 
 from __future__ import annotations
 

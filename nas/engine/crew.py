@@ -43,7 +43,7 @@ class Crew:
         self._in_vain = 0  # workers in a row that were killed before they took a trial
         self._reasons: list[str] = []
         self._clock_s = 0.0
-        self._unclaimed: dict[int, float] = {}  # RUNNING trials of nobody, by when the clock showed that
+        self._unclaimed: dict[int, float] = {}  # RUNNING trials that no worker signed, since when
         self._has_warned = False
         self._shown = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
 
@@ -77,7 +77,7 @@ class Crew:
                 self._workers.append(Worker(self._session.plan, self._work, place))
 
     def _watch(self) -> None:
-        """Wait for a moment or a death, and do what follows from what happened."""
+        """Wait until a worker ends or the poll is due; then recover, replace, show, measure and check limits."""
         before = time.monotonic()
         limited = self._settings.trial_memory_mb is not None
         wait([worker.process.sentinel for worker in self._workers], _LIMITED_POLL_S if limited else _POLL_S)
@@ -95,7 +95,7 @@ class Crew:
         self._enforce()
 
     def _remove(self, worker: Worker) -> None:
-        """Recover the trials of a worker that is gone, and note those that nobody has written a name into."""
+        """Recover the trials of a worker that has ended, and note RUNNING trials that no living worker has signed."""
         self._workers.remove(worker)
         trials = [trial for trial in self._running() if trial.user_attrs.get(WORKER) == worker.name]
         for trial in trials:
@@ -138,7 +138,7 @@ class Crew:
                 requeue(self._study, trial)
 
     def _recover_unclaimed(self) -> None:
-        """Queue again what a worker took and was killed before it had written its name into it."""
+        """Queue trials again whose worker was killed between taking them and signing them."""
         due = {number for number, since_s in self._unclaimed.items() if self._clock_s - since_s > _CLAIM_S}
         if not due:
             return
@@ -149,7 +149,7 @@ class Crew:
         self._unclaimed = {number: since for number, since in self._unclaimed.items() if number not in due}
 
     def _enforce(self) -> None:
-        """End the workers whose trial is beyond a limit; their trials are recovered at the next look."""
+        """Kill the workers whose trial is beyond a limit; the next round recovers what they held."""
         for worker in self._workers:
             if worker.number is None:
                 continue

@@ -47,7 +47,7 @@ def broken(settings: EngineSettings, *, trained_s: float, held_mb: float) -> str
 
 
 def near_limit(settings: EngineSettings, *, held_mb: float) -> str:
-    """What to say of a process that is near the limit of memory; empty if it is not."""
+    """A warning for a process that is near its limit of memory; empty for others."""
     limit_mb = settings.trial_memory_mb
     if limit_mb is None or held_mb <= _NEARLY * limit_mb:
         return ""

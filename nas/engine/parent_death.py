@@ -1,4 +1,4 @@
-"""A process that the kernel ends together with the one that started it."""
+"""Linux' parent-death signal: a process that is killed as soon as its parent ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who trains what on a cluster: trainings of a study are handed out, and what comes back of them is told."""
+"""The driver's side of a cluster: hands out a study's trainings, and writes what they report into the study."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Imported by the process alone that workers are forked from: it ends with the run that started it, come what may.
+"""Loaded by multiprocessing's fork server alone, which then ends with the run that started it, even if that is killed.
 
-Workers are its children and end with it. Without it a worker that is held for a measurement would outlive a run that is
-killed: it could not end itself, and what it holds in the storage would stay locked.
+Workers are children of the fork server and end with it. Otherwise a worker that is stopped for a measurement would
+outlive a run that is killed: it could not end itself, and its locks in the storage would stay.
 """
 
 from __future__ import annotations

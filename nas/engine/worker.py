@@ -1,4 +1,4 @@
-"""A worker process from both its ends: what it runs, and what its parent knows of it."""
+"""A worker process: what it runs, and how its parent starts, hears and ends it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def start_server(work: Work) -> None:
 
 
 def _work(plan: Plan, work: Work, line: Connection) -> None:
-    """A worker's life: its own session on the shared study, silent, until the study has its trials."""
+    """What a worker process runs: a session of its own on the shared study, without output, until it has its trials."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     die_with_parent()
     torch.set_num_threads(1)

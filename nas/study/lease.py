@@ -1,4 +1,4 @@
-"""A lease kept in the study itself: who is at work on it, renewed while that lasts, so that others keep away."""
+"""A lease kept in the study itself: which search works on it, renewed as long as it does, so that others keep away."""
 
 from __future__ import annotations
 
