@@ -9,15 +9,17 @@ from typing import Any, Final, NamedTuple
 
 from nas.arch.plain import from_mapping
 from nas.compared import Comparison
+from nas.compound.noise import noise_of
+from nas.compound.rounds import answer
 from nas.compound.trials import LABEL, accuracies_of
 from nas.latency.store import read as read_predictor
 from nas.studies import FoundStudy
 from nas.study.begun import PREDICTOR_FILE, REPORT_FILE
-from nas.study.history import Reference, busy_hours, hypervolume
+from nas.study.history import Reference, accuracy_and_ms, busy_hours, hypervolume
 from nas.study.internals import internals
-from nas.study.objective import ObjectiveSettings
+from nas.study.objective import ObjectiveSettings, choose
 from nas.study.overview import GRID, kind_of
-from nas.study.rows import Outcome, TrialRow, counts, pareto_front
+from nas.study.rows import TrialRow, counts, trained_rows
 from nas.study.storage import identity_of
 from nas.study.trials import to_rows
 from nas.study.units import MISSING, decimal, percent, shown_path
@@ -44,11 +46,7 @@ class _Told(NamedTuple):
     @property
     def points(self) -> list[tuple[float, float]]:
         """Accuracy and latency in ms of all that were trained."""
-        return [
-            (row.accuracy, row.latency_ms)
-            for row in self.rows
-            if row.outcome is Outcome.TRAINED and row.accuracy is not None and row.latency_ms is not None
-        ]
+        return [accuracy_and_ms(row) for row in trained_rows(self.rows)]
 
 
 def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
@@ -123,9 +121,6 @@ def _winners(one: _Told) -> list[dict[str, Any]]:
         return _best_network(one)
     settings = {key.removeprefix("objective."): value for key, value in one.identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
-    winners = pareto_front(one.rows)
-    if objective.kind == "mnasnet":
-        winners = sorted((row for row in one.rows if row.outcome is Outcome.TRAINED), key=objective.reward_of)[-1:]
     return [
         {
             "name": f"W{index}",
@@ -135,24 +130,26 @@ def _winners(one: _Told) -> list[dict[str, Any]]:
             "latency_ms": row.latency_ms,
             "measured_ms": row.measured_ms,
         }
-        for index, row in enumerate(winners, start=1)
+        for index, row in enumerate(choose(one.rows, objective), start=1)
     ]
 
 
 def _best_network(one: _Told) -> list[dict[str, Any]]:
-    means = {label: statistics.fmean(values) for label, values in accuracies_of(one.found.study).items()}
-    if not means:
+    """What a grid answers with, as its report does; of stepwise expansion a network on its way may be the best."""
+    accuracies = accuracies_of(one.found.study)
+    found = answer(accuracies, noise_of(accuracies))
+    if found is None:
         return []
-    label = max(means, key=lambda name: means[name])
+    label, values = found.best, accuracies[found.best]
     trials = one.found.study.get_trials(deepcopy=False)
     attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL) == label)
     return [
         {
             "name": label,
             "arch_id": attributes.get("arch_id"),
-            "accuracy": means[label],
+            "accuracy": statistics.fmean(values),
             "latency_ms": attributes.get("latency_ms"),
-            "seeds": len(accuracies_of(one.found.study)[label]),
+            "seeds": len(values),
         }
     ]
 

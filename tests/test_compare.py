@@ -20,6 +20,7 @@ from nas.arch import zoo
 from nas.arch.errors import NasError
 from nas.arch.files import dumps
 from nas.compare import command
+from nas.study.objective import Accuracy
 from nas.study.rows import Outcome
 from nas.study.storage import open_storage, open_study
 from nas.study.trials import to_rows
@@ -253,3 +254,17 @@ def test_help_and_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert "html=compare.html" in capsys.readouterr().out
     assert command(["mixnet_s", "--cfg", "job", "json=true"]) == 0
     assert "json: true" in capsys.readouterr().out
+
+
+def test_a_grid_answers_as_its_report_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the baseline nor what was lucky with its only seed is the answer."""
+    (tmp_path / "runs").mkdir()
+    trained = {"baseline": (0.99, 0.98), "1/1/1.4": (0.97,), "1/1.4/1": (0.7, 0.71), "2/1/1": (0.8, 0.82)}
+    for name in ("one", "two"):
+        study = open_study(open_storage("sqlite:///runs/optuna.db"), name, Accuracy(), {"phi": 1.0})
+        for label, seed, accuracy in ((key, *one) for key, values in trained.items() for one in enumerate(values)):
+            known = {"network": label, "seed": seed, "outcome": "trained", "accuracy": accuracy, "latency_ms": 2.0}
+            study.add_trial(optuna.trial.create_trial(value=accuracy, user_attrs={**known, "arch_id": label}))
+    for record in answer(capsys, "one", "two")["studies"]:
+        (winner,) = record["winners"]
+        assert (winner["name"], winner["seeds"], winner["accuracy"]) == ("2/1/1", 2, pytest.approx(0.81))

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.study.objective import ObjectiveSettings
-from nas.study.rows import Outcome, TrialRow
+from nas.study.rows import TrialRow, trained_rows
 
 Curve = tuple[tuple[int, float], ...]  # epoch and accuracy in [0, 1], in the order of the epochs
 
@@ -68,13 +68,13 @@ def progress(
     ``hours``: by trial number, when each ended. The reference is the lowest accuracy and the highest latency of all
     trained networks.
     """
-    trained = [row for row in rows if row.outcome is Outcome.TRAINED and None not in (row.accuracy, row.latency_ms)]
+    trained = trained_rows(rows)
     if len(trained) < 2:
         return None
     by_time = sorted((row for row in trained if row.number in hours), key=lambda row: (hours[row.number], row.number))
     if reward is not None:
         return Progress(steps=_highest(trained, hours, reward), timed=_highest(by_time, hours, reward), reference=None)
-    points = [_point(row) for row in trained]
+    points = [accuracy_and_ms(row) for row in trained]
     reference = Reference(min(accuracy for accuracy, _ in points), max(latency for _, latency in points))
     whole = (max(accuracy for accuracy, _ in points) - reference.accuracy) * (
         reference.latency_ms - min(latency for _, latency in points)
@@ -129,7 +129,8 @@ def curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[int, Curve
     return found
 
 
-def _point(row: TrialRow) -> tuple[float, float]:
+def accuracy_and_ms(row: TrialRow) -> tuple[float, float]:
+    """Where a trained row lies: accuracy in [0, 1] and latency in ms."""
     return row.accuracy or 0.0, row.latency_ms or 0.0
 
 
@@ -140,7 +141,7 @@ def _growth(
     front: list[tuple[float, float]] = []  # latency and accuracy, both rising
     steps, area = [], 0.0
     for row in rows:
-        accuracy, latency_ms = _point(row)
+        accuracy, latency_ms = accuracy_and_ms(row)
         place = bisect_right(front, (latency_ms, accuracy))
         if not (place and front[place - 1][1] >= accuracy):
             rest = place

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from nas.study.rows import Outcome, TrialRow
+from nas.study.rows import TrialRow, trained_rows
 
 LEAST_TRIALS: Final = 30
 _MOST_TRIALS: Final = 256  # half a second of CPU for each quantity at a hundred choices
@@ -43,7 +43,7 @@ def importances(rows: Sequence[TrialRow]) -> tuple[Importance, ...]:
 
     Of more than 256 networks an even sample is taken. fANOVA asks how much a value varies, not which way is better.
     """
-    trained = [row for row in rows if row.outcome is Outcome.TRAINED and None not in (row.accuracy, row.latency_ms)]
+    trained = trained_rows(rows)
     if len(trained) < LEAST_TRIALS:
         return ()
     step = max(1.0, len(trained) / _MOST_TRIALS)

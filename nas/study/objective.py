@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from nas.arch.checks import check_number
 from nas.arch.errors import NasError, unknown
-from nas.study.rows import TrialRow
+from nas.study.rows import Outcome, TrialRow, pareto_front
 
 Kind = Literal["pareto", "mnasnet"]
 KINDS: Final = ("pareto", "mnasnet")
@@ -102,3 +102,11 @@ class ObjectiveSettings:
         alpha = alpha if self.alpha is None else self.alpha
         beta = beta if self.beta is None else self.beta
         return mnasnet_reward(accuracy, latency_ms, self.target_ms, alpha=alpha, beta=beta)
+
+
+def choose(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[TrialRow]:
+    """The Pareto front, fastest first; for a single reward, the candidate with the highest."""
+    if objective.kind == "pareto":
+        return pareto_front(rows)
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED]
+    return [max(trained, key=objective.reward_of)] if trained else []

@@ -9,7 +9,7 @@ from typing import Any, Final
 from nas.study.agreement import Agreement, Pair
 from nas.study.canvas import BASELINE, FRONT, GREY, INK, LIMIT, canvas
 from nas.study.points import point_of, thinned
-from nas.study.rows import Outcome, TrialRow, pareto_front
+from nas.study.rows import Outcome, TrialRow, pareto_front, trained_rows
 from nas.study.svg import printable
 
 _PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 units of SVG, of which a telephone has 370: its text can be read there
@@ -34,7 +34,7 @@ def pareto_svg(
     Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is. Every dot answers
     when it is pointed at; of very many dots those that hide others are drawn alone.
     """
-    trained = [row for row in rows if row.outcome is Outcome.TRAINED and _point(row) is not None]
+    trained = trained_rows(rows)
     with canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=f"{latency} latency, ms", ylabel="proxy accuracy, %")

@@ -16,6 +16,7 @@ from nas.study.begun import REPORT_FILE, Begun
 from nas.study.exhibits import show_search
 from nas.study.kept import is_done
 from nas.study.measuring import measure_rows
+from nas.study.objective import choose
 from nas.study.progress import say
 from nas.study.report import ReportData, Winner
 from nas.study.rows import TrialRow, counts
@@ -24,7 +25,7 @@ from nas.study.session import Session, prepare
 from nas.study.telling import report_of, write_report
 from nas.study.trials import to_rows
 from nas.study.units import decimal, interval, shown_path
-from nas.study.winners import Source, choose, known_winners, write_winners
+from nas.study.winners import Source, known_winners, write_winners
 from nas.study.work import Work
 
 _PAIRS_SHOWN: Final = 20

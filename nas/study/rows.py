@@ -74,15 +74,19 @@ def csv_text(columns: Sequence[str], records: Iterable[Mapping[str, object]]) ->
     return stream.getvalue()
 
 
+def trained_rows(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """The trained ones with accuracy and latency, in their order."""
+    return [row for row in rows if row.outcome is Outcome.TRAINED and None not in (row.accuracy, row.latency_ms)]
+
+
 def pareto_front(rows: Iterable[TrialRow]) -> list[TrialRow]:
     """Trained rows that no other beats: higher accuracy or lower latency without losing on the other; fastest first.
 
     Of rows equal in both, the earliest trial stands for all.
     """
-    trained = [row for row in rows if row.outcome is Outcome.TRAINED and _has_values(row)]
     front: list[TrialRow] = []
     best = -1.0
-    for row in sorted(trained, key=lambda row: (row.latency_ms, -(row.accuracy or 0.0), row.number)):
+    for row in sorted(trained_rows(rows), key=lambda row: (row.latency_ms, -(row.accuracy or 0.0), row.number)):
         if (row.accuracy or 0.0) > best:
             front.append(row)
             best = row.accuracy or 0.0
@@ -92,7 +96,3 @@ def pareto_front(rows: Iterable[TrialRow]) -> list[TrialRow]:
 def counts(rows: Sequence[TrialRow]) -> dict[Outcome, int]:
     """How many rows had each outcome."""
     return {outcome: sum(row.outcome is outcome for row in rows) for outcome in Outcome}
-
-
-def _has_values(row: TrialRow) -> bool:
-    return row.accuracy is not None and row.latency_ms is not None

@@ -20,9 +20,8 @@ from nas.proxy.data import ImageData
 from nas.proxy.reduce import Proxy
 from nas.study.agreement import pair_of
 from nas.study.background import Background
-from nas.study.objective import ObjectiveSettings
 from nas.study.report import Winner
-from nas.study.rows import Outcome, TrialRow, pareto_front
+from nas.study.rows import TrialRow
 
 LOGITS_SHOWN: Final = 5
 _PROXY: Final = "trained proxy"
@@ -43,14 +42,6 @@ class Source:
     data: ImageData
     weights_dir: Path
     provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-def choose(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[TrialRow]:
-    """The Pareto front, fastest first; for a single reward, the candidate with the highest."""
-    if objective.kind == "pareto":
-        return pareto_front(rows)
-    trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-    return [max(trained, key=objective.reward_of)] if trained else []
 
 
 def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> list[Winner]:

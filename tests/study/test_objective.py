@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from nas.arch.errors import NasError
-from nas.study.objective import FORMS, ObjectiveSettings, mnasnet_reward
+from nas.study.objective import FORMS, ObjectiveSettings, choose, mnasnet_reward
 from nas.study.rows import Outcome, TrialRow
-from nas.study.winners import choose
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "reward.json").read_text(encoding="utf-8"))
 

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from nas.arch.errors import NasError
-from nas.study.objective import ObjectiveSettings
+from nas.study.objective import ObjectiveSettings, choose
 from nas.study.plan import PRUNER_NAMES, PrunerSettings
 from nas.study.progress import TrialProgress
 from nas.study.pruning import Standing, make_pruner, non_dominated_ranks, spread_order
@@ -27,7 +27,6 @@ from nas.study.rows import Outcome, TrialRow
 from nas.study.storage import open_storage, open_study
 from nas.study.tasks import Idle, Task, cut_short
 from nas.study.trials import PUBLISHED, finished, to_rows
-from nas.study.winners import choose
 
 from . import fakes
 from .fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
