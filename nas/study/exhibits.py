@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -154,11 +155,9 @@ def _winner_head(report: ReportData) -> tuple[str, ...]:
 
 def _winner_cells(winner: Winner, report: ReportData, board: Board, folder: Path) -> tuple[str, ...]:
     row, name = winner.row, winner.arch.name
-    # A search that is at work has written no files of its winners yet.
-    spec = (folder / winner.spec_file).read_bytes() if winner.spec_file else dumps(winner.arch).encode()
     files = [
         link("drawing", board.attach(f"{name}.svg", standalone(drawing(winner)).encode())),
-        link("spec", board.attach(f"{name}.yaml", spec)),
+        link("spec", board.attach(f"{name}.yaml", _spec_of(winner, folder))),
     ]
     return (
         f"**{plain(winner.label)}**",
@@ -171,6 +170,14 @@ def _winner_cells(winner: Winner, report: ReportData, board: Board, folder: Path
         decimal(row.params_m),
         ", ".join(files),
     )
+
+
+def _spec_of(winner: Winner, folder: Path) -> bytes:
+    """The spec file of a winner; a search at work has written none yet, or is replacing it at this moment."""
+    with suppress(FileNotFoundError):
+        if winner.spec_file:
+            return (folder / winner.spec_file).read_bytes()
+    return dumps(winner.arch).encode()
 
 
 def _reading(report: ReportData, folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
@@ -123,6 +124,16 @@ def test_a_trial_that_began_behind_the_report_waits_for_the_next_time(tmp_path: 
     assert not exhibits.is_shown(search.study, tmp_path / ARTIFACTS)
     show(search, tmp_path)
     assert exhibits.is_shown(search.study, tmp_path / ARTIFACTS)
+
+
+def test_winners_whose_files_are_being_replaced_are_shown_all_the_same(tmp_path: Path) -> None:
+    search = made_search(tmp_path, trials=2)
+    report = show(search, tmp_path, replace(report_of(search), winners=()))
+    folder = tmp_path / search.study.study_name
+    exhibits.show_search(search.study, report_of(search), search.pricer, folder, tmp_path / ARTIFACTS)
+    assert not report.winners and not list((folder / "winners").iterdir())
+    stands = [json.loads(str(value)) for key, value in attributes(search.study).items() if key.startswith("artifacts:")]
+    assert {facts["filename"] for facts in stands} >= {"winner_1.yaml", "winner_1.svg"}
 
 
 def test_winners_of_before_are_winners_no_more(tmp_path: Path) -> None:
