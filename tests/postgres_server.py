@@ -14,7 +14,7 @@ from pathlib import Path
 
 _LOOKED_IN = "/usr/lib/postgresql/*/bin and PATH"
 _PASSWORD = "a-secret"
-_START_S = 60
+_START_S = 240
 
 
 def why_not() -> str:
@@ -44,11 +44,11 @@ class Postgres:
         if self._user:
             for path in (self.folder, password):
                 shutil.chown(path, self._user)
-        self.port = _free_port()
         self._run(
             "initdb", "--pgdata", self._data, "--username=nas", f"--pwfile={password}",
             "--auth=scram-sha-256", "--no-sync", "--locale=C", "--encoding=UTF8",
         )  # fmt: skip
+        self.port = _free_port()
         self.start()
 
     def url(self, *, password: str = _PASSWORD) -> str:
