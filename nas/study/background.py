@@ -49,15 +49,20 @@ def proxies(
     )
 
 
-def background_of(plan: SearchPlan, begun: Begun) -> Background:
-    """The background of a search that was begun, from what stands in its folder. Raises: NasError."""
-    images = begun.images
-    pricer = Pricer(
+def pricer_of(plan: SearchPlan, predictor: LatencyPredictor, images: Images) -> Pricer:
+    """What prices the candidates of ``plan``, as networks for ``images``, by ``predictor``."""
+    return Pricer(
         space=plan.space,
-        predictor=read_predictor(plan.folder / PREDICTOR_FILE),
+        predictor=predictor,
         constraints=plan.constraints,
         classes=images.classes,
         in_channels=images.channels,
     )
+
+
+def background_of(plan: SearchPlan, begun: Begun) -> Background:
+    """The background of a search that was begun, from what stands in its folder. Raises: NasError."""
+    images = begun.images
+    pricer = pricer_of(plan, read_predictor(plan.folder / PREDICTOR_FILE), images)
     proxy_of = proxies(images, plan.proxy, plan.space.largest_kernel, plan.base_resolution_px)
     return Background(plan=plan, images=images, versions=begun.versions, pricer=pricer, proxy_of=proxy_of)

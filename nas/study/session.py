@@ -18,7 +18,7 @@ from nas.latency.store import load
 from nas.proxy.data import ImageData
 from nas.proxy.data import load as load_data
 from nas.proxy.reduce import Proxy, indistinguishable
-from nas.study.background import Background
+from nas.study.background import Background, pricer_of
 from nas.study.begun import PREDICTOR_FILE, Images, versions
 from nas.study.calibrating import find_or_calibrate
 from nas.study.candidates import Pricer, Space, Survey, survey
@@ -121,13 +121,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         data = load_data(replace(plan.data, resolution_px=side_px), on_progress=progress)
     predictor = study_predictor(plan, console)
     measure = measurer(plan.latency, predictor)
-    pricer = Pricer(
-        space=plan.space,
-        predictor=predictor,
-        constraints=plan.constraints,
-        classes=data.classes,
-        in_channels=data.channels,
-    )
+    pricer = pricer_of(plan, predictor, Images.of(data))
     evaluator = ProxyEvaluator(
         data=data,
         settings=plan.proxy,
