@@ -182,7 +182,8 @@ def _winners_line(record: Mapping[str, Any]) -> str:
 def _differing(told: Sequence[_Told]) -> list[str]:
     """Settings that make accuracies or latencies incomparable and are not the same in all."""
     keys = {key for one in told for key in one.identity if key.startswith(_ALIKE)}
-    return sorted(key for key in keys if len({json.dumps(one.identity.get(key)) for one in told}) > 1)
+    # What one kind of study has no setting for is off in it: a grid never measures before it trains.
+    return sorted(key for key in keys if len({json.dumps(one.identity.get(key) or None) for one in told}) > 1)
 
 
 def _remarks(told: Sequence[_Told], reference: Reference | None, differing: Sequence[str]) -> list[str]:

@@ -148,6 +148,12 @@ def test_what_cannot_be_compared_is_said_and_has_no_volume(
     assert remark in data["remarks"] and data["differing"] == list(identity)
 
 
+def test_a_setting_that_one_kind_of_study_does_not_know_is_off_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    searched("search", trials=1, **{"latency.refine": False})
+    searched("grid", trials=1)
+    assert answer(capsys, "search", "grid")["differing"] == []
+
+
 def test_studies_of_other_folders_are_named_by_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for folder in ("here", "there"):
         searched("same", runs_dir=folder, trials=1)
