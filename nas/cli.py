@@ -19,6 +19,7 @@ from nas.composing import compose_config
 
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _HELP: Final = ("--help", "-h")
 _CFG: Final = ("--cfg", "-c")
 _SHELL: Final = ("-sc", "--shell-completion")
@@ -100,6 +101,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a command's main function: its exit code, 2 with one line for a user's mistake, 130 for an interrupt."""
     try:
         code = main(sys.argv[1:])
+        sys.stdout.flush()  # here, where it can still be told that nobody reads, or that the disk is full
     except NasError as error:
         print(f"error: {error}", file=sys.stderr)
         code = USAGE_ERROR
@@ -109,6 +111,11 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        print(f"error: the output cannot be written: {error.strerror}; send it elsewhere.", file=sys.stderr, flush=True)
+        os._exit(1)  # Python would try once more, and tell of it at length
     sys.exit(code)
 
 

@@ -21,6 +21,8 @@ from nas.help_text import entries
 # Columns at which lists in a help text go on.
 _HEADLINES: Final = 6
 _ALTERNATIVES: Final = 14
+# Groups that are not among a command's defaults, and may be chosen all the same.
+_ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",)}
 
 
 def config_dir() -> Path:
@@ -97,7 +99,7 @@ def normalised(argument: str) -> str:
     name, _, value = argument.partition("=")
     if value == "~" or value.startswith("~/"):
         argument = f"{name}={Path(value).expanduser()}"
-    return f"+{argument}" if name in ("space", "experiment") else argument
+    return f"+{argument}" if name in _ADDED["search"] else argument
 
 
 def check_form(arguments: Sequence[str]) -> None:
@@ -175,6 +177,7 @@ def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasErr
         keys = list(_dotted(_compose(config_name, choosing)))
     except (HydraException, OmegaConfBaseException):
         keys = []
+    keys += _ADDED.get(config_name, ())
     return NasError(f"unknown key {key!r}: see --cfg job for the keys there are.{nearest(key, keys)}")
 
 

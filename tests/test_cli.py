@@ -70,6 +70,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ),
         ("space=mixnet study.n_trals=3", r"unknown key 'study\.n_trals'.*Did you mean 'study\.n_trials'"),
         ("space=mixnet +study.n_trals=3", r"study\.n_trals: unknown field; .*Did you mean 'n_trials'"),
+        ("spcae=mixnet", r"unknown key 'spcae'.*Did you mean 'space'"),
         ("space=mixnet nonsense=3", r"unknown key 'nonsense'"),
         ("space=mixnet +nonsense=3", r"unknown key 'nonsense': known are data, "),
         ("space=mixnet +space.choices.kernle=[3]", r"space\.choices\.kernle: unknown.*Did you mean 'kernel"),

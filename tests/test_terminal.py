@@ -77,6 +77,19 @@ def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
     assert any(part.startswith("open runs/") for part in drawn)
 
 
+def test_output_that_nobody_takes_is_told_in_a_line_at_most() -> None:
+    show = [sys.executable, "-m", "nas.show", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = subprocess.run(show, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(writer)
+    assert (gone.returncode, gone.stderr) == (1, "")
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(show, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert told.returncode == 1
+    assert told.stderr == "error: the output cannot be written: No space left on device; send it elsewhere.\n"
+
+
 def test_a_log_has_one_plain_line_for_each_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

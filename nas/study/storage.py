@@ -141,6 +141,11 @@ def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if ("space.name" in before) != ("space.name" in now):
+        kind = "a search" if "space.name" in before else "no search"
+        raise NasError(
+            f"study {name!r} was begun as {kind}, now it is another kind of study: choose another study.name."
+        )
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""

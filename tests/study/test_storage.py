@@ -67,6 +67,12 @@ def test_a_file_that_is_no_journal_is_not_written_into(tmp_path: Path) -> None:
     assert path.read_text() == "milk, bread"
 
 
+def test_a_search_and_a_grid_are_told_apart_in_words(tmp_path: Path) -> None:
+    claim(new_study(), tmp_path, "sqlite:///a.db", {"study.seed": 0, "space.name": "mixnet"})
+    with pytest.raises(NasError, match=r"was begun as a search, now it is another kind of study"):
+        check_folder(tmp_path, "sqlite:///a.db", {"study.seed": 0, "phi": 1})
+
+
 def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     identity = {"study.seed": 0, "space.width": (1.0, 1.3)}
     check_folder(tmp_path, "sqlite:///a.db", identity)  # nobody's yet
