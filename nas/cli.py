@@ -131,6 +131,12 @@ def words_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words, rest
 
 
+def word_named(arguments: Sequence[str], key: str) -> list[str]:
+    """``arguments`` with ``key=WORD`` in the place of a lone word: ``nas.show mixnet_s`` is ``arch=mixnet_s``."""
+    words, rest = words_apart(arguments)
+    return [f"{key}={words[0]}", *rest] if len(words) == 1 else list(arguments)
+
+
 def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
     """Answer ``--help``, ``--cfg job`` with the whole configuration, and a shell; whether one of them was asked for.
 

@@ -26,6 +26,7 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Render the report of a study again, or list the studies that there are."""
+    arguments = cli.word_named(arguments, "study")
     if cli.answered("report", arguments, _help):
         return 0
     config = composing.compose_config("report", arguments)
@@ -106,7 +107,10 @@ def _print_studies(found: Sequence[Standing], url: str) -> None:
 def _help() -> str:
     settings = options(
         "report",
-        ("study=mixnet-digits", "the study whose report to render; without it, the studies that there are"),
+        (
+            "study=NAME, or NAME",
+            "the study whose report to render, such as mixnet-digits; without it, the studies that there are",
+        ),
         ("runs_dir=runs", "the folder that the study was run with"),
         ("storage=URL", "its storage, if that is not <runs_dir>/optuna.db or what the study's folder says"),
         ("json=true", 'one JSON object: {"studies": [...]}; with study= its counts, best, time and winners'),

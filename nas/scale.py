@@ -41,6 +41,7 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Print a scaled network beside its baseline, or a family, and write their spec files."""
+    arguments = cli.word_named(arguments, "arch")
     if cli.answered("scale", arguments, _help):
         return 0
     config = composing.compose_config("scale", arguments)
@@ -167,7 +168,10 @@ def _help() -> str:
         ("json=true", 'one JSON object: {"baseline", "phi", "macs", "latency_ms", ...} or {"baseline", "members"}'),
         ("runs_dir=runs", "the folder of calibrations and families"),
     )
-    baseline = ("arch=NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml")
+    baseline = (
+        "arch=NAME, or NAME",
+        "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml",
+    )
     return f"""{paragraph(__doc__ or "")}
 
 {entries(baseline)}

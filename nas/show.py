@@ -33,6 +33,7 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Print the layer table of a network, or its totals as JSON."""
+    arguments = cli.word_named(arguments, "arch")
     if cli.answered("show", arguments, _help):
         return 0
     config = composing.compose_config("show", arguments)
@@ -113,7 +114,7 @@ def _print_table(arch: ArchSpec, facts: Mapping[str, Any], predictor: LatencyPre
 def _help() -> str:
     settings = options(
         "show",
-        ("arch=NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml"),
+        ("arch=NAME, or NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml"),
         ("resolution_px=160", "another input side"),
         ("draw=network.svg", "also draws it block by block, with each block's share of the latency; or .png"),
         ("json=true", 'one JSON object: {"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}'),

@@ -49,6 +49,7 @@ def test_json_has_the_published_figures(capsys: pytest.CaptureFixture[str]) -> N
     assert data["latency_ms"] == pytest.approx(data["macs"] * 1e-9 * MS_PER_GMAC, rel=1e-9)
     assert data["latency_low_ms"] < data["latency_ms"] < data["latency_high_ms"]
     assert (data["name"], data["resolution_px"]) == ("mixnet_s", 224)
+    assert shown(capsys, "mixnet_s") == data
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -131,7 +132,8 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         (["arch=mixnet_s", "latency.backend=gpu"], r"unknown latency\.backend 'gpu'"),
         (["arch=mixnet_s", "resolution=3"], r"unknown key 'resolution': .* Did you mean 'resolution_px'"),
         (["arch=mixnet_s", "runs_dir=null", "latency=macs"], r"runs_dir null: must be the path of a folder"),
-        (["mixnet_s"], r"'mixnet_s': settings are given as name=value"),
+        (["mixnet_x"], r"arch 'mixnet_x': neither a published network"),
+        (["mixnet_s", "mixnet_m"], r"'mixnet_s': settings are given as name=value"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -> None:
