@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,7 @@ from nas.search import command
 from nas.study.storage import open_storage
 from nas.study.trials import to_rows
 
-from .commands import DEADLINE_S, TINY, is_held, is_pending, start, wait_for, workers_of
+from .commands import DEADLINE_S, TINY, is_held, is_pending, send, start, wait_for, workers_of
 
 ENDLESS = (*TINY, "proxy.epochs=100000")
 # Workers that are asked to end are waited for longer than this test waits.
@@ -45,8 +44,7 @@ def test_an_interrupt_gives_trials_back_and_a_second_one_waits_for_nobody(times:
     workers = workers_of(search.pid)
     assert len(workers) == 2
     if times == 2:  # no worker can give its trial back
-        for pid in workers:
-            os.kill(pid, signal.SIGSTOP)
+        send(workers, signal.SIGSTOP)
         wait_for(lambda: all(map(is_held, workers)), search)
     search.send_signal(signal.SIGINT)
     if times == 2:
