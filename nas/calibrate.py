@@ -70,7 +70,10 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
     from nas.latency.settings import LatencySettings
 
     measured = {name: config[name] for name in ("precision", "threads", "batch", "budget_s", "seed")}
-    settings = LatencySettings(backend=backend, recalibrate=True, **measured)
+    try:
+        settings = LatencySettings(backend=backend, recalibrate=True, **measured)
+    except NasError as error:  # here the fields stand at the top
+        raise NasError(str(error).removeprefix("latency.")) from None
     from rich.console import Console
 
     from nas.latency.store import device_of, kept_at, load_or_calibrate
