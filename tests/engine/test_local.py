@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import signal
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,9 @@ from nas.latency.prices import PricePredictor
 from nas.latency.store import save
 from nas.search import command, make_plan
 from nas.study.evaluate import Evaluation, ProxyEvaluator
-from nas.study.trials import finished, to_rows
+from nas.study.trials import WORKER, finished, to_rows
 
-from .commands import DEADLINE_S, SAMPLED, TINY, send, start, workers_of
+from .commands import DEADLINE_S, SAMPLED, TINY, send, start
 
 
 def study(folder: Path) -> optuna.Study:
@@ -46,6 +49,19 @@ def in_the_middle(folder: Path) -> bool:
         return False
     running = study(folder).get_trials(states=(TrialState.RUNNING,))
     return finished(study(folder)) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
+
+
+def at_work(folder: Path) -> list[tuple[int, str]]:
+    """Trials under way that have an epoch behind them, with their workers; read at once, where Optuna takes long."""
+    query = """
+        SELECT number, json_extract(worker.value_json, '$') FROM trials
+        JOIN trial_user_attributes AS worker ON worker.trial_id = trials.trial_id AND worker.key = ?
+        WHERE state = 'RUNNING' AND trials.trial_id IN (SELECT trial_id FROM trial_intermediate_values)
+    """
+    if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
+        return []
+    with closing(sqlite3.connect(folder / "runs" / "optuna.db")) as database:
+        return database.execute(query, (WORKER,)).fetchall()
 
 
 def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Path) -> None:
@@ -91,25 +107,24 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
 def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    killed: list[int] = []
+    hit: list[int] = []
 
     def kill_one() -> None:
         give_up = time.monotonic() + DEADLINE_S
-        while time.monotonic() < give_up and not killed:
-            time.sleep(0.05)
-            if in_the_middle(tmp_path):
-                workers = workers_of(os.getpid())
-                send(workers, signal.SIGSTOP)  # so that they cannot leave the middle before one of them is killed
-                if in_the_middle(tmp_path):
-                    killed.append(workers[0])
-                    send(killed, signal.SIGKILL)
-                send(workers, signal.SIGCONT)
+        while time.monotonic() < give_up and not hit:
+            time.sleep(0.02)
+            workers = {worker.name: worker.pid or 0 for worker in multiprocessing.active_children()}
+            for number, name in at_work(tmp_path)[:1]:
+                send([workers[name]], signal.SIGSTOP)  # so that it cannot tell its trial before it is killed
+                is_in_time = (number, name) in at_work(tmp_path)
+                send([workers[name]], signal.SIGKILL if is_in_time else signal.SIGCONT)
+                hit.extend([number] * is_in_time)
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     assert command([*SAMPLED, "study.n_trials=4", "engine.workers=2", "proxy.epochs=9"]) == 0
     killer.join()
-    assert killed
+    assert [number for number in hit if study(tmp_path).trials[number].user_attrs["kills"] == 1]
     trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
     assert len(set(trained)) == len(trained) == 4
     assert all(trial.state.is_finished() for trial in study(tmp_path).trials)

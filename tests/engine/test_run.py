@@ -30,5 +30,5 @@ def test_a_storage_is_closed_once_its_study_is_given_back(tmp_path: Path, monkey
     )
     holders = []
     monkeypatch.setattr(PatientStorage, "close", lambda _: holders.append(holder_of(search.study)))
-    assert run(plan, Work(lambda *_: session, lambda *_: None)) is False
+    assert run(plan, Work(lambda *_: session, lambda *_: None, lambda _: False)) is False
     assert holders == [None]
