@@ -158,7 +158,8 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
         names = _group_choices(argument)
         if names and value not in names:
             parts = value.split(",")
-            several = "" if len(parts) < 2 or set(parts) - set(names) else " Several at once: nas.search --multirun."
+            is_sweep = len(parts) > 1 and set(parts) <= set(names) and config_name in _ADDED
+            several = f" Several at once: nas.{config_name} --multirun." if is_sweep else ""
             raise NasError(
                 f"unknown {key} {value!r}: choose from {', '.join(names)}.{several or nearest(value, names)}"
             )

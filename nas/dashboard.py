@@ -124,24 +124,25 @@ def _kept_up(notes: _Notes, every_s: float | None) -> Iterator[None]:
 
     In the end a study whose notes are being written is finished, so that none is left in the middle.
     """
+    if every_s is None:
+        yield
+        return
     over = threading.Event()
 
-    def work(pause_s: float) -> None:
+    def work() -> None:
         took_s = 0.0
-        while not over.wait(max(pause_s, _REST * took_s)):
+        while not over.wait(max(every_s, _REST * took_s)):
             began = time.monotonic()
             notes.write(say=False, is_over=over.is_set)
             took_s = time.monotonic() - began
 
-    thread = threading.Thread(target=work, args=(every_s,), daemon=True)
-    if every_s is not None:
-        thread.start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        if every_s is not None:
-            thread.join()
+        thread.join()
 
 
 def _help() -> str:

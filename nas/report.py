@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nas import cli, composing
 from nas.help_text import options, paragraph
 from nas.reopened import reopen
-from nas.studies import find_study
+from nas.studies import FoundStudy
 
 if TYPE_CHECKING:
     from nas.study.overview import Standing
@@ -58,7 +58,7 @@ def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) ->
     found = reopen(name, storage, runs_dir)
     path = found.results.tell_again(found.plan, found.begun, found.study)
     if as_json:
-        known = find_study(name, runs_dir, storage)
+        known = FoundStudy(found.study, found.plan.study.storage, found.plan.folder, found.begun)
         print(cli.heavy("nas.compared_studies").compare_studies([known]).json())
     else:
         print(f"open {shown_path(path)}")

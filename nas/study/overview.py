@@ -14,7 +14,7 @@ from nas.arch.errors import NasError, nearest
 from nas.study.internals import internals
 from nas.study.patient import PatientStorage
 from nas.study.rows import Outcome
-from nas.study.storage import IDENTITY, identity_of, open_storage
+from nas.study.storage import IDENTITY, identity_of, is_search, open_storage
 from nas.study.urls import file_of, masked
 
 SEARCH: Final = "search"
@@ -59,7 +59,7 @@ def studies(storage: optuna.storages.BaseStorage) -> list[optuna.Study]:
 
 def kind_of(study: optuna.Study) -> str:
     """What ``study`` is, ``SEARCH`` or ``GRID``."""
-    return SEARCH if "space.name" in identity_of(internals(study)) else GRID
+    return SEARCH if is_search(identity_of(internals(study))) else GRID
 
 
 def moments(trials: Sequence[FrozenTrial]) -> list[datetime]:

@@ -66,7 +66,8 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
     )
-    if IDENTITY not in internals(study):
+    known = internals(study)
+    if IDENTITY not in known:
         if study.trials:
             raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
         with warnings.catch_warnings():
@@ -74,7 +75,7 @@ def open_study(
             study.set_metric_names(list(objective.metric_names))
         set_internal(study, IDENTITY, _text_of(identity))
     else:
-        _check_identity(name, identity_of(internals(study)), as_kept(identity))
+        _check_identity(name, identity_of(known), as_kept(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
         raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
     work_under_lease(study)
@@ -100,6 +101,11 @@ def known_study(
 def identity_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """What the study of these system ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
     return dict(json.loads(attributes.get(IDENTITY, "{}")))
+
+
+def is_search(identity: Mapping[str, Any]) -> bool:
+    """Whether an ``identity`` is a search's: no other kind of study has a space."""
+    return "space.name" in identity
 
 
 def as_kept(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,8 +147,8 @@ def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if ("space.name" in before) != ("space.name" in now):
-        kind = "a search" if "space.name" in before else "no search"
+    if is_search(before) != is_search(now):
+        kind = "a search" if is_search(before) else "no search"
         raise NasError(
             f"study {name!r} was begun as {kind}, now it is another kind of study: choose another study.name."
         )

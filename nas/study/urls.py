@@ -65,11 +65,13 @@ def check_file(url: str) -> None:
     That is more often a slip than a wish for a new tree. Raises: NasError.
     """
     path = file_of(url)
-    if path is not None and path.is_dir():
+    if path is None:
+        return
+    if path.is_dir():
         raise NasError(f"study.storage {url!r}: {path} is a folder; name a file in it, such as {path / 'optuna.db'}.")
-    if path is not None and path.parent.exists() and not path.parent.is_dir():
+    if path.parent.exists() and not path.parent.is_dir():
         raise NasError(f"study.storage {url!r}: {path.parent} is a file; name a file in a folder.")
-    if path is not None and not path.parent.is_dir():
+    if not path.parent.is_dir():
         absolute = Path("/") / path
         meant = f" An absolute path has four slashes: {url.partition(':')[0]}:///{absolute}."
         hint = meant if not path.is_absolute() and absolute.parent.is_dir() else ""

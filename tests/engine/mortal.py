@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from nas.engine.worker import Worker
 from nas.study.evaluate import Evaluator
 from nas.study.patience import Patience
 from nas.study.patient import PatientStorage
+from nas.study.rows import Outcome
 from nas.study.tasks import Idle, Task, Tasks, do
 
 WRITES = (
@@ -53,9 +55,20 @@ class Mortal:
 
 
 def as_seen_by(study: optuna.Study, life: int | None) -> optuna.Study:
-    """``study`` for a worker that is killed before its write number ``life``, with the marks of our own storage."""
-    storage: Any = Mortal(study._storage, life)
+    """``study`` for a worker that is killed before its write number ``life``."""
+    return seen_through(study, Mortal(study._storage, life))
+
+
+def seen_through(study: optuna.Study, storage: Any) -> optuna.Study:
+    """``study`` as a worker has it whose calls go through ``storage``, with the marks of our own storage."""
     return optuna.load_study(study_name=study.study_name, storage=PatientStorage(storage, "memory", Patience()))
+
+
+def trained_once(study: optuna.Study, what: Callable[[FrozenTrial], object]) -> set[object]:
+    """``what`` was trained in ``study``, which was nothing twice."""
+    trained = [what(trial) for trial in study.trials if trial.user_attrs.get("outcome") == Outcome.TRAINED]
+    assert len(set(trained)) == len(trained)
+    return set(trained)
 
 
 Script = Iterator[None]

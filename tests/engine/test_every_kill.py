@@ -27,7 +27,7 @@ from nas.study.trials import finished, to_rows
 from tests.compound import fakes as grid
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, new_study, pricer, small_space
 
-from .mortal import WRITES, Puppet, Script, as_seen_by, at_work
+from .mortal import WRITES, Puppet, Script, as_seen_by, at_work, trained_once
 
 N_TRIALS = 3
 # Of the first candidates of this seed one is infeasible, and one repeats another network.
@@ -166,12 +166,6 @@ def crew_of_two(study: optuna.Study, life: int, worker: Callable[[Puppet, optuna
         patch.setattr(crew, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
         crew.Crew(session, None, study, progress).run()  # type: ignore[arg-type]
     return puppets[0].exitcode == -9
-
-
-def trained_once(study: optuna.Study, what: Callable[[optuna.trial.FrozenTrial], object]) -> set[object]:
-    trained = [what(trial) for trial in study.trials if trial.user_attrs.get("outcome") == Outcome.TRAINED]
-    assert len(set(trained)) == len(trained)
-    return set(trained)
 
 
 def test_a_crew_of_a_search_goes_on_whenever_one_of_it_is_killed() -> None:

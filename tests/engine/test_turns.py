@@ -15,13 +15,12 @@ from optuna.trial import TrialState
 from nas.compound.settings import RaceSettings
 from nas.compound.trials import training_of
 from nas.study import tasks
-from nas.study.patience import Patience
-from nas.study.patient import PatientStorage
 from nas.study.recovery import after_kill
-from nas.study.rows import Outcome
 from nas.study.trials import finished
 from tests.compound import fakes as grid
 from tests.study.fakes import FakeEvaluator, make_search, mobilenet_v1, new_study, small_space
+
+from .mortal import seen_through, trained_once
 
 WORKERS = 3
 DEATH = 0.01  # at each call
@@ -40,10 +39,9 @@ class Seat(threading.Thread):
         self._study, self._live, self._over = study, live, over
 
     def run(self) -> None:
-        storage: Any = PatientStorage(self, "memory", Patience())  # type: ignore[arg-type]
         with suppress(SystemExit):
             self.turn.acquire()
-            self._live(optuna.load_study(study_name=self._study.study_name, storage=storage))
+            self._live(seen_through(self._study, self))
         self.killed = True
         self._over.release()
 
@@ -82,6 +80,7 @@ def take_turns(study: optuna.Study, live: Live, rng: random.Random) -> int:
         sit()
     for _ in range(MOST_TURNS):
         if not seats and not dead:
+            assert TrialState.RUNNING not in {trial.state for trial in study.trials}
             return deaths
         if dead and (not seats or rng.random() < RECOVERY):
             held = dead.pop().held
@@ -100,13 +99,6 @@ def take_turns(study: optuna.Study, live: Live, rng: random.Random) -> int:
                 deaths += 1
                 dead.append(seat)
     raise AssertionError("they wait for each other")
-
-
-def trained_once(study: optuna.Study, what: Callable[[optuna.trial.FrozenTrial], object]) -> set[object]:
-    trained = [what(trial) for trial in study.trials if trial.user_attrs.get("outcome") == Outcome.TRAINED]
-    assert len(set(trained)) == len(trained)
-    assert TrialState.RUNNING not in {trial.state for trial in study.trials}
-    return set(trained)
 
 
 @pytest.fixture
