@@ -43,13 +43,13 @@ class _AfterTimm:
             execute(module)
             if module.__name__ == _TIMM and self in sys.meta_path:
                 sys.meta_path.remove(self)
-                importlib.import_module("nas.model.register")
+                importlib.import_module("nas.model.timm_entrypoint")
 
         # On this loader object alone; its class, which other modules share, stays as it is.
         loader.exec_module = exec_module  # type: ignore[union-attr, method-assign]
 
 
 if _TIMM in sys.modules:
-    importlib.import_module("nas.model.register")
+    importlib.import_module("nas.model.timm_entrypoint")
 else:
     sys.meta_path.insert(0, _AfterTimm())

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli, composing
-from nas.arch.errors import NasError, shown, unknown
-from nas.help_text import options, paragraph
+from nas.cli import app, hydra_config
+from nas.cli.help_text import options, paragraph
+from nas.core.errors import NasError, shown, unknown
 
 if TYPE_CHECKING:
-    from nas.latency.predictor import Check, LatencyPredictor
+    from nas.latency.predictors.base import Check, LatencyPredictor
 
 # The backends of each device; the first is the default.
 _BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_graph"), "measurements": ()}
@@ -38,23 +38,23 @@ class _Result:
 
 def main() -> None:
     """Console entry point."""
-    cli.run(command)
+    app.run(command)
 
 
 def command(arguments: list[str]) -> int:
     """Calibrate, keep the predictor, and report its error."""
-    if cli.answered("calibrate", arguments, _help):
+    if app.answered("calibrate", arguments, _help):
         return 0
-    config = composing.compose_config("calibrate", arguments)
-    cli.check_keys(config, _KEYS, optional=("device",))
+    config = hydra_config.compose_config("calibrate", arguments)
+    app.check_keys(config, _KEYS, optional=("device",))
     device = config.get("device")
     if device is None or device == "???":
         raise NasError(f"which device? Add device= with one of {', '.join(_BACKENDS)}.")
     if device not in _BACKENDS:
         raise unknown("device", device, tuple(_BACKENDS))
-    cli.check_flags(config, "json")
-    folder = cli.runs_dir(config)
-    cli.check_writable(folder)
+    app.check_flags(config, "json")
+    folder = app.runs_dir(config)
+    app.check_writable(folder)
     result = _from_file(config, folder) if device == "measurements" else _from_here(device, config, folder)
     _report(result, as_json=config["json"])
     return 0
@@ -76,8 +76,8 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
         raise NasError(str(error).removeprefix("latency.")) from None
     from rich.console import Console
 
+    from nas.core.console import bar, say
     from nas.latency.store import device_of, kept_at, load_or_calibrate
-    from nas.study.progress import bar, say
 
     console = Console(stderr=True)
     say(console, str(device_of(settings)))
@@ -96,9 +96,9 @@ def _from_file(config: dict[str, Any], folder: Path) -> _Result:
         raise NasError(f"base {shown(config['base'])}: must be the path of a calibration, or [one,another].")
     from rich.console import Console
 
-    from nas.latency.measurements import fit_measurements
+    from nas.core.console import bar
+    from nas.latency.calibration.external import fit_measurements
     from nas.latency.store import kept_at, read, save
-    from nas.study.progress import bar
 
     learnt = [read(Path(base).expanduser()) for base in bases]
     with bar(Console(stderr=True), "fitting") as progress:
@@ -115,7 +115,7 @@ def _refuse(config: dict[str, Any], defaults: dict[str, Any], why: str) -> None:
 
 
 def _report(result: _Result, *, as_json: bool) -> None:
-    from nas.latency.predictor import error_text
+    from nas.latency.predictors.base import error_text
     from nas.latency.store import disturbance
 
     predictor, error = result.predictor, result.predictor.error

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli, composing
 from nas.arch import zoo
-from nas.arch.errors import NasError, nearest, shown
-from nas.help_text import entries, options, paragraph
-from nas.networks import is_network, known_networks
+from nas.cli import app, hydra_config
+from nas.cli.help_text import entries, options, paragraph
+from nas.cli.resolve.networks import is_network, known_networks
+from nas.core.errors import NasError, nearest, shown
 
 if TYPE_CHECKING:
-    from nas.compared import Comparison
+    from nas.cli.comparison import Comparison
 
 _KEYS: Final = ("names", "json", "csv", "html", "storage", "runs_dir", "latency")
 _FILES: Final = ("csv", "html")
@@ -21,18 +21,18 @@ _FILES: Final = ("csv", "html")
 
 def main() -> None:
     """Console entry point."""
-    cli.run(command)
+    app.run(command)
 
 
 def command(arguments: list[str]) -> int:
     """Put what is named side by side."""
-    words, overrides = cli.words_apart(arguments)
-    if cli.answered("compare", overrides, _help):
+    words, overrides = app.words_apart(arguments)
+    if app.answered("compare", overrides, _help):
         return 0
-    config = composing.compose_config("compare", overrides)
-    cli.check_keys(config, _KEYS)
-    cli.check_flags(config, "json")
-    cli.check_texts(config, "storage")
+    config = hydra_config.compose_config("compare", overrides)
+    app.check_keys(config, _KEYS)
+    app.check_flags(config, "json")
+    app.check_texts(config, "storage")
     paths = {name: _path(config, name) for name in _FILES}
     comparison = _compared(_names(words, config["names"]), config)
     if config["json"]:
@@ -69,23 +69,23 @@ def _compared(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
             f"{networks[0]!r} is a network and {other!r} is none: compare networks with networks, or studies with "
             f"studies.{nearest(other, zoo.names())}"
         )
-    from nas.compared_networks import compare_networks, find_networks
-    from nas.predictors import find_predictor
+    from nas.cli.compare_networks import compare_networks, find_networks
+    from nas.cli.resolve.predictors import find_predictor
 
     found = find_networks(networks)
     return compare_networks(found, find_predictor(config))
 
 
 def _studies(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
-    from nas.studies import find_study
+    from nas.cli.resolve.studies import find_study
 
-    runs_dir, found = cli.runs_dir(config), []
+    runs_dir, found = app.runs_dir(config), []
     for name in names:
         try:
             found.append(find_study(name, runs_dir, config["storage"]))
         except NasError as error:
             raise NasError(f"{error}{nearest(name, zoo.names())}") from None
-    comparison: Comparison = cli.heavy("nas.compared_studies").compare_studies(found)
+    comparison: Comparison = app.heavy("nas.cli.compare_studies").compare_studies(found)
     return comparison
 
 
@@ -99,7 +99,7 @@ def _path(config: Mapping[str, Any], name: str) -> Path | None:
     path = Path(value).expanduser()
     if path.is_dir():
         raise NasError(f"{name} {shown(value)}: is a folder; name a file.")
-    cli.check_writable(path.parent, name)
+    app.check_writable(path.parent, name)
     return path
 
 
@@ -122,7 +122,7 @@ def _help() -> str:
         ("json=true", 'one JSON object: {"networks": [...]} or {"studies": [...]}'),
         ("storage=URL", "of the studies, if that is not what their folder says"),
         ("runs_dir=runs", "the folder of studies and calibrations"),
-        ("latency=", " | ".join(composing.choices("latency"))),
+        ("latency=", " | ".join(hydra_config.choices("latency"))),
     )
     return f"{paragraph(__doc__ or '')}\n\n{what}\n{settings}\n\n{known_networks()}"
 

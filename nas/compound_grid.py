@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any, Final
 
-from nas import cli, composing, sweep
-from nas.help_text import entries, options, paragraph
-from nas.networks import find_arch, known_networks
+from nas.cli import app, hydra_config, multirun
+from nas.cli.help_text import entries, options, paragraph
+from nas.cli.resolve.networks import find_arch, known_networks
 
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir", "json")
@@ -15,12 +15,14 @@ _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTIN
 
 def main() -> None:
     """Console entry point."""
-    cli.run(command)
+    app.run(command)
 
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
-    return sweep.run(arguments, sweep.Command("compound_grid", make_plan, ("nas.compound.results", "COMPOUND"), _help))
+    return multirun.run(
+        arguments, multirun.Command("compound_grid", make_plan, ("nas.methods.scaling.conclude", "COMPOUND"), _help)
+    )
 
 
 def make_plan(arguments: list[str]) -> Any:
@@ -28,17 +30,17 @@ def make_plan(arguments: list[str]) -> Any:
 
     Loads torch only for a baseline of timm's.
     """
-    config = composing.compose_config("compound_grid", arguments)
-    cli.check_keys(config, _KEYS)
-    cli.check_flags(config, "json")
-    from nas.compound.plan import CompoundPlan
-    from nas.proxy.sources import check_data
-    from nas.study.urls import masked
+    config = hydra_config.compose_config("compound_grid", arguments)
+    app.check_keys(config, _KEYS)
+    app.check_flags(config, "json")
+    from nas.data.sources import check_data
+    from nas.methods.scaling.config import CompoundPlan
+    from nas.study.storage.urls import masked
 
     plan = CompoundPlan.of(
         config,
         baseline=find_arch(config["baseline"], "baseline"),
-        runs_dir=cli.runs_dir(config),
+        runs_dir=app.runs_dir(config),
         command=masked(shlex.join(["python", "-m", "nas.compound_grid", *arguments])),
     )
     check_data(plan.data)
@@ -75,10 +77,10 @@ def _help() -> str:
             "otherwise than the family of the baseline",
         ),
         ("race.seeds race.finalists race.stop_share", "trainings per triple"),
-        *sweep.LIMITS,
+        *multirun.LIMITS,
         ("study.name study.seed runs_dir", "the study; the same name goes on where it stopped"),
-        *sweep.STORAGE,
-        *sweep.WORKERS,
+        *multirun.STORAGE,
+        *multirun.WORKERS,
     )
     several = "baseline=mixnet_s,efficientnet_b0 study.seed=0,1"
     return f"""{paragraph(__doc__ or "")}
@@ -88,14 +90,14 @@ def _help() -> str:
 {asked}
 
 Experiments, complete and named after themselves:
-{composing.listed("experiment", composing.presets("compound_grid"), "experiment=")}
+{hydra_config.listed("experiment", hydra_config.presets("compound_grid"), "experiment=")}
 
 Choices:
-{composing.alternatives("data", "proxy", "latency", "engine")}
+{hydra_config.alternatives("data", "proxy", "latency", "engine")}
 
 Settings (name=value):
 {settings}
-{options("compound_grid", *sweep.options(several))}
+{options("compound_grid", *multirun.options(several))}
 
 Results stand in <runs_dir>/<study.name>/: report.html, networks.csv,
 trials.csv, family/; the study in <runs_dir>/optuna.db. The same command goes on

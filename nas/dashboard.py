@@ -11,11 +11,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
-from nas import cli, composing
-from nas.arch.checks import check_number
-from nas.arch.errors import NasError
-from nas.help_text import options, paragraph
-from nas.reopened import reopen
+from nas.cli import app, hydra_config
+from nas.cli.help_text import options, paragraph
+from nas.cli.resolve.reopened import reopen
+from nas.core.errors import NasError
+from nas.core.validation import check_number
 
 if TYPE_CHECKING:
     import optuna
@@ -26,28 +26,28 @@ _REST: Final = 20  # times as long as the notes took to write
 
 def main() -> None:
     """Console entry point."""
-    cli.run(command)
+    app.run(command)
 
 
 def command(arguments: list[str]) -> int:
     """Serve the dashboard until Ctrl-C, which is how it is meant to end."""
-    if cli.answered("dashboard", arguments, _help):
+    if app.answered("dashboard", arguments, _help):
         return 0
-    config = composing.compose_config("dashboard", arguments)
-    cli.check_keys(config, _KEYS)
-    cli.check_texts(config, "storage")
-    cli.check_flags(config, "json")
+    config = hydra_config.compose_config("dashboard", arguments)
+    app.check_keys(config, _KEYS)
+    app.check_texts(config, "storage")
+    app.check_flags(config, "json")
     check_number("port", config["port"], low=0, high=65535, whole=True)
     check_number("refresh_s", config["refresh_s"], low=1, optional=True)
-    from nas.study.plan import RecordSettings
-    from nas.study.urls import masked
+    from nas.study.config import RecordSettings
+    from nas.study.storage.urls import masked
 
-    runs_dir = cli.runs_dir(config)
+    runs_dir = app.runs_dir(config)
     url = RecordSettings(storage=config["storage"]).url(runs_dir)
     said = sys.stderr if config["json"] else sys.stdout
     notes = _Notes(url, runs_dir, said)
     notes.write(say=True)
-    from nas.study.serving import HOST, make_dashboard
+    from nas.reporting.dashboard.serving import HOST, make_dashboard
 
     served = make_dashboard(url, runs_dir, config["port"])
     wanted, got = config["port"], served.server_port
@@ -72,7 +72,7 @@ class _Notes:
     """Notes and files of all studies at ``url``, written where trials have ended since. ``said``: where mistakes go."""
 
     def __init__(self, url: str, runs_dir: Path, said: TextIO) -> None:
-        from nas.study.overview import storage_at
+        from nas.study.catalog import storage_at
 
         self._url, self._runs_dir, self._said, self._faults = url, runs_dir, said, set[str]()
         self._storage = storage_at(url)  # kept, for it remembers finished trials
@@ -82,9 +82,9 @@ class _Notes:
 
         ``say``: which they are.
         """
-        from nas.study.artifacts import ARTIFACTS
-        from nas.study.exhibits import is_shown
-        from nas.study.overview import studies
+        from nas.reporting.dashboard.board import ARTIFACTS
+        from nas.reporting.dashboard.exhibit import is_shown
+        from nas.study.catalog import studies
 
         try:
             stale = [one for one in studies(self._storage) if not is_shown(one, self._runs_dir / ARTIFACTS)]
@@ -105,10 +105,10 @@ class _Notes:
 
     def _write(self, study: optuna.Study) -> None:
         try:
-            cli.heavy("nas.study.results")
+            app.heavy("nas.methods.search.conclude")
             found = reopen(study.study_name, self._url, self._runs_dir)
             with closing(found.study._storage):
-                found.results.show_again(found.plan, found.begun, study)
+                found.results.show_again(found.plan, found.manifest, study)
         except NasError as error:
             self._complain(error)
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli, composing
-from nas.help_text import options, paragraph
-from nas.reopened import reopen
-from nas.studies import FoundStudy
+from nas.cli import app, hydra_config
+from nas.cli.help_text import options, paragraph
+from nas.cli.resolve.reopened import reopen
+from nas.cli.resolve.studies import FoundStudy
 
 if TYPE_CHECKING:
-    from nas.study.overview import Standing
+    from nas.study.catalog import Standing
 
 _KEYS: Final = ("study", "storage", "runs_dir", "json")
 _COLUMNS: Final = ("study", "kind", "trained", "others", "running", "best", "last change")
@@ -21,25 +21,25 @@ _COLUMNS: Final = ("study", "kind", "trained", "others", "running", "best", "las
 
 def main() -> None:
     """Console entry point."""
-    cli.run(command)
+    app.run(command)
 
 
 def command(arguments: list[str]) -> int:
     """Render the report of a study again, or list the studies that there are."""
-    arguments = cli.word_named(arguments, "study")
-    if cli.answered("report", arguments, _help):
+    arguments = app.word_named(arguments, "study")
+    if app.answered("report", arguments, _help):
         return 0
-    config = composing.compose_config("report", arguments)
-    cli.check_keys(config, _KEYS)
-    cli.check_texts(config, "study", "storage")
-    cli.check_flags(config, "json")
-    runs_dir = cli.runs_dir(config)
-    from nas.study.plan import RecordSettings
+    config = hydra_config.compose_config("report", arguments)
+    app.check_keys(config, _KEYS)
+    app.check_texts(config, "study", "storage")
+    app.check_flags(config, "json")
+    runs_dir = app.runs_dir(config)
+    from nas.study.config import RecordSettings
 
     record = RecordSettings(name=config["study"], storage=config["storage"])
-    cli.heavy("nas.study.overview")
+    app.heavy("nas.study.catalog")
     if record.name is None:
-        from nas.study.overview import standings
+        from nas.study.catalog import standings
 
         url = record.url(runs_dir)
         if config["json"]:
@@ -53,13 +53,13 @@ def command(arguments: list[str]) -> int:
 
 def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) -> None:
     """Render the report of study ``name``, which is only read."""
-    from nas.study.units import shown_path
+    from nas.core.formatting import shown_path
 
     found = reopen(name, storage, runs_dir)
-    path = found.results.tell_again(found.plan, found.begun, found.study)
+    path = found.results.tell_again(found.plan, found.manifest, found.study)
     if as_json:
-        known = FoundStudy(found.study, found.plan.study.storage, found.plan.folder, found.begun)
-        print(cli.heavy("nas.compared_studies").compare_studies([known]).json())
+        known = FoundStudy(found.study, found.plan.study.storage, found.plan.folder, found.manifest)
+        print(app.heavy("nas.cli.compare_studies").compare_studies([known]).json())
     else:
         print(f"open {shown_path(path)}")
 
@@ -78,9 +78,9 @@ def _facts(one: Standing) -> dict[str, Any]:
 
 
 def _print_studies(found: Sequence[Standing], url: str) -> None:
-    from nas.study.units import percent
-    from nas.study.urls import masked
-    from nas.tables import print_table
+    from nas.core.formatting import percent
+    from nas.core.tables import print_table
+    from nas.study.storage.urls import masked
 
     rows = [
         (

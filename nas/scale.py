@@ -8,23 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli, composing
-from nas.arch.checks import check_number
-from nas.arch.compound import Grown
-from nas.arch.errors import NasError, shown
-from nas.arch.families import Rounding, Rules
-from nas.arch.family import formula_member, published_labels, published_member
-from nas.arch.plain import from_mapping
-from nas.arch.request import RULES, Request
-from nas.arch.scaling import coefficients_of
-from nas.arch.solve import Measure, macs, params, peak_memory_bytes
+from nas.arch.scaling.compound import Grown
+from nas.arch.scaling.family import formula_member, published_labels, published_member
+from nas.arch.scaling.request import RULES, Request
+from nas.arch.scaling.rounding_rules import Rounding, Rules
+from nas.arch.scaling.targets import Measure, macs, params, peak_memory_bytes
+from nas.arch.scaling.transform import coefficients_of
 from nas.arch.spec import ArchSpec
-from nas.help_text import entries, options, paragraph
-from nas.networks import find_arch, known_networks
-from nas.predictors import find_predictor
+from nas.cli import app, hydra_config
+from nas.cli.help_text import entries, options, paragraph
+from nas.cli.resolve.networks import find_arch, known_networks
+from nas.cli.resolve.predictors import find_predictor
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError, shown
+from nas.core.validation import check_number
 
 if TYPE_CHECKING:
-    from nas.latency.predictor import LatencyPredictor
+    from nas.latency.predictors.base import LatencyPredictor
 
 _TARGETS: Final = ("target_ms", "target_macs_m", "target_params_m", "target_memory_mb")
 _REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution")
@@ -36,17 +36,17 @@ _KEYS: Final = (
 
 def main() -> None:
     """Console entry point."""
-    cli.run(command)
+    app.run(command)
 
 
 def command(arguments: list[str]) -> int:
     """Print a scaled network beside its baseline, or a family, and write their spec files."""
-    arguments = cli.word_named(arguments, "arch")
-    if cli.answered("scale", arguments, _help):
+    arguments = app.word_named(arguments, "arch")
+    if app.answered("scale", arguments, _help):
         return 0
-    config = composing.compose_config("scale", arguments)
-    cli.check_keys(config, _KEYS)
-    cli.check_flags(config, "family", "json")
+    config = hydra_config.compose_config("scale", arguments)
+    app.check_keys(config, _KEYS)
+    app.check_flags(config, "family", "json")
     if not isinstance(config["out"], str | None):
         raise NasError(f"out {shown(config['out'])}: must be the path of a file (a folder with family=true), or null.")
     request, baseline = _request(config), find_arch(config["arch"])
@@ -67,7 +67,7 @@ def _request(config: Mapping[str, Any]) -> Request:
 
 def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> int:
     """One scaled network; whatever needs no latency is checked before the predictor, which may have to calibrate."""
-    from nas.scaled import check_free, facts, print_scaled, write
+    from nas.cli.scale_output import check_free, facts, print_scaled, write
 
     path = Path(config["out"]).expanduser() if config["out"] else None
     if path and path.suffix not in (".yaml", ".yml"):
@@ -92,12 +92,12 @@ def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules:
 
 def _family(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> int:
     """All members at ``phis``, by the published coefficients, where there are any, and by the formula."""
-    from nas.scaled import check_free, facts, print_family, write
+    from nas.cli.scale_output import check_free, facts, print_family, write
 
     if not request.empty:
         raise NasError("family=true makes all members at phis: leave phi, width, depth, resolution and targets out.")
     members = _members(config, request, baseline, rules)
-    folder = Path(config["out"] or cli.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
+    folder = Path(config["out"] or app.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
     paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
     for (_, member), path in zip(members, paths, strict=True):
         check_free(member, path)
@@ -159,7 +159,7 @@ def _help() -> str:
         ("coefficients=", "[1.2,1.1,1.15] or published"),
         ("dwr_alpha=0.8", "the share of the growth that rule=dwr gives to the width"),
         ("rounding.depth_rule=round rounding.divisor=8 ...", "otherwise than the family of the baseline"),
-        ("latency=", " | ".join(composing.choices("latency"))),
+        ("latency=", " | ".join(hydra_config.choices("latency"))),
     )
     results = options(
         "scale",

@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import cli, composing
-from nas.arch.checks import check_number
 from nas.arch.complexity import layers
-from nas.arch.errors import NasError, shown
-from nas.arch.files import write_bytes_atomically
 from nas.arch.spec import ArchSpec
-from nas.help_text import options, paragraph
-from nas.networks import find_arch, known_networks
-from nas.predictors import find_predictor, short, totals
+from nas.cli import app, hydra_config
+from nas.cli.help_text import options, paragraph
+from nas.cli.resolve.networks import find_arch, known_networks
+from nas.cli.resolve.predictors import find_predictor, short, totals
+from nas.core.errors import NasError, shown
+from nas.core.files import write_bytes_atomically
+from nas.core.validation import check_number
 
 if TYPE_CHECKING:
-    from nas.latency.predictor import LatencyPredictor
+    from nas.latency.predictors.base import LatencyPredictor
 
 _KEYS: Final = ("arch", "resolution_px", "draw", "json", "runs_dir", "latency")
 _DRAWINGS: Final = (".svg", ".png")
@@ -28,20 +28,20 @@ _COLUMNS: Final = ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms")
 
 def main() -> None:
     """Console entry point."""
-    cli.run(command)
+    app.run(command)
 
 
 def command(arguments: list[str]) -> int:
     """Print the layer table of a network, or its totals as JSON."""
-    arguments = cli.word_named(arguments, "arch")
-    if cli.answered("show", arguments, _help):
+    arguments = app.word_named(arguments, "arch")
+    if app.answered("show", arguments, _help):
         return 0
-    config = composing.compose_config("show", arguments)
-    cli.check_keys(config, _KEYS)
+    config = hydra_config.compose_config("show", arguments)
+    app.check_keys(config, _KEYS)
     arch = find_arch(config["arch"])
     side = config["resolution_px"]
     check_number("resolution_px", side, low=1, whole=True, optional=True)
-    cli.check_flags(config, "json")
+    app.check_flags(config, "json")
     arch = replace(arch, resolution_px=side or arch.resolution_px)
     path = _drawing_path(config["draw"])
     predictor = find_predictor(config)
@@ -66,24 +66,24 @@ def _drawing_path(value: object) -> Path | None:
     if path.is_dir():
         raise NasError(f"draw {shown(value)}: is a folder; name a file.")
     if path.suffix == ".png":
-        from nas.study.svg import png_renderer
+        from nas.reporting.svg import png_renderer
 
         png_renderer()
     return path
 
 
 def _draw(arch: ArchSpec, latency_ms: float, predictor: LatencyPredictor, path: Path) -> None:
-    from nas.study.drawing import draw
-    from nas.study.svg import standalone, to_png
+    from nas.reporting.network_drawing.draw import draw
+    from nas.reporting.svg import standalone, to_png
 
     svg = standalone(draw(arch, latency_by_path=dict(predictor.layer_ms(arch)), total_ms=latency_ms))
     write_bytes_atomically(path, to_png(svg) if path.suffix == ".png" else svg.encode())
 
 
 def _print_table(arch: ArchSpec, facts: Mapping[str, Any], predictor: LatencyPredictor) -> None:
-    from nas.latency.predictor import error_text
-    from nas.study.units import interval
-    from nas.tables import print_table
+    from nas.core.formatting import interval
+    from nas.core.tables import print_table
+    from nas.latency.predictors.base import error_text
 
     times = dict(predictor.layer_ms(arch))
     cells = []
@@ -118,7 +118,7 @@ def _help() -> str:
         ("resolution_px=160", "another input side"),
         ("draw=network.svg", "also draws it block by block, with each block's share of the latency; or .png"),
         ("json=true", 'one JSON object: {"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}'),
-        ("latency=", " | ".join(composing.choices("latency"))),
+        ("latency=", " | ".join(hydra_config.choices("latency"))),
         ("runs_dir=runs", "the folder of calibrations"),
     )
     return f"{paragraph(__doc__ or '')}\n\n{settings}\n\n{known_networks()}"

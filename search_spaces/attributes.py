@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from nas.arch.blocks import DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
-from nas.arch.errors import NasError, SpecError, nearest, shown, unknown
+from nas.core.errors import NasError, SpecError, nearest, shown, unknown
 from search_spaces.space import Scalar
 
 TYPES: Final = ("ir", "ds", "dsa", "er", "cn")  # block types that a space may have

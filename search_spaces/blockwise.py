@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from nas.arch import zoo
-from nas.arch.errors import NasError, SpecError, shown, unknown
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError, SpecError, shown, unknown
 from search_spaces.attributes import TYPES, Choice, check_words, read_values
 from search_spaces.encoding import encode
 from search_spaces.family import Family

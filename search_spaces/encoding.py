@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nas.arch.blocks import BlockSpec
-from nas.arch.errors import NasError
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec, StageSpec
+from nas.core.errors import NasError
 from search_spaces.attributes import TYPES_TAKING, Choice
 from search_spaces.layout import Layout, Slot
 from search_spaces.space import Scalar, listed

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from nas.arch.blocks import BlockSpec
-from nas.arch.errors import NasError
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec, Padding, StageSpec
+from nas.core.errors import NasError
 from search_spaces.attributes import check_words
 
 _T = TypeVar("_T")

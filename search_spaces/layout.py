@@ -10,7 +10,7 @@ from typing import Any, Final
 from nas.arch.blocks import BlockSpec
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.rounding import scale_repeats
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec, StageSpec
 from search_spaces.attributes import TYPES_TAKING, Choice
 from search_spaces.family import Family

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from search_spaces.blockwise import BlockwiseSpace
 from search_spaces.family import Family
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nas.arch.errors import NasError
 from nas.arch.parts import MOBILENET_V3_SE
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
+from nas.core.errors import NasError
 from search_spaces.attributes import Choice, read_values
 from search_spaces.blockwise import BlockwiseSpace
 from search_spaces.family import Family

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from nas.arch.errors import NasError, shown
+from nas.core.errors import NasError, shown
 from search_spaces.attributes import ATTRIBUTES, KERNEL_ATTRIBUTES, Choice, block_choice, check_words, read_values
 from search_spaces.layout import Slot
 

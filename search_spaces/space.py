@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from nas.arch.errors import NasError, nearest
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError, nearest
 
 Scalar: TypeAlias = int | float | str | bool
 Genotype: TypeAlias = Mapping[str, Scalar]
@@ -50,7 +50,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def decode(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> ArchSpec:
-        """The network of ``genotype``; equals ``nas.arch.scaling.scale`` of ``decode_base``.
+        """The network of ``genotype``; equals ``nas.arch.scaling.transform.scale`` of ``decode_base``.
 
         Raises: NasError if a name is unknown or missing, or a value not among its choices.
         """

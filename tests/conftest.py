@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from postgres_server import Postgres, why_not
+
+from tests.postgres_server import Postgres, why_not
 
 if TYPE_CHECKING:
-    from tests.compound.tiny import Finished
+    from nas.data.images import ImageData
+    from nas.study.storage.retry import Patience
+    from nas.study.storage.retrying import RetryingStorage
+    from tests.methods.scaling.tiny import Finished
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script that runs tests in the background lets them, and whatever they start, ignore Ctrl-C, which some send.
@@ -41,13 +46,13 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture
 def unsteady(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency is measured however often the machine, which may be busy with other things, changes its speed."""
-    monkeypatch.setattr("nas.latency.measure.LARGEST_DRIFT", math.inf)
+    monkeypatch.setattr("nas.latency.measure.timer.LARGEST_DRIFT", math.inf)
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else begins with a study in the same moment, and nobody is waited for."""
-    from nas.study import lease
+    from nas.study.storage import lease
 
     monkeypatch.setattr(lease, "Timing", partial(lease.Timing, settle_s=0.0))
 
@@ -56,10 +61,44 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A small grid of real trainings; a test that changes its files takes a copy."""
     from nas import compound_grid
-    from tests.compound.tiny import TINY, Finished
+    from tests.methods.scaling.tiny import TINY, Finished
 
     folder = tmp_path_factory.mktemp("grid")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.chdir(folder)
         assert compound_grid.command([*TINY]) == 0
     return Finished(folder, said.getvalue())
+
+
+@pytest.fixture(params=["sqlite", "journal", "postgres"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where nothing is kept yet: an SQLite file, a journal, a database of PostgreSQL."""
+    if request.param == "postgres":
+        url: str = request.getfixturevalue("postgres").url()
+        return url
+    return f"{request.param}:///{tmp_path / 'study'}"
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., RetryingStorage]]:
+    """``open_storage``, whose connections are closed when the test ends."""
+    from nas.study.storage.opening import open_storage
+
+    storages: list[RetryingStorage] = []
+
+    def opened_storage(url: str, patience: Patience | None = None) -> RetryingStorage:
+        storages.append(open_storage(url, *([patience] if patience else [])))
+        return storages[-1]
+
+    yield opened_storage
+    for storage in storages:
+        storage.close()
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageData:
+    """Real handwritten digits at 16 px."""
+    from nas.data.images import load
+    from nas.data.sources import DataSettings
+
+    return load(DataSettings(name="digits", resolution_px=16))

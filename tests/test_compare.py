@@ -12,18 +12,18 @@ from typing import Any
 
 import optuna
 import pytest
-from json_answer import MS_PER_GMAC, json_answer
 from rich.console import Console
 
-from nas import tables
 from nas.arch import zoo
-from nas.arch.errors import NasError
 from nas.arch.files import dumps
 from nas.compare import command
+from nas.core import tables
+from nas.core.errors import NasError
 from nas.study.objective import Accuracy
-from nas.study.rows import Outcome
-from nas.study.storage import open_storage, open_study
-from nas.study.trials import to_rows
+from nas.study.storage.opening import open_storage, open_study
+from nas.study.trial_attributes import to_rows
+from nas.study.trial_record import Outcome
+from tests.json_output import MS_PER_GMAC, json_answer
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, small_space
 
 SEARCH = {

@@ -23,13 +23,12 @@ from optuna.trial import TrialState
 from optuna_dashboard import get_note
 
 from nas import compound_grid, search
-from nas.arch.errors import NasError
+from nas.core.errors import NasError
 from nas.dashboard import _kept_up, _Notes, command
-from nas.study.serving import HOST, make_dashboard
-from nas.study.storage import open_storage
-from tests.study.exhibited import attributes, database, made_search, served, show
-
-ROOT = Path(__file__).resolve().parents[1]
+from nas.reporting.dashboard.serving import HOST, make_dashboard
+from nas.study.storage.opening import open_storage
+from tests.paths import ROOT
+from tests.reporting.dashboard_study import attributes, database, made_search, served, show
 
 
 @pytest.mark.parametrize(
@@ -101,8 +100,8 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
 ) -> None:
     small = ("latency=macs", "data.subset=100")
     with monkeypatch.context() as killed:
-        killed.setattr("nas.study.results.show_search", lambda *_: None)
-        killed.setattr("nas.compound.results.show_compound", lambda *_: None)
+        killed.setattr("nas.methods.search.conclude.show_search", lambda *_: None)
+        killed.setattr("nas.methods.scaling.conclude.show_compound", lambda *_: None)
         assert search.command([*small, "+space=mobilenet_v1", "proxy=tiny", "study.n_trials=2", "study.name=a"]) == 0
         grid = ("phi=1", "baseline=mobilenetv2_035", "grid.alpha=[1.0,2.0]", "grid.beta=[1.0]", "grid.gamma=[1.0]")
         proxy = ("proxy.resolution_px=8", "proxy.epochs=1", "proxy.width_multiplier=0.3", "proxy.min_map_px=1")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nas.networks import find_arch
+from nas.cli.resolve.networks import find_arch
 from nas.scale import command as scale
 from nas.search import make_plan
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

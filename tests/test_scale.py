@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from json_answer import MS_PER_GMAC, json_answer
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.errors import NasError
 from nas.arch.files import dumps, load, load_file
+from nas.core.errors import NasError
 from nas.scale import command
+from tests.json_output import MS_PER_GMAC, json_answer
 
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

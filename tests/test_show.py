@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 import timm
-from json_answer import MS_PER_GMAC, json_answer
 from PIL import Image
 
 from nas import show
 from nas.arch import zoo
-from nas.arch.errors import NasError
 from nas.arch.files import dumps
-from nas.arch.ops import network_ops
-from nas.latency.kernel_sum import KernelPredictor
-from nas.latency.kernel_times import ANY, KernelTimes
+from nas.arch.ops.network import network_ops
+from nas.core.errors import NasError
+from nas.latency.predictors.kernel_sum import KernelPredictor
+from nas.latency.predictors.kernel_times import ANY, KernelTimes
 from nas.latency.store import save
 from nas.show import command
+from tests.json_output import MS_PER_GMAC, json_answer
 from tests.latency.law import KERNEL_DEVICE, LANE
 
 

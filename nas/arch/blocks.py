@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from nas.arch.checks import check_whole
-from nas.arch.errors import SpecError, unknown
+from nas.core.errors import SpecError, unknown
+from nas.core.validation import check_whole
 
 BlockType = Literal["ir", "ds", "dsa", "er", "cn", "uir", "mqa"]
 Partition = Literal["equal", "exponential"]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from nas.arch.blocks import BlockSpec
-from nas.arch.ops import Op, block_ops, head_ops, network_ops, stem_op
+from nas.arch.ops.network import Op, block_ops, head_ops, network_ops, stem_op
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 

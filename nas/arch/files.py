@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,11 +10,11 @@ from typing import Any, Final
 import yaml
 
 from nas.arch.blocks import BlockSpec, format_kernels, number, parse_kernels
-from nas.arch.errors import NasError, SpecError, shown
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
-from nas.arch.plain import from_mapping
-from nas.arch.scaling import Scaling, scale
+from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import SpecError, shown
 
 FORMAT: Final = "nas.arch/1"
 
@@ -88,35 +86,6 @@ def dumps_scaled(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any]
     data = _arch_data(base, stages)
     data["coefficients"] = {key: value for key, value in asdict(scaling).items() if value is not None}
     return _dump(data, provenance)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """``write_bytes_atomically`` of ``text`` in UTF-8."""
-    write_bytes_atomically(path, text.encode())
-
-
-def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` so that a reader, or a crash, never meets half a file; makes the folder.
-
-    Raises: NasError where the folder cannot be made or written to, and on a full disk.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = temporary.open("xb")  # not by tempfile, whose mode of 0600 would hide results from a team
-    except OSError as error:
-        raise NasError(f"cannot write {str(path)!r}: {error.strerror}; choose a folder that can be written.") from None
-    try:
-        with stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())  # or the new name may survive a power cut, and its content not
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise NasError(f"cannot write {str(path)!r}: {error.strerror}; make room, then try again.") from None
-        raise
 
 
 def _dump(data: dict[str, Any], provenance: Mapping[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ from nas.arch.blocks import (
     BlockType,
     parse_kernels,
 )
-from nas.arch.errors import SpecError, nearest
+from nas.core.errors import SpecError, nearest
 
 _FLAGS: Final = ("noskip", "skip", "exponential", "dilated")
 _OPTIONS: Final = ("r", "k", "s", "e", "c", "se", "a", "p", "n", "gs", "h", "d", "v")

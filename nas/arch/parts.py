@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from nas.arch.blocks import BlockSpec
-from nas.arch.errors import SpecError
 from nas.arch.rounding import make_divisible
+from nas.core.errors import SpecError
 
 HeadKind = Literal["conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain"]
 HEAD_KINDS: Final = ("conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain")

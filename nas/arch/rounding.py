@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from nas.arch.errors import unknown
+from nas.core.errors import unknown
 
 WidthRule = Literal["divisor", "truncate"]
 DepthRule = Literal["ceil", "round", "per_string"]

@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from nas.arch.blocks import ACTIVATIONS, SCALED_TYPES, BlockSpec, format_block
-from nas.arch.checks import check_whole
-from nas.arch.errors import SpecError, unknown
 from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.rounding import make_divisible, split_channels
+from nas.core.errors import SpecError, unknown
+from nas.core.validation import check_whole
 
 Padding = Literal["symmetric", "same"]
 PADDINGS: Final = ("symmetric", "same")

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from nas.arch.errors import NasError, unknown
+from nas.core.errors import NasError, unknown
 from nas.latency.settings import GPU_BACKENDS, MEASURED_BACKENDS, check_combination
 
 _DRIVER: Final = Path("/proc/driver/nvidia/version")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from nas.arch.checks import check_number
-from nas.arch.errors import NasError, shown, unknown
+from nas.core.errors import NasError, shown, unknown
+from nas.core.validation import check_number
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs", "table")

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nas.arch.errors import NasError
-from nas.arch.files import write_text_atomically
-from nas.latency.calibrate import Progress, calibrate
-from nas.latency.collect import DISTURBING
+from nas.core.errors import NasError
+from nas.core.files import write_text_atomically
+from nas.latency.calibration.calibrate import Progress, calibrate
+from nas.latency.calibration.collect import DISTURBING
 from nas.latency.device import Device, describe
-from nas.latency.kernel_sum import KernelPredictor
-from nas.latency.macs import MacsPredictor
-from nas.latency.predictor import LatencyPredictor
-from nas.latency.prices import PricePredictor
+from nas.latency.predictors.base import LatencyPredictor
+from nas.latency.predictors.block_table import BlockTable, read_table
+from nas.latency.predictors.kernel_sum import KernelPredictor
+from nas.latency.predictors.macs import MacsPredictor
+from nas.latency.predictors.op_regression import PricePredictor
+from nas.latency.predictors.queue_model import WholePredictor
 from nas.latency.settings import LatencySettings
-from nas.latency.table import BlockTable, read_table
-from nas.latency.whole import WholePredictor
 
 FORMAT: Final = "nas.latency/2"  # raise it with every change of features: prices of old files would be misread
 _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {

@@ -1,7 +1,7 @@
 """Depthwise MixConv with what timm's lacks: the exponential partition and dilated kernels.
 
-``depthwise_conv`` and ``MixConv2d`` take plain numbers and need torch and timm alone: ``nas.model.export`` writes their
-source into standalone files.
+``depthwise_conv`` and ``MixConv2d`` take plain numbers and need torch and timm alone: ``nas.export.standalone`` writes
+their source into standalone files.
 """
 
 from __future__ import annotations

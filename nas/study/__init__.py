@@ -1,1 +1,1 @@
-"""The search itself: ask, screen, train, tell, and what comes out of it."""
+"""One resumable study on Optuna, of whatever method: settings, trial attributes, records, the trial loop."""

@@ -9,11 +9,11 @@ from itertools import product
 from typing import Any, Final, Protocol
 
 from nas.arch.complexity import Complexity, complexity
-from nas.arch.errors import NasError
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
-from nas.latency.predictor import LatencyEstimate, LatencyPredictor
-from nas.latency.table import BlockTable, check_covers
+from nas.core.errors import NasError
+from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
+from nas.latency.predictors.block_table import BlockTable, check_covers
 from nas.study.constraints import Constraints
 
 Genotype = Mapping[str, Any]
@@ -165,3 +165,8 @@ def _infeasible(pricer: Pricer, priced: list[Candidate], closest: Candidate) -> 
         f"0 of {len(priced)} sampled candidates of space {pricer.space.name!r} meet {pricer.constraints}; the smallest "
         f"found: {smallest}. Loosen the limit, or give the space smaller choices (width, depth, resolution_px)."
     )
+
+
+def space_size_text(space: Space) -> str:
+    """The number of space_size_text of ``space`` as one reads it."""
+    return str(space.size) if space.size < 1_000_000 else f"{space.size:.2g}"

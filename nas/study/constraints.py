@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nas.arch.checks import check_number
+from nas.core.validation import check_number
 
 _MEASURES: Final = ("latency_ms", "macs_m", "params_m", "peak_memory_mb")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from nas.arch.checks import check_number
-from nas.arch.errors import NasError, unknown
-from nas.study.rows import Outcome, TrialRow, pareto_front
+from nas.core.errors import NasError, unknown
+from nas.core.validation import check_number
+from nas.study.trial_record import Outcome, TrialRow, pareto_front
 
 Kind = Literal["pareto", "mnasnet"]
 KINDS: Final = ("pareto", "mnasnet")

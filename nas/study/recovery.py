@@ -7,8 +7,8 @@ from typing import Final
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.plan import MAX_RETRIES
-from nas.study.rows import Outcome
+from nas.study.config import MAX_RETRIES
+from nas.study.trial_record import Outcome
 
 INTERRUPTED: Final = "interrupted"
 _KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last epoch that it had told, for each kill

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from nas.arch.ops import Op, network_ops
+from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec
+from tests.paths import REFERENCE
 
-FOLDER = Path(__file__).parents[1] / "reference"
+FOLDER = REFERENCE
 
 
 def reference(name: str) -> dict[str, Any]:

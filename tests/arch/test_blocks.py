@@ -14,8 +14,8 @@ from timm.models._efficientnet_builder import decode_arch_def
 
 from nas.arch import zoo
 from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, number, parse_kernels
-from nas.arch.errors import SpecError
 from nas.arch.notation import parse_block
+from nas.core.errors import SpecError
 
 SIDES = st.sampled_from((1, 3, 5, 7, 9, 11))
 KERNELS = st.lists(SIDES, min_size=1, max_size=5).map(tuple)

@@ -7,7 +7,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity, layers, live_elements
 from nas.arch.notation import parse_block
-from nas.arch.ops import Op, block_ops, out_side
+from nas.arch.ops.network import Op, block_ops, out_side
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec
 

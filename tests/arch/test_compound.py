@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.compound import ALPHAS, BETAS, GAMMAS, compound_triples, distinct, grown, scaled, steps
-from nas.arch.errors import NasError, SpecError
-from nas.arch.families import FAMILY_RULES, Rules, family_of, rules_for
-from nas.arch.scaling import Compound, Factors
+from nas.arch.scaling.compound import ALPHAS, BETAS, GAMMAS, compound_triples, distinct, grown, scaled, steps
+from nas.arch.scaling.rounding_rules import FAMILY_RULES, Rules, family_of, rules_for
+from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
+from nas.core.errors import NasError, SpecError
 
 B0 = zoo.get("efficientnet_b0")
 

@@ -8,11 +8,10 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.errors import NasError
-from nas.arch.family import dropout_at, family, published_member
-from nas.arch.scaling import Compound
-
-from .published import reference
+from nas.arch.scaling.family import dropout_at, family, published_member
+from nas.arch.scaling.transform import Compound
+from nas.core.errors import NasError
+from tests.arch.published import reference
 
 EFFICIENTNET = reference("efficientnet")
 B0, MIXNET_S = zoo.get("efficientnet_b0"), zoo.get("mixnet_s")

@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from nas.arch import zoo
-from nas.arch.errors import NasError, SpecError
-from nas.arch.families import Rules
-from nas.arch.files import FORMAT, dumps, dumps_scaled, load, load_file, loads, write_text_atomically
+from nas.arch.files import FORMAT, dumps, dumps_scaled, load, load_file, loads
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
+from nas.arch.scaling.rounding_rules import Rules
+from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError, SpecError
+from nas.core.files import write_text_atomically
 
 PROVENANCE = {
     "space": "mixnet",

@@ -6,11 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from nas.arch import zoo
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import importlib, json, pkgutil, sys
 import nas.arch

@@ -9,13 +9,13 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.directions import DIRECTIONS, fast
-from nas.arch.errors import NasError
-from nas.arch.families import FAMILY_RULES, Rounding, Rules
-from nas.arch.family import dropout_at, formula_member
-from nas.arch.request import Request
-from nas.arch.scaling import Compound
-from nas.arch.solve import macs, params
+from nas.arch.scaling.family import dropout_at, formula_member
+from nas.arch.scaling.request import Request
+from nas.arch.scaling.rounding_rules import FAMILY_RULES, Rounding, Rules
+from nas.arch.scaling.rules import DIRECTIONS, fast
+from nas.arch.scaling.targets import macs, params
+from nas.arch.scaling.transform import Compound
+from nas.core.errors import NasError
 
 B0, MIXNET_S = zoo.get("efficientnet_b0"), zoo.get("mixnet_s")
 MEASURES = {"target_macs_m": lambda arch: macs(arch) / 1e6, "target_params_m": lambda arch: params(arch) / 1e6}

@@ -9,10 +9,9 @@ from timm.layers import make_divisible as timm_make_divisible
 from timm.layers.mixed_conv2d import _split_channels as timm_split
 from timm.models._efficientnet_builder import _scale_stage_depth as timm_scale_stage_depth
 
-from nas.arch.errors import NasError
 from nas.arch.rounding import make_divisible, scale_channels, scale_repeats, split_channels
-
-from .published import reference
+from nas.core.errors import NasError
+from tests.arch.published import reference
 
 WIDTHS = (0.1, 0.25, 0.35, 0.5, 0.75, 1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 2.0, 2.2, 4.3)
 DEPTHS = (0.1, 0.5, 0.9, 1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1, 3.6, 5.3)

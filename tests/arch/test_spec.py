@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from nas.arch import zoo
-from nas.arch.errors import SpecError
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
+from nas.core.errors import SpecError
 
 STAGES = [["ds_r1_k3_s1_c16"], ["ir_r2_k3.5.7_s2_e6_c24_se0.25", "ir_r1_k5_s1_e3_c24"], ["cn_r1_k1_s1_c32"]]
 

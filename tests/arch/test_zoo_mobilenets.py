@@ -9,14 +9,13 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.notation import parse_block
-from nas.arch.ops import block_ops
+from nas.arch.ops.network import block_ops
 from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
 from nas.arch.spec import hidden_channels
 from nas.arch.zoo.mobilenet_v1 import full_convolution, mobilenet_v1, shallow
 from nas.arch.zoo.mobilenet_v2 import mobilenet_v2
 from nas.arch.zoo.mobilenet_v3 import mobilenet_v3
-
-from .published import blocks_in_order, norm_channels, ops, reference, with_classes
+from tests.arch.published import blocks_in_order, norm_channels, ops, reference, with_classes
 
 V1, V2, V3 = reference("mobilenet_v1"), reference("mobilenet_v2"), reference("mobilenet_v3")
 

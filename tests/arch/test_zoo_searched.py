@@ -11,11 +11,10 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling import Scaling, scale
+from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.zoo.mnasnet import mnasnet_a1
-
-from .published import (
+from tests.arch.published import (
     bias_elements,
     blocks_in_order,
     norm_channels,

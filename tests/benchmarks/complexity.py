@@ -25,8 +25,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.arch import complexity as counting
-from nas.arch import ops, zoo
+from nas.arch import zoo
 from nas.arch.complexity import complexity
+from nas.arch.ops import network
 from nas.arch.spec import ArchSpec
 
 NAMES = ("mobilenetv2_100", "mobilenetv3_large_100", "mnasnet_100", "mixnet_s", "efficientnet_b0", "efficientnet_b4")
@@ -44,7 +45,7 @@ def cpu_ms(call: Callable[[], object], calls: int = 1) -> float:
 
 def forget() -> None:
     counting._block_cost.cache_clear()
-    ops.block_ops.cache_clear()
+    network.block_ops.cache_clear()
 
 
 def from_strings(spec: ArchSpec) -> None:

@@ -9,10 +9,10 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
+from nas.methods.search.samplers import make_sampler
 from nas.study.candidates import Space
-from nas.study.plan import SamplerSettings
-from nas.study.samplers import make_sampler
-from nas.study.trials import distributions
+from nas.study.config import SamplerSettings
+from nas.study.trial_attributes import distributions
 
 POPULATION = SamplerSettings().population
 

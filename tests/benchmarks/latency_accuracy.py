@@ -40,15 +40,15 @@ import numpy as np
 
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
-from nas.latency.block_timing import table_of
-from nas.latency.collect import HELD_OUT_ZOO
-from nas.latency.kernel_sum import KernelPredictor
-from nas.latency.measure import at_common_speed, measure_many
-from nas.latency.predictor import Check, HeldOutError
-from nas.latency.samples import random_specs
+from nas.cli.resolve.networks import find_arch
+from nas.latency.calibration.collect import HELD_OUT_ZOO
+from nas.latency.measure.block_timing import table_of
+from nas.latency.measure.timer import at_common_speed, measure_many
+from nas.latency.predictors.base import Check, HeldOutError
+from nas.latency.predictors.kernel_sum import KernelPredictor
+from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings
 from nas.latency.store import load_or_calibrate
-from nas.networks import find_arch
 
 FAMILIES = {
     "mobilenetv1": ("mobilenetv1_100", "mobilenetv1_125"),

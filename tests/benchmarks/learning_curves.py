@@ -24,14 +24,14 @@ from typing import Any
 from tabulated import TABLE
 
 from nas.arch.complexity import complexity
-from nas.arch.files import write_text_atomically
+from nas.core.files import write_text_atomically
+from nas.data.images import load
+from nas.data.sources import DataSettings
+from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
 from nas.latency.store import load_or_calibrate
-from nas.proxy.data import load
-from nas.proxy.results import EpochResult
-from nas.proxy.settings import ProxySettings
-from nas.proxy.sources import DataSettings
-from nas.study.evaluate import ProxyEvaluator
+from nas.training.results import EpochResult
 from search_spaces.blockwise import BlockwiseSpace
 
 SEED = 0

@@ -25,7 +25,7 @@ Learned (five seeds; share within 10%, RMSPE, Spearman of the best other method 
   90 -> 93%); to scale one by a factor alone is good where the batch is the same, and useless (30%) where it is not.
 - A single start of the fit fell into a trap on 2080ti_32 (68%), where host and GPU are level: hence six.
 - The same law on a CPU (100 random networks in ONNX Runtime): 7% median error on random ones, 3% on published ones,
-  where the kernel sum of nas.latency.fit has 5% and 3%.
+  where the kernel sum of nas.latency.predictors.op_fit has 5% and 3%.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from nas.arch.complexity import complexity
-from nas.arch.ops import network_ops
+from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
-from nas.latency.whole import WholePredictor, fit_whole
+from nas.latency.predictors.queue_model import WholePredictor, fit_whole
 from tests.latency import ofa
 
 TRAIN, TEST = 100, 1000

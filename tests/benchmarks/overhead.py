@@ -21,8 +21,8 @@ CPU-ms per trial, and CPU-s of a new worker's first trial, on a busy two-core x8
     grpc         40  0.1      40   0.4       77   4.8
 
 - What was ours is gone. At 2,000 trials any trial took 90 ms: a network's id was hashed for every other trial, and all
-  of them were counted six times (now nas/study/ledger.py). At 1,000, NSGA-II then took 177 ms and TPE 587: a sampler is
-  made for every trial, and each worked out the space from all distributions of all trials (nas/study/samplers.py).
+  of them were counted six times (now trial_index.py). At 1,000, NSGA-II then took 177 ms and TPE 587: a sampler is
+  made for every trial, and each worked out the space from all distributions of all trials (samplers.py).
 - What is left of TPE is Optuna's: it reads all trials' choices anew at every draw. Of GPSampler too. TPE was timed
   again, four times, twice in turns with random search, under a load of 10: 10 to 12, 31 to 36 and 272 to 281 ms. The
   107 and 1,426 ms that stood here did not come back, not with the code of that day either (34 and 41 ms at 1,000).
@@ -55,17 +55,17 @@ from filled import fill, multiply
 from hydra.utils import instantiate
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.evaluate import Evaluation
+from nas.estimators.proxy.evaluator import Evaluation
+from nas.methods.search.ask_tell import Search
+from nas.methods.search.samplers import SAMPLERS
+from nas.reporting.search_report import ReportData, render_report
+from nas.study.config import SamplerSettings, StudySettings
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import SamplerSettings, StudySettings
-from nas.study.report import ReportData, render_report
-from nas.study.rows import to_csv
-from nas.study.samplers import SAMPLERS
-from nas.study.search import Search
-from nas.study.storage import open_storage, open_study
-from nas.study.tasks import Task
-from nas.study.trials import to_rows
-from nas.study.urls import checked_url
+from nas.study.storage.opening import open_storage, open_study
+from nas.study.storage.urls import checked_url
+from nas.study.trial_attributes import to_rows
+from nas.study.trial_loop import Task
+from nas.study.trial_record import to_csv
 from tests.postgres_server import Postgres
 from tests.study.fakes import CONF, accuracy_of, epoch_result, pricer
 

@@ -61,7 +61,7 @@ VARIANTS = {
     "default_layout": "ours, images in memory, batched augmentation, default layout, memory given back, in-place SiLU",
     "channels_last": "the same with channels_last",
     "keep_memory": "the same with freed memory kept",
-    "ours": "nas.proxy.train as it ships: the same with SiLU out of place",
+    "ours": "nas.training.trainer as it ships: the same with SiLU out of place",
     "ours_bfloat16": "as it ships, with bfloat16 autocast",
 }
 
@@ -89,9 +89,9 @@ def make_network(name: str, classes: int) -> nn.Module:
         model: nn.Module = timm.create_model(name, num_classes=classes)
         return model
     from nas.arch import zoo
+    from nas.estimators.proxy.reduce import reduce_arch
+    from nas.estimators.proxy.settings import ProxySettings
     from nas.model.build import build
-    from nas.proxy.reduce import reduce_arch
-    from nas.proxy.settings import ProxySettings
 
     settings = ProxySettings(resolution_px=SIDE_PX, width_multiplier=0.25)
     return build(reduce_arch(zoo.get(name.removeprefix("proxy-")), settings, classes=classes, largest_kernel=9).spec)
@@ -132,17 +132,17 @@ def plain_timm(root: Path, network: str, images: int) -> Round:
 
 
 def ours(root: Path, network: str, images: int, variant: str) -> Round:
-    """One epoch over ``images`` images of ``nas.proxy``, scoring excluded, with what ``variant`` leaves on."""
-    from nas.proxy import speed
-    from nas.proxy.data import load
-    from nas.proxy.settings import TrainSettings
-    from nas.proxy.sources import DataSettings
-    from nas.proxy.train import train
+    """One epoch over ``images`` images of ``nas.training``, scoring excluded, with what ``variant`` leaves on."""
+    from nas.data.images import load
+    from nas.data.sources import DataSettings
+    from nas.training import runtime
+    from nas.training.settings import TrainSettings
+    from nas.training.trainer import train
 
     if variant in ("default_layout", "channels_last"):
-        speed.keep_freed_memory = lambda: False  # type: ignore[assignment]
+        runtime.keep_freed_memory = lambda: False  # type: ignore[assignment]
     if variant in ("default_layout", "channels_last", "keep_memory"):
-        speed._COPYING_IN_PLACE = ()  # type: ignore[assignment]
+        runtime._COPYING_IN_PLACE = ()  # type: ignore[assignment]
     start = time.process_time()
     data = load(DataSettings(name="imagefolder", root=str(root), resolution_px=SIDE_PX, subset=images))
     decode_cpu_s = time.process_time() - start

@@ -50,16 +50,16 @@ from typing import Any
 import optuna
 from tabulated import Curves, TabulatedEvaluator, TabulatedPredictor
 
-from nas.arch.errors import NasError
+from nas.core.errors import NasError
+from nas.methods.search.ask_tell import Search
+from nas.methods.search.pruners import make_pruner
 from nas.study.candidates import Pricer
+from nas.study.config import PRUNER_NAMES, PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import PRUNER_NAMES, PrunerSettings, SamplerSettings, StudySettings
-from nas.study.pruning import make_pruner
-from nas.study.rows import Outcome, TrialRow, pareto_front
-from nas.study.search import Search
-from nas.study.storage import open_study
-from nas.study.tasks import Idle, Task, do
+from nas.study.storage.opening import open_study
+from nas.study.trial_loop import Idle, Task, do
+from nas.study.trial_record import Outcome, TrialRow, pareto_front
 
 ASKED = 48  # trainings of a search whose sampler chooses
 BUDGETS = (108, 216)  # epochs: 12 and 24 whole trainings

@@ -34,8 +34,8 @@ from typing import Any
 
 import optuna
 
-from nas.study.storage import open_storage
-from nas.study.trials import to_rows
+from nas.study.storage.opening import open_storage
+from nas.study.trial_attributes import to_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = (1, 2, 4)

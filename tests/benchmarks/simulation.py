@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/simulation.py [--trials 400] [--seeds 4]
 
-The rules are those of a real study, in memory; what is simulated stands in tests/study/simulated.py, and the networks
-are NAS-Bench-Macro's (tests/study/macro.py), each with one of its three trainings drawn per seed. Latency is in
-proportion to multiply-adds. Made up are the times and the learning curves: a network of median size takes ten minutes,
+The rules are those of a real study, in memory; what is simulated stands in tests/methods/search/simulation.py, and the
+networks are those of NAS-Bench-Macro (nas_bench_macro.py beside it), each with one of its three trainings drawn per
+seed. Latency is in proportion to multiply-adds. Made up are the times and the learning curves: a median network takes
+ten minutes,
 one of them whatever the size, with a lognormal spread of 20%; one training in twenty takes five times as long; a worker
 dies every ten hours and is replaced, and its trial begins anew. The nine epochs rise to the tabulated accuracy as
 1 - exp(-r t), r lognormal around 5 with a spread of 30%: curves cross and never fall.
@@ -60,19 +61,19 @@ from typing import Any
 
 import optuna
 
+from nas.analysis.history import Reference, hypervolume
 from nas.arch.spec import ArchSpec
-from nas.latency.macs import MacsPredictor
+from nas.latency.predictors.macs import MacsPredictor
+from nas.methods.search.ask_tell import Search
+from nas.methods.search.pruners import make_pruner
 from nas.study.candidates import Pricer
+from nas.study.config import PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
-from nas.study.history import Reference, hypervolume
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import PrunerSettings, SamplerSettings, StudySettings
-from nas.study.pruning import make_pruner
-from nas.study.rows import TrialRow, pareto_front
-from nas.study.search import Search
+from nas.study.trial_record import TrialRow, pareto_front
+from tests.methods.search.nas_bench_macro import MacroTable
+from tests.methods.search.simulation import Cluster, Simulation, Training
 from tests.study.fakes import new_study
-from tests.study.macro import MacroTable
-from tests.study.simulated import Cluster, Simulation, Training
 
 WORKERS = (1, 4, 16, 64, 128, 256, 1_000)
 EPOCHS = 9

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch.spec import ArchSpec
-from nas.latency.predictor import LatencyEstimate
-from nas.proxy.results import EpochResult
-from nas.study.evaluate import Evaluation
-from nas.study.rows import Outcome, TrialRow
+from nas.estimators.proxy.evaluator import Evaluation
+from nas.latency.predictors.base import LatencyEstimate
+from nas.study.trial_record import Outcome, TrialRow
+from nas.training.results import EpochResult
 from search_spaces.blockwise import BlockwiseSpace
 
 TABLE = Path(__file__).parents[1] / "reference" / "learning_curves.json"

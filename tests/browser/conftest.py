@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from nas import search
+from tests.paths import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_MS: Final = 120_000  # of whatever a page is waited for: others may be using the machine
 NAME: Final = "looked-at"
 # Five trainings of a moment each; of the 16 networks only the largest is above the limit, and is tried.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import NAME, Look
+from tests.browser.conftest import NAME, Look
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -12,9 +12,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.files import load
-from tests.compound.tiny import Finished, networks
-
-from .conftest import NAME, Look, fits, prints
+from tests.browser.conftest import NAME, Look, fits, prints
+from tests.methods.scaling.tiny import Finished, networks
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.arch.ops import network_ops
+from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
-from nas.latency.collect import Chunk, Collector, held_out, spec_of
+from nas.latency.calibration.collect import Chunk, Collector, held_out, spec_of
 from nas.latency.device import Device
-from nas.latency.lowering import Kernel, network_calls
+from nas.latency.kernels.ort_lowering import Kernel, network_calls
 
 # Kernels cannot be timed on the one, and can on the other.
 DEVICE = Device(processor="test core", cores=2, backend="onnxruntime", backend_version="0", precision="int8", os="none")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,9 @@ from nas.arch.blocks import BlockSpec
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, StemSpec
 from nas.arch.rounding import make_divisible
 from nas.arch.spec import ArchSpec, StageSpec
+from tests.paths import SHARED_DATA
 
-FILE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ofa_latency" / "ofa_latency.npz"
+FILE = SHARED_DATA / "ofa_latency" / "ofa_latency.npz"
 TARGETS = tuple(f"{device}_{batch}" for device in ("2080ti", "titan_xp") for batch in (1, 32, 64))
 LAYERS = 4  # at most, per stage
 WIDTH = 1.2

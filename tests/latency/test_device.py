@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from nas.arch.errors import NasError
+from nas.core.errors import NasError
 from nas.latency.device import Device, describe, driver_version
 from nas.latency.settings import BACKENDS, LatencySettings
-
-from .law import KERNEL_DEVICE as DEVICE
+from tests.latency.law import KERNEL_DEVICE as DEVICE
+from tests.paths import CONF
 
 
 def test_this_machine_is_described_by_what_is_installed() -> None:
@@ -74,7 +73,7 @@ def test_a_missing_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", ["cuda", "cuda_graph", "macs", "onnxruntime", "onnxruntime_int8", "torch"])
 def test_every_configuration_gives_settings_that_its_name_promises(name: str) -> None:
-    path = Path(__file__).resolve().parents[2] / "conf" / "latency" / f"{name}.yaml"
+    path = CONF / "latency" / f"{name}.yaml"
     settings = LatencySettings(**yaml.safe_load(path.read_text(encoding="utf-8")))
     backend = name.removesuffix("_int8")
     assert backend in BACKENDS

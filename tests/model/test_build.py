@@ -14,13 +14,12 @@ from torch import nn
 
 from nas.arch import zoo
 from nas.arch.complexity import Complexity, complexity
-from nas.arch.errors import SpecError
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
+from nas.core.errors import SpecError
 from nas.model.build import build
-
-from .random_specs import specs
-from .torch_counts import counts, peak_memory_bytes, without_storage
+from tests.model.random_specs import specs
+from tests.model.torch_counts import counts, peak_memory_bytes, without_storage
 
 TIMM_NAMES = [name for name in zoo.names() if timm.is_model(name)]
 # One or two of each family: kernels in groups, both heads, both paddings, every activation and squeeze-excite.

@@ -11,15 +11,15 @@ import timm
 from timm.models.efficientnet import _gen_efficientnet, _gen_mixnet_m
 
 from nas.arch import zoo
-from nas.arch.compound import Grown, scaled
-from nas.arch.families import Rules
-from nas.arch.family import family
 from nas.arch.files import dumps_scaled
-from nas.arch.scaling import Compound, Factors
+from nas.arch.scaling.compound import Grown, scaled
+from nas.arch.scaling.family import family
+from nas.arch.scaling.rounding_rules import Rules
+from nas.arch.scaling.transform import Compound, Factors
+from tests.model.torch_counts import without_storage
+from tests.paths import REFERENCE
 
-from .torch_counts import without_storage
-
-REFERENCE = Path(__file__).parents[1] / "reference" / "scaling.json"
+REFERENCE = REFERENCE / "scaling.json"
 TINYNET = json.loads(REFERENCE.read_text(encoding="utf-8"))["tinynet"]
 TINYNET_RULES = Rules(depth_rule="round", stem="fixed", head="grow", resolution_rule="exact")
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from search_spaces.space import SearchSpace
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).parent / "data" / "tiny.yaml"
 
 

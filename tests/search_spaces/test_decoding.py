@@ -13,8 +13,8 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from nas.arch.errors import NasError
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
 from search_spaces.space import SearchSpace
 
 Load = Callable[..., SearchSpace]

@@ -6,19 +6,19 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from nas.arch import zoo
-from nas.arch.errors import NasError
-from nas.arch.scaling import PUBLISHED_EFFICIENTNET, scale
+from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
+from nas.core.errors import NasError
 from search_spaces.space import SearchSpace
+from tests.paths import CONF
 
 Load = Callable[..., SearchSpace]
-SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "space").glob("*.yaml"))
+SPACES = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
 MEMBERS = {
     "mixnet": ("mixnet_s", "mixnet_m", "mixnet_l"),
     "mnasnet": ("mnasnet_100", "semnasnet_100"),
@@ -53,7 +53,7 @@ def test_published_point_has_the_published_drop_rates(load: Load, space: str, me
 
 def test_the_yaml_says_how_many_points_there_are(load: Load) -> None:
     for name in SPACES:
-        text = (Path(__file__).parents[2] / "conf" / "space" / f"{name}.yaml").read_text(encoding="utf-8")
+        text = (CONF / "space" / f"{name}.yaml").read_text(encoding="utf-8")
         written = text.split("Points: ")[1].split()[0]
         size = load(name).size
         assert written == (str(size) if size < 100 else f"{size:.1e}".replace("+0", "").replace("+", "")), name

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nas.arch.errors import NasError
+from nas.core.errors import NasError
 from search_spaces.space import SearchSpace
 
 Config = dict[str, Any]

@@ -13,30 +13,31 @@ import optuna
 import yaml
 
 from nas.arch.complexity import complexity
-from nas.arch.scaling import Scaling
+from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
-from nas.latency.macs import MacsPredictor
-from nas.latency.predictor import Check, HeldOutError
+from nas.data.sources import DataSettings
+from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.proxy.settings import ProxySettings
+from nas.latency.predictors.base import Check, HeldOutError
+from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
-from nas.proxy.results import EpochResult
-from nas.proxy.settings import ProxySettings
-from nas.proxy.sources import DataSettings
+from nas.methods.search.ask_tell import Search
+from nas.methods.search.config import SearchPlan
 from nas.study.candidates import Pricer
+from nas.study.config import EngineSettings, PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
-from nas.study.evaluate import Evaluation
-from nas.study.measuring import Refinement
+from nas.study.measurement import Refinement
 from nas.study.objective import ObjectiveSettings
-from nas.study.plan import EngineSettings, PrunerSettings, SamplerSettings, StudySettings
-from nas.study.search import Search
-from nas.study.search_plan import SearchPlan
-from nas.study.storage import open_study
-from nas.study.tasks import OnTrial, work
-from nas.study.trials import Measured
+from nas.study.storage.opening import open_study
+from nas.study.trial_attributes import Measured
+from nas.study.trial_loop import OnTrial, work
+from nas.training.results import EpochResult
 from search_spaces.blockwise import BlockwiseSpace
 from search_spaces.mobilenet_v1 import MobileNetV1Space
+from tests.paths import CONF
 
 MS_PER_GMAC = 30.0
-CONF = Path(__file__).parents[2] / "conf" / "space"
+CONF = CONF / "space"
 PARETO = ObjectiveSettings()
 
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 
 from nas.arch import zoo
-from nas.arch.errors import NasError
-from nas.latency.pieces import pieces
-from nas.latency.table import BlockTable
+from nas.core.errors import NasError
+from nas.latency.predictors.block_pieces import pieces
+from nas.latency.predictors.block_table import BlockTable
 from nas.study.candidates import Pricer, survey
-
-from .fakes import MS_PER_GMAC, CornerSpace, mobilenet_v1, pricer, small_space
+from tests.study.fakes import MS_PER_GMAC, CornerSpace, mobilenet_v1, pricer, small_space
 
 
 def all_measures(prices: Pricer) -> list[dict[str, float]]:

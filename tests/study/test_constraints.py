@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nas.arch.errors import NasError
+from nas.core.errors import NasError
 from nas.study.constraints import Constraints
 
 MEASURES = {"latency_ms": 30.0, "macs_m": 200.0, "params_m": 4.0, "peak_memory_mb": 8.0}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nas.arch.errors import NasError
+from nas.core.errors import NasError
 from nas.study.objective import FORMS, ObjectiveSettings, choose, mnasnet_reward
-from nas.study.rows import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRow
+from tests.paths import REFERENCE
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "reward.json").read_text(encoding="utf-8"))
+REFERENCE = json.loads((REFERENCE / "reward.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("vector", REFERENCE["vectors"], ids=lambda v: f"{v['acc']}-{v['lat']}-{v['T']}-{v['beta']}")

@@ -7,15 +7,14 @@ from collections.abc import Callable
 import optuna
 from optuna.trial import TrialState
 
-from nas.study.patient import PatientStorage
-from nas.study.plan import MAX_RETRIES
+from nas.study.config import MAX_RETRIES
 from nas.study.recovery import recover
-from nas.study.storage import open_study
-from nas.study.trials import distributions, finished, to_rows
+from nas.study.storage.opening import open_study
+from nas.study.storage.retrying import RetryingStorage
+from nas.study.trial_attributes import distributions, finished, to_rows
+from tests.study.fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
 
-from .fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
-
-Opened = Callable[..., PatientStorage]
+Opened = Callable[..., RetryingStorage]
 
 
 def killed_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:

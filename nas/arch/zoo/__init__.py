@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from nas.arch.errors import unknown
 from nas.arch.spec import ArchSpec
 from nas.arch.zoo.efficientnet import EFFICIENTNETS
 from nas.arch.zoo.mixnet import MIXNETS
@@ -14,6 +13,7 @@ from nas.arch.zoo.mnasnet import MNASNETS
 from nas.arch.zoo.mobilenet_v1 import MOBILENETS_V1
 from nas.arch.zoo.mobilenet_v2 import MOBILENETS_V2
 from nas.arch.zoo.mobilenet_v3 import MOBILENETS_V3
+from nas.core.errors import unknown
 
 Family = dict[str, Callable[[], ArchSpec]]
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling import PUBLISHED_EFFICIENTNET, PUBLISHED_EFFICIENTNET_LITE, published, scale
+from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, PUBLISHED_EFFICIENTNET_LITE, published, scale
 from nas.arch.spec import ArchSpec
 
 _B0: Final = [

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling import Scaling, scale
+from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec
 
 _S: Final = [

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Literal
 
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, NormSpec, StemSpec
-from nas.arch.scaling import EndRule, Scaling, scale
+from nas.arch.scaling.transform import EndRule, Scaling, scale
 from nas.arch.spec import ArchSpec
 from nas.arch.zoo.labels import width_label
 

@@ -1,0 +1,1 @@
+"""Statistics of trial records; draws nothing and loads no torch."""

@@ -1,0 +1,102 @@
+"""Did the proxy work? Its ranking of networks beside that of a study of the same storage that trained them longer."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Final
+
+import optuna
+from scipy.stats import kendalltau
+
+from nas.core.formatting import plural
+from nas.study.storage.attributes import internals
+from nas.study.storage.opening import identity_of
+from nas.study.trial_record import Outcome, TrialRow
+
+LEAST_PAIRS: Final = 3
+_EFFORT: Final = ("epochs", "width_multiplier", "depth_multiplier", "resolution_px")
+_TIMES_LONGER: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Longer:
+    """The networks that ``study`` trained too, with more effort: ``more`` says what of, ``pairs`` hold accuracies in
+    [0, 1], here and there."""
+
+    study: str
+    more: str
+    pairs: tuple[tuple[float, float], ...]
+
+    @property
+    def kendall_tau(self) -> float | None:
+        """Agreement of the two orders, 1 is the same; None where there is no order."""
+        tau = kendalltau(*zip(*self.pairs, strict=True)).statistic if len(self.pairs) >= LEAST_PAIRS else math.nan
+        return None if math.isnan(tau) else float(tau)
+
+    @property
+    def p_value(self) -> float | None:
+        """Probability of an agreement so far from none if there were none; None where there is no order."""
+        return None if self.kendall_tau is None else float(kendalltau(*zip(*self.pairs, strict=True)).pvalue)
+
+    def __str__(self) -> str:
+        count = plural(len(self.pairs), "network")
+        if self.kendall_tau is None:
+            return f"Study {self.study} ({self.more}) trained {count} of this one too: too few for a rank correlation"
+        return (
+            f"Kendall tau {self.kendall_tau:.2f} (p {self.p_value:.2g}) between the proxy accuracies here and those "
+            f"of the same {count} in study {self.study} ({self.more})"
+        )
+
+
+def longer_trained(study: optuna.Study, rows: Sequence[TrialRow]) -> tuple[Longer, ...]:
+    """The studies beside ``study`` that trained some of its networks longer, those with the most in common first.
+
+    One counts if it is of the same images, no part of its proxy's effort (epochs, width, depth, side) is less and one
+    is more. A network that was trained several times there counts with its mean.
+    """
+    identity = identity_of(internals(study))
+    here = {row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None}
+    found = []
+    for other in study._storage.get_all_studies() if here else ():
+        more = _more(identity, identity_of(other.system_attrs))
+        if more and other.study_name != study.study_name:
+            there: dict[str, list[float]] = {}
+            for trial in study._storage.get_all_trials(other._study_id, deepcopy=False):
+                if trial.user_attrs.get("outcome") == Outcome.TRAINED and trial.user_attrs.get("arch_id") in here:
+                    there.setdefault(trial.user_attrs["arch_id"], []).append(trial.user_attrs["accuracy"])
+            pairs = tuple((here[name] or 0.0, fmean(values)) for name, values in there.items())
+            if pairs:
+                found.append(Longer(study=other.study_name, more=more, pairs=pairs))
+    return tuple(sorted(found, key=lambda one: -len(one.pairs)))
+
+
+def how_to_find_out(command: str, name: str, epochs: int, networks: int) -> str:
+    """The command of a second study that trains published and best ones of study ``name`` longer: ``networks``.
+
+    It stops none of them early, for a ranking needs them all.
+    """
+    words = shlex.split(command)
+    anew = {
+        "proxy.epochs": _TIMES_LONGER * epochs,
+        "study.name": f"{name}-longer",
+        "study.first": name,
+        "study.n_trials": networks,
+    }
+    kept = [word for word in words if word.partition("=")[0] not in anew and not word.startswith("pruner")]
+    return shlex.join([*kept, *(f"{key}={value}" for key, value in anew.items())])
+
+
+def _more(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """What the effort of ``there`` is greater in, in words; empty if it is no longer training of the same."""
+    keys = [f"proxy.{name}" for name in _EFFORT]
+    same = ("data.name", "data.root", "data.seed", "data.val_fraction")
+    if not all(key in there and key in here for key in keys) or any(here.get(key) != there.get(key) for key in same):
+        return ""
+    if any(there[key] < here[key] for key in keys):
+        return ""
+    greater = [name for name, key in zip(_EFFORT, keys, strict=True) if there[key] > here[key]]
+    return ", ".join(f"{name} {there[f'proxy.{name}']:g} instead of {here[f'proxy.{name}']:g}" for name in greater)

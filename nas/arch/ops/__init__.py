@@ -1,0 +1,1 @@
+"""The operations of a network, block by block: shapes, kernels, parameters and MACs."""

@@ -1,0 +1,159 @@
+"""Compound scaling of any baseline: the grid of triples, and what each really makes of a network after rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+from nas.arch.complexity import Complexity, complexity
+from nas.arch.scaling.rounding_rules import Rules, check_side, rules_for
+from nas.arch.scaling.transform import Compound, Factors, Scaling, scale
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.core.validation import check_number
+
+_SLACK: Final = 1e-9  # of sums and products of decimal fractions: 2.1 - 2 is more than 0.1
+
+
+def steps(low: float, high: float, step: float) -> tuple[float, ...]:
+    """``low``, ``low + step``, ... up to ``high``, as the decimal fractions that they are written as.
+
+    Raises: NasError unless 1 <= low <= high and step is positive.
+    """
+    check_number("low", low, low=1)
+    check_number("high", high, low=low)
+    check_number("step", step, low=0, open_low=True)
+    return tuple(round(low + index * step, 10) for index in range(int((high - low) / step + _SLACK) + 1))
+
+
+ALPHAS: Final = steps(1.0, 2.0, 0.1)
+BETAS: Final = steps(1.0, 1.4, 0.1)
+GAMMAS: Final = steps(1.0, 1.4, 0.05)
+
+
+def compound_triples(
+    alphas: Sequence[float] = ALPHAS,
+    betas: Sequence[float] = BETAS,
+    gammas: Sequence[float] = GAMMAS,
+    *,
+    target: float = 2.0,
+    tolerance: float = 0.1,
+    growth: Callable[[Compound], float] = lambda compound: compound.macs_growth,
+) -> tuple[Compound, ...]:
+    """Every triple whose ``growth`` lies within ``tolerance`` of ``target``, by alpha, then beta, then gamma.
+
+    EfficientNet, equation 3: alpha * beta^2 * gamma^2 about 2, each at least 1. The published 1.2/1.1/1.15 comes to
+    1.920. Another ``growth``, such as that of a predicted latency, fits the triples to something else than MACs.
+    Raises: NasError for a factor below 1, and where there is no triple, with the tolerance that would give one.
+    """
+    check_number("tolerance", tolerance, low=0)
+    check_number("target", target, low=1)
+    for field, values in (("alpha", alphas), ("beta", betas), ("gamma", gammas)):
+        if not values:
+            raise NasError(f"{field} []: give at least one value.")
+        for value in values:
+            check_number(field, value, low=1)
+    grid = product(sorted(set(alphas)), sorted(set(betas)), sorted(set(gammas)))
+    triples = [Compound(alpha=alpha, beta=beta, gamma=gamma) for alpha, beta, gamma in grid]
+    off = [abs(growth(triple) - target) for triple in triples]
+    found = tuple(triple for triple, error in zip(triples, off, strict=True) if error <= tolerance + _SLACK)
+    if not found:
+        least = min(off)
+        raise NasError(
+            f"tolerance {tolerance:g}: none of {len(triples)} triples comes so near to a growth of {target:g}; the "
+            f"nearest, {triples[off.index(least)]}, does with {math.ceil(least * 1e4) / 1e4:g}. Or give more values."
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grown:
+    """A network beside the baseline that it was scaled from.
+
+    ``factors``: what was asked for; rounding makes something else of it, which ``realised`` and the growths tell.
+    ``compound`` and ``phi``: where the factors come from, if from there; a published member has its number alone.
+    """
+
+    baseline: ArchSpec
+    arch: ArchSpec
+    factors: Factors
+    scaling: Scaling
+    compound: Compound | None = None
+    phi: float | None = None
+
+    @property
+    def cost(self) -> Complexity:
+        """Exact cost of the scaled network."""
+        return complexity(self.arch)
+
+    @property
+    def macs_growth(self) -> float:
+        """Multiply-adds over the baseline's."""
+        return self.cost.macs / complexity(self.baseline).macs
+
+    @property
+    def params_growth(self) -> float:
+        """Parameters over the baseline's."""
+        return self.cost.params / complexity(self.baseline).params
+
+    @property
+    def memory_growth(self) -> float:
+        """Peak activation memory over the baseline's."""
+        return self.cost.peak_memory_bytes / complexity(self.baseline).peak_memory_bytes
+
+    @property
+    def realised(self) -> Factors:
+        """What is left after rounding: blocks, channels (geometric mean over the blocks as written) and input side."""
+        before, after = (
+            [block.channels for stage in arch.stages for block in stage.blocks] for arch in (self.baseline, self.arch)
+        )
+        logs = [math.log(new / old) for old, new in zip(before, after, strict=True)]
+        return Factors(
+            depth=self.arch.depth / self.baseline.depth,
+            width=math.exp(sum(logs) / len(logs)),
+            resolution=self.arch.resolution_px / self.baseline.resolution_px,
+        )
+
+
+def scaled(
+    baseline: ArchSpec,
+    factors: Factors,
+    rules: Rules | None = None,
+    *,
+    name: str | None = None,
+    dropout: float | None = None,
+    compound: Compound | None = None,
+    phi: float | None = None,
+) -> Grown:
+    """``baseline`` by ``factors``, rounded by ``rules`` (None: those of its family).
+
+    Proxies of few channels and small images keep more of the factors with a finer rule, such as
+    ``Rules(divisor=2, resolution_rule="exact")``. Raises: SpecError for a side too small for the strides.
+    """
+    chosen = rules or rules_for(baseline)
+    scaling = chosen.scaling(factors, baseline.resolution_px, dropout=dropout)
+    arch = scale(baseline, scaling, name=name)
+    check_side(arch)
+    return Grown(baseline=baseline, arch=arch, factors=factors, scaling=scaling, compound=compound, phi=phi)
+
+
+def grown(
+    baseline: ArchSpec, compound: Compound, phi: float, rules: Rules | None = None, *, name: str | None = None
+) -> Grown:
+    """``baseline`` by the formula at ``phi``: depth alpha^phi, width beta^phi, resolution gamma^phi, rounded.
+
+    Dropout stays the baseline's; a family's grows. Raises: NasError for a negative ``phi``, SpecError as ``scaled``.
+    """
+    check_number("phi", phi, low=0)
+    return scaled(baseline, compound.factors(phi), rules, name=name, compound=compound, phi=phi)
+
+
+def distinct(candidates: Iterable[Grown]) -> tuple[tuple[Grown, ...], ...]:
+    """Candidates in groups that rounding makes the same network (``arch_id``), in order; the first stands for all."""
+    groups: dict[str, list[Grown]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.arch.arch_id, []).append(candidate)
+    return tuple(tuple(group) for group in groups.values())

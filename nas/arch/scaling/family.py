@@ -1,0 +1,111 @@
+"""A family from one network: members phi = 0 to 7 by the formula, or by EfficientNet's published coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from nas.arch.scaling.compound import Grown, scaled
+from nas.arch.scaling.rounding_rules import Rules, family_of
+from nas.arch.scaling.transform import (
+    PUBLISHED_EFFICIENTNET,
+    PUBLISHED_EFFICIENTNET_LITE,
+    Coefficients,
+    Compound,
+    Factors,
+)
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError, unknown
+from nas.core.validation import check_number
+
+MOST_DROPOUT: Final = 0.5
+MOST_DROPOUT_PHI: Final = 7
+
+
+def dropout_at(phi: float, least: float = 0.2) -> float:
+    """Dropout of a member: linear from the baseline's ``least`` to 0.5 at phi 7, in tenths, never below the baseline's.
+
+    EfficientNet (section 5.2) raises it linearly from 0.2 for B0 to 0.5 for B7; in tenths that is 0.2, 0.2, 0.3, 0.3,
+    0.4, 0.4, 0.5, 0.5, as in the published code.
+    """
+    linear = least + (MOST_DROPOUT - least) * min(phi / MOST_DROPOUT_PHI, 1.0)
+    return max(least, round(linear, 1))
+
+
+def published_table(baseline: ArchSpec) -> Mapping[str, Coefficients]:
+    """The hand-rounded coefficients that ``published`` means for ``baseline``: Lite's own for Lite, else B0 to L2."""
+    return PUBLISHED_EFFICIENTNET_LITE if family_of(baseline) == "efficientnet_lite" else PUBLISHED_EFFICIENTNET
+
+
+def published_member(baseline: ArchSpec, member: str, rules: Rules | None = None) -> Grown:
+    """``baseline`` by the published coefficients of EfficientNet ``member``, such as ``b3`` (``lite3`` for Lite).
+
+    The side grows as that of the published family does, by 300/224 for ``b3``; of a baseline of 224 px all members
+    have the published sides. Drop-path stays the baseline's, as published. ``efficientnet_b0`` gives
+    ``efficientnet_b3``, ``mixnet_s`` gives ``mixnet_s_b3``. Raises: NasError for an unknown member.
+    """
+    table = published_table(baseline)
+    if member not in table:
+        raise unknown("family member", member, table)
+    found, first = table[member], next(iter(table))
+    factors = Factors(found.depth, found.width, found.resolution_px / table[first].resolution_px)
+    labels = published_labels(baseline)
+    return scaled(
+        baseline,
+        factors,
+        rules,
+        name=f"{baseline.name.removesuffix(f'_{first}')}_{member}",
+        dropout=max(found.dropout, baseline.dropout),
+        phi=labels.index(member) if member in labels else None,
+    )
+
+
+def family(
+    baseline: ArchSpec,
+    coefficients: Compound | Literal["published"],
+    phis: Sequence[float] = tuple(range(8)),
+    rules: Rules | None = None,
+) -> tuple[Grown, ...]:
+    """Members of ``baseline``'s family at ``phis``, each with its depth, width, resolution, dropout and drop-path.
+
+    A ``Compound``: by its formula, with dropout by ``dropout_at``. ``published``: phi 0 to 8 are the hand-rounded B0 to
+    B8 (0 to 4 Lite's); L2, of no phi, is a ``published_member``. Raises: NasError for a phi that was not published.
+    """
+    if coefficients == "published":
+        return tuple(published_member(baseline, published_label(baseline, phi), rules) for phi in phis)
+    return tuple(formula_member(baseline, coefficients, phi, rules) for phi in phis)
+
+
+def formula_member(
+    baseline: ArchSpec, compound: Compound, phi: float, rules: Rules | None = None, *, label: str = ""
+) -> Grown:
+    """One member by the formula: ``grown`` with a member's dropout and a name of ``label`` and ``phi``.
+
+    Raises: NasError for a negative phi.
+    """
+    check_number("phi", phi, low=0)
+    return scaled(
+        baseline,
+        compound.factors(phi),
+        rules,
+        name=f"{baseline.name}_{label}phi{phi:g}",
+        dropout=dropout_at(phi, baseline.dropout),
+        compound=compound,
+        phi=phi,
+    )
+
+
+def published_labels(baseline: ArchSpec) -> tuple[str, ...]:
+    """The published members that whole phi count to, from 0: b0 to b8, or lite0 to lite4. L2 belongs to no phi."""
+    return tuple(label for label in published_table(baseline) if label != "l2")
+
+
+def published_label(baseline: ArchSpec, phi: float) -> str:
+    """The published member that ``phi`` counts to: ``b2`` for 2. Raises: NasError if there is none."""
+    labels = published_labels(baseline)
+    if phi not in range(len(labels)):
+        raise NasError(
+            f"phi {phi:g}: published are {labels[0]} to {labels[-1]}, phi 0 to {len(labels) - 1} in whole numbers; "
+            f"coefficients=[1.2,1.1,1.15] has a network for any phi."
+        )
+    return labels[int(phi)]

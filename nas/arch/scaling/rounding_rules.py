@@ -1,0 +1,138 @@
+"""How the networks of each published family are rounded when they are scaled, and which family a network is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Final
+
+from nas.arch.rounding import RESOLUTION_RULES, DepthRule, ResolutionRule, WidthRule, scale_resolution
+from nas.arch.scaling.transform import UNSCALED, EndRule, Factors, Scaling
+from nas.arch.spec import ArchSpec
+from nas.core.errors import SpecError, unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How what a multiplier gives is rounded; the fields are those of ``Scaling``, with a rule for the input side."""
+
+    width_rule: WidthRule = "divisor"
+    divisor: int = 8
+    depth_rule: DepthRule = "ceil"
+    stem: EndRule = "scale"
+    head: EndRule = "scale"
+    fixed_ends: bool = False
+    resolution_rule: ResolutionRule = "multiple_of_4"
+
+    def __post_init__(self) -> None:
+        self.scaling(Factors(width=2.0))  # a width at which every rule counts
+        if self.resolution_rule not in RESOLUTION_RULES:
+            raise unknown("resolution_rule", self.resolution_rule, RESOLUTION_RULES)
+
+    def scaling(
+        self,
+        factors: Factors = UNSCALED,
+        resolution_px: int | None = None,
+        *,
+        dropout: float | None = None,
+        drop_path: float | None = None,
+    ) -> Scaling:
+        """The scaling by ``factors`` of a network whose side is ``resolution_px`` (None: whose side stays).
+
+        At width 1 no channel is rounded, so that a baseline of odd channels stays what it is.
+        """
+        rules = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "resolution_rule"}
+        if factors.width == 1:
+            rules["divisor"] = 1
+        side = resolution_px and scale_resolution(resolution_px, factors.resolution, self.resolution_rule)
+        return Scaling(
+            width=factors.width,
+            depth=factors.depth,
+            resolution_px=side,
+            dropout=dropout,
+            drop_path=drop_path,
+            **rules,
+        )
+
+
+# Sources: the published code of each family, as cited in its module of the zoo.
+FAMILY_RULES: Final[Mapping[str, Rules]] = MappingProxyType(
+    {
+        "efficientnet": Rules(),
+        "efficientnet_lite": Rules(stem="fixed", head="fixed", fixed_ends=True),
+        "mixnet": Rules(depth_rule="round", head="fixed"),
+        "mnasnet": Rules(head="fixed"),
+        "mobilenet_v1": Rules(width_rule="truncate", head="grow"),
+        "mobilenet_v2": Rules(head="grow"),
+        "mobilenet_v3": Rules(head="fixed"),
+    }
+)
+_NAMES: Final = {
+    "efficientnet_lite": ("efficientnet_lite", "tf_efficientnet_lite"),
+    "efficientnet": ("efficientnet", "tf_efficientnet"),
+    "mixnet": ("mixnet", "tf_mixnet"),
+    "mnasnet": ("mnasnet", "semnasnet"),
+    "mobilenet_v1": ("mobilenetv1",),
+    "mobilenet_v2": ("mobilenetv2",),
+    "mobilenet_v3": ("mobilenetv3", "tf_mobilenetv3"),
+}
+
+
+def family_of(baseline: ArchSpec) -> str:
+    """The family whose rules fit ``baseline``: by its name if that is a published one's, otherwise by its build.
+
+    A head that pools first is MobileNetV3's, a depthwise convolution of several kernels MixNet's; anything else is
+    scaled as EfficientNet.
+    """
+    for family, prefixes in _NAMES.items():
+        if baseline.name.startswith(prefixes):
+            return family
+    if baseline.head.pools_first:
+        return "mobilenet_v3"
+    mixed = any(len(block.kernels) > 1 for stage in baseline.stages for block in stage.blocks)
+    return "mixnet" if mixed else "efficientnet"
+
+
+def rules_for(baseline: ArchSpec) -> Rules:
+    """The rules that the family of ``baseline`` was published with."""
+    return FAMILY_RULES[family_of(baseline)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """What a user wants rounded otherwise than the baseline's family does: None leaves a field to the family's rules.
+
+    ``family``: whose rules; None finds it by ``family_of``. The other fields are those of ``Rules``.
+    """
+
+    family: str | None = None
+    width_rule: str | None = None
+    divisor: int | None = None
+    depth_rule: str | None = None
+    stem: str | None = None
+    head: str | None = None
+    fixed_ends: bool | None = None
+    resolution_rule: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.family is not None and self.family not in FAMILY_RULES:
+            raise unknown("family", self.family, FAMILY_RULES)
+        self._changed(Rules())
+
+    def rules(self, baseline: ArchSpec) -> Rules:
+        """The rules for ``baseline``."""
+        return self._changed(FAMILY_RULES[self.family] if self.family else rules_for(baseline))
+
+    def _changed(self, rules: Rules) -> Rules:
+        given = {item.name: getattr(self, item.name) for item in fields(Rules)}
+        return replace(rules, **{name: value for name, value in given.items() if value is not None})
+
+
+def check_side(arch: ArchSpec) -> None:
+    """Refuse an input side that the network's strides leave less than one pixel of. Raises: SpecError."""
+    if arch.resolution_px < arch.total_stride:
+        raise SpecError(
+            f"resolution_px {arch.resolution_px}: too small for {arch.name!r}, whose strides come to "
+            f"{arch.total_stride}; give it at least {arch.total_stride} px, or a baseline of fewer strides."
+        )

@@ -1,0 +1,145 @@
+"""The alternatives to compound scaling: one dimension alone, mostly width (dWr), step by step (X3D), and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from nas.arch.scaling.compound import Grown, scaled
+from nas.arch.scaling.rounding_rules import Rules, rules_for
+from nas.arch.scaling.targets import Measure, at_cost, macs
+from nas.arch.scaling.transform import UNSCALED, Compound, Factors
+from nas.arch.spec import ArchSpec
+from nas.core.errors import unknown
+from nas.core.validation import check_number
+
+# Each grows MACs about twofold per unit of phi: linear in depth, square in width and in the input side.
+DIRECTIONS: Final[Mapping[str, Compound]] = MappingProxyType(
+    {
+        "depth": Compound(alpha=2.0, beta=1.0, gamma=1.0),
+        "width": Compound(alpha=1.0, beta=math.sqrt(2), gamma=1.0),
+        "resolution": Compound(alpha=1.0, beta=1.0, gamma=math.sqrt(2)),
+    }
+)
+
+
+def fast(alpha: float = 0.8) -> Compound:
+    """Fast compound scaling, dWr, of Dollar et al. (arXiv:2103.06877): most of the growth goes to width.
+
+    For s times the MACs: depth s^((1 - alpha) / 2), width s^(alpha / 2), resolution s^((1 - alpha) / 4), so that
+    depth * width^2 * resolution^2 = s while activations grow by s^((2 - alpha) / 2), near to sqrt(s) alone. Here s is
+    2^phi. ``alpha`` 1 is width alone, 1/3 all three alike, 0 depth and resolution. Raises: NasError outside of [0, 1].
+    """
+    check_number("alpha", alpha, low=0, high=1)
+    return Compound(alpha=2 ** ((1 - alpha) / 2), beta=2 ** (alpha / 2), gamma=2 ** ((1 - alpha) / 4))
+
+
+def at_equal_cost(
+    baseline: ArchSpec,
+    factor: float,
+    directions: Mapping[str, Compound],
+    rules: Rules | None = None,
+    *,
+    measure: Measure = macs,
+) -> dict[str, Grown]:
+    """``baseline`` grown to ``factor`` times its cost in each of ``directions`` (EfficientNet, table 3 and figure 8).
+
+    Rounding leaves them a little apart; ``macs_growth`` tells by how much. Raises: NasError as ``at_cost``.
+    """
+    return {name: at_cost(baseline, way, factor, rules, measure=measure) for name, way in directions.items()}
+
+
+def width_lines(
+    baseline: ArchSpec,
+    widths: Sequence[float],
+    starts: Sequence[tuple[float, float]] = ((1.0, 1.0), (1.0, 1.3), (2.0, 1.0), (2.0, 1.3)),
+    rules: Rules | None = None,
+) -> dict[tuple[float, float], tuple[Grown, ...]]:
+    """Width scaling from several (depth, resolution) multipliers of the baseline: EfficientNet, figure 4."""
+    return {
+        (depth, side): tuple(scaled(baseline, Factors(depth, width, side), rules) for width in widths)
+        for depth, side in starts
+    }
+
+
+def width_resolution_table(
+    baseline: ArchSpec,
+    widths: Sequence[float] = (1.0, 0.75, 0.5, 0.25),
+    sides_px: Sequence[int] = (224, 192, 160, 128),
+    rules: Rules | None = None,
+) -> tuple[Grown, ...]:
+    """Every width at every input side, the 16 networks of MobileNetV1 (arXiv:1704.04861, section 4.2, figure 4).
+
+    Sides are taken as they are given, whatever ``rules`` say of rounding them.
+    """
+    exact = replace(rules or rules_for(baseline), resolution_rule="exact")
+    return tuple(
+        scaled(baseline, Factors(1.0, width, side / baseline.resolution_px), exact)
+        for width in widths
+        for side in sides_px
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """One step of stepwise expansion: what each axis alone would give at the step's cost, and which was taken."""
+
+    axis: str
+    candidates: Mapping[str, Grown]
+
+    @property
+    def chosen(self) -> Grown:
+        """The candidate that the next step begins with."""
+        return self.candidates[self.axis]
+
+
+def expanded(
+    baseline: ArchSpec,
+    path: Sequence[Grown],
+    factor: float,
+    axes: Sequence[str] = tuple(DIRECTIONS),
+    rules: Rules | None = None,
+    *,
+    measure: Measure = macs,
+) -> dict[str, Grown]:
+    """One step of stepwise expansion: what each of ``axes`` alone makes of the last network of ``path``.
+
+    Its cost is doubled, but no further than to ``factor`` times the baseline's; nothing where ``path``, the networks
+    taken so far, is there already. All are scaled from ``baseline``: rounding does not add up.
+    Raises: NasError for an unknown axis, or one that does not reach the cost.
+    """
+    check_number("factor", factor, low=1)
+    for axis in axes:
+        if axis not in DIRECTIONS:
+            raise unknown("axis", axis, DIRECTIONS)
+    if len(path) >= math.log2(factor) - 1e-9:
+        return {}
+    total, start = min(2.0 ** (len(path) + 1), factor), path[-1].factors if path else UNSCALED
+    if path and measure(path[-1].arch) >= total * measure(baseline):
+        return {}  # rounding has taken the last step there already
+    return {axis: at_cost(baseline, DIRECTIONS[axis], total, rules, measure=measure, start=start) for axis in axes}
+
+
+def stepwise(
+    baseline: ArchSpec,
+    score: Callable[[Grown], float],
+    factor: float,
+    axes: Sequence[str] = tuple(DIRECTIONS),
+    rules: Rules | None = None,
+    *,
+    measure: Measure = macs,
+) -> tuple[Expansion, ...]:
+    """Grow one axis at a time and keep the best per doubling of cost, up to ``factor`` times the baseline's.
+
+    In the manner of X3D (arXiv:2004.04730): in every step each of ``axes`` alone is expanded until the cost has
+    doubled, and the candidate of the highest ``score`` is kept (ties go to the axis named first).
+    Raises: NasError as ``expanded``.
+    """
+    expansions: list[Expansion] = []
+    while candidates := expanded(baseline, [step.chosen for step in expansions], factor, axes, rules, measure=measure):
+        scores = {axis: score(candidate) for axis, candidate in candidates.items()}
+        expansions.append(Expansion(axis=max(scores, key=scores.__getitem__), candidates=candidates))
+    return tuple(expansions)

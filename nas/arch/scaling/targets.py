@@ -1,0 +1,121 @@
+"""Scaling to a target: the largest phi that a limit allows, and networks of equal cost along any scaling rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from nas.arch.complexity import complexity
+from nas.arch.scaling.compound import Grown, scaled
+from nas.arch.scaling.rounding_rules import Rules
+from nas.arch.scaling.transform import UNSCALED, Compound, Factors
+from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
+from nas.core.errors import NasError
+from nas.core.validation import check_number
+
+Measure = Callable[[ArchSpec], float]
+
+PHI_STEPS: Final = 1000  # per unit of phi: fine enough to miss no network by more than 0.07% of the cost
+MOST_PHI: Final = 12  # 4096 times the baseline
+_COARSE: Final = 16  # steps between two looks from above; latency is not monotone from one network to the next
+_MARGIN: Final = 1.25  # how far above the target latency may fall back to it
+
+
+def macs(arch: ArchSpec) -> float:
+    """Multiply-adds, for ``phi_for`` and ``at_cost``."""
+    return complexity(arch).macs
+
+
+def params(arch: ArchSpec) -> float:
+    """Parameters, likewise."""
+    return complexity(arch).params
+
+
+def peak_memory_bytes(arch: ArchSpec) -> float:
+    """Peak activation memory, likewise."""
+    return complexity(arch).peak_memory_bytes
+
+
+def phi_for(
+    at: Callable[[float], ArchSpec],
+    measure: Measure,
+    target: float,
+    *,
+    field: str = "target",
+    most: float = MOST_PHI,
+) -> float:
+    """The largest phi, in thousandths, whose network ``at(phi)`` measures at most ``target``.
+
+    Rounding makes plateaus: many phi share one network, and the largest of them is returned. A measure may fall back
+    by a little from one network to the next, as latency does; networks above a run of 16 thousandths that all miss the
+    target are found too, as long as those between are within 25% of it. Raises: NasError, naming ``field``, if the
+    baseline, ``at(0)``, misses the target, and if everything up to ``most`` meets it.
+    """
+    check_number(field, target, low=0, open_low=True)
+
+    def misses(step: int) -> bool:
+        return measure(at(step / PHI_STEPS)) > target
+
+    if misses(0):
+        raise NasError(
+            f"{field} {target:g}: below the baseline, which needs {measure(at(0.0)):.4g}; "
+            f"allow that, or begin with a smaller network."
+        )
+    step = _top(lambda step: measure(at(step / PHI_STEPS)), target, int(most * PHI_STEPS), field)
+    while misses(step):
+        step -= _COARSE
+    low, high = step, step + _COARSE
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if misses(middle) else (middle, high)
+    return low / PHI_STEPS
+
+
+def _top(value: Callable[[int], float], target: float, most: int, field: str) -> int:
+    """A step, a multiple of the coarse ones, above which nothing meets the target any more."""
+    stride, last = PHI_STEPS // _COARSE * _COARSE, most // _COARSE * _COARSE
+    looks: list[int] = [*range(stride, last, stride), last]
+    for step in looks:
+        if value(step) > _MARGIN * target:
+            return step
+    if value(last) > target:
+        return last
+    raise NasError(
+        f"{field} {target:g}: is met up to phi {last / PHI_STEPS:g}, where the network needs {value(last):.4g}; "
+        f"this rule of scaling does not reach it."
+    )
+
+
+def most_phi(baseline: ArchSpec, compound: Compound) -> float:
+    """The largest phi that is looked at: 12, or less where the input side would pass its limit."""
+    if compound.gamma == 1:
+        return MOST_PHI
+    return min(MOST_PHI, math.log((MAX_RESOLUTION_PX - 8) / baseline.resolution_px) / math.log(compound.gamma))
+
+
+def at_cost(
+    baseline: ArchSpec,
+    compound: Compound,
+    factor: float,
+    rules: Rules | None = None,
+    *,
+    measure: Measure = macs,
+    start: Factors = UNSCALED,
+) -> Grown:
+    """The network along ``compound`` whose real cost, after rounding, is nearest to ``factor`` times the baseline's.
+
+    ``start``: factors that the baseline has grown by already. Raises: NasError for a factor below 1, and one that is
+    below the start's or that the rule does not reach.
+    """
+    check_number("factor", factor, low=1)
+
+    def at(phi: float) -> Grown:
+        return scaled(baseline, start.times(compound.factors(phi)), rules)
+
+    def growth(arch: ArchSpec) -> float:
+        return measure(arch) / before
+
+    before, most = measure(baseline), most_phi(at(0.0).arch, compound)
+    phi = phi_for(lambda phi: at(phi).arch, growth, factor, field="factor", most=most)
+    return min(at(phi), at(phi + 1 / PHI_STEPS), key=lambda found: abs(math.log(growth(found.arch) / factor)))

@@ -1,0 +1,195 @@
+"""Scaling of a network in width, depth and resolution, and compound scaling, as pure functions of a spec."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple
+
+from nas.arch.blocks import BlockSpec
+from nas.arch.rounding import DEPTH_RULES, WIDTH_RULES, DepthRule, WidthRule, scale_channels, scale_repeats
+from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec, StageSpec
+from nas.core.errors import NasError, shown, unknown
+
+EndRule = Literal["scale", "fixed", "grow"]
+END_RULES: Final = ("scale", "fixed", "grow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How one network becomes another: multipliers and the rules that round what they give.
+
+    ``width`` and ``depth`` multiply channels and repeats; ``resolution_px`` is the new input side (None keeps it).
+    ``stem`` and ``head``: ``scale`` with the width, keep ``fixed``, or ``grow`` (scale above 1 only; MobileNetV2's
+    head). ``fixed_ends``: first and last stage keep their repeats (EfficientNet-Lite). ``dropout``, ``drop_path``:
+    None keeps the network's.
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    resolution_px: int | None = None
+    dropout: float | None = None
+    drop_path: float | None = None
+    width_rule: WidthRule = "divisor"
+    divisor: int = 8
+    depth_rule: DepthRule = "ceil"
+    stem: EndRule = "scale"
+    head: EndRule = "scale"
+    fixed_ends: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("width", "depth"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value > 0):
+                raise NasError(f"{field} {value!r}: a multiplier must be a positive number.")
+        if self.resolution_px is not None and not 1 <= self.resolution_px <= MAX_RESOLUTION_PX:
+            most = f"at most {MAX_RESOLUTION_PX}"
+            raise NasError(f"resolution_px {self.resolution_px!r}: must be a positive number of pixels, {most}.")
+        if self.divisor < 1:
+            raise NasError(f"divisor {self.divisor!r}: must be at least 1.")
+        rules = (("width_rule", WIDTH_RULES), ("depth_rule", DEPTH_RULES), ("stem", END_RULES), ("head", END_RULES))
+        for field, allowed in rules:
+            if getattr(self, field) not in allowed:
+                raise unknown(field, getattr(self, field), allowed)
+
+    def channels(self, channels: int) -> int:
+        """``channels`` after the width multiplier and its rounding rule."""
+        return scale_channels(channels, self.width, rule=self.width_rule, divisor=self.divisor)
+
+    def end_channels(self, channels: int, rule: EndRule) -> int:
+        """Stem or head ``channels`` under ``rule``."""
+        if rule == "fixed" or channels == 0:
+            return channels
+        scaled = self.channels(channels)
+        return max(channels, scaled) if rule == "grow" else scaled
+
+
+def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchSpec:
+    """``spec`` after ``scaling``. Channels are rounded at width 1 too, as timm does."""
+    last = len(spec.stages) - 1
+    stages = tuple(
+        _scale_stage(stage, scaling, depth=1.0 if scaling.fixed_ends and index in (0, last) else scaling.depth)
+        for index, stage in enumerate(spec.stages)
+    )
+    return replace(
+        spec,
+        name=name or spec.name,
+        stem=replace(spec.stem, channels=scaling.end_channels(spec.stem.channels, scaling.stem)),
+        stages=stages,
+        head=replace(spec.head, channels=scaling.end_channels(spec.head.channels, scaling.head)),
+        resolution_px=scaling.resolution_px or spec.resolution_px,
+        dropout=spec.dropout if scaling.dropout is None else scaling.dropout,
+        drop_path=spec.drop_path if scaling.drop_path is None else scaling.drop_path,
+    )
+
+
+def _scale_stage(stage: StageSpec, scaling: Scaling, *, depth: float) -> StageSpec:
+    repeats = scale_repeats([block.repeats for block in stage.blocks], depth, scaling.depth_rule)
+    blocks: Sequence[BlockSpec] = [
+        replace(block, repeats=count, channels=scaling.channels(block.channels))
+        for block, count in zip(stage.blocks, repeats, strict=True)
+    ]
+    return StageSpec(tuple(blocks))
+
+
+class Factors(NamedTuple):
+    """Multipliers of depth, width and input side."""
+
+    depth: float = 1.0
+    width: float = 1.0
+    resolution: float = 1.0
+
+    def times(self, other: Factors) -> Factors:
+        """Both, one after the other."""
+        return Factors(self.depth * other.depth, self.width * other.width, self.resolution * other.resolution)
+
+
+UNSCALED: Final = Factors()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compound:
+    """EfficientNet's compound scaling, equation 3: depth alpha^phi, width beta^phi, resolution gamma^phi."""
+
+    alpha: float = 1.2
+    beta: float = 1.1
+    gamma: float = 1.15
+
+    def __post_init__(self) -> None:
+        for field in ("alpha", "beta", "gamma"):
+            if not 1 <= getattr(self, field) < math.inf:
+                raise NasError(f"{field} {getattr(self, field)!r}: must be at least 1 (EfficientNet, equation 3).")
+
+    @property
+    def macs_growth(self) -> float:
+        """alpha * beta^2 * gamma^2, growth of MACs per unit of phi before rounding; 1.920 for the published."""
+        return self.alpha * self.beta**2 * self.gamma**2
+
+    def factors(self, phi: float) -> Factors:
+        """What the formula gives at ``phi``, before rounding."""
+        return Factors(self.alpha**phi, self.beta**phi, self.gamma**phi)
+
+    def __str__(self) -> str:
+        return f"{self.alpha:g}/{self.beta:g}/{self.gamma:g}"
+
+
+def coefficients_of(value: object) -> Compound:
+    """What ``coefficients=`` means: ``published`` or ``[alpha, beta, gamma]``. Raises: NasError for anything else."""
+    if value == "published":
+        return Compound()
+    if not isinstance(value, list) or len(value) != 3 or not all(type(factor) in (int, float) for factor in value):
+        raise NasError(f"coefficients {shown(value)}: must be [alpha,beta,gamma] of at least 1 each, or published.")
+    alpha, beta, gamma = map(float, value)
+    return Compound(alpha=alpha, beta=beta, gamma=gamma)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """Hand-rounded coefficients of one published EfficientNet."""
+
+    width: float
+    depth: float
+    resolution_px: int
+    dropout: float
+
+
+def _published(width: float, depth: float, resolution_px: int, dropout: float) -> Coefficients:
+    return Coefficients(width=width, depth=depth, resolution_px=resolution_px, dropout=dropout)
+
+
+# tensorflow/tpu, models/official/efficientnet/efficientnet_builder.py; B1 and above follow no single phi.
+PUBLISHED_EFFICIENTNET: Final = {
+    "b0": _published(1.0, 1.0, 224, 0.2),
+    "b1": _published(1.0, 1.1, 240, 0.2),
+    "b2": _published(1.1, 1.2, 260, 0.3),
+    "b3": _published(1.2, 1.4, 300, 0.3),
+    "b4": _published(1.4, 1.8, 380, 0.4),
+    "b5": _published(1.6, 2.2, 456, 0.4),
+    "b6": _published(1.8, 2.6, 528, 0.5),
+    "b7": _published(2.0, 3.1, 600, 0.5),
+    "b8": _published(2.2, 3.6, 672, 0.5),
+    "l2": _published(4.3, 5.3, 800, 0.5),
+}
+# The same repository, lite/efficientnet_lite_builder.py.
+PUBLISHED_EFFICIENTNET_LITE: Final = {
+    "lite0": _published(1.0, 1.0, 224, 0.2),
+    "lite1": _published(1.0, 1.1, 240, 0.2),
+    "lite2": _published(1.1, 1.2, 260, 0.3),
+    "lite3": _published(1.2, 1.4, 280, 0.3),
+    "lite4": _published(1.4, 1.8, 300, 0.3),
+}
+
+
+def published(table: dict[str, Coefficients], member: str, **rules: EndRule | bool) -> Scaling:
+    """The ``published`` coefficients of family member ``member`` as a ``Scaling`` with further ``rules``."""
+    if member not in table:
+        raise unknown("family member", member, table)
+    found = table[member]
+    return Scaling(
+        width=found.width,
+        depth=found.depth,
+        resolution_px=found.resolution_px,
+        dropout=found.dropout,
+        **rules,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,158 @@
+"""What all commands share: their options, checks of their settings, and failing well."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+from omegaconf import OmegaConf
+
+from nas.cli.hydra_config import compose_config
+from nas.core.errors import NasError, nearest, shown
+
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_HELP: Final = ("--help", "-h")
+_CFG: Final = ("--cfg", "-c")
+_SHELL: Final = ("-sc", "--shell-completion")
+
+
+def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Sequence[str] = ()) -> None:
+    """Refuse top-level keys that no command reads (``+typo=1`` passes through Hydra), and missing ones (``~data``)."""
+    for key in config:
+        if key not in known:
+            raise NasError(f"unknown key {key!r}: known are {', '.join(known)}.{nearest(str(key), known)}")
+    for key in known:
+        if key not in config and key not in optional:
+            raise NasError(f"{key}: missing; do not take it away with ~{key}.")
+
+
+def check_flags(config: Mapping[str, Any], *names: str) -> None:
+    """Refuse settings that are neither true nor false. Raises: NasError."""
+    for name in names:
+        if not isinstance(config[name], bool):
+            raise NasError(f"{name} {shown(config[name])}: must be true or false.")
+
+
+def check_texts(config: Mapping[str, Any], *names: str) -> None:
+    """Refuse settings that are neither text nor null, such as ``study=3``. Raises: NasError."""
+    for name in names:
+        if not isinstance(config[name], str | None):
+            raise NasError(f"{name} {shown(config[name])}: must be text, or null.")
+
+
+def runs_dir(config: Mapping[str, Any]) -> Path:
+    """The folder of results. Raises: NasError if it is no path."""
+    value = config["runs_dir"]
+    if not isinstance(value, str) or not value:
+        raise NasError(f"runs_dir {shown(value)}: must be the path of a folder, such as runs.")
+    return Path(value).expanduser()
+
+
+def check_writable(path: Path, field: str = "runs_dir") -> None:
+    """Refuse a folder that results cannot be written to, before hours are spent on them; leaves nothing there.
+
+    ``field``: the setting's name, for the error. Raises: NasError.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise NasError(f"{field} {str(path)!r}: cannot be written to: {error.strerror}; choose another.") from None
+    finally:
+        with suppress(OSError):  # another command has begun there, or looks too
+            for folder in missing:
+                folder.rmdir()
+
+
+def heavy(module: str) -> ModuleType:
+    """Import a module that needs torch. Raises: NasError in words where torch and torchvision do not fit together."""
+    try:
+        return import_module(module)
+    except (ImportError, RuntimeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NasError(
+            f"torch, torchvision or timm cannot be loaded ({said}). Install torch and torchvision anew, together and "
+            "from the same place: a torch without CUDA beside a torchvision with it, or the reverse, does not work."
+        ) from error
+
+
+def run_study(plan: Any, module: str, work: str, *, to_stderr: bool) -> int:
+    """Run a checked plan as the ``work`` that heavy ``module`` holds, and say so on one stream; returns the exit code.
+
+    Raises: NasError.
+    """
+    check_writable(plan.runs_dir)
+    stopped = heavy("nas.engines.run").run(plan, getattr(heavy(module), work), to_stderr=to_stderr)
+    return INTERRUPTED if stopped else 0
+
+
+def run(main: Callable[[list[str]], int]) -> NoReturn:
+    """Run a command's main function: its exit code, 2 with one line for a user's mistake, 130 for an interrupt."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()  # here, where it can still be told that nobody reads, or that the disk is full
+    except NasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        print(f"error: the output cannot be written: {error.strerror}; send it elsewhere.", file=sys.stderr, flush=True)
+        os._exit(1)  # Python would try once more, and tell of it at length
+    sys.exit(code)
+
+
+def words_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names that a command takes as they are (``a b`` of ``nas.compare a b json=true``), and the rest for Hydra."""
+    words: list[str] = []
+    rest: list[str] = []
+    before = ""
+    for argument in arguments:
+        is_word = "=" not in argument and not argument.startswith(("-", "+", "~")) and before not in _CFG
+        (words if is_word else rest).append(argument)
+        before = argument
+    return words, rest
+
+
+def word_named(arguments: Sequence[str], key: str) -> list[str]:
+    """``arguments`` with ``key=WORD`` in the place of a lone word: ``nas.show mixnet_s`` is ``arch=mixnet_s``."""
+    words, rest = words_apart(arguments)
+    return [f"{key}={words[0]}", *rest] if len(words) == 1 else list(arguments)
+
+
+def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
+    """Answer ``--help``, ``--cfg job`` with the whole configuration, and a shell; whether one of them was asked for.
+
+    Raises: NasError for any other option.
+    """
+    if any(argument in _HELP for argument in arguments):
+        print(help_text())
+        return True
+    if any(argument in _CFG for argument in arguments):
+        rest = [argument for argument in arguments if argument not in (*_CFG, "job", "all")]
+        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(compose_config(config_name, rest))))
+        return True
+    if any(argument in _SHELL for argument in arguments):
+        import_module("nas.cli.completion").answer(config_name, arguments)
+        return True
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise NasError(f"unknown option {argument!r}: settings are given as name=value; see --help.")
+    return False

@@ -1,0 +1,130 @@
+"""Networks side by side: exact cost, latency on one device, and what is known of their accuracy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from nas.arch.files import load_file
+from nas.arch.spec import ArchSpec
+from nas.cli.comparison import Comparison
+from nas.cli.resolve.networks import find_arch, is_spec_file
+from nas.cli.resolve.predictors import latency_remark, totals
+from nas.core.formatting import decimal, interval, percent
+
+if TYPE_CHECKING:
+    from nas.latency.predictors.base import LatencyPredictor
+
+_COLUMNS: Final = (
+    "network",
+    "accuracy",
+    "ms",
+    "× ms",
+    "90% interval",
+    "M MACs",
+    "× MACs",
+    "M params",
+    "MB",
+    "blocks",
+    "px",
+)
+_DISPENSABLE: Final = ("px", "90% interval", "blocks", "× MACs", "MB")
+_RATIOS: Final = ("latency_ms", "macs", "params", "peak_memory_bytes")
+
+
+class Network(NamedTuple):
+    """A network, and what its spec file says of where it comes from."""
+
+    given: str
+    arch: ArchSpec
+    provenance: Mapping[str, Any]
+
+
+def find_networks(names: Sequence[str]) -> list[Network]:
+    """The networks that ``names`` mean, as ``arch=`` does. Raises: NasError."""
+    found = []
+    for name in names:
+        arch = find_arch(name, "names")
+        found.append(Network(name, arch, load_file(Path(name)).provenance if is_spec_file(name) else {}))
+    return found
+
+
+def compare_networks(networks: Sequence[Network], predictor: LatencyPredictor) -> Comparison:
+    """``networks`` side by side, latency as ``predictor`` has it; ratios are to the first."""
+    facts = [totals(network.arch, predictor) for network in networks]
+    records = [
+        {
+            **fact,
+            "name": label,
+            "blocks": network.arch.depth,
+            "accuracy": network.provenance.get("proxy_accuracy"),
+            "accuracy_of": _accuracy_of(network.provenance),
+            **{f"{name}_ratio": fact[name] / facts[0][name] for name in _RATIOS},
+        }
+        for network, fact, label in zip(networks, facts, _labels(networks), strict=True)
+    ]
+    from nas.latency.predictors.base import error_text
+
+    return Comparison(
+        kind="networks",
+        records=records,
+        columns=_COLUMNS,
+        rows=[_cells(record, known=predictor.error is not None) for record in records],
+        dispensable=_DISPENSABLE,
+        remarks=_remarks(networks, records, predictor),
+        shared={"device": str(predictor.device)},
+        facts=(("device", str(predictor.device)), ("latency predictor", error_text(predictor))),
+    )
+
+
+def _cells(record: Mapping[str, Any], *, known: bool) -> tuple[str, ...]:
+    return (
+        record["name"],
+        "" if record["accuracy"] is None else percent(record["accuracy"]),
+        decimal(record["latency_ms"]),
+        decimal(record["latency_ms_ratio"]),
+        interval(record["latency_low_ms"], record["latency_high_ms"]) if known else "",
+        decimal(record["macs"] / 1e6, 1),
+        decimal(record["macs_ratio"]),
+        decimal(record["params"] / 1e6),
+        decimal(record["peak_memory_bytes"] / 1e6),
+        str(record["blocks"]),
+        str(record["resolution_px"]),
+    )
+
+
+def _labels(networks: Sequence[Network]) -> list[str]:
+    """Names short enough for a table: those of winners with their study; as given where two would be the same."""
+    labels = [
+        f"{network.provenance['study']}/{network.arch.name}" if "study" in network.provenance else network.arch.name
+        for network in networks
+    ]
+    count = Counter(labels)
+    return [network.given if count[label] > 1 else label for network, label in zip(networks, labels, strict=True)]
+
+
+def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
+    """What an accuracy was reached by, so that nobody takes it for that of the whole network."""
+    if "proxy_accuracy" not in provenance:
+        return None
+    return f"proxy on {provenance.get('data', 'unknown data')}, study {provenance.get('study', 'unknown')}"
+
+
+def _remarks(
+    networks: Sequence[Network], records: Sequence[Mapping[str, Any]], predictor: LatencyPredictor
+) -> list[str]:
+    said = [latency_remark(predictor), "×: over the first"]
+    sources = sorted({record["accuracy_of"] for record in records if record["accuracy_of"]})
+    if sources:
+        said.append(f"accuracy: {'; '.join(sources)}")
+    if len(sources) > 1:
+        said.append("accuracies of different studies can be compared only where data and proxy were the same")
+    for name, values in (
+        ("classes", {network.arch.classes for network in networks}),
+        ("input channels", {network.arch.in_channels for network in networks}),
+    ):
+        if len(values) > 1:
+            said.append(f"{name} differ ({', '.join(map(str, sorted(values)))}), and cost with them")
+    return said

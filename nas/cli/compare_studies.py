@@ -1,0 +1,206 @@
+"""Studies side by side: trials, best accuracy, front, time and winners, and whether they can be compared at all."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from nas.analysis.history import Reference, accuracy_and_ms, busy_hours, hypervolume
+from nas.cli.comparison import Comparison
+from nas.cli.resolve.studies import FoundStudy
+from nas.core.dataclass_io import from_mapping
+from nas.core.formatting import MISSING, decimal, percent, shown_path
+from nas.latency.store import read as read_predictor
+from nas.methods.scaling.ranking.noise import noise_of
+from nas.methods.scaling.ranking.rounds import answer
+from nas.methods.scaling.trial_attributes import LABEL, accuracies_of
+from nas.study.catalog import GRID, kind_of
+from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE
+from nas.study.objective import ObjectiveSettings, choose
+from nas.study.storage.attributes import internals
+from nas.study.storage.opening import identity_of
+from nas.study.trial_attributes import to_rows
+from nas.study.trial_record import TrialRow, counts, trained_rows
+
+_COLUMNS: Final = (
+    "study", "trained", "stopped", "infeasible", "repeated", "failed", "running", "best", "at ms", "volume",
+    "clock min", "CPU min",
+)  # fmt: skip
+_DISPENSABLE: Final = ("stopped", "repeated", "failed", "running", "clock min", "infeasible")
+_WINNERS_SHOWN: Final = 5
+# StudyManifest differently in one of these, and accuracies or latencies of two studies are not of one kind.
+_ALIKE: Final = ("data.", "proxy.", "latency.")
+
+
+class _Told(NamedTuple):
+    """A study as it stands: what it was begun with by dotted names, its trials, its device in words."""
+
+    label: str
+    found: FoundStudy
+    identity: Mapping[str, Any]
+    rows: Sequence[TrialRow]
+    device: str
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """Accuracy and latency in ms of all that were trained."""
+        return [accuracy_and_ms(row) for row in trained_rows(self.rows)]
+
+
+def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
+    """``studies`` side by side, as far as they have come; none is changed.
+
+    Hypervolumes are shares of the rectangle between one reference for all, the lowest accuracy and the highest latency
+    of any trained network, and the best of both. There are none where data, proxy or device differ. Raises: NasError.
+    """
+    told = [_told(found, label) for found, label in zip(studies, _labels(studies), strict=True)]
+    differing = _differing(told)
+    points = [point for one in told for point in one.points]
+    reference = None
+    if points and not differing:
+        reference = Reference(min(high for high, _ in points), max(slow for _, slow in points))
+    whole = (
+        hypervolume([(max(high for high, _ in points), min(slow for _, slow in points))], reference) if reference else 0
+    )
+    records = [
+        {**_record(one), "hypervolume": hypervolume(one.points, reference) / whole if reference and whole else None}
+        for one in told
+    ]
+    return Comparison(
+        kind="studies",
+        records=records,
+        columns=_COLUMNS,
+        rows=[_cells(record) for record in records],
+        dispensable=_DISPENSABLE,
+        remarks=[*_remarks(told, reference, differing), *map(_winners_line, records)],
+        shared={"reference": reference._asdict() if reference else None, "differing": differing},
+        facts=[(one.label, f"{shown_path(one.found.folder)}; {one.device}") for one in told],
+    )
+
+
+def _told(found: FoundStudy, label: str) -> _Told:
+    identity = identity_of(internals(found.study))
+    kept = found.folder / PREDICTOR_FILE
+    device = str(read_predictor(kept).device) if kept.is_file() else str(identity.get("latency.device", "unknown"))
+    return _Told(label, found, identity, to_rows(found.study), device)
+
+
+def _labels(studies: Sequence[FoundStudy]) -> list[str]:
+    """Their names; with the folder where two are named alike."""
+    names = [found.study.study_name for found in studies]
+    return [
+        shown_path(found.folder) if names.count(name) > 1 else name for found, name in zip(studies, names, strict=True)
+    ]
+
+
+def _record(one: _Told) -> dict[str, Any]:
+    """A study as plain data."""
+    report = one.found.folder / REPORT_FILE
+    hours = busy_hours(one.found.study.get_trials(deepcopy=False))
+    best = max(one.points, key=lambda point: (point[0], -point[1]), default=(None, None))
+    return {
+        "name": one.label,
+        "folder": str(one.found.folder),
+        "report": str(report) if report.is_file() else None,
+        "kind": kind_of(one.found.study),
+        **{outcome.value: count for outcome, count in counts(one.rows).items()},
+        "best_accuracy": best[0],
+        "best_latency_ms": best[1],
+        "clock_s": round(3600 * max(hours.values(), default=0.0), 1),
+        "cpu_s": round(sum(row.cpu_s or 0.0 for row in one.rows), 1),
+        "device": one.device,
+        "winners": _winners(one),
+    }
+
+
+def _winners(one: _Told) -> list[dict[str, Any]]:
+    """What the study answers with: its front, the highest reward, or the network of the highest mean accuracy."""
+    if kind_of(one.found.study) == GRID:
+        return _best_network(one)
+    settings = {key.removeprefix("objective."): value for key, value in one.identity.items() if "objective." in key}
+    objective = from_mapping(ObjectiveSettings, settings, "objective")
+    return [
+        {
+            "name": f"W{index}",
+            "trial": row.number,
+            "arch_id": row.arch_id,
+            "accuracy": row.accuracy,
+            "latency_ms": row.latency_ms,
+            "measured_ms": row.measured_ms,
+        }
+        for index, row in enumerate(choose(one.rows, objective), start=1)
+    ]
+
+
+def _best_network(one: _Told) -> list[dict[str, Any]]:
+    """What a grid answers with, as its report does; of stepwise expansion a network on its way may be the best."""
+    accuracies = accuracies_of(one.found.study)
+    found = answer(accuracies, noise_of(accuracies))
+    if found is None:
+        return []
+    label, values = found.best, accuracies[found.best]
+    trials = one.found.study.get_trials(deepcopy=False)
+    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL) == label)
+    return [
+        {
+            "name": label,
+            "arch_id": attributes.get("arch_id"),
+            "accuracy": statistics.fmean(values),
+            "latency_ms": attributes.get("latency_ms"),
+            "seeds": len(values),
+        }
+    ]
+
+
+def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+    outcomes = ("stopped", "infeasible", "duplicate", "failed", "running")
+    return (
+        record["name"],
+        f"{record['trained']:,}",
+        *(f"{record[name]:,}" if record[name] else "" for name in outcomes),
+        percent(record["best_accuracy"]),
+        decimal(record["best_latency_ms"]),
+        percent(record["hypervolume"]),
+        decimal(record["clock_s"] / 60, 1),
+        decimal(record["cpu_s"] / 60, 1),
+    )
+
+
+def _winners_line(record: Mapping[str, Any]) -> str:
+    """A study's answer in a line."""
+    winners = [
+        f"{one['name']} {percent(one['accuracy'])} at {decimal(one['latency_ms'])} ms"
+        for one in record["winners"][:_WINNERS_SHOWN]
+    ]
+    hidden = len(record["winners"]) - _WINNERS_SHOWN
+    more = f", and {hidden} more" if hidden > 0 else ""
+    return f"{record['name']}: {', '.join(winners) or MISSING}{more}"
+
+
+def _differing(told: Sequence[_Told]) -> list[str]:
+    """Settings that make accuracies or latencies incomparable and are not the same in all."""
+    keys = {key for one in told for key in one.identity if key.startswith(_ALIKE)}
+    # What one kind of study has no setting for is off in it: a grid never measures before it trains.
+    return sorted(key for key in keys if len({json.dumps(one.identity.get(key) or None) for one in told}) > 1)
+
+
+def _remarks(told: Sequence[_Told], reference: Reference | None, differing: Sequence[str]) -> list[str]:
+    said = []
+    if any(key.startswith("latency.") for key in differing):
+        said.append("latencies cannot be compared:")
+        said += [f"  {one.label}: {one.device}" for one in told]
+    others = [key for key in differing if not key.startswith("latency.")]
+    if others:
+        values = "; ".join(f"{key} {', '.join(str(one.identity.get(key)) for one in told)}" for key in others[:3])
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        said.append(f"accuracies cannot be compared, these differ: {values}{more}")
+    if not said:
+        said.append(f"device: {told[0].device}")
+    if reference:
+        said.append(
+            f"volume: what the front dominates, in % of the rectangle from {percent(reference.accuracy)} and "
+            f"{decimal(reference.latency_ms)} ms to the best accuracy and latency of all"
+        )
+    return [*said, "winners:"]

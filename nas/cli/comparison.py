@@ -1,0 +1,81 @@
+"""Things side by side as ``nas.compare`` tells them: a table in the terminal, JSON, CSV, and a page of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.core.files import write_text_atomically
+from nas.study.trial_record import csv_text
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """``kind`` (networks, studies) side by side.
+
+    ``records``: each as plain data, by names with units. ``columns`` and ``rows``: what people read of them, the first
+    column a name; ``dispensable`` ones are left out of a narrow terminal, empty ones everywhere. ``remarks``: what to
+    know before concluding anything. ``shared``: plain data that holds for all of them. ``facts``: name and value, for
+    the page.
+    """
+
+    kind: str
+    records: Sequence[Mapping[str, Any]]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    dispensable: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    shared: Mapping[str, Any]
+    facts: Sequence[tuple[str, str]] = ()
+
+    def __post_init__(self) -> None:
+        filled = [index for index, cells in enumerate(zip(*self.rows, strict=True)) if any(cells)]
+        object.__setattr__(self, "columns", [self.columns[index] for index in filled])
+        object.__setattr__(self, "rows", [[row[index] for index in filled] for row in self.rows])
+
+    @property
+    def title(self) -> str:
+        """The head of the page."""
+        return f"{len(self.records)} {self.kind} side by side"
+
+    @property
+    def command(self) -> str:
+        """None that goes on with anything: a comparison is over when it is written."""
+        return ""
+
+    def print(self) -> None:
+        """The table and the remarks, in the terminal."""
+        from nas.core.tables import print_table
+
+        print_table(self.columns, self.rows, self.remarks, dispensable=self.dispensable)
+
+    def json(self) -> str:
+        """All figures in one line."""
+        return json.dumps({self.kind: list(self.records), **self.shared, "remarks": list(self.remarks)})
+
+    def write_csv(self, path: Path) -> None:
+        """All figures, one line each; lists of one record in one cell. Raises: NasError."""
+        cells = ({name: _cell(value) for name, value in record.items()} for record in self.records)
+        write_text_atomically(path, csv_text(list(self.records[0]), cells))
+
+    def write_html(self, path: Path) -> None:
+        """A page that fetches nothing. Raises: NasError."""
+        write_text_atomically(path, _template().render(data=self, summary=", ".join(row[0] for row in self.rows)))
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+@cache
+def _template() -> Template:
+    from nas.reporting.html_page import template
+
+    return template("nas.reporting", "compare.html", {})

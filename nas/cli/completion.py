@@ -1,0 +1,66 @@
+"""Tab completion of the installed commands (``nas-search``), by Hydra's rules: groups, choices, keys, values."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from hydra._internal.core_plugins.bash_completion import BashCompletion
+from hydra._internal.core_plugins.fish_completion import FishCompletion
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+from omegaconf.errors import OmegaConfBaseException
+
+from nas.cli.hydra_config import initialised, normalised, over_presets, presets, search_path
+from nas.core.errors import NasError
+
+_FLAG: Final = "-sc"
+_SHELLS: Final = {"bash": BashCompletion, "zsh": BashCompletion, "fish": FishCompletion}
+_OPTIONS: Final = ("--help", "--cfg", "--multirun")
+_HOW: Final = 'eval "$(nas-search -sc install=bash)", or: nas-search -sc install=fish | source'
+
+
+def answer(config_name: str, arguments: Sequence[str]) -> None:
+    """Print what a shell asks for: ``install=bash`` (zsh, fish), ``uninstall=...``, or ``query=...`` on each Tab.
+
+    Raises: NasError for anything else, and where the command was not started by its name, which shells go by.
+    """
+    given = next((argument for argument in arguments if not argument.startswith("-")), "")
+    verb, _, shell = given.partition("=")
+    if verb not in ("install", "uninstall", "query") or shell not in _SHELLS:
+        raise NasError(f"{_FLAG} {given!r}: must be install=, uninstall= or query= of bash, zsh or fish. {_HOW}")
+    if verb == "query":
+        print("\n".join(completions(config_name, os.environ.get("COMP_LINE", ""))))
+        return
+    if sys.argv[0].endswith(".py"):
+        raise NasError(f"{_FLAG} {given!r}: shells complete the installed command alone. {_HOW}")
+    with initialised():
+        plugin = _SHELLS[shell](GlobalHydra.instance().config_loader())
+        plugin.install() if verb == "install" else plugin.uninstall()
+
+
+def completions(config_name: str, line: str) -> list[str]:
+    """What the last word of ``line`` can become; ``line`` begins with the command's name."""
+    try:
+        words = shlex.split(line)[1:]
+    except ValueError:  # a quote that is still open
+        return []
+    last = words.pop() if words and not line[-1].isspace() else ""
+    if last.startswith("-"):
+        return [option for option in _OPTIONS if option.startswith(last)]
+    before = over_presets([normalised(word) for word in words if "=" in word and not word.startswith("-")])
+    typed = [word for word in (*search_path(), *before) if " " not in word]  # Hydra splits at blanks
+    with initialised():
+        plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
+        try:
+            found = plugin._query(config_name=config_name, line=" ".join([*typed, last]))
+        except (HydraException, OmegaConfBaseException):
+            return []
+    if last.startswith(("experiment=", "+experiment=")):
+        own = presets(config_name)
+        found = [word for word in found if word.partition("=")[2] in own]
+    return [word for word in found if not word.startswith("hydra")]

@@ -1,0 +1,195 @@
+"""From the command line to a configuration as plain data: Hydra's composition, fast, and its errors in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from nas.cli.help_text import entries
+from nas.core.errors import NasError, nearest
+
+# Columns at which lists in a help text go on.
+_HEADLINES: Final = 6
+_ALTERNATIVES: Final = 14
+# Groups that are not among a command's defaults, and may be chosen all the same.
+_ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",)}
+
+
+def config_dir() -> Path:
+    """The folder of configurations: the checkout's ``conf`` where there is one, otherwise the copy in the package."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "conf"
+    return checkout if (checkout / "search.yaml").is_file() else package / "conf"
+
+
+def config_dirs() -> list[Path]:
+    """All folders that configurations are looked for in; ``conf`` in the working directory comes before ours."""
+    own = Path.cwd() / "conf"
+    return [own, config_dir()] if own.is_dir() and own.resolve() != config_dir().resolve() else [config_dir()]
+
+
+def choices(group: str) -> list[str]:
+    """Names of the configurations of a group, such as the spaces of ``space``."""
+    return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")})
+
+
+def headline(group: str, name: str) -> str:
+    """The first comment line of a configuration: what it is, in the words of its author."""
+    lines = _text(group, name).splitlines()
+    first = lines[1] if lines and lines[0].startswith("# @") else next(iter(lines), "")  # Hydra's own comes first
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def presets(config_name: str) -> list[str]:
+    """Names of the experiments that are for a command: their header gives its command line."""
+    return [name for name in choices("experiment") if f"nas.{config_name} " in _text("experiment", name)]
+
+
+def listed(group: str, names: Sequence[str], prefix: str) -> str:
+    """``names`` of a group, each with its headline below it."""
+    return entries(*((f"{prefix}{name}", headline(group, name)) for name in names), column=_HEADLINES)
+
+
+def alternatives(*groups: str) -> str:
+    """The choices of each of ``groups``, for a help text."""
+    return entries(*((f"{group}=", " | ".join(choices(group))) for group in groups), column=_ALTERNATIVES)
+
+
+def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration as plain data. Raises: NasError in words for anything wrong with an override."""
+    arguments = [normalised(argument) for argument in overrides]
+    check_form(arguments)
+    _check_groups(config_name, arguments)
+    arguments = over_presets(arguments)
+    try:
+        return _compose(config_name, arguments)
+    except YAMLError as error:
+        raise NasError(f"a configuration is not valid YAML: {' '.join(str(error).split())}.") from None
+    except (HydraException, OmegaConfBaseException) as error:
+        text = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else str(error)
+        unknown_key = re.search(r"full_key: (\S+)", text) if "Key '" in text else None
+        if unknown_key:
+            raise _unknown_key(unknown_key[1], config_name, arguments) from None
+        several = re.search(r"Ambiguous value for argument '(.*?)'\n", text)
+        if several:
+            raise NasError(
+                f"{several[1]!r}: a list is written in brackets, [..]; with --multirun nas.search and "
+                "nas.compound_grid run a study for each value."
+            ) from None
+        given = f"{error.override!r}: " if isinstance(error, OverrideParseException) else ""
+        raise NasError(given + _in_words(text)) from None
+
+
+def normalised(argument: str) -> str:
+    """An override as Hydra wants it.
+
+    ``space=x`` as ``+space=x``: the group is not among the defaults, so that a forgotten one can be answered.
+    ``data.root=~/x`` with the home folder in full: shells leave it to us, Hydra cannot read it.
+    """
+    name, _, value = argument.partition("=")
+    if value == "~" or value.startswith("~/"):
+        argument = f"{name}={Path(value).expanduser()}"
+    return f"+{argument}" if name in _ADDED["search"] else argument
+
+
+def check_form(arguments: Sequence[str]) -> None:
+    """Refuse what is not ``name=value``, and a space given twice."""
+    for argument in arguments:
+        name, separator, _ = argument.partition("=")
+        if not name.startswith("~") and not (separator and name.lstrip("+")):
+            raise NasError(f"{argument!r}: settings are given as name=value; see --help.")
+        if name.startswith("+") and sum(other.startswith(f"{name}=") for other in arguments) > 1:
+            raise NasError(f"{name.lstrip('+')}: given twice; give it once.")
+
+
+def _text(group: str, name: str) -> str:
+    """A configuration's file as it is; empty if there is none."""
+    paths = (folder / group / f"{name}.yaml" for folder in config_dirs())
+    return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), "")
+
+
+def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Hydra's answer as plain data."""
+    with initialised():
+        config = compose(config_name=config_name, overrides=[*arguments, *search_path()])
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return dict(plain)  # type: ignore[arg-type]
+
+
+@contextmanager
+def initialised() -> Iterator[None]:
+    """Hydra on our configurations, whatever was done with it before."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        yield
+
+
+def search_path() -> list[str]:
+    """The override that has Hydra look into the user's own folder too; none without one."""
+    searched = ",".join(f"file://{folder}" for folder in config_dirs()[:-1])
+    return [f"hydra.searchpath=[{searched}]"] if searched else []
+
+
+def over_presets(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` where ``space=`` takes the place of an experiment's own, which ``+space=`` would stand beside."""
+    chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("+experiment=")]
+    if not any("- /space:" in _text("experiment", name) for name in chosen):
+        return list(arguments)
+    return [argument.removeprefix("+") if argument.startswith("+space=") else argument for argument in arguments]
+
+
+def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
+    """Answer a misspelt choice of a group with the list of its choices, before Hydra does with a stack of lines."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+~").partition("=")
+        if key == "experiment" and value not in (known := presets(config_name)):
+            there = f"choose one of these:\n{listed(key, known, 'experiment=')}" if known else "there is none for this."
+            raise NasError(f"unknown experiment {value!r}: {there}")
+        names = _group_choices(argument)
+        if names and value not in names:
+            parts = value.split(",")
+            is_sweep = len(parts) > 1 and set(parts) <= set(names) and config_name in _ADDED
+            several = f" Several at once: nas.{config_name} --multirun." if is_sweep else ""
+            raise NasError(
+                f"unknown {key} {value!r}: choose from {', '.join(names)}.{several or nearest(value, names)}"
+            )
+
+
+def _group_choices(argument: str) -> list[str]:
+    """The choices of the group that ``argument`` chooses from; empty if it does something else."""
+    key, separator, _ = argument.lstrip("+~").partition("=")
+    return choices(key) if separator and key.isidentifier() else []
+
+
+def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasError:
+    """The error for a key that the chosen configurations do not have, with the nearest that they have."""
+    choosing = [argument for argument in arguments if _group_choices(argument)]
+    try:
+        keys = list(_dotted(_compose(config_name, choosing)))
+    except (HydraException, OmegaConfBaseException):
+        keys = []
+    keys += _ADDED.get(config_name, ())
+    return NasError(f"unknown key {key!r}: see --cfg job for the keys there are.{nearest(key, keys)}")
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _in_words(text: str) -> str:
+    """The line of a Hydra error that says what is wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "Could not" in line), lines[0] if lines else "")

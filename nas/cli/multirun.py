@@ -1,0 +1,211 @@
+"""Running a study or, with ``--multirun``, one for each combination of values, and telling of them in the end."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.errors import HydraException
+
+from nas.cli import app, hydra_config
+from nas.cli.help_text import Entry
+from nas.core.errors import NasError
+
+_FLAGS: Final = ("--multirun", "-m")
+_NAME: Final = "study.name"
+
+
+# Lines of their help texts that commands which run studies share.
+STORAGE: Final = (
+    (
+        "study.storage study.patience_s",
+        "sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT, and how long it is waited for",
+    ),
+)
+LIMITS: Final = (
+    ("constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb", "upper limits"),
+)
+WORKERS: Final = (
+    ("engine.workers engine.address", "trainings at a time; a Ray cluster"),
+    (
+        "engine.max_retries engine.trial_timeout_s engine.trial_memory_mb",
+        "when workers die, and what a trial may take",
+    ),
+)
+
+
+class Job(NamedTuple):
+    """One study: all its overrides, and those of them that differ from study to study, by key."""
+
+    overrides: tuple[str, ...]
+    swept: Mapping[str, str]
+
+
+class Command(NamedTuple):
+    """What runs studies: its configuration, what makes a checked plan of overrides, module and name of its work."""
+
+    config_name: str
+    make_plan: Callable[[list[str]], Any]
+    work: tuple[str, str]
+    help_text: Callable[[], str]
+
+
+def run(arguments: Sequence[str], command: Command) -> int:
+    """Do what ``arguments`` ask of ``command``: answer an option, or run one study or several; returns the exit code.
+
+    Raises: NasError.
+    """
+    several, rest = flag_apart(arguments)
+    if app.answered(command.config_name, rest, command.help_text):
+        return 0
+    return (run_each if several else run_one)(rest, command)
+
+
+def options(several: str) -> tuple[Entry, ...]:
+    """Options of commands that run studies; ``several`` values as an example."""
+    return (
+        ("json=true", "what came out as one JSON object on stdout, all else on stderr"),
+        ("--multirun, -m", f"a study for each combination of values: {several}"),
+    )
+
+
+def flag_apart(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether ``--multirun`` is asked for, and the arguments without it."""
+    rest = [argument for argument in arguments if argument not in _FLAGS]
+    return len(rest) < len(arguments), rest
+
+
+def run_one(arguments: Sequence[str], command: Command) -> int:
+    """Run the study that ``arguments`` ask for; returns the exit code. Raises: NasError."""
+    plan, as_json = command.make_plan(list(arguments)), _wants_json(arguments, command)
+    code = app.run_study(plan, *command.work, to_stderr=as_json)
+    if as_json:
+        _tell([plan], as_json=True)
+    return code
+
+
+def run_each(arguments: Sequence[str], command: Command) -> int:
+    """Run the studies that ``arguments`` ask for; all of their plans are checked before the first one begins.
+
+    Those that are finished are skipped, one that cannot go on does not keep the others from it, and Ctrl-C ends them
+    all. Returns the exit code: of a mistake if there was one, 130 after Ctrl-C. Raises: NasError for what can be seen
+    to be wrong before.
+    """
+    found, (module, work) = jobs(arguments), command.work
+    plans, as_json = _plans(found, command.make_plan), _wants_json(found[0].overrides, command)
+    said = sys.stderr if as_json else sys.stdout
+    started, worst = [], 0
+    for number, plan in enumerate(plans, start=1):
+        head = f"[{number}/{len(plans)}] {plan.name}"
+        try:
+            if getattr(app.heavy(module), work).is_done(plan):
+                print(f"{head}: finished before", file=said, flush=True)
+                code = 0
+            else:
+                print(head, file=said, flush=True)
+                code = app.run_study(plan, *command.work, to_stderr=as_json)
+        except NasError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            worst = app.USAGE_ERROR
+            continue
+        started.append(plan)
+        if code == app.INTERRUPTED:
+            worst = code
+            break
+    if started:
+        _tell(started, as_json=as_json)
+    return worst
+
+
+def jobs(arguments: Sequence[str]) -> list[Job]:
+    """All combinations of the values that ``arguments`` give in Hydra's way, the last one changing first.
+
+    Raises: NasError for what Hydra cannot read, and if nothing has several values.
+    """
+    given = [hydra_config.normalised(argument) for argument in arguments]
+    hydra_config.check_form(given)
+    alternatives = [_alternatives(text) for text in given]
+    if all(len(values) == 1 for values in alternatives):
+        raise NasError("--multirun: nothing has several values; add some, such as study.seed=0,1,2.")
+    return [
+        Job(
+            tuple(override for override, _ in chosen),
+            {override.partition("=")[0].lstrip("+"): value for override, value in chosen if value is not None},
+        )
+        for chosen in itertools.product(*alternatives)
+    ]
+
+
+def _alternatives(text: str) -> list[tuple[str, str | None]]:
+    """The overrides that ``text`` stands for, each with its value; None beside the only one. Raises: NasError."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise NasError(f"{text!r}: {' '.join(str(error).split())}") from None
+    if not override.is_sweep_override():
+        return [(text, None)]
+    if not override.is_discrete_sweep():
+        raise NasError(f"{text!r}: endless many values; write them one by one.")
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, Glob):
+        values = value.filter(hydra_config.choices(key.lstrip("+")))
+        if not values:
+            raise NasError(f"{text!r}: none of {', '.join(hydra_config.choices(key.lstrip('+')))} is meant by it.")
+    else:
+        values = list(override.sweep_string_iterator())
+    return [(f"{key}={one}", one) for one in values]
+
+
+def names_apart(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> list[str]:
+    """``names`` with what tells their studies apart behind them, as far as it is needed: ``mixnet-digits-seed1``.
+
+    They do not depend on the order of the settings nor, as long as there are several, on how many values they have.
+    """
+    apart = list(names)
+    for key in sorted(set().union(*swept)):
+        values: dict[str, set[str]] = {}
+        for name, job in zip(apart, swept, strict=True):
+            values.setdefault(name, set()).add(job[key])
+        if max(map(len, values.values())) > 1:
+            group, _, leaf = key.rpartition(".")
+            told = [f"{leaf if group else ''}{job[key]}" for job in swept]
+            apart = [f"{name}-{re.sub('[^A-Za-z0-9._-]+', '_', text)}" for name, text in zip(apart, told, strict=True)]
+    return apart
+
+
+def _plans(found: Sequence[Job], make_plan: Callable[[list[str]], Any]) -> list[Any]:
+    """A checked plan for each job, all of different names. Raises: NasError."""
+    plans = [make_plan(list(job.overrides)) for job in found]
+    names = names_apart([plan.name for plan in plans], [job.swept for job in found])
+    if len(set(names)) < len(names):
+        raise NasError(f"--multirun: two studies would be named {max(names, key=names.count)!r}; give each value once.")
+    return [
+        plan if name == plan.name else make_plan([*_without_name(job.overrides), f"{_NAME}={name}"])
+        for plan, name, job in zip(plans, names, found, strict=True)
+    ]
+
+
+def _without_name(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if override.partition("=")[0] != _NAME]
+
+
+def _wants_json(overrides: Sequence[str], command: Command) -> bool:
+    return bool(hydra_config.compose_config(command.config_name, overrides)["json"])
+
+
+def _tell(plans: Sequence[Any], *, as_json: bool) -> None:
+    """The studies of ``plans`` side by side."""
+    from nas.cli.resolve.studies import find_study
+
+    found = [find_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
+    comparison = app.heavy("nas.cli.compare_studies").compare_studies(found)
+    if as_json:
+        print(comparison.json())
+    else:
+        print()
+        comparison.print()

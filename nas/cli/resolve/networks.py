@@ -1,0 +1,56 @@
+"""What ``arch=`` means in every command: a published network, one of timm's, or a spec file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from nas.arch import zoo
+from nas.arch.files import load
+from nas.arch.spec import ArchSpec
+from nas.cli.app import heavy
+from nas.cli.help_text import paragraph
+from nas.core.errors import NasError, nearest
+
+TIMM_PREFIX: Final = "timm/"
+
+
+def find_arch(name: object, field: str = "arch") -> ArchSpec:
+    """The network that ``arch=`` means: a name of the zoo, ``timm/NAME``, or the path of a spec file.
+
+    ``field``: the setting's name, for errors.
+
+    Raises: NasError saying where it looked.
+    """
+    if not name:
+        raise NasError(
+            f"which network? Add {field}= with a published network such as mixnet_s, timm/NAME, or a spec file; "
+            "--help lists them."
+        )
+    text = str(name)
+    if text in zoo.names():
+        return zoo.get(text)
+    if text.startswith(TIMM_PREFIX):
+        arch: ArchSpec = heavy("nas.model.timm_import.network").timm_arch(text.removeprefix(TIMM_PREFIX))
+        return arch
+    if is_spec_file(text):
+        return load(text)
+    near = nearest(text, zoo.names())
+    raise NasError(f"{field} {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
+
+
+def is_network(text: str) -> bool:
+    """Whether ``text`` has the form of a network's name or path; it may not exist."""
+    return text in zoo.names() or text.startswith(TIMM_PREFIX) or is_spec_file(text)
+
+
+def is_spec_file(text: str) -> bool:
+    """Whether ``text`` is the path of a spec file, as far as one can tell without reading it."""
+    named = text not in zoo.names() and not text.startswith(TIMM_PREFIX)
+    return named and (Path(text).suffix in (".yaml", ".yml") or Path(text).is_file())
+
+
+def known_networks() -> str:
+    """What ``arch=`` knows by name, in lines for a help text."""
+    text = f"Networks: {', '.join(zoo.names())}; timm/NAME for any of timm's EfficientNet and MobileNet families"
+    return paragraph(text)

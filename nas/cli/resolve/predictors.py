@@ -1,0 +1,65 @@
+"""What ``latency=`` and ``runs_dir=`` mean in every command that prices networks, and a network's totals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from nas.arch.complexity import complexity
+from nas.arch.spec import ArchSpec
+from nas.cli import app
+from nas.core.dataclass_io import from_mapping
+
+if TYPE_CHECKING:
+    from nas.latency.predictors.base import LatencyPredictor
+
+
+def find_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
+    """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout.
+
+    Raises: NasError for settings that are wrong and a folder that cannot be written to, before it is loaded.
+    """
+    from nas.latency.settings import LatencySettings
+
+    settings, folder = from_mapping(LatencySettings, config["latency"], "latency"), app.runs_dir(config)
+    if settings.backend != "macs":
+        app.check_writable(folder)
+    from rich.console import Console
+
+    from nas.study.predictor import find_or_calibrate
+
+    return find_or_calibrate(settings, folder, Console(stderr=True))
+
+
+def totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
+    """Name, side, exact cost and predicted latency of a network, as plain data."""
+    cost, estimate = complexity(arch), predictor.predict(arch)
+    return {
+        "name": arch.name,
+        "arch_id": arch.arch_id,
+        "resolution_px": arch.resolution_px,
+        **asdict(cost),
+        "latency_ms": estimate.latency_ms,
+        "latency_low_ms": estimate.low_ms,
+        "latency_high_ms": estimate.high_ms,
+        "device": str(predictor.device),
+    }
+
+
+def latency_remark(predictor: LatencyPredictor) -> str:
+    """On what device latencies beside it were predicted, and how far that holds."""
+    from nas.latency.predictors.base import error_text
+
+    known = " with 90% intervals" if predictor.error else ""
+    return f"latency{known} on {predictor.device}; {error_text(predictor)}"
+
+
+def short(value: int) -> str:
+    """Counts in three or four digits: 239.2M; nothing for 0."""
+    if not value:
+        return ""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return str(value)

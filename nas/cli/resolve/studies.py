@@ -1,0 +1,41 @@
+"""What the name of a study means in commands that read it: one in ``runs_dir`` or, with a slash, its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from nas.cli.app import heavy
+
+if TYPE_CHECKING:
+    import optuna
+
+    from nas.study.manifest import StudyManifest
+
+
+class FoundStudy(NamedTuple):
+    """A study that was begun, in ``storage`` (None: that of its runs_dir).
+
+    ``manifest``: what its ``folder`` keeps beside the trials; None where that is missing.
+    """
+
+    study: optuna.Study
+    storage: str | None
+    folder: Path
+    manifest: StudyManifest | None
+
+
+def find_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
+    """The study that ``text`` means, which is only read; ``storage``: its URL where its folder does not say.
+
+    Raises: NasError, with the studies that there are.
+    """
+    overview = heavy("nas.study.catalog")
+    from nas.study import manifest
+    from nas.study.config import RecordSettings
+
+    folder = Path(text).expanduser() if "/" in text else runs_dir / text
+    known = manifest.read(folder) if (folder / manifest.CONFIG_FILE).is_file() else None
+    storage = storage or (known.settings["study"]["storage"] if known else None)
+    url = RecordSettings(storage=storage).url(folder.parent)
+    return FoundStudy(overview.find_study(url, folder.name), storage, folder, known)

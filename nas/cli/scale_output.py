@@ -1,0 +1,146 @@
+"""How ``nas.scale`` tells what it made: tables for a person, plain data for a program, spec files for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nas import __version__
+from nas.arch.files import dumps_scaled, load
+from nas.arch.scaling.compound import Grown
+from nas.cli.resolve.predictors import latency_remark, short, totals
+from nas.core.errors import NasError, SpecError
+from nas.core.files import write_text_atomically
+from nas.core.formatting import interval
+from nas.core.tables import Row, print_table
+
+if TYPE_CHECKING:
+    from nas.latency.predictors.base import LatencyPredictor
+
+_FAMILY: Final = (
+    "phi", "coefficients", "depth", "width", "px", "blocks", "dropout", "drop-path", "MACs", "x", "params",
+    "memory MB", "latency ms",
+)  # fmt: skip
+_DISPENSABLE: Final = ("drop-path", "dropout", "memory MB", "blocks", "params")
+
+
+def facts(member: Grown, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
+    """A scaled network as plain data: what was asked for, what rounding left of it, its cost, and the growths."""
+    before, after = totals(member.baseline, predictor), totals(member.arch, predictor)
+    compound = member.compound
+    return {
+        "rule": rule,
+        "coefficients": [compound.alpha, compound.beta, compound.gamma] if compound else None,
+        "phi": member.phi,
+        "asked": member.factors._asdict(),
+        "realised": member.realised._asdict(),
+        **after,
+        "blocks": member.arch.depth,
+        "dropout": member.arch.dropout,
+        "drop_path": member.arch.drop_path,
+        "growth": {name: after[name] / before[name] for name in ("params", "macs", "activations", "peak_memory_bytes")}
+        | {"latency": after["latency_ms"] / before["latency_ms"]},
+    }
+
+
+def write(member: Grown, told: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
+    """The spec file of a scaled network: block arguments of the baseline, and the coefficients that scale it.
+
+    Raises: NasError where the file cannot be written, or holds something else than this network.
+    """
+    check_free(member, path)
+    latency: dict[str, Any] = {"device": told["device"], "predicted_ms": round(told["latency_ms"], 4)}
+    if predictor.error:
+        latency["predicted_90_percent_ms"] = [round(told[f"latency_{end}_ms"], 4) for end in ("low", "high")]
+    origin = {key: told[key] for key in ("rule", "coefficients", "phi") if told[key] is not None}
+    provenance = {
+        "baseline": member.baseline.name,
+        "baseline_id": member.baseline.arch_id,
+        **origin,
+        "versions": {"nas": __version__},
+        **{key: told[key] for key in ("arch_id", "params", "macs", "activations", "peak_memory_bytes")},
+        "latency": latency,
+    }
+    named = replace(member.baseline, name=member.arch.name)
+    write_text_atomically(path, dumps_scaled(named, member.scaling, provenance))
+
+
+def check_free(member: Grown, path: Path) -> None:
+    """Refuse to write over anything but an earlier file of the same network. Raises: NasError."""
+    if not path.exists():
+        return
+    try:
+        same = load(path).arch_id == member.arch.arch_id
+    except SpecError:
+        same = False
+    if not same:
+        raise NasError(f"out {str(path)!r}: exists, and holds something else than {member.arch.name}; choose another.")
+
+
+def print_scaled(member: Grown, told: Mapping[str, Any], predictor: LatencyPredictor) -> None:
+    """Baseline beside result, with what was asked for and what it grew by."""
+    arches, asked, realised, growth = (member.baseline, member.arch), member.factors, member.realised, told["growth"]
+    both = (totals(member.baseline, predictor), told)
+    channels = [f"{arch.stem.channels} to {arch.stages[-1].blocks[-1].channels}" for arch in arches]
+    rows: list[tuple[str, Sequence[str], float | None, float | None]] = [
+        ("depth, blocks", [str(arch.depth) for arch in arches], realised.depth, asked.depth),
+        ("width, channels", channels, realised.width, asked.width),
+        ("resolution, px", [str(arch.resolution_px) for arch in arches], realised.resolution, asked.resolution),
+        ("MACs", [short(each["macs"]) for each in both], growth["macs"], None),
+        ("parameters", [short(each["params"]) for each in both], growth["params"], None),
+        ("peak memory, MB", [_memory(each) for each in both], growth["peak_memory_bytes"], None),
+        ("latency, ms", [f"{each['latency_ms']:.2f}" for each in both], growth["latency"], None),
+        *([("90% interval, ms", [_interval(each) for each in both], None, None)] if predictor.error else []),
+        ("dropout", [f"{arch.dropout:g}" for arch in arches], None, None),
+        ("drop-path", [f"{arch.drop_path:g}" for arch in arches], None, None),
+    ]
+    columns = ("", member.baseline.name, member.arch.name, "growth", "asked for")
+    cells = [
+        (name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
+        for name, texts, *factors in rows
+    ]
+    print_table(columns, cells, [latency_remark(predictor)])
+
+
+def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
+    """One line per member, the ``published`` one and that of the formula side by side at each phi."""
+    rows: list[Row] = []
+    last = None
+    for member, told in members:
+        if last is not None and told["phi"] != last:
+            rows.append(None)
+        last = told["phi"]
+        cells = (
+            f"{told['phi']:g}",
+            "published" if told["rule"] == "published" else str(member.compound),
+            f"{member.factors.depth:.2f}",
+            f"{member.factors.width:.2f}",
+            str(told["resolution_px"]),
+            str(told["blocks"]),
+            f"{told['dropout']:g}",
+            f"{told['drop_path']:g}",
+            short(told["macs"]),
+            f"{told['growth']['macs']:.2f}",
+            short(told["params"]),
+            _memory(told),
+            _latency(told, predictor),
+        )
+        rows.append(cells)
+    print_table(_FAMILY, rows, [latency_remark(predictor)], dispensable=_DISPENSABLE)
+
+
+def _memory(told: Mapping[str, Any]) -> str:
+    return f"{told['peak_memory_bytes'] / 1e6:.2f}"
+
+
+def _latency(told: Mapping[str, Any], predictor: LatencyPredictor) -> str:
+    """The prediction with its 90% interval, if that rests on measurements."""
+    if predictor.error is None:
+        return f"{told['latency_ms']:.2f}"
+    return f"{told['latency_ms']:.2f} ({_interval(told)})"
+
+
+def _interval(told: Mapping[str, Any]) -> str:
+    return interval(told["latency_low_ms"], told["latency_high_ms"])

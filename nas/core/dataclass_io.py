@@ -1,0 +1,63 @@
+"""Checked dataclasses from plain mappings: how spec files and configurations become objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Final, TypeVar
+
+from nas.core.errors import NasError, nearest, shown
+
+T = TypeVar("T")
+
+_SCALARS: Final[dict[str, tuple[type, ...]]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+
+
+def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasError] = NasError) -> T:
+    """``kind`` (a dataclass) from a mapping of its fields; ``where`` is the dotted name that errors begin with.
+
+    Unknown, missing and badly typed fields raise ``error`` naming the field, the value and what is allowed. Only
+    scalar annotations are checked here; everything else is the dataclass' own ``__post_init__``.
+    """
+    prefix = f"{where}." if where else ""
+    if not isinstance(data, Mapping):
+        raise error(f"{where}: must be a mapping, not {shown(data)}.")
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise error(f"{prefix}{key}: unknown field; known are {', '.join(known)}.{nearest(str(key), known)}")
+    for name, item in known.items():
+        if item.default is MISSING and item.default_factory is MISSING and name not in data:
+            raise error(f"{prefix}{name}: missing.")
+    for key, value in data.items():
+        _check_scalar(prefix + key, value, str(known[key].type), error)
+    try:
+        return kind(**{key: value for key, value in data.items()})
+    except NasError as problem:
+        raise error(_placed(str(problem), where, known)) from None
+
+
+def _placed(text: str, where: str, known: Collection[str]) -> str:
+    """A message of a class with fields ``known``, beginning with the place ``where``; some say it by themselves."""
+    if not where or re.match(rf"(unknown )?{re.escape(where)}[ .:]", text):
+        return text
+    # Most messages begin with the field's own name, to which the place is joined; the others are quoted.
+    return f"{where}.{text}" if text.split(maxsplit=1)[0].rstrip(":") in known else f"{where}: {text}"
+
+
+def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]) -> None:
+    """Numbers, words and switches in fields of that kind; YAML reads ``yes`` as a switch and ``1e-5`` as a word."""
+    kinds = [part.strip() for part in annotation.split("|")]
+    if any(kind not in _SCALARS for kind in kinds):
+        return
+    allowed = tuple(kind for name in kinds for kind in _SCALARS[name])
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        words = {"int": "a whole number", "float": "a number", "str": "a word", "bool": "true or false", "None": "null"}
+        raise error(f"{where}: {shown(value)} is not {' or '.join(words[kind] for kind in kinds)}.")

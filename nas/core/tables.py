@@ -1,0 +1,60 @@
+"""Tables that commands print: as wide as the terminal allows, in one piece when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from nas.core.console import say
+
+_PIPED_WIDTH: Final = 160
+_UNBOUNDED: Final = 10_000
+
+Row = Sequence[str] | None
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    remarks: Sequence[str],
+    *,
+    left: int = 1,
+    dispensable: Sequence[str] = (),
+) -> None:
+    """Print ``rows`` (None: a gap) under ``columns``, and ``remarks`` below, each on a line of its own.
+
+    The first ``left`` columns are set flush left. Where a terminal is too narrow, those ``dispensable`` are left out,
+    one after the other, and named.
+    """
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    left_out: list[str] = []
+    for name in (*dispensable, ""):
+        table = _table(columns, rows, left, left_out)
+        wanted = console.measure(table, options=console.options.update_width(_UNBOUNDED)).maximum
+        if wanted <= console.width or not name:
+            break
+        left_out.append(name)
+    console.print(table)
+    console.print()
+    if left_out:
+        remarks = (f"left out, the terminal is too narrow: {', '.join(left_out)}", *remarks)
+    say(console, *remarks)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Row], left: int, left_out: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    kept = [index for index, name in enumerate(columns) if name not in left_out]
+    for index in kept:
+        table.add_column(columns[index], justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(row[index] for index in kept))
+    return table

@@ -1,0 +1,45 @@
+"""Checks of numbers that dataclasses share, so that the same mistake is told in the same words everywhere."""
+
+from __future__ import annotations
+
+import math
+
+from nas.core.errors import NasError, SpecError, shown
+
+
+def check_number(
+    field: str,
+    value: object,
+    *,
+    low: float,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+    whole: bool = False,
+    optional: bool = False,
+) -> None:
+    """Refuse a ``value`` that is no finite number from ``low`` to ``high``; ``field`` is its dotted name.
+
+    ``open_low`` and ``open_high`` leave out the end itself, ``whole`` asks for an int, ``optional`` lets None pass.
+    Raises: NasError.
+    """
+    if optional and value is None:
+        return
+    # A bool is an int to Python, but never what was meant where a number stands.
+    if isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value):
+        above = value > low if open_low else value >= low
+        below = value < high if open_high else value <= high
+        if above and below:
+            return
+    kind = "a whole number" if whole else "a number"
+    lower = f"above {low:g}" if open_low else f"of at least {low:g}"
+    upper = "" if math.isinf(high) else f" and below {high:g}" if open_high else f" and at most {high:g}"
+    raise NasError(f"{field} {shown(value)}: must be {kind} {lower}{upper}{', or null' if optional else ''}.")
+
+
+def check_whole(field: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
+    """Refuse a ``value`` of a network's ``field`` that is no int from ``minimum`` to ``maximum``. Raises: SpecError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise SpecError(f"{field} {shown(value)}: must be a whole number of at least {minimum}.")
+    if maximum is not None and value > maximum:
+        raise SpecError(f"{field} {value}: must be at most {maximum}.")

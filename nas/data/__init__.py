@@ -1,0 +1,1 @@
+"""Images: where they come from, decoding, splits, and a summary of what was loaded."""

@@ -1,0 +1,237 @@
+"""Image data decoded once into memory as uint8 tensors, with a real train/validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nas.core.errors import NasError
+from nas.data.decode import decode_images
+from nas.data.sources import (
+    TORCHVISION_FOLDERS,
+    DataSettings,
+    FolderSplits,
+    check_data,
+    existing_root,
+    find_splits,
+    images_in,
+)
+from nas.data.split import Labels, Rows, keep_subset, split_rows
+
+# Called with the number of images decoded so far and in all.
+Progress = Callable[[int, int], None]
+
+_RESIZE_CHUNK: Final = 4096  # images resized at once: bounds the float copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageData:
+    """A classification data set in memory.
+
+    Images are uint8 of shape (N, C, H, W) with H = W, labels int64 of shape (N,) with values in [0, classes).
+    ``mean`` and ``std`` are per channel, on the scale where a pixel lies in [0, 1], taken from the train images only.
+    ``flips`` says whether a mirrored image keeps its label.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    val_images: Tensor
+    val_labels: Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flips: bool
+
+    def __post_init__(self) -> None:
+        for split, images, labels in (
+            ("train", self.train_images, self.train_labels),
+            ("val", self.val_images, self.val_labels),
+        ):
+            if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
+                raise NasError(f"{split}_images: {images.dtype} {tuple(images.shape)} must be uint8 (N, C, H, H).")
+            if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+                raise NasError(f"{split}_labels: {labels.dtype} {tuple(labels.shape)} must be int64 ({len(images)},).")
+            if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= self.classes:
+                raise NasError(f"{split}_labels: must be {self.classes} classes numbered from 0, and not empty.")
+        if self.train_images.shape[1:] != self.val_images.shape[1:]:
+            raise NasError(f"val_images: {tuple(self.val_images.shape)} must have the shape of the train images.")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise NasError(f"mean, std: {self.mean}, {self.std} must have one value per channel ({self.channels}).")
+
+    @property
+    def channels(self) -> int:
+        """Channels per image."""
+        return int(self.train_images.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def resolution_px(self) -> int:
+        """Side of the square images."""
+        return int(self.train_images.shape[2])
+
+    def resized(self, side_px: int) -> ImageData:
+        """The same data with images of ``side_px`` (itself where they are)."""
+        if side_px == self.resolution_px:
+            return self
+        train, val = _resize(self.train_images, side_px), _resize(self.val_images, side_px)
+        return replace(self, train_images=train, val_images=val)
+
+    def to(self, device: torch.device) -> ImageData:
+        """The same data with its tensors on ``device`` (itself where they are there already)."""
+        if self.train_images.device == device:
+            return self
+        return replace(
+            self,
+            train_images=self.train_images.to(device),
+            train_labels=self.train_labels.to(device),
+            val_images=self.val_images.to(device),
+            val_labels=self.val_labels.to(device),
+        )
+
+
+def load(settings: DataSettings, *, on_progress: Progress | None = None) -> ImageData:
+    """The images that ``settings`` name: read, split, decoded and resized.
+
+    The split is stratified and depends on ``settings.seed`` alone.
+
+    Raises: NasError for what ``check_data`` finds, for a corrupt image (naming the file) and for data that would not
+    fit ``settings.max_memory_bytes``.
+    """
+    check_data(settings)
+    if settings.name == "imagefolder":
+        return _load_folder(settings, on_progress)
+    images, labels, names = _load_digits() if settings.name == "digits" else _load_torchvision(settings)
+    train, val = split_rows(labels, settings.val_fraction, settings.seed)
+    train = keep_subset(train, labels, settings.subset, settings.seed)
+    side_px = settings.resolution_px or images.shape[-1]
+    _check_memory(len(train) + len(val), images.shape[1], side_px, settings.max_memory_bytes)
+    return _image_data(
+        _resize(images[train], side_px), labels[train], _resize(images[val], side_px), labels[val], names, settings
+    )
+
+
+def _load_digits() -> tuple[Tensor, Labels, tuple[str, ...]]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 17 grey levels, 0..16
+    return torch.from_numpy(grey)[:, None], bunch.target.astype(np.int64), tuple(str(n) for n in bunch.target_names)
+
+
+def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str, ...]]:
+    """The train part alone: the test part of a benchmark is not for choosing networks."""
+    from torchvision import datasets
+
+    reader: Any = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+        "fashion_mnist": datasets.FashionMNIST,
+    }[settings.name]
+    root = existing_root(settings)
+    try:  # torchvision compares CIFAR's files with their published checksums before it unpickles them
+        raw = reader(root=str(root), train=True, download=False)
+    except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as error:
+        folder = root / TORCHVISION_FOLDERS[settings.name]
+        raise NasError(f"data.root: {folder} is not a complete {settings.name} ({error}); unpack it again.") from error
+    pixels = torch.as_tensor(raw.data)
+    images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return images, np.asarray(raw.targets, dtype=np.int64), tuple(raw.classes)
+
+
+def _load_folder(settings: DataSettings, on_progress: Progress | None) -> ImageData:
+    splits = find_splits(existing_root(settings))
+    files, labels, train, val = _folder_rows(splits, settings)
+    train = keep_subset(train, labels, settings.subset, settings.seed)
+    rows = np.concatenate([train, val])
+    images = decode_images(
+        [files[row] for row in rows],
+        resolution_px=settings.resolution_px,
+        check_size=lambda count, side_px: _check_memory(count, 3, side_px, settings.max_memory_bytes),
+        on_progress=on_progress,
+    )
+    cut = len(train)
+    return _image_data(images[:cut], labels[train], images[cut:], labels[val], splits.class_names, settings)
+
+
+def _folder_rows(splits: FolderSplits, settings: DataSettings) -> tuple[list[Path], Labels, Rows, Rows]:
+    """All files with their labels, and the rows that train and that validate."""
+    files, labels = _list_split(splits.train, splits.class_names)
+    if splits.val is None:
+        return files, labels, *split_rows(labels, settings.val_fraction, settings.seed)
+    val_files, val_labels = _list_split(splits.val, splits.class_names)
+    rows = np.arange(len(files) + len(val_files))
+    return files + val_files, np.concatenate([labels, val_labels]), rows[: len(files)], rows[len(files) :]
+
+
+def _list_split(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], Labels]:
+    by_class = [sorted(images_in(folder / name)) for name in class_names]
+    labels = np.repeat(np.arange(len(class_names), dtype=np.int64), [len(files) for files in by_class])
+    return [file for files in by_class for file in files], labels
+
+
+def _check_memory(count: int, channels: int, side_px: int, limit_bytes: int) -> None:
+    need = count * channels * side_px * side_px
+    if need > limit_bytes:
+        raise NasError(
+            f"data: {count} images of {side_px} px need {need / 1e9:.2f} GB in memory, data.max_memory_bytes allows "
+            f"{limit_bytes / 1e9:.2f} GB; lower data.resolution_px or data.subset, or raise the limit."
+        )
+
+
+def _resize(images: Tensor, side_px: int) -> Tensor:
+    if images.shape[-1] == side_px:
+        return images.contiguous()
+    out = torch.empty((*images.shape[:2], side_px, side_px), dtype=torch.uint8)
+    for start in range(0, len(images), _RESIZE_CHUNK):
+        part = images[start : start + _RESIZE_CHUNK].float()
+        part = functional.interpolate(part, (side_px, side_px), mode="bilinear", antialias=True)
+        out[start : start + len(part)] = part.round_().clamp_(0, 255).to(torch.uint8)
+    return out
+
+
+def _image_data(
+    train: Tensor,
+    train_labels: Labels,
+    val: Tensor,
+    val_labels: Labels,
+    class_names: Sequence[str],
+    settings: DataSettings,
+) -> ImageData:
+    mean, std = channel_statistics(train)
+    return ImageData(
+        train_images=train,
+        train_labels=torch.from_numpy(train_labels),
+        val_images=val,
+        val_labels=torch.from_numpy(val_labels),
+        class_names=tuple(class_names),
+        mean=mean,
+        std=std,
+        flips=settings.flips,
+    )
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 images (N, C, H, W), for pixels scaled to [0, 1].
+
+    Exact, from a histogram of the 256 levels. A constant channel gets a deviation of one level, not zero.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        weight = torch.bincount(images[:, channel].reshape(-1), minlength=256).double()
+        weight /= weight.sum()
+        mean = float(weight @ levels)
+        means.append(mean)
+        deviations.append(max(float(weight @ (levels - mean) ** 2) ** 0.5, 1 / 255))
+    return tuple(means), tuple(deviations)

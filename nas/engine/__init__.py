@@ -1,1 +1,0 @@
-"""Where trials run: this process or worker processes of this machine."""

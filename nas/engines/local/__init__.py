@@ -1,0 +1,1 @@
+"""Trials on this machine: worker processes under a supervisor."""

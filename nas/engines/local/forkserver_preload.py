@@ -1,0 +1,11 @@
+"""Loaded by multiprocessing's fork server alone, which then ends with the run that started it, even if that is killed.
+
+Workers are children of the fork server and end with it. Otherwise a worker that is stopped for a measurement would
+outlive a run that is killed: it could not end itself, and its locks in the storage would stay.
+"""
+
+from __future__ import annotations
+
+from nas.engines.local.parent_death import die_with_parent
+
+die_with_parent()

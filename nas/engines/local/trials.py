@@ -1,0 +1,26 @@
+"""Trials on this machine: in this process, or in supervised worker processes on the same study."""
+
+from __future__ import annotations
+
+import os
+
+import optuna
+
+from nas.engines.local.supervisor import Crew
+from nas.study.kind import Prepared, Work
+from nas.study.progress import TrialProgress
+from nas.study.trial_attributes import finished
+from nas.study.trial_loop import work as run_tasks
+
+
+def run_trials(session: Prepared, work: Work, study: optuna.Study, progress: TrialProgress) -> None:
+    """Run the trials that are left of ``study``. Raises: KeyboardInterrupt when the user stops them; NasError."""
+    settings, threads = session.plan.engine, session.plan.proxy.threads
+    workers = min(settings.processes, session.total(study) - finished(study))
+    if workers <= 1 and not settings.limits_trials:
+        run_tasks(session.tasks(study), session.evaluator, progress.on_trial)
+        return
+    cores = len(os.sched_getaffinity(0))
+    if workers * threads > max(cores, threads):
+        progress.say(f"note: {workers} workers of {threads} threads (proxy.threads) share {cores} cores.")
+    Crew(session, work, study, progress).run()

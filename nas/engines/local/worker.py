@@ -1,0 +1,165 @@
+"""A worker process: what it runs, and how its parent starts, hears and ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Final, NamedTuple, NoReturn
+
+import torch
+from rich.console import Console
+
+from nas.core.errors import NasError
+from nas.engines.local.limits import check_baseline
+from nas.engines.local.measure_requests import ask
+from nas.engines.local.parent_death import die_with_parent
+from nas.study.config import Plan
+from nas.study.kind import Work
+from nas.study.trial_loop import work as run_tasks
+
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+_SERVER_DIED: Final = 255  # what multiprocessing gives for the exit code that nobody can tell it
+_LONGEST_REASON: Final = 900  # what is sent stays below 4096 bytes, which a pipe takes whole or not at all
+
+
+class News(NamedTuple):
+    """What a worker says: that it is ready, then at which trial ``number`` it trains (None: at none).
+
+    ``told``: a trial has just ended. ``reason``: why it stops before the study has its trials.
+    """
+
+    number: int | None = None
+    told: bool = False
+    reason: str = ""
+
+
+class Worker:
+    """A worker process as its parent sees it, started with the object.
+
+    ``name`` is written into the trials that it takes, and is never given twice. ``number``: the trial that it trains
+    since ``since_s`` of the parent's clock; None while it trains none. ``ready``: it has loaded its session.
+    ``began``: it has taken a trial. ``reason``: why it stopped by itself. ``ended_for``: the trial that its parent
+    ended it for, and why.
+    """
+
+    def __init__(self, plan: Plan, work: Work, place: int) -> None:
+        self.name = f"worker-{place}-{secrets.token_hex(3)}"
+        self.place = place
+        self.number: int | None = None
+        self.since_s = 0.0
+        self.ready = self.began = False
+        self.reason = ""
+        self.ended_for: tuple[int, str] | None = None
+        context = multiprocessing.get_context("forkserver")
+        self._line, far_end = context.Pipe(duplex=False)
+        self.process: BaseProcess = context.Process(target=_work, args=(plan, work, far_end), name=self.name)
+        with _stopping_held_back():
+            self.process.start()
+        far_end.close()
+
+    def hear(self, now_s: float) -> bool:
+        """Take in what it has said since; whether a trial ended. What a dead worker said last is heard too."""
+        told = False
+        with contextlib.suppress(EOFError, OSError):  # its end of the line is closed
+            while self._line.poll():
+                news: News = self._line.recv()
+                self.began |= self.ready and not news.reason
+                self.ready, self.number, self.since_s = True, news.number, now_s
+                self.reason, told = self.reason or news.reason, told or news.told
+        return told
+
+    @property
+    def exit_code(self) -> int:
+        """How a dead worker ended, negative for a signal: that is SIGKILL too if it died with its server."""
+        code = self.process.exitcode or 0
+        return -signal.SIGKILL if code == _SERVER_DIED else code
+
+    def interrupt(self) -> None:
+        """Ask it to give its trial back and to end; one that is still loading has none and is killed."""
+        if not self.ready:
+            self.process.kill()
+        elif self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, and wait until it is gone."""
+        self.process.kill()
+        self.process.join()
+
+
+def start_server(work: Work) -> None:
+    """Start the process that workers are forked from, which loads what all need once: seconds of CPU for each.
+
+    It only imports; neither threads nor CUDA are begun in it, which a fork would break.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nas.engines.local.forkserver_preload", __name__, work.prepare.__module__])
+    resource_tracker.ensure_running()  # started by the server otherwise, which would let interrupts in again
+    with _stopping_held_back():
+        forkserver.ensure_running()
+    loaded = context.Process(target=int)
+    loaded.start()
+    loaded.join()
+
+
+def _work(plan: Plan, work: Work, line: Connection) -> None:
+    """What a worker process runs: a session of its own on the shared study, without output, until it has its trials."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    die_with_parent()
+    torch.set_num_threads(1)
+    with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.suppress(KeyboardInterrupt):
+        for number in _STOPPING:
+            signal.signal(number, _leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        try:
+            session = work.prepare(plan, Console(file=silence))
+            check_baseline(plan.engine)
+            study = session.open()
+            name = multiprocessing.current_process().name
+            tasks = session.tasks(study, timed=lambda trial, _: ask(study, trial), worker=name)
+            line.send(News())
+            run_tasks(
+                tasks,
+                session.evaluator,
+                on_trial=lambda _: line.send(News(told=True)),
+                on_task=lambda task: line.send(News(number=task.number)),
+            )
+        except NasError as error:
+            line.send(News(reason=str(error)[:_LONGEST_REASON]))
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    """End this worker by one interrupt; the terminal and the parent may both send one, the second must not disturb."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as its parent is gone: a new run must find nobody at work on the study."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _stopping_held_back() -> Iterator[None]:
+    """Within, an interrupt waits until the end; in a process that is started here, until it can take one.
+
+    A worker that is interrupted before would show a traceback, and one of whom its parent does not know would go on.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)

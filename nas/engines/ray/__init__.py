@@ -1,0 +1,1 @@
+"""Trials on a Ray cluster. The only room that imports Ray."""

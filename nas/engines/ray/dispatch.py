@@ -1,0 +1,123 @@
+"""The driver's side of a cluster: hands out a study's trainings, and writes what they report into the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nas.core.errors import NasError
+from nas.core.files import write_bytes_atomically
+from nas.engines.ray.training import Failed, Report, Trained
+from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.study.recovery import after_kill
+from nas.study.trial_attributes import to_row
+from nas.study.trial_loop import Idle, OnTrial, Task, Tasks, cut_short, give_back
+from nas.study.trial_record import Outcome, TrialRow
+from nas.training.results import EpochResult
+
+
+class Dispatcher:
+    """The driver's side: it alone touches the study. Keys are the cluster's names for trainings under way.
+
+    ``most``: trainings at a time, as things are now. ``max_retries``: how often a trial is tried again whose worker was
+    lost. The study is given up when as many more workers than were ever at work are lost without an epoch in between.
+    Whatever goes wrong is kept in ``error`` for the caller to raise: an exception would be lost in Ray.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        evaluator: ProxyEvaluator,
+        *,
+        max_retries: int,
+        most: Callable[[], int],
+        on_trial: OnTrial,
+        say: Callable[[str], None],
+    ) -> None:
+        self._tasks = tasks
+        self._evaluator = evaluator
+        self._max_retries = max_retries
+        self._most = most
+        self._on_trial = on_trial
+        self._say = say
+        self._under_way: dict[str, Task] = {}
+        self._widest = 0  # so many were under way at most
+        self._lost_in_a_row = 0
+        self._is_broken = False
+        self.error: Exception | None = None
+
+    def next(self, key: str) -> Task | Idle:
+        """A training, which is then under way as ``key``, or that there is none now or ever."""
+        if self.error is not None:
+            return Idle.OVER
+        if len(self._under_way) >= self._most():
+            return Idle.WAIT
+        try:
+            while isinstance(found := self._tasks.next(), TrialRow):
+                self._on_trial(found)
+        except Exception as error:  # trainings under way go on: their results are worth having
+            self.error = error
+            return Idle.OVER
+        if isinstance(found, Task):
+            self._under_way[key] = found
+            self._widest = max(self._widest, len(self._under_way))
+        return found
+
+    def report(self, key: str, report: Report) -> bool:
+        """Take in what a training reports; whether it has ended, or is to end here."""
+        self._lost_in_a_row = 0
+        if self._is_broken:
+            return True
+        try:
+            row = self._told(self._under_way[key], report)
+        except Exception as error:
+            self.error, self._is_broken = error, True
+            return True
+        if row is None:
+            return False
+        del self._under_way[key]
+        self._on_trial(row)
+        return True
+
+    def lost(self, key: str, reason: str) -> None:
+        """Queue a training again whose worker is gone, ``reason`` says how; fail it if that happens to it too often."""
+        task, study = self._under_way.pop(key), self._tasks.study
+        self._lost_in_a_row += 1
+        try:
+            after_kill(study, study._storage.get_trial(task.trial_id), max_retries=self._max_retries)
+            trial = study._storage.get_trial(task.trial_id)
+        except Exception as error:
+            self.error, self._is_broken = error, True
+            return
+        self._say(f"trial {task.number} lost its worker: {reason}")
+        if trial.state.is_finished():
+            self._on_trial(to_row(trial))
+        if self._lost_in_a_row > self._widest + self._max_retries:
+            self.error = NasError(f"{self._lost_in_a_row} workers in a row were lost without an epoch: {reason}")
+
+    def unfit(self, reason: str) -> None:
+        """Stop: a worker could not even begin, nor could the next one there. ``leave`` queues its trial again."""
+        self.error, self._is_broken = NasError(f"a machine of the cluster cannot train: {reason}"), True
+
+    def leave(self) -> None:
+        """Queue again whatever is under way."""
+        while self._under_way:
+            give_back(self._tasks.study, self._under_way.popitem()[1].trial_id)
+        self._tasks.leave()
+
+    def _told(self, task: Task, report: Report) -> TrialRow | None:
+        """The row of a trial that ``report`` ended; None if it goes on."""
+        row: TrialRow | None = None
+        match report:
+            case EpochResult():
+                reason = self._tasks.after_epoch(task, report)
+                row = cut_short(self._tasks.study, task, Outcome.STOPPED, reason) if reason else None
+            case Failed(reason=reason):
+                row = cut_short(self._tasks.study, task, Outcome.FAILED, reason)
+            case Trained(evaluation=evaluation, files=files):
+                if self._evaluator.weights_dir is not None:
+                    for name, content in files.items():
+                        write_bytes_atomically(self._evaluator.weights_dir / name, content)
+                row = self._tasks.trained(task, evaluation)
+        if row is not None:
+            self._evaluator.forget(task.arch, repeat=task.repeat)
+        return row

@@ -1,0 +1,93 @@
+"""A proxy training on a worker of a cluster: it pauses after every epoch until the driver has said to go on."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+
+from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.study.trial_loop import Stopped, Task, reason_of
+from nas.training.results import EpochResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A training came to its end. ``files``: what it would have kept, by name, for the driver to keep."""
+
+    evaluation: Evaluation
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A training ended with an exception; one line says which."""
+
+    reason: str
+
+
+Report = EpochResult | Trained | Failed
+
+
+class Training:
+    """The training of ``task`` in a thread of its own, epoch by epoch. Nothing runs between two calls of ``next``."""
+
+    def __init__(self, evaluator: ProxyEvaluator, task: Task) -> None:
+        self._evaluator, self._task = evaluator, task
+        self._reports: SimpleQueue[Report] = SimpleQueue()
+        self._go_on = threading.Semaphore(0)
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def next(self) -> Report:
+        """Train on, and say what came of it: the next epoch, or the end. Not to be called after the end."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._go_on.release()
+        return self._reports.get()
+
+    def stop(self) -> None:
+        """Give the training up where it pauses; nothing if it never began or has ended."""
+        self._is_stopped = True
+        self._go_on.release()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            report: Report = self._train()
+        except Stopped:
+            return
+        except Exception as error:  # whatever a network does to its training, the worker goes on
+            report = Failed(reason=reason_of(error))
+        self._reports.put(report)
+
+    def _train(self) -> Trained:
+        with TemporaryDirectory() as name:
+            evaluation = _here(self._evaluator, Path(name)).evaluate(
+                self._task.arch, repeat=self._task.repeat, on_epoch=self._pause
+            )
+            files = {path.name: path.read_bytes() for path in Path(name).iterdir()}
+        return Trained(evaluation=evaluation, files=files)
+
+    def _pause(self, result: EpochResult) -> None:
+        self._reports.put(result)
+        self._go_on.acquire()
+        if self._is_stopped:
+            raise Stopped
+
+
+def _here(evaluator: ProxyEvaluator, folder: Path) -> ProxyEvaluator:
+    """``evaluator`` on this machine, where the run's folder may not be: weights, if they are kept, go to ``folder``.
+
+    Checkpoints are of use to another machine only in a folder that both see; without one there are none.
+    """
+    checkpoints_dir = evaluator.checkpoints_dir
+    return replace(
+        evaluator,
+        weights_dir=evaluator.weights_dir and folder,
+        checkpoints_dir=checkpoints_dir if checkpoints_dir and checkpoints_dir.parent.is_dir() else None,
+    )

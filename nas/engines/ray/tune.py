@@ -1,0 +1,105 @@
+"""The dispatcher and its trainings in the terms of Ray Tune: a searcher, a scheduler, a callback and a trainable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from ray.tune import Callback, Trainable
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from nas import __version__
+from nas.core.errors import NasError
+from nas.engines.ray.dispatch import Dispatcher
+from nas.engines.ray.training import Training
+from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.study.trial_loop import Idle
+
+_TASK: Final = "task"
+_REPORT: Final = "report"
+# Ray's words: for an exception while a worker is set up, whose own words stand last, and for one that Ray killed.
+_UNBORN: Final = "error raised in its creation task"
+_OUT_OF_MEMORY: Final = "low on memory"
+
+
+class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
+    """One training after the other on a worker; a step is an epoch, or the end.
+
+    The ``evaluator`` comes once per worker, and with it the ``version`` of the driver, which must be this one's.
+    """
+
+    def setup(self, config: dict[str, Any], *, evaluator: ProxyEvaluator, version: str) -> None:
+        """Begin the first training of this worker."""
+        if version != __version__:
+            raise NasError(f"a machine of the cluster has nas {__version__}, the driver has {version}.")
+        self._evaluator = evaluator
+        self._training = Training(evaluator, config[_TASK])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go over to another training."""
+        self._training.stop()
+        self._training = Training(self._evaluator, new_config[_TASK])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next report. It is the scheduler that ends a training: Tune would not show it one that says ``done``."""
+        return {_REPORT: self._training.next()}
+
+    def cleanup(self) -> None:
+        """Give the training up."""
+        self._training.stop()
+
+
+class TuneSearcher(Searcher):  # type: ignore[misc]
+    """Where Tune gets its trials from."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._dispatcher = dispatcher
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The configuration of one trial: its task."""
+        found = self._dispatcher.next(trial_id)
+        if isinstance(found, Idle):
+            return str(Searcher.FINISHED) if found is Idle.OVER else None
+        return {_TASK: found}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the scheduler has heard of it before."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the record."""
+
+
+class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
+    """What Tune tells its trials' reports to."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._dispatcher = dispatcher
+
+    def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
+        """Pass a report on; whether the trial ends with it."""
+        over = self._dispatcher.report(trial.trial_id, result[_REPORT])
+        return str(self.STOP if over else self.CONTINUE)
+
+    def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
+        """A worker is gone, or never came to be; exceptions of a training do not come here, they are reports."""
+        said = Path(trial.error_file).read_text(encoding="utf-8")
+        if _UNBORN in said:
+            self._dispatcher.unfit(said.strip().splitlines()[-1])
+        else:
+            reason = "its machine ran out of memory" if _OUT_OF_MEMORY in said else "its process or its machine died"
+            self._dispatcher.lost(trial.trial_id, reason)
+
+
+class ForgetReport(Callback):  # type: ignore[misc]
+    """Takes the weights out of what Tune keeps of each trial in memory and in files, once the scheduler has them."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: object
+    ) -> None:
+        """Called by Tune after its scheduler."""
+        result[_REPORT] = None

@@ -1,0 +1,87 @@
+"""A study from its first look to its results: what every engine has around the trials that it runs."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import optuna
+from rich.console import Console
+
+from nas.core.console import say
+from nas.engines.local import trials
+from nas.engines.ray import opening
+from nas.study.config import EngineSettings, Plan
+from nas.study.kind import Prepared, Work
+from nas.study.progress import TrialProgress
+from nas.study.recovery import recover
+from nas.study.storage.ownership import exclusive
+from nas.study.trial_attributes import finished
+
+RunTrials = Callable[[Prepared, Work, optuna.Study, TrialProgress], None]
+
+
+def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
+    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
+
+    ``to_stderr``: whatever is said goes there, and leaves stdout to an answer for programs.
+    Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
+    """
+    console = Console(stderr=to_stderr)
+    with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
+        session = work.prepare(plan, console)
+        with exclusive(plan.folder, console) as hold:
+            study = session.find()
+            recovered = recover(hold(study), max_retries=plan.engine.max_retries) if study else 0
+            if recovered:
+                say(console, f"queued again, left unfinished by a killed run: {recovered}")
+            if study is None or not session.is_complete(study):
+                study = session.begin(study, console, hold)
+            try:
+                stopped = _run_trials(run_trials, session, work, study, console)
+            finally:
+                if len(interrupts) < 2:
+                    work.conclude(session, study, console)
+        study._storage.close()  # not before the study is given back; others may be run in this process
+    if stopped:
+        say(console, f"stopped; go on with: {plan.command}")
+    return stopped
+
+
+def _opened(settings: EngineSettings) -> AbstractContextManager[RunTrials]:
+    """The engine of that name. Raises: NasError where what it needs is missing."""
+    return opening.opened(settings) if settings.name == "ray" else nullcontext(trials.run_trials)
+
+
+def _run_trials(run_trials: RunTrials, session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:
+    """Run the trials that are left; whether the user stopped them."""
+    done, total = finished(study), session.total(study)
+    if done:
+        say(console, f"{done} of {total} trials are done already")
+    with session.progress(study, console) as progress:
+        try:
+            run_trials(session, work, study, progress)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too.
+
+    Yields the signals that have come so far.
+    """
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

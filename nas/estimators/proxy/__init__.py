@@ -1,0 +1,1 @@
+"""Proxies: short trainings of narrow copies of a network on small images."""

@@ -1,0 +1,39 @@
+"""The choices of proxy training, checked without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nas.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings(TrainSettings):
+    """How a candidate is made smaller, and how that smaller network, its proxy, is trained.
+
+    ``width_multiplier`` and ``depth_multiplier`` shrink the network, channels to multiples of ``divisor`` (finer than
+    the usual 8, which would swallow small differences of width). ``resolution_px`` is the side of the training images.
+    ``min_map_px`` bounds the last feature map from below: strides are taken out, first of the stem and then of the
+    earliest stages, until it holds; ``auto`` is half of the largest kernel of the space, rounded up.
+    ``dropout`` and ``drop_path`` replace those of the candidate, which are meant for long trainings.
+    """
+
+    width_multiplier: float = 0.25
+    depth_multiplier: float = 1.0
+    resolution_px: int = 12
+    divisor: int = 2
+    min_map_px: int | Literal["auto"] = "auto"
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        TrainSettings.__post_init__(self)  # super() does not work in a slotted dataclass
+        self._check("width_multiplier", low=0, open_low=True)
+        self._check("depth_multiplier", low=0, open_low=True)
+        self._check("resolution_px", low=4, whole=True)
+        self._check("divisor", low=1, whole=True)
+        if self.min_map_px != "auto":
+            self._check("min_map_px", low=1, whole=True)
+        self._check("dropout", low=0, high=1, open_high=True)
+        self._check("drop_path", low=0, high=1, open_high=True)

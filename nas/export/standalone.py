@@ -1,0 +1,229 @@
+"""What a winner is shipped as: weights in safetensors, and a Python file that needs torch and timm alone."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, StrictUndefined
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from nas.arch.blocks import format_block
+from nas.arch.complexity import complexity
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.core.files import write_bytes_atomically
+from nas.model import mixconv
+from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Write the state dict of ``model`` to ``path`` as safetensors, which timm's ``checkpoint_path=`` reads too.
+
+    Raises: NasError where the file cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Not by save_file, whose files nobody but their maker may read.
+    write_bytes_atomically(Path(path), save(tensors, metadata={"format": "pt"}))
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill ``model`` with the weights of ``path``, all of them. Raises: NasError for a file that does not fit."""
+    try:
+        tensors = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise NasError(f"weights {str(path)!r}: not a readable safetensors file ({error}).") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    odd = [name for name in (*expected, *found) if expected.get(name) != found.get(name)]
+    if odd:
+        name, words = odd[0], f"{len(set(odd))} tensors do not fit the network"
+        raise NasError(
+            f"weights {str(path)!r}: {words}, first {name!r}: the file has {found.get(name, 'none')}, "
+            f"the network {expected.get(name, 'none')}; build it from the spec that the weights were saved with."
+        )
+    model.load_state_dict(tensors)
+
+
+def standalone_source(spec: ArchSpec) -> str:
+    """A short Python file with ``build(num_classes=, in_chans=)``, the network of ``spec`` by timm's own classes.
+
+    The module has the state-dict keys and, with the same weights, the outputs of ``nas.model.build.build``.
+    Raises: NasError for the two kinds of networks that timm's classes cannot build by themselves.
+    """
+    deep = counted_stride(spec) > TIMM_OUTPUT_STRIDE
+    if spec.head.pools_first and deep:
+        raise NasError(
+            f"{spec.name}: the stages halve the map too often for timm's MobileNetV3 class (its total stride ends at "
+            f"{TIMM_OUTPUT_STRIDE}, this is {counted_stride(spec)}); ship the spec file instead."
+        )
+    if spec.layer_scale is not None and not spec.head.pools_first:
+        raise NasError(f"{spec.name}: timm's EfficientNet class has no layer scale; ship the spec file instead.")
+    values: dict[str, Any] = {
+        "spec": spec,
+        "name": " ".join(spec.name.replace("\\", "/").replace('"', "'").split()),
+        "cost": complexity(spec),
+        "stages": _timm_strings(spec),
+        "plans": _plans(spec),
+        "source": inspect.getsource(mixconv.depthwise_conv) + "\n\n" + inspect.getsource(mixconv.MixConv2d),
+        "class_name": "MobileNetV3" if spec.head.pools_first else "EfficientNet",
+        "se_layer": _se_layer(spec),
+        "output_stride": counted_stride(spec) if deep else None,
+        "pad_type": PAD_TYPES[spec.padding],
+        "other_stem": (spec.stem.kernel, spec.stem.stride) != TIMM_STEM,
+    }
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    docstring, body = environment.from_string(_TEMPLATE).render(values).split("\n", 1)
+    return f"{docstring}\n\n{_imports(body)}\n{body}"
+
+
+def _timm_strings(spec: ArchSpec) -> list[list[str]]:
+    """Block strings without the words that timm does not know."""
+    return [
+        [format_block(replace(block, partition="equal", dilated=False)) for block in stage.blocks]
+        for stage in spec.stages
+    ]
+
+
+def _plans(spec: ArchSpec) -> dict[str, mixconv.DepthwisePlan]:
+    """Depthwise convolutions that timm's block strings cannot say, by the path of their block."""
+    plans = {}
+    for placed in spec.placed_blocks():
+        plan = mixconv.beyond_timm(placed.block, placed.stride, placed.hidden_channels)
+        if plan is not None:
+            plans[placed.path] = plan
+    return plans
+
+
+def _se_layer(spec: ArchSpec) -> str:
+    """Python for the squeeze-excite layer; empty if no block has one."""
+    se = spec.squeeze_excite
+    squeezes = [
+        se.squeeze_channels(placed.block, placed.hidden_channels)
+        for placed in spec.placed_blocks()
+        if placed.block.se_ratio
+    ]
+    if not squeezes:
+        return ""
+    arguments = [] if se.gate == "sigmoid" else [f'gate_layer="{se.gate}"']
+    if se.activation:
+        arguments.append(f'force_act_layer="{se.activation}"')
+    if se.divisor == 8:
+        arguments.append("rd_round_fn=round_channels")
+    elif min(squeezes) == 1:  # perhaps rounded up from 0, which timm would not do
+        arguments.append("rd_round_fn=lambda channels: max(1, round(channels))")
+    return f"partial(SqueezeExcite, {', '.join(arguments)})" if arguments else "SqueezeExcite"
+
+
+def _imports(body: str) -> str:
+    lines = ["from collections.abc import Sequence"] if "Sequence[" in body else []
+    lines += ["from functools import partial", "", "import torch"]
+    for module, names in _IMPORTS:
+        used = [name for name, sign in names if sign in body]
+        if used:
+            lines.append(f"from {module} import {', '.join(used)}")
+    return "\n".join([*lines, "from torch import nn"])
+
+
+# Modules and names that a standalone file may import, each name with the text that shows that the file uses it.
+_IMPORTS: Final = (
+    ("timm.layers", (("create_conv2d", "create_conv2d("), ("get_act_layer", "get_act_layer("))),
+    ("timm.models._efficientnet_blocks", (("SqueezeExcite", "SqueezeExcite"),)),
+    (
+        "timm.models._efficientnet_builder",
+        (
+            ("decode_arch_def", "decode_arch_def("),
+            ("efficientnet_init_weights", "efficientnet_init_weights("),
+            ("round_channels", "=round_channels"),
+        ),
+    ),
+    ("timm.models.efficientnet", (("EfficientNet", "= EfficientNet("),)),
+    ("timm.models.mobilenetv3", (("MobileNetV3", "= MobileNetV3("),)),
+)
+
+_TEMPLATE: Final = '''\
+"""{{ name }}: {{ "{:,}".format(cost.params) }} parameters, {{ "{:,}".format(cost.macs) }} multiply-adds at \
+{{ spec.resolution_px }} px; needs torch and timm alone."""
+
+RESOLUTION_PX = {{ spec.resolution_px }}
+ARCH_DEF = [
+{% for strings in stages %}
+    ["{{ strings | join('", "') }}"],
+{% endfor %}
+]
+{% if plans %}
+# Depthwise convolutions beyond timm's notation, by block: channels, kernels and dilations of the groups; the stride.
+DEPTHWISE = {
+{% for path, plan in plans.items() %}
+    "{{ path }}": ({{ plan.channels }}, {{ plan.kernels }}, {{ plan.dilations }}, {{ plan.stride }}),
+{% endfor %}
+}
+
+
+{{ source }}{% endif %}
+
+
+def build(num_classes={{ spec.classes }}, in_chans={{ spec.in_channels }}):
+    """The network with random weights."""
+    block_args = decode_arch_def(ARCH_DEF)
+{% if se_layer and class_name == "EfficientNet" and spec.squeeze_excite.relative_to == "expanded" %}
+    for args in sum(block_args, []):  # timm's class would take the ratio for one of the block's input channels
+        if ratio := args.pop("se_ratio", 0):
+            args["se_layer"] = partial({{ se_layer }}, rd_ratio=ratio)
+{% endif %}
+    model = {{ class_name }}(
+        block_args,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        stem_size={{ spec.stem.channels }},
+        fix_stem=True,
+        num_features={{ spec.head.channels }},
+{% if spec.head.kind == "pool_conv_plain" %}
+        head_bias=False,
+{% elif spec.head.kind == "pool_conv_norm" %}
+        head_norm=True,
+{% endif %}
+{% if spec.layer_scale is not none %}
+        layer_scale_init_value={{ spec.layer_scale }},
+{% endif %}
+        round_chs_fn=lambda channels: channels,
+{% if output_stride %}
+        output_stride={{ output_stride }},
+{% endif %}
+        pad_type="{{ pad_type }}",
+        act_layer=get_act_layer("{{ spec.activation }}"),
+        norm_layer=partial(nn.BatchNorm2d, eps={{ spec.norm.eps }}, momentum={{ spec.norm.momentum }}),
+{% if se_layer %}
+        se_layer={{ se_layer }},
+{% if class_name == "MobileNetV3" %}
+        se_from_exp={{ spec.squeeze_excite.relative_to == "expanded" }},
+{% endif %}
+{% endif %}
+        drop_rate={{ spec.dropout }},
+        drop_path_rate={{ spec.drop_path }},
+    )
+{% if other_stem %}
+    stem = {{ spec.stem.channels }}, {{ spec.stem.kernel }}
+    model.conv_stem = create_conv2d(in_chans, *stem, stride={{ spec.stem.stride }}, padding="{{ pad_type }}")
+{% endif %}
+{% if plans %}
+    for path, plan in DEPTHWISE.items():
+        model.get_submodule(path).conv_dw = depthwise_conv(*plan, padding="{{ pad_type }}")
+{% endif %}
+{% if plans or other_stem %}
+    efficientnet_init_weights(model)
+{% endif %}
+    return model
+
+
+if __name__ == "__main__":
+    model = build().eval()
+    images = torch.zeros(1, {{ spec.in_channels }}, RESOLUTION_PX, RESOLUTION_PX)
+    print(sum(parameter.numel() for parameter in model.parameters()), "parameters, output", tuple(model(images).shape))
+'''

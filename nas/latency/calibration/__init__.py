@@ -1,0 +1,1 @@
+"""Fitting a predictor to a device: on this machine, or from measurements made elsewhere."""

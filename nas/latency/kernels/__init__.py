@@ -1,0 +1,1 @@
+"""Which kernels a runtime runs for a network: fusion, layouts, padding."""

@@ -1,0 +1,130 @@
+"""What the time of a kernel depends on: its class, the work that it cannot avoid, and what bends that law."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import log2
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.arch.complexity import BYTES_PER_ELEMENT
+from nas.arch.spec import ArchSpec
+from nas.latency.kernels.ort_lowering import Call, Kernel, network_parts
+from nas.latency.kernels.padding import padded, valid_taps
+
+_MEGA: Final = 1e-6
+_FUNCTION_CODES: Final = {"": 0, "relu": 1, "relu6": 2, "sigmoid": 3, "hard_sigmoid": 4, "hard_swish": 5}
+_TINY: Final = 1e-7
+_WIDE: Final = 64  # channels that the inner loops of wide kernels take at a time
+FEATURES: Final = (
+    "log2_macs", "log2_bytes", "log2_weights", "in_channels", "out_channels", "in_px", "out_px", "kernel", "stride",
+    "dilation", "function", "added", "blocked", "parts", "fewest_part", "worst_part_tail", "network_weights",
+    "network_bytes", "in_tail", "out_tail", "wide_tail", "out_blocks", "columns_tail",
+)  # fmt: skip
+Array = npt.NDArray[np.float64]
+
+
+class Context(NamedTuple):
+    """What the network around a kernel leaves in the caches: log2 of its 10^6 bytes of weights, and of all it moves.
+
+    Rounded to halves, so that networks of a size share what is known of their kernels. Without it, kernels of small
+    networks, whose weights stay in the cache from run to run, were predicted 12% too slow.
+    """
+
+    weights: float
+    moved: float
+
+
+Placed = tuple[Kernel, Context]
+
+
+def placed_kernels(spec: ArchSpec, lane: int) -> list[Placed]:
+    """The kernels of ``spec``, one for each of ``network_calls``, each in the context that they make together."""
+    parts = [part.calls for part in network_parts(spec, lane)]
+    surroundings = common_context([moved_mb(calls, lane) for calls in parts])
+    return [(call.kernel, surroundings) for calls in parts for call in calls]
+
+
+def moved_mb(calls: Iterable[Call], lane: int) -> tuple[float, float]:
+    """10^6 bytes of activations and of weights that ``calls`` move."""
+    amounts = [work(call.kernel, lane) for call in calls]
+    return sum(activations for _, activations, _ in amounts), sum(weights for _, _, weights in amounts)
+
+
+def common_context(parts_mb: Sequence[tuple[float, float]]) -> Context:
+    """The context that a network's parts make together, from the ``moved_mb`` of each in order.
+
+    All who price a network sum part by part: a sum in another order may be rounded to another context.
+    """
+    return context(sum(activations for activations, _ in parts_mb), sum(weights for _, weights in parts_mb))
+
+
+def context(moved_mb: float, weights_mb: float) -> Context:
+    """The context that a network makes which moves so many 10^6 bytes of activations, and of weights."""
+    return Context(_halves(weights_mb), _halves(moved_mb + weights_mb))
+
+
+def _halves(megabytes: float) -> float:
+    return round(2 * log2(megabytes)) / 2
+
+
+def kernel_class(kernel: Kernel) -> str:
+    """Kernels of one class run the same code: their times are learnt together."""
+    layout = "blocked" if kernel.blocked else "plain"
+    if kernel.kind == "depthwise":
+        return f"depthwise.{layout}"
+    if kernel.kind == "conv":
+        kind = "spatial" if kernel.kernel > 1 else "pointwise" if kernel.out_px > 1 else "vector"
+        kind = "grouped" if kernel.groups > 1 else kind
+        return f"{kind}.{'narrow' if kernel.narrow else layout}"
+    return f"{kernel.kind}.{kernel.function}" if kernel.kind == "activation" else kernel.kind
+
+
+@lru_cache(maxsize=65536)
+def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
+    """10^6 multiply-adds, and 10^6 bytes of activations and of weights moved, with channels padded to full blocks."""
+    ins, outs = kernel.in_channels, kernel.out_channels
+    if kernel.blocked:
+        ins, outs = ins if kernel.narrow else padded(ins, lane), padded(outs, lane)
+    in_area, out_area = kernel.in_px**2, kernel.out_px**2
+    weights, macs = 0, 0
+    if kernel.kind == "conv":
+        weights = ins * outs * kernel.kernel**2 // kernel.groups
+        macs, moved = weights * out_area, ins * in_area + (2 if kernel.added else 1) * outs * out_area
+    elif kernel.kind == "depthwise":
+        weights = outs * kernel.kernel**2
+        macs = outs * valid_taps(kernel.kernel, kernel.stride, kernel.dilation, kernel.in_px) ** 2
+        moved = outs * (in_area + out_area)
+    elif kernel.kind == "gemm":
+        weights = macs = ins * outs
+        moved = ins + outs
+    elif kernel.kind == "matmul":
+        macs, moved = ins * outs // kernel.groups * out_area, (ins + outs) * out_area
+    elif kernel.kind in ("block", "unblock"):
+        moved = 2 * padded(ins, lane) * in_area
+    else:
+        moved = (ins if kernel.kind == "pool" else 2 * max(ins, outs)) * in_area
+    return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
+
+
+def features(placed: Iterable[Placed], lane: int) -> Array:
+    """Values [kernels, features] of ``FEATURES``.
+
+    Tails are what a dimension leaves over when it is cut into full vectors or tiles.
+    """
+    table = np.array([_row(kernel, surroundings, lane) for kernel, surroundings in placed], dtype=float)
+    amounts, outs, out_px = np.log2(table[:, :3] + _TINY), table[:, 4], table[:, 6]
+    tails = (table[:, 3] % lane, outs % lane, outs % _WIDE, np.ceil(outs / lane) % 4, out_px % 6)
+    return np.hstack([amounts, table[:, 3:], np.stack(tails, axis=1)])
+
+
+def _row(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
+    parts = kernel.parts
+    return (
+        *work(kernel, lane), kernel.in_channels, kernel.out_channels, kernel.in_px, kernel.out_px, kernel.kernel,
+        kernel.stride, kernel.dilation, _FUNCTION_CODES.get(kernel.function, 0), kernel.added, kernel.blocked,
+        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *surroundings,
+    )  # fmt: skip

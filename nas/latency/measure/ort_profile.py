@@ -1,0 +1,124 @@
+"""Time every kernel of whole networks in place, from the profiles that ONNX Runtime writes of its own runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from nas.arch.spec import ArchSpec
+from nas.latency.kernels.ort_lowering import Call, Kernel, network_calls
+from nas.latency.measure.backends import noise, session
+from nas.latency.predictors.op_features import LANES
+
+# Kernels as the profile names them; of convolutions it gives the path, of all others the shapes.
+_TYPES: Final = {
+    "gemm": "Gemm", "pool": "GlobalAveragePool", "scale": "Mul", "add": "Add", "concat": "Concat", "split": "Split",
+    "block": "ReorderInput", "unblock": "ReorderOutput",
+}  # fmt: skip
+_FUNCTIONS: Final = {
+    "relu": "Relu", "relu6": "Clip", "swish": "QuickGelu", "sigmoid": "Sigmoid", "hard_sigmoid": "HardSigmoid",
+    "gelu": "Gelu", "min": "Min", "exp": "Exp", "add_constant": "Add", "mul": "Mul", "div": "Div",
+}  # fmt: skip
+_CONVOLUTIONS: Final = ("Conv", "FusedConv")
+_FREE: Final = ("Flatten",)  # a change of shape
+_COARSEST: Final = LANES[-1]
+# Durations are whole microseconds, rounded down.
+_HALF_US: Final = 0.5
+# Quantiles of the runs that a kernel's time is the mean of. Interference only adds, but some processors also have a
+# rare fast moment (a shared core to themselves).
+_KEPT: Final = (0.1, 0.5)
+
+Event = Mapping[str, Any]
+Key = tuple[str | int, ...]
+
+
+class ProfiledNetwork:
+    """A network whose every run is recorded, kernel by kernel."""
+
+    def __init__(self, spec: ArchSpec, *, threads: int, batch: int, seed: int) -> None:
+        from nas.export.onnx.graph import INPUT, to_onnx
+
+        self._folder = tempfile.TemporaryDirectory(prefix="nas-profile-")
+        model = to_onnx(spec, batch=batch, seed=seed).SerializeToString()
+        self._session = session(model, threads, str(Path(self._folder.name) / "run"))
+        self._feed = {INPUT: noise(spec, batch, seed)}
+        self._runs = 0
+
+    def run(self) -> None:
+        """Run once."""
+        self._session.run(None, self._feed)
+        self._runs += 1
+
+    def finish(self, *, counted: Sequence[bool]) -> list[tuple[Event, float]]:
+        """The kernels of one run in order, each as the profile describes it, with its time in microseconds.
+
+        ``counted``: of every run whether its times count, over and over if there were more runs.
+        """
+        path = Path(self._session.end_profiling())
+        nodes = [event for event in json.loads(path.read_text(encoding="utf-8")) if event["cat"] == "Node"]
+        self._folder.cleanup()
+        count, used = len(nodes) // self._runs, np.resize(counted, self._runs)
+        durations = np.sort(np.array([node["dur"] for node in nodes], dtype=float).reshape(self._runs, count)[used], 0)
+        low, high = (round(quantile * len(durations)) for quantile in _KEPT)
+        kept = durations[low : max(high, low + 1)]
+        return list(zip(nodes[:count], (kept.mean(axis=0) + _HALF_US).tolist(), strict=True))
+
+
+def matched(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> list[float]:
+    """Times in microseconds of ``calls``, from the profiled ``events`` of the same network; NaN for what is not there.
+
+    Kernels other than convolutions are told apart by their shapes alone: of two alike, either may come first.
+    """
+    times: dict[Key, list[float]] = defaultdict(list)
+    for event, duration_us in events:
+        if event["args"]["op_name"] not in _FREE:
+            times[_event_key(event)].append(duration_us)
+    found = [times[key].pop(0) if times[key] else math.nan for key in map(_call_key, calls)]
+    return found if not any(times.values()) else [math.nan] * len(found)
+
+
+def lane_of(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None:
+    """Channels of one block of this processor, read off the profile of ``spec``.
+
+    None if the kernels that ran are not those that ``nas.latency.kernels.ort_lowering`` knows of, whatever the block.
+    """
+    for lane in LANES:
+        if not any(map(math.isnan, matched(events, list(network_calls(spec, lane))))):
+            return lane
+    return None
+
+
+def _event_key(event: Event) -> Key:
+    kind, name = event["args"]["op_name"], event["name"].removesuffix("_kernel_time")
+    if kind in _CONVOLUTIONS:
+        return "Conv", name.removesuffix("_nchwc").removesuffix(".linear")
+    if kind == "Gemm":
+        return (kind,)
+    end = "output" if kind == "Concat" else "input"
+    shape = next(iter(event["args"][f"{end}_type_shape"][0].values()))
+    return kind, _blocks(shape[1]), shape[2]
+
+
+def _call_key(call: Call) -> Key:
+    kernel = call.kernel
+    if kernel.kind in ("conv", "depthwise"):
+        return "Conv", call.op
+    if kernel.kind == "gemm":
+        return ("Gemm",)
+    return _type(kernel), _blocks(kernel.out_channels if kernel.kind == "concat" else kernel.in_channels), kernel.in_px
+
+
+def _type(kernel: Kernel) -> str:
+    return _FUNCTIONS[kernel.function] if kernel.kind == "activation" else _TYPES.get(kernel.kind, kernel.kind)
+
+
+def _blocks(channels: int) -> int:
+    """Profiles give the channels of a blocked tensor padded or not, as it comes."""
+    return -(-channels // _COARSEST)

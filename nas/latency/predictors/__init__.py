@@ -1,0 +1,1 @@
+"""Latency predictors, which price a spec without building it."""

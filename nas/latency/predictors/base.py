@@ -1,0 +1,150 @@
+"""Price a spec without building it: what every latency predictor answers, and how far off it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol
+
+import numpy as np
+from scipy.stats import kendalltau
+from scipy.stats import t as student
+
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.latency.device import Device
+
+_TAIL: Final = 0.05  # of networks on either side of an interval
+_ENOUGH_FOR_QUANTILES: Final = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyEstimate:
+    """Predicted latency; about nine networks in ten measure between ``low_ms`` and ``high_ms``.
+
+    Of a predictor whose ``error`` is None, never held against measurements, the two are a guess.
+    """
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low_ms <= self.latency_ms <= self.high_ms:
+            raise ValueError(f"{self}: must be ordered and not negative.")
+
+    def __str__(self) -> str:
+        return f"{self.latency_ms:.2f} ms ({self.low_ms:.2f} to {self.high_ms:.2f})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One network that the predictor did not see: what was measured and what it says."""
+
+    name: str
+    measured_ms: float
+    predicted_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutError:
+    """How wrong a predictor is on networks that it did not see.
+
+    ``median`` and ``p90``: of |predicted / measured - 1|; ``within_5`` and ``within_10``: share of networks where that
+    is at most 5 and 10%; ``bias``: mean of predicted / measured - 1; ``kendall_tau``: agreement of the two orders, 1
+    is the same.
+    """
+
+    median: float
+    p90: float
+    within_5: float
+    within_10: float
+    bias: float
+    kendall_tau: float
+    networks: int
+
+    @classmethod
+    def of(cls, checks: Sequence[Check]) -> HeldOutError:
+        """The error over ``checks``. Raises: NasError for fewer than two."""
+        if len(checks) < 2:
+            raise NasError(f"held-out error: {len(checks)} networks are too few; at least 2 are needed.")
+        relative = np.array([check.predicted_ms / check.measured_ms - 1 for check in checks])
+        order = kendalltau([check.predicted_ms for check in checks], [check.measured_ms for check in checks])
+        return cls(
+            median=float(np.median(np.abs(relative))),
+            p90=float(np.quantile(np.abs(relative), 0.9)),
+            within_5=float(np.mean(np.abs(relative) <= 0.05)),
+            within_10=float(np.mean(np.abs(relative) <= 0.1)),
+            bias=float(relative.mean()),
+            kendall_tau=float(order.statistic),
+            networks=len(checks),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"off by {self.median:.1%} (median), {self.p90:.1%} (90% of networks), bias {self.bias:+z.1%}, "
+            f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} networks it had "
+            "not seen"
+        )
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """Factors of a prediction between which nine networks in ten measure, from measured / predicted of others.
+
+    Order statistics, shifted outwards so that a network not among them is covered as often (conformal prediction);
+    for fewer than 40, where these do not reach far enough, Student's interval for one more draw, of logarithms, with
+    half the degrees of freedom: so few were also used to choose what foresees them.
+    """
+    if len(ratios) >= _ENOUGH_FOR_QUANTILES:
+        outer = (_TAIL * (len(ratios) + 1) - 1) / (len(ratios) - 1)
+        low, high = np.quantile(ratios, [outer, 1 - outer]).tolist()
+    else:
+        logs = np.log(ratios)
+        reach = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
+        low, high = np.exp([logs.mean() - reach, logs.mean() + reach]).tolist()
+    return min(low, 1.0), max(high, 1.0)
+
+
+class LatencyPredictor(Protocol):
+    """What a search needs to know of latency. Nothing here builds a module or imports torch.
+
+    ``kind``: its name in files. ``device``: what the figures hold for. ``error``: None if the predictor was never
+    compared with measurements; the intervals of its estimates are then a guess, not what nine networks in ten were
+    seen to do: do not show them.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def device(self) -> Device: ...
+
+    @property
+    def error(self) -> HeldOutError | None: ...
+
+    def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
+        """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
+        ...
+
+    def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
+        """Latencies at each spec's own resolution, in order."""
+        ...
+
+    def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
+        """(path, ms) of every operation in execution order; they sum to the predicted latency."""
+        ...
+
+    def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> LatencyPredictor:
+        """A predictor that has learned from networks and their measured ms; this one stays as it is.
+
+        Raises: NasError if it cannot learn.
+        """
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """The predictor as plain data, which ``from_dict`` of its class reads."""
+        ...
+
+
+def error_text(predictor: LatencyPredictor) -> str:
+    """How far off the predictor was on networks that it did not see."""
+    return str(predictor.error) if predictor.error else "never held against measurements"

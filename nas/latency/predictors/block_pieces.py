@@ -1,0 +1,92 @@
+"""Networks cut into stem, blocks and head: the entries of block tables, and how they are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Final, cast
+
+from nas.arch.blocks import ACTIVATIONS, format_block
+from nas.arch.notation import parse_block
+from nas.arch.ops.network import Op, block_ops, head_ops, stem_op
+from nas.arch.parts import HeadKind, HeadSpec, SqueezeExcite, StemSpec
+from nas.arch.spec import ArchSpec, StageSpec
+from nas.core.errors import SpecError, unknown
+
+Ops = tuple[Op, ...]
+
+_STEM: Final = re.compile(r"stem_k(\d+)_s(\d+)_c(\d+)")
+_HEAD: Final = re.compile(r"head_([a-z_]+)_c(\d+)_o(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of a network that a block table has one entry for.
+
+    ``block``: one block string (``ir_r1_k3_s2_e6_c24``), ``stem_k3_s2_c32`` (kernel, stride, channels) or
+    ``head_conv_pool_c1280_o1000`` (kind, channels, classes). ``in_channels``, ``input_px``: of its input.
+    ``activation``: where the block string names none. ``squeeze_excite``: what its ``se`` means.
+    """
+
+    block: str
+    in_channels: int
+    input_px: int
+    activation: str = "relu"
+    squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS, error=SpecError)
+
+    @property
+    def ops(self) -> Ops:
+        """The operations, with paths as within the piece: what two pieces must share to take equally long.
+
+        Raises: SpecError for a ``block`` that cannot be read.
+        """
+        return _ops(self)
+
+    def __str__(self) -> str:
+        return f"{self.block} ({self.activation}) on {self.in_channels} channels at {self.input_px} px"
+
+
+def pieces(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[tuple[str, Piece]]:
+    """(path, piece) of stem, blocks and head of ``spec`` in order; stem and head have no path of their own."""
+    px = resolution_px or spec.resolution_px
+    convention: dict[str, Any] = {"activation": spec.activation, "squeeze_excite": spec.squeeze_excite}
+    stem = spec.stem
+    text = f"stem_k{stem.kernel}_s{stem.stride}_c{stem.channels}"
+    piece = Piece(block=text, in_channels=spec.in_channels, input_px=px, **convention)
+    yield "", piece
+    px = piece.ops[-1].out_px
+    for path, block, stride, channels in spec.placed_blocks():
+        text = format_block(replace(block, repeats=1, stride=stride))
+        piece = Piece(block=text, in_channels=channels, input_px=px, **convention)
+        yield path, piece
+        px = piece.ops[-1].out_px
+    head = f"head_{spec.head.kind}_c{spec.head.channels}_o{spec.classes}"
+    yield "", Piece(block=head, in_channels=spec.stages[-1].blocks[-1].channels, input_px=px, **convention)
+
+
+@lru_cache(maxsize=65536)
+def _ops(piece: Piece) -> Ops:
+    if stem := _STEM.fullmatch(piece.block):
+        kernel, stride, channels = (int(text) for text in stem.groups())
+        spec = _around(piece, stem=StemSpec(channels=channels, kernel=kernel, stride=stride))
+        return (stem_op(spec, piece.input_px),)
+    if head := _HEAD.fullmatch(piece.block):
+        spec = _around(piece, head=HeadSpec(kind=cast(HeadKind, head[1]), channels=int(head[2])), classes=int(head[3]))
+        return tuple(head_ops(spec, piece.input_px))
+    block = parse_block(piece.block)
+    if block.repeats != 1:
+        raise SpecError(f"block {piece.block!r}: an entry is for one block; write r1.")
+    return block_ops(block, block.stride, piece.in_channels, piece.input_px, piece.activation, piece.squeeze_excite)
+
+
+def _around(piece: Piece, **parts: Any) -> ArchSpec:
+    """The least network that has ``parts``; images and last map have the piece's channels."""
+    last = StageSpec.parse([f"cn_r1_k1_s1_c{piece.in_channels}"])
+    known = {"stem": StemSpec(channels=1), "head": HeadSpec(channels=0), **parts}
+    return ArchSpec(name="", stages=(last,), in_channels=piece.in_channels, activation=piece.activation, **known)

@@ -1,0 +1,152 @@
+"""Files of figures from elsewhere: a header that names the device, then CSV rows that errors can point at."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
+from nas.core.errors import NasError, nearest
+from nas.latency.device import Device
+
+SQUEEZE_EXCITES: Final = {"efficientnet": SqueezeExcite(), "mobilenet_v3": MOBILENET_V3_SE}
+_NEEDED: Final = ("device", "backend")
+_HEADER: Final = {"threads": "1", "batch": "1", "precision": "float32", "unit": "ms", "cores": "", "os": "elsewhere"}
+
+
+class FigureError(NasError):
+    """A mistake in a file of figures that says its file and line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a file: its cells by column (an empty cell is left out), and where it stands."""
+
+    place: str
+    line: int
+    cells: dict[str, str]
+
+    def text(self, column: str, default: str | None = None) -> str:
+        """The cell of ``column``. Raises: NasError if it is empty and there is no ``default``."""
+        value = self.cells.get(column, default)
+        if value is None:
+            raise self.error(f"{column} is missing.")
+        return value
+
+    def whole(self, column: str, default: int | None = None) -> int:
+        """The cell as a whole number of at least 1. Raises: NasError."""
+        text = self.text(column, None if default is None else str(default))
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise self.error(f"{column} {text!r}: must be a whole number of at least 1.")
+        return int(text)
+
+    def latency_ms(self) -> float:
+        """The cell ``latency_ms``. Raises: NasError if it is missing or not a positive number."""
+        text = self.text("latency_ms")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise self.error(f"latency_ms {text!r}: must be a positive number of ms.")
+        return value
+
+    def squeeze_excite(self) -> SqueezeExcite:
+        """The convention that the cell ``squeeze_excite`` names, EfficientNet's if it is empty. Raises: NasError."""
+        name = self.text("squeeze_excite", "efficientnet")
+        if name not in SQUEEZE_EXCITES:
+            raise self.error(f"squeeze_excite {name!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
+        return SQUEEZE_EXCITES[name]
+
+    def error(self, text: str) -> FigureError:
+        """An error that begins with file and line."""
+        return FigureError(f"{self.place}, line {self.line}: {text}")
+
+
+def read_figures(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> tuple[Device, list[Row]]:
+    """Device and rows of a file of latencies.
+
+    It begins with lines ``# name: value``: ``device`` and ``backend`` (``tflite 2.16``) are needed; ``threads`` and
+    ``batch`` (1), ``precision`` (float32), ``unit`` (ms, and nothing else), ``cores`` and ``os`` have defaults. Then
+    come the line of columns, which holds all of ``needed``, any of ``optional`` and no other, and the rows. Empty
+    lines and further lines that begin with # are passed over.
+
+    Raises: NasError naming the file, the line and what is wrong.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise NasError(f"cannot read {str(path)!r}: {reason}.") from None
+    start = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
+    device = _device(path, lines[:start])
+    if start == len(lines):
+        raise NasError(f"{path}: holds no rows; its columns are {', '.join((*needed, *optional))}.")
+    columns = [name.strip() for name in next(csv.reader([lines[start]]))]
+    _check_columns(path, start + 1, columns, needed, optional)
+    rows = [
+        _row(path, number, columns, line)
+        for number, line in enumerate(lines[start + 1 :], start=start + 2)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    return device, rows
+
+
+def _device(path: Path, lines: Sequence[str]) -> Device:
+    """What the lines before the columns say."""
+    known = (*_NEEDED, *_HEADER)
+    found = dict(_HEADER)
+    for number, line in enumerate(lines, start=1):
+        name, colon, value = line.lstrip("# \t").partition(":")
+        name, value = name.strip(), value.strip()
+        if not colon or " " in name:
+            continue  # a comment
+        if name not in known:
+            raise NasError(f"{path}, line {number}: {_unknown(name, known)}")
+        if name == "unit" and value != "ms":
+            raise NasError(f"{path}, line {number}: unit {value!r}: latencies must be in ms; convert them.")
+        found[name] = value
+    for name in _NEEDED:
+        if not found.get(name):
+            raise NasError(f"{path}: the line '# {name}: ...' is missing; figures in ms mean nothing without it.")
+    counts = Row(place=str(path), line=1, cells={name: value for name, value in found.items() if value})
+    threads = counts.whole("threads")
+    backend, _, version = found["backend"].partition(" ")
+    return Device(
+        processor=found["device"],
+        cores=counts.whole("cores", threads),
+        backend=backend,
+        backend_version=version.strip(),
+        threads=threads,
+        batch=counts.whole("batch"),
+        precision=found["precision"],
+        os=found["os"],
+    )
+
+
+def _check_columns(path: Path, line: int, columns: list[str], needed: Sequence[str], optional: Sequence[str]) -> None:
+    known = (*needed, *optional)
+    for name in columns:
+        if name not in known:
+            raise NasError(f"{path}, line {line}: {_unknown(name, known)}")
+        if columns.count(name) > 1:
+            raise NasError(f"{path}, line {line}: column {name!r} is given twice.")
+    for name in needed:
+        if name not in columns:
+            raise NasError(f"{path}, line {line}: column {name!r} is missing; the columns are {', '.join(known)}.")
+
+
+def _row(path: Path, line: int, columns: list[str], text: str) -> Row:
+    cells = [cell.strip() for cell in next(csv.reader([text]))]
+    if len(cells) > len(columns):
+        raise NasError(f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns.")
+    filled = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
+    return Row(place=str(path), line=line, cells=filled)
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    return f"unknown {name!r}; known are {', '.join(known)}.{nearest(name, known)}"

@@ -1,0 +1,66 @@
+"""The predictor where kernels cannot be timed one by one: operations have prices that explain whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nas.arch.ops.network import Op
+from nas.arch.spec import ArchSpec
+from nas.latency.device import Device
+from nas.latency.predictors.additive import SumPredictor
+from nas.latency.predictors.base import Check, HeldOutError, interval
+from nas.latency.predictors.op_features import op_features
+from nas.latency.predictors.op_fit import Prices
+
+
+class PricePredictor(SumPredictor):
+    """Every operation is priced by its work, the bytes it moves and a constant, per class; a network is their sum.
+
+    ``checks`` are networks that the fit of ``prices`` did not see: they give the error and the interval.
+    """
+
+    kind: ClassVar[str] = "prices"
+
+    def __init__(self, *, device: Device, prices: Prices, checks: Sequence[Check]) -> None:
+        self.device, self.prices, self.checks = device, prices, tuple(checks)
+        self.error = HeldOutError.of(self.checks)
+        low, high = interval([check.measured_ms / check.predicted_ms for check in self.checks])
+        super().__init__(low=low, high=high)
+
+    def op_ms(self, op: Op) -> float:
+        """Share of one operation, in ms."""
+        prices = self.prices
+        return sum(value * prices.of(name) for name, value in op_features(op, prices.lane))
+
+    def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> PricePredictor:
+        """This predictor times the median of measured / predicted; its interval stays as wide as it is."""
+        if not measured:
+            return self
+        factor = float(np.median([ms / self.predict(spec).latency_ms for spec, ms in measured]))
+        values = {name: value * factor for name, value in self.prices.values.items()}
+        prices = replace(self.prices, values=values, scale=self.prices.scale * factor)
+        checks = [replace(check, predicted_ms=check.predicted_ms * factor) for check in self.checks]
+        return PricePredictor(device=self.device, prices=prices, checks=checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The predictor as plain data; the error is for people, a reader works it out from the checks."""
+        return {
+            "kind": self.kind,
+            "device": self.device.to_dict(),
+            "error": asdict(self.error),
+            "lane": self.prices.lane,
+            "scale": self.prices.scale,
+            "prices": dict(self.prices.values),
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PricePredictor:
+        """The predictor that ``to_dict`` wrote. Raises: KeyError or TypeError for other data."""
+        prices = Prices(values=data["prices"], scale=data["scale"], lane=data["lane"])
+        checks = [Check(**check) for check in data["checks"]]
+        return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks)

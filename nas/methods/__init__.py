@@ -1,0 +1,1 @@
+"""Methods that run as a study: architecture search and compound scaling."""

@@ -1,0 +1,207 @@
+"""Everything that a grid of compound scalings is told, as checked plain data; loads neither torch nor Optuna."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from nas.arch.scaling.rounding_rules import Rounding, Rules
+from nas.arch.scaling.rules import DIRECTIONS, fast
+from nas.arch.scaling.transform import Compound, coefficients_of
+from nas.arch.spec import ArchSpec
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError, unknown
+from nas.core.validation import check_number
+from nas.data.sources import DataSettings
+from nas.estimators.proxy.settings import ProxySettings
+from nas.latency.settings import LatencySettings
+from nas.methods.scaling.settings import (
+    COMPARED,
+    SIDES,
+    STEPWISE,
+    TABLES,
+    TARGETS,
+    WIDTH_LINES,
+    WIDTH_RESOLUTION,
+    WIDTHS,
+    GridSettings,
+    RaceSettings,
+    TableSettings,
+    compared_of,
+)
+from nas.study.config import EngineSettings, Plan, RecordSettings
+from nas.study.constraints import Constraints
+from nas.study.objective import Accuracy
+
+BASELINE_FILE: Final = "baseline.yaml"
+# Groups of the configuration: the field of the plan that each becomes, and what checks it.
+_GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
+    "grid": ("grid", GridSettings),
+    "table": ("table", TableSettings),
+    "race": ("race", RaceSettings),
+    "data": ("data", DataSettings),
+    "proxy": ("proxy", ProxySettings),
+    "latency": ("latency", LatencySettings),
+    "constraint": ("constraints", Constraints),
+    "engine": ("engine", EngineSettings),
+    "study": ("study", RecordSettings),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundPlan(Plan):
+    """One grid, or with ``compare`` one comparison of rules or one table, complete.
+
+    ``baseline``: the network, still with its own classes. ``target``: what is to grow by 2^phi, of all but a table.
+    ``compare``: names of rules, or of one table alone. ``coefficients``: of the compound rule in a comparison.
+    ``rules``: how channels, repeats and sides are rounded.
+    """
+
+    baseline: ArchSpec
+    phi: float
+    target: str
+    compare: tuple[str, ...]
+    coefficients: Compound
+    rules: Rules
+    grid: GridSettings
+    table: TableSettings
+    race: RaceSettings
+    data: DataSettings
+    proxy: ProxySettings
+    latency: LatencySettings
+    constraints: Constraints
+    engine: EngineSettings
+    study: RecordSettings
+    runs_dir: Path
+    command: str = ""
+    objective: Accuracy = field(default=Accuracy(), init=False)
+
+    def __post_init__(self) -> None:
+        check_number("phi", self.phi, low=0, open_low=True)
+        if self.target not in TARGETS:
+            raise unknown("target", self.target, TARGETS)
+        if self.is_table:
+            self._check_table()
+        for name in () if self.is_table else self.compare:
+            if name not in COMPARED:
+                raise unknown("compare", name, (*COMPARED, *TABLES))
+        if len(set(self.compare)) < len(self.compare):
+            raise NasError(f"compare [{', '.join(self.compare)}]: each rule once.")
+        if self.latency.refine:
+            raise NasError("latency.refine true: a grid measures nothing; leave it out, and measure with nas.search.")
+
+    def _check_table(self) -> None:
+        if len(self.compare) > 1:
+            raise NasError(f"compare [{', '.join(self.compare)}]: a table stands alone, such as compare={TABLES[0]}.")
+        if self.phi != 1 or self.target != "macs":
+            given = f"phi {self.phi:g}" if self.phi != 1 else f"target {self.target}"
+            raise NasError(f"{given}: a table has no growth to aim at; leave it out, and say table.widths instead.")
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], *, baseline: ArchSpec, runs_dir: Path, command: str) -> CompoundPlan:
+        """The plan that a configuration describes, as the command composes it or ``settings`` gives it.
+
+        Raises: NasError.
+        """
+        return cls(
+            baseline=baseline,
+            phi=config["phi"],
+            target=config["target"],
+            compare=compared_of(config["compare"]),
+            coefficients=coefficients_of(config["coefficients"]),
+            rules=from_mapping(Rounding, config["rounding"], "rounding").rules(baseline),
+            runs_dir=runs_dir,
+            command=command,
+            **{field: from_mapping(kind, config[name], name) for name, (field, kind) in _GROUPS.items()},
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it but the baseline as plain data, by the keys of its configuration."""
+        factors = self.coefficients
+        return {
+            "phi": self.phi,
+            "target": self.target,
+            "compare": list(self.compare) or None,
+            "coefficients": [factors.alpha, factors.beta, factors.gamma],
+            "rounding": asdict(self.rules),
+            **{name: asdict(getattr(self, field)) for name, (field, _) in _GROUPS.items()},
+        }
+
+    @property
+    def largest_kernel(self) -> int:
+        """Of the baseline's blocks, and so of every network here."""
+        return max(max(block.kernels) for stage in self.baseline.stages for block in stage.blocks)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a table of networks of all costs is asked for, instead of a grid or rules at equal cost."""
+        return any(name in TABLES for name in self.compare)
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        """Width multipliers of the table."""
+        return self.table.widths or WIDTHS[self.compare[0]]
+
+    @property
+    def sides_px(self) -> tuple[int, ...]:
+        """Input sides of the table."""
+        return self.table.sides_px or tuple(round(self.baseline.resolution_px * share / SIDES[0]) for share in SIDES)
+
+    @property
+    def name(self) -> str:
+        """The study's name: as given, or from baseline, data and what is asked."""
+        growth = [f"phi{self.phi:g}", *(["compare"] if self.compare else []), self.target]
+        kinds = list(self.compare) if self.is_table else [kind for kind in growth if kind != "macs"]
+        text = "-".join([self.baseline.name, self.data.name, *kinds])
+        return self.study.name or re.sub(r"[^A-Za-z0-9._-]", "_", text)
+
+    @property
+    def growth(self) -> float:
+        """What the target is to grow by: 2^phi."""
+        return float(2**self.phi)
+
+    @property
+    def compared(self) -> dict[str, Compound]:
+        """The rules of a comparison by name, as coefficients; stepwise expansion has none."""
+        known = {**DIRECTIONS, "compound": self.coefficients, "dwr": fast()}
+        return {name: known[name] for name in self.compare if name in known}
+
+    @property
+    def most_resolution(self) -> float:
+        """The largest growth of the input side that any network may have, before rounding."""
+        if self.compare == (WIDTH_RESOLUTION,):
+            return max(self.sides_px) / self.baseline.resolution_px
+        if self.is_table:
+            return max(side for _, side in self.table.starts)
+        rules = {**self.compared, **(DIRECTIONS if STEPWISE in self.compare else {})}
+        gammas = [rule.gamma for rule in rules.values()] if self.compare else self.grid.gamma
+        return float(max(gammas) ** self.phi)
+
+    def identity(self, device: str) -> dict[str, Any]:
+        """What must not change within a study, by dotted names; more ``race.seeds`` may be asked for later."""
+        own: dict[str, Any] = {"baseline": self.baseline.arch_id}
+        if self.compare:
+            own |= {"compare": list(self.compare)}
+        if self.is_table:
+            own |= {"table.widths": self.widths}
+            lines = self.compare == (WIDTH_LINES,)
+            own |= {"table.starts": self.table.starts} if lines else {"table.sides_px": self.sides_px}
+        else:
+            own |= {"phi": self.phi, "target": self.target}
+        if "compound" in self.compare:
+            own |= {"coefficients": str(self.coefficients)}
+        groups = {
+            "grid": {} if self.compare else asdict(self.grid),
+            "rounding": asdict(self.rules),
+            "race": {"finalists": self.race.finalists, "stop_share": self.race.stop_share},
+            "data": asdict(self.data),
+            "proxy": self.proxy.identity(),
+            "constraint": asdict(self.constraints),
+            "study": {"seed": self.study.seed},
+            "latency": {"backend": self.latency.backend, "device": device},
+        }
+        return own | {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}

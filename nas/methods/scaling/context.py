@@ -1,0 +1,51 @@
+"""What is known of a grid besides its trials, with its images in memory or from its folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import optuna
+
+from nas.arch.spec import ArchSpec
+from nas.data.summary import ImageSummary
+from nas.estimators.proxy.reduce import Proxy, proxy_factory
+from nas.latency.predictors.base import LatencyPredictor
+from nas.latency.store import read as read_predictor
+from nas.methods.scaling.config import CompoundPlan
+from nas.methods.scaling.design.entries import Entries
+from nas.methods.scaling.design.networks import find_entries
+from nas.methods.scaling.trial_attributes import taken
+from nas.study.manifest import PREDICTOR_FILE, StudyManifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """A grid as its report has to know it. ``proxy_of``: the network that is trained in the place of another.
+
+    ``versions``: by name, of what the grid ran with.
+    """
+
+    plan: CompoundPlan
+    images: ImageSummary
+    versions: Mapping[str, str]
+    predictor: LatencyPredictor
+    entries: Entries
+    proxy_of: Callable[[ArchSpec], Proxy]
+
+
+def background_of(plan: CompoundPlan, manifest: StudyManifest, study: optuna.Study) -> Background:
+    """The background of ``study``, from what stands in its folder. Raises: NasError.
+
+    The baseline of ``plan`` is the one that stands there: for the images' classes and channels.
+    """
+    predictor = read_predictor(plan.folder / PREDICTOR_FILE)
+    proxy_of = proxy_factory(manifest.images, plan.proxy, plan.largest_kernel, plan.baseline.resolution_px)
+    return Background(
+        plan=plan,
+        images=manifest.images,
+        versions=manifest.versions,
+        predictor=predictor,
+        entries=find_entries(plan, plan.baseline, predictor.predict, proxy_of)(taken(study)),
+        proxy_of=proxy_of,
+    )

@@ -1,0 +1,193 @@
+"""Which networks a plan asks for: triples of a grid, rules at equal cost, a table, and steps of stepwise expansion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from typing import Final
+
+from nas.arch.scaling.compound import Grown, compound_triples, distinct, grown, scaled
+from nas.arch.scaling.rules import DIRECTIONS, at_equal_cost, expanded
+from nas.arch.scaling.transform import UNSCALED, Compound
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.estimators.proxy.reduce import Proxy
+from nas.methods.scaling.config import CompoundPlan
+from nas.methods.scaling.design.entries import BASELINE, Bench, Entries, Entry, Predict, Step, growth_of
+from nas.methods.scaling.design.tables import table_cells
+from nas.methods.scaling.settings import STEPWISE
+
+_UNIT: Final = Compound(alpha=1.0, beta=1.0, gamma=1.0)
+
+EntriesAt = Callable[[tuple[str, ...]], Entries]
+
+
+def find_entries(
+    plan: CompoundPlan, baseline: ArchSpec, predict: Predict, proxy_of: Callable[[ArchSpec], Proxy]
+) -> EntriesAt:
+    """The networks that ``plan`` asks for on ``baseline``, which has the classes and channels of the data already.
+
+    They are given by the axes that stepwise expansion took so far, which decide what comes next; without it, or before
+    its first step, by (). Raises: NasError where there is none, saying what would be possible; SpecError for a side
+    below the strides.
+    """
+    is_grid = not plan.compare
+    base = grown(baseline, _UNIT, 0.0, plan.rules) if is_grid else scaled(baseline, UNSCALED, plan.rules)
+    bench = Bench(plan=plan, base=base, predict=cache(predict), proxy_of=cache(proxy_of))
+    own = bench.entry(BASELINE, base)
+    _check_baseline(plan, own)
+    if plan.is_table:
+        first = _table(bench, baseline, own)
+    else:
+        found, asked = _grid(bench, baseline) if is_grid else _rules(bench, baseline)
+        kept, left_out = _sorted_out(found)
+        first = Entries(baseline=own, trained=kept, left_out=left_out, asked=asked)
+        if not kept and found:
+            raise _nothing_left(plan, found)
+    at = cache(partial(_walked, bench, baseline, first))
+    at(())
+    return at
+
+
+def _sorted_out(found: Sequence[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+    return tuple(one for one in found if not one.reason), tuple(one for one in found if one.reason)
+
+
+def _grid(bench: Bench, baseline: ArchSpec) -> tuple[list[Entry], int]:
+    """Triples whose cost grows by about two per unit of phi, and how many there are before rounding."""
+    plan = bench.plan
+    triples = _triples(bench, baseline)
+    groups = distinct(_grown(plan, baseline, triple) for triple in triples)
+    found = [
+        bench.entry(str(group[0].compound), group[0], [str(other.compound) for other in group[1:]]) for group in groups
+    ]
+    return [replace(one, reason=one.reason or _off_target(plan, one)) for one in found], len(triples)
+
+
+def _off_target(plan: CompoundPlan, entry: Entry) -> str:
+    tolerance, real = plan.grid.realised_tolerance, growth_of(plan, entry)
+    if tolerance is not None and abs(real ** (1 / plan.phi) - 2) > tolerance:
+        return f"{plan.target} grow x{real:.2f} after rounding"
+    return ""
+
+
+def _grown(plan: CompoundPlan, baseline: ArchSpec, triple: Compound) -> Grown:
+    try:
+        return grown(baseline, triple, plan.phi, plan.rules)
+    except NasError as error:
+        raise NasError(f"phi {plan.phi:g} with {triple}: {error} Lower phi.") from None
+
+
+def _triples(bench: Bench, baseline: ArchSpec) -> tuple[Compound, ...]:
+    """Triples by the formula, or with the latency as target by what the predictor makes of each."""
+    plan, grid, base_ms = bench.plan, bench.plan.grid, bench.predict(baseline).latency_ms
+
+    def latency_growth(triple: Compound) -> float:
+        network = _grown(plan, baseline, triple).arch
+        return float((bench.predict(network).latency_ms / base_ms) ** (1 / plan.phi))
+
+    try:
+        if plan.target == "latency":
+            return compound_triples(grid.alpha, grid.beta, grid.gamma, tolerance=grid.tolerance, growth=latency_growth)
+        return compound_triples(grid.alpha, grid.beta, grid.gamma, tolerance=grid.tolerance)
+    except NasError as error:
+        raise NasError(f"grid.{error}" if str(error).startswith("tolerance") else str(error)) from None
+
+
+def _rules(bench: Bench, baseline: ArchSpec) -> tuple[list[Entry], int]:
+    """Each rule grown to the same cost; stepwise expansion comes step by step."""
+    plan = bench.plan
+    networks = at_equal_cost(baseline, plan.growth, plan.compared, plan.rules, measure=bench.measure)
+    return [bench.entry(label, one) for label, one in networks.items()], len(plan.compare)
+
+
+def _table(bench: Bench, baseline: ArchSpec, own: Entry) -> Entries:
+    """Every network of the table once; the one that is the baseline's takes its place."""
+    groups: dict[str, list[tuple[tuple[str, str], Grown]]] = {}
+    cells = table_cells(bench.plan, baseline)
+    for place, one in cells:
+        groups.setdefault(one.arch.arch_id, []).append((place, one))
+    found = []
+    for group in groups.values():
+        labels, places = [" ".join(place) for place, _ in group], [place for place, _ in group]
+        found.append(bench.entry(labels[0], group[0][1], labels[1:], places))
+    kept, left_out = _sorted_out(found)
+    if not kept:
+        raise _nothing_left(bench.plan, found)
+    base = next((entry for entry in kept if entry.arch.arch_id == own.arch.arch_id), own)
+    order = tuple(place for place, _ in cells)
+    return Entries(baseline=base, trained=kept, left_out=left_out, asked=len(cells), places=order)
+
+
+def _walked(bench: Bench, baseline: ArchSpec, first: Entries, taken: tuple[str, ...]) -> Entries:
+    """``first`` and the networks of stepwise expansion after the axes ``taken``, the next step's among them."""
+    plan = bench.plan
+    if STEPWISE not in plan.compare:
+        return first
+    known = {entry.arch.arch_id: entry for entry in first.trained}
+    path: list[Grown] = []
+    steps, walked, beyond = [], [], []
+    for number in range(1, len(taken) + 2):
+        networks = _candidates(bench, baseline, path)
+        if not networks:
+            break
+        letters = [axis[0] for axis in taken[: number - 1]]
+        entries = {
+            axis: known.get(one.arch.arch_id) or bench.entry(f"step {'>'.join([*letters, axis[0]])}", one)
+            for axis, one in networks.items()
+        }
+        new = [entry for entry in entries.values() if entry.arch.arch_id not in known]
+        walked += [entry for entry in new if not entry.reason]
+        beyond += [entry for entry in new if entry.reason]
+        steps.append(Step(number=number, candidates={axis: one for axis, one in entries.items() if not one.reason}))
+        if number <= len(taken):
+            path.append(networks[taken[number - 1]])
+    if not first.trained and not walked:
+        raise _nothing_left(plan, beyond)
+    further = max(0, math.ceil(plan.phi - 1e-9) - len(steps)) if len(steps) > len(taken) else 0
+    return replace(
+        first, steps=tuple(steps), taken=taken, walked=tuple(walked), left_out=(*first.left_out, *beyond),
+        further=further,
+    )  # fmt: skip
+
+
+def _candidates(bench: Bench, baseline: ArchSpec, path: Sequence[Grown]) -> dict[str, Grown]:
+    """What each axis alone makes of the end of ``path``; hours into a study an axis that cannot go on is left out."""
+    networks: dict[str, Grown] = {}
+    for axis in DIRECTIONS:
+        try:
+            networks |= expanded(baseline, path, bench.plan.growth, (axis,), bench.plan.rules, measure=bench.measure)
+        except NasError:
+            if not path:
+                raise
+    return networks
+
+
+def _check_baseline(plan: CompoundPlan, baseline: Entry) -> None:
+    if baseline.reason:
+        what = "all others are held against it" if plan.is_table else "it is only to grow"
+        raise NasError(
+            f"constraint: the baseline itself breaks it ({baseline.reason}), and {what}: "
+            "raise the limit, or begin with a smaller baseline."
+        )
+
+
+def _nothing_left(plan: CompoundPlan, entries: Sequence[Entry]) -> NasError:
+    off = [abs(growth_of(plan, entry) ** (1 / plan.phi) - 2) for entry in entries]
+    nearest = entries[off.index(min(off))]
+    if any("grow x" in entry.reason for entry in entries):
+        return NasError(
+            f"grid.realised_tolerance {plan.grid.realised_tolerance:g}: after rounding, and within the limits "
+            f"({plan.constraints}), none of {len(entries)} networks is left; the nearest, {nearest.label}, grows by "
+            f"x{growth_of(plan, nearest):.2f}: {math.ceil(100 * min(off)) / 100:g} would do; or change rounding."
+        )
+    measures = [entry.candidate.measures for entry in entries]
+    least = {name: min(measure[name] for measure in measures) for name in plan.constraints.limits}
+    needs = ", ".join(f"{name} {value:.4g}" for name, value in least.items())
+    which = "of the table" if plan.is_table else f"of x{plan.growth:g} {plan.target}"
+    return NasError(
+        f"constraint: none of {len(entries)} networks {which} meets {plan.constraints}; the "
+        f"least that one needs: {needs}. Raise the limit, or {'give others' if plan.is_table else 'lower phi'}."
+    )

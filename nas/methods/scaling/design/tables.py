@@ -1,0 +1,31 @@
+"""Tables of networks of all costs: which there are, and what their lines of accuracy over cost say."""
+
+from __future__ import annotations
+
+from nas.arch.scaling.compound import Grown
+from nas.arch.scaling.rules import width_lines, width_resolution_table
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.methods.scaling.config import CompoundPlan
+from nas.methods.scaling.design.entries import Place
+from nas.methods.scaling.settings import WIDTH_LINES
+
+
+def table_cells(plan: CompoundPlan, baseline: ArchSpec) -> list[tuple[Place, Grown]]:
+    """Every network of the table of ``plan`` with its row and column. Raises: NasError for a side below the strides."""
+    try:
+        if plan.compare == (WIDTH_LINES,):
+            return _width_lines(plan, baseline)
+        networks = width_resolution_table(baseline, plan.widths, plan.sides_px, plan.rules)
+    except NasError as error:
+        raise NasError(f"table: {error}") from None
+    return [((f"w{one.factors.width:g}", f"{one.arch.resolution_px}px"), one) for one in networks]
+
+
+def _width_lines(plan: CompoundPlan, baseline: ArchSpec) -> list[tuple[Place, Grown]]:
+    lines = width_lines(baseline, plan.widths, plan.table.starts, plan.rules)
+    return [
+        ((f"d{depth:g} r{side:g}", f"w{one.factors.width:g}"), one)
+        for (depth, side), networks in lines.items()
+        for one in networks
+    ]

@@ -1,0 +1,73 @@
+"""The family of the coefficients that were found: members phi = 0 to 7 as specs, with what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from nas.arch.files import dumps
+from nas.arch.scaling.compound import Grown
+from nas.arch.scaling.family import formula_member, published_label, published_member
+from nas.arch.scaling.rounding_rules import Rules
+from nas.arch.scaling.transform import Compound
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.core.files import write_text_atomically
+
+PHIS: Final = tuple(range(8))
+FOLDER: Final = "family"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One size of the family. ``published``: the same member by EfficientNet's hand-rounded coefficients, if any."""
+
+    phi: int
+    grown: Grown
+    latency_ms: float
+    published: Grown | None
+
+    @property
+    def file(self) -> str:
+        """Its spec, relative to the study's folder."""
+        return f"{FOLDER}/phi_{self.phi}.yaml"
+
+
+def members_of(baseline: ArchSpec, compound: Compound, rules: Rules, latency_ms: Any) -> list[Member]:
+    """Members by ``compound`` for phi 0 to 7, as far as the formula gives a network (a side has its limit)."""
+    members = []
+    for phi in PHIS:
+        try:
+            found = formula_member(baseline, compound, phi, rules)
+        except NasError:
+            break
+        members.append(
+            Member(phi=phi, grown=found, latency_ms=latency_ms(found.arch), published=_published(baseline, phi))
+        )
+    return members
+
+
+def write_members(members: Sequence[Member], folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Write each member's spec below ``folder``."""
+    for member in members:
+        arch = replace(member.grown.arch, name=f"{member.grown.baseline.name}_phi{member.phi}")
+        facts = {
+            **provenance,
+            "coefficients": str(member.grown.compound),
+            "phi": member.phi,
+            "asked": {name: round(value, 6) for name, value in member.grown.factors._asdict().items()},
+            "realised": {name: round(value, 6) for name, value in member.grown.realised._asdict().items()},
+            "params": member.grown.cost.params,
+            "macs": member.grown.cost.macs,
+            "predicted_ms": round(member.latency_ms, 4),
+        }
+        write_text_atomically(folder / member.file, dumps(arch, facts))
+
+
+def _published(baseline: ArchSpec, phi: int) -> Grown | None:
+    try:
+        return published_member(baseline, published_label(baseline, phi))
+    except NasError:
+        return None

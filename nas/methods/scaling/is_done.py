@@ -1,0 +1,36 @@
+"""Whether the grid of a plan is finished, as its storage and its folder tell without loading images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import optuna
+
+from nas.arch.files import load
+from nas.core.errors import NasError
+from nas.methods.scaling.ask_tell import Race
+from nas.methods.scaling.config import BASELINE_FILE, CompoundPlan
+from nas.methods.scaling.context import background_of
+from nas.study import manifest
+from nas.study.session_base import is_kept
+
+
+def is_done(plan: CompoundPlan) -> bool:
+    """Whether the grid of ``plan`` has all its rounds and its report; not so of another plan's."""
+    return is_kept(plan, lambda study: _is_over(plan, study))
+
+
+def _is_over(plan: CompoundPlan, study: optuna.Study) -> bool:
+    try:
+        as_begun = replace(plan, baseline=load(plan.folder / BASELINE_FILE))
+        background = background_of(as_begun, manifest.read(plan.folder), study)
+    except NasError:  # what is missing is made by running it
+        return False
+    return Race(
+        study=study,
+        entries_at=lambda _: background.entries,
+        settings=plan.race,
+        epochs=plan.proxy.epochs,
+        has_interval=background.predictor.error is not None,
+        everybody=bool(plan.compare),
+    ).is_over

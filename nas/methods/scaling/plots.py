@@ -1,0 +1,189 @@
+"""The plots of a grid: accuracy over cost with errors, and the surface over alpha and beta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from nas.core.formatting import ms, plural
+from nas.methods.scaling.ranking.ranking import BEST, PEER, Standing, Standings
+from nas.reporting.plots.axes import BASELINE, FRONT, GREY, INK, Canvas, canvas
+from nas.reporting.plots.hover_points import Point, block_lines
+from nas.reporting.svg import printable
+
+COST_INCHES: Final = (6.6, 4.4)  # 475 x 317 units of SVG, of which a telephone has 370: its text can be read there
+_SURFACE_INCHES: Final = (6.6, 4.7)
+_NAMED: Final = 5
+_PUBLISHED: Final = "1.2/1.1/1.15"
+
+Cost = Callable[[Standing], float]
+
+
+def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canvas:
+    """Accuracy in % over ``cost``, with the standard errors of the means; ``axis`` is the cost's name with its unit.
+
+    The best and those that the noise does not tell apart from it are filled, the others hollow: without colours too.
+    """
+    shown = [one for one in standings.ranked if one.mean is not None]
+    with canvas(name, f"Accuracy over {axis} of {len(shown)} networks", COST_INCHES) as drawn:
+        axes = drawn.axes
+        axes.set(xlabel=axis, ylabel="proxy accuracy, %")
+        axes.margins(x=0.14)  # room for the names
+        _draw_means(axes, standings, cost)
+        _draw_steps(axes, standings, cost)
+        drawn.points += points((standings.baseline, *shown), cost)
+        for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
+            offset = (7, 5) if place % 2 == 0 else (7, -12)
+            weight = "bold" if one.verdict == BEST else "normal"
+            _label(axes, one, cost, offset=offset, weight=weight)
+        if not shown:
+            axes.text(0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=INK)
+    return drawn
+
+
+def rules_plot(standings: Standings) -> Canvas:
+    """Accuracy in % rule by rule, at equal cost: means with standard errors, and the single trainings as small dots."""
+    shown = [one for one in (standings.baseline, *standings.ranked) if one.mean is not None]
+    places = {one.entry.label: float(place) for place, one in enumerate(shown)}
+    with canvas("rules", f"Accuracy of {len(shown)} networks by rule", COST_INCHES) as drawn:
+        axes = drawn.axes
+        axes.set(ylabel="proxy accuracy, %", xlim=(-0.6, max(1, len(shown)) - 0.4))
+        axes.set_xticks(range(len(shown)), [printable(one.entry.label) for one in shown])
+        dots = [(places[one.entry.label] + 0.12, 100 * value) for one in shown for value in one.accuracies]
+        if dots:
+            axes.plot(*zip(*dots, strict=True), ".", color=GREY, markersize=5, label="one training")
+        _draw_means(axes, standings, lambda one: places[one.entry.label])
+        drawn.points += points(shown, lambda one: places[one.entry.label])
+    return drawn
+
+
+def points(ones: Iterable[Standing], across: Cost) -> list[Point]:
+    """Networks that were trained to the end, at their mean accuracy in %, as points that answer."""
+    return [Point(across(one), 100 * one.mean, row_id(one.entry.label), _text(one)) for one in ones if one.mean]
+
+
+def row_id(label: str) -> str:
+    """The id of a network's row in the table of all networks."""
+    return f"network-{label.replace(' ', '_')}"
+
+
+def _text(one: Standing) -> str:
+    entry, cost = one.entry, one.entry.candidate.measures
+    lines = [
+        f"{entry.label}: {one.verdict}" if one.verdict else entry.label,
+        f"{one.percent}% ({plural(len(one.accuracies), 'seed')})",
+        f"{ms(entry.latency.latency_ms)} predicted, {cost['macs_m']:.1f} M MACs, {cost['params_m']:.2f} M parameters",
+        f"x{entry.grown.macs_growth:.2f} MACs and x{entry.latency_growth:.2f} latency beside the baseline, "
+        f"{entry.arch.resolution_px} px",
+        *block_lines(" ".join(stage) for stage in entry.arch.strings),
+    ]
+    return "\n".join(lines)
+
+
+def surface_plot(standings: Standings) -> Canvas:
+    """Accuracy by alpha (across) and beta (up); gamma, which the rule of equal cost leaves, stands in each cell.
+
+    Of several gammas at one place all are written, and the shade is the best one's: the lighter, the better. Triples
+    without an accuracy, stopped early as a rule, are hatched.
+    """
+    cells: dict[tuple[float, float], list[Standing]] = {}
+    for one in (*standings.ranked, *(other for other in standings.others if not other.entry.reason)):
+        triple = one.entry.parameters
+        cells.setdefault((triple["alpha"], triple["beta"]), []).append(one)
+    with canvas(
+        "surface", f"Accuracy over alpha and beta of {len(standings.ranked)} triples", _SURFACE_INCHES
+    ) as drawn:
+        axes = drawn.axes
+        axes.set(xlabel="alpha (depth)", ylabel="beta (width)")
+        axes.grid(False)
+        best = {place: max(one.mean or 0.0 for one in ones) for place, ones in cells.items()}
+        alphas, betas = sorted({alpha for alpha, _ in cells}), sorted({beta for _, beta in cells})
+        axes.set_xticks(range(len(alphas)), [f"{value:g}" for value in alphas])
+        axes.set_yticks(range(len(betas)), [f"{value:g}" for value in betas])
+        axes.set(xlim=(-0.6, len(alphas) - 0.4), ylim=(-0.6, len(betas) - 0.4))
+        known = [value for value in best.values() if value]
+        low, high = min(known, default=0.0), max(known, default=1.0)
+        for (alpha, beta), ones in cells.items():
+            share = (best[alpha, beta] - low) / (high - low) if high > low else 1.0
+            lines = [line for one in ones for line in (_figure(one), f"gamma {one.entry.parameters['gamma']:g}")]
+            place, untrained = (alphas.index(alpha), betas.index(beta)), all(one.mean is None for one in ones)
+            marked = any(one.verdict == BEST for one in ones)
+            draw_cell(axes, place, lines, None if untrained else share, marked=marked)
+    return drawn
+
+
+_STYLES: Final[dict[str, dict[str, Any]]] = {
+    BEST: {"fmt": "*", "color": FRONT, "markersize": 13},
+    PEER: {"fmt": "o", "color": FRONT, "markersize": 6},
+    "worse": {"fmt": "o", "color": GREY, "markerfacecolor": "none", "markersize": 6},
+}
+
+
+def _draw_means(axes: Any, standings: Standings, across: Cost) -> None:
+    """Means with errors, each verdict in its style, and the baseline."""
+    for verdict, style in _STYLES.items():
+        _errorbars(axes, [one for one in standings.ranked if one.verdict == verdict], across, verdict, style)
+    if standings.baseline.mean is not None:
+        style = {"fmt": "D", "color": BASELINE, "markerfacecolor": "none", "markersize": 7}
+        _errorbars(axes, [standings.baseline], across, "baseline", style)
+
+
+def _draw_steps(axes: Any, standings: Standings, cost: Cost) -> None:
+    """The way of stepwise expansion, from the baseline through what each step took, and what it did not take."""
+    taken = [step.candidates[step.axis] for step in standings.steps]
+    if not taken or standings.baseline.mean is None:
+        return
+    way = [(cost(one), 100 * (one.mean or 0.0)) for one in (standings.baseline, *taken)]
+    axes.plot(*zip(*way, strict=True), linestyle=":", marker=".", color=INK, linewidth=1, label="steps taken", zorder=2)
+    passed = [one for step in standings.steps for axis, one in step.candidates.items() if axis != step.axis]
+    points = [(cost(one), 100 * one.mean) for one in passed if one.mean is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), "x", color=GREY, markersize=6, label="steps not taken", zorder=2)
+
+
+def _errorbars(axes: Any, ones: Sequence[Standing], cost: Cost, label: str, style: dict[str, Any]) -> None:
+    if not ones:
+        return
+    axes.errorbar(
+        [cost(one) for one in ones],
+        [100 * (one.mean or 0.0) for one in ones],
+        yerr=[100 * (one.error or 0.0) for one in ones],
+        label=label,
+        linestyle="none",
+        capsize=3,
+        elinewidth=0.9,
+        zorder=5 if label == BEST else 4,
+        **style,
+    )
+
+
+def _is_named(one: Standing, count: int) -> bool:
+    """With many points only those that one looks for carry their names."""
+    published = _PUBLISHED in (one.entry.label, *one.entry.same)
+    return count <= _NAMED or one.verdict == BEST or published
+
+
+def _label(axes: Any, one: Standing, cost: Cost, *, offset: tuple[int, int], weight: str) -> None:
+    point = (cost(one), 100 * (one.mean or 0.0))
+    style = {"xytext": offset, "textcoords": "offset points", "fontsize": 10, "zorder": 6, "weight": weight}
+    axes.annotate(printable(one.entry.label), point, color=INK, **style)
+
+
+def draw_cell(axes: Any, place: tuple[int, int], lines: Sequence[str], share: float | None, *, marked: bool) -> None:
+    """One place of a surface: ``lines`` of text on a grey of ``share`` (0 dark, 1 light; None: hatched)."""
+    from matplotlib.patches import Rectangle
+
+    x, y = place
+    shade = 1.0 if share is None else 0.25 + 0.7 * max(0.0, share)
+    edge, line = (FRONT, 2.5) if marked else (GREY, 0.6)
+    style: dict[str, Any] = {"facecolor": str(shade), "edgecolor": edge, "linewidth": line}
+    if share is None:
+        style = {"fill": False, "edgecolor": GREY, "hatch": "//", "linewidth": line}
+    axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, **style))
+    ink, size = "black" if shade > 0.46 else "white", 10.5 if len(lines) <= 2 else 8.5
+    box = {"facecolor": "white", "edgecolor": "none"} if share is None else None
+    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=size, color=ink, linespacing=1.1, bbox=box)
+
+
+def _figure(one: Standing) -> str:
+    return one.verdict.partition(":")[0] if one.mean is None else f"{100 * one.mean:.1f}"

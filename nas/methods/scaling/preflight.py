@@ -1,0 +1,93 @@
+"""What a grid says before it trains: the real growth of every network and proxy, and what the proxies do not keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich import box
+from rich.table import Table
+
+from nas.estimators.proxy.reduce import Proxy
+from nas.methods.scaling.config import CompoundPlan
+from nas.methods.scaling.design.entries import Entries, Entry
+from nas.methods.scaling.settings import STEPWISE
+from nas.methods.scaling.terminal import asked
+
+_UNEVEN: Final = 0.15  # proxies whose growth differs from the middle one's by more than this are named
+
+
+def summary(plan: CompoundPlan, entries: Entries) -> str:
+    """Baseline, number of triples and networks, and how many of them are worth a training, in one line."""
+    base = entries.baseline
+    kept = f"{len(entries.trained) + len(entries.walked)} to train"
+    if plan.compare:
+        what = asked(plan)
+    else:
+        networks = len(entries.trained) + len(entries.left_out)
+        what = f"{entries.asked} triples at phi {plan.phi:g}, {networks} networks after rounding"
+    cost = base.candidate.measures
+    return (
+        f"{plan.baseline.name}: {cost['macs_m']:.1f} M MACs, {cost['params_m']:.2f} M parameters, "
+        f"{cost['latency_ms']:.2f} ms; {what}, {kept}, limits {plan.constraints}"
+    )
+
+
+def growth_table(plan: CompoundPlan, entries: Entries) -> Table:
+    """Every network's growth over the baseline's after rounding, and its proxy's over the baseline's proxy."""
+    triple = "" if plan.compare else " (alpha/beta/gamma)"
+    title = f"growth after rounding: of the network{triple} | of its proxy"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("network", "MACs", "params", "memory", "latency", "| depth", "width", "px", "MACs", ""):
+        left = column in ("network", "")
+        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=bool(column))
+    for entry in entries.everything:
+        network, proxy = entry.grown, entry.proxy
+        same = f"= {', '.join(entry.same)}" if entry.same else ""
+        growth = (network.macs_growth, network.params_growth, network.memory_growth, entry.latency_growth)
+        table.add_row(
+            entry.label,
+            *(f"{value:.2f}" for value in growth),
+            f"{proxy.realised.depth:.2f}",
+            f"{proxy.realised.width:.2f}",
+            str(proxy.arch.resolution_px),
+            f"{proxy.macs_growth:.2f}",
+            "; ".join(filter(None, (same, f"left out: {entry.reason}" if entry.reason else ""))),
+        )
+    return table
+
+
+def notes(plan: CompoundPlan, entries: Entries, baseline: Proxy) -> list[str]:
+    """What the proxies do not keep: equal cost, differences between networks, maps as large as the kernels."""
+    found = [f"{text} (proxy of the baseline)" for text in baseline.warnings]
+    if not plan.is_table:  # where costs differ on purpose
+        found += _uneven(entries.trained)
+    for twins in _same_proxies((*entries.trained, *entries.walked)):
+        found.append(f"{' and '.join(twins)} have the same proxy: training cannot tell them apart")
+    if entries.steps:
+        found.append(
+            f"{STEPWISE} grows one axis at a time (d: depth, w: width, r: resolution) and keeps the best of each "
+            f"doubling of {plan.target}, so that a step's networks are known when the step before it is trained"
+        )
+    return found
+
+
+def _uneven(entries: Sequence[Entry]) -> list[str]:
+    """What is to be said of proxies whose growth is far off that of the others."""
+    growths = sorted(entry.proxy.macs_growth for entry in entries)
+    middle = growths[len(growths) // 2] if growths else 1.0
+    uneven = [entry for entry in entries if abs(entry.proxy.macs_growth / middle - 1) > _UNEVEN]
+    if not uneven:
+        return []
+    named = ", ".join(f"{entry.label} x{entry.proxy.macs_growth:.2f}" for entry in uneven)
+    return [
+        f"proxies are not of equal cost: MACs grow x{growths[0]:.2f} to x{growths[-1]:.2f}, the middle one's "
+        f"x{middle:.2f}; more than {_UNEVEN:.0%} off: {named}"
+    ]
+
+
+def _same_proxies(entries: Sequence[Entry]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        groups.setdefault(entry.proxy.arch.arch_id, []).append(entry.label)
+    return [labels for labels in groups.values() if len(labels) > 1]

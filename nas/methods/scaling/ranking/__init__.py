@@ -1,0 +1,1 @@
+"""Ranking scaled networks: noise between seeds, rounds of trainings, and the order that the noise allows."""

@@ -1,0 +1,218 @@
+"""Where each network of a grid stands: its accuracy with error, and whether the noise tells it apart from the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import fmean
+
+from nas.core.formatting import plural
+from nas.methods.scaling.design.entries import Entries, Entry, Step
+from nas.methods.scaling.ranking.noise import LEVEL, Noise, noise_of, told_apart
+from nas.methods.scaling.ranking.rounds import Accuracies, answer
+from nas.methods.scaling.settings import STEPWISE
+from nas.study.trial_record import Outcome, csv_text
+
+BEST, PEER, WORSE = "best", "not told apart", "worse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One network: ``accuracies`` of its seeds in [0, 1], and what is to be said of it.
+
+    ``error``: standard error of the mean, from the noise pooled over all networks; None if that is not known.
+    ``p_value``: of the difference to the best; None for the best, the baseline, and what was not trained to the end.
+    """
+
+    entry: Entry
+    accuracies: tuple[float, ...]
+    verdict: str
+    error: float | None = None
+    p_value: float | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean accuracy; None if no training came to its end."""
+        return fmean(self.accuracies) if self.accuracies else None
+
+    @property
+    def percent(self) -> str:
+        """Mean and standard error in percent."""
+        if self.mean is None:
+            return ""
+        return f"{100 * self.mean:.2f}" + ("" if self.error is None else f" ± {100 * self.error:.2f}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStanding:
+    """One step of stepwise expansion: which ``axis`` was taken, and the others that the noise does not tell from it."""
+
+    number: int
+    axis: str
+    candidates: Mapping[str, Standing]
+    peers: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The step in words."""
+        taken = self.candidates[self.axis]
+        figures = [f"{axis} {one.percent}%" for axis, one in self.candidates.items() if axis != self.axis]
+        against = f" against {', '.join(figures)}" if figures else ""
+        growth = f"x{taken.entry.grown.macs_growth:.2f} MACs"
+        said = f"Step {self.number} ({growth}) took {self.axis}, {taken.percent}%{against}"
+        return said + (f"; by the noise it might as well have been {' or '.join(self.peers)}." if self.peers else ".")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standings:
+    """All networks: the baseline, then those that were trained to the end, the best first, then the others.
+
+    In a table the baseline may be one of them. ``steps``: those of stepwise expansion that were decided.
+    """
+
+    baseline: Standing
+    ranked: tuple[Standing, ...]
+    others: tuple[Standing, ...]
+    noise: Noise
+    steps: tuple[StepStanding, ...] = ()
+
+    @property
+    def best(self) -> Standing | None:
+        """The best network, if one was trained to the end."""
+        return self.ranked[0] if self.ranked else None
+
+    @property
+    def peers(self) -> tuple[Standing, ...]:
+        """Networks that the noise does not tell apart from the best."""
+        return tuple(one for one in self.ranked if one.verdict == PEER)
+
+    @property
+    def everybody(self) -> tuple[Standing, ...]:
+        """All of them."""
+        own = self.baseline.entry.label
+        return (self.baseline, *(one for one in (*self.ranked, *self.others) if one.entry.label != own))
+
+    @property
+    def way(self) -> list[str]:
+        """Stepwise expansion in words, step by step."""
+        chosen = "The same trainings chose its steps, so that the mean of stepwise expansion flatters a little."
+        return [*(step.sentence for step in self.steps), *([chosen] if self.steps else [])]
+
+    def sentences(self) -> list[str]:
+        """The answer in words."""
+        best = self.best
+        if best is None:
+            return ["No network was trained to the end yet."]
+        seeds = plural(len(best.accuracies), "seed")
+        said = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
+        said[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
+        if not self.noise.freedom:
+            return [*said, "No network was trained twice: how much of the differences is noise is not known."]
+        apart = len(self.ranked) - 1 - len(self.peers)
+        if self.peers:
+            names = ", ".join(one.entry.label for one in self.peers)
+            said.append(f"Not told apart from it by the noise: {names}.")
+            cheapest = min((best, *self.peers), key=lambda one: one.entry.grown.cost.macs)
+            if cheapest.entry.places and cheapest is not best:
+                growth = cheapest.entry.grown.macs_growth / best.entry.grown.macs_growth
+                said.append(f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs.")
+        said.append(
+            f"{apart} of the other {len(self.ranked) - 1} are worse by more than the noise (Tukey-Kramer, "
+            f"{LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points between seeds "
+            f"(pooled, {self.noise.freedom} degrees of freedom)."
+        )
+        return said
+
+
+def standings(entries: Entries, accuracies: Accuracies, closed: Mapping[str, tuple[Outcome, str]]) -> Standings:
+    """Where all ``entries`` stand; ``closed``: by label, how a training without accuracy ended, and why.
+
+    Networks on the way of stepwise expansion have a cost of their own: its end alone is held against the others.
+    """
+    noise = noise_of(accuracies)
+    rivals = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
+    if entries.end and entries.end.label in accuracies:
+        rivals[STEPWISE] = accuracies[entries.end.label]
+    found = answer(rivals, noise)
+    best = rivals[found.best] if found else ()
+    order = {label: position for position, label in enumerate(found.ranked if found else ())}
+
+    def standing(entry: Entry, verdict: str = "") -> Standing:
+        values, place = tuple(rivals.get(entry.label, accuracies.get(entry.label, ()))), order.get(entry.label)
+        if place is not None:
+            verdict = BEST if place == 0 else WORSE if told_apart(noise, best, values) else PEER
+        elif entry is not entries.baseline and not verdict:
+            verdict = _untrained(entry, closed.get(entry.label))
+        return Standing(
+            entry=entry,
+            accuracies=values,
+            verdict=verdict,
+            error=noise.standard_error(len(values)) if values else None,
+            p_value=noise.p_value(best, values) if place else None,
+        )
+
+    end = [replace(entries.end, label=STEPWISE, same=())] if entries.end else []
+    ways = [standing(entry, _way(entries, entry) if entry.label in accuracies else "") for entry in entries.walked]
+    every = [standing(entry) for entry in (*entries.trained, *end)]
+    ranked = sorted((one for one in every if one.entry.label in order), key=lambda one: order[one.entry.label])
+    others = (one for one in every if one.entry.label not in order)
+    return Standings(
+        baseline=standing(entries.baseline),
+        ranked=tuple(ranked),
+        others=(*others, *ways, *(standing(entry) for entry in entries.left_out)),
+        noise=noise,
+        steps=tuple(map(partial(_decided, standing, noise), entries.steps, entries.taken)),
+    )
+
+
+def _decided(standing: Callable[[Entry], Standing], noise: Noise, step: Step, axis: str) -> StepStanding:
+    candidates = {name: standing(entry) for name, entry in step.candidates.items()}
+    mine = candidates[axis].accuracies
+    peers = [
+        name
+        for name, one in candidates.items()
+        if name != axis and noise.freedom and one.accuracies and not told_apart(noise, mine, one.accuracies)
+    ]
+    return StepStanding(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
+
+
+def _way(entries: Entries, entry: Entry) -> str:
+    """What became of a network on the way of stepwise expansion."""
+    for step in entries.steps:
+        for axis, candidate in step.candidates.items():
+            if candidate.label == entry.label:
+                decided = step.number <= len(entries.taken)
+                outcome = "taken" if decided and entries.taken[step.number - 1] == axis else "not taken"
+                return f"step {step.number} of {STEPWISE}: {outcome if decided else 'not decided yet'}"
+    return ""
+
+
+def to_csv(table: Iterable[Standing]) -> str:
+    """``networks.csv``: one line per network with its accuracy, its verdict, its cost and its real growth."""
+    rows = [_cells(one) for one in table]
+    return csv_text(list(rows[0]), rows)
+
+
+def _cells(one: Standing) -> dict[str, object]:
+    entry = one.entry
+    return {
+        "network": entry.label,
+        **entry.parameters,
+        "same": " ".join(entry.same),
+        "arch_id": entry.arch.arch_id,
+        "accuracy": one.mean,
+        "standard_error": one.error,
+        "seeds": len(one.accuracies),
+        "p_value": one.p_value,
+        "verdict": one.verdict,
+        **entry.candidate.measures,
+        **entry.growths,
+    }
+
+
+def _untrained(entry: Entry, closed: tuple[Outcome, str] | None) -> str:
+    """Why a network has no accuracy."""
+    if entry.reason:
+        return f"left out: {entry.reason}"
+    return f"{closed[0]}: {closed[1]}" if closed else "not trained yet"

@@ -1,0 +1,107 @@
+"""A table as rows and columns, and its rows as lines of accuracy over cost: which one is higher at the same cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from nas.methods.scaling.design.entries import Entries, Place
+from nas.methods.scaling.ranking.noise import LEVEL
+from nas.methods.scaling.ranking.ranking import Standing, Standings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """``rows`` and ``columns`` in the order that they were asked for; networks that rounding makes one share ``cells``.
+
+    A cell beyond the limits has a standing without accuracy.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: Mapping[Place, Standing]
+
+    def line(self, row: str) -> list[Standing]:
+        """What was trained of ``row``, the cheapest first."""
+        found = {one.entry.label: one for (at, _), one in self.cells.items() if at == row and one.mean is not None}
+        return sorted(found.values(), key=_macs)
+
+
+class Height(NamedTuple):
+    """Accuracy of a line at some cost, in [0, 1]; ``variance`` in units of one training's."""
+
+    accuracy: float
+    variance: float
+
+
+def layout(entries: Entries, standings: Standings) -> Layout:
+    """The table that ``entries`` were asked for as, with where each network stands."""
+    rows, columns = (tuple(dict.fromkeys(names)) for names in zip(*entries.places, strict=True))
+    cells = {place: one for one in standings.everybody for place in one.entry.places}
+    return Layout(rows=rows, columns=columns, cells=cells)
+
+
+def compared_at(table: Layout) -> tuple[float, dict[str, Height]] | None:
+    """The largest growth of MACs that all lines reach, and how high each is there; None if there is none.
+
+    Between two networks a line is straight over the logarithm of MACs.
+    """
+    lines = {row: line for row in table.rows if (line := table.line(row))}
+    if len(lines) < 2:
+        return None
+    growth = min(_growth(line[-1]) for line in lines.values())
+    if growth < max(_growth(line[0]) for line in lines.values()):
+        return None
+    return growth, {row: _height(line, growth) for row, line in lines.items()}
+
+
+def sentences(table: Layout, standings: Standings) -> list[str]:
+    """What the lines say at the same cost, in words; nothing where they have no cost in common."""
+    found = compared_at(table)
+    if found is None:
+        return []
+    growth, heights = found
+    ranked = sorted(heights, key=lambda row: -heights[row].accuracy)
+    best, noise = heights[ranked[0]], standings.noise
+    figures = []
+    for row in ranked:
+        error = f" ± {100 * noise.deviation * math.sqrt(heights[row].variance):.2f}" if noise.freedom else ""
+        figures.append(f"{row} has {100 * heights[row].accuracy:.2f}{error}%")
+    said = [f"At x{growth:.2f} MACs, the most that all lines reach, by interpolation, {', '.join(figures)}."]
+    if noise.freedom:
+        p_values = {
+            row: noise.p_of_difference(best.accuracy - height.accuracy, best.variance + height.variance, len(heights))
+            for row, height in heights.items()
+            if row != ranked[0]
+        }
+        peers = [row for row in ranked[1:] if (p_values[row] or 0.0) >= LEVEL]
+        said.append(f"There the noise does not tell {', '.join(peers)} from {ranked[0]}." if peers else "")
+    return [sentence for sentence in said if sentence]
+
+
+def _height(line: Sequence[Standing], growth: float) -> Height:
+    for left, right in pairwise(line):
+        low, high = _growth(left), _growth(right)
+        if low <= growth <= high and high > low:
+            share = math.log(growth / low) / math.log(high / low)
+            return Height(
+                (1 - share) * _mean(left) + share * _mean(right),
+                (1 - share) ** 2 / len(left.accuracies) + share**2 / len(right.accuracies),
+            )
+    at = min(line, key=lambda one: abs(_growth(one) - growth))
+    return Height(_mean(at), 1 / len(at.accuracies))
+
+
+def _mean(one: Standing) -> float:
+    return one.mean or 0.0
+
+
+def _macs(one: Standing) -> int:
+    return one.entry.grown.cost.macs
+
+
+def _growth(one: Standing) -> float:
+    return one.entry.grown.macs_growth

@@ -1,0 +1,47 @@
+"""``report.html`` of a grid: the answer, accuracy over cost, the surface, the family, and every training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from nas.methods.scaling.family_files import Member
+from nas.methods.scaling.plots import row_id
+from nas.methods.scaling.ranking.ranking import Standings
+from nas.reporting.html_page import template
+from nas.study.trial_record import TrialRow
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundReport:
+    """Everything that a grid's report says.
+
+    ``command`` goes on with the study. ``facts``: pairs of name and value. ``plots``: caption to SVG. ``trainings``:
+    label and row of every trial. ``noun``: what a network stands for: a triple, a rule, or nothing but a network.
+    """
+
+    title: str
+    command: str
+    facts: tuple[tuple[str, str], ...]
+    summary: str
+    standings: Standings
+    notes: tuple[str, ...]
+    plots: Mapping[str, str]
+    members: tuple[Member, ...]
+    trainings: tuple[tuple[str, TrialRow], ...]
+    noun: str
+
+
+def render_report(data: CompoundReport) -> str:
+    """The whole page as text, with no address to fetch anything from."""
+    return _template().render(data=data, summary=data.summary)
+
+
+@cache
+def _template() -> Template:
+    return template("nas.methods.scaling", "compound.html", {"row_id": row_id})

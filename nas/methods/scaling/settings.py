@@ -1,0 +1,114 @@
+"""The settings of a compound study, as checked plain data: the grid, the rules, the tables, the race over seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nas.arch.scaling.compound import ALPHAS, BETAS, GAMMAS
+from nas.arch.scaling.rules import DIRECTIONS
+from nas.core.errors import NasError, shown
+from nas.core.validation import check_number
+
+TARGETS: Final = ("macs", "latency")
+MOST_FACTOR: Final = 4096.0  # of any one multiplier
+STEPWISE: Final = "stepwise"
+COMPARED: Final = (*DIRECTIONS, "compound", "dwr", STEPWISE)
+WIDTH_LINES, WIDTH_RESOLUTION = "width_lines", "width_resolution"
+TABLES: Final = (WIDTH_LINES, WIDTH_RESOLUTION)
+# Of width lines so far that the first one reaches the cost at which the last one begins.
+WIDTHS: Final = {WIDTH_LINES: (1.0, 1.5, 2.2), WIDTH_RESOLUTION: (1.0, 0.75, 0.5, 0.25)}
+SIDES: Final = (7, 6, 5, 4)  # sevenths of the baseline's: 224, 192, 160 and 128 px of 224
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridSettings:
+    """The triples: all of ``alpha`` x ``beta`` x ``gamma`` whose growth is within ``tolerance`` of 2 per unit of phi.
+
+    ``realised_tolerance``: the same of the growth that is left after rounding; triples beyond it are not trained,
+    because a costlier network wins for its cost (None: train them all).
+    """
+
+    alpha: tuple[float, ...] = ALPHAS
+    beta: tuple[float, ...] = BETAS
+    gamma: tuple[float, ...] = GAMMAS
+    tolerance: float = 0.1
+    realised_tolerance: float | None = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            values = getattr(self, name)
+            for value in _listed(f"grid.{name}", values, "factors, such as [1.0, 1.1, 1.2]", optional=False):
+                check_number(f"grid.{name}", value, low=1)
+            object.__setattr__(self, name, tuple(sorted({float(value) for value in values})))
+        check_number("grid.tolerance", self.tolerance, low=0)
+        check_number("grid.realised_tolerance", self.realised_tolerance, low=0, optional=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSettings:
+    """The networks of a table: ``widths`` (multipliers; None: those of the table that is chosen) on each line.
+
+    ``starts``: (depth, resolution) multipliers of the baseline at which the lines of ``width_lines`` begin.
+    ``sides_px``: input sides of ``width_resolution``; None: MobileNetV1's shares of the baseline's.
+    """
+
+    widths: tuple[float, ...] | None = None
+    starts: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.0, 1.3), (2.0, 1.0), (2.0, 1.3))
+    sides_px: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for width in _listed("table.widths", self.widths, "multipliers, such as [1.0, 1.4]", optional=True):
+            check_number("table.widths", width, low=0, high=MOST_FACTOR, open_low=True)
+        for side in _listed("table.sides_px", self.sides_px, "input sides, such as [224, 160]", optional=True):
+            check_number("table.sides_px", side, low=1, whole=True)
+        pairs = "[depth, resolution] multipliers, such as [[1, 1], [2, 1.3]]"
+        for pair in _listed("table.starts", self.starts, pairs, optional=False):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise NasError(f"table.starts {shown(pair)}: must be a list of {pairs}.")
+            for factor in pair:
+                check_number("table.starts", factor, low=0, high=MOST_FACTOR, open_low=True)
+        for name in ("widths", "sides_px"):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        object.__setattr__(self, "starts", tuple(dict.fromkeys(map(tuple, self.starts))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaceSettings:
+    """How many trainings a triple gets: one each, then ``seeds`` in all for those that may be the best.
+
+    ``finalists``: the best of the first round, which get a second training whatever the noise; from the third on, only
+    those that the noise does not tell apart from the best. ``stop_share``: in the first round a training ends half way
+    if its accuracy is below that share of the others' there, from the fifth on; 0 is never.
+    """
+
+    seeds: int = 3
+    finalists: int = 4
+    stop_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_number("race.seeds", self.seeds, low=1, whole=True)
+        check_number("race.finalists", self.finalists, low=2, whole=True)
+        check_number("race.stop_share", self.stop_share, low=0, high=1, open_high=True)
+
+
+def compared_of(value: object) -> tuple[str, ...]:
+    """``compare`` as names: null, a list of rules, or the name of one table. Raises: NasError for anything else."""
+    if value is None:
+        return ()
+    if isinstance(value, str) and value in TABLES:
+        return (value,)
+    if not isinstance(value, list) or not value:
+        lists = "a list such as [depth,width,resolution,compound]"
+        raise NasError(f"compare {shown(value)}: must be {lists}, one of {', '.join(TABLES)}, or null.")
+    return tuple(str(name) for name in value)
+
+
+def _listed(field: str, value: object, what: str, *, optional: bool) -> list[Any]:
+    """The items of a list that must not be empty; none for null where that is allowed. Raises: NasError."""
+    if optional and value is None:
+        return []
+    if not isinstance(value, list | tuple) or not value:
+        raise NasError(f"{field} {shown(value)}: must be a list of {what}.")
+    return list(value)

@@ -1,0 +1,82 @@
+"""The plots of a table: accuracy over cost with a line per row, and the rows and columns themselves as shades."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from nas.methods.scaling.plots import COST_INCHES, Cost, draw_cell, points
+from nas.methods.scaling.ranking.ranking import BEST, Standings
+from nas.methods.scaling.ranking.table_lines import Layout
+from nas.reporting.plots.axes import BASELINE, INK, Canvas, canvas
+
+# Lines are told apart by dashes and markers first: they must be readable in grey.
+_DASHES: Final = ("-", "--", "-.", ":")
+_MARKERS: Final = "osD^vPX*"
+_INKS: Final = ("#0b7285", "#c2255c", "#5f3dc4", "#d9480f", "#2b8a3e", "#868e96")
+_CELL_INCHES: Final = (1.7, 0.8)
+
+
+def lines_plot(table: Layout, standings: Standings, cost: Cost, *, name: str, axis: str) -> Canvas:
+    """Accuracy in % over ``cost``, one line per row, with the standard errors of the means.
+
+    The baseline is framed, and the axis logarithmic, on which a table of multipliers is spread evenly.
+    """
+    with canvas(name, f"Accuracy over {axis}, one line per row of the table", COST_INCHES) as drawn:
+        axes = drawn.axes
+        axes.set(xlabel=f"{axis} (logarithmic)", ylabel="proxy accuracy, %", xscale="log")
+        for index, row in enumerate(table.rows):
+            line = table.line(row)
+            if line:
+                axes.errorbar(
+                    [cost(one) for one in line],
+                    [100 * (one.mean or 0.0) for one in line],
+                    yerr=[100 * (one.error or 0.0) for one in line],
+                    label=row,
+                    linestyle=_DASHES[index % len(_DASHES)],
+                    marker=_MARKERS[index % len(_MARKERS)],
+                    color=_INKS[index % len(_INKS)],
+                    capsize=3,
+                    elinewidth=0.9,
+                    markersize=5,
+                )
+                drawn.points += points(line, cost)
+        base = standings.baseline
+        if base.mean is not None:
+            style = {"color": BASELINE, "markerfacecolor": "none", "markersize": 12, "zorder": 6}
+            axes.errorbar([cost(base)], [100 * base.mean], fmt="s", label="baseline", **style)  # last in the legend
+        if not standings.ranked:
+            axes.text(0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=INK)
+        _ticks(axes)
+    return drawn
+
+
+def _ticks(axes: Any) -> None:
+    """Plain numbers at 1, 2 and 5; the usual powers of ten name too few places."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def matrix_plot(table: Layout, standings: Standings) -> Canvas:
+    """Accuracy by row and column: the lighter, the better; what was not trained is hatched."""
+    width, height = _CELL_INCHES
+    inches = (max(6.0, 1.2 + width * len(table.columns)), 1.0 + height * len(table.rows))
+    means = [one.mean for one in table.cells.values() if one.mean is not None]
+    low, high = min(means, default=0.0), max(means, default=1.0)
+    with canvas("table", f"Accuracy of {len(table.cells)} networks by row and column", inches) as drawn:
+        axes = drawn.axes
+        axes.grid(False)
+        axes.set_xticks(range(len(table.columns)), table.columns)
+        axes.set_yticks(range(len(table.rows)), table.rows)
+        axes.set(xlim=(-0.6, len(table.columns) - 0.4), ylim=(len(table.rows) - 0.4, -0.6))
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        for (row, column), one in table.cells.items():
+            share = ((one.mean or 0.0) - low) / (high - low) if high > low else 1.0
+            text = [one.percent or one.verdict.partition(":")[0], f"x{one.entry.grown.macs_growth:.2f} MACs"]
+            place = table.columns.index(column), table.rows.index(row)
+            draw_cell(axes, place, text, None if one.mean is None else share, marked=one.verdict == BEST)
+    return drawn

@@ -1,0 +1,1 @@
+"""Architecture search: ask, screen, train, tell, and what comes out of it."""

@@ -1,0 +1,101 @@
+"""Everything a search is told, as checked plain data; loads neither torch nor Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError
+from nas.data.sources import DataSettings
+from nas.estimators.proxy.settings import ProxySettings
+from nas.latency.settings import LatencySettings
+from nas.study.config import EngineSettings, Plan, PrunerSettings, SamplerSettings, StudySettings
+from nas.study.constraints import Constraints
+from nas.study.objective import ObjectiveSettings
+
+# Groups of the configuration: the field of the plan that each becomes, and what checks it.
+_GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
+    "data": ("data", DataSettings),
+    "proxy": ("proxy", ProxySettings),
+    "latency": ("latency", LatencySettings),
+    "objective": ("objective", ObjectiveSettings),
+    "constraint": ("constraints", Constraints),
+    "sampler": ("sampler", SamplerSettings),
+    "pruner": ("pruner", PrunerSettings),
+    "engine": ("engine", EngineSettings),
+    "study": ("study", StudySettings),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan(Plan):
+    """One search, complete.
+
+    ``space``: a search space object; ``space_config``: the plain data it was made from.
+    """
+
+    space: Any
+    space_config: Mapping[str, Any]
+    data: DataSettings
+    proxy: ProxySettings
+    latency: LatencySettings
+    objective: ObjectiveSettings
+    constraints: Constraints
+    sampler: SamplerSettings
+    pruner: PrunerSettings
+    engine: EngineSettings
+    study: StudySettings
+    runs_dir: Path
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        self.pruner.check_fits(self.objective, self.proxy.epochs)
+        if self.latency.refine and self.engine.name == "ray":
+            raise NasError(
+                "latency.refine true: with engine=ray trainings would run on this machine while it measures; leave it "
+                "out, or add engine=local."
+            )
+
+    @classmethod
+    def of(
+        cls, config: Mapping[str, Any], *, space: Any, space_config: Mapping[str, Any], runs_dir: Path, command: str
+    ) -> SearchPlan:
+        """The plan that a configuration's groups describe, as the command composes them or ``settings`` gives them.
+
+        Raises: NasError.
+        """
+        groups = {field: from_mapping(kind, config[name], name) for name, (field, kind) in _GROUPS.items()}
+        return cls(space=space, space_config=space_config, runs_dir=runs_dir, command=command, **groups)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it as plain data, by the groups of its configuration."""
+        groups = {name: asdict(getattr(self, field)) for name, (field, _) in _GROUPS.items()}
+        return {"space": dict(self.space_config), **groups}
+
+    @property
+    def base_resolution_px(self) -> int | None:
+        """The largest resolution of a space that compares resolutions, which proxies then keep apart."""
+        return max(self.space.parameters.get("resolution_px", ()), default=None)
+
+    @property
+    def name(self) -> str:
+        """The study's name: as given, or from space, data and objective."""
+        parts = [self.space.name, self.data.name, *([] if self.objective.kind == "pareto" else [self.objective.kind])]
+        return self.study.name or "-".join(parts)
+
+    def identity(self, device: str) -> dict[str, Any]:
+        """What must not change within a study, by dotted names: anything that trials would differ by."""
+        groups = {
+            "space": dict(self.space_config),
+            "data": asdict(self.data),
+            "proxy": self.proxy.identity(),
+            "objective": asdict(self.objective),
+            "constraint": asdict(self.constraints),
+            "study": {"seed": self.study.seed},
+            "latency": {"backend": self.latency.backend, "device": device, "refine": self.latency.refine},
+        }
+        return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}

@@ -1,0 +1,98 @@
+"""What a dashboard shows of a search: its winners, its trials, and how to read the pages."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+
+from nas.arch.files import dumps
+from nas.core.formatting import decimal, percent, shown_path
+from nas.reporting.dashboard.board import Board
+from nas.reporting.dashboard.exhibit import Exhibit, state_of, trial_link
+from nas.reporting.dashboard.notes import StudyNote, link, measured, plain, predicted
+from nas.reporting.search_report import ReportData, Winner, drawing
+from nas.reporting.search_summary import summary
+from nas.reporting.svg import standalone
+from nas.study.candidates import Pricer
+from nas.study.manifest import REPORT_FILE
+
+
+def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder: Path, artifacts: Path) -> None:
+    """Put what a dashboard shows of a search into its study and into ``artifacts``; its results stand in ``folder``."""
+    board = Board.of(study, artifacts)
+    exhibit = Exhibit(
+        board=board,
+        predictor=pricer.predictor,
+        decode=lambda trial: pricer.decode(trial.params),
+        labels=report.label_of,
+    )
+    left_out = exhibit.show(report.rows)
+    rows = [_winner_cells(winner, report, board, folder) for winner in report.winners]
+    plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
+    note = StudyNote(
+        title=report.title,
+        summary=summary(report.rows, report.reward),
+        command=report.command,
+        facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
+        caption="Winners",
+        best=[_winner_head(report), *rows] if rows else (),
+        reading=_reading(report, folder),
+        plot=("accuracy over latency", board.attach("pareto.svg", plot)),
+    )
+    board.pin(note.markdown)
+    board.tell(note.gist)
+    names = [winner.arch.name for winner in report.winners]
+    board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})
+    board.mark(state_of(report.rows))
+
+
+def _winner_head(report: ReportData) -> tuple[str, ...]:
+    reward = ("reward",) if report.reward else ()
+    return ("", "trial", *reward, "proxy accuracy", "predicted latency", "measured", "M MACs", "M params", "files")
+
+
+def _winner_cells(winner: Winner, report: ReportData, board: Board, folder: Path) -> tuple[str, ...]:
+    row, name = winner.row, winner.arch.name
+    files = [
+        link("drawing", board.attach(f"{name}.svg", standalone(drawing(winner)).encode())),
+        link("spec", board.attach(f"{name}.yaml", _spec_of(winner, folder))),
+    ]
+    return (
+        f"**{plain(winner.label)}**",
+        trial_link(board.study, row.number),
+        *([decimal(report.reward.get(row.number), 4)] if report.reward else []),
+        percent(row.accuracy),
+        predicted(row),
+        measured(row),
+        decimal(row.macs_m, 1),
+        decimal(row.params_m),
+        ", ".join(files),
+    )
+
+
+def _spec_of(winner: Winner, folder: Path) -> bytes:
+    """The spec file of a winner; a search at work has written none yet, or is replacing it at this moment."""
+    with suppress(FileNotFoundError):
+        if winner.spec_file:
+            return (folder / winner.spec_file).read_bytes()
+    return dumps(winner.arch).encode()
+
+
+def _reading(report: ReportData, folder: Path) -> list[str]:
+    """How to read the dashboard's pages of a search."""
+    pareto = report.objective == "pareto"
+    return [
+        "**Pareto Front**: each point is a network; accuracy of its proxy is to be high, latency in ms low."
+        if pareto
+        else "**History**: the reward of each network is to be high.",
+        "**Best Trials** knows nothing of networks that came up twice, nor of later measurements: the winners are "
+        "those above.",
+        "**Trials** (list): each trial's note says what became of it, and below it stand its drawing and its spec. "
+        "State *Pruned* is a network beyond a limit, or a training that was stopped; *Complete* may be a duplicate.",
+        "**Parameters**: `s3.b0.kernel` is the kernel of the first block of stage 3; `k3.5.7` are MixConv groups of "
+        "3x3, 5x5 and 7x7. In *Smart Selection* untick *Check All* and tick the few that *Hyperparameter Importance* "
+        "names.",
+        f"Everything else, with the drawings of the winners: `{shown_path(folder / REPORT_FILE)}`.",
+    ]

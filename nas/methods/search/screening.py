@@ -1,0 +1,53 @@
+"""Screening: a candidate decoded, priced, written down and held against the limits before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import optuna
+from optuna.trial import Trial
+
+from nas.arch.spec import ArchSpec
+from nas.study.candidates import Pricer
+from nas.study.measurement import Refinement
+from nas.study.trial_attributes import at_study_speed, measured_before, record, record_measured
+
+# Optuna's samplers and its dashboard still read the constraints under this older name.
+_LEGACY_CONSTRAINTS: Final = "constraints"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """Prices the candidates of ``study``; with a ``refinement``, those that pass are measured and screened again."""
+
+    study: optuna.Study
+    pricer: Pricer
+    refinement: Refinement | None = None
+
+    def judge(self, trial: Trial) -> tuple[ArchSpec, str]:
+        """The network of ``trial``, and in words the limits that it breaks; both are written into the trial."""
+        pricer = self.refinement.pricer(self.study) if self.refinement else self.pricer
+        candidate = pricer.price(trial.params)
+        known = measured_before(self.study, candidate.arch.arch_id) if self.refinement else {}
+        record(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
+        measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
+        broken, how = pricer.constraints.explain(measures), ", as measured" if known else ""
+        if self.refinement and not known and not broken:
+            record_measured(trial, at_study_speed(self.study, self.refinement.measure(trial, candidate.arch)))
+            measures["latency_ms"] = trial.user_attrs["latency_ms"]
+            broken, how = pricer.constraints.explain(measures), ", as measured"
+        self._tell_constraints(trial, measures)
+        return candidate.arch, broken and broken + how
+
+    def _tell_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
+        """Tell Optuna how far ``measures`` are beyond each limit."""
+        violations = self.pricer.constraints.violations(measures)
+        storage = self.study._storage
+        known = storage.get_trial(trial._trial_id).constraints  # of a trial that was interrupted
+        for name, excess in violations.items():
+            if name not in known:
+                trial.set_constraint(name, excess)
+        if violations:
+            storage.set_trial_system_attr(trial._trial_id, _LEGACY_CONSTRAINTS, list(violations.values()))

@@ -1,0 +1,51 @@
+"""What a worker keeps of a study's trials, so that each is looked at once: a finished trial never changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.study.recovery import INTERRUPTED
+from nas.study.trial_attributes import is_counted
+from nas.study.trial_record import Outcome
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The trials of one study as of the last ``read``, whose time is that of what is new or open.
+
+    ``total``: all trials; ``finished``: those that count; ``interrupted``: those given up before they had begun.
+    ``open``: trials that are queued or running, by number. ``tried``: the first that was trained or stopped early, by
+    its network's id.
+    """
+
+    total: int = 0
+    finished: int = 0
+    interrupted: int = 0
+    open: dict[int, FrozenTrial] = field(default_factory=dict)
+    tried: dict[str, FrozenTrial] = field(default_factory=dict)
+
+    def read(self, study: optuna.Study) -> None:
+        """Take in what has happened in ``study`` since the last time."""
+        trials = study.get_trials(deepcopy=False)  # the number of a trial is its place
+        for number in [*self.open, *range(self.total, len(trials))]:
+            self.open[number] = trials[number]
+            if trials[number].state.is_finished():
+                self._enter(self.open.pop(number))
+        self.total = len(trials)
+
+    def running(self) -> list[FrozenTrial]:
+        """Trials under way, at any worker."""
+        return [trial for trial in self.open.values() if trial.state is TrialState.RUNNING]
+
+    def _enter(self, trial: FrozenTrial) -> None:
+        self.finished += is_counted(trial)
+        outcome = trial.user_attrs.get("outcome")
+        self.interrupted += outcome == INTERRUPTED
+        if outcome in (Outcome.TRAINED, Outcome.STOPPED) and trial.state is not TrialState.FAIL:
+            arch_id = trial.user_attrs["arch_id"]
+            known = self.tried.get(arch_id)
+            if known is None or trial.number < known.number:
+                self.tried[arch_id] = trial

@@ -1,0 +1,49 @@
+"""The best networks of an earlier study as the first of a new one: trained longer, they tell if its proxy was right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Final
+
+from nas.core.errors import NasError, shown
+from nas.methods.search.config import SearchPlan
+from nas.study.catalog import find_study
+from nas.study.objective import ObjectiveSettings
+from nas.study.trial_attributes import to_rows
+from nas.study.trial_record import Outcome, TrialRow, pareto_front
+
+_LEAST: Final = 8  # so many networks, if there are, make a rank correlation
+
+
+def best_of(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[TrialRow]:
+    """The Pareto front of ``rows`` and, where it is of fewer than eight networks, the best of the others."""
+    front = {row.arch_id: row for row in pareto_front(rows)}
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.arch_id not in front]
+    others = sorted(trained, key=lambda row: (-objective.score(row), row.number))
+    return [*front.values(), *others[: max(0, _LEAST - len(front))]]
+
+
+def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
+    """The genotypes that ``study.first`` asks for; none where it names no study.
+
+    Raises: NasError for a study that is not in the storage of ``plan``, or whose networks its space does not hold.
+    """
+    name = plan.study.first
+    if name is None:
+        return []
+    try:
+        study = find_study(plan.storage_url, name)
+    except NasError as error:
+        raise NasError(f"study.first: {error}") from None
+    with closing(study._storage):
+        rows = best_of(to_rows(study), plan.objective)
+    parameters = plan.space.parameters
+    for row in rows:
+        for key in {*parameters, *row.genotype}:
+            if key not in parameters or row.genotype.get(key) not in parameters[key]:
+                raise NasError(
+                    f"study.first {name!r}: trial {row.number} has {key} {shown(row.genotype.get(key))}, which space "
+                    f"{plan.space.name!r} does not hold; search the space that it was searched in."
+                )
+    return [row.genotype for row in rows]

@@ -1,0 +1,188 @@
+"""The winners of a study: which candidates they are, and the files that each of them is handed over as."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from nas.analysis.latency_agreement import pair_of
+from nas.arch.complexity import complexity
+from nas.arch.files import dumps, dumps_scaled, load_file, loads
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.core.files import write_bytes_atomically, write_text_atomically
+from nas.data.images import ImageData
+from nas.estimators.proxy.reduce import Proxy
+from nas.export.standalone import load_weights, standalone_source
+from nas.methods.search.context import Background
+from nas.model.build import build
+from nas.reporting.search_report import Winner
+from nas.study.trial_record import TrialRow
+
+LOGITS_SHOWN: Final = 5
+_PROXY: Final = "trained proxy"
+_FILES: Final[Mapping[str, str]] = {
+    "spec (block strings)": ".yaml",
+    "spec (coefficients)": ".efficientnet.yaml",
+    "Python, timm alone": ".py",
+    _PROXY: ".proxy.yaml",
+    "proxy weights": ".proxy.safetensors",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What the files of a winner are made from, besides its row. ``data``: what its proxy was trained on."""
+
+    background: Background
+    data: ImageData
+    weights_dir: Path
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> list[Winner]:
+    """Write the files of each winner into ``folder``, which is replaced as a whole.
+
+    ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
+    ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the proxy that
+    was trained, and its weights. Raises: NasError where they cannot be written.
+    """
+    staging = folder.with_name(f".{folder.name}.new")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        for index, row in enumerate(rows, start=1):
+            _write_one(f"winner_{index}", row, staging, source)
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+    except OSError as error:
+        raise NasError(f"cannot write {str(folder)!r}: {error.strerror}; mend that, then go on.") from None
+    return known_winners(rows, folder, source.background)
+
+
+def known_winners(rows: Sequence[TrialRow], folder: Path, background: Background) -> list[Winner]:
+    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
+
+    Raises: NasError if a row's choices no longer decode to its network.
+    """
+    written = _written(folder)
+    return [
+        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, background)
+        for index, row in enumerate(rows, start=1)
+    ]
+
+
+def probe_input(arch: ArchSpec) -> torch.Tensor:
+    """A fixed input (1, in_channels, px, px), a ramp from -1 to 1, whose logits anybody can compare."""
+    shape = (1, arch.in_channels, arch.resolution_px, arch.resolution_px)
+    return torch.linspace(-1, 1, arch.in_channels * arch.resolution_px**2).reshape(shape)
+
+
+def _write_one(stem: str, row: TrialRow, folder: Path, source: Source) -> None:
+    arch = replace(source.background.pricer.decode(row.genotype), name=stem)
+    proxy = source.background.proxy_of(arch)
+    weights = source.weights_dir / f"{row.arch_id}.safetensors"
+    logits = _proxy_logits(proxy.spec, weights) if weights.is_file() else ()
+    texts = _spec_texts(stem, row, arch, source)
+    texts[f"{stem}.proxy.yaml"] = _proxy_text(f"{stem}_proxy", row, proxy, logits, source)
+    for name, text in texts.items():
+        write_text_atomically(folder / name, text)
+    if logits:
+        write_bytes_atomically(folder / f"{stem}.proxy.safetensors", weights.read_bytes())
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
+    specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
+    return {load_file(path).provenance["arch_id"]: path.stem for path in specs}
+
+
+def _known_winner(label: str, row: TrialRow, stem: str | None, folder: Path, background: Background) -> Winner:
+    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
+    arch = replace(background.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
+    if arch.arch_id != row.arch_id:
+        raise NasError(
+            f"trial {row.number}: space {background.plan.space.name!r} decodes its choices to another network now; "
+            "its code has changed since."
+        )
+    paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
+    files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
+    stated = load_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    proxy = background.proxy_of(arch)
+    return Winner(
+        label=label,
+        arch=arch,
+        row=row,
+        latency_by_path=dict(background.predictor.layer_ms(arch)),
+        proxy_note=proxy.realised_note,
+        files=files,
+        proxy=proxy.spec,
+        sample_logits=tuple(stated.get("logits_of_ramp", ())),
+    )
+
+
+def _spec_texts(stem: str, row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, str]:
+    """The files that describe the network itself, by name."""
+    pricer = source.background.pricer
+    base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
+    provenance = _provenance(row, arch, source)
+    scaled = dumps_scaled(replace(base, name=stem), scaling, provenance)
+    if loads(scaled).arch.arch_id != arch.arch_id:
+        raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
+    return {
+        f"{stem}.yaml": dumps(arch, provenance),
+        f"{stem}.efficientnet.yaml": scaled,
+        f"{stem}.py": standalone_source(arch),
+    }
+
+
+def _proxy_text(name: str, row: TrialRow, proxy: Proxy, logits: Sequence[float], source: Source) -> str:
+    """The spec file of the network that was trained, with what its weights must give."""
+    cost = complexity(proxy.spec)
+    facts = {
+        "proxy_of": row.arch_id,
+        "realises": proxy.realised_note,
+        "accuracy": round(row.accuracy or 0.0, 6),
+        "normalisation": {"mean": list(source.data.mean), "std": list(source.data.std)},
+        "params": cost.params,
+        "macs": cost.macs,
+        "logits_of_ramp": [round(value, 6) for value in logits],
+    }
+    return dumps(replace(proxy.spec, name=name), {**source.provenance, "trial": row.number, **facts})
+
+
+def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
+    model = build(proxy).eval()
+    load_weights(model, weights)
+    with torch.no_grad():
+        return tuple(model(probe_input(proxy))[0, :LOGITS_SHOWN].tolist())
+
+
+def _provenance(row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, Any]:
+    latency: dict[str, Any] = {
+        "device": str(source.background.predictor.device),
+        "predicted_ms": round(row.predicted_ms or 0.0, 4),
+    }
+    if row.latency_low_ms is not None and row.latency_high_ms is not None:
+        latency["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
+    if row.measured_ms is not None:
+        latency |= {
+            "measured_ms": round(row.measured_ms, 4),
+            "measured_spread_ms": round(row.measured_spread_ms or 0.0, 4),
+        }
+    pair = pair_of(row)
+    remarks = pair.remarks(source.background.pricer.constraints.latency_ms) if pair else []
+    return {
+        **source.provenance,
+        "trial": row.number,
+        "arch_id": row.arch_id,
+        "proxy_accuracy": round(row.accuracy or 0.0, 6),
+        **asdict(complexity(arch)),
+        "latency": latency | ({"remarks": remarks} if remarks else {}),
+        "genotype": dict(row.genotype),
+    }

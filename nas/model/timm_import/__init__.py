@@ -1,0 +1,1 @@
+"""From timm's modules back to a spec."""

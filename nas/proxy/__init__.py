@@ -1,1 +1,0 @@
-"""Proxy training: image data in memory, batched augmentation, short honest trainings, reduced networks."""

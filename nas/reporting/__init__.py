@@ -1,0 +1,1 @@
+"""How results are shown: plots, network drawings, pages, dashboard notes."""

@@ -1,0 +1,1 @@
+"""What optuna-dashboard shows of a study: notes, attached files, and serving it."""

@@ -1,0 +1,146 @@
+"""Notes and files that optuna-dashboard shows beside a study and its trials, kept where it looks for them.
+
+They stand in system attributes of the study: a trial that is finished takes none of its own any more. The form is
+optuna-dashboard's (``save_note``, and the place of files that were uploaded in it), written here because a search runs
+without that package.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.core.files import write_bytes_atomically
+from nas.study.storage.attributes import internals, set_internal
+
+ARTIFACTS: Final = "artifacts"  # the folder below runs_dir
+_STATE: Final = "nas:shown"
+_NAMESPACE: Final = uuid.UUID("6b7d3c52-2f0e-5d1b-9c38-0c2a6f1b7e54")
+_TYPES: Final = {
+    ".svg": "image/svg+xml",
+    ".yaml": "application/yaml",
+    ".html": "text/html",
+    ".csv": "text/csv",
+    ".py": "text/x-python",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """Notes and files of one ``study``; ``folder`` holds the files, each under its id. A trial of None is the study.
+
+    ``known`` is what the study's system attributes were, and are after each change: they are read once.
+    """
+
+    study: optuna.Study
+    folder: Path
+    known: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, study: optuna.Study, folder: Path) -> Board:
+        """The board of ``study`` as it is now."""
+        return cls(study=study, folder=folder, known=internals(study))
+
+    def note(self, trial: FrozenTrial | None = None) -> str:
+        """The Markdown that stands there; empty if none does."""
+        start = f"{_prefix(trial)}note_str:"
+        parts: list[str] = []
+        while (part := self.known.get(f"{start}{len(parts)}")) is not None:
+            parts.append(part)
+        return "".join(parts)
+
+    def pin(self, text: str, trial: FrozenTrial | None = None) -> bool:
+        """Put the note ``text`` there; False if it stands there already, or a note that a person has written."""
+        before, signed = self.note(trial), _signed(text)
+        if before == signed or not (_is_ours(before) or not before):
+            return False
+        prefix = _prefix(trial)
+        version = int(self.known.get(f"{prefix}note_ver", 0)) + 1  # by which the dashboard notices two writers
+        for key in [key for key in self.known if key.startswith(f"{prefix}note_str:") and not key.endswith(":0")]:
+            self._set(key, "")  # of a note that was divided in the dashboard
+        # One commit: half of a note that was killed on its way would be taken for a person's own.
+        self._set(f"{prefix}note_str:0", signed)
+        self._set(f"{prefix}note_ver", version)
+        return True
+
+    def tell(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Put ``facts`` on the study, name and value, where the dashboard's first page lists them."""
+        before = self.study.user_attrs
+        for name, value in facts:
+            if before.get(name) != value:
+                self.study.set_user_attr(name, value)
+
+    def has(self, name: str, trial: FrozenTrial | None = None) -> bool:
+        """Whether a file of that name is attached there."""
+        return self._key(name, trial) in self.known and (self.folder / self._id(name, trial)).is_file()
+
+    def attach(self, name: str, content: bytes, trial: FrozenTrial | None = None) -> str:
+        """Attach a file, in the place of the one of that name, and return the path that the dashboard serves it at."""
+        path = self.folder / self._id(name, trial)
+        write_bytes_atomically(path, content)
+        mimetype = _TYPES.get(Path(name).suffix, "application/octet-stream")
+        facts = {"artifact_id": path.name, "filename": name, "mimetype": mimetype, "encoding": None}
+        self._set(self._key(name, trial), json.dumps(facts))
+        return self.address(name, trial)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Take away the files that were attached to the study here and are none of ``names``."""
+        for key in [key for key in self.known if key.startswith("artifacts:")]:
+            facts = json.loads(self.known[key])
+            if facts and facts["filename"] not in names and key == self._key(facts["filename"], None):
+                self._set(key, json.dumps(None))
+                (self.folder / facts["artifact_id"]).unlink(missing_ok=True)
+
+    def mark(self, state: str) -> None:
+        """Remember that all is up to date at ``state``."""
+        self._set(_STATE, state)
+
+    def is_marked(self, state: str) -> bool:
+        """Whether all is up to date at ``state``, and its files are in the folder."""
+        attached = [json.loads(value) for key, value in self.known.items() if key.startswith("artifacts:")]
+        files = (self.folder / facts["artifact_id"] for facts in attached if facts)
+        return self.known.get(_STATE) == state and all(path.is_file() for path in files)
+
+    def address(self, name: str, trial: FrozenTrial | None = None) -> str:
+        """The path that the dashboard serves an attached file at."""
+        owner = f"{self.study._study_id}" + (f"/{trial._trial_id}" if trial else "")
+        return f"/artifacts/{owner}/{self._id(name, trial)}"
+
+    def _id(self, name: str, trial: FrozenTrial | None) -> str:
+        """The same for the same study, trial and name, so that a file that is made again replaces the one before."""
+        owner = "" if trial is None else str(trial.number)
+        return str(uuid.uuid5(_NAMESPACE, f"{self.study.study_name}/{owner}/{name}"))
+
+    def _key(self, name: str, trial: FrozenTrial | None) -> str:
+        owner = "artifacts:" if trial is None else f"dashboard:artifacts:{trial._trial_id}:"
+        return owner + self._id(name, trial)
+
+    def _set(self, key: str, value: str | int) -> None:
+        """Every attribute is a commit: what stands there already is not written."""
+        if self.known.get(key) != value:
+            set_internal(self.study, key, value)
+            self.known[key] = value
+
+
+def _prefix(trial: FrozenTrial | None) -> str:
+    return "dashboard:" if trial is None else f"dashboard:{trial._trial_id}:"
+
+
+def _signed(text: str) -> str:
+    """``text`` with its digest in a line that Markdown does not show: a note that was changed by hand is told by it."""
+    body = text.rstrip() + "\n"
+    return f"{body}\n[//]: # (nas {sha256(body.encode()).hexdigest()[:12]})\n"
+
+
+def _is_ours(note: str) -> bool:
+    """Whether ``note`` is as it was written here."""
+    body, mark, _ = note.rpartition("\n[//]: # (nas ")
+    return bool(mark) and _signed(body) == note

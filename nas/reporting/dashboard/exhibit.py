@@ -1,0 +1,115 @@
+"""What a dashboard shows of a study: notes on it and on its trials, drawings and specs of their networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.arch.files import dumps
+from nas.arch.spec import ArchSpec
+from nas.core.formatting import plural
+from nas.latency.predictors.base import LatencyPredictor
+from nas.reporting.dashboard.board import Board
+from nas.reporting.dashboard.notes import Pairs, TrialNote, link
+from nas.reporting.search_report import Winner, drawing
+from nas.reporting.svg import standalone
+from nas.study.trial_attributes import PUBLISHED, to_rows
+from nas.study.trial_record import Outcome, TrialRow, counts
+
+NEWEST: Final = 300
+NEWEST_FAILED: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhibit:
+    """What is to be shown of the trials of the study of ``board``.
+
+    ``decode``: the network of a trial. ``facts``: what this kind of study says of one first. ``labels``: of winners, by
+    the trial's number.
+    """
+
+    board: Board
+    predictor: LatencyPredictor
+    decode: Callable[[FrozenTrial], ArchSpec]
+    facts: Callable[[FrozenTrial], Pairs] = lambda _: ()
+    labels: dict[int, str]
+
+    def show(self, told: Sequence[TrialRow]) -> str:
+        """Put up what is missing or out of date of ``told``, the trials in the report; others may have begun since.
+
+        Says in words which of them are left out, nothing if none is.
+        """
+        study, rows = self.board.study, {row.number: row for row in told}
+        trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if trial.number in rows}
+        chosen = shown(told, {*self.labels, *_baselines(trials.values())})
+        metric = (study.metric_names or ["value"])[0]
+        for number in chosen:
+            self._show(trials[number], rows[number], metric)
+        if len(chosen) == len(rows):
+            return ""
+        return (
+            f"{len(chosen):,} of {plural(len(rows), 'trial')} have a note and a drawing: winners, baselines, the "
+            f"newest {NEWEST} and the newest {NEWEST_FAILED} that failed; all are in trials.csv"
+        )
+
+    def _show(self, trial: FrozenTrial, row: TrialRow, metric: str) -> None:
+        began, ended = trial.datetime_start, trial.datetime_complete
+        note = TrialNote(
+            row=row,
+            label=self.labels.get(row.number, ""),
+            baseline=trial.user_attrs.get(PUBLISHED, ""),
+            duration=ended - began if began and ended else None,
+            metric=metric,
+            curve=trial.intermediate_values,
+            facts=self.facts(trial),
+            drawing=self._draw(trial, row) if row.arch_id else "",
+        )
+        self.board.pin(note.markdown, trial)
+
+    def _draw(self, trial: FrozenTrial, row: TrialRow) -> str:
+        """Attach drawing and spec of a trial's network if they are not there; the drawing's address."""
+        drawing_name, spec_name = f"trial_{row.number}.svg", f"trial_{row.number}.yaml"
+        if not (self.board.has(drawing_name, trial) and self.board.has(spec_name, trial)):
+            arch = replace(self.decode(trial), name=f"trial_{row.number}")
+            where = {"study": self.board.study.study_name, "trial": row.number, "arch_id": row.arch_id}
+            self.board.attach(spec_name, dumps(arch, where).encode(), trial)
+            self.board.attach(drawing_name, picture(arch, row, self.predictor), trial)
+        return self.board.address(drawing_name, trial)
+
+
+def shown(rows: Sequence[TrialRow], always: Collection[int]) -> list[int]:
+    """Numbers of the trials that get a note: those of ``always``, the newest, and the newest that failed."""
+    failed = [row.number for row in rows if row.outcome is Outcome.FAILED]
+    newest = [row.number for row in rows[-NEWEST:]]
+    return sorted({*always, *newest, *failed[-NEWEST_FAILED:]})
+
+
+def picture(arch: ArchSpec, row: TrialRow, predictor: LatencyPredictor) -> bytes:
+    """The drawing of a trial's network, as a file of its own."""
+    times = dict(predictor.layer_ms(arch))
+    return standalone(drawing(Winner(label=arch.name, arch=arch, row=row, latency_by_path=times))).encode()
+
+
+def trial_link(study: optuna.Study, number: int) -> str:
+    """A link to a trial in the dashboard."""
+    return link(f"trial {number}", f"/dashboard/studies/{study._study_id}/trials?numbers={number}")
+
+
+def is_shown(study: optuna.Study, artifacts: Path) -> bool:
+    """Whether a dashboard shows all trials of ``study`` that have ended."""
+    return Board.of(study, artifacts).is_marked(state_of(to_rows(study)))
+
+
+def state_of(rows: Sequence[TrialRow]) -> str:
+    """How far a study is: it changes with every trial that ends."""
+    ended = counts([row for row in rows if row.outcome is not Outcome.RUNNING])
+    return ", ".join(f"{count} {outcome}" for outcome, count in ended.items() if count)
+
+
+def _baselines(trials: Collection[FrozenTrial]) -> list[int]:
+    return [trial.number for trial in trials if PUBLISHED in trial.user_attrs and trial.state.is_finished()]

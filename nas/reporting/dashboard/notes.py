@@ -1,0 +1,192 @@
+"""Notes in Markdown: what a study is about, and what became of each of its trials, for whoever opens a dashboard."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from nas.core.formatting import decimal, interval, ms, percent
+from nas.study.trial_record import Outcome, TrialRow
+
+Pairs = Sequence[tuple[str, str]]
+
+_MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~#])")
+_FENCES: Final = re.compile(r"`{3,}")
+_WIDTH: Final = 72  # characters of code in a line: dashboards make the page wider than the screen for longer ones
+_LEVELS: Final = "▁▂▃▄▅▆▇█"
+_HEADLINES: Final = {
+    Outcome.TRAINED: "Trained",
+    Outcome.STOPPED: "Training stopped early",
+    Outcome.INFEASIBLE: "Not trained, it is beyond a limit",
+    Outcome.DUPLICATE: "Not trained again",
+    Outcome.FAILED: "Failed",
+    Outcome.RUNNING: "Running when this was written",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyNote:
+    """What a study's note says. ``command`` resumes the study.
+
+    ``best``: caption and table of the winners, whose cells are Markdown, the first row its head. ``facts``: name and
+    value, plain text. ``reading``: sentences in Markdown on how to read the dashboard. ``plot``: caption and address.
+    """
+
+    title: str
+    summary: str
+    command: str
+    facts: Pairs
+    caption: str = ""
+    best: Sequence[Sequence[str]] = ()
+    reading: Sequence[str] = ()
+    plot: tuple[str, str] | None = None
+
+    @property
+    def markdown(self) -> str:
+        """The whole note."""
+        parts = [f"# {plain(self.title)}", plain(self.summary)]
+        parts += [f"!{link(*self.plot)}"] if self.plot else []
+        if self.best:
+            parts += [f"## {plain(self.caption)}", table(*self.best)]
+        if self.reading:
+            parts += ["## How to read this", "\n".join(f"- {sentence}" for sentence in self.reading)]
+        parts += ["## Go on with it", fenced(wrapped(self.command), "sh")]
+        parts += ["## What it is", table(("", ""), *((plain(name), plain(value)) for name, value in self.facts))]
+        return "\n\n".join(parts)
+
+    @property
+    def gist(self) -> Pairs:
+        """What it says in few words, name and value: for where there is no room for a note."""
+        return [("in short", self.summary), ("go on with", self.command), *self.facts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialNote:
+    """What a trial's note says besides its ``row``.
+
+    ``label``: of a winner. ``baseline``: the published network that it is. ``duration``: by the clock. ``curve``: the
+    ``metric`` after each epoch. ``facts``: name and value, plain text, of this kind of study. ``drawing``: address.
+    """
+
+    row: TrialRow
+    label: str = ""
+    baseline: str = ""
+    duration: timedelta | None = None
+    metric: str = "accuracy"
+    curve: Mapping[int, float] = field(default_factory=dict)
+    facts: Pairs = ()
+    drawing: str = ""
+
+    @property
+    def markdown(self) -> str:
+        """The whole note."""
+        facts = [(plain(name), plain(value)) for name, value in self._pairs() if value]
+        drawn = f"!{link('drawing of the network', self.drawing)}" if self.drawing else ""
+        parts = [self._headline(), table(("", ""), *facts) if facts else "", self._blocks(), drawn]
+        return "\n\n".join(part for part in parts if part)
+
+    def _headline(self) -> str:
+        text = f"**{_HEADLINES[self.row.outcome]}**" + (f": {plain(self.row.reason)}." if self.row.reason else ".")
+        text += f" **Winner {plain(self.label)}.**" if self.label else ""
+        return text + (f" The published {plain(self.baseline)}, as a baseline." if self.baseline else "")
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        row = self.row
+        cost = (("M MACs", row.macs_m, 1), ("M parameters", row.params_m, 2), ("MB peak memory", row.peak_memory_mb, 2))
+        return [
+            *self.facts,
+            ("proxy accuracy", "" if row.accuracy is None else percent(row.accuracy)),
+            ("predicted latency", predicted(row)),
+            ("measured latency", measured(row)),
+            ("cost", ", ".join(f"{decimal(value, digits)} {unit}" for unit, value, digits in cost if value)),
+            ("took", _took(self.duration, row.cpu_s)),
+            ("learning curve", self._learning()),
+            ("network", row.arch_id),
+        ]
+
+    def _learning(self) -> str:
+        if not self.curve:
+            return ""
+        steps = sorted(self.curve)
+        first, last = (self._value(self.curve[step]) for step in (steps[0], steps[-1]))
+        if len(steps) == 1:
+            return f"{self.metric} {first} after epoch {steps[0]}"
+        drawn = sparkline([self.curve[step] for step in steps])
+        return f"{drawn} {self.metric} {first} after epoch {steps[0]}, {last} after epoch {steps[-1]}".strip()
+
+    def _value(self, value: float) -> str:
+        return percent(value) if self.metric == "accuracy" else decimal(value, 4)
+
+    def _blocks(self) -> str:
+        if not self.row.blocks:
+            return ""
+        lines = []
+        for index, stage in enumerate(self.row.blocks.split("; ")):
+            first, *others = stage.split()
+            lines += [f"{f'stage {index}:':<10}{first}", *(f"{'':<10}{block}" for block in others)]
+        return fenced("\n".join(lines), "text")
+
+
+def plain(text: str) -> str:
+    """``text`` as it is, in one line: nothing in it is taken for Markdown."""
+    return " ".join(_MARKUP.sub(r"\\\1", text).split())
+
+
+def fenced(text: str, language: str) -> str:
+    """``text`` as a block of code."""
+    fence = "`" * max([3, *(len(found) + 1 for found in _FENCES.findall(text))])
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def wrapped(command: str) -> str:
+    """A command in lines short enough for a dashboard, which a shell reads as one."""
+    lines: list[str] = []
+    for word in map(shlex.quote, shlex.split(command)):
+        if lines and len(lines[-1]) + len(word) < _WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}" if lines else word)
+    return " \\\n".join(lines)
+
+
+def table(head: Sequence[str], *rows: Sequence[str]) -> str:
+    """A table of cells that are Markdown already."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def link(text: str, address: str) -> str:
+    """A link within the dashboard."""
+    return f"[{plain(text)}]({address})"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as one character each, from the lowest to the highest; nothing where they are all the same."""
+    low, reach = min(values), max(values) - min(values)
+    top = len(_LEVELS) - 1
+    return "".join(_LEVELS[round(top * (value - low) / reach)] for value in values) if reach else ""
+
+
+def predicted(row: TrialRow) -> str:
+    """Predicted latency with its interval; empty if there is none."""
+    if row.predicted_ms is None:
+        return ""
+    ends = interval(row.latency_low_ms, row.latency_high_ms)
+    return ms(row.predicted_ms) + (f" (90% interval {ends})" if ends else "")
+
+
+def measured(row: TrialRow) -> str:
+    """Measured latency with the distance of its quartiles; empty if it was not measured."""
+    if row.measured_ms is None:
+        return ""
+    spread = "" if row.measured_spread_ms is None else f" (spread {decimal(row.measured_spread_ms)})"
+    return ms(row.measured_ms) + spread
+
+
+def _took(duration: timedelta | None, cpu_s: float | None) -> str:
+    seconds = round(duration.total_seconds()) if duration else 0
+    clock = f"{timedelta(seconds=seconds)} by the clock" if seconds else ""
+    return ", ".join(filter(None, (clock, "" if cpu_s is None else f"{cpu_s:.1f} s of CPU in training")))

@@ -1,0 +1,164 @@
+"""What a drawing of a network says, before any coordinate: stem, stages and head as groups of labelled boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from nas.arch.blocks import number
+from nas.arch.ops.network import Op, network_ops
+from nas.arch.spec import ArchSpec, PlacedBlock
+
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+_ACTIVATION_LABELS: Final = {"hard_swish": "h-swish"}
+_TYPE_LABELS: Final = {"ir": "MB", "er": "FMB", "ds": "DS", "dsa": "DS", "cn": "Conv", "uir": "UIB", "mqa": "MQA"}
+_TYPE_WORDS: Final = {
+    "MB": "inverted bottleneck",
+    "FMB": "inverted bottleneck of full convolutions",
+    "DS": "depthwise separable",
+    "UIB": "universal inverted bottleneck",
+    "MQA": "multi-query attention, h heads of d channels",
+}
+_LINE_WORDS: Final = {
+    "SE ": "squeeze-excite",
+    "a1.": "groups of the 1×1 convolutions",
+    "p1.": "groups of the 1×1 convolutions",
+    "gs": "channels in a group",
+}
+
+
+class Bar(NamedTuple):
+    """One group of a convolution: its text, its kernel's reach in px (0: no convolution), its output channels."""
+
+    text: str
+    reach_px: int
+    channels: int
+
+
+class Box(NamedTuple):
+    """One block, or one layer of stem and head.
+
+    ``lines`` stand under the bars; ``note`` is what a reader gets who asks for more: notation, shapes, cost.
+    """
+
+    path: str
+    label: str
+    bars: tuple[Bar, ...]
+    lines: tuple[str, ...]
+    note: str
+    stride: int = 1
+    shortcut: bool = False
+
+
+class Group(NamedTuple):
+    """A stage, the stem or the head; ``subtitle`` is the side of its maps."""
+
+    title: str
+    subtitle: str
+    boxes: tuple[Box, ...]
+
+
+def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
+    """Stem, stages and head of ``spec``; stages of more than ``longest`` boxes in pieces."""
+    ops: dict[str, list[Op]] = {}
+    for op in network_ops(spec):
+        ops.setdefault(owner(op.path), []).append(op)
+    groups = [Group("Stem", squared(ops["conv_stem"][0].out_px), (_layer_box("conv_stem", ops["conv_stem"][0]),))]
+    stages: dict[str, list[Box]] = {}
+    for placed in spec.placed_blocks():
+        box = _block_box(placed, ops[placed.path], spec.activation)
+        stages.setdefault(placed.path.split(".")[1], []).append(box)
+    for index, boxes in stages.items():
+        side = squared(ops[boxes[0].path][-1].out_px)
+        for start in range(0, len(boxes), longest):
+            title = f"Stage {index}, continued" if start else f"Stage {index}"
+            groups.append(Group(title, side, tuple(boxes[start : start + longest])))
+    tail = [path for path in ("conv_head", "global_pool", "classifier") if path in ops]
+    tail.sort(key=list(ops).index)  # a pool_conv head pools first
+    side = f"{squared(ops[tail[0]][0].in_px)} to {squared(1)}"
+    return [*groups, Group("Head", side, tuple(_layer_box(path, ops[path][0]) for path in tail))]
+
+
+def explained(boxes: Sequence[Box]) -> list[str]:
+    """What the marks in ``boxes`` mean, each by the first that occurs."""
+    found: dict[str, str] = {}
+    for box in boxes:
+        kind = box.label.rstrip("0123456789.")
+        expansion = box.label.removeprefix(kind)
+        if kind in _TYPE_WORDS:
+            more = f", expansion {expansion}" if expansion else ""
+            found.setdefault(kind, f"{box.label}: {_TYPE_WORDS[kind]}{more}")
+        found.setdefault("channels", f"{box.lines[0]}: {box.lines[0][1:]} channels out")
+        if box.stride > 1:
+            found.setdefault("stride", f"s{box.stride}: stride {box.stride}")
+        for line in box.lines[1:]:
+            for start, words in _LINE_WORDS.items():
+                if line.startswith(start):
+                    found.setdefault(words, f"{line}: {words}")
+        if box.shortcut:
+            found["shortcut"] = "arc: shortcut"
+    return list(found.values())
+
+
+def owner(path: str) -> str:
+    """The path of the box that shows an operation: ``blocks.2.1`` for all inside of a block, else the first word."""
+    parts = path.split(".")
+    return ".".join(parts[:3]) if parts[0] == "blocks" else parts[0]
+
+
+def squared(side: int) -> str:
+    """``56`` as 56x56, with a proper multiplication sign."""
+    return f"{side}{TIMES}{side}"
+
+
+def _block_box(placed: PlacedBlock, ops: Sequence[Op], activation: str) -> Box:
+    path, block = placed.path, placed.block
+    names = [f"{path}.{name}" for name in ("conv_exp", "conv_dw", "conv")]
+    spatial = [op for op in ops if op.kind == "depthwise" or (op.kind == "conv" and op.path in names)]
+    expansion = number(round(block.expansion, 2)) if block.has_expansion else ""
+    heads = f"h{block.heads} d{block.key_channels}"
+    lines = [f"c{block.channels}", heads if block.heads else _activation(block.activation or activation)]
+    lines.append(f"SE {number(block.se_ratio)}" if block.se_ratio else "")
+    grouped = (("a", block.expand_kernels), ("p", block.project_kernels))
+    words = [key + ".".join(map(str, sides)) for key, sides in grouped if len(sides) > 1]
+    lines.append(" ".join(words + ([] if block.group_size is None else [f"gs{block.group_size}"])))
+    while not lines[-1]:
+        lines.pop()
+    bars = spatial or [next(op for op in ops if op.kind == "conv")]  # a uir or mqa block may have pointwise ones alone
+    return Box(
+        path=path,
+        label=_TYPE_LABELS[block.type] + expansion,
+        bars=tuple(_bar(op) for op in bars),
+        lines=tuple(lines),
+        note=f"{path}: {block}; {_figures(ops)}",
+        stride=placed.stride,
+        shortcut=ops[-1].kind == "add",
+    )
+
+
+def _layer_box(path: str, op: Op) -> Box:
+    """A layer of stem or head."""
+    note = f"{path}: {_figures([op])}"
+    if op.kind == "conv":
+        lines = (f"c{op.out_channels}", _activation(op.activation or ""))
+        return Box(path, "Conv", (_bar(op),), lines, note, op.stride)
+    text, label = (squared(op.in_px), "Pool") if op.kind == "pool" else ("linear", "FC")
+    return Box(path, label, (Bar(text, 0, op.out_channels),), (f"c{op.out_channels}",), note)
+
+
+def _bar(op: Op) -> Bar:
+    dilation = f" d{op.dilation}" if op.dilation > 1 else ""
+    return Bar(squared(op.kernel) + dilation, (op.kernel - 1) * op.dilation + 1, op.out_channels)
+
+
+def _activation(name: str) -> str:
+    return _ACTIVATION_LABELS.get(name, name)
+
+
+def _figures(ops: Sequence[Op]) -> str:
+    """Shapes in and out, parameters and multiply-adds of consecutive operations."""
+    source, result = ops[0], ops[-1]
+    shapes = (
+        f"{squared(source.in_px)}{TIMES}{source.in_channels} to {squared(result.out_px)}{TIMES}{result.out_channels}"
+    )
+    return f"{shapes}, {sum(op.params for op in ops):,} parameters, {sum(op.macs for op in ops):,} MACs"

@@ -1,0 +1,1 @@
+"""Static plots of trial records, drawn with matplotlib."""

@@ -1,0 +1,94 @@
+"""Axes in the manner of the reports, and the finished plot as an SVG to stand in a page, or as a PNG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from nas.reporting.plots.hover_points import Point, markup
+
+INK: Final = "#010203"  # stands for the page's text colour until ``_finish`` puts currentColor in its place
+FRONT: Final = "#0b7285"
+BASELINE: Final = "#c2255c"
+LIMIT: Final = "#d9480f"
+GREY: Final = "#868e96"
+_PNG_DPI: Final = 150
+_HALF: Final = 5.5  # inches; narrower drawings have legends of two columns
+_LARGEST: Final = 1.4  # px of a page to a unit of a drawing, at most
+_SETTINGS: Final = {
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.hashsalt": "nas",  # ids are random without it
+    "text.parse_math": False,  # a name with dollar signs is a name, not a formula
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "font.size": 11.5,
+}
+
+
+class Canvas:
+    """Axes to draw on, and the finished SVG once the drawing is over. ``points``: places on them that answer."""
+
+    def __init__(self, figure: Any, axes: Any) -> None:
+        self.axes = axes
+        self.points: list[Point] = []
+        self.svg = ""
+        self._figure = figure
+
+    def png(self) -> bytes:
+        """The finished drawing on white, for where no SVG can stand."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        stream = io.BytesIO()
+        FigureCanvasAgg(self._figure)
+        self._figure.savefig(stream, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
+        return stream.getvalue()
+
+
+@contextmanager
+def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canvas]:
+    """Empty axes in the manner of the report; a legend below is added where anything is labelled."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=inches, layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        drawn = Canvas(figure, axes)
+        yield drawn
+        if axes.get_legend_handles_labels()[1]:
+            figure.legend(loc="outside lower center", ncols=3 if inches[0] > _HALF else 2, frameon=False, fontsize=10)
+        stream = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        drawn.svg = _finish(stream.getvalue(), name, title, inches).replace("</svg>", f"{_hits(drawn, figure)}</svg>")
+
+
+def _hits(drawn: Canvas, figure: Any) -> str:
+    """The points of a drawing that is laid out, in the units of its SVG."""
+    scale = 72 / figure.dpi
+    height = 72 * figure.get_figheight()
+    places = [drawn.axes.transData.transform((point.x, point.y)) * scale for point in drawn.points]
+    return markup((point, x, height - y) for point, (x, y) in zip(drawn.points, places, strict=True))
+
+
+def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> str:
+    """The SVG element alone, as wide as its container, in the page's text colour, with a title and ids of its own."""
+    body = text[text.index("<svg") :]
+    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", tag[0]), body)
+    head, rest = body.split(">", 1)
+    width, height = (72 * side for side in inches)
+    for side, value in (("width", width), ("height", height)):
+        head = head.replace(f' {side}="{value:g}pt"', "")
+    head += f' width="100%" style="max-width:{_LARGEST * width:.0f}px" role="img" class="plot"'
+    rest = rest.replace("*{stroke", ".plot *{stroke")  # matplotlib's rule would reach the whole page
+    return f"{head}><title>{title}</title>{rest}".replace(INK, "currentColor").strip()

@@ -1,0 +1,101 @@
+"""How a search came along, drawn: the best so far over trials and over hours, and learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from nas.analysis.history import Curve, Progress, Step
+from nas.reporting.plots.axes import BASELINE, FRONT, GREY, INK, canvas
+from nas.study.trial_record import Outcome, TrialRow
+
+_INCHES: Final = (5.2, 3.4)  # 374 x 245 units of SVG: two of them side by side on a page
+_MOST_STEPS: Final = 1000
+_MOST_CURVES: Final = 150
+
+
+def progress_svgs(progress: Progress) -> tuple[str, ...]:
+    """SVGs of the hypervolume in %, or of the highest reward, over trials and, where they are known, over hours."""
+    what = "highest reward" if progress.reference is None else "hypervolume, %"
+    scale = 1.0 if progress.reference is None else 100.0
+    drawn = [_steps(progress.steps, "trials", "trial", what, scale, lambda step: step.trial)]
+    if progress.timed and (progress.timed[-1].hours or 0.0) > 0:
+        in_hours = (progress.timed[-1].hours or 0.0) >= 1
+        unit, factor = ("hours of work", 1.0) if in_hours else ("minutes of work", 60.0)
+        drawn.append(_steps(progress.timed, "hours", unit, what, scale, lambda step: factor * (step.hours or 0.0)))
+    return tuple(drawn)
+
+
+def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRow], winners: Mapping[int, str]) -> str | None:
+    """An SVG of accuracy in % over epochs; None where no training has written down two epochs.
+
+    Winners (trial number to label) are drawn strongly and named, trainings that were stopped end in a cross. Of very
+    many others an even sample is drawn.
+    """
+    outcomes = {row.number: row.outcome for row in rows}
+    told = {number: curve for number, curve in curves.items() if number in outcomes and curve}
+    if max((len(curve) for curve in told.values()), default=0) < 2:
+        return None
+    others = [number for number in told if number not in winners]
+    sample = {others[place * len(others) // _MOST_CURVES] for place in range(_MOST_CURVES)} if others else set()
+    with canvas("curves", f"Accuracy after each epoch of {len(told)} trainings", _INCHES) as drawn:
+        axes = drawn.axes
+        axes.set(xlabel="epoch", ylabel="proxy accuracy, %")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        stopped = [number for number in sorted(sample) if outcomes[number] is Outcome.STOPPED]
+        _lines(axes, [told[number] for number in sorted(sample - set(stopped))], "trained", GREY)
+        _lines(axes, [told[number] for number in stopped], "stopped early", BASELINE)
+        if stopped:
+            ends = [_percent(told[number])[-1] for number in stopped]
+            axes.plot(*zip(*ends, strict=True), "x", color=BASELINE, markersize=5)
+        named = {winners[number]: _percent(told[number]) for number in winners if number in told}
+        for place, points in enumerate(named.values()):
+            label = "winners" if place == 0 else None
+            axes.plot(*zip(*points, strict=True), color=FRONT, linewidth=1.8, marker="o", markersize=3, label=label)
+        _name_ends(axes, {name: points[-1] for name, points in named.items()})
+    return drawn.svg
+
+
+def _steps(steps: Sequence[Step], name: str, across: str, up: str, scale: float, place: Any) -> str:
+    """One staircase; of steps that change nothing those between are left out."""
+    told = [
+        step for index, step in enumerate(steps) if index in (0, len(steps) - 1) or step.value != steps[index - 1].value
+    ][-_MOST_STEPS:]
+    with canvas(f"progress-{name}", f"{up} over {across}", _INCHES) as drawn:
+        axes = drawn.axes
+        axes.set(xlabel=across, ylabel=up)
+        points = [(place(step), scale * step.value) for step in told]
+        axes.plot(*zip(*points, strict=True), color=FRONT, drawstyle="steps-post", linewidth=1.6)
+        axes.plot(*points[-1], "o", color=FRONT, markersize=4)
+        axes.margins(x=0.04, y=0.08)
+    return drawn.svg
+
+
+def _lines(axes: Any, curves: Sequence[Curve], label: str, color: str) -> None:
+    for index, curve in enumerate(curves):
+        legend = label if index == 0 else None
+        axes.plot(*zip(*_percent(curve), strict=True), color=color, linewidth=0.7, alpha=0.6, label=legend)
+
+
+def _name_ends(axes: Any, ends: Mapping[str, tuple[int, float]]) -> None:
+    """Names beside the ends of curves; those of ends that lie close together share one place."""
+    low, high = axes.get_ylim()
+    names: list[str] = []
+    place = (0, 0.0)
+    for name, end in sorted(ends.items(), key=lambda item: -item[1][1]):
+        if names and place[1] - end[1] > 0.05 * (high - low):
+            _name_end(axes, names, place)
+            names = []
+        place = place if names else end
+        names.append(name)
+    if names:
+        _name_end(axes, names, place)
+
+
+def _name_end(axes: Any, names: Sequence[str], place: tuple[int, float]) -> None:
+    style = {"xytext": (5, 0), "textcoords": "offset points", "color": INK, "fontsize": 9, "va": "center"}
+    axes.annotate(", ".join(names), place, annotation_clip=False, **style)
+
+
+def _percent(curve: Curve) -> list[tuple[int, float]]:
+    return [(epoch, 100 * accuracy) for epoch, accuracy in curve]

@@ -1,0 +1,92 @@
+"""Points of a plot that answer: where each lies, what it has to say, and the table's row that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
+from xml.sax.saxutils import escape, quoteattr
+
+from nas.core.formatting import interval, ms, percent
+from nas.reporting.svg import printable
+from nas.study.trial_record import TrialRow
+
+MOST: Final = 1000  # of one plot; more would neither be told apart by eye nor be quick to point at
+_RADIUS: Final = 3
+_FINEST: Final = 256  # cells across a plot
+
+
+class Point(NamedTuple):
+    """A place on the axes, the id of a table's row, and lines of text, the first of them the heading."""
+
+    x: float
+    y: float
+    row: str
+    text: str
+
+
+def row_id(number: int) -> str:
+    """The id of a trial's row in the table of all candidates."""
+    return f"trial-{number}"
+
+
+def point_of(row: TrialRow, name: str = "", *, measured: bool = False) -> Point:
+    """A trained candidate, ``name`` it if it has one, at its latency in ms and its accuracy in %.
+
+    ``measured``: its latency is no prediction, whose interval is then left out.
+    """
+    ends = "" if measured else interval(row.latency_low_ms, row.latency_high_ms)
+    costs = (
+        (row.macs_m, "M MACs", 1), (row.params_m, "M parameters", 2), (row.peak_memory_mb, "MB of activations", 2)
+    )  # fmt: skip
+    cost = ", ".join(f"{value:.{digits}f} {unit}" for value, unit, digits in costs if value is not None)
+    lines = [
+        f"{name}, trial {row.number}" if name else f"Trial {row.number}",
+        f"{percent(row.accuracy)} at {ms(row.latency_ms)} {'measured' if measured else 'predicted'}"
+        + (f" (90% interval {ends} ms)" if ends else ""),
+        cost,
+        *block_lines(row.blocks.split("; ") if row.blocks else ()),
+    ]
+    text = "\n".join(line for line in lines if line)
+    return Point(row.latency_ms or 0.0, 100 * (row.accuracy or 0.0), row_id(row.number), text)
+
+
+def block_lines(stages: Iterable[str]) -> list[str]:
+    """One line per stage: its number and its block strings."""
+    return [f"{number}: {blocks}" for number, blocks in enumerate(stages)]
+
+
+def thinned(rows: Sequence[TrialRow], kept: Collection[int]) -> list[TrialRow]:
+    """At most ``MOST`` of ``rows`` where they can be told apart; those whose numbers are in ``kept`` stay, and first.
+
+    Of rows that share a cell of a grid over the plot the earliest stands for all.
+    """
+    if len(rows) <= MOST:
+        return list(rows)
+    first = [row for row in rows if row.number in kept]
+    others = [row for row in reversed(rows) if row.number not in kept]
+    places = [(row.latency_ms or 0.0, row.accuracy or 0.0) for row in rows]
+    low, high = (tuple(map(pick, zip(*places, strict=True))) for pick in (min, max))
+
+    def cell(row: TrialRow, cells: int) -> tuple[int, ...]:
+        place = (row.latency_ms or 0.0, row.accuracy or 0.0)
+        spans = zip(place, low, high, strict=True)
+        return tuple(int(cells * (value - least) / ((most - least) or 1.0)) for value, least, most in spans)
+
+    cells = _FINEST
+    while len(found := {cell(row, cells): row for row in others}) > max(1, MOST - len(first)):
+        cells //= 2
+    return sorted([*first, *found.values()], key=lambda row: row.number)
+
+
+def markup(points: Iterable[tuple[Point, float, float]]) -> str:
+    """SVG of points that can be pointed at, each with its place in the units of the drawing."""
+    drawn = "".join(
+        f'<circle class="hit" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="transparent" role="img" '
+        f"data-row={quoteattr(point.row)}><title>{escape(_clean(point.text))}</title></circle>"
+        for point, x, y in points
+    )
+    return f'<g class="hits">{drawn}</g>' if drawn else ""
+
+
+def _clean(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))

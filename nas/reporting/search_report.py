@@ -1,0 +1,208 @@
+"""``report.html``: what a search tried and found, in one file that opens offline and fetches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+from nas.analysis.history import Curve, Progress
+from nas.analysis.importance import LEAST_TRIALS, Importance
+from nas.analysis.latency_agreement import Agreement, Pair, compare, pair_of
+from nas.analysis.proxy_validation import Longer
+from nas.arch.complexity import Complexity, complexity
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError, unknown
+from nas.core.formatting import interval, ms
+from nas.reporting.html_page import template
+from nas.reporting.network_drawing.draw import draw
+from nas.reporting.plots.history import curves_svg, progress_svgs
+from nas.reporting.plots.hover_points import row_id
+from nas.reporting.plots.pareto import agreement_svg, pareto_svg
+from nas.reporting.search_summary import MOST_ROWS, listed, losses, summary
+from nas.study.objective import KINDS
+from nas.study.trial_record import TrialRow, pareto_front
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """A network to ship, with its row and what was found out about it since.
+
+    ``latency_by_path``: predicted ms by operation path; may be empty. ``proxy_note``: what its accuracy is worth.
+    ``files``: caption to path relative to the report. ``proxy``: the network that was trained in its place;
+    ``sample_logits``: first outputs of that, with its weights, for a ramp from -1 to 1 over its input.
+    """
+
+    label: str
+    arch: ArchSpec
+    row: TrialRow
+    latency_by_path: Mapping[str, float] = field(default_factory=dict)
+    proxy_note: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    proxy: ArchSpec | None = None
+    sample_logits: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for caption, path in self.files.items():
+            if PurePosixPath(path).is_absolute() or not path:
+                raise NasError(f"files {caption!r}: {path!r} must be a path relative to the report.")
+
+    @property
+    def cost(self) -> Complexity:
+        """Cost of the network itself."""
+        return complexity(self.arch)
+
+    def remarks(self, limit_ms: float | None) -> list[str]:
+        """What its measured latency has to say against it, in words."""
+        pair = pair_of(self.row, self.label)
+        return pair.remarks(limit_ms) if pair else []
+
+    @property
+    def spec_file(self) -> str | None:
+        """The first of the files that is a spec, to load the network from."""
+        return self._file(".yaml")
+
+    @property
+    def proxy_file(self) -> str | None:
+        """The spec of the proxy."""
+        return self._file(".proxy.yaml")
+
+    @property
+    def weights_file(self) -> str | None:
+        """The trained weights of the proxy."""
+        return self._file(".safetensors")
+
+    def _file(self, ending: str) -> str | None:
+        return next((path for path in self.files.values() if path.endswith(ending)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """Everything that a report says.
+
+    ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
+    versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
+    ``refined``: latencies were measured before training, and predictions learned from that. ``curves``: by trial
+    number. ``longer``: studies that tell whether the proxy worked, ``find_out`` the command that makes one.
+    """
+
+    title: str
+    command: str
+    facts: tuple[tuple[str, str], ...]
+    rows: tuple[TrialRow, ...]
+    winners: tuple[Winner, ...] = ()
+    baselines: Mapping[int, str] = field(default_factory=dict)
+    objective: Literal["pareto", "mnasnet"] = "pareto"
+    limit_ms: float | None = None
+    reward: Mapping[int, float] | None = None
+    refined: bool = False
+    progress: Progress | None = None
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    importances: tuple[Importance, ...] = ()
+    longer: tuple[Longer, ...] = ()
+    find_out: str = ""
+
+    def __post_init__(self) -> None:
+        if self.objective not in KINDS:
+            raise unknown("objective", self.objective, KINDS)
+        labels = [winner.label for winner in self.winners]
+        if len(set(labels)) < len(labels):
+            raise NasError(f"winners: labels {', '.join(labels)} must differ.")
+
+    @property
+    def label_of(self) -> dict[int, str]:
+        """Trial number to label of the winners."""
+        return {winner.row.number: winner.label for winner in self.winners}
+
+    @property
+    def agreement(self) -> Agreement:
+        """Predicted beside measured latency of all networks that were measured."""
+        return compare(self.rows, self.label_of, refined=self.refined)
+
+
+def render_report(data: ReportData, drawn: str | None = None) -> str:
+    """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from.
+
+    ``drawn``: the ``plot`` of the same data where it was drawn already.
+    """
+    on_front = {row.number for row in pareto_front(data.rows)}
+    shown, left_out = listed(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
+    return _template().render(
+        data=data,
+        summary=summary(data.rows, data.reward),
+        losses=losses(data.rows),
+        shown=shown,
+        left_out=left_out,
+        on_front=on_front,
+        label_of=data.label_of,
+        progress_plots=progress_svgs(data.progress) if data.progress else (),
+        curves_plot=curves_svg(data.curves, data.rows, data.label_of),
+        least_trials=LEAST_TRIALS,
+        most_rows=MOST_ROWS,
+        plot=drawn or plot(data),
+        agreement=data.agreement,
+        agreement_plot=agreement_svg(data.agreement, data.limit_ms),
+        drawings={winner.label: drawing(winner) for winner in data.winners},
+    )
+
+
+def plot(data: ReportData) -> str:
+    """The Pareto plot of the page as an SVG of its own."""
+    rows, winners = list(data.rows), {winner.label: winner.row for winner in data.winners}
+    if data.refined:  # an interval stands around a prediction, and these are measurements
+        rows = [_without_interval(row) for row in rows]
+        winners = {label: _without_interval(row) for label, row in winners.items()}
+    kind = "measured" if data.refined else "predicted"
+    return pareto_svg(rows, winners, baselines=data.baselines, limit_ms=data.limit_ms, latency=kind)
+
+
+def _without_interval(row: TrialRow) -> TrialRow:
+    return replace(row, latency_low_ms=None, latency_high_ms=None)
+
+
+def drawing(winner: Winner) -> str:
+    """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
+    return draw(winner.arch, latency_by_path=winner.latency_by_path, total_ms=winner.row.predicted_ms)
+
+
+@cache
+def _template() -> Template:
+    filters: dict[str, Any] = {
+        "interval": _interval,
+        "ends": _ends,
+        "measured": _measured,
+        "address": _address,
+        "row_id": row_id,
+    }
+    return template("nas.reporting", "report.html", filters)
+
+
+def _interval(row: TrialRow) -> str:
+    return interval(row.latency_low_ms, row.latency_high_ms)
+
+
+def _ends(pair: Pair) -> str:
+    return interval(pair.low_ms, pair.high_ms)
+
+
+def _measured(row: TrialRow) -> str:
+    """Measured latency, its spread, and how far the prediction was off."""
+    if row.measured_ms is None:
+        return "not measured"
+    text = ms(row.measured_ms)
+    if row.measured_spread_ms is not None:
+        text += f" (spread {row.measured_spread_ms:.2f})"
+    if row.predicted_ms and row.measured_ms:
+        text += f"; prediction {100 * (row.predicted_ms / row.measured_ms - 1):+.1f}%"
+    return text
+
+
+def _address(path: str) -> str:
+    """A path as a relative link; quoting its colons keeps it from being read as another scheme."""
+    return quote(path)

@@ -1,0 +1,81 @@
+"""A search in a few words and lines: the summary, what fell out and why, and the rows that a table can hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from nas.core.formatting import ms, percent, plural
+from nas.study.trial_record import Outcome, TrialRow, counts, pareto_front
+
+MOST_ROWS: Final = 1000
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_NAMED_TRIALS: Final = 12
+_LOST: Final = (Outcome.FAILED, Outcome.INFEASIBLE, Outcome.STOPPED, Outcome.DUPLICATE)  # failures come first
+_IMPORTANCE: Final = (Outcome.TRAINED, Outcome.RUNNING, Outcome.FAILED, Outcome.STOPPED)  # to who reads a table
+
+
+class Loss(NamedTuple):
+    """Candidates that fell out for reasons that differ in numbers alone; ``reason`` is the first one's."""
+
+    outcome: Outcome
+    reason: str
+    candidates: int
+    trials: str
+
+
+def summary(rows: Sequence[TrialRow], reward: Mapping[int, float] | None = None) -> str:
+    """The search in one paragraph of plain words; ``reward`` by trial number where it had a single one."""
+    count = counts(rows)
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
+    text = f"{plural(len(rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
+    text += f"{count[Outcome.STOPPED]:,} stopped early, " if count[Outcome.STOPPED] else ""
+    text += (
+        f"{count[Outcome.INFEASIBLE]:,} infeasible and not trained, {plural(count[Outcome.DUPLICATE], 'duplicate')}, "
+    )
+    text += f"{count[Outcome.FAILED]:,} failed"
+    text += f", {count[Outcome.RUNNING]:,} still running when this was written." if count[Outcome.RUNNING] else "."
+    if not trained:
+        return f"{text} No candidate was trained, so there is no accuracy to show yet."
+    best = max(trained, key=lambda row: (row.accuracy or 0.0, -row.number))
+    text += f" Best accuracy: {percent(best.accuracy)} at {ms(best.latency_ms)} (trial {best.number})."
+    timed = [row for row in trained if row.latency_ms is not None]
+    if timed:
+        fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.number))
+        text += f" Fastest trained: {ms(fastest.latency_ms)} with {percent(fastest.accuracy)} (trial {fastest.number})."
+        text += f" {plural(len(pareto_front(trained)), 'network')} on the Pareto front."
+    if reward:
+        number = max(reward, key=lambda trial: reward[trial])
+        text += f" Highest reward: {reward[number]:.4f} (trial {number})."
+    return text
+
+
+def losses(rows: Iterable[TrialRow]) -> list[Loss]:
+    """Candidates without an accuracy of their own by reason, failures first, the most frequent first."""
+    groups: dict[tuple[Outcome, str], list[TrialRow]] = {}
+    for row in rows:
+        if row.outcome in _LOST:
+            groups.setdefault((row.outcome, _NUMBER.sub("#", row.reason)), []).append(row)
+    found = []
+    for (outcome, _), members in groups.items():
+        names = ", ".join(str(row.number) for row in members[:_NAMED_TRIALS])
+        more = f" and {len(members) - _NAMED_TRIALS:,} more" if len(members) > _NAMED_TRIALS else ""
+        found.append(Loss(outcome, members[0].reason or "no reason recorded", len(members), names + more))
+    return sorted(found, key=lambda loss: (_LOST.index(loss.outcome), -loss.candidates))
+
+
+def listed(rows: Sequence[TrialRow], kept: Collection[int]) -> tuple[list[TrialRow], str]:
+    """At most ``MOST_ROWS`` of ``rows`` in their order, those numbered in ``kept`` among them; and what is left out."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows), ""
+    places = {outcome: place for place, outcome in enumerate(_IMPORTANCE)}
+    wanted = sorted(
+        rows,
+        key=lambda row: (row.number not in kept, places.get(row.outcome, len(places)), -(row.accuracy or 0.0)),
+    )[:MOST_ROWS]
+    note = (
+        f"{MOST_ROWS:,} of {len(rows):,} candidates: winners, front and baselines, the other trained ones by accuracy, "
+        "then those that failed or were stopped. All of them are in trials.csv."
+    )
+    return sorted(wanted, key=lambda row: row.number), note

@@ -1,0 +1,108 @@
+"""A few shapes of SVG, written as an element tree so that whatever text goes in, well-formed XML comes out."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nas.core.errors import NasError
+
+Element = ET.Element
+_PIXELS: Final = 2  # of a PNG to a unit of the drawing
+
+
+def root(width: float, height: float, title: str) -> Element:
+    """An ``svg`` of ``width`` x ``height`` units that fills its container up to that many px and says what it is.
+
+    A page that would rather have it scrolled than shrunk finds its width in ``--full``.
+    """
+    svg = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width:g} {height:g}"})
+    svg.attrib |= {
+        "width": "100%",
+        "style": f"max-width:{width:g}px;--full:{width:g}px",
+        "role": "img",
+        "fill": "currentColor",
+    }
+    svg.attrib |= {"font-family": "system-ui, 'DejaVu Sans', sans-serif"}
+    element(svg, "title").text = printable(title)
+    return svg
+
+
+def to_string(svg: Element) -> str:
+    """The text of ``svg``, without an XML declaration, to stand in a page or in a file."""
+    return ET.tostring(svg, encoding="unicode")
+
+
+def standalone(svg: str) -> str:
+    """``svg`` for where no page surrounds it: dark on white, with a size of its own."""
+    head, body = svg.split(">", 1)
+    size = re.sub(r'.*viewBox="0 0 ([\d.]+) ([\d.]+)".*', r' width="\1" height="\2"', head, flags=re.DOTALL)
+    head = head.replace(' width="100%"', f'{size} color="#111111"')
+    return f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{body}'
+
+
+def png_renderer() -> Callable[..., Any]:
+    """What turns an SVG into pixels. Raises: NasError where resvg-py is not installed."""
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise NasError("a PNG needs resvg-py: pip install 'nas[png]', or take an ending of .svg.") from None
+    return svg_to_bytes
+
+
+def to_png(svg: str) -> bytes:
+    """``svg``, made ``standalone``, in pixels, with matplotlib's font where the system has none.
+
+    Raises: NasError as ``png_renderer``.
+    """
+    render = png_renderer()
+    import matplotlib
+
+    fonts = str(Path(matplotlib.get_data_path(), "fonts", "ttf"))
+    return bytes(render(svg_string=svg, zoom=_PIXELS, font_dirs=[fonts], sans_serif_family="DejaVu Sans"))
+
+
+def element(parent: Element, tag: str, attributes: Mapping[str, str] | None = None) -> Element:
+    """A new child of ``parent``."""
+    return ET.SubElement(parent, tag, dict(attributes or {}))
+
+
+def rect(
+    parent: Element, x: float, y: float, width: float, height: float, *, rx: float = 0, fill: str = "none",
+    stroke: str = "", opacity: float = 1,
+) -> Element:  # fmt: skip
+    """A rectangle; ``opacity`` is the fill's."""
+    numbers = {"x": x, "y": y, "width": width, "height": height}
+    numbers |= ({"rx": rx} if rx else {}) | ({"fill-opacity": opacity} if opacity != 1 else {})
+    attributes = {key: f"{value:.6g}" for key, value in numbers.items()}
+    return element(parent, "rect", attributes | {"fill": fill} | ({"stroke": stroke} if stroke else {}))
+
+
+def text(
+    parent: Element, x: float, y: float, content: str, *, size: float, bold: bool = False, anchor: str = "middle",
+    fill: str = "", room: float = math.inf,
+) -> Element:  # fmt: skip
+    """Text on its base line; squeezed where its estimated width (0.6 em a character) exceeds ``room``."""
+    attributes = {"x": f"{x:.6g}", "y": f"{y:.6g}", "font-size": f"{size:g}"}
+    attributes |= {"text-anchor": anchor} if anchor != "start" else {}
+    attributes |= ({"font-weight": "700"} if bold else {}) | ({"fill": fill} if fill else {})
+    if 0.6 * size * len(content) > room:
+        attributes |= {"textLength": f"{room:g}", "lengthAdjust": "spacingAndGlyphs"}
+    child = element(parent, "text", attributes)
+    child.text = printable(content)
+    return child
+
+
+def arrow(parent: Element, x: float, tip: float, y: float) -> None:
+    """A horizontal arrow from ``x`` to ``tip``."""
+    element(parent, "path", {"d": f"M{x:g} {y:g}H{tip - 3:g}", "stroke": "currentColor", "fill": "none"})
+    element(parent, "path", {"d": f"M{tip:g} {y:g}l-5 -3v6z"})
+
+
+def printable(content: str) -> str:
+    """``content`` without the control characters that XML cannot hold."""
+    return "".join(char for char in content if char.isprintable())

@@ -1,0 +1,230 @@
+"""What a study is told, group by group, as checked plain data; loads neither torch nor Optuna."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nas.core.errors import NasError, unknown
+from nas.core.validation import check_number
+from nas.data.sources import DataSettings
+from nas.estimators.proxy.settings import ProxySettings
+from nas.latency.settings import LatencySettings
+from nas.study.objective import Objective, ObjectiveSettings
+from nas.study.storage.urls import checked_url
+
+SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
+PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
+ENGINE_NAMES: Final = ("local", "ray")
+MAX_RETRIES: Final = 2
+_ADDRESS: Final = re.compile(r"auto|[^:/\s]+:\d+")
+_RESERVED: Final = ("latency",)
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSettings:
+    """Where a study is kept: its ``name``, the ``seed`` of its draws, and the ``storage`` (None: below ``runs_dir``).
+
+    ``patience_s``: how long a storage that is locked, full or gone is waited for before the study stops.
+    """
+
+    name: str | None = None
+    seed: int = 0
+    storage: str | None = None
+    patience_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise NasError(f"study.name {self.name!r}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
+        if self.name in _RESERVED:
+            raise NasError(f"study.name {self.name!r}: is taken by the folder of calibrations; choose another.")
+        check_number("study.seed", self.seed, low=0, whole=True)
+        if self.storage is not None:
+            checked_url(self.storage)
+        check_number("study.patience_s", self.patience_s, low=0)
+
+    def url(self, runs_dir: Path) -> str:
+        """The database of trials."""
+        return self.storage or f"sqlite:///{runs_dir / 'optuna.db'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings(RecordSettings):
+    """``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are
+    infeasible or repeat an earlier network cost nothing and do not.
+
+    ``max_screened``: candidates that may be turned down per trained one before the search gives up.
+    ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
+    same space and storage, whose best networks come next.
+    """
+
+    n_trials: int = 12
+    max_screened: int = 200
+    seed_published: bool = True
+    first: str | None = None
+
+    def __post_init__(self) -> None:
+        RecordSettings.__post_init__(self)  # super() does not work in a slotted dataclass
+        check_number("study.n_trials", self.n_trials, low=1, whole=True)
+        check_number("study.max_screened", self.max_screened, low=1, whole=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerSettings:
+    """``name``: tpe, nsga2, nsga3, gp or random.
+
+    ``startup``: trials drawn from the feasible candidates of the survey before the sampler learns from results.
+    ``population``: of the genetic samplers.
+    """
+
+    name: str = "tpe"
+    startup: int = 5
+    population: int = 12
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLER_NAMES:
+            raise unknown("sampler.name", self.name, SAMPLER_NAMES)
+        check_number("sampler.startup", self.startup, low=0, whole=True)
+        check_number("sampler.population", self.population, low=2, whole=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunerSettings:
+    """``name``: none, median, asha, mo_asha (a Pareto front alone) or hyperband (a single reward alone).
+
+    ``min_epochs``: of every training. ``eta``: asha, mo_asha and hyperband let one in so many go on at the rungs,
+    epochs ``min_epochs`` x ``eta``^k. ``latency_window``: on a Pareto front median and asha hold a network against
+    those that are as fast, or faster by at most this factor. ``startup``: others needed for a comparison; with fewer
+    the training goes on.
+    """
+
+    name: str = "none"
+    eta: int = 3
+    min_epochs: int = 1
+    latency_window: float = 1.5
+    startup: int = 4
+
+    def __post_init__(self) -> None:
+        if self.name not in PRUNER_NAMES:
+            raise unknown("pruner.name", self.name, PRUNER_NAMES)
+        check_number("pruner.eta", self.eta, low=2, whole=True)
+        check_number("pruner.min_epochs", self.min_epochs, low=1, whole=True)
+        check_number("pruner.latency_window", self.latency_window, low=1)
+        check_number("pruner.startup", self.startup, low=1, whole=True)
+
+    def check_fits(self, objective: ObjectiveSettings, epochs: int) -> None:
+        """Refuse a rule that ``objective`` or trainings of ``epochs`` leave no use for. Raises: NasError."""
+        if self.name == "hyperband" and objective.kind == "pareto":
+            raise NasError(
+                "pruner hyperband: is for a single reward; add objective=mnasnet, or take pruner=mo_asha or asha."
+            )
+        if self.name == "mo_asha" and objective.kind != "pareto":
+            raise NasError(
+                f"pruner mo_asha: ranks by two objectives, objective.kind is {objective.kind!r}; take pruner=asha, "
+                "hyperband or median."
+            )
+        if self.name != "none" and self.min_epochs >= epochs:
+            raise NasError(
+                f"pruner.min_epochs {self.min_epochs}: leaves no epoch to stop at, for proxy.epochs is {epochs}; raise "
+                "proxy.epochs, or add pruner=none."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Where trials run, ``workers`` at a time (None: one per core, with Ray as many as the cluster has room for).
+
+    ``local``: in as many processes on this machine (1: in this process), each of ``proxy.threads``. ``trial_timeout_s``
+    and ``trial_memory_mb``: a training that takes longer, or whose process holds more resident memory (MB of 10^6
+    bytes, libraries and images included), is ended and fails; None is no limit.
+
+    ``ray``: on the cluster at ``address`` (auto: the one this machine is part of; None: this machine alone), with
+    ``cpus_per_trial`` and ``gpus_per_trial`` reserved for each.
+
+    ``max_retries``: how often a trial is tried again whose worker was killed at the same epoch, before it fails.
+    """
+
+    name: str = "local"
+    workers: int | None = 1
+    max_retries: int = MAX_RETRIES
+    trial_timeout_s: float | None = None
+    trial_memory_mb: float | None = None
+    address: str | None = None
+    cpus_per_trial: float = 1
+    gpus_per_trial: float = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINE_NAMES:
+            raise unknown("engine.name", self.name, ENGINE_NAMES)
+        check_number("engine.workers", self.workers, low=1, whole=True, optional=True)
+        check_number("engine.max_retries", self.max_retries, low=0, whole=True)
+        check_number("engine.trial_timeout_s", self.trial_timeout_s, low=0, open_low=True, optional=True)
+        check_number("engine.trial_memory_mb", self.trial_memory_mb, low=0, open_low=True, optional=True)
+        for field, amount in (("cpus_per_trial", self.cpus_per_trial), ("gpus_per_trial", self.gpus_per_trial)):
+            # Ray shares one CPU or GPU between trials, but gives no trial one and a half.
+            check_number(f"engine.{field}", amount, low=0, open_low=field == "cpus_per_trial", whole=amount > 1)
+        if self.address is not None and not _ADDRESS.fullmatch(str(self.address)):
+            raise NasError(
+                f"engine.address {self.address!r}: must be null, auto or HOST:PORT; ray:// is not for searches: run "
+                "the command on a machine of the cluster."
+            )
+        if self.name == "ray" and self.limits_trials:
+            raise NasError("engine.trial_timeout_s, engine.trial_memory_mb: are for engine=local; leave them out.")
+
+    @property
+    def processes(self) -> int:
+        """Workers on this machine."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def limits_trials(self) -> bool:
+        """Whether a training may have to be ended from outside."""
+        return self.trial_timeout_s is not None or self.trial_memory_mb is not None
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.workers or 'as many as there is room for'} at a time"
+
+
+class Plan:
+    """A study to run, as checked plain data: what every kind of study has. Picklable, so that workers get it whole.
+
+    ``command``: what the user typed, to be repeated for going on.
+    """
+
+    __slots__ = ()
+    objective: Objective
+    data: DataSettings
+    proxy: ProxySettings
+    latency: LatencySettings
+    engine: EngineSettings
+    study: RecordSettings
+    runs_dir: Path
+    command: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it as plain data, by the groups of its configuration."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        raise NotImplementedError
+
+    def identity(self, device: str) -> dict[str, Any]:
+        """What must not change within a study, by dotted names: anything that trials would differ by."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """Where the results of this study stand."""
+        return self.runs_dir / self.name
+
+    @property
+    def storage_url(self) -> str:
+        """The database of trials."""
+        return self.study.url(self.runs_dir)

@@ -1,0 +1,75 @@
+"""What a study keeps beside its trials: ``config.yaml``, from which it can be told without loading its images."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from nas import __version__
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError
+from nas.core.files import write_text_atomically
+from nas.data.summary import ImageSummary as Images
+from nas.study.storage.urls import masked
+
+CONFIG_FILE: Final = "config.yaml"
+PREDICTOR_FILE: Final = "latency.json"
+REPORT_FILE: Final = "report.html"
+_LIBRARIES: Final = ("torch", "timm", "optuna", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyManifest:
+    """A study's ``config.yaml``: the command that runs it, versions by name, its images, and ``settings`` by group."""
+
+    command: str
+    versions: Mapping[str, str]
+    images: Images
+    settings: Mapping[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Put it into ``folder``, whole or not at all."""
+        facts = {"command": self.command, "versions": dict(self.versions), "images": asdict(self.images)}
+        text = yaml.safe_dump(_plain({**facts, **self.settings}), sort_keys=False, default_flow_style=None)
+        write_text_atomically(folder / CONFIG_FILE, masked(text))
+
+
+def read(folder: Path) -> StudyManifest:
+    """What the study of ``folder`` keeps. Raises: NasError if the file is missing or is no such file."""
+    path = folder / CONFIG_FILE
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NasError(
+            f"{path}: does not exist, so that nothing is known of the study but its trials. Give the runs_dir that it "
+            "was run with; a study that was killed before its first trial has to be resumed first."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise NasError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    known = settings if isinstance(settings, dict) else {}
+    missing = [name for name in ("command", "versions", "images") if name not in known]
+    if missing:
+        raise NasError(f"{path}: {', '.join(missing)} missing; run the study's command again, which writes it anew.")
+    images = from_mapping(Images, settings.pop("images"), f"{path}: images")
+    return StudyManifest(
+        command=str(settings.pop("command")), versions=settings.pop("versions"), images=images, settings=settings
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project and of what its results depend on, by name."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"nas": __version__, **libraries, "python": platform.python_version()}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with its tuples as lists, which YAML writes without a tag."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

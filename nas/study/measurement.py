@@ -1,0 +1,101 @@
+"""Networks measured for real: winners after a search and, with ``latency.refine=true``, candidates before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import optuna
+from optuna.trial import Trial
+
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.latency.measure.timer import measure_many
+from nas.latency.predictors.base import LatencyPredictor
+from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
+from nas.latency.store import device_of
+from nas.study.candidates import Pricer
+from nas.study.trial_attributes import Measured, at_study_speed, measurements, remember, to_rows, with_measured
+from nas.study.trial_record import TrialRow
+
+Measurer = Callable[[Sequence[ArchSpec]], list[Measured]]
+
+
+def measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer | None:
+    """A function that measures networks as ``predictor`` prices them; None if its device is not this machine.
+
+    Raises: NasError if ``settings`` ask for a search with measurements and there is nothing to measure.
+    """
+    device = predictor.device
+    if device.backend not in MEASURED_BACKENDS or device != device_of(settings):
+        if settings.refine:
+            raise NasError(
+                f"latency.refine true: the latency is that of {device}, which cannot be measured here; "
+                "leave latency.refine out, or calibrate this machine."
+            )
+        return None
+
+    def measure(archs: Sequence[ArchSpec]) -> list[Measured]:
+        measured = measure_many(
+            archs,
+            backend=device.backend,
+            precision=device.precision,
+            threads=device.threads,
+            batch=device.batch,
+            seed=settings.seed,
+        )
+        return [Measured(one.latency_ms, one.spread_ms, one.reference_ms) for one in measured]
+
+    return measure
+
+
+def measure_rows(
+    rows: Sequence[TrialRow], study: optuna.Study, pricer: Pricer, measure: Measurer | None
+) -> list[TrialRow]:
+    """``rows`` with their networks' latency as measured now, in turns, which the study remembers."""
+    if measure is None or not rows:
+        return list(rows)
+    measured = [at_study_speed(study, one) for one in measure([pricer.decode(row.genotype) for row in rows])]
+    for row, one in zip(rows, measured, strict=True):
+        remember(study, row.arch_id, one)
+    return [with_measured(row, one) for row, one in zip(rows, measured, strict=True)]
+
+
+class Refinement:
+    """Candidates are measured before they are trained, and the predictor learns from every measurement of the study.
+
+    All that it knows stands in the study's storage, so that workers share it and a resumed search has it again.
+    ``measure`` times the network of a running trial. The sequence of candidates cannot be repeated: no two
+    measurements are the same. It learns from every new measurement and, beyond 40, whenever they are a 20th more:
+    at 1,000 learning anew takes a CPU-second, and one more changes nothing.
+    """
+
+    def __init__(self, pricer: Pricer, measure: Callable[[Trial, ArchSpec], Measured]) -> None:
+        self.measure = measure
+        self._unrefined = self._refined = pricer
+        self._learned = 0
+
+    def pricer(self, study: optuna.Study) -> Pricer:
+        """Prices by a predictor that has learned from what ``study`` has measured so far."""
+        wanted = _lesson(measurements(study))
+        if wanted != self._learned:
+            predictor = self._unrefined.predictor.refined(list(_pairs(to_rows(study), self._unrefined)))
+            self._refined, self._learned = replace(self._unrefined, predictor=predictor), wanted
+        return self._refined
+
+
+def _lesson(measured: int) -> int:
+    """The last of the numbers of measurements, up to ``measured``, at which it is learned from them."""
+    last = 0
+    while (following := last + max(1, last // 20)) <= measured:
+        last = following
+    return last
+
+
+def _pairs(rows: Iterable[TrialRow], pricer: Pricer) -> Iterable[tuple[ArchSpec, float]]:
+    """Networks with their measured ms, each once."""
+    seen = set()
+    for row in rows:
+        if row.measured_ms is not None and row.arch_id not in seen:
+            seen.add(row.arch_id)
+            yield pricer.decode(row.genotype), row.measured_ms

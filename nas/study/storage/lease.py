@@ -1,0 +1,206 @@
+"""A lease kept in the study itself: which search works on it, renewed as long as it does, so that others keep away."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import optuna
+from rich.console import Console
+
+from nas.core.console import bar, say
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError
+from nas.study.storage.retry import reason_of
+from nas.study.storage.retrying import RetryingStorage
+
+_KEY: Final = "nas:lease"  # system attribute of a study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds between renewals, of watching whether a lease is renewed, and between writing one and reading it back.
+
+    Nobody's clock is compared with another's. A lease is renewed three times while it is watched.
+    """
+
+    renew_s: float = 10.0
+    watch_s: float = 32.0
+    settle_s: float = 0.5
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The process at work on a study. ``place``: where its number means something; ``started``: that it is the same.
+
+    ``beat`` counts the renewals.
+    """
+
+    token: str
+    host: str
+    place: str
+    pid: int
+    started: str
+    since: str
+    beat: int = 0
+
+    def __str__(self) -> str:
+        return f"host {self.host}, process {self.pid}"
+
+    @property
+    def is_known_dead(self) -> bool:
+        """Whether the process has ended; False where that cannot be seen from here."""
+        return self.place == _place() and _start_of(self.pid) != self.started
+
+
+@contextmanager
+def leased(study: optuna.Study, console: Console, timing: Timing | None = None) -> Iterator[None]:
+    """Hold ``study`` against other searches; of two that begin in the same moment one goes on.
+
+    A lease that somebody else holds is taken over where its process is seen to be dead or it is not renewed. One that
+    is lost in the end, because this process stood still, bars the study's storage: the next call raises NasError.
+    Raises: NasError if another is at work.
+    """
+    timing = timing or Timing()
+    known = holder_of(study)
+    if known is not None:
+        if not known.is_known_dead:
+            _watch(study, known, console, timing)
+        say(console, f"study {study.study_name!r} is taken over from {known}, which has ended")
+    own = _myself()
+    _write(study._storage, study, own)
+    timing.sleep(timing.settle_s)
+    found = holder_of(study)
+    if found is None or found.token != own.token:
+        raise NasError(_at_work(study, found))
+    work_under_lease(study)
+    stop = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(study, own, console, timing, stop), name="lease", daemon=True)
+    renewal.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        renewal.join()
+        with suppress(NasError):  # lost, or not reachable any more: it is told elsewhere, and runs out by itself
+            _release(study, own)
+
+
+def holder_of(study: optuna.Study) -> Holder | None:
+    """Who holds ``study``; None if nobody does."""
+    return _read(study._storage, study)
+
+
+def work_under_lease(study: optuna.Study) -> None:
+    """Let this process make and change trials only as long as the lease stands that is there now."""
+    storage = study._storage
+    known = holder_of(study)
+    if known is None or not isinstance(storage, RetryingStorage):
+        return
+
+    def guard() -> str:
+        found = _read(storage.backend, study)
+        return "" if found is not None and found.token == known.token else _at_work(study, found)
+
+    storage.guard = guard
+
+
+def _watch(study: optuna.Study, known: Holder, console: Console, timing: Timing) -> None:
+    """Wait until it is sure that ``known`` renews its lease no more. Raises: NasError if it does."""
+    start = timing.clock()
+    text = f"study {study.study_name!r} is held by {known}: watching whether it is still at work"
+    with bar(console, text) as progress:
+        while (waited_s := timing.clock() - start) < timing.watch_s:
+            progress(int(waited_s), int(timing.watch_s))
+            timing.sleep(min(1.0, timing.watch_s / 10))
+            found = holder_of(study)
+            if found is None:
+                return
+            if (found.token, found.beat) != (known.token, known.beat):
+                raise NasError(_at_work(study, found))
+
+
+def _renew(study: optuna.Study, own: Holder, console: Console, timing: Timing, stop: threading.Event) -> None:
+    """Renew the lease until ``stop``, and say when that fails: workers that wait for the storage are silent."""
+    patient = study._storage
+    storage = patient.backend if isinstance(patient, RetryingStorage) else patient
+    mine, is_away = own, False
+    while not stop.wait(timing.renew_s):
+        try:
+            found = _read(storage, study)
+            if found is None or found.token != own.token:
+                if isinstance(patient, RetryingStorage):
+                    patient.refuse(_at_work(study, found))
+                break
+            mine = replace(mine, beat=mine.beat + 1)
+            _write(storage, study, mine)
+        except Exception as error:  # what the study's own calls will meet too, and stop for if need be
+            if not is_away and isinstance(patient, RetryingStorage) and not patient.is_waiting:
+                is_away = True
+                say(console, f"storage not reachable ({reason_of(error)}): waiting for it")
+        else:
+            if is_away:
+                is_away = False
+                say(console, "storage reachable again")
+    storage.remove_session()  # a connection of SQLite is to be closed by its own thread
+
+
+def _release(study: optuna.Study, own: Holder) -> None:
+    found = holder_of(study)
+    if found is not None and found.token == own.token:
+        study._storage.set_study_system_attr(study._study_id, _KEY, None)
+
+
+def _read(storage: optuna.storages.BaseStorage, study: optuna.Study) -> Holder | None:
+    data = storage.get_study_system_attrs(study._study_id).get(_KEY)
+    return from_mapping(Holder, data, _KEY) if data else None
+
+
+def _write(storage: optuna.storages.BaseStorage, study: optuna.Study, holder: Holder) -> None:
+    storage.set_study_system_attr(study._study_id, _KEY, asdict(holder))
+
+
+def _at_work(study: optuna.Study, holder: Holder | None) -> str:
+    who = "another search" if holder is None else str(holder)
+    since = "" if holder is None else f" since {holder.since}"
+    return (
+        f"{who}, is at work on study {study.study_name!r}{since}: two searches would mix their trials. "
+        "Wait for it, stop it, or choose another study.name."
+    )
+
+
+def _myself() -> Holder:
+    return Holder(
+        token=secrets.token_hex(8),
+        host=socket.gethostname(),
+        place=_place(),
+        pid=os.getpid(),
+        started=_start_of(os.getpid()) or "",
+        since=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+    )
+
+
+def _place() -> str:
+    """This machine since it was switched on, and the numbering of processes in this container."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+
+
+def _start_of(pid: int) -> str | None:
+    """When process ``pid`` started, in the kernel's own measure; None if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]

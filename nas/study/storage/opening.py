@@ -1,0 +1,173 @@
+"""The study in its storage: opened or made, and refused where it or its folder is another study's."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+import sqlalchemy
+
+from nas.core.errors import NasError, shown
+from nas.core.files import write_text_atomically
+from nas.study.objective import Objective
+from nas.study.storage.attributes import internals, set_internal
+from nas.study.storage.backends import make_backend
+from nas.study.storage.lease import work_under_lease
+from nas.study.storage.retry import Patience, Wait, is_refusal, is_transient, patiently, reason_of
+from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.urls import check_file, checked_url, file_of, masked
+
+_OWNER: Final = "study.json"
+IDENTITY: Final = "nas:identity"
+_TABLES: Final = 20  # a few more than Optuna has
+_SILENT: Final = Patience()
+
+
+def open_storage(url: str, patience: Patience = _SILENT) -> RetryingStorage:
+    """Optuna's storage at ``url``, which is waited for while it is locked, full or gone.
+
+    Raises: NasError for a URL that is no storage's, and for a storage that cannot be opened or stays away.
+    """
+    url = checked_url(url)
+    check_file(url)
+
+    def make() -> optuna.storages.BaseStorage:
+        try:
+            return _with_tables(url, patience)
+        except NasError:
+            raise
+        except Exception as error:  # of several hierarchies; each means the same to the user
+            if is_transient(error) and not is_refusal(error):
+                raise
+            raise NasError(f"study.storage {masked(url)!r} cannot be opened: {reason_of(error)}.") from None
+
+    return RetryingStorage(patiently(make, Wait(patience, url)), url, patience)
+
+
+def existing_storage(url: str, patience: Patience = _SILENT) -> RetryingStorage | None:
+    """The storage at ``url``; None where that is a file that is not there. Raises: NasError as ``open_storage``."""
+    check_file(url)
+    path = file_of(url)
+    return None if path is not None and not path.exists() else open_storage(url, patience)
+
+
+def open_study(
+    storage: optuna.storages.BaseStorage, name: str, objective: Objective, identity: Mapping[str, Any]
+) -> optuna.Study:
+    """The study ``name``, created or resumed.
+
+    ``identity`` is what must stay the same for trials to be comparable, by dotted names; a study that was begun with
+    another is refused with the first difference in words.
+    """
+    study = optuna.create_study(
+        study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
+    )
+    known = internals(study)
+    if IDENTITY not in known:
+        if study.trials:
+            raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(objective.metric_names))
+        set_internal(study, IDENTITY, _text_of(identity))
+    else:
+        _check_identity(name, identity_of(known), as_kept(identity))
+    if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
+        raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
+    work_under_lease(study)
+    return study
+
+
+def known_study(
+    url: str, name: str, objective: Objective, identity: Mapping[str, Any], patience: Patience = _SILENT
+) -> optuna.Study | None:
+    """The study ``name`` in the storage at ``url`` if it was begun before; makes none.
+
+    Raises: NasError as ``open_storage`` and ``open_study``.
+    """
+    storage = existing_storage(url, patience)
+    if storage is None:
+        return None
+    if name not in optuna.get_all_study_names(storage):
+        storage.close()
+        return None
+    return open_study(storage, name, objective, identity)
+
+
+def identity_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the study of these system ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
+    return dict(json.loads(attributes.get(IDENTITY, "{}")))
+
+
+def is_search(identity: Mapping[str, Any]) -> bool:
+    """Whether an ``identity`` is a search's: no other kind of study has a space."""
+    return "space.name" in identity
+
+
+def as_kept(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """``identity`` as ``identity_of`` reads it back: tuples are lists then."""
+    return dict(json.loads(_text_of(identity)))
+
+
+def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
+    """Refuse a ``folder`` that another study's results stand in. Raises: NasError."""
+    path = folder / _OWNER
+    if not path.is_file():
+        return
+    known, owner = json.loads(path.read_text(encoding="utf-8")), _owner(storage_url, identity)
+    if known["storage"] != owner["storage"]:
+        raise NasError(
+            f"{folder} holds the results of a study in {known['storage']}, this one is in {owner['storage']}: "
+            "choose another study.name or runs_dir."
+        )
+    _check_identity(folder.name, known["identity"], owner["identity"])
+
+
+def claim(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
+    """Write into ``study`` and ``folder`` what they are of; call it with the study held.
+
+    Of two searches that made the study in the same moment the other may have written its own identity last.
+    """
+    set_internal(study, IDENTITY, _text_of(identity))
+    text = json.dumps(_owner(storage_url, identity), indent=1, sort_keys=True)
+    write_text_atomically(folder / _OWNER, text + "\n")
+
+
+def _text_of(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True, default=str)
+
+
+def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {"storage": masked(storage_url), "identity": as_kept(identity)}
+
+
+def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if is_search(before) != is_search(now):
+        kind = "a search" if is_search(before) else "no search"
+        raise NasError(
+            f"study {name!r} was begun as {kind}, now it is another kind of study: choose another study.name."
+        )
+    if changed:
+        key = changed[0]
+        more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
+        raise NasError(
+            f"study {name!r} was begun with {key} = {shown(before.get(key))}, now it is {shown(now.get(key))}{more}: "
+            "its trials could not be compared. Choose another study.name, or give the earlier value."
+        )
+
+
+def _with_tables(url: str, patience: Patience) -> optuna.storages.BaseStorage:
+    """The storage at ``url``; where others open a new database too, one makes a table or its row and the rest fail."""
+    for _ in range(_TABLES):
+        try:
+            return make_backend(url)
+        except sqlalchemy.exc.DBAPIError as error:
+            if not isinstance(error, sqlalchemy.exc.IntegrityError) and "already exists" not in str(error):
+                raise
+            patience.sleep(0.1)
+    return make_backend(url)

@@ -1,0 +1,65 @@
+"""One search per study: a lock in the run's folder for this machine, a lease in the study for all others."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from nas.core.errors import NasError
+from nas.study.storage.lease import leased
+
+Hold = Callable[[optuna.Study], optuna.Study]
+
+
+@contextmanager
+def exclusive(folder: Path, console: Console) -> Iterator[Hold]:
+    """Hold the run's ``folder``, and the study too once it is known; to hold it twice is the same as once.
+
+    With the study held no other search works on it, on whatever machine, so that its RUNNING trials are stale.
+    Raises: NasError at once if another process holds the folder; in ``leased`` if another holds the study.
+    """
+    with _locked(folder), ExitStack() as leases:
+        held: set[int] = set()
+
+        def hold(study: optuna.Study) -> optuna.Study:
+            if study._study_id not in held:
+                leases.enter_context(leased(study, console))
+                held.add(study._study_id)
+            return study
+
+        yield hold
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = folder / ".lock"
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("w")
+    except OSError as error:
+        raise NasError(f"runs_dir: cannot write to {folder}: {error.strerror}.") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NasError(
+                f"another process is at work on {folder}: wait for it, or choose another study.name."
+            ) from None
+        except OSError as error:
+            raise NasError(
+                f"runs_dir: cannot lock {lock}: {error.strerror}; choose a folder on another file system."
+            ) from None
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [lock]:  # the search ended before it began
+                lock.unlink()
+                with suppress(OSError):  # something else was put there meanwhile
+                    for parent in missing:
+                        parent.rmdir()

@@ -1,0 +1,160 @@
+"""How long a storage is waited for that is locked, full or gone for a while, and which of its errors mean that."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from optuna.exceptions import StorageInternalError
+from rich.console import Console
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from nas.core.console import say
+from nas.core.errors import NasError
+from nas.study.storage.urls import masked
+
+_FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+_QUIET_S: Final = 1.0
+_SAY_EVERY_S: Final = 30.0
+_SQLITE: Final = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+)
+_FILE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT)
+# What a server, or the resolver, says to a wrong password, user, database or host; numbered answers are MySQL's.
+_REFUSALS: Final = (
+    "password", "authentication", "does not exist", "pg_hba.conf", "not permitted", "resolve host", "Name or service",
+    "SSL", "certificate", "(1044,", "(1045,", "(1049,", "(1698,", "(2005,",
+)  # fmt: skip
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a storage is waited for: ``limit_s`` per call. ``say`` tells the user; clock and sleep are for tests."""
+
+    limit_s: float = 600.0
+    say: Callable[[str], None] = lambda _: None
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def patience_on(console: Console, limit_s: float) -> Patience:
+    """Patience that is told on ``console``."""
+    return Patience(limit_s=limit_s, say=lambda text: say(console, text))
+
+
+class Wait:
+    """One call that may have to be made several times: how long it has been tried, and what the user is told."""
+
+    def __init__(self, patience: Patience, url: str) -> None:
+        self._patience = patience
+        self._url = url
+        self._started = patience.clock()
+        self._pause_s = _FIRST_PAUSE_S
+        self._said_s: float | None = None
+        self.reason = ""
+
+    def after(self, error: Exception) -> None:
+        """Pause before the next attempt. Raises: NasError when it has been waited long enough."""
+        patience, waited_s = self._patience, self._waited_s
+        self.reason = reason_of(error)
+        if waited_s >= patience.limit_s:
+            raise NasError(self.stopped("stopped"))
+        if waited_s >= (_QUIET_S if self._said_s is None else self._said_s + _SAY_EVERY_S):
+            self._said_s = waited_s
+            so_far = f"{_minutes(waited_s)} of {_minutes(patience.limit_s)}"
+            patience.say(f"storage not reachable ({self.reason}): trying again, {so_far}")
+        patience.sleep(min(self._pause_s, patience.limit_s - waited_s))
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    def over(self) -> None:
+        """The call has come through."""
+        if self._said_s is not None:
+            self._patience.say(f"storage reachable again after {_minutes(self._waited_s)}")
+
+    def stopped(self, how: str) -> str:
+        """What a user is to know when there is no more waiting."""
+        return (
+            f"study.storage {masked(self._url)!r} was not reachable for {_minutes(self._waited_s)} ({self.reason}): "
+            f"{how}. Every trial that was told is kept in it, those under way are tried again. When it is back, go on "
+            "with the same command; study.patience_s sets how many seconds it is waited for."
+        )
+
+    @property
+    def _waited_s(self) -> float:
+        return self._patience.clock() - self._started
+
+
+def patiently(call: Callable[[], Result], wait: Wait, again: Callable[[], Result] | None = None) -> Result:
+    """``call()``, made again while the storage is away; ``again`` in its place where it may have succeeded unheard.
+
+    Raises: NasError when it has been waited long enough; any other error of ``call`` as it is.
+    """
+    attempt = call
+    while True:
+        try:
+            result = attempt()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            wait.after(error)
+            attempt = again or call
+        else:
+            wait.over()
+            return result
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether ``error`` of a storage is one that passes: locked, disk full, server gone; not a mistake of ours."""
+    cause = _cause(error)
+    if isinstance(cause, OSError):
+        return cause.errno in _FILE
+    if isinstance(cause, OperationalError | InterfaceError):
+        code = getattr(cause.orig, "sqlite_errorcode", None)  # SQLite calls a missing table operational too
+        return code is None or (code & 0xFF) in _SQLITE
+    if isinstance(cause, DBAPIError):
+        return bool(cause.connection_invalidated)
+    grpc = sys.modules.get("grpc")  # not loaded where no proxy is used
+    if grpc is not None and isinstance(cause, grpc.RpcError):
+        # UNKNOWN is how a proxy passes on that its own storage is not reachable.
+        behind = "during the commit" in str(cause.details()) or "OperationalError" in str(cause.details())
+        return cause.code() is grpc.StatusCode.UNAVAILABLE or (cause.code() is grpc.StatusCode.UNKNOWN and behind)
+    return False
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a server that was asked for the first time said no for good: wrong password, no such database."""
+    return any(text in str(_cause(error)) for text in _REFUSALS)
+
+
+def reason_of(error: BaseException) -> str:
+    """What a storage said, in its own first line, without passwords."""
+    cause: Any = _cause(error)
+    details = getattr(cause, "details", None)  # of gRPC
+    original = getattr(cause, "orig", None) or cause
+    said = str(details() if callable(details) else original)
+    if len(original.args) == 2 and isinstance(original.args[0], int):  # of MySQL or the system: a number, its meaning
+        said = str(original.args[1])
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return masked(lines[0].rstrip(". ") if lines else type(cause).__name__)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What is behind Optuna's words for anything that a database says."""
+    return error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,156 @@
+"""What a search writes into Optuna's trials and study, and reads back as rows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nas.study.candidates import Candidate
+from nas.study.recovery import INTERRUPTED
+from nas.study.storage.attributes import internals, set_internal
+from nas.study.trial_record import COUNTED, Outcome, TrialRow
+
+WORKER: Final = "worker"  # user attribute: who took the trial
+PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
+_BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboards make a page of 4,000 px of it
+_CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
+_REFERENCE: Final = "reference_ms"
+_DRIFT: Final = 1.2
+_TOLD: Final = "measured_ms"  # written last: where it stands, the others of ``_LATENCY`` do
+_LATENCY: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "measured_spread_ms", "latency_ms", _TOLD)
+
+
+class Measured(NamedTuple):
+    """Latency of a network as it ran, with the distance of its quartiles, in ms.
+
+    ``reference_ms``: of the reference network in the same minute, which tells the machine's speed; None without one.
+    """
+
+    latency_ms: float
+    spread_ms: float
+    reference_ms: float | None = None
+
+
+def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's distributions of a space's parameters."""
+    return {name: optuna.distributions.CategoricalDistribution(choices) for name, choices in parameters.items()}
+
+
+def finished(study: optuna.Study) -> int:
+    """Trials of ``study`` that count: trained ones, those stopped early and those that failed by themselves."""
+    return sum(map(is_counted, study.get_trials(deepcopy=False)))
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether ``trial`` is one of ``finished``."""
+    return trial.state.is_finished() and trial.user_attrs.get("outcome") in COUNTED
+
+
+def record(
+    trial: Trial, candidate: Candidate, *, has_interval: bool, latency: Mapping[str, float] | None = None
+) -> None:
+    """Write what is known before training into the trial, as scalars that dashboards show, block strings aside.
+
+    A predictor that was never held against measurements has no interval worth showing. ``latency``: what
+    ``measured_before`` says; it stands instead of what is predicted now.
+    """
+    facts: dict[str, str | float] = {
+        "arch_id": candidate.arch.arch_id,
+        **{name: round(value, 6) for name, value in candidate.measures.items()},
+    }
+    if has_interval:
+        facts["latency_low_ms"] = round(candidate.latency.low_ms, 6)
+        facts["latency_high_ms"] = round(candidate.latency.high_ms, 6)
+    blocks = "; ".join(" ".join(stage) for stage in candidate.arch.strings)
+    trial.storage.set_trial_system_attr(trial._trial_id, _BLOCKS, blocks)
+    for name, value in {**facts, **(latency or {})}.items():
+        trial.set_user_attr(name, value)
+
+
+def record_measured(trial: Trial, measured: Measured) -> None:
+    """Put the measured latency in the place of the predicted one, which stays beside it."""
+    trial.set_user_attr("predicted_ms", trial.user_attrs["latency_ms"])
+    if measured.reference_ms is not None:
+        trial.set_user_attr(_REFERENCE, round(measured.reference_ms, 6))
+    trial.set_user_attr("measured_spread_ms", round(measured.spread_ms, 6))
+    trial.set_user_attr("latency_ms", round(measured.latency_ms, 6))
+    trial.set_user_attr(_TOLD, round(measured.latency_ms, 6))
+
+
+def at_study_speed(study: optuna.Study, measured: Measured) -> Measured:
+    """``measured`` as if the machine had run at its usual speed, the median over what ``study`` measured so far.
+
+    A search measures for hours, and another program may slow the machine for some of them. Differences up to a fifth
+    stay: with one network in a call they are as much noise of the reference (corrected for them, the same networks
+    differed by 3.8% between seven calls on a busy machine, otherwise by 3.4%; standard deviation, mean of four).
+    """
+    own_ms = measured.reference_ms
+    if own_ms is None:
+        return measured
+    known = [trial.user_attrs.get(_REFERENCE) for trial in study.get_trials(deepcopy=False)]
+    usual_ms = statistics.median([own_ms, *(value for value in known if value is not None)])
+    factor = usual_ms / own_ms
+    if max(factor, 1 / factor) <= _DRIFT:
+        return measured
+    return Measured(measured.latency_ms * factor, measured.spread_ms * factor, own_ms)
+
+
+def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
+    """The latency of a network as the first trial that measured it tells it, prediction included; may be empty."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.user_attrs.get("arch_id") == arch_id and _TOLD in trial.user_attrs:
+            return {name: trial.user_attrs[name] for name in _LATENCY if name in trial.user_attrs}
+    return {}
+
+
+def measurements(study: optuna.Study) -> int:
+    """How many trials of ``study`` and networks of finished trials have a measured latency."""
+    told = sum(_TOLD in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+    return int(told + sum(name.startswith(_CHECKED) for name in internals(study)))
+
+
+def remember(study: optuna.Study, arch_id: str, measured: Measured) -> None:
+    """Keep what a network of a finished trial measured; ``to_rows`` puts it into the network's rows."""
+    set_internal(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
+
+
+def to_row(trial: FrozenTrial) -> TrialRow:
+    """A trial as a row of the record."""
+    attrs = trial.user_attrs
+    outcome = attrs.get("outcome", Outcome.RUNNING.value)
+    keys = (
+        "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
+        "params_m", "peak_memory_mb", "cpu_s",
+    )  # fmt: skip
+    return TrialRow(
+        number=trial.number,
+        outcome=Outcome.FAILED if outcome == INTERRUPTED else Outcome(outcome),
+        arch_id=attrs.get("arch_id", ""),
+        reason=attrs.get("reason", ""),
+        blocks=trial.system_attrs.get(_BLOCKS, ""),
+        genotype=dict(trial.params),
+        predicted_ms=attrs.get("predicted_ms", attrs.get("latency_ms")),
+        **{key: attrs.get(key) for key in keys},
+    )
+
+
+def to_rows(study: optuna.Study) -> list[TrialRow]:
+    """All trials that were begun, oldest first; queued ones are left out."""
+    checked = {name: Measured(*value) for name, value in internals(study).items() if name.startswith(_CHECKED)}
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state is not TrialState.WAITING:
+            row = to_row(trial)
+            latest = checked.get(_CHECKED + row.arch_id)
+            rows.append(with_measured(row, latest) if latest else row)
+    return rows
+
+
+def with_measured(row: TrialRow, measured: Measured) -> TrialRow:
+    """``row`` with another measurement of its network."""
+    return replace(row, measured_ms=measured.latency_ms, measured_spread_ms=measured.spread_ms)

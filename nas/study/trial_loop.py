@@ -1,0 +1,190 @@
+"""Trainings that a study wants, one after the other: what is asked and told, wherever the training itself runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nas.arch.spec import ArchSpec
+from nas.estimators.proxy.evaluator import Evaluation, Evaluator
+from nas.study.recovery import requeue
+from nas.study.trial_attributes import to_row
+from nas.study.trial_record import Outcome, TrialRow
+from nas.training.results import EpochResult
+
+_WAIT_S: Final = 0.5
+_LONGEST_REASON: Final = 500
+_STOPPED_EARLY: Final = "stopped_early"
+
+OnTrial = Callable[[TrialRow], None]
+
+
+class Idle(Enum):
+    """Nothing to train: for the moment, because of what other workers are at, or for good."""
+
+    WAIT = "wait"
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One training: of the trial ``number``, of ``arch``, with draws of its own for each ``repeat``.
+
+    Picklable, so that it may be done on another machine than the one that asked.
+    """
+
+    number: int
+    trial_id: int
+    arch: ArchSpec
+    repeat: int = 0
+
+
+class Tasks(Protocol):
+    """The rules of a kind of study, without the training. ``next`` never blocks for what another worker does.
+
+    Whoever takes a task ends it by ``trained`` or by ``cut_short``, or gives it back.
+    """
+
+    @property
+    def study(self) -> optuna.Study: ...
+
+    def next(self) -> Task | TrialRow | Idle:
+        """A training to be done, or a trial that ended without one. Raises: NasError where nothing is left to try."""
+        ...
+
+    def after_epoch(self, task: Task, result: EpochResult) -> str | None:
+        """Write down what an epoch gave; why the training is not worth going on with, None if it is."""
+        ...
+
+    def trained(self, task: Task, evaluation: Evaluation) -> TrialRow:
+        """Tell what the training gave."""
+        ...
+
+    def leave(self) -> None:
+        """Queue again whatever this worker holds without having handed it out; called once, at its end."""
+        ...
+
+
+class Stopped(Exception):
+    """Ends a training from within its epochs; says why."""
+
+
+def work(
+    tasks: Tasks,
+    evaluator: Evaluator,
+    on_trial: OnTrial | None = None,
+    on_task: Callable[[Task], object] | None = None,
+) -> None:
+    """Train in this process until nothing is left.
+
+    ``on_task`` hears of each training before it begins, ``on_trial`` of each trial that ended. An exception in a
+    training fails that trial with its reason and the study goes on. A KeyboardInterrupt, and whatever the study's
+    storage raises, queues the unfinished training again and leaves.
+    """
+    try:
+        while (found := tasks.next()) is not Idle.OVER:
+            if isinstance(found, Idle):
+                time.sleep(_WAIT_S)
+                continue
+            if isinstance(found, Task) and on_task:
+                on_task(found)
+            row = do(tasks, found, evaluator) if isinstance(found, Task) else found
+            if on_trial:
+                on_trial(row)
+    finally:
+        tasks.leave()
+
+
+def do(tasks: Tasks, task: Task, evaluator: Evaluator) -> TrialRow:
+    """Train one task in this process and tell what came out. Raises: what ``tasks`` raise, KeyboardInterrupt."""
+    not_of_training: Exception | None = None
+
+    def after_epoch(result: EpochResult) -> None:
+        nonlocal not_of_training
+        try:
+            reason = tasks.after_epoch(task, result)
+        except Exception as error:
+            not_of_training = error
+            raise
+        if reason:
+            raise Stopped(reason)
+
+    try:
+        evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=after_epoch)
+    except Stopped as stopped:
+        row = cut_short(tasks.study, task, Outcome.STOPPED, str(stopped))
+    except KeyboardInterrupt:
+        give_back(tasks.study, task.trial_id)
+        raise
+    except Exception as error:
+        if error is not_of_training:
+            with suppress(Exception):  # a storage that is away stays so: the trial is recovered as after a kill
+                give_back(tasks.study, task.trial_id)
+            raise
+        # Whatever a network does to its training, the study goes on.
+        row = cut_short(tasks.study, task, Outcome.FAILED, reason_of(error))
+    else:
+        row = tasks.trained(task, evaluation)
+    evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained for again
+    return row
+
+
+def close(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    outcome: Outcome,
+    *,
+    values: tuple[float, ...] = (),
+    accuracy: float | None = None,
+    reason: str = "",
+    cpu_s: float | None = None,
+) -> TrialRow:
+    """End ``trial`` in Optuna's terms and ours. With ``values`` it is complete, without it failed or was cut short."""
+    storage = study._storage
+    facts = {
+        "reason": reason or None,
+        "accuracy": accuracy,
+        "cpu_s": cpu_s and round(cpu_s, 2),
+        "outcome": str(outcome),
+    }
+    for name, value in facts.items():
+        if value is not None:
+            storage.set_trial_user_attr(trial._trial_id, name, value)
+    if values:
+        study.tell(trial.number, list(values))
+    else:
+        study.tell(trial.number, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
+    return to_row(storage.get_trial(trial._trial_id))
+
+
+def cut_short(study: optuna.Study, task: Task, outcome: Outcome, reason: str) -> TrialRow:
+    """End a training that came to no accuracy: it counts as a trial.
+
+    Of a study of several objectives Optuna's TPE cannot rank a trial that has intermediate values alone (Optuna 5.0
+    raises RuntimeError at the next ask). One that is stopped there breaks a constraint: TPE then counts it among the
+    bad ones, and the other samplers leave it out as they do any pruned trial.
+    """
+    trial = study._storage.get_trial(task.trial_id)
+    if outcome is Outcome.STOPPED and len(study.directions) > 1 and _STOPPED_EARLY not in trial.constraints:
+        Trial(study, task.trial_id).set_constraint(_STOPPED_EARLY, 1.0)
+    return close(study, trial, outcome, reason=reason)
+
+
+def give_back(study: optuna.Study, trial_id: int) -> None:
+    """Queue a trial that this worker holds again unless it was told already."""
+    trial = study._storage.get_trial(trial_id)
+    if not trial.state.is_finished():
+        requeue(study, trial)
+
+
+def reason_of(error: Exception) -> str:
+    """One line that says what went wrong with a trial."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:_LONGEST_REASON] if text else type(error).__name__

@@ -1,0 +1,80 @@
+"""Score a network on the validation images, and the device, layout and number format that training shares."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.core.errors import NasError
+from nas.data.images import ImageData
+from nas.training.augmentation import normalise
+from nas.training.results import Score
+from nas.training.runtime import fast_training
+from nas.training.settings import TrainSettings
+
+_SCORE_BATCH: Final = 256
+
+
+def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
+    """Score ``model`` on the validation images; the model keeps its mode and moves to the device of ``settings``."""
+    device = pick_device(settings)
+    was_training = model.training
+    with fast_training(model, device, settings.threads):
+        score = score_model(model.to(device), data.to(device), settings)
+    model.train(was_training)
+    return score
+
+
+def pick_device(settings: TrainSettings) -> torch.device:
+    """The device that ``settings.device`` means here. Raises: NasError for CUDA where there is none."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise NasError(
+            "proxy.device: cuda is not available here; set proxy.device=cpu or install a CUDA build of torch."
+        )
+    if settings.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@torch.inference_mode()
+def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
+    """Score ``model``, which is on the device of ``data`` already, and leave it in evaluation mode."""
+    model.eval()
+    device = data.val_images.device
+    mean, std = statistics(data)
+    correct, loss = torch.zeros((), device=device), torch.zeros((), device=device)
+    for start in range(0, len(data.val_labels), _SCORE_BATCH):
+        images = normalise(data.val_images[start : start + _SCORE_BATCH], mean, std)
+        labels = data.val_labels[start : start + _SCORE_BATCH]
+        with autocast(settings, device):
+            logits = model(images.contiguous(memory_format=layout(settings))).float()
+        correct += (logits.argmax(1) == labels).sum()
+        loss += functional.cross_entropy(logits, labels, reduction="sum")
+    return Score(accuracy=float(correct) / len(data.val_labels), loss=float(loss) / len(data.val_labels))
+
+
+def statistics(data: ImageData) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the train images, each (1, C, 1, 1), on their device."""
+    device = data.train_images.device
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))
+    return mean, std
+
+
+def layout(settings: TrainSettings) -> torch.memory_format:
+    """The memory layout that the settings ask for."""
+    return torch.channels_last if settings.channels_last else torch.contiguous_format
+
+
+def amp_type(settings: TrainSettings, device: torch.device) -> torch.dtype:
+    """The number format of the forward pass on ``device``; float32 is no autocast."""
+    names = {"none": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return names.get(settings.amp, torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+
+def autocast(settings: TrainSettings, device: torch.device) -> torch.autocast:
+    """The autocast context of the settings, disabled for float32."""
+    dtype = amp_type(settings, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -1,0 +1,73 @@
+"""The settings of a training, checked without torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from nas.core.errors import unknown
+from nas.core.validation import check_number
+
+OPTIMIZERS: Final = ("sgd", "momentum", "adam", "adamw", "nadamw", "lamb", "lion", "rmsproptf")
+SCHEDULES: Final = ("cosine", "poly", "tanh", "constant")
+DEVICES: Final = ("auto", "cpu", "cuda")
+AMP: Final = ("auto", "none", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How a network is trained. Names of optimizers and schedules are timm's; ``sgd`` is Nesterov with momentum 0.9.
+
+    ``lr`` holds for ``batch_size`` as it is, nothing rescales it. ``warmup_epochs`` may be a fraction. ``shift`` is the
+    largest random shift as a share of the image side. ``mixup`` and ``cutmix`` are the alphas of their beta
+    distributions, 0 is off. ``ema`` is the decay of averaged weights, None is off. ``amp`` auto is bfloat16 on CUDA and
+    none on CPU, where training in bfloat16 is slower. ``threads`` is for CPU. ``checkpoint_s``: an epoch that ends so
+    many seconds of training after the last checkpoint writes one, which a killed training goes on from; None is never.
+
+    Raises: NasError naming the field.
+    """
+
+    epochs: int = 2
+    batch_size: int = 16
+    optimizer: str = "adamw"
+    lr: float = 0.01
+    weight_decay: float = 0.05
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.5
+    label_smoothing: float = 0.1
+    shift: float = 0.125
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float | None = None
+    clip_grad: float | None = None
+    channels_last: bool = True
+    amp: Literal["auto", "none", "bfloat16", "float16"] = "auto"
+    threads: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_s: float | None = 30.0
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("amp", AMP), ("device", DEVICES)):
+            if getattr(self, field) not in allowed:
+                raise unknown(f"proxy.{field}", getattr(self, field), allowed)
+        self._check("epochs", low=1, whole=True)
+        self._check("threads", low=1, whole=True)
+        self._check("batch_size", low=2, whole=True)
+        self._check("lr", low=0, open_low=True)
+        for field in ("weight_decay", "mixup", "cutmix"):
+            self._check(field, low=0)
+        self._check("warmup_epochs", low=0, high=self.epochs)
+        self._check("label_smoothing", low=0, high=1, open_high=True)
+        self._check("shift", low=0, high=0.5)
+        self._check("ema", low=0, high=1, open_low=True, open_high=True, optional=True)
+        self._check("clip_grad", low=0, open_low=True, optional=True)
+        self._check("checkpoint_s", low=0, optional=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a training's numbers depend on, by name."""
+        fields = asdict(self)
+        del fields["checkpoint_s"]
+        return fields
+
+    def _check(self, field: str, *, low: float, **rule: Any) -> None:
+        check_number(f"proxy.{field}", getattr(self, field), low=low, **rule)

@@ -1,0 +1,104 @@
+"""A search as a person sees it in a narrow terminal, and as a log gets it: no colours, no control characters."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from nas.search import command
+from tests.paths import ROOT
+
+COLUMNS = 80
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+FORCED = ("COLUMNS", "LINES", "FORCE_COLOR")
+SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.n_trials=2")
+COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9|10)[0-7](?:;[\d;]*)?m")
+CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+
+
+def environment(**more: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if name not in FORCED}
+    return {**plain, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **more}
+
+
+def in_terminal(folder: Path, **more: str) -> str:
+    """All that the search writes to a terminal of 80 columns, and waits for its end."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas.search", *SEARCH],
+        cwd=folder, env=environment(**more), stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    said = b""
+    while True:
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:  # Linux's way to say that nobody writes any more
+            break
+        if not chunk:
+            break
+        said += chunk
+    os.close(controller)
+    assert process.wait(timeout=300) == 0
+    return said.decode()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_fits_a_terminal(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = import_module(SCRIPTS[script].removesuffix(":main"))
+    assert module.command(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= COLUMNS
+    said = " ".join(" ".join(lines).split())
+    assert said.startswith(f"python -m {module.__name__}") and f"{script} -sc install=bash" in said
+    assert "json=true" in said and "--cfg job" in said
+
+
+def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
+    said = in_terminal(tmp_path, NO_COLOR="1")
+    assert not COLOUR.search(said)
+    drawn = [CONTROL.sub("", part) for part in re.split(r"[\r\n]+", said)]
+    bars = [part for part in drawn if part.startswith("trials ")]
+    assert any("2/2" in part for part in bars) and max(map(len, bars)) <= COLUMNS
+    tables = [part for part in drawn if part[:1] in "┏┃┡│└"]
+    assert tables and max(map(len, tables)) <= COLUMNS
+    assert any(part.startswith("open runs/") for part in drawn)
+
+
+def test_output_that_nobody_takes_is_told_in_a_line_at_most() -> None:
+    show = [sys.executable, "-m", "nas.show", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = subprocess.run(show, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(writer)
+    assert (gone.returncode, gone.stderr) == (1, "")
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(show, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert told.returncode == 1
+    assert told.stderr == "error: the output cannot be written: No space left on device; send it elsewhere.\n"
+
+
+def test_a_log_has_one_plain_line_for_each_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in FORCED:
+        monkeypatch.delenv(name, raising=False)
+    assert command(list(SEARCH)) == 0
+    said, error = capfd.readouterr()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said) and error == ""
+    lines = said.splitlines()
+    assert [line for line in lines if re.match(r"\d/2 ", line)] == [line for line in lines if ": accuracy" in line]
+    assert sum("survey of space" in line for line in lines) == 1

@@ -1,0 +1,164 @@
+"""Decoded data are complete, split honestly, and say which file is broken."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from nas.core.errors import NasError
+from nas.data.images import ImageData, channel_statistics, load
+from nas.data.sources import DataSettings
+from tests.paths import SHARED_DATA
+
+CIFAR10_MINI = SHARED_DATA / "cifar10_mini"
+
+
+def make_images(root: Path, *, count: int = 5, size: tuple[int, int] = (12, 12)) -> Path:
+    """Two classes of plain images: class ``dark`` of level 10 + i, class ``light`` of level 200 + i."""
+    for name, level in (("dark", 10), ("light", 200)):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", size, (level + index,) * 3).save(root / name / f"{index}.png")
+    return root
+
+
+def folder(root: Path, **fields: Any) -> DataSettings:
+    return DataSettings(name="imagefolder", root=str(root), **fields)
+
+
+def test_digits_are_all_there_and_split_by_class() -> None:
+    data = load(DataSettings(name="digits", val_fraction=0.25))
+    raw = load_digits()
+    assert len(data.train_labels) + len(data.val_labels) == len(raw.target) == 1797
+    assert (data.channels, data.classes, data.resolution_px, data.flips) == (1, 10, 8, False)
+    for label in range(10):
+        of_class = int((raw.target == label).sum())
+        assert abs(int((data.val_labels == label).sum()) - of_class / 4) <= 1
+    # 0..16 onto 0..255: every source level has one byte, so the pixel sums agree within half a level each.
+    total = int(data.train_images.sum(dtype=torch.int64) + data.val_images.sum(dtype=torch.int64))
+    assert abs(total - raw.images.sum() * 255 / 16) <= 0.5 * raw.images.size
+
+
+def test_digits_split_follows_the_seed_alone() -> None:
+    first, again, other = (load(DataSettings(seed=seed)) for seed in (3, 3, 4))
+    assert torch.equal(first.train_images, again.train_images)
+    assert not torch.equal(first.val_labels, other.val_labels)
+    small = load(DataSettings(seed=3, subset=200))
+    assert len(small.train_labels) == 200
+    assert torch.equal(small.val_images, first.val_images)  # a subset never touches what is compared on
+
+
+def test_resizing_keeps_the_mean_of_a_plain_image(tmp_path: Path) -> None:
+    data = load(folder(make_images(tmp_path, size=(40, 20)), resolution_px=8, val_fraction=0.4))
+    assert data.train_images.shape == (6, 3, 8, 8)
+    dark = torch.cat([data.train_images[data.train_labels == 0], data.val_images[data.val_labels == 0]])
+    assert dark.unique().tolist() == [10, 11, 12, 13, 14]
+
+
+def test_subset_may_be_a_share(tmp_path: Path) -> None:
+    data = load(folder(make_images(tmp_path, count=10), subset=0.5))
+    assert torch.bincount(data.train_labels).tolist() == [4, 4]
+    assert torch.bincount(data.val_labels).tolist() == [2, 2]
+    with pytest.raises(NasError, match=r"data\.subset: 1 of 16 train images is not possible"):
+        load(folder(tmp_path, subset=1))
+
+
+def test_a_number_of_images_is_an_upper_bound(tmp_path: Path) -> None:
+    make_images(tmp_path, count=10)
+    assert load(folder(tmp_path, subset=4)).train_labels.tolist() == [0, 0, 1, 1]
+    for subset in (16, 17, 2000):
+        assert len(load(folder(tmp_path, subset=subset)).train_labels) == 16
+    # One image cannot be left out of both classes alike.
+    assert torch.bincount(load(folder(tmp_path, subset=15)).train_labels).tolist() == [7, 7]
+
+
+def test_statistics_equal_torch_on_the_train_split_alone() -> None:
+    images = torch.randint(0, 256, (7, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = channel_statistics(images)
+    flat = images.double().div(255).transpose(0, 1).reshape(3, -1)
+    torch.testing.assert_close(torch.tensor(mean), flat.mean(1).float())
+    torch.testing.assert_close(torch.tensor(std), flat.std(1, correction=0).float())
+    assert channel_statistics(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)) == ((0.0,), (1 / 255,))
+
+
+def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    cut = tmp_path / "light" / "3.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:6000])
+    with pytest.raises(NasError, match=r"cannot decode .*light/3\.png"):
+        load(folder(tmp_path, resolution_px=8))
+    (tmp_path / "light" / "3.png").write_text("no image")
+    with pytest.raises(NasError, match=r"cannot decode .*light/3\.png"):
+        load(folder(tmp_path))
+
+
+def test_sizes_that_differ_need_a_resolution(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    Image.new("RGB", (12, 13)).save(tmp_path / "light" / "3.png")
+    with pytest.raises(NasError, match=r"3\.png is 12x13 where 12x12 was expected; set data\.resolution_px"):
+        load(folder(tmp_path))
+    assert load(folder(tmp_path, resolution_px=12)).resolution_px == 12
+
+
+def test_too_much_for_memory_is_said_before_decoding(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    with pytest.raises(NasError, match=r"10 images of 1000 px need 0\.03 GB in memory"):
+        load(folder(tmp_path, resolution_px=1000, max_memory_bytes=1_000_000))
+
+
+def test_progress_ends_at_the_number_of_images(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    load(folder(make_images(tmp_path)), on_progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (10, 10)
+
+
+def test_fashion_mnist_is_read_from_its_own_files(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels = np.arange(40 * 28 * 28, dtype=np.uint8).reshape(40, 28, 28)
+    labels = np.arange(40, dtype=np.uint8) % 10
+    for part in ("train", "t10k"):
+        for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            (raw / f"{part}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    data = load(DataSettings(name="fashion_mnist", root=str(tmp_path), val_fraction=0.25))
+    assert (data.channels, data.classes, data.resolution_px) == (1, 10, 28)
+    assert (len(data.train_labels), len(data.val_labels)) == (30, 10)  # of the 40 train images; t10k stays unseen
+    (raw / "train-images-idx3-ubyte").write_bytes(gzip.compress(b"cut"))
+    with pytest.raises(NasError, match="not a complete fashion_mnist"):
+        load(DataSettings(name="fashion_mnist", root=str(tmp_path)))
+
+
+def test_broken_cifar_is_an_error_not_a_download(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(NasError, match="not a complete cifar10"):
+        load(DataSettings(name="cifar10", root=str(tmp_path)))
+
+
+@pytest.mark.skipif(not CIFAR10_MINI.is_dir(), reason=f"the sample images are not at {CIFAR10_MINI}")
+def test_real_image_folder() -> None:
+    data = load(folder(CIFAR10_MINI, subset=200))
+    assert data.train_images.shape == (200, 3, 32, 32)
+    assert torch.bincount(data.train_labels).tolist() == [20] * 10
+    assert torch.bincount(data.val_labels).tolist() == [100] * 10
+    assert data.class_names[0] == "airplane"
+    # Published CIFAR-10 channel means 0.491, 0.482, 0.447; 200 images of deviation 0.25 between images at most.
+    assert data.mean == pytest.approx((0.491, 0.482, 0.447), abs=4 * 0.25 / 200**0.5)
+
+
+def test_image_data_refuse_what_does_not_fit() -> None:
+    images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
+    fields: dict[str, Any] = {"class_names": ("a", "b"), "mean": (0.5,), "std": (0.5,), "flips": True}
+    with pytest.raises(NasError, match=r"val_images: .* must be uint8"):
+        ImageData(train_images=images, train_labels=labels, val_images=images.float(), val_labels=labels, **fields)
+    with pytest.raises(NasError, match="train_labels: must be 2 classes"):
+        ImageData(train_images=images, train_labels=labels + 1, val_images=images, val_labels=labels, **fields)

@@ -1,0 +1,79 @@
+"""Searches as a user runs them, on real images with the smallest proxies, and the processes that they are made of."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+# 16 points, 100 images at 8 px: a training takes a fraction of a second.
+TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
+# Without a queue of first trials the sampler decides from the start.
+SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=3")
+DEADLINE_S = 240.0
+
+Found = TypeVar("Found")
+
+
+def start(*arguments: str, how: tuple[str, ...] = ("-m", "nas.search")) -> subprocess.Popen[str]:
+    """The command as a user runs it, or as ``how`` tells Python to."""
+    return subprocess.Popen(
+        [sys.executable, *how, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(look: Callable[[], Found], search: subprocess.Popen[str] | None = None) -> Found:
+    """What ``look`` finds as soon as it finds something; fails with what ``search`` said if that ends before."""
+    give_up = time.monotonic() + DEADLINE_S
+    while not (found := look()):
+        if search is not None and search.poll() is not None:
+            raise AssertionError(f"ended with {search.returncode}: {search.communicate()[0]}")
+        assert time.monotonic() < give_up, "nothing happened"
+        time.sleep(0.2)
+    return found
+
+
+def workers_of(search: int) -> list[int]:
+    """Process ids of the workers of a search, which are forked by a server of its own."""
+    servers = [pid for pid in _children(search) if b"multiprocessing.forkserver" in _read(pid, "cmdline")]
+    return [pid for server in servers for pid in _children(server)]
+
+
+def send(pids: list[int], number: int) -> None:
+    """A signal to processes that may just have ended."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie that only waits to be asked for its exit code."""
+    return b"State:\tZ" not in (status := _read(pid, "status")) and bool(status)
+
+
+def is_held(pid: int) -> bool:
+    """Whether a process stands still with all of its threads, so that no signal reaches it any more."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all(b"State:\tT" in _read(pid, f"task/{thread.name}/status") for thread in threads)
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Whether signal ``number`` waits until a process that stands still goes on."""
+    masks = re.findall(rb"^ShdPnd:\t([0-9a-f]+)$", _read(pid, "status"), re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in _read(pid, f"task/{pid}/children").split()]
+
+
+def _read(pid: int, name: str) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    return b""

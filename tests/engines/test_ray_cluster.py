@@ -1,0 +1,133 @@
+"""A search on a real cluster of three nodes, all on this machine: its driver is killed, and then one of the nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.cluster_utils import Cluster
+
+from nas.study.trial_attributes import finished, to_rows
+from tests.paths import ROOT
+
+DEADLINE_S = 300.0
+EPOCHS = 60  # enough of them for a look between two, also where one takes milliseconds
+ATTEMPTS = 2  # a busy machine may be too slow for Ray's own deadlines
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Three nodes of one CPU each; the driver belongs to the first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        folder = mkdtemp(prefix="nas-ray-")  # pytest's own are too long for Ray's sockets
+        patch.setenv("RAY_TMPDIR", folder)
+        for attempt in range(1, ATTEMPTS + 1):
+            nodes = Cluster()
+            try:
+                for _ in range(3):
+                    nodes.add_node(**NODE)
+                break
+            except Exception:
+                nodes.shutdown()
+                if attempt == ATTEMPTS:
+                    raise
+        yield nodes
+        nodes.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def study(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
+
+
+def start(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
+    """The command as a user runs it."""
+    arguments = [
+        "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=20", f"proxy.epochs={EPOCHS}",
+        "study.name=tiny", "study.n_trials=6", "engine=ray", f"engine.address={cluster.address}",
+    ]  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "nas.search", *arguments],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder)},  # a driver that is killed leaves an empty folder there
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def epochs_of(folder: Path) -> dict[int, int]:
+    """The last epoch of each trial that has one."""
+    if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
+        return {}
+    return {trial.number: trial.last_step for trial in study(folder).trials if trial.last_step is not None}
+
+
+def in_the_middle(folder: Path, before: Mapping[int, int]) -> int:
+    """How many trials are being trained, with more epochs behind them than ``before``, and with many to come."""
+    epochs = epochs_of(folder)
+    running = study(folder).get_trials(states=(TrialState.RUNNING,)) if epochs else []
+    return sum(before.get(trial.number, 0) < epochs.get(trial.number, 0) < EPOCHS - 5 for trial in running)
+
+
+def hold(driver: subprocess.Popen[str], folder: Path, *, trials: int) -> None:
+    """Stop a driver when so many trials or more are in the middle, where they wait for it.
+
+    A trial that an earlier driver left has its epochs from then until it is trained again and beyond them. While some
+    are in the middle and others are still to begin, the driver goes on in small steps: only the first need it.
+    """
+    before = epochs_of(folder)
+    give_up = time.monotonic() + DEADLINE_S
+    while time.monotonic() < give_up and driver.poll() is None:
+        driver.send_signal(signal.SIGSTOP)
+        if (found := in_the_middle(folder, before)) >= trials:
+            return
+        time.sleep(1.0 if found else 0.0)
+        driver.send_signal(signal.SIGCONT)
+        time.sleep(0.05 if found else 0.2)
+    driver.kill()
+    pytest.fail(f"it never came to the middle:\n{driver.communicate()[0]}")
+
+
+@pytest.mark.slow
+def test_a_search_survives_the_death_of_its_driver_and_of_a_node(cluster: Cluster, tmp_path: Path) -> None:
+    driver = start(cluster, tmp_path)
+    hold(driver, tmp_path, trials=1)
+    driver.kill()
+    driver.communicate()
+    left = len(study(tmp_path).get_trials(states=(TrialState.RUNNING,)))
+
+    driver = start(cluster, tmp_path)
+    hold(driver, tmp_path, trials=3)  # one on each node
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    driver.send_signal(signal.SIGCONT)
+    said, _ = driver.communicate(timeout=DEADLINE_S)
+    assert driver.returncode == 0, said
+    assert f"left unfinished by a killed run: {left}" in said and "Ray: trainings at a time: 3" in said
+    assert "lost its worker: its process or its machine died" in said and "6/6 trial" in said
+    assert "raylet" not in said
+
+    trials = study(tmp_path).trials
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.WAITING) for trial in trials)
+    assert sum(trial.user_attrs.get("kills", 0) for trial in trials) > left
+    rows = [row for row in to_rows(study(tmp_path)) if row.outcome == "trained"]
+    assert len({row.arch_id for row in rows}) == len(rows) == finished(study(tmp_path)) == 6
+    assert list((tmp_path / "runs" / "tiny" / "winners").glob("*.safetensors"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "optuna.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

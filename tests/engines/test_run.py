@@ -1,0 +1,34 @@
+"""The frame around a study's trials: what is left open when it is over."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nas.engines.run import run
+from nas.study.kind import Work
+from nas.study.storage.lease import holder_of
+from nas.study.storage.retrying import RetryingStorage
+from tests.reporting.dashboard_study import made_search
+from tests.study.fakes import make_plan, small_space
+
+
+def test_a_storage_is_closed_once_its_study_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search, plan = made_search(tmp_path, trials=1), make_plan(small_space(), runs_dir=tmp_path)
+    session: Any = SimpleNamespace(
+        plan=plan,
+        evaluator=search.evaluator,
+        find=lambda: search.study,
+        is_complete=lambda _: True,
+        total=lambda _: 1,
+        tasks=lambda _: search,
+        progress=lambda *_: nullcontext(SimpleNamespace(on_trial=None)),
+    )
+    holders = []
+    monkeypatch.setattr(RetryingStorage, "close", lambda _: holders.append(holder_of(search.study)))
+    assert run(plan, Work(lambda *_: session, lambda *_: None, lambda _: False)) is False
+    assert holders == [None]

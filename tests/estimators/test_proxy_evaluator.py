@@ -1,0 +1,114 @@
+"""Trainings of proxies: one that was killed goes on from its checkpoint, which stays until its result is told."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nas.arch import zoo
+from nas.data.images import load
+from nas.data.sources import DataSettings
+from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.proxy.settings import ProxySettings
+from nas.model.build import build
+from nas.training.results import EpochResult, OutOfMemoryError, TrainingError
+
+TINY = ProxySettings(width_multiplier=0.1, resolution_px=8, epochs=2, batch_size=32, checkpoint_s=0, device="cpu")
+ARCH = zoo.get("mobilenetv1_100")
+
+
+@pytest.fixture
+def evaluator(tmp_path: Path) -> ProxyEvaluator:
+    """Of a hundred digits, with folders for weights and checkpoints that are not there yet."""
+    return ProxyEvaluator(
+        data=load(DataSettings(resolution_px=8, subset=100)),
+        settings=TINY,
+        largest_kernel=3,
+        seed=0,
+        weights_dir=tmp_path / "weights",
+        checkpoints_dir=tmp_path / "checkpoints",
+    )
+
+
+def killed_in(epoch: int) -> Callable[[EpochResult], None]:
+    def on_epoch(result: EpochResult) -> None:
+        if result.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def checkpoints(evaluator: ProxyEvaluator) -> set[str]:
+    assert evaluator.checkpoints_dir is not None
+    return {path.name for path in evaluator.checkpoints_dir.glob("*")}
+
+
+def test_a_killed_evaluation_goes_on_and_is_kept_until_it_is_forgotten(
+    evaluator: ProxyEvaluator, tmp_path: Path
+) -> None:
+    unbroken = replace(evaluator, checkpoints_dir=None, weights_dir=tmp_path / "expected")
+    expected = unbroken.evaluate(ARCH)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.evaluate(ARCH, on_epoch=killed_in(2))
+    assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
+    told: list[EpochResult] = []
+    assert evaluator.evaluate(ARCH, on_epoch=told.append).accuracy == expected.accuracy
+    assert [epoch.epoch for epoch in told] == [2]
+    name = f"{ARCH.arch_id}.safetensors"
+    ours, theirs = load_file(tmp_path / "weights" / name), load_file(tmp_path / "expected" / name)
+    assert all((ours[key] == theirs[key]).all() for key in theirs)
+    assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
+    evaluator.forget(ARCH)
+    evaluator.forget(ARCH)
+    assert checkpoints(evaluator) == set()
+
+
+def test_repeats_have_checkpoints_of_their_own(evaluator: ProxyEvaluator) -> None:
+    for repeat in (0, 2):
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.evaluate(ARCH, repeat=repeat, on_epoch=killed_in(2))
+    assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt", f"{ARCH.arch_id}-2.pt"}
+    evaluator.forget(ARCH, repeat=2)
+    assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
+    evaluator.forget_all()
+    evaluator.forget_all()
+    assert checkpoints(evaluator) == set()
+
+
+def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
+    evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[weakref.ref[nn.Module]] = []
+
+    def fill(model: nn.Module) -> nn.Module:
+        def forward(*_: object) -> torch.Tensor:
+            kept = torch.ones(1000)
+            return torch.cat([kept, torch.empty(2**50)])  # more than any machine has
+
+        model.forward = forward  # type: ignore[method-assign]
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("nas.estimators.proxy.evaluator.build", lambda spec: fill(build(spec)))
+    with pytest.raises(OutOfMemoryError, match=r"out of memory at proxy\.batch_size 32: lower it") as caught:
+        evaluator.evaluate(ARCH)
+    assert models[0]() is None  # though the error is still here
+    assert isinstance(caught.value, TrainingError)
+
+
+def test_another_error_of_a_training_stays_what_it_is(
+    evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> nn.Module:
+        raise RuntimeError("a broken kernel")
+
+    monkeypatch.setattr("nas.estimators.proxy.evaluator.build", fail)
+    with pytest.raises(RuntimeError, match="a broken kernel"):
+        evaluator.evaluate(ARCH)

@@ -1,0 +1,207 @@
+"""Calibration end to end: on a made-up device for its figures, on this one for its plumbing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas.arch import zoo
+from nas.core.errors import NasError
+from nas.latency import store
+from nas.latency.calibration import calibrate as module
+from nas.latency.calibration import collect
+from nas.latency.calibration.calibrate import calibrate
+from nas.latency.calibration.collect import HELD_OUT_ZOO, Chunk, Collector
+from nas.latency.device import describe
+from nas.latency.predictors.kernel_sum import KernelPredictor
+from nas.latency.predictors.macs import MacsPredictor
+from nas.latency.predictors.op_regression import PricePredictor
+from nas.latency.settings import LatencySettings
+from nas.latency.store import device_of, load, load_or_calibrate, save
+from tests.latency.law import CHUNK_S, DEVICE, KERNEL_DEVICE, LANE, fake_chunk, kernel_law_ms, law_ms
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (module, store):
+        monkeypatch.setattr(room, "describe", lambda *_: DEVICE)
+    monkeypatch.setattr(collect, "_lane", lambda device: LANE)
+    monkeypatch.setattr(Collector, "_measured", fake_chunk)
+
+
+def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(Collector, "_measured", refuse)
+
+
+def test_a_known_law_is_learnt_from_whole_networks_and_checked_on_unseen_ones(made_up: None) -> None:
+    told: list[tuple[int, int]] = []
+    predictor = calibrate(DEVICE, seed=5, networks=160, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (100, 100)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert isinstance(predictor, PricePredictor)
+    assert predictor.device == DEVICE
+    assert predictor.error.networks == 160 // 5 + len(HELD_OUT_ZOO)
+    assert predictor.error.median < 0.02
+    assert predictor.error.kendall_tau > 0.95
+    spec = zoo.get("mobilenetv2_140")
+    assert predictor.predict(spec).latency_ms == pytest.approx(law_ms(spec), rel=0.1)
+
+
+def test_a_known_law_of_kernels_is_learnt_and_recording_is_not_paid_for(
+    made_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
+    predictor = calibrate(KERNEL_DEVICE, seed=5, networks=160)
+    assert isinstance(predictor, KernelPredictor)
+    assert predictor.reference_ms == 2.0
+    assert predictor.error is not None
+    assert predictor.error.networks == 160 // 5 + len(HELD_OUT_ZOO)
+    assert predictor.error.median < 0.02
+    for name in ("mobilenetv2_140", "mixnet_l", "mobilenetv3_small_075"):
+        spec = zoo.get(name)
+        assert predictor.predict(spec).latency_ms == pytest.approx(kernel_law_ms(spec), rel=0.06)
+
+
+def test_where_the_kernels_are_not_known_operations_are_priced(made_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
+    monkeypatch.setattr(collect, "_lane", lambda device: None)
+    assert isinstance(calibrate(KERNEL_DEVICE, networks=60), PricePredictor)
+
+
+def test_an_interrupted_calibration_goes_on_where_it_was(
+    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, seen = tmp_path / "device.measured", list[str | int]()
+
+    def until_interrupted(collector: Collector, networks: Sequence[str | int]) -> Chunk:
+        if len(seen) > 40:
+            raise KeyboardInterrupt
+        seen.extend(networks)
+        return fake_chunk(collector, networks)
+
+    monkeypatch.setattr(Collector, "_measured", until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(DEVICE, networks=100, kept=kept)
+    before = list(seen)
+    monkeypatch.setattr(Collector, "_measured", lambda *given: (seen.extend(given[1]), fake_chunk(*given))[1])
+    predictor = calibrate(DEVICE, networks=100, kept=kept)
+    assert seen == [*HELD_OUT_ZOO, *range(100)]
+    assert 0 < len(before) < len(seen)
+    assert not kept.exists()
+    spec = zoo.get("mixnet_s")
+    assert predictor.predict(spec) == calibrate(DEVICE, networks=100).predict(spec)
+
+
+def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
+    predictor = calibrate(DEVICE, networks=60)
+    save(predictor, tmp_path / "sub" / "latency.json")
+    again = load(tmp_path / "sub" / "latency.json", LatencySettings())
+    spec = zoo.get("mixnet_l")
+    assert again.predict(spec) == predictor.predict(spec)
+    assert again.error == predictor.error
+    assert again.device == DEVICE
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["latency.json"]
+
+
+def test_the_second_search_on_a_device_does_not_measure(
+    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_NETWORKS", 60)
+    settings = LatencySettings(budget_s=1000)
+    first = load_or_calibrate(settings, tmp_path)
+    assert (tmp_path / "latency" / f"{DEVICE.key}.json").is_file()
+    forbid_measuring(monkeypatch)
+    again = load_or_calibrate(settings, tmp_path)
+    assert again.predict(zoo.get("mixnet_s")) == first.predict(zoo.get("mixnet_s"))
+    with pytest.raises(AssertionError, match="measured again"):
+        load_or_calibrate(replace(settings, recalibrate=True), tmp_path)
+
+
+def test_a_calibration_of_another_device_is_refused_unless_meant(
+    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "other.json"
+    save(calibrate(DEVICE, networks=60), path)
+    for room in (module, store):
+        monkeypatch.setattr(room, "describe", lambda *_: replace(DEVICE, processor="newer core"))
+    settings = LatencySettings(calibration=str(path))
+    with pytest.raises(NasError, match=r"test core.*newer core.*allow_other_device"):
+        load_or_calibrate(settings, tmp_path)
+    meant = load_or_calibrate(replace(settings, allow_other_device=True), tmp_path)
+    assert meant.device == DEVICE
+    with pytest.raises(NasError, match="calibrate there"):
+        calibrate(DEVICE)
+
+
+def test_unusable_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    with pytest.raises(NasError, match="does not exist"):
+        load(path, LatencySettings())
+    for text in ("{", "[]", "{}", json.dumps({"format": "nas.latency/1", "device": {}})):
+        path.write_text(text)
+        with pytest.raises(NasError, match=r"bad\.json|device"):
+            load(path, LatencySettings())
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(NasError, match=r"bad\.json: is no calibration"):
+        load(path, LatencySettings())
+    with pytest.raises(NasError, match=r"cannot be read: Is a directory"):
+        load(tmp_path, LatencySettings())
+    path.write_text(json.dumps({"format": "nas.latency/99"}))
+    with pytest.raises(NasError, match=r"nas\.latency/99.*; set latency\.recalibrate=true"):
+        load(path, LatencySettings())
+    with pytest.raises(NasError, match=r"nas\.latency/99.*; leave latency\.calibration out to calibrate"):
+        load(path, LatencySettings(calibration=str(path)))
+
+
+def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
+    settings = LatencySettings(backend="macs", ms_per_gmac=12.5)
+    predictor = load_or_calibrate(settings, tmp_path)
+    assert isinstance(predictor, MacsPredictor)
+    assert list(tmp_path.iterdir()) == []
+    save(predictor, tmp_path / "macs.json")
+    again = load(tmp_path / "macs.json", settings)
+    assert again.predict(zoo.get("mixnet_s")) == predictor.predict(zoo.get("mixnet_s"))
+    assert again.device == device_of(settings)
+    with pytest.raises(NasError, match="allow_other_device"):
+        load(tmp_path / "macs.json", replace(settings, ms_per_gmac=20.0))
+
+
+def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(
+    made_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+
+    def slow(collector: Collector, networks: Sequence[str | int]) -> Chunk:
+        """The 10 published networks and the 40 that are needed take 25 s of CPU time."""
+        nonlocal now_s
+        now_s += CHUNK_S * len(networks)
+        return fake_chunk(collector, networks)
+
+    monkeypatch.setattr(Collector, "_measured", slow)
+    monkeypatch.setattr(collect.time, "process_time", lambda: now_s)
+    with pytest.raises(
+        NasError, match=r"budget_s 16: .* about \d+ CPU seconds .* \(40\); give at least \d+\."
+    ) as raised:
+        calibrate(DEVICE, budget_s=16)
+    enough_s = float(str(raised.value).rsplit(" ", 1)[1].rstrip("."))
+    now_s = 0.0
+    assert calibrate(DEVICE, budget_s=enough_s).error.networks >= 40 // 5 + len(HELD_OUT_ZOO)
+    assert now_s <= enough_s
+    with pytest.raises(NasError, match=r"latency\.budget_s 3: must be a number of at least 15"):
+        LatencySettings(budget_s=3)
+
+
+@pytest.mark.usefixtures("unsteady")
+def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_OUT_ZOO", ("mobilenetv3_small_050", "mobilenetv1_025"))
+    predictor = calibrate(describe("onnxruntime"), networks=20)
+    assert predictor.error is not None
+    assert predictor.error.networks == 6
+    assert predictor.predict(zoo.get("mixnet_s")).latency_ms > 0

@@ -1,0 +1,102 @@
+"""Predictors price specs without building them, layer by layer, and say how wrong they are."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from nas.arch import zoo
+from nas.arch.complexity import complexity
+from nas.core.errors import NasError
+from nas.latency.predictors.base import Check, HeldOutError, LatencyEstimate
+from nas.latency.predictors.macs import MacsPredictor
+from nas.latency.predictors.op_fit import Prices, network_row
+from nas.latency.predictors.op_regression import PricePredictor
+from nas.latency.random_networks import random_specs
+from tests.latency.law import DEVICE
+from tests.paths import ROOT
+
+# Prices of nothing: every feature costs its prior.
+PRICES = Prices(values={}, scale=1.0, lane=16)
+CHECKS = [Check(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(30)]
+
+
+def predictor() -> PricePredictor:
+    return PricePredictor(device=DEVICE, prices=PRICES, checks=CHECKS)
+
+
+@pytest.mark.parametrize("spec", [zoo.get("mixnet_s"), zoo.get("mobilenetv3_small_100"), *random_specs(5, seed=3)])
+def test_prediction_is_the_sum_over_layers_and_over_features(spec) -> None:
+    estimate = predictor().predict(spec)
+    layers = predictor().layer_ms(spec)
+    assert estimate.latency_ms == pytest.approx(PRICES.total_ms(network_row(spec, 16)))
+    assert estimate.latency_ms == pytest.approx(sum(ms for _, ms in layers))
+    assert layers[0][0] == "conv_stem"
+    assert layers[-1][0] == "classifier"
+    assert all(ms >= 0 for _, ms in layers)
+
+
+def test_resolution_replaces_the_spec_s_own_and_caches_do_not_mix() -> None:
+    shared, spec = predictor(), zoo.get("efficientnet_b0")
+    own = shared.predict(spec)
+    small = shared.predict(spec, 96)
+    assert small == predictor().predict(replace(spec, resolution_px=96))
+    assert small.latency_ms < own.latency_ms
+    assert shared.predict(spec) == own
+    assert shared.predict_many([spec, spec]) == [own, own]
+
+
+def test_interval_is_that_of_the_held_out_ratios() -> None:
+    # Ratios measured / predicted are 1.0, 1.1 and 1.2, forty of each: the 5% and 95% quantiles are the outer two.
+    checks = [Check(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(120)]
+    estimate = PricePredictor(device=DEVICE, prices=PRICES, checks=checks).predict(zoo.get("mixnet_s"))
+    assert estimate.low_ms == pytest.approx(estimate.latency_ms)
+    assert estimate.high_ms == pytest.approx(1.2 * estimate.latency_ms)
+
+
+def test_held_out_error_by_hand() -> None:
+    measured, predicted = [10.0, 20.0, 40.0, 50.0], [10.9, 18.4, 60.0, 50.0]
+    checks = [Check(name="", measured_ms=m, predicted_ms=p) for m, p in zip(measured, predicted, strict=True)]
+    error = HeldOutError.of(checks)
+    assert error.median == pytest.approx(0.085)  # of 0, 0.08, 0.09, 0.5
+    assert error.p90 == pytest.approx(0.09 + 0.7 * 0.41)  # position 2.7 among them
+    assert (error.within_5, error.within_10) == (0.25, 0.75)
+    assert error.bias == pytest.approx((0.09 - 0.08 + 0.5 + 0.0) / 4)
+    pairs = [
+        (m1 - m2) * (p1 - p2) > 0
+        for (m1, p1), (m2, p2) in itertools.combinations(zip(measured, predicted, strict=True), 2)
+    ]
+    assert error.kendall_tau == pytest.approx((2 * sum(pairs) - len(pairs)) / len(pairs))
+    assert "4 networks" in str(error)
+    with pytest.raises(NasError, match="too few"):
+        HeldOutError.of(checks[:1])
+
+
+def test_macs_predictor_counts_multiply_adds() -> None:
+    spec = zoo.get("mixnet_m")
+    estimate = MacsPredictor(20.0).predict(spec)
+    assert estimate.latency_ms == pytest.approx(20.0 * complexity(spec).macs * 1e-9)
+    assert estimate.low_ms < estimate.latency_ms < estimate.high_ms
+    assert MacsPredictor(20.0).error is None
+    assert MacsPredictor(20.0).device.key != MacsPredictor(30.0).device.key
+    with pytest.raises(NasError, match="ms_per_gmac"):
+        MacsPredictor(0.0)
+
+
+def test_estimates_refuse_a_disordered_interval() -> None:
+    with pytest.raises(ValueError, match="ordered"):
+        LatencyEstimate(latency_ms=1.0, low_ms=2.0, high_ms=3.0)
+
+
+def test_predicting_imports_neither_torch_nor_a_runtime() -> None:
+    code = (
+        "import sys; from nas.arch import zoo; from nas.latency.store import load; "
+        "from nas.latency.predictors.macs import MacsPredictor; MacsPredictor(20.0).predict(zoo.get('mixnet_s')); "
+        "print(sorted({'torch', 'timm', 'onnxruntime', 'onnx'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stderr

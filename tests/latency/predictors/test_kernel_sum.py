@@ -1,0 +1,132 @@
+"""Networks take the sum of their kernels, times factors that are learnt from networks measured whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nas.arch import zoo
+from nas.arch.spec import ArchSpec
+from nas.latency.kernels.kernel import placed_kernels
+from nas.latency.predictors import kernel_sum, kernel_times
+from nas.latency.predictors.base import Check
+from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
+from nas.latency.random_networks import random_specs
+from nas.latency.store import disturbance
+from tests.latency.law import KERNEL_DEVICE, LANE, kernel_law_ms, kernel_us
+
+CHECKS = [Check(name=str(i), measured_ms=(10.0 + i % 3) * (1 + i), predicted_ms=10.0 * (1 + i)) for i in range(120)]
+NAMES = ("mixnet_s", "mobilenetv3_small_100", "efficientnet_lite0", "mobilenetv1_050")
+
+
+@pytest.fixture(scope="module")
+def times() -> kernel_times.KernelTimes:
+    placed = [kernel for spec in random_specs(30, 1) for kernel in placed_kernels(spec, LANE)]
+    return kernel_times.fit(placed, [kernel_us(kernel) for kernel, _ in placed], LANE)
+
+
+def predictor(times: kernel_times.KernelTimes, **factors: float) -> KernelPredictor:
+    return KernelPredictor(
+        device=KERNEL_DEVICE, times=times, factors=factors, checks=CHECKS, reference_ms=2.0, spent_s=1.0
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prediction_is_the_sum_of_kernels_however_it_is_asked_for(times: kernel_times.KernelTimes, name: str) -> None:
+    spec = zoo.get(name)
+    expected_ms = times.microseconds(placed_kernels(spec, LANE)).sum() * 1e-3
+    shared = predictor(times, pool=1.0)
+    assert shared.predict(spec).latency_ms == pytest.approx(expected_ms)
+    assert shared.predict(spec) == shared.predict(spec)
+    layers = shared.layer_ms(spec)
+    assert sum(ms for _, ms in layers) == pytest.approx(expected_ms)
+    assert (layers[0][0], layers[-1][0]) == ("conv_stem", "classifier")
+    many = predictor(times, pool=1.0).predict_many([zoo.get(other) for other in NAMES])
+    assert many[NAMES.index(name)].latency_ms == pytest.approx(expected_ms)
+    small = replace(spec, resolution_px=96)
+    assert shared.predict(spec, 96) == shared.predict(small)
+    assert shared.predict(small).latency_ms < shared.predict(spec).latency_ms
+
+
+def test_layers_sum_to_the_prediction_to_the_last_digits(times: kernel_times.KernelTimes) -> None:
+    shared = predictor(times, pool=1.0)
+    for spec in random_specs(20, 6):
+        # Some hundred summands, added in another order: what is left of 1e-16 each.
+        assert sum(ms for _, ms in shared.layer_ms(spec)) == pytest.approx(shared.predict(spec).latency_ms, rel=1e-13)
+
+
+def test_a_predictor_that_forgets_predicts_the_same(
+    times: kernel_times.KernelTimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_sum, "_REMEMBERED", 0)
+    forgetful = predictor(times, pool=1.0)
+    alike = replace(zoo.get("mixnet_s"), classes=990)  # shares all kernels but the last, and their context
+    for spec in (zoo.get("mixnet_s"), alike, *random_specs(3, 4)):
+        fresh = predictor(times, pool=1.0)
+        assert forgetful.predict(spec) == fresh.predict(spec)
+        assert forgetful.layer_ms(spec) == fresh.layer_ms(spec)
+    named = [zoo.get(name) for name in NAMES]
+    assert forgetful.predict_many(named) == predictor(times, pool=1.0).predict_many(named)
+
+
+def test_factors_act_on_their_class_and_the_interval_is_that_of_the_checks(times: kernel_times.KernelTimes) -> None:
+    spec = zoo.get("mobilenetv2_050")
+    sums = class_sums([spec], times)[0]
+    factors = {name: 1.0 for name in sums}
+    doubled = predictor(times, **{**factors, "depthwise.blocked": 2.0}).predict(spec)
+    assert doubled.latency_ms == pytest.approx(sum(sums.values()) + sums["depthwise.blocked"])
+    assert doubled.low_ms == pytest.approx(doubled.latency_ms)
+    assert doubled.high_ms == pytest.approx(1.2 * doubled.latency_ms)
+
+
+def test_factors_are_found_that_explain_whole_networks(times: kernel_times.KernelTimes) -> None:
+    specs = random_specs(80, 3)
+    sums = class_sums(specs, times)
+    truth = {"pointwise.blocked": 1.3, "depthwise.blocked": 1.1}
+    latencies = [sum(truth.get(name, 1.2) * ms for name, ms in by_class.items()) for by_class in sums]
+    factors = class_factors(sums, latencies)
+    predicted = np.array([sum(factors[name] * ms for name, ms in by_class.items()) for by_class in sums])
+    assert np.abs(predicted / latencies - 1).max() < 0.03
+    assert factors["pointwise.blocked"] > factors["depthwise.blocked"]
+
+
+def slowed(spec: ArchSpec) -> float:
+    return 1.25 * kernel_law_ms(spec)
+
+
+def test_measurements_teach_and_a_few_of_them_only_part_of_the_way(times: kernel_times.KernelTimes) -> None:
+    known = predictor(times, **{name: 1.0 for name in class_sums([zoo.get("mixnet_s")], times)[0]})
+    unseen = zoo.get("mobilenetv2_100")
+    before = known.predict(unseen).latency_ms
+    once = known.refined([(spec, slowed(spec)) for spec in random_specs(1, 5)])
+    often = known.refined([(spec, slowed(spec)) for spec in random_specs(30, 5)])
+    assert before < once.predict(unseen).latency_ms < often.predict(unseen).latency_ms
+    assert often.predict(unseen).latency_ms == pytest.approx(slowed(unseen), rel=0.05)
+    assert often.error == known.error
+    assert known.predict(unseen).latency_ms == before
+    assert known.refined([]).predict(unseen).latency_ms == before
+
+
+@pytest.mark.parametrize(("others", "said"), [(None, False), (0.1, False), (0.9, True)])
+def test_a_calibration_beside_other_work_is_said_to_be_one(
+    times: kernel_times.KernelTimes, others: float | None, said: bool
+) -> None:
+    one = KernelPredictor(
+        device=KERNEL_DEVICE,
+        times=times,
+        factors={"pool": 1.0},
+        checks=CHECKS,
+        reference_ms=2.0,
+        spent_s=1.0,
+        others=others,
+    )
+    assert ("0.9 cores busy" in disturbance(KernelPredictor.from_dict(one.to_dict()))) is said
+
+
+def test_plain_data_and_back_predicts_the_same(times: kernel_times.KernelTimes) -> None:
+    one = predictor(times, pool=1.1, gemm=0.9)
+    again = KernelPredictor.from_dict(one.to_dict())
+    assert [again.predict(zoo.get(name)) for name in NAMES] == [one.predict(zoo.get(name)) for name in NAMES]
+    assert (again.error, again.reference_ms, again.spent_s) == (one.error, 2.0, 1.0)

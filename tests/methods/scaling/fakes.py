@@ -1,0 +1,145 @@
+"""Stand-ins for the training of a grid: accuracies that are made up, and plans of a small baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from nas.arch import zoo
+from nas.arch.scaling.rounding_rules import Rounding
+from nas.arch.scaling.transform import Compound
+from nas.arch.spec import ArchSpec
+from nas.data.sources import DataSettings
+from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.proxy.reduce import reduce_arch
+from nas.estimators.proxy.settings import ProxySettings
+from nas.latency.predictors.macs import MacsPredictor
+from nas.latency.settings import LatencySettings
+from nas.methods.scaling.ask_tell import Race
+from nas.methods.scaling.config import CompoundPlan
+from nas.methods.scaling.design.entries import Entries
+from nas.methods.scaling.design.networks import EntriesAt, find_entries
+from nas.methods.scaling.settings import GridSettings, RaceSettings, TableSettings
+from nas.study.config import EngineSettings, RecordSettings
+from nas.study.constraints import Constraints
+from nas.study.storage.opening import open_study
+from nas.study.trial_loop import work
+from nas.training.results import EpochResult
+from tests.study.fakes import Memory
+
+PROXY = ProxySettings(width_multiplier=0.25, resolution_px=20, divisor=1)
+GRID = GridSettings(alpha=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0), beta=(1.0, 1.1, 1.2, 1.3, 1.4), gamma=(1.0, 1.15, 1.3, 1.4))
+Trouble = Callable[[int, ArchSpec], None]
+
+
+def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan:
+    """A plan of the default grid; ``changes`` are fields of it, ``limits`` those of its constraints."""
+    spec = zoo.get(baseline)
+    fields: dict[str, Any] = {
+        "baseline": spec,
+        "phi": 1,
+        "target": "macs",
+        "compare": (),
+        "coefficients": Compound(),
+        "rules": Rounding(depth_rule="round").rules(spec),
+        "grid": GRID,
+        "table": TableSettings(),
+        "race": RaceSettings(),
+        "data": DataSettings(name="digits"),
+        "proxy": PROXY,
+        "latency": LatencySettings(backend="macs"),
+        "constraints": Constraints(**changes.pop("limits", {})),
+        "engine": EngineSettings(),
+        "study": RecordSettings(),
+        "runs_dir": Path("runs"),
+    }
+    return CompoundPlan(**{**fields, **changes})
+
+
+def entries_of(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> Entries:
+    """The networks of ``plan`` that are known from the beginning."""
+    return entries_at(plan, proxy)(())
+
+
+def entries_at(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> EntriesAt:
+    """The networks of ``plan`` for grey images of ten classes, priced by multiply-adds."""
+    kernel = max(max(block.kernels) for stage in plan.baseline.stages for block in stage.blocks)
+
+    def proxy_of(arch: ArchSpec) -> Any:
+        side = plan.baseline.resolution_px
+        return reduce_arch(arch, proxy, classes=10, largest_kernel=kernel, in_channels=1, base_resolution_px=side)
+
+    return find_entries(plan, plan.baseline, MacsPredictor(30.0).predict, proxy_of)
+
+
+class FakeTrainer:
+    """Two epochs that give what ``accuracy`` says of a label and a repeat, the first of them half of it.
+
+    ``trouble``: called with the number of the training, from 1, and its network before it is trained; may raise.
+    """
+
+    def __init__(self, entries: Entries, accuracy: Callable[[str, int], float], trouble: Trouble | None = None) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self._label = {entry.arch.arch_id: label for label, entry in entries.by_label.items()}
+        self._accuracy = accuracy
+        self._trouble = trouble
+        self._calls = 0
+
+    def evaluate(self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None) -> Evaluation:
+        self._calls += 1
+        label = self._label[arch.arch_id]
+        value = self._accuracy(label, repeat)
+        for epoch in (1, 2):
+            if on_epoch:
+                on_epoch(
+                    EpochResult(
+                        epoch=epoch, accuracy=value * epoch / 2, val_loss=1, train_loss=1, duration_s=0, cpu_s=0
+                    )
+                )
+            if epoch == 1 and self._trouble:
+                self._trouble(self._calls, arch)
+        self.trained.append((label, repeat))
+        return Evaluation(accuracy=value, cpu_s=0.0, duration_s=0.0)
+
+    def forget(self, arch: ArchSpec, *, repeat: int) -> None:
+        """Nothing is kept."""
+
+
+def new_study(plan: CompoundPlan) -> optuna.Study:
+    """A study in memory."""
+    return open_study(Memory(), plan.name, plan.objective, {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneWorker(Race):
+    """A race and its only worker."""
+
+    trainer: FakeTrainer
+
+    def run(self) -> None:
+        """Train all that it wants."""
+        work(self, self.trainer)
+
+
+def make_race(
+    plan: CompoundPlan, entries: Entries | EntriesAt, trainer: FakeTrainer, study: optuna.Study | None = None
+) -> OneWorker:
+    """A race on ``study``, or on a new one in memory."""
+    return OneWorker(
+        trainer=trainer,
+        study=study or new_study(plan),
+        entries_at=entries if callable(entries) else lambda _: entries,
+        settings=plan.race,
+        epochs=2,
+        has_interval=False,
+        everybody=bool(plan.compare),
+    )
+
+
+def table(values: Mapping[str, float], noise: float = 0.0) -> Callable[[str, int], float]:
+    """Accuracies by label, of repeats alternately ``noise`` above and below."""
+    return lambda label, repeat: values[label] + noise * (1 if repeat % 2 else -1)

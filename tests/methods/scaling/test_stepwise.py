@@ -1,0 +1,257 @@
+"""Stepwise expansion as trainings: which networks a step needs, which axis it takes, and what a kill changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import optuna
+import pytest
+from optuna.search_space import intersection_search_space
+
+from nas.arch import zoo
+from nas.arch.scaling.rules import DIRECTIONS, stepwise
+from nas.arch.spec import ArchSpec
+from nas.estimators.proxy.evaluator import Evaluation
+from nas.methods.scaling import ask_tell as race_module
+from nas.methods.scaling.config import CompoundPlan
+from nas.methods.scaling.design.networks import EntriesAt
+from nas.methods.scaling.ranking.ranking import Standings, standings
+from nas.methods.scaling.settings import RaceSettings
+from nas.methods.scaling.trial_attributes import accuracies_of, planned, taken, training_of
+from nas.training.results import EpochResult
+from tests.methods.scaling.fakes import OneWorker, entries_at, make_plan, make_race, new_study
+
+B = zoo.get("mobilenetv2_035")
+PLAN = make_plan(
+    baseline="mobilenetv2_035", phi=3, compare=("depth", "compound", "stepwise"), race=RaceSettings(seeds=2)
+)
+
+
+@pytest.fixture(scope="module")
+def at() -> EntriesAt:
+    return entries_at(PLAN)
+
+
+def merit(arch: ArchSpec) -> float:
+    """Accuracy by the network itself: what each doubling of a dimension pays; of width only the first fifth of one."""
+    wider = math.log2(arch.stages[-1].blocks[-1].channels / B.stages[-1].blocks[-1].channels)
+    deeper, larger = math.log2(arch.depth / B.depth), math.log2(arch.resolution_px / B.resolution_px)
+    return 0.3 + 0.5 * min(0.2, wider) + 0.02 * deeper + 0.12 * larger
+
+
+@dataclass
+class ByMerit:
+    """A trainer of accuracies by ``merit``, ``noise`` below with even repeats and above with odd ones.
+
+    ``trouble``: called with the number of the training, from 1, and its network; may raise.
+    """
+
+    noise: float = 0.001
+    trouble: Callable[[int, ArchSpec], None] | None = None
+    trained: list[tuple[str, int]] = field(default_factory=list)
+    calls: int = 0
+
+    def evaluate(
+        self, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
+    ) -> Evaluation:
+        self.calls += 1
+        if self.trouble:
+            self.trouble(self.calls, arch)
+        self.trained.append((arch.arch_id, repeat))
+        accuracy = merit(arch) + self.noise * (1 if repeat % 2 else -1)
+        return Evaluation(accuracy=accuracy, cpu_s=0.0, duration_s=0.0)
+
+    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+        """Nothing is kept."""
+
+
+def race_of(at: EntriesAt, trainer: ByMerit, study: optuna.Study | None = None, plan: CompoundPlan = PLAN) -> OneWorker:
+    return make_race(plan, at, trainer, study)
+
+
+def standings_of(race: OneWorker) -> Standings:
+    return standings(race.entries, accuracies_of(race.study), {})
+
+
+def record(study: optuna.Study) -> list[tuple[str, int, float | None]]:
+    return [(*training_of(trial), trial.user_attrs.get("accuracy")) for trial in study.trials]
+
+
+def test_the_path_is_that_of_stepwise_expansion(at: EntriesAt) -> None:
+    trainer = ByMerit()
+    race = race_of(at, trainer)
+    race.run()
+    expected = stepwise(B, lambda grown: merit(grown.arch), 8, rules=PLAN.rules)
+    assert taken(race.study) == tuple(step.axis for step in expected)
+    for step, found in zip(expected, race.entries.steps, strict=True):
+        assert {axis: entry.arch.arch_id for axis, entry in found.candidates.items()} == {
+            axis: grown.arch.arch_id for axis, grown in step.candidates.items()
+        }
+    end = race.entries.end
+    assert end is not None and end.arch.arch_id == expected[-1].chosen.arch.arch_id
+    assert len({axis for axis in taken(race.study)}) > 1  # the path bends, or this would test little
+
+
+def test_every_network_is_trained_once_per_seed_and_all_axes_of_a_step_alike(at: EntriesAt) -> None:
+    trainer = ByMerit()
+    race = race_of(at, trainer)
+    race.run()
+    assert race.is_over and len(set(trainer.trained)) == len(trainer.trained) <= race.most_trainings
+    for step in race.entries.steps:
+        ids = {entry.arch.arch_id for entry in step.candidates.values()}
+        assert len(ids) == len(DIRECTIONS)
+        assert {seed for arch_id, seed in trainer.trained if arch_id in ids} == {0, 1}
+    first_of_second = trainer.trained.index((race.entries.steps[1].candidates["depth"].arch.arch_id, 0))
+    first_step = {entry.arch.arch_id for entry in race.entries.steps[0].candidates.values()}
+    assert not [one for one in trainer.trained[first_of_second:] if one[0] in first_step]
+
+
+def test_parameters_have_the_same_axes_in_all_steps(at: EntriesAt) -> None:
+    race = race_of(at, ByMerit())
+    race.run()
+    space = intersection_search_space(race.study.get_trials(deepcopy=False))
+    assert set(space) >= {"depth", "width", "resolution"} and max(space["width"].high, space["depth"].high) < 20
+
+
+def test_a_step_that_another_rule_trains_too_is_trained_once() -> None:
+    """At one doubling the only step is depth, width and resolution at twice the cost: the rules themselves."""
+    plan = make_plan(compare=("depth", "width", "resolution", "stepwise"), race=RaceSettings(seeds=2))
+    found = entries_at(plan)
+    assert not found(()).walked and len(found(()).steps) == 1
+    trainer = ByMerit()
+    race = race_of(found, trainer, plan=plan)
+    race.run()
+    assert len(trainer.trained) == 4 * 2 == race.most_trainings
+    ranked = {one.entry.label: one for one in standings_of(race).ranked}
+    (axis,) = taken(race.study)
+    assert ranked["stepwise"].accuracies == ranked[axis].accuracies and len(ranked) == 4
+
+
+def test_only_the_end_is_held_against_the_other_rules_at_equal_cost(at: EntriesAt) -> None:
+    race = race_of(at, ByMerit())
+    race.run()
+    found = standings_of(race)
+    assert {one.entry.label for one in found.ranked} == {"depth", "compound", "stepwise"}
+    for one in found.ranked:
+        assert one.entry.grown.macs_growth == pytest.approx(8, rel=0.08)
+    ways = {one.entry.label: one.verdict for one in found.others}
+    axes = taken(race.study)
+    assert ways[f"step {axes[0][0]}"] == "step 1 of stepwise: taken"
+    assert sum(verdict.endswith(": taken") for verdict in ways.values()) == len(axes) == 3
+    assert [step.axis for step in found.steps] == list(axes)
+
+
+def test_a_step_says_when_its_choice_is_within_the_noise(at: EntriesAt) -> None:
+    """Noise of ten points hides all differences, of a hundred-thousandth none."""
+    loud, quiet = race_of(at, ByMerit(noise=0.1)), race_of(at, ByMerit(noise=1e-5))
+    for race in (loud, quiet):
+        race.run()
+    assert taken(loud.study) == taken(quiet.study)  # by the mean
+    for step in standings_of(loud).steps:
+        assert set(step.peers) == set(DIRECTIONS) - {step.axis}
+        assert f"took {step.axis}" in step.sentence and "by the noise it might as well have been" in step.sentence
+    assert not any(step.peers or "might" in step.sentence for step in standings_of(quiet).steps)
+
+
+def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: EntriesAt) -> None:
+    unbroken = race_of(at, ByMerit())
+    unbroken.run()
+    total = len(unbroken.study.trials)
+
+    def trouble(call: int, _: ArchSpec) -> None:
+        if call % 3 == 0:
+            raise KeyboardInterrupt
+
+    study, broken = new_study(PLAN), 0
+    trainer = ByMerit(trouble=trouble)
+    race = race_of(at, trainer, study)
+    while not race.is_over:
+        try:
+            race.run()
+        except KeyboardInterrupt:
+            broken += 1
+    assert broken > total // 3 and record(study) == record(unbroken.study)
+
+
+@pytest.mark.parametrize("at_work_on", ["take_axes", "plan_round", "queue_missing"])
+def test_a_kill_between_the_choice_and_its_trainings_changes_nothing(
+    at: EntriesAt, monkeypatch: pytest.MonkeyPatch, at_work_on: str
+) -> None:
+    """Written down one after the other: the axis, the round, the queue. A kill may come before each of them."""
+    unbroken = race_of(at, ByMerit())
+    unbroken.run()
+    study, real, killed = new_study(PLAN), getattr(race_module, at_work_on), []
+
+    def killing(study: optuna.Study, *arguments: object) -> object:
+        decided = at_work_on == "take_axes" or taken(study)
+        round_is_planned = at_work_on != "queue_missing" or len(planned(study)) == 3
+        if decided and round_is_planned and not killed:
+            killed.append(at_work_on)
+            raise KeyboardInterrupt
+        return real(study, *arguments)
+
+    monkeypatch.setattr(race_module, at_work_on, killing)
+    with pytest.raises(KeyboardInterrupt):
+        race_of(at, ByMerit(), study).run()
+    assert len(taken(study)) == (at_work_on != "take_axes")
+    race_of(at, ByMerit(), study).run()
+    assert taken(study) == taken(unbroken.study) and record(study) == record(unbroken.study)
+
+
+def test_more_seeds_later_go_to_the_rules_and_leave_the_path_as_it_was(at: EntriesAt) -> None:
+    study = new_study(PLAN)
+    race_of(at, ByMerit(), study).run()
+    before, axes = len(study.trials), taken(study)
+    more = race_of(at, trainer := ByMerit(), study, make_plan(phi=3, compare=PLAN.compare, race=RaceSettings(seeds=4)))
+    assert not more.is_over
+    more.run()
+    assert taken(study) == axes and len(study.trials) == before + len(trainer.trained)
+    assert {label for label, seed, _ in record(study) if seed > 1} == set(more.entries.racing)
+    assert set(more.entries.racing) == {"baseline", "depth", "compound", more.entries.end.label}
+
+
+def test_an_axis_whose_training_fails_is_not_taken(at: EntriesAt) -> None:
+    best = at(()).steps[0].candidates[taken(_done(at))[0]].arch.arch_id
+
+    def trouble(_: int, arch: ArchSpec) -> None:
+        if arch.arch_id == best:
+            raise RuntimeError("a broken kernel")
+
+    race = race_of(at, ByMerit(trouble=trouble))
+    race.run()
+    assert race.is_over and race.entries.end is not None
+    assert taken(race.study)[0] != taken(_done(at))[0]
+
+
+def _done(at: EntriesAt) -> optuna.Study:
+    race = race_of(at, ByMerit())
+    race.run()
+    return race.study
+
+
+def test_a_path_without_a_network_left_ends_and_the_rules_go_on(at: EntriesAt) -> None:
+    steps = {entry.arch.arch_id for entry in at(()).steps[0].candidates.values()}
+
+    def trouble(_: int, arch: ArchSpec) -> None:
+        if arch.arch_id in steps:
+            raise RuntimeError("a broken kernel")
+
+    race = race_of(at, ByMerit(trouble=trouble))
+    race.run()
+    found = standings_of(race)
+    assert race.is_over and race.entries.end is None and taken(race.study) == ()
+    assert {one.entry.label for one in found.ranked} == {"depth", "compound"} and not found.steps
+
+
+def test_axes_beyond_the_limits_are_left_out_and_said() -> None:
+    """A memory limit below what the input side needs: the path keeps to depth and width, which need less."""
+    compare = ("depth", "stepwise")
+    free = entries_at(make_plan(baseline="mobilenetv2_035", phi=2, compare=compare))(())
+    memory = {axis: entry.candidate.measures["peak_memory_mb"] for axis, entry in free.steps[0].candidates.items()}
+    limit = (memory["depth"] + memory["resolution"]) / 2
+    plan = make_plan(baseline="mobilenetv2_035", phi=2, compare=compare, limits={"peak_memory_mb": limit})
+    found = entries_at(plan)(())
+    assert "resolution" not in found.steps[0].candidates and "depth" in found.steps[0].candidates
+    assert any(entry.label == "step r" and "peak_memory_mb" in entry.reason for entry in found.left_out)

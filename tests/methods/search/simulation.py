@@ -1,0 +1,159 @@
+"""A simulated cluster: workers on the real rules of a study, with a clock that jumps from event to event.
+
+Trainings take their time from a table instead of from a machine; workers straggle, die and are replaced, and what a
+dead one held is recovered, as an engine does it. The same seed gives the same study.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from optuna.trial import TrialState
+
+from nas.arch.spec import ArchSpec
+from nas.estimators.proxy.evaluator import Evaluation
+from nas.methods.search.ask_tell import Search
+from nas.study.recovery import MAX_RETRIES, after_kill, requeue
+from nas.study.trial_attributes import WORKER
+from nas.study.trial_loop import Idle, Task, cut_short
+from nas.study.trial_record import Outcome, TrialRow
+from tests.study.fakes import epoch_result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """``workers`` at once. Of a training, ``spread`` is the standard deviation of the logarithm of its time.
+
+    ``stragglers``: share of the trainings that take ``straggling`` times as long. ``deaths_per_hour``: of one worker;
+    its trial is recovered and it is replaced ``detection_s`` later. A worker that has nothing to do asks again in a
+    second, two, four, up to ``longest_wait_s``.
+    """
+
+    workers: int
+    spread: float = 0.2
+    stragglers: float = 0.05
+    straggling: float = 5.0
+    deaths_per_hour: float = 0.0
+    detection_s: float = 30.0
+    longest_wait_s: float = 60.0
+    seed: int = 0
+
+
+class Training(NamedTuple):
+    """What a training gives and takes: the accuracy after each epoch, in [0, 1], and the seconds of an epoch."""
+
+    accuracies: tuple[float, ...]
+    epoch_s: float
+
+
+class Found(NamedTuple):
+    """A network that was trained, ``at_s`` seconds after the start and after ``busy_s`` of all workers' training."""
+
+    at_s: float
+    busy_s: float
+    row: TrialRow
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    search: Search
+    dies_at_s: float
+    life: Iterator[float] = field(init=False)
+    number: int | None = None  # of the trial that it trains
+
+
+@dataclass(slots=True)
+class Simulation:
+    """Runs a study on a cluster. ``search``: a new worker's view of the study; ``training``: what one would be.
+
+    ``now_s``: the clock. ``found``: trained networks in the order of time. ``busy_s``: time of all trainings, also
+    those that a death ended; ``deaths``: of workers.
+    """
+
+    cluster: Cluster
+    search: Callable[[str], Search]
+    training: Callable[[ArchSpec], Training]
+    now_s: float = 0.0
+    found: list[Found] = field(default_factory=list)
+    busy_s: float = 0.0
+    deaths: int = 0
+    _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _order: Iterator[int] = field(default_factory=itertools.count)
+    _rng: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.cluster.seed)
+
+    def run(self) -> None:
+        """Let the workers work until the study has its trials."""
+        for _ in range(self.cluster.workers):
+            self._start()
+        while self._events:
+            self.now_s, _, happens = heapq.heappop(self._events)
+            happens()
+
+    def _start(self) -> None:
+        search = self.search(f"worker-{next(self._order)}")
+        rate = self.cluster.deaths_per_hour
+        life_s = 3600 * self._rng.expovariate(rate) if rate else math.inf
+        worker = _Worker(search=search, dies_at_s=self.now_s + life_s)
+        worker.life = self._work(worker)
+        self._at(self.now_s, lambda: self._go_on(worker))
+
+    def _go_on(self, worker: _Worker) -> None:
+        """Let ``worker`` act, and come back when it acts again or dies."""
+        if self.now_s >= worker.dies_at_s:
+            self.deaths += 1
+            self._at(self.now_s + self.cluster.detection_s, lambda: self._replace(worker))
+            return
+        pause_s = next(worker.life, None)
+        if pause_s is not None:
+            self._at(min(self.now_s + pause_s, worker.dies_at_s), lambda: self._go_on(worker))
+
+    def _replace(self, dead: _Worker) -> None:
+        """Recover the trials of a worker that is gone, and start another."""
+        study = dead.search.study
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs[WORKER] == dead.search.worker and trial.number == dead.number:
+                after_kill(study, trial, max_retries=MAX_RETRIES)
+            elif trial.user_attrs[WORKER] == dead.search.worker:  # put aside until its twin is trained
+                requeue(study, trial)
+        self._start()
+
+    def _work(self, worker: _Worker) -> Iterator[float]:
+        """A worker's life as its pauses in s."""
+        wait_s = 1.0
+        while (found := worker.search.next()) is not Idle.OVER:
+            if found is Idle.WAIT:
+                yield wait_s
+                wait_s = min(2 * wait_s, self.cluster.longest_wait_s)
+                continue
+            wait_s = 1.0
+            if isinstance(found, Task):
+                worker.number = found.number
+                yield from self._train(worker.search, found)
+                worker.number = None
+
+    def _train(self, search: Search, task: Task) -> Iterator[float]:
+        """A training as its pauses in s: its epochs."""
+        training = self.training(task.arch)
+        epoch_s = training.epoch_s * self._rng.lognormvariate(0.0, self.cluster.spread)
+        epoch_s *= self.cluster.straggling if self._rng.random() < self.cluster.stragglers else 1.0
+        for epoch, accuracy in enumerate(training.accuracies, start=1):
+            yield epoch_s
+            self.busy_s += epoch_s
+            reason = search.after_epoch(task, epoch_result(epoch, accuracy=accuracy))
+            if reason:
+                cut_short(search.study, task, Outcome.STOPPED, reason)
+                return
+        done = Evaluation(accuracy=training.accuracies[-1], cpu_s=0.0, duration_s=0.0)
+        self.found.append(Found(self.now_s, self.busy_s, search.trained(task, done)))
+
+    def _at(self, at_s: float, happens: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at_s, next(self._order), happens))

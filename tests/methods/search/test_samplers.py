@@ -1,0 +1,56 @@
+"""Samplers: one per name, whose draws depend on the seed and on the turn alone."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from nas.methods.search.samplers import SAMPLERS, InKnownSpace, make_sampler
+from nas.study.config import SAMPLER_NAMES, SamplerSettings
+
+CHOICES = {f"c{index}": optuna.distributions.CategoricalDistribution(list(range(10))) for index in range(6)}
+
+
+def first_draw(name: str, seed: int, trial: int) -> dict[str, int]:
+    study = optuna.create_study(sampler=make_sampler(SamplerSettings(name=name), seed=seed, trial=trial))
+    return study.ask(CHOICES).params
+
+
+def test_every_name_of_the_settings_has_a_sampler() -> None:
+    assert tuple(SAMPLERS) == SAMPLER_NAMES
+
+
+# The Gaussian process draws its first trials at random, as `random` does, but takes seconds to be imported.
+@pytest.mark.parametrize("name", [name for name in SAMPLER_NAMES if name != "gp"])
+def test_draws_depend_on_seed_and_turn(name: str) -> None:
+    assert first_draw(name, 0, 3) == first_draw(name, 0, 3)
+    # Two draws of six choices among ten agree by chance once in a million.
+    assert first_draw(name, 0, 3) != first_draw(name, 0, 4)
+    assert first_draw(name, 0, 3) != first_draw(name, 1, 3)
+
+
+def test_neighbouring_seeds_share_no_stream() -> None:
+    # With seed + trial, the second trial of seed 0 would be the first of seed 1.
+    assert first_draw("random", 0, 1) != first_draw("random", 1, 0)
+
+
+def test_large_seeds_are_taken() -> None:
+    assert first_draw("random", 2**40, 0) == first_draw("random", 2**40, 0)
+
+
+def learnt_draws(name: str, *, known: bool) -> list[dict[str, int]]:
+    """What is drawn in a study of two objectives, of which every trial has the same space."""
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    drawn = []
+    for turn in range(12):
+        sampler = make_sampler(SamplerSettings(name=name, startup=4, population=4), seed=0, trial=turn)
+        study.sampler = InKnownSpace(sampler, CHOICES) if known else sampler
+        trial = study.ask(CHOICES)
+        drawn.append(trial.params)
+        study.tell(trial, [trial.params["c0"] + trial.params["c1"], trial.params["c2"]])
+    return drawn
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLER_NAMES if name != "gp"])
+def test_a_sampler_told_its_space_draws_what_it_would_have_drawn(name: str) -> None:
+    assert learnt_draws(name, known=True) == learnt_draws(name, known=False)

@@ -1,0 +1,81 @@
+"""Workers that straggle, die and are replaced, simulated on the real rules: nothing is lost and nothing done twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import optuna
+import pytest
+
+from nas.arch.complexity import complexity
+from nas.arch.spec import ArchSpec
+from nas.methods.search.ask_tell import Search
+from nas.methods.search.pruners import make_pruner
+from nas.study.config import PrunerSettings
+from nas.study.objective import ObjectiveSettings
+from nas.study.trial_attributes import finished, to_rows
+from nas.study.trial_record import Outcome
+from tests.methods.search.nas_bench_macro import PATH, STAGES, MacroTable
+from tests.methods.search.simulation import Cluster, Simulation, Training
+from tests.study.fakes import FakeEvaluator, accuracy_of, make_search, new_study, small_space
+
+N_TRIALS, EPOCHS = 40, 3
+
+
+def training(arch: ArchSpec) -> Training:
+    """Ten minutes, and an accuracy that rises in equal steps."""
+    return Training(tuple(accuracy_of(arch) * epoch / EPOCHS for epoch in range(1, EPOCHS + 1)), 200.0)
+
+
+def simulated(cluster: Cluster, *, sampler: str = "random", pruner: str = "none") -> tuple[Simulation, optuna.Study]:
+    """A study of a small space, run to its end."""
+    study, space = new_study(), small_space()
+    rule = make_pruner(PrunerSettings(name=pruner), ObjectiveSettings(), epochs=EPOCHS)
+
+    def search(worker: str) -> Search:
+        evaluator = FakeEvaluator(epochs=EPOCHS)
+        return make_search(
+            space, evaluator, study=study, sampler=sampler, n_trials=N_TRIALS, worker=worker, pruner=rule
+        )
+
+    simulation = Simulation(cluster=cluster, search=search, training=training)
+    simulation.run()
+    return simulation, study
+
+
+@pytest.mark.parametrize(("workers", "sampler"), [(1, "random"), (7, "tpe"), (7, "nsga2"), (100, "random")])
+def test_of_workers_that_die_nothing_is_lost_and_nothing_done_twice(workers: int, sampler: str) -> None:
+    simulation, study = simulated(Cluster(workers=workers, deaths_per_hour=1.0), sampler=sampler, pruner="asha")
+    assert simulation.deaths
+    assert finished(study) == N_TRIALS
+    assert all(trial.state.is_finished() for trial in study.trials)
+    rows = to_rows(study)
+    taught = Counter(row.arch_id for row in rows if row.outcome in (Outcome.TRAINED, Outcome.STOPPED))
+    assert max(taught.values()) == 1
+    assert {row.outcome for row in rows} >= {Outcome.TRAINED, Outcome.STOPPED}
+
+
+def test_the_same_seed_gives_the_same_study() -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        simulation, study = simulated(Cluster(workers=7, deaths_per_hour=1.0, seed=seed), sampler="tpe")
+        runs.append((simulation.now_s, [(row.arch_id, row.outcome) for row in to_rows(study)]))
+    assert runs[0] == runs[1] != runs[2]
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+def test_time_is_that_of_the_trainings_dealt_to_the_workers(workers: int) -> None:
+    simulation, _ = simulated(Cluster(workers=workers, spread=0.0, stragglers=0.0))
+    assert simulation.busy_s == N_TRIALS * 600.0
+    # A worker loses a second or two where it puts a network aside that another one trains.
+    assert simulation.now_s == pytest.approx(N_TRIALS * 600.0 / workers, rel=0.01)
+
+
+@pytest.mark.skipif(not PATH.is_file(), reason=f"no {PATH}")
+def test_the_networks_of_the_table_cost_what_it_says() -> None:
+    table = MacroTable()
+    assert len(table.by_key) == table.space.size and len(table.by_arch) == 9 * 21 * 21
+    for key in [*list(table.by_key)[::40], "0" * 8, "1" * 8, "2" * 8]:
+        cost = complexity(table.space.decode(table.genotype(key)))
+        assert (cost.params, cost.macs) == (table.by_key[key].params, table.by_key[key].macs)
+    assert sum(depth for _, depth in STAGES) == len(table.space.parameters)

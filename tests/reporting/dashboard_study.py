@@ -1,0 +1,90 @@
+"""A small search with notes and files, made in a moment, and its dashboard: for tests with and without a browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+
+from nas.arch.files import dumps
+from nas.core.files import write_text_atomically
+from nas.methods.search.dashboard import show_search
+from nas.reporting.dashboard.board import ARTIFACTS
+from nas.reporting.dashboard.serving import HOST, make_dashboard
+from nas.reporting.search_report import ReportData, Winner, plot
+from nas.study.storage.opening import open_storage, open_study
+from nas.study.trial_attributes import to_rows
+from nas.study.trial_record import pareto_front
+from tests.study.fakes import PARETO, FakeEvaluator, OneWorker, make_search, small_space
+
+
+def database(runs_dir: Path) -> str:
+    """Where searches are kept unless they say otherwise."""
+    return f"sqlite:///{runs_dir / 'optuna.db'}"
+
+
+def made_search(runs_dir: Path, *, name: str = "small", trials: int = 6, url: str = "") -> OneWorker:
+    """A search of made-up accuracies at ``url`` or in the database of ``runs_dir``; some trials are infeasible."""
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    study = open_study(open_storage(url or database(runs_dir)), name, PARETO, {})
+    search = make_search(
+        small_space(), FakeEvaluator(epochs=3), study=study, n_trials=trials, limits={"latency_ms": 0.016}
+    )
+    search.run()
+    return search
+
+
+def report_of(search: OneWorker, *, best: int | None = None) -> ReportData:
+    """What its report says; of the winners only the ``best`` fastest."""
+    rows = to_rows(search.study)
+    winners = [
+        Winner(
+            label=f"W{index}",
+            arch=replace(search.pricer.decode(row.genotype), name=f"winner_{index}"),
+            row=row,
+            files={"spec": f"winners/winner_{index}.yaml"},
+        )
+        for index, row in enumerate(pareto_front(rows)[:best], start=1)
+    ]
+    return ReportData(
+        title=f"Search {search.study.study_name}",
+        command="python -m nas.search +space=small",
+        facts=(("space", "small, 288 points"), ("limits", str(search.pricer.constraints))),
+        rows=tuple(rows),
+        winners=tuple(winners),
+    )
+
+
+def show(search: OneWorker, runs_dir: Path, report: ReportData | None = None) -> ReportData:
+    """Put notes and files of ``search`` where dashboards look for them, with the results they are made from."""
+    report = report or report_of(search)
+    folder = runs_dir / search.study.study_name
+    (folder / "winners").mkdir(parents=True, exist_ok=True)
+    for winner in report.winners:
+        write_text_atomically(folder / str(winner.spec_file), dumps(winner.arch))
+    write_text_atomically(folder / "pareto.svg", plot(report))
+    show_search(search.study, report, search.pricer, folder, runs_dir / ARTIFACTS)
+    return report
+
+
+@contextmanager
+def served(runs_dir: Path, url: str = "") -> Iterator[str]:
+    """The address of a dashboard of ``url`` or of the database of ``runs_dir``, which answers meanwhile."""
+    server = make_dashboard(url or database(runs_dir), runs_dir, 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def attributes(study: optuna.Study) -> dict[str, object]:
+    """The study's system attributes as they stand in its storage."""
+    return dict(study._storage.get_study_system_attrs(study._study_id))

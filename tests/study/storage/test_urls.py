@@ -1,0 +1,73 @@
+"""What may stand in ``study.storage``, and how passwords are kept out of what is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas.core.errors import NasError
+from nas.study.storage.urls import check_file, checked_url, file_of, masked, proxy_of
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("sqlite:///runs/optuna.db", "sqlite:///runs/optuna.db"),
+        ("journal:////tmp/x.journal", "journal:////tmp/x.journal"),
+        ("postgresql://u:p@host/db", "postgresql+psycopg://u:p@host/db"),
+        ("postgres://u:p@host:5433/db?sslmode=require", "postgresql+psycopg://u:p@host:5433/db?sslmode=require"),
+        ("postgresql+psycopg2://u:p@host/db", "postgresql+psycopg2://u:p@host/db"),
+        ("mysql://u:p@host/db", "mysql+pymysql://u:p@host/db"),
+        ("grpc://host:13000", "grpc://host:13000"),
+    ],
+)
+def test_every_kind_of_storage_has_a_url(url: str, meant: str) -> None:
+    assert checked_url(url) == meant
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("optuna.db", r"'optuna\.db': must be one of sqlite:///FILE, journal:///FILE, postgresql://"),
+        ("redis://host/0", r"must be one of .*grpc://HOST:PORT\.$"),
+        ("postgre://u:p@host/db", r"must be one of .* Did you mean 'postgres'\?"),
+        ("sqlite://", r"must have the form sqlite:///FILE\.$"),
+        ("sqlite:///:memory:", r"must have the form sqlite:///FILE\.$"),
+        ("journal://x.journal", r"must have the form journal:///FILE\.$"),
+        ("postgresql://u:p@host", r"must have the form postgresql://USER:PASSWORD@HOST/DATABASE\.$"),
+        ("grpc://host", r"must have the form grpc://HOST:PORT\.$"),
+    ],
+)
+def test_a_url_that_is_no_storages_is_answered_with_what_is_allowed(url: str, message: str) -> None:
+    with pytest.raises(NasError, match=rf"^study\.storage .*{message}") as caught:
+        checked_url(url)
+    assert "u:p" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_are_relative_with_three_slashes_and_absolute_with_four(tmp_path: Path) -> None:
+    assert file_of("journal:///runs/x.journal") == Path("runs/x.journal")
+    assert file_of("sqlite:////tmp/x.db?timeout=5") == Path("/tmp/x.db")
+    assert file_of("postgresql://u:p@host/db") is None
+    with pytest.raises(NasError, match=rf"An absolute path has four slashes: journal:///{tmp_path}/x\.journal"):
+        check_file(f"journal://{tmp_path}/x.journal")
+
+
+def test_a_proxy_is_a_host_and_a_port() -> None:
+    assert proxy_of("grpc://storage.local:13000") == ("storage.local", 13000)
+    assert proxy_of("grpc://[::1]:13000/") == ("[::1]", 13000)
+    assert proxy_of("sqlite:///x.db") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("study.storage=postgresql://me:secret@host/db +space=x", "study.storage=postgresql://me:***@host/db +space=x"),
+        ("mysql://me:s@cr:et@host/db", "mysql://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("sqlite:///runs/a@b.db", "sqlite:///runs/a@b.db"),
+        ("grpc://host:13000", "grpc://host:13000"),
+    ],
+)
+def test_passwords_are_struck_out(text: str, shown: str) -> None:
+    assert masked(text) == shown

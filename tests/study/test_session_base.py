@@ -1,0 +1,45 @@
+"""The study of a plan in its storage: what is looked at before anything else is loaded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nas import compound_grid, search
+from nas.core.errors import NasError
+from nas.methods.scaling import session as grids
+from nas.methods.search import session as searches
+
+
+@pytest.mark.parametrize(
+    ("kind", "make_plan", "arguments"),
+    [(searches, search.make_plan, ["space=mobilenet_v1"]), (grids, compound_grid.make_plan, [])],
+    ids=["search", "grid"],
+)
+def test_a_storage_that_cannot_be_opened_is_told_before_anything_is_loaded(
+    kind: Any,
+    make_plan: Callable[[list[str]], Any],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("the images were loaded first")
+
+    path = tmp_path / "optuna.db"
+    path.write_text("no database " * 99, encoding="utf-8")
+    plan = make_plan([*arguments, f"study.storage=sqlite:///{path}", f"runs_dir={tmp_path}"])
+    monkeypatch.setattr(kind, "load_data", load)
+    with pytest.raises(NasError, match=r"study\.storage .* cannot be opened"):
+        kind.prepare(plan, Console(file=io.StringIO()))
+
+
+def test_looking_at_a_storage_makes_none(tmp_path: Path) -> None:
+    plan = search.make_plan(["space=mobilenet_v1", f"runs_dir={tmp_path}", "study.patience_s=7"])
+    assert searches.reached(plan, Console(file=io.StringIO())).limit_s == 7
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,90 @@
+"""``nas.calibrate`` learns a device, says how far that holds, and answers mistakes in a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nas.arch import zoo
+from nas.arch.complexity import complexity
+from nas.calibrate import command
+from nas.core.errors import NasError
+from nas.latency import store
+from nas.latency.calibration import calibrate as calibration
+from nas.latency.calibration import collect
+from nas.latency.calibration.collect import Collector
+from nas.latency.settings import LatencySettings
+from nas.latency.store import load, read
+from tests.latency.law import KERNEL_DEVICE, LANE, fake_chunk, kernel_law_ms
+
+HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\nnetwork,latency_ms\n"
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for room in (calibration, store):
+        monkeypatch.setattr(room, "describe", lambda *_: KERNEL_DEVICE)
+    monkeypatch.setattr(collect, "_lane", lambda device: LANE)
+    monkeypatch.setattr(Collector, "_measured", fake_chunk)
+    monkeypatch.setattr(calibration, "_NETWORKS", 60)
+
+
+def test_a_device_is_learnt_and_kept_where_searches_find_it(made_up: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["device=cpu", "budget_s=10000"]) == 0
+    told = capsys.readouterr()
+    assert "test core" in told.err and "calibrating" in told.err
+    assert "sums of kernels: off by" in told.out
+    (path,) = Path("runs/latency").iterdir()
+    assert str(path) in told.out
+    spec = zoo.get("mobilenetv2_100")
+    assert load(path, LatencySettings()).predict(spec).latency_ms == pytest.approx(kernel_law_ms(spec), rel=0.1)
+    assert command(["device=cpu", "budget_s=10000", "json=true"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["path"] == str(path)
+    assert answer["device"]["processor"] == "test core"
+    assert answer["error"]["within_10"] > 0.9
+
+
+def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
+    made_up: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [name for name in zoo.names() if name.startswith(("mixnet", "mnasnet", "mobilenet"))]
+    rows = {name: 2.0 + 3e-8 * complexity(zoo.get(name)).macs for name in names}
+    rows["mixnet_s"] *= 4
+    Path("phone.csv").write_text(HEADER + "".join(f"{name},{ms:.3f}\n" for name, ms in rows.items()))
+    assert command(["device=measurements", "path=phone.csv"]) == 0
+    told = capsys.readouterr().out
+    assert "Pixel 6, big core" in told
+    assert "mixnet_s: measured" in told and "measure it again" in told
+    (path,) = Path("runs/latency").iterdir()
+    assert f"latency.calibration={path} latency.allow_other_device=true" in told
+    predicted = read(path).predict(zoo.get("mobilenetv2_140")).latency_ms
+    assert predicted == pytest.approx(rows["mobilenetv2_140"], rel=0.15)
+    assert command(["device=measurements", "path=phone.csv", f"base={path}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], r"which device\? Add device= with one of cpu, cuda, measurements"),
+        (["device=gpu"], r"unknown device 'gpu'.*cpu, cuda, measurements"),
+        (["device=cpu", "backend=cuda"], r"unknown backend of device=cpu 'cuda': choose from onnxruntime, torch"),
+        (["device=cpu", "path=phone.csv"], r"path 'phone\.csv': belongs to device=measurements"),
+        (["device=cpu", "budget_s=3"], r"^budget_s 3: must be a number of at least 15"),
+        (["device=cpu", "precision=int4"], r"^precision 'int4': onnxruntime runs float32, int8"),
+        (["device=cpu", "json=maybe"], r"json 'maybe': must be true or false"),
+        (["device=measurements"], r"path null: add path="),
+        (["device=measurements", "path=none.csv"], r"'none\.csv': No such file"),
+        (["device=measurements", "path=phone.csv", "threads=2"], r"threads 2: is said by the file's header"),
+        (["device=measurements", "path=phone.csv", "base=none.json"], r"none\.json: does not exist"),
+        (["device=measurements", "path=phone.csv", "base=3"], r"base 3: must be the path of a calibration"),
+    ],
+)
+def test_mistakes_are_answered_in_a_line_and_leave_nothing(made_up: None, arguments: list[str], words: str) -> None:
+    with pytest.raises(NasError, match=words) as raised:
+        command(arguments)
+    assert "\n" not in str(raised.value)
+    assert not Path("runs").exists()

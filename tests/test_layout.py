@@ -1,0 +1,54 @@
+"""The house itself: what is at the top, what travels in the package, how light the language of networks is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.paths import ROOT
+
+TOP_LEVEL = {"pyproject.toml", "README.md", "nas", "search_spaces", "conf", "runs", "tests"}
+
+
+def project() -> dict[str, dict]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_top_level_is_fixed() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    ).stdout.splitlines()
+    if not listed:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in listed}
+    assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_every_package_is_listed_for_the_wheel() -> None:
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("nas", "search_spaces")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(project()["tool"]["setuptools"]["packages"]) == found | {"nas.conf"}
+
+
+@pytest.mark.parametrize(
+    "module", ["nas", "nas.arch.zoo", "nas.arch.files", "nas.methods.search.config", "search_spaces.mixnet"]
+)
+def test_light_modules_load_nothing_heavy(module: str) -> None:
+    heavy = "{'torch', 'timm', 'optuna', 'sklearn', 'matplotlib', 'onnxruntime', 'pandas'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_commands_are_installed_under_their_names() -> None:
+    scripts = project()["project"]["scripts"]
+    assert all(target == f"nas.{name.removeprefix('nas-').replace('-', '_')}:main" for name, target in scripts.items())
+    assert {"nas-search", "nas-compound-grid", "nas-show", "nas-scale"} <= set(scripts)

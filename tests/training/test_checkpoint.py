@@ -1,0 +1,210 @@
+"""A training that was killed goes on from its checkpoint, and ends as if it had never been."""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nas.data.images import ImageData
+from nas.training.checkpoint import Checkpoint
+from nas.training.results import EpochResult, TrainResult
+from nas.training.settings import OPTIMIZERS, SCHEDULES, TrainSettings
+from nas.training.trainer import train
+from tests.training.nets import few, make_net
+
+ALWAYS = TrainSettings(epochs=3, device="cpu", warmup_epochs=0.5, checkpoint_s=0)
+
+
+def small_net() -> nn.Module:
+    """Batch norm and dropout: weights, buffers, and draws from torch's global state."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3, stride=4), nn.BatchNorm2d(4), nn.SiLU(), nn.Flatten(), nn.Dropout(0.2)]
+    return nn.Sequential(*layers, nn.Linear(64, 10))
+
+
+def start_and_kill(
+    path: Path,
+    data: ImageData,
+    settings: TrainSettings,
+    *,
+    epoch: int = 3,
+    model: nn.Module | None = None,
+) -> None:
+    """A training that ends, as if its process did, when ``epoch`` is told, before the checkpoint of it is written."""
+
+    def on_epoch(result: EpochResult) -> None:
+        if result.epoch == epoch:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model or small_net(), data, settings, seed=1, on_epoch=on_epoch, checkpoint=path)
+
+
+def figures(result: TrainResult) -> list[tuple[float, float, float]]:
+    return [(epoch.train_loss, epoch.val_loss, epoch.accuracy) for epoch in result.epochs]
+
+
+def assert_goes_on(path: Path, data: ImageData, settings: TrainSettings, make: Callable[[], nn.Module]) -> None:
+    """Killed in the second and again in the third epoch, a training ends with every bit of an unbroken one."""
+    whole = make()
+    expected = train(whole, data, settings, seed=1)
+    start_and_kill(path, data, settings, epoch=2, model=make())
+    start_and_kill(path, data, settings, epoch=3, model=make())
+    told: list[EpochResult] = []
+    model = make()
+    result = train(model, data, settings, seed=1, on_epoch=told.append, checkpoint=path)
+    assert figures(result) == figures(expected)
+    assert [epoch.epoch for epoch in told] == [3]
+    assert result.epochs[-1:] == tuple(told)
+    states = whole.state_dict(), model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+STATEFUL: list[dict[str, Any]] = [
+    {"ema": 0.9},
+    {"mixup": 0.3},
+    {"cutmix": 0.5, "mixup": 0.2},
+    {"clip_grad": 0.5},
+    {"amp": "bfloat16"},
+    {"amp": "float16"},
+    {"channels_last": False},
+    *({"schedule": name} for name in SCHEDULES),
+    *({"optimizer": name, "lr": 1e-3} for name in OPTIMIZERS),
+]
+
+
+@pytest.mark.parametrize("fields", STATEFUL, ids=str)
+def test_a_killed_training_ends_as_an_unbroken_one(digits: ImageData, tmp_path: Path, fields: dict[str, Any]) -> None:
+    assert_goes_on(tmp_path / "c.pt", few(digits, 48), replace(ALWAYS, **fields), small_net)
+
+
+def test_a_mixnet_goes_on_with_all_of_it_at_once(digits: ImageData, tmp_path: Path) -> None:
+    settings = replace(ALWAYS, ema=0.9, mixup=0.2, clip_grad=1.0)
+    assert_goes_on(tmp_path / "c.pt", few(digits, 48), settings, lambda: make_net(stem_stride=2))
+
+
+def test_it_is_written_when_it_is_time_and_never_after_the_last_epoch(digits: ImageData, tmp_path: Path) -> None:
+    data, path = few(digits, 20), tmp_path / "c.pt"
+    for settings in (replace(ALWAYS, checkpoint_s=None), replace(ALWAYS, checkpoint_s=3600), replace(ALWAYS, epochs=1)):
+        train(small_net(), data, settings, seed=1, checkpoint=path)
+        assert not path.exists()
+    checkpoint = Checkpoint(path, "mine", every_s=10)
+    written = []
+    for seconds in (4, 5, 2, 9, 1, 30):
+        path.unlink(missing_ok=True)
+        checkpoint.advance(seconds, dict)
+        written.append(path.exists())
+    assert written == [False, False, True, False, True, True]
+
+
+def test_times_before_the_kill_count(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, cpu = itertools.count(), itertools.count(step=10)  # read before and after the steps, and after scoring
+    clock = SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu))
+    monkeypatch.setattr("nas.training.trainer.time", clock)
+    data, path = few(digits, 48), tmp_path / "c.pt"
+    start_and_kill(path, data, ALWAYS)
+    result = train(small_net(), data, ALWAYS, seed=1, checkpoint=path)
+    assert [(epoch.duration_s, epoch.cpu_s) for epoch in result.epochs] == [(2, 20)] * 3
+    assert (result.duration_s, result.cpu_s) == (6, 60)
+    assert (result.images_per_s, result.images_per_cpu_s) == (3 * 48 / 3, 3 * 48 / 30)
+
+
+def test_a_checkpoint_of_another_training_is_left_alone(digits: ImageData, tmp_path: Path) -> None:
+    data, path = few(digits, 48), tmp_path / "c.pt"
+    start_and_kill(path, data, ALWAYS)
+
+    def first_epoch(model: nn.Module, data: ImageData = data, seed: int = 1, **fields: Any) -> int:
+        told: list[EpochResult] = []
+        copy = tmp_path / "copy.pt"
+        shutil.copy(path, copy)
+        train(model, data, replace(ALWAYS, **fields), seed=seed, on_epoch=told.append, checkpoint=copy)
+        return told[0].epoch
+
+    relu, other = small_net(), small_net()
+    relu[2] = nn.ReLU()  # type: ignore[operator]
+    with torch.no_grad():
+        next(other.parameters())[0] += 1e-6
+    assert first_epoch(small_net()) == 3
+    assert first_epoch(small_net(), checkpoint_s=100.0) == 3
+    assert first_epoch(relu) == first_epoch(other) == 1
+    assert first_epoch(small_net(), lr=0.02) == first_epoch(small_net(), seed=2) == 1
+    assert first_epoch(small_net(), few(digits, 47)) == first_epoch(small_net(), few(digits, 48, val_count=41)) == 1
+
+
+def damage(data: bytes) -> dict[str, bytes]:
+    middle = len(data) // 2
+    buffer = io.BytesIO()
+    torch.save({"fingerprint": 1}, buffer)
+    return {
+        "empty": b"",
+        "half": data[:middle],
+        "a bit": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+        "zeros": data[:middle] + bytes(1000) + data[middle + 1000 :],
+        "words": b"not a checkpoint",
+        "something else": buffer.getvalue(),
+    }
+
+
+def test_a_damaged_file_is_no_file(digits: ImageData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, path = few(digits, 48), tmp_path / "c.pt"
+    expected = figures(train(small_net(), data, ALWAYS, seed=1))
+    start_and_kill(path, data, ALWAYS)
+    caplog.set_level("INFO")
+    for number, content in enumerate(damage(path.read_bytes()).values(), start=1):
+        path.write_bytes(content)
+        told: list[EpochResult] = []
+        assert figures(train(small_net(), data, ALWAYS, seed=1, on_epoch=told.append, checkpoint=path)) == expected
+        assert [epoch.epoch for epoch in told] == [1, 2, 3]
+        assert len(caplog.records) == number and str(path) in caplog.messages[-1]
+
+
+class Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_file_cannot_run_code(tmp_path: Path) -> None:
+    path, proof = tmp_path / "c.pt", tmp_path / "proof"
+    torch.save({"fingerprint": "mine", "state": Touches(proof)}, path)
+    assert Checkpoint(path, "mine", every_s=0).load() is None
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_does_not_stop_the_training(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    data, path = few(digits, 48), tmp_path / "checkpoints" / "c.pt"
+    expected = figures(train(small_net(), data, ALWAYS, seed=1))
+    start_and_kill(path, data, ALWAYS, epoch=2)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    assert figures(train(small_net(), data, ALWAYS, seed=1, checkpoint=path)) == expected
+    assert [entry.name for entry in path.parent.iterdir()] == ["c.pt"]
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_does_not_stop_the_training(digits: ImageData, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    train(small_net(), few(digits, 20), ALWAYS, seed=1, checkpoint=tmp_path / "file" / "c.pt")

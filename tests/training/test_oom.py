@@ -1,0 +1,35 @@
+"""What counts as being out of memory, by errors as libraries raise them and as they are documented."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nas.training.oom import is_out_of_memory
+
+
+def test_errors_of_this_machine_are_known() -> None:
+    with pytest.raises(RuntimeError) as of_torch:
+        torch.empty(2**50)
+    with pytest.raises(MemoryError) as of_numpy:
+        np.zeros(2**50)
+    assert is_out_of_memory(of_torch.value) and is_out_of_memory(of_numpy.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("out of memory"), False),
+        (KeyboardInterrupt(), False),
+    ],
+    ids=str,
+)
+def test_errors_of_other_machines_are_told_apart(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
