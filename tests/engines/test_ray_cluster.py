@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 
 import optuna
 import pytest
@@ -29,14 +27,13 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": F
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(scratch: Path) -> Iterator[Cluster]:
     """Three nodes of one CPU each; the driver belongs to the first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        folder = mkdtemp(prefix="nas-ray-")  # pytest's own are too long for Ray's sockets
-        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_TMPDIR", str(scratch))  # pytest's own folders are too long for Ray's sockets
         for attempt in range(1, ATTEMPTS + 1):
             nodes = Cluster()
             try:
@@ -49,7 +46,6 @@ def cluster() -> Iterator[Cluster]:
                     raise
         yield nodes
         nodes.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def study(folder: Path) -> optuna.Study:
