@@ -12,9 +12,10 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.deadline import DEADLINE_S
+
 _LOOKED_IN = "/usr/lib/postgresql/*/bin and PATH"
 _PASSWORD = "a-secret"
-_START_S = 240
 
 
 def why_not() -> str:
@@ -67,7 +68,7 @@ class Postgres:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         options += " -c dynamic_shared_memory_type=mmap"  # in its folder, so that nothing stays if it is killed
         log = str(self.folder / "log")
-        self._run("pg_ctl", "start", "-w", "-t", str(_START_S), "-D", self._data, "-l", log, "-o", options)
+        self._run("pg_ctl", "start", "-w", "-t", f"{DEADLINE_S:.0f}", "-D", self._data, "-l", log, "-o", options)
 
     def stop(self) -> None:
         """Stop the server: transactions under way are rolled back, connections break."""

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 from tests.process_guard import marked_processes
 
-DEADLINE_S = 300.0
 # A child in a session of its own, one without its parent, and one that stands still and whose environment is empty.
 RUN = """
 import os, signal, subprocess, sys
@@ -24,7 +24,7 @@ quiet = "stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL"
 daemon = f"import subprocess; print(subprocess.Popen({sleep!r}, {quiet}, start_new_session=True).pid)"
 pids = [subprocess.Popen(sleep, stdout=subprocess.DEVNULL, start_new_session=True).pid]
 pids += [int(subprocess.check_output([sys.executable, "-I", "-S", "-c", daemon]))]
-bare = f"import subprocess, time; print(subprocess.Popen({sleep!r}, {quiet}, env={{}}).pid, flush=True); time.sleep(3600)"
+bare = f"import subprocess as s, time; print(s.Popen({sleep!r}, env={{}}).pid, flush=True); time.sleep(3600)"
 parent = subprocess.Popen([sys.executable, "-I", "-S", "-c", bare], stdout=subprocess.PIPE)
 pids += [parent.pid, int(parent.stdout.readline())]
 os.kill(pids[-1], signal.SIGSTOP)

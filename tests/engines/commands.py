@@ -12,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from tests.deadline import DEADLINE_S
+
 # 16 points, 100 images at 8 px: a training takes a fraction of a second.
 TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
 # Without a queue of first trials the sampler decides from the start.
 SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=3")
-DEADLINE_S = 240.0
 
 Found = TypeVar("Found")
 

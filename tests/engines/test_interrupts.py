@@ -13,11 +13,15 @@ from optuna.trial import TrialState
 from nas.search import command
 from nas.study.storage.opening import open_storage
 from nas.study.trial_attributes import trial_records
-from tests.engines.commands import DEADLINE_S, TINY, is_held, is_pending, send, start, wait_for, workers_of
+from tests.deadline import DEADLINE_S
+from tests.engines.commands import TINY, is_held, is_pending, send, start, wait_for, workers_of
 
 ENDLESS = (*TINY, "proxy.epochs=100000")
 # Workers that are asked to end are waited for longer than this test waits.
-PATIENT = ("-c", "from nas.engines.local import supervisor as s; from nas.search import main; s._GRACE_S = 3600.0; main()")
+PATIENT = (
+    "-c",
+    "from nas.engines.local import supervisor; from nas.search import main; supervisor._GRACE_S = 3600.0; main()",
+)
 
 
 def states_and_reasons(folder: Path) -> list[tuple[TrialState, str]]:

@@ -31,7 +31,8 @@ from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.store import save_predictor
 from nas.search import command, make_plan
 from nas.study.trial_attributes import WORKER, count_finished, trial_records
-from tests.engines.commands import DEADLINE_S, SAMPLED, TINY, send, start
+from tests.deadline import DEADLINE_S
+from tests.engines.commands import SAMPLED, TINY, send, start
 
 
 def study(folder: Path) -> optuna.Study:

@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
 from nas.study.trial_attributes import count_finished, trial_records
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
-DEADLINE_S = 300.0
 EPOCHS = 60  # enough of them for a look between two, also where one takes milliseconds
 ATTEMPTS = 2  # a busy machine may be too slow for Ray's own deadlines
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}

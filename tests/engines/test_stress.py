@@ -19,7 +19,8 @@ from optuna.trial import TrialState
 from nas.study.storage.opening import open_storage
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.trial_attributes import count_finished, trial_records
-from tests.engines.commands import DEADLINE_S, TINY, is_alive, send, start, wait_for, workers_of
+from tests.deadline import DEADLINE_S
+from tests.engines.commands import TINY, is_alive, send, start, wait_for, workers_of
 
 N_TRIALS = 8
 # A training is about a second of CPU, so that most kills hit one.

@@ -28,20 +28,20 @@ from nas.study.storage.lease import LeaseHolder, LeaseTiming, acquire_lease, lea
 from nas.study.storage.opening import open_study
 from nas.study.storage.ownership import exclusive_ownership
 from nas.study.storage.retrying import RetryingStorage
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 from tests.study.fakes import PARETO, new_study
 
 Opened = Callable[..., RetryingStorage]
 QUICK = LeaseTiming(renew_s=0.05, watch_s=0.5, settle_s=0.05)
-DEADLINE_S = 240.0
 HOLD = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from nas.study.storage.ownership import exclusive
+from nas.study.storage.ownership import exclusive_ownership
 from nas.study.storage.opening import open_storage
 import optuna
-with exclusive(Path(sys.argv[1]), Console()) as hold:
+with exclusive_ownership(Path(sys.argv[1]), Console()) as hold:
     if len(sys.argv) > 2:
         hold(optuna.load_study(study_name="s", storage=open_storage(sys.argv[2])))
     print("held", flush=True)
