@@ -154,7 +154,7 @@ def test_a_search_on_another_machine_is_left_alone_while_it_renews_its_lease() -
     beats = threading.Event()
 
     def renew() -> None:
-        for beat in range(1000):
+        for beat in itertools.count():
             if beats.wait(0.05):
                 return
             put(study, replace(elsewhere(), beat=beat))
