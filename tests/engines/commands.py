@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from tests.deadline import DEADLINE_S
 
@@ -20,6 +22,7 @@ TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "
 SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=3")
 
 Found = TypeVar("Found")
+Search: TypeAlias = "subprocess.Popen[str] | OwnProcess"
 
 
 def start(*arguments: str, how: tuple[str, ...] = ("-m", "nas.search")) -> subprocess.Popen[str]:
@@ -29,7 +32,52 @@ def start(*arguments: str, how: tuple[str, ...] = ("-m", "nas.search")) -> subpr
     )
 
 
-def wait_for(look: Callable[[], Found], search: subprocess.Popen[str] | None = None) -> Found:
+class OwnProcess:
+    """A command that runs in this very process, as ``subprocess.Popen`` shows one to whoever interferes with it."""
+
+    pid = os.getpid()
+
+    def __init__(self) -> None:
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """To the main thread, which may be waiting for a worker and is woken by it."""
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+
+    def communicate(self) -> tuple[str, None]:
+        return "what it said was captured", None
+
+
+@contextmanager
+def beside(interfere: Callable[[OwnProcess], object]) -> Iterator[None]:
+    """Run ``interfere`` in a thread beside the command within, which it ends by an interrupt if it fails."""
+    search, errors = OwnProcess(), []
+
+    def run() -> None:
+        try:
+            interfere(search)
+        except BaseException as error:
+            errors.append(error)
+            if search.poll() is None:
+                search.send_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        search.returncode = 0
+        thread.join()
+        if errors:
+            raise errors[0]
+
+
+def wait_for(look: Callable[[], Found], search: Search | None = None) -> Found:
     """What ``look`` finds as soon as it finds something; fails with what ``search`` said if that ends before."""
     give_up = time.monotonic() + DEADLINE_S
     while not (found := look()):

@@ -16,11 +16,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from nas.search import command
 from nas.study.storage.opening import open_storage
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.trial_attributes import count_finished, trial_records
-from tests.deadline import DEADLINE_S
-from tests.engines.commands import TINY, is_alive, send, start, wait_for, workers_of
+from tests.engines.commands import TINY, Search, beside, is_alive, send, start, wait_for, workers_of
 
 N_TRIALS = 8
 # A training is about a second of CPU, so that most kills hit one.
@@ -54,7 +54,10 @@ def opened(storage_url: str, tmp_path: Path) -> Iterator[Callable[[subprocess.Po
 
 @pytest.mark.slow
 def test_whatever_is_killed_every_trial_is_there_once(
-    storage_url: str, opened: Callable[[subprocess.Popen[str]], optuna.Study], tmp_path: Path
+    storage_url: str,
+    opened: Callable[[subprocess.Popen[str]], optuna.Study],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     rng = random.Random(7)
     # Random kills may hit one trial again and again.
@@ -68,10 +71,8 @@ def test_whatever_is_killed_every_trial_is_there_once(
     wait_for(lambda: not any(is_alive(pid) for pid in workers))  # nobody told them
     assert study.trials
 
-    search = start(*arguments)
-    kill_workers(search, study, rng)
-    said, _ = search.communicate(timeout=DEADLINE_S)
-    assert search.returncode == 0, said
+    with beside(lambda search: kill_workers(search, study, rng)):
+        assert command([*arguments]) == 0, capfd.readouterr()
     check_whole(study)
     check_results(tmp_path / "runs" / "tiny")
     if storage_url.startswith("sqlite"):
@@ -79,7 +80,7 @@ def test_whatever_is_killed_every_trial_is_there_once(
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def kill_workers(search: subprocess.Popen[str], study: optuna.Study, rng: random.Random) -> None:
+def kill_workers(search: Search, study: optuna.Study, rng: random.Random) -> None:
     """Kill ``KILLS`` workers of a search at random moments while trials are under way; fewer if it is so fast."""
     for _ in range(KILLS):
         wait_for(
