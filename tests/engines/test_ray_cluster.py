@@ -52,11 +52,12 @@ def study(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
 
 
-def start(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
+def start(cluster: Cluster, folder: Path, *more: str) -> subprocess.Popen[str]:
     """The command as a user runs it."""
     arguments = [
         "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=20", f"proxy.epochs={EPOCHS}",
         "study.name=tiny", "study.n_trials=6", "engine=ray", f"engine.address={cluster.address}",
+        *more,
     ]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "nas.search", *arguments],
@@ -103,7 +104,7 @@ def hold(driver: subprocess.Popen[str], folder: Path, *, trials: int) -> None:
 
 @pytest.mark.slow
 def test_a_search_survives_the_death_of_its_driver_and_of_a_node(cluster: Cluster, tmp_path: Path) -> None:
-    driver = start(cluster, tmp_path)
+    driver = start(cluster, tmp_path, "engine.workers=1")  # each process that trains loads torch
     hold(driver, tmp_path, trials=1)
     driver.kill()
     driver.communicate()
