@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import options, paragraph
-from nas.core.errors import NasError, shown, unknown
+from nas.cli.help_text import option_lines, paragraph
+from nas.core.errors import NasError, quoted, unknown_choice
 
 if TYPE_CHECKING:
-    from nas.latency.predictors.base import Check, LatencyPredictor
+    from nas.latency.predictors.base import HeldOutCheck, LatencyPredictor
 
 # The backends of each device; the first is the default.
 _BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_graph"), "measurements": ()}
@@ -33,17 +33,17 @@ class _Result:
     predictor: LatencyPredictor
     path: Path
     here: bool
-    outliers: tuple[Check, ...] = ()
+    outliers: tuple[HeldOutCheck, ...] = ()
 
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Calibrate, keep the predictor, and report its error."""
-    if app.answered("calibrate", arguments, _help):
+    if app.answer_option("calibrate", arguments, _help):
         return 0
     config = hydra_config.compose_config("calibrate", arguments)
     app.check_keys(config, _KEYS, optional=("device",))
@@ -51,7 +51,7 @@ def command(arguments: list[str]) -> int:
     if device is None or device == "???":
         raise NasError(f"which device? Add device= with one of {', '.join(_BACKENDS)}.")
     if device not in _BACKENDS:
-        raise unknown("device", device, tuple(_BACKENDS))
+        raise unknown_choice("device", device, tuple(_BACKENDS))
     app.check_flags(config, "json")
     folder = app.runs_dir(config)
     app.check_writable(folder)
@@ -66,7 +66,7 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
     backends = _BACKENDS[device]
     backend = config["backend"] or backends[0]
     if backend not in backends:
-        raise unknown(f"backend of device={device}", backend, backends)
+        raise unknown_choice(f"backend of device={device}", backend, backends)
     from nas.latency.settings import LatencySettings
 
     measured = {name: config[name] for name in ("precision", "threads", "batch", "budget_s", "seed")}
@@ -76,47 +76,47 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
         raise NasError(str(error).removeprefix("latency.")) from None
     from rich.console import Console
 
-    from nas.core.console import bar, say
-    from nas.latency.store import device_of, kept_at, load_or_calibrate
+    from nas.core.console import print_lines, progress_bar
+    from nas.latency.store import calibration_path, device_of, load_or_calibrate
 
     console = Console(stderr=True)
-    say(console, str(device_of(settings)))
-    with bar(console, f"calibrating for {settings.budget_s:g} CPU seconds") as progress:
+    print_lines(console, str(device_of(settings)))
+    with progress_bar(console, f"calibrating for {settings.budget_s:g} CPU seconds") as progress:
         predictor = load_or_calibrate(settings, folder, progress=progress)
-    return _Result(predictor=predictor, path=kept_at(predictor.device, folder), here=True)
+    return _Result(predictor=predictor, path=calibration_path(predictor.device, folder), here=True)
 
 
 def _from_file(config: dict[str, Any], folder: Path) -> _Result:
     """Fit latencies that were measured elsewhere."""
     _refuse(config, _HERE, "is said by the file's header")
     if not isinstance(config["path"], str) or not config["path"]:
-        raise NasError(f"path {shown(config['path'])}: add path= with the CSV file of measurements; see the README.")
+        raise NasError(f"path {quoted(config['path'])}: add path= with the CSV file of measurements; see the README.")
     bases = [config["base"]] if isinstance(config["base"], str) else config["base"]
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise NasError(f"base {shown(config['base'])}: must be the path of a calibration, or [one,another].")
+        raise NasError(f"base {quoted(config['base'])}: must be the path of a calibration, or [one,another].")
     from rich.console import Console
 
-    from nas.core.console import bar
+    from nas.core.console import progress_bar
     from nas.latency.calibration.external import fit_measurements
-    from nas.latency.store import kept_at, read, save
+    from nas.latency.store import calibration_path, read_predictor, save_predictor
 
-    learnt = [read(Path(base).expanduser()) for base in bases]
-    with bar(Console(stderr=True), "fitting") as progress:
+    learnt = [read_predictor(Path(base).expanduser()) for base in bases]
+    with progress_bar(Console(stderr=True), "fitting") as progress:
         predictor = fit_measurements(Path(config["path"]).expanduser(), bases=learnt, progress=progress)
-    path = kept_at(predictor.device, folder)
-    save(predictor, path)
+    path = calibration_path(predictor.device, folder)
+    save_predictor(predictor, path)
     return _Result(predictor=predictor, path=path, here=False, outliers=predictor.outliers)
 
 
 def _refuse(config: dict[str, Any], defaults: dict[str, Any], why: str) -> None:
     for name, default in defaults.items():
         if config[name] != default:
-            raise NasError(f"{name} {shown(config[name])}: {why}; leave it out with device={config['device']}.")
+            raise NasError(f"{name} {quoted(config[name])}: {why}; leave it out with device={config['device']}.")
 
 
 def _report(result: _Result, *, as_json: bool) -> None:
     from nas.latency.predictors.base import error_text
-    from nas.latency.store import disturbance
+    from nas.latency.store import disturbance_warning
 
     predictor, error = result.predictor, result.predictor.error
     if as_json:
@@ -124,7 +124,7 @@ def _report(result: _Result, *, as_json: bool) -> None:
         print(json.dumps({"path": str(result.path), **figures}))
         return
     print(f"{predictor.device}\n{_WAYS[predictor.kind]}: {error_text(predictor)}")
-    if said := disturbance(predictor):
+    if said := disturbance_warning(predictor):
         print(f"{said} Calibrate again when the machine has little else to do.")
     for check in result.outliers:
         said = f"measured {check.measured_ms:.3g} ms, where the others ask for {check.predicted_ms:.3g}"
@@ -136,7 +136,7 @@ def _report(result: _Result, *, as_json: bool) -> None:
 
 
 def _help() -> str:
-    settings = options(
+    settings = option_lines(
         "calibrate",
         ("device=cpu", f"backend={'|'.join(_BACKENDS['cpu'])} precision=float32|int8 threads=1 batch=1"),
         ("device=cuda", f"backend={'|'.join(_BACKENDS['cuda'])} precision=float32|float16|bfloat16 batch=1"),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nas.arch import zoo
 from nas.cli import app, hydra_config
-from nas.cli.help_text import entries, options, paragraph
+from nas.cli.help_text import entries, option_lines, paragraph
 from nas.cli.resolve.networks import is_network, known_networks
-from nas.core.errors import NasError, nearest, shown
+from nas.core.errors import NasError, quoted, suggestion
 
 if TYPE_CHECKING:
     from nas.cli.comparison import Comparison
@@ -21,13 +21,13 @@ _FILES: Final = ("csv", "html")
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Put what is named side by side."""
-    words, overrides = app.words_apart(arguments)
-    if app.answered("compare", overrides, _help):
+    words, overrides = app.split_words(arguments)
+    if app.answer_option("compare", overrides, _help):
         return 0
     config = hydra_config.compose_config("compare", overrides)
     app.check_keys(config, _KEYS)
@@ -50,7 +50,7 @@ def command(arguments: list[str]) -> int:
 def _names(words: Sequence[str], given: object) -> list[str]:
     """What is to be compared, each once. Raises: NasError for fewer than two."""
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise NasError(f"names {shown(given)}: must be a list such as [mixnet_s,mixnet_m].")
+        raise NasError(f"names {quoted(given)}: must be a list such as [mixnet_s,mixnet_m].")
     names = list(dict.fromkeys([*words, *given]))
     if len(names) < 2:
         said = f"nothing beside {names[0]!r}: name" if names else "what stands side by side? Name"
@@ -67,25 +67,25 @@ def _compared(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
         other = next(name for name in names if name not in networks)
         raise NasError(
             f"{networks[0]!r} is a network and {other!r} is none: compare networks with networks, or studies with "
-            f"studies.{nearest(other, zoo.names())}"
+            f"studies.{suggestion(other, zoo.names())}"
         )
     from nas.cli.compare_networks import compare_networks, find_networks
-    from nas.cli.resolve.predictors import find_predictor
+    from nas.cli.resolve.predictors import resolve_predictor
 
     found = find_networks(networks)
-    return compare_networks(found, find_predictor(config))
+    return compare_networks(found, resolve_predictor(config))
 
 
 def _studies(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
-    from nas.cli.resolve.studies import find_study
+    from nas.cli.resolve.studies import resolve_study
 
     runs_dir, found = app.runs_dir(config), []
     for name in names:
         try:
-            found.append(find_study(name, runs_dir, config["storage"]))
+            found.append(resolve_study(name, runs_dir, config["storage"]))
         except NasError as error:
-            raise NasError(f"{error}{nearest(name, zoo.names())}") from None
-    comparison: Comparison = app.heavy("nas.cli.compare_studies").compare_studies(found)
+            raise NasError(f"{error}{suggestion(name, zoo.names())}") from None
+    comparison: Comparison = app.import_heavy("nas.cli.compare_studies").compare_studies(found)
     return comparison
 
 
@@ -95,10 +95,10 @@ def _path(config: Mapping[str, Any], name: str) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or Path(value).suffix != f".{name}":
-        raise NasError(f"{name} {shown(value)}: must be the path of a file that ends in .{name}, or null.")
+        raise NasError(f"{name} {quoted(value)}: must be the path of a file that ends in .{name}, or null.")
     path = Path(value).expanduser()
     if path.is_dir():
-        raise NasError(f"{name} {shown(value)}: is a folder; name a file.")
+        raise NasError(f"{name} {quoted(value)}: is a folder; name a file.")
     app.check_writable(path.parent, name)
     return path
 
@@ -115,7 +115,7 @@ def _help() -> str:
         ),
         ("runs/mixnet_s other/runs/mixnet_s", "studies by folder, needed where one is named like a published network"),
     )
-    settings = options(
+    settings = option_lines(
         "compare",
         ("csv=compare.csv", "all figures to a file"),
         ("html=compare.html", "a page that opens offline"),

@@ -6,8 +6,8 @@ import shlex
 from typing import Any, Final
 
 from nas.cli import app, hydra_config, multirun
-from nas.cli.help_text import entries, options, paragraph
-from nas.cli.resolve.networks import find_arch, known_networks
+from nas.cli.help_text import entries, option_lines, paragraph
+from nas.cli.resolve.networks import known_networks, resolve_arch
 
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir", "json")
@@ -15,18 +15,19 @@ _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTIN
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
-    return multirun.run(
-        arguments, multirun.Command("compound_grid", make_plan, ("nas.methods.scaling.conclude", "COMPOUND"), _help)
+    return multirun.run_studies(
+        arguments,
+        multirun.StudyCommand("compound_grid", make_plan, ("nas.methods.scaling.conclude", "COMPOUND"), _help),
     )
 
 
 def make_plan(arguments: list[str]) -> Any:
-    """A checked ``CompoundPlan`` from command-line overrides. Raises: NasError.
+    """A checked ``ScalingPlan`` from command-line overrides. Raises: NasError.
 
     Loads torch only for a baseline of timm's.
     """
@@ -34,14 +35,14 @@ def make_plan(arguments: list[str]) -> Any:
     app.check_keys(config, _KEYS)
     app.check_flags(config, "json")
     from nas.data.sources import check_data
-    from nas.methods.scaling.config import CompoundPlan
-    from nas.study.storage.urls import masked
+    from nas.methods.scaling.config import ScalingPlan
+    from nas.study.storage.urls import mask_credentials
 
-    plan = CompoundPlan.of(
+    plan = ScalingPlan.of(
         config,
-        baseline=find_arch(config["baseline"], "baseline"),
+        baseline=resolve_arch(config["baseline"], "baseline"),
         runs_dir=app.runs_dir(config),
-        command=masked(shlex.join(["python", "-m", "nas.compound_grid", *arguments])),
+        command=mask_credentials(shlex.join(["python", "-m", "nas.compound_grid", *arguments])),
     )
     check_data(plan.data)
     return plan
@@ -77,10 +78,10 @@ def _help() -> str:
             "otherwise than the family of the baseline",
         ),
         ("race.seeds race.finalists race.stop_share", "trainings per triple"),
-        *multirun.LIMITS,
+        *multirun.LIMITS_HELP,
         ("study.name study.seed runs_dir", "the study; the same name goes on where it stopped"),
-        *multirun.STORAGE,
-        *multirun.WORKERS,
+        *multirun.STORAGE_HELP,
+        *multirun.WORKERS_HELP,
     )
     several = "baseline=mixnet_s,efficientnet_b0 study.seed=0,1"
     return f"""{paragraph(__doc__ or "")}
@@ -90,14 +91,14 @@ def _help() -> str:
 {asked}
 
 Experiments, complete and named after themselves:
-{hydra_config.listed("experiment", hydra_config.presets("compound_grid"), "experiment=")}
+{hydra_config.describe_choices("experiment", hydra_config.presets("compound_grid"), "experiment=")}
 
 Choices:
 {hydra_config.alternatives("data", "proxy", "latency", "engine")}
 
 Settings (name=value):
 {settings}
-{options("compound_grid", *multirun.options(several))}
+{option_lines("compound_grid", *multirun.multirun_options(several))}
 
 Results stand in <runs_dir>/<study.name>/: report.html, networks.csv,
 trials.csv, family/; the study in <runs_dir>/optuna.db. The same command goes on

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import options, paragraph
-from nas.cli.resolve.reopened import reopen
+from nas.cli.help_text import option_lines, paragraph
+from nas.cli.resolve.reopened import reopen_study
 from nas.core.errors import NasError
 from nas.core.validation import check_number
 
@@ -26,12 +26,12 @@ _REST: Final = 20  # times as long as the notes took to write
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Serve the dashboard until Ctrl-C, which is how it is meant to end."""
-    if app.answered("dashboard", arguments, _help):
+    if app.answer_option("dashboard", arguments, _help):
         return 0
     config = hydra_config.compose_config("dashboard", arguments)
     app.check_keys(config, _KEYS)
@@ -40,7 +40,7 @@ def command(arguments: list[str]) -> int:
     check_number("port", config["port"], low=0, high=65535, whole=True)
     check_number("refresh_s", config["refresh_s"], low=1, optional=True)
     from nas.study.config import RecordSettings
-    from nas.study.storage.urls import masked
+    from nas.study.storage.urls import mask_credentials
 
     runs_dir = app.runs_dir(config)
     url = RecordSettings(storage=config["storage"]).url(runs_dir)
@@ -54,9 +54,9 @@ def command(arguments: list[str]) -> int:
     if wanted not in (0, got):
         print(f"port {wanted} is taken: {got} instead", file=said)
     address = f"http://{HOST}:{got}/dashboard/"
-    print(f"studies of {masked(url)}: {address} (Ctrl-C ends it)", file=said, flush=True)
+    print(f"studies of {mask_credentials(url)}: {address} (Ctrl-C ends it)", file=said, flush=True)
     if config["json"]:
-        print(json.dumps({"address": address, "storage": masked(url)}), flush=True)
+        print(json.dumps({"address": address, "storage": mask_credentials(url)}), flush=True)
     try:
         with _kept_up(notes, config["refresh_s"]):
             served.serve_forever()
@@ -72,10 +72,10 @@ class _Notes:
     """Notes and files of all studies at ``url``, written where trials have ended since. ``said``: where mistakes go."""
 
     def __init__(self, url: str, runs_dir: Path, said: TextIO) -> None:
-        from nas.study.catalog import storage_at
+        from nas.study.catalog import existing_studies_storage
 
         self._url, self._runs_dir, self._said, self._faults = url, runs_dir, said, set[str]()
-        self._storage = storage_at(url)  # kept, for it remembers finished trials
+        self._storage = existing_studies_storage(url)  # kept, for it remembers finished trials
 
     def write(self, *, say: bool, is_over: Callable[[], bool] = lambda: False) -> None:
         """Bring them up to date, study by study until ``is_over``; what cannot be told of one is told once, and passed.
@@ -83,11 +83,11 @@ class _Notes:
         ``say``: which they are.
         """
         from nas.reporting.dashboard.board import ARTIFACTS
-        from nas.reporting.dashboard.exhibit import is_shown
+        from nas.reporting.dashboard.exhibit import is_up_to_date
         from nas.study.catalog import studies
 
         try:
-            stale = [one for one in studies(self._storage) if not is_shown(one, self._runs_dir / ARTIFACTS)]
+            stale = [one for one in studies(self._storage) if not is_up_to_date(one, self._runs_dir / ARTIFACTS)]
             for study in stale:
                 if is_over():
                     return
@@ -105,8 +105,8 @@ class _Notes:
 
     def _write(self, study: optuna.Study) -> None:
         try:
-            app.heavy("nas.methods.search.conclude")
-            found = reopen(study.study_name, self._url, self._runs_dir)
+            app.import_heavy("nas.methods.search.conclude")
+            found = reopen_study(study.study_name, self._url, self._runs_dir)
             with closing(found.study._storage):
                 found.results.show_again(found.plan, found.manifest, study)
         except NasError as error:
@@ -146,7 +146,7 @@ def _kept_up(notes: _Notes, every_s: float | None) -> Iterator[None]:
 
 
 def _help() -> str:
-    settings = options(
+    settings = option_lines(
         "dashboard",
         ("storage=sqlite:///FILE", "what study.storage was given; null: the database in runs_dir"),
         ("port=8080", "of this machine, where alone it can be reached; the next free one if it is taken; 0: any"),

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import options, paragraph
-from nas.cli.resolve.reopened import reopen
+from nas.cli.help_text import option_lines, paragraph
+from nas.cli.resolve.reopened import reopen_study
 from nas.cli.resolve.studies import FoundStudy
 
 if TYPE_CHECKING:
-    from nas.study.catalog import Standing
+    from nas.study.catalog import StudySummary
 
 _KEYS: Final = ("study", "storage", "runs_dir", "json")
 _COLUMNS: Final = ("study", "kind", "trained", "others", "running", "best", "last change")
@@ -21,13 +21,13 @@ _COLUMNS: Final = ("study", "kind", "trained", "others", "running", "best", "las
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Render the report of a study again, or list the studies that there are."""
-    arguments = app.word_named(arguments, "study")
-    if app.answered("report", arguments, _help):
+    arguments = app.word_as_setting(arguments, "study")
+    if app.answer_option("report", arguments, _help):
         return 0
     config = hydra_config.compose_config("report", arguments)
     app.check_keys(config, _KEYS)
@@ -37,15 +37,15 @@ def command(arguments: list[str]) -> int:
     from nas.study.config import RecordSettings
 
     record = RecordSettings(name=config["study"], storage=config["storage"])
-    app.heavy("nas.study.catalog")
+    app.import_heavy("nas.study.catalog")
     if record.name is None:
-        from nas.study.catalog import standings
+        from nas.study.catalog import summarize_studies
 
         url = record.url(runs_dir)
         if config["json"]:
-            print(json.dumps({"studies": list(map(_facts, standings(url)))}))
+            print(json.dumps({"studies": list(map(_facts, summarize_studies(url)))}))
         else:
-            _print_studies(standings(url), url)
+            _print_studies(summarize_studies(url), url)
     else:
         _render(record.name, record.storage, runs_dir, as_json=config["json"])
     return 0
@@ -55,16 +55,16 @@ def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) ->
     """Render the report of study ``name``, which is only read."""
     from nas.core.formatting import shown_path
 
-    found = reopen(name, storage, runs_dir)
+    found = reopen_study(name, storage, runs_dir)
     path = found.results.tell_again(found.plan, found.manifest, found.study)
     if as_json:
         known = FoundStudy(found.study, found.plan.study.storage, found.plan.folder, found.manifest)
-        print(app.heavy("nas.cli.compare_studies").compare_studies([known]).json())
+        print(app.import_heavy("nas.cli.compare_studies").compare_studies([known]).json())
     else:
         print(f"open {shown_path(path)}")
 
 
-def _facts(one: Standing) -> dict[str, Any]:
+def _facts(one: StudySummary) -> dict[str, Any]:
     """How a study stands, as plain data."""
     return {
         "name": one.name,
@@ -77,10 +77,10 @@ def _facts(one: Standing) -> dict[str, Any]:
     }
 
 
-def _print_studies(found: Sequence[Standing], url: str) -> None:
+def _print_studies(found: Sequence[StudySummary], url: str) -> None:
     from nas.core.formatting import percent
     from nas.core.tables import print_table
-    from nas.study.storage.urls import masked
+    from nas.study.storage.urls import mask_credentials
 
     rows = [
         (
@@ -95,7 +95,7 @@ def _print_studies(found: Sequence[Standing], url: str) -> None:
         for one in found
     ]
     if not rows:
-        print(f"no study in {masked(url)} yet; python -m nas.search begins one.")
+        print(f"no study in {mask_credentials(url)} yet; python -m nas.search begins one.")
         return
     remarks = (
         "others: infeasible, repeated, stopped early or failed; running: begun and not ended, also by a killed run",
@@ -105,7 +105,7 @@ def _print_studies(found: Sequence[Standing], url: str) -> None:
 
 
 def _help() -> str:
-    settings = options(
+    settings = option_lines(
         "report",
         (
             "study=NAME, or NAME",

@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas.arch.scaling.compound import Grown
+from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.family import formula_member, published_labels, published_member
-from nas.arch.scaling.request import RULES, Request
-from nas.arch.scaling.rounding_rules import Rounding, Rules
-from nas.arch.scaling.targets import Measure, macs, params, peak_memory_bytes
+from nas.arch.scaling.request import SCALING_RULES, ScalingRequest
+from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
+from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes
 from nas.arch.scaling.transform import coefficients_of
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config
-from nas.cli.help_text import entries, options, paragraph
-from nas.cli.resolve.networks import find_arch, known_networks
-from nas.cli.resolve.predictors import find_predictor
+from nas.cli.help_text import entries, option_lines, paragraph
+from nas.cli.resolve.networks import known_networks, resolve_arch
+from nas.cli.resolve.predictors import resolve_predictor
 from nas.core.dataclass_io import from_mapping
-from nas.core.errors import NasError, shown
+from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
@@ -36,25 +36,25 @@ _KEYS: Final = (
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Print a scaled network beside its baseline, or a family, and write their spec files."""
-    arguments = app.word_named(arguments, "arch")
-    if app.answered("scale", arguments, _help):
+    arguments = app.word_as_setting(arguments, "arch")
+    if app.answer_option("scale", arguments, _help):
         return 0
     config = hydra_config.compose_config("scale", arguments)
     app.check_keys(config, _KEYS)
     app.check_flags(config, "family", "json")
     if not isinstance(config["out"], str | None):
-        raise NasError(f"out {shown(config['out'])}: must be the path of a file (a folder with family=true), or null.")
-    request, baseline = _request(config), find_arch(config["arch"])
-    rules = from_mapping(Rounding, config["rounding"], "rounding").rules(baseline)
+        raise NasError(f"out {quoted(config['out'])}: must be the path of a file (a folder with family=true), or null.")
+    request, baseline = _request(config), resolve_arch(config["arch"])
+    rules = from_mapping(RoundingOverrides, config["rounding"], "rounding").rules(baseline)
     return (_family if config["family"] else _one)(config, request, baseline, rules)
 
 
-def _request(config: Mapping[str, Any]) -> Request:
+def _request(config: Mapping[str, Any]) -> ScalingRequest:
     """What is asked for. Raises: NasError."""
     fields, given = {name: config[name] for name in _REQUEST}, config["coefficients"]
     if given == "published":
@@ -62,12 +62,12 @@ def _request(config: Mapping[str, Any]) -> Request:
             raise NasError(f"coefficients 'published': are not those of rule={config['rule']}; leave one of them out.")
         fields["rule"] = "published"
     targets = {name: config[name] for name in _TARGETS if config[name] is not None}
-    return Request(**fields, targets=targets, coefficients=coefficients_of(given))
+    return ScalingRequest(**fields, targets=targets, coefficients=coefficients_of(given))
 
 
-def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> int:
+def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
     """One scaled network; whatever needs no latency is checked before the predictor, which may have to calibrate."""
-    from nas.cli.scale_output import check_free, facts, print_scaled, write
+    from nas.cli.scale_output import check_free, print_scaled, scaling_facts, write_scaled
 
     path = Path(config["out"]).expanduser() if config["out"] else None
     if path and path.suffix not in (".yaml", ".yml"):
@@ -75,11 +75,11 @@ def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules:
     member = None if "target_ms" in request.targets else request.answer(baseline, _measures(None), rules)
     if member and path:
         check_free(member, path)
-    predictor = find_predictor(config)
+    predictor = resolve_predictor(config)
     member = member or request.answer(baseline, _measures(predictor), rules)
-    told = facts(member, request.way, predictor)
+    told = scaling_facts(member, request.way, predictor)
     if path:
-        write(member, told, path, predictor)
+        write_scaled(member, told, path, predictor)
     if config["json"]:
         print(json.dumps({"baseline": baseline.name, **told, "path": str(path) if path else None}))
         return 0
@@ -90,9 +90,9 @@ def _one(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules:
     return 0
 
 
-def _family(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> int:
+def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
     """All members at ``phis``, by the published coefficients, where there are any, and by the formula."""
-    from nas.cli.scale_output import check_free, facts, print_family, write
+    from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
 
     if not request.empty:
         raise NasError("family=true makes all members at phis: leave phi, width, depth, resolution and targets out.")
@@ -101,10 +101,10 @@ def _family(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rul
     paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
     for (_, member), path in zip(members, paths, strict=True):
         check_free(member, path)
-    predictor = find_predictor(config)
-    told = [facts(member, rule, predictor) for rule, member in members]
+    predictor = resolve_predictor(config)
+    told = [scaling_facts(member, rule, predictor) for rule, member in members]
     for (_, member), fact, path in zip(members, told, paths, strict=True):
-        write(member, fact, path, predictor)
+        write_scaled(member, fact, path, predictor)
     if config["json"]:
         listed = [{**fact, "path": str(path)} for fact, path in zip(told, paths, strict=True)]
         print(json.dumps({"baseline": baseline.name, "members": listed}))
@@ -114,13 +114,15 @@ def _family(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rul
     return 0
 
 
-def _members(config: Mapping[str, Any], request: Request, baseline: ArchSpec, rules: Rules) -> list[tuple[str, Grown]]:
+def _members(
+    config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules
+) -> list[tuple[str, ScaledNetwork]]:
     """(rule, member) at every phi; published coefficients have but so many."""
     phis = config["phis"]
     for phi in phis if isinstance(phis, list) else ():
         check_number("phis", phi, low=0)
     if not isinstance(phis, list) or not phis or len(set(phis)) < len(phis):
-        raise NasError(f"phis {shown(phis)}: must be a list of different numbers of at least 0, such as [0,1,2].")
+        raise NasError(f"phis {quoted(phis)}: must be a list of different numbers of at least 0, such as [0,1,2].")
     labels = published_labels(baseline)
     formula = "compound" if request.rule == "published" else request.rule
     label = "" if formula == "compound" else f"{formula}_"
@@ -137,8 +139,8 @@ def _file_name(arch: ArchSpec) -> str:
     return re.sub(r"[^\w.+-]+|^\.+", "_", arch.name)
 
 
-def _measures(predictor: LatencyPredictor | None) -> dict[str, Measure]:
-    measures: dict[str, Measure] = {
+def _measures(predictor: LatencyPredictor | None) -> dict[str, CostMeasure]:
+    measures: dict[str, CostMeasure] = {
         "target_macs_m": lambda arch: macs(arch) / 1e6,
         "target_params_m": lambda arch: params(arch) / 1e6,
         "target_memory_mb": lambda arch: peak_memory_bytes(arch) / 1e6,
@@ -155,13 +157,13 @@ def _help() -> str:
         (" ".join(f"{name}=" for name in _TARGETS), "the largest phi within the limit"),
     )
     how = entries(
-        ("rule=", " | ".join(RULES)),
+        ("rule=", " | ".join(SCALING_RULES)),
         ("coefficients=", "[1.2,1.1,1.15] or published"),
         ("dwr_alpha=0.8", "the share of the growth that rule=dwr gives to the width"),
         ("rounding.depth_rule=round rounding.divisor=8 ...", "otherwise than the family of the baseline"),
         ("latency=", " | ".join(hydra_config.choices("latency"))),
     )
-    results = options(
+    results = option_lines(
         "scale",
         ("out=scaled.yaml", "writes the spec"),
         ("family=true", "members at phis=[0,1,...,7], published and by the formula, written to a folder"),

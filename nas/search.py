@@ -6,7 +6,7 @@ import shlex
 from typing import Any, Final
 
 from nas.cli import app, hydra_config, multirun
-from nas.cli.help_text import entries, options, paragraph
+from nas.cli.help_text import entries, option_lines, paragraph
 from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
 
@@ -16,13 +16,13 @@ _KEYS: Final = (*_SETTINGS, "space", "runs_dir", "json")
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and search."""
-    return multirun.run(
-        arguments, multirun.Command("search", make_plan, ("nas.methods.search.conclude", "SEARCH"), _help)
+    return multirun.run_studies(
+        arguments, multirun.StudyCommand("search", make_plan, ("nas.methods.search.conclude", "SEARCH"), _help)
     )
 
 
@@ -37,7 +37,7 @@ def make_plan(arguments: list[str]) -> Any:
         raise NasError(f"which space? Add one of these:\n{_spaces()}")
     from nas.data.sources import check_data
     from nas.methods.search.config import SearchPlan
-    from nas.study.storage.urls import masked
+    from nas.study.storage.urls import mask_credentials
 
     space_config = dict(config["space"])
     plan = SearchPlan.of(
@@ -45,14 +45,14 @@ def make_plan(arguments: list[str]) -> Any:
         space=make_space(space_config),
         space_config=space_config,
         runs_dir=app.runs_dir(config),
-        command=masked(shlex.join(["python", "-m", "nas.search", *arguments])),
+        command=mask_credentials(shlex.join(["python", "-m", "nas.search", *arguments])),
     )
     check_data(plan.data)
     return plan
 
 
 def _spaces() -> str:
-    return hydra_config.listed("space", hydra_config.choices("space"), "+space=")
+    return hydra_config.describe_choices("space", hydra_config.choices("space"), "+space=")
 
 
 def _help() -> str:
@@ -60,10 +60,10 @@ def _help() -> str:
     settings = entries(
         ("study.name study.n_trials study.seed", "the study; the same name goes on where it stopped"),
         ("study.first=NAME", "the best networks of that study are trained first"),
-        *multirun.STORAGE,
-        *multirun.LIMITS,
+        *multirun.STORAGE_HELP,
+        *multirun.LIMITS_HELP,
         ("data.root proxy.epochs proxy.width_multiplier objective.target_ms runs_dir", "see --cfg job for all"),
-        *multirun.WORKERS,
+        *multirun.WORKERS_HELP,
     )
     several = "space=mixnet,mobilenet_v3 study.seed=0,1,2"
     return f"""{paragraph(__doc__ or "")}
@@ -72,14 +72,14 @@ Spaces:
 {_spaces()}
 
 Experiments, complete and named after themselves:
-{hydra_config.listed("experiment", hydra_config.presets("search"), "experiment=")}
+{hydra_config.describe_choices("experiment", hydra_config.presets("search"), "experiment=")}
 
 Choices:
 {hydra_config.alternatives(*groups)}
 
 Settings (name=value):
 {settings}
-{options("search", *multirun.options(several))}
+{option_lines("search", *multirun.multirun_options(several))}
 
 Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html;
 the study in <runs_dir>/optuna.db."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from nas.arch.complexity import layers
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config
-from nas.cli.help_text import options, paragraph
-from nas.cli.resolve.networks import find_arch, known_networks
-from nas.cli.resolve.predictors import find_predictor, short, totals
-from nas.core.errors import NasError, shown
+from nas.cli.help_text import option_lines, paragraph
+from nas.cli.resolve.networks import known_networks, resolve_arch
+from nas.cli.resolve.predictors import network_totals, resolve_predictor, short_count
+from nas.core.errors import NasError, quoted
 from nas.core.files import write_bytes_atomically
 from nas.core.validation import check_number
 
@@ -28,24 +28,24 @@ _COLUMNS: Final = ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms")
 
 def main() -> None:
     """Console entry point."""
-    app.run(command)
+    app.run_command(command)
 
 
 def command(arguments: list[str]) -> int:
     """Print the layer table of a network, or its totals as JSON."""
-    arguments = app.word_named(arguments, "arch")
-    if app.answered("show", arguments, _help):
+    arguments = app.word_as_setting(arguments, "arch")
+    if app.answer_option("show", arguments, _help):
         return 0
     config = hydra_config.compose_config("show", arguments)
     app.check_keys(config, _KEYS)
-    arch = find_arch(config["arch"])
+    arch = resolve_arch(config["arch"])
     side = config["resolution_px"]
     check_number("resolution_px", side, low=1, whole=True, optional=True)
     app.check_flags(config, "json")
     arch = replace(arch, resolution_px=side or arch.resolution_px)
     path = _drawing_path(config["draw"])
-    predictor = find_predictor(config)
-    facts = totals(arch, predictor)
+    predictor = resolve_predictor(config)
+    facts = network_totals(arch, predictor)
     if path:
         _draw(arch, facts["latency_ms"], predictor, path)
     if config["json"]:
@@ -62,9 +62,9 @@ def _drawing_path(value: object) -> Path | None:
         return None
     path = Path(value).expanduser() if isinstance(value, str) else Path()
     if path.suffix not in _DRAWINGS:
-        raise NasError(f"draw {shown(value)}: must be the path of a file that ends in {' or '.join(_DRAWINGS)}.")
+        raise NasError(f"draw {quoted(value)}: must be the path of a file that ends in {' or '.join(_DRAWINGS)}.")
     if path.is_dir():
-        raise NasError(f"draw {shown(value)}: is a folder; name a file.")
+        raise NasError(f"draw {quoted(value)}: is a folder; name a file.")
     if path.suffix == ".png":
         from nas.reporting.svg import png_renderer
 
@@ -95,9 +95,9 @@ def _print_table(arch: ArchSpec, facts: Mapping[str, Any], predictor: LatencyPre
                 f"{kind}/{row.stride}" if row.stride > 1 else kind,
                 f"{row.in_shape[0]}@{row.in_shape[1]}",
                 f"{row.out_shape[0]}@{row.out_shape[1]}",
-                short(row.params),
-                short(row.macs),
-                short(row.activations),
+                short_count(row.params),
+                short_count(row.macs),
+                short_count(row.activations),
                 f"{times[row.path]:.3f}" if row.path in times else "",
             )
         )
@@ -112,7 +112,7 @@ def _print_table(arch: ArchSpec, facts: Mapping[str, Any], predictor: LatencyPre
 
 
 def _help() -> str:
-    settings = options(
+    settings = option_lines(
         "show",
         ("arch=NAME, or NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml"),
         ("resolution_px=160", "another input side"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from nas.arch.blocks import DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
-from nas.core.errors import NasError, SpecError, nearest, shown, unknown
+from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
 from search_spaces.space import Scalar
 
 TYPES: Final = ("ir", "ds", "dsa", "er", "cn")  # block types that a space may have
@@ -66,7 +66,7 @@ def pointwise_kernels(groups: int) -> tuple[int, ...]:
 
 def _block_type(kind: str) -> str:
     if kind not in TYPES:
-        raise unknown("type", kind, TYPES, error=SpecError)
+        raise unknown_choice("type", kind, TYPES, error=SpecError)
     return kind
 
 
@@ -103,10 +103,10 @@ _KINDS: Final = {int: "a whole number", float: "a number", str: "a word", bool: 
 def check_words(path: str, entry: object, allowed: Mapping[str, object] | Sequence[str]) -> Mapping[str, Any]:
     """``entry`` if it is a mapping whose keys are all allowed. Raises: NasError naming the first that is not."""
     if not isinstance(entry, Mapping):
-        raise NasError(f"{path} {shown(entry)}: must be a mapping of {', '.join(allowed)}.")
+        raise NasError(f"{path} {quoted(entry)}: must be a mapping of {', '.join(allowed)}.")
     for word in entry:
         if word not in allowed:
-            raise NasError(f"{path}.{word}: unknown; choose from {', '.join(allowed)}.{nearest(str(word), allowed)}")
+            raise NasError(f"{path}.{word}: unknown; choose from {', '.join(allowed)}.{suggestion(str(word), allowed)}")
     return entry
 
 
@@ -121,7 +121,7 @@ def read_values(path: str, given: object, kind: type) -> tuple[Scalar, ...]:
         raise NasError(f"{path}: the list is empty; give at least one value, each {_KINDS[kind]}.")
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
-        raise NasError(f"{path}: {shown(repeated[0])} stands twice in the list; list each value once.")
+        raise NasError(f"{path}: {quoted(repeated[0])} stands twice in the list; list each value once.")
     return values
 
 
@@ -154,4 +154,4 @@ def _read_value(path: str, value: Any, kind: type) -> Scalar:
     if isinstance(value, (int, float, str)) and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     hint = " Write it with a k in front, such as k3.5.7." if path.endswith(".kernels") else ""
-    raise NasError(f"{path} {shown(value)}: must be {_KINDS[kind]}, or a list of such.{hint}")
+    raise NasError(f"{path} {quoted(value)}: must be {_KINDS[kind]}, or a list of such.{hint}")

@@ -9,7 +9,7 @@ from nas.arch import zoo
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, SpecError, shown, unknown
+from nas.core.errors import NasError, SpecError, quoted, unknown_choice
 from search_spaces.attributes import TYPES, Choice, check_words, read_values
 from search_spaces.encoding import encode
 from search_spaces.family import Family
@@ -64,7 +64,7 @@ class BlockwiseSpace(SearchSpace):
         **rules: Any,
     ) -> None:
         if not isinstance(name, str) or not name:
-            given_name = "missing" if name is None else f"{shown(name)} is not a word"
+            given_name = "missing" if name is None else f"{quoted(name)} is not a word"
             raise NasError(f"space.name: {given_name}; give the space a name, such as the name of its file.")
         family = self.family.overridden(rules, beside=self.words)
         given = {"width": width, "depth": depth, "resolution_px": resolution_px}
@@ -151,10 +151,12 @@ def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
 def _names(published: object) -> tuple[str, ...]:
     """Names of published networks, each one that the zoo has."""
     if not isinstance(published, list | tuple):
-        raise NasError(f"space.published {shown(published)}: must be a list of published networks, such as [mixnet_s].")
+        raise NasError(
+            f"space.published {quoted(published)}: must be a list of published networks, such as [mixnet_s]."
+        )
     for name in published:
         if name not in zoo.names():
-            raise unknown("published network in space.published", name, zoo.names())
+            raise unknown_choice("published network in space.published", name, zoo.names())
     return tuple(published)
 
 

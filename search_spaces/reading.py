@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from nas.core.errors import NasError, shown
+from nas.core.errors import NasError, quoted
 from search_spaces.attributes import ATTRIBUTES, KERNEL_ATTRIBUTES, Choice, block_choice, check_words, read_values
 from search_spaces.layout import Slot
 
@@ -117,7 +117,7 @@ class StageReader:
 
 def _sequence(path: str, entries: object) -> Sequence[Any]:
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
-        raise NasError(f"{path} {shown(entries)}: must be a list with at least one entry.")
+        raise NasError(f"{path} {quoted(entries)}: must be a list with at least one entry.")
     return entries
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, nearest
+from nas.core.errors import NasError, suggestion
 
 Scalar: TypeAlias = int | float | str | bool
 Genotype: TypeAlias = Mapping[str, Scalar]
@@ -91,7 +91,7 @@ class SearchSpace(ABC):
         if len(genotype) > len(parameters):
             name = next(name for name in genotype if name not in parameters)
             raise NasError(
-                f"genotype of {self.name!r}: {name!r} is not a choice of this space.{nearest(name, parameters)}"
+                f"genotype of {self.name!r}: {name!r} is not a choice of this space.{suggestion(name, parameters)}"
             )
 
 

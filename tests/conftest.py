@@ -17,7 +17,7 @@ from tests.postgres_server import Postgres, why_not
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
-    from nas.study.storage.retry import Patience
+    from nas.study.storage.retry import RetryPolicy
     from nas.study.storage.retrying import RetryingStorage
     from tests.methods.scaling.tiny import Finished
 
@@ -54,7 +54,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else begins with a study in the same moment, and nobody is waited for."""
     from nas.study.storage import lease
 
-    monkeypatch.setattr(lease, "Timing", partial(lease.Timing, settle_s=0.0))
+    monkeypatch.setattr(lease, "LeaseTiming", partial(lease.LeaseTiming, settle_s=0.0))
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def opened() -> Iterator[Callable[..., RetryingStorage]]:
 
     storages: list[RetryingStorage] = []
 
-    def opened_storage(url: str, patience: Patience | None = None) -> RetryingStorage:
+    def opened_storage(url: str, patience: RetryPolicy | None = None) -> RetryingStorage:
         storages.append(open_storage(url, *([patience] if patience else [])))
         return storages[-1]
 
@@ -98,7 +98,7 @@ def opened() -> Iterator[Callable[..., RetryingStorage]]:
 @pytest.fixture(scope="session")
 def digits() -> ImageData:
     """Real handwritten digits at 16 px."""
-    from nas.data.images import load
+    from nas.data.images import load_images
     from nas.data.sources import DataSettings
 
-    return load(DataSettings(name="digits", resolution_px=16))
+    return load_images(DataSettings(name="digits", resolution_px=16))

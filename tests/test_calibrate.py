@@ -16,7 +16,7 @@ from nas.latency.calibration import calibrate as calibration
 from nas.latency.calibration import collect
 from nas.latency.calibration.collect import Collector
 from nas.latency.settings import LatencySettings
-from nas.latency.store import load, read
+from nas.latency.store import load_predictor, read_predictor
 from tests.latency.law import KERNEL_DEVICE, LANE, fake_chunk, kernel_law_ms
 
 HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\nnetwork,latency_ms\n"
@@ -40,7 +40,9 @@ def test_a_device_is_learnt_and_kept_where_searches_find_it(made_up: None, capsy
     (path,) = Path("runs/latency").iterdir()
     assert str(path) in told.out
     spec = zoo.get("mobilenetv2_100")
-    assert load(path, LatencySettings()).predict(spec).latency_ms == pytest.approx(kernel_law_ms(spec), rel=0.1)
+    assert load_predictor(path, LatencySettings()).predict(spec).latency_ms == pytest.approx(
+        kernel_law_ms(spec), rel=0.1
+    )
     assert command(["device=cpu", "budget_s=10000", "json=true"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["path"] == str(path)
@@ -61,7 +63,7 @@ def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
     assert "mixnet_s: measured" in told and "measure it again" in told
     (path,) = Path("runs/latency").iterdir()
     assert f"latency.calibration={path} latency.allow_other_device=true" in told
-    predicted = read(path).predict(zoo.get("mobilenetv2_140")).latency_ms
+    predicted = read_predictor(path).predict(zoo.get("mobilenetv2_140")).latency_ms
     assert predicted == pytest.approx(rows["mobilenetv2_140"], rel=0.15)
     assert command(["device=measurements", "path=phone.csv", f"base={path}"]) == 0
 

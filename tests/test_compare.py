@@ -15,13 +15,13 @@ import pytest
 from rich.console import Console
 
 from nas.arch import zoo
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.compare import command
 from nas.core import tables
 from nas.core.errors import NasError
 from nas.study.objective import Accuracy
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import to_rows
+from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import Outcome
 from tests.json_output import MS_PER_GMAC, json_answer
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, small_space
@@ -55,7 +55,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any
 def points(study: optuna.Study) -> list[tuple[float, float]]:
     return [
         (row.accuracy, row.latency_ms)
-        for row in to_rows(study)
+        for row in trial_records(study)
         if row.outcome is Outcome.TRAINED and row.accuracy is not None and row.latency_ms is not None
     ]
 
@@ -75,7 +75,7 @@ def test_accuracies_come_with_where_they_are_from(capsys: pytest.CaptureFixture[
     arch = replace(zoo.get("mixnet_s"), name="winner_1", classes=10)
     for study in ("one", "two"):
         provenance = {"study": study, "data": "digits", "proxy_accuracy": 0.875}
-        (tmp_path / f"{study}.yaml").write_text(dumps(arch, provenance), encoding="utf-8")
+        (tmp_path / f"{study}.yaml").write_text(dump_spec(arch, provenance), encoding="utf-8")
     data = answer(capsys, "one.yaml", "two.yaml", "mixnet_s")
     assert [one["name"] for one in data["networks"]] == ["one/winner_1", "two/winner_1", "mixnet_s"]
     assert [one["accuracy"] for one in data["networks"]] == [0.875, 0.875, None]
@@ -87,7 +87,7 @@ def test_accuracies_come_with_where_they_are_from(capsys: pytest.CaptureFixture[
 def test_networks_of_one_name_are_told_apart_by_what_was_given(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.yaml").write_text(dumps(replace(zoo.get("mixnet_m"), name="mixnet_s")), encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(dump_spec(replace(zoo.get("mixnet_m"), name="mixnet_s")), encoding="utf-8")
     assert [one["name"] for one in answer(capsys, "mixnet_s", "mine.yaml")["networks"]] == ["mixnet_s", "mine.yaml"]
 
 
@@ -95,7 +95,7 @@ def test_studies_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     studies = [searched("one"), searched("two", seed=3)]
     data = answer(capsys, "one", "two")
     for record, study in zip(data["studies"], studies, strict=True):
-        rows = to_rows(study)
+        rows = trial_records(study)
         assert (record["name"], record["kind"]) == (study.study_name, "search")
         assert {name: record[name] for name in Outcome} == {
             name: sum(row.outcome is name for row in rows) for name in Outcome
@@ -207,7 +207,7 @@ def test_table_file_and_page_say_the_same(capsys: pytest.CaptureFixture[str], tm
 
 def test_a_hostile_name_is_text_in_the_page(tmp_path: Path) -> None:
     arch = replace(zoo.get("mixnet_s"), name="<script>alert(1)</script>")
-    (tmp_path / "bad.yaml").write_text(dumps(arch), encoding="utf-8")
+    (tmp_path / "bad.yaml").write_text(dump_spec(arch), encoding="utf-8")
     assert command(["mixnet_s", "bad.yaml", "latency=macs", "html=out.html"]) == 0
     assert "<script>alert" not in (tmp_path / "out.html").read_text(encoding="utf-8")
 

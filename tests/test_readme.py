@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.cli.resolve.networks import find_arch
+from nas.cli.resolve.networks import resolve_arch
 from nas.scale import command as scale
 from nas.search import make_plan
 from tests.paths import ROOT
@@ -58,14 +58,14 @@ def test_scalings_shown_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(lines) >= 5
     for line in lines:
         assert scale([*line.split(), "latency=macs"]) == 0
-    assert find_arch("b0_25ms.yaml").depth >= find_arch("efficientnet_b0").depth
+    assert resolve_arch("b0_25ms.yaml").depth >= resolve_arch("efficientnet_b0").depth
 
 
 def test_files_and_networks_shown_exist() -> None:
     for path in re.findall(r"\]\((runs/[^)]+)\)", README):
         assert (ROOT / path).is_file(), path
     for name in re.findall(r"arch=([a-z0-9_/]+)\s", README):
-        assert find_arch(name)
+        assert resolve_arch(name)
     tree = next(text for text in README.split("```\n") if text.startswith("pyproject.toml"))
     top = [line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")]
     assert all((ROOT / name).exists() for name in top)

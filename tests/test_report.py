@@ -91,7 +91,7 @@ def test_a_page_rendered_again_is_the_same_without_images_or_training(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("images were asked for")
 
-    monkeypatch.setattr(images, "load", refuse)
+    monkeypatch.setattr(images, "load_images", refuse)
     monkeypatch.setattr(ProxyEvaluator, "evaluate", refuse)
     assert report.command(["study=made"]) == 0
     assert capsys.readouterr().out == "open runs/made/report.html\n"

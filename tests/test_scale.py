@@ -10,7 +10,7 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.files import dumps, load, load_file
+from nas.arch.files import dump_spec, load_spec, load_spec_file
 from nas.core.errors import NasError
 from nas.scale import command
 from tests.json_output import MS_PER_GMAC, json_answer
@@ -54,7 +54,7 @@ def test_target_ms_is_the_largest_phi_within_it(capsys: pytest.CaptureFixture[st
 
 def test_the_file_that_is_written_is_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     data = asked(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml")
-    found = load_file("small/wide.yaml")
+    found = load_spec_file("small/wide.yaml")
     assert (found.arch.name, found.arch.arch_id) == ("mixnet_s_dwr_phi1.5", data["arch_id"])
     assert complexity(found.arch).macs == data["macs"] == found.provenance["macs"]
     assert (found.arch.dropout, found.provenance["baseline"]) == (data["dropout"], "mixnet_s")
@@ -88,7 +88,7 @@ def test_a_family_is_printed_and_written_whole(capsys: pytest.CaptureFixture[str
         (rule, phi) for phi in (0, 1, 2) for rule in ("published", "compound")
     ]
     for member in members:
-        found = load(member["path"])
+        found = load_spec(member["path"])
         assert (found.arch_id, found.name) == (member["arch_id"], member["name"])
         assert (found.dropout, found.drop_path) == (member["dropout"], 0.2)
     assert [member["params"] for member in members[::2]] == [5_288_548, 7_794_184, 9_109_994]
@@ -111,7 +111,7 @@ def test_a_family_of_phis_that_were_not_published_has_the_formula_s_alone(capsys
 
 
 def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine.yaml").write_text(dumps(replace(zoo.get("mixnet_s"), name="../../x")), encoding="utf-8")
+    Path("mine.yaml").write_text(dump_spec(replace(zoo.get("mixnet_s"), name="../../x")), encoding="utf-8")
     data = asked(capsys, "arch=mine.yaml", "family=true", "phis=[1]", "out=here")
     assert [member["path"] for member in data["members"]] == [
         "here/published/__.._x_b1.yaml",

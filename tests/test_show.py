@@ -15,12 +15,12 @@ from PIL import Image
 
 from nas import show
 from nas.arch import zoo
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.arch.ops.network import network_ops
 from nas.core.errors import NasError
 from nas.latency.predictors.kernel_sum import KernelPredictor
-from nas.latency.predictors.kernel_times import ANY, KernelTimes
-from nas.latency.store import save
+from nas.latency.predictors.kernel_times import ANY_CLASS, KernelTimes
+from nas.latency.store import save_predictor
 from nas.show import command
 from tests.json_output import MS_PER_GMAC, json_answer
 from tests.latency.law import KERNEL_DEVICE, LANE
@@ -81,7 +81,7 @@ def test_the_table_has_every_layer_in_order(capsys: pytest.CaptureFixture[str]) 
 def test_a_spec_file_is_shown_as_the_network_it_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arch = replace(zoo.get("mobilenetv3_small_100"), name="mine", classes=10)
     path = tmp_path / "mine.yaml"
-    path.write_text(dumps(arch), encoding="utf-8")
+    path.write_text(dump_spec(arch), encoding="utf-8")
     data = shown(capsys, f"arch={path}")
     assert (data["name"], data["arch_id"]) == ("mine", arch.arch_id)
     assert data["params"] == 2_542_856 - 990 * 1025
@@ -96,14 +96,14 @@ def test_networks_of_timm_are_shown_at_the_side_they_are_made_for(capsys: pytest
 def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     disturbed = KernelPredictor(
         device=KERNEL_DEVICE,
-        times=KernelTimes(lane=LANE, laws={ANY: (1.0, 1.0, 1.0, 1.0)}, trees={}),
+        times=KernelTimes(lane=LANE, laws={ANY_CLASS: (1.0, 1.0, 1.0, 1.0)}, trees={}),
         factors={"pool": 1.0},
         checks=(),
         reference_ms=2.0,
         spent_s=1.0,
         others=0.9,
     )
-    save(disturbed, Path("elsewhere.json"))
+    save_predictor(disturbed, Path("elsewhere.json"))
     elsewhere = ("latency.calibration=elsewhere.json", "latency.allow_other_device=true")
     assert command(["arch=mixnet_s", "json=true", *elsewhere]) == 0
     out, told = capsys.readouterr()

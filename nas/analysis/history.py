@@ -12,19 +12,19 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.study.objective import ObjectiveSettings
-from nas.study.trial_record import TrialRow, trained_rows
+from nas.study.trial_record import TrialRecord, trained_networks
 
 Curve = tuple[tuple[int, float], ...]  # epoch and accuracy in [0, 1], in the order of the epochs
 
 
-class Reference(NamedTuple):
+class ReferencePoint(NamedTuple):
     """The point that hypervolumes are measured from: nothing at or below its accuracy or above its latency counts."""
 
     accuracy: float
     latency_ms: float
 
 
-class Step(NamedTuple):
+class ProgressStep(NamedTuple):
     """The state after a trial; ``hours`` of work since the first began, None where its end is not known."""
 
     trial: int
@@ -33,19 +33,19 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class FrontProgress:
     """How far the best got: ``steps`` after every trained trial by number, ``timed`` those with hours, in their order.
 
     ``reference``: of the hypervolume, whose ``value`` is the share of the rectangle between it and the best accuracy
     and latency of all; None where the values are rewards.
     """
 
-    steps: tuple[Step, ...]
-    timed: tuple[Step, ...]
-    reference: Reference | None
+    steps: tuple[ProgressStep, ...]
+    timed: tuple[ProgressStep, ...]
+    reference: ReferencePoint | None
 
 
-def hypervolume(points: Iterable[tuple[float, float]], reference: Reference) -> float:
+def hypervolume(points: Iterable[tuple[float, float]], reference: ReferencePoint) -> float:
     """The area, in accuracy x ms, that ``points`` (accuracy, latency in ms) dominate up to ``reference``; exact.
 
     Accuracy is to be high and latency low; points that do not beat the reference in both add nothing.
@@ -60,28 +60,30 @@ def hypervolume(points: Iterable[tuple[float, float]], reference: Reference) -> 
     return area
 
 
-def progress(
-    rows: Sequence[TrialRow], hours: Mapping[int, float], reward: Mapping[int, float] | None = None
-) -> Progress | None:
+def front_progress(
+    rows: Sequence[TrialRecord], hours: Mapping[int, float], reward: Mapping[int, float] | None = None
+) -> FrontProgress | None:
     """How the front of ``rows`` grew, or with ``reward`` (by trial number) the highest one; None before two networks.
 
     ``hours``: by trial number, when each ended. The reference is the lowest accuracy and the highest latency of all
     trained networks.
     """
-    trained = trained_rows(rows)
+    trained = trained_networks(rows)
     if len(trained) < 2:
         return None
     by_time = sorted((row for row in trained if row.number in hours), key=lambda row: (hours[row.number], row.number))
     if reward is not None:
-        return Progress(steps=_highest(trained, hours, reward), timed=_highest(by_time, hours, reward), reference=None)
+        return FrontProgress(
+            steps=_highest(trained, hours, reward), timed=_highest(by_time, hours, reward), reference=None
+        )
     points = [accuracy_and_ms(row) for row in trained]
-    reference = Reference(min(accuracy for accuracy, _ in points), max(latency for _, latency in points))
+    reference = ReferencePoint(min(accuracy for accuracy, _ in points), max(latency for _, latency in points))
     whole = (max(accuracy for accuracy, _ in points) - reference.accuracy) * (
         reference.latency_ms - min(latency for _, latency in points)
     )
     if not whole:
         return None
-    return Progress(
+    return FrontProgress(
         steps=_growth(trained, hours, reference, whole),
         timed=_growth(by_time, hours, reference, whole),
         reference=reference,
@@ -115,7 +117,7 @@ def busy_hours(trials: Iterable[FrozenTrial]) -> dict[int, float]:
     return {number: ends[end] for _, end, number in spans}
 
 
-def curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[int, Curve]:
+def learning_curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[int, Curve]:
     """By trial number, the accuracy after each epoch that was written down.
 
     The value that is kept is the first objective; a reward is turned into its accuracy again.
@@ -129,14 +131,14 @@ def curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[int, Curve
     return found
 
 
-def accuracy_and_ms(row: TrialRow) -> tuple[float, float]:
+def accuracy_and_ms(row: TrialRecord) -> tuple[float, float]:
     """Where a trained row lies: accuracy in [0, 1] and latency in ms."""
     return row.accuracy or 0.0, row.latency_ms or 0.0
 
 
 def _growth(
-    rows: Iterable[TrialRow], hours: Mapping[int, float], reference: Reference, whole: float
-) -> tuple[Step, ...]:
+    rows: Iterable[TrialRecord], hours: Mapping[int, float], reference: ReferencePoint, whole: float
+) -> tuple[ProgressStep, ...]:
     """The hypervolume after each of ``rows`` as a share of ``whole``, of a front that is kept as it grows."""
     front: list[tuple[float, float]] = []  # latency and accuracy, both rising
     steps, area = [], 0.0
@@ -151,13 +153,15 @@ def _growth(
                 place -= 1
             front[place:rest] = [(latency_ms, accuracy)]
             area = hypervolume(((high, slow) for slow, high in front), reference)
-        steps.append(Step(row.number, hours.get(row.number), area / whole))
+        steps.append(ProgressStep(row.number, hours.get(row.number), area / whole))
     return tuple(steps)
 
 
-def _highest(rows: Iterable[TrialRow], hours: Mapping[int, float], reward: Mapping[int, float]) -> tuple[Step, ...]:
+def _highest(
+    rows: Iterable[TrialRecord], hours: Mapping[int, float], reward: Mapping[int, float]
+) -> tuple[ProgressStep, ...]:
     steps, best = [], float("-inf")
     for row in rows:
         best = max(best, reward.get(row.number, float("-inf")))
-        steps.append(Step(row.number, hours.get(row.number), best))
+        steps.append(ProgressStep(row.number, hours.get(row.number), best))
     return tuple(steps)

@@ -13,13 +13,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from nas.study.trial_record import TrialRow, trained_rows
+from nas.study.trial_record import TrialRecord, trained_networks
 
 LEAST_TRIALS: Final = 30
 _MOST_TRIALS: Final = 256  # half a second of CPU for each quantity at a hundred choices
 _TREES: Final = 16
 _SHOWN: Final = 8
-_QUANTITIES: Final[Mapping[str, Callable[[TrialRow], float]]] = {
+_QUANTITIES: Final[Mapping[str, Callable[[TrialRecord], float]]] = {
     "accuracy": lambda row: row.accuracy or 0.0,
     "latency": lambda row: row.latency_ms or 0.0,
 }
@@ -38,12 +38,12 @@ class Importance:
     by_chance: float
 
 
-def importances(rows: Sequence[TrialRow]) -> tuple[Importance, ...]:
+def importances(rows: Sequence[TrialRecord]) -> tuple[Importance, ...]:
     """Importance for the accuracy and for the latency; empty with fewer than ``LEAST_TRIALS`` trained networks.
 
     Of more than 256 networks an even sample is taken. fANOVA asks how much a value varies, not which way is better.
     """
-    trained = trained_rows(rows)
+    trained = trained_networks(rows)
     if len(trained) < LEAST_TRIALS:
         return ()
     step = max(1.0, len(trained) / _MOST_TRIALS)
@@ -67,7 +67,7 @@ def importances(rows: Sequence[TrialRow]) -> tuple[Importance, ...]:
     return tuple(found)
 
 
-def _study_of(rows: Sequence[TrialRow]) -> optuna.Study:
+def _study_of(rows: Sequence[TrialRecord]) -> optuna.Study:
     """A study in memory of the choices that were made in more than one way; its values mean nothing."""
     names = set.intersection(*(set(row.genotype) for row in rows))
     made = {name: sorted({row.genotype[name] for row in rows}, key=str) for name in sorted(names)}

@@ -12,14 +12,14 @@ from scipy.stats import binomtest, kendalltau
 from nas.core.errors import NasError
 from nas.core.formatting import plural
 from nas.core.validation import check_number
-from nas.study.trial_record import TrialRow
+from nas.study.trial_record import TrialRecord
 
 OUTSIDE_SHARE: Final = 0.1  # of the measurements, by the meaning of a 90% interval
 _SIGNIFICANCE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class LatencyPair:
     """One network's predicted and measured latency in ms; the prediction was made before the measurement.
 
     ``low_ms``, ``high_ms``: ends of the prediction's 90% interval, None for a predictor without one.
@@ -68,10 +68,10 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+class LatencyAgreement:
     """All networks of a study that were measured. ``refined``: predictions learned from earlier measurements."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[LatencyPair, ...]
     refined: bool = False
 
     @property
@@ -134,12 +134,12 @@ class Agreement:
         return ", ".join([*said, f"predicted / measured {self.mean_ratio:.3f} on average"])
 
 
-def pair_of(row: TrialRow, label: str | None = None) -> Pair | None:
+def pair_of(row: TrialRecord, label: str | None = None) -> LatencyPair | None:
     """The two latencies of ``row``, a winner's by its ``label``; None where one of them is missing."""
     if row.predicted_ms is None or row.measured_ms is None:
         return None
     known = row.latency_low_ms is not None and row.latency_high_ms is not None
-    return Pair(
+    return LatencyPair(
         name=label or f"trial {row.number}",
         predicted_ms=row.predicted_ms,
         measured_ms=row.measured_ms,
@@ -150,15 +150,17 @@ def pair_of(row: TrialRow, label: str | None = None) -> Pair | None:
     )
 
 
-def compare(rows: Iterable[TrialRow], labels: Mapping[int, str], *, refined: bool = False) -> Agreement:
+def latency_agreement(
+    rows: Iterable[TrialRecord], labels: Mapping[int, str], *, refined: bool = False
+) -> LatencyAgreement:
     """The measured networks among ``rows``, each once and winners first; ``labels``: trial number to winner's name.
 
     A network of several trials is told as its winner's row tells it, otherwise as the first.
     """
     ranks = {number: rank for rank, number in enumerate(labels)}
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, LatencyPair] = {}
     for row in sorted(rows, key=lambda row: (ranks.get(row.number, len(ranks)), row.number)):
         pair = pair_of(row, labels.get(row.number))
         if pair is not None:
             pairs.setdefault(row.arch_id or pair.name, pair)
-    return Agreement(pairs=tuple(pairs.values()), refined=refined)
+    return LatencyAgreement(pairs=tuple(pairs.values()), refined=refined)

@@ -13,9 +13,9 @@ import optuna
 from scipy.stats import kendalltau
 
 from nas.core.formatting import plural
-from nas.study.storage.attributes import internals
-from nas.study.storage.opening import identity_of
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.storage.attributes import system_attributes
+from nas.study.storage.opening import study_identity
+from nas.study.trial_record import Outcome, TrialRecord
 
 LEAST_PAIRS: Final = 3
 _EFFORT: Final = ("epochs", "width_multiplier", "depth_multiplier", "resolution_px")
@@ -23,7 +23,7 @@ _TIMES_LONGER: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Longer:
+class LongerTraining:
     """The networks that ``study`` trained too, with more effort: ``more`` says what of, ``pairs`` hold accuracies in
     [0, 1], here and there."""
 
@@ -52,17 +52,17 @@ class Longer:
         )
 
 
-def longer_trained(study: optuna.Study, rows: Sequence[TrialRow]) -> tuple[Longer, ...]:
+def longer_trainings(study: optuna.Study, rows: Sequence[TrialRecord]) -> tuple[LongerTraining, ...]:
     """The studies beside ``study`` that trained some of its networks longer, those with the most in common first.
 
     One counts if it is of the same images, no part of its proxy's effort (epochs, width, depth, side) is less and one
     is more. A network that was trained several times there counts with its mean.
     """
-    identity = identity_of(internals(study))
+    identity = study_identity(system_attributes(study))
     here = {row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None}
     found = []
     for other in study._storage.get_all_studies() if here else ():
-        more = _more(identity, identity_of(other.system_attrs))
+        more = _more(identity, study_identity(other.system_attrs))
         if more and other.study_name != study.study_name:
             there: dict[str, list[float]] = {}
             for trial in study._storage.get_all_trials(other._study_id, deepcopy=False):
@@ -70,11 +70,11 @@ def longer_trained(study: optuna.Study, rows: Sequence[TrialRow]) -> tuple[Longe
                     there.setdefault(trial.user_attrs["arch_id"], []).append(trial.user_attrs["accuracy"])
             pairs = tuple((here[name] or 0.0, fmean(values)) for name, values in there.items())
             if pairs:
-                found.append(Longer(study=other.study_name, more=more, pairs=pairs))
+                found.append(LongerTraining(study=other.study_name, more=more, pairs=pairs))
     return tuple(sorted(found, key=lambda one: -len(one.pairs)))
 
 
-def how_to_find_out(command: str, name: str, epochs: int, networks: int) -> str:
+def validation_command(command: str, name: str, epochs: int, networks: int) -> str:
     """The command of a second study that trains published and best ones of study ``name`` longer: ``networks``.
 
     It stops none of them early, for a ranking needs them all.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from nas.core.errors import SpecError, unknown
+from nas.core.errors import SpecError, unknown_choice
 from nas.core.validation import check_whole
 
 BlockType = Literal["ir", "ds", "dsa", "er", "cn", "uir", "mqa"]
@@ -71,7 +71,7 @@ class BlockSpec:
         for field, allowed in (("type", BLOCK_TYPES), ("partition", PARTITIONS), ("activation", ACTIVATIONS)):
             value = getattr(self, field)
             if value not in allowed and not (field == "activation" and value is None):
-                raise unknown(field, value, allowed, error=SpecError)
+                raise unknown_choice(field, value, allowed, error=SpecError)
         check_whole("channels", self.channels, minimum=1)
         check_whole("repeats", self.repeats, minimum=1)
         if self.stride not in (1, 2):

@@ -14,9 +14,9 @@ from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.dataclass_io import from_mapping
-from nas.core.errors import SpecError, shown
+from nas.core.errors import SpecError, quoted
 
-FORMAT: Final = "nas.arch/1"
+SPEC_FORMAT: Final = "nas.arch/1"
 
 _PARTS: Final = {"stem": StemSpec, "head": HeadSpec, "squeeze_excite": SqueezeExcite, "norm": NormSpec}
 _KERNEL_FIELDS: Final = ("kernels", "expand_kernels", "project_kernels")
@@ -30,12 +30,12 @@ class SpecFile:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load(path: str | Path) -> ArchSpec:
+def load_spec(path: str | Path) -> ArchSpec:
     """The network of a spec file, whichever style it is written in. Raises: SpecError naming file and field."""
-    return load_file(path).arch
+    return load_spec_file(path).arch
 
 
-def load_file(path: str | Path) -> SpecFile:
+def load_spec_file(path: str | Path) -> SpecFile:
     """Network and provenance of a spec file. Raises: SpecError naming file and field."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -43,20 +43,20 @@ def load_file(path: str | Path) -> SpecFile:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise SpecError(f"cannot read spec file {str(path)!r}: {reason}.") from None
     try:
-        return loads(text)
+        return parse_spec(text)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def loads(text: str) -> SpecFile:
+def parse_spec(text: str) -> SpecFile:
     """``SpecFile`` from YAML text. Raises: SpecError naming the field."""
     try:
         data = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    if not isinstance(data, dict) or data.get("format") != SPEC_FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
-        raise SpecError(f"format {shown(found)}: a spec file begins with 'format: {FORMAT}'.")
+        raise SpecError(f"format {quoted(found)}: a spec file begins with 'format: {SPEC_FORMAT}'.")
     data = dict(data)
     del data["format"]
     provenance = data.pop("provenance", {})
@@ -69,7 +69,7 @@ def loads(text: str) -> SpecFile:
     return SpecFile(arch=arch, provenance=provenance)
 
 
-def dumps(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
+def dump_spec(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
     """YAML in MixNet's style: stages as block strings, every channel as it is built.
 
     Raises: SpecError for provenance that is not plain data.
@@ -77,10 +77,10 @@ def dumps(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
     return _dump(_arch_data(arch, [list(stage) for stage in arch.strings]), provenance)
 
 
-def dumps_scaled(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any] | None = None) -> str:
+def dump_scaled_spec(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any] | None = None) -> str:
     """YAML in EfficientNet's style: block arguments of ``base`` and the coefficients that scale it.
 
-    ``loads`` of it gives ``scale(base, scaling)``. Raises: SpecError for provenance that is not plain data.
+    ``parse_spec`` of it gives ``scale(base, scaling)``. Raises: SpecError for provenance that is not plain data.
     """
     stages = [[_block_data(block) for block in stage.blocks] for stage in base.stages]
     data = _arch_data(base, stages)
@@ -114,7 +114,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
-    data: dict[str, Any] = {"format": FORMAT}
+    data: dict[str, Any] = {"format": SPEC_FORMAT}
     for item in fields(ArchSpec):
         value = getattr(arch, item.name)
         if value is None:

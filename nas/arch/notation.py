@@ -13,7 +13,7 @@ from nas.arch.blocks import (
     BlockType,
     parse_kernels,
 )
-from nas.core.errors import SpecError, nearest
+from nas.core.errors import SpecError, suggestion
 
 _FLAGS: Final = ("noskip", "skip", "exponential", "dilated")
 _OPTIONS: Final = ("r", "k", "s", "e", "c", "se", "a", "p", "n", "gs", "h", "d", "v")
@@ -68,9 +68,11 @@ def _split_token(token: str, text: str) -> tuple[str, str]:
         raise SpecError(f"block {text!r}: option {token!r} is timm's but not supported here.")
     if token.startswith("n"):
         codes = ", ".join(f"n{code}" for code in ACTIVATION_CODES)
-        raise SpecError(f"block {text!r}: unknown option {token!r}; activations are {codes}.{nearest(token, _FLAGS)}")
+        raise SpecError(
+            f"block {text!r}: unknown option {token!r}; activations are {codes}.{suggestion(token, _FLAGS)}"
+        )
     words = ", ".join((*_OPTIONS, *_FLAGS))
-    raise SpecError(f"block {text!r}: unknown option {token!r}; the options are {words}.{nearest(token, _FLAGS)}")
+    raise SpecError(f"block {text!r}: unknown option {token!r}; the options are {words}.{suggestion(token, _FLAGS)}")
 
 
 def _build(kind: BlockType, options: dict[str, str]) -> BlockSpec:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from nas.core.errors import unknown
+from nas.core.errors import unknown_choice
 
 WidthRule = Literal["divisor", "truncate"]
 DepthRule = Literal["ceil", "round", "per_string"]
@@ -36,7 +36,7 @@ def scale_channels(channels: int, width: float, *, rule: WidthRule = "divisor", 
         return max(int(channels * width), 8)
     if rule == "divisor":
         return make_divisible(channels * width, divisor)
-    raise unknown("width rule", rule, WIDTH_RULES)
+    raise unknown_choice("width rule", rule, WIDTH_RULES)
 
 
 def scale_repeats(repeats: Sequence[int], depth: float, rule: DepthRule = "ceil") -> tuple[int, ...]:
@@ -50,7 +50,7 @@ def scale_repeats(repeats: Sequence[int], depth: float, rule: DepthRule = "ceil"
         return tuple(math.ceil(count * depth) for count in repeats)
     rounding: dict[str, Callable[[float], int]] = {"ceil": math.ceil, "round": lambda total: max(1, round(total))}
     if rule not in rounding:
-        raise unknown("depth rule", rule, DEPTH_RULES)
+        raise unknown_choice("depth rule", rule, DEPTH_RULES)
     left, left_scaled = sum(repeats), rounding[rule](sum(repeats) * depth)
     scaled: list[int] = []
     for count in reversed(repeats):
@@ -68,7 +68,7 @@ def scale_resolution(resolution_px: int, factor: float, rule: ResolutionRule = "
     rounded to 0, and stays as it is at factor 1.
     """
     if rule not in RESOLUTION_RULES:
-        raise unknown("resolution_rule", rule, RESOLUTION_RULES)
+        raise unknown_choice("resolution_rule", rule, RESOLUTION_RULES)
     multiple = RESOLUTION_RULES[rule]
     return resolution_px if factor == 1 else max(1, int(resolution_px * factor / multiple + 0.5)) * multiple
 

@@ -13,7 +13,7 @@ from nas.arch.blocks import ACTIVATIONS, SCALED_TYPES, BlockSpec, format_block
 from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.rounding import make_divisible, split_channels
-from nas.core.errors import SpecError, unknown
+from nas.core.errors import SpecError, unknown_choice
 from nas.core.validation import check_whole
 
 Padding = Literal["symmetric", "same"]
@@ -98,7 +98,7 @@ class ArchSpec:
             check_whole(name, getattr(self, name), minimum=1)
         for name, allowed in (("activation", NETWORK_ACTIVATIONS), ("padding", PADDINGS)):
             if getattr(self, name) not in allowed:
-                raise unknown(name, getattr(self, name), allowed, error=SpecError)
+                raise unknown_choice(name, getattr(self, name), allowed, error=SpecError)
         if self.layer_scale is not None:
             if not self.layer_scale > 0:
                 raise SpecError(f"layer_scale {self.layer_scale!r}: must be a positive number, or null for none.")

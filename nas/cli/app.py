@@ -15,10 +15,10 @@ from typing import Any, Final, NoReturn
 from omegaconf import OmegaConf
 
 from nas.cli.hydra_config import compose_config
-from nas.core.errors import NasError, nearest, shown
+from nas.core.errors import NasError, quoted, suggestion
 
-USAGE_ERROR: Final = 2
-INTERRUPTED: Final = 130
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _HELP: Final = ("--help", "-h")
 _CFG: Final = ("--cfg", "-c")
@@ -29,7 +29,7 @@ def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Seq
     """Refuse top-level keys that no command reads (``+typo=1`` passes through Hydra), and missing ones (``~data``)."""
     for key in config:
         if key not in known:
-            raise NasError(f"unknown key {key!r}: known are {', '.join(known)}.{nearest(str(key), known)}")
+            raise NasError(f"unknown key {key!r}: known are {', '.join(known)}.{suggestion(str(key), known)}")
     for key in known:
         if key not in config and key not in optional:
             raise NasError(f"{key}: missing; do not take it away with ~{key}.")
@@ -39,21 +39,21 @@ def check_flags(config: Mapping[str, Any], *names: str) -> None:
     """Refuse settings that are neither true nor false. Raises: NasError."""
     for name in names:
         if not isinstance(config[name], bool):
-            raise NasError(f"{name} {shown(config[name])}: must be true or false.")
+            raise NasError(f"{name} {quoted(config[name])}: must be true or false.")
 
 
 def check_texts(config: Mapping[str, Any], *names: str) -> None:
     """Refuse settings that are neither text nor null, such as ``study=3``. Raises: NasError."""
     for name in names:
         if not isinstance(config[name], str | None):
-            raise NasError(f"{name} {shown(config[name])}: must be text, or null.")
+            raise NasError(f"{name} {quoted(config[name])}: must be text, or null.")
 
 
 def runs_dir(config: Mapping[str, Any]) -> Path:
     """The folder of results. Raises: NasError if it is no path."""
     value = config["runs_dir"]
     if not isinstance(value, str) or not value:
-        raise NasError(f"runs_dir {shown(value)}: must be the path of a folder, such as runs.")
+        raise NasError(f"runs_dir {quoted(value)}: must be the path of a folder, such as runs.")
     return Path(value).expanduser()
 
 
@@ -75,7 +75,7 @@ def check_writable(path: Path, field: str = "runs_dir") -> None:
                 folder.rmdir()
 
 
-def heavy(module: str) -> ModuleType:
+def import_heavy(module: str) -> ModuleType:
     """Import a module that needs torch. Raises: NasError in words where torch and torchvision do not fit together."""
     try:
         return import_module(module)
@@ -87,27 +87,27 @@ def heavy(module: str) -> ModuleType:
         ) from error
 
 
-def run_study(plan: Any, module: str, work: str, *, to_stderr: bool) -> int:
+def launch_study(plan: Any, module: str, work: str, *, to_stderr: bool) -> int:
     """Run a checked plan as the ``work`` that heavy ``module`` holds, and say so on one stream; returns the exit code.
 
     Raises: NasError.
     """
     check_writable(plan.runs_dir)
-    stopped = heavy("nas.engines.run").run(plan, getattr(heavy(module), work), to_stderr=to_stderr)
-    return INTERRUPTED if stopped else 0
+    stopped = import_heavy("nas.engines.run").run_study(plan, getattr(import_heavy(module), work), to_stderr=to_stderr)
+    return EXIT_INTERRUPTED if stopped else 0
 
 
-def run(main: Callable[[list[str]], int]) -> NoReturn:
+def run_command(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a command's main function: its exit code, 2 with one line for a user's mistake, 130 for an interrupt."""
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()  # here, where it can still be told that nobody reads, or that the disk is full
     except NasError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = USAGE_ERROR
+        code = EXIT_USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
@@ -119,7 +119,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     sys.exit(code)
 
 
-def words_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names that a command takes as they are (``a b`` of ``nas.compare a b json=true``), and the rest for Hydra."""
     words: list[str] = []
     rest: list[str] = []
@@ -131,13 +131,13 @@ def words_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words, rest
 
 
-def word_named(arguments: Sequence[str], key: str) -> list[str]:
+def word_as_setting(arguments: Sequence[str], key: str) -> list[str]:
     """``arguments`` with ``key=WORD`` in the place of a lone word: ``nas.show mixnet_s`` is ``arch=mixnet_s``."""
-    words, rest = words_apart(arguments)
+    words, rest = split_words(arguments)
     return [f"{key}={words[0]}", *rest] if len(words) == 1 else list(arguments)
 
 
-def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
+def answer_option(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
     """Answer ``--help``, ``--cfg job`` with the whole configuration, and a shell; whether one of them was asked for.
 
     Raises: NasError for any other option.
@@ -150,7 +150,7 @@ def answered(config_name: str, arguments: Sequence[str], help_text: Callable[[],
         sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(compose_config(config_name, rest))))
         return True
     if any(argument in _SHELL for argument in arguments):
-        import_module("nas.cli.completion").answer(config_name, arguments)
+        import_module("nas.cli.completion").complete(config_name, arguments)
         return True
     for argument in arguments:
         if argument.startswith("-"):

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from nas.arch.files import load_file
+from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.cli.comparison import Comparison
-from nas.cli.resolve.networks import find_arch, is_spec_file
-from nas.cli.resolve.predictors import latency_remark, totals
+from nas.cli.resolve.networks import is_spec_file, resolve_arch
+from nas.cli.resolve.predictors import latency_remark, network_totals
 from nas.core.formatting import decimal, interval, percent
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def find_networks(names: Sequence[str]) -> list[Network]:
     """The networks that ``names`` mean, as ``arch=`` does. Raises: NasError."""
     found = []
     for name in names:
-        arch = find_arch(name, "names")
-        found.append(Network(name, arch, load_file(Path(name)).provenance if is_spec_file(name) else {}))
+        arch = resolve_arch(name, "names")
+        found.append(Network(name, arch, load_spec_file(Path(name)).provenance if is_spec_file(name) else {}))
     return found
 
 
 def compare_networks(networks: Sequence[Network], predictor: LatencyPredictor) -> Comparison:
     """``networks`` side by side, latency as ``predictor`` has it; ratios are to the first."""
-    facts = [totals(network.arch, predictor) for network in networks]
+    facts = [network_totals(network.arch, predictor) for network in networks]
     records = [
         {
             **fact,

@@ -7,22 +7,22 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from nas.analysis.history import Reference, accuracy_and_ms, busy_hours, hypervolume
+from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hypervolume
 from nas.cli.comparison import Comparison
 from nas.cli.resolve.studies import FoundStudy
 from nas.core.dataclass_io import from_mapping
 from nas.core.formatting import MISSING, decimal, percent, shown_path
-from nas.latency.store import read as read_predictor
-from nas.methods.scaling.ranking.noise import noise_of
-from nas.methods.scaling.ranking.rounds import answer
-from nas.methods.scaling.trial_attributes import LABEL, accuracies_of
-from nas.study.catalog import GRID, kind_of
+from nas.latency.store import read_predictor
+from nas.methods.scaling.ranking.noise import pooled_noise
+from nas.methods.scaling.ranking.rounds import rank_means
+from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
+from nas.study.catalog import GRID_KIND, kind_of
 from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE
-from nas.study.objective import ObjectiveSettings, choose
-from nas.study.storage.attributes import internals
-from nas.study.storage.opening import identity_of
-from nas.study.trial_attributes import to_rows
-from nas.study.trial_record import TrialRow, counts, trained_rows
+from nas.study.objective import ObjectiveSettings, choose_winners
+from nas.study.storage.attributes import system_attributes
+from nas.study.storage.opening import study_identity
+from nas.study.trial_attributes import trial_records
+from nas.study.trial_record import TrialRecord, count_outcomes, trained_networks
 
 _COLUMNS: Final = (
     "study", "trained", "stopped", "infeasible", "repeated", "failed", "running", "best", "at ms", "volume",
@@ -40,13 +40,13 @@ class _Told(NamedTuple):
     label: str
     found: FoundStudy
     identity: Mapping[str, Any]
-    rows: Sequence[TrialRow]
+    rows: Sequence[TrialRecord]
     device: str
 
     @property
     def points(self) -> list[tuple[float, float]]:
         """Accuracy and latency in ms of all that were trained."""
-        return [accuracy_and_ms(row) for row in trained_rows(self.rows)]
+        return [accuracy_and_ms(row) for row in trained_networks(self.rows)]
 
 
 def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
@@ -60,7 +60,7 @@ def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
     points = [point for one in told for point in one.points]
     reference = None
     if points and not differing:
-        reference = Reference(min(high for high, _ in points), max(slow for _, slow in points))
+        reference = ReferencePoint(min(high for high, _ in points), max(slow for _, slow in points))
     whole = (
         hypervolume([(max(high for high, _ in points), min(slow for _, slow in points))], reference) if reference else 0
     )
@@ -81,10 +81,10 @@ def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
 
 
 def _told(found: FoundStudy, label: str) -> _Told:
-    identity = identity_of(internals(found.study))
+    identity = study_identity(system_attributes(found.study))
     kept = found.folder / PREDICTOR_FILE
     device = str(read_predictor(kept).device) if kept.is_file() else str(identity.get("latency.device", "unknown"))
-    return _Told(label, found, identity, to_rows(found.study), device)
+    return _Told(label, found, identity, trial_records(found.study), device)
 
 
 def _labels(studies: Sequence[FoundStudy]) -> list[str]:
@@ -105,7 +105,7 @@ def _record(one: _Told) -> dict[str, Any]:
         "folder": str(one.found.folder),
         "report": str(report) if report.is_file() else None,
         "kind": kind_of(one.found.study),
-        **{outcome.value: count for outcome, count in counts(one.rows).items()},
+        **{outcome.value: count for outcome, count in count_outcomes(one.rows).items()},
         "best_accuracy": best[0],
         "best_latency_ms": best[1],
         "clock_s": round(3600 * max(hours.values(), default=0.0), 1),
@@ -117,7 +117,7 @@ def _record(one: _Told) -> dict[str, Any]:
 
 def _winners(one: _Told) -> list[dict[str, Any]]:
     """What the study answers with: its front, the highest reward, or the network of the highest mean accuracy."""
-    if kind_of(one.found.study) == GRID:
+    if kind_of(one.found.study) == GRID_KIND:
         return _best_network(one)
     settings = {key.removeprefix("objective."): value for key, value in one.identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
@@ -130,19 +130,19 @@ def _winners(one: _Told) -> list[dict[str, Any]]:
             "latency_ms": row.latency_ms,
             "measured_ms": row.measured_ms,
         }
-        for index, row in enumerate(choose(one.rows, objective), start=1)
+        for index, row in enumerate(choose_winners(one.rows, objective), start=1)
     ]
 
 
 def _best_network(one: _Told) -> list[dict[str, Any]]:
     """What a grid answers with, as its report does; of stepwise expansion a network on its way may be the best."""
     accuracies = accuracies_of(one.found.study)
-    found = answer(accuracies, noise_of(accuracies))
+    found = rank_means(accuracies, pooled_noise(accuracies))
     if found is None:
         return []
     label, values = found.best, accuracies[found.best]
     trials = one.found.study.get_trials(deepcopy=False)
-    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL) == label)
+    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == label)
     return [
         {
             "name": label,
@@ -186,7 +186,7 @@ def _differing(told: Sequence[_Told]) -> list[str]:
     return sorted(key for key in keys if len({json.dumps(one.identity.get(key) or None) for one in told}) > 1)
 
 
-def _remarks(told: Sequence[_Told], reference: Reference | None, differing: Sequence[str]) -> list[str]:
+def _remarks(told: Sequence[_Told], reference: ReferencePoint | None, differing: Sequence[str]) -> list[str]:
     said = []
     if any(key.startswith("latency.") for key in differing):
         said.append("latencies cannot be compared:")

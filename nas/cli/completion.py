@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 from omegaconf.errors import OmegaConfBaseException
 
-from nas.cli.hydra_config import initialised, normalised, over_presets, presets, search_path
+from nas.cli.hydra_config import hydra_initialized, normalize_override, override_presets, presets, search_path
 from nas.core.errors import NasError
 
 _FLAG: Final = "-sc"
@@ -24,7 +24,7 @@ _OPTIONS: Final = ("--help", "--cfg", "--multirun")
 _HOW: Final = 'eval "$(nas-search -sc install=bash)", or: nas-search -sc install=fish | source'
 
 
-def answer(config_name: str, arguments: Sequence[str]) -> None:
+def complete(config_name: str, arguments: Sequence[str]) -> None:
     """Print what a shell asks for: ``install=bash`` (zsh, fish), ``uninstall=...``, or ``query=...`` on each Tab.
 
     Raises: NasError for anything else, and where the command was not started by its name, which shells go by.
@@ -38,7 +38,7 @@ def answer(config_name: str, arguments: Sequence[str]) -> None:
         return
     if sys.argv[0].endswith(".py"):
         raise NasError(f"{_FLAG} {given!r}: shells complete the installed command alone. {_HOW}")
-    with initialised():
+    with hydra_initialized():
         plugin = _SHELLS[shell](GlobalHydra.instance().config_loader())
         plugin.install() if verb == "install" else plugin.uninstall()
 
@@ -52,9 +52,9 @@ def completions(config_name: str, line: str) -> list[str]:
     last = words.pop() if words and not line[-1].isspace() else ""
     if last.startswith("-"):
         return [option for option in _OPTIONS if option.startswith(last)]
-    before = over_presets([normalised(word) for word in words if "=" in word and not word.startswith("-")])
+    before = override_presets([normalize_override(word) for word in words if "=" in word and not word.startswith("-")])
     typed = [word for word in (*search_path(), *before) if " " not in word]  # Hydra splits at blanks
-    with initialised():
+    with hydra_initialized():
         plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
         try:
             found = plugin._query(config_name=config_name, line=" ".join([*typed, last]))

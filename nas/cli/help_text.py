@@ -8,7 +8,7 @@ from typing import Final
 _WIDTH: Final = 80
 _COLUMN: Final = 24
 
-Entry = tuple[str, str]
+HelpEntry = tuple[str, str]
 
 
 def paragraph(text: str) -> str:
@@ -16,12 +16,12 @@ def paragraph(text: str) -> str:
     return _filled(text.replace("``", ""), "", "")
 
 
-def entries(*pairs: Entry, column: int = _COLUMN) -> str:
+def entries(*pairs: HelpEntry, column: int = _COLUMN) -> str:
     """A line or more for each name and what it does, which begins at ``column``; a long name stands above it."""
     return "\n".join(_entry(name, text, column) for name, text in pairs)
 
 
-def options(command: str, *own: Entry) -> str:
+def option_lines(command: str, *own: HelpEntry) -> str:
     """``own`` options of ``nas.<command>``, and those that all commands have."""
     script = f"nas-{command.replace('_', '-')}"
     return entries(

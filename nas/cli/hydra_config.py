@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nas.cli.help_text import entries
-from nas.core.errors import NasError, nearest
+from nas.core.errors import NasError, suggestion
 
 # Columns at which lists in a help text go on.
 _HEADLINES: Final = 6
@@ -55,7 +55,7 @@ def presets(config_name: str) -> list[str]:
     return [name for name in choices("experiment") if f"nas.{config_name} " in _text("experiment", name)]
 
 
-def listed(group: str, names: Sequence[str], prefix: str) -> str:
+def describe_choices(group: str, names: Sequence[str], prefix: str) -> str:
     """``names`` of a group, each with its headline below it."""
     return entries(*((f"{prefix}{name}", headline(group, name)) for name in names), column=_HEADLINES)
 
@@ -67,10 +67,10 @@ def alternatives(*groups: str) -> str:
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration as plain data. Raises: NasError in words for anything wrong with an override."""
-    arguments = [normalised(argument) for argument in overrides]
+    arguments = [normalize_override(argument) for argument in overrides]
     check_form(arguments)
     _check_groups(config_name, arguments)
-    arguments = over_presets(arguments)
+    arguments = override_presets(arguments)
     try:
         return _compose(config_name, arguments)
     except YAMLError as error:
@@ -90,7 +90,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
         raise NasError(given + _in_words(text)) from None
 
 
-def normalised(argument: str) -> str:
+def normalize_override(argument: str) -> str:
     """An override as Hydra wants it.
 
     ``space=x`` as ``+space=x``: the group is not among the defaults, so that a forgotten one can be answered.
@@ -120,14 +120,14 @@ def _text(group: str, name: str) -> str:
 
 def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Hydra's answer as plain data."""
-    with initialised():
+    with hydra_initialized():
         config = compose(config_name=config_name, overrides=[*arguments, *search_path()])
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     return dict(plain)  # type: ignore[arg-type]
 
 
 @contextmanager
-def initialised() -> Iterator[None]:
+def hydra_initialized() -> Iterator[None]:
     """Hydra on our configurations, whatever was done with it before."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
@@ -140,7 +140,7 @@ def search_path() -> list[str]:
     return [f"hydra.searchpath=[{searched}]"] if searched else []
 
 
-def over_presets(arguments: Sequence[str]) -> list[str]:
+def override_presets(arguments: Sequence[str]) -> list[str]:
     """``arguments`` where ``space=`` takes the place of an experiment's own, which ``+space=`` would stand beside."""
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("+experiment=")]
     if not any("- /space:" in _text("experiment", name) for name in chosen):
@@ -153,7 +153,11 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
         if key == "experiment" and value not in (known := presets(config_name)):
-            there = f"choose one of these:\n{listed(key, known, 'experiment=')}" if known else "there is none for this."
+            there = (
+                f"choose one of these:\n{describe_choices(key, known, 'experiment=')}"
+                if known
+                else "there is none for this."
+            )
             raise NasError(f"unknown experiment {value!r}: {there}")
         names = _group_choices(argument)
         if names and value not in names:
@@ -161,7 +165,7 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
             is_sweep = len(parts) > 1 and set(parts) <= set(names) and config_name in _ADDED
             several = f" Several at once: nas.{config_name} --multirun." if is_sweep else ""
             raise NasError(
-                f"unknown {key} {value!r}: choose from {', '.join(names)}.{several or nearest(value, names)}"
+                f"unknown {key} {value!r}: choose from {', '.join(names)}.{several or suggestion(value, names)}"
             )
 
 
@@ -179,7 +183,7 @@ def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasErr
     except (HydraException, OmegaConfBaseException):
         keys = []
     keys += _ADDED.get(config_name, ())
-    return NasError(f"unknown key {key!r}: see --cfg job for the keys there are.{nearest(key, keys)}")
+    return NasError(f"unknown key {key!r}: see --cfg job for the keys there are.{suggestion(key, keys)}")
 
 
 def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

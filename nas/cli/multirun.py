@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import Entry
+from nas.cli.help_text import HelpEntry
 from nas.core.errors import NasError
 
 _FLAGS: Final = ("--multirun", "-m")
@@ -21,16 +21,16 @@ _NAME: Final = "study.name"
 
 
 # Lines of their help texts that commands which run studies share.
-STORAGE: Final = (
+STORAGE_HELP: Final = (
     (
         "study.storage study.patience_s",
         "sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT, and how long it is waited for",
     ),
 )
-LIMITS: Final = (
+LIMITS_HELP: Final = (
     ("constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb", "upper limits"),
 )
-WORKERS: Final = (
+WORKERS_HELP: Final = (
     ("engine.workers engine.address", "trainings at a time; a Ray cluster"),
     (
         "engine.max_retries engine.trial_timeout_s engine.trial_memory_mb",
@@ -46,7 +46,7 @@ class Job(NamedTuple):
     swept: Mapping[str, str]
 
 
-class Command(NamedTuple):
+class StudyCommand(NamedTuple):
     """What runs studies: its configuration, what makes a checked plan of overrides, module and name of its work."""
 
     config_name: str
@@ -55,18 +55,18 @@ class Command(NamedTuple):
     help_text: Callable[[], str]
 
 
-def run(arguments: Sequence[str], command: Command) -> int:
+def run_studies(arguments: Sequence[str], command: StudyCommand) -> int:
     """Do what ``arguments`` ask of ``command``: answer an option, or run one study or several; returns the exit code.
 
     Raises: NasError.
     """
-    several, rest = flag_apart(arguments)
-    if app.answered(command.config_name, rest, command.help_text):
+    several, rest = split_multirun_flag(arguments)
+    if app.answer_option(command.config_name, rest, command.help_text):
         return 0
     return (run_each if several else run_one)(rest, command)
 
 
-def options(several: str) -> tuple[Entry, ...]:
+def multirun_options(several: str) -> tuple[HelpEntry, ...]:
     """Options of commands that run studies; ``several`` values as an example."""
     return (
         ("json=true", "what came out as one JSON object on stdout, all else on stderr"),
@@ -74,22 +74,22 @@ def options(several: str) -> tuple[Entry, ...]:
     )
 
 
-def flag_apart(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+def split_multirun_flag(arguments: Sequence[str]) -> tuple[bool, list[str]]:
     """Whether ``--multirun`` is asked for, and the arguments without it."""
     rest = [argument for argument in arguments if argument not in _FLAGS]
     return len(rest) < len(arguments), rest
 
 
-def run_one(arguments: Sequence[str], command: Command) -> int:
+def run_one(arguments: Sequence[str], command: StudyCommand) -> int:
     """Run the study that ``arguments`` ask for; returns the exit code. Raises: NasError."""
     plan, as_json = command.make_plan(list(arguments)), _wants_json(arguments, command)
-    code = app.run_study(plan, *command.work, to_stderr=as_json)
+    code = app.launch_study(plan, *command.work, to_stderr=as_json)
     if as_json:
         _tell([plan], as_json=True)
     return code
 
 
-def run_each(arguments: Sequence[str], command: Command) -> int:
+def run_each(arguments: Sequence[str], command: StudyCommand) -> int:
     """Run the studies that ``arguments`` ask for; all of their plans are checked before the first one begins.
 
     Those that are finished are skipped, one that cannot go on does not keep the others from it, and Ctrl-C ends them
@@ -103,18 +103,18 @@ def run_each(arguments: Sequence[str], command: Command) -> int:
     for number, plan in enumerate(plans, start=1):
         head = f"[{number}/{len(plans)}] {plan.name}"
         try:
-            if getattr(app.heavy(module), work).is_done(plan):
+            if getattr(app.import_heavy(module), work).is_done(plan):
                 print(f"{head}: finished before", file=said, flush=True)
                 code = 0
             else:
                 print(head, file=said, flush=True)
-                code = app.run_study(plan, *command.work, to_stderr=as_json)
+                code = app.launch_study(plan, *command.work, to_stderr=as_json)
         except NasError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            worst = app.USAGE_ERROR
+            worst = app.EXIT_USAGE
             continue
         started.append(plan)
-        if code == app.INTERRUPTED:
+        if code == app.EXIT_INTERRUPTED:
             worst = code
             break
     if started:
@@ -127,7 +127,7 @@ def jobs(arguments: Sequence[str]) -> list[Job]:
 
     Raises: NasError for what Hydra cannot read, and if nothing has several values.
     """
-    given = [hydra_config.normalised(argument) for argument in arguments]
+    given = [hydra_config.normalize_override(argument) for argument in arguments]
     hydra_config.check_form(given)
     alternatives = [_alternatives(text) for text in given]
     if all(len(values) == 1 for values in alternatives):
@@ -161,7 +161,7 @@ def _alternatives(text: str) -> list[tuple[str, str | None]]:
     return [(f"{key}={one}", one) for one in values]
 
 
-def names_apart(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> list[str]:
+def distinct_names(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> list[str]:
     """``names`` with what tells their studies apart behind them, as far as it is needed: ``mixnet-digits-seed1``.
 
     They do not depend on the order of the settings nor, as long as there are several, on how many values they have.
@@ -181,7 +181,7 @@ def names_apart(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> lis
 def _plans(found: Sequence[Job], make_plan: Callable[[list[str]], Any]) -> list[Any]:
     """A checked plan for each job, all of different names. Raises: NasError."""
     plans = [make_plan(list(job.overrides)) for job in found]
-    names = names_apart([plan.name for plan in plans], [job.swept for job in found])
+    names = distinct_names([plan.name for plan in plans], [job.swept for job in found])
     if len(set(names)) < len(names):
         raise NasError(f"--multirun: two studies would be named {max(names, key=names.count)!r}; give each value once.")
     return [
@@ -194,16 +194,16 @@ def _without_name(overrides: Sequence[str]) -> list[str]:
     return [override for override in overrides if override.partition("=")[0] != _NAME]
 
 
-def _wants_json(overrides: Sequence[str], command: Command) -> bool:
+def _wants_json(overrides: Sequence[str], command: StudyCommand) -> bool:
     return bool(hydra_config.compose_config(command.config_name, overrides)["json"])
 
 
 def _tell(plans: Sequence[Any], *, as_json: bool) -> None:
     """The studies of ``plans`` side by side."""
-    from nas.cli.resolve.studies import find_study
+    from nas.cli.resolve.studies import resolve_study
 
-    found = [find_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
-    comparison = app.heavy("nas.cli.compare_studies").compare_studies(found)
+    found = [resolve_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
+    comparison = app.import_heavy("nas.cli.compare_studies").compare_studies(found)
     if as_json:
         print(comparison.json())
     else:

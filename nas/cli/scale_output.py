@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas import __version__
-from nas.arch.files import dumps_scaled, load
-from nas.arch.scaling.compound import Grown
-from nas.cli.resolve.predictors import latency_remark, short, totals
+from nas.arch.files import dump_scaled_spec, load_spec
+from nas.arch.scaling.compound import ScaledNetwork
+from nas.cli.resolve.predictors import latency_remark, network_totals, short_count
 from nas.core.errors import NasError, SpecError
 from nas.core.files import write_text_atomically
 from nas.core.formatting import interval
-from nas.core.tables import Row, print_table
+from nas.core.tables import TableRow, print_table
 
 if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor
@@ -26,9 +26,9 @@ _FAMILY: Final = (
 _DISPENSABLE: Final = ("drop-path", "dropout", "memory MB", "blocks", "params")
 
 
-def facts(member: Grown, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
+def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
     """A scaled network as plain data: what was asked for, what rounding left of it, its cost, and the growths."""
-    before, after = totals(member.baseline, predictor), totals(member.arch, predictor)
+    before, after = network_totals(member.baseline, predictor), network_totals(member.arch, predictor)
     compound = member.compound
     return {
         "rule": rule,
@@ -45,7 +45,7 @@ def facts(member: Grown, rule: str, predictor: LatencyPredictor) -> dict[str, An
     }
 
 
-def write(member: Grown, told: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
+def write_scaled(member: ScaledNetwork, told: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
     """The spec file of a scaled network: block arguments of the baseline, and the coefficients that scale it.
 
     Raises: NasError where the file cannot be written, or holds something else than this network.
@@ -64,32 +64,32 @@ def write(member: Grown, told: Mapping[str, Any], path: Path, predictor: Latency
         "latency": latency,
     }
     named = replace(member.baseline, name=member.arch.name)
-    write_text_atomically(path, dumps_scaled(named, member.scaling, provenance))
+    write_text_atomically(path, dump_scaled_spec(named, member.scaling, provenance))
 
 
-def check_free(member: Grown, path: Path) -> None:
+def check_free(member: ScaledNetwork, path: Path) -> None:
     """Refuse to write over anything but an earlier file of the same network. Raises: NasError."""
     if not path.exists():
         return
     try:
-        same = load(path).arch_id == member.arch.arch_id
+        same = load_spec(path).arch_id == member.arch.arch_id
     except SpecError:
         same = False
     if not same:
         raise NasError(f"out {str(path)!r}: exists, and holds something else than {member.arch.name}; choose another.")
 
 
-def print_scaled(member: Grown, told: Mapping[str, Any], predictor: LatencyPredictor) -> None:
+def print_scaled(member: ScaledNetwork, told: Mapping[str, Any], predictor: LatencyPredictor) -> None:
     """Baseline beside result, with what was asked for and what it grew by."""
     arches, asked, realised, growth = (member.baseline, member.arch), member.factors, member.realised, told["growth"]
-    both = (totals(member.baseline, predictor), told)
+    both = (network_totals(member.baseline, predictor), told)
     channels = [f"{arch.stem.channels} to {arch.stages[-1].blocks[-1].channels}" for arch in arches]
     rows: list[tuple[str, Sequence[str], float | None, float | None]] = [
         ("depth, blocks", [str(arch.depth) for arch in arches], realised.depth, asked.depth),
         ("width, channels", channels, realised.width, asked.width),
         ("resolution, px", [str(arch.resolution_px) for arch in arches], realised.resolution, asked.resolution),
-        ("MACs", [short(each["macs"]) for each in both], growth["macs"], None),
-        ("parameters", [short(each["params"]) for each in both], growth["params"], None),
+        ("MACs", [short_count(each["macs"]) for each in both], growth["macs"], None),
+        ("parameters", [short_count(each["params"]) for each in both], growth["params"], None),
         ("peak memory, MB", [_memory(each) for each in both], growth["peak_memory_bytes"], None),
         ("latency, ms", [f"{each['latency_ms']:.2f}" for each in both], growth["latency"], None),
         *([("90% interval, ms", [_interval(each) for each in both], None, None)] if predictor.error else []),
@@ -104,9 +104,9 @@ def print_scaled(member: Grown, told: Mapping[str, Any], predictor: LatencyPredi
     print_table(columns, cells, [latency_remark(predictor)])
 
 
-def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
+def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
     """One line per member, the ``published`` one and that of the formula side by side at each phi."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     last = None
     for member, told in members:
         if last is not None and told["phi"] != last:
@@ -121,9 +121,9 @@ def print_family(members: Sequence[tuple[Grown, Mapping[str, Any]]], predictor: 
             str(told["blocks"]),
             f"{told['dropout']:g}",
             f"{told['drop_path']:g}",
-            short(told["macs"]),
+            short_count(told["macs"]),
             f"{told['growth']['macs']:.2f}",
-            short(told["params"]),
+            short_count(told["params"]),
             _memory(told),
             _latency(told, predictor),
         )

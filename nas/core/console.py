@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def say(console: Console, *lines: str) -> None:
+def print_lines(console: Console, *lines: str) -> None:
     """Lines as they are, above a bar where there is one."""
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
-def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
     """A bar for a task that reports (done, total), from its first report on; one plain line when output is piped."""
     columns = (
         TextColumn(text),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final, TypeVar
 
-from nas.core.errors import NasError, nearest, shown
+from nas.core.errors import NasError, quoted, suggestion
 
 T = TypeVar("T")
 
@@ -28,11 +28,11 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
     """
     prefix = f"{where}." if where else ""
     if not isinstance(data, Mapping):
-        raise error(f"{where}: must be a mapping, not {shown(data)}.")
+        raise error(f"{where}: must be a mapping, not {quoted(data)}.")
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            raise error(f"{prefix}{key}: unknown field; known are {', '.join(known)}.{nearest(str(key), known)}")
+            raise error(f"{prefix}{key}: unknown field; known are {', '.join(known)}.{suggestion(str(key), known)}")
     for name, item in known.items():
         if item.default is MISSING and item.default_factory is MISSING and name not in data:
             raise error(f"{prefix}{name}: missing.")
@@ -60,4 +60,4 @@ def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]
     allowed = tuple(kind for name in kinds for kind in _SCALARS[name])
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         words = {"int": "a whole number", "float": "a number", "str": "a word", "bool": "true or false", "None": "null"}
-        raise error(f"{where}: {shown(value)} is not {' or '.join(words[kind] for kind in kinds)}.")
+        raise error(f"{where}: {quoted(value)} is not {' or '.join(words[kind] for kind in kinds)}.")

@@ -9,17 +9,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nas.core.console import say
+from nas.core.console import print_lines
 
 _PIPED_WIDTH: Final = 160
 _UNBOUNDED: Final = 10_000
 
-Row = Sequence[str] | None
+TableRow = Sequence[str] | None
 
 
 def print_table(
     columns: Sequence[str],
-    rows: Sequence[Row],
+    rows: Sequence[TableRow],
     remarks: Sequence[str],
     *,
     left: int = 1,
@@ -44,10 +44,10 @@ def print_table(
     console.print()
     if left_out:
         remarks = (f"left out, the terminal is too narrow: {', '.join(left_out)}", *remarks)
-    say(console, *remarks)
+    print_lines(console, *remarks)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Row], left: int, left_out: Sequence[str]) -> Table:
+def _table(columns: Sequence[str], rows: Sequence[TableRow], left: int, left_out: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     kept = [index for index, name in enumerate(columns) if name not in left_out]
     for index in kept:

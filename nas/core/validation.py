@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nas.core.errors import NasError, SpecError, shown
+from nas.core.errors import NasError, SpecError, quoted
 
 
 def check_number(
@@ -34,12 +34,12 @@ def check_number(
     kind = "a whole number" if whole else "a number"
     lower = f"above {low:g}" if open_low else f"of at least {low:g}"
     upper = "" if math.isinf(high) else f" and below {high:g}" if open_high else f" and at most {high:g}"
-    raise NasError(f"{field} {shown(value)}: must be {kind} {lower}{upper}{', or null' if optional else ''}.")
+    raise NasError(f"{field} {quoted(value)}: must be {kind} {lower}{upper}{', or null' if optional else ''}.")
 
 
 def check_whole(field: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
     """Refuse a ``value`` of a network's ``field`` that is no int from ``minimum`` to ``maximum``. Raises: SpecError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise SpecError(f"{field} {shown(value)}: must be a whole number of at least {minimum}.")
+        raise SpecError(f"{field} {quoted(value)}: must be a whole number of at least {minimum}.")
     if maximum is not None and value > maximum:
         raise SpecError(f"{field} {value}: must be at most {maximum}.")

@@ -100,7 +100,7 @@ class ImageData:
         )
 
 
-def load(settings: DataSettings, *, on_progress: Progress | None = None) -> ImageData:
+def load_images(settings: DataSettings, *, on_progress: Progress | None = None) -> ImageData:
     """The images that ``settings`` name: read, split, decoded and resized.
 
     The split is stratified and depends on ``settings.seed`` alone.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nas.core.errors import NasError, shown, unknown
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -48,7 +48,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         if self.name not in KNOWN_DATA:
-            raise unknown("data.name", self.name, KNOWN_DATA)
+            raise unknown_choice("data.name", self.name, KNOWN_DATA)
         check_number("data.val_fraction", self.val_fraction, low=0, high=1, open_low=True, open_high=True)
         check_number("data.resolution_px", self.resolution_px, low=4, whole=True, optional=True)
         check_number("data.proxy_resolution_px", self.proxy_resolution_px, low=4, whole=True)
@@ -56,7 +56,7 @@ class DataSettings:
         number = isinstance(self.subset, int) and not isinstance(self.subset, bool) and self.subset >= 1
         if not (self.subset is None or share or number):
             raise NasError(
-                f"data.subset {shown(self.subset)}: must be a share in (0, 1], a whole number of train images, or null."
+                f"data.subset {quoted(self.subset)}: must be a share in (0, 1], a number of train images, or null."
             )
         check_number("data.seed", self.seed, low=0, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)

@@ -9,20 +9,20 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import optuna
 from rich.console import Console
 
-from nas.core.console import say
+from nas.core.console import print_lines
 from nas.engines.local import trials
 from nas.engines.ray import opening
-from nas.study.config import EngineSettings, Plan
-from nas.study.kind import Prepared, Work
+from nas.study.config import EngineSettings, StudyPlan
+from nas.study.kind import StudyKind, StudySession
 from nas.study.progress import TrialProgress
-from nas.study.recovery import recover
-from nas.study.storage.ownership import exclusive
-from nas.study.trial_attributes import finished
+from nas.study.recovery import recover_trials
+from nas.study.storage.ownership import exclusive_ownership
+from nas.study.trial_attributes import count_finished
 
-RunTrials = Callable[[Prepared, Work, optuna.Study, TrialProgress], None]
+RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]
 
 
-def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
+def run_study(plan: StudyPlan, work: StudyKind, *, to_stderr: bool = False) -> bool:
     """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
 
     ``to_stderr``: whatever is said goes there, and leaves stdout to an answer for programs.
@@ -31,11 +31,11 @@ def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
     console = Console(stderr=to_stderr)
     with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
         session = work.prepare(plan, console)
-        with exclusive(plan.folder, console) as hold:
+        with exclusive_ownership(plan.folder, console) as hold:
             study = session.find()
-            recovered = recover(hold(study), max_retries=plan.engine.max_retries) if study else 0
+            recovered = recover_trials(hold(study), max_retries=plan.engine.max_retries) if study else 0
             if recovered:
-                say(console, f"queued again, left unfinished by a killed run: {recovered}")
+                print_lines(console, f"queued again, left unfinished by a killed run: {recovered}")
             if study is None or not session.is_complete(study):
                 study = session.begin(study, console, hold)
             try:
@@ -45,20 +45,22 @@ def run(plan: Plan, work: Work, *, to_stderr: bool = False) -> bool:
                     work.conclude(session, study, console)
         study._storage.close()  # not before the study is given back; others may be run in this process
     if stopped:
-        say(console, f"stopped; go on with: {plan.command}")
+        print_lines(console, f"stopped; go on with: {plan.command}")
     return stopped
 
 
 def _opened(settings: EngineSettings) -> AbstractContextManager[RunTrials]:
     """The engine of that name. Raises: NasError where what it needs is missing."""
-    return opening.opened(settings) if settings.name == "ray" else nullcontext(trials.run_trials)
+    return opening.ray_engine(settings) if settings.name == "ray" else nullcontext(trials.run_local_trials)
 
 
-def _run_trials(run_trials: RunTrials, session: Prepared, work: Work, study: optuna.Study, console: Console) -> bool:
+def _run_trials(
+    run_trials: RunTrials, session: StudySession, work: StudyKind, study: optuna.Study, console: Console
+) -> bool:
     """Run the trials that are left; whether the user stopped them."""
-    done, total = finished(study), session.total(study)
+    done, total = count_finished(study), session.total(study)
     if done:
-        say(console, f"{done} of {total} trials are done already")
+        print_lines(console, f"{done} of {total} trials are done already")
     with session.progress(study, console) as progress:
         try:
             run_trials(session, work, study, progress)

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError, unknown_choice
 from nas.latency.settings import GPU_BACKENDS, MEASURED_BACKENDS, check_combination
 
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
@@ -79,7 +79,7 @@ def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "f
     Raises: NasError if the backend is not installed, does not run ``precision``, or wants a GPU where there is none.
     """
     if backend not in MEASURED_BACKENDS:
-        raise unknown("latency.backend", backend, MEASURED_BACKENDS)
+        raise unknown_choice("latency.backend", backend, MEASURED_BACKENDS)
     check_combination(backend, precision, threads)
     if backend in GPU_BACKENDS:
         processor, cores, version = _gpu(backend)

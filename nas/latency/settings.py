@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from nas.core.errors import NasError, shown, unknown
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
@@ -52,7 +52,7 @@ class LatencySettings:
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
-            raise unknown("latency.backend", self.backend, BACKENDS)
+            raise unknown_choice("latency.backend", self.backend, BACKENDS)
         check_number("latency.threads", self.threads, low=1, whole=True)
         check_number("latency.batch", self.batch, low=1, whole=True)
         check_combination(self.backend, self.precision, self.threads)
@@ -61,7 +61,7 @@ class LatencySettings:
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
         if (self.backend == "table") != (self.path is not None):
             raise NasError(
-                f"latency.path {shown(self.path)}: latency=table needs the file of a table, others take none."
+                f"latency.path {quoted(self.path)}: latency=table needs the file of a table, others take none."
             )
         if self.refine and self.backend not in MEASURED_BACKENDS:
             raise NasError(

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from timm.models import register_model
 
 from nas.arch import zoo
-from nas.arch.files import SpecFile, load_file
+from nas.arch.files import SpecFile, load_spec_file
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, nearest, unknown
+from nas.core.errors import NasError, suggestion, unknown_choice
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,7 @@ def nas_arch(
     classes = kwargs.pop("num_classes", None)
     for name in kwargs:
         if name not in FIELDS:
-            raise unknown("nas_arch argument", name, ("spec", "num_classes", *FIELDS))
+            raise unknown_choice("nas_arch argument", name, ("spec", "num_classes", *FIELDS))
     file = _spec_file(spec)
     arch = replace(file.arch, **{FIELDS[name]: value for name, value in kwargs.items()})
     if classes:
@@ -79,9 +79,9 @@ def _spec_file(spec: object) -> SpecFile:
     if isinstance(spec, str) and spec in zoo.names():
         return SpecFile(arch=zoo.get(spec))
     if not Path(spec).suffix and not Path(spec).is_file():
-        near = nearest(str(spec), zoo.names())
+        near = suggestion(str(spec), zoo.names())
         raise NasError(f"spec {str(spec)!r}: neither a published network nor a spec file.{near}")
-    return load_file(spec)
+    return load_spec_file(spec)
 
 
 def _normalisation(file: SpecFile, arch: ArchSpec, where: str) -> dict[str, tuple[float, ...]]:

@@ -9,22 +9,22 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from nas.analysis.history import Curve, Progress
+from nas.analysis.history import Curve, FrontProgress
 from nas.analysis.importance import LEAST_TRIALS, Importance
-from nas.analysis.latency_agreement import Agreement, Pair, compare, pair_of
-from nas.analysis.proxy_validation import Longer
+from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_agreement, pair_of
+from nas.analysis.proxy_validation import LongerTraining
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError, unknown_choice
 from nas.core.formatting import interval, ms
 from nas.reporting.html_page import template
 from nas.reporting.network_drawing.draw import draw
 from nas.reporting.plots.history import curves_svg, progress_svgs
-from nas.reporting.plots.hover_points import row_id
+from nas.reporting.plots.hover_points import trial_row_id
 from nas.reporting.plots.pareto import agreement_svg, pareto_svg
-from nas.reporting.search_summary import MOST_ROWS, listed, losses, summary
+from nas.reporting.search_summary import MAX_ROWS, losses, search_summary, table_rows
 from nas.study.objective import KINDS
-from nas.study.trial_record import TrialRow, pareto_front
+from nas.study.trial_record import TrialRecord, pareto_front
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -41,7 +41,7 @@ class Winner:
 
     label: str
     arch: ArchSpec
-    row: TrialRow
+    row: TrialRecord
     latency_by_path: Mapping[str, float] = field(default_factory=dict)
     proxy_note: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Winner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportData:
+class SearchReport:
     """Everything that a report says.
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
@@ -95,22 +95,22 @@ class ReportData:
     title: str
     command: str
     facts: tuple[tuple[str, str], ...]
-    rows: tuple[TrialRow, ...]
+    rows: tuple[TrialRecord, ...]
     winners: tuple[Winner, ...] = ()
     baselines: Mapping[int, str] = field(default_factory=dict)
     objective: Literal["pareto", "mnasnet"] = "pareto"
     limit_ms: float | None = None
     reward: Mapping[int, float] | None = None
     refined: bool = False
-    progress: Progress | None = None
+    progress: FrontProgress | None = None
     curves: Mapping[int, Curve] = field(default_factory=dict)
     importances: tuple[Importance, ...] = ()
-    longer: tuple[Longer, ...] = ()
+    longer: tuple[LongerTraining, ...] = ()
     find_out: str = ""
 
     def __post_init__(self) -> None:
         if self.objective not in KINDS:
-            raise unknown("objective", self.objective, KINDS)
+            raise unknown_choice("objective", self.objective, KINDS)
         labels = [winner.label for winner in self.winners]
         if len(set(labels)) < len(labels):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")
@@ -121,21 +121,21 @@ class ReportData:
         return {winner.row.number: winner.label for winner in self.winners}
 
     @property
-    def agreement(self) -> Agreement:
+    def agreement(self) -> LatencyAgreement:
         """Predicted beside measured latency of all networks that were measured."""
-        return compare(self.rows, self.label_of, refined=self.refined)
+        return latency_agreement(self.rows, self.label_of, refined=self.refined)
 
 
-def render_report(data: ReportData, drawn: str | None = None) -> str:
+def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
     """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from.
 
     ``drawn``: the ``plot`` of the same data where it was drawn already.
     """
     on_front = {row.number for row in pareto_front(data.rows)}
-    shown, left_out = listed(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
+    shown, left_out = table_rows(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
     return _template().render(
         data=data,
-        summary=summary(data.rows, data.reward),
+        summary=search_summary(data.rows, data.reward),
         losses=losses(data.rows),
         shown=shown,
         left_out=left_out,
@@ -144,15 +144,15 @@ def render_report(data: ReportData, drawn: str | None = None) -> str:
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),
         least_trials=LEAST_TRIALS,
-        most_rows=MOST_ROWS,
-        plot=drawn or plot(data),
+        most_rows=MAX_ROWS,
+        plot=drawn or search_plot(data),
         agreement=data.agreement,
         agreement_plot=agreement_svg(data.agreement, data.limit_ms),
-        drawings={winner.label: drawing(winner) for winner in data.winners},
+        drawings={winner.label: winner_drawing(winner) for winner in data.winners},
     )
 
 
-def plot(data: ReportData) -> str:
+def search_plot(data: SearchReport) -> str:
     """The Pareto plot of the page as an SVG of its own."""
     rows, winners = list(data.rows), {winner.label: winner.row for winner in data.winners}
     if data.refined:  # an interval stands around a prediction, and these are measurements
@@ -162,11 +162,11 @@ def plot(data: ReportData) -> str:
     return pareto_svg(rows, winners, baselines=data.baselines, limit_ms=data.limit_ms, latency=kind)
 
 
-def _without_interval(row: TrialRow) -> TrialRow:
+def _without_interval(row: TrialRecord) -> TrialRecord:
     return replace(row, latency_low_ms=None, latency_high_ms=None)
 
 
-def drawing(winner: Winner) -> str:
+def winner_drawing(winner: Winner) -> str:
     """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
     return draw(winner.arch, latency_by_path=winner.latency_by_path, total_ms=winner.row.predicted_ms)
 
@@ -178,20 +178,20 @@ def _template() -> Template:
         "ends": _ends,
         "measured": _measured,
         "address": _address,
-        "row_id": row_id,
+        "row_id": trial_row_id,
     }
     return template("nas.reporting", "report.html", filters)
 
 
-def _interval(row: TrialRow) -> str:
+def _interval(row: TrialRecord) -> str:
     return interval(row.latency_low_ms, row.latency_high_ms)
 
 
-def _ends(pair: Pair) -> str:
+def _ends(pair: LatencyPair) -> str:
     return interval(pair.low_ms, pair.high_ms)
 
 
-def _measured(row: TrialRow) -> str:
+def _measured(row: TrialRecord) -> str:
     """Measured latency, its spread, and how far the prediction was off."""
     if row.measured_ms is None:
         return "not measured"

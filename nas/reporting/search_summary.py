@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from nas.core.formatting import ms, percent, plural
-from nas.study.trial_record import Outcome, TrialRow, counts, pareto_front
+from nas.study.trial_record import Outcome, TrialRecord, count_outcomes, pareto_front
 
-MOST_ROWS: Final = 1000
+MAX_ROWS: Final = 1000
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _NAMED_TRIALS: Final = 12
 _LOST: Final = (Outcome.FAILED, Outcome.INFEASIBLE, Outcome.STOPPED, Outcome.DUPLICATE)  # failures come first
@@ -25,9 +25,9 @@ class Loss(NamedTuple):
     trials: str
 
 
-def summary(rows: Sequence[TrialRow], reward: Mapping[int, float] | None = None) -> str:
+def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | None = None) -> str:
     """The search in one paragraph of plain words; ``reward`` by trial number where it had a single one."""
-    count = counts(rows)
+    count = count_outcomes(rows)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
     text = f"{plural(len(rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
     text += f"{count[Outcome.STOPPED]:,} stopped early, " if count[Outcome.STOPPED] else ""
@@ -51,9 +51,9 @@ def summary(rows: Sequence[TrialRow], reward: Mapping[int, float] | None = None)
     return text
 
 
-def losses(rows: Iterable[TrialRow]) -> list[Loss]:
+def losses(rows: Iterable[TrialRecord]) -> list[Loss]:
     """Candidates without an accuracy of their own by reason, failures first, the most frequent first."""
-    groups: dict[tuple[Outcome, str], list[TrialRow]] = {}
+    groups: dict[tuple[Outcome, str], list[TrialRecord]] = {}
     for row in rows:
         if row.outcome in _LOST:
             groups.setdefault((row.outcome, _NUMBER.sub("#", row.reason)), []).append(row)
@@ -65,17 +65,17 @@ def losses(rows: Iterable[TrialRow]) -> list[Loss]:
     return sorted(found, key=lambda loss: (_LOST.index(loss.outcome), -loss.candidates))
 
 
-def listed(rows: Sequence[TrialRow], kept: Collection[int]) -> tuple[list[TrialRow], str]:
-    """At most ``MOST_ROWS`` of ``rows`` in their order, those numbered in ``kept`` among them; and what is left out."""
-    if len(rows) <= MOST_ROWS:
+def table_rows(rows: Sequence[TrialRecord], kept: Collection[int]) -> tuple[list[TrialRecord], str]:
+    """At most ``MAX_ROWS`` of ``rows`` in their order, those numbered in ``kept`` among them; and what is left out."""
+    if len(rows) <= MAX_ROWS:
         return list(rows), ""
     places = {outcome: place for place, outcome in enumerate(_IMPORTANCE)}
     wanted = sorted(
         rows,
         key=lambda row: (row.number not in kept, places.get(row.outcome, len(places)), -(row.accuracy or 0.0)),
-    )[:MOST_ROWS]
+    )[:MAX_ROWS]
     note = (
-        f"{MOST_ROWS:,} of {len(rows):,} candidates: winners, front and baselines, the other trained ones by accuracy, "
+        f"{MAX_ROWS:,} of {len(rows):,} candidates: winners, front and baselines, the other trained ones by accuracy, "
         "then those that failed or were stopped. All of them are in trials.csv."
     )
     return sorted(wanted, key=lambda row: row.number), note

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
@@ -87,7 +87,7 @@ class SamplerSettings:
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLER_NAMES:
-            raise unknown("sampler.name", self.name, SAMPLER_NAMES)
+            raise unknown_choice("sampler.name", self.name, SAMPLER_NAMES)
         check_number("sampler.startup", self.startup, low=0, whole=True)
         check_number("sampler.population", self.population, low=2, whole=True)
 
@@ -110,7 +110,7 @@ class PrunerSettings:
 
     def __post_init__(self) -> None:
         if self.name not in PRUNER_NAMES:
-            raise unknown("pruner.name", self.name, PRUNER_NAMES)
+            raise unknown_choice("pruner.name", self.name, PRUNER_NAMES)
         check_number("pruner.eta", self.eta, low=2, whole=True)
         check_number("pruner.min_epochs", self.min_epochs, low=1, whole=True)
         check_number("pruner.latency_window", self.latency_window, low=1)
@@ -159,7 +159,7 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         if self.name not in ENGINE_NAMES:
-            raise unknown("engine.name", self.name, ENGINE_NAMES)
+            raise unknown_choice("engine.name", self.name, ENGINE_NAMES)
         check_number("engine.workers", self.workers, low=1, whole=True, optional=True)
         check_number("engine.max_retries", self.max_retries, low=0, whole=True)
         check_number("engine.trial_timeout_s", self.trial_timeout_s, low=0, open_low=True, optional=True)
@@ -189,7 +189,7 @@ class EngineSettings:
         return f"{self.name}, {self.workers or 'as many as there is room for'} at a time"
 
 
-class Plan:
+class StudyPlan:
     """A study to run, as checked plain data: what every kind of study has. Picklable, so that workers get it whole.
 
     ``command``: what the user typed, to be repeated for going on.

@@ -12,17 +12,17 @@ from rich.console import Console
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.study.candidates import Pricer
-from nas.study.config import Plan
+from nas.study.config import StudyPlan
 from nas.study.measurement import Measurer
 from nas.study.progress import TrialProgress
-from nas.study.storage.ownership import Hold
-from nas.study.trial_attributes import Measured
-from nas.study.trial_loop import Tasks
+from nas.study.storage.ownership import AcquireStudy
+from nas.study.trial_attributes import MeasuredLatency
+from nas.study.trial_loop import AskTell
 
-Timed = Callable[[Trial, ArchSpec], Measured]
+TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
 
 
-class Prepared(Protocol):
+class StudySession(Protocol):
     """A plan with everything heavy loaded; each worker process makes its own.
 
     ``pricer`` and ``measure`` answer workers that ask for a measurement (``latency.refine``); None where none does.
@@ -30,7 +30,7 @@ class Prepared(Protocol):
     """
 
     @property
-    def plan(self) -> Plan: ...
+    def plan(self) -> StudyPlan: ...
     @property
     def pricer(self) -> Pricer | None: ...
     @property
@@ -42,7 +42,7 @@ class Prepared(Protocol):
         """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
         ...
 
-    def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
+    def begin(self, study: optuna.Study | None, console: Console, hold: AcquireStudy) -> optuna.Study:
         """Look ahead, say what to expect, and queue the first trials of ``study``, made if need be, and held."""
         ...
 
@@ -62,7 +62,7 @@ class Prepared(Protocol):
         """What a person sees while ``study`` runs."""
         ...
 
-    def tasks(self, study: optuna.Study, *, timed: Timed | None = None, worker: str = "") -> Tasks:
+    def tasks(self, study: optuna.Study, *, timed: TrialTimer | None = None, worker: str = "") -> AskTell:
         """What ``study`` wants trained; ``timed`` measures somewhere else than in this process.
 
         ``worker`` is written into the trials that are taken, so that those of a killed worker can be told.
@@ -70,12 +70,12 @@ class Prepared(Protocol):
         ...
 
 
-class Work(NamedTuple):
+class StudyKind(NamedTuple):
     """A kind of study: how a plan is loaded, what is made of its trials in the end, and whether that was done before.
 
     Functions of a module each.
     """
 
-    prepare: Callable[[Any, Console], Prepared]
+    prepare: Callable[[Any, Console], StudySession]
     conclude: Callable[[Any, optuna.Study, Console], object]
     is_done: Callable[[Any], bool]

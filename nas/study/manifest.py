@@ -16,7 +16,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.data.summary import ImageSummary as Images
-from nas.study.storage.urls import masked
+from nas.study.storage.urls import mask_credentials
 
 CONFIG_FILE: Final = "config.yaml"
 PREDICTOR_FILE: Final = "latency.json"
@@ -37,10 +37,10 @@ class StudyManifest:
         """Put it into ``folder``, whole or not at all."""
         facts = {"command": self.command, "versions": dict(self.versions), "images": asdict(self.images)}
         text = yaml.safe_dump(_plain({**facts, **self.settings}), sort_keys=False, default_flow_style=None)
-        write_text_atomically(folder / CONFIG_FILE, masked(text))
+        write_text_atomically(folder / CONFIG_FILE, mask_credentials(text))
 
 
-def read(folder: Path) -> StudyManifest:
+def read_manifest(folder: Path) -> StudyManifest:
     """What the study of ``folder`` keeps. Raises: NasError if the file is missing or is no such file."""
     path = folder / CONFIG_FILE
     try:
@@ -62,7 +62,7 @@ def read(folder: Path) -> StudyManifest:
     )
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of this project and of what its results depend on, by name."""
     libraries = {name: version(name) for name in _LIBRARIES}
     return {"nas": __version__, **libraries, "python": platform.python_version()}

@@ -15,13 +15,20 @@ from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
 from nas.latency.store import device_of
 from nas.study.candidates import Pricer
-from nas.study.trial_attributes import Measured, at_study_speed, measurements, remember, to_rows, with_measured
-from nas.study.trial_record import TrialRow
+from nas.study.trial_attributes import (
+    MeasuredLatency,
+    at_usual_speed,
+    count_measurements,
+    record_network_measurement,
+    trial_records,
+    with_measurement,
+)
+from nas.study.trial_record import TrialRecord
 
-Measurer = Callable[[Sequence[ArchSpec]], list[Measured]]
+Measurer = Callable[[Sequence[ArchSpec]], list[MeasuredLatency]]
 
 
-def measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer | None:
+def make_measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer | None:
     """A function that measures networks as ``predictor`` prices them; None if its device is not this machine.
 
     Raises: NasError if ``settings`` ask for a search with measurements and there is nothing to measure.
@@ -35,7 +42,7 @@ def measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer
             )
         return None
 
-    def measure(archs: Sequence[ArchSpec]) -> list[Measured]:
+    def measure(archs: Sequence[ArchSpec]) -> list[MeasuredLatency]:
         measured = measure_many(
             archs,
             backend=device.backend,
@@ -44,24 +51,24 @@ def measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer
             batch=device.batch,
             seed=settings.seed,
         )
-        return [Measured(one.latency_ms, one.spread_ms, one.reference_ms) for one in measured]
+        return [MeasuredLatency(one.latency_ms, one.spread_ms, one.reference_ms) for one in measured]
 
     return measure
 
 
 def measure_rows(
-    rows: Sequence[TrialRow], study: optuna.Study, pricer: Pricer, measure: Measurer | None
-) -> list[TrialRow]:
+    rows: Sequence[TrialRecord], study: optuna.Study, pricer: Pricer, measure: Measurer | None
+) -> list[TrialRecord]:
     """``rows`` with their networks' latency as measured now, in turns, which the study remembers."""
     if measure is None or not rows:
         return list(rows)
-    measured = [at_study_speed(study, one) for one in measure([pricer.decode(row.genotype) for row in rows])]
+    measured = [at_usual_speed(study, one) for one in measure([pricer.decode(row.genotype) for row in rows])]
     for row, one in zip(rows, measured, strict=True):
-        remember(study, row.arch_id, one)
-    return [with_measured(row, one) for row, one in zip(rows, measured, strict=True)]
+        record_network_measurement(study, row.arch_id, one)
+    return [with_measurement(row, one) for row, one in zip(rows, measured, strict=True)]
 
 
-class Refinement:
+class PredictorRefinement:
     """Candidates are measured before they are trained, and the predictor learns from every measurement of the study.
 
     All that it knows stands in the study's storage, so that workers share it and a resumed search has it again.
@@ -70,16 +77,16 @@ class Refinement:
     at 1,000 learning anew takes a CPU-second, and one more changes nothing.
     """
 
-    def __init__(self, pricer: Pricer, measure: Callable[[Trial, ArchSpec], Measured]) -> None:
+    def __init__(self, pricer: Pricer, measure: Callable[[Trial, ArchSpec], MeasuredLatency]) -> None:
         self.measure = measure
         self._unrefined = self._refined = pricer
         self._learned = 0
 
     def pricer(self, study: optuna.Study) -> Pricer:
         """Prices by a predictor that has learned from what ``study`` has measured so far."""
-        wanted = _lesson(measurements(study))
+        wanted = _lesson(count_measurements(study))
         if wanted != self._learned:
-            predictor = self._unrefined.predictor.refined(list(_pairs(to_rows(study), self._unrefined)))
+            predictor = self._unrefined.predictor.refined(list(_pairs(trial_records(study), self._unrefined)))
             self._refined, self._learned = replace(self._unrefined, predictor=predictor), wanted
         return self._refined
 
@@ -92,7 +99,7 @@ def _lesson(measured: int) -> int:
     return last
 
 
-def _pairs(rows: Iterable[TrialRow], pricer: Pricer) -> Iterable[tuple[ArchSpec, float]]:
+def _pairs(rows: Iterable[TrialRecord], pricer: Pricer) -> Iterable[tuple[ArchSpec, float]]:
     """Networks with their measured ms, each once."""
     seen = set()
     for row in rows:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
-from nas.study.trial_record import Outcome, TrialRow, pareto_front
+from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
 Kind = Literal["pareto", "mnasnet"]
 KINDS: Final = ("pareto", "mnasnet")
@@ -55,9 +55,9 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise unknown("objective.kind", self.kind, KINDS)
+            raise unknown_choice("objective.kind", self.kind, KINDS)
         if self.form not in FORMS:
-            raise unknown("objective.form", self.form, FORMS)
+            raise unknown_choice("objective.form", self.form, FORMS)
         if self.kind == "mnasnet" and self.target_ms is None:
             raise NasError(
                 "objective.target_ms: missing; add objective.target_ms=20 (or the latency you aim at, in ms)."
@@ -86,11 +86,11 @@ class ObjectiveSettings:
         """What Optuna is told for a trained candidate; accuracy in [0, 1]."""
         return (accuracy, latency_ms) if self.kind == "pareto" else (self.reward(accuracy, latency_ms),)
 
-    def score(self, row: TrialRow) -> float:
+    def score(self, row: TrialRecord) -> float:
         """What the best of the rows so far is told by: accuracy on a Pareto front, otherwise the reward."""
         return (row.accuracy or 0.0) if self.kind == "pareto" else self.reward_of(row)
 
-    def reward_of(self, row: TrialRow) -> float:
+    def reward_of(self, row: TrialRecord) -> float:
         """``reward`` of a trained row."""
         return self.reward(row.accuracy or 0.0, row.latency_ms or 0.0)
 
@@ -104,7 +104,7 @@ class ObjectiveSettings:
         return mnasnet_reward(accuracy, latency_ms, self.target_ms, alpha=alpha, beta=beta)
 
 
-def choose(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[TrialRow]:
+def choose_winners(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[TrialRecord]:
     """The Pareto front, fastest first; for a single reward, the candidate with the highest."""
     if objective.kind == "pareto":
         return pareto_front(rows)

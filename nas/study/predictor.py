@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nas.core.console import bar, say
+from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
 from nas.latency.predictors.base import LatencyPredictor, error_text
 from nas.latency.settings import LatencySettings
-from nas.latency.store import disturbance, load, load_or_calibrate
-from nas.study.config import Plan
+from nas.latency.store import disturbance_warning, load_or_calibrate, load_predictor
+from nas.study.config import StudyPlan
 from nas.study.manifest import PREDICTOR_FILE
 
 
@@ -20,23 +20,23 @@ def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Consol
 
     Raises: NasError.
     """
-    with bar(console, f"calibrating latency ({settings.backend}, once per device)") as progress:
+    with progress_bar(console, f"calibrating latency ({settings.backend}, once per device)") as progress:
         predictor = load_or_calibrate(settings, runs_dir, progress=progress)
-    if said := disturbance(predictor):
-        say(console, f"{said} python -m nas.calibrate device=cpu does it again.")
+    if said := disturbance_warning(predictor):
+        print_lines(console, f"{said} python -m nas.calibrate device=cpu does it again.")
     return predictor
 
 
-def study_predictor(plan: Plan, console: Console) -> LatencyPredictor:
+def study_predictor(plan: StudyPlan, console: Console) -> LatencyPredictor:
     """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
     saved = plan.folder / PREDICTOR_FILE
     if saved.is_file():
         try:
-            return load(saved, plan.latency)
+            return load_predictor(saved, plan.latency)
         except NasError as error:
             raise NasError(
                 f"study {plan.name!r} was begun with another latency; choose another study.name. {error}"
             ) from None
     predictor = find_or_calibrate(plan.latency, plan.runs_dir, console)
-    say(console, f"latency: {predictor.device}; {error_text(predictor)}")
+    print_lines(console, f"latency: {predictor.device}; {error_text(predictor)}")
     return predictor

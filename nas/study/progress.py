@@ -7,8 +7,8 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from nas.core.console import say
-from nas.study.trial_record import COUNTED, Outcome, TrialRow
+from nas.core.console import print_lines
+from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 
 class TrialProgress:
@@ -20,8 +20,8 @@ class TrialProgress:
     def __init__(
         self,
         console: Console,
-        score: Callable[[TrialRow], float],
-        describe: Callable[[TrialRow], str] | None = None,
+        score: Callable[[TrialRecord], float],
+        describe: Callable[[TrialRecord], str] | None = None,
         *,
         total: int,
         done: int,
@@ -32,7 +32,7 @@ class TrialProgress:
         self._total = total
         self._done = done
         self._turned_down = 0
-        self._best: TrialRow | None = None
+        self._best: TrialRecord | None = None
         self._bar = Progress(
             TextColumn("trials"),
             BarColumn(bar_width=20),
@@ -53,7 +53,7 @@ class TrialProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def on_trial(self, row: TrialRow) -> None:
+    def on_trial(self, row: TrialRecord) -> None:
         """Show one more candidate."""
         if row.outcome in COUNTED:
             self._done += 1
@@ -71,13 +71,13 @@ class TrialProgress:
 
     def say(self, text: str) -> None:
         """Print a line beside the bar."""
-        say(self._console, text)
+        print_lines(self._console, text)
 
     def _summary(self) -> str:
         best = f"best {self._describe(self._best)}" if self._best else "no result yet"
         return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")
 
 
-def accuracy_at_latency(row: TrialRow) -> str:
+def accuracy_at_latency(row: TrialRecord) -> str:
     """A trained row in a few words."""
     return f"trial {row.number}: accuracy {100 * (row.accuracy or 0):.1f}% at {row.latency_ms:.2f} ms"

@@ -10,20 +10,20 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.study.config import MAX_RETRIES
 from nas.study.trial_record import Outcome
 
-INTERRUPTED: Final = "interrupted"
+INTERRUPTED_OUTCOME: Final = "interrupted"
 _KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last epoch that it had told, for each kill
 OUT_OF_MEMORY: Final = "out of memory? Fewer engine.workers, or a lower proxy.batch_size, need less"
 
 
-def recover(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
+def recover_trials(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
     """Queue the RUNNING trials of killed workers again; how many there were. Call it with the study held."""
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
-        after_kill(study, trial, max_retries=max_retries)
+        recover_killed_trial(study, trial, max_retries=max_retries)
     return len(stale)
 
 
-def after_kill(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> None:
+def recover_killed_trial(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> None:
     """Queue a trial again whose worker was killed.
 
     A trial that this happens to more than ``max_retries`` times without an epoch more in between (out of memory, as a
@@ -35,13 +35,13 @@ def after_kill(study: optuna.Study, trial: FrozenTrial, *, max_retries: int) -> 
     study._storage.set_trial_user_attr(trial._trial_id, "kills", len(killed_at))
     in_vain = killed_at.count(epoch)  # a trial's last epoch never goes down
     if in_vain <= max_retries:
-        requeue(study, trial)
+        requeue_trial(study, trial)
     else:
         where = f" after epoch {epoch}" if epoch else ""
-        fail(study, trial, f"its worker was killed {in_vain} times{where}; {OUT_OF_MEMORY}")
+        fail_trial(study, trial, f"its worker was killed {in_vain} times{where}; {OUT_OF_MEMORY}")
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+def requeue_trial(study: optuna.Study, trial: FrozenTrial) -> None:
     """Put an unfinished trial back at the head of the queue, so that it is neither lost nor counted.
 
     It keeps its number and its genotype: whatever comes after it is as if it had never been interrupted. A trial that
@@ -50,11 +50,11 @@ def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     if "arch_id" in trial.user_attrs or "fixed_params" in trial.system_attrs:
         study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
     else:
-        fail(study, trial, "interrupted before it began", outcome=INTERRUPTED)
+        fail_trial(study, trial, "interrupted before it began", outcome=INTERRUPTED_OUTCOME)
 
 
-def fail(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:
-    """End an unfinished trial without a result; ``INTERRUPTED`` ones do not count as trials of the study."""
+def fail_trial(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:
+    """End an unfinished trial without a result; ``INTERRUPTED_OUTCOME`` ones do not count as trials of the study."""
     study._storage.set_trial_user_attr(trial._trial_id, "outcome", str(outcome))
     study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
     study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)

@@ -13,31 +13,31 @@ from nas.core.errors import NasError
 from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
 from nas.latency.predictors.base import LatencyPredictor
-from nas.latency.store import save as save_predictor
-from nas.study.catalog import find_study
-from nas.study.config import Plan
-from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, versions
-from nas.study.storage.attributes import internals
+from nas.latency.store import save_predictor
+from nas.study.catalog import load_study
+from nas.study.config import StudyPlan
+from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, library_versions
+from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import (
-    as_kept,
     check_folder,
     existing_storage,
-    identity_of,
-    known_study,
+    matching_study,
     open_storage,
     open_study,
+    stored_identity,
+    study_identity,
 )
-from nas.study.storage.retry import Patience, patience_on
+from nas.study.storage.retry import RetryPolicy, retry_policy
 
 
-class KeptSession:
+class SessionBase:
     """A plan with its predictor: which study is its own, alike for every kind of study."""
 
     __slots__ = ()
-    plan: Plan
+    plan: StudyPlan
     data: ImageData
     predictor: LatencyPredictor
-    patience: Patience
+    patience: RetryPolicy
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class KeptSession:
         """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
         plan = self.plan
         check_folder(plan.folder, plan.storage_url, self.identity)
-        return known_study(plan.storage_url, plan.name, plan.objective, self.identity, self.patience)
+        return matching_study(plan.storage_url, plan.name, plan.objective, self.identity, self.patience)
 
     def open(self) -> optuna.Study:
         """The study, created or resumed."""
@@ -60,32 +60,32 @@ class KeptSession:
         plan = self.plan
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         manifest = StudyManifest(
-            command=plan.command, versions=versions(), images=ImageSummary.of(self.data), settings=plan.settings
+            command=plan.command, versions=library_versions(), images=ImageSummary.of(self.data), settings=plan.settings
         )
         manifest.write(plan.folder)
 
 
-def reached(plan: Plan, console: Console) -> Patience:
+def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
     """The patience of ``plan`` with its storage; one that the user named is looked at before a calibration is spent.
 
     Makes none. Raises: NasError if it cannot be opened, or is a server that stays away.
     """
-    patience = patience_on(console, plan.study.patience_s)
+    patience = retry_policy(console, plan.study.patience_s)
     storage = existing_storage(plan.storage_url, patience) if plan.study.storage is not None else None
     if storage is not None:
         storage.close()
     return patience
 
 
-def is_kept(plan: Plan, has_all: Callable[[optuna.Study], bool]) -> bool:
+def is_study_finished(plan: StudyPlan, has_all: Callable[[optuna.Study], bool]) -> bool:
     """Whether the report of ``plan`` stands in its folder and its own study ``has_all`` that it is to have."""
     if not (plan.folder / REPORT_FILE).is_file():
         return False
     try:
-        study = find_study(plan.storage_url, plan.name)
+        study = load_study(plan.storage_url, plan.name)
     except NasError:
         return False
     with closing(study._storage):
-        known = identity_of(internals(study))
-        wanted = as_kept(plan.identity(known.get("latency.device", "")))
+        known = study_identity(system_attributes(study))
+        wanted = stored_identity(plan.identity(known.get("latency.device", "")))
         return known == wanted and has_all(study)

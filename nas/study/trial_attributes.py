@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.study.candidates import Candidate
-from nas.study.recovery import INTERRUPTED
-from nas.study.storage.attributes import internals, set_internal
-from nas.study.trial_record import COUNTED, Outcome, TrialRow
+from nas.study.recovery import INTERRUPTED_OUTCOME
+from nas.study.storage.attributes import set_system_attribute, system_attributes
+from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
@@ -25,7 +25,7 @@ _TOLD: Final = "measured_ms"  # written last: where it stands, the others of ``_
 _LATENCY: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "measured_spread_ms", "latency_ms", _TOLD)
 
 
-class Measured(NamedTuple):
+class MeasuredLatency(NamedTuple):
     """Latency of a network as it ran, with the distance of its quartiles, in ms.
 
     ``reference_ms``: of the reference network in the same minute, which tells the machine's speed; None without one.
@@ -41,23 +41,23 @@ def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna
     return {name: optuna.distributions.CategoricalDistribution(choices) for name, choices in parameters.items()}
 
 
-def finished(study: optuna.Study) -> int:
+def count_finished(study: optuna.Study) -> int:
     """Trials of ``study`` that count: trained ones, those stopped early and those that failed by themselves."""
     return sum(map(is_counted, study.get_trials(deepcopy=False)))
 
 
 def is_counted(trial: FrozenTrial) -> bool:
-    """Whether ``trial`` is one of ``finished``."""
+    """Whether ``trial`` is one of ``count_finished``."""
     return trial.state.is_finished() and trial.user_attrs.get("outcome") in COUNTED
 
 
-def record(
+def record_candidate(
     trial: Trial, candidate: Candidate, *, has_interval: bool, latency: Mapping[str, float] | None = None
 ) -> None:
     """Write what is known before training into the trial, as scalars that dashboards show, block strings aside.
 
     A predictor that was never held against measurements has no interval worth showing. ``latency``: what
-    ``measured_before`` says; it stands instead of what is predicted now.
+    ``earlier_measurement`` says; it stands instead of what is predicted now.
     """
     facts: dict[str, str | float] = {
         "arch_id": candidate.arch.arch_id,
@@ -72,7 +72,7 @@ def record(
         trial.set_user_attr(name, value)
 
 
-def record_measured(trial: Trial, measured: Measured) -> None:
+def record_measured(trial: Trial, measured: MeasuredLatency) -> None:
     """Put the measured latency in the place of the predicted one, which stays beside it."""
     trial.set_user_attr("predicted_ms", trial.user_attrs["latency_ms"])
     if measured.reference_ms is not None:
@@ -82,7 +82,7 @@ def record_measured(trial: Trial, measured: Measured) -> None:
     trial.set_user_attr(_TOLD, round(measured.latency_ms, 6))
 
 
-def at_study_speed(study: optuna.Study, measured: Measured) -> Measured:
+def at_usual_speed(study: optuna.Study, measured: MeasuredLatency) -> MeasuredLatency:
     """``measured`` as if the machine had run at its usual speed, the median over what ``study`` measured so far.
 
     A search measures for hours, and another program may slow the machine for some of them. Differences up to a fifth
@@ -97,10 +97,10 @@ def at_study_speed(study: optuna.Study, measured: Measured) -> Measured:
     factor = usual_ms / own_ms
     if max(factor, 1 / factor) <= _DRIFT:
         return measured
-    return Measured(measured.latency_ms * factor, measured.spread_ms * factor, own_ms)
+    return MeasuredLatency(measured.latency_ms * factor, measured.spread_ms * factor, own_ms)
 
 
-def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
+def earlier_measurement(study: optuna.Study, arch_id: str) -> dict[str, float]:
     """The latency of a network as the first trial that measured it tells it, prediction included; may be empty."""
     for trial in study.get_trials(deepcopy=False):
         if trial.user_attrs.get("arch_id") == arch_id and _TOLD in trial.user_attrs:
@@ -108,18 +108,18 @@ def measured_before(study: optuna.Study, arch_id: str) -> dict[str, float]:
     return {}
 
 
-def measurements(study: optuna.Study) -> int:
+def count_measurements(study: optuna.Study) -> int:
     """How many trials of ``study`` and networks of finished trials have a measured latency."""
     told = sum(_TOLD in trial.user_attrs for trial in study.get_trials(deepcopy=False))
-    return int(told + sum(name.startswith(_CHECKED) for name in internals(study)))
+    return int(told + sum(name.startswith(_CHECKED) for name in system_attributes(study)))
 
 
-def remember(study: optuna.Study, arch_id: str, measured: Measured) -> None:
-    """Keep what a network of a finished trial measured; ``to_rows`` puts it into the network's rows."""
-    set_internal(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
+def record_network_measurement(study: optuna.Study, arch_id: str, measured: MeasuredLatency) -> None:
+    """Keep what a network of a finished trial measured; ``trial_records`` puts it into the network's rows."""
+    set_system_attribute(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
 
 
-def to_row(trial: FrozenTrial) -> TrialRow:
+def trial_record(trial: FrozenTrial) -> TrialRecord:
     """A trial as a row of the record."""
     attrs = trial.user_attrs
     outcome = attrs.get("outcome", Outcome.RUNNING.value)
@@ -127,9 +127,9 @@ def to_row(trial: FrozenTrial) -> TrialRow:
         "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
         "params_m", "peak_memory_mb", "cpu_s",
     )  # fmt: skip
-    return TrialRow(
+    return TrialRecord(
         number=trial.number,
-        outcome=Outcome.FAILED if outcome == INTERRUPTED else Outcome(outcome),
+        outcome=Outcome.FAILED if outcome == INTERRUPTED_OUTCOME else Outcome(outcome),
         arch_id=attrs.get("arch_id", ""),
         reason=attrs.get("reason", ""),
         blocks=trial.system_attrs.get(_BLOCKS, ""),
@@ -139,18 +139,20 @@ def to_row(trial: FrozenTrial) -> TrialRow:
     )
 
 
-def to_rows(study: optuna.Study) -> list[TrialRow]:
+def trial_records(study: optuna.Study) -> list[TrialRecord]:
     """All trials that were begun, oldest first; queued ones are left out."""
-    checked = {name: Measured(*value) for name, value in internals(study).items() if name.startswith(_CHECKED)}
+    checked = {
+        name: MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
+    }
     rows = []
     for trial in study.get_trials(deepcopy=False):
         if trial.state is not TrialState.WAITING:
-            row = to_row(trial)
+            row = trial_record(trial)
             latest = checked.get(_CHECKED + row.arch_id)
-            rows.append(with_measured(row, latest) if latest else row)
+            rows.append(with_measurement(row, latest) if latest else row)
     return rows
 
 
-def with_measured(row: TrialRow, measured: Measured) -> TrialRow:
+def with_measurement(row: TrialRecord, measured: MeasuredLatency) -> TrialRecord:
     """``row`` with another measurement of its network."""
     return replace(row, measured_ms=measured.latency_ms, measured_spread_ms=measured.spread_ms)

@@ -14,16 +14,16 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import Evaluation, Evaluator
-from nas.study.recovery import requeue
-from nas.study.trial_attributes import to_row
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.recovery import requeue_trial
+from nas.study.trial_attributes import trial_record
+from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
 _WAIT_S: Final = 0.5
 _LONGEST_REASON: Final = 500
 _STOPPED_EARLY: Final = "stopped_early"
 
-OnTrial = Callable[[TrialRow], None]
+OnTrial = Callable[[TrialRecord], None]
 
 
 class Idle(Enum):
@@ -34,7 +34,7 @@ class Idle(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class TrialTask:
     """One training: of the trial ``number``, of ``arch``, with draws of its own for each ``repeat``.
 
     Picklable, so that it may be done on another machine than the one that asked.
@@ -46,41 +46,41 @@ class Task:
     repeat: int = 0
 
 
-class Tasks(Protocol):
-    """The rules of a kind of study, without the training. ``next`` never blocks for what another worker does.
+class AskTell(Protocol):
+    """The rules of a kind of study, without the training. ``ask`` never blocks for what another worker does.
 
-    Whoever takes a task ends it by ``trained`` or by ``cut_short``, or gives it back.
+    Whoever takes a task ends it by ``tell`` or by ``finish_without_result``, or gives it back.
     """
 
     @property
     def study(self) -> optuna.Study: ...
 
-    def next(self) -> Task | TrialRow | Idle:
+    def ask(self) -> TrialTask | TrialRecord | Idle:
         """A training to be done, or a trial that ended without one. Raises: NasError where nothing is left to try."""
         ...
 
-    def after_epoch(self, task: Task, result: EpochResult) -> str | None:
+    def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
         """Write down what an epoch gave; why the training is not worth going on with, None if it is."""
         ...
 
-    def trained(self, task: Task, evaluation: Evaluation) -> TrialRow:
+    def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
         """Tell what the training gave."""
         ...
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Queue again whatever this worker holds without having handed it out; called once, at its end."""
         ...
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """Ends a training from within its epochs; says why."""
 
 
-def work(
-    tasks: Tasks,
+def run_trial_loop(
+    tasks: AskTell,
     evaluator: Evaluator,
     on_trial: OnTrial | None = None,
-    on_task: Callable[[Task], object] | None = None,
+    on_task: Callable[[TrialTask], object] | None = None,
 ) -> None:
     """Train in this process until nothing is left.
 
@@ -89,54 +89,54 @@ def work(
     storage raises, queues the unfinished training again and leaves.
     """
     try:
-        while (found := tasks.next()) is not Idle.OVER:
+        while (found := tasks.ask()) is not Idle.OVER:
             if isinstance(found, Idle):
                 time.sleep(_WAIT_S)
                 continue
-            if isinstance(found, Task) and on_task:
+            if isinstance(found, TrialTask) and on_task:
                 on_task(found)
-            row = do(tasks, found, evaluator) if isinstance(found, Task) else found
+            row = run_trial(tasks, found, evaluator) if isinstance(found, TrialTask) else found
             if on_trial:
                 on_trial(row)
     finally:
-        tasks.leave()
+        tasks.release()
 
 
-def do(tasks: Tasks, task: Task, evaluator: Evaluator) -> TrialRow:
+def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRecord:
     """Train one task in this process and tell what came out. Raises: what ``tasks`` raise, KeyboardInterrupt."""
     not_of_training: Exception | None = None
 
     def after_epoch(result: EpochResult) -> None:
         nonlocal not_of_training
         try:
-            reason = tasks.after_epoch(task, result)
+            reason = tasks.report_epoch(task, result)
         except Exception as error:
             not_of_training = error
             raise
         if reason:
-            raise Stopped(reason)
+            raise TrainingStopped(reason)
 
     try:
         evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=after_epoch)
-    except Stopped as stopped:
-        row = cut_short(tasks.study, task, Outcome.STOPPED, str(stopped))
+    except TrainingStopped as stopped:
+        row = finish_without_result(tasks.study, task, Outcome.STOPPED, str(stopped))
     except KeyboardInterrupt:
-        give_back(tasks.study, task.trial_id)
+        release_trial(tasks.study, task.trial_id)
         raise
     except Exception as error:
         if error is not_of_training:
             with suppress(Exception):  # a storage that is away stays so: the trial is recovered as after a kill
-                give_back(tasks.study, task.trial_id)
+                release_trial(tasks.study, task.trial_id)
             raise
         # Whatever a network does to its training, the study goes on.
-        row = cut_short(tasks.study, task, Outcome.FAILED, reason_of(error))
+        row = finish_without_result(tasks.study, task, Outcome.FAILED, failure_reason(error))
     else:
-        row = tasks.trained(task, evaluation)
+        row = tasks.tell(task, evaluation)
     evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained for again
     return row
 
 
-def close(
+def finish_trial(
     study: optuna.Study,
     trial: FrozenTrial,
     outcome: Outcome,
@@ -145,7 +145,7 @@ def close(
     accuracy: float | None = None,
     reason: str = "",
     cpu_s: float | None = None,
-) -> TrialRow:
+) -> TrialRecord:
     """End ``trial`` in Optuna's terms and ours. With ``values`` it is complete, without it failed or was cut short."""
     storage = study._storage
     facts = {
@@ -161,10 +161,10 @@ def close(
         study.tell(trial.number, list(values))
     else:
         study.tell(trial.number, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
-    return to_row(storage.get_trial(trial._trial_id))
+    return trial_record(storage.get_trial(trial._trial_id))
 
 
-def cut_short(study: optuna.Study, task: Task, outcome: Outcome, reason: str) -> TrialRow:
+def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome, reason: str) -> TrialRecord:
     """End a training that came to no accuracy: it counts as a trial.
 
     Of a study of several objectives Optuna's TPE cannot rank a trial that has intermediate values alone (Optuna 5.0
@@ -174,17 +174,17 @@ def cut_short(study: optuna.Study, task: Task, outcome: Outcome, reason: str) ->
     trial = study._storage.get_trial(task.trial_id)
     if outcome is Outcome.STOPPED and len(study.directions) > 1 and _STOPPED_EARLY not in trial.constraints:
         Trial(study, task.trial_id).set_constraint(_STOPPED_EARLY, 1.0)
-    return close(study, trial, outcome, reason=reason)
+    return finish_trial(study, trial, outcome, reason=reason)
 
 
-def give_back(study: optuna.Study, trial_id: int) -> None:
+def release_trial(study: optuna.Study, trial_id: int) -> None:
     """Queue a trial that this worker holds again unless it was told already."""
     trial = study._storage.get_trial(trial_id)
     if not trial.state.is_finished():
-        requeue(study, trial)
+        requeue_trial(study, trial)
 
 
-def reason_of(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """One line that says what went wrong with a trial."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:_LONGEST_REASON] if text else type(error).__name__

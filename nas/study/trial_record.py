@@ -25,7 +25,7 @@ COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)  # of the tr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRow:
+class TrialRecord:
     """One candidate of a study. ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
 
     ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
@@ -54,10 +54,10 @@ class TrialRow:
     genotype: Mapping[str, Any] = field(default_factory=dict)
 
 
-_COLUMNS: Final = tuple(item.name for item in fields(TrialRow) if item.name != "genotype")
+_COLUMNS: Final = tuple(item.name for item in fields(TrialRecord) if item.name != "genotype")
 
 
-def to_csv(rows: Iterable[TrialRow]) -> str:
+def records_to_csv(rows: Iterable[TrialRecord]) -> str:
     """``trials.csv``: a header and one line per row, the genotype in columns of their dotted names at the end."""
     rows = list(rows)
     names = sorted({name for row in rows for name in row.genotype})
@@ -74,25 +74,25 @@ def csv_text(columns: Sequence[str], records: Iterable[Mapping[str, object]]) ->
     return stream.getvalue()
 
 
-def trained_rows(rows: Iterable[TrialRow]) -> list[TrialRow]:
+def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The trained ones with accuracy and latency, in their order."""
     return [row for row in rows if row.outcome is Outcome.TRAINED and None not in (row.accuracy, row.latency_ms)]
 
 
-def pareto_front(rows: Iterable[TrialRow]) -> list[TrialRow]:
+def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Trained rows that no other beats: higher accuracy or lower latency without losing on the other; fastest first.
 
     Of rows equal in both, the earliest trial stands for all.
     """
-    front: list[TrialRow] = []
+    front: list[TrialRecord] = []
     best = -1.0
-    for row in sorted(trained_rows(rows), key=lambda row: (row.latency_ms, -(row.accuracy or 0.0), row.number)):
+    for row in sorted(trained_networks(rows), key=lambda row: (row.latency_ms, -(row.accuracy or 0.0), row.number)):
         if (row.accuracy or 0.0) > best:
             front.append(row)
             best = row.accuracy or 0.0
     return front
 
 
-def counts(rows: Sequence[TrialRow]) -> dict[Outcome, int]:
+def count_outcomes(rows: Sequence[TrialRecord]) -> dict[Outcome, int]:
     """How many rows had each outcome."""
     return {outcome: sum(row.outcome is outcome for row in rows) for outcome in Outcome}

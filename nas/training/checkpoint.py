@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 class Checkpoint:
     """The state of one training at ``path``, written every ``every_s`` seconds of training.
 
-    ``fingerprint`` says which training (``fingerprint_of``). A checkpoint is a convenience: one that cannot be written
-    or read costs time, never the training; the log says so at level INFO. Plain containers and tensors alone are read
-    back, so that no file can run code.
+    ``fingerprint`` says which training (``training_fingerprint``). A checkpoint is a convenience: one that cannot be
+    written or read costs time, never the training; the log says so at level INFO. Plain containers and tensors alone
+    are read back, so that no file can run code.
     """
 
     def __init__(self, path: Path, fingerprint: str, every_s: float) -> None:
@@ -77,10 +77,12 @@ def open_checkpoint(
     """The checkpoint at ``path`` of the training that is about to begin; None where none is wanted."""
     if path is None or settings.checkpoint_s is None:
         return None
-    return Checkpoint(path, fingerprint_of(model, data, settings, seed=seed, device=device), settings.checkpoint_s)
+    return Checkpoint(
+        path, training_fingerprint(model, data, settings, seed=seed, device=device), settings.checkpoint_s
+    )
 
 
-def fingerprint_of(
+def training_fingerprint(
     model: nn.Module, data: ImageData, settings: TrainSettings, *, seed: int, device: torch.device
 ) -> str:
     """A hash of all that a training's numbers follow from; call it before the first step.

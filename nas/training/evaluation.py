@@ -44,26 +44,26 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
     """Score ``model``, which is on the device of ``data`` already, and leave it in evaluation mode."""
     model.eval()
     device = data.val_images.device
-    mean, std = statistics(data)
+    mean, std = normalization_statistics(data)
     correct, loss = torch.zeros((), device=device), torch.zeros((), device=device)
     for start in range(0, len(data.val_labels), _SCORE_BATCH):
         images = normalise(data.val_images[start : start + _SCORE_BATCH], mean, std)
         labels = data.val_labels[start : start + _SCORE_BATCH]
         with autocast(settings, device):
-            logits = model(images.contiguous(memory_format=layout(settings))).float()
+            logits = model(images.contiguous(memory_format=memory_layout(settings))).float()
         correct += (logits.argmax(1) == labels).sum()
         loss += functional.cross_entropy(logits, labels, reduction="sum")
     return Score(accuracy=float(correct) / len(data.val_labels), loss=float(loss) / len(data.val_labels))
 
 
-def statistics(data: ImageData) -> tuple[Tensor, Tensor]:
+def normalization_statistics(data: ImageData) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the train images, each (1, C, 1, 1), on their device."""
     device = data.train_images.device
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))
     return mean, std
 
 
-def layout(settings: TrainSettings) -> torch.memory_format:
+def memory_layout(settings: TrainSettings) -> torch.memory_format:
     """The memory layout that the settings ask for."""
     return torch.channels_last if settings.channels_last else torch.contiguous_format
 

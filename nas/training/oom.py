@@ -19,7 +19,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def let_go(error: BaseException) -> None:
+def release_memory(error: BaseException) -> None:
     """Free what the functions that ``error`` left still hold, and give it back to the device for its other users.
 
     An error that is kept keeps the variables of those functions: here a network, its gradients and activations.

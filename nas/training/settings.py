@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from nas.core.errors import unknown
+from nas.core.errors import unknown_choice
 from nas.core.validation import check_number
 
 OPTIMIZERS: Final = ("sgd", "momentum", "adam", "adamw", "nadamw", "lamb", "lion", "rmsproptf")
@@ -49,7 +49,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for field, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("amp", AMP), ("device", DEVICES)):
             if getattr(self, field) not in allowed:
-                raise unknown(f"proxy.{field}", getattr(self, field), allowed)
+                raise unknown_choice(f"proxy.{field}", getattr(self, field), allowed)
         self._check("epochs", low=1, whole=True)
         self._check("threads", low=1, whole=True)
         self._check("batch_size", low=2, whole=True)

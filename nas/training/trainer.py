@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from nas.data.images import ImageData
 from nas.training.augmentation import make_mixup, normalise, take_shifted
 from nas.training.checkpoint import open_checkpoint
-from nas.training.evaluation import amp_type, autocast, layout, pick_device, score_model, statistics
+from nas.training.evaluation import (
+    amp_type,
+    autocast,
+    memory_layout,
+    normalization_statistics,
+    pick_device,
+    score_model,
+)
 from nas.training.results import EpochResult, TrainingError, TrainResult
 from nas.training.runtime import fast_training, random_state, seeded, set_random_state
 from nas.training.settings import TrainSettings
@@ -100,7 +107,7 @@ class _Run:
         self.results: list[EpochResult] = []
         self.trained = _Times()
         self.device = data.train_images.device
-        self.model = model.to(self.device, memory_format=layout(settings))  # type: ignore[call-overload]
+        self.model = model.to(self.device, memory_format=memory_layout(settings))  # type: ignore[call-overload]
         count = len(data.train_labels)
         # Batches of nearly equal size: no small last one, whose statistics would be poor and whose weight too high.
         self.steps = max(1, min(math.ceil(count / settings.batch_size), count // 2))
@@ -116,7 +123,7 @@ class _Run:
         self.scored_model: nn.Module = self.model if self.ema is None else self.ema.module
         # Only float16 needs its small gradients scaled up.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_type(settings, self.device) == torch.float16)
-        self.mean, self.std = statistics(data)
+        self.mean, self.std = normalization_statistics(data)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes from epoch to epoch, as plain containers and tensors; the schedule follows from the step."""
@@ -206,7 +213,7 @@ class _Run:
         picked = take_shifted(
             self.data.train_images, rows, shift_px=shift_px, flips=self.data.flips, generator=self.generator
         )
-        images = normalise(picked, self.mean, self.std).contiguous(memory_format=layout(self.settings))
+        images = normalise(picked, self.mean, self.std).contiguous(memory_format=memory_layout(self.settings))
         targets = self.data.train_labels[rows]
         return (images, targets) if self.mixup is None else self.mixup(images, targets)
 

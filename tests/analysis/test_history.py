@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from nas.analysis.history import Reference, busy_hours, curves, hypervolume, progress
+from nas.analysis.history import ReferencePoint, busy_hours, front_progress, hypervolume, learning_curves
 from nas.study.objective import ObjectiveSettings
-from nas.study.trial_record import Outcome, TrialRow, pareto_front
+from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
 POINTS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=12)
 
 
-def row(number: int, accuracy: float, latency_ms: float) -> TrialRow:
-    return TrialRow(number=number, outcome=Outcome.TRAINED, accuracy=accuracy, latency_ms=latency_ms)
+def row(number: int, accuracy: float, latency_ms: float) -> TrialRecord:
+    return TrialRecord(number=number, outcome=Outcome.TRAINED, accuracy=accuracy, latency_ms=latency_ms)
 
 
 @given(POINTS, st.integers(0, 12), st.integers(0, 12))
@@ -31,15 +31,15 @@ def test_hypervolume_is_the_number_of_unit_cells_that_some_point_dominates(
         for low in range(worst, 13)
         for left in range(0, slowest)
     )
-    assert hypervolume(points, Reference(worst, slowest)) == cells
+    assert hypervolume(points, ReferencePoint(worst, slowest)) == cells
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=2, max_size=15))
 def test_each_step_is_the_hypervolume_of_the_front_up_to_it(points: list[tuple[int, int]]) -> None:
     rows = [row(number, accuracy / 10, latency) for number, (accuracy, latency) in enumerate(points)]
-    told = progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
+    told = front_progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
     accuracies, latencies = zip(*[(one.accuracy, one.latency_ms) for one in rows], strict=True)
-    reference = Reference(min(accuracies), max(latencies))
+    reference = ReferencePoint(min(accuracies), max(latencies))
     whole = (max(accuracies) - reference.accuracy) * (reference.latency_ms - min(latencies))
     if not whole:
         assert told is None
@@ -55,7 +55,7 @@ def test_each_step_is_the_hypervolume_of_the_front_up_to_it(points: list[tuple[i
 
 def test_hours_follow_the_order_in_which_trials_ended() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
-    told = progress(rows, {0: 3.0, 1: 1.0, 2: 2.0})
+    told = front_progress(rows, {0: 3.0, 1: 1.0, 2: 2.0})
     assert told is not None
     assert [(step.trial, step.hours) for step in told.timed] == [(1, 1.0), (2, 2.0), (0, 3.0)]
     assert [step.hours for step in told.steps] == [3.0, 1.0, 2.0]
@@ -63,7 +63,7 @@ def test_hours_follow_the_order_in_which_trials_ended() -> None:
 
 def test_of_a_single_reward_the_highest_so_far_is_told() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
-    told = progress(rows, {}, {0: 0.4, 1: 0.7, 2: 0.6})
+    told = front_progress(rows, {}, {0: 0.4, 1: 0.7, 2: 0.6})
     assert told is not None and told.reference is None and told.timed == ()
     assert [step.value for step in told.steps] == [0.4, 0.7, 0.7]
 
@@ -99,6 +99,6 @@ def test_curves_hold_accuracies_whatever_the_study_maximises() -> None:
         values = {epoch: objective.values(accuracy, 20.0)[0] for epoch, accuracy in told.items()}
         study.add_trial(create_trial(value=0.0, intermediate_values=values, user_attrs={"latency_ms": 20.0}))
         study.add_trial(create_trial(value=0.0))
-        ((number, curve),) = curves(study, objective).items()
+        ((number, curve),) = learning_curves(study, objective).items()
         assert number == 0 and [epoch for epoch, _ in curve] == [1, 2]
         assert [accuracy for _, accuracy in curve] == pytest.approx(list(told.values()))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 from nas.analysis.importance import LEAST_TRIALS, importances
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRecord
 
 CHOICES = tuple(f"s{stage}.b{block}.kernel" for stage in range(4) for block in range(3))
 
 
-def rows(count: int, seed: int = 0) -> list[TrialRow]:
+def rows(count: int, seed: int = 0) -> list[TrialRecord]:
     """Accuracy follows the first choice, latency the second; everything else is noise."""
     rng, made = random.Random(seed), []
     for number in range(count):
@@ -18,7 +18,7 @@ def rows(count: int, seed: int = 0) -> list[TrialRow]:
         accuracy = 0.5 + 0.2 * (genotype[CHOICES[0]] == "k5") + rng.gauss(0, 0.03)
         latency_ms = 5 + 3 * (genotype[CHOICES[1]] == "k7") + rng.gauss(0, 0.3)
         fields = {"accuracy": accuracy, "latency_ms": latency_ms, "genotype": genotype}
-        made.append(TrialRow(number=number, outcome=Outcome.TRAINED, **fields))
+        made.append(TrialRecord(number=number, outcome=Outcome.TRAINED, **fields))
     return made
 
 
@@ -33,16 +33,16 @@ def test_the_choice_that_decides_comes_first_and_beyond_chance() -> None:
 
 def test_the_same_rows_give_the_same_shares_whatever_stands_between_them() -> None:
     made = rows(40)
-    others = [TrialRow(number=100 + index, outcome=Outcome.FAILED) for index in range(5)]
+    others = [TrialRecord(number=100 + index, outcome=Outcome.FAILED) for index in range(5)]
     assert importances([*others, *made]) == importances(made)
 
 
 def test_few_networks_and_equal_ones_say_nothing() -> None:
     assert importances(rows(LEAST_TRIALS - 1)) == ()
-    same = [TrialRow(number=n, outcome=Outcome.TRAINED, accuracy=0.5, latency_ms=2.0) for n in range(LEAST_TRIALS)]
+    same = [TrialRecord(number=n, outcome=Outcome.TRAINED, accuracy=0.5, latency_ms=2.0) for n in range(LEAST_TRIALS)]
     assert importances(same) == ()
     unmade = [
-        TrialRow(number=n, outcome=Outcome.TRAINED, accuracy=n / 100, latency_ms=2.0) for n in range(LEAST_TRIALS)
+        TrialRecord(number=n, outcome=Outcome.TRAINED, accuracy=n / 100, latency_ms=2.0) for n in range(LEAST_TRIALS)
     ]
     assert importances(unmade) == ()
 

@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.analysis.latency_agreement import Agreement, Pair, compare, pair_of
+from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_agreement, pair_of
 from nas.core.errors import NasError
 from nas.reporting.plots.pareto import agreement_svg
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRecord
 
 
-def pair(measured_ms: float, name: str = "trial 0", predicted_ms: float = 10.0, **fields: object) -> Pair:
+def pair(measured_ms: float, name: str = "trial 0", predicted_ms: float = 10.0, **fields: object) -> LatencyPair:
     """A prediction of 10 ms, with an interval from 9 to 12 ms unless said otherwise."""
     ends = {"low_ms": 9.0, "high_ms": 12.0}
-    return Pair(name=name, predicted_ms=predicted_ms, measured_ms=measured_ms, **{**ends, **fields})
+    return LatencyPair(name=name, predicted_ms=predicted_ms, measured_ms=measured_ms, **{**ends, **fields})
 
 
-def agreement(*measured_ms: float, **fields: object) -> Agreement:
-    return Agreement(pairs=tuple(pair(value, f"trial {i}") for i, value in enumerate(measured_ms)), **fields)
+def agreement(*measured_ms: float, **fields: object) -> LatencyAgreement:
+    return LatencyAgreement(pairs=tuple(pair(value, f"trial {i}") for i, value in enumerate(measured_ms)), **fields)
 
 
-def row(number: int, **fields: object) -> TrialRow:
+def row(number: int, **fields: object) -> TrialRecord:
     times = {"predicted_ms": 10.0, "latency_low_ms": 9.0, "latency_high_ms": 12.0, "measured_ms": 11.0}
-    return TrialRow(number=number, outcome=Outcome.TRAINED, **{"arch_id": f"a{number}", **times, **fields})
+    return TrialRecord(number=number, outcome=Outcome.TRAINED, **{"arch_id": f"a{number}", **times, **fields})
 
 
 @pytest.mark.parametrize(("measured_ms", "outside"), [(8.999, True), (9.0, False), (12.0, False), (12.001, True)])
@@ -55,7 +55,7 @@ def test_impossible_pairs_are_refused(fields: dict[str, float | None]) -> None:
 def test_statistics_are_those_of_their_definitions(figures: list[tuple[int, int]]) -> None:
     xs, ys = [x for x, _ in figures], [y for _, y in figures]
     pairs = tuple(pair(y, f"trial {i}", predicted_ms=x) for i, (x, y) in enumerate(figures))
-    found = Agreement(pairs=pairs)
+    found = LatencyAgreement(pairs=pairs)
     assert found.mean_ratio == pytest.approx(sum(x / y for x, y in figures) / len(figures))
     assert found.share_inside == pytest.approx(sum(9 <= y <= 12 for y in ys) / len(ys))
     signs = [
@@ -87,16 +87,16 @@ def test_a_flagged_predictor_comes_with_what_to_do() -> None:
 
 
 def test_it_says_in_a_line_how_good_the_predictions_were() -> None:
-    assert str(Agreement(pairs=())) == "no network was measured"
+    assert str(LatencyAgreement(pairs=())) == "no network was measured"
     assert str(agreement(10.0)) == (
         "1 network measured, 1 of 1 (100%) inside their 90% interval, predicted / measured 1.000 on average"
     )
-    both = Agreement(pairs=(pair(8.0, predicted_ms=10.0), pair(20.0, predicted_ms=15.0)))
+    both = LatencyAgreement(pairs=(pair(8.0, predicted_ms=10.0), pair(20.0, predicted_ms=15.0)))
     assert str(both) == (
         "2 networks measured, Kendall tau of the two orders 1.00, 0 of 2 (0%) inside their 90% interval, "
         "predicted / measured 1.000 on average"
     )
-    without = Agreement(pairs=(pair(10.0, low_ms=None, high_ms=None),))
+    without = LatencyAgreement(pairs=(pair(10.0, low_ms=None, high_ms=None),))
     assert (without.share_inside, without.chance, without.warning) == (None, 1.0, "")
     assert "interval" not in str(without)
 
@@ -111,7 +111,7 @@ def test_rows_become_pairs_once_each_and_winners_first() -> None:
         row(5, predicted_ms=None),
         row(6, measured_spread_ms=0.25),
     ]
-    found = compare(rows, {6: "W1", 4: "W2"}, refined=True)
+    found = latency_agreement(rows, {6: "W1", 4: "W2"}, refined=True)
     assert [item.name for item in found.pairs] == ["W1", "W2", "trial 1", "trial 3"]
     assert [item.winner for item in found.pairs] == [True, True, False, False]
     assert found.pairs[0].spread_ms == 0.25 and found.pairs[3].low_ms is None
@@ -121,11 +121,11 @@ def test_rows_become_pairs_once_each_and_winners_first() -> None:
 
 def test_the_plot_is_xml_with_its_names_and_tells_outside_from_inside() -> None:
     pairs = (pair(11.0, "W1", winner=True), pair(13.0, "W2", winner=True), pair(10.0), pair(9.5))
-    text = agreement_svg(Agreement(pairs=pairs), limit_ms=12.5)
-    assert text == agreement_svg(Agreement(pairs=pairs), limit_ms=12.5)
+    text = agreement_svg(LatencyAgreement(pairs=pairs), limit_ms=12.5)
+    assert text == agreement_svg(LatencyAgreement(pairs=pairs), limit_ms=12.5)
     words = "".join(ET.fromstring(text).itertext())
     for label in ("W1", "W2", "limit 12.5 ms", "inside its 90% interval", "outside", "measured as predicted"):
         assert label in words
     assert "trial 0" not in words
-    assert "outside" not in "".join(ET.fromstring(agreement_svg(Agreement(pairs=pairs[2:]))).itertext())
-    assert ET.fromstring(agreement_svg(Agreement(pairs=()))) is not None
+    assert "outside" not in "".join(ET.fromstring(agreement_svg(LatencyAgreement(pairs=pairs[2:]))).itertext())
+    assert ET.fromstring(agreement_svg(LatencyAgreement(pairs=()))) is not None

@@ -11,10 +11,10 @@ import optuna
 import pytest
 from optuna.trial import create_trial
 
-from nas.analysis.proxy_validation import how_to_find_out, longer_trained
+from nas.analysis.proxy_validation import longer_trainings, validation_command
 from nas.search import make_plan
 from nas.study.storage.opening import open_study
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.study.fakes import PARETO, Memory
 
 EFFORT = {"proxy.epochs": 2, "proxy.width_multiplier": 0.25, "proxy.depth_multiplier": 1.0, "proxy.resolution_px": 12}
@@ -22,8 +22,8 @@ IDENTITY = {"data.name": "digits", "data.root": None, "data.seed": 0, "data.val_
 HERE = {"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8, "e": 0.55}
 
 
-def row(number: int, arch_id: str, accuracy: float) -> TrialRow:
-    return TrialRow(number=number, outcome=Outcome.TRAINED, arch_id=arch_id, accuracy=accuracy)
+def row(number: int, arch_id: str, accuracy: float) -> TrialRecord:
+    return TrialRecord(number=number, outcome=Outcome.TRAINED, arch_id=arch_id, accuracy=accuracy)
 
 
 def study(storage: Memory, name: str, accuracies: Mapping[str, Any], **identity: Any) -> optuna.Study:
@@ -38,7 +38,7 @@ def study(storage: Memory, name: str, accuracies: Mapping[str, Any], **identity:
     return made
 
 
-def rows() -> list[TrialRow]:
+def rows() -> list[TrialRecord]:
     return [row(number, *item) for number, item in enumerate(HERE.items())]
 
 
@@ -46,7 +46,7 @@ def test_tau_is_that_of_the_networks_in_common() -> None:
     storage, there = Memory(), {"a": (0.6, 0.8), "b": 0.65, "c": 0.9, "d": 0.95, "z": 0.1}
     own = study(storage, "own", HERE)
     study(storage, "long", there, proxy_epochs=9)
-    (found,) = longer_trained(own, rows())
+    (found,) = longer_trainings(own, rows())
     means = {"a": 0.7, "b": 0.65, "c": 0.9, "d": 0.95}
     signs = [(HERE[one] - HERE[two]) * (means[one] - means[two]) > 0 for one, two in combinations(means, 2)]
     assert found.kendall_tau == pytest.approx((2 * sum(signs) - len(signs)) / len(signs)) == pytest.approx(2 / 3)
@@ -58,7 +58,7 @@ def test_two_networks_are_no_rank_correlation() -> None:
     storage = Memory()
     own = study(storage, "own", HERE)
     study(storage, "long", {"a": 0.6, "b": 0.7}, proxy_epochs=9)
-    (found,) = longer_trained(own, rows())
+    (found,) = longer_trainings(own, rows())
     assert found.kendall_tau is None and "trained 2 networks of this one too: too few" in str(found)
 
 
@@ -77,7 +77,7 @@ def test_what_is_no_longer_training_of_the_same_does_not_count(identity: dict[st
     own = study(storage, "own", HERE)
     study(storage, "other", HERE, **identity)
     optuna.create_study(study_name="foreign", storage=storage)
-    assert longer_trained(own, rows()) == ()
+    assert longer_trainings(own, rows()) == ()
 
 
 def test_the_study_with_most_in_common_comes_first() -> None:
@@ -85,12 +85,12 @@ def test_the_study_with_most_in_common_comes_first() -> None:
     own = study(storage, "own", HERE)
     study(storage, "some", {"a": 0.6}, proxy_epochs=9)
     study(storage, "most", HERE, proxy_width_multiplier=1.0)
-    assert [found.study for found in longer_trained(own, rows())] == ["most", "some"]
+    assert [found.study for found in longer_trainings(own, rows())] == ["most", "some"]
 
 
 def test_the_command_that_finds_out_trains_the_same_space_and_seed_longer() -> None:
     command = "python -m nas.search +space=mixnet latency=macs pruner=asha proxy.epochs=2 study.name=it study.seed=7"
-    words = shlex.split(how_to_find_out(command, "it", 2, 8))
+    words = shlex.split(validation_command(command, "it", 2, 8))
     assert words[:3] == ["python", "-m", "nas.search"]
     before, after = make_plan(shlex.split(command)[3:]), make_plan(words[3:])
     assert (after.proxy.epochs, after.name, after.study.n_trials, after.study.first) == (6, "it-longer", 8, "it")

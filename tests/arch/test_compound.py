@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.scaling.compound import ALPHAS, BETAS, GAMMAS, compound_triples, distinct, grown, scaled, steps
-from nas.arch.scaling.rounding_rules import FAMILY_RULES, Rules, family_of, rules_for
+from nas.arch.scaling.compound import (
+    ALPHAS,
+    BETAS,
+    GAMMAS,
+    compound_triples,
+    distinct_networks,
+    factor_range,
+    scale_compound,
+    scale_rounded,
+)
+from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingRules, family_of, rules_for
 from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
 from nas.core.errors import NasError, SpecError
@@ -20,15 +29,15 @@ B0 = zoo.get("efficientnet_b0")
 
 
 def test_steps_are_the_decimal_fractions_they_are_written_as() -> None:
-    assert steps(1.0, 1.3, 0.1) == (1.0, 1.1, 1.2, 1.3)
-    assert steps(1, 1.15, 0.05) == (1.0, 1.05, 1.1, 1.15)
-    assert steps(1.2, 1.2, 0.5) == (1.2,)
+    assert factor_range(1.0, 1.3, 0.1) == (1.0, 1.1, 1.2, 1.3)
+    assert factor_range(1, 1.15, 0.05) == (1.0, 1.05, 1.1, 1.15)
+    assert factor_range(1.2, 1.2, 0.5) == (1.2,)
 
 
 @pytest.mark.parametrize("arguments", [(0.9, 1.2, 0.1), (1.2, 1.1, 0.1), (1.0, 1.2, 0.0)])
 def test_steps_that_lead_nowhere(arguments: tuple[float, float, float]) -> None:
     with pytest.raises(NasError, match=r"low 0\.9|high 1\.1|step 0\.0"):
-        steps(*arguments)
+        factor_range(*arguments)
 
 
 @pytest.mark.parametrize("tolerance", [0.02, 0.05, 0.1, 0.3])
@@ -69,7 +78,7 @@ def test_mistakes_in_a_grid() -> None:
 
 def test_growth_is_the_exact_cost_of_the_exact_network() -> None:
     """phi 1 of the published triple, its rounding done by hand: 1.2 times 1, 2, 2, 3, 3, 4, 1 blocks, rounded up."""
-    found = grown(B0, Compound(), 1)
+    found = scale_compound(B0, Compound(), 1)
     blocks = [block for stage in found.arch.stages for block in stage.blocks]
     assert [block.repeats for block in blocks] == [2, 3, 3, 4, 4, 5, 2]
     assert [block.channels for block in blocks] == [16, 24, 48, 88, 120, 208, 352]  # B2's, which is also 1.1 and 1.2
@@ -85,35 +94,35 @@ def test_growth_is_the_exact_cost_of_the_exact_network() -> None:
 def test_phi_0_is_the_baseline_even_of_odd_channels() -> None:
     odd = replace(mobilenet_v1(0.75, 131), stem=replace(B0.stem, channels=13))
     for rules in FAMILY_RULES.values():
-        assert grown(odd, Compound(), 0, rules).arch == odd
+        assert scale_compound(odd, Compound(), 0, rules).arch == odd
 
 
 def test_what_rounding_makes_equal_stands_together() -> None:
     triples = [Compound(alpha=alpha, beta=1.1, gamma=1.2) for alpha in (1.1, 1.2, 1.6)]
-    groups = distinct(grown(B0, triple, 1) for triple in triples)
+    groups = distinct_networks(scale_compound(B0, triple, 1) for triple in triples)
     assert [[member.compound for member in group] for group in groups] == [triples[:2], triples[2:]]
 
 
 @pytest.mark.parametrize(("rule", "px"), [("exact", 258), ("multiple_of_4", 256), ("multiple_of_8", 256)])
 def test_resolution_rules(rule: str, px: int) -> None:
-    rules = Rules(resolution_rule=rule)  # type: ignore[arg-type]
-    assert grown(B0, Compound(), 1, rules).arch.resolution_px == px
+    rules = RoundingRules(resolution_rule=rule)  # type: ignore[arg-type]
+    assert scale_compound(B0, Compound(), 1, rules).arch.resolution_px == px
 
 
 def test_a_side_too_small_for_the_strides() -> None:
     message = r"resolution_px 28: too small for 'efficientnet_b0', whose strides come to 32; give it at least 32 px"
     with pytest.raises(SpecError, match=message):
-        scaled(B0, Factors(resolution=1 / 8))
-    assert scaled(B0, Factors(resolution=1 / 7)).arch.resolution_px == 32
+        scale_rounded(B0, Factors(resolution=1 / 8))
+    assert scale_rounded(B0, Factors(resolution=1 / 7)).arch.resolution_px == 32
 
 
 def test_mistakes_in_growing() -> None:
     with pytest.raises(NasError, match=r"phi -1: must be a number of at least 0"):
-        grown(B0, Compound(), -1)
+        scale_compound(B0, Compound(), -1)
     with pytest.raises(NasError, match="unknown resolution_rule 'half': choose from exact"):
-        Rules(resolution_rule="half")  # type: ignore[arg-type]
+        RoundingRules(resolution_rule="half")  # type: ignore[arg-type]
     with pytest.raises(NasError, match="unknown depth_rule"):
-        Rules(depth_rule="floor")  # type: ignore[arg-type]
+        RoundingRules(depth_rule="floor")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,7 @@ def test_networks_of_one_s_own_are_scaled_as_what_they_are_built_like() -> None:
 )
 def test_each_family_s_rules_give_its_published_widths(base: str, depth: float, width: float, result: str) -> None:
     published = zoo.get(result)
-    ours = scaled(zoo.get(base), Factors(depth, width, 1.0)).arch
+    ours = scale_rounded(zoo.get(base), Factors(depth, width, 1.0)).arch
     assert replace(ours, resolution_px=published.resolution_px).arch_id == published.arch_id
 
 
@@ -171,7 +180,7 @@ def test_more_phi_is_never_less_network(
     phis: list[float], alpha: float, beta: float, gamma: float, family: str
 ) -> None:
     compound = Compound(alpha=alpha, beta=beta, gamma=gamma)
-    small, large = (grown(B0, compound, phi, FAMILY_RULES[family]) for phi in phis)
+    small, large = (scale_compound(B0, compound, phi, FAMILY_RULES[family]) for phi in phis)
     assert small.cost.macs <= large.cost.macs
     assert small.cost.params <= large.cost.params
     assert all(before <= after for before, after in zip(small.realised, large.realised, strict=True))

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from nas.arch import zoo
-from nas.arch.files import FORMAT, dumps, dumps_scaled, load, load_file, loads
+from nas.arch.files import SPEC_FORMAT, dump_scaled_spec, dump_spec, load_spec, load_spec_file, parse_spec
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling.rounding_rules import Rules
-from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, Compound, Scaling, published, scale
+from nas.arch.scaling.rounding_rules import RoundingRules
+from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, Compound, Scaling, published_coefficients, scale
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, SpecError
 from nas.core.files import write_text_atomically
@@ -30,8 +30,8 @@ PROVENANCE = {
 }
 SCALINGS = {
     "none": Scaling(),
-    "b3": published(PUBLISHED_EFFICIENTNET, "b3"),
-    "formula": Rules().scaling(Compound().factors(1.5), 224),
+    "b3": published_coefficients(PUBLISHED_EFFICIENTNET, "b3"),
+    "formula": RoundingRules().scaling(Compound().factors(1.5), 224),
     "every rule": Scaling(
         width=0.4,
         depth=1.7,
@@ -50,7 +50,7 @@ SCALINGS = {
 @pytest.mark.parametrize("name", zoo.names())
 def test_block_strings_round_trip(name: str) -> None:
     spec = zoo.get(name)
-    found = loads(dumps(spec))
+    found = parse_spec(dump_spec(spec))
     assert found.arch == spec and found.provenance == {}
 
 
@@ -58,15 +58,15 @@ def test_block_strings_round_trip(name: str) -> None:
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mixnet_s", "mobilenetv3_small_100", "mobilenetv1_100"])
 def test_scaled_style_round_trips(name: str, scaling: Scaling) -> None:
     base = zoo.get(name)
-    assert loads(dumps_scaled(base, scaling, PROVENANCE)).arch == scale(base, scaling)
+    assert parse_spec(dump_scaled_spec(base, scaling, PROVENANCE)).arch == scale(base, scaling)
 
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_block_arguments_round_trip(name: str) -> None:
     """Coefficients scale and so round channels, which the networks of the truncating rule are not; take them out."""
-    data = yaml.safe_load(dumps_scaled(zoo.get(name), Scaling()))
+    data = yaml.safe_load(dump_scaled_spec(zoo.get(name), Scaling()))
     del data["coefficients"]
-    assert loads(yaml.safe_dump(data)).arch == zoo.get(name)
+    assert parse_spec(yaml.safe_dump(data)).arch == zoo.get(name)
 
 
 def test_this_projects_words_round_trip_in_both_styles() -> None:
@@ -79,18 +79,18 @@ def test_this_projects_words_round_trip_in_both_styles() -> None:
         classes=10,
         padding="same",
     )
-    assert loads(dumps(spec)).arch == spec
-    assert loads(dumps_scaled(spec, Scaling())).arch == spec
+    assert parse_spec(dump_spec(spec)).arch == spec
+    assert parse_spec(dump_scaled_spec(spec, Scaling())).arch == spec
 
 
 def test_provenance_is_kept(tmp_path: Path) -> None:
-    text = dumps(zoo.get("mixnet_s"), PROVENANCE)
+    text = dump_spec(zoo.get("mixnet_s"), PROVENANCE)
     path = tmp_path / "new" / "winner.yaml"
     write_text_atomically(path, text)
-    found = load_file(path)
+    found = load_spec_file(path)
     assert (found.arch, found.provenance) == (zoo.get("mixnet_s"), PROVENANCE)
-    assert load(str(path)) == zoo.get("mixnet_s")
-    assert text.startswith(f"format: {FORMAT}\n") and "größer" in path.read_text(encoding="utf-8")
+    assert load_spec(str(path)) == zoo.get("mixnet_s")
+    assert text.startswith(f"format: {SPEC_FORMAT}\n") and "größer" in path.read_text(encoding="utf-8")
 
 
 def test_writing_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,12 +188,12 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
 
 @pytest.mark.parametrize(("edit", "message"), MISTAKES.values(), ids=list(MISTAKES))
 def test_mistakes_name_file_and_field(edit: Edit, message: str, tmp_path: Path) -> None:
-    data = yaml.safe_load(dumps(zoo.get("mixnet_s")))
+    data = yaml.safe_load(dump_spec(zoo.get("mixnet_s")))
     edit(data)
     path = tmp_path / "broken.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     with pytest.raises(SpecError, match=message) as caught:
-        load(path)
+        load_spec(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
@@ -211,7 +211,7 @@ def test_files_that_are_no_spec(content: bytes, message: str, tmp_path: Path) ->
     path = tmp_path / "broken.yaml"
     path.write_bytes(content)
     with pytest.raises(SpecError, match=message) as caught:
-        load(path)
+        load_spec(path)
     assert "\n" not in str(caught.value)
 
 
@@ -224,20 +224,20 @@ def test_files_that_are_no_spec(content: bytes, message: str, tmp_path: Path) ->
 )
 def test_a_key_given_twice(line: str, again: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
-    text = dumps(zoo.get("mixnet_s"))
+    text = dump_spec(zoo.get("mixnet_s"))
     assert line in text
     path.write_text(text.replace(line, again if line in again else line + again, 1), encoding="utf-8")
     with pytest.raises(SpecError, match=message) as caught:
-        load(path)
+        load_spec(path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [Path("x"), 1j, object], ids=["path", "complex", "class"])
 def test_provenance_is_plain_data(value: object) -> None:
     with pytest.raises(SpecError, match=r"provenance: .* a spec file holds numbers, words, lists and mappings"):
-        dumps(zoo.get("mixnet_s"), {"study": {"folder": [value]}})
+        dump_spec(zoo.get("mixnet_s"), {"study": {"folder": [value]}})
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"cannot read spec file .*none\.yaml.*: No such file"):
-        load(tmp_path / "none.yaml")
+        load_spec(tmp_path / "none.yaml")

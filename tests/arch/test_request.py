@@ -10,9 +10,9 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.scaling.family import dropout_at, formula_member
-from nas.arch.scaling.request import Request
-from nas.arch.scaling.rounding_rules import FAMILY_RULES, Rounding, Rules
-from nas.arch.scaling.rules import DIRECTIONS, fast
+from nas.arch.scaling.request import ScalingRequest
+from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingOverrides, RoundingRules
+from nas.arch.scaling.rules import DIRECTIONS, dwr
 from nas.arch.scaling.targets import macs, params
 from nas.arch.scaling.transform import Compound
 from nas.core.errors import NasError
@@ -23,11 +23,11 @@ MEASURES = {"target_macs_m": lambda arch: macs(arch) / 1e6, "target_params_m": l
 
 @pytest.mark.parametrize(
     ("rule", "compound"),
-    [("compound", Compound(alpha=1.3, beta=1.2, gamma=1.1)), ("dwr", fast(0.6)), *DIRECTIONS.items()],
+    [("compound", Compound(alpha=1.3, beta=1.2, gamma=1.1)), ("dwr", dwr(0.6)), *DIRECTIONS.items()],
 )
 def test_phi_along_each_rule(rule: str, compound: Compound) -> None:
     coefficients = Compound(alpha=1.3, beta=1.2, gamma=1.1)
-    found = Request(rule=rule, phi=1.5, coefficients=coefficients, dwr_alpha=0.6).answer(B0, {})
+    found = ScalingRequest(rule=rule, phi=1.5, coefficients=coefficients, dwr_alpha=0.6).answer(B0, {})
     assert found.factors == compound.factors(1.5)
     assert found.arch.name == ("efficientnet_b0_phi1.5" if rule == "compound" else f"efficientnet_b0_{rule}_phi1.5")
     assert found.arch.dropout == dropout_at(1.5) == 0.3
@@ -35,38 +35,41 @@ def test_phi_along_each_rule(rule: str, compound: Compound) -> None:
 
 @pytest.mark.parametrize(("phi", "name"), [(3, "efficientnet_b3"), ("l2", "efficientnet_l2")])
 def test_published_members_by_number_or_name(phi: Any, name: str) -> None:
-    assert Request(rule="published", phi=phi).answer(B0, {}).arch == zoo.get(name)
+    assert ScalingRequest(rule="published", phi=phi).answer(B0, {}).arch == zoo.get(name)
 
 
 def test_multipliers_and_a_side_as_it_is_given() -> None:
-    b4 = Request(width=1.4, depth=1.8, resolution=380).answer(B0, {})
+    b4 = ScalingRequest(width=1.4, depth=1.8, resolution=380).answer(B0, {})
     assert b4.arch.arch_id == zoo.get("efficientnet_b4").arch_id
     assert b4.arch.name == "efficientnet_b0_w1.4_d1.8_r380"
-    odd = Request(resolution=227).answer(B0, {})
+    odd = ScalingRequest(resolution=227).answer(B0, {})
     assert (odd.arch.resolution_px, odd.params_growth) == (227, 1)
-    assert Request(width=0.5).answer(zoo.get("mobilenetv2_100"), {}).arch.arch_id == zoo.get("mobilenetv2_050").arch_id
+    assert (
+        ScalingRequest(width=0.5).answer(zoo.get("mobilenetv2_100"), {}).arch.arch_id
+        == zoo.get("mobilenetv2_050").arch_id
+    )
 
 
 def test_several_targets_are_met_together() -> None:
     targets = {"target_macs_m": 900.0, "target_params_m": 6.0}
-    found = Request(targets=targets).answer(MIXNET_S, MEASURES)
+    found = ScalingRequest(targets=targets).answer(MIXNET_S, MEASURES)
     above = formula_member(MIXNET_S, Compound(), found.phi + 0.001)
     assert all(MEASURES[name](found.arch) <= target for name, target in targets.items())
     assert any(MEASURES[name](above.arch) > target for name, target in targets.items())
     assert MEASURES["target_params_m"](above.arch) > 6  # parameters are what stops this one
-    alone = Request(targets={"target_params_m": 6.0}).answer(MIXNET_S, MEASURES)
+    alone = ScalingRequest(targets={"target_params_m": 6.0}).answer(MIXNET_S, MEASURES)
     assert alone.arch == found.arch
 
 
 def test_the_largest_published_member_within_targets() -> None:
-    found = Request(rule="published", targets={"target_macs_m": 5000}).answer(B0, MEASURES)
+    found = ScalingRequest(rule="published", targets={"target_macs_m": 5000}).answer(B0, MEASURES)
     assert found.arch == zoo.get("efficientnet_b4")  # 4394 M; B5 has 10266 M
     with pytest.raises(NasError, match=r"target_params_m 3: below the smallest published member, b0, .* needs 5\.289"):
-        Request(rule="published", targets={"target_params_m": 3}).answer(B0, MEASURES)
+        ScalingRequest(rule="published", targets={"target_params_m": 3}).answer(B0, MEASURES)
 
 
 def test_one_target_below_the_baseline_is_named() -> None:
-    request = Request(targets={"target_macs_m": 900, "target_params_m": 5})
+    request = ScalingRequest(targets={"target_macs_m": 900, "target_params_m": 5})
     with pytest.raises(NasError, match=r"target_params_m 5: below the baseline, which needs 5\.289"):
         request.answer(B0, MEASURES)
 
@@ -87,27 +90,27 @@ def test_one_target_below_the_baseline_is_named() -> None:
 )
 def test_requests_that_contradict_themselves(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
-        Request(**fields)
+        ScalingRequest(**fields)
 
 
 def test_requests_that_say_nothing_or_too_much() -> None:
     with pytest.raises(NasError, match=r"how far is it to be scaled\? Give phi, width"):
-        Request().answer(B0, {})
+        ScalingRequest().answer(B0, {})
     with pytest.raises(NasError, match="unknown family member 'b11': choose from b0"):
-        Request(rule="published", phi="b11").answer(B0, {})
+        ScalingRequest(rule="published", phi="b11").answer(B0, {})
 
 
 def test_rounding_changes_what_it_names_and_leaves_the_rest_to_the_family() -> None:
-    assert Rounding().rules(MIXNET_S) == FAMILY_RULES["mixnet"]
-    assert Rounding(family="mobilenet_v2").rules(MIXNET_S) == FAMILY_RULES["mobilenet_v2"]
-    assert Rounding(depth_rule="ceil", divisor=4).rules(MIXNET_S) == Rules(head="fixed", divisor=4)
-    assert Rounding(fixed_ends=True).rules(B0) == replace(Rules(), fixed_ends=True)
+    assert RoundingOverrides().rules(MIXNET_S) == FAMILY_RULES["mixnet"]
+    assert RoundingOverrides(family="mobilenet_v2").rules(MIXNET_S) == FAMILY_RULES["mobilenet_v2"]
+    assert RoundingOverrides(depth_rule="ceil", divisor=4).rules(MIXNET_S) == RoundingRules(head="fixed", divisor=4)
+    assert RoundingOverrides(fixed_ends=True).rules(B0) == replace(RoundingRules(), fixed_ends=True)
     with pytest.raises(NasError, match="unknown family 'vgg'"):
-        Rounding(family="vgg")
+        RoundingOverrides(family="vgg")
     with pytest.raises(NasError, match="unknown head 'none'"):
-        Rounding(head="none")
+        RoundingOverrides(head="none")
 
 
 def test_an_answer_costs_what_it_says() -> None:
-    found = Request(phi=1).answer(MIXNET_S, {})
+    found = ScalingRequest(phi=1).answer(MIXNET_S, {})
     assert found.macs_growth == complexity(found.arch).macs / complexity(MIXNET_S).macs

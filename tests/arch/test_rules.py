@@ -10,8 +10,8 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.scaling.compound import Grown, scaled
-from nas.arch.scaling.rules import DIRECTIONS, at_equal_cost, fast, stepwise, width_lines, width_resolution_table
+from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
+from nas.arch.scaling.rules import DIRECTIONS, at_equal_cost, dwr, stepwise, width_lines, width_resolution_table
 from nas.arch.scaling.targets import params
 from nas.arch.scaling.transform import Compound
 from nas.core.errors import NasError
@@ -23,9 +23,9 @@ STRATEGIES = {
     "d": DIRECTIONS["depth"],
     "w": DIRECTIONS["width"],
     "r": DIRECTIONS["resolution"],
-    "dr": fast(0),
-    "dwr": fast(1 / 3),
-    "d1_w8_g8_r1": fast(),
+    "dr": dwr(0),
+    "dwr": dwr(1 / 3),
+    "d1_w8_g8_r1": dwr(),
 }
 # dw and wr leave out one dimension, and are no member of the alpha family.
 THEORY = [row for row in SCALING["theory"] if row["strategy"] in STRATEGIES or row["strategy"].startswith("dWr")]
@@ -36,7 +36,7 @@ VECTORS = [row for row in SCALING["effnet_b0_vectors"] if row["strategy"] in STR
 def test_factors_and_sides_of_pycls(row: dict[str, Any]) -> None:
     compound, phi = STRATEGIES[row["strategy"]], math.log2(row["s"])
     assert compound.factors(phi) == pytest.approx((row["d"], row["w"], row["r"]))
-    found = scaled(B0, compound.factors(phi)).arch
+    found = scale_rounded(B0, compound.factors(phi)).arch
     assert found.resolution_px == row["resolution"]
     if row["strategy"] in ("d", "r"):  # there every width is as it was; their depth of a whole factor needs no rule
         assert [block.repeats for block in blocks_in_order(found)] == row["repeats"]
@@ -45,7 +45,7 @@ def test_factors_and_sides_of_pycls(row: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("row", THEORY, ids=lambda row: row["strategy"])
 def test_exponents_of_the_paper(row: dict[str, Any]) -> None:
-    compound = STRATEGIES.get(row["strategy"], fast())
+    compound = STRATEGIES.get(row["strategy"], dwr())
     depth, width, side = (math.log2(value) for value in compound.factors(1))
     assert depth == pytest.approx(row["depth_factor_exp"])
     assert width == pytest.approx(row["width_factor_exp"])
@@ -56,10 +56,10 @@ def test_exponents_of_the_paper(row: dict[str, Any]) -> None:
 
 
 def test_the_default_alpha_is_the_paper_s_and_1_is_width_alone() -> None:
-    assert fast() == fast(SCALING["alpha_family"]["default_alpha"])
-    assert fast(1) == DIRECTIONS["width"]
+    assert dwr() == dwr(SCALING["alpha_family"]["default_alpha"])
+    assert dwr(1) == DIRECTIONS["width"]
     with pytest.raises(NasError, match=r"alpha 1\.2: must be a number of at least 0 and at most 1"):
-        fast(1.2)
+        dwr(1.2)
 
 
 def test_mobilenet_v1_s_sixteen_networks() -> None:
@@ -109,7 +109,7 @@ def test_stepwise_keeps_the_best_of_each_doubling() -> None:
 def test_stepwise_goes_on_from_what_it_took_and_stops_at_the_budget() -> None:
     script, calls = ["width", "depth", "resolution"], count()
 
-    def score(member: Grown) -> float:
+    def score(member: ScaledNetwork) -> float:
         step, axis = divmod(next(calls), len(DIRECTIONS))
         return float(tuple(DIRECTIONS)[axis] == script[step])
 

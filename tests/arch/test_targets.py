@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling.compound import Grown, grown
-from nas.arch.scaling.rounding_rules import Rules
-from nas.arch.scaling.rules import DIRECTIONS, fast
-from nas.arch.scaling.targets import Measure, at_cost, macs, most_phi, params, peak_memory_bytes, phi_for
+from nas.arch.scaling.compound import ScaledNetwork, scale_compound
+from nas.arch.scaling.rounding_rules import RoundingRules
+from nas.arch.scaling.rules import DIRECTIONS, dwr
+from nas.arch.scaling.targets import CostMeasure, at_cost, macs, most_phi, params, peak_memory_bytes, phi_for
 from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -30,28 +30,30 @@ TINY = ArchSpec.from_strings(
     resolution_px=64,
     classes=10,
 )
-WAYS = {**DIRECTIONS, "compound": Compound(), "dwr": fast()}
+WAYS = {**DIRECTIONS, "compound": Compound(), "dwr": dwr()}
 
 
 def grown_to(
     baseline: ArchSpec,
     compound: Compound,
-    measure: Measure,
+    measure: CostMeasure,
     target: float,
-    rules: Rules | None = None,
+    rules: RoundingRules | None = None,
     *,
     field: str = "target",
-) -> Grown:
+) -> ScaledNetwork:
     """``baseline`` grown by ``compound`` as far as ``measure`` allows."""
     most = most_phi(baseline, compound)
-    phi = phi_for(lambda phi: grown(baseline, compound, phi, rules).arch, measure, target, field=field, most=most)
-    return grown(baseline, compound, phi, rules)
+    phi = phi_for(
+        lambda phi: scale_compound(baseline, compound, phi, rules).arch, measure, target, field=field, most=most
+    )
+    return scale_compound(baseline, compound, phi, rules)
 
 
 @cache
 def every_cost(way: str) -> list[int]:
     """MACs at every thousandth of phi up to 2."""
-    return [grown(TINY, WAYS[way], step / 1000).cost.macs for step in range(2001)]
+    return [scale_compound(TINY, WAYS[way], step / 1000).cost.macs for step in range(2001)]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -105,7 +107,7 @@ def test_a_measure_that_falls_back_by_a_little() -> None:
 def test_other_measures() -> None:
     by_params = grown_to(TINY, Compound(), params, 3 * complexity(TINY).params)
     by_memory = grown_to(TINY, Compound(), peak_memory_bytes, 3 * complexity(TINY).peak_memory_bytes)
-    above = [grown(TINY, Compound(), found.phi + 0.001) for found in (by_params, by_memory)]
+    above = [scale_compound(TINY, Compound(), found.phi + 0.001) for found in (by_params, by_memory)]
     assert by_params.params_growth <= 3 < above[0].params_growth
     assert by_memory.memory_growth <= 3 < above[1].memory_growth
 
@@ -113,7 +115,7 @@ def test_other_measures() -> None:
 def test_b0_to_the_macs_of_b3() -> None:
     b0, b3 = zoo.get("efficientnet_b0"), zoo.get("efficientnet_b3")
     found = grown_to(b0, Compound(), macs, complexity(b3).macs)
-    assert found.cost.macs <= complexity(b3).macs < grown(b0, Compound(), found.phi + 0.001).cost.macs
+    assert found.cost.macs <= complexity(b3).macs < scale_compound(b0, Compound(), found.phi + 0.001).cost.macs
     assert 1.9 < found.phi < 2.1  # B3's depth, width and side imply 1.845, 1.913 and 2.09
 
 
@@ -130,7 +132,7 @@ def test_a_target_out_of_reach() -> None:
     huge = replace(TINY, resolution_px=8192)
     assert most_phi(huge, DIRECTIONS["resolution"]) < 2
     with pytest.raises(NasError, match=r"is met up to phi 1\.\d+, where"):
-        grown_to(huge, DIRECTIONS["resolution"], macs, 1e12, Rules(resolution_rule="multiple_of_8"))
+        grown_to(huge, DIRECTIONS["resolution"], macs, 1e12, RoundingRules(resolution_rule="multiple_of_8"))
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, math.nan, math.inf])

@@ -12,7 +12,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, Compound, Factors, Scaling, published, scale
+from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, Compound, Factors, Scaling, published_coefficients, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
 from nas.arch.zoo.mobilenet_v2 import mobilenet_v2
@@ -168,4 +168,4 @@ def test_mistakes_in_compound_scaling() -> None:
     with pytest.raises(NasError, match="alpha nan"):
         Compound(alpha=math.nan)
     with pytest.raises(NasError, match="unknown family member 'b9': choose from b0"):
-        published(PUBLISHED_EFFICIENTNET, "b9")
+        published_coefficients(PUBLISHED_EFFICIENTNET, "b9")

@@ -40,11 +40,11 @@ import numpy as np
 
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
-from nas.cli.resolve.networks import find_arch
+from nas.cli.resolve.networks import resolve_arch
 from nas.latency.calibration.collect import HELD_OUT_ZOO
 from nas.latency.measure.block_timing import table_of
 from nas.latency.measure.timer import at_common_speed, measure_many
-from nas.latency.predictors.base import Check, HeldOutError
+from nas.latency.predictors.base import HeldOutCheck, HeldOutError
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings
@@ -74,7 +74,7 @@ def main(runs_dir: str) -> None:
     predictor = load_or_calibrate(LatencySettings(), Path(runs_dir))
     if not isinstance(predictor, KernelPredictor):
         raise SystemExit("no calibration of kernels here: python -m nas.calibrate device=cpu")
-    specs = [find_arch(f"timm/{name}") for names in FAMILIES.values() for name in names]
+    specs = [resolve_arch(f"timm/{name}") for names in FAMILIES.values() for name in names]
     seen = sorted({spec.name for spec in specs} & set(HELD_OUT_ZOO))
     if seen:
         raise SystemExit(f"{seen}: used in the calibration")
@@ -120,7 +120,7 @@ def measured(specs: Sequence[ArchSpec], reference_ms: float) -> tuple[np.ndarray
 def figures(specs: Sequence[ArchSpec], predicted_ms: Sequence[float], latencies_ms: np.ndarray) -> dict[str, Any]:
     """How far ``predicted_ms`` are off."""
     checks = [
-        Check(name=spec.name, measured_ms=float(ms), predicted_ms=guess)
+        HeldOutCheck(name=spec.name, measured_ms=float(ms), predicted_ms=guess)
         for spec, ms, guess in zip(specs, latencies_ms, predicted_ms, strict=True)
     ]
     error = HeldOutError.of(checks)

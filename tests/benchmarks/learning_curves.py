@@ -25,7 +25,7 @@ from tabulated import TABLE
 
 from nas.arch.complexity import complexity
 from nas.core.files import write_text_atomically
-from nas.data.images import load
+from nas.data.images import load_images
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.settings import ProxySettings
@@ -83,7 +83,7 @@ def main() -> None:
     predictor = load_or_calibrate(LatencySettings(), args.runs)
     images = DataSettings(name="imagefolder", root=args.root, resolution_px=PROXY.resolution_px, subset=2000)
     space = BlockwiseSpace(**SPACE)
-    evaluator = ProxyEvaluator(data=load(images), settings=PROXY, largest_kernel=space.largest_kernel, seed=SEED)
+    evaluator = ProxyEvaluator(data=load_images(images), settings=PROXY, largest_kernel=space.largest_kernel, seed=SEED)
     found = {
         "what": "Accuracy and CPU-seconds of each epoch of every network of a small space, measured by this project.",
         "command": "python tests/benchmarks/learning_curves.py",

@@ -49,7 +49,7 @@ from nas.arch.complexity import complexity
 from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
-from nas.latency.predictors.queue_model import WholePredictor, fit_whole
+from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 from tests.latency import ofa
 
 TRAIN, TEST = 100, 1000
@@ -132,14 +132,14 @@ def scores(predicted: Array, measured: Array) -> Scores:
     }
 
 
-def ours(target: str, train: Sequence[int], bases: Sequence[WholePredictor] = ()) -> WholePredictor:
+def ours(target: str, train: Sequence[int], bases: Sequence[QueuePredictor] = ()) -> QueuePredictor:
     device, batch = target.rsplit("_", 1)
     named = Device(processor=device, cores=1, backend="torch", backend_version="", batch=int(batch), os="elsewhere")
     pairs = zip([spec(index) for index in train], measured_ms(target, train).tolist(), strict=True)
-    return fit_whole(named, list(pairs), bases=bases)
+    return fit_queue_predictor(named, list(pairs), bases=bases)
 
 
-def judged(predictor: WholePredictor, target: str, test: Sequence[int]) -> Scores:
+def judged(predictor: QueuePredictor, target: str, test: Sequence[int]) -> Scores:
     estimates = predictor.predict_many([spec(index) for index in test])
     measured = measured_ms(target, test)
     inside = [one.low_ms <= ms <= one.high_ms for one, ms in zip(estimates, measured, strict=True)]

@@ -56,16 +56,16 @@ from hydra.utils import instantiate
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.estimators.proxy.evaluator import Evaluation
-from nas.methods.search.ask_tell import Search
+from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.samplers import SAMPLERS
-from nas.reporting.search_report import ReportData, render_report
+from nas.reporting.search_report import SearchReport, render_search_report
 from nas.study.config import SamplerSettings, StudySettings
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.storage.urls import checked_url
-from nas.study.trial_attributes import to_rows
-from nas.study.trial_loop import Task
-from nas.study.trial_record import to_csv
+from nas.study.trial_attributes import trial_records
+from nas.study.trial_loop import TrialTask
+from nas.study.trial_record import records_to_csv
 from tests.postgres_server import Postgres
 from tests.study.fakes import CONF, accuracy_of, epoch_result, pricer
 
@@ -99,9 +99,9 @@ class Cost:
         )
 
 
-def search_on(study: optuna.Study, sampler: str) -> Search:
+def search_on(study: optuna.Study, sampler: str) -> SearchAskTell:
     """A worker on the published mixnet space: 68 choices, under a limit, latency by multiply-adds."""
-    return Search(
+    return SearchAskTell(
         study=study,
         pricer=pricer(SPACE, latency_ms=LIMIT_MS),
         objective=OBJECTIVE,
@@ -112,13 +112,13 @@ def search_on(study: optuna.Study, sampler: str) -> Search:
     )
 
 
-def step(search: Search) -> None:
+def step(search: SearchAskTell) -> None:
     """Ask until there is a training, and tell what it gave."""
-    while not isinstance(task := search.next(), Task):
+    while not isinstance(task := search.ask(), TrialTask):
         pass
     accuracy = accuracy_of(task.arch)
-    search.after_epoch(task, epoch_result(1, accuracy=accuracy))
-    search.trained(task, Evaluation(accuracy=accuracy, cpu_s=1.0, duration_s=1.0))
+    search.report_epoch(task, epoch_result(1, accuracy=accuracy))
+    search.tell(task, Evaluation(accuracy=accuracy, cpu_s=1.0, duration_s=1.0))
 
 
 def example() -> FrozenTrial:
@@ -215,11 +215,11 @@ def after(trials: int) -> dict[str, float]:
     """CPU-seconds of what is made of a study of ``trials`` in the end: rows, table, page."""
     study = filled(new_study(optuna.storages.InMemoryStorage()), trials)
     times = [time.process_time()]
-    rows = to_rows(study)
+    rows = trial_records(study)
     times.append(time.process_time())
-    to_csv(rows)
+    records_to_csv(rows)
     times.append(time.process_time())
-    render_report(ReportData(title="overhead", command="", facts=(), rows=tuple(rows), limit_ms=LIMIT_MS))
+    render_search_report(SearchReport(title="overhead", command="", facts=(), rows=tuple(rows), limit_ms=LIMIT_MS))
     times.append(time.process_time())
     names = ("rows_s", "csv_s", "page_s")
     return {name: round(end - start, 2) for name, start, end in zip(names, times, times[1:], strict=False)}

@@ -133,7 +133,7 @@ def plain_timm(root: Path, network: str, images: int) -> Round:
 
 def ours(root: Path, network: str, images: int, variant: str) -> Round:
     """One epoch over ``images`` images of ``nas.training``, scoring excluded, with what ``variant`` leaves on."""
-    from nas.data.images import load
+    from nas.data.images import load_images
     from nas.data.sources import DataSettings
     from nas.training import runtime
     from nas.training.settings import TrainSettings
@@ -144,7 +144,7 @@ def ours(root: Path, network: str, images: int, variant: str) -> Round:
     if variant in ("default_layout", "channels_last", "keep_memory"):
         runtime._COPYING_IN_PLACE = ()  # type: ignore[assignment]
     start = time.process_time()
-    data = load(DataSettings(name="imagefolder", root=str(root), resolution_px=SIDE_PX, subset=images))
+    data = load_images(DataSettings(name="imagefolder", root=str(root), resolution_px=SIDE_PX, subset=images))
     decode_cpu_s = time.process_time() - start
     settings = TrainSettings(
         epochs=1,
@@ -154,7 +154,7 @@ def ours(root: Path, network: str, images: int, variant: str) -> Round:
         amp="bfloat16" if variant == "ours_bfloat16" else "none",
     )
     model = make_network(network, data.classes)
-    few = load(DataSettings(name="imagefolder", root=str(root), resolution_px=SIDE_PX, subset=WARM_UP_IMAGES))
+    few = load_images(DataSettings(name="imagefolder", root=str(root), resolution_px=SIDE_PX, subset=WARM_UP_IMAGES))
     train(model, few, settings, seed=0)
     result = train(model, data, settings, seed=0)
     return Round(images=images, cpu_s=images / result.images_per_cpu_s, decode_cpu_s=decode_cpu_s)

@@ -51,15 +51,15 @@ import optuna
 from tabulated import Curves, TabulatedEvaluator, TabulatedPredictor
 
 from nas.core.errors import NasError
-from nas.methods.search.ask_tell import Search
+from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
 from nas.study.candidates import Pricer
 from nas.study.config import PRUNER_NAMES, PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.opening import open_study
-from nas.study.trial_loop import Idle, Task, do
-from nas.study.trial_record import Outcome, TrialRow, pareto_front
+from nas.study.trial_loop import Idle, TrialTask, run_trial
+from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
 ASKED = 48  # trainings of a search whose sampler chooses
 BUDGETS = (108, 216)  # epochs: 12 and 24 whole trainings
@@ -75,7 +75,7 @@ class Moment:
     quality: float
 
 
-def hypervolume(rows: Sequence[TrialRow], worst: TrialRow) -> float:
+def hypervolume(rows: Sequence[TrialRecord], worst: TrialRecord) -> float:
     """Area that the front of ``rows`` dominates, in accuracy x ln(ms), down to accuracy and latency of ``worst``."""
     area, floor = 0.0, worst.accuracy or 0.0
     for row in pareto_front(rows):
@@ -93,18 +93,18 @@ class Goal:
     objective: ObjectiveSettings
     curves: Curves
 
-    def quality(self, rows: Sequence[TrialRow]) -> float:
+    def quality(self, rows: Sequence[TrialRecord]) -> float:
         """Share of the hypervolume of the whole table's front, or of its best reward."""
         return self._score(rows) / self._score(self.curves.rows)
 
-    def _score(self, rows: Sequence[TrialRow]) -> float:
+    def _score(self, rows: Sequence[TrialRecord]) -> float:
         trained = [row for row in rows if row.outcome is Outcome.TRAINED]
         if self.objective.kind == "mnasnet":
             return max((self.objective.reward_of(row) for row in trained), default=0.0)
         everything = self.curves.rows
         worst_accuracy = min(row.accuracy or 0.0 for row in everything)
         slowest_ms = max(row.latency_ms or 0.0 for row in everything)
-        worst = TrialRow(number=-1, outcome=Outcome.TRAINED, accuracy=worst_accuracy, latency_ms=slowest_ms)
+        worst = TrialRecord(number=-1, outcome=Outcome.TRAINED, accuracy=worst_accuracy, latency_ms=slowest_ms)
         return hypervolume(trained, worst)
 
 
@@ -121,7 +121,7 @@ def replay(goal: Goal, sampler: str, pruner: PrunerSettings, seed: int) -> list[
     pricer = Pricer(
         space=curves.space, predictor=TabulatedPredictor(curves), constraints=limits, classes=10, in_channels=3
     )
-    search = Search(
+    search = SearchAskTell(
         study=study,
         pricer=pricer,
         objective=goal.objective,
@@ -134,11 +134,11 @@ def replay(goal: Goal, sampler: str, pruner: PrunerSettings, seed: int) -> list[
         epochs=curves.epochs,
         pruner=make_pruner(pruner, goal.objective, epochs=curves.epochs),
     )
-    rows: list[TrialRow] = []
+    rows: list[TrialRecord] = []
     moments: list[Moment] = []
-    while (found := search.next()) is not Idle.OVER:
-        if isinstance(found, Task):
-            rows.append(do(search, found, evaluator))
+    while (found := search.ask()) is not Idle.OVER:
+        if isinstance(found, TrialTask):
+            rows.append(run_trial(search, found, evaluator))
             moments.append(Moment(len(rows), evaluator.epochs, evaluator.cpu_s, goal.quality(rows)))
     return moments
 

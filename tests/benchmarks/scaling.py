@@ -35,7 +35,7 @@ from typing import Any
 import optuna
 
 from nas.study.storage.opening import open_storage
-from nas.study.trial_attributes import to_rows
+from nas.study.trial_attributes import trial_records
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = (1, 2, 4)
@@ -124,7 +124,7 @@ def measure(engine: str, workers: int, *, trials: int, epochs: int) -> Figures:
         with closing(open_storage(f"sqlite:///{folder}/runs/optuna.db")) as storage:
             study = optuna.load_study(study_name="scaling", storage=storage)
             told = study.trials
-            rows = [row for row in to_rows(study) if row.outcome == "trained"]
+            rows = [row for row in trial_records(study) if row.outcome == "trained"]
     first_s, *_, last_s = sorted(told[row.number].datetime_complete.timestamp() for row in rows)
     return Figures(
         engine=engine,

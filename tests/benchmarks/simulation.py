@@ -61,16 +61,16 @@ from typing import Any
 
 import optuna
 
-from nas.analysis.history import Reference, hypervolume
+from nas.analysis.history import ReferencePoint, hypervolume
 from nas.arch.spec import ArchSpec
 from nas.latency.predictors.macs import MacsPredictor
-from nas.methods.search.ask_tell import Search
+from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
 from nas.study.candidates import Pricer
 from nas.study.config import PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
-from nas.study.trial_record import TrialRow, pareto_front
+from nas.study.trial_record import TrialRecord, pareto_front
 from tests.methods.search.nas_bench_macro import MacroTable
 from tests.methods.search.simulation import Cluster, Simulation, Training
 from tests.study.fakes import new_study
@@ -118,7 +118,7 @@ class World:
         self.table = MacroTable()
         self.entries = self.table.by_arch
         self.middle = statistics.median(entry.macs for entry in self.entries.values())
-        self.reference = Reference(LEAST_ACCURACY, max(map(self.latency_ms, self.entries)))
+        self.reference = ReferencePoint(LEAST_ACCURACY, max(map(self.latency_ms, self.entries)))
         self.whole = self.hypervolume(self.entries)
 
     def latency_ms(self, arch_id: str) -> float:
@@ -149,8 +149,8 @@ class World:
         )
         rule = make_pruner(PrunerSettings(name=pruner), OBJECTIVE, epochs=EPOCHS)
 
-        def search(worker: str) -> Search:
-            return Search(
+        def search(worker: str) -> SearchAskTell:
+            return SearchAskTell(
                 study=study,
                 pricer=pricer,
                 objective=OBJECTIVE,
@@ -182,7 +182,7 @@ class World:
             cpu_s=cpu_s,
         )
 
-    def missed(self, rows: Sequence[TrialRow]) -> float:
+    def missed(self, rows: Sequence[TrialRecord]) -> float:
         """Share of the hypervolume that the front of ``rows`` lacks; it is chosen by the accuracies they came to."""
         return 1 - self.hypervolume(row.arch_id for row in pareto_front(rows)) / self.whole
 

@@ -11,7 +11,7 @@ from typing import Any
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import Evaluation
 from nas.latency.predictors.base import LatencyEstimate
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 from search_spaces.blockwise import BlockwiseSpace
 
@@ -37,10 +37,10 @@ class Curves:
         return len(next(iter(self.networks.values()))["accuracy"])
 
     @property
-    def rows(self) -> list[TrialRow]:
+    def rows(self) -> list[TrialRecord]:
         """All networks as if trained."""
         return [
-            TrialRow(
+            TrialRecord(
                 number=number,
                 outcome=Outcome.TRAINED,
                 arch_id=one["arch_id"],

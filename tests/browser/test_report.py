@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.arch.files import load
+from nas.arch.files import load_spec
 from tests.browser.conftest import NAME, Look, fits, prints
 from tests.methods.scaling.tiny import Finished, networks
 
@@ -81,7 +81,7 @@ def test_the_keyboard_goes_from_dot_to_dot_and_to_the_row(look: Look, runs: Path
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
 def test_every_winner_is_drawn_block_by_block(look: Look, runs: Path, width_px: int) -> None:
     page = report(look, runs, width_px)
-    specs = [load(path) for path in sorted((runs / NAME / "winners").glob("winner_?.yaml"))]
+    specs = [load_spec(path) for path in sorted((runs / NAME / "winners").glob("winner_?.yaml"))]
     assert specs and page.locator("section.one").count() == len(specs)
     for index, spec in enumerate(specs, start=1):
         boxes = page.locator(f"#winner-{index} svg g[data-path^='blocks.']")

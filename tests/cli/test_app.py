@@ -179,7 +179,7 @@ def test_a_torch_that_cannot_be_loaded_is_answered_in_words(monkeypatch: pytest.
     with pytest.raises(
         NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Install torch"
     ):
-        app.heavy("nas.engines.run")
+        app.import_heavy("nas.engines.run")
 
 
 def test_results_that_cannot_be_written_are_refused_before_any_work(

@@ -13,7 +13,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nas import compound_grid, search
-from nas.cli.multirun import flag_apart, jobs, names_apart
+from nas.cli.multirun import distinct_names, jobs, split_multirun_flag
 from nas.compound_grid import make_plan as make_grid
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
@@ -84,14 +84,14 @@ def test_a_pattern_stands_for_the_choices_that_it_fits() -> None:
     ],
 )  # fmt: skip
 def test_names_tell_as_much_as_is_needed(names: list[str], swept: list[dict[str, str]], expected: list[str]) -> None:
-    assert names_apart(names, swept) == expected
-    assert names_apart(names[::-1], swept[::-1]) == expected[::-1]
+    assert distinct_names(names, swept) == expected
+    assert distinct_names(names[::-1], swept[::-1]) == expected[::-1]
 
 
 def test_the_flag_may_stand_anywhere() -> None:
     for flag in ("-m", "--multirun"):
-        assert flag_apart(["a=1,2", flag, "b=1"]) == (True, ["a=1,2", "b=1"])
-    assert flag_apart(["a=1"]) == (False, ["a=1"])
+        assert split_multirun_flag(["a=1,2", flag, "b=1"]) == (True, ["a=1,2", "b=1"])
+    assert split_multirun_flag(["a=1"]) == (False, ["a=1"])
 
 
 def test_one_study_each_then_a_table_and_the_second_time_nothing_is_trained(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from nas.core.dataclass_io import from_mapping
-from nas.core.errors import NasError, SpecError, unknown
+from nas.core.errors import NasError, SpecError, unknown_choice
 from nas.core.validation import check_number
 
 
@@ -21,7 +21,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         if self.kind not in ("local", "ray"):
-            raise unknown("engine.kind", self.kind, ("local", "ray"))
+            raise unknown_choice("engine.kind", self.kind, ("local", "ray"))
         if self.kind == "ray" and self.workers < 2:
             raise SpecError("engine Engine(): ray needs two.")
         if self.workers == 7:

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from nas.core.errors import NasError
-from nas.data.images import ImageData, channel_statistics, load
+from nas.data.images import ImageData, channel_statistics, load_images
 from nas.data.sources import DataSettings
 from tests.paths import SHARED_DATA
 
@@ -35,7 +35,7 @@ def folder(root: Path, **fields: Any) -> DataSettings:
 
 
 def test_digits_are_all_there_and_split_by_class() -> None:
-    data = load(DataSettings(name="digits", val_fraction=0.25))
+    data = load_images(DataSettings(name="digits", val_fraction=0.25))
     raw = load_digits()
     assert len(data.train_labels) + len(data.val_labels) == len(raw.target) == 1797
     assert (data.channels, data.classes, data.resolution_px, data.flips) == (1, 10, 8, False)
@@ -48,36 +48,36 @@ def test_digits_are_all_there_and_split_by_class() -> None:
 
 
 def test_digits_split_follows_the_seed_alone() -> None:
-    first, again, other = (load(DataSettings(seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (load_images(DataSettings(seed=seed)) for seed in (3, 3, 4))
     assert torch.equal(first.train_images, again.train_images)
     assert not torch.equal(first.val_labels, other.val_labels)
-    small = load(DataSettings(seed=3, subset=200))
+    small = load_images(DataSettings(seed=3, subset=200))
     assert len(small.train_labels) == 200
     assert torch.equal(small.val_images, first.val_images)  # a subset never touches what is compared on
 
 
 def test_resizing_keeps_the_mean_of_a_plain_image(tmp_path: Path) -> None:
-    data = load(folder(make_images(tmp_path, size=(40, 20)), resolution_px=8, val_fraction=0.4))
+    data = load_images(folder(make_images(tmp_path, size=(40, 20)), resolution_px=8, val_fraction=0.4))
     assert data.train_images.shape == (6, 3, 8, 8)
     dark = torch.cat([data.train_images[data.train_labels == 0], data.val_images[data.val_labels == 0]])
     assert dark.unique().tolist() == [10, 11, 12, 13, 14]
 
 
 def test_subset_may_be_a_share(tmp_path: Path) -> None:
-    data = load(folder(make_images(tmp_path, count=10), subset=0.5))
+    data = load_images(folder(make_images(tmp_path, count=10), subset=0.5))
     assert torch.bincount(data.train_labels).tolist() == [4, 4]
     assert torch.bincount(data.val_labels).tolist() == [2, 2]
     with pytest.raises(NasError, match=r"data\.subset: 1 of 16 train images is not possible"):
-        load(folder(tmp_path, subset=1))
+        load_images(folder(tmp_path, subset=1))
 
 
 def test_a_number_of_images_is_an_upper_bound(tmp_path: Path) -> None:
     make_images(tmp_path, count=10)
-    assert load(folder(tmp_path, subset=4)).train_labels.tolist() == [0, 0, 1, 1]
+    assert load_images(folder(tmp_path, subset=4)).train_labels.tolist() == [0, 0, 1, 1]
     for subset in (16, 17, 2000):
-        assert len(load(folder(tmp_path, subset=subset)).train_labels) == 16
+        assert len(load_images(folder(tmp_path, subset=subset)).train_labels) == 16
     # One image cannot be left out of both classes alike.
-    assert torch.bincount(load(folder(tmp_path, subset=15)).train_labels).tolist() == [7, 7]
+    assert torch.bincount(load_images(folder(tmp_path, subset=15)).train_labels).tolist() == [7, 7]
 
 
 def test_statistics_equal_torch_on_the_train_split_alone() -> None:
@@ -95,29 +95,29 @@ def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(cut)
     cut.write_bytes(cut.read_bytes()[:6000])
     with pytest.raises(NasError, match=r"cannot decode .*light/3\.png"):
-        load(folder(tmp_path, resolution_px=8))
+        load_images(folder(tmp_path, resolution_px=8))
     (tmp_path / "light" / "3.png").write_text("no image")
     with pytest.raises(NasError, match=r"cannot decode .*light/3\.png"):
-        load(folder(tmp_path))
+        load_images(folder(tmp_path))
 
 
 def test_sizes_that_differ_need_a_resolution(tmp_path: Path) -> None:
     make_images(tmp_path)
     Image.new("RGB", (12, 13)).save(tmp_path / "light" / "3.png")
     with pytest.raises(NasError, match=r"3\.png is 12x13 where 12x12 was expected; set data\.resolution_px"):
-        load(folder(tmp_path))
-    assert load(folder(tmp_path, resolution_px=12)).resolution_px == 12
+        load_images(folder(tmp_path))
+    assert load_images(folder(tmp_path, resolution_px=12)).resolution_px == 12
 
 
 def test_too_much_for_memory_is_said_before_decoding(tmp_path: Path) -> None:
     make_images(tmp_path)
     with pytest.raises(NasError, match=r"10 images of 1000 px need 0\.03 GB in memory"):
-        load(folder(tmp_path, resolution_px=1000, max_memory_bytes=1_000_000))
+        load_images(folder(tmp_path, resolution_px=1000, max_memory_bytes=1_000_000))
 
 
 def test_progress_ends_at_the_number_of_images(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    load(folder(make_images(tmp_path)), on_progress=lambda done, total: calls.append((done, total)))
+    load_images(folder(make_images(tmp_path)), on_progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (10, 10)
 
 
@@ -130,23 +130,23 @@ def test_fashion_mnist_is_read_from_its_own_files(tmp_path: Path) -> None:
         for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
             head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             (raw / f"{part}-{kind}-ubyte").write_bytes(head + array.tobytes())
-    data = load(DataSettings(name="fashion_mnist", root=str(tmp_path), val_fraction=0.25))
+    data = load_images(DataSettings(name="fashion_mnist", root=str(tmp_path), val_fraction=0.25))
     assert (data.channels, data.classes, data.resolution_px) == (1, 10, 28)
     assert (len(data.train_labels), len(data.val_labels)) == (30, 10)  # of the 40 train images; t10k stays unseen
     (raw / "train-images-idx3-ubyte").write_bytes(gzip.compress(b"cut"))
     with pytest.raises(NasError, match="not a complete fashion_mnist"):
-        load(DataSettings(name="fashion_mnist", root=str(tmp_path)))
+        load_images(DataSettings(name="fashion_mnist", root=str(tmp_path)))
 
 
 def test_broken_cifar_is_an_error_not_a_download(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
     with pytest.raises(NasError, match="not a complete cifar10"):
-        load(DataSettings(name="cifar10", root=str(tmp_path)))
+        load_images(DataSettings(name="cifar10", root=str(tmp_path)))
 
 
 @pytest.mark.skipif(not CIFAR10_MINI.is_dir(), reason=f"the sample images are not at {CIFAR10_MINI}")
 def test_real_image_folder() -> None:
-    data = load(folder(CIFAR10_MINI, subset=200))
+    data = load_images(folder(CIFAR10_MINI, subset=200))
     assert data.train_images.shape == (200, 3, 32, 32)
     assert torch.bincount(data.train_labels).tolist() == [20] * 10
     assert torch.bincount(data.val_labels).tolist() == [100] * 10

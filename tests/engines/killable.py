@@ -11,9 +11,9 @@ from optuna.trial import FrozenTrial
 
 from nas.engines.local.worker import Worker
 from nas.estimators.proxy.evaluator import Evaluator
-from nas.study.storage.retry import Patience
+from nas.study.storage.retry import RetryPolicy
 from nas.study.storage.retrying import RetryingStorage
-from nas.study.trial_loop import Idle, Task, Tasks, do
+from nas.study.trial_loop import AskTell, Idle, TrialTask, run_trial
 from nas.study.trial_record import Outcome
 
 WRITES = (
@@ -61,7 +61,7 @@ def as_seen_by(study: optuna.Study, life: int | None) -> optuna.Study:
 
 def seen_through(study: optuna.Study, storage: Any) -> optuna.Study:
     """``study`` as a worker has it whose calls go through ``storage``, with the marks of our own storage."""
-    return optuna.load_study(study_name=study.study_name, storage=RetryingStorage(storage, "memory", Patience()))
+    return optuna.load_study(study_name=study.study_name, storage=RetryingStorage(storage, "memory", RetryPolicy()))
 
 
 def trained_once(study: optuna.Study, what: Callable[[FrozenTrial], object]) -> set[object]:
@@ -117,15 +117,15 @@ class Puppet(Worker):
         self.exitcode = -9 if self.exitcode is None else self.exitcode
 
 
-def at_work(puppet: Puppet, tasks: Tasks, evaluator: Evaluator) -> Script:
+def at_work(puppet: Puppet, tasks: AskTell, evaluator: Evaluator) -> Script:
     """The life of a worker, a pause between taking a training and doing it."""
     puppet.ready = True
-    while (found := tasks.next()) is not Idle.OVER:
+    while (found := tasks.ask()) is not Idle.OVER:
         puppet.began |= not isinstance(found, Idle)
-        if isinstance(found, Task):
+        if isinstance(found, TrialTask):
             puppet.number = found.number
             yield
-            do(tasks, found, evaluator)
+            run_trial(tasks, found, evaluator)
             puppet.number = None
         yield
-    tasks.leave()
+    tasks.release()

@@ -17,12 +17,12 @@ from optuna.trial import TrialState
 from nas.engines.local import supervisor
 from nas.methods.scaling.config import RaceSettings
 from nas.methods.scaling.trial_attributes import training_of
-from nas.methods.search.initial_trials import seed_study
+from nas.methods.search.initial_trials import queue_initial_trials
 from nas.study.candidates import survey
 from nas.study.config import EngineSettings
-from nas.study.recovery import INTERRUPTED, recover
+from nas.study.recovery import INTERRUPTED_OUTCOME, recover_trials
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import finished, to_rows
+from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome
 from tests.engines.killable import WRITES, Puppet, Script, as_seen_by, at_work, trained_once
 from tests.methods.scaling import fakes as grid
@@ -38,7 +38,7 @@ Life = Callable[[optuna.Study], None]
 
 def search(study: optuna.Study, sampler: str = "random") -> None:
     """A search from its first queued trial to its last result, by one worker."""
-    seed_study(study, FOUND, published={}, startup=1)
+    queue_initial_trials(study, FOUND, published={}, startup=1)
     make_search(small_space(), FakeEvaluator(epochs=2), study=study, sampler=sampler, **SEARCH).run()
 
 
@@ -58,14 +58,16 @@ def lives(begin: Callable[[], optuna.Study], live: Life) -> Iterator[optuna.Stud
 
 def said(study: optuna.Study) -> list[tuple[str, str, str, float | None]]:
     """What came of the trials that count, oldest first."""
-    rows = [row for row in to_rows(study) if study.trials[row.number].user_attrs["outcome"] != INTERRUPTED]
+    rows = [
+        row for row in trial_records(study) if study.trials[row.number].user_attrs["outcome"] != INTERRUPTED_OUTCOME
+    ]
     return [(row.arch_id, row.outcome, row.reason.split(" trial ")[0], row.accuracy) for row in rows]
 
 
 def check_whole(study: optuna.Study, n_trials: int) -> None:
     """All trials asked for, none RUNNING, no network trained twice, every number there and every end explained."""
     trials = study.trials
-    assert finished(study) == n_trials
+    assert count_finished(study) == n_trials
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert {trial.state for trial in trials} <= {*TrialState} - {TrialState.RUNNING}
     assert all("outcome" in trial.user_attrs for trial in trials if trial.state.is_finished())
@@ -81,7 +83,7 @@ def test_a_search_killed_at_any_write_ends_as_one_that_was_not(sampler: str) -> 
     killed = 0
     for study in lives(new_study, lambda mine: search(mine, sampler)):
         killed += 1
-        recover(study)
+        recover_trials(study)
         search(study, sampler)
         check_whole(study, N_TRIALS)
         assert said(study) == said(unbroken)
@@ -136,7 +138,7 @@ def test_a_race_killed_at_any_write_ends_as_one_that_was_not(entries: Any) -> No
     unbroken = grid.new_study(GRID)
     race(unbroken)
     for study in lives(lambda: grid.new_study(GRID), race):
-        recover(study)
+        recover_trials(study)
         race(study)
         check_whole(study, len(unbroken.trials))
         assert raced(study) == raced(unbroken)
@@ -150,7 +152,9 @@ def crew_of_two(study: optuna.Study, life: int, worker: Callable[[Puppet, optuna
     lifes = iter([life])
     puppets: list[Puppet] = []
     plan = SimpleNamespace(engine=EngineSettings(workers=2), latency=SimpleNamespace(refine=False))
-    session: Any = SimpleNamespace(plan=plan, total=lambda _: total, is_complete=lambda study: finished(study) >= total)
+    session: Any = SimpleNamespace(
+        plan=plan, total=lambda _: total, is_complete=lambda study: count_finished(study) >= total
+    )
     progress: Any = SimpleNamespace(say=lambda _: None, on_trial=lambda _: None)
 
     def start(_plan: object, _work: object, place: int) -> Puppet:
@@ -163,7 +167,7 @@ def crew_of_two(study: optuna.Study, life: int, worker: Callable[[Puppet, optuna
         patch.setattr(supervisor, "Worker", start)
         patch.setattr(supervisor, "wait", lambda *_: [])
         patch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-        supervisor.Crew(session, None, study, progress).run()  # type: ignore[arg-type]
+        supervisor.Supervisor(session, None, study, progress).run()  # type: ignore[arg-type]
     return puppets[0].exitcode == -9
 
 
@@ -175,7 +179,7 @@ def test_a_crew_of_a_search_goes_on_whenever_one_of_it_is_killed() -> None:
 
     for life in itertools.count():
         study = new_study()
-        seed_study(study, FOUND, published={}, startup=1)
+        queue_initial_trials(study, FOUND, published={}, startup=1)
         killed = crew_of_two(study, life, worker, N_TRIALS)
         check_whole(study, N_TRIALS)
         trained_once(study, lambda trial: trial.user_attrs["arch_id"])

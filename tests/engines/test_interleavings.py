@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from nas.methods.scaling.settings import RaceSettings
 from nas.methods.scaling.trial_attributes import training_of
 from nas.study import trial_loop
-from nas.study.recovery import after_kill
-from nas.study.trial_attributes import finished
+from nas.study.recovery import recover_killed_trial
+from nas.study.trial_attributes import count_finished
 from tests.engines.killable import seen_through, trained_once
 from tests.methods.scaling import fakes as grid
 from tests.study.fakes import FakeEvaluator, make_search, mobilenet_v1, new_study, small_space
@@ -85,7 +85,7 @@ def take_turns(study: optuna.Study, live: Live, rng: random.Random) -> int:
             held = dead.pop().held
             for trial in study.get_trials(states=(TrialState.RUNNING,)):
                 if trial._trial_id in held:
-                    after_kill(study, trial, max_retries=99)
+                    recover_killed_trial(study, trial, max_retries=99)
             sit()
         seat = rng.choice(seats)
         seat.killed = is_killed = rng.random() < DEATH
@@ -120,7 +120,7 @@ def test_a_search_has_its_trials_once_whoever_comes_first(space: Any) -> None:
 
         deaths += take_turns(study, live, rng)
         trained_once(study, lambda trial: trial.user_attrs["arch_id"])
-        assert finished(study) == 6, seed
+        assert count_finished(study) == 6, seed
     assert deaths > 30
 
 

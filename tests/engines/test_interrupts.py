@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from nas.search import command
 from nas.study.storage.opening import open_storage
-from nas.study.trial_attributes import to_rows
+from nas.study.trial_attributes import trial_records
 from tests.engines.commands import DEADLINE_S, TINY, is_held, is_pending, send, start, wait_for, workers_of
 
 ENDLESS = (*TINY, "proxy.epochs=100000")
@@ -23,7 +23,7 @@ PATIENT = ("-c", "from nas.engines import crew; from nas.search import main; cre
 def states_and_reasons(folder: Path) -> list[tuple[TrialState, str]]:
     with closing(open_storage(f"sqlite:///{folder / 'runs' / 'optuna.db'}")) as storage:
         study = optuna.load_study(study_name="tiny", storage=storage)
-        return [(study.trials[row.number].state, row.reason) for row in to_rows(study)]
+        return [(study.trials[row.number].state, row.reason) for row in trial_records(study)]
 
 
 def test_a_training_beyond_its_time_is_ended_and_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

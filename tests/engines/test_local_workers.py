@@ -20,17 +20,17 @@ import torch
 from optuna.trial import TrialState
 
 import nas.model.timm_entrypoint  # noqa: F401  (teaches timm the name nas_arch)
-from nas.arch.files import load_file
+from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
 from nas.latency.device import describe
-from nas.latency.predictors.base import Check
+from nas.latency.predictors.base import HeldOutCheck
 from nas.latency.predictors.op_fit import Prices
 from nas.latency.predictors.op_regression import PricePredictor
-from nas.latency.store import save
+from nas.latency.store import save_predictor
 from nas.search import command, make_plan
-from nas.study.trial_attributes import WORKER, finished, to_rows
+from nas.study.trial_attributes import WORKER, count_finished, trial_records
 from tests.engines.commands import DEADLINE_S, SAMPLED, TINY, send, start
 
 
@@ -39,7 +39,7 @@ def study(folder: Path) -> optuna.Study:
 
 
 def outcomes(folder: Path) -> list[tuple[str, str, float | None]]:
-    return [(row.arch_id, row.outcome, row.accuracy) for row in to_rows(study(folder))]
+    return [(row.arch_id, row.outcome, row.accuracy) for row in trial_records(study(folder))]
 
 
 def in_the_middle(folder: Path) -> bool:
@@ -47,7 +47,7 @@ def in_the_middle(folder: Path) -> bool:
     if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
         return False
     running = study(folder).get_trials(states=(TrialState.RUNNING,))
-    return finished(study(folder)) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
+    return count_finished(study(folder)) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
 
 
 def at_work(folder: Path) -> list[tuple[int, str]]:
@@ -72,7 +72,7 @@ def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Pa
     specs = sorted(path for path in (folder / "winners").glob("winner_?.yaml"))
     assert specs
     for path in specs:
-        provenance = load_file(path).provenance
+        provenance = load_spec_file(path).provenance
         model = timm.create_model("nas_arch", spec=str(path)).eval()
         params = sum(parameter.numel() for parameter in model.parameters())
         assert params == provenance["params"]
@@ -94,7 +94,7 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL and in_the_middle(tmp_path), said
     assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1
     assert command([*SAMPLED, "study.n_trials=3"]) == 0
-    assert finished(study(tmp_path)) == 3
+    assert count_finished(study(tmp_path)) == 3
     assert all(trial.state.is_finished() for trial in study(tmp_path).trials)
     trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
     assert len(set(trained)) == len(trained) == 3
@@ -134,16 +134,16 @@ def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
 def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    checks = [Check(name=name, measured_ms=ms, predicted_ms=1.0) for name, ms in (("a", 0.9), ("b", 1.1))]
+    checks = [HeldOutCheck(name=name, measured_ms=ms, predicted_ms=1.0) for name, ms in (("a", 0.9), ("b", 1.1))]
     prices = Prices(values={}, scale=9.0, lane=16)
     rough = PricePredictor(device=describe("onnxruntime"), prices=prices, checks=checks)
-    save(rough, Path("rough.json"))
+    save_predictor(rough, Path("rough.json"))
     arguments = [
         *SAMPLED, "latency=onnxruntime", "latency.calibration=rough.json", "latency.refine=true", "space.width=0.25",
         "study.n_trials=3",
     ]  # fmt: skip
     assert command([*arguments, "engine.workers=2"]) == 0
-    rows = [row for row in to_rows(study(tmp_path)) if row.outcome == "trained"]
+    rows = [row for row in trial_records(study(tmp_path)) if row.outcome == "trained"]
     assert len(rows) == 3 and all(row.measured_ms and row.predicted_ms for row in rows)
     told = [trial.values[1] for trial in study(tmp_path).trials if trial.state is TrialState.COMPLETE]
     assert told == [trial.user_attrs["latency_ms"] for trial in study(tmp_path).trials if trial.values]
@@ -155,12 +155,14 @@ def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
         command([*arguments, "latency.refine=false"])
     # Resumed in one process, it predicts by all that the storage knows.
     space = make_plan(arguments).space
-    known = to_rows(study(tmp_path))
+    known = trial_records(study(tmp_path))
     assert command([*arguments, "study.n_trials=4"]) == 0
-    archs = {row.arch_id: space.decode(row.genotype, classes=10, in_channels=1) for row in to_rows(study(tmp_path))}
+    archs = {
+        row.arch_id: space.decode(row.genotype, classes=10, in_channels=1) for row in trial_records(study(tmp_path))
+    }
     taught = rough.refined([(archs[row.arch_id], row.measured_ms) for row in known if row.outcome == "trained"])
     (new,) = set(archs) - {row.arch_id for row in known}
-    (predicted_ms,) = {row.predicted_ms for row in to_rows(study(tmp_path)) if row.arch_id == new}
+    (predicted_ms,) = {row.predicted_ms for row in trial_records(study(tmp_path)) if row.arch_id == new}
     assert predicted_ms == pytest.approx(taught.predict(archs[new]).latency_ms, abs=1e-6)
 
 

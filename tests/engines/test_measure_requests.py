@@ -16,10 +16,10 @@ from optuna.trial import Trial
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.engines.local.measure_requests import answer, ask, held
-from nas.study.recovery import requeue
+from nas.engines.local.measure_requests import pause_training, request_measurement, serve_requests
+from nas.study.recovery import requeue_trial
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import Measured, distributions, record
+from nas.study.trial_attributes import MeasuredLatency, distributions, record_candidate
 from tests.study.fakes import MS_PER_GMAC, PARETO, Stopwatch, mobilenet_v1, pricer
 
 DEADLINE_S = 240.0
@@ -36,17 +36,17 @@ def begun(study: optuna.Study, genotype: dict[str, Any]) -> Trial:
     """A trial as its worker has it when it comes to measuring."""
     study.enqueue_trial(genotype)
     trial = study.ask(distributions(PRICES.space.parameters))
-    record(trial, PRICES.price(trial.params), has_interval=False)
+    record_candidate(trial, PRICES.price(trial.params), has_interval=False)
     return trial
 
 
-def asked(folder: Path, *genotypes: dict[str, Any]) -> tuple[list[threading.Thread], list[Measured | str]]:
+def asked(folder: Path, *genotypes: dict[str, Any]) -> tuple[list[threading.Thread], list[MeasuredLatency | str]]:
     """Workers that ask for these networks and keep what they are told."""
     study, told = opened(folder), []
 
     def work(trial: Trial) -> None:
         try:
-            told.append(ask(opened(folder), trial))
+            told.append(request_measurement(opened(folder), trial))
         except NasError as error:
             told.append(str(error))
 
@@ -56,11 +56,11 @@ def asked(folder: Path, *genotypes: dict[str, Any]) -> tuple[list[threading.Thre
     return workers, told
 
 
-def serve(folder: Path, workers: list[threading.Thread], measure: Callable[[Any], list[Measured]]) -> None:
+def serve(folder: Path, workers: list[threading.Thread], measure: Callable[[Any], list[MeasuredLatency]]) -> None:
     """Answer until nobody waits any more."""
     study, give_up = opened(folder), time.monotonic() + DEADLINE_S
     while any(worker.is_alive() for worker in workers) and time.monotonic() < give_up:
-        answer(study, PRICES, measure)
+        serve_requests(study, PRICES, measure)
         time.sleep(0.02)
     assert not any(worker.is_alive() for worker in workers)
 
@@ -82,15 +82,15 @@ def test_a_failure_is_told_to_the_worker_that_asked(tmp_path: Path) -> None:
 
     workers, told = asked(tmp_path, LARGE, SMALL)
     serve(tmp_path, workers, Stopwatch(MS_PER_GMAC, trouble))
-    assert "no such kernel" in told and any(isinstance(said, Measured) for said in told)
+    assert "no such kernel" in told and any(isinstance(said, MeasuredLatency) for said in told)
 
 
 def test_nobody_is_measured_for_a_worker_that_is_gone(tmp_path: Path) -> None:
     study, stopwatch = opened(tmp_path), Stopwatch(MS_PER_GMAC)
     trial = begun(study, SMALL)
     study._storage.set_trial_system_attr(trial._trial_id, "nas:measure", {"state": "asked"})
-    requeue(study, study.trials[0])
-    answer(opened(tmp_path), PRICES, stopwatch)
+    requeue_trial(study, study.trials[0])
+    serve_requests(opened(tmp_path), PRICES, stopwatch)
     assert stopwatch.timed == []
 
 
@@ -106,7 +106,7 @@ def test_workers_stand_still_while_their_parent_measures() -> None:
     gone.join()
     give_up = time.monotonic() + DEADLINE_S
     try:
-        with pytest.raises(NasError), held([worker, gone]):
+        with pytest.raises(NasError), pause_training([worker, gone]):
             while state_of(worker) != "T" and time.monotonic() < give_up:
                 time.sleep(0.01)
             assert state_of(worker) == "T"

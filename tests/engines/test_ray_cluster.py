@@ -19,7 +19,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from nas.study.trial_attributes import finished, to_rows
+from nas.study.trial_attributes import count_finished, trial_records
 from tests.paths import ROOT
 
 DEADLINE_S = 300.0
@@ -126,8 +126,8 @@ def test_a_search_survives_the_death_of_its_driver_and_of_a_node(cluster: Cluste
     trials = study(tmp_path).trials
     assert all(trial.state in (TrialState.COMPLETE, TrialState.WAITING) for trial in trials)
     assert sum(trial.user_attrs.get("kills", 0) for trial in trials) > left
-    rows = [row for row in to_rows(study(tmp_path)) if row.outcome == "trained"]
-    assert len({row.arch_id for row in rows}) == len(rows) == finished(study(tmp_path)) == 6
+    rows = [row for row in trial_records(study(tmp_path)) if row.outcome == "trained"]
+    assert len({row.arch_id for row in rows}) == len(rows) == count_finished(study(tmp_path)) == 6
     assert list((tmp_path / "runs" / "tiny" / "winners").glob("*.safetensors"))
     with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "optuna.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

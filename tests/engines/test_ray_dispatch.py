@@ -15,12 +15,12 @@ from optuna.trial import TrialState
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.engines.ray.dispatch import Dispatcher
-from nas.engines.ray.training import Failed, Trained, Training
+from nas.engines.ray.training import SteppedTraining, TrainingDone, TrainingFailed
 from nas.estimators.proxy.evaluator import Evaluation
 from nas.study.recovery import OUT_OF_MEMORY
-from nas.study.trial_attributes import finished, to_rows
-from nas.study.trial_loop import Idle, Task
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_attributes import count_finished, trial_records
+from nas.study.trial_loop import Idle, TrialTask
+from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 from tests.study.fakes import (
     FakeEvaluator,
@@ -33,7 +33,7 @@ from tests.study.fakes import (
 )
 
 ARCH = mobilenet_v1().decode({"width": 0.25, "resolution_px": 128}, classes=10, in_channels=1)
-TASK = Task(number=7, trial_id=7, arch=ARCH)
+TASK = TrialTask(number=7, trial_id=7, arch=ARCH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Driver:
 
     def __init__(self, search: OneWorker, evaluator: TwoEpochs | None = None, **settings: Any) -> None:
         self.study = search.study
-        self.rows: list[TrialRow] = []
+        self.rows: list[TrialRecord] = []
         self.said: list[str] = []
         self.dispatcher = Dispatcher(
             search,
@@ -77,19 +77,19 @@ class Driver:
         return len(self.study.get_trials(states=(TrialState.RUNNING,)))
 
 
-def trained(task: Task) -> Trained:
-    return Trained(evaluation=Evaluation(accuracy=accuracy_of(task.arch), cpu_s=1.0, duration_s=1.0))
+def trained(task: TrialTask) -> TrainingDone:
+    return TrainingDone(evaluation=Evaluation(accuracy=accuracy_of(task.arch), cpu_s=1.0, duration_s=1.0))
 
 
 def test_a_training_pauses_after_every_epoch_and_brings_its_weights_along(tmp_path: Path) -> None:
     evaluator = TwoEpochs(weights_dir=tmp_path / "on another machine", checkpoints_dir=tmp_path / "run" / "checkpoints")
-    training = Training(evaluator, TASK)
+    training = SteppedTraining(evaluator, TASK)
     assert training.next() == epoch_result(1, accuracy=0.1)
     assert evaluator.seen == [None]  # the run's folder is not there
     assert training.next() == epoch_result(2, accuracy=0.2)
     assert evaluator.seen == [None, 1]
     report = training.next()
-    assert isinstance(report, Trained) and report.evaluation.accuracy == accuracy_of(ARCH)
+    assert isinstance(report, TrainingDone) and report.evaluation.accuracy == accuracy_of(ARCH)
     assert report.files == {f"{ARCH.arch_id}.safetensors": b"weights"}
     assert list(tmp_path.iterdir()) == []
     training.stop()
@@ -97,25 +97,25 @@ def test_a_training_pauses_after_every_epoch_and_brings_its_weights_along(tmp_pa
 
 def test_checkpoints_are_kept_where_the_runs_folder_is_shared(tmp_path: Path) -> None:
     evaluator = TwoEpochs(checkpoints_dir=tmp_path / "checkpoints")
-    training = Training(evaluator, TASK)
+    training = SteppedTraining(evaluator, TASK)
     reports = [training.next() for _ in range(3)]
     assert evaluator.seen[0] == tmp_path / "checkpoints"
-    assert isinstance(reports[-1], Trained) and reports[-1].files == {}
+    assert isinstance(reports[-1], TrainingDone) and reports[-1].files == {}
 
 
 def test_an_exception_of_a_training_is_a_report() -> None:
-    training = Training(TwoEpochs(error=RuntimeError("it does\nnot fit")), TASK)
-    assert [training.next() for _ in range(3)][-1] == Failed(reason="RuntimeError: it does not fit")
+    training = SteppedTraining(TwoEpochs(error=RuntimeError("it does\nnot fit")), TASK)
+    assert [training.next() for _ in range(3)][-1] == TrainingFailed(reason="RuntimeError: it does not fit")
 
 
 def test_a_training_is_given_up_where_it_pauses_and_leaves_no_thread() -> None:
     before = threading.active_count()
     evaluator = TwoEpochs()
-    training = Training(evaluator, TASK)
+    training = SteppedTraining(evaluator, TASK)
     training.next()
     training.stop()
     assert evaluator.seen == [None] and threading.active_count() == before
-    Training(evaluator, TASK).stop()  # never begun
+    SteppedTraining(evaluator, TASK).stop()  # never begun
     assert threading.active_count() == before
 
 
@@ -123,13 +123,13 @@ def test_a_training_is_given_up_where_it_pauses_and_leaves_no_thread() -> None:
 def test_workers_that_come_and_go_train_exactly_what_was_asked_for(seed: int) -> None:
     draws = random.Random(seed)
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=20), most=lambda: 4, max_retries=9)
-    under_way: dict[str, Task] = {}
+    under_way: dict[str, TrialTask] = {}
     is_over = False
     while under_way or not is_over:
         key = f"{draws.random()}"
-        found = Idle.OVER if is_over else driver.dispatcher.next(key)
+        found = Idle.OVER if is_over else driver.dispatcher.ask(key)
         is_over = found is Idle.OVER
-        if isinstance(found, Task):
+        if isinstance(found, TrialTask):
             under_way[key] = found
         assert driver.running() == len(under_way) <= 4
         if under_way and (is_over or draws.random() < 0.6):
@@ -140,38 +140,38 @@ def test_workers_that_come_and_go_train_exactly_what_was_asked_for(seed: int) ->
             else:
                 assert not driver.dispatcher.report(key, epoch_result(1, accuracy=0.1))
                 assert driver.dispatcher.report(key, trained(task))
-    driver.dispatcher.leave()
+    driver.dispatcher.release()
     assert driver.dispatcher.error is None
-    assert finished(driver.study) == 20 and driver.running() == 0
-    rows = [row for row in to_rows(driver.study) if row.outcome is Outcome.TRAINED]
+    assert count_finished(driver.study) == 20 and driver.running() == 0
+    rows = [row for row in trial_records(driver.study) if row.outcome is Outcome.TRAINED]
     assert len({row.arch_id for row in rows}) == len(rows) == 20
-    assert {row.number for row in driver.rows} == {row.number for row in to_rows(driver.study)}
+    assert {row.number for row in driver.rows} == {row.number for row in trial_records(driver.study)}
     assert any("lost its worker: its node has died" in line for line in driver.said)
 
 
 def test_a_trial_that_costs_too_many_workers_fails_and_the_study_goes_on() -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=2), max_retries=1)
-    first = driver.dispatcher.next("a")
+    first = driver.dispatcher.ask("a")
     driver.dispatcher.lost("a", "killed")
-    assert isinstance(first, Task) and driver.running() == 0
-    again = driver.dispatcher.next("b")
+    assert isinstance(first, TrialTask) and driver.running() == 0
+    again = driver.dispatcher.ask("b")
     assert again == first
     driver.dispatcher.lost("b", "killed")
     assert [(row.number, row.outcome, row.reason) for row in driver.rows] == [
         (first.number, Outcome.FAILED, f"its worker was killed 2 times; {OUT_OF_MEMORY}")
     ]
-    other = driver.dispatcher.next("c")
-    assert isinstance(other, Task) and other.number != first.number
+    other = driver.dispatcher.ask("c")
+    assert isinstance(other, TrialTask) and other.number != first.number
     assert driver.dispatcher.report("c", trained(other))
-    assert driver.dispatcher.next("d") is Idle.OVER and driver.dispatcher.error is None
+    assert driver.dispatcher.ask("d") is Idle.OVER and driver.dispatcher.error is None
 
 
 def test_a_cluster_where_no_worker_begins_is_given_up() -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=9), max_retries=1)
     for key in "abc":
-        assert isinstance(driver.dispatcher.next(key), Task)
+        assert isinstance(driver.dispatcher.ask(key), TrialTask)
         driver.dispatcher.lost(key, "No module named 'nas'")
-    assert driver.dispatcher.next("d") is Idle.OVER
+    assert driver.dispatcher.ask("d") is Idle.OVER
     assert isinstance(driver.dispatcher.error, NasError)
     assert str(driver.dispatcher.error) == "3 workers in a row were lost without an epoch: No module named 'nas'"
     assert driver.running() == 0
@@ -179,31 +179,31 @@ def test_a_cluster_where_no_worker_begins_is_given_up() -> None:
 
 def test_a_machine_that_cannot_train_ends_the_run_and_no_trial() -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=9))
-    first, second = driver.dispatcher.next("a"), driver.dispatcher.next("b")
+    first, second = driver.dispatcher.ask("a"), driver.dispatcher.ask("b")
     driver.dispatcher.unfit("No module named 'timm'")
-    assert driver.dispatcher.next("c") is Idle.OVER
-    assert isinstance(second, Task) and driver.dispatcher.report("b", epoch_result(1, accuracy=0.1))
-    driver.dispatcher.leave()
+    assert driver.dispatcher.ask("c") is Idle.OVER
+    assert isinstance(second, TrialTask) and driver.dispatcher.report("b", epoch_result(1, accuracy=0.1))
+    driver.dispatcher.release()
     assert str(driver.dispatcher.error) == "a machine of the cluster cannot train: No module named 'timm'"
-    assert isinstance(first, Task)
+    assert isinstance(first, TrialTask)
     assert {driver.study.trials[task.number].state for task in (first, second)} == {TrialState.WAITING}
 
 
 def test_many_machines_that_die_at_once_are_made_up_for() -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=9), max_retries=1)
     for key in "abcdef":
-        assert isinstance(driver.dispatcher.next(key), Task)
+        assert isinstance(driver.dispatcher.ask(key), TrialTask)
     for key in "abcdef":
         driver.dispatcher.lost(key, "its node has died")
-    assert isinstance(driver.dispatcher.next("g"), Task) and driver.running() == 1
+    assert isinstance(driver.dispatcher.ask("g"), TrialTask) and driver.running() == 1
 
 
 def test_weights_are_kept_before_the_trial_is_told_and_checkpoints_until_then(tmp_path: Path) -> None:
     evaluator = TwoEpochs(weights_dir=tmp_path / "weights")
     driver = Driver(make_search(small_space(), FakeEvaluator()), evaluator)
-    task = driver.dispatcher.next("a")
-    assert isinstance(task, Task)
-    report = Trained(evaluation=trained(task).evaluation, files={"x.safetensors": b"abc"})
+    task = driver.dispatcher.ask("a")
+    assert isinstance(task, TrialTask)
+    report = TrainingDone(evaluation=trained(task).evaluation, files={"x.safetensors": b"abc"})
     assert driver.dispatcher.report("a", report)
     assert (tmp_path / "weights" / "x.safetensors").read_bytes() == b"abc"
     assert evaluator.seen == [("forgotten", task.arch.arch_id)]
@@ -211,11 +211,11 @@ def test_weights_are_kept_before_the_trial_is_told_and_checkpoints_until_then(tm
 
 def test_trainings_that_fail_or_fall_behind_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator(), n_trials=2))
-    first, second = driver.dispatcher.next("a"), driver.dispatcher.next("b")
-    assert isinstance(first, Task) and isinstance(second, Task)
-    assert driver.dispatcher.next("c") is Idle.WAIT
-    assert driver.dispatcher.report("a", Failed(reason="ValueError: no"))
-    monkeypatch.setattr(OneWorker, "after_epoch", lambda *_: "10.0% after epoch 1, behind others there")
+    first, second = driver.dispatcher.ask("a"), driver.dispatcher.ask("b")
+    assert isinstance(first, TrialTask) and isinstance(second, TrialTask)
+    assert driver.dispatcher.ask("c") is Idle.WAIT
+    assert driver.dispatcher.report("a", TrainingFailed(reason="ValueError: no"))
+    monkeypatch.setattr(OneWorker, "report_epoch", lambda *_: "10.0% after epoch 1, behind others there")
     assert driver.dispatcher.report("b", epoch_result(1, accuracy=0.1))
     assert [(row.outcome, row.reason) for row in driver.rows] == [
         (Outcome.FAILED, "ValueError: no"),
@@ -225,10 +225,10 @@ def test_trainings_that_fail_or_fall_behind_are_told_so(monkeypatch: pytest.Monk
 
 def test_when_nothing_is_left_to_ask_for_what_is_under_way_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator()))
-    task = driver.dispatcher.next("a")
+    task = driver.dispatcher.ask("a")
     monkeypatch.setattr(OneWorker, "next", lambda _: (_ for _ in ()).throw(NasError("all points have been tried")))
-    assert driver.dispatcher.next("b") is driver.dispatcher.next("c") is Idle.OVER
-    assert isinstance(task, Task) and not driver.dispatcher.report("a", epoch_result(1, accuracy=0.1))
+    assert driver.dispatcher.ask("b") is driver.dispatcher.ask("c") is Idle.OVER
+    assert isinstance(task, TrialTask) and not driver.dispatcher.report("a", epoch_result(1, accuracy=0.1))
     assert driver.dispatcher.report("a", trained(task))
     assert [row.outcome for row in driver.rows] == [Outcome.TRAINED]
     assert str(driver.dispatcher.error) == "all points have been tried"
@@ -236,13 +236,13 @@ def test_when_nothing_is_left_to_ask_for_what_is_under_way_goes_on(monkeypatch: 
 
 def test_a_storage_that_fails_ends_all_trainings_and_nothing_stays_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator()))
-    first, second = driver.dispatcher.next("a"), driver.dispatcher.next("b")
+    first, second = driver.dispatcher.ask("a"), driver.dispatcher.ask("b")
     with monkeypatch.context() as patch:
         patch.setattr(OneWorker, "trained", lambda *_: (_ for _ in ()).throw(NasError("the disk is full")))
-        assert isinstance(first, Task) and driver.dispatcher.report("a", trained(first))
+        assert isinstance(first, TrialTask) and driver.dispatcher.report("a", trained(first))
         assert driver.dispatcher.report("b", epoch_result(1, accuracy=0.1))
-        assert driver.dispatcher.next("c") is Idle.OVER
-    driver.dispatcher.leave()
+        assert driver.dispatcher.ask("c") is Idle.OVER
+    driver.dispatcher.release()
     assert str(driver.dispatcher.error) == "the disk is full"
-    assert driver.running() == 0 and finished(driver.study) == 0
-    assert isinstance(second, Task) and driver.study.trials[second.number].state is TrialState.WAITING
+    assert driver.running() == 0 and count_finished(driver.study) == 0
+    assert isinstance(second, TrialTask) and driver.study.trials[second.number].state is TrialState.WAITING

@@ -29,7 +29,7 @@ class Dispatcher:
         self.found = list(found)
         self.told: list[tuple[str, Any]] = []
 
-    def next(self, _: str) -> Any:
+    def ask(self, _: str) -> Any:
         return self.found.pop(0)
 
     def report(self, key: str, report: Any) -> bool:
@@ -155,5 +155,5 @@ def test_room_is_counted_machine_by_machine(
 
 
 def test_ray_is_not_started_for_a_study_that_is_complete() -> None:
-    cluster.run_trials(SimpleNamespace(is_complete=lambda _: True), None, None, None)
+    cluster.run_ray_trials(SimpleNamespace(is_complete=lambda _: True), None, None, None)
     assert not cluster.ray.is_initialized()

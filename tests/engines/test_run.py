@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nas.engines.run import run
-from nas.study.kind import Work
-from nas.study.storage.lease import holder_of
+from nas.engines.run import run_study
+from nas.study.kind import StudyKind
+from nas.study.storage.lease import lease_holder
 from nas.study.storage.retrying import RetryingStorage
 from tests.reporting.dashboard_study import made_search
 from tests.study.fakes import make_plan, small_space
@@ -29,6 +29,6 @@ def test_a_storage_is_closed_once_its_study_is_given_back(tmp_path: Path, monkey
         progress=lambda *_: nullcontext(SimpleNamespace(on_trial=None)),
     )
     holders = []
-    monkeypatch.setattr(RetryingStorage, "close", lambda _: holders.append(holder_of(search.study)))
-    assert run(plan, Work(lambda *_: session, lambda *_: None, lambda _: False)) is False
+    monkeypatch.setattr(RetryingStorage, "close", lambda _: holders.append(lease_holder(search.study)))
+    assert run_study(plan, StudyKind(lambda *_: session, lambda *_: None, lambda _: False)) is False
     assert holders == [None]

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from nas.study.storage.opening import open_storage
 from nas.study.storage.retrying import RetryingStorage
-from nas.study.trial_attributes import finished, to_rows
+from nas.study.trial_attributes import count_finished, trial_records
 from tests.engines.commands import DEADLINE_S, TINY, is_alive, send, start, wait_for, workers_of
 
 N_TRIALS = 8
@@ -91,12 +91,12 @@ def kill_workers(search: subprocess.Popen[str], study: optuna.Study, rng: random
 
 
 def _over(study: optuna.Study) -> bool:
-    return finished(study) >= N_TRIALS
+    return count_finished(study) >= N_TRIALS
 
 
 def check_whole(study: optuna.Study) -> None:
-    trained = [row.arch_id for row in to_rows(study) if row.outcome == "trained"]
-    assert finished(study) == len(trained) == len(set(trained)) == N_TRIALS
+    trained = [row.arch_id for row in trial_records(study) if row.outcome == "trained"]
+    assert count_finished(study) == len(trained) == len(set(trained)) == N_TRIALS
     assert [trial.number for trial in study.trials] == list(range(len(study.trials)))
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert all("outcome" in trial.user_attrs for trial in study.trials if trial.state.is_finished())

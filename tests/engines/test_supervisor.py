@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 
 from nas.core.errors import NasError
 from nas.engines.local import limits, supervisor
-from nas.methods.search.ask_tell import Search
+from nas.methods.search.ask_tell import SearchAskTell
 from nas.study.config import EngineSettings
-from nas.study.trial_attributes import WORKER, distributions, finished, to_rows
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_attributes import WORKER, count_finished, distributions, trial_records
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.engines.killable import Puppet, Script, at_work
 from tests.study.fakes import FakeEvaluator, make_search, new_study, small_space
 
@@ -31,27 +31,27 @@ class Stage:
     study: optuna.Study = field(default_factory=new_study)
     scripts: list[Callable[[Puppet], Script]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    shown: list[TrialRow] = field(default_factory=list)
+    shown: list[TrialRecord] = field(default_factory=list)
     puppets: list[Puppet] = field(default_factory=list)
 
-    def search(self, worker: str) -> Search:
+    def search(self, worker: str) -> SearchAskTell:
         search = make_search(small_space(), FakeEvaluator(), study=self.study, n_trials=N_TRIALS)
         names = ("study", "pricer", "objective", "sampler", "settings", "epochs")
-        return Search(worker=worker, **{name: getattr(search, name) for name in names})
+        return SearchAskTell(worker=worker, **{name: getattr(search, name) for name in names})
 
     def run(self) -> None:
         plan = SimpleNamespace(engine=self.engine, latency=SimpleNamespace(refine=False))
         session: Any = SimpleNamespace(
-            plan=plan, total=lambda _: N_TRIALS, is_complete=lambda study: finished(study) >= N_TRIALS
+            plan=plan, total=lambda _: N_TRIALS, is_complete=lambda study: count_finished(study) >= N_TRIALS
         )
         progress: Any = SimpleNamespace(say=self.said.append, on_trial=self.shown.append)
-        supervisor.Crew(session, None, self.study, progress).run()  # type: ignore[arg-type]
+        supervisor.Supervisor(session, None, self.study, progress).run()  # type: ignore[arg-type]
 
     def good(self, puppet: Puppet) -> Script:
         yield from at_work(puppet, self.search(puppet.name), FakeEvaluator())
 
     def take(self, puppet: Puppet) -> None:
-        task: Any = self.search(puppet.name).next()
+        task: Any = self.search(puppet.name).ask()
         puppet.ready = puppet.began = True
         puppet.number = task.number
 
@@ -115,7 +115,7 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(stage: Callable[...
     first, second, third = made.puppets
     assert (first.exitcode, second.exitcode, third.exitcode) == (-9, 0, 0)
     assert first.place == third.place != second.place
-    assert finished(made.study) == N_TRIALS == len(made.shown)
+    assert count_finished(made.study) == N_TRIALS == len(made.shown)
     assert made.said == [f"{first.name} was killed by SIGKILL; taken back: trial 0"]
     assert made.study.trials[0].user_attrs["kills"] == 1 and made.study.trials[0].state is TrialState.COMPLETE
 
@@ -125,12 +125,12 @@ def test_a_trial_is_retried_so_often_and_then_fails(stage: Callable[..., Stage],
     made = stage(*["killed_at_work"] * (max_retries + 1), max_retries=max_retries, trial_timeout_s=1000.0)
     made.run()
     assert len(made.puppets) == max_retries + 2
-    (failed,) = [row for row in to_rows(made.study) if row.outcome is Outcome.FAILED]
+    (failed,) = [row for row in trial_records(made.study) if row.outcome is Outcome.FAILED]
     assert failed.number == 0
     assert failed.reason.startswith(
         f"its worker was killed {max_retries + 1} times; out of memory? Fewer engine.workers"
     )
-    assert finished(made.study) == N_TRIALS
+    assert count_finished(made.study) == N_TRIALS
 
 
 def test_a_trial_beyond_its_time_fails_at_once_and_what_its_worker_held_besides_does_not(
@@ -142,13 +142,13 @@ def test_a_trial_beyond_its_time_fails_at_once_and_what_its_worker_held_besides_
     for name, value in (("arch_id", "parked"), (WORKER, f"puppet-{next(Puppet._numbers) + 1}")):
         parked.set_user_attr(name, value)
     made.run()
-    (failed,) = [row for row in to_rows(made.study) if row.outcome is Outcome.FAILED]
+    (failed,) = [row for row in trial_records(made.study) if row.outcome is Outcome.FAILED]
     assert failed.number == 1 and failed.reason.startswith("trained for longer than engine.trial_timeout_s 20; raise")
     assert "kills" not in made.study.trials[0].user_attrs and set(states(made.study)) == {
         TrialState.COMPLETE,
         TrialState.FAIL,
     }
-    assert finished(made.study) == N_TRIALS and made.said == []
+    assert count_finished(made.study) == N_TRIALS and made.said == []
 
 
 def test_a_trial_beyond_its_memory_fails_and_what_helps_is_said_before(
@@ -158,11 +158,11 @@ def test_a_trial_beyond_its_memory_fails_and_what_helps_is_said_before(
     monkeypatch.setattr(supervisor, "resident_mb", lambda _: next(held_mb, 500.0))
     made = stage("hangs", trial_memory_mb=1000.0)
     made.run()
-    (failed,) = [row for row in to_rows(made.study) if row.outcome is Outcome.FAILED]
+    (failed,) = [row for row in trial_records(made.study) if row.outcome is Outcome.FAILED]
     assert failed.reason.startswith("its worker held 1001 MB, engine.trial_memory_mb is 1000; lower proxy.batch_size")
     (said,) = made.said
     assert said.startswith(f"{made.puppets[0].name} at trial 0 holds 850 of the 1000 MB of engine.trial_memory_mb; ")
-    assert finished(made.study) == N_TRIALS
+    assert count_finished(made.study) == N_TRIALS
 
 
 def test_a_trial_that_nobody_had_claimed_is_recovered_after_a_while(stage: Callable[..., Stage]) -> None:
@@ -174,7 +174,7 @@ def test_a_trial_that_nobody_had_claimed_is_recovered_after_a_while(stage: Calla
 
     made = stage(killed_between_ask_and_name, "good", workers=2)
     made.run()
-    assert finished(made.study) == N_TRIALS and made.study.trials[0].state is TrialState.COMPLETE
+    assert count_finished(made.study) == N_TRIALS and made.study.trials[0].state is TrialState.COMPLETE
     assert made.study.trials[0].user_attrs["kills"] == 1
 
 
@@ -203,14 +203,14 @@ def test_workers_killed_before_their_first_trial_are_replaced_a_few_times(stage:
     fewer = stage(workers=2, max_retries=1)
     fewer.scripts += [fewer.good, *[fewer.ends(-9)] * 5]
     fewer.run()
-    assert finished(fewer.study) == N_TRIALS
+    assert count_finished(fewer.study) == N_TRIALS
 
 
 def test_workers_that_die_with_the_process_they_were_forked_from_are_replaced(stage: Callable[..., Stage]) -> None:
     made = stage(workers=2)
     made.scripts += [made.ends(255), made.ends(255)]
     made.run()
-    assert finished(made.study) == N_TRIALS and len(made.puppets) == 4
+    assert count_finished(made.study) == N_TRIALS and len(made.puppets) == 4
     assert made.said == [f"{puppet.name} was killed by SIGKILL" for puppet in made.puppets[:2]]
 
 
@@ -223,7 +223,7 @@ def test_a_worker_that_breaks_down_gives_up_its_place_and_its_trial_but_not_thos
     broken, other = made.puppets
     assert (broken.exitcode, other.exitcode) == (1, 0)
     assert made.said == [f"{broken.name} ended with exit code 1; taken back: trial 0"]
-    assert finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
+    assert count_finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
 
 
 def test_a_trial_is_not_blamed_for_a_worker_that_stopped_by_itself(stage: Callable[..., Stage]) -> None:
@@ -231,7 +231,7 @@ def test_a_trial_is_not_blamed_for_a_worker_that_stopped_by_itself(stage: Callab
     made.scripts += [made.ends_at_work(0, "study.storage was not reachable")]
     made.run()
     assert len(made.puppets) == 2 and "kills" not in made.study.trials[0].user_attrs
-    assert finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
+    assert count_finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
 
 
 def test_the_trials_of_workers_that_die_with_the_process_they_were_forked_from_are_tried_again(
@@ -245,7 +245,7 @@ def test_the_trials_of_workers_that_die_with_the_process_they_were_forked_from_a
         f"{puppet.name} was killed by SIGKILL" for puppet in (first, second)
     ]
     assert [trial.user_attrs.get("kills") for trial in made.study.trials[:2]] == [1, 1]
-    assert finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
+    assert count_finished(made.study) == N_TRIALS and set(states(made.study)) == {TrialState.COMPLETE}
 
 
 def test_workers_that_find_nothing_left_to_do_are_no_sign_of_a_lack_of_memory(stage: Callable[..., Stage]) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nas.arch import zoo
-from nas.data.images import load
+from nas.data.images import load_images
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.settings import ProxySettings
@@ -28,7 +28,7 @@ ARCH = zoo.get("mobilenetv1_100")
 def evaluator(tmp_path: Path) -> ProxyEvaluator:
     """Of a hundred digits, with folders for weights and checkpoints that are not there yet."""
     return ProxyEvaluator(
-        data=load(DataSettings(resolution_px=8, subset=100)),
+        data=load_images(DataSettings(resolution_px=8, subset=100)),
         settings=TINY,
         largest_kernel=3,
         seed=0,

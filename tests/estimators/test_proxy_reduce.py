@@ -15,7 +15,7 @@ from nas.arch.parts import HeadSpec, NormSpec, StemSpec
 from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import NasError
-from nas.estimators.proxy.reduce import indistinguishable, keep_maps, reduce_arch
+from nas.estimators.proxy.reduce import identical_proxies, limit_strides, reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
 from nas.model.build import build
 
@@ -40,7 +40,7 @@ def with_kernels(spec: ArchSpec, kernels: tuple[int, ...]) -> ArchSpec:
     ],
 )
 def test_strides_go_from_the_front(side_px: int, least_px: int, expected: tuple[int, ...]) -> None:
-    assert keep_maps((2, 1, 2, 2, 2, 1, 2), side_px, least_px) == expected
+    assert limit_strides((2, 1, 2, 2, 2, 1, 2), side_px, least_px) == expected
 
 
 @pytest.mark.parametrize("name", ["mixnet_s", "efficientnet_b0", "mobilenetv3_large_100"])
@@ -61,7 +61,7 @@ def test_every_candidate_of_a_space_gets_the_same_strides() -> None:
     candidates = [with_kernels(base, (3,)), with_kernels(base, (3, 5, 7, 9)), scale(base, Scaling(width=2, depth=1.4))]
     proxies = [reduce_arch(spec, ProxySettings(), classes=10, largest_kernel=9) for spec in candidates]
     assert len({proxy.strides for proxy in proxies}) == 1
-    assert indistinguishable(proxies) == ()
+    assert identical_proxies(proxies) == ()
 
 
 def test_a_map_that_cannot_be_kept_is_warned_about() -> None:
@@ -105,7 +105,7 @@ def test_what_rounding_merges_is_found_and_warned_about() -> None:
     shallow, deep = scale(base, Scaling(depth=1.2)), scale(base, Scaling(depth=1.3))
     half = ProxySettings(depth_multiplier=0.3)
     proxies = [reduce_arch(spec, half, classes=10, largest_kernel=5) for spec in (base, shallow, deep, base)]
-    assert any({0, 3} <= set(group) for group in indistinguishable(proxies))
+    assert any({0, 3} <= set(group) for group in identical_proxies(proxies))
     assert any("depth x0.3 is realised as" in warning for warning in proxies[0].warnings)
     narrow = reduce_arch(base, ProxySettings(width_multiplier=0.1), classes=10, largest_kernel=5)
     assert any("hidden channels are multiples of 8" in warning for warning in narrow.warnings)

@@ -13,7 +13,7 @@ import pytest
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.export.onnx.graph import INPUT, to_onnx
-from nas.export.onnx.static_int8 import quantized
+from nas.export.onnx.static_int8 import quantize_int8
 
 # Every type of block and data movement with an int8 kernel: MixConv, grouped pointwise, squeeze-excite, residual.
 BLOCKS = [["ds_r1_k3_s1_c16_se0.25"], ["ir_r2_k3.5_a1.1_p1.1_s2_e3_c24_se0.5"], ["er_r1_k3_s1_e2_c32"]]
@@ -55,7 +55,7 @@ def images() -> np.ndarray:
 def test_all_of_a_network_runs_in_int8_kernels(activation: str, images: np.ndarray, tmp_path: Path) -> None:
     model = to_onnx(network(activation), batch=2)
     convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
-    found = kernels(quantized(model, [images]), tmp_path)
+    found = kernels(quantize_int8(model, [images]), tmp_path)
     assert found["QLinearConv"] == convolutions
     assert found["QGemm"] == 1
     # The input is quantised and the logits are turned back; nothing else crosses over.
@@ -66,7 +66,7 @@ def test_all_of_a_network_runs_in_int8_kernels(activation: str, images: np.ndarr
 def test_hard_swish_has_no_int8_kernel_but_its_convolutions_do(images: np.ndarray, tmp_path: Path) -> None:
     model = to_onnx(network("hard_swish", squeeze_excite=MOBILENET_V3_SE), batch=2)
     convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
-    found = kernels(quantized(model, [images]), tmp_path)
+    found = kernels(quantize_int8(model, [images]), tmp_path)
     assert found["QLinearConv"] == convolutions
     assert found["HardSigmoid"] > 0
 
@@ -74,7 +74,7 @@ def test_hard_swish_has_no_int8_kernel_but_its_convolutions_do(images: np.ndarra
 def test_the_output_is_near_that_of_float32_and_the_given_graph_stays(images: np.ndarray) -> None:
     model = to_onnx(network("swish"), batch=2)
     before = model.SerializeToString(deterministic=True)
-    int8 = quantized(model, [images])
+    int8 = quantize_int8(model, [images])
     assert model.SerializeToString(deterministic=True) == before
     (exact,), (rounded,) = (session(graph).run(None, {INPUT: images}) for graph in (model, int8))
     assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > 0.99
@@ -82,7 +82,7 @@ def test_the_output_is_near_that_of_float32_and_the_given_graph_stays(images: np
 
 def test_weights_have_a_scale_per_output_channel(images: np.ndarray) -> None:
     model = to_onnx(network("relu"), batch=2)
-    constants = {one.name: onnx.numpy_helper.to_array(one) for one in quantized(model, [images]).graph.initializer}
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in quantize_int8(model, [images]).graph.initializer}
     weight = onnx.numpy_helper.to_array(next(one for one in model.graph.initializer if one.name == "conv_stem.weight"))
     assert constants["conv_stem.weight_quantized"].dtype == np.int8
     np.testing.assert_allclose(constants["conv_stem.weight_scale"], np.abs(weight).max(axis=(1, 2, 3)) / 127, rtol=0.01)

@@ -11,26 +11,26 @@ import timm
 from timm.models.efficientnet import _gen_efficientnet, _gen_mixnet_m
 
 from nas.arch import zoo
-from nas.arch.files import dumps_scaled
-from nas.arch.scaling.compound import Grown, scaled
+from nas.arch.files import dump_scaled_spec
+from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.family import family
-from nas.arch.scaling.rounding_rules import Rules
+from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.transform import Compound, Factors
 from tests.model.torch_counts import without_storage
 from tests.paths import REFERENCE
 
 REFERENCE = REFERENCE / "scaling.json"
 TINYNET = json.loads(REFERENCE.read_text(encoding="utf-8"))["tinynet"]
-TINYNET_RULES = Rules(depth_rule="round", stem="fixed", head="grow", resolution_rule="exact")
+TINYNET_RULES = RoundingRules(depth_rule="round", stem="fixed", head="grow", resolution_rule="exact")
 
 
 def shapes(model: Any) -> list[tuple[str, tuple[int, ...]]]:
     return [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
 
 
-def loaded(member: Grown, folder: Path) -> Any:
+def loaded(member: ScaledNetwork, folder: Path) -> Any:
     path = folder / f"{member.arch.name}.yaml"
-    path.write_text(dumps_scaled(member.baseline, member.scaling), encoding="utf-8")
+    path.write_text(dump_scaled_spec(member.baseline, member.scaling), encoding="utf-8")
     return timm.create_model("nas_arch", spec=str(path))
 
 
@@ -56,7 +56,7 @@ def test_a_published_member_is_timm_s(tmp_path: Path) -> None:
 def test_tinynets_are_b0_made_smaller(row: dict[str, Any]) -> None:
     """Coefficients below 1 (arXiv:2010.14819): the same arithmetic, with rules that keep stem and head."""
     factors = Factors(row["depth"], row["width"], row["resolution"] / 224)
-    member = scaled(zoo.get("efficientnet_b0"), factors, TINYNET_RULES)
+    member = scale_rounded(zoo.get("efficientnet_b0"), factors, TINYNET_RULES)
     with without_storage():
         theirs = timm.create_model(row["name"])
     assert member.cost.params == sum(parameter.numel() for parameter in theirs.parameters())

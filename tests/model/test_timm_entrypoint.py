@@ -14,7 +14,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from nas.arch import zoo
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.core.errors import NasError, SpecError
 from nas.export.standalone import save_weights
 from nas.model.build import build
@@ -53,7 +53,7 @@ def test_entry_point_is_there_in_every_order() -> None:
 def test_spec_file_becomes_a_model(tmp_path: Path) -> None:
     spec = zoo.get("mobilenetv3_small_050")
     path, weights = tmp_path / "winner.yaml", tmp_path / "winner.safetensors"
-    path.write_text(dumps(spec), encoding="utf-8")
+    path.write_text(dump_spec(spec), encoding="utf-8")
     trained = build(spec).eval()
     save_weights(trained, weights)
     model = timm.create_model("nas_arch", spec=path, checkpoint_path=weights).eval()
@@ -68,7 +68,7 @@ def test_spec_file_becomes_a_model(tmp_path: Path) -> None:
 
 def write_spec(path: Path, normalisation: object) -> Path:
     spec = replace(zoo.get("mobilenetv3_small_050"), in_channels=1)
-    path.write_text(dumps(spec, {"normalisation": normalisation}), encoding="utf-8")
+    path.write_text(dump_spec(spec, {"normalisation": normalisation}), encoding="utf-8")
     return path
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from nas.arch import zoo
 from nas.arch.blocks import format_block
 from nas.arch.complexity import complexity
-from nas.arch.files import dumps, loads
+from nas.arch.files import dump_spec, parse_spec
 from nas.arch.notation import parse_block
 from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec, StageSpec
@@ -75,7 +75,7 @@ def test_cost_and_tensors_are_those_of_timm(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_read_can_be_written(name: str) -> None:
     spec = read(name)
-    assert loads(dumps(spec)).arch == spec
+    assert parse_spec(dump_spec(spec)).arch == spec
     blocks = [block for stage in spec.stages for block in stage.blocks]
     assert [parse_block(format_block(block)) for block in blocks] == blocks
 

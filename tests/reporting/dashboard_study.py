@@ -10,14 +10,14 @@ from pathlib import Path
 
 import optuna
 
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.core.files import write_text_atomically
-from nas.methods.search.dashboard import show_search
+from nas.methods.search.dashboard import write_search_notes
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.dashboard.serving import HOST, make_dashboard
-from nas.reporting.search_report import ReportData, Winner, plot
+from nas.reporting.search_report import SearchReport, Winner, search_plot
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import to_rows
+from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import pareto_front
 from tests.study.fakes import PARETO, FakeEvaluator, OneWorker, make_search, small_space
 
@@ -38,9 +38,9 @@ def made_search(runs_dir: Path, *, name: str = "small", trials: int = 6, url: st
     return search
 
 
-def report_of(search: OneWorker, *, best: int | None = None) -> ReportData:
+def report_of(search: OneWorker, *, best: int | None = None) -> SearchReport:
     """What its report says; of the winners only the ``best`` fastest."""
-    rows = to_rows(search.study)
+    rows = trial_records(search.study)
     winners = [
         Winner(
             label=f"W{index}",
@@ -50,7 +50,7 @@ def report_of(search: OneWorker, *, best: int | None = None) -> ReportData:
         )
         for index, row in enumerate(pareto_front(rows)[:best], start=1)
     ]
-    return ReportData(
+    return SearchReport(
         title=f"Search {search.study.study_name}",
         command="python -m nas.search +space=small",
         facts=(("space", "small, 288 points"), ("limits", str(search.pricer.constraints))),
@@ -59,15 +59,15 @@ def report_of(search: OneWorker, *, best: int | None = None) -> ReportData:
     )
 
 
-def show(search: OneWorker, runs_dir: Path, report: ReportData | None = None) -> ReportData:
+def show(search: OneWorker, runs_dir: Path, report: SearchReport | None = None) -> SearchReport:
     """Put notes and files of ``search`` where dashboards look for them, with the results they are made from."""
     report = report or report_of(search)
     folder = runs_dir / search.study.study_name
     (folder / "winners").mkdir(parents=True, exist_ok=True)
     for winner in report.winners:
-        write_text_atomically(folder / str(winner.spec_file), dumps(winner.arch))
-    write_text_atomically(folder / "pareto.svg", plot(report))
-    show_search(search.study, report, search.pricer, folder, runs_dir / ARTIFACTS)
+        write_text_atomically(folder / str(winner.spec_file), dump_spec(winner.arch))
+    write_text_atomically(folder / "pareto.svg", search_plot(report))
+    write_search_notes(search.study, report, search.pricer, folder, runs_dir / ARTIFACTS)
     return report
 
 

@@ -13,14 +13,14 @@ from urllib.request import urlopen
 import pytest
 from optuna.trial import TrialState
 
-from nas.arch.files import load_file, loads
+from nas.arch.files import load_spec_file, parse_spec
 from nas.reporting.dashboard import exhibit
-from nas.reporting.dashboard.board import ARTIFACTS, Board
-from nas.reporting.dashboard.exhibit import shown
-from nas.reporting.search_report import ReportData
-from nas.reporting.search_summary import summary
+from nas.reporting.dashboard.board import ARTIFACTS, DashboardBoard
+from nas.reporting.dashboard.exhibit import noted_trials
+from nas.reporting.search_report import SearchReport
+from nas.reporting.search_summary import search_summary
 from nas.study.trial_attributes import distributions
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.reporting.dashboard_study import OneWorker, attributes, made_search, report_of, served, show
 
 
@@ -28,7 +28,7 @@ class Shown(NamedTuple):
     """A search whose notes and files were made, and what the server says of it."""
 
     search: OneWorker
-    report: ReportData
+    report: SearchReport
     runs_dir: Path
     address: str
     answer: dict[str, Any]
@@ -64,7 +64,7 @@ def test_the_study_has_its_note_metrics_and_winners(small: Shown) -> None:
             assert "width" in ET.fromstring(content).attrib
         else:
             (winner,) = [one for one in report.winners if f"{one.arch.name}.yaml" == meta["filename"]]
-            assert loads(content.decode()).arch == winner.arch
+            assert parse_spec(content.decode()).arch == winner.arch
     for winner in report.winners:
         assert f"[trial {winner.row.number}](/dashboard/studies/1/trials?numbers={winner.row.number})" in note
 
@@ -72,7 +72,7 @@ def test_the_study_has_its_note_metrics_and_winners(small: Shown) -> None:
 def test_the_first_page_lists_what_a_person_asks_and_nothing_of_the_program_s_own(small: Shown) -> None:
     told = {one["key"]: one["value"] for one in small.answer["user_attrs"]}
     assert told == {
-        "in short": summary(small.report.rows),
+        "in short": search_summary(small.report.rows),
         "go on with": small.report.command,
         **dict(small.report.facts),
     }
@@ -92,7 +92,7 @@ def test_every_trial_has_its_note_drawing_and_spec(small: Shown) -> None:
         path = f"{small.address}/artifacts/1/{trial['trial_id']}"
         assert b"<svg" in get(f"{path}/{drawing['artifact_id']}")
         assert f"](/artifacts/1/{trial['trial_id']}/{drawing['artifact_id']})" in note
-        found = loads(get(f"{path}/{spec['artifact_id']}").decode())
+        found = parse_spec(get(f"{path}/{spec['artifact_id']}").decode())
         assert found.arch.arch_id == row.arch_id and found.provenance["trial"] == row.number
 
 
@@ -118,12 +118,12 @@ def test_a_trial_that_began_behind_the_report_waits_for_the_next_time(tmp_path: 
     begun = search.study.ask(distributions(search.pricer.space.parameters))
     show(search, tmp_path, report)
     assert not any(key.startswith(f"dashboard:{begun._trial_id}:") for key in attributes(search.study))
-    assert exhibit.is_shown(search.study, tmp_path / ARTIFACTS)  # nothing is written for it until it ends
+    assert exhibit.is_up_to_date(search.study, tmp_path / ARTIFACTS)  # nothing is written for it until it ends
     begun.set_user_attr("outcome", Outcome.FAILED.value)
     search.study.tell(begun, state=TrialState.FAIL)
-    assert not exhibit.is_shown(search.study, tmp_path / ARTIFACTS)
+    assert not exhibit.is_up_to_date(search.study, tmp_path / ARTIFACTS)
     show(search, tmp_path)
-    assert exhibit.is_shown(search.study, tmp_path / ARTIFACTS)
+    assert exhibit.is_up_to_date(search.study, tmp_path / ARTIFACTS)
 
 
 def test_winners_whose_files_are_being_replaced_are_shown_all_the_same(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_winners_of_before_are_winners_no_more(tmp_path: Path) -> None:
     stands = [value for key, value in attributes(search.study).items() if key.startswith("artifacts:")]
     assert len([text for text in stands if json.loads(str(text))]) == 1 + 2 * len(few.winners)
     folder = tmp_path / "small" / "winners" / "winner_1.yaml"
-    assert load_file(folder).arch.name == "winner_1"
+    assert load_spec_file(folder).arch.name == "winner_1"
 
 
 def test_a_journal_is_shown_as_a_database_is(tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_a_journal_is_shown_as_a_database_is(tmp_path: Path) -> None:
 def test_of_many_trials_the_winners_the_failed_and_the_newest_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exhibit, "NEWEST", 5)
     monkeypatch.setattr(exhibit, "NEWEST_FAILED", 2)
-    rows = [TrialRow(number=n, outcome=Outcome.FAILED if n % 10 == 3 else Outcome.TRAINED) for n in range(50)]
-    assert shown(rows, {0, 17}) == [0, 17, 33, 43, 45, 46, 47, 48, 49]
-    assert shown(rows[:3], ()) == [0, 1, 2]
+    rows = [TrialRecord(number=n, outcome=Outcome.FAILED if n % 10 == 3 else Outcome.TRAINED) for n in range(50)]
+    assert noted_trials(rows, {0, 17}) == [0, 17, 33, 43, 45, 46, 47, 48, 49]
+    assert noted_trials(rows[:3], ()) == [0, 1, 2]
 
 
 def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exhibit, "NEWEST", 1)
     search = made_search(tmp_path, trials=3)
     report = show(search, tmp_path)
-    note = Board.of(search.study, tmp_path).note()
+    note = DashboardBoard.of(search.study, tmp_path).note()
     assert f"of {len(report.rows)} trials have a note and a drawing" in note

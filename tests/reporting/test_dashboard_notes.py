@@ -7,12 +7,21 @@ from datetime import timedelta
 
 import pytest
 
-from nas.reporting.dashboard.notes import StudyNote, TrialNote, fenced, link, plain, sparkline, table, wrapped
-from nas.study.trial_record import Outcome, TrialRow
+from nas.reporting.dashboard.notes import (
+    StudyNote,
+    TrialNote,
+    code_block,
+    escape_markdown,
+    link,
+    markdown_table,
+    sparkline,
+    wrap_command,
+)
+from nas.study.trial_record import Outcome, TrialRecord
 
 
-def row(outcome: Outcome = Outcome.TRAINED, **fields: object) -> TrialRow:
-    return TrialRow(number=7, outcome=outcome, **fields)  # type: ignore[arg-type]
+def row(outcome: Outcome = Outcome.TRAINED, **fields: object) -> TrialRecord:
+    return TrialRecord(number=7, outcome=outcome, **fields)  # type: ignore[arg-type]
 
 
 def test_a_trained_trial_says_what_it_cost_and_gave() -> None:
@@ -96,10 +105,10 @@ def test_a_study_without_winners_has_no_empty_table() -> None:
 
 
 def test_nothing_is_taken_for_markup() -> None:
-    assert plain("*a* <img src=x>\n| `b` [c](d) #") == r"\*a\* \<img src=x\> \| \`b\` \[c\](d) \#"
-    assert fenced("a ```` b", "text") == "`````text\na ```` b\n`````"
+    assert escape_markdown("*a* <img src=x>\n| `b` [c](d) #") == r"\*a\* \<img src=x\> \| \`b\` \[c\](d) \#"
+    assert code_block("a ```` b", "text") == "`````text\na ```` b\n`````"
     assert link("a]b", "/c") == r"[a\]b](/c)"
-    assert table(("a", "b"), ("c", "d")) == "| a | b |\n| --- | --- |\n| c | d |"
+    assert markdown_table(("a", "b"), ("c", "d")) == "| a | b |\n| --- | --- |\n| c | d |"
 
 
 def test_sparklines_span_their_values() -> None:
@@ -109,4 +118,4 @@ def test_sparklines_span_their_values() -> None:
 
 
 def test_a_short_command_stays_in_one_line() -> None:
-    assert wrapped("python -m nas.search +space=mixnet") == "python -m nas.search +space=mixnet"
+    assert wrap_command("python -m nas.search +space=mixnet") == "python -m nas.search +space=mixnet"

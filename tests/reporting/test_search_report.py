@@ -13,9 +13,9 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
 from nas.reporting.plots.pareto import pareto_svg
-from nas.reporting.search_report import ReportData, Winner, render_report
-from nas.reporting.search_summary import losses, summary
-from nas.study.trial_record import Outcome, TrialRow
+from nas.reporting.search_report import SearchReport, Winner, render_search_report
+from nas.reporting.search_summary import losses, search_summary
+from nas.study.trial_record import Outcome, TrialRecord
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -59,8 +59,8 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def row(number: int, outcome: Outcome = Outcome.TRAINED, **fields: object) -> TrialRow:
-    return TrialRow(number=number, outcome=outcome, **fields)
+def row(number: int, outcome: Outcome = Outcome.TRAINED, **fields: object) -> TrialRecord:
+    return TrialRecord(number=number, outcome=outcome, **fields)
 
 
 TIMES = {"latency_ms": 12.5, "predicted_ms": 12.5, "latency_low_ms": 11.0, "latency_high_ms": 14.0}
@@ -70,13 +70,13 @@ def winner(label: str, name: str, number: int, times: Mapping[str, float] = TIME
     return Winner(label=label, arch=zoo.get(name), row=row(number, accuracy=0.8125, **times), **fields)
 
 
-def report(**fields: object) -> ReportData:
+def report(**fields: object) -> SearchReport:
     defaults: dict[str, object] = {"title": "Test", "command": "nas-search", "facts": (), "rows": ()}
-    return ReportData(**(defaults | fields))
+    return SearchReport(**(defaults | fields))
 
 
 @pytest.fixture(scope="module")
-def full() -> ReportData:
+def full() -> SearchReport:
     files = {"spec": "winners/winner 1.yaml", "ONNX": "winners/winner_1.onnx"}
     times = {**TIMES, "measured_ms": 10.0, "measured_spread_ms": 0.25}
     first = winner("W1", "mixnet_s", 2, times, files=files, sample_logits=(1.5,))
@@ -104,11 +104,11 @@ def full() -> ReportData:
 
 
 @pytest.fixture(scope="module")
-def html(full: ReportData) -> str:
-    return render_report(full)
+def html(full: SearchReport) -> str:
+    return render_search_report(full)
 
 
-def test_figures_of_a_winner_are_those_of_its_spec_in_full(full: ReportData, html: str) -> None:
+def test_figures_of_a_winner_are_those_of_its_spec_in_full(full: SearchReport, html: str) -> None:
     text = Page(html).text
     for item in full.winners:
         cost = complexity(item.arch)
@@ -125,7 +125,7 @@ def test_measured_latency_comes_with_its_spread_and_the_error_of_the_prediction(
     assert "not measured" in text
 
 
-def test_what_was_measured_stands_beside_what_was_predicted(full: ReportData, html: str) -> None:
+def test_what_was_measured_stands_beside_what_was_predicted(full: SearchReport, html: str) -> None:
     text = Page(html).text
     assert "Predicted against measured" in text
     # One network, 12.5 ms in an interval of 11 to 14 ms predicted and 10 ms measured: outside, and once is no habit.
@@ -139,25 +139,25 @@ def test_what_was_measured_stands_beside_what_was_predicted(full: ReportData, ht
 
 
 def test_without_measurements_there_is_no_comparison() -> None:
-    assert "Predicted against measured" not in render_report(report(rows=(row(0, accuracy=0.5, **TIMES),)))
+    assert "Predicted against measured" not in render_search_report(report(rows=(row(0, accuracy=0.5, **TIMES),)))
 
 
 def test_a_predictor_that_is_off_more_often_than_it_says_is_flagged_with_what_to_do() -> None:
     rows = tuple(row(i, accuracy=0.5, arch_id=f"a{i}", measured_ms=15.0, **TIMES) for i in range(2))
-    text = Page(render_report(report(rows=rows))).text
+    text = Page(render_search_report(report(rows=rows))).text
     assert "off by more than it says: 2 of 2 measurements" in text and "latency.refine=true" in text
 
 
 def test_a_winner_above_the_limit_is_said_to_be_so() -> None:
     slow = winner("W1", "mixnet_s", 0, {**TIMES, "measured_ms": 13.5})
-    text = Page(render_report(report(rows=(slow.row,), winners=(slow,), limit_ms=13.0))).text
+    text = Page(render_search_report(report(rows=(slow.row,), winners=(slow,), limit_ms=13.0))).text
     assert "measured 13.50 ms, above the limit of 13 ms" in text
 
 
 def test_latencies_that_were_measured_are_called_so_and_have_no_interval() -> None:
     times = {**TIMES, "latency_ms": 12.0, "measured_ms": 12.0}
     first = winner("W1", "mixnet_s", 0, times)
-    page = Page(render_report(report(rows=(first.row,), winners=(first,), refined=True)))
+    page = Page(render_search_report(report(rows=(first.row,), winners=(first,), refined=True)))
     assert "measured latency, ms" in page.text and "Latency is measured for the whole network." in page.text
     assert "winner, with 90% interval" not in page.text
     assert "12.50 ms (90% interval 11.00 to 14.00 ms)" in page.text  # of the prediction, where it is told
@@ -185,7 +185,7 @@ def test_links_inside_of_the_page_have_their_targets_and_ids_are_unique_outside_
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
 
-def test_every_candidate_has_a_line(full: ReportData, html: str) -> None:
+def test_every_candidate_has_a_line(full: SearchReport, html: str) -> None:
     body = html[html.index('<table id="trials">') : html.index("</table>", html.index('<table id="trials">'))]
     assert [int(number) for number in re.findall(r'<tr id="trial-\d+"[^>]*><td class="n">(\d+)</td>', body)] == list(
         range(7)
@@ -200,18 +200,18 @@ def test_drawn_latencies_sum_to_the_prediction_for_the_whole(html: str) -> None:
     assert "2.50 ms" in text and "10.00 ms" in text
 
 
-def test_summary_counts_and_names_the_best(full: ReportData) -> None:
-    text = summary(full.rows, full.reward)
+def test_summary_counts_and_names_the_best(full: SearchReport) -> None:
+    text = search_summary(full.rows, full.reward)
     assert "7 candidates tried: 3 trained, 2 infeasible and not trained, 1 duplicate, 1 failed." in text
     assert "Best accuracy: 81.25% at 12.50 ms (trial 2)." in text
     assert "Fastest trained: 9.75 ms with 50.00% (trial 6)." in text
     assert "2 networks on the Pareto front." in text
     assert "Highest reward: 0.8000 (trial 2)." in text
-    text = summary((*full.rows, row(7, Outcome.STOPPED)))
+    text = search_summary((*full.rows, row(7, Outcome.STOPPED)))
     assert "8 candidates tried: 3 trained, 1 stopped early, 2 infeasible" in text
 
 
-def test_reasons_that_differ_in_numbers_alone_are_one_reason(full: ReportData) -> None:
+def test_reasons_that_differ_in_numbers_alone_are_one_reason(full: SearchReport) -> None:
     found = [(loss.outcome, loss.reason.partition(" <")[0], loss.candidates, loss.trials) for loss in losses(full.rows)]
     assert found == [
         (Outcome.FAILED, "loss is nan at step 7", 1, "0"),
@@ -229,14 +229,14 @@ def test_reasons_that_differ_in_numbers_alone_are_one_reason(full: ReportData) -
         (row(0, Outcome.TRAINED, latency_ms=3.0),),
     ],
 )
-def test_a_search_without_accuracy_has_a_report_that_says_so(rows: tuple[TrialRow, ...]) -> None:
-    text = Page(render_report(report(rows=rows, limit_ms=20.0))).text
+def test_a_search_without_accuracy_has_a_report_that_says_so(rows: tuple[TrialRecord, ...]) -> None:
+    text = Page(render_search_report(report(rows=rows, limit_ms=20.0))).text
     assert "No candidate was trained" in text
     assert "no candidate was trained" in text  # in the plot
     assert "No winners" in text
 
 
-def test_plot_is_xml_that_is_the_same_each_time_and_keeps_text_as_text(full: ReportData) -> None:
+def test_plot_is_xml_that_is_the_same_each_time_and_keeps_text_as_text(full: SearchReport) -> None:
     def plot() -> str:
         return pareto_svg(full.rows, {"W1": full.rows[2]}, baselines=full.baselines, limit_ms=20.0)
 
@@ -254,7 +254,7 @@ def test_a_file_must_be_named_relative_to_the_report(path: str) -> None:
 
 def test_a_path_cannot_become_another_scheme() -> None:
     odd = winner("W1", "mixnet_s", 0, files={"spec": "javascript:alert(1)"})
-    assert "javascript%3Aalert%281%29" in Page(render_report(report(rows=(odd.row,), winners=(odd,)))).links
+    assert "javascript%3Aalert%281%29" in Page(render_search_report(report(rows=(odd.row,), winners=(odd,)))).links
 
 
 def test_winners_with_one_label_are_refused() -> None:

@@ -18,19 +18,19 @@ from nas.arch.spec import ArchSpec
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.evaluator import Evaluation
 from nas.estimators.proxy.settings import ProxySettings
-from nas.latency.predictors.base import Check, HeldOutError
+from nas.latency.predictors.base import HeldOutCheck, HeldOutError
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
-from nas.methods.search.ask_tell import Search
+from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
 from nas.study.candidates import Pricer
 from nas.study.config import EngineSettings, PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
-from nas.study.measurement import Refinement
+from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.opening import open_study
-from nas.study.trial_attributes import Measured
-from nas.study.trial_loop import OnTrial, work
+from nas.study.trial_attributes import MeasuredLatency
+from nas.study.trial_loop import OnTrial, run_trial_loop
 from nas.training.results import EpochResult
 from search_spaces.blockwise import BlockwiseSpace
 from search_spaces.mobilenet_v1 import MobileNetV1Space
@@ -144,7 +144,7 @@ class LearningPredictor(MacsPredictor):
 
     def __init__(self, ms_per_gmac: float) -> None:
         super().__init__(ms_per_gmac)
-        self.error = HeldOutError.of([Check(name=name, measured_ms=1.0, predicted_ms=1.0) for name in "ab"])
+        self.error = HeldOutError.of([HeldOutCheck(name=name, measured_ms=1.0, predicted_ms=1.0) for name in "ab"])
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> LearningPredictor:
         return LearningPredictor(statistics.median(ms / complexity(arch).macs * 1e9 for arch, ms in measured))
@@ -167,25 +167,25 @@ class Stopwatch:
         self._trouble = trouble
         self._pace = iter(slowness)
 
-    def __call__(self, archs: Sequence[ArchSpec]) -> list[Measured]:
+    def __call__(self, archs: Sequence[ArchSpec]) -> list[MeasuredLatency]:
         for arch in archs:
             self.timed.append(arch.arch_id)
             if self._trouble:
                 self._trouble(len(self.timed), arch)
         pace = next(self._pace, None)
         ms = [complexity(arch).macs * 1e-9 * self._ms_per_gmac * (pace or 1.0) for arch in archs]
-        return [Measured(value, 0.001, pace) for value in ms]
+        return [MeasuredLatency(value, 0.001, pace) for value in ms]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneWorker(Search):
+class OneWorker(SearchAskTell):
     """A search and its only worker."""
 
     evaluator: FakeEvaluator
 
     def run(self, on_trial: OnTrial | None = None) -> None:
         """Train all that it wants."""
-        work(self, self.evaluator, on_trial)
+        run_trial_loop(self, self.evaluator, on_trial)
 
 
 class Memory(optuna.storages.InMemoryStorage):
@@ -223,7 +223,7 @@ def make_search(
     refinement = None
     if stopwatch:
         prices = replace(prices, predictor=LearningPredictor(MS_PER_GMAC))
-        refinement = Refinement(prices, lambda _, arch: stopwatch([arch])[0])
+        refinement = PredictorRefinement(prices, lambda _, arch: stopwatch([arch])[0])
     return OneWorker(
         evaluator=evaluator,
         study=study or new_study(objective=objective),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.core.errors import NasError
-from nas.study.manifest import CONFIG_FILE, read
+from nas.study.manifest import CONFIG_FILE, read_manifest
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from nas.study.manifest import CONFIG_FILE, read
 def test_a_file_without_what_is_needed_is_told(text: str, missing: str, tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text(text, encoding="utf-8")
     with pytest.raises(NasError, match=rf"config\.yaml: {missing} missing; run the study's command again"):
-        read(tmp_path)
+        read_manifest(tmp_path)

@@ -20,11 +20,11 @@ from nas.latency.measure.timer import Measurement
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
 from nas.study import measurement
-from nas.study.measurement import Refinement, measure_rows, measurer
+from nas.study.measurement import PredictorRefinement, make_measurer, measure_rows
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import Measured, to_rows
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_attributes import MeasuredLatency, trial_records
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.study.fakes import (
     MS_PER_GMAC,
     PARETO,
@@ -41,7 +41,7 @@ TRUE = 1.5 * MS_PER_GMAC  # the device is half as slow again as the predictor be
 HERE = Device(processor="test core", cores=2, backend="onnxruntime", backend_version="0", os="none")
 
 
-def true_ms(row: TrialRow) -> float:
+def true_ms(row: TrialRecord) -> float:
     """What a row's network measures, of its multiply-adds alone."""
     return (row.macs_m or 0.0) * 1e-3 * TRUE
 
@@ -60,7 +60,7 @@ def interrupt_at(call: int) -> Callable[[int, ArchSpec], None]:
 def test_what_is_told_is_measured_and_the_prediction_stands_beside_it(objective: ObjectiveSettings) -> None:
     search = make_search(small_space(), FakeEvaluator(), objective=objective, stopwatch=Stopwatch(TRUE), n_trials=8)
     search.run()
-    rows = to_rows(search.study)
+    rows = trial_records(search.study)
     for row in rows:
         assert row.measured_ms == row.latency_ms == pytest.approx(true_ms(row), abs=1e-6)
         assert row.measured_spread_ms == 0.001
@@ -83,7 +83,7 @@ def test_what_measures_above_the_limit_is_not_trained_and_teaches_the_screening(
     # By the untaught predictor this one is within the limit, by the clock it is not.
     search.study.enqueue_trial(_between(limit))
     search.run()
-    rows = to_rows(search.study)
+    rows = trial_records(search.study)
     assert rows[0].outcome is Outcome.INFEASIBLE and (rows[0].predicted_ms or 0.0) <= limit < (rows[0].latency_ms or 0)
     assert rows[0].reason == f"latency_ms {rows[0].latency_ms:.4g} > {limit:g}, as measured"
     for row in rows:
@@ -103,8 +103,8 @@ def test_a_network_is_measured_once_however_it_is_spelt() -> None:
     search = make_search(small_space(), FakeEvaluator(), stopwatch=stopwatch, n_trials=40)
     search.run()
     assert len(set(stopwatch.timed)) == len(stopwatch.timed) == 40
-    first = {row.arch_id: row for row in reversed(to_rows(search.study))}
-    repeats = [row for row in to_rows(search.study) if row.outcome is Outcome.DUPLICATE]
+    first = {row.arch_id: row for row in reversed(trial_records(search.study))}
+    repeats = [row for row in trial_records(search.study) if row.outcome is Outcome.DUPLICATE]
     assert repeats
     for row in repeats:
         twin = first[row.arch_id]
@@ -116,12 +116,12 @@ def test_a_network_is_measured_once_however_it_is_spelt() -> None:
 
 
 def test_a_resumed_search_knows_what_was_measured_from_its_storage_alone(tmp_path: Path) -> None:
-    def resumed(evaluator: FakeEvaluator, stopwatch: Stopwatch) -> list[TrialRow]:
+    def resumed(evaluator: FakeEvaluator, stopwatch: Stopwatch) -> list[TrialRecord]:
         study = open_study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"), "fake", PARETO, {})
         search = make_search(small_space(), evaluator, study=study, stopwatch=stopwatch, n_trials=4)
         with contextlib.suppress(KeyboardInterrupt):
             search.run()
-        return to_rows(study)
+        return trial_records(study)
 
     before, after = Stopwatch(TRUE), Stopwatch(TRUE)
     resumed(FakeEvaluator(interrupt_at(3)), before)  # in a training: its network has been measured
@@ -138,7 +138,7 @@ def test_a_slow_hour_of_the_machine_does_not_count() -> None:
         small_space(), FakeEvaluator(), stopwatch=Stopwatch(TRUE, slowness=slowness), sampler="random", n_trials=6
     )
     search.run()
-    trained = [row for row in to_rows(search.study) if row.outcome is Outcome.TRAINED]
+    trained = [row for row in trial_records(search.study) if row.outcome is Outcome.TRAINED]
     # The median of the first one, two, ... six of them is always 1: the machine's usual speed.
     expected = [pace * true_ms(row) for row, pace in zip(trained, kept, strict=True)]
     assert [row.latency_ms for row in trained] == pytest.approx(expected, abs=2e-6)
@@ -157,7 +157,9 @@ def test_it_learns_from_every_measurement_and_of_many_when_they_are_a_twentieth_
             learned.append(count)
             return self
 
-    refinement = Refinement(replace(pricer(small_space()), predictor=Pupil(TRUE)), lambda *_: Measured(1, 0))
+    refinement = PredictorRefinement(
+        replace(pricer(small_space()), predictor=Pupil(TRUE)), lambda *_: MeasuredLatency(1, 0)
+    )
     for count in range(200):
         monkeypatch.setattr(measurement, "measurements", lambda _, count=count: count)
         refinement.pricer(new_study())
@@ -183,24 +185,24 @@ def test_a_measurement_that_fails_is_one_failed_trial() -> None:
     evaluator = FakeEvaluator()
     search = make_search(small_space(), evaluator, stopwatch=Stopwatch(TRUE, trouble), n_trials=4)
     search.run()
-    (failed,) = [row for row in to_rows(search.study) if row.outcome is Outcome.FAILED]
+    (failed,) = [row for row in trial_records(search.study) if row.outcome is Outcome.FAILED]
     assert failed.reason == "NasError: the machine changed speed" and failed.arch_id not in evaluator.trained
 
 
 def test_winners_are_measured_together_and_remembered() -> None:
     search = make_search(small_space(), FakeEvaluator(), n_trials=4)
     search.run()
-    rows = to_rows(search.study)
+    rows = trial_records(search.study)
     found = measure_rows(rows[:2], search.study, search.pricer, Stopwatch(TRUE))
     assert [row.measured_ms for row in found] == pytest.approx([true_ms(row) for row in found])
     assert [row.latency_ms for row in found] == [row.latency_ms for row in rows[:2]]
-    remembered = to_rows(search.study)
+    remembered = trial_records(search.study)
     assert [row.measured_ms for row in remembered] == pytest.approx(
         [*(true_ms(row) for row in found), None, None], abs=1e-6
     )
     assert measure_rows(rows, search.study, search.pricer, None) == rows
     measure_rows(rows[:1], search.study, search.pricer, Stopwatch(2 * TRUE))  # the latest counts
-    assert to_rows(search.study)[0].measured_ms == pytest.approx(2 * true_ms(rows[0]), abs=1e-6)
+    assert trial_records(search.study)[0].measured_ms == pytest.approx(2 * true_ms(rows[0]), abs=1e-6)
 
 
 class Priced(MacsPredictor):
@@ -220,20 +222,20 @@ def test_networks_are_measured_as_they_are_priced(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(measurement, "device_of", lambda _: HERE)
     monkeypatch.setattr(measurement, "measure_many", fake)
-    measure = measurer(LatencySettings(seed=7, refine=True), Priced(HERE))
-    assert measure is not None and measure([zoo.get("mixnet_s")] * 2) == [Measured(2.0, 0.5, 1.5)] * 2
+    measure = make_measurer(LatencySettings(seed=7, refine=True), Priced(HERE))
+    assert measure is not None and measure([zoo.get("mixnet_s")] * 2) == [MeasuredLatency(2.0, 0.5, 1.5)] * 2
     assert asked == {"backend": "onnxruntime", "precision": "float32", "threads": 1, "batch": 1, "seed": 7}
 
 
 def test_another_device_is_not_measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurement, "device_of", lambda _: HERE)
     there = Device(processor="phone", cores=8, backend="onnxruntime", backend_version="0", os="none")
-    assert measurer(LatencySettings(allow_other_device=True), Priced(there)) is None
-    assert measurer(LatencySettings(backend="macs"), MacsPredictor(MS_PER_GMAC)) is None
+    assert make_measurer(LatencySettings(allow_other_device=True), Priced(there)) is None
+    assert make_measurer(LatencySettings(backend="macs"), MacsPredictor(MS_PER_GMAC)) is None
     with pytest.raises(
         NasError, match=r"latency\.refine true: the latency is that of phone .* cannot be measured here"
     ):
-        measurer(LatencySettings(refine=True), Priced(there))
+        make_measurer(LatencySettings(refine=True), Priced(there))
 
 
 def test_a_formula_cannot_be_refined() -> None:
@@ -241,10 +243,10 @@ def test_a_formula_cannot_be_refined() -> None:
         LatencySettings(backend="macs", refine=True)
 
 
-def _unlimited() -> list[TrialRow]:
+def _unlimited() -> list[TrialRecord]:
     search = make_search(small_space(), FakeEvaluator(), n_trials=20)
     search.run()
-    return to_rows(search.study)
+    return trial_records(search.study)
 
 
 def _between(limit: float) -> dict[str, Any]:

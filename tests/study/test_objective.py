@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nas.core.errors import NasError
-from nas.study.objective import FORMS, ObjectiveSettings, choose, mnasnet_reward
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.objective import FORMS, ObjectiveSettings, choose_winners, mnasnet_reward
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.paths import REFERENCE
 
 REFERENCE = json.loads((REFERENCE / "reward.json").read_text(encoding="utf-8"))
@@ -60,8 +60,8 @@ def test_pareto_maximises_accuracy_and_minimises_latency() -> None:
     assert ObjectiveSettings(kind="mnasnet", target_ms=1).directions == ("maximize",)
 
 
-def row(number: int, accuracy: float, latency_ms: float, outcome: Outcome = Outcome.TRAINED) -> TrialRow:
-    return TrialRow(number=number, outcome=outcome, accuracy=accuracy, latency_ms=latency_ms)
+def row(number: int, accuracy: float, latency_ms: float, outcome: Outcome = Outcome.TRAINED) -> TrialRecord:
+    return TrialRecord(number=number, outcome=outcome, accuracy=accuracy, latency_ms=latency_ms)
 
 
 ROWS = [
@@ -75,7 +75,7 @@ ROWS = [
 
 
 def test_pareto_winners_are_the_front_fastest_first() -> None:
-    assert [winner.number for winner in choose(ROWS, ObjectiveSettings())] == [1, 3, 0]
+    assert [winner.number for winner in choose_winners(ROWS, ObjectiveSettings())] == [1, 3, 0]
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_pareto_winners_are_the_front_fastest_first() -> None:
 )
 def test_the_winner_of_a_reward_has_the_highest(target_ms: float, form: str, best: int) -> None:
     objective = ObjectiveSettings(kind="mnasnet", target_ms=target_ms, form=form)
-    assert [winner.number for winner in choose(ROWS, objective)] == [best]
+    assert [winner.number for winner in choose_winners(ROWS, objective)] == [best]
 
 
 def test_without_trained_candidates_there_is_no_winner() -> None:
     for objective in (ObjectiveSettings(), ObjectiveSettings(kind="mnasnet", target_ms=1.0)):
-        assert choose(ROWS[4:], objective) == []
+        assert choose_winners(ROWS[4:], objective) == []
 
 
 def test_a_reward_needs_a_target() -> None:

@@ -8,10 +8,10 @@ import optuna
 from optuna.trial import TrialState
 
 from nas.study.config import MAX_RETRIES
-from nas.study.recovery import recover
+from nas.study.recovery import recover_trials
 from nas.study.storage.opening import open_study
 from nas.study.storage.retrying import RetryingStorage
-from nas.study.trial_attributes import distributions, finished, to_rows
+from nas.study.trial_attributes import count_finished, distributions, trial_records
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
 
 Opened = Callable[..., RetryingStorage]
@@ -27,40 +27,40 @@ def killed_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
 def test_trials_of_a_killed_worker_are_tried_again(storage_url: str, opened: Opened) -> None:
     study = open_study(opened(storage_url), "s", PARETO, {})
     left = killed_trial(study)
-    assert recover(study) == 1
+    assert recover_trials(study) == 1
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
-    assert finished(study) == 0 and to_rows(study) == []
+    assert count_finished(study) == 0 and trial_records(study) == []
     evaluator = FakeEvaluator()
     make_search(small_space(), evaluator, study=study, n_trials=1).run()
     assert [(trial.number, trial.params) for trial in study.trials] == [(left.number, left.params)]
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
     assert len(evaluator.trained) == 1
-    assert recover(study) == 0
+    assert recover_trials(study) == 0
 
 
 def test_a_trial_killed_before_its_genotype_was_complete_is_given_up_and_not_counted() -> None:
     study = new_study()
     study.ask({"width": optuna.distributions.CategoricalDistribution([0.5, 1.0])})
-    assert recover(study) == 1
+    assert recover_trials(study) == 1
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]
-    assert finished(study) == 0
+    assert count_finished(study) == 0
     search = make_search(small_space(), FakeEvaluator(), study=study, n_trials=2)
     search.run()
     untouched = make_search(small_space(), FakeEvaluator(), n_trials=2)
     untouched.run()
-    assert [row.arch_id for row in to_rows(study)[1:]] == [row.arch_id for row in to_rows(untouched.study)]
+    assert [row.arch_id for row in trial_records(study)[1:]] == [row.arch_id for row in trial_records(untouched.study)]
 
 
 def test_a_candidate_that_kills_its_worker_again_and_again_fails() -> None:
     study = new_study()
     killed_trial(study)
     for _ in range(MAX_RETRIES):
-        recover(study)
+        recover_trials(study)
         assert study.trials[0].state is TrialState.WAITING
         study.ask()
-    recover(study)
-    assert finished(study) == 1
-    (row,) = to_rows(study)
+    recover_trials(study)
+    assert count_finished(study) == 1
+    (row,) = trial_records(study)
     assert row.outcome == "failed" and "killed 3 times" in row.reason
 
 
@@ -69,14 +69,14 @@ def test_kills_count_anew_whenever_a_trial_got_further() -> None:
     trial = killed_trial(study)
     for epoch in range(1, MAX_RETRIES + 3):
         study._storage.set_trial_intermediate_value(trial._trial_id, epoch, 0.5)
-        recover(study)
+        recover_trials(study)
         assert study.trials[0].state is TrialState.WAITING
         study.ask()
     assert study.trials[0].user_attrs["kills"] == MAX_RETRIES + 2
     for _ in range(MAX_RETRIES - 1):
-        recover(study)
+        recover_trials(study)
         assert study.trials[0].state is TrialState.WAITING
         study.ask()
-    recover(study)
-    (row,) = to_rows(study)
+    recover_trials(study)
+    (row,) = trial_records(study)
     assert row.outcome == "failed" and row.reason.startswith(f"its worker was killed 3 times after epoch {epoch}; out")

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
-from nas.study.trial_loop import Task, do
+from nas.study.trial_loop import TrialTask, run_trial
 from nas.study.trial_record import Outcome
 from tests.study.fakes import FakeEvaluator, make_search, small_space
 
@@ -16,15 +16,15 @@ from tests.study.fakes import FakeEvaluator, make_search, small_space
 def doing(evaluator: FakeEvaluator, monkeypatch: pytest.MonkeyPatch, *, can_tell: bool = True) -> Callable[[], Outcome]:
     """The first training of a search, ready to be done."""
     search = make_search(small_space(), evaluator)
-    task = search.next()
-    assert isinstance(task, Task)
+    task = search.ask()
+    assert isinstance(task, TrialTask)
 
     def gone(*_: object, **__: object) -> None:
         raise ConnectionError
 
     if not can_tell:
-        monkeypatch.setattr("nas.study.trial_loop.close", gone)
-    return lambda: do(search, task, evaluator).outcome
+        monkeypatch.setattr("nas.study.trial_loop.finish_trial", gone)
+    return lambda: run_trial(search, task, evaluator).outcome
 
 
 def raising(error: BaseException) -> Callable[[int, ArchSpec], None]:
@@ -67,12 +67,12 @@ def test_what_the_storage_raises_is_not_blamed_on_the_network(
 
     evaluator = FakeEvaluator(epochs=2)
     search = make_search(small_space(), evaluator)
-    task = search.next()
-    assert isinstance(task, Task)
+    task = search.ask()
+    assert isinstance(task, TrialTask)
     monkeypatch.setattr(search.study._storage, "set_trial_intermediate_value", away)
     if is_for_good:
         monkeypatch.setattr(search.study._storage, "set_trial_state_values", away)
     with pytest.raises(ConnectionError, match="storage"):
-        do(search, task, evaluator)
+        run_trial(search, task, evaluator)
     assert search.study.trials[0].state is (TrialState.RUNNING if is_for_good else TrialState.WAITING)
     assert "outcome" not in search.study.trials[0].user_attrs and not evaluator.forgotten

@@ -8,17 +8,17 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.study.trial_record import Outcome, TrialRow, counts, pareto_front, to_csv
+from nas.study.trial_record import Outcome, TrialRecord, count_outcomes, pareto_front, records_to_csv
 
 # Few distinct values, so that ties in one or both objectives are common.
 VALUES = st.one_of(st.none(), st.integers(0, 6))
 
 
 @st.composite
-def row_lists(draw: st.DrawFn) -> list[TrialRow]:
+def row_lists(draw: st.DrawFn) -> list[TrialRecord]:
     cells = draw(st.lists(st.tuples(st.sampled_from(Outcome), VALUES, VALUES), max_size=25))
     return [
-        TrialRow(
+        TrialRecord(
             number=number,
             outcome=outcome,
             accuracy=None if accuracy is None else accuracy / 6,
@@ -28,41 +28,41 @@ def row_lists(draw: st.DrawFn) -> list[TrialRow]:
     ]
 
 
-def dominates(one: TrialRow, other: TrialRow) -> bool:
+def dominates(one: TrialRecord, other: TrialRecord) -> bool:
     no_worse = one.accuracy >= other.accuracy and one.latency_ms <= other.latency_ms
     return no_worse and (one.accuracy > other.accuracy or one.latency_ms < other.latency_ms)
 
 
 @given(row_lists())
-def test_pareto_front_is_what_nothing_dominates(rows: list[TrialRow]) -> None:
+def test_pareto_front_is_what_nothing_dominates(rows: list[TrialRecord]) -> None:
     known = [
         row
         for row in rows
         if row.outcome is Outcome.TRAINED and row.accuracy is not None and row.latency_ms is not None
     ]
     undominated = [row for row in known if not any(dominates(other, row) for other in known)]
-    earliest: dict[tuple[float, float], TrialRow] = {}
+    earliest: dict[tuple[float, float], TrialRecord] = {}
     for row in undominated:
         earliest.setdefault((row.latency_ms, row.accuracy), row)
     assert pareto_front(rows) == [earliest[key] for key in sorted(earliest)]
 
 
 @given(row_lists(), st.randoms())
-def test_pareto_front_does_not_depend_on_the_order_of_rows(rows: list[TrialRow], random) -> None:
+def test_pareto_front_does_not_depend_on_the_order_of_rows(rows: list[TrialRecord], random) -> None:
     shuffled = list(rows)
     random.shuffle(shuffled)
     assert pareto_front(shuffled) == pareto_front(rows)
 
 
 def test_a_network_without_any_accuracy_can_still_be_on_the_front() -> None:
-    row = TrialRow(number=0, outcome=Outcome.TRAINED, accuracy=0.0, latency_ms=3.0)
+    row = TrialRecord(number=0, outcome=Outcome.TRAINED, accuracy=0.0, latency_ms=3.0)
     assert pareto_front([row]) == [row]
 
 
 def test_counts_name_every_outcome() -> None:
-    rows = [TrialRow(number=0, outcome=Outcome.TRAINED), TrialRow(number=1, outcome=Outcome.TRAINED)]
+    rows = [TrialRecord(number=0, outcome=Outcome.TRAINED), TrialRecord(number=1, outcome=Outcome.TRAINED)]
     expected = dict.fromkeys(Outcome, 0) | {Outcome.TRAINED: 2}
-    assert counts(rows) == expected
+    assert count_outcomes(rows) == expected
 
 
 # Carriage returns are left out: with "\n" as line end, csv reads a quoted one back but text files translate it.
@@ -71,10 +71,10 @@ REALS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
 
 
 @st.composite
-def full_rows(draw: st.DrawFn) -> TrialRow:
+def full_rows(draw: st.DrawFn) -> TrialRecord:
     names = ("accuracy", "latency_ms", "macs_m", "params_m", "cpu_s")
     genotype = draw(st.dictionaries(st.sampled_from(("stage1.kernels", "stage2.expansion")), TEXTS.filter(bool)))
-    return TrialRow(
+    return TrialRecord(
         number=draw(st.integers(0, 10**6)),
         outcome=draw(st.sampled_from(Outcome)),
         reason=draw(TEXTS),
@@ -85,8 +85,8 @@ def full_rows(draw: st.DrawFn) -> TrialRow:
 
 
 @given(st.lists(full_rows(), max_size=4))
-def test_csv_reads_back_with_every_value(rows: list[TrialRow]) -> None:
-    lines = list(csv.DictReader(io.StringIO(to_csv(rows), newline="")))
+def test_csv_reads_back_with_every_value(rows: list[TrialRecord]) -> None:
+    lines = list(csv.DictReader(io.StringIO(records_to_csv(rows), newline="")))
     assert len(lines) == len(rows)
     for row, line in zip(rows, lines, strict=True):
         assert int(line["number"]) == row.number
@@ -100,5 +100,5 @@ def test_csv_reads_back_with_every_value(rows: list[TrialRow]) -> None:
 
 
 def test_csv_of_no_rows_is_a_header() -> None:
-    header = to_csv([]).splitlines()
+    header = records_to_csv([]).splitlines()
     assert len(header) == 1 and header[0].startswith("number,outcome,arch_id,accuracy,latency_ms,")

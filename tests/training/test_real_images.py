@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nas.data.images import ImageData, load
+from nas.data.images import ImageData, load_images
 from nas.data.sources import DataSettings, check_data
 from tests.paths import SHARED_DATA
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="../shared/data/cifar1
 def data() -> ImageData:
     settings = DataSettings(name="imagefolder", root=str(ROOT))
     check_data(settings)
-    return load(settings)
+    return load_images(settings)
 
 
 def test_every_image_is_read_with_its_class(data: ImageData) -> None:

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Final
 
 from nas.arch.complexity import Complexity, complexity
-from nas.arch.scaling.rounding_rules import Rules, check_side, rules_for
+from nas.arch.scaling.rounding_rules import RoundingRules, check_side, rules_for
 from nas.arch.scaling.transform import Compound, Factors, Scaling, scale
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -18,7 +18,7 @@ from nas.core.validation import check_number
 _SLACK: Final = 1e-9  # of sums and products of decimal fractions: 2.1 - 2 is more than 0.1
 
 
-def steps(low: float, high: float, step: float) -> tuple[float, ...]:
+def factor_range(low: float, high: float, step: float) -> tuple[float, ...]:
     """``low``, ``low + step``, ... up to ``high``, as the decimal fractions that they are written as.
 
     Raises: NasError unless 1 <= low <= high and step is positive.
@@ -29,9 +29,9 @@ def steps(low: float, high: float, step: float) -> tuple[float, ...]:
     return tuple(round(low + index * step, 10) for index in range(int((high - low) / step + _SLACK) + 1))
 
 
-ALPHAS: Final = steps(1.0, 2.0, 0.1)
-BETAS: Final = steps(1.0, 1.4, 0.1)
-GAMMAS: Final = steps(1.0, 1.4, 0.05)
+ALPHAS: Final = factor_range(1.0, 2.0, 0.1)
+BETAS: Final = factor_range(1.0, 1.4, 0.1)
+GAMMAS: Final = factor_range(1.0, 1.4, 0.05)
 
 
 def compound_triples(
@@ -70,7 +70,7 @@ def compound_triples(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grown:
+class ScaledNetwork:
     """A network beside the baseline that it was scaled from.
 
     ``factors``: what was asked for; rounding makes something else of it, which ``realised`` and the growths tell.
@@ -118,42 +118,42 @@ class Grown:
         )
 
 
-def scaled(
+def scale_rounded(
     baseline: ArchSpec,
     factors: Factors,
-    rules: Rules | None = None,
+    rules: RoundingRules | None = None,
     *,
     name: str | None = None,
     dropout: float | None = None,
     compound: Compound | None = None,
     phi: float | None = None,
-) -> Grown:
+) -> ScaledNetwork:
     """``baseline`` by ``factors``, rounded by ``rules`` (None: those of its family).
 
     Proxies of few channels and small images keep more of the factors with a finer rule, such as
-    ``Rules(divisor=2, resolution_rule="exact")``. Raises: SpecError for a side too small for the strides.
+    ``RoundingRules(divisor=2, resolution_rule="exact")``. Raises: SpecError for a side too small for the strides.
     """
     chosen = rules or rules_for(baseline)
     scaling = chosen.scaling(factors, baseline.resolution_px, dropout=dropout)
     arch = scale(baseline, scaling, name=name)
     check_side(arch)
-    return Grown(baseline=baseline, arch=arch, factors=factors, scaling=scaling, compound=compound, phi=phi)
+    return ScaledNetwork(baseline=baseline, arch=arch, factors=factors, scaling=scaling, compound=compound, phi=phi)
 
 
-def grown(
-    baseline: ArchSpec, compound: Compound, phi: float, rules: Rules | None = None, *, name: str | None = None
-) -> Grown:
+def scale_compound(
+    baseline: ArchSpec, compound: Compound, phi: float, rules: RoundingRules | None = None, *, name: str | None = None
+) -> ScaledNetwork:
     """``baseline`` by the formula at ``phi``: depth alpha^phi, width beta^phi, resolution gamma^phi, rounded.
 
     Dropout stays the baseline's; a family's grows. Raises: NasError for a negative ``phi``, SpecError as ``scaled``.
     """
     check_number("phi", phi, low=0)
-    return scaled(baseline, compound.factors(phi), rules, name=name, compound=compound, phi=phi)
+    return scale_rounded(baseline, compound.factors(phi), rules, name=name, compound=compound, phi=phi)
 
 
-def distinct(candidates: Iterable[Grown]) -> tuple[tuple[Grown, ...], ...]:
+def distinct_networks(candidates: Iterable[ScaledNetwork]) -> tuple[tuple[ScaledNetwork, ...], ...]:
     """Candidates in groups that rounding makes the same network (``arch_id``), in order; the first stands for all."""
-    groups: dict[str, list[Grown]] = {}
+    groups: dict[str, list[ScaledNetwork]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.arch.arch_id, []).append(candidate)
     return tuple(tuple(group) for group in groups.values())

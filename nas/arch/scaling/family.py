@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-from nas.arch.scaling.compound import Grown, scaled
-from nas.arch.scaling.rounding_rules import Rules, family_of
+from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
+from nas.arch.scaling.rounding_rules import RoundingRules, family_of
 from nas.arch.scaling.transform import (
     PUBLISHED_EFFICIENTNET,
     PUBLISHED_EFFICIENTNET_LITE,
@@ -15,7 +15,7 @@ from nas.arch.scaling.transform import (
     Factors,
 )
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 
 MOST_DROPOUT: Final = 0.5
@@ -37,7 +37,7 @@ def published_table(baseline: ArchSpec) -> Mapping[str, Coefficients]:
     return PUBLISHED_EFFICIENTNET_LITE if family_of(baseline) == "efficientnet_lite" else PUBLISHED_EFFICIENTNET
 
 
-def published_member(baseline: ArchSpec, member: str, rules: Rules | None = None) -> Grown:
+def published_member(baseline: ArchSpec, member: str, rules: RoundingRules | None = None) -> ScaledNetwork:
     """``baseline`` by the published coefficients of EfficientNet ``member``, such as ``b3`` (``lite3`` for Lite).
 
     The side grows as that of the published family does, by 300/224 for ``b3``; of a baseline of 224 px all members
@@ -46,11 +46,11 @@ def published_member(baseline: ArchSpec, member: str, rules: Rules | None = None
     """
     table = published_table(baseline)
     if member not in table:
-        raise unknown("family member", member, table)
+        raise unknown_choice("family member", member, table)
     found, first = table[member], next(iter(table))
     factors = Factors(found.depth, found.width, found.resolution_px / table[first].resolution_px)
     labels = published_labels(baseline)
-    return scaled(
+    return scale_rounded(
         baseline,
         factors,
         rules,
@@ -64,8 +64,8 @@ def family(
     baseline: ArchSpec,
     coefficients: Compound | Literal["published"],
     phis: Sequence[float] = tuple(range(8)),
-    rules: Rules | None = None,
-) -> tuple[Grown, ...]:
+    rules: RoundingRules | None = None,
+) -> tuple[ScaledNetwork, ...]:
     """Members of ``baseline``'s family at ``phis``, each with its depth, width, resolution, dropout and drop-path.
 
     A ``Compound``: by its formula, with dropout by ``dropout_at``. ``published``: phi 0 to 8 are the hand-rounded B0 to
@@ -77,14 +77,14 @@ def family(
 
 
 def formula_member(
-    baseline: ArchSpec, compound: Compound, phi: float, rules: Rules | None = None, *, label: str = ""
-) -> Grown:
+    baseline: ArchSpec, compound: Compound, phi: float, rules: RoundingRules | None = None, *, label: str = ""
+) -> ScaledNetwork:
     """One member by the formula: ``grown`` with a member's dropout and a name of ``label`` and ``phi``.
 
     Raises: NasError for a negative phi.
     """
     check_number("phi", phi, low=0)
-    return scaled(
+    return scale_rounded(
         baseline,
         compound.factors(phi),
         rules,

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from nas.arch.scaling.compound import Grown, scaled
+from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.family import formula_member, published_label, published_member, published_table
-from nas.arch.scaling.rounding_rules import Rules, rules_for
-from nas.arch.scaling.rules import DIRECTIONS, fast
-from nas.arch.scaling.targets import Measure, most_phi, phi_for
+from nas.arch.scaling.rounding_rules import RoundingRules, rules_for
+from nas.arch.scaling.rules import DIRECTIONS, dwr
+from nas.arch.scaling.targets import CostMeasure, most_phi, phi_for
 from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
-from nas.core.errors import NasError, shown, unknown
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
-RULES: Final = ("compound", "published", "dwr", *DIRECTIONS)
+SCALING_RULES: Final = ("compound", "published", "dwr", *DIRECTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ScalingRequest:
     """One scaling, in one of three ways: ``phi``; some of ``width``, ``depth``, ``resolution``; or ``targets``.
 
     ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
@@ -40,8 +40,8 @@ class Request:
     targets: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise unknown("rule", self.rule, RULES)
+        if self.rule not in SCALING_RULES:
+            raise unknown_choice("rule", self.rule, SCALING_RULES)
         check_number("dwr_alpha", self.dwr_alpha, low=0, high=1)
         for name in ("width", "depth"):
             check_number(name, getattr(self, name), low=0, open_low=True, optional=True)
@@ -74,9 +74,11 @@ class Request:
         """The formula of the rule; of ``published``, which has none, the formula that stands beside it."""
         if self.rule in DIRECTIONS:
             return DIRECTIONS[self.rule]
-        return fast(self.dwr_alpha) if self.rule == "dwr" else self.coefficients
+        return dwr(self.dwr_alpha) if self.rule == "dwr" else self.coefficients
 
-    def answer(self, baseline: ArchSpec, measures: Mapping[str, Measure], rules: Rules | None = None) -> Grown:
+    def answer(
+        self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None = None
+    ) -> ScaledNetwork:
         """The network that is asked for; ``measures`` has one for every target. Raises: NasError if there is none."""
         if self.empty:
             raise NasError("how far is it to be scaled? Give phi, width, depth, resolution or a target.")
@@ -88,7 +90,7 @@ class Request:
         label = "" if self.rule == "compound" else f"{self.rule}_"
         return formula_member(baseline, self.compound, float(phi), rules, label=label)
 
-    def _multiplied(self, baseline: ArchSpec, rules: Rules) -> Grown:
+    def _multiplied(self, baseline: ArchSpec, rules: RoundingRules) -> ScaledNetwork:
         given = self._multipliers
         factors = Factors(
             depth=given.get("depth", 1.0),
@@ -97,9 +99,11 @@ class Request:
         )
         label = "_".join(f"{name[0]}{value:g}" for name, value in given.items())
         # A side that is given in px is meant.
-        return scaled(baseline, factors, replace(rules, resolution_rule="exact"), name=f"{baseline.name}_{label}")
+        return scale_rounded(
+            baseline, factors, replace(rules, resolution_rule="exact"), name=f"{baseline.name}_{label}"
+        )
 
-    def _phi(self, baseline: ArchSpec, measures: Mapping[str, Measure], rules: Rules | None) -> float:
+    def _phi(self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None) -> float:
         """The largest phi at which all targets are met."""
 
         def at(phi: float) -> ArchSpec:
@@ -113,7 +117,7 @@ class Request:
         # Below the least of them another target may be missed again where its measure is not monotone.
         return phis[0] if len(phis) == 1 else phi_for(at, worst, 1.0, field="all targets together", most=most)
 
-    def _published(self, baseline: ArchSpec, measures: Mapping[str, Measure], rules: Rules | None) -> str:
+    def _published(self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None) -> str:
         """The member that phi names, or the largest that meets all targets."""
         if isinstance(self.phi, str):
             return self.phi
@@ -126,7 +130,7 @@ class Request:
             if over and fitting is None:
                 name, value = next(iter(over.items()))
                 raise NasError(
-                    f"{name} {shown(self.targets[name])}: below the smallest published member, {label}, which needs "
+                    f"{name} {quoted(self.targets[name])}: below the smallest published member, {label}, which needs "
                     f"{value:.4g}; allow that, or begin with a smaller network."
                 )
             if not over:

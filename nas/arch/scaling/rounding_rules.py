@@ -10,11 +10,11 @@ from typing import Final
 from nas.arch.rounding import RESOLUTION_RULES, DepthRule, ResolutionRule, WidthRule, scale_resolution
 from nas.arch.scaling.transform import UNSCALED, EndRule, Factors, Scaling
 from nas.arch.spec import ArchSpec
-from nas.core.errors import SpecError, unknown
+from nas.core.errors import SpecError, unknown_choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class RoundingRules:
     """How what a multiplier gives is rounded; the fields are those of ``Scaling``, with a rule for the input side."""
 
     width_rule: WidthRule = "divisor"
@@ -28,7 +28,7 @@ class Rules:
     def __post_init__(self) -> None:
         self.scaling(Factors(width=2.0))  # a width at which every rule counts
         if self.resolution_rule not in RESOLUTION_RULES:
-            raise unknown("resolution_rule", self.resolution_rule, RESOLUTION_RULES)
+            raise unknown_choice("resolution_rule", self.resolution_rule, RESOLUTION_RULES)
 
     def scaling(
         self,
@@ -57,15 +57,15 @@ class Rules:
 
 
 # Sources: the published code of each family, as cited in its module of the zoo.
-FAMILY_RULES: Final[Mapping[str, Rules]] = MappingProxyType(
+FAMILY_RULES: Final[Mapping[str, RoundingRules]] = MappingProxyType(
     {
-        "efficientnet": Rules(),
-        "efficientnet_lite": Rules(stem="fixed", head="fixed", fixed_ends=True),
-        "mixnet": Rules(depth_rule="round", head="fixed"),
-        "mnasnet": Rules(head="fixed"),
-        "mobilenet_v1": Rules(width_rule="truncate", head="grow"),
-        "mobilenet_v2": Rules(head="grow"),
-        "mobilenet_v3": Rules(head="fixed"),
+        "efficientnet": RoundingRules(),
+        "efficientnet_lite": RoundingRules(stem="fixed", head="fixed", fixed_ends=True),
+        "mixnet": RoundingRules(depth_rule="round", head="fixed"),
+        "mnasnet": RoundingRules(head="fixed"),
+        "mobilenet_v1": RoundingRules(width_rule="truncate", head="grow"),
+        "mobilenet_v2": RoundingRules(head="grow"),
+        "mobilenet_v3": RoundingRules(head="fixed"),
     }
 )
 _NAMES: Final = {
@@ -94,16 +94,16 @@ def family_of(baseline: ArchSpec) -> str:
     return "mixnet" if mixed else "efficientnet"
 
 
-def rules_for(baseline: ArchSpec) -> Rules:
+def rules_for(baseline: ArchSpec) -> RoundingRules:
     """The rules that the family of ``baseline`` was published with."""
     return FAMILY_RULES[family_of(baseline)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rounding:
+class RoundingOverrides:
     """What a user wants rounded otherwise than the baseline's family does: None leaves a field to the family's rules.
 
-    ``family``: whose rules; None finds it by ``family_of``. The other fields are those of ``Rules``.
+    ``family``: whose rules; None finds it by ``family_of``. The other fields are those of ``RoundingRules``.
     """
 
     family: str | None = None
@@ -117,15 +117,15 @@ class Rounding:
 
     def __post_init__(self) -> None:
         if self.family is not None and self.family not in FAMILY_RULES:
-            raise unknown("family", self.family, FAMILY_RULES)
-        self._changed(Rules())
+            raise unknown_choice("family", self.family, FAMILY_RULES)
+        self._changed(RoundingRules())
 
-    def rules(self, baseline: ArchSpec) -> Rules:
+    def rules(self, baseline: ArchSpec) -> RoundingRules:
         """The rules for ``baseline``."""
         return self._changed(FAMILY_RULES[self.family] if self.family else rules_for(baseline))
 
-    def _changed(self, rules: Rules) -> Rules:
-        given = {item.name: getattr(self, item.name) for item in fields(Rules)}
+    def _changed(self, rules: RoundingRules) -> RoundingRules:
+        given = {item.name: getattr(self, item.name) for item in fields(RoundingRules)}
         return replace(rules, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from nas.arch.scaling.compound import Grown, scaled
-from nas.arch.scaling.rounding_rules import Rules, rules_for
-from nas.arch.scaling.targets import Measure, at_cost, macs
+from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
+from nas.arch.scaling.rounding_rules import RoundingRules, rules_for
+from nas.arch.scaling.targets import CostMeasure, at_cost, macs
 from nas.arch.scaling.transform import UNSCALED, Compound, Factors
 from nas.arch.spec import ArchSpec
-from nas.core.errors import unknown
+from nas.core.errors import unknown_choice
 from nas.core.validation import check_number
 
 # Each grows MACs about twofold per unit of phi: linear in depth, square in width and in the input side.
@@ -26,7 +26,7 @@ DIRECTIONS: Final[Mapping[str, Compound]] = MappingProxyType(
 )
 
 
-def fast(alpha: float = 0.8) -> Compound:
+def dwr(alpha: float = 0.8) -> Compound:
     """Fast compound scaling, dWr, of Dollar et al. (arXiv:2103.06877): most of the growth goes to width.
 
     For s times the MACs: depth s^((1 - alpha) / 2), width s^(alpha / 2), resolution s^((1 - alpha) / 4), so that
@@ -41,10 +41,10 @@ def at_equal_cost(
     baseline: ArchSpec,
     factor: float,
     directions: Mapping[str, Compound],
-    rules: Rules | None = None,
+    rules: RoundingRules | None = None,
     *,
-    measure: Measure = macs,
-) -> dict[str, Grown]:
+    measure: CostMeasure = macs,
+) -> dict[str, ScaledNetwork]:
     """``baseline`` grown to ``factor`` times its cost in each of ``directions`` (EfficientNet, table 3 and figure 8).
 
     Rounding leaves them a little apart; ``macs_growth`` tells by how much. Raises: NasError as ``at_cost``.
@@ -56,11 +56,11 @@ def width_lines(
     baseline: ArchSpec,
     widths: Sequence[float],
     starts: Sequence[tuple[float, float]] = ((1.0, 1.0), (1.0, 1.3), (2.0, 1.0), (2.0, 1.3)),
-    rules: Rules | None = None,
-) -> dict[tuple[float, float], tuple[Grown, ...]]:
+    rules: RoundingRules | None = None,
+) -> dict[tuple[float, float], tuple[ScaledNetwork, ...]]:
     """Width scaling from several (depth, resolution) multipliers of the baseline: EfficientNet, figure 4."""
     return {
-        (depth, side): tuple(scaled(baseline, Factors(depth, width, side), rules) for width in widths)
+        (depth, side): tuple(scale_rounded(baseline, Factors(depth, width, side), rules) for width in widths)
         for depth, side in starts
     }
 
@@ -69,42 +69,42 @@ def width_resolution_table(
     baseline: ArchSpec,
     widths: Sequence[float] = (1.0, 0.75, 0.5, 0.25),
     sides_px: Sequence[int] = (224, 192, 160, 128),
-    rules: Rules | None = None,
-) -> tuple[Grown, ...]:
+    rules: RoundingRules | None = None,
+) -> tuple[ScaledNetwork, ...]:
     """Every width at every input side, the 16 networks of MobileNetV1 (arXiv:1704.04861, section 4.2, figure 4).
 
     Sides are taken as they are given, whatever ``rules`` say of rounding them.
     """
     exact = replace(rules or rules_for(baseline), resolution_rule="exact")
     return tuple(
-        scaled(baseline, Factors(1.0, width, side / baseline.resolution_px), exact)
+        scale_rounded(baseline, Factors(1.0, width, side / baseline.resolution_px), exact)
         for width in widths
         for side in sides_px
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expansion:
+class StepwiseStep:
     """One step of stepwise expansion: what each axis alone would give at the step's cost, and which was taken."""
 
     axis: str
-    candidates: Mapping[str, Grown]
+    candidates: Mapping[str, ScaledNetwork]
 
     @property
-    def chosen(self) -> Grown:
+    def chosen(self) -> ScaledNetwork:
         """The candidate that the next step begins with."""
         return self.candidates[self.axis]
 
 
-def expanded(
+def stepwise_step(
     baseline: ArchSpec,
-    path: Sequence[Grown],
+    path: Sequence[ScaledNetwork],
     factor: float,
     axes: Sequence[str] = tuple(DIRECTIONS),
-    rules: Rules | None = None,
+    rules: RoundingRules | None = None,
     *,
-    measure: Measure = macs,
-) -> dict[str, Grown]:
+    measure: CostMeasure = macs,
+) -> dict[str, ScaledNetwork]:
     """One step of stepwise expansion: what each of ``axes`` alone makes of the last network of ``path``.
 
     Its cost is doubled, but no further than to ``factor`` times the baseline's; nothing where ``path``, the networks
@@ -114,7 +114,7 @@ def expanded(
     check_number("factor", factor, low=1)
     for axis in axes:
         if axis not in DIRECTIONS:
-            raise unknown("axis", axis, DIRECTIONS)
+            raise unknown_choice("axis", axis, DIRECTIONS)
     if len(path) >= math.log2(factor) - 1e-9:
         return {}
     total, start = min(2.0 ** (len(path) + 1), factor), path[-1].factors if path else UNSCALED
@@ -125,21 +125,23 @@ def expanded(
 
 def stepwise(
     baseline: ArchSpec,
-    score: Callable[[Grown], float],
+    score: Callable[[ScaledNetwork], float],
     factor: float,
     axes: Sequence[str] = tuple(DIRECTIONS),
-    rules: Rules | None = None,
+    rules: RoundingRules | None = None,
     *,
-    measure: Measure = macs,
-) -> tuple[Expansion, ...]:
+    measure: CostMeasure = macs,
+) -> tuple[StepwiseStep, ...]:
     """Grow one axis at a time and keep the best per doubling of cost, up to ``factor`` times the baseline's.
 
     In the manner of X3D (arXiv:2004.04730): in every step each of ``axes`` alone is expanded until the cost has
     doubled, and the candidate of the highest ``score`` is kept (ties go to the axis named first).
-    Raises: NasError as ``expanded``.
+    Raises: NasError as ``stepwise_step``.
     """
-    expansions: list[Expansion] = []
-    while candidates := expanded(baseline, [step.chosen for step in expansions], factor, axes, rules, measure=measure):
+    expansions: list[StepwiseStep] = []
+    while candidates := stepwise_step(
+        baseline, [step.chosen for step in expansions], factor, axes, rules, measure=measure
+    ):
         scores = {axis: score(candidate) for axis, candidate in candidates.items()}
-        expansions.append(Expansion(axis=max(scores, key=scores.__getitem__), candidates=candidates))
+        expansions.append(StepwiseStep(axis=max(scores, key=scores.__getitem__), candidates=candidates))
     return tuple(expansions)

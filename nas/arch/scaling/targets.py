@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 from nas.arch.complexity import complexity
-from nas.arch.scaling.compound import Grown, scaled
-from nas.arch.scaling.rounding_rules import Rules
+from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
+from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.transform import UNSCALED, Compound, Factors
 from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
 
-Measure = Callable[[ArchSpec], float]
+CostMeasure = Callable[[ArchSpec], float]
 
 PHI_STEPS: Final = 1000  # per unit of phi: fine enough to miss no network by more than 0.07% of the cost
 MOST_PHI: Final = 12  # 4096 times the baseline
@@ -39,7 +39,7 @@ def peak_memory_bytes(arch: ArchSpec) -> float:
 
 def phi_for(
     at: Callable[[float], ArchSpec],
-    measure: Measure,
+    measure: CostMeasure,
     target: float,
     *,
     field: str = "target",
@@ -98,11 +98,11 @@ def at_cost(
     baseline: ArchSpec,
     compound: Compound,
     factor: float,
-    rules: Rules | None = None,
+    rules: RoundingRules | None = None,
     *,
-    measure: Measure = macs,
+    measure: CostMeasure = macs,
     start: Factors = UNSCALED,
-) -> Grown:
+) -> ScaledNetwork:
     """The network along ``compound`` whose real cost, after rounding, is nearest to ``factor`` times the baseline's.
 
     ``start``: factors that the baseline has grown by already. Raises: NasError for a factor below 1, and one that is
@@ -110,8 +110,8 @@ def at_cost(
     """
     check_number("factor", factor, low=1)
 
-    def at(phi: float) -> Grown:
-        return scaled(baseline, start.times(compound.factors(phi)), rules)
+    def at(phi: float) -> ScaledNetwork:
+        return scale_rounded(baseline, start.times(compound.factors(phi)), rules)
 
     def growth(arch: ArchSpec) -> float:
         return measure(arch) / before

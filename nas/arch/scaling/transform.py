@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 from nas.arch.blocks import BlockSpec
 from nas.arch.rounding import DEPTH_RULES, WIDTH_RULES, DepthRule, WidthRule, scale_channels, scale_repeats
 from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec, StageSpec
-from nas.core.errors import NasError, shown, unknown
+from nas.core.errors import NasError, quoted, unknown_choice
 
 EndRule = Literal["scale", "fixed", "grow"]
 END_RULES: Final = ("scale", "fixed", "grow")
@@ -51,7 +51,7 @@ class Scaling:
         rules = (("width_rule", WIDTH_RULES), ("depth_rule", DEPTH_RULES), ("stem", END_RULES), ("head", END_RULES))
         for field, allowed in rules:
             if getattr(self, field) not in allowed:
-                raise unknown(field, getattr(self, field), allowed)
+                raise unknown_choice(field, getattr(self, field), allowed)
 
     def channels(self, channels: int) -> int:
         """``channels`` after the width multiplier and its rounding rule."""
@@ -139,7 +139,7 @@ def coefficients_of(value: object) -> Compound:
     if value == "published":
         return Compound()
     if not isinstance(value, list) or len(value) != 3 or not all(type(factor) in (int, float) for factor in value):
-        raise NasError(f"coefficients {shown(value)}: must be [alpha,beta,gamma] of at least 1 each, or published.")
+        raise NasError(f"coefficients {quoted(value)}: must be [alpha,beta,gamma] of at least 1 each, or published.")
     alpha, beta, gamma = map(float, value)
     return Compound(alpha=alpha, beta=beta, gamma=gamma)
 
@@ -181,10 +181,10 @@ PUBLISHED_EFFICIENTNET_LITE: Final = {
 }
 
 
-def published(table: dict[str, Coefficients], member: str, **rules: EndRule | bool) -> Scaling:
+def published_coefficients(table: dict[str, Coefficients], member: str, **rules: EndRule | bool) -> Scaling:
     """The ``published`` coefficients of family member ``member`` as a ``Scaling`` with further ``rules``."""
     if member not in table:
-        raise unknown("family member", member, table)
+        raise unknown_choice("family member", member, table)
     found = table[member]
     return Scaling(
         width=found.width,

@@ -13,11 +13,11 @@ from nas.arch.zoo.mnasnet import MNASNETS
 from nas.arch.zoo.mobilenet_v1 import MOBILENETS_V1
 from nas.arch.zoo.mobilenet_v2 import MOBILENETS_V2
 from nas.arch.zoo.mobilenet_v3 import MOBILENETS_V3
-from nas.core.errors import unknown
+from nas.core.errors import unknown_choice
 
-Family = dict[str, Callable[[], ArchSpec]]
+ZooFamily = dict[str, Callable[[], ArchSpec]]
 
-_ZOO: Final[Family] = {
+_ZOO: Final[ZooFamily] = {
     **MOBILENETS_V1,
     **MOBILENETS_V2,
     **MNASNETS,
@@ -36,5 +36,5 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> ArchSpec:
     """The published network of that name at its published resolution. Raises: NasError for an unknown name."""
     if name not in _ZOO:
-        raise unknown("network", name, names())
+        raise unknown_choice("network", name, names())
     return _ZOO[name]()

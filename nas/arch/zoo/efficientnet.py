@@ -7,7 +7,12 @@ from functools import partial
 from typing import Final
 
 from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.scaling.transform import PUBLISHED_EFFICIENTNET, PUBLISHED_EFFICIENTNET_LITE, published, scale
+from nas.arch.scaling.transform import (
+    PUBLISHED_EFFICIENTNET,
+    PUBLISHED_EFFICIENTNET_LITE,
+    published_coefficients,
+    scale,
+)
 from nas.arch.spec import ArchSpec
 
 _B0: Final = [
@@ -24,7 +29,7 @@ _B0: Final = [
 def efficientnet(member: str = "b0") -> ArchSpec:
     """EfficientNet ``b0`` to ``b8`` or ``l2`` by its published coefficients; depth is the ceiling per stage."""
     base = _base("efficientnet_b0", _B0, activation="swish", drop_path=0.2)  # survival probability 0.8
-    return scale(base, published(PUBLISHED_EFFICIENTNET, member), name=f"efficientnet_{member}")
+    return scale(base, published_coefficients(PUBLISHED_EFFICIENTNET, member), name=f"efficientnet_{member}")
 
 
 def efficientnet_lite(member: str = "lite0") -> ArchSpec:
@@ -34,7 +39,7 @@ def efficientnet_lite(member: str = "lite0") -> ArchSpec:
     """
     stages = [[text.replace("_se0.25", "") for text in stage] for stage in _B0]
     base = _base("efficientnet_lite0", stages, activation="relu6", drop_path=0.2)
-    scaling = published(PUBLISHED_EFFICIENTNET_LITE, member, stem="fixed", head="fixed", fixed_ends=True)
+    scaling = published_coefficients(PUBLISHED_EFFICIENTNET_LITE, member, stem="fixed", head="fixed", fixed_ends=True)
     return scale(base, scaling, name=f"efficientnet_{member}")
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Final
 
 from nas.arch import zoo
-from nas.arch.files import load
+from nas.arch.files import load_spec
 from nas.arch.spec import ArchSpec
-from nas.cli.app import heavy
+from nas.cli.app import import_heavy
 from nas.cli.help_text import paragraph
-from nas.core.errors import NasError, nearest
+from nas.core.errors import NasError, suggestion
 
 TIMM_PREFIX: Final = "timm/"
 
 
-def find_arch(name: object, field: str = "arch") -> ArchSpec:
+def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
     """The network that ``arch=`` means: a name of the zoo, ``timm/NAME``, or the path of a spec file.
 
     ``field``: the setting's name, for errors.
@@ -31,11 +31,11 @@ def find_arch(name: object, field: str = "arch") -> ArchSpec:
     if text in zoo.names():
         return zoo.get(text)
     if text.startswith(TIMM_PREFIX):
-        arch: ArchSpec = heavy("nas.model.timm_import.network").timm_arch(text.removeprefix(TIMM_PREFIX))
+        arch: ArchSpec = import_heavy("nas.model.timm_import.network").timm_arch(text.removeprefix(TIMM_PREFIX))
         return arch
     if is_spec_file(text):
-        return load(text)
-    near = nearest(text, zoo.names())
+        return load_spec(text)
+    near = suggestion(text, zoo.names())
     raise NasError(f"{field} {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
 
 

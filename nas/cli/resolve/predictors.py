@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor
 
 
-def find_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
+def resolve_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
     """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout.
 
     Raises: NasError for settings that are wrong and a folder that cannot be written to, before it is loaded.
@@ -32,7 +32,7 @@ def find_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
     return find_or_calibrate(settings, folder, Console(stderr=True))
 
 
-def totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
+def network_totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
     """Name, side, exact cost and predicted latency of a network, as plain data."""
     cost, estimate = complexity(arch), predictor.predict(arch)
     return {
@@ -55,7 +55,7 @@ def latency_remark(predictor: LatencyPredictor) -> str:
     return f"latency{known} on {predictor.device}; {error_text(predictor)}"
 
 
-def short(value: int) -> str:
+def short_count(value: int) -> str:
     """Counts in three or four digits: 239.2M; nothing for 0."""
     if not value:
         return ""

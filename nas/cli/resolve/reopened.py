@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.cli.resolve.spaces import make_space
-from nas.cli.resolve.studies import find_study
+from nas.cli.resolve.studies import resolve_study
 
 if TYPE_CHECKING:
     import optuna
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nas.study.manifest import StudyManifest
 
 
-class Reopened(NamedTuple):
+class ReopenedStudy(NamedTuple):
     """A study with its ``plan`` and how it was begun; ``results`` tells it again: the module of its kind of study."""
 
     plan: Any
@@ -25,12 +25,12 @@ class Reopened(NamedTuple):
     results: ModuleType
 
 
-def reopen(name: str, storage: str | None, runs_dir: Path) -> Reopened:
+def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStudy:
     """The study ``name``, which is only read, in ``storage`` or else where its folder says. Raises: NasError."""
     from nas.study import manifest
 
-    study, storage, folder, known = find_study(name, runs_dir, storage)
-    found = known or manifest.read(folder)  # an unknown study is told before a folder that is missing
+    study, storage, folder, known = resolve_study(name, runs_dir, storage)
+    found = known or manifest.read_manifest(folder)  # an unknown study is told before a folder that is missing
     settings = {**found.settings, "study": {**found.settings["study"], "name": name, "storage": storage}}
     common: dict[str, Any] = {"runs_dir": runs_dir, "command": found.command}
     if "space" in settings:
@@ -38,9 +38,9 @@ def reopen(name: str, storage: str | None, runs_dir: Path) -> Reopened:
 
         space = settings["space"]
         plan: Any = SearchPlan.of(settings, space=make_space(space), space_config=space, **common)
-        return Reopened(plan, found, study, import_module("nas.methods.search.conclude"))
-    from nas.arch.files import load
-    from nas.methods.scaling.config import BASELINE_FILE, CompoundPlan
+        return ReopenedStudy(plan, found, study, import_module("nas.methods.search.conclude"))
+    from nas.arch.files import load_spec
+    from nas.methods.scaling.config import BASELINE_FILE, ScalingPlan
 
-    plan = CompoundPlan.of(settings, baseline=load(folder / BASELINE_FILE), **common)
-    return Reopened(plan, found, study, import_module("nas.methods.scaling.conclude"))
+    plan = ScalingPlan.of(settings, baseline=load_spec(folder / BASELINE_FILE), **common)
+    return ReopenedStudy(plan, found, study, import_module("nas.methods.scaling.conclude"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nas.cli.app import heavy
+from nas.cli.app import import_heavy
 
 if TYPE_CHECKING:
     import optuna
@@ -25,17 +25,17 @@ class FoundStudy(NamedTuple):
     manifest: StudyManifest | None
 
 
-def find_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
+def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
     """The study that ``text`` means, which is only read; ``storage``: its URL where its folder does not say.
 
     Raises: NasError, with the studies that there are.
     """
-    overview = heavy("nas.study.catalog")
+    overview = import_heavy("nas.study.catalog")
     from nas.study import manifest
     from nas.study.config import RecordSettings
 
     folder = Path(text).expanduser() if "/" in text else runs_dir / text
-    known = manifest.read(folder) if (folder / manifest.CONFIG_FILE).is_file() else None
+    known = manifest.read_manifest(folder) if (folder / manifest.CONFIG_FILE).is_file() else None
     storage = storage or (known.settings["study"]["storage"] if known else None)
     url = RecordSettings(storage=storage).url(folder.parent)
     return FoundStudy(overview.find_study(url, folder.name), storage, folder, known)

@@ -32,7 +32,7 @@ def check_baseline(settings: EngineSettings) -> None:
         )
 
 
-def broken(settings: EngineSettings, *, trained_s: float, held_mb: float) -> str:
+def exceeded_limit(settings: EngineSettings, *, trained_s: float, held_mb: float) -> str:
     """Why a trial that has been trained for ``trained_s``, in a process of ``held_mb``, is to be ended; else empty."""
     if settings.trial_timeout_s is not None and trained_s > settings.trial_timeout_s:
         return (
@@ -46,7 +46,7 @@ def broken(settings: EngineSettings, *, trained_s: float, held_mb: float) -> str
     return ""
 
 
-def near_limit(settings: EngineSettings, *, held_mb: float) -> str:
+def memory_warning(settings: EngineSettings, *, held_mb: float) -> str:
     """A warning for a process that is near its limit of memory; empty for others."""
     limit_mb = settings.trial_memory_mb
     if limit_mb is None or held_mb <= _NEARLY * limit_mb:

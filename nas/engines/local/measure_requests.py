@@ -16,14 +16,14 @@ from optuna.trial import Trial, TrialState
 from nas.core.errors import NasError
 from nas.study.candidates import Pricer
 from nas.study.measurement import Measurer
-from nas.study.trial_attributes import Measured
+from nas.study.trial_attributes import MeasuredLatency
 
 _KEY: Final = "nas:measure"  # system attribute of a trial: the question, then the answer in its place
 _ASKED: Final = {"state": "asked"}
 _POLL_S: Final = 0.2
 
 
-def ask(study: optuna.Study, trial: Trial) -> Measured:
+def request_measurement(study: optuna.Study, trial: Trial) -> MeasuredLatency:
     """What the parent measures of the network of ``trial``, waited for. Raises: NasError with its reason if it cannot.
 
     The question stands in the study's storage, so that nothing is left over from a worker that is killed.
@@ -34,10 +34,10 @@ def ask(study: optuna.Study, trial: Trial) -> Measured:
         time.sleep(_POLL_S)
     if said["state"] == "failed":
         raise NasError(said["reason"])
-    return Measured(said["latency_ms"], said["spread_ms"], said["reference_ms"])
+    return MeasuredLatency(said["latency_ms"], said["spread_ms"], said["reference_ms"])
 
 
-def answer(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequence[BaseProcess] = ()) -> None:
+def serve_requests(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequence[BaseProcess] = ()) -> None:
     """Measure what the ``workers`` of ``study`` wait for, one after the other and each network once."""
     trials = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("arch_id"): said for trial in trials if (said := _answer_in(trial.system_attrs))}
@@ -46,7 +46,7 @@ def answer(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequ
             arch = pricer.decode(trial.params)
             if arch.arch_id not in known:
                 try:
-                    with held(workers):
+                    with pause_training(workers):
                         measured = measure([arch])[0]
                     known[arch.arch_id] = {"state": "measured", **measured._asdict()}
                 except Exception as error:  # the candidate's trouble, as it is in a search without workers
@@ -56,7 +56,7 @@ def answer(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequ
 
 
 @contextmanager
-def held(workers: Sequence[BaseProcess]) -> Iterator[None]:
+def pause_training(workers: Sequence[BaseProcess]) -> Iterator[None]:
     """Stop the living ``workers`` meanwhile: beside a training the same network took half as long again."""
     pids = [worker.pid for worker in workers if worker.pid is not None and worker.is_alive()]
     try:

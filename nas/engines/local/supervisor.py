@@ -14,13 +14,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.errors import NasError
-from nas.engines.local.limits import broken, near_limit, resident_mb
-from nas.engines.local.measure_requests import answer
+from nas.engines.local.limits import exceeded_limit, memory_warning, resident_mb
+from nas.engines.local.measure_requests import serve_requests
 from nas.engines.local.worker import Worker, start_server
-from nas.study.kind import Prepared, Work
+from nas.study.kind import StudyKind, StudySession
 from nas.study.progress import TrialProgress
-from nas.study.recovery import OUT_OF_MEMORY, after_kill, fail, requeue
-from nas.study.trial_attributes import WORKER, finished, to_row
+from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, requeue_trial
+from nas.study.trial_attributes import WORKER, count_finished, trial_record
 from nas.study.trial_record import Outcome
 
 _POLL_S: Final = 1.0
@@ -29,13 +29,13 @@ _GRACE_S: Final = 60.0  # for workers that were asked to stop, to give their tri
 _CLAIM_S: Final = 30.0  # between taking a trial and writing one's name into it lie milliseconds
 
 
-class Crew:
+class Supervisor:
     """The workers of one study, from the first to the last. ``run`` it once.
 
     Its clock stands still while workers are held for a measurement, and while the storage lets the parent wait.
     """
 
-    def __init__(self, session: Prepared, work: Work, study: optuna.Study, progress: TrialProgress) -> None:
+    def __init__(self, session: StudySession, work: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
         self._session, self._work, self._study, self._progress = session, work, study, progress
         self._settings = session.plan.engine
         self._workers: list[Worker] = []
@@ -62,15 +62,15 @@ class Crew:
                 self._stop()
             finally:
                 for trial in self._running():  # of workers that were ended here, which is no fault of their trials
-                    requeue(self._study, trial)
+                    requeue_trial(self._study, trial)
                 self._show_new()
         if not self._session.is_complete(self._study):
-            so_far = f"stopped after {finished(self._study)} of {self._session.total(self._study)} trials"
+            so_far = f"stopped after {count_finished(self._study)} of {self._session.total(self._study)} trials"
             raise NasError(self._reasons[0] if self._reasons else f"{so_far}: no worker is left.")
 
     def _fill(self) -> None:
         """Start workers for the places that are empty, as far as there are trials for them."""
-        left = self._session.total(self._study) - finished(self._study)
+        left = self._session.total(self._study) - count_finished(self._study)
         taken = {worker.place for worker in self._workers}
         for place in [place for place in self._places if place not in taken]:
             if len(self._workers) < left:
@@ -131,11 +131,11 @@ class Crew:
         with contextlib.suppress(UpdateFinishedTrialError):  # its last word reached the storage only now
             if worker.ended_for:
                 number, reason = worker.ended_for
-                fail(self._study, trial, reason) if trial.number == number else requeue(self._study, trial)
+                fail_trial(self._study, trial, reason) if trial.number == number else requeue_trial(self._study, trial)
             elif worker.exit_code and worker.number in (None, trial.number):
-                after_kill(self._study, trial, max_retries=self._settings.max_retries)
+                recover_killed_trial(self._study, trial, max_retries=self._settings.max_retries)
             else:
-                requeue(self._study, trial)
+                requeue_trial(self._study, trial)
 
     def _recover_unclaimed(self) -> None:
         """Queue trials again whose worker was killed between taking them and signing them."""
@@ -145,7 +145,7 @@ class Crew:
         living = {worker.name for worker in self._workers}
         for trial in self._running():
             if trial.number in due and trial.user_attrs.get(WORKER) not in living:
-                after_kill(self._study, trial, max_retries=self._settings.max_retries)
+                recover_killed_trial(self._study, trial, max_retries=self._settings.max_retries)
         self._unclaimed = {number: since for number, since in self._unclaimed.items() if number not in due}
 
     def _enforce(self) -> None:
@@ -154,11 +154,11 @@ class Crew:
             if worker.number is None:
                 continue
             held_mb = resident_mb(worker.process.pid or 0)
-            said = near_limit(self._settings, held_mb=held_mb)
+            said = memory_warning(self._settings, held_mb=held_mb)
             if said and not self._has_warned:
                 self._has_warned = True
                 self._progress.say(f"{worker.name} at trial {worker.number} holds {said}")
-            reason = broken(self._settings, trained_s=self._clock_s - worker.since_s, held_mb=held_mb)
+            reason = exceeded_limit(self._settings, trained_s=self._clock_s - worker.since_s, held_mb=held_mb)
             if reason:
                 worker.ended_for = (worker.number, reason)
                 worker.kill()
@@ -167,7 +167,7 @@ class Crew:
         """Measure for the workers that ask for it; all of them stand still meanwhile."""
         session = self._session
         if session.plan.latency.refine and session.pricer and session.measure:
-            answer(self._study, session.pricer, session.measure, [worker.process for worker in self._workers])
+            serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._workers])
 
     def _stop(self) -> None:
         """Let the workers give their trials back; those that do not, or a second interrupt, end them at once."""
@@ -190,6 +190,6 @@ class Crew:
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state.is_finished() and trial.number not in self._shown:
                 self._shown.add(trial.number)
-                row = to_row(trial)
+                row = trial_record(trial)
                 if row.outcome is not Outcome.RUNNING:
                     self._progress.on_trial(row)

@@ -19,18 +19,18 @@ from rich.console import Console
 
 from nas.core.errors import NasError
 from nas.engines.local.limits import check_baseline
-from nas.engines.local.measure_requests import ask
+from nas.engines.local.measure_requests import request_measurement
 from nas.engines.local.parent_death import die_with_parent
-from nas.study.config import Plan
-from nas.study.kind import Work
-from nas.study.trial_loop import work as run_tasks
+from nas.study.config import StudyPlan
+from nas.study.kind import StudyKind
+from nas.study.trial_loop import run_trial_loop as run_tasks
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _SERVER_DIED: Final = 255  # what multiprocessing gives for the exit code that nobody can tell it
 _LONGEST_REASON: Final = 900  # what is sent stays below 4096 bytes, which a pipe takes whole or not at all
 
 
-class News(NamedTuple):
+class WorkerMessage(NamedTuple):
     """What a worker says: that it is ready, then at which trial ``number`` it trains (None: at none).
 
     ``told``: a trial has just ended. ``reason``: why it stops before the study has its trials.
@@ -50,7 +50,7 @@ class Worker:
     ended it for, and why.
     """
 
-    def __init__(self, plan: Plan, work: Work, place: int) -> None:
+    def __init__(self, plan: StudyPlan, work: StudyKind, place: int) -> None:
         self.name = f"worker-{place}-{secrets.token_hex(3)}"
         self.place = place
         self.number: int | None = None
@@ -70,7 +70,7 @@ class Worker:
         told = False
         with contextlib.suppress(EOFError, OSError):  # its end of the line is closed
             while self._line.poll():
-                news: News = self._line.recv()
+                news: WorkerMessage = self._line.recv()
                 self.began |= self.ready and not news.reason
                 self.ready, self.number, self.since_s = True, news.number, now_s
                 self.reason, told = self.reason or news.reason, told or news.told
@@ -95,7 +95,7 @@ class Worker:
         self.process.join()
 
 
-def start_server(work: Work) -> None:
+def start_server(work: StudyKind) -> None:
     """Start the process that workers are forked from, which loads what all need once: seconds of CPU for each.
 
     It only imports; neither threads nor CUDA are begun in it, which a fork would break.
@@ -111,7 +111,7 @@ def start_server(work: Work) -> None:
     loaded.join()
 
 
-def _work(plan: Plan, work: Work, line: Connection) -> None:
+def _work(plan: StudyPlan, work: StudyKind, line: Connection) -> None:
     """What a worker process runs: a session of its own on the shared study, without output, until it has its trials."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     die_with_parent()
@@ -125,16 +125,16 @@ def _work(plan: Plan, work: Work, line: Connection) -> None:
             check_baseline(plan.engine)
             study = session.open()
             name = multiprocessing.current_process().name
-            tasks = session.tasks(study, timed=lambda trial, _: ask(study, trial), worker=name)
-            line.send(News())
+            tasks = session.tasks(study, timed=lambda trial, _: request_measurement(study, trial), worker=name)
+            line.send(WorkerMessage())
             run_tasks(
                 tasks,
                 session.evaluator,
-                on_trial=lambda _: line.send(News(told=True)),
-                on_task=lambda task: line.send(News(number=task.number)),
+                on_trial=lambda _: line.send(WorkerMessage(told=True)),
+                on_task=lambda task: line.send(WorkerMessage(number=task.number)),
             )
         except NasError as error:
-            line.send(News(reason=str(error)[:_LONGEST_REASON]))
+            line.send(WorkerMessage(reason=str(error)[:_LONGEST_REASON]))
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

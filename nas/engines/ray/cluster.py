@@ -22,23 +22,25 @@ from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.tune import ForgetReport, TuneScheduler, TuneSearcher, TuneTraining
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.study.config import EngineSettings
-from nas.study.kind import Prepared, Work
+from nas.study.kind import StudyKind, StudySession
 from nas.study.progress import TrialProgress
 
 _CONNECT_S: Final = 10.0
 
 
 @contextmanager
-def opened(settings: EngineSettings) -> Iterator[Callable[[Prepared, Work, optuna.Study, TrialProgress], None]]:
+def ray_cluster(
+    settings: EngineSettings,
+) -> Iterator[Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]]:
     """What runs trials, within. A cluster is joined at once, so that a wrong address is told before any work.
 
     Raises: NasError if there is no cluster at ``settings.address``.
     """
     with nullcontext() if settings.address is None else _ray(settings.address):
-        yield run_trials
+        yield run_ray_trials
 
 
-def run_trials(session: Prepared, _: Work, study: optuna.Study, progress: TrialProgress) -> None:
+def run_ray_trials(session: StudySession, _: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
     """Run the trials that are left of ``study``. Raises: KeyboardInterrupt when the user stops them; NasError."""
     if session.is_complete(study):
         return  # not worth starting Ray for
@@ -56,7 +58,7 @@ def run_trials(session: Prepared, _: Work, study: optuna.Study, progress: TrialP
         try:
             _train(dispatcher, session.evaluator, settings)
         finally:
-            dispatcher.leave()
+            dispatcher.release()
     if dispatcher.error is not None:
         raise dispatcher.error
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
-from nas.engines.ray.training import Failed, Report, Trained
+from nas.engines.ray.training import Report, TrainingDone, TrainingFailed
 from nas.estimators.proxy.evaluator import ProxyEvaluator
-from nas.study.recovery import after_kill
-from nas.study.trial_attributes import to_row
-from nas.study.trial_loop import Idle, OnTrial, Task, Tasks, cut_short, give_back
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.recovery import recover_killed_trial
+from nas.study.trial_attributes import trial_record
+from nas.study.trial_loop import AskTell, Idle, OnTrial, TrialTask, finish_without_result, release_trial
+from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
 
@@ -25,7 +25,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        tasks: Tasks,
+        tasks: AskTell,
         evaluator: ProxyEvaluator,
         *,
         max_retries: int,
@@ -39,25 +39,25 @@ class Dispatcher:
         self._most = most
         self._on_trial = on_trial
         self._say = say
-        self._under_way: dict[str, Task] = {}
+        self._under_way: dict[str, TrialTask] = {}
         self._widest = 0  # so many were under way at most
         self._lost_in_a_row = 0
         self._is_broken = False
         self.error: Exception | None = None
 
-    def next(self, key: str) -> Task | Idle:
+    def ask(self, key: str) -> TrialTask | Idle:
         """A training, which is then under way as ``key``, or that there is none now or ever."""
         if self.error is not None:
             return Idle.OVER
         if len(self._under_way) >= self._most():
             return Idle.WAIT
         try:
-            while isinstance(found := self._tasks.next(), TrialRow):
+            while isinstance(found := self._tasks.ask(), TrialRecord):
                 self._on_trial(found)
         except Exception as error:  # trainings under way go on: their results are worth having
             self.error = error
             return Idle.OVER
-        if isinstance(found, Task):
+        if isinstance(found, TrialTask):
             self._under_way[key] = found
             self._widest = max(self._widest, len(self._under_way))
         return found
@@ -83,41 +83,41 @@ class Dispatcher:
         task, study = self._under_way.pop(key), self._tasks.study
         self._lost_in_a_row += 1
         try:
-            after_kill(study, study._storage.get_trial(task.trial_id), max_retries=self._max_retries)
+            recover_killed_trial(study, study._storage.get_trial(task.trial_id), max_retries=self._max_retries)
             trial = study._storage.get_trial(task.trial_id)
         except Exception as error:
             self.error, self._is_broken = error, True
             return
         self._say(f"trial {task.number} lost its worker: {reason}")
         if trial.state.is_finished():
-            self._on_trial(to_row(trial))
+            self._on_trial(trial_record(trial))
         if self._lost_in_a_row > self._widest + self._max_retries:
             self.error = NasError(f"{self._lost_in_a_row} workers in a row were lost without an epoch: {reason}")
 
     def unfit(self, reason: str) -> None:
-        """Stop: a worker could not even begin, nor could the next one there. ``leave`` queues its trial again."""
+        """Stop: a worker could not even begin, nor could the next one there. ``release`` queues its trial again."""
         self.error, self._is_broken = NasError(f"a machine of the cluster cannot train: {reason}"), True
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Queue again whatever is under way."""
         while self._under_way:
-            give_back(self._tasks.study, self._under_way.popitem()[1].trial_id)
-        self._tasks.leave()
+            release_trial(self._tasks.study, self._under_way.popitem()[1].trial_id)
+        self._tasks.release()
 
-    def _told(self, task: Task, report: Report) -> TrialRow | None:
+    def _told(self, task: TrialTask, report: Report) -> TrialRecord | None:
         """The row of a trial that ``report`` ended; None if it goes on."""
-        row: TrialRow | None = None
+        row: TrialRecord | None = None
         match report:
             case EpochResult():
-                reason = self._tasks.after_epoch(task, report)
-                row = cut_short(self._tasks.study, task, Outcome.STOPPED, reason) if reason else None
-            case Failed(reason=reason):
-                row = cut_short(self._tasks.study, task, Outcome.FAILED, reason)
-            case Trained(evaluation=evaluation, files=files):
+                reason = self._tasks.report_epoch(task, report)
+                row = finish_without_result(self._tasks.study, task, Outcome.STOPPED, reason) if reason else None
+            case TrainingFailed(reason=reason):
+                row = finish_without_result(self._tasks.study, task, Outcome.FAILED, reason)
+            case TrainingDone(evaluation=evaluation, files=files):
                 if self._evaluator.weights_dir is not None:
                     for name, content in files.items():
                         write_bytes_atomically(self._evaluator.weights_dir / name, content)
-                row = self._tasks.trained(task, evaluation)
+                row = self._tasks.tell(task, evaluation)
         if row is not None:
             self._evaluator.forget(task.arch, repeat=task.repeat)
         return row

@@ -23,8 +23,8 @@ _ENVIRONMENT: Final = {
 }
 
 
-def opened(settings: EngineSettings) -> AbstractContextManager[Any]:
-    """``nas.engines.ray.cluster.opened`` of ``settings``. Raises: NasError where Ray is not installed."""
+def ray_engine(settings: EngineSettings) -> AbstractContextManager[Any]:
+    """``nas.engines.ray.cluster.ray_cluster`` of ``settings``. Raises: NasError where Ray is not installed."""
     os.environ.update(_ENVIRONMENT)
     try:
         module = import_module("nas.engines.ray.cluster")

@@ -9,12 +9,12 @@ from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
 from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
-from nas.study.trial_loop import Stopped, Task, reason_of
+from nas.study.trial_loop import TrainingStopped, TrialTask, failure_reason
 from nas.training.results import EpochResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainingDone:
     """A training came to its end. ``files``: what it would have kept, by name, for the driver to keep."""
 
     evaluation: Evaluation
@@ -22,19 +22,19 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class TrainingFailed:
     """A training ended with an exception; one line says which."""
 
     reason: str
 
 
-Report = EpochResult | Trained | Failed
+Report = EpochResult | TrainingDone | TrainingFailed
 
 
-class Training:
+class SteppedTraining:
     """The training of ``task`` in a thread of its own, epoch by epoch. Nothing runs between two calls of ``next``."""
 
-    def __init__(self, evaluator: ProxyEvaluator, task: Task) -> None:
+    def __init__(self, evaluator: ProxyEvaluator, task: TrialTask) -> None:
         self._evaluator, self._task = evaluator, task
         self._reports: SimpleQueue[Report] = SimpleQueue()
         self._go_on = threading.Semaphore(0)
@@ -59,25 +59,25 @@ class Training:
     def _run(self) -> None:
         try:
             report: Report = self._train()
-        except Stopped:
+        except TrainingStopped:
             return
         except Exception as error:  # whatever a network does to its training, the worker goes on
-            report = Failed(reason=reason_of(error))
+            report = TrainingFailed(reason=failure_reason(error))
         self._reports.put(report)
 
-    def _train(self) -> Trained:
+    def _train(self) -> TrainingDone:
         with TemporaryDirectory() as name:
             evaluation = _here(self._evaluator, Path(name)).evaluate(
                 self._task.arch, repeat=self._task.repeat, on_epoch=self._pause
             )
             files = {path.name: path.read_bytes() for path in Path(name).iterdir()}
-        return Trained(evaluation=evaluation, files=files)
+        return TrainingDone(evaluation=evaluation, files=files)
 
     def _pause(self, result: EpochResult) -> None:
         self._reports.put(result)
         self._go_on.acquire()
         if self._is_stopped:
-            raise Stopped
+            raise TrainingStopped
 
 
 def _here(evaluator: ProxyEvaluator, folder: Path) -> ProxyEvaluator:

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from nas import __version__
 from nas.core.errors import NasError
 from nas.engines.ray.dispatch import Dispatcher
-from nas.engines.ray.training import Training
+from nas.engines.ray.training import SteppedTraining
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.study.trial_loop import Idle
 
@@ -35,12 +35,12 @@ class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
         if version != __version__:
             raise NasError(f"a machine of the cluster has nas {__version__}, the driver has {version}.")
         self._evaluator = evaluator
-        self._training = Training(evaluator, config[_TASK])
+        self._training = SteppedTraining(evaluator, config[_TASK])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go over to another training."""
         self._training.stop()
-        self._training = Training(self._evaluator, new_config[_TASK])
+        self._training = SteppedTraining(self._evaluator, new_config[_TASK])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The configuration of one trial: its task."""
-        found = self._dispatcher.next(trial_id)
+        found = self._dispatcher.ask(trial_id)
         if isinstance(found, Idle):
             return str(Searcher.FINISHED) if found is Idle.OVER else None
         return {_TASK: found}

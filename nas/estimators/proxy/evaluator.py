@@ -17,7 +17,7 @@ from nas.estimators.proxy.settings import ProxySettings
 from nas.export.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
-from nas.training.oom import is_out_of_memory, let_go
+from nas.training.oom import is_out_of_memory, release_memory
 from nas.training.results import EpochResult, OutOfMemoryError
 from nas.training.trainer import train
 
@@ -87,7 +87,7 @@ class ProxyEvaluator:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            let_go(error)
+            release_memory(error)
             raise OutOfMemoryError(
                 f"out of memory at proxy.batch_size {self.settings.batch_size}: lower it, proxy.resolution_px or "
                 "proxy.width_multiplier, or run fewer trainings at a time."

@@ -70,7 +70,7 @@ def reduce_arch(
     """
     side_px = _side(spec, settings, base_resolution_px)
     least_px = -(-largest_kernel // 2) if settings.min_map_px == "auto" else settings.min_map_px
-    strides = keep_maps(_strides(spec), settings.resolution_px, least_px)
+    strides = limit_strides(_strides(spec), settings.resolution_px, least_px)
     try:
         small = scale(_with_strides(spec, strides), _scaling(settings, side_px))
     except SpecError as error:
@@ -95,7 +95,7 @@ def reduce_arch(
     )
 
 
-def keep_maps(strides: Sequence[int], side_px: int, least_px: int) -> tuple[int, ...]:
+def limit_strides(strides: Sequence[int], side_px: int, least_px: int) -> tuple[int, ...]:
     """``strides`` with 2 turned into 1, from the first on, until the last map has ``least_px`` or none is left."""
     kept = list(strides)
     for position, stride in enumerate(strides):
@@ -106,7 +106,7 @@ def keep_maps(strides: Sequence[int], side_px: int, least_px: int) -> tuple[int,
     return tuple(kept)
 
 
-def indistinguishable(proxies: Sequence[Proxy]) -> tuple[tuple[int, ...], ...]:
+def identical_proxies(proxies: Sequence[Proxy]) -> tuple[tuple[int, ...], ...]:
     """Groups of positions in ``proxies`` whose networks are the same, operation by operation.
 
     Candidates that differ and land in one group cannot be told apart by training: their difference was rounded away.

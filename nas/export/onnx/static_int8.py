@@ -16,7 +16,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from nas.export.onnx.graph import INPUT
 
 
-def quantized(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.float32]]) -> onnx.ModelProto:
+def quantize_int8(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.float32]]) -> onnx.ModelProto:
     """``model`` in int8, with the ranges that its activations take on ``batches`` [batch, in_channels, px, px].
 
     Weights are signed, one scale per output channel; activations unsigned, smallest to largest value. With signed

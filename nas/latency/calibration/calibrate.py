@@ -13,12 +13,12 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from nas.core.errors import NasError
-from nas.latency.calibration.collect import CHUNK, HELD_OUT_ZOO, Chunk, Collector, held_out, spec_of
+from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Collector, held_out, spec_of
 from nas.latency.device import Device, describe
 from nas.latency.kernels.kernel import placed_kernels
 from nas.latency.predictors import kernel_times
 from nas.latency.predictors import op_fit as prices_fit
-from nas.latency.predictors.base import Check
+from nas.latency.predictors.base import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LEAST_BUDGET_S
@@ -69,12 +69,12 @@ def _collect(collector: Collector, budget_s: float, networks: int, progress: Pro
         last_s = collector.chunks[-1].spent_s if done else 0.0
         if done and spent_s + last_s > budget_s:
             break
-        collector.measure(range(done, min(done + CHUNK, networks)))
+        collector.measure(range(done, min(done + CHUNK_SIZE, networks)))
         done = len(collector.networks) - len(HELD_OUT_ZOO)
     fewest = min(_FEWEST, networks)
     if done < fewest:
         rate_s = collector.chunks[-1].spent_s / len(collector.chunks[-1].networks)
-        needed_s = (collector.spent_s + rate_s * (fewest - done + CHUNK)) * 1.25  # machines waver
+        needed_s = (collector.spent_s + rate_s * (fewest - done + CHUNK_SIZE)) * 1.25  # machines waver
         raise NasError(
             f"latency.budget_s {budget_s:g}: this machine needs about {needed_s:.0f} CPU seconds for the fewest "
             f"networks that a calibration can rest on ({fewest}); give at least "
@@ -90,7 +90,7 @@ def _by_kernels(collector: Collector, lane: int) -> KernelPredictor:
     whole, profiled = _whole(chunks), list(_profiled(chunks))
     cost_us = _recording_us(np.array([(sum(us), len(us), whole[one]) for one, us in profiled if one in whole]))
     placed = [kernel for network, _ in profiled for kernel in placed_kernels(spec_of(network, seed), lane)]
-    times = kernel_times.fit(placed, [one - cost_us for _, us in profiled for one in us], lane, seed)
+    times = kernel_times.fit_kernel_times(placed, [one - cost_us for _, us in profiled for one in us], lane, seed)
     seen = [network for network in whole if not held_out(network)]
     sums = class_sums([spec_of(network, seed) for network in seen], times)
     factors = class_factors(sums, [whole[network] for network in seen])
@@ -110,9 +110,13 @@ def _priced(collector: Collector) -> PricePredictor:
     """Prices that explain networks measured whole, where kernels cannot be timed."""
     chunks, _ = collector.at_common_speed()
     whole = [(spec_of(network, collector.seed), ms, held_out(network)) for network, ms in _whole(chunks).items()]
-    prices = prices_fit.fit([spec for spec, _, held in whole if not held], [ms for _, ms, held in whole if not held])
+    prices = prices_fit.fit_prices(
+        [spec for spec, _, held in whole if not held], [ms for _, ms, held in whole if not held]
+    )
     checks = [
-        Check(name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(prices_fit.network_row(spec, prices.lane)))
+        HeldOutCheck(
+            name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(prices_fit.network_row(spec, prices.lane))
+        )
         for spec, ms, held in whole
         if held
     ]

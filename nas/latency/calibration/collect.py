@@ -19,12 +19,12 @@ from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import network_calls
 from nas.latency.measure.backends import runner
 from nas.latency.measure.ort_profile import ProfiledNetwork, lane_of, matched
-from nas.latency.measure.system_load import Load
-from nas.latency.measure.timer import COLD, measure_runners
+from nas.latency.measure.system_load import SystemLoad
+from nas.latency.measure.timer import COLD_RUNS, measure_runners
 from nas.latency.random_networks import random_spec
 
-FORMAT: Final = "nas.calibration/1"
-CHUNK: Final = 20  # networks in memory at a time
+CHUNK_FORMAT: Final = "nas.calibration/1"
+CHUNK_SIZE: Final = 20  # networks in memory at a time
 HELD_OUT_EVERY: Final = 5
 # Many short rounds: a burst of work of another process then hits few runs of each network.
 _ROUNDS, _RUNS = 3, 3
@@ -32,7 +32,7 @@ _ATTEMPTS: Final = 3
 # Cores that other programs keep busy, from which on a chunk counts as disturbed. Processors share caches, and often
 # cores: calibrated beside tests and training, networks of 3 to 8 ms came out 5 to 10% too slow, small ones did not,
 # and the reference showed nothing.
-DISTURBING: Final = 0.25
+DISTURBING_CORES: Final = 0.25
 _ENOUGH: Final = 200  # undisturbed networks for the others to be left out
 # Never fitted, in every check: networks that people use, where the fit sees random ones, usual and odd
 # (``nas.latency.random_networks``).
@@ -106,7 +106,7 @@ class Collector:
 
     def measure(self, networks: Sequence[str | int]) -> None:
         """Measure one more chunk. Raises: NasError if the machine does not keep its speed."""
-        start, before = time.process_time(), Load.now()
+        start, before = time.process_time(), SystemLoad.now()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 chunk = self._measured(networks)
@@ -114,7 +114,7 @@ class Collector:
             except NasError:
                 if attempt == _ATTEMPTS:
                     raise
-        chunk = replace(chunk, spent_s=time.process_time() - start, others=Load.now().others_since(before))
+        chunk = replace(chunk, spent_s=time.process_time() - start, others=SystemLoad.now().others_since(before))
         self.chunks.append(chunk)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
@@ -139,7 +139,7 @@ class Collector:
 
     def _undisturbed(self) -> list[Chunk]:
         """The chunks beside which the machine had little else to do, if they are enough; otherwise all."""
-        quiet = [chunk for chunk in self.chunks if chunk.others is None or chunk.others <= DISTURBING]
+        quiet = [chunk for chunk in self.chunks if chunk.others is None or chunk.others <= DISTURBING_CORES]
         return quiet if sum(len(chunk.networks) for chunk in quiet) >= _ENOUGH else self.chunks
 
     def _measured(self, networks: Sequence[str | int]) -> Chunk:
@@ -169,7 +169,9 @@ class Collector:
         """Chunks of an interrupted calibration of the same device and seed; a torn last line does not count."""
         if self._path is None:
             return []
-        header = json.dumps({"format": FORMAT, "device": self.device.to_dict(), "seed": self.seed, "lane": self.lane})
+        header = json.dumps(
+            {"format": CHUNK_FORMAT, "device": self.device.to_dict(), "seed": self.seed, "lane": self.lane}
+        )
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
         chunks = list(_chunks(lines[1:])) if lines and lines[0] == header else []
         # Written anew, because what is appended to half a line is lost too.
@@ -178,7 +180,7 @@ class Collector:
 
 
 # Of the runs that ``measure_runners`` makes: the first of all and the cold ones of every round are not timed.
-_COUNTED: Final = (False, *((*(False,) * COLD, *(True,) * _RUNS) * _ROUNDS))
+_COUNTED: Final = (False, *((*(False,) * COLD_RUNS, *(True,) * _RUNS) * _ROUNDS))
 
 
 def _times_kernels(device: Device) -> bool:

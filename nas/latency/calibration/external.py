@@ -10,19 +10,19 @@ from typing import Final, cast
 
 from nas.arch import zoo
 from nas.arch.blocks import BLOCK_TYPES
-from nas.arch.files import load
+from nas.arch.files import load_spec
 from nas.arch.parts import HeadKind, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, nearest
+from nas.core.errors import NasError, suggestion
 from nas.latency.device import Device
 from nas.latency.predictors.base import LatencyPredictor
-from nas.latency.predictors.csv_tables import FigureError, Row, read_figures
+from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
 from nas.latency.predictors.queue_fit import Progress
-from nas.latency.predictors.queue_model import WholePredictor, fit_whole
+from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 
-NEEDED: Final = ("network", "latency_ms")
+NETWORK_COLUMNS: Final = ("network", "latency_ms")
 # Of networks that are given as block strings, which say nothing of these.
-OF_STRINGS: Final = ("stem_channels", "head_channels", "head_kind", "activation", "squeeze_excite", "classes")
+BLOCK_STRING_COLUMNS: Final = ("stem_channels", "head_channels", "head_kind", "activation", "squeeze_excite", "classes")
 _TIMM: Final = "timm/"
 
 
@@ -36,20 +36,20 @@ class Measurements:
 
 def fit_measurements(
     path: Path, *, bases: Sequence[LatencyPredictor] = (), progress: Progress | None = None
-) -> WholePredictor:
+) -> QueuePredictor:
     """A predictor for the device of the file at ``path``; ``bases`` are predictors of other devices to learn from.
 
     Raises: NasError as ``read_measurements``, and for fewer than ten networks.
     """
     measured = read_measurements(path)
     try:
-        return fit_whole(measured.device, measured.networks, bases=bases, progress=progress)
+        return fit_queue_predictor(measured.device, measured.networks, bases=bases, progress=progress)
     except NasError as error:
         raise NasError(f"{path}: {error}") from None
 
 
 def read_measurements(path: Path) -> Measurements:
-    """The measurements in a file; its header is that of ``read_figures``, its columns are
+    """The measurements in a file; its header is that of ``read_csv``, its columns are
 
     ``network``: a spec file (looked for beside this file), a name of the zoo, ``timm/NAME``, or block strings, blocks
     separated by ``+`` or blanks and stages by ``|``. ``latency_ms``. ``resolution_px``: the network's own if empty.
@@ -59,8 +59,8 @@ def read_measurements(path: Path) -> Measurements:
 
     Raises: NasError naming file, line and what is wrong.
     """
-    device, rows = read_figures(path, needed=NEEDED, optional=("resolution_px", *OF_STRINGS))
-    found: dict[str, tuple[ArchSpec, float, Row]] = {}
+    device, rows = read_csv(path, needed=NETWORK_COLUMNS, optional=("resolution_px", *BLOCK_STRING_COLUMNS))
+    found: dict[str, tuple[ArchSpec, float, CsvRow]] = {}
     for row in rows:
         spec, latency_ms = _network(row, path.parent), row.latency_ms()
         _, known_ms, known = found.setdefault(spec.arch_id, (spec, latency_ms, row))
@@ -72,17 +72,17 @@ def read_measurements(path: Path) -> Measurements:
     return Measurements(device=device, networks=tuple((spec, ms) for spec, ms, _ in found.values()))
 
 
-def _network(row: Row, folder: Path) -> ArchSpec:
+def _network(row: CsvRow, folder: Path) -> ArchSpec:
     """The network of a row at its resolution."""
     text = row.text("network")
     strings = "|" in text or text.split("_")[0] in BLOCK_TYPES
-    for column in OF_STRINGS:
+    for column in BLOCK_STRING_COLUMNS:
         if not strings and column in row.cells:
             raise row.error(f"{column} is for networks given as block strings; {text!r} says it by itself.")
     try:
         spec = _from_strings(row, text) if strings else _named(text, folder)
         return replace(spec, resolution_px=row.whole("resolution_px", spec.resolution_px))
-    except FigureError:
+    except CsvError:
         raise
     except NasError as error:
         raise row.error(str(error)) from None
@@ -95,10 +95,10 @@ def _named(text: str, folder: Path) -> ArchSpec:
     if text in zoo.names():
         return zoo.get(text)
     if Path(text).suffix in (".yaml", ".yml"):
-        return load(folder / Path(text).expanduser())
+        return load_spec(folder / Path(text).expanduser())
     raise NasError(
         f"network {text!r}: neither a spec file (.yaml), a published network, timm/NAME, nor block strings."
-        f"{nearest(text, zoo.names())}"
+        f"{suggestion(text, zoo.names())}"
     )
 
 
@@ -111,7 +111,7 @@ def _from_timm(name: str) -> ArchSpec:
     return spec
 
 
-def _from_strings(row: Row, text: str) -> ArchSpec:
+def _from_strings(row: CsvRow, text: str) -> ArchSpec:
     """A network from block strings and the columns for what these do not say. Raises: NasError."""
     return ArchSpec.from_strings(
         f"line {row.line}",

@@ -50,7 +50,7 @@ def placed_kernels(spec: ArchSpec, lane: int) -> list[Placed]:
 
 def moved_mb(calls: Iterable[Call], lane: int) -> tuple[float, float]:
     """10^6 bytes of activations and of weights that ``calls`` move."""
-    amounts = [work(call.kernel, lane) for call in calls]
+    amounts = [kernel_work(call.kernel, lane) for call in calls]
     return sum(activations for _, activations, _ in amounts), sum(weights for _, _, weights in amounts)
 
 
@@ -59,10 +59,10 @@ def common_context(parts_mb: Sequence[tuple[float, float]]) -> Context:
 
     All who price a network sum part by part: a sum in another order may be rounded to another context.
     """
-    return context(sum(activations for activations, _ in parts_mb), sum(weights for _, weights in parts_mb))
+    return kernel_context(sum(activations for activations, _ in parts_mb), sum(weights for _, weights in parts_mb))
 
 
-def context(moved_mb: float, weights_mb: float) -> Context:
+def kernel_context(moved_mb: float, weights_mb: float) -> Context:
     """The context that a network makes which moves so many 10^6 bytes of activations, and of weights."""
     return Context(_halves(weights_mb), _halves(moved_mb + weights_mb))
 
@@ -84,7 +84,7 @@ def kernel_class(kernel: Kernel) -> str:
 
 
 @lru_cache(maxsize=65536)
-def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
+def kernel_work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     """10^6 multiply-adds, and 10^6 bytes of activations and of weights moved, with channels padded to full blocks."""
     ins, outs = kernel.in_channels, kernel.out_channels
     if kernel.blocked:
@@ -110,7 +110,7 @@ def work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
 
 
-def features(placed: Iterable[Placed], lane: int) -> Array:
+def kernel_features(placed: Iterable[Placed], lane: int) -> Array:
     """Values [kernels, features] of ``FEATURES``.
 
     Tails are what a dimension leaves over when it is cut into full vectors or tiles.
@@ -124,7 +124,7 @@ def features(placed: Iterable[Placed], lane: int) -> Array:
 def _row(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
     parts = kernel.parts
     return (
-        *work(kernel, lane), kernel.in_channels, kernel.out_channels, kernel.in_px, kernel.out_px, kernel.kernel,
+        *kernel_work(kernel, lane), kernel.in_channels, kernel.out_channels, kernel.in_px, kernel.out_px, kernel.kernel,
         kernel.stride, kernel.dilation, _FUNCTION_CODES.get(kernel.function, 0), kernel.added, kernel.blocked,
         len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *surroundings,
     )  # fmt: skip

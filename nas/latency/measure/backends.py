@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError, unknown_choice
 from nas.latency.settings import MEASURED_BACKENDS, check_combination
 
 Runner = Callable[[], Any]
-Images = npt.NDArray[np.float32]
+ImageBatch = npt.NDArray[np.float32]
 
 # First runs on a GPU load kernels and let libraries choose among them; PyTorch's own example of a graph takes three.
 _GPU_WARM_UPS: Final = 5
@@ -30,7 +30,7 @@ def runner(
     Raises: NasError if the backend is missing or does not run ``precision``.
     """
     check_combination(backend, precision, threads)
-    images = noise(spec, batch, seed)
+    images = random_images(spec, batch, seed)
     if backend == "onnxruntime":
         return _onnxruntime(spec, images, precision, threads, seed)
     if backend == "torch":
@@ -39,16 +39,16 @@ def runner(
         return _cuda(spec, images, precision)
     if backend == "cuda_graph":
         return _captured(_cuda(spec, images, precision))
-    raise unknown("latency.backend", backend, MEASURED_BACKENDS)
+    raise unknown_choice("latency.backend", backend, MEASURED_BACKENDS)
 
 
-def noise(spec: ArchSpec, batch: int, seed: int) -> Images:
+def random_images(spec: ArchSpec, batch: int, seed: int) -> ImageBatch:
     """A seeded batch of normal noise: zeros can be unduly fast or slow."""
     shape = (batch, spec.in_channels, spec.resolution_px, spec.resolution_px)
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def session(model: bytes, threads: int, profile_prefix: str | None = None) -> Any:
+def onnx_session(model: bytes, threads: int, profile_prefix: str | None = None) -> Any:
     """A session of ONNX Runtime on the CPU; with one thread it has no pool and works on the calling thread.
 
     ``profile_prefix``: path that the name of a profile begins with, if its runs are to be profiled.
@@ -65,23 +65,23 @@ def session(model: bytes, threads: int, profile_prefix: str | None = None) -> An
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _onnxruntime(spec: ArchSpec, images: Images, precision: str, threads: int, seed: int) -> Runner:
+def _onnxruntime(spec: ArchSpec, images: ImageBatch, precision: str, threads: int, seed: int) -> Runner:
     """The spec's graph in a session."""
     try:
         from nas.export.onnx.graph import INPUT, to_onnx
-        from nas.export.onnx.static_int8 import quantized
+        from nas.export.onnx.static_int8 import quantize_int8
 
         model = to_onnx(spec, batch=len(images), seed=seed)
         if precision == "int8":
-            model = quantized(model, [images])
-        made = session(model.SerializeToString(), threads)
+            model = quantize_int8(model, [images])
+        made = onnx_session(model.SerializeToString(), threads)
     except ImportError as error:
         raise _missing("onnxruntime", error, "onnx onnxruntime") from None
     feed = {INPUT: images}
     return lambda: made.run(None, feed)
 
 
-def _torch(spec: ArchSpec, images: Images, threads: int) -> Runner:
+def _torch(spec: ArchSpec, images: ImageBatch, threads: int) -> Runner:
     """Eager float32 in the default memory layout, in inference mode; torch's thread count is the caller's after it."""
     try:
         import torch
@@ -103,7 +103,7 @@ def _torch(spec: ArchSpec, images: Images, threads: int) -> Runner:
     return run
 
 
-def eager(spec: ArchSpec, images: Images, device: str, precision: str) -> Runner:
+def eager_runner(spec: ArchSpec, images: ImageBatch, device: str, precision: str) -> Runner:
     """``spec`` on torch's ``device`` in inference mode, weights and images in ``precision`` and channels last.
 
     That is the layout of tensor cores. TF32 and the choice of algorithms are as torch is set.
@@ -124,9 +124,9 @@ def eager(spec: ArchSpec, images: Images, device: str, precision: str) -> Runner
     return run
 
 
-def _cuda(spec: ArchSpec, images: Images, precision: str) -> Runner:
+def _cuda(spec: ArchSpec, images: ImageBatch, precision: str) -> Runner:
     """Eager on torch's current GPU, warmed up."""
-    run = eager(spec, images, "cuda", precision)
+    run = eager_runner(spec, images, "cuda", precision)
     import torch
 
     for _ in range(_GPU_WARM_UPS):

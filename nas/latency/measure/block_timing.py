@@ -10,12 +10,12 @@ import numpy as np
 from nas.arch.spec import ArchSpec
 from nas.core.validation import check_number
 from nas.latency.device import describe
-from nas.latency.measure.backends import Images, Runner, session
+from nas.latency.measure.backends import ImageBatch, Runner, onnx_session
 from nas.latency.measure.timer import Measurement, at_common_speed, measure_runners
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces
 from nas.latency.predictors.block_table import BlockTable
 
-Graph = tuple[bytes, Mapping[str, Images]]
+Graph = tuple[bytes, Mapping[str, ImageBatch]]
 Progress = Callable[[int, int], None]
 
 _BACKEND: Final = "onnxruntime"  # its graphs can be cut
@@ -50,7 +50,7 @@ def table_of(
         if progress:
             progress(start, len(found))
         graphs = [_idle(), *cut_out(found[start : start + _CHUNK], batch, seed)]
-        runners = [_run(session(graph, threads), feed) for graph, feed in graphs]
+        runners = [_run(onnx_session(graph, threads), feed) for graph, feed in graphs]
         first, *others = measure_runners(runners, device, rounds=rounds, runs=runs)
         idle.append(first)
         measured += others
@@ -102,5 +102,5 @@ def _idle() -> Graph:
     return model.SerializeToString(), {"input": np.ones(1, dtype=np.float32)}
 
 
-def _run(made: Any, feed: Mapping[str, Images]) -> Runner:
+def _run(made: Any, feed: Mapping[str, ImageBatch]) -> Runner:
     return lambda: made.run(None, feed)

@@ -14,7 +14,7 @@ import numpy as np
 
 from nas.arch.spec import ArchSpec
 from nas.latency.kernels.ort_lowering import Call, Kernel, network_calls
-from nas.latency.measure.backends import noise, session
+from nas.latency.measure.backends import onnx_session, random_images
 from nas.latency.predictors.op_features import LANES
 
 # Kernels as the profile names them; of convolutions it gives the path, of all others the shapes.
@@ -47,8 +47,8 @@ class ProfiledNetwork:
 
         self._folder = tempfile.TemporaryDirectory(prefix="nas-profile-")
         model = to_onnx(spec, batch=batch, seed=seed).SerializeToString()
-        self._session = session(model, threads, str(Path(self._folder.name) / "run"))
-        self._feed = {INPUT: noise(spec, batch, seed)}
+        self._session = onnx_session(model, threads, str(Path(self._folder.name) / "run"))
+        self._feed = {INPUT: random_images(spec, batch, seed)}
         self._runs = 0
 
     def run(self) -> None:

@@ -14,7 +14,7 @@ _COLUMNS: Final = 8  # up to stolen time; guests are counted among users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class SystemLoad:
     """CPU seconds that all programs of the machine have had so far (None where it does not say), and this one."""
 
     all_s: float | None
@@ -22,11 +22,11 @@ class Load:
     wall_s: float
 
     @classmethod
-    def now(cls) -> Load:
+    def now(cls) -> SystemLoad:
         """As it stands."""
         return cls(all_s=_all_s(), own_s=time.process_time(), wall_s=time.monotonic())
 
-    def others_since(self, before: Load) -> float | None:
+    def others_since(self, before: SystemLoad) -> float | None:
         """Cores that other programs kept busy between ``before`` and this, on average; stolen time is theirs too."""
         if self.all_s is None or before.all_s is None or self.wall_s <= before.wall_s:
             return None

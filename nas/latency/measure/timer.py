@@ -42,7 +42,7 @@ Timer = Callable[[Runner], float]
 QUANTILE: Final = 0.25
 # Run in every round to see whether the machine keeps its speed; at its own resolution.
 REFERENCE: Final = "mobilenetv3_small_100"
-COLD: Final = 4  # runs of a turn until a network is as fast as it gets
+COLD_RUNS: Final = 4  # runs of a turn until a network is as fast as it gets
 LARGEST_DRIFT: Final = 1.5  # between the reference in a round and in the fast rounds; beyond, a round is left out
 _FAST: Final = 0.2  # quantile of the rounds whose speed counts as the machine's
 _ATTEMPTS: Final = 2
@@ -95,7 +95,7 @@ def measure_many(
 ) -> list[Measurement]:
     """Latencies of ``specs``, in their order, all held in memory and measured in turns.
 
-    ``rounds`` times over, a reference and every network run ``COLD`` times unseen (caches fill again) and ``runs``
+    ``rounds`` times over, a reference and every network run ``COLD_RUNS`` times unseen (caches fill again) and ``runs``
     times under the clock, so that a slow minute of the machine meets all alike. Rounds in which the reference shows
     quite another speed are left out; if that leaves fewer than half, there are as many rounds once more.
 
@@ -123,21 +123,21 @@ def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, r
         drift = drifts(durations[:, 0])
         if 2 * np.count_nonzero(drift <= LARGEST_DRIFT) >= rounds:
             break
-    kept = steadied(durations, drift, least=-(-rounds // 2))
-    return [summary(kept[:, index], device, reference=kept[:, 0]) for index in range(1, len(turns))]
+    kept = steady_measurements(durations, drift, least=-(-rounds // 2))
+    return [summarize(kept[:, index], device, reference=kept[:, 0]) for index in range(1, len(turns))]
 
 
 def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> Array:
     """Durations [rounds, runners, runs] by ``timer`` (in its unit), taken in turns.
 
-    The first ``COLD`` runs of a turn are not timed.
+    The first ``COLD_RUNS`` runs of a turn are not timed.
     """
     times = np.empty((rounds, len(runners), runs))
     for run in runners:  # the first run allocates
         run()
     for turn in times:
         for run, taken in zip(runners, turn, strict=True):
-            for _ in range(COLD):
+            for _ in range(COLD_RUNS):
                 run()
             taken[:] = [timer(run) for _ in range(runs)]
     return times
@@ -150,7 +150,7 @@ def drifts(reference: Array) -> Array:
     return np.asarray(np.maximum(slower, 1 / slower))
 
 
-def steadied(durations: Array, drift: Array, *, least: int = 1) -> Array:
+def steady_measurements(durations: Array, drift: Array, *, least: int = 1) -> Array:
     """``durations`` [rounds, networks, runs] of the rounds in which the machine kept its speed; ``drift`` [rounds].
 
     Raises: NasError if they are fewer than ``least``.
@@ -165,7 +165,7 @@ def steadied(durations: Array, drift: Array, *, least: int = 1) -> Array:
     return durations[steady]
 
 
-def summary(durations_s: npt.ArrayLike, device: Device, reference: npt.ArrayLike | None = None) -> Measurement:
+def summarize(durations_s: npt.ArrayLike, device: Device, reference: npt.ArrayLike | None = None) -> Measurement:
     """What run times in seconds, of a network and of the reference beside it, say."""
     durations = np.ravel(durations_s) * 1e3
     low, quarter, three_quarters = np.quantile(durations, [QUANTILE, 0.25, 0.75]).tolist()

@@ -38,7 +38,7 @@ class LatencyEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class HeldOutCheck:
     """One network that the predictor did not see: what was measured and what it says."""
 
     name: str
@@ -64,7 +64,7 @@ class HeldOutError:
     networks: int
 
     @classmethod
-    def of(cls, checks: Sequence[Check]) -> HeldOutError:
+    def of(cls, checks: Sequence[HeldOutCheck]) -> HeldOutError:
         """The error over ``checks``. Raises: NasError for fewer than two."""
         if len(checks) < 2:
             raise NasError(f"held-out error: {len(checks)} networks are too few; at least 2 are needed.")
@@ -88,7 +88,7 @@ class HeldOutError:
         )
 
 
-def interval(ratios: Sequence[float]) -> tuple[float, float]:
+def prediction_interval(ratios: Sequence[float]) -> tuple[float, float]:
     """Factors of a prediction between which nine networks in ten measure, from measured / predicted of others.
 
     Order statistics, shifted outwards so that a network not among them is covered as often (conformal prediction);

@@ -13,7 +13,7 @@ from nas.arch.notation import parse_block
 from nas.arch.ops.network import Op, block_ops, head_ops, stem_op
 from nas.arch.parts import HeadKind, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
-from nas.core.errors import SpecError, unknown
+from nas.core.errors import SpecError, unknown_choice
 
 Ops = tuple[Op, ...]
 
@@ -38,7 +38,7 @@ class Piece:
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS, error=SpecError)
+            raise unknown_choice("activation", self.activation, ACTIVATIONS, error=SpecError)
 
     @property
     def ops(self) -> Ops:

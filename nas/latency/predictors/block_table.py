@@ -14,10 +14,10 @@ from nas.core.errors import NasError
 from nas.latency.device import Device
 from nas.latency.predictors.base import HeldOutError, LatencyEstimate
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces
-from nas.latency.predictors.csv_tables import FigureError, Row, read_figures
+from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
 
-NEEDED: Final = ("block", "in_channels", "input_px", "latency_ms")
-OPTIONAL: Final = ("activation", "squeeze_excite")
+BLOCK_COLUMNS: Final = ("block", "in_channels", "input_px", "latency_ms")
+OPTIONAL_BLOCK_COLUMNS: Final = ("activation", "squeeze_excite")
 # Blocks timed alone begin with cold caches and end with a synchronisation, or the reverse: a guess.
 _FACTOR: Final = 1.25
 _SHOWN: Final = 5
@@ -99,7 +99,7 @@ class BlockTable:
         return cls(device=Device.from_dict(data["device"]), entries=entries)
 
 
-def uncovered(table: BlockTable, specs: Iterable[ArchSpec]) -> Counter[Piece]:
+def missing_entries(table: BlockTable, specs: Iterable[ArchSpec]) -> Counter[Piece]:
     """Pieces that ``table`` lacks, with the number of ``specs`` that need each: what a search cannot price."""
     return Counter(piece for spec in specs for piece in table.missing(spec))
 
@@ -109,7 +109,7 @@ def check_covers(table: BlockTable, specs: Sequence[ArchSpec], space: str) -> No
 
     Raises: NasError.
     """
-    lacking = uncovered(table, specs)
+    lacking = missing_entries(table, specs)
     if lacking:
         needed = {piece for spec in specs for _, piece in pieces(spec)}
         first = [piece for piece, _ in lacking.most_common()]
@@ -120,7 +120,7 @@ def check_covers(table: BlockTable, specs: Sequence[ArchSpec], space: str) -> No
 
 
 def read_table(path: Path) -> BlockTable:
-    """The table in a CSV file; its header is that of ``read_figures``, its columns are
+    """The table in a CSV file; its header is that of ``read_csv``, its columns are
 
     ``block``, ``in_channels``, ``input_px`` (see ``block_pieces.Piece``), ``latency_ms``, and, where a block string
     does not say it or has squeeze-excite, ``activation`` (relu) and ``squeeze_excite`` (efficientnet, or
@@ -128,8 +128,8 @@ def read_table(path: Path) -> BlockTable:
 
     Raises: NasError naming file, line and what is wrong.
     """
-    device, rows = read_figures(path, needed=NEEDED, optional=OPTIONAL)
-    found: dict[Ops, tuple[Piece, float, Row]] = {}
+    device, rows = read_csv(path, needed=BLOCK_COLUMNS, optional=OPTIONAL_BLOCK_COLUMNS)
+    found: dict[Ops, tuple[Piece, float, CsvRow]] = {}
     for row in rows:
         piece, latency_ms = _piece(row), row.latency_ms()
         _, known_ms, known = found.setdefault(piece.ops, (piece, latency_ms, row))
@@ -145,7 +145,7 @@ def _listed(missing: Sequence[Piece]) -> str:
     return "; ".join(map(str, missing[:_SHOWN])) + (f"; and {hidden} more" if hidden > 0 else "")
 
 
-def _piece(row: Row) -> Piece:
+def _piece(row: CsvRow) -> Piece:
     try:
         piece = Piece(
             block=row.text("block"),
@@ -155,7 +155,7 @@ def _piece(row: Row) -> Piece:
             squeeze_excite=row.squeeze_excite(),
         )
         _ = piece.ops  # a block that cannot be read is told with its line
-    except FigureError:
+    except CsvError:
         raise
     except NasError as error:
         raise row.error(str(error)) from None

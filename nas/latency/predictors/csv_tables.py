@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
-from nas.core.errors import NasError, nearest
+from nas.core.errors import NasError, suggestion
 from nas.latency.device import Device
 
 SQUEEZE_EXCITES: Final = {"efficientnet": SqueezeExcite(), "mobilenet_v3": MOBILENET_V3_SE}
@@ -18,12 +18,12 @@ _NEEDED: Final = ("device", "backend")
 _HEADER: Final = {"threads": "1", "batch": "1", "precision": "float32", "unit": "ms", "cores": "", "os": "elsewhere"}
 
 
-class FigureError(NasError):
+class CsvError(NasError):
     """A mistake in a file of figures that says its file and line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CsvRow:
     """One row of a file: its cells by column (an empty cell is left out), and where it stands."""
 
     place: str
@@ -62,12 +62,12 @@ class Row:
             raise self.error(f"squeeze_excite {name!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
         return SQUEEZE_EXCITES[name]
 
-    def error(self, text: str) -> FigureError:
+    def error(self, text: str) -> CsvError:
         """An error that begins with file and line."""
-        return FigureError(f"{self.place}, line {self.line}: {text}")
+        return CsvError(f"{self.place}, line {self.line}: {text}")
 
 
-def read_figures(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> tuple[Device, list[Row]]:
+def read_csv(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> tuple[Device, list[CsvRow]]:
     """Device and rows of a file of latencies.
 
     It begins with lines ``# name: value``: ``device`` and ``backend`` (``tflite 2.16``) are needed; ``threads`` and
@@ -113,7 +113,7 @@ def _device(path: Path, lines: Sequence[str]) -> Device:
     for name in _NEEDED:
         if not found.get(name):
             raise NasError(f"{path}: the line '# {name}: ...' is missing; figures in ms mean nothing without it.")
-    counts = Row(place=str(path), line=1, cells={name: value for name, value in found.items() if value})
+    counts = CsvRow(place=str(path), line=1, cells={name: value for name, value in found.items() if value})
     threads = counts.whole("threads")
     backend, _, version = found["backend"].partition(" ")
     return Device(
@@ -140,13 +140,13 @@ def _check_columns(path: Path, line: int, columns: list[str], needed: Sequence[s
             raise NasError(f"{path}, line {line}: column {name!r} is missing; the columns are {', '.join(known)}.")
 
 
-def _row(path: Path, line: int, columns: list[str], text: str) -> Row:
+def _row(path: Path, line: int, columns: list[str], text: str) -> CsvRow:
     cells = [cell.strip() for cell in next(csv.reader([text]))]
     if len(cells) > len(columns):
         raise NasError(f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns.")
     filled = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
-    return Row(place=str(path), line=line, cells=filled)
+    return CsvRow(place=str(path), line=line, cells=filled)
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    return f"unknown {name!r}; known are {', '.join(known)}.{nearest(name, known)}"
+    return f"unknown {name!r}; known are {', '.join(known)}.{suggestion(name, known)}"

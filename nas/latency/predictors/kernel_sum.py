@@ -16,7 +16,7 @@ from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
 from nas.latency.kernels.kernel import Context, Placed, common_context, kernel_class, moved_mb, placed_kernels
 from nas.latency.kernels.ort_lowering import Call, block_calls, head_calls, network_calls, stem_calls
-from nas.latency.predictors.base import Check, HeldOutError, LatencyEstimate, interval
+from nas.latency.predictors.base import HeldOutCheck, HeldOutError, LatencyEstimate, prediction_interval
 from nas.latency.predictors.kernel_times import KernelTimes
 
 Array = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ class KernelPredictor:
         device: Device,
         times: KernelTimes,
         factors: Mapping[str, float],
-        checks: Sequence[Check],
+        checks: Sequence[HeldOutCheck],
         reference_ms: float,
         spent_s: float,
         others: float | None = None,
@@ -54,7 +54,7 @@ class KernelPredictor:
         self.reference_ms, self.spent_s, self.others = reference_ms, spent_s, others
         self.error = HeldOutError.of(self.checks) if self.checks else None
         ratios = [check.measured_ms / check.predicted_ms for check in self.checks]
-        self._low, self._high = interval(ratios) if ratios else (1.0, 1.0)
+        self._low, self._high = prediction_interval(ratios) if ratios else (1.0, 1.0)
         self._common = float(np.median(list(self.factors.values())))
         self._placed_ms: dict[Placed, float] = {}
         self._part_ms: dict[tuple[_Part, Context], float] = {}
@@ -91,7 +91,7 @@ class KernelPredictor:
         """This predictor with its error on ``unseen`` networks and their measured ms."""
         estimates = self.predict_many([spec for spec, _ in unseen])
         checks = [
-            Check(name=spec.name, measured_ms=ms, predicted_ms=estimate.latency_ms)
+            HeldOutCheck(name=spec.name, measured_ms=ms, predicted_ms=estimate.latency_ms)
             for (spec, ms), estimate in zip(unseen, estimates, strict=True)
         ]
         return self._with(factors=self.factors, checks=checks)
@@ -128,13 +128,13 @@ class KernelPredictor:
             device=Device.from_dict(data["device"]),
             times=KernelTimes.from_dict(data["times"]),
             factors=data["factors"],
-            checks=[Check(**check) for check in data["checks"]],
+            checks=[HeldOutCheck(**check) for check in data["checks"]],
             reference_ms=data["reference_ms"],
             spent_s=data["spent_s"],
             others=data["others"],
         )
 
-    def _with(self, *, factors: Mapping[str, float], checks: Sequence[Check]) -> KernelPredictor:
+    def _with(self, *, factors: Mapping[str, float], checks: Sequence[HeldOutCheck]) -> KernelPredictor:
         return KernelPredictor(
             device=self.device,
             times=self.times,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from nas.latency.kernels.kernel import Placed, features, kernel_class, work
+from nas.latency.kernels.kernel import Placed, kernel_class, kernel_features, kernel_work
 
 if TYPE_CHECKING:
     import lightgbm
@@ -29,7 +29,7 @@ _SETTINGS: Final = {
 }  # fmt: skip
 _FEWEST: Final = 60  # kernels of a class; with fewer its law stands alone
 _LEAST_US: Final = 0.1
-ANY: Final = "any"  # the law of classes that were never seen
+ANY_CLASS: Final = "any"  # the law of classes that were never seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ class KernelTimes:
         times = np.empty(len(placed))
         for name, rows in _by_class(placed).items():
             members = [placed[row] for row in rows]
-            law = np.array(self.laws.get(name, self.laws[ANY]))
+            law = np.array(self.laws.get(name, self.laws[ANY_CLASS]))
             times[rows] = _terms(members, self.lane) @ law
             if name in self.trees:
-                bends = self.trees[name].predict(features(members, self.lane), num_threads=1)
+                bends = self.trees[name].predict(kernel_features(members, self.lane), num_threads=1)
                 times[rows] *= np.exp(np.asarray(bends))
         return np.maximum(times, _LEAST_US)
 
@@ -73,19 +73,19 @@ class KernelTimes:
         return cls(lane=data["lane"], laws={name: tuple(law) for name, law in data["laws"].items()}, trees=trees)
 
 
-def fit(placed: Sequence[Placed], times_us: Sequence[float], lane: int, seed: int = 0) -> KernelTimes:
+def fit_kernel_times(placed: Sequence[Placed], times_us: Sequence[float], lane: int, seed: int = 0) -> KernelTimes:
     """Laws and trees for kernels in their contexts and times in microseconds, minimising relative errors."""
     import lightgbm
 
     times = np.maximum(np.asarray(times_us), _LEAST_US)
-    laws, trees = {ANY: _law(_terms(placed, lane), times)}, {}
+    laws, trees = {ANY_CLASS: _law(_terms(placed, lane), times)}, {}
     for name, rows in _by_class(placed).items():
         members, measured = [placed[row] for row in rows], times[rows]
         terms = _terms(members, lane)
         laws[name] = _law(terms, measured)
         if len(rows) >= _FEWEST:
             bends = np.log(measured / np.maximum(terms @ laws[name], _LEAST_US))
-            table = lightgbm.Dataset(features(members, lane), bends, free_raw_data=True)
+            table = lightgbm.Dataset(kernel_features(members, lane), bends, free_raw_data=True)
             trees[name] = lightgbm.train({**_SETTINGS, "seed": seed}, table, _TREES)
     return KernelTimes(lane=lane, laws=laws, trees=trees)
 
@@ -97,7 +97,7 @@ def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
 
 
 def _terms(placed: Iterable[Placed], lane: int) -> Array:
-    return np.array([(*work(kernel, lane), 1.0) for kernel, _ in placed])
+    return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in placed])
 
 
 def _by_class(placed: Iterable[Placed]) -> dict[str, list[int]]:

@@ -49,7 +49,7 @@ def op_features(op: Op, lane: int) -> Features:
     return (*features, (f"{op.activation}.mb", _mb(padded(op.out_channels, lane) * op.out_px**2)))
 
 
-def total(features: Iterable[Features]) -> dict[str, float]:
+def total_features(features: Iterable[Features]) -> dict[str, float]:
     """Sums by name."""
     sums: dict[str, float] = {}
     for vector in features:
@@ -58,7 +58,7 @@ def total(features: Iterable[Features]) -> dict[str, float]:
     return sums
 
 
-def prior(name: str) -> float:
+def prior_price(name: str) -> float:
     """Rough price of feature ``name`` in ms per unit."""
     return PRIORS[name.rpartition(".")[2]]
 

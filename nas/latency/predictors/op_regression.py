@@ -12,7 +12,7 @@ from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
 from nas.latency.predictors.additive import SumPredictor
-from nas.latency.predictors.base import Check, HeldOutError, interval
+from nas.latency.predictors.base import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.op_features import op_features
 from nas.latency.predictors.op_fit import Prices
 
@@ -25,10 +25,10 @@ class PricePredictor(SumPredictor):
 
     kind: ClassVar[str] = "prices"
 
-    def __init__(self, *, device: Device, prices: Prices, checks: Sequence[Check]) -> None:
+    def __init__(self, *, device: Device, prices: Prices, checks: Sequence[HeldOutCheck]) -> None:
         self.device, self.prices, self.checks = device, prices, tuple(checks)
         self.error = HeldOutError.of(self.checks)
-        low, high = interval([check.measured_ms / check.predicted_ms for check in self.checks])
+        low, high = prediction_interval([check.measured_ms / check.predicted_ms for check in self.checks])
         super().__init__(low=low, high=high)
 
     def op_ms(self, op: Op) -> float:
@@ -62,5 +62,5 @@ class PricePredictor(SumPredictor):
     def from_dict(cls, data: Mapping[str, Any]) -> PricePredictor:
         """The predictor that ``to_dict`` wrote. Raises: KeyError or TypeError for other data."""
         prices = Prices(values=data["prices"], scale=data["scale"], lane=data["lane"])
-        checks = [Check(**check) for check in data["checks"]]
+        checks = [HeldOutCheck(**check) for check in data["checks"]]
         return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks)

@@ -41,7 +41,7 @@ class Belief:
     ratio_spread: float = _RATIO_SPREAD
 
 
-ROUGH: Final = Belief(
+ROUGH_BELIEF: Final = Belief(
     log_ms=np.log([PRICES[name].ms for name in NAMES]), spread=np.array([PRICES[name].spread for name in NAMES])
 )
 
@@ -68,12 +68,12 @@ class QueuePrices:
         )
 
 
-def predict(cuts: Array, prices: QueuePrices) -> Array:
+def queue_ms(cuts: Array, prices: QueuePrices) -> Array:
     """Latencies in ms [networks] of ``cuts`` [networks, operations, names]."""
     return np.asarray((cuts @ prices.ms).max(axis=1))
 
 
-def learn(
+def update_belief(
     cuts: Array, latencies_ms: Array, beliefs: Sequence[Belief], progress: Progress | None = None
 ) -> tuple[QueuePrices, Array]:
     """Prices for networks [networks, operations, names] with ``latencies_ms``, and ten-fold predictions of them.
@@ -90,17 +90,17 @@ def learn(
                 progress(sum(map(len, fits)), total)
             if belief is beliefs[0]:
                 fits.append([])
-            fits[-1].append(fit(cuts[seen], latencies_ms[seen], belief))
+            fits[-1].append(fit_queue_prices(cuts[seen], latencies_ms[seen], belief))
     weights = _weights(cuts, latencies_ms, fold, fits)
     held_out_ms = np.empty(len(cuts))
     for held in range(int(fold.max()) + 1):
-        held_out_ms[fold == held] = predict(cuts[fold == held], _mean(fits[held], weights))
+        held_out_ms[fold == held] = queue_ms(cuts[fold == held], _mean(fits[held], weights))
     if progress:
         progress(total, total)
     return _mean(fits[-1], weights), held_out_ms
 
 
-def fit(cuts: Array, latencies_ms: Array, belief: Belief) -> QueuePrices:
+def fit_queue_prices(cuts: Array, latencies_ms: Array, belief: Belief) -> QueuePrices:
     """The most probable prices, given ``belief`` and ``latencies_ms`` with Cauchy noise of relative width ``NOISE``."""
     prior = np.exp(belief.log_ms)
     ratio = float(np.median(cuts[:, -1] @ (prior * ISSUE) / (cuts[:, 0] @ (prior * ~ISSUE))))
@@ -108,7 +108,7 @@ def fit(cuts: Array, latencies_ms: Array, belief: Belief) -> QueuePrices:
     for start in _STARTS:
         shift = np.log(start / ratio)
         begun = QueuePrices(log_ms=belief.log_ms + shift * ISSUE, spread=belief.spread)
-        scale = float(np.median(np.log(latencies_ms) - np.log(predict(cuts, begun))))
+        scale = float(np.median(np.log(latencies_ms) - np.log(queue_ms(cuts, begun))))
         problem = _Problem(cuts=cuts, log_ms=np.log(latencies_ms), belief=belief, scale=scale)
         first = np.concatenate([[scale, shift], np.zeros(len(NAMES))])
         found.append(
@@ -175,7 +175,7 @@ def _weights(
     for held, prices in enumerate(fits[:-1]):
         unseen = fold == held
         for index, price in enumerate(prices):
-            error = np.log(predict(cuts[unseen], price) / latencies_ms[unseen]) / NOISE
+            error = np.log(queue_ms(cuts[unseen], price) / latencies_ms[unseen]) / NOISE
             losses[index] += np.log1p(error**2).sum()
     weights = np.exp((losses.min() - losses) / 2)
     return np.asarray(weights / weights.sum())

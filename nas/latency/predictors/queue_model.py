@@ -15,17 +15,23 @@ from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.latency.device import Device
-from nas.latency.predictors.base import Check, HeldOutError, LatencyEstimate, LatencyPredictor, interval
-from nas.latency.predictors.queue_fit import ROUGH, Progress, QueuePrices, fit, learn
+from nas.latency.predictors.base import (
+    HeldOutCheck,
+    HeldOutError,
+    LatencyEstimate,
+    LatencyPredictor,
+    prediction_interval,
+)
+from nas.latency.predictors.queue_fit import ROUGH_BELIEF, Progress, QueuePrices, fit_queue_prices, update_belief
 from nas.latency.predictors.queue_law import NAMES, ONCE, Span, cuts, shares_ms, span, stacked
 from nas.latency.random_networks import random_specs
 
-FEWEST: Final = 10  # networks; see tests/benchmarks/measurements.py for what so few can tell
+MIN_NETWORKS: Final = 10  # networks; see tests/benchmarks/measurements.py for what so few can tell
 _OUTLYING: Final = 3.0  # standard deviations of the bulk
 _STUDIED: Final = 150  # random networks that another kind of predictor is asked about
 
 
-class WholePredictor:
+class QueuePredictor:
     """Latency by the queue law (``nas.latency.predictors.queue_law``) at prices fitted to measured networks.
 
     ``checks``: the measured networks, each predicted by a fit that did not see it; they give error and interval.
@@ -33,15 +39,15 @@ class WholePredictor:
 
     kind: ClassVar[str] = "whole"
 
-    def __init__(self, *, device: Device, prices: QueuePrices, checks: Sequence[Check]) -> None:
+    def __init__(self, *, device: Device, prices: QueuePrices, checks: Sequence[HeldOutCheck]) -> None:
         self.device, self.prices, self.checks = device, prices, tuple(checks)
         self.error = HeldOutError.of(self.checks)
-        self._low, self._high = interval([check.measured_ms / check.predicted_ms for check in self.checks])
+        self._low, self._high = prediction_interval([check.measured_ms / check.predicted_ms for check in self.checks])
         self._ms: list[float] = prices.ms.tolist()
         self._block = lru_cache(maxsize=65536)(self._block_span)
 
     @property
-    def outliers(self) -> tuple[Check, ...]:
+    def outliers(self) -> tuple[HeldOutCheck, ...]:
         """Measured networks that lie far outside of what the others do: to be measured again, or not believed."""
         errors = np.log([check.measured_ms / check.predicted_ms for check in self.checks])
         middle = np.median(errors)
@@ -67,14 +73,14 @@ class WholePredictor:
         """(path, ms) of every operation in execution order; they sum to the predicted latency."""
         return shares_ms(spec, self._ms)
 
-    def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> WholePredictor:
+    def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> QueuePredictor:
         """This predictor times the median of measured / predicted; its interval stays as wide as it is."""
         if not measured:
             return self
         factor = float(np.median([ms / self.predict(spec).latency_ms for spec, ms in measured]))
         prices = replace(self.prices, log_ms=self.prices.log_ms + np.log(factor))
         checks = [replace(check, predicted_ms=check.predicted_ms * factor) for check in self.checks]
-        return WholePredictor(device=self.device, prices=prices, checks=checks)
+        return QueuePredictor(device=self.device, prices=prices, checks=checks)
 
     def to_dict(self) -> dict[str, Any]:
         """The predictor as plain data; the error is for people, a reader works it out from the checks."""
@@ -88,13 +94,13 @@ class WholePredictor:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> WholePredictor:
+    def from_dict(cls, data: Mapping[str, Any]) -> QueuePredictor:
         """The predictor that ``to_dict`` wrote. Raises: KeyError, TypeError or ValueError for other data."""
         prices = QueuePrices(
             log_ms=np.log([data["prices"][name] for name in NAMES]),
             spread=np.array([data["spread"][name] for name in NAMES]),
         )
-        checks = [Check(**check) for check in data["checks"]]
+        checks = [HeldOutCheck(**check) for check in data["checks"]]
         return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks)
 
     def _block_span(
@@ -104,13 +110,13 @@ class WholePredictor:
         return span(ops, self._ms), ops[-1].out_px
 
 
-def fit_whole(
+def fit_queue_predictor(
     device: Device,
     measured: Sequence[tuple[ArchSpec, float]],
     *,
     bases: Sequence[LatencyPredictor] = (),
     progress: Progress | None = None,
-) -> WholePredictor:
+) -> QueuePredictor:
     """A predictor for ``device`` from networks and their latencies in ms.
 
     ``bases``: predictors of other devices, or of other batches on this one. Each is a guess at the prices beside the
@@ -118,23 +124,25 @@ def fit_whole(
 
     Raises: NasError for fewer than ten networks.
     """
-    if len(measured) < FEWEST:
-        raise NasError(f"{len(measured)} measured networks are too few for a predictor: measure at least {FEWEST}.")
+    if len(measured) < MIN_NETWORKS:
+        raise NasError(
+            f"{len(measured)} measured networks are too few for a predictor: measure at least {MIN_NETWORKS}."
+        )
     tables = stacked([cuts(spec) for spec, _ in measured])
     latencies_ms = np.array([ms for _, ms in measured])
-    beliefs = [ROUGH, *(belief for base in bases for belief in _prices(base).beliefs())]
-    prices, held_out_ms = learn(tables, latencies_ms, beliefs, progress)
+    beliefs = [ROUGH_BELIEF, *(belief for base in bases for belief in _prices(base).beliefs())]
+    prices, held_out_ms = update_belief(tables, latencies_ms, beliefs, progress)
     checks = [
-        Check(name=spec.name, measured_ms=ms, predicted_ms=float(predicted_ms))
+        HeldOutCheck(name=spec.name, measured_ms=ms, predicted_ms=float(predicted_ms))
         for (spec, ms), predicted_ms in zip(measured, held_out_ms, strict=True)
     ]
-    return WholePredictor(device=device, prices=prices, checks=checks)
+    return QueuePredictor(device=device, prices=prices, checks=checks)
 
 
 def _prices(base: LatencyPredictor) -> QueuePrices:
     """Prices of the queue law that stand for ``base``; a predictor of another kind is asked about random networks."""
-    if isinstance(base, WholePredictor):
+    if isinstance(base, QueuePredictor):
         return base.prices
     specs = random_specs(_STUDIED, seed=0)
     latencies_ms = np.array([estimate.latency_ms for estimate in base.predict_many(specs)])
-    return fit(stacked([cuts(spec) for spec in specs]), latencies_ms, ROUGH)
+    return fit_queue_prices(stacked([cuts(spec) for spec in specs]), latencies_ms, ROUGH_BELIEF)

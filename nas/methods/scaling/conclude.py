@@ -11,94 +11,102 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from nas.arch.spec import ArchSpec
-from nas.core.console import say
+from nas.core.console import print_lines
 from nas.core.files import write_bytes_atomically, write_text_atomically
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.context import Background, background_of
-from nas.methods.scaling.dashboard import show_compound
-from nas.methods.scaling.family_files import Member, members_of, write_members
-from nas.methods.scaling.is_done import is_done
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.context import ScalingContext, scaling_context
+from nas.methods.scaling.dashboard import write_scaling_notes
+from nas.methods.scaling.family_files import FamilyMember, members_of, write_members
+from nas.methods.scaling.is_done import is_scaling_finished
 from nas.methods.scaling.plots import Cost, cost_plot, rules_plot, surface_plot
-from nas.methods.scaling.preflight import notes
-from nas.methods.scaling.ranking.ranking import Standings, standings, to_csv
-from nas.methods.scaling.ranking.table_lines import Layout, layout, sentences
-from nas.methods.scaling.report_data import CompoundReport, render_report
-from nas.methods.scaling.session import Session, prepare
+from nas.methods.scaling.preflight import design_notes
+from nas.methods.scaling.ranking.ranking import Ranking, rank_networks, ranking_to_csv
+from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
+from nas.methods.scaling.report_data import ScalingReport, render_scaling_report
+from nas.methods.scaling.session import ScalingSession, prepare_scaling
 from nas.methods.scaling.table_plots import lines_plot, matrix_plot
-from nas.methods.scaling.terminal import TABLE_AXES, asked, cells_table, closing, kind_of, noun_of, ranks_table
-from nas.methods.scaling.trial_attributes import LABEL, accuracies_of
+from nas.methods.scaling.terminal import (
+    TABLE_AXES,
+    cells_table,
+    closing_lines,
+    network_noun,
+    ranks_table,
+    request_text,
+    scaling_kind,
+)
+from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
 from nas.reporting.plots.axes import Canvas
 from nas.reporting.run_facts import run_facts
-from nas.study.kind import Work
+from nas.study.kind import StudyKind
 from nas.study.manifest import REPORT_FILE, StudyManifest
-from nas.study.trial_attributes import to_rows
+from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import Outcome
-from nas.study.trial_record import to_csv as trials_to_csv
+from nas.study.trial_record import records_to_csv as trials_to_csv
 
 
-def conclude(session: Session, study: optuna.Study, console: Console) -> Standings:
+def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Console) -> Ranking:
     """Write answer, family, tables, plots and report of all that the study holds, and print the answer."""
     background = session.background(study)
     answer = _answer(background, study)
     write_members(answer.members, session.plan.folder, _provenance(background, study))
     report = _write_tables(background, study, answer)
-    show_compound(background, study, report)
+    write_scaling_notes(background, study, report)
     if session.is_complete(study):
         session.evaluator.forget_all()
     plan, found = session.plan, answer.found
     console.print(cells_table(plan, answer.table) if answer.table else ranks_table(plan, found))
-    say(console, *answer.said, *found.way, *closing(plan, answer.members, to_rows(study)))
+    print_lines(console, *answer.said, *found.way, *closing_lines(plan, answer.members, trial_records(study)))
     return found
 
 
-def tell_again(plan: CompoundPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
+def render_scaling(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
     """Write tables, plots and report of ``study`` as it is now, at work or not; the report's path.
 
     Nothing is trained or written into the study, no images are loaded, and a family is left to the end of the race.
     Raises: NasError.
     """
-    background = background_of(plan, manifest, study)
+    background = scaling_context(plan, manifest, study)
     _write_tables(background, study, _answer(background, study))
     return plan.folder / REPORT_FILE
 
 
-def show_again(plan: CompoundPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-    """As ``tell_again``, and bring what a dashboard shows of ``study`` up to date."""
-    background = background_of(plan, manifest, study)
-    show_compound(background, study, _write_tables(background, study, _answer(background, study)))
+def refresh_scaling_notes(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+    """As ``render_scaling``, and bring what a dashboard shows of ``study`` up to date."""
+    background = scaling_context(plan, manifest, study)
+    write_scaling_notes(background, study, _write_tables(background, study, _answer(background, study)))
 
 
-COMPOUND: Final = Work(prepare, conclude, is_done)
+COMPOUND: Final = StudyKind(prepare_scaling, conclude_scaling, is_scaling_finished)
 
 
 class _Answer(NamedTuple):
     """What a study found: where its networks stand, their table if it is of one, all of it in words, the family."""
 
-    found: Standings
-    table: Layout | None
+    found: Ranking
+    table: TableLayout | None
     said: list[str]
-    members: list[Member]
+    members: list[FamilyMember]
 
 
-def _answer(background: Background, study: optuna.Study) -> _Answer:
+def _answer(background: ScalingContext, study: optuna.Study) -> _Answer:
     entries = background.entries
-    found = standings(entries, accuracies_of(study), _closed(study))
-    table = layout(entries, found) if background.plan.is_table else None
-    said = [*found.sentences(), *(sentences(table, found) if table else ())]
+    found = rank_networks(entries, accuracies_of(study), _closed(study))
+    table = table_layout(entries, found) if background.plan.is_table else None
+    said = [*found.sentences(), *(table_sentences(table, found) if table else ())]
     return _Answer(found, table, said, _family(background, found))
 
 
-def _write_tables(background: Background, study: optuna.Study, answer: _Answer) -> CompoundReport:
+def _write_tables(background: ScalingContext, study: optuna.Study, answer: _Answer) -> ScalingReport:
     """Write all that is made of a study's trials but the family; what the report says."""
     folder = background.plan.folder
-    write_text_atomically(folder / "networks.csv", to_csv(answer.found.everybody))
-    write_text_atomically(folder / "trials.csv", trials_to_csv(to_rows(study)))
+    write_text_atomically(folder / "networks.csv", ranking_to_csv(answer.found.everybody))
+    write_text_atomically(folder / "trials.csv", trials_to_csv(trial_records(study)))
     plots = _plots(background.plan, answer.found, answer.table)
     for name, (_, plot) in plots.items():
         write_text_atomically(folder / f"{name}.svg", plot.svg)
         write_bytes_atomically(folder / f"{name}.png", plot.png())
     report = _report(background, study, answer, {caption: plot.svg for caption, plot in plots.values()})
-    write_text_atomically(folder / REPORT_FILE, render_report(report))
+    write_text_atomically(folder / REPORT_FILE, render_scaling_report(report))
     return report
 
 
@@ -107,13 +115,13 @@ def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
     ended = study.get_trials(deepcopy=False, states=(TrialState.PRUNED, TrialState.FAIL))
     known = {outcome.value: outcome for outcome in (Outcome.STOPPED, Outcome.FAILED)}
     return {
-        trial.user_attrs[LABEL]: (known[trial.user_attrs["outcome"]], trial.user_attrs.get("reason", ""))
+        trial.user_attrs[LABEL_ATTRIBUTE]: (known[trial.user_attrs["outcome"]], trial.user_attrs.get("reason", ""))
         for trial in ended
         if trial.user_attrs.get("outcome") in known
     }
 
 
-def _family(background: Background, found: Standings) -> list[Member]:
+def _family(background: ScalingContext, found: Ranking) -> list[FamilyMember]:
     """The family of the best triple; what is no grid has none."""
     if found.best is None:
         return []
@@ -125,7 +133,7 @@ def _family(background: Background, found: Standings) -> list[Member]:
     return members_of(found.baseline.entry.arch, triple, background.plan.rules, latency_ms) if triple else []
 
 
-def _plots(plan: CompoundPlan, found: Standings, table: Layout | None) -> dict[str, tuple[str, Canvas]]:
+def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
     """Caption and plot by the name of their files."""
     costs: dict[str, tuple[str, str, Cost]] = {
         "macs": ("multiply-adds", "MACs, M", lambda one: one.entry.candidate.measures["macs_m"]),
@@ -146,12 +154,12 @@ def _plots(plan: CompoundPlan, found: Standings, table: Layout | None) -> dict[s
     return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
 
 
-def _report(background: Background, study: optuna.Study, answer: _Answer, plots: dict[str, str]) -> CompoundReport:
+def _report(background: ScalingContext, study: optuna.Study, answer: _Answer, plots: dict[str, str]) -> ScalingReport:
     plan, entries = background.plan, background.entries
     proxy = background.proxy_of(entries.baseline.arch)
     facts = (
         ("baseline", f"{plan.baseline.name}, {entries.baseline.arch.arch_id}"),
-        ("asked", f"{asked(plan)}, limits {plan.constraints}"),
+        ("asked", f"{request_text(plan)}, limits {plan.constraints}"),
         ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
         ("data", f"{plan.data.name}: {background.images}"),
         ("proxy of the baseline", proxy.realised_note),
@@ -159,27 +167,27 @@ def _report(background: Background, study: optuna.Study, answer: _Answer, plots:
         ("race", _race(plan)),
         *run_facts(plan, background.predictor, background.versions, study),
     )
-    rows = to_rows(study)  # before the labels: a study at work may have one more the next moment
-    labels = {trial.number: trial.user_attrs[LABEL] for trial in study.get_trials(deepcopy=False)}
-    return CompoundReport(
-        title=f"{plan.name}: {kind_of(plan)}",
+    rows = trial_records(study)  # before the labels: a study at work may have one more the next moment
+    labels = {trial.number: trial.user_attrs[LABEL_ATTRIBUTE] for trial in study.get_trials(deepcopy=False)}
+    return ScalingReport(
+        title=f"{plan.name}: {scaling_kind(plan)}",
         command=plan.command,
         facts=facts,
         summary=" ".join(answer.said),
         standings=answer.found,
-        notes=tuple(notes(plan, entries, proxy)),
+        notes=tuple(design_notes(plan, entries, proxy)),
         plots=plots,
         members=tuple(answer.members),
         trainings=tuple((labels[row.number], row) for row in rows),
-        noun=noun_of(plan),
+        noun=network_noun(plan),
     )
 
 
-def _race(plan: CompoundPlan) -> str:
+def _race(plan: ScalingPlan) -> str:
     finalists = "" if plan.compare else f", {plan.race.finalists} finalists"
     return f"{'up to ' if finalists else ''}{plan.race.seeds} seeds{finalists}"
 
 
-def _provenance(background: Background, study: optuna.Study) -> dict[str, Any]:
+def _provenance(background: ScalingContext, study: optuna.Study) -> dict[str, Any]:
     plan, versions = background.plan, dict(background.versions)
     return {"study": study.study_name, "data": plan.data.name, "command": plan.command, "versions": versions}

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nas.arch.scaling.rounding_rules import Rounding, Rules
-from nas.arch.scaling.rules import DIRECTIONS, fast
+from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
+from nas.arch.scaling.rules import DIRECTIONS, dwr
 from nas.arch.scaling.transform import Compound, coefficients_of
 from nas.arch.spec import ArchSpec
 from nas.core.dataclass_io import from_mapping
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
@@ -32,7 +32,7 @@ from nas.methods.scaling.settings import (
     TableSettings,
     compared_of,
 )
-from nas.study.config import EngineSettings, Plan, RecordSettings
+from nas.study.config import EngineSettings, RecordSettings, StudyPlan
 from nas.study.constraints import Constraints
 from nas.study.objective import Accuracy
 
@@ -52,7 +52,7 @@ _GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompoundPlan(Plan):
+class ScalingPlan(StudyPlan):
     """One grid, or with ``compare`` one comparison of rules or one table, complete.
 
     ``baseline``: the network, still with its own classes. ``target``: what is to grow by 2^phi, of all but a table.
@@ -65,7 +65,7 @@ class CompoundPlan(Plan):
     target: str
     compare: tuple[str, ...]
     coefficients: Compound
-    rules: Rules
+    rules: RoundingRules
     grid: GridSettings
     table: TableSettings
     race: RaceSettings
@@ -82,12 +82,12 @@ class CompoundPlan(Plan):
     def __post_init__(self) -> None:
         check_number("phi", self.phi, low=0, open_low=True)
         if self.target not in TARGETS:
-            raise unknown("target", self.target, TARGETS)
+            raise unknown_choice("target", self.target, TARGETS)
         if self.is_table:
             self._check_table()
         for name in () if self.is_table else self.compare:
             if name not in COMPARED:
-                raise unknown("compare", name, (*COMPARED, *TABLES))
+                raise unknown_choice("compare", name, (*COMPARED, *TABLES))
         if len(set(self.compare)) < len(self.compare):
             raise NasError(f"compare [{', '.join(self.compare)}]: each rule once.")
         if self.latency.refine:
@@ -101,7 +101,7 @@ class CompoundPlan(Plan):
             raise NasError(f"{given}: a table has no growth to aim at; leave it out, and say table.widths instead.")
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], *, baseline: ArchSpec, runs_dir: Path, command: str) -> CompoundPlan:
+    def of(cls, config: Mapping[str, Any], *, baseline: ArchSpec, runs_dir: Path, command: str) -> ScalingPlan:
         """The plan that a configuration describes, as the command composes it or ``settings`` gives it.
 
         Raises: NasError.
@@ -112,7 +112,7 @@ class CompoundPlan(Plan):
             target=config["target"],
             compare=compared_of(config["compare"]),
             coefficients=coefficients_of(config["coefficients"]),
-            rules=from_mapping(Rounding, config["rounding"], "rounding").rules(baseline),
+            rules=from_mapping(RoundingOverrides, config["rounding"], "rounding").rules(baseline),
             runs_dir=runs_dir,
             command=command,
             **{field: from_mapping(kind, config[name], name) for name, (field, kind) in _GROUPS.items()},
@@ -167,7 +167,7 @@ class CompoundPlan(Plan):
     @property
     def compared(self) -> dict[str, Compound]:
         """The rules of a comparison by name, as coefficients; stepwise expansion has none."""
-        known = {**DIRECTIONS, "compound": self.coefficients, "dwr": fast()}
+        known = {**DIRECTIONS, "compound": self.coefficients, "dwr": dwr()}
         return {name: known[name] for name in self.compare if name in known}
 
     @property

@@ -11,41 +11,41 @@ from nas.arch.spec import ArchSpec
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
 from nas.latency.predictors.base import LatencyPredictor
-from nas.latency.store import read as read_predictor
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.design.entries import Entries
-from nas.methods.scaling.design.networks import find_entries
-from nas.methods.scaling.trial_attributes import taken
+from nas.latency.store import read_predictor
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.design.entries import Design
+from nas.methods.scaling.design.networks import make_design
+from nas.methods.scaling.trial_attributes import taken_axes
 from nas.study.manifest import PREDICTOR_FILE, StudyManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Background:
+class ScalingContext:
     """A grid as its report has to know it. ``proxy_of``: the network that is trained in the place of another.
 
     ``versions``: by name, of what the grid ran with.
     """
 
-    plan: CompoundPlan
+    plan: ScalingPlan
     images: ImageSummary
     versions: Mapping[str, str]
     predictor: LatencyPredictor
-    entries: Entries
+    entries: Design
     proxy_of: Callable[[ArchSpec], Proxy]
 
 
-def background_of(plan: CompoundPlan, manifest: StudyManifest, study: optuna.Study) -> Background:
+def scaling_context(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> ScalingContext:
     """The background of ``study``, from what stands in its folder. Raises: NasError.
 
     The baseline of ``plan`` is the one that stands there: for the images' classes and channels.
     """
     predictor = read_predictor(plan.folder / PREDICTOR_FILE)
     proxy_of = proxy_factory(manifest.images, plan.proxy, plan.largest_kernel, plan.baseline.resolution_px)
-    return Background(
+    return ScalingContext(
         plan=plan,
         images=manifest.images,
         versions=manifest.versions,
         predictor=predictor,
-        entries=find_entries(plan, plan.baseline, predictor.predict, proxy_of)(taken(study)),
+        entries=make_design(plan, plan.baseline, predictor.predict, proxy_of)(taken_axes(study)),
         proxy_of=proxy_of,
     )

@@ -8,18 +8,18 @@ from typing import Final
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.core.formatting import shown_path
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.context import Background
-from nas.methods.scaling.ranking.ranking import Standing
-from nas.methods.scaling.report_data import CompoundReport
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.context import ScalingContext
+from nas.methods.scaling.ranking.ranking import RankedNetwork
+from nas.methods.scaling.report_data import ScalingReport
 from nas.methods.scaling.settings import STEPWISE
-from nas.methods.scaling.terminal import best_of, rank_cells, rank_columns, ranked
-from nas.methods.scaling.trial_attributes import LABEL
-from nas.reporting.dashboard.board import ARTIFACTS, Board
-from nas.reporting.dashboard.exhibit import Exhibit, state_of, trial_link
-from nas.reporting.dashboard.notes import Pairs, StudyNote, link, plain
+from nas.methods.scaling.terminal import best_caption, rank_cells, rank_columns, table_networks
+from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE
+from nas.reporting.dashboard.board import ARTIFACTS, DashboardBoard
+from nas.reporting.dashboard.exhibit import TrialNotes, study_state, trial_link
+from nas.reporting.dashboard.notes import Pairs, StudyNote, escape_markdown, link
 from nas.reporting.network_drawing.draw import draw
 from nas.reporting.svg import standalone
 from nas.study.manifest import REPORT_FILE
@@ -27,24 +27,24 @@ from nas.study.manifest import REPORT_FILE
 _GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memory", "latency_x": "latency"}
 
 
-def show_compound(background: Background, study: optuna.Study, report: CompoundReport) -> None:
+def write_scaling_notes(background: ScalingContext, study: optuna.Study, report: ScalingReport) -> None:
     """Put what a dashboard shows into ``study`` and beside it; its results stand in the plan's folder."""
     plan, found, known = background.plan, report.standings, background.entries
     entries = known.by_label
-    board = Board.of(study, plan.runs_dir / ARTIFACTS)
+    board = DashboardBoard.of(study, plan.runs_dir / ARTIFACTS)
     best = found.best.entry.label if found.best else ""
     trials = {label: [row.number for name, row in report.trainings if name == label] for label in entries}
     if known.end:  # stepwise expansion has no trainings of its own
         trials[STEPWISE] = trials[known.end.label]
-    left_out = Exhibit(
+    left_out = TrialNotes(
         board=board,
         predictor=background.predictor,
-        decode=lambda trial: entries[trial.user_attrs[LABEL]].arch,
+        decode=lambda trial: entries[trial.user_attrs[LABEL_ATTRIBUTE]].arch,
         facts=_facts,
         labels=dict.fromkeys(trials.get(best, ()), best),
     ).show([row for label, row in report.trainings if label in entries])
     files = _attach(plan, board, report)
-    rows = [_cells(one, study, trials[one.entry.label]) for one in ranked(found)]
+    rows = [_cells(one, study, trials[one.entry.label]) for one in table_networks(found)]
     reading = [
         "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
         "noise between them.",
@@ -58,21 +58,21 @@ def show_compound(background: Background, study: optuna.Study, report: CompoundR
         summary=report.summary,
         command=report.command,
         facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
-        caption=best_of(plan, found),
+        caption=best_caption(plan, found),
         best=[(*rank_columns(plan), "trainings"), *rows],
         reading=reading,
         plot=("accuracy over multiply-adds", board.address("macs.svg")),
     )
     board.pin(note.markdown)
     board.tell(note.gist)
-    board.mark(state_of([row for _, row in report.trainings]))
+    board.mark(study_state([row for _, row in report.trainings]))
 
 
-def _parameters(plan: CompoundPlan) -> str:
+def _parameters(plan: ScalingPlan) -> str:
     return "depth, width and resolution" if plan.compare else "alpha is depth, beta width, gamma resolution"
 
 
-def _attach(plan: CompoundPlan, board: Board, report: CompoundReport) -> list[str]:
+def _attach(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport) -> list[str]:
     """Attach the plots, and the best network; links to the latter's files."""
     plots = {path.name: path.read_text(encoding="utf-8") for path in sorted(plan.folder.glob("*.svg"))}
     for name, text in plots.items():
@@ -82,14 +82,14 @@ def _attach(plan: CompoundPlan, board: Board, report: CompoundReport) -> list[st
         arch = replace(best.entry.arch, name="best")
         links = [
             link("drawing of the best", board.attach("best.svg", standalone(draw(arch)).encode())),
-            link("its spec", board.attach("best.yaml", dumps(arch, {"study": plan.name}).encode())),
+            link("its spec", board.attach("best.yaml", dump_spec(arch, {"study": plan.name}).encode())),
         ]
     board.keep({*plots, *(("best.svg", "best.yaml") if best else ())})
     return links
 
 
-def _cells(one: Standing, study: optuna.Study, trials: list[int]) -> tuple[str, ...]:
-    return (*map(plain, rank_cells(one)), ", ".join(trial_link(study, number) for number in trials))
+def _cells(one: RankedNetwork, study: optuna.Study, trials: list[int]) -> tuple[str, ...]:
+    return (*map(escape_markdown, rank_cells(one)), ", ".join(trial_link(study, number) for number in trials))
 
 
 def _facts(trial: FrozenTrial) -> Pairs:
@@ -97,4 +97,9 @@ def _facts(trial: FrozenTrial) -> Pairs:
     known = trial.user_attrs
     growth = ", ".join(f"x{known[key]:.2f} {name}" for key, name in _GROWTHS.items() if key in known)
     proxy = f"x{known['proxy_macs_x']:.2f} MACs, {known['proxy_resolution_px']} px" if "proxy_macs_x" in known else ""
-    return [("stands for", known[LABEL]), ("seed", str(known["seed"])), ("growth", growth), ("its proxy", proxy)]
+    return [
+        ("stands for", known[LABEL_ATTRIBUTE]),
+        ("seed", str(known["seed"])),
+        ("growth", growth),
+        ("its proxy", proxy),
+    ]

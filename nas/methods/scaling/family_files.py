@@ -7,35 +7,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from nas.arch.files import dumps
-from nas.arch.scaling.compound import Grown
+from nas.arch.files import dump_spec
+from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.family import formula_member, published_label, published_member
-from nas.arch.scaling.rounding_rules import Rules
+from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.transform import Compound
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 
 PHIS: Final = tuple(range(8))
-FOLDER: Final = "family"
+FAMILY_FOLDER: Final = "family"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class FamilyMember:
     """One size of the family. ``published``: the same member by EfficientNet's hand-rounded coefficients, if any."""
 
     phi: int
-    grown: Grown
+    grown: ScaledNetwork
     latency_ms: float
-    published: Grown | None
+    published: ScaledNetwork | None
 
     @property
     def file(self) -> str:
         """Its spec, relative to the study's folder."""
-        return f"{FOLDER}/phi_{self.phi}.yaml"
+        return f"{FAMILY_FOLDER}/phi_{self.phi}.yaml"
 
 
-def members_of(baseline: ArchSpec, compound: Compound, rules: Rules, latency_ms: Any) -> list[Member]:
+def members_of(baseline: ArchSpec, compound: Compound, rules: RoundingRules, latency_ms: Any) -> list[FamilyMember]:
     """Members by ``compound`` for phi 0 to 7, as far as the formula gives a network (a side has its limit)."""
     members = []
     for phi in PHIS:
@@ -44,12 +44,12 @@ def members_of(baseline: ArchSpec, compound: Compound, rules: Rules, latency_ms:
         except NasError:
             break
         members.append(
-            Member(phi=phi, grown=found, latency_ms=latency_ms(found.arch), published=_published(baseline, phi))
+            FamilyMember(phi=phi, grown=found, latency_ms=latency_ms(found.arch), published=_published(baseline, phi))
         )
     return members
 
 
-def write_members(members: Sequence[Member], folder: Path, provenance: Mapping[str, Any]) -> None:
+def write_members(members: Sequence[FamilyMember], folder: Path, provenance: Mapping[str, Any]) -> None:
     """Write each member's spec below ``folder``."""
     for member in members:
         arch = replace(member.grown.arch, name=f"{member.grown.baseline.name}_phi{member.phi}")
@@ -63,10 +63,10 @@ def write_members(members: Sequence[Member], folder: Path, provenance: Mapping[s
             "macs": member.grown.cost.macs,
             "predicted_ms": round(member.latency_ms, 4),
         }
-        write_text_atomically(folder / member.file, dumps(arch, facts))
+        write_text_atomically(folder / member.file, dump_spec(arch, facts))
 
 
-def _published(baseline: ArchSpec, phi: int) -> Grown | None:
+def _published(baseline: ArchSpec, phi: int) -> ScaledNetwork | None:
     try:
         return published_member(baseline, published_label(baseline, phi))
     except NasError:

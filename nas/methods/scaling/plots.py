@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from nas.core.formatting import ms, plural
-from nas.methods.scaling.ranking.ranking import BEST, PEER, Standing, Standings
-from nas.reporting.plots.axes import BASELINE, FRONT, GREY, INK, Canvas, canvas
+from nas.methods.scaling.ranking.ranking import BEST, PEER, RankedNetwork, Ranking
+from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, TEXT_COLOR, Canvas, canvas
 from nas.reporting.plots.hover_points import Point, block_lines
 from nas.reporting.svg import printable
 
@@ -16,10 +16,10 @@ _SURFACE_INCHES: Final = (6.6, 4.7)
 _NAMED: Final = 5
 _PUBLISHED: Final = "1.2/1.1/1.15"
 
-Cost = Callable[[Standing], float]
+Cost = Callable[[RankedNetwork], float]
 
 
-def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canvas:
+def cost_plot(standings: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas:
     """Accuracy in % over ``cost``, with the standard errors of the means; ``axis`` is the cost's name with its unit.
 
     The best and those that the noise does not tell apart from it are filled, the others hollow: without colours too.
@@ -31,17 +31,19 @@ def cost_plot(standings: Standings, cost: Cost, *, name: str, axis: str) -> Canv
         axes.margins(x=0.14)  # room for the names
         _draw_means(axes, standings, cost)
         _draw_steps(axes, standings, cost)
-        drawn.points += points((standings.baseline, *shown), cost)
+        drawn.points += network_points((standings.baseline, *shown), cost)
         for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
             offset = (7, 5) if place % 2 == 0 else (7, -12)
             weight = "bold" if one.verdict == BEST else "normal"
             _label(axes, one, cost, offset=offset, weight=weight)
         if not shown:
-            axes.text(0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=INK)
+            axes.text(
+                0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=TEXT_COLOR
+            )
     return drawn
 
 
-def rules_plot(standings: Standings) -> Canvas:
+def rules_plot(standings: Ranking) -> Canvas:
     """Accuracy in % rule by rule, at equal cost: means with standard errors, and the single trainings as small dots."""
     shown = [one for one in (standings.baseline, *standings.ranked) if one.mean is not None]
     places = {one.entry.label: float(place) for place, one in enumerate(shown)}
@@ -51,23 +53,23 @@ def rules_plot(standings: Standings) -> Canvas:
         axes.set_xticks(range(len(shown)), [printable(one.entry.label) for one in shown])
         dots = [(places[one.entry.label] + 0.12, 100 * value) for one in shown for value in one.accuracies]
         if dots:
-            axes.plot(*zip(*dots, strict=True), ".", color=GREY, markersize=5, label="one training")
+            axes.plot(*zip(*dots, strict=True), ".", color=GREY_COLOR, markersize=5, label="one training")
         _draw_means(axes, standings, lambda one: places[one.entry.label])
-        drawn.points += points(shown, lambda one: places[one.entry.label])
+        drawn.points += network_points(shown, lambda one: places[one.entry.label])
     return drawn
 
 
-def points(ones: Iterable[Standing], across: Cost) -> list[Point]:
+def network_points(ones: Iterable[RankedNetwork], across: Cost) -> list[Point]:
     """Networks that were trained to the end, at their mean accuracy in %, as points that answer."""
-    return [Point(across(one), 100 * one.mean, row_id(one.entry.label), _text(one)) for one in ones if one.mean]
+    return [Point(across(one), 100 * one.mean, network_row_id(one.entry.label), _text(one)) for one in ones if one.mean]
 
 
-def row_id(label: str) -> str:
+def network_row_id(label: str) -> str:
     """The id of a network's row in the table of all networks."""
     return f"network-{label.replace(' ', '_')}"
 
 
-def _text(one: Standing) -> str:
+def _text(one: RankedNetwork) -> str:
     entry, cost = one.entry, one.entry.candidate.measures
     lines = [
         f"{entry.label}: {one.verdict}" if one.verdict else entry.label,
@@ -80,13 +82,13 @@ def _text(one: Standing) -> str:
     return "\n".join(lines)
 
 
-def surface_plot(standings: Standings) -> Canvas:
+def surface_plot(standings: Ranking) -> Canvas:
     """Accuracy by alpha (across) and beta (up); gamma, which the rule of equal cost leaves, stands in each cell.
 
     Of several gammas at one place all are written, and the shade is the best one's: the lighter, the better. Triples
     without an accuracy, stopped early as a rule, are hatched.
     """
-    cells: dict[tuple[float, float], list[Standing]] = {}
+    cells: dict[tuple[float, float], list[RankedNetwork]] = {}
     for one in (*standings.ranked, *(other for other in standings.others if not other.entry.reason)):
         triple = one.entry.parameters
         cells.setdefault((triple["alpha"], triple["beta"]), []).append(one)
@@ -113,35 +115,37 @@ def surface_plot(standings: Standings) -> Canvas:
 
 
 _STYLES: Final[dict[str, dict[str, Any]]] = {
-    BEST: {"fmt": "*", "color": FRONT, "markersize": 13},
-    PEER: {"fmt": "o", "color": FRONT, "markersize": 6},
-    "worse": {"fmt": "o", "color": GREY, "markerfacecolor": "none", "markersize": 6},
+    BEST: {"fmt": "*", "color": FRONT_COLOR, "markersize": 13},
+    PEER: {"fmt": "o", "color": FRONT_COLOR, "markersize": 6},
+    "worse": {"fmt": "o", "color": GREY_COLOR, "markerfacecolor": "none", "markersize": 6},
 }
 
 
-def _draw_means(axes: Any, standings: Standings, across: Cost) -> None:
+def _draw_means(axes: Any, standings: Ranking, across: Cost) -> None:
     """Means with errors, each verdict in its style, and the baseline."""
     for verdict, style in _STYLES.items():
         _errorbars(axes, [one for one in standings.ranked if one.verdict == verdict], across, verdict, style)
     if standings.baseline.mean is not None:
-        style = {"fmt": "D", "color": BASELINE, "markerfacecolor": "none", "markersize": 7}
+        style = {"fmt": "D", "color": BASELINE_COLOR, "markerfacecolor": "none", "markersize": 7}
         _errorbars(axes, [standings.baseline], across, "baseline", style)
 
 
-def _draw_steps(axes: Any, standings: Standings, cost: Cost) -> None:
+def _draw_steps(axes: Any, standings: Ranking, cost: Cost) -> None:
     """The way of stepwise expansion, from the baseline through what each step took, and what it did not take."""
     taken = [step.candidates[step.axis] for step in standings.steps]
     if not taken or standings.baseline.mean is None:
         return
     way = [(cost(one), 100 * (one.mean or 0.0)) for one in (standings.baseline, *taken)]
-    axes.plot(*zip(*way, strict=True), linestyle=":", marker=".", color=INK, linewidth=1, label="steps taken", zorder=2)
+    axes.plot(
+        *zip(*way, strict=True), linestyle=":", marker=".", color=TEXT_COLOR, linewidth=1, label="steps taken", zorder=2
+    )
     passed = [one for step in standings.steps for axis, one in step.candidates.items() if axis != step.axis]
     points = [(cost(one), 100 * one.mean) for one in passed if one.mean is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), "x", color=GREY, markersize=6, label="steps not taken", zorder=2)
+        axes.plot(*zip(*points, strict=True), "x", color=GREY_COLOR, markersize=6, label="steps not taken", zorder=2)
 
 
-def _errorbars(axes: Any, ones: Sequence[Standing], cost: Cost, label: str, style: dict[str, Any]) -> None:
+def _errorbars(axes: Any, ones: Sequence[RankedNetwork], cost: Cost, label: str, style: dict[str, Any]) -> None:
     if not ones:
         return
     axes.errorbar(
@@ -157,16 +161,16 @@ def _errorbars(axes: Any, ones: Sequence[Standing], cost: Cost, label: str, styl
     )
 
 
-def _is_named(one: Standing, count: int) -> bool:
+def _is_named(one: RankedNetwork, count: int) -> bool:
     """With many points only those that one looks for carry their names."""
     published = _PUBLISHED in (one.entry.label, *one.entry.same)
     return count <= _NAMED or one.verdict == BEST or published
 
 
-def _label(axes: Any, one: Standing, cost: Cost, *, offset: tuple[int, int], weight: str) -> None:
+def _label(axes: Any, one: RankedNetwork, cost: Cost, *, offset: tuple[int, int], weight: str) -> None:
     point = (cost(one), 100 * (one.mean or 0.0))
     style = {"xytext": offset, "textcoords": "offset points", "fontsize": 10, "zorder": 6, "weight": weight}
-    axes.annotate(printable(one.entry.label), point, color=INK, **style)
+    axes.annotate(printable(one.entry.label), point, color=TEXT_COLOR, **style)
 
 
 def draw_cell(axes: Any, place: tuple[int, int], lines: Sequence[str], share: float | None, *, marked: bool) -> None:
@@ -175,15 +179,15 @@ def draw_cell(axes: Any, place: tuple[int, int], lines: Sequence[str], share: fl
 
     x, y = place
     shade = 1.0 if share is None else 0.25 + 0.7 * max(0.0, share)
-    edge, line = (FRONT, 2.5) if marked else (GREY, 0.6)
+    edge, line = (FRONT_COLOR, 2.5) if marked else (GREY_COLOR, 0.6)
     style: dict[str, Any] = {"facecolor": str(shade), "edgecolor": edge, "linewidth": line}
     if share is None:
-        style = {"fill": False, "edgecolor": GREY, "hatch": "//", "linewidth": line}
+        style = {"fill": False, "edgecolor": GREY_COLOR, "hatch": "//", "linewidth": line}
     axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, **style))
     ink, size = "black" if shade > 0.46 else "white", 10.5 if len(lines) <= 2 else 8.5
     box = {"facecolor": "white", "edgecolor": "none"} if share is None else None
     axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=size, color=ink, linespacing=1.1, bbox=box)
 
 
-def _figure(one: Standing) -> str:
+def _figure(one: RankedNetwork) -> str:
     return one.verdict.partition(":")[0] if one.mean is None else f"{100 * one.mean:.1f}"

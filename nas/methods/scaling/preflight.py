@@ -9,20 +9,20 @@ from rich import box
 from rich.table import Table
 
 from nas.estimators.proxy.reduce import Proxy
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.design.entries import Entries, Entry
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.design.entries import Design, DesignEntry
 from nas.methods.scaling.settings import STEPWISE
-from nas.methods.scaling.terminal import asked
+from nas.methods.scaling.terminal import request_text
 
 _UNEVEN: Final = 0.15  # proxies whose growth differs from the middle one's by more than this are named
 
 
-def summary(plan: CompoundPlan, entries: Entries) -> str:
+def design_summary(plan: ScalingPlan, entries: Design) -> str:
     """Baseline, number of triples and networks, and how many of them are worth a training, in one line."""
     base = entries.baseline
     kept = f"{len(entries.trained) + len(entries.walked)} to train"
     if plan.compare:
-        what = asked(plan)
+        what = request_text(plan)
     else:
         networks = len(entries.trained) + len(entries.left_out)
         what = f"{entries.asked} triples at phi {plan.phi:g}, {networks} networks after rounding"
@@ -33,7 +33,7 @@ def summary(plan: CompoundPlan, entries: Entries) -> str:
     )
 
 
-def growth_table(plan: CompoundPlan, entries: Entries) -> Table:
+def growth_table(plan: ScalingPlan, entries: Design) -> Table:
     """Every network's growth over the baseline's after rounding, and its proxy's over the baseline's proxy."""
     triple = "" if plan.compare else " (alpha/beta/gamma)"
     title = f"growth after rounding: of the network{triple} | of its proxy"
@@ -57,7 +57,7 @@ def growth_table(plan: CompoundPlan, entries: Entries) -> Table:
     return table
 
 
-def notes(plan: CompoundPlan, entries: Entries, baseline: Proxy) -> list[str]:
+def design_notes(plan: ScalingPlan, entries: Design, baseline: Proxy) -> list[str]:
     """What the proxies do not keep: equal cost, differences between networks, maps as large as the kernels."""
     found = [f"{text} (proxy of the baseline)" for text in baseline.warnings]
     if not plan.is_table:  # where costs differ on purpose
@@ -72,7 +72,7 @@ def notes(plan: CompoundPlan, entries: Entries, baseline: Proxy) -> list[str]:
     return found
 
 
-def _uneven(entries: Sequence[Entry]) -> list[str]:
+def _uneven(entries: Sequence[DesignEntry]) -> list[str]:
     """What is to be said of proxies whose growth is far off that of the others."""
     growths = sorted(entry.proxy.macs_growth for entry in entries)
     middle = growths[len(growths) // 2] if growths else 1.0
@@ -86,7 +86,7 @@ def _uneven(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _same_proxies(entries: Sequence[Entry]) -> list[list[str]]:
+def _same_proxies(entries: Sequence[DesignEntry]) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for entry in entries:
         groups.setdefault(entry.proxy.arch.arch_id, []).append(entry.label)

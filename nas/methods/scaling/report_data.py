@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from nas.methods.scaling.family_files import Member
-from nas.methods.scaling.plots import row_id
-from nas.methods.scaling.ranking.ranking import Standings
+from nas.methods.scaling.family_files import FamilyMember
+from nas.methods.scaling.plots import network_row_id
+from nas.methods.scaling.ranking.ranking import Ranking
 from nas.reporting.html_page import template
-from nas.study.trial_record import TrialRow
+from nas.study.trial_record import TrialRecord
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompoundReport:
+class ScalingReport:
     """Everything that a grid's report says.
 
     ``command`` goes on with the study. ``facts``: pairs of name and value. ``plots``: caption to SVG. ``trainings``:
@@ -29,19 +29,19 @@ class CompoundReport:
     command: str
     facts: tuple[tuple[str, str], ...]
     summary: str
-    standings: Standings
+    standings: Ranking
     notes: tuple[str, ...]
     plots: Mapping[str, str]
-    members: tuple[Member, ...]
-    trainings: tuple[tuple[str, TrialRow], ...]
+    members: tuple[FamilyMember, ...]
+    trainings: tuple[tuple[str, TrialRecord], ...]
     noun: str
 
 
-def render_report(data: CompoundReport) -> str:
+def render_scaling_report(data: ScalingReport) -> str:
     """The whole page as text, with no address to fetch anything from."""
     return _template().render(data=data, summary=data.summary)
 
 
 @cache
 def _template() -> Template:
-    return template("nas.methods.scaling", "compound.html", {"row_id": row_id})
+    return template("nas.methods.scaling", "compound.html", {"row_id": network_row_id})

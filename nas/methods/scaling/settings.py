@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from nas.arch.scaling.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.scaling.rules import DIRECTIONS
-from nas.core.errors import NasError, shown
+from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
 
 TARGETS: Final = ("macs", "latency")
@@ -65,7 +65,7 @@ class TableSettings:
         pairs = "[depth, resolution] multipliers, such as [[1, 1], [2, 1.3]]"
         for pair in _listed("table.starts", self.starts, pairs, optional=False):
             if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise NasError(f"table.starts {shown(pair)}: must be a list of {pairs}.")
+                raise NasError(f"table.starts {quoted(pair)}: must be a list of {pairs}.")
             for factor in pair:
                 check_number("table.starts", factor, low=0, high=MOST_FACTOR, open_low=True)
         for name in ("widths", "sides_px"):
@@ -101,7 +101,7 @@ def compared_of(value: object) -> tuple[str, ...]:
         return (value,)
     if not isinstance(value, list) or not value:
         lists = "a list such as [depth,width,resolution,compound]"
-        raise NasError(f"compare {shown(value)}: must be {lists}, one of {', '.join(TABLES)}, or null.")
+        raise NasError(f"compare {quoted(value)}: must be {lists}, one of {', '.join(TABLES)}, or null.")
     return tuple(str(name) for name in value)
 
 
@@ -110,5 +110,5 @@ def _listed(field: str, value: object, what: str, *, optional: bool) -> list[Any
     if optional and value is None:
         return []
     if not isinstance(value, list | tuple) or not value:
-        raise NasError(f"{field} {shown(value)}: must be a list of {what}.")
+        raise NasError(f"{field} {quoted(value)}: must be a list of {what}.")
     return list(value)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from nas.methods.scaling.plots import COST_INCHES, Cost, draw_cell, points
-from nas.methods.scaling.ranking.ranking import BEST, Standings
-from nas.methods.scaling.ranking.table_lines import Layout
-from nas.reporting.plots.axes import BASELINE, INK, Canvas, canvas
+from nas.methods.scaling.plots import COST_INCHES, Cost, draw_cell, network_points
+from nas.methods.scaling.ranking.ranking import BEST, Ranking
+from nas.methods.scaling.ranking.table_lines import TableLayout
+from nas.reporting.plots.axes import BASELINE_COLOR, TEXT_COLOR, Canvas, canvas
 
 # Lines are told apart by dashes and markers first: they must be readable in grey.
 _DASHES: Final = ("-", "--", "-.", ":")
@@ -16,7 +16,7 @@ _INKS: Final = ("#0b7285", "#c2255c", "#5f3dc4", "#d9480f", "#2b8a3e", "#868e96"
 _CELL_INCHES: Final = (1.7, 0.8)
 
 
-def lines_plot(table: Layout, standings: Standings, cost: Cost, *, name: str, axis: str) -> Canvas:
+def lines_plot(table: TableLayout, standings: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas:
     """Accuracy in % over ``cost``, one line per row, with the standard errors of the means.
 
     The baseline is framed, and the axis logarithmic, on which a table of multipliers is spread evenly.
@@ -39,13 +39,15 @@ def lines_plot(table: Layout, standings: Standings, cost: Cost, *, name: str, ax
                     elinewidth=0.9,
                     markersize=5,
                 )
-                drawn.points += points(line, cost)
+                drawn.points += network_points(line, cost)
         base = standings.baseline
         if base.mean is not None:
-            style = {"color": BASELINE, "markerfacecolor": "none", "markersize": 12, "zorder": 6}
+            style = {"color": BASELINE_COLOR, "markerfacecolor": "none", "markersize": 12, "zorder": 6}
             axes.errorbar([cost(base)], [100 * base.mean], fmt="s", label="baseline", **style)  # last in the legend
         if not standings.ranked:
-            axes.text(0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=INK)
+            axes.text(
+                0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=TEXT_COLOR
+            )
         _ticks(axes)
     return drawn
 
@@ -59,7 +61,7 @@ def _ticks(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def matrix_plot(table: Layout, standings: Standings) -> Canvas:
+def matrix_plot(table: TableLayout, standings: Ranking) -> Canvas:
     """Accuracy by row and column: the lighter, the better; what was not trained is hatched."""
     width, height = _CELL_INCHES
     inches = (max(6.0, 1.2 + width * len(table.columns)), 1.0 + height * len(table.rows))

@@ -8,13 +8,13 @@ from typing import Final
 from rich.table import Table
 
 from nas.core.formatting import decimal, plural, shown_path
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.family_files import FOLDER, Member
-from nas.methods.scaling.ranking.ranking import Standing, Standings
-from nas.methods.scaling.ranking.table_lines import Layout
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.family_files import FAMILY_FOLDER, FamilyMember
+from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
+from nas.methods.scaling.ranking.table_lines import TableLayout
 from nas.methods.scaling.settings import WIDTH_LINES, WIDTH_RESOLUTION
 from nas.study.manifest import REPORT_FILE
-from nas.study.trial_record import TrialRow, counts
+from nas.study.trial_record import TrialRecord, count_outcomes
 
 _SHOWN: Final = 12
 TABLE_AXES: Final = {
@@ -24,19 +24,19 @@ TABLE_AXES: Final = {
 _KINDS: Final = {WIDTH_LINES: "width scaling from several baselines", WIDTH_RESOLUTION: "table of width x resolution"}
 
 
-def kind_of(plan: CompoundPlan) -> str:
+def scaling_kind(plan: ScalingPlan) -> str:
     """What kind of study this is."""
     if plan.is_table:
         return _KINDS[plan.compare[0]]
     return "comparison of scaling rules" if plan.compare else "compound grid"
 
 
-def noun_of(plan: CompoundPlan) -> str:
+def network_noun(plan: ScalingPlan) -> str:
     """What the networks of the study stand for."""
     return "network" if plan.is_table else "rule" if plan.compare else "triple"
 
 
-def asked(plan: CompoundPlan) -> str:
+def request_text(plan: ScalingPlan) -> str:
     """What the networks are chosen by."""
     if plan.is_table:
         widths = " ".join(f"{width:g}" for width in plan.widths)
@@ -45,45 +45,45 @@ def asked(plan: CompoundPlan) -> str:
             return f"widths {widths} from depth/resolution {starts}"
         return f"widths {widths}, sides {' '.join(map(str, plan.sides_px))} px"
     growth = f"{plan.target} x{plan.growth:g}"
-    return f"{plural(len(plan.compare), noun_of(plan))} at {growth}" if plan.compare else growth
+    return f"{plural(len(plan.compare), network_noun(plan))} at {growth}" if plan.compare else growth
 
 
-def ranks_table(plan: CompoundPlan, found: Standings) -> Table:
+def ranks_table(plan: ScalingPlan, found: Ranking) -> Table:
     """The best networks and the baseline."""
-    table = Table(title=best_of(plan, found), title_justify="left")
+    table = Table(title=best_caption(plan, found), title_justify="left")
     columns = rank_columns(plan)
     for column in columns:
         left = column in (columns[0], "verdict")
         table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=column != "verdict")
-    for one in ranked(found):
+    for one in table_networks(found):
         table.add_row(*rank_cells(one))
     return table
 
 
-def best_of(plan: CompoundPlan, found: Standings) -> str:
+def best_caption(plan: ScalingPlan, found: Ranking) -> str:
     """The caption of the best networks."""
     return f"{plan.name}: the best of {len(found.ranked)}"
 
 
-def rank_columns(plan: CompoundPlan) -> tuple[str, ...]:
+def rank_columns(plan: ScalingPlan) -> tuple[str, ...]:
     """The columns of ``rank_cells``."""
-    return (noun_of(plan), "accuracy, %", "seeds", "MACs x", "ms", "p", "verdict")
+    return (network_noun(plan), "accuracy, %", "seeds", "MACs x", "ms", "p", "verdict")
 
 
-def ranked(found: Standings) -> tuple[Standing, ...]:
+def table_networks(found: Ranking) -> tuple[RankedNetwork, ...]:
     """The best networks, and the baseline."""
     best = found.ranked[:_SHOWN]
     return best if found.baseline.entry.label in {one.entry.label for one in best} else (*best, found.baseline)
 
 
-def rank_cells(one: Standing) -> tuple[str, ...]:
+def rank_cells(one: RankedNetwork) -> tuple[str, ...]:
     """A network's place in words."""
     growth, latency_ms = one.entry.grown.macs_growth, one.entry.latency.latency_ms
     figures = (f"{growth:.2f}", decimal(latency_ms), decimal(one.p_value, 3))
     return (one.entry.label, one.percent, str(len(one.accuracies)), *figures, one.verdict)
 
 
-def cells_table(plan: CompoundPlan, table: Layout) -> Table:
+def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:
     """Accuracy in every row and column, with the growth of MACs below."""
     shown = Table(title=f"{plan.name}: accuracy, % (MACs x)", title_justify="left")
     for column in ("", *table.columns):
@@ -98,10 +98,10 @@ def cells_table(plan: CompoundPlan, table: Layout) -> Table:
     return shown
 
 
-def closing(plan: CompoundPlan, members: Sequence[Member], rows: Sequence[TrialRow]) -> list[str]:
+def closing_lines(plan: ScalingPlan, members: Sequence[FamilyMember], rows: Sequence[TrialRecord]) -> list[str]:
     """Where the results stand."""
-    family = shown_path(plan.folder / FOLDER)
+    family = shown_path(plan.folder / FAMILY_FOLDER)
     made = [f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {family}"] if members else []
-    done = ", ".join(f"{count} {outcome}" for outcome, count in counts(rows).items() if count)
+    done = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(rows).items() if count)
     results, page = shown_path(plan.folder), shown_path(plan.folder / REPORT_FILE)
     return [*made, f"{done or 'no trainings'}; results in {results}", f"open {page}"]

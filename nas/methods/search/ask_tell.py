@@ -10,17 +10,17 @@ from optuna.trial import FrozenTrial, Trial
 
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import Evaluation
-from nas.methods.search.samplers import InKnownSpace, make_sampler
-from nas.methods.search.screening import Screen
-from nas.methods.search.trial_index import Ledger
+from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
+from nas.methods.search.screening import Screening
+from nas.methods.search.trial_index import TrialIndex
 from nas.study import trial_loop
 from nas.study.candidates import Pricer
 from nas.study.config import SamplerSettings, StudySettings
-from nas.study.measurement import Refinement
+from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import WORKER, distributions
-from nas.study.trial_loop import Idle, Task, reason_of
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_loop import Idle, TrialTask, failure_reason
+from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
 _PARKED: Final = "nas:parked"
@@ -34,13 +34,13 @@ class _Memory:
     ``turned_down``: infeasible candidates and repeats since its last training.
     """
 
-    ledger: Ledger = field(default_factory=Ledger)
-    parked: list[Task] = field(default_factory=list)
+    ledger: TrialIndex = field(default_factory=TrialIndex)
+    parked: list[TrialTask] = field(default_factory=list)
     turned_down: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class SearchAskTell:
     """One worker's view of a study. Several workers may ask and tell on the same storage at the same time.
 
     With a ``refinement``, candidates that pass the limits as predicted are measured and screened again before they
@@ -54,18 +54,18 @@ class Search:
     sampler: SamplerSettings
     settings: StudySettings
     epochs: int
-    refinement: Refinement | None = None
+    refinement: PredictorRefinement | None = None
     pruner: optuna.pruners.BasePruner | None = None
     worker: str = ""
     _memory: _Memory = field(default_factory=_Memory, init=False, repr=False)
 
-    def next(self) -> Task | TrialRow | Idle:
+    def ask(self) -> TrialTask | TrialRecord | Idle:
         """The next candidate: a training, a trial that was turned down, or that there is none.
 
         Raises: NasError if the space has nothing new left to offer under the limits.
         """
         ledger = self._read()
-        found: Task | TrialRow | Idle | None = self._unparked()
+        found: TrialTask | TrialRecord | Idle | None = self._unparked()
         if found is None:
             if ledger.finished >= self.settings.n_trials:
                 return Idle.OVER
@@ -73,13 +73,13 @@ class Search:
                 return Idle.WAIT  # other workers hold the last trials; one of theirs may yet be turned down
             self._check_supply()
             found = self._asked()
-        if isinstance(found, TrialRow) and found.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
+        if isinstance(found, TrialRecord) and found.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
             self._memory.turned_down += 1
         elif not isinstance(found, Idle):
             self._memory.turned_down = 0
         return found
 
-    def after_epoch(self, task: Task, result: EpochResult) -> str | None:
+    def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
         """Write the epoch into the trial as its intermediate value; why to stop there, None to go on."""
         storage = self.study._storage
         latency_ms = storage.get_trial(task.trial_id).user_attrs["latency_ms"]
@@ -91,39 +91,39 @@ class Search:
             return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, behind others there"
         return None
 
-    def trained(self, task: Task, evaluation: Evaluation) -> TrialRow:
+    def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
         """Tell the accuracy, with the latency that was known before."""
         trial = self._frozen(task.trial_id)
         values = self.objective.values(evaluation.accuracy, trial.user_attrs["latency_ms"])
-        return trial_loop.close(
+        return trial_loop.finish_trial(
             self.study, trial, Outcome.TRAINED, values=values, accuracy=evaluation.accuracy, cpu_s=evaluation.cpu_s
         )
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Queue the parked candidates again."""
         while self._memory.parked:
-            trial_loop.give_back(self.study, self._memory.parked.pop().trial_id)
+            trial_loop.release_trial(self.study, self._memory.parked.pop().trial_id)
 
-    def _read(self) -> Ledger:
+    def _read(self) -> TrialIndex:
         """The study as it is now."""
         self._memory.ledger.read(self.study)
         return self._memory.ledger
 
-    def _asked(self) -> Task | TrialRow | Idle:
+    def _asked(self) -> TrialTask | TrialRecord | Idle:
         """One candidate of the sampler, screened."""
         turn = self._memory.ledger.total - self._memory.ledger.interrupted
         space = distributions(self.pricer.space.parameters)
-        self.study.sampler = InKnownSpace(make_sampler(self.sampler, seed=self.settings.seed, trial=turn), space)
+        self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=turn), space)
         trial = self.study.ask(space)
         try:
             if self.worker:
                 trial.set_user_attr(WORKER, self.worker)
             if self._is_surplus(trial):
-                trial_loop.give_back(self.study, trial._trial_id)
+                trial_loop.release_trial(self.study, trial._trial_id)
                 return Idle.WAIT
             return self._screened(trial)
         except KeyboardInterrupt:
-            trial_loop.give_back(self.study, trial._trial_id)
+            trial_loop.release_trial(self.study, trial._trial_id)
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -136,16 +136,18 @@ class Search:
         earlier = [number for number in ledger.open if number < trial.number]
         return ledger.finished + len(earlier) >= self.settings.n_trials
 
-    def _screened(self, trial: Trial) -> Task | TrialRow | Idle:
+    def _screened(self, trial: Trial) -> TrialTask | TrialRecord | Idle:
         """The training that ``trial`` stands for, unless it breaks a limit or was trained before."""
-        screen = Screen(study=self.study, pricer=self.pricer, refinement=self.refinement)
+        screen = Screening(study=self.study, pricer=self.pricer, refinement=self.refinement)
         try:
             arch, broken = screen.judge(trial)
         except Exception as error:  # a network that cannot be decoded or measured is one failed trial
-            return trial_loop.close(self.study, self._frozen(trial._trial_id), Outcome.FAILED, reason=reason_of(error))
+            return trial_loop.finish_trial(
+                self.study, self._frozen(trial._trial_id), Outcome.FAILED, reason=failure_reason(error)
+            )
         if broken:
-            return trial_loop.close(self.study, self._frozen(trial._trial_id), Outcome.INFEASIBLE, reason=broken)
-        task = Task(number=trial.number, trial_id=trial._trial_id, arch=arch)
+            return trial_loop.finish_trial(self.study, self._frozen(trial._trial_id), Outcome.INFEASIBLE, reason=broken)
+        task = TrialTask(number=trial.number, trial_id=trial._trial_id, arch=arch)
         self._read()
         found = self._first_of_its_kind(task)
         if found is None:
@@ -153,7 +155,7 @@ class Search:
             return Idle.WAIT
         return found
 
-    def _unparked(self) -> Task | TrialRow | None:
+    def _unparked(self) -> TrialTask | TrialRecord | None:
         """A parked candidate whose twin's training has ended."""
         for task in self._memory.parked:
             found = self._first_of_its_kind(task)
@@ -162,7 +164,7 @@ class Search:
                 return found
         return None
 
-    def _first_of_its_kind(self, task: Task) -> Task | TrialRow | None:
+    def _first_of_its_kind(self, task: TrialTask) -> TrialTask | TrialRecord | None:
         """``task``, or if another trial trained or stopped its network what came out; None while one trains it.
 
         A trial under way whose network is written into it has a claim on that network unless it is marked as parked.
@@ -185,19 +187,21 @@ class Search:
         self._read()
         return self._first_of_its_kind(task)
 
-    def _is_claimed(self, task: Task) -> bool:
+    def _is_claimed(self, task: TrialTask) -> bool:
         """Whether another trial under way trains the network of ``task``, or comes before it."""
         running, arch_id = self._memory.ledger.running(), task.arch.arch_id
         twins = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
         return any(twin.number < task.number or not _is_parked(twin) for twin in twins if twin.number != task.number)
 
-    def _repeated(self, task: Task, twin: FrozenTrial) -> TrialRow:
+    def _repeated(self, task: TrialTask, twin: FrozenTrial) -> TrialRecord:
         trial, reason = self._frozen(task.trial_id), f"same as trial {twin.number}"
         if twin.user_attrs["outcome"] == Outcome.STOPPED:
-            return trial_loop.close(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
+            return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
         accuracy = twin.user_attrs["accuracy"]
         values = self.objective.values(accuracy, trial.user_attrs["latency_ms"])
-        return trial_loop.close(self.study, trial, Outcome.DUPLICATE, values=values, accuracy=accuracy, reason=reason)
+        return trial_loop.finish_trial(
+            self.study, trial, Outcome.DUPLICATE, values=values, accuracy=accuracy, reason=reason
+        )
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return self.study._storage.get_trial(trial_id)

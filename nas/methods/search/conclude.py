@@ -9,39 +9,39 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from nas.core.console import say
+from nas.core.console import print_lines
 from nas.core.errors import NasError
 from nas.core.formatting import decimal, interval, shown_path
 from nas.methods.search.config import SearchPlan
-from nas.methods.search.context import Background, background_of
-from nas.methods.search.dashboard import show_search
-from nas.methods.search.report_data import report_of, write_report
-from nas.methods.search.session import Session, is_done, prepare
-from nas.methods.search.winner_files import Source, known_winners, write_winners
+from nas.methods.search.context import SearchContext, search_context
+from nas.methods.search.dashboard import write_search_notes
+from nas.methods.search.report_data import search_report, write_search_report
+from nas.methods.search.session import SearchSession, is_search_finished, prepare_search
+from nas.methods.search.winner_files import WinnerSource, existing_winners, write_winners
 from nas.reporting.dashboard.board import ARTIFACTS
-from nas.reporting.search_report import ReportData, Winner
-from nas.study.kind import Work
+from nas.reporting.search_report import SearchReport, Winner
+from nas.study.kind import StudyKind
 from nas.study.manifest import REPORT_FILE, StudyManifest
 from nas.study.measurement import measure_rows
-from nas.study.objective import choose
-from nas.study.trial_attributes import to_rows
-from nas.study.trial_record import TrialRow, counts
+from nas.study.objective import choose_winners
+from nas.study.trial_attributes import trial_records
+from nas.study.trial_record import TrialRecord, count_outcomes
 
 _PAIRS_SHOWN: Final = 20
 
 
-def conclude(session: Session, study: optuna.Study, console: Console) -> list[Winner]:
+def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of all that the study holds, and print where they are."""
-    plan, rows = session.plan, to_rows(study)
+    plan, rows = session.plan, trial_records(study)
     background = session.background
-    source = Source(
+    source = WinnerSource(
         background=background,
         data=session.data,
         weights_dir=plan.folder / "weights",
         provenance=_provenance(session, study),
     )
-    chosen = _measured(choose(rows, plan.objective), session, study, console)
-    rows = to_rows(study)  # again, with what the winners measured
+    chosen = _measured(choose_winners(rows, plan.objective), session, study, console)
+    rows = trial_records(study)  # again, with what the winners measured
     winners = write_winners(chosen, plan.folder / "winners", source)
     kept = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
@@ -49,46 +49,48 @@ def conclude(session: Session, study: optuna.Study, console: Console) -> list[Wi
             path.unlink()
     if session.is_complete(study):
         session.evaluator.forget_all()
-    report = report_of(background, study, rows, winners)
-    write_report(report, plan.folder)
-    show_search(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+    report = search_report(background, study, rows, winners)
+    write_search_report(report, plan.folder)
+    write_search_notes(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
     _print_results(plan, report, console)
     return winners
 
 
-def tell_again(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
+def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
     """Write table, plot and report of ``study`` as it is now, at work or not; the report's path.
 
     Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
     """
-    return write_report(_report_again(background_of(plan, manifest), study), plan.folder)
+    return write_search_report(_report_again(search_context(plan, manifest), study), plan.folder)
 
 
-def show_again(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-    """As ``tell_again``, and bring what a dashboard shows of ``study`` up to date."""
-    background = background_of(plan, manifest)
+def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+    """As ``render_search``, and bring what a dashboard shows of ``study`` up to date."""
+    background = search_context(plan, manifest)
     report = _report_again(background, study)
-    write_report(report, plan.folder)
-    show_search(study, report, background.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+    write_search_report(report, plan.folder)
+    write_search_notes(study, report, background.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
 
 
-def _report_again(background: Background, study: optuna.Study) -> ReportData:
-    plan, rows = background.plan, to_rows(study)
-    winners = known_winners(choose(rows, plan.objective), plan.folder / "winners", background)
-    return report_of(background, study, rows, winners)
+def _report_again(background: SearchContext, study: optuna.Study) -> SearchReport:
+    plan, rows = background.plan, trial_records(study)
+    winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", background)
+    return search_report(background, study, rows, winners)
 
 
-def _measured(rows: list[TrialRow], session: Session, study: optuna.Study, console: Console) -> list[TrialRow]:
+def _measured(
+    rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console
+) -> list[TrialRecord]:
     """The winners' rows with their measured latency; results are worth having on a machine too busy to measure."""
     try:
         with console.status("measuring the winners"):
             return measure_rows(rows, study, session.pricer, session.measure)
     except NasError as error:
-        say(console, f"the winners were not measured: {error}")
+        print_lines(console, f"the winners were not measured: {error}")
         return rows
 
 
-def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
+def _provenance(session: SearchSession, study: optuna.Study) -> dict[str, Any]:
     plan = session.plan
     return {
         "space": plan.space.name,
@@ -100,7 +102,7 @@ def _provenance(session: Session, study: optuna.Study) -> dict[str, Any]:
     }
 
 
-def _print_results(plan: SearchPlan, report: ReportData, console: Console) -> None:
+def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
     table = Table(title=f"winners of {plan.name}", title_justify="left")
     rewarded = plan.objective.kind == "mnasnet"
     reward = ("reward",) if rewarded else ()
@@ -121,15 +123,15 @@ def _print_results(plan: SearchPlan, report: ReportData, console: Console) -> No
     if report.winners:
         console.print(table)
     _print_agreement(report, console)
-    done = ", ".join(f"{count} {outcome}" for outcome, count in counts(report.rows).items() if count)
-    say(
+    done = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(report.rows).items() if count)
+    print_lines(
         console,
         f"{done or 'no trials'}; results in {shown_path(plan.folder)}",
         f"open {shown_path(plan.folder / REPORT_FILE)}",
     )
 
 
-def _print_agreement(report: ReportData, console: Console) -> None:
+def _print_agreement(report: SearchReport, console: Console) -> None:
     """How the predictions compare with what was measured, and what a user should know of it."""
     agreement = report.agreement
     if not agreement.pairs:
@@ -151,7 +153,7 @@ def _print_agreement(report: ReportData, console: Console) -> None:
     said = [f"{agreement}" + (f"; {hidden} more of them in the report" if hidden > 0 else "")]
     said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
     said += [agreement.warning] if agreement.warning else []
-    say(console, *said)
+    print_lines(console, *said)
 
 
-SEARCH: Final = Work(prepare, conclude, is_done)
+SEARCH: Final = StudyKind(prepare_search, conclude_search, is_search_finished)

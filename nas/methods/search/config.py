@@ -12,7 +12,7 @@ from nas.core.errors import NasError
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
-from nas.study.config import EngineSettings, Plan, PrunerSettings, SamplerSettings, StudySettings
+from nas.study.config import EngineSettings, PrunerSettings, SamplerSettings, StudyPlan, StudySettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 
@@ -31,7 +31,7 @@ _GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchPlan(Plan):
+class SearchPlan(StudyPlan):
     """One search, complete.
 
     ``space``: a search space object; ``space_config``: the plain data it was made from.

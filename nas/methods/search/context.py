@@ -10,14 +10,14 @@ from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy
 from nas.estimators.proxy.reduce import proxy_factory as proxies
 from nas.latency.predictors.base import LatencyPredictor
-from nas.latency.store import read as read_predictor
+from nas.latency.store import read_predictor
 from nas.methods.search.config import SearchPlan
 from nas.study.candidates import Pricer
 from nas.study.manifest import PREDICTOR_FILE, StudyManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Background:
+class SearchContext:
     """A search as its report has to know it. ``proxy_of``: the network that is trained in the place of another.
 
     ``versions``: by name, of what the search ran with.
@@ -35,7 +35,7 @@ class Background:
         return self.pricer.predictor
 
 
-def pricer_of(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSummary) -> Pricer:
+def search_pricer(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSummary) -> Pricer:
     """What prices the candidates of ``plan``, as networks for ``images``, by ``predictor``."""
     return Pricer(
         space=plan.space,
@@ -46,9 +46,9 @@ def pricer_of(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSummar
     )
 
 
-def background_of(plan: SearchPlan, manifest: StudyManifest) -> Background:
+def search_context(plan: SearchPlan, manifest: StudyManifest) -> SearchContext:
     """The background of a search that was begun, from what stands in its folder. Raises: NasError."""
     images = manifest.images
-    pricer = pricer_of(plan, read_predictor(plan.folder / PREDICTOR_FILE), images)
+    pricer = search_pricer(plan, read_predictor(plan.folder / PREDICTOR_FILE), images)
     proxy_of = proxies(images, plan.proxy, plan.space.largest_kernel, plan.base_resolution_px)
-    return Background(plan=plan, images=images, versions=manifest.versions, pricer=pricer, proxy_of=proxy_of)
+    return SearchContext(plan=plan, images=images, versions=manifest.versions, pricer=pricer, proxy_of=proxy_of)

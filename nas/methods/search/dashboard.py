@@ -7,22 +7,24 @@ from pathlib import Path
 
 import optuna
 
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.core.formatting import decimal, percent, shown_path
-from nas.reporting.dashboard.board import Board
-from nas.reporting.dashboard.exhibit import Exhibit, state_of, trial_link
-from nas.reporting.dashboard.notes import StudyNote, link, measured, plain, predicted
-from nas.reporting.search_report import ReportData, Winner, drawing
-from nas.reporting.search_summary import summary
+from nas.reporting.dashboard.board import DashboardBoard
+from nas.reporting.dashboard.exhibit import TrialNotes, study_state, trial_link
+from nas.reporting.dashboard.notes import StudyNote, escape_markdown, link, measured_text, predicted_text
+from nas.reporting.search_report import SearchReport, Winner, winner_drawing
+from nas.reporting.search_summary import search_summary
 from nas.reporting.svg import standalone
 from nas.study.candidates import Pricer
 from nas.study.manifest import REPORT_FILE
 
 
-def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder: Path, artifacts: Path) -> None:
+def write_search_notes(
+    study: optuna.Study, report: SearchReport, pricer: Pricer, folder: Path, artifacts: Path
+) -> None:
     """Put what a dashboard shows of a search into its study and into ``artifacts``; its results stand in ``folder``."""
-    board = Board.of(study, artifacts)
-    exhibit = Exhibit(
+    board = DashboardBoard.of(study, artifacts)
+    exhibit = TrialNotes(
         board=board,
         predictor=pricer.predictor,
         decode=lambda trial: pricer.decode(trial.params),
@@ -33,7 +35,7 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
     plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
     note = StudyNote(
         title=report.title,
-        summary=summary(report.rows, report.reward),
+        summary=search_summary(report.rows, report.reward),
         command=report.command,
         facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
         caption="Winners",
@@ -45,27 +47,27 @@ def show_search(study: optuna.Study, report: ReportData, pricer: Pricer, folder:
     board.tell(note.gist)
     names = [winner.arch.name for winner in report.winners]
     board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})
-    board.mark(state_of(report.rows))
+    board.mark(study_state(report.rows))
 
 
-def _winner_head(report: ReportData) -> tuple[str, ...]:
+def _winner_head(report: SearchReport) -> tuple[str, ...]:
     reward = ("reward",) if report.reward else ()
     return ("", "trial", *reward, "proxy accuracy", "predicted latency", "measured", "M MACs", "M params", "files")
 
 
-def _winner_cells(winner: Winner, report: ReportData, board: Board, folder: Path) -> tuple[str, ...]:
+def _winner_cells(winner: Winner, report: SearchReport, board: DashboardBoard, folder: Path) -> tuple[str, ...]:
     row, name = winner.row, winner.arch.name
     files = [
-        link("drawing", board.attach(f"{name}.svg", standalone(drawing(winner)).encode())),
+        link("drawing", board.attach(f"{name}.svg", standalone(winner_drawing(winner)).encode())),
         link("spec", board.attach(f"{name}.yaml", _spec_of(winner, folder))),
     ]
     return (
-        f"**{plain(winner.label)}**",
+        f"**{escape_markdown(winner.label)}**",
         trial_link(board.study, row.number),
         *([decimal(report.reward.get(row.number), 4)] if report.reward else []),
         percent(row.accuracy),
-        predicted(row),
-        measured(row),
+        predicted_text(row),
+        measured_text(row),
         decimal(row.macs_m, 1),
         decimal(row.params_m),
         ", ".join(files),
@@ -77,10 +79,10 @@ def _spec_of(winner: Winner, folder: Path) -> bytes:
     with suppress(FileNotFoundError):
         if winner.spec_file:
             return (folder / winner.spec_file).read_bytes()
-    return dumps(winner.arch).encode()
+    return dump_spec(winner.arch).encode()
 
 
-def _reading(report: ReportData, folder: Path) -> list[str]:
+def _reading(report: SearchReport, folder: Path) -> list[str]:
     """How to read the dashboard's pages of a search."""
     pareto = report.objective == "pareto"
     return [

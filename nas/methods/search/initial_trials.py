@@ -8,13 +8,13 @@ from typing import Any, Final
 import optuna
 
 from nas.study.candidates import Candidate, Survey
-from nas.study.storage.attributes import internals, set_internal
+from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.trial_attributes import PUBLISHED
 
-SEEDED: Final = "nas:seeded"  # whether the first trials of a study are queued
+QUEUED_MARK: Final = "nas:seeded"  # whether the first trials of a study are queued
 
 
-def seed_study(
+def queue_initial_trials(
     study: optuna.Study,
     survey: Survey,
     *,
@@ -27,7 +27,7 @@ def seed_study(
     These are the ``published`` genotypes by name, as baselines, those of ``earlier`` studies, then up to ``startup``
     different feasible networks of the survey.
     """
-    if internals(study).get(SEEDED):
+    if system_attributes(study).get(QUEUED_MARK):
         return
     for name, genotype in published.items():
         study.enqueue_trial(dict(genotype), user_attrs={PUBLISHED: name}, skip_if_exists=True)
@@ -38,4 +38,4 @@ def seed_study(
         first.setdefault(candidate.arch.arch_id, candidate)
     for candidate in list(first.values())[:startup]:
         study.enqueue_trial(dict(candidate.genotype), skip_if_exists=True)
-    set_internal(study, SEEDED, True)
+    set_system_attribute(study, QUEUED_MARK, True)

@@ -24,7 +24,7 @@ from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import PUBLISHED
 
 
-class Standing(NamedTuple):
+class EpochScore(NamedTuple):
     """Where a network stands after an epoch: the first objective, which goes up, and its latency in ms."""
 
     value: float
@@ -39,14 +39,14 @@ def make_pruner(settings: PrunerSettings, objective: ObjectiveSettings, *, epoch
         brackets = optuna.pruners.HyperbandPruner(
             min_resource=settings.min_epochs, max_resource=epochs, reduction_factor=settings.eta
         )
-        return Hyperband(settings=settings, brackets=brackets)
-    rules = {"median": Median, "asha": Halving, "mo_asha": ParetoHalving}
+        return RewardHyperband(settings=settings, brackets=brackets)
+    rules = {"median": MedianPruner, "asha": HalvingPruner, "mo_asha": ParetoHalvingPruner}
     ranks_itself = settings.name == "mo_asha" or objective.kind != "pareto"  # by something that has the latency in it
     return rules[settings.name](settings=settings, latency_window=None if ranks_itself else settings.latency_window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule(BasePruner):  # type: ignore[misc]
+class PeerPruner(BasePruner):  # type: ignore[misc]
     """Compares a trial, at its last epoch, with all others that came as far, stopped ones and those at work too.
 
     With a ``latency_window`` only those count that are as fast, or faster by at most this factor: what is slower cannot
@@ -74,11 +74,11 @@ class Rule(BasePruner):  # type: ignore[misc]
         """Whether a trial may be stopped after ``epoch``."""
 
     @abstractmethod
-    def is_behind(self, own: Standing, others: Sequence[Standing]) -> bool:
+    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Whether ``own`` is not worth going on with beside ``others``."""
 
 
-class Median(Rule):
+class MedianPruner(PeerPruner):
     """Stops what is below the median of the others, from ``min_epochs`` on.
 
     The rule of Vizier (Golovin et al., KDD 2017, section 3.2.2) without its running averages.
@@ -90,12 +90,12 @@ class Median(Rule):
         """Every epoch from ``min_epochs`` on."""
         return epoch >= self.settings.min_epochs
 
-    def is_behind(self, own: Standing, others: Sequence[Standing]) -> bool:
+    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Below the median."""
         return own.value < median(other.value for other in others)
 
 
-class Halving(Rule):
+class HalvingPruner(PeerPruner):
     """Asynchronous successive halving that stops: one in ``eta`` passes each rung, at ``min_epochs`` x ``eta``^k.
 
     Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934, algorithm 2; as
@@ -111,7 +111,7 @@ class Halving(Rule):
             rung *= self.settings.eta
         return rung == epoch
 
-    def is_behind(self, own: Standing, others: Sequence[Standing]) -> bool:
+    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Not among the best ``1 / eta``."""
         return sum(other.value > own.value for other in others) >= self.places(len(others) + 1)
 
@@ -120,7 +120,7 @@ class Halving(Rule):
         return max(1, came // self.settings.eta)
 
 
-class ParetoHalving(Halving):
+class ParetoHalvingPruner(HalvingPruner):
     """Successive halving by non-dominated rank, and within a rank by an epsilon-net.
 
     Schmucker, Donini, Zafar, Salinas and Archambeau, "Multi-objective Asynchronous Successive Halving",
@@ -130,7 +130,7 @@ class ParetoHalving(Halving):
 
     __slots__ = ()
 
-    def is_behind(self, own: Standing, others: Sequence[Standing]) -> bool:
+    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Not among the first ``1 / eta`` in the order of ranks."""
         everyone = [own, *others]
         ranks = non_dominated_ranks(everyone)
@@ -140,7 +140,7 @@ class ParetoHalving(Halving):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hyperband(BasePruner):  # type: ignore[misc]
+class RewardHyperband(BasePruner):  # type: ignore[misc]
     """Optuna's Hyperband, of one objective, which spares published networks and the first ``startup`` at each epoch.
 
     Its rungs stand in the trials' system attributes.
@@ -157,7 +157,7 @@ class Hyperband(BasePruner):  # type: ignore[misc]
         return len(_others(study, trial, trial.last_step)) >= self.settings.startup
 
 
-def non_dominated_ranks(standings: Sequence[Standing]) -> list[int]:
+def non_dominated_ranks(standings: Sequence[EpochScore]) -> list[int]:
     """The rank of each: 0 on the Pareto front, 1 on the front of the rest, and so on; equal ones share theirs."""
     order = sorted(range(len(standings)), key=lambda i: (standings[i].latency_ms, -standings[i].value))
     best: list[tuple[float, float]] = []  # of each front, negated so that it rises: its best value so far, with latency
@@ -173,7 +173,7 @@ def non_dominated_ranks(standings: Sequence[Standing]) -> list[int]:
     return ranks
 
 
-def spread_order(standings: Sequence[Standing]) -> list[int]:
+def spread_order(standings: Sequence[EpochScore]) -> list[int]:
     """Positions in ``standings``, each next one the farthest from all before; the best value comes first."""
     points = list(zip(_shares([one.value for one in standings]),
                       _shares([math.log(one.latency_ms) for one in standings]), strict=True))  # fmt: skip
@@ -203,5 +203,5 @@ def _others(study: optuna.Study, trial: FrozenTrial, epoch: int) -> list[FrozenT
     ]
 
 
-def _standing(trial: FrozenTrial, epoch: int) -> Standing:
-    return Standing(trial.intermediate_values[epoch], trial.user_attrs["latency_ms"])
+def _standing(trial: FrozenTrial, epoch: int) -> EpochScore:
+    return EpochScore(trial.intermediate_values[epoch], trial.user_attrs["latency_ms"])

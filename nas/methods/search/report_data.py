@@ -7,34 +7,34 @@ from pathlib import Path
 
 import optuna
 
-from nas.analysis.history import busy_hours, curves, progress
+from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.importance import importances
-from nas.analysis.proxy_validation import how_to_find_out, longer_trained
+from nas.analysis.proxy_validation import longer_trainings, validation_command
 from nas.core.files import write_text_atomically
-from nas.methods.search.context import Background
-from nas.methods.search.warm_start import best_of
+from nas.methods.search.context import SearchContext
+from nas.methods.search.warm_start import best_records
 from nas.reporting.run_facts import run_facts
-from nas.reporting.search_report import ReportData, Winner, plot, render_report
+from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
 from nas.study.candidates import space_size_text
 from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import PUBLISHED
-from nas.study.trial_record import Outcome, TrialRow, to_csv
+from nas.study.trial_record import Outcome, TrialRecord, records_to_csv
 
 
-def report_of(
-    background: Background, study: optuna.Study, rows: Sequence[TrialRow], winners: Sequence[Winner]
-) -> ReportData:
+def search_report(
+    background: SearchContext, study: optuna.Study, rows: Sequence[TrialRecord], winners: Sequence[Winner]
+) -> SearchReport:
     """What the report of ``study`` says of ``rows``, its trials, and ``winners`` among them."""
     plan, trials = background.plan, study.get_trials(deepcopy=False)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
     reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(background) else None
-    longer = longer_trained(study, rows)
+    longer = longer_trainings(study, rows)
     known = any(one.kendall_tau is not None for one in longer)
     baselines = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
-    again = {row.arch_id for row in best_of(rows, plan.objective)}
+    again = {row.arch_id for row in best_records(rows, plan.objective)}
     again |= {row.arch_id for row in trained if row.number in baselines}
-    return ReportData(
+    return SearchReport(
         title=f"Search {plan.name}",
         command=plan.command,
         facts=_facts(background, study, winners),
@@ -45,28 +45,28 @@ def report_of(
         limit_ms=plan.constraints.latency_ms,
         reward=reward,
         refined=plan.latency.refine,
-        progress=progress(rows, busy_hours(trials), reward),
-        curves=curves(study, plan.objective),
+        progress=front_progress(rows, busy_hours(trials), reward),
+        curves=learning_curves(study, plan.objective),
         importances=importances(rows),
         longer=longer,
-        find_out="" if known else how_to_find_out(plan.command, plan.name, plan.proxy.epochs, max(len(again), 1)),
+        find_out="" if known else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(again), 1)),
     )
 
 
-def write_report(report: ReportData, folder: Path) -> Path:
+def write_search_report(report: SearchReport, folder: Path) -> Path:
     """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
-    drawn = plot(report)
-    write_text_atomically(folder / "trials.csv", to_csv(report.rows))
+    drawn = search_plot(report)
+    write_text_atomically(folder / "trials.csv", records_to_csv(report.rows))
     write_text_atomically(folder / "pareto.svg", drawn)
-    write_text_atomically(folder / REPORT_FILE, render_report(report, drawn))
+    write_text_atomically(folder / REPORT_FILE, render_search_report(report, drawn))
     return folder / REPORT_FILE
 
 
-def _is_rewarded(background: Background) -> bool:
+def _is_rewarded(background: SearchContext) -> bool:
     return background.plan.objective.kind == "mnasnet"
 
 
-def _facts(background: Background, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
+def _facts(background: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
     plan = background.plan
     sampler, pruner, proxy = plan.sampler, plan.pruner, plan.proxy
     stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"

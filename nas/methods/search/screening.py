@@ -11,31 +11,31 @@ from optuna.trial import Trial
 
 from nas.arch.spec import ArchSpec
 from nas.study.candidates import Pricer
-from nas.study.measurement import Refinement
-from nas.study.trial_attributes import at_study_speed, measured_before, record, record_measured
+from nas.study.measurement import PredictorRefinement
+from nas.study.trial_attributes import at_usual_speed, earlier_measurement, record_candidate, record_measured
 
 # Optuna's samplers and its dashboard still read the constraints under this older name.
 _LEGACY_CONSTRAINTS: Final = "constraints"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Screen:
+class Screening:
     """Prices the candidates of ``study``; with a ``refinement``, those that pass are measured and screened again."""
 
     study: optuna.Study
     pricer: Pricer
-    refinement: Refinement | None = None
+    refinement: PredictorRefinement | None = None
 
     def judge(self, trial: Trial) -> tuple[ArchSpec, str]:
         """The network of ``trial``, and in words the limits that it breaks; both are written into the trial."""
         pricer = self.refinement.pricer(self.study) if self.refinement else self.pricer
         candidate = pricer.price(trial.params)
-        known = measured_before(self.study, candidate.arch.arch_id) if self.refinement else {}
-        record(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
+        known = earlier_measurement(self.study, candidate.arch.arch_id) if self.refinement else {}
+        record_candidate(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
         measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
         broken, how = pricer.constraints.explain(measures), ", as measured" if known else ""
         if self.refinement and not known and not broken:
-            record_measured(trial, at_study_speed(self.study, self.refinement.measure(trial, candidate.arch)))
+            record_measured(trial, at_usual_speed(self.study, self.refinement.measure(trial, candidate.arch)))
             measures["latency_ms"] = trial.user_attrs["latency_ms"]
             broken, how = pricer.constraints.explain(measures), ", as measured"
         self._tell_constraints(trial, measures)

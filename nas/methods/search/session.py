@@ -12,42 +12,40 @@ from rich.console import Console
 
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
-from nas.core.console import bar, say
+from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
 from nas.data.images import ImageData
-from nas.data.images import load as load_data
+from nas.data.images import load_images as load_data
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.evaluator import ProxyEvaluator
-from nas.estimators.proxy.reduce import Proxy, indistinguishable
+from nas.estimators.proxy.reduce import Proxy, identical_proxies
 from nas.latency.predictors.base import LatencyPredictor
-from nas.methods.search.ask_tell import Search
+from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
-from nas.methods.search.context import Background, pricer_of
-from nas.methods.search.initial_trials import SEEDED, seed_study
+from nas.methods.search.context import SearchContext, search_pricer
+from nas.methods.search.initial_trials import QUEUED_MARK, queue_initial_trials
 from nas.methods.search.pruners import make_pruner
 from nas.methods.search.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
-from nas.study.kind import Timed
-from nas.study.manifest import versions
-from nas.study.measurement import Measurer, Refinement, measurer
+from nas.study.kind import TrialTimer
+from nas.study.manifest import library_versions
+from nas.study.measurement import Measurer, PredictorRefinement, make_measurer
 from nas.study.predictor import study_predictor
 from nas.study.progress import TrialProgress
-from nas.study.session_base import KeptSession, is_kept, reached
-from nas.study.storage.attributes import internals
-from nas.study.storage.opening import (
-    claim,
-)
-from nas.study.storage.ownership import Hold
-from nas.study.storage.retry import Patience
-from nas.study.trial_attributes import Measured, finished
+from nas.study.session_base import SessionBase, check_storage, is_study_finished
+from nas.study.storage.attributes import system_attributes
+from nas.study.storage.opening import claim_study
+from nas.study.storage.ownership import AcquireStudy
+from nas.study.storage.retry import RetryPolicy
+from nas.study.trial_attributes import MeasuredLatency, count_finished
 
 _PROXIES_CHECKED: Final = 100
 _NOTES_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session(KeptSession):
+class SearchSession(SessionBase):
     """A plan with everything heavy loaded; each worker process makes its own.
 
     ``measure``: times networks on the predictor's device; None where that is not this machine.
@@ -59,24 +57,24 @@ class Session(KeptSession):
     pricer: Pricer
     evaluator: ProxyEvaluator
     measure: Measurer | None
-    patience: Patience
+    patience: RetryPolicy
 
     @property
-    def background(self) -> Background:
+    def background(self) -> SearchContext:
         """What its report has to know besides the trials."""
-        return Background(
+        return SearchContext(
             plan=self.plan,
             images=ImageSummary.of(self.data),
-            versions=versions(),
+            versions=library_versions(),
             pricer=self.pricer,
             proxy_of=self.evaluator.proxy,
         )
 
-    def begin(self, study: optuna.Study | None, console: Console, hold: Hold) -> optuna.Study:
+    def begin(self, study: optuna.Study | None, console: Console, hold: AcquireStudy) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
-        is_seeded = study is not None and SEEDED in internals(study)
+        is_seeded = study is not None and QUEUED_MARK in system_attributes(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
-        found = look_ahead(self, console)
+        found = survey_space(self, console)
         study = hold(study or self.open())
         _queue_first(self, study, found, earlier)
         return study
@@ -87,44 +85,44 @@ class Session(KeptSession):
 
     def is_complete(self, study: optuna.Study) -> bool:
         """Whether ``study`` has all its trials."""
-        return finished(study) >= self.plan.study.n_trials
+        return count_finished(study) >= self.plan.study.n_trials
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
         """What a person sees while ``study`` runs."""
         objective, total = self.plan.objective, self.plan.study.n_trials
-        return TrialProgress(console, objective.score, total=total, done=finished(study))
+        return TrialProgress(console, objective.score, total=total, done=count_finished(study))
 
-    def tasks(self, study: optuna.Study, *, timed: Timed | None = None, worker: str = "") -> Search:
+    def tasks(self, study: optuna.Study, *, timed: TrialTimer | None = None, worker: str = "") -> SearchAskTell:
         """The search on ``study``; ``timed`` measures a network somewhere else than in this process."""
         plan = self.plan
-        return Search(
+        return SearchAskTell(
             study=study,
             pricer=self.pricer,
             objective=plan.objective,
             sampler=plan.sampler,
             settings=plan.study,
             epochs=plan.proxy.epochs,
-            refinement=Refinement(self.pricer, timed or self._timed) if plan.latency.refine else None,
+            refinement=PredictorRefinement(self.pricer, timed or self._timed) if plan.latency.refine else None,
             pruner=make_pruner(plan.pruner, plan.objective, epochs=plan.proxy.epochs),
             worker=worker,
         )
 
-    def _timed(self, _: Trial, arch: ArchSpec) -> Measured:
+    def _timed(self, _: Trial, arch: ArchSpec) -> MeasuredLatency:
         if self.measure is None:
             raise NasError("latency.refine true: there is nothing to measure.")
         return self.measure([arch])[0]
 
 
-def prepare(plan: SearchPlan, console: Console) -> Session:
+def prepare_search(plan: SearchPlan, console: Console) -> SearchSession:
     """Load the images and the latency predictor (calibrated now if this device never was)."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    patience = reached(plan, console)
-    with bar(console, f"images of {plan.data.name}") as progress:
+    patience = check_storage(plan, console)
+    with progress_bar(console, f"images of {plan.data.name}") as progress:
         side_px = plan.data.resolution_px or plan.proxy.resolution_px
         data = load_data(replace(plan.data, resolution_px=side_px), on_progress=progress)
     predictor = study_predictor(plan, console)
-    measure = measurer(plan.latency, predictor)
-    pricer = pricer_of(plan, predictor, ImageSummary.of(data))
+    measure = make_measurer(plan.latency, predictor)
+    pricer = search_pricer(plan, predictor, ImageSummary.of(data))
     evaluator = ProxyEvaluator(
         data=data,
         settings=plan.proxy,
@@ -134,7 +132,7 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
         weights_dir=plan.folder / "weights",
         checkpoints_dir=plan.folder / "checkpoints",
     )
-    return Session(
+    return SearchSession(
         plan=plan,
         data=data,
         predictor=predictor,
@@ -145,19 +143,19 @@ def prepare(plan: SearchPlan, console: Console) -> Session:
     )
 
 
-def look_ahead(session: Session, console: Console) -> Survey:
+def survey_space(session: SearchSession, console: Console) -> Survey:
     """Survey the space under the limits and say what to expect; raises NasError where nothing is feasible."""
     plan = session.plan
-    with bar(console, f"survey of space {plan.space.name}") as progress:
+    with progress_bar(console, f"survey of space {plan.space.name}") as progress:
         found = survey(session.pricer, seed=plan.study.seed, progress=progress)
-    say(
+    print_lines(
         console,
         f"space {plan.space.name}: {points(plan.space)} points; {len(found.feasible)} of {found.sampled} sampled "
         f"meet the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
     )
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in found.feasible[:_PROXIES_CHECKED]]
-    say(console, f"{proxies[0].realised_note} (of the first one)")
-    say(console, *(f"note: {note}" for note in _proxy_notes(proxies)))
+    print_lines(console, f"{proxies[0].realised_note} (of the first one)")
+    print_lines(console, *(f"note: {note}" for note in _proxy_notes(proxies)))
     return found
 
 
@@ -165,7 +163,7 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
     """What a sample of proxies fails to keep apart: warnings of single ones, and candidates that became the same."""
     by_kind = {warning.partition(": ")[2] or warning: warning for proxy in proxies for warning in proxy.warnings}
     notes = list(by_kind.values())[:_NOTES_SHOWN]
-    merged = sum(len(group) for group in indistinguishable(proxies))
+    merged = sum(len(group) for group in identical_proxies(proxies))
     if merged:
         notes.append(
             f"{merged} of {len(proxies)} sampled candidates have a proxy that another has too: training cannot tell "
@@ -174,7 +172,9 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
     return notes
 
 
-def _queue_first(session: Session, study: optuna.Study, found: Survey, earlier: Sequence[Mapping[str, Any]]) -> None:
+def _queue_first(
+    session: SearchSession, study: optuna.Study, found: Survey, earlier: Sequence[Mapping[str, Any]]
+) -> None:
     """Queue the first trials of a new study, and keep beside its results what it was begun with."""
     plan = session.plan
     published: dict[str, Mapping[str, Any]] = {}
@@ -183,11 +183,11 @@ def _queue_first(session: Session, study: optuna.Study, found: Survey, earlier: 
             published[name] = plan.space.encode(zoo.get(name))
         except NasError:
             continue  # a space narrowed on the command line need not hold it any more
-    claim(study, plan.folder, plan.storage_url, session.identity)
-    seed_study(study, found, published=published, startup=plan.sampler.startup, earlier=earlier)
+    claim_study(study, plan.folder, plan.storage_url, session.identity)
+    queue_initial_trials(study, found, published=published, startup=plan.sampler.startup, earlier=earlier)
     session.keep()
 
 
-def is_done(plan: SearchPlan) -> bool:
+def is_search_finished(plan: SearchPlan) -> bool:
     """Whether the search of ``plan`` has all its trials and its report; not so of another plan's."""
-    return is_kept(plan, lambda study: finished(study) >= plan.study.n_trials)
+    return is_study_finished(plan, lambda study: count_finished(study) >= plan.study.n_trials)

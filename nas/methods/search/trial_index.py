@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.recovery import INTERRUPTED
+from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.trial_attributes import is_counted
 from nas.study.trial_record import Outcome
 
 
 @dataclass(slots=True)
-class Ledger:
+class TrialIndex:
     """The trials of one study as of the last ``read``, whose time is that of what is new or open.
 
     ``total``: all trials; ``finished``: those that count; ``interrupted``: those given up before they had begun.
@@ -43,7 +43,7 @@ class Ledger:
     def _enter(self, trial: FrozenTrial) -> None:
         self.finished += is_counted(trial)
         outcome = trial.user_attrs.get("outcome")
-        self.interrupted += outcome == INTERRUPTED
+        self.interrupted += outcome == INTERRUPTED_OUTCOME
         if outcome in (Outcome.TRAINED, Outcome.STOPPED) and trial.state is not TrialState.FAIL:
             arch_id = trial.user_attrs["arch_id"]
             known = self.tried.get(arch_id)

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
-from nas.core.errors import NasError, shown
+from nas.core.errors import NasError, quoted
 from nas.methods.search.config import SearchPlan
-from nas.study.catalog import find_study
+from nas.study.catalog import load_study
 from nas.study.objective import ObjectiveSettings
-from nas.study.trial_attributes import to_rows
-from nas.study.trial_record import Outcome, TrialRow, pareto_front
+from nas.study.trial_attributes import trial_records
+from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
 _LEAST: Final = 8  # so many networks, if there are, make a rank correlation
 
 
-def best_of(rows: Sequence[TrialRow], objective: ObjectiveSettings) -> list[TrialRow]:
+def best_records(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[TrialRecord]:
     """The Pareto front of ``rows`` and, where it is of fewer than eight networks, the best of the others."""
     front = {row.arch_id: row for row in pareto_front(rows)}
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.arch_id not in front]
@@ -33,17 +33,17 @@ def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
     if name is None:
         return []
     try:
-        study = find_study(plan.storage_url, name)
+        study = load_study(plan.storage_url, name)
     except NasError as error:
         raise NasError(f"study.first: {error}") from None
     with closing(study._storage):
-        rows = best_of(to_rows(study), plan.objective)
+        rows = best_records(trial_records(study), plan.objective)
     parameters = plan.space.parameters
     for row in rows:
         for key in {*parameters, *row.genotype}:
             if key not in parameters or row.genotype.get(key) not in parameters[key]:
                 raise NasError(
-                    f"study.first {name!r}: trial {row.number} has {key} {shown(row.genotype.get(key))}, which space "
+                    f"study.first {name!r}: trial {row.number} has {key} {quoted(row.genotype.get(key))}, which space "
                     f"{plan.space.name!r} does not hold; search the space that it was searched in."
                 )
     return [row.genotype for row in rows]

@@ -12,17 +12,17 @@ import torch
 
 from nas.analysis.latency_agreement import pair_of
 from nas.arch.complexity import complexity
-from nas.arch.files import dumps, dumps_scaled, load_file, loads
+from nas.arch.files import dump_scaled_spec, dump_spec, load_spec_file, parse_spec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically, write_text_atomically
 from nas.data.images import ImageData
 from nas.estimators.proxy.reduce import Proxy
 from nas.export.standalone import load_weights, standalone_source
-from nas.methods.search.context import Background
+from nas.methods.search.context import SearchContext
 from nas.model.build import build
 from nas.reporting.search_report import Winner
-from nas.study.trial_record import TrialRow
+from nas.study.trial_record import TrialRecord
 
 LOGITS_SHOWN: Final = 5
 _PROXY: Final = "trained proxy"
@@ -36,16 +36,16 @@ _FILES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class WinnerSource:
     """What the files of a winner are made from, besides its row. ``data``: what its proxy was trained on."""
 
-    background: Background
+    background: SearchContext
     data: ImageData
     weights_dir: Path
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> list[Winner]:
+def write_winners(rows: Sequence[TrialRecord], folder: Path, source: WinnerSource) -> list[Winner]:
     """Write the files of each winner into ``folder``, which is replaced as a whole.
 
     ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
@@ -62,10 +62,10 @@ def write_winners(rows: Sequence[TrialRow], folder: Path, source: Source) -> lis
         staging.rename(folder)
     except OSError as error:
         raise NasError(f"cannot write {str(folder)!r}: {error.strerror}; mend that, then go on.") from None
-    return known_winners(rows, folder, source.background)
+    return existing_winners(rows, folder, source.background)
 
 
-def known_winners(rows: Sequence[TrialRow], folder: Path, background: Background) -> list[Winner]:
+def existing_winners(rows: Sequence[TrialRecord], folder: Path, background: SearchContext) -> list[Winner]:
     """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
 
     Raises: NasError if a row's choices no longer decode to its network.
@@ -83,7 +83,7 @@ def probe_input(arch: ArchSpec) -> torch.Tensor:
     return torch.linspace(-1, 1, arch.in_channels * arch.resolution_px**2).reshape(shape)
 
 
-def _write_one(stem: str, row: TrialRow, folder: Path, source: Source) -> None:
+def _write_one(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) -> None:
     arch = replace(source.background.pricer.decode(row.genotype), name=stem)
     proxy = source.background.proxy_of(arch)
     weights = source.weights_dir / f"{row.arch_id}.safetensors"
@@ -99,10 +99,10 @@ def _write_one(stem: str, row: TrialRow, folder: Path, source: Source) -> None:
 def _written(folder: Path) -> dict[str, str]:
     """The stems of the winners that stand in ``folder``, by the ids of their networks."""
     specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
-    return {load_file(path).provenance["arch_id"]: path.stem for path in specs}
+    return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
 
 
-def _known_winner(label: str, row: TrialRow, stem: str | None, folder: Path, background: Background) -> Winner:
+def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, background: SearchContext) -> Winner:
     """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
     arch = replace(background.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
     if arch.arch_id != row.arch_id:
@@ -112,7 +112,7 @@ def _known_winner(label: str, row: TrialRow, stem: str | None, folder: Path, bac
         )
     paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
     files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
-    stated = load_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
     proxy = background.proxy_of(arch)
     return Winner(
         label=label,
@@ -126,22 +126,22 @@ def _known_winner(label: str, row: TrialRow, stem: str | None, folder: Path, bac
     )
 
 
-def _spec_texts(stem: str, row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, str]:
+def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, str]:
     """The files that describe the network itself, by name."""
     pricer = source.background.pricer
     base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
     provenance = _provenance(row, arch, source)
-    scaled = dumps_scaled(replace(base, name=stem), scaling, provenance)
-    if loads(scaled).arch.arch_id != arch.arch_id:
+    scaled = dump_scaled_spec(replace(base, name=stem), scaling, provenance)
+    if parse_spec(scaled).arch.arch_id != arch.arch_id:
         raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
     return {
-        f"{stem}.yaml": dumps(arch, provenance),
+        f"{stem}.yaml": dump_spec(arch, provenance),
         f"{stem}.efficientnet.yaml": scaled,
         f"{stem}.py": standalone_source(arch),
     }
 
 
-def _proxy_text(name: str, row: TrialRow, proxy: Proxy, logits: Sequence[float], source: Source) -> str:
+def _proxy_text(name: str, row: TrialRecord, proxy: Proxy, logits: Sequence[float], source: WinnerSource) -> str:
     """The spec file of the network that was trained, with what its weights must give."""
     cost = complexity(proxy.spec)
     facts = {
@@ -153,7 +153,7 @@ def _proxy_text(name: str, row: TrialRow, proxy: Proxy, logits: Sequence[float],
         "macs": cost.macs,
         "logits_of_ramp": [round(value, 6) for value in logits],
     }
-    return dumps(replace(proxy.spec, name=name), {**source.provenance, "trial": row.number, **facts})
+    return dump_spec(replace(proxy.spec, name=name), {**source.provenance, "trial": row.number, **facts})
 
 
 def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
@@ -163,7 +163,7 @@ def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
         return tuple(model(probe_input(proxy))[0, :LOGITS_SHOWN].tolist())
 
 
-def _provenance(row: TrialRow, arch: ArchSpec, source: Source) -> dict[str, Any]:
+def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, Any]:
     latency: dict[str, Any] = {
         "device": str(source.background.predictor.device),
         "predicted_ms": round(row.predicted_ms or 0.0, 4),

@@ -15,7 +15,7 @@ from torch import nn
 
 from nas.arch.parts import HeadSpec, NormSpec, StemSpec
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, nearest
+from nas.core.errors import NasError, suggestion
 from nas.model.build import build
 from nas.model.timm_import.blocks import find_blocks, merged, squeeze_excite
 from nas.model.timm_import.modules import function_of
@@ -69,7 +69,7 @@ def timm_arch(name: str) -> ArchSpec:
     """
     if not timm.is_model(name):
         known = [each for module in TIMM_MODULES for each in timm.list_models(module=module)]
-        raise NasError(f"arch {f'timm/{name}'!r}: timm has no such network.{nearest(name, known)}")
+        raise NasError(f"arch {f'timm/{name}'!r}: timm has no such network.{suggestion(name, known)}")
     if not is_model_in_modules(name, TIMM_MODULES):
         raise NasError(f"arch {f'timm/{name}'!r}: not of a family that can be read; those are {FAMILIES}.")
     with torch.device("meta"):

@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.core.files import write_bytes_atomically
-from nas.study.storage.attributes import internals, set_internal
+from nas.study.storage.attributes import set_system_attribute, system_attributes
 
 ARTIFACTS: Final = "artifacts"  # the folder below runs_dir
 _STATE: Final = "nas:shown"
@@ -34,7 +34,7 @@ _TYPES: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
+class DashboardBoard:
     """Notes and files of one ``study``; ``folder`` holds the files, each under its id. A trial of None is the study.
 
     ``known`` is what the study's system attributes were, and are after each change: they are read once.
@@ -45,9 +45,9 @@ class Board:
     known: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, study: optuna.Study, folder: Path) -> Board:
+    def of(cls, study: optuna.Study, folder: Path) -> DashboardBoard:
         """The board of ``study`` as it is now."""
-        return cls(study=study, folder=folder, known=internals(study))
+        return cls(study=study, folder=folder, known=system_attributes(study))
 
     def note(self, trial: FrozenTrial | None = None) -> str:
         """The Markdown that stands there; empty if none does."""
@@ -126,7 +126,7 @@ class Board:
     def _set(self, key: str, value: str | int) -> None:
         """Every attribute is a commit: what stands there already is not written."""
         if self.known.get(key) != value:
-            set_internal(self.study, key, value)
+            set_system_attribute(self.study, key, value)
             self.known[key] = value
 
 

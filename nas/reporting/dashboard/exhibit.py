@@ -10,43 +10,43 @@ from typing import Final
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.arch.spec import ArchSpec
 from nas.core.formatting import plural
 from nas.latency.predictors.base import LatencyPredictor
-from nas.reporting.dashboard.board import Board
+from nas.reporting.dashboard.board import DashboardBoard
 from nas.reporting.dashboard.notes import Pairs, TrialNote, link
-from nas.reporting.search_report import Winner, drawing
+from nas.reporting.search_report import Winner, winner_drawing
 from nas.reporting.svg import standalone
-from nas.study.trial_attributes import PUBLISHED, to_rows
-from nas.study.trial_record import Outcome, TrialRow, counts
+from nas.study.trial_attributes import PUBLISHED, trial_records
+from nas.study.trial_record import Outcome, TrialRecord, count_outcomes
 
 NEWEST: Final = 300
 NEWEST_FAILED: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exhibit:
+class TrialNotes:
     """What is to be shown of the trials of the study of ``board``.
 
     ``decode``: the network of a trial. ``facts``: what this kind of study says of one first. ``labels``: of winners, by
     the trial's number.
     """
 
-    board: Board
+    board: DashboardBoard
     predictor: LatencyPredictor
     decode: Callable[[FrozenTrial], ArchSpec]
     facts: Callable[[FrozenTrial], Pairs] = lambda _: ()
     labels: dict[int, str]
 
-    def show(self, told: Sequence[TrialRow]) -> str:
+    def show(self, told: Sequence[TrialRecord]) -> str:
         """Put up what is missing or out of date of ``told``, the trials in the report; others may have begun since.
 
         Says in words which of them are left out, nothing if none is.
         """
         study, rows = self.board.study, {row.number: row for row in told}
         trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if trial.number in rows}
-        chosen = shown(told, {*self.labels, *_baselines(trials.values())})
+        chosen = noted_trials(told, {*self.labels, *_baselines(trials.values())})
         metric = (study.metric_names or ["value"])[0]
         for number in chosen:
             self._show(trials[number], rows[number], metric)
@@ -57,7 +57,7 @@ class Exhibit:
             f"newest {NEWEST} and the newest {NEWEST_FAILED} that failed; all are in trials.csv"
         )
 
-    def _show(self, trial: FrozenTrial, row: TrialRow, metric: str) -> None:
+    def _show(self, trial: FrozenTrial, row: TrialRecord, metric: str) -> None:
         began, ended = trial.datetime_start, trial.datetime_complete
         note = TrialNote(
             row=row,
@@ -71,28 +71,28 @@ class Exhibit:
         )
         self.board.pin(note.markdown, trial)
 
-    def _draw(self, trial: FrozenTrial, row: TrialRow) -> str:
+    def _draw(self, trial: FrozenTrial, row: TrialRecord) -> str:
         """Attach drawing and spec of a trial's network if they are not there; the drawing's address."""
         drawing_name, spec_name = f"trial_{row.number}.svg", f"trial_{row.number}.yaml"
         if not (self.board.has(drawing_name, trial) and self.board.has(spec_name, trial)):
             arch = replace(self.decode(trial), name=f"trial_{row.number}")
             where = {"study": self.board.study.study_name, "trial": row.number, "arch_id": row.arch_id}
-            self.board.attach(spec_name, dumps(arch, where).encode(), trial)
-            self.board.attach(drawing_name, picture(arch, row, self.predictor), trial)
+            self.board.attach(spec_name, dump_spec(arch, where).encode(), trial)
+            self.board.attach(drawing_name, trial_drawing(arch, row, self.predictor), trial)
         return self.board.address(drawing_name, trial)
 
 
-def shown(rows: Sequence[TrialRow], always: Collection[int]) -> list[int]:
+def noted_trials(rows: Sequence[TrialRecord], always: Collection[int]) -> list[int]:
     """Numbers of the trials that get a note: those of ``always``, the newest, and the newest that failed."""
     failed = [row.number for row in rows if row.outcome is Outcome.FAILED]
     newest = [row.number for row in rows[-NEWEST:]]
     return sorted({*always, *newest, *failed[-NEWEST_FAILED:]})
 
 
-def picture(arch: ArchSpec, row: TrialRow, predictor: LatencyPredictor) -> bytes:
+def trial_drawing(arch: ArchSpec, row: TrialRecord, predictor: LatencyPredictor) -> bytes:
     """The drawing of a trial's network, as a file of its own."""
     times = dict(predictor.layer_ms(arch))
-    return standalone(drawing(Winner(label=arch.name, arch=arch, row=row, latency_by_path=times))).encode()
+    return standalone(winner_drawing(Winner(label=arch.name, arch=arch, row=row, latency_by_path=times))).encode()
 
 
 def trial_link(study: optuna.Study, number: int) -> str:
@@ -100,14 +100,14 @@ def trial_link(study: optuna.Study, number: int) -> str:
     return link(f"trial {number}", f"/dashboard/studies/{study._study_id}/trials?numbers={number}")
 
 
-def is_shown(study: optuna.Study, artifacts: Path) -> bool:
+def is_up_to_date(study: optuna.Study, artifacts: Path) -> bool:
     """Whether a dashboard shows all trials of ``study`` that have ended."""
-    return Board.of(study, artifacts).is_marked(state_of(to_rows(study)))
+    return DashboardBoard.of(study, artifacts).is_marked(study_state(trial_records(study)))
 
 
-def state_of(rows: Sequence[TrialRow]) -> str:
+def study_state(rows: Sequence[TrialRecord]) -> str:
     """How far a study is: it changes with every trial that ends."""
-    ended = counts([row for row in rows if row.outcome is not Outcome.RUNNING])
+    ended = count_outcomes([row for row in rows if row.outcome is not Outcome.RUNNING])
     return ", ".join(f"{count} {outcome}" for outcome, count in ended.items() if count)
 
 

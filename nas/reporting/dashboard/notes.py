@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from nas.core.formatting import decimal, interval, ms, percent
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRecord
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -48,14 +48,17 @@ class StudyNote:
     @property
     def markdown(self) -> str:
         """The whole note."""
-        parts = [f"# {plain(self.title)}", plain(self.summary)]
+        parts = [f"# {escape_markdown(self.title)}", escape_markdown(self.summary)]
         parts += [f"!{link(*self.plot)}"] if self.plot else []
         if self.best:
-            parts += [f"## {plain(self.caption)}", table(*self.best)]
+            parts += [f"## {escape_markdown(self.caption)}", markdown_table(*self.best)]
         if self.reading:
             parts += ["## How to read this", "\n".join(f"- {sentence}" for sentence in self.reading)]
-        parts += ["## Go on with it", fenced(wrapped(self.command), "sh")]
-        parts += ["## What it is", table(("", ""), *((plain(name), plain(value)) for name, value in self.facts))]
+        parts += ["## Go on with it", code_block(wrap_command(self.command), "sh")]
+        parts += [
+            "## What it is",
+            markdown_table(("", ""), *((escape_markdown(name), escape_markdown(value)) for name, value in self.facts)),
+        ]
         return "\n\n".join(parts)
 
     @property
@@ -72,7 +75,7 @@ class TrialNote:
     ``metric`` after each epoch. ``facts``: name and value, plain text, of this kind of study. ``drawing``: address.
     """
 
-    row: TrialRow
+    row: TrialRecord
     label: str = ""
     baseline: str = ""
     duration: timedelta | None = None
@@ -84,15 +87,17 @@ class TrialNote:
     @property
     def markdown(self) -> str:
         """The whole note."""
-        facts = [(plain(name), plain(value)) for name, value in self._pairs() if value]
+        facts = [(escape_markdown(name), escape_markdown(value)) for name, value in self._pairs() if value]
         drawn = f"!{link('drawing of the network', self.drawing)}" if self.drawing else ""
-        parts = [self._headline(), table(("", ""), *facts) if facts else "", self._blocks(), drawn]
+        parts = [self._headline(), markdown_table(("", ""), *facts) if facts else "", self._blocks(), drawn]
         return "\n\n".join(part for part in parts if part)
 
     def _headline(self) -> str:
-        text = f"**{_HEADLINES[self.row.outcome]}**" + (f": {plain(self.row.reason)}." if self.row.reason else ".")
-        text += f" **Winner {plain(self.label)}.**" if self.label else ""
-        return text + (f" The published {plain(self.baseline)}, as a baseline." if self.baseline else "")
+        text = f"**{_HEADLINES[self.row.outcome]}**" + (
+            f": {escape_markdown(self.row.reason)}." if self.row.reason else "."
+        )
+        text += f" **Winner {escape_markdown(self.label)}.**" if self.label else ""
+        return text + (f" The published {escape_markdown(self.baseline)}, as a baseline." if self.baseline else "")
 
     def _pairs(self) -> list[tuple[str, str]]:
         row = self.row
@@ -100,8 +105,8 @@ class TrialNote:
         return [
             *self.facts,
             ("proxy accuracy", "" if row.accuracy is None else percent(row.accuracy)),
-            ("predicted latency", predicted(row)),
-            ("measured latency", measured(row)),
+            ("predicted latency", predicted_text(row)),
+            ("measured latency", measured_text(row)),
             ("cost", ", ".join(f"{decimal(value, digits)} {unit}" for unit, value, digits in cost if value)),
             ("took", _took(self.duration, row.cpu_s)),
             ("learning curve", self._learning()),
@@ -128,21 +133,21 @@ class TrialNote:
         for index, stage in enumerate(self.row.blocks.split("; ")):
             first, *others = stage.split()
             lines += [f"{f'stage {index}:':<10}{first}", *(f"{'':<10}{block}" for block in others)]
-        return fenced("\n".join(lines), "text")
+        return code_block("\n".join(lines), "text")
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """``text`` as it is, in one line: nothing in it is taken for Markdown."""
     return " ".join(_MARKUP.sub(r"\\\1", text).split())
 
 
-def fenced(text: str, language: str) -> str:
+def code_block(text: str, language: str) -> str:
     """``text`` as a block of code."""
     fence = "`" * max([3, *(len(found) + 1 for found in _FENCES.findall(text))])
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def wrapped(command: str) -> str:
+def wrap_command(command: str) -> str:
     """A command in lines short enough for a dashboard, which a shell reads as one."""
     lines: list[str] = []
     for word in map(shlex.quote, shlex.split(command)):
@@ -153,14 +158,14 @@ def wrapped(command: str) -> str:
     return " \\\n".join(lines)
 
 
-def table(head: Sequence[str], *rows: Sequence[str]) -> str:
+def markdown_table(head: Sequence[str], *rows: Sequence[str]) -> str:
     """A table of cells that are Markdown already."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def link(text: str, address: str) -> str:
     """A link within the dashboard."""
-    return f"[{plain(text)}]({address})"
+    return f"[{escape_markdown(text)}]({address})"
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -170,7 +175,7 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_LEVELS[round(top * (value - low) / reach)] for value in values) if reach else ""
 
 
-def predicted(row: TrialRow) -> str:
+def predicted_text(row: TrialRecord) -> str:
     """Predicted latency with its interval; empty if there is none."""
     if row.predicted_ms is None:
         return ""
@@ -178,7 +183,7 @@ def predicted(row: TrialRow) -> str:
     return ms(row.predicted_ms) + (f" (90% interval {ends})" if ends else "")
 
 
-def measured(row: TrialRow) -> str:
+def measured_text(row: TrialRecord) -> str:
     """Measured latency with the distance of its quartiles; empty if it was not measured."""
     if row.measured_ms is None:
         return ""

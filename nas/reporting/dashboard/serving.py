@@ -13,7 +13,7 @@ import optuna
 from nas.core.errors import NasError
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.study.storage.opening import open_storage
-from nas.study.storage.retry import Patience
+from nas.study.storage.retry import RetryPolicy
 
 HOST: Final = "127.0.0.1"
 _PORTS_TRIED: Final = 20
@@ -41,7 +41,7 @@ def make_dashboard(url: str, runs_dir: Path, port: int) -> WSGIServer:
         from optuna_dashboard import wsgi
     except ImportError:
         raise NasError("optuna-dashboard is not installed: pip install 'nas[dashboard]'") from None
-    storage = open_storage(url, Patience(limit_s=_PATIENCE_S))
+    storage = open_storage(url, RetryPolicy(limit_s=_PATIENCE_S))
     artifacts = runs_dir / ARTIFACTS
     artifacts.mkdir(parents=True, exist_ok=True)
     app = wsgi(storage, artifact_store=optuna.artifacts.FileSystemArtifactStore(artifacts))

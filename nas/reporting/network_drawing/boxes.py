@@ -9,7 +9,7 @@ from nas.arch.blocks import number
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec, PlacedBlock
 
-TIMES: Final = "\N{MULTIPLICATION SIGN}"
+TIMES_SIGN: Final = "\N{MULTIPLICATION SIGN}"
 _ACTIVATION_LABELS: Final = {"hard_swish": "h-swish"}
 _TYPE_LABELS: Final = {"ir": "MB", "er": "FMB", "ds": "DS", "dsa": "DS", "cn": "Conv", "uir": "UIB", "mqa": "MQA"}
 _TYPE_WORDS: Final = {
@@ -79,7 +79,7 @@ def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
     return [*groups, Group("Head", side, tuple(_layer_box(path, ops[path][0]) for path in tail))]
 
 
-def explained(boxes: Sequence[Box]) -> list[str]:
+def explanations(boxes: Sequence[Box]) -> list[str]:
     """What the marks in ``boxes`` mean, each by the first that occurs."""
     found: dict[str, str] = {}
     for box in boxes:
@@ -108,7 +108,7 @@ def owner(path: str) -> str:
 
 def squared(side: int) -> str:
     """``56`` as 56x56, with a proper multiplication sign."""
-    return f"{side}{TIMES}{side}"
+    return f"{side}{TIMES_SIGN}{side}"
 
 
 def _block_box(placed: PlacedBlock, ops: Sequence[Op], activation: str) -> Box:
@@ -158,7 +158,8 @@ def _activation(name: str) -> str:
 def _figures(ops: Sequence[Op]) -> str:
     """Shapes in and out, parameters and multiply-adds of consecutive operations."""
     source, result = ops[0], ops[-1]
-    shapes = (
-        f"{squared(source.in_px)}{TIMES}{source.in_channels} to {squared(result.out_px)}{TIMES}{result.out_channels}"
+    shape_in = f"{squared(source.in_px)}{TIMES_SIGN}{source.in_channels}"
+    shape_out = f"{squared(result.out_px)}{TIMES_SIGN}{result.out_channels}"
+    return (
+        f"{shape_in} to {shape_out}, {sum(op.params for op in ops):,} parameters, {sum(op.macs for op in ops):,} MACs"
     )
-    return f"{shapes}, {sum(op.params for op in ops):,} parameters, {sum(op.macs for op in ops):,} MACs"

@@ -12,7 +12,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.formatting import ms, plural
 from nas.reporting import svg as canvas
-from nas.reporting.network_drawing.boxes import TIMES, Bar, Box, Group, explained, figure, owner, squared
+from nas.reporting.network_drawing.boxes import TIMES_SIGN, Bar, Box, Group, explanations, figure, owner, squared
 from nas.reporting.svg import Element
 
 # Lightness falls as the kernel grows, in even steps, so that sizes stay apart in greyscale too (after ColorBrewer's
@@ -122,7 +122,7 @@ def _fill(groups: Sequence[Group], limit: int) -> list[list[Group]]:
 def _caption(svg: Element, spec: ArchSpec, latency: _Latency | None) -> None:
     """The name and the line of figures at the top, and the whole network in words for those who cannot see it."""
     cost = complexity(spec)
-    facts = f"{squared(spec.resolution_px)}{TIMES}{spec.in_channels} input · {plural(spec.depth, 'block')} · "
+    facts = f"{squared(spec.resolution_px)}{TIMES_SIGN}{spec.in_channels} input · {plural(spec.depth, 'block')} · "
     facts += f"{cost.params / 1e6:.2f} M parameters · {cost.macs / 1e6:.1f} M MACs"
     if latency:
         facts += f" · {ms(latency.total_ms)} predicted"
@@ -217,7 +217,7 @@ def _legend_lines(boxes: Sequence[Box], width: float, latency: _Latency | None) 
     """What the marks of this drawing mean, in lines that fit."""
     strip = ["strip: latency next to the slowest block's, and in % of the whole"] if latency else []
     lines = [""]
-    for part in ["below a stage's name: size of its maps", *explained(boxes), *strip]:
+    for part in ["below a stage's name: size of its maps", *explanations(boxes), *strip]:
         longer = f"{lines[-1]} · {part}" if lines[-1] else part
         if len(longer) * _LEGEND_CHAR > width - 2 * _MARGIN:
             lines.append(part)

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from nas.reporting.plots.hover_points import Point, markup
 
-INK: Final = "#010203"  # stands for the page's text colour until ``_finish`` puts currentColor in its place
-FRONT: Final = "#0b7285"
-BASELINE: Final = "#c2255c"
-LIMIT: Final = "#d9480f"
-GREY: Final = "#868e96"
+TEXT_COLOR: Final = "#010203"  # stands for the page's text colour until ``_finish`` puts currentColor in its place
+FRONT_COLOR: Final = "#0b7285"
+BASELINE_COLOR: Final = "#c2255c"
+LIMIT_COLOR: Final = "#d9480f"
+GREY_COLOR: Final = "#868e96"
 _PNG_DPI: Final = 150
 _HALF: Final = 5.5  # inches; narrower drawings have legends of two columns
 _LARGEST: Final = 1.4  # px of a page to a unit of a drawing, at most
@@ -24,11 +24,11 @@ _SETTINGS: Final = {
     "text.parse_math": False,  # a name with dollar signs is a name, not a formula
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "text.color": TEXT_COLOR,
+    "axes.edgecolor": TEXT_COLOR,
+    "axes.labelcolor": TEXT_COLOR,
+    "xtick.color": TEXT_COLOR,
+    "ytick.color": TEXT_COLOR,
     "font.size": 11.5,
 }
 
@@ -63,7 +63,7 @@ def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canva
         figure = Figure(figsize=inches, layout="constrained")
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        axes.grid(color=GREY_COLOR, alpha=0.25, linewidth=0.6)
         drawn = Canvas(figure, axes)
         yield drawn
         if axes.get_legend_handles_labels()[1]:
@@ -91,4 +91,4 @@ def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> st
         head = head.replace(f' {side}="{value:g}pt"', "")
     head += f' width="100%" style="max-width:{_LARGEST * width:.0f}px" role="img" class="plot"'
     rest = rest.replace("*{stroke", ".plot *{stroke")  # matplotlib's rule would reach the whole page
-    return f"{head}><title>{title}</title>{rest}".replace(INK, "currentColor").strip()
+    return f"{head}><title>{title}</title>{rest}".replace(TEXT_COLOR, "currentColor").strip()

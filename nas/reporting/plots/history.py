@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nas.analysis.history import Curve, Progress, Step
-from nas.reporting.plots.axes import BASELINE, FRONT, GREY, INK, canvas
-from nas.study.trial_record import Outcome, TrialRow
+from nas.analysis.history import Curve, FrontProgress, ProgressStep
+from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, TEXT_COLOR, canvas
+from nas.study.trial_record import Outcome, TrialRecord
 
 _INCHES: Final = (5.2, 3.4)  # 374 x 245 units of SVG: two of them side by side on a page
 _MOST_STEPS: Final = 1000
 _MOST_CURVES: Final = 150
 
 
-def progress_svgs(progress: Progress) -> tuple[str, ...]:
+def progress_svgs(progress: FrontProgress) -> tuple[str, ...]:
     """SVGs of the hypervolume in %, or of the highest reward, over trials and, where they are known, over hours."""
     what = "highest reward" if progress.reference is None else "hypervolume, %"
     scale = 1.0 if progress.reference is None else 100.0
@@ -26,7 +26,7 @@ def progress_svgs(progress: Progress) -> tuple[str, ...]:
     return tuple(drawn)
 
 
-def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRow], winners: Mapping[int, str]) -> str | None:
+def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRecord], winners: Mapping[int, str]) -> str | None:
     """An SVG of accuracy in % over epochs; None where no training has written down two epochs.
 
     Winners (trial number to label) are drawn strongly and named, trainings that were stopped end in a cross. Of very
@@ -43,20 +43,22 @@ def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRow], winners: M
         axes.set(xlabel="epoch", ylabel="proxy accuracy, %")
         axes.xaxis.get_major_locator().set_params(integer=True)
         stopped = [number for number in sorted(sample) if outcomes[number] is Outcome.STOPPED]
-        _lines(axes, [told[number] for number in sorted(sample - set(stopped))], "trained", GREY)
-        _lines(axes, [told[number] for number in stopped], "stopped early", BASELINE)
+        _lines(axes, [told[number] for number in sorted(sample - set(stopped))], "trained", GREY_COLOR)
+        _lines(axes, [told[number] for number in stopped], "stopped early", BASELINE_COLOR)
         if stopped:
             ends = [_percent(told[number])[-1] for number in stopped]
-            axes.plot(*zip(*ends, strict=True), "x", color=BASELINE, markersize=5)
+            axes.plot(*zip(*ends, strict=True), "x", color=BASELINE_COLOR, markersize=5)
         named = {winners[number]: _percent(told[number]) for number in winners if number in told}
         for place, points in enumerate(named.values()):
             label = "winners" if place == 0 else None
-            axes.plot(*zip(*points, strict=True), color=FRONT, linewidth=1.8, marker="o", markersize=3, label=label)
+            axes.plot(
+                *zip(*points, strict=True), color=FRONT_COLOR, linewidth=1.8, marker="o", markersize=3, label=label
+            )
         _name_ends(axes, {name: points[-1] for name, points in named.items()})
     return drawn.svg
 
 
-def _steps(steps: Sequence[Step], name: str, across: str, up: str, scale: float, place: Any) -> str:
+def _steps(steps: Sequence[ProgressStep], name: str, across: str, up: str, scale: float, place: Any) -> str:
     """One staircase; of steps that change nothing those between are left out."""
     told = [
         step for index, step in enumerate(steps) if index in (0, len(steps) - 1) or step.value != steps[index - 1].value
@@ -65,8 +67,8 @@ def _steps(steps: Sequence[Step], name: str, across: str, up: str, scale: float,
         axes = drawn.axes
         axes.set(xlabel=across, ylabel=up)
         points = [(place(step), scale * step.value) for step in told]
-        axes.plot(*zip(*points, strict=True), color=FRONT, drawstyle="steps-post", linewidth=1.6)
-        axes.plot(*points[-1], "o", color=FRONT, markersize=4)
+        axes.plot(*zip(*points, strict=True), color=FRONT_COLOR, drawstyle="steps-post", linewidth=1.6)
+        axes.plot(*points[-1], "o", color=FRONT_COLOR, markersize=4)
         axes.margins(x=0.04, y=0.08)
     return drawn.svg
 
@@ -93,7 +95,7 @@ def _name_ends(axes: Any, ends: Mapping[str, tuple[int, float]]) -> None:
 
 
 def _name_end(axes: Any, names: Sequence[str], place: tuple[int, float]) -> None:
-    style = {"xytext": (5, 0), "textcoords": "offset points", "color": INK, "fontsize": 9, "va": "center"}
+    style = {"xytext": (5, 0), "textcoords": "offset points", "color": TEXT_COLOR, "fontsize": 9, "va": "center"}
     axes.annotate(", ".join(names), place, annotation_clip=False, **style)
 
 

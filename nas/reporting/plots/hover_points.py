@@ -8,9 +8,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 from nas.core.formatting import interval, ms, percent
 from nas.reporting.svg import printable
-from nas.study.trial_record import TrialRow
+from nas.study.trial_record import TrialRecord
 
-MOST: Final = 1000  # of one plot; more would neither be told apart by eye nor be quick to point at
+MAX_POINTS: Final = 1000  # of one plot; more would neither be told apart by eye nor be quick to point at
 _RADIUS: Final = 3
 _FINEST: Final = 256  # cells across a plot
 
@@ -24,12 +24,12 @@ class Point(NamedTuple):
     text: str
 
 
-def row_id(number: int) -> str:
+def trial_row_id(number: int) -> str:
     """The id of a trial's row in the table of all candidates."""
     return f"trial-{number}"
 
 
-def point_of(row: TrialRow, name: str = "", *, measured: bool = False) -> Point:
+def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Point:
     """A trained candidate, ``name`` it if it has one, at its latency in ms and its accuracy in %.
 
     ``measured``: its latency is no prediction, whose interval is then left out.
@@ -47,7 +47,7 @@ def point_of(row: TrialRow, name: str = "", *, measured: bool = False) -> Point:
         *block_lines(row.blocks.split("; ") if row.blocks else ()),
     ]
     text = "\n".join(line for line in lines if line)
-    return Point(row.latency_ms or 0.0, 100 * (row.accuracy or 0.0), row_id(row.number), text)
+    return Point(row.latency_ms or 0.0, 100 * (row.accuracy or 0.0), trial_row_id(row.number), text)
 
 
 def block_lines(stages: Iterable[str]) -> list[str]:
@@ -55,25 +55,25 @@ def block_lines(stages: Iterable[str]) -> list[str]:
     return [f"{number}: {blocks}" for number, blocks in enumerate(stages)]
 
 
-def thinned(rows: Sequence[TrialRow], kept: Collection[int]) -> list[TrialRow]:
-    """At most ``MOST`` of ``rows`` where they can be told apart; those whose numbers are in ``kept`` stay, and first.
+def thin_points(rows: Sequence[TrialRecord], kept: Collection[int]) -> list[TrialRecord]:
+    """At most ``MAX_POINTS`` of ``rows``, spread over the plot; those whose numbers are in ``kept`` stay, and first.
 
     Of rows that share a cell of a grid over the plot the earliest stands for all.
     """
-    if len(rows) <= MOST:
+    if len(rows) <= MAX_POINTS:
         return list(rows)
     first = [row for row in rows if row.number in kept]
     others = [row for row in reversed(rows) if row.number not in kept]
     places = [(row.latency_ms or 0.0, row.accuracy or 0.0) for row in rows]
     low, high = (tuple(map(pick, zip(*places, strict=True))) for pick in (min, max))
 
-    def cell(row: TrialRow, cells: int) -> tuple[int, ...]:
+    def cell(row: TrialRecord, cells: int) -> tuple[int, ...]:
         place = (row.latency_ms or 0.0, row.accuracy or 0.0)
         spans = zip(place, low, high, strict=True)
         return tuple(int(cells * (value - least) / ((most - least) or 1.0)) for value, least, most in spans)
 
     cells = _FINEST
-    while len(found := {cell(row, cells): row for row in others}) > max(1, MOST - len(first)):
+    while len(found := {cell(row, cells): row for row in others}) > max(1, MAX_POINTS - len(first)):
         cells //= 2
     return sorted([*first, *found.values()], key=lambda row: row.number)
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nas.analysis.latency_agreement import Agreement, Pair
-from nas.reporting.plots.axes import BASELINE, FRONT, GREY, INK, LIMIT, canvas
-from nas.reporting.plots.hover_points import point_of, thinned
+from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair
+from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, LIMIT_COLOR, TEXT_COLOR, canvas
+from nas.reporting.plots.hover_points import point_of, thin_points
 from nas.reporting.svg import printable
-from nas.study.trial_record import Outcome, TrialRow, pareto_front, trained_rows
+from nas.study.trial_record import Outcome, TrialRecord, pareto_front, trained_networks
 
 _PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 units of SVG, of which a telephone has 370: its text can be read there
 _AGREEMENT_INCHES: Final = (5.0, 4.9)
@@ -20,8 +20,8 @@ _TICKS: Final = 400  # infeasible candidates closer than one part in so many of 
 
 
 def pareto_svg(
-    rows: Sequence[TrialRow],
-    winners: Mapping[str, TrialRow],
+    rows: Sequence[TrialRecord],
+    winners: Mapping[str, TrialRecord],
     *,
     baselines: Mapping[int, str] | None = None,
     limit_ms: float | None = None,
@@ -34,20 +34,20 @@ def pareto_svg(
     Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is. Every dot answers
     when it is pointed at; of very many dots those that hide others are drawn alone.
     """
-    trained = trained_rows(rows)
+    trained = trained_networks(rows)
     with canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=f"{latency} latency, ms", ylabel="proxy accuracy, %")
         right_ms = _right_edge(trained, limit_ms)
         front = pareto_front(trained)
         names = {**(baselines or {}), **{row.number: label for label, row in winners.items()}}
-        shown = thinned(trained, names.keys() | {row.number for row in front})
+        shown = thin_points(trained, names.keys() | {row.number for row in front})
         more = f" ({len(shown):,} of {len(trained):,} drawn)" if len(shown) < len(trained) else ""
         _draw_trained(axes, shown, front, baselines or {}, f"trained{more}")
         drawn.points += [point_of(row, names.get(row.number, ""), measured=latency == "measured") for row in shown]
         _draw_limit_and_infeasible(axes, rows, limit_ms, right_ms)
         if not trained:
-            axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=INK)
+            axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=TEXT_COLOR)
             axes.set_ylim(0, 100)
         if right_ms is not None:
             axes.set_xlim(_left_edge(trained, right_ms), right_ms)
@@ -56,7 +56,7 @@ def pareto_svg(
     return drawn.svg
 
 
-def agreement_svg(agreement: Agreement, limit_ms: float | None = None) -> str:
+def agreement_svg(agreement: LatencyAgreement, limit_ms: float | None = None) -> str:
     """An SVG of measured over predicted latency, both in ms, with the 90% intervals of the predictions.
 
     On the diagonal the two are equal; an interval that does not cross it belongs to a measurement outside of it.
@@ -71,15 +71,15 @@ def agreement_svg(agreement: Agreement, limit_ms: float | None = None) -> str:
     with canvas("agreement", title, _AGREEMENT_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel="predicted latency, ms", ylabel="measured latency, ms", xlim=(low, high), ylim=(low, high))
-        axes.plot([low, high], [low, high], color=GREY, linewidth=1, label="measured as predicted")
-        _draw_pairs(axes, [pair for pair in pairs if not pair.outside], "o", FRONT, "inside its 90% interval")
-        _draw_pairs(axes, [pair for pair in pairs if pair.outside], "s", BASELINE, "outside")
+        axes.plot([low, high], [low, high], color=GREY_COLOR, linewidth=1, label="measured as predicted")
+        _draw_pairs(axes, [pair for pair in pairs if not pair.outside], "o", FRONT_COLOR, "inside its 90% interval")
+        _draw_pairs(axes, [pair for pair in pairs if pair.outside], "s", BASELINE_COLOR, "outside")
         if limit_ms is not None and limit_ms < high:
-            axes.axhline(limit_ms, color=LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
+            axes.axhline(limit_ms, color=LIMIT_COLOR, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
     return drawn.svg
 
 
-def _draw_pairs(axes: Any, pairs: Sequence[Pair], marker: str, color: str, label: str) -> None:
+def _draw_pairs(axes: Any, pairs: Sequence[LatencyPair], marker: str, color: str, label: str) -> None:
     if not pairs:
         return
     places = [(pair.predicted_ms, pair.measured_ms) for pair in pairs]
@@ -90,26 +90,28 @@ def _draw_pairs(axes: Any, pairs: Sequence[Pair], marker: str, color: str, label
     axes.errorbar(*zip(*places, strict=True), xerr=(low, high), label=legend, **style)
     for pair, place in zip(pairs, places, strict=True):
         if pair.winner:
-            _name(axes, pair.name, place, offset=(6, -12), color=INK, weight="bold")
+            _name(axes, pair.name, place, offset=(6, -12), color=TEXT_COLOR, weight="bold")
 
 
 def _draw_trained(
-    axes: Any, trained: Sequence[TrialRow], best: Sequence[TrialRow], baselines: Mapping[int, str], label: str
+    axes: Any, trained: Sequence[TrialRecord], best: Sequence[TrialRecord], baselines: Mapping[int, str], label: str
 ) -> None:
     ours = [point for row in trained if row.number not in baselines and (point := _point(row))]
     if ours:
-        axes.scatter(*zip(*ours, strict=True), s=20, color=GREY, alpha=0.75, linewidths=0, label=label)
+        axes.scatter(*zip(*ours, strict=True), s=20, color=GREY_COLOR, alpha=0.75, linewidths=0, label=label)
     front = [point for row in best if (point := _point(row))]
     if front:
-        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=FRONT, linewidth=1.4, label="Pareto front")
+        axes.plot(
+            *zip(*front, strict=True), drawstyle="steps-post", color=FRONT_COLOR, linewidth=1.4, label="Pareto front"
+        )
     named = [(baselines[row.number], point) for row in trained if row.number in baselines and (point := _point(row))]
     for index, (name, point) in enumerate(named):
         legend = "baseline" if index == 0 else None
-        axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=BASELINE, zorder=4, label=legend)
-        _name(axes, name, point, offset=(7, -11), color=BASELINE)
+        axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=BASELINE_COLOR, zorder=4, label=legend)
+        _name(axes, name, point, offset=(7, -11), color=BASELINE_COLOR)
 
 
-def _draw_winners(axes: Any, winners: Mapping[str, TrialRow]) -> None:
+def _draw_winners(axes: Any, winners: Mapping[str, TrialRecord]) -> None:
     named = [(point, label, row) for label, row in winners.items() if (point := _point(row))]
     named.sort(key=lambda item: item[0])
     left, right = axes.get_xlim()
@@ -124,13 +126,13 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRow]) -> None:
         reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
         interval = "" if row.latency_low_ms is None else ", with 90% interval"
         legend = f"winner{interval}" if index == 0 else None
-        style = {"fmt": "o", "color": FRONT, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
+        style = {"fmt": "o", "color": FRONT_COLOR, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
         axes.errorbar(*point, xerr=reach, label=legend, **style)
-        _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=INK, weight="bold")
+        _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=TEXT_COLOR, weight="bold")
 
 
 def _draw_limit_and_infeasible(
-    axes: Any, rows: Sequence[TrialRow], limit_ms: float | None, right_ms: float | None
+    axes: Any, rows: Sequence[TrialRecord], limit_ms: float | None, right_ms: float | None
 ) -> None:
     refused = [row.latency_ms for row in rows if row.outcome is Outcome.INFEASIBLE and row.latency_ms is not None]
     shown = [value for value in refused if right_ms is None or value <= right_ms]
@@ -138,12 +140,12 @@ def _draw_limit_and_infeasible(
         beyond = f", {len(refused) - len(shown)} beyond the edge" if len(shown) < len(refused) else ""
         low = axes.get_xaxis_transform()  # x in ms, y as a share of the axes
         label = f"infeasible ({len(refused)}{beyond})"
-        style = {"marker": "|", "markersize": 7, "color": LIMIT, "alpha": 0.6, "linestyle": "none"}
+        style = {"marker": "|", "markersize": 7, "color": LIMIT_COLOR, "alpha": 0.6, "linestyle": "none"}
         width_ms = (right_ms or max(shown, default=1.0)) / _TICKS
         marks = sorted({round(value / width_ms) * width_ms for value in shown} if len(shown) > _TICKS else shown)
         axes.plot(marks, [0.02] * len(marks), transform=low, label=label, **style)
     if limit_ms is not None:
-        axes.axvline(limit_ms, color=LIMIT, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
+        axes.axvline(limit_ms, color=LIMIT_COLOR, linestyle="--", linewidth=1.2, label=f"limit {limit_ms:g} ms")
 
 
 def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, int], **style: Any) -> None:
@@ -153,13 +155,13 @@ def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, i
     axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=side, fontsize=10, zorder=6, **style)
 
 
-def _left_edge(trained: Sequence[TrialRow], right_ms: float) -> float:
+def _left_edge(trained: Sequence[TrialRecord], right_ms: float) -> float:
     """Where the plot begins, in ms: the intervals of the fastest are seen whole, and a name left of them has room."""
     low_ms = min(row.latency_low_ms or row.latency_ms or 0.0 for row in trained)
     return low_ms - _MARGIN * (right_ms - low_ms)
 
 
-def _right_edge(trained: Sequence[TrialRow], limit_ms: float | None) -> float | None:
+def _right_edge(trained: Sequence[TrialRecord], limit_ms: float | None) -> float | None:
     """Where the plot ends, in ms: slow infeasible candidates must not squeeze what was trained."""
     if not trained:
         return None
@@ -168,6 +170,6 @@ def _right_edge(trained: Sequence[TrialRow], limit_ms: float | None) -> float | 
     return 1.15 * max(ends) if max(ends) > 0 else None
 
 
-def _point(row: TrialRow) -> tuple[float, float] | None:
+def _point(row: TrialRecord) -> tuple[float, float] | None:
     """Latency in ms and accuracy in %, or None where one of them is unknown."""
     return None if row.accuracy is None or row.latency_ms is None else (row.latency_ms, 100 * row.accuracy)

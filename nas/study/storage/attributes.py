@@ -7,11 +7,11 @@ from typing import Any
 import optuna
 
 
-def internals(study: optuna.Study) -> dict[str, Any]:
+def system_attributes(study: optuna.Study) -> dict[str, Any]:
     """All that ``study`` keeps so, by name."""
     return dict(study._storage.get_study_system_attrs(study._study_id))
 
 
-def set_internal(study: optuna.Study, name: str, value: Any) -> None:
+def set_system_attribute(study: optuna.Study, name: str, value: Any) -> None:
     """Keep ``value``, which JSON can hold, under ``name``; one commit."""
     study._storage.set_study_system_attr(study._study_id, name, value)

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from nas.core.errors import NasError
-from nas.study.storage.urls import file_of, masked, proxy_of
+from nas.study.storage.urls import mask_credentials, url_file, url_proxy
 
 _SQLITE_TIMEOUT_S: Final = 60.0
 # Of PostgreSQL's client library: a server that is gone without a word is noticed within a minute, not within hours.
@@ -39,10 +39,10 @@ def make_backend(url: str) -> BaseStorage:
     Raises: NasError where the package for it is missing; whatever the storage raises if it cannot be reached.
     """
     kind = url.partition("://")[0].partition("+")[0]
-    path, proxy = file_of(url), proxy_of(url)
+    path, proxy = url_file(url), url_proxy(url)
     try:
         if kind == "journal" and path is not None:
-            return JournalStorage(MendedJournal(path))
+            return JournalStorage(RepairingJournal(path))
         if proxy is not None:
             return _proxy(*proxy)
         return optuna.storages._CachedStorage(_database(url, kind))
@@ -50,7 +50,7 @@ def make_backend(url: str) -> BaseStorage:
         extra = _EXTRAS.get(kind)
         how = f"pip install 'nas[{extra}]' (or the driver that the URL names)" if extra else "install its driver"
         missing = error.name or getattr(error.__cause__, "name", None) or "its driver"
-        raise NasError(f"study.storage {masked(url)!r}: {missing} is not installed; {how}.") from None
+        raise NasError(f"study.storage {mask_credentials(url)!r}: {missing} is not installed; {how}.") from None
 
 
 def close_backend(backend: BaseStorage) -> None:
@@ -100,7 +100,7 @@ class SerialSqlite(Database):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-class MendedJournal(JournalFileBackend):  # type: ignore[misc]
+class RepairingJournal(JournalFileBackend):  # type: ignore[misc]
     """Optuna's journal file, in which a line that could not be written whole leaves nothing behind.
 
     Optuna would write the next line behind the half one, and nobody could read the journal any more.

@@ -17,17 +17,17 @@ from typing import Final
 import optuna
 from rich.console import Console
 
-from nas.core.console import bar, say
+from nas.core.console import print_lines, progress_bar
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
-from nas.study.storage.retry import reason_of
+from nas.study.storage.retry import storage_error_reason
 from nas.study.storage.retrying import RetryingStorage
 
 _KEY: Final = "nas:lease"  # system attribute of a study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class LeaseTiming:
     """Seconds between renewals, of watching whether a lease is renewed, and between writing one and reading it back.
 
     Nobody's clock is compared with another's. A lease is renewed three times while it is watched.
@@ -41,7 +41,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class LeaseHolder:
     """The process at work on a study. ``place``: where its number means something; ``started``: that it is the same.
 
     ``beat`` counts the renewals.
@@ -65,23 +65,23 @@ class Holder:
 
 
 @contextmanager
-def leased(study: optuna.Study, console: Console, timing: Timing | None = None) -> Iterator[None]:
+def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | None = None) -> Iterator[None]:
     """Hold ``study`` against other searches; of two that begin in the same moment one goes on.
 
     A lease that somebody else holds is taken over where its process is seen to be dead or it is not renewed. One that
     is lost in the end, because this process stood still, bars the study's storage: the next call raises NasError.
     Raises: NasError if another is at work.
     """
-    timing = timing or Timing()
-    known = holder_of(study)
+    timing = timing or LeaseTiming()
+    known = lease_holder(study)
     if known is not None:
         if not known.is_known_dead:
             _watch(study, known, console, timing)
-        say(console, f"study {study.study_name!r} is taken over from {known}, which has ended")
+        print_lines(console, f"study {study.study_name!r} is taken over from {known}, which has ended")
     own = _myself()
     _write(study._storage, study, own)
     timing.sleep(timing.settle_s)
-    found = holder_of(study)
+    found = lease_holder(study)
     if found is None or found.token != own.token:
         raise NasError(_at_work(study, found))
     work_under_lease(study)
@@ -97,7 +97,7 @@ def leased(study: optuna.Study, console: Console, timing: Timing | None = None) 
             _release(study, own)
 
 
-def holder_of(study: optuna.Study) -> Holder | None:
+def lease_holder(study: optuna.Study) -> LeaseHolder | None:
     """Who holds ``study``; None if nobody does."""
     return _read(study._storage, study)
 
@@ -105,7 +105,7 @@ def holder_of(study: optuna.Study) -> Holder | None:
 def work_under_lease(study: optuna.Study) -> None:
     """Let this process make and change trials only as long as the lease stands that is there now."""
     storage = study._storage
-    known = holder_of(study)
+    known = lease_holder(study)
     if known is None or not isinstance(storage, RetryingStorage):
         return
 
@@ -116,22 +116,22 @@ def work_under_lease(study: optuna.Study) -> None:
     storage.guard = guard
 
 
-def _watch(study: optuna.Study, known: Holder, console: Console, timing: Timing) -> None:
+def _watch(study: optuna.Study, known: LeaseHolder, console: Console, timing: LeaseTiming) -> None:
     """Wait until it is sure that ``known`` renews its lease no more. Raises: NasError if it does."""
     start = timing.clock()
     text = f"study {study.study_name!r} is held by {known}: watching whether it is still at work"
-    with bar(console, text) as progress:
+    with progress_bar(console, text) as progress:
         while (waited_s := timing.clock() - start) < timing.watch_s:
             progress(int(waited_s), int(timing.watch_s))
             timing.sleep(min(1.0, timing.watch_s / 10))
-            found = holder_of(study)
+            found = lease_holder(study)
             if found is None:
                 return
             if (found.token, found.beat) != (known.token, known.beat):
                 raise NasError(_at_work(study, found))
 
 
-def _renew(study: optuna.Study, own: Holder, console: Console, timing: Timing, stop: threading.Event) -> None:
+def _renew(study: optuna.Study, own: LeaseHolder, console: Console, timing: LeaseTiming, stop: threading.Event) -> None:
     """Renew the lease until ``stop``, and say when that fails: workers that wait for the storage are silent."""
     patient = study._storage
     storage = patient.backend if isinstance(patient, RetryingStorage) else patient
@@ -148,30 +148,30 @@ def _renew(study: optuna.Study, own: Holder, console: Console, timing: Timing, s
         except Exception as error:  # what the study's own calls will meet too, and stop for if need be
             if not is_away and isinstance(patient, RetryingStorage) and not patient.is_waiting:
                 is_away = True
-                say(console, f"storage not reachable ({reason_of(error)}): waiting for it")
+                print_lines(console, f"storage not reachable ({storage_error_reason(error)}): waiting for it")
         else:
             if is_away:
                 is_away = False
-                say(console, "storage reachable again")
+                print_lines(console, "storage reachable again")
     storage.remove_session()  # a connection of SQLite is to be closed by its own thread
 
 
-def _release(study: optuna.Study, own: Holder) -> None:
-    found = holder_of(study)
+def _release(study: optuna.Study, own: LeaseHolder) -> None:
+    found = lease_holder(study)
     if found is not None and found.token == own.token:
         study._storage.set_study_system_attr(study._study_id, _KEY, None)
 
 
-def _read(storage: optuna.storages.BaseStorage, study: optuna.Study) -> Holder | None:
+def _read(storage: optuna.storages.BaseStorage, study: optuna.Study) -> LeaseHolder | None:
     data = storage.get_study_system_attrs(study._study_id).get(_KEY)
-    return from_mapping(Holder, data, _KEY) if data else None
+    return from_mapping(LeaseHolder, data, _KEY) if data else None
 
 
-def _write(storage: optuna.storages.BaseStorage, study: optuna.Study, holder: Holder) -> None:
+def _write(storage: optuna.storages.BaseStorage, study: optuna.Study, holder: LeaseHolder) -> None:
     storage.set_study_system_attr(study._study_id, _KEY, asdict(holder))
 
 
-def _at_work(study: optuna.Study, holder: Holder | None) -> str:
+def _at_work(study: optuna.Study, holder: LeaseHolder | None) -> str:
     who = "another search" if holder is None else str(holder)
     since = "" if holder is None else f" since {holder.since}"
     return (
@@ -180,8 +180,8 @@ def _at_work(study: optuna.Study, holder: Holder | None) -> str:
     )
 
 
-def _myself() -> Holder:
-    return Holder(
+def _myself() -> LeaseHolder:
+    return LeaseHolder(
         token=secrets.token_hex(8),
         host=socket.gethostname(),
         place=_place(),

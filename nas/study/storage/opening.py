@@ -11,29 +11,36 @@ from typing import Any, Final
 import optuna
 import sqlalchemy
 
-from nas.core.errors import NasError, shown
+from nas.core.errors import NasError, quoted
 from nas.core.files import write_text_atomically
 from nas.study.objective import Objective
-from nas.study.storage.attributes import internals, set_internal
+from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.backends import make_backend
 from nas.study.storage.lease import work_under_lease
-from nas.study.storage.retry import Patience, Wait, is_refusal, is_transient, patiently, reason_of
+from nas.study.storage.retry import (
+    RetryPolicy,
+    RetryWait,
+    call_with_retries,
+    is_refusal,
+    is_transient,
+    storage_error_reason,
+)
 from nas.study.storage.retrying import RetryingStorage
-from nas.study.storage.urls import check_file, checked_url, file_of, masked
+from nas.study.storage.urls import check_url_file, checked_url, mask_credentials, url_file
 
 _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 _TABLES: Final = 20  # a few more than Optuna has
-_SILENT: Final = Patience()
+_SILENT: Final = RetryPolicy()
 
 
-def open_storage(url: str, patience: Patience = _SILENT) -> RetryingStorage:
+def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
     """Optuna's storage at ``url``, which is waited for while it is locked, full or gone.
 
     Raises: NasError for a URL that is no storage's, and for a storage that cannot be opened or stays away.
     """
     url = checked_url(url)
-    check_file(url)
+    check_url_file(url)
 
     def make() -> optuna.storages.BaseStorage:
         try:
@@ -43,15 +50,17 @@ def open_storage(url: str, patience: Patience = _SILENT) -> RetryingStorage:
         except Exception as error:  # of several hierarchies; each means the same to the user
             if is_transient(error) and not is_refusal(error):
                 raise
-            raise NasError(f"study.storage {masked(url)!r} cannot be opened: {reason_of(error)}.") from None
+            raise NasError(
+                f"study.storage {mask_credentials(url)!r} cannot be opened: {storage_error_reason(error)}."
+            ) from None
 
-    return RetryingStorage(patiently(make, Wait(patience, url)), url, patience)
+    return RetryingStorage(call_with_retries(make, RetryWait(patience, url)), url, patience)
 
 
-def existing_storage(url: str, patience: Patience = _SILENT) -> RetryingStorage | None:
+def existing_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage | None:
     """The storage at ``url``; None where that is a file that is not there. Raises: NasError as ``open_storage``."""
-    check_file(url)
-    path = file_of(url)
+    check_url_file(url)
+    path = url_file(url)
     return None if path is not None and not path.exists() else open_storage(url, patience)
 
 
@@ -66,24 +75,24 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
     )
-    known = internals(study)
+    known = system_attributes(study)
     if IDENTITY not in known:
         if study.trials:
             raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objective.metric_names))
-        set_internal(study, IDENTITY, _text_of(identity))
+        set_system_attribute(study, IDENTITY, _text_of(identity))
     else:
-        _check_identity(name, identity_of(known), as_kept(identity))
+        _check_identity(name, study_identity(known), stored_identity(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
         raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
     work_under_lease(study)
     return study
 
 
-def known_study(
-    url: str, name: str, objective: Objective, identity: Mapping[str, Any], patience: Patience = _SILENT
+def matching_study(
+    url: str, name: str, objective: Objective, identity: Mapping[str, Any], patience: RetryPolicy = _SILENT
 ) -> optuna.Study | None:
     """The study ``name`` in the storage at ``url`` if it was begun before; makes none.
 
@@ -98,7 +107,7 @@ def known_study(
     return open_study(storage, name, objective, identity)
 
 
-def identity_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def study_identity(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """What the study of these system ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
     return dict(json.loads(attributes.get(IDENTITY, "{}")))
 
@@ -108,8 +117,8 @@ def is_search(identity: Mapping[str, Any]) -> bool:
     return "space.name" in identity
 
 
-def as_kept(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """``identity`` as ``identity_of`` reads it back: tuples are lists then."""
+def stored_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """``identity`` as ``study_identity`` reads it back: tuples are lists then."""
     return dict(json.loads(_text_of(identity)))
 
 
@@ -127,12 +136,12 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
     _check_identity(folder.name, known["identity"], owner["identity"])
 
 
-def claim(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
+def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
     """Write into ``study`` and ``folder`` what they are of; call it with the study held.
 
     Of two searches that made the study in the same moment the other may have written its own identity last.
     """
-    set_internal(study, IDENTITY, _text_of(identity))
+    set_system_attribute(study, IDENTITY, _text_of(identity))
     text = json.dumps(_owner(storage_url, identity), indent=1, sort_keys=True)
     write_text_atomically(folder / _OWNER, text + "\n")
 
@@ -142,7 +151,7 @@ def _text_of(identity: Mapping[str, Any]) -> str:
 
 
 def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {"storage": masked(storage_url), "identity": as_kept(identity)}
+    return {"storage": mask_credentials(storage_url), "identity": stored_identity(identity)}
 
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -156,12 +165,12 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         key = changed[0]
         more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
         raise NasError(
-            f"study {name!r} was begun with {key} = {shown(before.get(key))}, now it is {shown(now.get(key))}{more}: "
+            f"study {name!r} was begun with {key} = {quoted(before.get(key))}, now it is {quoted(now.get(key))}{more}: "
             "its trials could not be compared. Choose another study.name, or give the earlier value."
         )
 
 
-def _with_tables(url: str, patience: Patience) -> optuna.storages.BaseStorage:
+def _with_tables(url: str, patience: RetryPolicy) -> optuna.storages.BaseStorage:
     """The storage at ``url``; where others open a new database too, one makes a table or its row and the rest fail."""
     for _ in range(_TABLES):
         try:

@@ -11,24 +11,24 @@ import optuna
 from rich.console import Console
 
 from nas.core.errors import NasError
-from nas.study.storage.lease import leased
+from nas.study.storage.lease import acquire_lease
 
-Hold = Callable[[optuna.Study], optuna.Study]
+AcquireStudy = Callable[[optuna.Study], optuna.Study]
 
 
 @contextmanager
-def exclusive(folder: Path, console: Console) -> Iterator[Hold]:
+def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy]:
     """Hold the run's ``folder``, and the study too once it is known; to hold it twice is the same as once.
 
     With the study held no other search works on it, on whatever machine, so that its RUNNING trials are stale.
-    Raises: NasError at once if another process holds the folder; in ``leased`` if another holds the study.
+    Raises: NasError at once if another process holds the folder; in ``acquire_lease`` if another holds the study.
     """
     with _locked(folder), ExitStack() as leases:
         held: set[int] = set()
 
         def hold(study: optuna.Study) -> optuna.Study:
             if study._study_id not in held:
-                leases.enter_context(leased(study, console))
+                leases.enter_context(acquire_lease(study, console))
                 held.add(study._study_id)
             return study
 

@@ -14,9 +14,9 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from nas.core.console import say
+from nas.core.console import print_lines
 from nas.core.errors import NasError
-from nas.study.storage.urls import masked
+from nas.study.storage.urls import mask_credentials
 
 _FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How long a storage is waited for: ``limit_s`` per call. ``say`` tells the user; clock and sleep are for tests."""
 
     limit_s: float = 600.0
@@ -50,15 +50,15 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
 
-def patience_on(console: Console, limit_s: float) -> Patience:
+def retry_policy(console: Console, limit_s: float) -> RetryPolicy:
     """Patience that is told on ``console``."""
-    return Patience(limit_s=limit_s, say=lambda text: say(console, text))
+    return RetryPolicy(limit_s=limit_s, say=lambda text: print_lines(console, text))
 
 
-class Wait:
+class RetryWait:
     """One call that may have to be made several times: how long it has been tried, and what the user is told."""
 
-    def __init__(self, patience: Patience, url: str) -> None:
+    def __init__(self, patience: RetryPolicy, url: str) -> None:
         self._patience = patience
         self._url = url
         self._started = patience.clock()
@@ -69,7 +69,7 @@ class Wait:
     def after(self, error: Exception) -> None:
         """Pause before the next attempt. Raises: NasError when it has been waited long enough."""
         patience, waited_s = self._patience, self._waited_s
-        self.reason = reason_of(error)
+        self.reason = storage_error_reason(error)
         if waited_s >= patience.limit_s:
             raise NasError(self.stopped("stopped"))
         if waited_s >= (_QUIET_S if self._said_s is None else self._said_s + _SAY_EVERY_S):
@@ -87,8 +87,8 @@ class Wait:
     def stopped(self, how: str) -> str:
         """What a user is to know when there is no more waiting."""
         return (
-            f"study.storage {masked(self._url)!r} was not reachable for {_minutes(self._waited_s)} ({self.reason}): "
-            f"{how}. Every trial that was told is kept in it, those under way are tried again. When it is back, go on "
+            f"study.storage {mask_credentials(self._url)!r} was not reachable for {_minutes(self._waited_s)} "
+            f"({self.reason}): {how}. Every trial that was told is kept in it, those under way are tried again. When it is back, go on "
             "with the same command; study.patience_s sets how many seconds it is waited for."
         )
 
@@ -97,7 +97,7 @@ class Wait:
         return self._patience.clock() - self._started
 
 
-def patiently(call: Callable[[], Result], wait: Wait, again: Callable[[], Result] | None = None) -> Result:
+def call_with_retries(call: Callable[[], Result], wait: RetryWait, again: Callable[[], Result] | None = None) -> Result:
     """``call()``, made again while the storage is away; ``again`` in its place where it may have succeeded unheard.
 
     Raises: NasError when it has been waited long enough; any other error of ``call`` as it is.
@@ -139,7 +139,7 @@ def is_refusal(error: BaseException) -> bool:
     return any(text in str(_cause(error)) for text in _REFUSALS)
 
 
-def reason_of(error: BaseException) -> str:
+def storage_error_reason(error: BaseException) -> str:
     """What a storage said, in its own first line, without passwords."""
     cause: Any = _cause(error)
     details = getattr(cause, "details", None)  # of gRPC
@@ -148,7 +148,7 @@ def reason_of(error: BaseException) -> str:
     if len(original.args) == 2 and isinstance(original.args[0], int):  # of MySQL or the system: a number, its meaning
         said = str(original.args[1])
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return masked(lines[0].rstrip(". ") if lines else type(cause).__name__)
+    return mask_credentials(lines[0].rstrip(". ") if lines else type(cause).__name__)
 
 
 def _cause(error: BaseException) -> BaseException:

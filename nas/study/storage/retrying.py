@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.core.errors import NasError
 from nas.study.storage.backends import close_backend
-from nas.study.storage.retry import LONGEST_PAUSE_S, Patience, Result, Wait, patiently
+from nas.study.storage.retry import LONGEST_PAUSE_S, Result, RetryPolicy, RetryWait, call_with_retries
 
 _MADE_BY: Final = "nas:made_by"  # system attributes of a trial: the call that made it, and the call that took it
 _TAKEN_BY: Final = "nas:taken_by"
@@ -41,13 +41,13 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     Once it was waited in vain, or the guard refused, every further call is refused at once.
     """
 
-    def __init__(self, backend: BaseStorage, url: str, patience: Patience) -> None:
+    def __init__(self, backend: BaseStorage, url: str, patience: RetryPolicy) -> None:
         self.backend = backend
         self.guard: Callable[[], str] = str
         self._url = url
         self._patience = patience
         self._refusal = ""
-        self._waits: set[Wait] = set()
+        self._waits: set[RetryWait] = set()
 
     create_new_study = _forwarded("create_new_study")  # a study made unheard is a duplicate, which Optuna then loads
     delete_study = _forwarded("delete_study")
@@ -159,10 +159,10 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     def _through(self, call: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
         if self._refusal:
             raise NasError(self._refusal)
-        wait = Wait(self._patience, self._url)
+        wait = RetryWait(self._patience, self._url)
         self._waits.add(wait)
         try:
-            return patiently(call, wait, again)
+            return call_with_retries(call, wait, again)
         except NasError as error:
             self._refusal = str(error)  # what the user's code does to clean up is not to wait as long again
             raise

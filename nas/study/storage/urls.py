@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from nas.core.errors import NasError, nearest
+from nas.core.errors import NasError, suggestion
 
 # What stands before "://" without a driver, and the driver that is meant then.
 _DRIVERS: Final = {
@@ -35,22 +35,22 @@ def checked_url(url: str) -> str:
     kind, separator, rest = url.partition("://")
     name, _, driver = kind.partition("+")
     if not separator or name not in _DRIVERS:
-        hint = nearest(name, _DRIVERS) if separator else ""
-        raise NasError(f"study.storage {masked(url)!r}: must be one of {_ALLOWED}.{hint}")
+        hint = suggestion(name, _DRIVERS) if separator else ""
+        raise NasError(f"study.storage {mask_credentials(url)!r}: must be one of {_ALLOWED}.{hint}")
     wanted = {"sqlite": "sqlite:///FILE", "journal": "journal:///FILE", "grpc": "grpc://HOST:PORT"}
     form = wanted.get(name, f"{name}://USER:PASSWORD@HOST/DATABASE")
     if name in ("sqlite", "journal"):
-        is_right = file_of(url) is not None
+        is_right = url_file(url) is not None
     elif name == "grpc":
         is_right = _PROXY.fullmatch(rest) is not None
     else:
         is_right = _SERVER.fullmatch(rest) is not None
     if not is_right:
-        raise NasError(f"study.storage {masked(url)!r}: must have the form {form}.")
+        raise NasError(f"study.storage {mask_credentials(url)!r}: must have the form {form}.")
     return url if driver else f"{_DRIVERS[name]}://{rest}"
 
 
-def file_of(url: str) -> Path | None:
+def url_file(url: str) -> Path | None:
     """The file of an SQLite database or of a journal: three slashes and a relative path, or four and an absolute one.
 
     None for a server, and for a database in memory, which would be lost with its process.
@@ -59,12 +59,12 @@ def file_of(url: str) -> Path | None:
     return Path(match[1]) if match and match[1] != ":memory:" else None
 
 
-def check_file(url: str) -> None:
+def check_url_file(url: str) -> None:
     """Refuse a folder in the place of a file, and a file in a folder that is not there.
 
     That is more often a slip than a wish for a new tree. Raises: NasError.
     """
-    path = file_of(url)
+    path = url_file(url)
     if path is None:
         return
     if path.is_dir():
@@ -78,12 +78,12 @@ def check_file(url: str) -> None:
         raise NasError(f"study.storage {url!r}: folder {path.parent} does not exist; make it first.{hint}")
 
 
-def proxy_of(url: str) -> tuple[str, int] | None:
+def url_proxy(url: str) -> tuple[str, int] | None:
     """Host and port of a gRPC proxy; None for other storages."""
     match = _PROXY.fullmatch(url.removeprefix("grpc://")) if url.startswith("grpc://") else None
     return (match["host"], int(match["port"])) if match else None
 
 
-def masked(text: str) -> str:
+def mask_credentials(text: str) -> str:
     """``text`` with the passwords of database URLs in it struck out: commands are kept beside results, and shared."""
     return _PASSWORD.sub(lambda found: (found[1] or found[2]) + ("***@" if found[1] else "***"), text)

@@ -21,7 +21,7 @@ from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LatencySettings
-from nas.latency.store import device_of, load, load_or_calibrate, save
+from nas.latency.store import device_of, load_or_calibrate, load_predictor, save_predictor
 from tests.latency.law import CHUNK_S, DEVICE, KERNEL_DEVICE, LANE, fake_chunk, kernel_law_ms, law_ms
 
 
@@ -101,8 +101,8 @@ def test_an_interrupted_calibration_goes_on_where_it_was(
 
 def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
     predictor = calibrate(DEVICE, networks=60)
-    save(predictor, tmp_path / "sub" / "latency.json")
-    again = load(tmp_path / "sub" / "latency.json", LatencySettings())
+    save_predictor(predictor, tmp_path / "sub" / "latency.json")
+    again = load_predictor(tmp_path / "sub" / "latency.json", LatencySettings())
     spec = zoo.get("mixnet_l")
     assert again.predict(spec) == predictor.predict(spec)
     assert again.error == predictor.error
@@ -128,7 +128,7 @@ def test_a_calibration_of_another_device_is_refused_unless_meant(
     made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "other.json"
-    save(calibrate(DEVICE, networks=60), path)
+    save_predictor(calibrate(DEVICE, networks=60), path)
     for room in (module, store):
         monkeypatch.setattr(room, "describe", lambda *_: replace(DEVICE, processor="newer core"))
     settings = LatencySettings(calibration=str(path))
@@ -143,21 +143,21 @@ def test_a_calibration_of_another_device_is_refused_unless_meant(
 def test_unusable_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     with pytest.raises(NasError, match="does not exist"):
-        load(path, LatencySettings())
+        load_predictor(path, LatencySettings())
     for text in ("{", "[]", "{}", json.dumps({"format": "nas.latency/1", "device": {}})):
         path.write_text(text)
         with pytest.raises(NasError, match=r"bad\.json|device"):
-            load(path, LatencySettings())
+            load_predictor(path, LatencySettings())
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(NasError, match=r"bad\.json: is no calibration"):
-        load(path, LatencySettings())
+        load_predictor(path, LatencySettings())
     with pytest.raises(NasError, match=r"cannot be read: Is a directory"):
-        load(tmp_path, LatencySettings())
+        load_predictor(tmp_path, LatencySettings())
     path.write_text(json.dumps({"format": "nas.latency/99"}))
     with pytest.raises(NasError, match=r"nas\.latency/99.*; set latency\.recalibrate=true"):
-        load(path, LatencySettings())
+        load_predictor(path, LatencySettings())
     with pytest.raises(NasError, match=r"nas\.latency/99.*; leave latency\.calibration out to calibrate"):
-        load(path, LatencySettings(calibration=str(path)))
+        load_predictor(path, LatencySettings(calibration=str(path)))
 
 
 def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
     predictor = load_or_calibrate(settings, tmp_path)
     assert isinstance(predictor, MacsPredictor)
     assert list(tmp_path.iterdir()) == []
-    save(predictor, tmp_path / "macs.json")
-    again = load(tmp_path / "macs.json", settings)
+    save_predictor(predictor, tmp_path / "macs.json")
+    again = load_predictor(tmp_path / "macs.json", settings)
     assert again.predict(zoo.get("mixnet_s")) == predictor.predict(zoo.get("mixnet_s"))
     assert again.device == device_of(settings)
     with pytest.raises(NasError, match="allow_other_device"):
-        load(tmp_path / "macs.json", replace(settings, ms_per_gmac=20.0))
+        load_predictor(tmp_path / "macs.json", replace(settings, ms_per_gmac=20.0))
 
 
 def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(

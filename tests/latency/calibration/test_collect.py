@@ -14,7 +14,7 @@ from nas.core.errors import NasError
 from nas.latency.calibration import collect as module
 from nas.latency.calibration.collect import Chunk, Collector, held_out, spec_of
 from nas.latency.device import describe
-from nas.latency.measure.system_load import Load
+from nas.latency.measure.system_load import SystemLoad
 from nas.latency.random_networks import random_spec
 from tests.latency.law import DEVICE, KERNEL_DEVICE, fake_chunk
 
@@ -92,14 +92,14 @@ def test_disturbed_chunks_do_not_count_where_there_are_enough_others() -> None:
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux says what other programs do")
 def test_the_work_of_another_program_is_seen_and_our_own_is_not() -> None:
     code = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.6: pass"
-    before = Load.now()
+    before = SystemLoad.now()
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-    after = Load.now()
+    after = SystemLoad.now()
     others = after.others_since(before)
     assert others is not None and others * (after.wall_s - before.wall_s) >= 0.5
-    mine = Load(all_s=before.all_s and before.all_s + 7.0, own_s=before.own_s + 5.0, wall_s=before.wall_s + 10.0)
+    mine = SystemLoad(all_s=before.all_s and before.all_s + 7.0, own_s=before.own_s + 5.0, wall_s=before.wall_s + 10.0)
     assert mine.others_since(before) == pytest.approx(0.2)
-    assert Load(all_s=None, own_s=0.0, wall_s=1.0).others_since(before) is None
+    assert SystemLoad(all_s=None, own_s=0.0, wall_s=1.0).others_since(before) is None
 
 
 def test_networks_are_named_for_good() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.arch import zoo
-from nas.arch.files import dumps
+from nas.arch.files import dump_spec
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -37,7 +37,7 @@ def test_the_header_names_the_device(tmp_path: Path) -> None:
 
 def test_networks_by_every_name(tmp_path: Path) -> None:
     own = replace(random_specs(1, seed=0)[0], name="own")
-    (tmp_path / "own.yaml").write_text(dumps(own), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(dump_spec(own), encoding="utf-8")
     rows = (
         "mixnet_s,20,,,,,,,\n"
         "mixnet_s,10,160,,,,,,\n"
@@ -138,7 +138,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 def test_a_predictor_from_a_file_alone_or_with_a_relative(tmp_path: Path) -> None:
     specs = random_specs(14, seed=3)
     for spec in specs:
-        (tmp_path / f"{spec.name}.yaml").write_text(dumps(spec), encoding="utf-8")
+        (tmp_path / f"{spec.name}.yaml").write_text(dump_spec(spec), encoding="utf-8")
     rows = "".join(f"{spec.name}.yaml,{law_ms(spec)}\n" for spec in specs[:12])
     told: list[tuple[int, int]] = []
     for bases in ([], [MacsPredictor(20.0)]):

@@ -11,7 +11,15 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.ops.network import network_ops
-from nas.latency.kernels.kernel import FEATURES, Placed, context, features, kernel_class, placed_kernels, work
+from nas.latency.kernels.kernel import (
+    FEATURES,
+    Placed,
+    kernel_class,
+    kernel_context,
+    kernel_features,
+    kernel_work,
+    placed_kernels,
+)
 from nas.latency.kernels.ort_lowering import Kernel
 from nas.latency.predictors import kernel_times
 from nas.latency.predictors.kernel_times import KernelTimes
@@ -21,13 +29,13 @@ from tests.latency.law import LANE, kernel_us
 
 def test_work_counts_full_blocks() -> None:
     conv = Kernel("conv", 24, 40, 14, 7, True, kernel=3, stride=2)
-    macs, moved, weights = work(conv, 16)
+    macs, moved, weights = kernel_work(conv, 16)
     assert macs == pytest.approx(32 * 48 * 9 * 49 * 1e-6)
     assert moved == pytest.approx((32 * 196 + 48 * 49) * 4e-6)
     assert weights == pytest.approx(32 * 48 * 9 * 4e-6)
-    assert work(conv._replace(blocked=False), 16)[0] == pytest.approx(24 * 40 * 9 * 49 * 1e-6)
-    assert work(conv._replace(in_channels=3, narrow=True), 16)[0] == pytest.approx(3 * 48 * 9 * 49 * 1e-6)
-    added = work(conv._replace(added=True), 16)
+    assert kernel_work(conv._replace(blocked=False), 16)[0] == pytest.approx(24 * 40 * 9 * 49 * 1e-6)
+    assert kernel_work(conv._replace(in_channels=3, narrow=True), 16)[0] == pytest.approx(3 * 48 * 9 * 49 * 1e-6)
+    added = kernel_work(conv._replace(added=True), 16)
     assert added[1] - moved == pytest.approx(48 * 49 * 4e-6)
 
 
@@ -45,12 +53,12 @@ def test_depthwise_taps_on_padding_are_no_work(kernel: int, stride: int, dilatio
         for right in range(kernel)
     )
     depthwise = Kernel("depthwise", 16, 16, px, out_px, True, kernel=kernel, stride=stride, dilation=dilation)
-    assert work(depthwise, 16)[0] == pytest.approx(16 * inside * 1e-6)
+    assert kernel_work(depthwise, 16)[0] == pytest.approx(16 * inside * 1e-6)
 
 
 def test_features_are_named_and_classes_tell_layouts_apart() -> None:
     conv = Kernel("conv", 24, 40, 14, 14, True)
-    (row,) = features([(conv, context(1.0, 2.0))], 16)
+    (row,) = kernel_features([(conv, kernel_context(1.0, 2.0))], 16)
     named = dict(zip(FEATURES, row.tolist(), strict=True))
     assert (named["in_tail"], named["out_tail"], named["wide_tail"], named["out_blocks"]) == (8, 8, 40, 3)
     assert named["log2_macs"] == pytest.approx(math.log2(32 * 48 * 196 * 1e-6), abs=1e-5)
@@ -64,7 +72,7 @@ def test_the_context_is_that_of_the_whole_network_in_halves_of_a_power_of_two() 
     assert {surroundings for _, surroundings in placed} == {placed[0][1]}
     weights_mb = 4e-6 * sum(op.weights for op in network_ops(zoo.get("mobilenetv1_100")))  # all fill their blocks
     assert placed[0][1].weights == round(2 * math.log2(weights_mb)) / 2
-    assert context(3.0, 1.0).moved == 2.0
+    assert kernel_context(3.0, 1.0).moved == 2.0
 
 
 def kernels_of(seed: int, count: int) -> list[Placed]:
@@ -77,7 +85,7 @@ def times_us(placed: list[Placed]) -> list[float]:
 
 def test_a_known_law_is_learnt_and_survives_a_file() -> None:
     seen = kernels_of(1, 60)
-    times = kernel_times.fit(seen, times_us(seen), LANE)
+    times = kernel_times.fit_kernel_times(seen, times_us(seen), LANE)
     unseen = placed_kernels(zoo.get("mixnet_m"), LANE)
     expected = np.array(times_us(unseen))
     predicted = times.microseconds(unseen)
@@ -88,15 +96,15 @@ def test_a_known_law_is_learnt_and_survives_a_file() -> None:
 
 def test_a_class_that_was_never_seen_follows_the_law_of_all() -> None:
     seen = [placed for placed in kernels_of(1, 20) if kernel_class(placed[0]) != "spatial.plain"]
-    times = kernel_times.fit(seen, times_us(seen), LANE)
+    times = kernel_times.fit_kernel_times(seen, times_us(seen), LANE)
     unseen = Kernel("conv", 50, 64, 28, 28, False, kernel=3)
     assert kernel_class(unseen) not in times.laws
-    assert times.microseconds([(unseen, context(1.0, 1.0))])[0] > 100
+    assert times.microseconds([(unseen, kernel_context(1.0, 1.0))])[0] > 100
 
 
 def test_a_damaged_tree_is_no_predictor() -> None:
     seen = kernels_of(1, 5)
-    data = kernel_times.fit(seen, times_us(seen), LANE).to_dict()
+    data = kernel_times.fit_kernel_times(seen, times_us(seen), LANE).to_dict()
     for damaged in ("no base 64", "bm8gdHJlZQ==", base64.b64encode(zlib.compress(b"no tree")).decode()):
         with pytest.raises(ValueError):
             KernelTimes.from_dict({**data, "trees": {"conv": damaged}})

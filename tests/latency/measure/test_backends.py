@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.core.errors import NasError
-from nas.latency.measure.backends import eager, runner
+from nas.latency.measure.backends import eager_runner, runner
 from nas.latency.measure.timer import measure_many, stopwatch
 from tests.latency.tiny import TINY
 
@@ -48,7 +48,7 @@ def test_eager_is_channels_last_and_in_the_precision_asked_for() -> None:
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
     hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        outputs = eager(TINY, images, "cpu", "bfloat16")()
+        outputs = eager_runner(TINY, images, "cpu", "bfloat16")()
     finally:
         hook.remove()
     assert outputs.dtype == torch.bfloat16

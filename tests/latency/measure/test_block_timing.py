@@ -8,7 +8,7 @@ import pytest
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.latency.measure.backends import runner, session
+from nas.latency.measure.backends import onnx_session, runner
 from nas.latency.measure.block_timing import cut_out, table_of
 from nas.latency.predictors.block_pieces import pieces
 
@@ -40,7 +40,7 @@ def test_pieces_one_after_another_give_the_network_s_output() -> None:
     for (piece, _, _), (graph, feed) in zip(found, cut_out(found, batch=2, seed=3), strict=True):
         ((name, noise),) = feed.items()
         assert noise.shape == (2, piece.in_channels, piece.input_px, piece.input_px)
-        (values,) = session(graph, 1).run(None, {name: noise if values is None else values})
+        (values,) = onnx_session(graph, 1).run(None, {name: noise if values is None else values})
     whole = runner(TINY, backend="onnxruntime", batch=2, seed=3)()[0]
     assert np.asarray(values) == pytest.approx(whole, rel=1e-4, abs=1e-5)
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from nas.core.errors import NasError
 from nas.latency.measure import timer as module
 from nas.latency.measure.timer import (
-    COLD,
+    COLD_RUNS,
     LARGEST_DRIFT,
     at_common_speed,
     drifts,
     interleaved,
     measure_many,
-    steadied,
-    summary,
+    steady_measurements,
+    summarize,
 )
 from tests.latency.law import DEVICE
 from tests.latency.tiny import TINY
@@ -62,13 +62,13 @@ def test_networks_take_turns_and_the_cold_runs_of_a_turn_are_not_timed() -> None
 
     times = interleaved([network("a", 1.0), network("b", 5.0)], rounds=2, runs=3, timer=timer)
     assert times.tolist() == [[[1.0] * 3, [5.0] * 3]] * 2
-    assert log == "ab" + 2 * ((COLD + 3) * "a" + (COLD + 3) * "b")
+    assert log == "ab" + 2 * ((COLD_RUNS + 3) * "a" + (COLD_RUNS + 3) * "b")
 
 
 def test_summary_is_the_low_quantile_and_the_distance_of_the_quartiles() -> None:
     # 1, 2, ..., 101 ms: the q quantile of 101 equally spaced values is 1 + 100 q.
     times_s = np.arange(1, 102) * 1e-3
-    measurement = summary(times_s, DEVICE, reference=2 * times_s)
+    measurement = summarize(times_s, DEVICE, reference=2 * times_s)
     assert measurement.latency_ms == pytest.approx(26.0)
     assert measurement.spread_ms == pytest.approx(50.0)
     assert measurement.reference_ms == pytest.approx(52.0)
@@ -89,9 +89,9 @@ def test_a_round_far_faster_than_the_others_is_as_odd_as_a_slower_one() -> None:
 def test_rounds_at_another_speed_are_left_out_and_the_others_untouched() -> None:
     durations = np.random.default_rng(0).uniform(1e-3, 5e-3, (5, 3, RUNS))
     drift = np.array([1.0, LARGEST_DRIFT, LARGEST_DRIFT + 0.01, 1.2, 4.0])
-    np.testing.assert_array_equal(steadied(durations, drift), durations[[0, 1, 3]])
+    np.testing.assert_array_equal(steady_measurements(durations, drift), durations[[0, 1, 3]])
     with pytest.raises(NasError, match=r"by up to 4\.0 times .* in 2 of 5 rounds"):
-        steadied(durations, drift, least=4)
+        steady_measurements(durations, drift, least=4)
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, slowdowns: list[float]) -> None:
@@ -129,7 +129,7 @@ def test_a_machine_that_never_settles_is_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_measurements_of_several_calls_are_brought_to_the_speed_of_the_middle_one() -> None:
     calls = [
-        summary([10e-3 * slow], DEVICE, reference=[2e-3 * slow])
+        summarize([10e-3 * slow], DEVICE, reference=[2e-3 * slow])
         for slow in (1.0, 1.1, 1.6)  # each call met the machine at another speed
     ]
     assert [one.latency_ms for one in at_common_speed(calls)] == pytest.approx([11.0] * 3)

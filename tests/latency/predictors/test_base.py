@@ -12,7 +12,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
-from nas.latency.predictors.base import Check, HeldOutError, LatencyEstimate
+from nas.latency.predictors.base import HeldOutCheck, HeldOutError, LatencyEstimate
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_fit import Prices, network_row
 from nas.latency.predictors.op_regression import PricePredictor
@@ -22,7 +22,7 @@ from tests.paths import ROOT
 
 # Prices of nothing: every feature costs its prior.
 PRICES = Prices(values={}, scale=1.0, lane=16)
-CHECKS = [Check(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(30)]
+CHECKS = [HeldOutCheck(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(30)]
 
 
 def predictor() -> PricePredictor:
@@ -52,7 +52,7 @@ def test_resolution_replaces_the_spec_s_own_and_caches_do_not_mix() -> None:
 
 def test_interval_is_that_of_the_held_out_ratios() -> None:
     # Ratios measured / predicted are 1.0, 1.1 and 1.2, forty of each: the 5% and 95% quantiles are the outer two.
-    checks = [Check(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(120)]
+    checks = [HeldOutCheck(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(120)]
     estimate = PricePredictor(device=DEVICE, prices=PRICES, checks=checks).predict(zoo.get("mixnet_s"))
     assert estimate.low_ms == pytest.approx(estimate.latency_ms)
     assert estimate.high_ms == pytest.approx(1.2 * estimate.latency_ms)
@@ -60,7 +60,7 @@ def test_interval_is_that_of_the_held_out_ratios() -> None:
 
 def test_held_out_error_by_hand() -> None:
     measured, predicted = [10.0, 20.0, 40.0, 50.0], [10.9, 18.4, 60.0, 50.0]
-    checks = [Check(name="", measured_ms=m, predicted_ms=p) for m, p in zip(measured, predicted, strict=True)]
+    checks = [HeldOutCheck(name="", measured_ms=m, predicted_ms=p) for m, p in zip(measured, predicted, strict=True)]
     error = HeldOutError.of(checks)
     assert error.median == pytest.approx(0.085)  # of 0, 0.08, 0.09, 0.5
     assert error.p90 == pytest.approx(0.09 + 0.7 * 0.41)  # position 2.7 among them

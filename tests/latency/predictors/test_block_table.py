@@ -12,10 +12,10 @@ from nas.arch import zoo
 from nas.arch.parts import MOBILENET_V3_SE
 from nas.core.errors import NasError
 from nas.latency.predictors.block_pieces import Piece, pieces
-from nas.latency.predictors.block_table import BlockTable, MissingEntries, read_table, uncovered
+from nas.latency.predictors.block_table import BlockTable, MissingEntries, missing_entries, read_table
 from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings
-from nas.latency.store import device_of, load, load_or_calibrate, save
+from nas.latency.store import device_of, load_or_calibrate, load_predictor, save_predictor
 from tests.latency.law import DEVICE
 
 SMALL = zoo.get("mobilenetv3_small_100")
@@ -68,8 +68,8 @@ def test_what_a_table_lacks_is_told_before_and_in_the_error() -> None:
     with pytest.raises(MissingEntries):
         table.predict(SMALL, 192)
     wide = replace(SMALL, classes=10)
-    assert uncovered(table, [SMALL, SMALL, wide]).most_common(1)[0][1] == 3
-    assert len(uncovered(table, [SMALL, wide])) == 4
+    assert missing_entries(table, [SMALL, SMALL, wide]).most_common(1)[0][1] == 3
+    assert len(missing_entries(table, [SMALL, wide])) == 4
 
 
 def test_tables_survive_files_of_both_kinds(tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_tables_survive_files_of_both_kinds(tmp_path: Path) -> None:
     assert (table.device.processor, table.device.backend) == ("Pixel 1", "tflite")
     assert table.device == device_of(settings)
     assert table.predict(SMALL).latency_ms == pytest.approx(expected_ms(SMALL, entries))
-    save(table, tmp_path / "kept.json")
-    again = load(tmp_path / "kept.json", settings)
+    save_predictor(table, tmp_path / "kept.json")
+    again = load_predictor(tmp_path / "kept.json", settings)
     assert isinstance(again, BlockTable)
     assert again.entries == table.entries
     assert sorted(found.name for found in tmp_path.iterdir()) == ["blocks.csv", "kept.json"]

@@ -11,20 +11,22 @@ from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.latency.kernels.kernel import placed_kernels
 from nas.latency.predictors import kernel_sum, kernel_times
-from nas.latency.predictors.base import Check
+from nas.latency.predictors.base import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.random_networks import random_specs
-from nas.latency.store import disturbance
+from nas.latency.store import disturbance_warning
 from tests.latency.law import KERNEL_DEVICE, LANE, kernel_law_ms, kernel_us
 
-CHECKS = [Check(name=str(i), measured_ms=(10.0 + i % 3) * (1 + i), predicted_ms=10.0 * (1 + i)) for i in range(120)]
+CHECKS = [
+    HeldOutCheck(name=str(i), measured_ms=(10.0 + i % 3) * (1 + i), predicted_ms=10.0 * (1 + i)) for i in range(120)
+]
 NAMES = ("mixnet_s", "mobilenetv3_small_100", "efficientnet_lite0", "mobilenetv1_050")
 
 
 @pytest.fixture(scope="module")
 def times() -> kernel_times.KernelTimes:
     placed = [kernel for spec in random_specs(30, 1) for kernel in placed_kernels(spec, LANE)]
-    return kernel_times.fit(placed, [kernel_us(kernel) for kernel, _ in placed], LANE)
+    return kernel_times.fit_kernel_times(placed, [kernel_us(kernel) for kernel, _ in placed], LANE)
 
 
 def predictor(times: kernel_times.KernelTimes, **factors: float) -> KernelPredictor:
@@ -122,7 +124,7 @@ def test_a_calibration_beside_other_work_is_said_to_be_one(
         spent_s=1.0,
         others=others,
     )
-    assert ("0.9 cores busy" in disturbance(KernelPredictor.from_dict(one.to_dict()))) is said
+    assert ("0.9 cores busy" in disturbance_warning(KernelPredictor.from_dict(one.to_dict()))) is said
 
 
 def test_plain_data_and_back_predicts_the_same(times: kernel_times.KernelTimes) -> None:

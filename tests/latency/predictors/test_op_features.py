@@ -6,7 +6,7 @@ import pytest
 
 from nas.arch.complexity import complexity
 from nas.arch.ops.network import Op, network_ops
-from nas.latency.predictors.op_features import PRIORS, op_features, prior, total
+from nas.latency.predictors.op_features import PRIORS, op_features, prior_price, total_features
 from nas.latency.predictors.op_fit import network_row
 from nas.latency.random_networks import MACS_RANGE, random_specs
 
@@ -53,7 +53,7 @@ def test_random_networks_are_seeded_in_range_and_cover_every_class() -> None:
     assert specs != random_specs(120, seed=2)
     assert all(MACS_RANGE[0] <= complexity(spec).macs <= MACS_RANGE[1] for spec in specs)
     names = set(network_row(specs[0], 16)).union(*(network_row(spec, 16) for spec in specs))
-    assert all(prior(name) > 0 for name in names)
+    assert all(prior_price(name) > 0 for name in names)
     assert {name.rpartition(".")[2] for name in names} == set(PRIORS)
     wanted = {f"depthwise{kernel}s{stride}.taps" for kernel in (3, 5, 7, 9, 11) for stride in (1, 2)}
     wanted |= {f"{name}.mb" for name in ("swish", "hard_swish", "mish", "sigmoid", "hard_sigmoid", "add", "pool")}
@@ -68,4 +68,4 @@ def test_a_network_is_the_sum_of_its_operations() -> None:
     assert set(row) == {name for part in parts for name in part}
     for name, value in row.items():
         assert value == pytest.approx(sum(part.get(name, 0.0) for part in parts))
-    assert total([]) == {}
+    assert total_features([]) == {}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nas.arch import zoo
-from nas.latency.predictors.op_features import prior
-from nas.latency.predictors.op_fit import fit, network_row
+from nas.latency.predictors.op_features import prior_price
+from nas.latency.predictors.op_fit import fit_prices, network_row
 from nas.latency.random_networks import random_specs
 from tests.latency.law import law_ms
 
@@ -22,7 +22,7 @@ def relative_errors(prices, specs) -> np.ndarray:
 
 
 def test_an_exact_law_is_recovered_on_unseen_networks() -> None:
-    prices = fit(SPECS, [law_ms(spec) for spec in SPECS])
+    prices = fit_prices(SPECS, [law_ms(spec) for spec in SPECS])
     assert prices.lane == 1  # the law knows no vectors
     # Only the pull of the priors stands between the fit and the law.
     assert np.median(np.abs(relative_errors(prices, UNSEEN))) < 0.01
@@ -33,14 +33,14 @@ def test_an_exact_law_is_recovered_on_unseen_networks() -> None:
 
 def test_noise_of_five_percent_is_averaged_out() -> None:
     rng = random.Random(0)
-    prices = fit(SPECS, [law_ms(spec) * rng.gauss(1, 0.05) for spec in SPECS])
+    prices = fit_prices(SPECS, [law_ms(spec) * rng.gauss(1, 0.05) for spec in SPECS])
     # 160 rows for 65 prices: the fit's own error is about 5% x sqrt(65 / 160) = 3.2% on networks like those it saw.
     assert np.median(np.abs(relative_errors(prices, UNSEEN[:30]))) < 0.05
 
 
 def test_what_was_not_measured_is_not_free() -> None:
     plain = [spec for spec in SPECS if "mish.mb" not in network_row(spec, 1)]
-    prices = fit(plain, [law_ms(spec) for spec in plain])
+    prices = fit_prices(plain, [law_ms(spec) for spec in plain])
     assert "mish.mb" not in prices.values
-    assert prices.of("mish.mb") == pytest.approx(prices.scale * prior("mish.mb"))
+    assert prices.of("mish.mb") == pytest.approx(prices.scale * prior_price("mish.mb"))
     assert prices.scale > 0

@@ -13,10 +13,10 @@ from nas.arch.ops.network import network_ops
 from nas.core.errors import NasError
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.queue_law import ONCE, span
-from nas.latency.predictors.queue_model import WholePredictor, fit_whole, interval
+from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor, interval
 from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings
-from nas.latency.store import load, save
+from nas.latency.store import load_predictor, save_predictor
 from tests.latency import ofa
 from tests.latency.law import DEVICE, law_ms
 
@@ -25,11 +25,11 @@ PHONE = replace(DEVICE, processor="phone", backend="tflite", backend_version="2.
 
 
 @pytest.fixture(scope="module")
-def phone() -> WholePredictor:
-    return fit_whole(PHONE, [(spec, law_ms(spec)) for spec in SPECS])
+def phone() -> QueuePredictor:
+    return fit_queue_predictor(PHONE, [(spec, law_ms(spec)) for spec in SPECS])
 
 
-def test_another_law_is_learned_well_enough_to_rank(phone: WholePredictor) -> None:
+def test_another_law_is_learned_well_enough_to_rank(phone: QueuePredictor) -> None:
     unseen = random_specs(30, seed=12)
     ratios = [phone.predict(spec).latency_ms / law_ms(spec) for spec in unseen]
     assert np.median(np.abs(np.array(ratios) - 1)) < 0.06
@@ -37,7 +37,7 @@ def test_another_law_is_learned_well_enough_to_rank(phone: WholePredictor) -> No
     assert phone.error.networks == 60
 
 
-def test_latency_is_the_law_s_and_the_sum_over_layers(phone: WholePredictor) -> None:
+def test_latency_is_the_law_s_and_the_sum_over_layers(phone: QueuePredictor) -> None:
     paid = phone.prices.ms.tolist()
     for spec in (zoo.get("mixnet_s"), zoo.get("efficientnet_b0"), SPECS[0]):
         estimate = phone.predict(spec)
@@ -48,17 +48,17 @@ def test_latency_is_the_law_s_and_the_sum_over_layers(phone: WholePredictor) -> 
         assert phone.predict_many([spec, spec]) == [estimate, estimate]
 
 
-def test_a_file_gives_the_same_predictor(phone: WholePredictor, tmp_path: Path) -> None:
-    save(phone, tmp_path / "phone.json")
+def test_a_file_gives_the_same_predictor(phone: QueuePredictor, tmp_path: Path) -> None:
+    save_predictor(phone, tmp_path / "phone.json")
     settings = LatencySettings(calibration=str(tmp_path / "phone.json"), allow_other_device=True)
-    again = load(tmp_path / "phone.json", settings)
-    assert isinstance(again, WholePredictor)
+    again = load_predictor(tmp_path / "phone.json", settings)
+    assert isinstance(again, QueuePredictor)
     assert again.device == PHONE
     assert again.error == phone.error
     assert again.predict(SPECS[0]).latency_ms == pytest.approx(phone.predict(SPECS[0]).latency_ms)
     assert again.prices.spread.tolist() == phone.prices.spread.tolist()
     with pytest.raises(NasError, match=r"phone.*allow_other_device"):
-        load(tmp_path / "phone.json", replace(settings, allow_other_device=False))
+        load_predictor(tmp_path / "phone.json", replace(settings, allow_other_device=False))
 
 
 def test_networks_off_the_law_are_named() -> None:
@@ -67,12 +67,12 @@ def test_networks_off_the_law_are_named() -> None:
     measured = [
         (spec, law_ms(spec) * rng.normal(1, 0.02) * (2.0 if i in slow else 1.0)) for i, spec in enumerate(SPECS)
     ]
-    named = {check.name for check in fit_whole(PHONE, measured).outliers}
+    named = {check.name for check in fit_queue_predictor(PHONE, measured).outliers}
     assert {SPECS[i].name for i in slow} <= named
     assert len(named) <= 8
 
 
-def test_refining_scales_by_the_median(phone: WholePredictor) -> None:
+def test_refining_scales_by_the_median(phone: QueuePredictor) -> None:
     factors = zip(SPECS[:3], (1.1, 1.2, 9.0), strict=True)
     refined = phone.refined([(spec, phone.predict(spec).latency_ms * factor) for spec, factor in factors])
     before, after = phone.predict(SPECS[5]), refined.predict(SPECS[5])
@@ -88,14 +88,14 @@ def test_a_predictor_of_another_kind_can_be_learned_from() -> None:
     measured = list(truth.items())[:10]
     off = [
         np.median([abs(found.predict(spec).latency_ms / truth[spec] - 1) for spec in SPECS[10:]])
-        for found in (fit_whole(PHONE, measured), fit_whole(PHONE, measured, bases=[base]))
+        for found in (fit_queue_predictor(PHONE, measured), fit_queue_predictor(PHONE, measured, bases=[base]))
     ]
     assert off[1] < off[0]
 
 
 def test_too_few_networks_are_refused() -> None:
     with pytest.raises(NasError, match=r"9 measured networks are too few.*at least 10"):
-        fit_whole(PHONE, [(spec, 1.0) for spec in SPECS[:9]])
+        fit_queue_predictor(PHONE, [(spec, 1.0) for spec in SPECS[:9]])
 
 
 @pytest.mark.parametrize("count", [10, 30, 60, 200])
@@ -119,7 +119,7 @@ def test_a_hundred_measured_networks_price_others_of_their_space(target: str, wi
     latencies = ofa.data()[f"lat_{target}"]
     order = np.random.default_rng(0).permutation(len(latencies))[:400].tolist()
     specs = {index: ofa.spec(index) for index in order}
-    found = fit_whole(PHONE, [(specs[i], float(latencies[i])) for i in order[:100]])
+    found = fit_queue_predictor(PHONE, [(specs[i], float(latencies[i])) for i in order[:100]])
     estimates = {i: found.predict(specs[i]) for i in order[100:]}
     ratios = np.array([estimates[i].latency_ms / latencies[i] for i in estimates])
     assert np.mean(np.abs(ratios - 1) < 0.1) > within

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from nas.arch import zoo
-from nas.arch.scaling.rounding_rules import Rounding
+from nas.arch.scaling.rounding_rules import RoundingOverrides
 from nas.arch.scaling.transform import Compound
 from nas.arch.spec import ArchSpec
 from nas.data.sources import DataSettings
@@ -19,15 +19,15 @@ from nas.estimators.proxy.reduce import reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
-from nas.methods.scaling.ask_tell import Race
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.design.entries import Entries
-from nas.methods.scaling.design.networks import EntriesAt, find_entries
+from nas.methods.scaling.ask_tell import ScalingAskTell
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.design.entries import Design
+from nas.methods.scaling.design.networks import DesignAt, make_design
 from nas.methods.scaling.settings import GridSettings, RaceSettings, TableSettings
 from nas.study.config import EngineSettings, RecordSettings
 from nas.study.constraints import Constraints
 from nas.study.storage.opening import open_study
-from nas.study.trial_loop import work
+from nas.study.trial_loop import run_trial_loop
 from nas.training.results import EpochResult
 from tests.study.fakes import Memory
 
@@ -36,7 +36,7 @@ GRID = GridSettings(alpha=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0), beta=(1.0, 1.1, 1.2, 1
 Trouble = Callable[[int, ArchSpec], None]
 
 
-def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan:
+def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> ScalingPlan:
     """A plan of the default grid; ``changes`` are fields of it, ``limits`` those of its constraints."""
     spec = zoo.get(baseline)
     fields: dict[str, Any] = {
@@ -45,7 +45,7 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan
         "target": "macs",
         "compare": (),
         "coefficients": Compound(),
-        "rules": Rounding(depth_rule="round").rules(spec),
+        "rules": RoundingOverrides(depth_rule="round").rules(spec),
         "grid": GRID,
         "table": TableSettings(),
         "race": RaceSettings(),
@@ -57,15 +57,15 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> CompoundPlan
         "study": RecordSettings(),
         "runs_dir": Path("runs"),
     }
-    return CompoundPlan(**{**fields, **changes})
+    return ScalingPlan(**{**fields, **changes})
 
 
-def entries_of(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> Entries:
+def entries_of(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> Design:
     """The networks of ``plan`` that are known from the beginning."""
     return entries_at(plan, proxy)(())
 
 
-def entries_at(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> EntriesAt:
+def entries_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
     """The networks of ``plan`` for grey images of ten classes, priced by multiply-adds."""
     kernel = max(max(block.kernels) for stage in plan.baseline.stages for block in stage.blocks)
 
@@ -73,7 +73,7 @@ def entries_at(plan: CompoundPlan, proxy: ProxySettings = PROXY) -> EntriesAt:
         side = plan.baseline.resolution_px
         return reduce_arch(arch, proxy, classes=10, largest_kernel=kernel, in_channels=1, base_resolution_px=side)
 
-    return find_entries(plan, plan.baseline, MacsPredictor(30.0).predict, proxy_of)
+    return make_design(plan, plan.baseline, MacsPredictor(30.0).predict, proxy_of)
 
 
 class FakeTrainer:
@@ -82,7 +82,7 @@ class FakeTrainer:
     ``trouble``: called with the number of the training, from 1, and its network before it is trained; may raise.
     """
 
-    def __init__(self, entries: Entries, accuracy: Callable[[str, int], float], trouble: Trouble | None = None) -> None:
+    def __init__(self, entries: Design, accuracy: Callable[[str, int], float], trouble: Trouble | None = None) -> None:
         self.trained: list[tuple[str, int]] = []
         self._label = {entry.arch.arch_id: label for label, entry in entries.by_label.items()}
         self._accuracy = accuracy
@@ -109,24 +109,24 @@ class FakeTrainer:
         """Nothing is kept."""
 
 
-def new_study(plan: CompoundPlan) -> optuna.Study:
+def new_study(plan: ScalingPlan) -> optuna.Study:
     """A study in memory."""
     return open_study(Memory(), plan.name, plan.objective, {})
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneWorker(Race):
+class OneWorker(ScalingAskTell):
     """A race and its only worker."""
 
     trainer: FakeTrainer
 
     def run(self) -> None:
         """Train all that it wants."""
-        work(self, self.trainer)
+        run_trial_loop(self, self.trainer)
 
 
 def make_race(
-    plan: CompoundPlan, entries: Entries | EntriesAt, trainer: FakeTrainer, study: optuna.Study | None = None
+    plan: ScalingPlan, entries: Design | DesignAt, trainer: FakeTrainer, study: optuna.Study | None = None
 ) -> OneWorker:
     """A race on ``study``, or on a new one in memory."""
     return OneWorker(

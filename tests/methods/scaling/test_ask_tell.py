@@ -10,21 +10,21 @@ from optuna.search_space import intersection_search_space
 from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
-from nas.methods.scaling.design.entries import BASELINE, Entries
-from nas.methods.scaling.ranking.ranking import BEST, PEER, WORSE, standings, to_csv
+from nas.methods.scaling.design.entries import BASELINE, Design
+from nas.methods.scaling.ranking.ranking import BEST, PEER, WORSE, rank_networks, ranking_to_csv
 from nas.methods.scaling.settings import RaceSettings
 from nas.methods.scaling.trial_attributes import (
     accuracies_of,
     plan_round,
-    planned,
+    planned_rounds,
     queue_missing,
     ranges,
-    take,
+    start_next_queued,
     training_of,
 )
 from nas.study import trial_loop
-from nas.study.recovery import recover
-from nas.study.trial_attributes import finished, to_rows
+from nas.study.recovery import recover_trials
+from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome
 from tests.methods.scaling.fakes import FakeTrainer, entries_of, make_plan, make_race, new_study, table
 
@@ -33,11 +33,11 @@ STOPPING = make_plan(race=RaceSettings(seeds=2, finalists=4, stop_share=0.25))
 
 
 @pytest.fixture(scope="module")
-def entries() -> Entries:
+def entries() -> Design:
     return entries_of(PLAN)
 
 
-def ladder(entries: Entries) -> dict[str, float]:
+def ladder(entries: Design) -> dict[str, float]:
     """Each network a tenth of a point better than the one before it; the baseline is the worst."""
     return {label: 0.5 + 0.001 * place for place, label in enumerate(entries.by_label)}
 
@@ -48,7 +48,7 @@ def sequence(study: optuna.Study) -> list[tuple[str, int, str, float | None]]:
     ]
 
 
-def test_a_race_trains_all_once_and_those_that_may_be_best_again(entries: Entries) -> None:
+def test_a_race_trains_all_once_and_those_that_may_be_best_again(entries: Design) -> None:
     """Noise of one point hides steps of a tenth: all four finalists get all seeds."""
     trainer = FakeTrainer(entries, table(ladder(entries), noise=0.01))
     race = make_race(PLAN, entries, trainer)
@@ -56,7 +56,7 @@ def test_a_race_trains_all_once_and_those_that_may_be_best_again(entries: Entrie
     everybody, best = list(entries.by_label), list(entries.by_label)[-4:]
     assert trainer.trained[: len(everybody)] == [(label, 0) for label in everybody]
     assert trainer.trained[len(everybody) :] == [(label, seed) for seed in (1, 2) for label in [BASELINE, *best]]
-    assert race.is_over and len(trainer.trained) == race.most_trainings == finished(race.study)
+    assert race.is_over and len(trainer.trained) == race.most_trainings == count_finished(race.study)
     for trial in race.study.trials:
         entry = entries.by_label[trial.user_attrs["network"]]
         assert {name: trial.params[name] for name in ("alpha", "beta", "gamma")} == entry.parameters
@@ -65,13 +65,13 @@ def test_a_race_trains_all_once_and_those_that_may_be_best_again(entries: Entrie
         assert trial.intermediate_values == {1: trial.value / 2, 2: trial.value}
 
 
-def test_the_race_is_over_as_soon_as_the_noise_tells_the_best_apart(entries: Entries) -> None:
+def test_the_race_is_over_as_soon_as_the_noise_tells_the_best_apart(entries: Design) -> None:
     trainer = FakeTrainer(entries, table(ladder(entries), noise=0.00001))
     make_race(PLAN, entries, trainer).run()
     assert len(trainer.trained) == len(entries.by_label) + 5  # two rounds
 
 
-def test_later_more_seeds_can_be_asked_for(entries: Entries) -> None:
+def test_later_more_seeds_can_be_asked_for(entries: Design) -> None:
     trainer = FakeTrainer(entries, table(ladder(entries), noise=0.01))
     study = new_study(PLAN)
     make_race(PLAN, entries, trainer, study).run()
@@ -83,7 +83,7 @@ def test_later_more_seeds_can_be_asked_for(entries: Entries) -> None:
     assert [seed for _, seed in trainer.trained[before:]] == [3] * 5
 
 
-def test_only_the_last_of_the_first_round_are_stopped_half_way(entries: Entries) -> None:
+def test_only_the_last_of_the_first_round_are_stopped_half_way(entries: Design) -> None:
     """Of falling accuracies each one is behind all before it: from the fifth triple on all are stopped."""
     falling = {label: 0.9 - 0.01 * place for place, label in enumerate(entries.by_label)}
     trainer = FakeTrainer(entries, table(falling, noise=0.0))
@@ -94,11 +94,11 @@ def test_only_the_last_of_the_first_round_are_stopped_half_way(entries: Entries)
     stopped = [training_of(trial) for trial in race.study.trials if trial.user_attrs["outcome"] == Outcome.STOPPED]
     assert stopped == [(label, 0) for label in labels[5:]]
     assert all(trial.state is TrialState.PRUNED for trial in race.study.trials if training_of(trial) in stopped)
-    assert finished(race.study) == len(race.study.trials)
+    assert count_finished(race.study) == len(race.study.trials)
     rising = FakeTrainer(entries, table(ladder(entries)))
     race = make_race(STOPPING, entries, rising)
     race.run()
-    assert Outcome.STOPPED not in [row.outcome for row in to_rows(race.study)]
+    assert Outcome.STOPPED not in [row.outcome for row in trial_records(race.study)]
 
 
 def test_rules_in_a_comparison_all_get_all_seeds() -> None:
@@ -109,7 +109,7 @@ def test_rules_in_a_comparison_all_get_all_seeds() -> None:
     assert trainer.trained == [(label, seed) for seed in range(3) for label in compared.by_label]
 
 
-def test_an_interrupted_race_goes_on_as_if_it_had_not_been(entries: Entries) -> None:
+def test_an_interrupted_race_goes_on_as_if_it_had_not_been(entries: Design) -> None:
     unbroken = make_race(STOPPING, entries, FakeTrainer(entries, table(ladder(entries), noise=0.01)))
     unbroken.run()
 
@@ -127,7 +127,7 @@ def test_an_interrupted_race_goes_on_as_if_it_had_not_been(entries: Entries) -> 
     assert sequence(study) == sequence(unbroken.study)
 
 
-def test_a_kill_between_plan_and_queue_loses_no_training(entries: Entries) -> None:
+def test_a_kill_between_plan_and_queue_loses_no_training(entries: Design) -> None:
     unbroken = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries), noise=0.01)))
     unbroken.run()
     trainer, study = FakeTrainer(entries, table(ladder(entries), noise=0.01)), new_study(PLAN)
@@ -136,13 +136,13 @@ def test_a_kill_between_plan_and_queue_loses_no_training(entries: Entries) -> No
     race = make_race(PLAN, entries, trainer, study)
     assert not race.is_over
     race.prepare_round()
-    trial = take(study, ranges(entries))  # a worker takes the first one and is killed
-    assert trial is not None and recover(study) == 1
+    trial = start_next_queued(study, ranges(entries))  # a worker takes the first one and is killed
+    assert trial is not None and recover_trials(study) == 1
     race.run()
     assert sequence(study) == sequence(unbroken.study)
 
 
-def test_parameters_have_the_same_narrow_axes_in_all_trials(entries: Entries) -> None:
+def test_parameters_have_the_same_narrow_axes_in_all_trials(entries: Design) -> None:
     race = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries))))
     race.run()
     space = intersection_search_space(race.study.get_trials(deepcopy=False))
@@ -153,7 +153,7 @@ def test_parameters_have_the_same_narrow_axes_in_all_trials(entries: Entries) ->
     assert space["seed"].high < 10
 
 
-def test_two_workers_that_plan_the_same_round_train_it_once(entries: Entries) -> None:
+def test_two_workers_that_plan_the_same_round_train_it_once(entries: Design) -> None:
     study = new_study(PLAN)
     race = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries))), study)
     race.prepare_round()
@@ -162,20 +162,20 @@ def test_two_workers_that_plan_the_same_round_train_it_once(entries: Entries) ->
     race.run()
     trained = [training_of(trial) for trial in study.trials if trial.user_attrs["outcome"] == Outcome.TRAINED]
     assert len(trained) == len(set(trained))
-    assert sum(row.outcome is Outcome.DUPLICATE for row in to_rows(study)) == len(entries.by_label)
-    assert queue_missing(study, entries) == 0 and len(planned(study)) >= 2
+    assert sum(row.outcome is Outcome.DUPLICATE for row in trial_records(study)) == len(entries.by_label)
+    assert queue_missing(study, entries) == 0 and len(planned_rounds(study)) >= 2
 
 
 def test_a_race_goes_on_while_another_worker_queues_its_next_round(
-    entries: Entries, monkeypatch: pytest.MonkeyPatch
+    entries: Design, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, study = FakeTrainer(entries, table(ladder(entries), noise=0.01)), new_study(PLAN)
     race, other = (make_race(PLAN, entries, trainer, study) for _ in range(2))
     race.prepare_round()
     while any(trial.state is TrialState.WAITING for trial in study.trials):
-        task = race.next()
-        assert isinstance(task, trial_loop.Task)
-        trial_loop.do(race, task, trainer)
+        task = race.ask()
+        assert isinstance(task, trial_loop.TrialTask)
+        trial_loop.run_trial(race, task, trainer)
 
     def a_moment_before(**named: Any) -> list[optuna.trial.FrozenTrial]:
         monkeypatch.undo()
@@ -184,29 +184,29 @@ def test_a_race_goes_on_while_another_worker_queues_its_next_round(
         return found
 
     monkeypatch.setattr(study, "get_trials", a_moment_before)
-    assert not race.is_over and len(planned(study)) == 2
+    assert not race.is_over and len(planned_rounds(study)) == 2
 
 
 def test_an_interrupt_behind_a_training_that_was_turned_down_is_passed_on(
-    entries: Entries, monkeypatch: pytest.MonkeyPatch
+    entries: Design, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, close = new_study(PLAN), trial_loop.close
+    study, close = new_study(PLAN), trial_loop.finish_trial
     race = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries))), study)
     for _ in range(2):
         study.enqueue_trial({**entries.baseline.parameters, "seed": 0}, user_attrs={"network": BASELINE, "seed": 0})
-    assert isinstance(race.next(), trial_loop.Task)
+    assert isinstance(race.ask(), trial_loop.TrialTask)
 
     def close_and_interrupt(*arguments: Any, **named: Any) -> None:
         close(*arguments, **named)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trial_loop, "close", close_and_interrupt)
+    monkeypatch.setattr(trial_loop, "finish_trial", close_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        race.next()
-    assert [row.outcome for row in to_rows(study)] == [Outcome.RUNNING, Outcome.DUPLICATE]
+        race.ask()
+    assert [row.outcome for row in trial_records(study)] == [Outcome.RUNNING, Outcome.DUPLICATE]
 
 
-def test_a_failing_training_drops_its_network_alone(entries: Entries) -> None:
+def test_a_failing_training_drops_its_network_alone(entries: Design) -> None:
     broken = list(entries.by_label)[4]
 
     def trouble(_: int, arch: ArchSpec) -> None:
@@ -215,18 +215,18 @@ def test_a_failing_training_drops_its_network_alone(entries: Entries) -> None:
 
     race = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries), noise=0.01), trouble))
     race.run()
-    (failed,) = [row for row in to_rows(race.study) if row.outcome is Outcome.FAILED]
+    (failed,) = [row for row in trial_records(race.study) if row.outcome is Outcome.FAILED]
     assert failed.reason == "RuntimeError: a broken kernel"
-    found = standings(entries, accuracies_of(race.study), {broken: (Outcome.FAILED, failed.reason)})
+    found = rank_networks(entries, accuracies_of(race.study), {broken: (Outcome.FAILED, failed.reason)})
     assert [one.verdict for one in found.others if one.entry.label == broken] == [
         "failed: RuntimeError: a broken kernel"
     ]
 
 
-def test_standings_say_who_is_best_and_who_may_be(entries: Entries) -> None:
+def test_standings_say_who_is_best_and_who_may_be(entries: Design) -> None:
     first, second, third, *rest = list(entries.by_label)[1:]
     accuracies = {BASELINE: (0.70, 0.71), first: (0.90, 0.91), second: (0.91, 0.92), third: (0.60, 0.61)}
-    found = standings(entries, accuracies, {rest[0]: (Outcome.STOPPED, "10% after epoch 1")})
+    found = rank_networks(entries, accuracies, {rest[0]: (Outcome.STOPPED, "10% after epoch 1")})
     assert [(one.entry.label, one.verdict) for one in found.ranked] == [(second, BEST), (first, PEER), (third, WORSE)]
     assert found.best is not None and found.best.mean == pytest.approx(0.915)
     # Deviations of half a point about each mean: 8 squares of 0.005 over 4 degrees of freedom.
@@ -236,5 +236,5 @@ def test_standings_say_who_is_best_and_who_may_be(entries: Entries) -> None:
     said = " ".join(found.sentences())
     assert f"Best: {second} with 91.50" in said and f"Not told apart from it by the noise: {first}." in said
     assert "1 of the other 2 are worse" in said
-    lines = to_csv(found.everybody).splitlines()
+    lines = ranking_to_csv(found.everybody).splitlines()
     assert len(lines) == 1 + len(entries.by_label) + len(entries.left_out)

@@ -19,14 +19,14 @@ import torch
 from optuna.trial import TrialState, create_trial
 
 import nas.model.timm_entrypoint  # noqa: F401  (teaches timm the name nas_arch)
-from nas.arch.files import load_file
+from nas.arch.files import load_spec_file
 from nas.compound_grid import command, make_plan
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import ProxyEvaluator
-from nas.methods.scaling.is_done import is_done
+from nas.methods.scaling.is_done import is_scaling_finished
 from nas.report import command as report
-from nas.study.trial_attributes import finished, to_rows
-from nas.study.trial_record import TrialRow
+from nas.study.trial_attributes import count_finished, trial_records
+from nas.study.trial_record import TrialRecord
 from tests.methods.scaling.tiny import TINY, Finished, Page, networks, outcomes, study, study_in_dashboard
 from tests.paths import ROOT
 
@@ -150,9 +150,9 @@ def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
     )
     assert "not trained yet" in (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
 
-    def of_a_study_at_work(running: optuna.Study) -> list[TrialRow]:
+    def of_a_study_at_work(running: optuna.Study) -> list[TrialRecord]:
         running.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"network": "baseline", "seed": 9}))
-        return to_rows(running)
+        return trial_records(running)
 
     monkeypatch.setattr("nas.methods.scaling.conclude.to_rows", of_a_study_at_work)
     assert report(["study=tiny"]) == 0
@@ -177,7 +177,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     trained = [row for row in rows.values() if row["accuracy"]]
     assert {"1/1/1.4", "1/1.4/1", "1.4/1/1.2", "2/1/1", "baseline"} == set(rows) and len(trained) == len(rows)
     assert best["seeds"] == rows["baseline"]["seeds"] == "2" and f"Best: {best['network']} with" in said
-    assert sum(int(row["seeds"]) for row in trained) == finished(study(tmp_path)) == 8
+    assert sum(int(row["seeds"]) for row in trained) == count_finished(study(tmp_path)) == 8
     assert "of its proxy" in said and "8/8" in said
 
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -205,10 +205,10 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
 
     spec = folder / "family" / "phi_1.yaml"
     model = timm.create_model("nas_arch", spec=str(spec)).eval()
-    provenance = load_file(spec).provenance
+    provenance = load_spec_file(spec).provenance
     assert sum(parameter.numel() for parameter in model.parameters()) == provenance["params"]
-    assert provenance["coefficients"] == best["network"] and load_file(spec).arch.arch_id == best["arch_id"]
-    side = load_file(spec).arch.resolution_px
+    assert provenance["coefficients"] == best["network"] and load_spec_file(spec).arch.arch_id == best["arch_id"]
+    side = load_spec_file(spec).arch.resolution_px
     assert model(torch.zeros(1, 1, side, side)).shape == (1, 10)
 
     before = outcomes(tmp_path)
@@ -220,15 +220,17 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
 
 def test_a_finished_grid_is_known_by_its_folder(grid: Finished, tmp_path: Path) -> None:
     shutil.copytree(grid.folder, tmp_path, dirs_exist_ok=True)
-    assert is_done(make_plan(list(TINY)))
+    assert is_scaling_finished(make_plan(list(TINY)))
     for other in ("phi=2", "race.seeds=3", "study.name=other", "study.seed=1"):
-        assert not is_done(make_plan([*(one for one in TINY if one.split("=")[0] != other.split("=")[0]), other]))
+        assert not is_scaling_finished(
+            make_plan([*(one for one in TINY if one.split("=")[0] != other.split("=")[0]), other])
+        )
     for missing in ("baseline.yaml", "report.html"):
         (tmp_path / "runs" / "tiny" / missing).rename(tmp_path / missing)
-        assert not is_done(make_plan(list(TINY)))
+        assert not is_scaling_finished(make_plan(list(TINY)))
         (tmp_path / missing).rename(tmp_path / "runs" / "tiny" / missing)
     study(tmp_path).enqueue_trial({})
-    assert not is_done(make_plan(list(TINY)))
+    assert not is_scaling_finished(make_plan(list(TINY)))
 
 
 def test_a_killed_grid_ends_as_one_that_was_not(grid: Finished, tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_a_killed_grid_ends_as_one_that_was_not(grid: Finished, tmp_path: Path) 
     killed = subprocess.run(dying, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (running,) = study(tmp_path).get_trials(states=(TrialState.RUNNING,))
-    assert finished(study(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
+    assert count_finished(study(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
     assert command(list(TINY)) == 0
     assert outcomes(tmp_path) == outcomes(grid.folder)
 

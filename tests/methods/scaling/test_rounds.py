@@ -9,22 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.methods.scaling.design.entries import BASELINE
-from nas.methods.scaling.ranking.noise import noise_of
-from nas.methods.scaling.ranking.rounds import Training, answer, best_of, most_trainings, next_round
+from nas.methods.scaling.ranking.noise import pooled_noise
+from nas.methods.scaling.ranking.rounds import SeededTraining, best_key, most_trainings, next_round, rank_means
 from nas.methods.scaling.settings import RaceSettings
 
 LABELS = (BASELINE, "a", "b", "c", "d")
 RACE = RaceSettings(seeds=4, finalists=3)
 
 
-def rounds(*labels: str) -> list[list[Training]]:
+def rounds(*labels: str) -> list[list[SeededTraining]]:
     """As many rounds as labels given, each of the networks that its letters name."""
     return [
         [(label, seed) for label in LABELS if label == BASELINE or label in names] for seed, names in enumerate(labels)
     ]
 
 
-def named(trainings: Sequence[Training], seed: int) -> tuple[str, ...]:
+def named(trainings: Sequence[SeededTraining], seed: int) -> tuple[str, ...]:
     """The labels of ``trainings``, which are all of one ``seed``."""
     assert {one for _, one in trainings} <= {seed}
     return tuple(label for label, _ in trainings)
@@ -75,9 +75,9 @@ def test_networks_that_come_later_get_the_seeds_of_those_before_them() -> None:
 
 def test_the_best_of_a_step_is_the_highest_mean_of_those_with_all_seeds() -> None:
     labels = {"depth": "a", "width": "b", "resolution": "c"}
-    assert best_of(labels, {"a": [0.5, 0.6], "b": [0.6, 0.7], "c": [0.9]}) == "width"
-    assert best_of(labels, {"c": [0.6, 0.7], "a": [0.7, 0.6]}) == "depth"  # a tie
-    assert best_of(labels, {}) is None and best_of({}, {"a": [0.5]}) is None
+    assert best_key(labels, {"a": [0.5, 0.6], "b": [0.6, 0.7], "c": [0.9]}) == "width"
+    assert best_key(labels, {"c": [0.6, 0.7], "a": [0.7, 0.6]}) == "depth"  # a tie
+    assert best_key(labels, {}) is None and best_key({}, {"a": [0.5]}) is None
 
 
 @settings(deadline=None, max_examples=30)
@@ -85,7 +85,7 @@ def test_the_best_of_a_step_is_the_highest_mean_of_those_with_all_seeds() -> Non
 def test_a_race_takes_no_more_trainings_than_it_says(seeds: int, finalists: int, everybody: bool, draw: int) -> None:
     race, rng = RaceSettings(seeds=seeds, finalists=finalists), random.Random(draw)
     accuracies: dict[str, list[float]] = {}
-    before: list[tuple[Training, ...]] = []
+    before: list[tuple[SeededTraining, ...]] = []
     while trainings := next_round(LABELS, accuracies, before, race, everybody=everybody):
         for label, _ in trainings:
             accuracies.setdefault(label, []).append(rng.gauss(0.8, 0.01))
@@ -98,8 +98,8 @@ def test_a_race_takes_no_more_trainings_than_it_says(seeds: int, finalists: int,
 
 def test_one_lucky_seed_does_not_win_against_those_asked_again() -> None:
     accuracies = {BASELINE: [0.99, 0.99], "a": [0.95], "b": [0.90, 0.92], "c": [0.91, 0.88]}
-    found = answer(accuracies, noise_of(accuracies))
+    found = rank_means(accuracies, pooled_noise(accuracies))
     assert found is not None
     assert found.ranked == ("b", "c", "a") and found.best == "b"
     assert set(found.peers) == {"a", "c"}
-    assert answer({BASELINE: [0.5]}, noise_of({})) is None
+    assert rank_means({BASELINE: [0.5]}, pooled_noise({})) is None

@@ -15,11 +15,11 @@ from nas.arch.scaling.rules import DIRECTIONS, stepwise
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import Evaluation
 from nas.methods.scaling import ask_tell as race_module
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.design.networks import EntriesAt
-from nas.methods.scaling.ranking.ranking import Standings, standings
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.design.networks import DesignAt
+from nas.methods.scaling.ranking.ranking import Ranking, rank_networks
 from nas.methods.scaling.settings import RaceSettings
-from nas.methods.scaling.trial_attributes import accuracies_of, planned, taken, training_of
+from nas.methods.scaling.trial_attributes import accuracies_of, planned_rounds, taken_axes, training_of
 from nas.training.results import EpochResult
 from tests.methods.scaling.fakes import OneWorker, entries_at, make_plan, make_race, new_study
 
@@ -30,7 +30,7 @@ PLAN = make_plan(
 
 
 @pytest.fixture(scope="module")
-def at() -> EntriesAt:
+def at() -> DesignAt:
     return entries_at(PLAN)
 
 
@@ -67,34 +67,34 @@ class ByMerit:
         """Nothing is kept."""
 
 
-def race_of(at: EntriesAt, trainer: ByMerit, study: optuna.Study | None = None, plan: CompoundPlan = PLAN) -> OneWorker:
+def race_of(at: DesignAt, trainer: ByMerit, study: optuna.Study | None = None, plan: ScalingPlan = PLAN) -> OneWorker:
     return make_race(plan, at, trainer, study)
 
 
-def standings_of(race: OneWorker) -> Standings:
-    return standings(race.entries, accuracies_of(race.study), {})
+def standings_of(race: OneWorker) -> Ranking:
+    return rank_networks(race.entries, accuracies_of(race.study), {})
 
 
 def record(study: optuna.Study) -> list[tuple[str, int, float | None]]:
     return [(*training_of(trial), trial.user_attrs.get("accuracy")) for trial in study.trials]
 
 
-def test_the_path_is_that_of_stepwise_expansion(at: EntriesAt) -> None:
+def test_the_path_is_that_of_stepwise_expansion(at: DesignAt) -> None:
     trainer = ByMerit()
     race = race_of(at, trainer)
     race.run()
     expected = stepwise(B, lambda grown: merit(grown.arch), 8, rules=PLAN.rules)
-    assert taken(race.study) == tuple(step.axis for step in expected)
+    assert taken_axes(race.study) == tuple(step.axis for step in expected)
     for step, found in zip(expected, race.entries.steps, strict=True):
         assert {axis: entry.arch.arch_id for axis, entry in found.candidates.items()} == {
             axis: grown.arch.arch_id for axis, grown in step.candidates.items()
         }
     end = race.entries.end
     assert end is not None and end.arch.arch_id == expected[-1].chosen.arch.arch_id
-    assert len({axis for axis in taken(race.study)}) > 1  # the path bends, or this would test little
+    assert len({axis for axis in taken_axes(race.study)}) > 1  # the path bends, or this would test little
 
 
-def test_every_network_is_trained_once_per_seed_and_all_axes_of_a_step_alike(at: EntriesAt) -> None:
+def test_every_network_is_trained_once_per_seed_and_all_axes_of_a_step_alike(at: DesignAt) -> None:
     trainer = ByMerit()
     race = race_of(at, trainer)
     race.run()
@@ -108,7 +108,7 @@ def test_every_network_is_trained_once_per_seed_and_all_axes_of_a_step_alike(at:
     assert not [one for one in trainer.trained[first_of_second:] if one[0] in first_step]
 
 
-def test_parameters_have_the_same_axes_in_all_steps(at: EntriesAt) -> None:
+def test_parameters_have_the_same_axes_in_all_steps(at: DesignAt) -> None:
     race = race_of(at, ByMerit())
     race.run()
     space = intersection_search_space(race.study.get_trials(deepcopy=False))
@@ -125,11 +125,11 @@ def test_a_step_that_another_rule_trains_too_is_trained_once() -> None:
     race.run()
     assert len(trainer.trained) == 4 * 2 == race.most_trainings
     ranked = {one.entry.label: one for one in standings_of(race).ranked}
-    (axis,) = taken(race.study)
+    (axis,) = taken_axes(race.study)
     assert ranked["stepwise"].accuracies == ranked[axis].accuracies and len(ranked) == 4
 
 
-def test_only_the_end_is_held_against_the_other_rules_at_equal_cost(at: EntriesAt) -> None:
+def test_only_the_end_is_held_against_the_other_rules_at_equal_cost(at: DesignAt) -> None:
     race = race_of(at, ByMerit())
     race.run()
     found = standings_of(race)
@@ -137,25 +137,25 @@ def test_only_the_end_is_held_against_the_other_rules_at_equal_cost(at: EntriesA
     for one in found.ranked:
         assert one.entry.grown.macs_growth == pytest.approx(8, rel=0.08)
     ways = {one.entry.label: one.verdict for one in found.others}
-    axes = taken(race.study)
+    axes = taken_axes(race.study)
     assert ways[f"step {axes[0][0]}"] == "step 1 of stepwise: taken"
     assert sum(verdict.endswith(": taken") for verdict in ways.values()) == len(axes) == 3
     assert [step.axis for step in found.steps] == list(axes)
 
 
-def test_a_step_says_when_its_choice_is_within_the_noise(at: EntriesAt) -> None:
+def test_a_step_says_when_its_choice_is_within_the_noise(at: DesignAt) -> None:
     """Noise of ten points hides all differences, of a hundred-thousandth none."""
     loud, quiet = race_of(at, ByMerit(noise=0.1)), race_of(at, ByMerit(noise=1e-5))
     for race in (loud, quiet):
         race.run()
-    assert taken(loud.study) == taken(quiet.study)  # by the mean
+    assert taken_axes(loud.study) == taken_axes(quiet.study)  # by the mean
     for step in standings_of(loud).steps:
         assert set(step.peers) == set(DIRECTIONS) - {step.axis}
         assert f"took {step.axis}" in step.sentence and "by the noise it might as well have been" in step.sentence
     assert not any(step.peers or "might" in step.sentence for step in standings_of(quiet).steps)
 
 
-def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: EntriesAt) -> None:
+def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: DesignAt) -> None:
     unbroken = race_of(at, ByMerit())
     unbroken.run()
     total = len(unbroken.study.trials)
@@ -177,7 +177,7 @@ def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: EntriesAt) -> Non
 
 @pytest.mark.parametrize("at_work_on", ["take_axes", "plan_round", "queue_missing"])
 def test_a_kill_between_the_choice_and_its_trainings_changes_nothing(
-    at: EntriesAt, monkeypatch: pytest.MonkeyPatch, at_work_on: str
+    at: DesignAt, monkeypatch: pytest.MonkeyPatch, at_work_on: str
 ) -> None:
     """Written down one after the other: the axis, the round, the queue. A kill may come before each of them."""
     unbroken = race_of(at, ByMerit())
@@ -185,8 +185,8 @@ def test_a_kill_between_the_choice_and_its_trainings_changes_nothing(
     study, real, killed = new_study(PLAN), getattr(race_module, at_work_on), []
 
     def killing(study: optuna.Study, *arguments: object) -> object:
-        decided = at_work_on == "take_axes" or taken(study)
-        round_is_planned = at_work_on != "queue_missing" or len(planned(study)) == 3
+        decided = at_work_on == "take_axes" or taken_axes(study)
+        round_is_planned = at_work_on != "queue_missing" or len(planned_rounds(study)) == 3
         if decided and round_is_planned and not killed:
             killed.append(at_work_on)
             raise KeyboardInterrupt
@@ -195,25 +195,25 @@ def test_a_kill_between_the_choice_and_its_trainings_changes_nothing(
     monkeypatch.setattr(race_module, at_work_on, killing)
     with pytest.raises(KeyboardInterrupt):
         race_of(at, ByMerit(), study).run()
-    assert len(taken(study)) == (at_work_on != "take_axes")
+    assert len(taken_axes(study)) == (at_work_on != "take_axes")
     race_of(at, ByMerit(), study).run()
-    assert taken(study) == taken(unbroken.study) and record(study) == record(unbroken.study)
+    assert taken_axes(study) == taken_axes(unbroken.study) and record(study) == record(unbroken.study)
 
 
-def test_more_seeds_later_go_to_the_rules_and_leave_the_path_as_it_was(at: EntriesAt) -> None:
+def test_more_seeds_later_go_to_the_rules_and_leave_the_path_as_it_was(at: DesignAt) -> None:
     study = new_study(PLAN)
     race_of(at, ByMerit(), study).run()
-    before, axes = len(study.trials), taken(study)
+    before, axes = len(study.trials), taken_axes(study)
     more = race_of(at, trainer := ByMerit(), study, make_plan(phi=3, compare=PLAN.compare, race=RaceSettings(seeds=4)))
     assert not more.is_over
     more.run()
-    assert taken(study) == axes and len(study.trials) == before + len(trainer.trained)
+    assert taken_axes(study) == axes and len(study.trials) == before + len(trainer.trained)
     assert {label for label, seed, _ in record(study) if seed > 1} == set(more.entries.racing)
     assert set(more.entries.racing) == {"baseline", "depth", "compound", more.entries.end.label}
 
 
-def test_an_axis_whose_training_fails_is_not_taken(at: EntriesAt) -> None:
-    best = at(()).steps[0].candidates[taken(_done(at))[0]].arch.arch_id
+def test_an_axis_whose_training_fails_is_not_taken(at: DesignAt) -> None:
+    best = at(()).steps[0].candidates[taken_axes(_done(at))[0]].arch.arch_id
 
     def trouble(_: int, arch: ArchSpec) -> None:
         if arch.arch_id == best:
@@ -222,16 +222,16 @@ def test_an_axis_whose_training_fails_is_not_taken(at: EntriesAt) -> None:
     race = race_of(at, ByMerit(trouble=trouble))
     race.run()
     assert race.is_over and race.entries.end is not None
-    assert taken(race.study)[0] != taken(_done(at))[0]
+    assert taken_axes(race.study)[0] != taken_axes(_done(at))[0]
 
 
-def _done(at: EntriesAt) -> optuna.Study:
+def _done(at: DesignAt) -> optuna.Study:
     race = race_of(at, ByMerit())
     race.run()
     return race.study
 
 
-def test_a_path_without_a_network_left_ends_and_the_rules_go_on(at: EntriesAt) -> None:
+def test_a_path_without_a_network_left_ends_and_the_rules_go_on(at: DesignAt) -> None:
     steps = {entry.arch.arch_id for entry in at(()).steps[0].candidates.values()}
 
     def trouble(_: int, arch: ArchSpec) -> None:
@@ -241,7 +241,7 @@ def test_a_path_without_a_network_left_ends_and_the_rules_go_on(at: EntriesAt) -
     race = race_of(at, ByMerit(trouble=trouble))
     race.run()
     found = standings_of(race)
-    assert race.is_over and race.entries.end is None and taken(race.study) == ()
+    assert race.is_over and race.entries.end is None and taken_axes(race.study) == ()
     assert {one.entry.label for one in found.ranked} == {"depth", "compound"} and not found.steps
 
 

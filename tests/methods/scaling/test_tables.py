@@ -12,9 +12,9 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
 from nas.estimators.proxy.settings import ProxySettings
-from nas.methods.scaling.design.entries import Entries
-from nas.methods.scaling.ranking.ranking import BEST, standings
-from nas.methods.scaling.ranking.table_lines import compared_at, layout, sentences
+from nas.methods.scaling.design.entries import Design
+from nas.methods.scaling.ranking.ranking import BEST, rank_networks
+from nas.methods.scaling.ranking.table_lines import compared_at, table_layout, table_sentences
 from nas.methods.scaling.settings import RaceSettings, TableSettings
 from nas.methods.scaling.table_plots import lines_plot, matrix_plot
 from nas.methods.scaling.trial_attributes import accuracies_of, training_of
@@ -51,7 +51,7 @@ def test_the_baseline_is_a_cell_of_its_table_and_trained_once() -> None:
     race = make_race(SIXTEEN, found, trainer)
     race.run()
     assert len(trainer.trained) == 16 * 2 == race.most_trainings
-    stands = standings(found, accuracies_of(race.study), {})
+    stands = rank_networks(found, accuracies_of(race.study), {})
     assert stands.baseline.mean == pytest.approx(0.505) and len(stands.everybody) == len(stands.ranked) == 16
     for trial in race.study.trials:
         label, _ = training_of(trial)
@@ -81,12 +81,12 @@ def test_networks_that_rounding_makes_one_share_a_training_and_stand_in_both_cel
     found = entries_of(plan)
     assert [entry.label for entry in found.trained] == ["d1 r1 w1", "d1 r1 w1.4"] and found.asked == 3
     assert found.trained[1].same == ("d1 r1 w1.401",)
-    drawn = layout(found, standings(found, {}, {}))
+    drawn = table_layout(found, rank_networks(found, {}, {}))
     assert drawn.columns == ("w1", "w1.4", "w1.401") and drawn.rows == ("d1 r1",)
     assert drawn.cells["d1 r1", "w1.4"] is drawn.cells["d1 r1", "w1.401"]
 
 
-def accuracies(found: Entries, value: dict[str, float], noise: float) -> dict[str, tuple[float, float]]:
+def accuracies(found: Design, value: dict[str, float], noise: float) -> dict[str, tuple[float, float]]:
     give = table(value, noise)
     return {label: (give(label, 0), give(label, 1)) for label in found.by_label}
 
@@ -101,18 +101,18 @@ def test_lines_are_held_against_each_other_at_the_cost_that_all_reach() -> None:
 
     narrow = entries_of(replace(LINES, table=TableSettings(widths=(1.0, 1.4))))  # the first ends before the last begins
     value = dict.fromkeys(narrow.by_label, 0.5)
-    assert compared_at(layout(narrow, standings(narrow, accuracies(narrow, value, 0.001), {}))) is None
+    assert compared_at(table_layout(narrow, rank_networks(narrow, accuracies(narrow, value, 0.001), {}))) is None
     value = {entry.label: height(entry.label, entry.grown.macs_growth) for entry in found.trained}
     for noise, told in ((0.001, True), (0.1, False)):
-        stands = standings(found, accuracies(found, value, noise), {})
-        drawn = layout(found, stands)
+        stands = rank_networks(found, accuracies(found, value, noise), {})
+        drawn = table_layout(found, stands)
         growth, heights = compared_at(drawn) or pytest.fail("no common cost")
         assert growth == found.by_label["d1 r1 w2.2"].grown.macs_growth
         assert {row: one.accuracy for row, one in heights.items()} == pytest.approx(
             {row: height(f"{row} w", growth) for row in heights}
         )
         assert heights["d1 r1"].variance == 0.5 and all(0.25 <= one.variance <= 0.5 for one in heights.values())
-        said = " ".join(sentences(drawn, stands))
+        said = " ".join(table_sentences(drawn, stands))
         assert f"At x{growth:.2f} MACs" in said and said.index("d2 r1.3 has") < said.index("d1 r1.3 has")
         assert ("does not tell" not in said) == told
 
@@ -121,7 +121,7 @@ def test_the_cheapest_of_those_as_good_as_the_best_is_named() -> None:
     found = entries_of(SIXTEEN, SIXTEEN.proxy)
     value = {label: 0.9 if label.startswith("w1") else 0.5 for label in found.by_label}
     value["w1 224px"] = 0.91
-    stands = standings(found, accuracies(found, value, 0.02), {})
+    stands = rank_networks(found, accuracies(found, value, 0.02), {})
     assert stands.best is not None and stands.best.entry.label == "w1 224px" and stands.best.verdict == BEST
     share = complexity(found.by_label["w1 128px"].arch).macs / complexity(found.baseline.arch).macs
     assert f"The cheapest of these, w1 128px, has {share:.0%} of the best one's MACs." in stands.sentences()
@@ -133,8 +133,8 @@ def test_a_limit_leaves_cells_empty_and_the_table_whole() -> None:
     )
     found = entries_of(plan, plan.proxy)
     assert [entry.label for entry in found.left_out] == ["w1.4 224px", "w1.4 192px"]
-    stands = standings(found, accuracies(found, dict.fromkeys(found.by_label, 0.5), 0.01), {})
-    drawn = layout(found, stands)
+    stands = rank_networks(found, accuracies(found, dict.fromkeys(found.by_label, 0.5), 0.01), {})
+    drawn = table_layout(found, stands)
     assert drawn.columns == ("224px", "192px", "160px", "128px") and drawn.rows == ("w1.4", "w1")
     assert len(drawn.line("w1.4")) == 2 and "left out: macs_m" in drawn.cells["w1.4", "224px"].verdict
     svg = matrix_plot(drawn, stands).svg

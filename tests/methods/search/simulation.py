@@ -18,11 +18,11 @@ from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import Evaluation
-from nas.methods.search.ask_tell import Search
-from nas.study.recovery import MAX_RETRIES, after_kill, requeue
+from nas.methods.search.ask_tell import SearchAskTell
+from nas.study.recovery import MAX_RETRIES, recover_killed_trial, requeue_trial
 from nas.study.trial_attributes import WORKER
-from nas.study.trial_loop import Idle, Task, cut_short
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_loop import Idle, TrialTask, finish_without_result
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.study.fakes import epoch_result
 
 
@@ -57,12 +57,12 @@ class Found(NamedTuple):
 
     at_s: float
     busy_s: float
-    row: TrialRow
+    row: TrialRecord
 
 
 @dataclass(slots=True, kw_only=True)
 class _Worker:
-    search: Search
+    search: SearchAskTell
     dies_at_s: float
     life: Iterator[float] = field(init=False)
     number: int | None = None  # of the trial that it trains
@@ -77,7 +77,7 @@ class Simulation:
     """
 
     cluster: Cluster
-    search: Callable[[str], Search]
+    search: Callable[[str], SearchAskTell]
     training: Callable[[ArchSpec], Training]
     now_s: float = 0.0
     found: list[Found] = field(default_factory=list)
@@ -121,26 +121,26 @@ class Simulation:
         study = dead.search.study
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs[WORKER] == dead.search.worker and trial.number == dead.number:
-                after_kill(study, trial, max_retries=MAX_RETRIES)
+                recover_killed_trial(study, trial, max_retries=MAX_RETRIES)
             elif trial.user_attrs[WORKER] == dead.search.worker:  # put aside until its twin is trained
-                requeue(study, trial)
+                requeue_trial(study, trial)
         self._start()
 
     def _work(self, worker: _Worker) -> Iterator[float]:
         """A worker's life as its pauses in s."""
         wait_s = 1.0
-        while (found := worker.search.next()) is not Idle.OVER:
+        while (found := worker.search.ask()) is not Idle.OVER:
             if found is Idle.WAIT:
                 yield wait_s
                 wait_s = min(2 * wait_s, self.cluster.longest_wait_s)
                 continue
             wait_s = 1.0
-            if isinstance(found, Task):
+            if isinstance(found, TrialTask):
                 worker.number = found.number
                 yield from self._train(worker.search, found)
                 worker.number = None
 
-    def _train(self, search: Search, task: Task) -> Iterator[float]:
+    def _train(self, search: SearchAskTell, task: TrialTask) -> Iterator[float]:
         """A training as its pauses in s: its epochs."""
         training = self.training(task.arch)
         epoch_s = training.epoch_s * self._rng.lognormvariate(0.0, self.cluster.spread)
@@ -148,12 +148,12 @@ class Simulation:
         for epoch, accuracy in enumerate(training.accuracies, start=1):
             yield epoch_s
             self.busy_s += epoch_s
-            reason = search.after_epoch(task, epoch_result(epoch, accuracy=accuracy))
+            reason = search.report_epoch(task, epoch_result(epoch, accuracy=accuracy))
             if reason:
-                cut_short(search.study, task, Outcome.STOPPED, reason)
+                finish_without_result(search.study, task, Outcome.STOPPED, reason)
                 return
         done = Evaluation(accuracy=training.accuracies[-1], cpu_s=0.0, duration_s=0.0)
-        self.found.append(Found(self.now_s, self.busy_s, search.trained(task, done)))
+        self.found.append(Found(self.now_s, self.busy_s, search.tell(task, done)))
 
     def _at(self, at_s: float, happens: Callable[[], None]) -> None:
         heapq.heappush(self._events, (at_s, next(self._order), happens))

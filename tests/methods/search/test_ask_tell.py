@@ -17,13 +17,13 @@ from optuna.trial import TrialState
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.methods.search.initial_trials import seed_study
+from nas.methods.search.initial_trials import queue_initial_trials
 from nas.study.candidates import survey
 from nas.study.objective import ObjectiveSettings
-from nas.study.recovery import recover
+from nas.study.recovery import recover_trials
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import finished, to_rows
-from nas.study.trial_loop import Idle, Task, cut_short
+from nas.study.trial_attributes import count_finished, trial_records
+from nas.study.trial_loop import Idle, TrialTask, finish_without_result
 from nas.study.trial_record import Outcome
 from nas.training.results import TrainingError
 from tests.study.fakes import (
@@ -62,7 +62,7 @@ def interrupt_at(*calls: int) -> Callable[[int, ArchSpec], None]:
 
 def sequence(study: optuna.Study) -> list[tuple[str, str]]:
     """What became of the study's trials, in order."""
-    return [(row.arch_id, row.outcome) for row in to_rows(study)]
+    return [(row.arch_id, row.outcome) for row in trial_records(study)]
 
 
 @pytest.mark.parametrize("objective", [PARETO, REWARD], ids=["pareto", "mnasnet"])
@@ -72,7 +72,7 @@ def test_exactly_so_many_are_trained_and_told(sampler: str, objective: Objective
     heard: list[int] = []
     search = make_search(small_space(), evaluator, sampler=sampler, objective=objective, n_trials=9)
     search.run(lambda row: heard.append(row.number))
-    trained = [row for row in to_rows(search.study) if row.outcome is Outcome.TRAINED]
+    trained = [row for row in trial_records(search.study) if row.outcome is Outcome.TRAINED]
     assert len(trained) == len(evaluator.trained) == 9
     assert heard == [trial.number for trial in search.study.trials]
     for row in trained:
@@ -89,7 +89,7 @@ def test_an_infeasible_candidate_is_told_and_never_trained() -> None:
     evaluator = FakeEvaluator()
     search = make_search(small_space(), evaluator, n_trials=8, limits={"macs_m": limit, "params_m": 1.0})
     search.run()
-    infeasible = [row for row in to_rows(search.study) if row.outcome is Outcome.INFEASIBLE]
+    infeasible = [row for row in trial_records(search.study) if row.outcome is Outcome.INFEASIBLE]
     assert infeasible and not {row.arch_id for row in infeasible} & set(evaluator.trained)
     for row in infeasible:
         trial = search.study.trials[row.number]
@@ -117,7 +117,7 @@ def test_a_network_is_trained_once_however_it_is_spelt() -> None:
     search = make_search(small_space(), evaluator, n_trials=40)
     search.run()
     assert max(Counter(evaluator.trained).values()) == 1
-    rows = to_rows(search.study)
+    rows = trial_records(search.study)
     duplicates = [row for row in rows if row.outcome is Outcome.DUPLICATE]
     # An absent block's kernel and expansion do not count: 6 spellings of a third of the space, so that 40 distinct
     # networks out of 8 * 4 * 13 are hardly ever drawn without a repeat.
@@ -147,10 +147,10 @@ def test_a_failing_candidate_is_one_failed_trial(error: Exception, reason: str) 
     evaluator = FakeEvaluator(trouble)
     search = make_search(small_space(), evaluator, n_trials=5)
     search.run()
-    (failed,) = [row for row in to_rows(search.study) if row.outcome is Outcome.FAILED]
+    (failed,) = [row for row in trial_records(search.study) if row.outcome is Outcome.FAILED]
     assert failed.reason.startswith(reason) and len(failed.reason) <= 500 and "\n" not in failed.reason
     assert search.study.trials[failed.number].state is TrialState.FAIL
-    assert len(evaluator.trained) == 4 and finished(search.study) == 5
+    assert len(evaluator.trained) == 4 and count_finished(search.study) == 5
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -172,7 +172,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(sampler: str) -> No
         else:
             search.run()
     assert sequence(study) == sequence(unbroken.study)
-    assert finished(study) == 14
+    assert count_finished(study) == 14
 
 
 def test_a_killed_search_goes_on_from_its_storage_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_killed_search_goes_on_from_its_storage_as_if_it_had_not_been(tmp_path
 
     with pytest.raises(SystemExit):
         resumed(FakeEvaluator(kill))
-    assert recover(opened()) == 1
+    assert recover_trials(opened()) == 1
     resumed(FakeEvaluator())
     assert sequence(opened()) == sequence(unbroken.study)
 
@@ -248,15 +248,15 @@ def test_published_networks_come_first_and_feasible_ones_follow() -> None:
     found = survey(pricer(space, params_m=1.0), samples=40, seed=0)
     published = {name: space.encode(zoo.get(name)) for name in names}
     for _ in range(2):  # once is enough
-        seed_study(study, found, published=published, startup=3)
+        queue_initial_trials(study, found, published=published, startup=3)
     evaluator = FakeEvaluator()
     make_search(space, evaluator, study=study, n_trials=4, limits={"params_m": 1.0}).run()
     baselines = [trial.user_attrs.get("published") for trial in study.trials]
     assert baselines[:2] == list(names) and set(baselines[2:]) == {None}
-    assert [row.genotype for row in to_rows(study)[:2]] == [published[name] for name in names]
+    assert [row.genotype for row in trial_records(study)[:2]] == [published[name] for name in names]
     # 4.2 M parameters are too many, and a baseline is no exception; the survey's own are feasible, and different.
-    assert [row.outcome for row in to_rows(study)[:2]] == [Outcome.INFEASIBLE, Outcome.TRAINED]
-    assert {row.outcome for row in to_rows(study)[2:5]} <= {Outcome.TRAINED, Outcome.DUPLICATE}
+    assert [row.outcome for row in trial_records(study)[:2]] == [Outcome.INFEASIBLE, Outcome.TRAINED]
+    assert {row.outcome for row in trial_records(study)[2:5]} <= {Outcome.TRAINED, Outcome.DUPLICATE}
 
 
 def test_a_short_search_that_is_extended_goes_as_a_long_one() -> None:
@@ -267,17 +267,17 @@ def test_a_short_search_that_is_extended_goes_as_a_long_one() -> None:
         published = {name: space.encode(zoo.get(name)) for name in ("mobilenetv1_100", "mobilenetv1_025")}
         found = survey(pricer(space, **limits), samples=20, seed=0)
         for n_trials in steps:
-            seed_study(study, found, published=published, startup=4)
+            queue_initial_trials(study, found, published=published, startup=4)
             make_search(space, evaluator, study=study, n_trials=n_trials, limits=limits).run()
-        ids.append([row.arch_id for row in to_rows(study)])
+        ids.append([row.arch_id for row in trial_records(study)])
         # One infeasible baseline, and then nothing but what the survey knows to be feasible.
-        assert [row.outcome for row in to_rows(study)].count(Outcome.INFEASIBLE) == 1
+        assert [row.outcome for row in trial_records(study)].count(Outcome.INFEASIBLE) == 1
     assert ids[0] == ids[1]
 
 
 def _seed(study: optuna.Study) -> None:
     found = survey(pricer(small_space()), samples=10, seed=0)
-    seed_study(study, found, published={}, startup=4)
+    queue_initial_trials(study, found, published={}, startup=4)
 
 
 def test_of_two_workers_that_ask_for_the_last_candidate_the_later_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,12 +291,12 @@ def test_of_two_workers_that_ask_for_the_last_candidate_the_later_steps_back(mon
 
     with monkeypatch.context() as patched:
         patched.setattr(study, "ask", ask_after_another)
-        assert search.next() is Idle.WAIT
+        assert search.ask() is Idle.WAIT
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.FAIL]  # it had no genotype yet
-    assert finished(study) == 0
+    assert count_finished(study) == 0
     study.tell(others[0], state=TrialState.FAIL)
     search.run()
-    assert sum(row.outcome == Outcome.TRAINED for row in to_rows(study)) == 1
+    assert sum(row.outcome == Outcome.TRAINED for row in trial_records(study)) == 1
 
 
 @pytest.mark.parametrize("twin_ends_well", [True, False])
@@ -306,20 +306,20 @@ def test_a_network_that_another_worker_trains_is_put_aside_until_it_is_known(twi
     genotype = small_space().sample(random.Random(0))
     for _ in range(2):
         study.enqueue_trial(genotype)
-    first = one.next()
-    assert isinstance(first, Task)
-    assert other.next() is Idle.WAIT  # the same network: put aside
-    second = other.next()
-    assert isinstance(second, Task) and second.arch != first.arch  # and not waited for
+    first = one.ask()
+    assert isinstance(first, TrialTask)
+    assert other.ask() is Idle.WAIT  # the same network: put aside
+    second = other.ask()
+    assert isinstance(second, TrialTask) and second.arch != first.arch  # and not waited for
     if twin_ends_well:
-        one.trained(first, FakeEvaluator().evaluate(first.arch))
-        row = other.next()
-        assert not isinstance(row, Task | Idle) and row.outcome is Outcome.DUPLICATE
+        one.tell(first, FakeEvaluator().evaluate(first.arch))
+        row = other.ask()
+        assert not isinstance(row, TrialTask | Idle) and row.outcome is Outcome.DUPLICATE
         assert row.accuracy == accuracy_of(first.arch)
     else:
-        cut_short(study, first, Outcome.FAILED, "no such kernel")
-        found = other.next()
-        assert isinstance(found, Task) and (found.number, found.arch) == (1, first.arch)
+        finish_without_result(study, first, Outcome.FAILED, "no such kernel")
+        found = other.ask()
+        assert isinstance(found, TrialTask) and (found.number, found.arch) == (1, first.arch)
 
 
 def test_what_is_put_aside_is_queued_again_when_its_worker_leaves() -> None:
@@ -327,17 +327,17 @@ def test_what_is_put_aside_is_queued_again_when_its_worker_leaves() -> None:
     one, other = (make_search(small_space(), FakeEvaluator(), study=study, n_trials=9) for _ in range(2))
     for _ in range(2):
         study.enqueue_trial(small_space().sample(random.Random(0)))
-    assert isinstance(one.next(), Task) and other.next() is Idle.WAIT
-    other.leave()
+    assert isinstance(one.ask(), TrialTask) and other.ask() is Idle.WAIT
+    other.release()
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.WAITING]
 
 
 def test_epochs_are_kept_as_intermediate_values_of_the_first_objective() -> None:
     for objective in (PARETO, REWARD):
         search = make_search(small_space(), FakeEvaluator(), objective=objective)
-        task = search.next()
-        assert isinstance(task, Task)
-        search.after_epoch(task, epoch_result(1, accuracy=0.25))
+        task = search.ask()
+        assert isinstance(task, TrialTask)
+        search.report_epoch(task, epoch_result(1, accuracy=0.25))
         trial = search.study.trials[0]
         latency_ms = trial.user_attrs["latency_ms"]
         expected = 0.25 if objective is PARETO else objective.reward(0.25, latency_ms)
@@ -356,7 +356,7 @@ def test_a_pruner_is_asked_after_every_epoch_but_the_last(objective: ObjectiveSe
     search = make_search(small_space(), FakeEvaluator(epochs=2), objective=objective, n_trials=4, pruner=Third())
     search.run()
     assert asked == [1, 1, 1, 1]
-    rows = to_rows(search.study)
+    rows = trial_records(search.study)
     assert [row.outcome for row in rows] == [Outcome.TRAINED, Outcome.TRAINED, Outcome.STOPPED, Outcome.TRAINED]
     assert rows[2].accuracy is None and "after epoch 1" in rows[2].reason
     assert search.study.trials[2].state is TrialState.PRUNED

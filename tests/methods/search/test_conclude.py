@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.arch.files import load_file
+from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.methods.search import session
@@ -34,7 +34,7 @@ def test_a_winner_that_is_slower_than_it_may_be_is_told_everywhere(
 ) -> None:
     folder = search(tmp_path, monkeypatch, Stopwatch(2 * MS_PER_GMAC))
     said = capsys.readouterr().out
-    latency = load_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
+    latency = load_spec_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
     assert latency["measured_ms"] == pytest.approx(2 * latency["predicted_ms"], abs=2e-4)
     remark = f"measured {latency['measured_ms']:.2f} ms, above the limit of 0.5 ms"
     assert latency["remarks"] == [remark] and f"W1: {remark}" in said
@@ -54,5 +54,5 @@ def test_results_are_written_though_the_winners_cannot_be_measured(
 
     folder = search(tmp_path, monkeypatch, Stopwatch(MS_PER_GMAC, trouble))
     assert "the winners were not measured: the machine changed speed; close other programs." in capsys.readouterr().out
-    assert "measured_ms" not in load_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
+    assert "measured_ms" not in load_spec_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
     assert (folder / "report.html").is_file()

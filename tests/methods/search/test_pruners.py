@@ -19,21 +19,21 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from nas.core.errors import NasError
-from nas.methods.search.pruners import Standing, make_pruner, non_dominated_ranks, spread_order
+from nas.methods.search.pruners import EpochScore, make_pruner, non_dominated_ranks, spread_order
 from nas.study.config import PRUNER_NAMES, PrunerSettings
-from nas.study.objective import ObjectiveSettings, choose
+from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.progress import TrialProgress
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import PUBLISHED, finished, to_rows
-from nas.study.trial_loop import Idle, Task, cut_short
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_attributes import PUBLISHED, count_finished, trial_records
+from nas.study.trial_loop import Idle, TrialTask, finish_without_result
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.study import fakes
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
 
 REWARD = ObjectiveSettings(kind="mnasnet", target_ms=0.05)
 EPOCHS = 9
 FOUR = (0.5, 0.6, 0.7, 0.8)
-POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)).map(lambda pair: Standing(*pair)), min_size=1)
+POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)).map(lambda pair: EpochScore(*pair)), min_size=1)
 
 
 def rule(name: str, objective: ObjectiveSettings = PARETO, **settings: Any) -> BasePruner:
@@ -192,8 +192,8 @@ def test_on_a_front_the_fast_go_on_beside_the_accurate() -> None:
 
 
 @given(POINTS)
-def test_ranks_are_those_of_peeling_fronts_off(points: list[Standing]) -> None:
-    def beats(one: Standing, other: Standing) -> bool:
+def test_ranks_are_those_of_peeling_fronts_off(points: list[EpochScore]) -> None:
+    def beats(one: EpochScore, other: EpochScore) -> bool:
         return one != other and one.value >= other.value and one.latency_ms <= other.latency_ms
 
     left, expected = set(range(len(points))), [0] * len(points)
@@ -206,7 +206,7 @@ def test_ranks_are_those_of_peeling_fronts_off(points: list[Standing]) -> None:
 
 
 @given(POINTS)
-def test_each_next_point_of_a_net_is_the_farthest_from_those_before(points: list[Standing]) -> None:
+def test_each_next_point_of_a_net_is_the_farthest_from_those_before(points: list[EpochScore]) -> None:
     order = spread_order(points)
     assert sorted(order) == list(range(len(points)))
     assert points[order[0]].value == max(point.value for point in points)
@@ -268,11 +268,11 @@ def test_a_search_that_stops_some_counts_them_and_never_chooses_them(
         small_space(), evaluator, objective=objective, sampler=sampler, n_trials=30, pruner=rule(name, objective)
     )
     search.run()
-    rows = to_rows(search.study)
+    rows = trial_records(search.study)
     stopped = [row for row in rows if row.outcome is Outcome.STOPPED]
-    assert finished(search.study) == 30 == len(evaluator.trained) + len(stopped)
+    assert count_finished(search.study) == 30 == len(evaluator.trained) + len(stopped)
     assert len(stopped) >= 3
-    assert all(row.outcome is Outcome.TRAINED for row in choose(rows, objective))
+    assert all(row.outcome is Outcome.TRAINED for row in choose_winners(rows, objective))
     begun = [row.arch_id for row in rows if row.outcome in (Outcome.STOPPED, Outcome.TRAINED)]
     assert len(set(begun)) == len(begun)  # what was stopped is not tried again
 
@@ -292,7 +292,7 @@ def test_a_search_that_is_interrupted_stops_the_same_networks(tmp_path: Path, si
         )
         with suppress(KeyboardInterrupt):
             search.run()
-        return [(row.arch_id, row.outcome) for row in to_rows(study)]
+        return [(row.arch_id, row.outcome) for row in trial_records(study)]
 
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     run(open_storage(url), interrupted_at=8)
@@ -316,11 +316,11 @@ def test_a_network_whose_twin_was_stopped_is_not_trained() -> None:
     one, other = (make_search(small_space(), FakeEvaluator(), study=study, n_trials=9) for _ in range(2))
     for _ in range(2):
         study.enqueue_trial(small_space().sample(random.Random(0)))
-    first = one.next()
-    assert isinstance(first, Task) and other.next() is Idle.WAIT
-    cut_short(study, first, Outcome.STOPPED, "behind")
-    row = other.next()
-    assert not isinstance(row, Task | Idle)
+    first = one.ask()
+    assert isinstance(first, TrialTask) and other.ask() is Idle.WAIT
+    finish_without_result(study, first, Outcome.STOPPED, "behind")
+    row = other.ask()
+    assert not isinstance(row, TrialTask | Idle)
     assert (row.outcome, row.accuracy, row.reason) == (Outcome.DUPLICATE, None, "same as trial 0, which was stopped")
     assert study.trials[1].state is TrialState.PRUNED
 
@@ -342,6 +342,6 @@ def test_what_was_stopped_is_said_where_nobody_watches_a_bar() -> None:
     console = Console(file=io.StringIO(), width=100)
     with TrialProgress(console, lambda row: row.accuracy or 0.0, total=5, done=0) as progress:
         progress.on_trial(
-            TrialRow(number=3, outcome=Outcome.STOPPED, reason="10.0% after epoch 1, behind others there")
+            TrialRecord(number=3, outcome=Outcome.STOPPED, reason="10.0% after epoch 1, behind others there")
         )
     assert console.file.getvalue() == "1/5 trial 3: stopped at 10.0% after epoch 1, behind others there\n"

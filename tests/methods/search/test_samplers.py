@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from nas.methods.search.samplers import SAMPLERS, InKnownSpace, make_sampler
+from nas.methods.search.samplers import SAMPLERS, FixedSpaceSampler, make_sampler
 from nas.study.config import SAMPLER_NAMES, SamplerSettings
 
 CHOICES = {f"c{index}": optuna.distributions.CategoricalDistribution(list(range(10))) for index in range(6)}
@@ -44,7 +44,7 @@ def learnt_draws(name: str, *, known: bool) -> list[dict[str, int]]:
     drawn = []
     for turn in range(12):
         sampler = make_sampler(SamplerSettings(name=name, startup=4, population=4), seed=0, trial=turn)
-        study.sampler = InKnownSpace(sampler, CHOICES) if known else sampler
+        study.sampler = FixedSpaceSampler(sampler, CHOICES) if known else sampler
         trial = study.ask(CHOICES)
         drawn.append(trial.params)
         study.tell(trial, [trial.params["c0"] + trial.params["c1"], trial.params["c2"]])

@@ -9,11 +9,11 @@ import pytest
 
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
-from nas.methods.search.ask_tell import Search
+from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
 from nas.study.config import PrunerSettings
 from nas.study.objective import ObjectiveSettings
-from nas.study.trial_attributes import finished, to_rows
+from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome
 from tests.methods.search.nas_bench_macro import PATH, STAGES, MacroTable
 from tests.methods.search.simulation import Cluster, Simulation, Training
@@ -32,7 +32,7 @@ def simulated(cluster: Cluster, *, sampler: str = "random", pruner: str = "none"
     study, space = new_study(), small_space()
     rule = make_pruner(PrunerSettings(name=pruner), ObjectiveSettings(), epochs=EPOCHS)
 
-    def search(worker: str) -> Search:
+    def search(worker: str) -> SearchAskTell:
         evaluator = FakeEvaluator(epochs=EPOCHS)
         return make_search(
             space, evaluator, study=study, sampler=sampler, n_trials=N_TRIALS, worker=worker, pruner=rule
@@ -47,9 +47,9 @@ def simulated(cluster: Cluster, *, sampler: str = "random", pruner: str = "none"
 def test_of_workers_that_die_nothing_is_lost_and_nothing_done_twice(workers: int, sampler: str) -> None:
     simulation, study = simulated(Cluster(workers=workers, deaths_per_hour=1.0), sampler=sampler, pruner="asha")
     assert simulation.deaths
-    assert finished(study) == N_TRIALS
+    assert count_finished(study) == N_TRIALS
     assert all(trial.state.is_finished() for trial in study.trials)
-    rows = to_rows(study)
+    rows = trial_records(study)
     taught = Counter(row.arch_id for row in rows if row.outcome in (Outcome.TRAINED, Outcome.STOPPED))
     assert max(taught.values()) == 1
     assert {row.outcome for row in rows} >= {Outcome.TRAINED, Outcome.STOPPED}
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_study() -> None:
     runs = []
     for seed in (0, 0, 1):
         simulation, study = simulated(Cluster(workers=7, deaths_per_hour=1.0, seed=seed), sampler="tpe")
-        runs.append((simulation.now_s, [(row.arch_id, row.outcome) for row in to_rows(study)]))
+        runs.append((simulation.now_s, [(row.arch_id, row.outcome) for row in trial_records(study)]))
     assert runs[0] == runs[1] != runs[2]
 
 

@@ -9,12 +9,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.methods.search.trial_index import Ledger
-from nas.study.recovery import INTERRUPTED
+from nas.methods.search.trial_index import TrialIndex
+from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.opening import open_storage
-from nas.study.trial_attributes import finished
+from nas.study.trial_attributes import count_finished
 
-OUTCOMES = ("trained", "stopped", "failed", "infeasible", "duplicate", INTERRUPTED)
+OUTCOMES = ("trained", "stopped", "failed", "infeasible", "duplicate", INTERRUPTED_OUTCOME)
 
 
 def act(study: optuna.Study, rng: random.Random) -> None:
@@ -41,14 +41,14 @@ def act(study: optuna.Study, rng: random.Random) -> None:
 def test_it_says_what_a_count_over_all_trials_says(tmp_path: Path, on_disk: bool) -> None:
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}") if on_disk else optuna.storages.InMemoryStorage()
     study, rng = optuna.create_study(storage=storage), random.Random(0)
-    ledger = Ledger()
+    ledger = TrialIndex()
     for _ in range(40 if on_disk else 200):
         for _ in range(rng.randrange(4)):
             act(study, rng)
         ledger.read(study)
         trials = study.get_trials()
-        assert ledger.total == len(trials) and ledger.finished == finished(study)
-        assert ledger.interrupted == sum(trial.user_attrs.get("outcome") == INTERRUPTED for trial in trials)
+        assert ledger.total == len(trials) and ledger.finished == count_finished(study)
+        assert ledger.interrupted == sum(trial.user_attrs.get("outcome") == INTERRUPTED_OUTCOME for trial in trials)
         assert sorted(ledger.open) == [trial.number for trial in trials if not trial.state.is_finished()]
         running = [trial.number for trial in trials if trial.state is TrialState.RUNNING]
         assert sorted(trial.number for trial in ledger.running()) == running
@@ -60,7 +60,7 @@ def test_it_says_what_a_count_over_all_trials_says(tmp_path: Path, on_disk: bool
 
 
 def test_a_finished_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    study, ledger = optuna.create_study(), Ledger()
+    study, ledger = optuna.create_study(), TrialIndex()
     for _ in range(3):
         study.tell(study.ask(), 1.0)
     ledger.read(study)

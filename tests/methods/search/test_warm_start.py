@@ -6,18 +6,18 @@ import random
 
 import pytest
 
-from nas.methods.search.warm_start import best_of
+from nas.methods.search.warm_start import best_records
 from nas.study.objective import ObjectiveSettings
-from nas.study.trial_record import Outcome, TrialRow, pareto_front
+from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 from tests.study.fakes import PARETO
 
 REWARD = ObjectiveSettings(kind="mnasnet", target_ms=5.0)
 
 
-def rows(count: int) -> list[TrialRow]:
+def rows(count: int) -> list[TrialRecord]:
     rng = random.Random(count)
     return [
-        TrialRow(
+        TrialRecord(
             number=number,
             outcome=Outcome.TRAINED if number % 4 else Outcome.INFEASIBLE,
             arch_id=f"a{number}",
@@ -31,7 +31,7 @@ def rows(count: int) -> list[TrialRow]:
 @pytest.mark.parametrize("objective", [PARETO, REWARD])
 def test_the_front_comes_first_and_the_best_of_the_others_make_it_eight(objective: ObjectiveSettings) -> None:
     made = rows(60)
-    front, best = pareto_front(made), best_of(made, objective)
+    front, best = pareto_front(made), best_records(made, objective)
     assert best[: len(front)] == front and len(best) == max(8, len(front)) == len({row.arch_id for row in best})
     chosen = {row.number for row in best}
     left = [row for row in made if row.outcome is Outcome.TRAINED and row.number not in chosen]
@@ -40,5 +40,5 @@ def test_the_front_comes_first_and_the_best_of_the_others_make_it_eight(objectiv
 
 def test_of_few_networks_all_are_taken() -> None:
     made = rows(6)
-    assert {row.number for row in best_of(made, PARETO)} == {1, 2, 3, 5}
-    assert best_of([], PARETO) == []
+    assert {row.number for row in best_records(made, PARETO)} == {1, 2, 3, 5}
+    assert best_records([], PARETO) == []

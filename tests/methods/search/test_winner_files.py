@@ -14,20 +14,20 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 import nas.model.timm_entrypoint  # noqa: F401  (teaches timm the name nas_arch)
-from nas.arch.files import load, load_file
+from nas.arch.files import load_spec, load_spec_file
 from nas.core.errors import NasError
-from nas.data.images import load as load_data
+from nas.data.images import load_images as load_data
 from nas.data.sources import DataSettings
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.predictors.macs import MacsPredictor
-from nas.methods.search.context import Background
-from nas.methods.search.winner_files import Source, write_winners
+from nas.methods.search.context import SearchContext
+from nas.methods.search.winner_files import WinnerSource, write_winners
 from nas.reporting.search_report import Winner
 from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
-from nas.study.trial_record import Outcome, TrialRow
+from nas.study.trial_record import Outcome, TrialRecord
 from tests.paths import CONF
 from tests.study.fakes import make_plan
 
@@ -42,15 +42,15 @@ def space_of(name: str):  # type: ignore[no-untyped-def]
     return getattr(importlib.import_module(module), kind)(**config)
 
 
-def source_of(pricer: Pricer, evaluator: ProxyEvaluator, weights_dir: Path) -> Source:
-    background = Background(
+def source_of(pricer: Pricer, evaluator: ProxyEvaluator, weights_dir: Path) -> WinnerSource:
+    background = SearchContext(
         plan=make_plan(pricer.space),
         images=ImageSummary.of(evaluator.data),
         versions={},
         pricer=pricer,
         proxy_of=evaluator.proxy,
     )
-    return Source(background=background, data=evaluator.data, weights_dir=weights_dir)
+    return WinnerSource(background=background, data=evaluator.data, weights_dir=weights_dir)
 
 
 @pytest.fixture(scope="module", params=["mixnet", "mobilenet_v3"])
@@ -70,7 +70,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     for number in range(2):
         candidate = pricer.price(space.sample(rng))
         rows.append(
-            TrialRow(
+            TrialRecord(
                 number=number,
                 outcome=Outcome.TRAINED,
                 arch_id=candidate.arch.arch_id,
@@ -97,9 +97,9 @@ def test_each_winner_has_its_files(written: tuple[Path, list[Winner]]) -> None:
 def test_both_styles_and_the_python_file_build_the_network_that_is_stated(written: tuple[Path, list[Winner]]) -> None:
     folder, winners = written
     for index, winner in enumerate(winners, start=1):
-        stated = load_file(folder / f"winner_{index}.yaml").provenance
+        stated = load_spec_file(folder / f"winner_{index}.yaml").provenance
         styles = [folder / f"winner_{index}.yaml", folder / f"winner_{index}.efficientnet.yaml"]
-        assert {load(path).arch_id for path in styles} == {stated["arch_id"], winner.arch.arch_id}
+        assert {load_spec(path).arch_id for path in styles} == {stated["arch_id"], winner.arch.arch_id}
         models = [timm.create_model("nas_arch", spec=str(path)) for path in styles]
         models.append(runpy.run_path(str(folder / f"winner_{index}.py"))["build"]())
         side, channels = winner.arch.resolution_px, winner.arch.in_channels
@@ -116,7 +116,7 @@ def test_the_proxy_s_weights_give_the_outputs_that_are_stated(written: tuple[Pat
     folder, winners = written
     for index, winner in enumerate(winners, start=1):
         spec, weights = folder / f"winner_{index}.proxy.yaml", folder / f"winner_{index}.proxy.safetensors"
-        stated = load_file(spec).provenance["logits_of_ramp"]
+        stated = load_spec_file(spec).provenance["logits_of_ramp"]
         model = timm.create_model("nas_arch", spec=str(spec), checkpoint_path=str(weights)).eval()
         ramp = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
         with torch.no_grad():

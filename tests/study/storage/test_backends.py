@@ -17,11 +17,11 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.core.errors import NasError
-from nas.study.recovery import recover
+from nas.study.recovery import recover_trials
 from nas.study.storage import backends
-from nas.study.storage.backends import MendedJournal, make_backend
+from nas.study.storage.backends import RepairingJournal, make_backend
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.storage.retry import Patience
+from nas.study.storage.retry import RetryPolicy
 from nas.study.storage.retrying import RetryingStorage
 from tests.study.fakes import PARETO
 from tests.study.test_recovery import killed_trial
@@ -86,7 +86,7 @@ def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(
             return written
 
     url = f"journal:///{tmp_path / 'study'}"
-    patience = Patience(say=said.append, clock=iter(range(1000)).__next__, sleep=lambda _: None)
+    patience = RetryPolicy(say=said.append, clock=iter(range(1000)).__next__, sleep=lambda _: None)
     study = open_study(opened(url, patience), "s", PARETO, {})
     open_file = Path.open
     monkeypatch.setattr(
@@ -101,13 +101,13 @@ def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(
 
 def test_half_a_line_of_a_killed_writer_does_not_spoil_a_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    MendedJournal(path).append_logs([{"a": 1}])
+    RepairingJournal(path).append_logs([{"a": 1}])
     with path.open("ab") as file:
         file.write(b'{"b": ' + b" " * 10_000)
-    MendedJournal(path).append_logs([{"c": 3}])
-    assert list(MendedJournal(path).read_logs(0)) == [{"a": 1}, {"c": 3}]
+    RepairingJournal(path).append_logs([{"c": 3}])
+    assert list(RepairingJournal(path).read_logs(0)) == [{"a": 1}, {"c": 3}]
     (tmp_path / "torn").write_bytes(b'{"b": ')
-    MendedJournal(tmp_path / "torn").append_logs([{"c": 3}])
+    RepairingJournal(tmp_path / "torn").append_logs([{"c": 3}])
     assert (tmp_path / "torn").read_bytes() == b'{"c":3}\n'
 
 
@@ -132,9 +132,9 @@ def test_a_proxy_is_a_storage_like_any_other(tmp_path: Path, opened: Opened) -> 
     away, back = Said(), threading.Event()
     behind = f"sqlite:///{tmp_path / 'optuna.db'}"
     with proxy(behind) as port:
-        study = open_study(opened(f"grpc://localhost:{port}", Patience(say=away)), "s", PARETO, {"a": 1})
+        study = open_study(opened(f"grpc://localhost:{port}", RetryPolicy(say=away)), "s", PARETO, {"a": 1})
         left = killed_trial(study)
-        assert recover(study) == 1
+        assert recover_trials(study) == 1
         taken = study.ask()
         assert (taken.number, study.trials[0].user_attrs["kills"]) == (left.number, 1)
 
@@ -176,7 +176,7 @@ def test_a_wrong_password_is_refused_at_once(postgres: Any, opened: Opened) -> N
 
 def test_a_study_outlives_a_server_that_is_gone_for_a_while(postgres: Any, opened: Opened) -> None:
     away = Said()
-    study = open_study(opened(postgres.url(), Patience(say=away)), "s", PARETO, {})
+    study = open_study(opened(postgres.url(), RetryPolicy(say=away)), "s", PARETO, {})
     study.add_trial(optuna.trial.create_trial(values=[0.5, 1.0]))
     postgres.kill()
 

@@ -12,7 +12,7 @@ import pytest
 
 from nas.core.errors import NasError
 from nas.study.objective import ObjectiveSettings
-from nas.study.storage.opening import check_folder, claim, known_study, open_storage, open_study
+from nas.study.storage.opening import check_folder, claim_study, matching_study, open_storage, open_study
 from nas.study.storage.retrying import RetryingStorage
 from tests.study.fakes import PARETO, new_study
 
@@ -67,7 +67,7 @@ def test_a_file_that_is_no_journal_is_not_written_into(tmp_path: Path) -> None:
 
 
 def test_a_search_and_a_grid_are_told_apart_in_words(tmp_path: Path) -> None:
-    claim(new_study(), tmp_path, "sqlite:///a.db", {"study.seed": 0, "space.name": "mixnet"})
+    claim_study(new_study(), tmp_path, "sqlite:///a.db", {"study.seed": 0, "space.name": "mixnet"})
     with pytest.raises(NasError, match=r"was begun as a search, now it is another kind of study"):
         check_folder(tmp_path, "sqlite:///a.db", {"study.seed": 0, "phi": 1})
 
@@ -75,7 +75,7 @@ def test_a_search_and_a_grid_are_told_apart_in_words(tmp_path: Path) -> None:
 def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     identity = {"study.seed": 0, "space.width": (1.0, 1.3)}
     check_folder(tmp_path, "sqlite:///a.db", identity)  # nobody's yet
-    claim(new_study(), tmp_path, "sqlite:///a.db", identity)
+    claim_study(new_study(), tmp_path, "sqlite:///a.db", identity)
     check_folder(tmp_path, "sqlite:///a.db", identity)
     with pytest.raises(
         NasError, match=r"holds the results of a study in sqlite:///a\.db, this one is in sqlite:///b\.db"
@@ -97,11 +97,11 @@ def test_a_study_goes_on_with_the_same_identity(storage_url: str, opened: Opened
 
 
 def test_to_ask_for_a_study_does_not_make_it(storage_url: str, opened: Opened) -> None:
-    assert known_study(storage_url, "s", PARETO, {}) is None
+    assert matching_study(storage_url, "s", PARETO, {}) is None
     open_study(opened(storage_url), "other", PARETO, {})
-    assert known_study(storage_url, "s", PARETO, {}) is None
+    assert matching_study(storage_url, "s", PARETO, {}) is None
     assert optuna.get_all_study_names(opened(storage_url)) == ["other"]
-    study = known_study(storage_url, "other", PARETO, {})
+    study = matching_study(storage_url, "other", PARETO, {})
     assert study is not None
     study._storage.close()
 

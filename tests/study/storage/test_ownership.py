@@ -24,15 +24,15 @@ from rich.console import Console
 
 from nas.core.errors import NasError
 from nas.study.storage import lease
-from nas.study.storage.lease import Holder, Timing, holder_of, leased, work_under_lease
+from nas.study.storage.lease import LeaseHolder, LeaseTiming, acquire_lease, lease_holder, work_under_lease
 from nas.study.storage.opening import open_study
-from nas.study.storage.ownership import exclusive
+from nas.study.storage.ownership import exclusive_ownership
 from nas.study.storage.retrying import RetryingStorage
 from tests.paths import ROOT
 from tests.study.fakes import PARETO, new_study
 
 Opened = Callable[..., RetryingStorage]
-QUICK = Timing(renew_s=0.05, watch_s=0.5, settle_s=0.05)
+QUICK = LeaseTiming(renew_s=0.05, watch_s=0.5, settle_s=0.05)
 DEADLINE_S = 240.0
 HOLD = """
 import sys, time
@@ -63,18 +63,20 @@ def silent() -> Console:
     return Console(file=io.StringIO())
 
 
-def put(study: optuna.Study, holder: Holder) -> None:
+def put(study: optuna.Study, holder: LeaseHolder) -> None:
     study._storage.set_study_system_attr(study._study_id, "nas:lease", asdict(holder))
 
 
-def elsewhere() -> Holder:
+def elsewhere() -> LeaseHolder:
     """Somebody on another machine."""
-    return Holder(token="theirs", host="far", place="far away", pid=7, started="1", since="2026-01-01 00:00:00 UTC")
+    return LeaseHolder(
+        token="theirs", host="far", place="far away", pid=7, started="1", since="2026-01-01 00:00:00 UTC"
+    )
 
 
 @contextmanager
 def holding(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that holds what ``exclusive`` is told to."""
+    """A process that holds what ``exclusive_ownership`` is told to."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -92,10 +94,10 @@ def test_a_second_search_in_a_folder_is_refused_until_the_first_is_gone(tmp_path
     with (
         holding(tmp_path),
         pytest.raises(NasError, match=r"another process is at work on .*"),
-        exclusive(tmp_path, silent()),
+        exclusive_ownership(tmp_path, silent()),
     ):
         pass
-    with exclusive(tmp_path, silent()):
+    with exclusive_ownership(tmp_path, silent()):
         pass
 
 
@@ -108,42 +110,42 @@ def test_a_file_system_without_locks_is_not_taken_for_another_search(
     monkeypatch.setattr("fcntl.flock", no_locks)
     with (
         pytest.raises(NasError, match=r"^runs_dir: cannot lock .*\.lock: No locks available; "),
-        exclusive(tmp_path, silent()),
+        exclusive_ownership(tmp_path, silent()),
     ):
         pass
 
 
 def test_the_lock_is_given_back_when_a_search_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "new", silent()):
+    with pytest.raises(ZeroDivisionError), exclusive_ownership(tmp_path / "new", silent()):
         raise ZeroDivisionError
-    with exclusive(tmp_path / "new", silent()):
+    with exclusive_ownership(tmp_path / "new", silent()):
         pass
 
 
 def test_a_study_is_held_while_a_search_is_at_work_and_given_back(
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "Timing", lambda: QUICK)
+    monkeypatch.setattr(lease, "LeaseTiming", lambda: QUICK)
     _, study = a_study(tmp_path, opened)
-    with exclusive(tmp_path / "run", silent()) as hold:
+    with exclusive_ownership(tmp_path / "run", silent()) as hold:
         assert hold(study) is hold(study) is study
-        holder = holder_of(study)
+        holder = lease_holder(study)
         assert holder is not None and holder.pid == os.getpid() and not holder.is_known_dead
         study.ask()
-    assert holder_of(study) is None
-    with pytest.raises(ZeroDivisionError), leased(study, silent(), QUICK):
+    assert lease_holder(study) is None
+    with pytest.raises(ZeroDivisionError), acquire_lease(study, silent(), QUICK):
         raise ZeroDivisionError
-    assert holder_of(study) is None
+    assert lease_holder(study) is None
 
 
 def test_a_killed_search_of_this_machine_is_followed_at_once(tmp_path: Path, opened: Opened) -> None:
     url, study = a_study(tmp_path, opened)
     with holding(tmp_path / "theirs", url) as process:
-        assert str(holder_of(study)).endswith(f"process {process.pid}")
+        assert str(lease_holder(study)).endswith(f"process {process.pid}")
         process.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried by its parent
         console = silent()
-        with leased(study, console, replace(QUICK, watch_s=600)):
+        with acquire_lease(study, console, replace(QUICK, watch_s=600)):
             assert f"is taken over from host {os.uname().nodename}, process {process.pid}," in said_by(console)
 
 
@@ -167,14 +169,14 @@ def test_a_search_on_another_machine_is_left_alone_while_it_renews_its_lease() -
                 NasError,
                 match=r"^host far, process 7, is at work on study 's' since 2026-01-01 00:00:00 UTC: .*study\.name\.$",
             ),
-            leased(study, console, replace(QUICK, watch_s=30)),
+            acquire_lease(study, console, replace(QUICK, watch_s=30)),
         ):
             pass
     finally:
         beats.set()
         other.join()
     assert "study 's' is held by host far, process 7: watching whether it is still at work ..." in said_by(console)
-    holder = holder_of(study)
+    holder = lease_holder(study)
     assert holder is not None and holder.token == "theirs"
 
 
@@ -182,7 +184,7 @@ def test_a_lease_that_is_not_renewed_is_taken_over() -> None:
     study = new_study("s")
     put(study, elsewhere())
     console = silent()
-    with leased(study, console, QUICK):
+    with acquire_lease(study, console, QUICK):
         assert "study 's' is taken over from host far, process 7" in said_by(console)
 
 
@@ -203,7 +205,9 @@ def test_of_searches_that_begin_in_the_same_moment_one_goes_on(storage_url: str,
 
         ready.wait()
         try:
-            with leased(study, silent(), Timing(renew_s=0.5, watch_s=DEADLINE_S, settle_s=0.0, sleep=sleep)):
+            with acquire_lease(
+                study, silent(), LeaseTiming(renew_s=0.5, watch_s=DEADLINE_S, settle_s=0.0, sleep=sleep)
+            ):
                 over.wait()
                 return "went on"
         except NasError as error:
@@ -221,14 +225,14 @@ def test_of_searches_that_begin_in_the_same_moment_one_goes_on(storage_url: str,
 def test_a_search_that_stood_still_and_was_followed_stops(storage_url: str, opened: Opened) -> None:
     study = open_study(opened(storage_url), "s", PARETO, {})
     lost = threading.Event()
-    with leased(study, silent(), QUICK):
+    with acquire_lease(study, silent(), QUICK):
         refuse = study._storage.refuse
         study._storage.refuse = lambda reason: (refuse(reason), lost.set())
         put(study, elsewhere())
         assert lost.wait(DEADLINE_S)
         with pytest.raises(NasError, match=r"host far, process 7, is at work"):
             study.get_trials()  # whatever it does next
-    assert str(holder_of(open_study(opened(storage_url), "s", PARETO, {}))) == "host far, process 7"
+    assert str(lease_holder(open_study(opened(storage_url), "s", PARETO, {}))) == "host far, process 7"
 
 
 def test_a_worker_of_a_search_that_was_followed_changes_no_trial(storage_url: str, opened: Opened) -> None:
@@ -254,7 +258,7 @@ def test_a_storage_that_is_away_is_told_also_while_nobody_asks_it(postgres: Any,
             time.sleep(0.02)
         assert text in said_by(console)
 
-    with leased(study, console, replace(QUICK, renew_s=0.2)):
+    with acquire_lease(study, console, replace(QUICK, renew_s=0.2)):
         postgres.stop()
         try:
             wait_for("storage not reachable (")
@@ -262,4 +266,4 @@ def test_a_storage_that_is_away_is_told_also_while_nobody_asks_it(postgres: Any,
             postgres.start()
         wait_for("storage reachable again")
     assert said_by(console).count("not reachable") == 1
-    assert holder_of(study) is None
+    assert lease_holder(study) is None

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from nas.core.errors import NasError
 from nas.study.storage.opening import open_study
-from nas.study.storage.retry import Patience, Wait, is_transient, patiently, reason_of
+from nas.study.storage.retry import RetryPolicy, RetryWait, call_with_retries, is_transient, storage_error_reason
 from nas.study.storage.retrying import RetryingStorage
 from tests.study.fakes import PARETO
 
@@ -33,8 +33,8 @@ class FakeTime:
         self.now_s = 0.0
         self.said: list[tuple[int, str]] = []
 
-    def patience(self, limit_s: float = 600.0) -> Patience:
-        return Patience(limit_s=limit_s, say=self._say, clock=lambda: self.now_s, sleep=self._sleep)
+    def patience(self, limit_s: float = 600.0) -> RetryPolicy:
+        return RetryPolicy(limit_s=limit_s, say=self._say, clock=lambda: self.now_s, sleep=self._sleep)
 
     def _say(self, text: str) -> None:
         self.said.append((int(self.now_s), text))
@@ -127,7 +127,7 @@ def test_an_interrupt_while_waiting_is_not_followed_by_more_waiting() -> None:
         raise KeyboardInterrupt
 
     backend = Flaky()
-    storage = RetryingStorage(backend, "sqlite:///x.db", Patience(sleep=interrupt))
+    storage = RetryingStorage(backend, "sqlite:///x.db", RetryPolicy(sleep=interrupt))
     study = open_study(storage, "s", PARETO, {})
     backend.lost["get_all_trials"] = 10**6
     with pytest.raises(KeyboardInterrupt):
@@ -169,7 +169,7 @@ def test_a_queued_trial_that_was_taken_unheard_is_ours() -> None:
 def test_a_queued_trial_that_another_signed_is_not_ours() -> None:
     backend, study = flaky_study(FakeTime())
     study.enqueue_trial({})
-    other = RetryingStorage(backend, "sqlite:///x.db", Patience())
+    other = RetryingStorage(backend, "sqlite:///x.db", RetryPolicy())
     assert other.set_trial_state_values(0, TrialState.RUNNING)
     backend.lost["set_trial_state_values"] = 1
     assert not study._storage.set_trial_state_values(0, TrialState.RUNNING)
@@ -189,7 +189,7 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, opened: Opened, monkeyp
         if holder:
             holder.pop().close()
 
-    study = open_study(opened(f"sqlite:///{path}", Patience(say=say)), "s", PARETO, {})
+    study = open_study(opened(f"sqlite:///{path}", RetryPolicy(say=say)), "s", PARETO, {})
     holder.append(sqlite3.connect(path, check_same_thread=False, isolation_level=None))
     holder[0].execute("BEGIN IMMEDIATE")
     study.ask()
@@ -209,12 +209,14 @@ def test_only_what_passes_is_waited_for() -> None:
     assert not is_transient(sqlalchemy.exc.IntegrityError("", {}, sqlite3.IntegrityError("twice")))
     assert not is_transient(KeyError("no such study")) and not is_transient(StorageInternalError("without a cause"))
     with pytest.raises(KeyError):
-        patiently(lambda: {}["a"], Wait(FakeTime().patience(), "sqlite:///x.db"))
+        call_with_retries(lambda: {}["a"], RetryWait(FakeTime().patience(), "sqlite:///x.db"))
 
 
 def test_reasons_are_one_line_without_passwords() -> None:
-    assert reason_of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")) == "No space left on device"
+    assert storage_error_reason(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")) == "No space left on device"
     original = sqlite3.OperationalError("cannot reach mysql://u:secret@host/db.\nHINT: x")
-    assert reason_of(sqlalchemy.exc.OperationalError("", {}, original)) == "cannot reach mysql://u:***@host/db"
+    assert (
+        storage_error_reason(sqlalchemy.exc.OperationalError("", {}, original)) == "cannot reach mysql://u:***@host/db"
+    )
     numbered = sqlite3.OperationalError(2003, "Can't connect to MySQL server")
-    assert reason_of(sqlalchemy.exc.OperationalError("", {}, numbered)) == "Can't connect to MySQL server"
+    assert storage_error_reason(sqlalchemy.exc.OperationalError("", {}, numbered)) == "Can't connect to MySQL server"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.core.errors import NasError
-from nas.study.storage.urls import check_file, checked_url, file_of, masked, proxy_of
+from nas.study.storage.urls import check_url_file, checked_url, mask_credentials, url_file, url_proxy
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_a_url_that_is_no_storages_is_answered_with_what_is_allowed(url: str, me
 
 
 def test_files_are_relative_with_three_slashes_and_absolute_with_four(tmp_path: Path) -> None:
-    assert file_of("journal:///runs/x.journal") == Path("runs/x.journal")
-    assert file_of("sqlite:////tmp/x.db?timeout=5") == Path("/tmp/x.db")
-    assert file_of("postgresql://u:p@host/db") is None
+    assert url_file("journal:///runs/x.journal") == Path("runs/x.journal")
+    assert url_file("sqlite:////tmp/x.db?timeout=5") == Path("/tmp/x.db")
+    assert url_file("postgresql://u:p@host/db") is None
     with pytest.raises(NasError, match=rf"An absolute path has four slashes: journal:///{tmp_path}/x\.journal"):
-        check_file(f"journal://{tmp_path}/x.journal")
+        check_url_file(f"journal://{tmp_path}/x.journal")
 
 
 def test_a_proxy_is_a_host_and_a_port() -> None:
-    assert proxy_of("grpc://storage.local:13000") == ("storage.local", 13000)
-    assert proxy_of("grpc://[::1]:13000/") == ("[::1]", 13000)
-    assert proxy_of("sqlite:///x.db") is None
+    assert url_proxy("grpc://storage.local:13000") == ("storage.local", 13000)
+    assert url_proxy("grpc://[::1]:13000/") == ("[::1]", 13000)
+    assert url_proxy("sqlite:///x.db") is None
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_a_proxy_is_a_host_and_a_port() -> None:
     ],
 )
 def test_passwords_are_struck_out(text: str, shown: str) -> None:
-    assert masked(text) == shown
+    assert mask_credentials(text) == shown

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nas.arch.complexity import complexity
-from nas.arch.scaling.compound import Grown
+from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.reduce import Proxy
 from nas.latency.predictors.base import LatencyEstimate
-from nas.methods.scaling.config import CompoundPlan
+from nas.methods.scaling.config import ScalingPlan
 from nas.study.candidates import Candidate
 
 BASELINE: Final = "baseline"
-Place = tuple[str, str]  # row and column of a table
+TableCell = tuple[str, str]  # row and column of a table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class DesignEntry:
     """One network of a study, with what it and its proxy really are beside the baseline's.
 
     ``proxy``: the proxy's own growth over the proxy of the baseline. ``same``: labels of others that rounding makes
@@ -27,12 +27,12 @@ class Entry:
     """
 
     label: str
-    grown: Grown
+    grown: ScaledNetwork
     latency: LatencyEstimate
     latency_growth: float
-    proxy: Grown
+    proxy: ScaledNetwork
     same: tuple[str, ...] = ()
-    places: tuple[Place, ...] = ()
+    places: tuple[TableCell, ...] = ()
     reason: str = ""
 
     @property
@@ -69,18 +69,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class DesignStep:
     """One step of stepwise expansion: by axis, what it alone would give; an axis beyond the limits is not there.
 
     ``number`` from 1. A candidate may be a network that is trained for another rule already.
     """
 
     number: int
-    candidates: Mapping[str, Entry]
+    candidates: Mapping[str, DesignEntry]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entries:
+class Design:
     """All networks of a study, as far as they are known.
 
     ``trained`` and ``left_out`` are in the order of the plan; ``asked`` counts before rounding made some of them equal.
@@ -89,33 +89,33 @@ class Entries:
     networks that nothing else trains; ``further``: steps that are still to come, at most.
     """
 
-    baseline: Entry
-    trained: tuple[Entry, ...]
-    left_out: tuple[Entry, ...]
+    baseline: DesignEntry
+    trained: tuple[DesignEntry, ...]
+    left_out: tuple[DesignEntry, ...]
     asked: int
-    places: tuple[Place, ...] = ()
-    steps: tuple[Step, ...] = ()
+    places: tuple[TableCell, ...] = ()
+    steps: tuple[DesignStep, ...] = ()
     taken: tuple[str, ...] = ()
-    walked: tuple[Entry, ...] = ()
+    walked: tuple[DesignEntry, ...] = ()
     further: int = 0
 
     @property
-    def by_label(self) -> dict[str, Entry]:
+    def by_label(self) -> dict[str, DesignEntry]:
         """Those that are trained, the baseline first."""
         return {entry.label: entry for entry in (self.baseline, *self.trained, *self.walked)}
 
     @property
-    def everything(self) -> tuple[Entry, ...]:
+    def everything(self) -> tuple[DesignEntry, ...]:
         """Those that are trained, and then those that are not."""
         return (*self.by_label.values(), *self.left_out)
 
     @property
-    def undecided(self) -> Step | None:
+    def undecided(self) -> DesignStep | None:
         """The step whose axis is to be taken next."""
         return self.steps[len(self.taken)] if len(self.steps) > len(self.taken) else None
 
     @property
-    def end(self) -> Entry | None:
+    def end(self) -> DesignEntry | None:
         """Where stepwise expansion came to; None before that."""
         ended = self.steps and not self.undecided
         return self.steps[-1].candidates[self.taken[-1]] if ended else None
@@ -132,18 +132,20 @@ Predict = Callable[[ArchSpec], LatencyEstimate]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class EntryPricer:
     """Where networks are held beside the baseline ``base``: what entries are made with."""
 
-    plan: CompoundPlan
-    base: Grown
+    plan: ScalingPlan
+    base: ScaledNetwork
     predict: Predict
     proxy_of: Callable[[ArchSpec], Proxy]
 
-    def entry(self, label: str, found: Grown, same: Iterable[str] = (), places: Iterable[Place] = ()) -> Entry:
+    def entry(
+        self, label: str, found: ScaledNetwork, same: Iterable[str] = (), places: Iterable[TableCell] = ()
+    ) -> DesignEntry:
         """``found`` with its price and its proxy; with the reason if it is beyond the limits."""
         latency, base = self.predict(found.arch), self.base.arch
-        entry = Entry(
+        entry = DesignEntry(
             label=label,
             grown=replace(found, baseline=base),
             latency=latency,
@@ -159,6 +161,6 @@ class Bench:
         return self.predict(arch).latency_ms if self.plan.target == "latency" else complexity(arch).macs
 
 
-def growth_of(plan: CompoundPlan, entry: Entry) -> float:
+def growth_of(plan: ScalingPlan, entry: DesignEntry) -> float:
     """By what the target of ``plan`` really grows."""
     return entry.latency_growth if plan.target == "latency" else entry.grown.macs_growth

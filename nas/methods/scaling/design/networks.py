@@ -8,25 +8,33 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Final
 
-from nas.arch.scaling.compound import Grown, compound_triples, distinct, grown, scaled
-from nas.arch.scaling.rules import DIRECTIONS, at_equal_cost, expanded
+from nas.arch.scaling.compound import ScaledNetwork, compound_triples, distinct_networks, scale_compound, scale_rounded
+from nas.arch.scaling.rules import DIRECTIONS, at_equal_cost, stepwise_step
 from nas.arch.scaling.transform import UNSCALED, Compound
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.estimators.proxy.reduce import Proxy
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.design.entries import BASELINE, Bench, Entries, Entry, Predict, Step, growth_of
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.design.entries import (
+    BASELINE,
+    Design,
+    DesignEntry,
+    DesignStep,
+    EntryPricer,
+    Predict,
+    growth_of,
+)
 from nas.methods.scaling.design.tables import table_cells
 from nas.methods.scaling.settings import STEPWISE
 
 _UNIT: Final = Compound(alpha=1.0, beta=1.0, gamma=1.0)
 
-EntriesAt = Callable[[tuple[str, ...]], Entries]
+DesignAt = Callable[[tuple[str, ...]], Design]
 
 
-def find_entries(
-    plan: CompoundPlan, baseline: ArchSpec, predict: Predict, proxy_of: Callable[[ArchSpec], Proxy]
-) -> EntriesAt:
+def make_design(
+    plan: ScalingPlan, baseline: ArchSpec, predict: Predict, proxy_of: Callable[[ArchSpec], Proxy]
+) -> DesignAt:
     """The networks that ``plan`` asks for on ``baseline``, which has the classes and channels of the data already.
 
     They are given by the axes that stepwise expansion took so far, which decide what comes next; without it, or before
@@ -34,8 +42,10 @@ def find_entries(
     below the strides.
     """
     is_grid = not plan.compare
-    base = grown(baseline, _UNIT, 0.0, plan.rules) if is_grid else scaled(baseline, UNSCALED, plan.rules)
-    bench = Bench(plan=plan, base=base, predict=cache(predict), proxy_of=cache(proxy_of))
+    base = (
+        scale_compound(baseline, _UNIT, 0.0, plan.rules) if is_grid else scale_rounded(baseline, UNSCALED, plan.rules)
+    )
+    bench = EntryPricer(plan=plan, base=base, predict=cache(predict), proxy_of=cache(proxy_of))
     own = bench.entry(BASELINE, base)
     _check_baseline(plan, own)
     if plan.is_table:
@@ -43,7 +53,7 @@ def find_entries(
     else:
         found, asked = _grid(bench, baseline) if is_grid else _rules(bench, baseline)
         kept, left_out = _sorted_out(found)
-        first = Entries(baseline=own, trained=kept, left_out=left_out, asked=asked)
+        first = Design(baseline=own, trained=kept, left_out=left_out, asked=asked)
         if not kept and found:
             raise _nothing_left(plan, found)
     at = cache(partial(_walked, bench, baseline, first))
@@ -51,36 +61,36 @@ def find_entries(
     return at
 
 
-def _sorted_out(found: Sequence[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+def _sorted_out(found: Sequence[DesignEntry]) -> tuple[tuple[DesignEntry, ...], tuple[DesignEntry, ...]]:
     return tuple(one for one in found if not one.reason), tuple(one for one in found if one.reason)
 
 
-def _grid(bench: Bench, baseline: ArchSpec) -> tuple[list[Entry], int]:
+def _grid(bench: EntryPricer, baseline: ArchSpec) -> tuple[list[DesignEntry], int]:
     """Triples whose cost grows by about two per unit of phi, and how many there are before rounding."""
     plan = bench.plan
     triples = _triples(bench, baseline)
-    groups = distinct(_grown(plan, baseline, triple) for triple in triples)
+    groups = distinct_networks(_grown(plan, baseline, triple) for triple in triples)
     found = [
         bench.entry(str(group[0].compound), group[0], [str(other.compound) for other in group[1:]]) for group in groups
     ]
     return [replace(one, reason=one.reason or _off_target(plan, one)) for one in found], len(triples)
 
 
-def _off_target(plan: CompoundPlan, entry: Entry) -> str:
+def _off_target(plan: ScalingPlan, entry: DesignEntry) -> str:
     tolerance, real = plan.grid.realised_tolerance, growth_of(plan, entry)
     if tolerance is not None and abs(real ** (1 / plan.phi) - 2) > tolerance:
         return f"{plan.target} grow x{real:.2f} after rounding"
     return ""
 
 
-def _grown(plan: CompoundPlan, baseline: ArchSpec, triple: Compound) -> Grown:
+def _grown(plan: ScalingPlan, baseline: ArchSpec, triple: Compound) -> ScaledNetwork:
     try:
-        return grown(baseline, triple, plan.phi, plan.rules)
+        return scale_compound(baseline, triple, plan.phi, plan.rules)
     except NasError as error:
         raise NasError(f"phi {plan.phi:g} with {triple}: {error} Lower phi.") from None
 
 
-def _triples(bench: Bench, baseline: ArchSpec) -> tuple[Compound, ...]:
+def _triples(bench: EntryPricer, baseline: ArchSpec) -> tuple[Compound, ...]:
     """Triples by the formula, or with the latency as target by what the predictor makes of each."""
     plan, grid, base_ms = bench.plan, bench.plan.grid, bench.predict(baseline).latency_ms
 
@@ -96,16 +106,16 @@ def _triples(bench: Bench, baseline: ArchSpec) -> tuple[Compound, ...]:
         raise NasError(f"grid.{error}" if str(error).startswith("tolerance") else str(error)) from None
 
 
-def _rules(bench: Bench, baseline: ArchSpec) -> tuple[list[Entry], int]:
+def _rules(bench: EntryPricer, baseline: ArchSpec) -> tuple[list[DesignEntry], int]:
     """Each rule grown to the same cost; stepwise expansion comes step by step."""
     plan = bench.plan
     networks = at_equal_cost(baseline, plan.growth, plan.compared, plan.rules, measure=bench.measure)
     return [bench.entry(label, one) for label, one in networks.items()], len(plan.compare)
 
 
-def _table(bench: Bench, baseline: ArchSpec, own: Entry) -> Entries:
+def _table(bench: EntryPricer, baseline: ArchSpec, own: DesignEntry) -> Design:
     """Every network of the table once; the one that is the baseline's takes its place."""
-    groups: dict[str, list[tuple[tuple[str, str], Grown]]] = {}
+    groups: dict[str, list[tuple[tuple[str, str], ScaledNetwork]]] = {}
     cells = table_cells(bench.plan, baseline)
     for place, one in cells:
         groups.setdefault(one.arch.arch_id, []).append((place, one))
@@ -118,16 +128,16 @@ def _table(bench: Bench, baseline: ArchSpec, own: Entry) -> Entries:
         raise _nothing_left(bench.plan, found)
     base = next((entry for entry in kept if entry.arch.arch_id == own.arch.arch_id), own)
     order = tuple(place for place, _ in cells)
-    return Entries(baseline=base, trained=kept, left_out=left_out, asked=len(cells), places=order)
+    return Design(baseline=base, trained=kept, left_out=left_out, asked=len(cells), places=order)
 
 
-def _walked(bench: Bench, baseline: ArchSpec, first: Entries, taken: tuple[str, ...]) -> Entries:
+def _walked(bench: EntryPricer, baseline: ArchSpec, first: Design, taken: tuple[str, ...]) -> Design:
     """``first`` and the networks of stepwise expansion after the axes ``taken``, the next step's among them."""
     plan = bench.plan
     if STEPWISE not in plan.compare:
         return first
     known = {entry.arch.arch_id: entry for entry in first.trained}
-    path: list[Grown] = []
+    path: list[ScaledNetwork] = []
     steps, walked, beyond = [], [], []
     for number in range(1, len(taken) + 2):
         networks = _candidates(bench, baseline, path)
@@ -141,7 +151,9 @@ def _walked(bench: Bench, baseline: ArchSpec, first: Entries, taken: tuple[str, 
         new = [entry for entry in entries.values() if entry.arch.arch_id not in known]
         walked += [entry for entry in new if not entry.reason]
         beyond += [entry for entry in new if entry.reason]
-        steps.append(Step(number=number, candidates={axis: one for axis, one in entries.items() if not one.reason}))
+        steps.append(
+            DesignStep(number=number, candidates={axis: one for axis, one in entries.items() if not one.reason})
+        )
         if number <= len(taken):
             path.append(networks[taken[number - 1]])
     if not first.trained and not walked:
@@ -153,19 +165,21 @@ def _walked(bench: Bench, baseline: ArchSpec, first: Entries, taken: tuple[str, 
     )  # fmt: skip
 
 
-def _candidates(bench: Bench, baseline: ArchSpec, path: Sequence[Grown]) -> dict[str, Grown]:
+def _candidates(bench: EntryPricer, baseline: ArchSpec, path: Sequence[ScaledNetwork]) -> dict[str, ScaledNetwork]:
     """What each axis alone makes of the end of ``path``; hours into a study an axis that cannot go on is left out."""
-    networks: dict[str, Grown] = {}
+    networks: dict[str, ScaledNetwork] = {}
     for axis in DIRECTIONS:
         try:
-            networks |= expanded(baseline, path, bench.plan.growth, (axis,), bench.plan.rules, measure=bench.measure)
+            networks |= stepwise_step(
+                baseline, path, bench.plan.growth, (axis,), bench.plan.rules, measure=bench.measure
+            )
         except NasError:
             if not path:
                 raise
     return networks
 
 
-def _check_baseline(plan: CompoundPlan, baseline: Entry) -> None:
+def _check_baseline(plan: ScalingPlan, baseline: DesignEntry) -> None:
     if baseline.reason:
         what = "all others are held against it" if plan.is_table else "it is only to grow"
         raise NasError(
@@ -174,7 +188,7 @@ def _check_baseline(plan: CompoundPlan, baseline: Entry) -> None:
         )
 
 
-def _nothing_left(plan: CompoundPlan, entries: Sequence[Entry]) -> NasError:
+def _nothing_left(plan: ScalingPlan, entries: Sequence[DesignEntry]) -> NasError:
     off = [abs(growth_of(plan, entry) ** (1 / plan.phi) - 2) for entry in entries]
     nearest = entries[off.index(min(off))]
     if any("grow x" in entry.reason for entry in entries):

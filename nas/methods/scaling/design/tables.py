@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from nas.arch.scaling.compound import Grown
+from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.rules import width_lines, width_resolution_table
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.methods.scaling.config import CompoundPlan
-from nas.methods.scaling.design.entries import Place
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.design.entries import TableCell
 from nas.methods.scaling.settings import WIDTH_LINES
 
 
-def table_cells(plan: CompoundPlan, baseline: ArchSpec) -> list[tuple[Place, Grown]]:
+def table_cells(plan: ScalingPlan, baseline: ArchSpec) -> list[tuple[TableCell, ScaledNetwork]]:
     """Every network of the table of ``plan`` with its row and column. Raises: NasError for a side below the strides."""
     try:
         if plan.compare == (WIDTH_LINES,):
@@ -22,7 +22,7 @@ def table_cells(plan: CompoundPlan, baseline: ArchSpec) -> list[tuple[Place, Gro
     return [((f"w{one.factors.width:g}", f"{one.arch.resolution_px}px"), one) for one in networks]
 
 
-def _width_lines(plan: CompoundPlan, baseline: ArchSpec) -> list[tuple[Place, Grown]]:
+def _width_lines(plan: ScalingPlan, baseline: ArchSpec) -> list[tuple[TableCell, ScaledNetwork]]:
     lines = width_lines(baseline, plan.widths, plan.table.starts, plan.rules)
     return [
         ((f"d{depth:g} r{side:g}", f"w{one.factors.width:g}"), one)

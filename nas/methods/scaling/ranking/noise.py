@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-LEVEL: Final = 0.05
+SIGNIFICANCE_LEVEL: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Noise:
         return float(studentized_range.sf(abs(apart) / spread, compared, self.freedom))
 
 
-def noise_of(accuracies: Mapping[str, Sequence[float]]) -> Noise:
+def pooled_noise(accuracies: Mapping[str, Sequence[float]]) -> Noise:
     """The noise in ``accuracies``, network by network."""
     groups = [values for values in accuracies.values() if values]
     freedom = sum(len(values) - 1 for values in groups)
@@ -59,7 +59,7 @@ def noise_of(accuracies: Mapping[str, Sequence[float]]) -> Noise:
     return Noise(deviation=deviation, freedom=freedom, networks=len(groups))
 
 
-def told_apart(noise: Noise, first: Sequence[float], second: Sequence[float]) -> bool:
+def is_significant(noise: Noise, first: Sequence[float], second: Sequence[float]) -> bool:
     """Whether two networks differ by more than the noise, at the 5% level; False where the noise is not known."""
     p = noise.p_value(first, second)
-    return p is not None and p < LEVEL
+    return p is not None and p < SIGNIFICANCE_LEVEL

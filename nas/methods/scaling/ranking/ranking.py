@@ -8,9 +8,9 @@ from functools import partial
 from statistics import fmean
 
 from nas.core.formatting import plural
-from nas.methods.scaling.design.entries import Entries, Entry, Step
-from nas.methods.scaling.ranking.noise import LEVEL, Noise, noise_of, told_apart
-from nas.methods.scaling.ranking.rounds import Accuracies, answer
+from nas.methods.scaling.design.entries import Design, DesignEntry, DesignStep
+from nas.methods.scaling.ranking.noise import SIGNIFICANCE_LEVEL, Noise, is_significant, pooled_noise
+from nas.methods.scaling.ranking.rounds import Accuracies, rank_means
 from nas.methods.scaling.settings import STEPWISE
 from nas.study.trial_record import Outcome, csv_text
 
@@ -18,14 +18,14 @@ BEST, PEER, WORSE = "best", "not told apart", "worse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class RankedNetwork:
     """One network: ``accuracies`` of its seeds in [0, 1], and what is to be said of it.
 
     ``error``: standard error of the mean, from the noise pooled over all networks; None if that is not known.
     ``p_value``: of the difference to the best; None for the best, the baseline, and what was not trained to the end.
     """
 
-    entry: Entry
+    entry: DesignEntry
     accuracies: tuple[float, ...]
     verdict: str
     error: float | None = None
@@ -45,12 +45,12 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepStanding:
+class RankedStep:
     """One step of stepwise expansion: which ``axis`` was taken, and the others that the noise does not tell from it."""
 
     number: int
     axis: str
-    candidates: Mapping[str, Standing]
+    candidates: Mapping[str, RankedNetwork]
     peers: tuple[str, ...]
 
     @property
@@ -65,30 +65,30 @@ class StepStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standings:
+class Ranking:
     """All networks: the baseline, then those that were trained to the end, the best first, then the others.
 
     In a table the baseline may be one of them. ``steps``: those of stepwise expansion that were decided.
     """
 
-    baseline: Standing
-    ranked: tuple[Standing, ...]
-    others: tuple[Standing, ...]
+    baseline: RankedNetwork
+    ranked: tuple[RankedNetwork, ...]
+    others: tuple[RankedNetwork, ...]
     noise: Noise
-    steps: tuple[StepStanding, ...] = ()
+    steps: tuple[RankedStep, ...] = ()
 
     @property
-    def best(self) -> Standing | None:
+    def best(self) -> RankedNetwork | None:
         """The best network, if one was trained to the end."""
         return self.ranked[0] if self.ranked else None
 
     @property
-    def peers(self) -> tuple[Standing, ...]:
+    def peers(self) -> tuple[RankedNetwork, ...]:
         """Networks that the noise does not tell apart from the best."""
         return tuple(one for one in self.ranked if one.verdict == PEER)
 
     @property
-    def everybody(self) -> tuple[Standing, ...]:
+    def everybody(self) -> tuple[RankedNetwork, ...]:
         """All of them."""
         own = self.baseline.entry.label
         return (self.baseline, *(one for one in (*self.ranked, *self.others) if one.entry.label != own))
@@ -119,32 +119,32 @@ class Standings:
                 said.append(f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs.")
         said.append(
             f"{apart} of the other {len(self.ranked) - 1} are worse by more than the noise (Tukey-Kramer, "
-            f"{LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points between seeds "
-            f"(pooled, {self.noise.freedom} degrees of freedom)."
+            f"{SIGNIFICANCE_LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points between "
+            f"seeds (pooled, {self.noise.freedom} degrees of freedom)."
         )
         return said
 
 
-def standings(entries: Entries, accuracies: Accuracies, closed: Mapping[str, tuple[Outcome, str]]) -> Standings:
+def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, tuple[Outcome, str]]) -> Ranking:
     """Where all ``entries`` stand; ``closed``: by label, how a training without accuracy ended, and why.
 
     Networks on the way of stepwise expansion have a cost of their own: its end alone is held against the others.
     """
-    noise = noise_of(accuracies)
+    noise = pooled_noise(accuracies)
     rivals = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
     if entries.end and entries.end.label in accuracies:
         rivals[STEPWISE] = accuracies[entries.end.label]
-    found = answer(rivals, noise)
+    found = rank_means(rivals, noise)
     best = rivals[found.best] if found else ()
     order = {label: position for position, label in enumerate(found.ranked if found else ())}
 
-    def standing(entry: Entry, verdict: str = "") -> Standing:
+    def standing(entry: DesignEntry, verdict: str = "") -> RankedNetwork:
         values, place = tuple(rivals.get(entry.label, accuracies.get(entry.label, ()))), order.get(entry.label)
         if place is not None:
-            verdict = BEST if place == 0 else WORSE if told_apart(noise, best, values) else PEER
+            verdict = BEST if place == 0 else WORSE if is_significant(noise, best, values) else PEER
         elif entry is not entries.baseline and not verdict:
             verdict = _untrained(entry, closed.get(entry.label))
-        return Standing(
+        return RankedNetwork(
             entry=entry,
             accuracies=values,
             verdict=verdict,
@@ -157,7 +157,7 @@ def standings(entries: Entries, accuracies: Accuracies, closed: Mapping[str, tup
     every = [standing(entry) for entry in (*entries.trained, *end)]
     ranked = sorted((one for one in every if one.entry.label in order), key=lambda one: order[one.entry.label])
     others = (one for one in every if one.entry.label not in order)
-    return Standings(
+    return Ranking(
         baseline=standing(entries.baseline),
         ranked=tuple(ranked),
         others=(*others, *ways, *(standing(entry) for entry in entries.left_out)),
@@ -166,18 +166,18 @@ def standings(entries: Entries, accuracies: Accuracies, closed: Mapping[str, tup
     )
 
 
-def _decided(standing: Callable[[Entry], Standing], noise: Noise, step: Step, axis: str) -> StepStanding:
+def _decided(standing: Callable[[DesignEntry], RankedNetwork], noise: Noise, step: DesignStep, axis: str) -> RankedStep:
     candidates = {name: standing(entry) for name, entry in step.candidates.items()}
     mine = candidates[axis].accuracies
     peers = [
         name
         for name, one in candidates.items()
-        if name != axis and noise.freedom and one.accuracies and not told_apart(noise, mine, one.accuracies)
+        if name != axis and noise.freedom and one.accuracies and not is_significant(noise, mine, one.accuracies)
     ]
-    return StepStanding(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
+    return RankedStep(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
 
 
-def _way(entries: Entries, entry: Entry) -> str:
+def _way(entries: Design, entry: DesignEntry) -> str:
     """What became of a network on the way of stepwise expansion."""
     for step in entries.steps:
         for axis, candidate in step.candidates.items():
@@ -188,13 +188,13 @@ def _way(entries: Entries, entry: Entry) -> str:
     return ""
 
 
-def to_csv(table: Iterable[Standing]) -> str:
+def ranking_to_csv(table: Iterable[RankedNetwork]) -> str:
     """``networks.csv``: one line per network with its accuracy, its verdict, its cost and its real growth."""
     rows = [_cells(one) for one in table]
     return csv_text(list(rows[0]), rows)
 
 
-def _cells(one: Standing) -> dict[str, object]:
+def _cells(one: RankedNetwork) -> dict[str, object]:
     entry = one.entry
     return {
         "network": entry.label,
@@ -211,7 +211,7 @@ def _cells(one: Standing) -> dict[str, object]:
     }
 
 
-def _untrained(entry: Entry, closed: tuple[Outcome, str] | None) -> str:
+def _untrained(entry: DesignEntry, closed: tuple[Outcome, str] | None) -> str:
     """Why a network has no accuracy."""
     if entry.reason:
         return f"left out: {entry.reason}"

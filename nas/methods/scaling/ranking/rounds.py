@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from nas.methods.scaling.design.entries import BASELINE
-from nas.methods.scaling.ranking.noise import Noise, noise_of, told_apart
+from nas.methods.scaling.ranking.noise import Noise, is_significant, pooled_noise
 from nas.methods.scaling.settings import RaceSettings
 
 Accuracies = Mapping[str, Sequence[float]]
-Training = tuple[str, int]  # a network's label and the number of the seed
-Rounds = Sequence[Sequence[Training]]
+SeededTraining = tuple[str, int]  # a network's label and the number of the seed
+Rounds = Sequence[Sequence[SeededTraining]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class RoundResult:
     """The best network, those that the noise does not tell apart from it, and the noise itself.
 
     ``ranked``: all that were trained to the end, by the number of seeds and then by mean accuracy, without the
@@ -33,7 +33,7 @@ class Answer:
         return self.ranked[0]
 
 
-def answer(accuracies: Accuracies, noise: Noise) -> Answer | None:
+def rank_means(accuracies: Accuracies, noise: Noise) -> RoundResult | None:
     """What ``accuracies`` (by label, one value per seed) say; None if nothing but the baseline was trained."""
     labels = [label for label, values in accuracies.items() if values and label != BASELINE]
     if not labels:
@@ -41,13 +41,13 @@ def answer(accuracies: Accuracies, noise: Noise) -> Answer | None:
     # One seed that was lucky is no reason to put a network before those that were asked again.
     ranked = sorted(labels, key=lambda label: (len(accuracies[label]) == 1, -fmean(accuracies[label])))
     best = accuracies[ranked[0]]
-    peers = tuple(label for label in ranked[1:] if not told_apart(noise, best, accuracies[label]))
-    return Answer(ranked=tuple(ranked), peers=peers, noise=noise)
+    peers = tuple(label for label in ranked[1:] if not is_significant(noise, best, accuracies[label]))
+    return RoundResult(ranked=tuple(ranked), peers=peers, noise=noise)
 
 
 def next_round(
     labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, race: RaceSettings, *, everybody: bool
-) -> tuple[Training, ...]:
+) -> tuple[SeededTraining, ...]:
     """What to train after ``rounds``; empty if nothing is left to do. A function of its arguments alone.
 
     ``labels``: all networks, the baseline among them, which runs in every round. ``everybody``: nobody drops out, and
@@ -67,7 +67,7 @@ def next_round(
     return tuple((label, done) for label in labels if label in kept or label == BASELINE)
 
 
-def _due(labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, seeds: int) -> tuple[Training, ...]:
+def _due(labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, seeds: int) -> tuple[SeededTraining, ...]:
     """Trainings of the first seed that not all have; a network that failed with a seed gets no further one."""
     planned = {training for trainings in rounds for training in trainings}
     for seed in range(seeds):
@@ -78,7 +78,7 @@ def _due(labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, seeds: i
     return ()
 
 
-def best_of(labels: Mapping[str, str], accuracies: Accuracies) -> str | None:
+def best_key(labels: Mapping[str, str], accuracies: Accuracies) -> str | None:
     """Which key of ``labels`` has the network of the highest mean; None if none was trained to the end.
 
     Networks that lack a seed, because a training failed, stand back. Ties go to the first.
@@ -99,6 +99,6 @@ def most_trainings(labels: Sequence[str], race: RaceSettings, *, everybody: bool
 def _finalists(alive: Sequence[str], accuracies: Accuracies, done: int, race: RaceSettings) -> list[str]:
     if done == 1:  # one seed each: the noise is not known yet
         return sorted(alive, key=lambda label: -accuracies[label][0])[: race.finalists]
-    noise = noise_of(accuracies)
+    noise = pooled_noise(accuracies)
     best = max((accuracies[label] for label in alive), key=fmean)
-    return [label for label in alive if not told_apart(noise, best, accuracies[label])]
+    return [label for label in alive if not is_significant(noise, best, accuracies[label])]

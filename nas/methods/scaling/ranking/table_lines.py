@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from nas.methods.scaling.design.entries import Entries, Place
-from nas.methods.scaling.ranking.noise import LEVEL
-from nas.methods.scaling.ranking.ranking import Standing, Standings
+from nas.methods.scaling.design.entries import Design, TableCell
+from nas.methods.scaling.ranking.noise import SIGNIFICANCE_LEVEL
+from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class TableLayout:
     """``rows`` and ``columns`` in the order that they were asked for; networks that rounding makes one share ``cells``.
 
     A cell beyond the limits has a standing without accuracy.
@@ -22,29 +22,29 @@ class Layout:
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    cells: Mapping[Place, Standing]
+    cells: Mapping[TableCell, RankedNetwork]
 
-    def line(self, row: str) -> list[Standing]:
+    def line(self, row: str) -> list[RankedNetwork]:
         """What was trained of ``row``, the cheapest first."""
         found = {one.entry.label: one for (at, _), one in self.cells.items() if at == row and one.mean is not None}
         return sorted(found.values(), key=_macs)
 
 
-class Height(NamedTuple):
+class LineHeight(NamedTuple):
     """Accuracy of a line at some cost, in [0, 1]; ``variance`` in units of one training's."""
 
     accuracy: float
     variance: float
 
 
-def layout(entries: Entries, standings: Standings) -> Layout:
+def table_layout(entries: Design, standings: Ranking) -> TableLayout:
     """The table that ``entries`` were asked for as, with where each network stands."""
     rows, columns = (tuple(dict.fromkeys(names)) for names in zip(*entries.places, strict=True))
     cells = {place: one for one in standings.everybody for place in one.entry.places}
-    return Layout(rows=rows, columns=columns, cells=cells)
+    return TableLayout(rows=rows, columns=columns, cells=cells)
 
 
-def compared_at(table: Layout) -> tuple[float, dict[str, Height]] | None:
+def compared_at(table: TableLayout) -> tuple[float, dict[str, LineHeight]] | None:
     """The largest growth of MACs that all lines reach, and how high each is there; None if there is none.
 
     Between two networks a line is straight over the logarithm of MACs.
@@ -58,7 +58,7 @@ def compared_at(table: Layout) -> tuple[float, dict[str, Height]] | None:
     return growth, {row: _height(line, growth) for row, line in lines.items()}
 
 
-def sentences(table: Layout, standings: Standings) -> list[str]:
+def table_sentences(table: TableLayout, standings: Ranking) -> list[str]:
     """What the lines say at the same cost, in words; nothing where they have no cost in common."""
     found = compared_at(table)
     if found is None:
@@ -77,31 +77,31 @@ def sentences(table: Layout, standings: Standings) -> list[str]:
             for row, height in heights.items()
             if row != ranked[0]
         }
-        peers = [row for row in ranked[1:] if (p_values[row] or 0.0) >= LEVEL]
+        peers = [row for row in ranked[1:] if (p_values[row] or 0.0) >= SIGNIFICANCE_LEVEL]
         said.append(f"There the noise does not tell {', '.join(peers)} from {ranked[0]}." if peers else "")
     return [sentence for sentence in said if sentence]
 
 
-def _height(line: Sequence[Standing], growth: float) -> Height:
+def _height(line: Sequence[RankedNetwork], growth: float) -> LineHeight:
     for left, right in pairwise(line):
         low, high = _growth(left), _growth(right)
         if low <= growth <= high and high > low:
             share = math.log(growth / low) / math.log(high / low)
-            return Height(
+            return LineHeight(
                 (1 - share) * _mean(left) + share * _mean(right),
                 (1 - share) ** 2 / len(left.accuracies) + share**2 / len(right.accuracies),
             )
     at = min(line, key=lambda one: abs(_growth(one) - growth))
-    return Height(_mean(at), 1 / len(at.accuracies))
+    return LineHeight(_mean(at), 1 / len(at.accuracies))
 
 
-def _mean(one: Standing) -> float:
+def _mean(one: RankedNetwork) -> float:
     return one.mean or 0.0
 
 
-def _macs(one: Standing) -> int:
+def _macs(one: RankedNetwork) -> int:
     return one.entry.grown.cost.macs
 
 
-def _growth(one: Standing) -> float:
+def _growth(one: RankedNetwork) -> float:
     return one.entry.grown.macs_growth
