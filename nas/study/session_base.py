@@ -16,7 +16,7 @@ from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.store import save_predictor
 from nas.study.catalog import load_study
 from nas.study.config import StudyPlan
-from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, library_versions
+from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, check_manifest_format, library_versions
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import (
     check_folder,
@@ -68,8 +68,10 @@ class SessionBase:
 def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
     """The patience of ``plan`` with its storage; one that the user named is looked at before a calibration is spent.
 
-    Makes none. Raises: NasError if it cannot be opened, or is a server that stays away.
+    Makes none. Raises: NasError if it cannot be opened, or is a server that stays away, and for the folder of a study
+    of a newer format.
     """
+    check_manifest_format(plan.folder)
     patience = retry_policy(console, plan.study.patience_s)
     storage = existing_storage(plan.storage_url, patience) if plan.study.storage is not None else None
     if storage is not None:

@@ -12,15 +12,18 @@ STUDY_FORMAT: Final = 1
 FORMAT_ATTRIBUTE: Final = "nas:format"  # system attribute of a study
 
 
-def check_study_format(where: str, found: object) -> None:
-    """Refuse the study at ``where`` if this version cannot read its format; ``found``: None where none is written.
+def is_readable_format(found: object) -> bool:
+    """Whether this version reads studies of the format that was ``found``; None where there is none.
 
-    Studies of version 0.1.0 and before carry no format: they are of format 1.
-    Raises: NasError.
+    Studies that were begun before formats were written are of format 1.
     """
-    if found is None or (type(found) is int and 1 <= found <= STUDY_FORMAT):
-        return
-    raise NasError(
-        f"{where}: the study is of format {quoted(found)}, nas {__version__} reads formats up to {STUDY_FORMAT}: a newer "
-        "version wrote it; upgrade nas to go on with it."
-    )
+    return found is None or (type(found) is int and 1 <= found <= STUDY_FORMAT)
+
+
+def check_study_format(where: str, found: object) -> None:
+    """Refuse the study at ``where`` if this version cannot read the format ``found`` there. Raises: NasError."""
+    if not is_readable_format(found):
+        raise NasError(
+            f"{where}: the study is of format {quoted(found)}, nas {__version__} reads formats up to {STUDY_FORMAT}: "
+            "a newer version wrote it; upgrade nas to go on with it."
+        )
