@@ -8,6 +8,7 @@ from typing import Any, Final
 from nas.cli import app, hydra_config, multirun
 from nas.cli.help_text import entries, option_lines, paragraph
 from nas.cli.resolve.networks import known_networks, resolve_arch
+from nas.methods import SCALING
 
 _SETTINGS: Final = ("data", "proxy", "latency", "engine", "grid", "table", "rounding", "race", "study", "constraint")
 _KEYS: Final = ("baseline", "phi", "target", "compare", "coefficients", *_SETTINGS, "runs_dir", "json")
@@ -22,7 +23,7 @@ def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
     return multirun.run_studies(
         arguments,
-        multirun.StudyCommand("compound_grid", make_plan, ("nas.methods.scaling.conclude", "COMPOUND"), _help),
+        multirun.StudyCommand("compound_grid", make_plan, SCALING, _help),
     )
 
 

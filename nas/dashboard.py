@@ -106,10 +106,9 @@ class _Notes:
 
     def _write(self, study: optuna.Study) -> None:
         try:
-            app.import_heavy("nas.methods.search.conclude")
             found = reopen_study(study.study_name, self._url, self._runs_dir)
             with closing(found.study._storage):
-                found.results.show_again(found.plan, found.manifest, study)
+                found.kind.refresh_notes(found.plan, found.manifest, study)
         except NasError as error:
             self._complain(error)
 

@@ -12,6 +12,7 @@ from nas.cli import app, hydra_config
 from nas.cli.help_text import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.cli.resolve.studies import FoundStudy
+from nas.methods import kind_of
 
 if TYPE_CHECKING:
     from nas.study.catalog import StudySummary
@@ -58,7 +59,7 @@ def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) ->
     from nas.core.formatting import shown_path
 
     found = reopen_study(name, storage, runs_dir)
-    path = found.results.tell_again(found.plan, found.manifest, found.study)
+    path = found.kind.render(found.plan, found.manifest, found.study)
     if as_json:
         known = FoundStudy(found.study, found.plan.study.storage, found.plan.folder, found.manifest)
         print(app.import_heavy("nas.cli.compare_studies").compare_studies([known]).json())
@@ -70,7 +71,7 @@ def _facts(one: StudySummary) -> dict[str, Any]:
     """How a study stands, as plain data."""
     return {
         "name": one.name,
-        "kind": one.kind,
+        "kind": kind_of(one.identity).name,
         "trained": one.trained,
         "others": one.other,
         "running": one.running,
@@ -87,7 +88,7 @@ def _print_studies(found: Sequence[StudySummary], url: str) -> None:
     rows = [
         (
             one.name,
-            one.kind,
+            kind_of(one.identity).name,
             f"{one.trained:,}",
             f"{one.other:,}",
             f"{one.running:,}" if one.running else "",

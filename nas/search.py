@@ -9,6 +9,7 @@ from nas.cli import app, hydra_config, multirun
 from nas.cli.help_text import entries, option_lines, paragraph
 from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
+from nas.methods import SEARCH
 
 _SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
 _KEYS: Final = (*_SETTINGS, "space", "runs_dir", "json")
@@ -21,9 +22,7 @@ def main() -> None:
 
 def command(arguments: list[str]) -> int:
     """Check everything that can be checked in a moment, then load what is heavy and search."""
-    return multirun.run_studies(
-        arguments, multirun.StudyCommand("search", make_plan, ("nas.methods.search.conclude", "SEARCH"), _help)
-    )
+    return multirun.run_studies(arguments, multirun.StudyCommand("search", make_plan, SEARCH, _help))
 
 
 def make_plan(arguments: list[str]) -> Any:

@@ -100,8 +100,8 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
 ) -> None:
     small = ("latency=macs", "data.subset=100")
     with monkeypatch.context() as killed:
-        killed.setattr("nas.methods.search.conclude.show_search", lambda *_: None)
-        killed.setattr("nas.methods.scaling.conclude.show_compound", lambda *_: None)
+        killed.setattr("nas.methods.search.conclude.write_search_notes", lambda *_: None)
+        killed.setattr("nas.methods.scaling.conclude.write_scaling_notes", lambda *_: None)
         assert search.command([*small, "+space=mobilenet_v1", "proxy=tiny", "study.n_trials=2", "study.name=a"]) == 0
         grid = ("phi=1", "baseline=mobilenetv2_035", "grid.alpha=[1.0,2.0]", "grid.beta=[1.0]", "grid.gamma=[1.0]")
         proxy = ("proxy.resolution_px=8", "proxy.epochs=1", "proxy.width_multiplier=0.3", "proxy.min_map_px=1")

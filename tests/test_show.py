@@ -180,7 +180,7 @@ def test_a_png_without_its_package_says_what_to_install(monkeypatch: pytest.Monk
         pytest.fail("the device would be calibrated for a drawing that cannot be made")
 
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    monkeypatch.setattr(show, "find_predictor", priced)
+    monkeypatch.setattr(show, "resolve_predictor", priced)
     with pytest.raises(NasError, match=r"needs resvg-py: pip install 'nas\[png\]'"):
         command(["arch=mixnet_s", "latency=macs", "draw=mixnet_s.png"])
 

@@ -10,12 +10,16 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from omegaconf import OmegaConf
 
 from nas.cli.hydra_config import compose_config
 from nas.core.errors import NasError, quoted, suggestion
+
+if TYPE_CHECKING:
+    from nas.study.config import StudyPlan
+    from nas.study.kind import StudyKind
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -87,13 +91,11 @@ def import_heavy(module: str) -> ModuleType:
         ) from error
 
 
-def launch_study(plan: Any, module: str, work: str, *, to_stderr: bool) -> int:
-    """Run a checked plan as the ``work`` that heavy ``module`` holds, and say so on one stream; returns the exit code.
-
-    Raises: NasError.
-    """
+def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool) -> int:
+    """Run a checked plan as a study of ``kind``, reporting on one stream; returns the exit code. Raises: NasError."""
     check_writable(plan.runs_dir)
-    stopped = import_heavy("nas.engines.run").run_study(plan, getattr(import_heavy(module), work), to_stderr=to_stderr)
+    import_heavy(kind.session_module)
+    stopped = import_heavy("nas.engines.run").run_study(plan, kind, to_stderr=to_stderr)
     return EXIT_INTERRUPTED if stopped else 0
 
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hypervolume
 from nas.cli.comparison import Comparison
 from nas.cli.resolve.studies import FoundStudy
-from nas.core.dataclass_io import from_mapping
 from nas.core.formatting import MISSING, decimal, percent, shown_path
 from nas.latency.store import read_predictor
-from nas.methods.scaling.ranking.noise import pooled_noise
-from nas.methods.scaling.ranking.rounds import rank_means
-from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
-from nas.study.catalog import GRID_KIND, kind_of
+from nas.methods import kind_of
 from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE
-from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.trial_attributes import trial_records
@@ -30,7 +24,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _DISPENSABLE: Final = ("stopped", "repeated", "failed", "running", "clock min", "infeasible")
 _WINNERS_SHOWN: Final = 5
-# StudyManifest differently in one of these, and accuracies or latencies of two studies are not of one kind.
+# Settings that differ in one of these, and accuracies or latencies of two studies are not of one kind.
 _ALIKE: Final = ("data.", "proxy.", "latency.")
 
 
@@ -104,54 +98,15 @@ def _record(one: _Told) -> dict[str, Any]:
         "name": one.label,
         "folder": str(one.found.folder),
         "report": str(report) if report.is_file() else None,
-        "kind": kind_of(one.found.study),
+        "kind": kind_of(one.identity).name,
         **{outcome.value: count for outcome, count in count_outcomes(one.rows).items()},
         "best_accuracy": best[0],
         "best_latency_ms": best[1],
         "clock_s": round(3600 * max(hours.values(), default=0.0), 1),
         "cpu_s": round(sum(row.cpu_s or 0.0 for row in one.rows), 1),
         "device": one.device,
-        "winners": _winners(one),
+        "winners": kind_of(one.identity).winners(one.found.study),
     }
-
-
-def _winners(one: _Told) -> list[dict[str, Any]]:
-    """What the study answers with: its front, the highest reward, or the network of the highest mean accuracy."""
-    if kind_of(one.found.study) == GRID_KIND:
-        return _best_network(one)
-    settings = {key.removeprefix("objective."): value for key, value in one.identity.items() if "objective." in key}
-    objective = from_mapping(ObjectiveSettings, settings, "objective")
-    return [
-        {
-            "name": f"W{index}",
-            "trial": row.number,
-            "arch_id": row.arch_id,
-            "accuracy": row.accuracy,
-            "latency_ms": row.latency_ms,
-            "measured_ms": row.measured_ms,
-        }
-        for index, row in enumerate(choose_winners(one.rows, objective), start=1)
-    ]
-
-
-def _best_network(one: _Told) -> list[dict[str, Any]]:
-    """What a grid answers with, as its report does; of stepwise expansion a network on its way may be the best."""
-    accuracies = accuracies_of(one.found.study)
-    found = rank_means(accuracies, pooled_noise(accuracies))
-    if found is None:
-        return []
-    label, values = found.best, accuracies[found.best]
-    trials = one.found.study.get_trials(deepcopy=False)
-    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == label)
-    return [
-        {
-            "name": label,
-            "arch_id": attributes.get("arch_id"),
-            "accuracy": statistics.fmean(values),
-            "latency_ms": attributes.get("latency_ms"),
-            "seeds": len(values),
-        }
-    ]
 
 
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from nas.cli import app, hydra_config
 from nas.cli.help_text import HelpEntry
 from nas.core.errors import NasError
+from nas.study.kind import StudyKind
 
 _FLAGS: Final = ("--multirun", "-m")
 _NAME: Final = "study.name"
@@ -47,11 +48,11 @@ class Job(NamedTuple):
 
 
 class StudyCommand(NamedTuple):
-    """What runs studies: its configuration, what makes a checked plan of overrides, module and name of its work."""
+    """A command that runs studies: its configuration, what makes a checked plan of overrides, and their kind."""
 
     config_name: str
     make_plan: Callable[[list[str]], Any]
-    work: tuple[str, str]
+    kind: StudyKind
     help_text: Callable[[], str]
 
 
@@ -83,7 +84,7 @@ def split_multirun_flag(arguments: Sequence[str]) -> tuple[bool, list[str]]:
 def run_one(arguments: Sequence[str], command: StudyCommand) -> int:
     """Run the study that ``arguments`` ask for; returns the exit code. Raises: NasError."""
     plan, as_json = command.make_plan(list(arguments)), _wants_json(arguments, command)
-    code = app.launch_study(plan, *command.work, to_stderr=as_json)
+    code = app.launch_study(plan, command.kind, to_stderr=as_json)
     if as_json:
         _tell([plan], as_json=True)
     return code
@@ -96,19 +97,19 @@ def run_each(arguments: Sequence[str], command: StudyCommand) -> int:
     all. Returns the exit code: of a mistake if there was one, 130 after Ctrl-C. Raises: NasError for what can be seen
     to be wrong before.
     """
-    found, (module, work) = jobs(arguments), command.work
+    found = jobs(arguments)
     plans, as_json = _plans(found, command.make_plan), _wants_json(found[0].overrides, command)
     said = sys.stderr if as_json else sys.stdout
     started, worst = [], 0
     for number, plan in enumerate(plans, start=1):
         head = f"[{number}/{len(plans)}] {plan.name}"
         try:
-            if getattr(app.import_heavy(module), work).is_done(plan):
+            if command.kind.is_finished(plan):
                 print(f"{head}: finished before", file=said, flush=True)
                 code = 0
             else:
                 print(head, file=said, flush=True)
-                code = app.launch_study(plan, *command.work, to_stderr=as_json)
+                code = app.launch_study(plan, command.kind, to_stderr=as_json)
         except NasError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             worst = app.EXIT_USAGE

@@ -13,16 +13,17 @@ from nas.core.console import print_lines
 from nas.engines.local import trials
 from nas.engines.ray import opening
 from nas.study.config import EngineSettings, StudyPlan
-from nas.study.kind import StudyKind, StudySession
+from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
 from nas.study.recovery import recover_trials
+from nas.study.session import StudySession
 from nas.study.storage.ownership import exclusive_ownership
 from nas.study.trial_attributes import count_finished
 
 RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]
 
 
-def run_study(plan: StudyPlan, work: StudyKind, *, to_stderr: bool = False) -> bool:
+def run_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool = False) -> bool:
     """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
 
     ``to_stderr``: whatever is said goes there, and leaves stdout to an answer for programs.
@@ -30,19 +31,19 @@ def run_study(plan: StudyPlan, work: StudyKind, *, to_stderr: bool = False) -> b
     """
     console = Console(stderr=to_stderr)
     with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
-        session = work.prepare(plan, console)
+        session = kind.prepare(plan, console)
         with exclusive_ownership(plan.folder, console) as hold:
             study = session.find()
             recovered = recover_trials(hold(study), max_retries=plan.engine.max_retries) if study else 0
             if recovered:
                 print_lines(console, f"queued again, left unfinished by a killed run: {recovered}")
             if study is None or not session.is_complete(study):
-                study = session.begin(study, console, hold)
+                study = session.start(study, console, hold)
             try:
-                stopped = _run_trials(run_trials, session, work, study, console)
+                stopped = _run_trials(run_trials, session, kind, study, console)
             finally:
                 if len(interrupts) < 2:
-                    work.conclude(session, study, console)
+                    kind.conclude(session, study, console)
         study._storage.close()  # not before the study is given back; others may be run in this process
     if stopped:
         print_lines(console, f"stopped; go on with: {plan.command}")
@@ -55,7 +56,7 @@ def _opened(settings: EngineSettings) -> AbstractContextManager[RunTrials]:
 
 
 def _run_trials(
-    run_trials: RunTrials, session: StudySession, work: StudyKind, study: optuna.Study, console: Console
+    run_trials: RunTrials, session: StudySession, kind: StudyKind, study: optuna.Study, console: Console
 ) -> bool:
     """Run the trials that are left; whether the user stopped them."""
     done, total = count_finished(study), session.total(study)
@@ -63,7 +64,7 @@ def _run_trials(
         print_lines(console, f"{done} of {total} trials are done already")
     with session.progress(study, console) as progress:
         try:
-            run_trials(session, work, study, progress)
+            run_trials(session, kind, study, progress)
         except KeyboardInterrupt:
             return True
     return False

@@ -1,1 +1,29 @@
-"""Methods that run as a study: architecture search and compound scaling."""
+"""Methods that run as a study, and the registry of their kinds: the one place that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from nas.core.errors import NasError
+from nas.methods.scaling.kind import Scaling
+from nas.methods.search.kind import Search
+from nas.study.kind import StudyKind
+
+__all__ = ["KINDS", "SCALING", "SEARCH", "kind_of"]
+
+SEARCH: Final = Search()
+SCALING: Final = Scaling()
+KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING)
+
+
+def kind_of(identity: Mapping[str, Any]) -> StudyKind:
+    """The kind of the study with the settings ``identity``, by dotted names or by group.
+
+    Raises: NasError for a study that is of none of ``KINDS``.
+    """
+    for kind in KINDS:
+        if kind.owns(identity):
+            return kind
+    known = ", ".join(kind.name for kind in KINDS)
+    raise NasError(f"this study is none of {known}: a newer version of nas made it; upgrade nas.")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.errors import NasError, suggestion
 from nas.study.storage.attributes import system_attributes
-from nas.study.storage.opening import IDENTITY, check_stored_format, is_search, open_storage, study_identity
+from nas.study.storage.opening import IDENTITY, check_stored_format, open_storage, study_identity
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.storage.urls import mask_credentials, url_file
 from nas.study.trial_record import Outcome
-
-SEARCH_KIND: Final = "search"
-GRID_KIND: Final = "compound grid"
 
 OnRefused = Callable[[NasError], object]
 
@@ -30,7 +27,7 @@ class StudySummary(NamedTuple):
     """
 
     name: str
-    kind: str
+    identity: Mapping[str, Any]
     trained: int
     other: int
     running: int
@@ -81,11 +78,6 @@ def studies(storage: optuna.storages.BaseStorage, on_refused: OnRefused) -> list
     return found
 
 
-def kind_of(study: optuna.Study) -> str:
-    """What ``study`` is, ``SEARCH_KIND`` or ``GRID_KIND``."""
-    return SEARCH_KIND if is_search(study_identity(system_attributes(study))) else GRID_KIND
-
-
 def trial_times(trials: Sequence[FrozenTrial]) -> list[datetime]:
     """When trials began and ended, as far as they did."""
     return [moment for trial in trials for moment in (trial.datetime_start, trial.datetime_complete) if moment]
@@ -113,7 +105,7 @@ def _standing(study: optuna.Study) -> StudySummary:
     trained = [trial for trial in trials if trial.user_attrs.get("outcome") == Outcome.TRAINED]
     return StudySummary(
         name=study.study_name,
-        kind=kind_of(study),
+        identity=study_identity(system_attributes(study)),
         trained=len(trained),
         other=len(outcomes) - len(trained),
         running=sum(trial.state is TrialState.RUNNING for trial in trials),

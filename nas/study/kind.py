@@ -1,81 +1,72 @@
-"""What an engine has to know of the studies that it runs: a search, or a grid of compound scalings."""
+"""A kind of study: what a method declares, so that engines and commands can run and show its studies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import optuna
-from optuna.trial import Trial
-from rich.console import Console
+if TYPE_CHECKING:
+    import optuna
+    from rich.console import Console
 
-from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import ProxyEvaluator
-from nas.study.candidates import Pricer
-from nas.study.config import StudyPlan
-from nas.study.measurement import Measurer
-from nas.study.progress import TrialProgress
-from nas.study.storage.ownership import AcquireStudy
-from nas.study.trial_attributes import MeasuredLatency
-from nas.study.trial_loop import AskTell
+    from nas.study.config import StudyPlan
+    from nas.study.manifest import StudyManifest
+    from nas.study.session import StudySession
 
-TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
+SpaceFactory = Callable[[Mapping[str, Any]], Any]
 
 
-class StudySession(Protocol):
-    """A plan with everything heavy loaded; each worker process makes its own.
+class StudyKind(ABC):
+    """A method's studies, from a checked plan to a report.
 
-    ``pricer`` and ``measure`` answer workers that ask for a measurement (``latency.refine``); None where none does.
-    ``evaluator`` does the trainings.
+    One stateless subclass per method, in its ``kind.py``, listed in ``nas.methods.KINDS``. Its methods import what they
+    need when they are called: a command that answers a mistake loads neither torch nor Optuna.
+
+    ``name``: as lists of studies show it. ``group``: a group of settings that no other kind has, by which a study is
+    recognised. ``session_module``: the module that loads what every worker process needs.
     """
 
-    @property
-    def plan(self) -> StudyPlan: ...
-    @property
-    def pricer(self) -> Pricer | None: ...
-    @property
-    def measure(self) -> Measurer | None: ...
-    @property
-    def evaluator(self) -> ProxyEvaluator: ...
+    name: ClassVar[str]
+    group: ClassVar[str]
+    session_module: ClassVar[str]
 
-    def find(self) -> optuna.Study | None:
-        """The study if it was begun before by a plan that asks for the same. Raises: NasError for any other plan."""
-        ...
+    def owns(self, identity: Mapping[str, Any]) -> bool:
+        """Whether a study with the settings ``identity``, by dotted names, is of this kind."""
+        return any(key.partition(".")[0] == self.group for key in identity)
 
-    def begin(self, study: optuna.Study | None, console: Console, hold: AcquireStudy) -> optuna.Study:
-        """Look ahead, say what to expect, and queue the first trials of ``study``, made if need be, and held."""
-        ...
+    @abstractmethod
+    def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> StudyPlan:
+        """The plan of the study in ``folder``, from its ``manifest``.
 
-    def open(self) -> optuna.Study:
-        """The study, created or resumed."""
-        ...
-
-    def total(self, study: optuna.Study) -> int:
-        """Trials that ``study`` is to have, as far as one can say now."""
-        ...
-
-    def is_complete(self, study: optuna.Study) -> bool:
-        """Whether ``study`` has all its trials."""
-        ...
-
-    def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
-        """What a person sees while ``study`` runs."""
-        ...
-
-    def tasks(self, study: optuna.Study, *, timed: TrialTimer | None = None, worker: str = "") -> AskTell:
-        """What ``study`` wants trained; ``timed`` measures somewhere else than in this process.
-
-        ``worker`` is written into the trials that are taken, so that those of a killed worker can be told.
+        ``make_space``: makes a search space of its configuration. ``common``: ``runs_dir`` and ``command``.
+        Raises: NasError.
         """
-        ...
 
+    @abstractmethod
+    def prepare(self, plan: Any, console: Console) -> StudySession:
+        """Load what ``plan`` needs: images, predictor, evaluator. Raises: NasError."""
 
-class StudyKind(NamedTuple):
-    """A kind of study: how a plan is loaded, what is made of its trials in the end, and whether that was done before.
+    @abstractmethod
+    def conclude(self, session: Any, study: optuna.Study, console: Console) -> None:
+        """Write results and report of all that ``study`` holds, and print where they are."""
 
-    Functions of a module each.
-    """
+    @abstractmethod
+    def is_finished(self, plan: Any) -> bool:
+        """Whether the study of ``plan`` has all its trials and its report; False for a study of another plan."""
 
-    prepare: Callable[[Any, Console], StudySession]
-    conclude: Callable[[Any, optuna.Study, Console], object]
-    is_done: Callable[[Any], bool]
+    @abstractmethod
+    def render(self, plan: Any, manifest: StudyManifest, study: optuna.Study) -> Path:
+        """Write tables, plots and report of ``study`` as it is now, and return the report's path.
+
+        Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
+        """
+
+    @abstractmethod
+    def refresh_notes(self, plan: Any, manifest: StudyManifest, study: optuna.Study) -> None:
+        """As ``render``, and bring what a dashboard shows of ``study`` up to date. Raises: NasError."""
+
+    @abstractmethod
+    def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
+        """What ``study`` found, best first, as plain data: at least name, accuracy and latency_ms of each network."""

@@ -165,7 +165,7 @@ def test_several_values_without_the_flag_say_what_to_do() -> None:
 
 def test_grids_are_swept_too(monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
-    monkeypatch.setattr(compound_grid.sweep.cli, "run_study", lambda plan, *_, **__: names.append(plan.name) or 130)
+    monkeypatch.setattr("nas.cli.app.launch_study", lambda plan, *_, **__: names.append(plan.name) or 130)
     assert make_grid(["phi=1"]).name == "efficientnet_b0-digits-phi1"
     with pytest.raises(NasError, match="does not exist"):  # there is nothing to tell of, for nothing was run
         compound_grid.command(["-m", "baseline=mixnet_s,efficientnet_b0", "study.seed=0,1", "latency=macs"])

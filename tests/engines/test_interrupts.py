@@ -17,7 +17,10 @@ from tests.engines.commands import DEADLINE_S, TINY, is_held, is_pending, send, 
 
 ENDLESS = (*TINY, "proxy.epochs=100000")
 # Workers that are asked to end are waited for longer than this test waits.
-PATIENT = ("-c", "from nas.engines import crew; from nas.search import main; crew._GRACE_S = 3600.0; main()")
+PATIENT = (
+    "-c",
+    "from nas.engines.local import supervisor; from nas.search import main; supervisor._GRACE_S = 3600.0; main()",
+)
 
 
 def states_and_reasons(folder: Path) -> list[tuple[TrialState, str]]:

@@ -83,7 +83,9 @@ def test_a_worker_goes_from_one_training_to_the_next() -> None:
 
 def test_a_missing_ray_is_answered_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for module in [name for name in sys.modules if name.startswith("nas.engines.ray_")]:
+    for module in [
+        name for name in sys.modules if name.startswith("nas.engines.ray.") and not name.endswith(".opening")
+    ]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NasError, match=r"engine=ray: Ray Tune cannot be loaded .*: pip install 'ray\[tune\]>=2.50'"):

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from nas.engines.run import run_study
-from nas.study.kind import StudyKind
 from nas.study.storage.lease import lease_holder
 from nas.study.storage.retrying import RetryingStorage
 from tests.reporting.dashboard_study import made_search
@@ -25,10 +24,11 @@ def test_a_storage_is_closed_once_its_study_is_given_back(tmp_path: Path, monkey
         find=lambda: search.study,
         is_complete=lambda _: True,
         total=lambda _: 1,
-        tasks=lambda _: search,
+        ask_tell=lambda _: search,
         progress=lambda *_: nullcontext(SimpleNamespace(on_trial=None)),
     )
     holders = []
     monkeypatch.setattr(RetryingStorage, "close", lambda _: holders.append(lease_holder(search.study)))
-    assert run_study(plan, StudyKind(lambda *_: session, lambda *_: None, lambda _: False)) is False
+    kind: Any = SimpleNamespace(prepare=lambda *_: session, conclude=lambda *_: None)
+    assert run_study(plan, kind) is False
     assert holders == [None]

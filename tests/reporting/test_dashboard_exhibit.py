@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.arch.files import load_spec_file, parse_spec
+from nas.methods.search.dashboard import write_search_notes
 from nas.reporting.dashboard import exhibit
 from nas.reporting.dashboard.board import ARTIFACTS, DashboardBoard
 from nas.reporting.dashboard.exhibit import noted_trials
@@ -130,7 +131,7 @@ def test_winners_whose_files_are_being_replaced_are_shown_all_the_same(tmp_path:
     search = made_search(tmp_path, trials=2)
     report = show(search, tmp_path, replace(report_of(search), winners=()))
     folder = tmp_path / search.study.study_name
-    exhibit.show_search(search.study, report_of(search), search.pricer, folder, tmp_path / ARTIFACTS)
+    write_search_notes(search.study, report_of(search), search.pricer, folder, tmp_path / ARTIFACTS)
     assert not report.winners and not list((folder / "winners").iterdir())
     stands = [json.loads(str(value)) for key, value in attributes(search.study).items() if key.startswith("artifacts:")]
     assert {facts["filename"] for facts in stands} >= {"winner_1.yaml", "winner_1.svg"}

@@ -161,7 +161,7 @@ def test_it_learns_from_every_measurement_and_of_many_when_they_are_a_twentieth_
         replace(pricer(small_space()), predictor=Pupil(TRUE)), lambda *_: MeasuredLatency(1, 0)
     )
     for count in range(200):
-        monkeypatch.setattr(measurement, "measurements", lambda _, count=count: count)
+        monkeypatch.setattr(measurement, "count_measurements", lambda _, count=count: count)
         refinement.pricer(new_study())
     assert learned[:42] == [*range(1, 41), 42, 44]
     gaps = [later - earlier for earlier, later in itertools.pairwise(learned)]

@@ -30,7 +30,7 @@ def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
 
     Raises: NasError, with the studies that there are.
     """
-    overview = import_heavy("nas.study.catalog")
+    catalog = import_heavy("nas.study.catalog")
     from nas.study import manifest
     from nas.study.config import RecordSettings
 
@@ -38,4 +38,4 @@ def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
     known = manifest.read_manifest(folder) if (folder / manifest.CONFIG_FILE).is_file() else None
     storage = storage or (known.settings["study"]["storage"] if known else None)
     url = RecordSettings(storage=storage).url(folder.parent)
-    return FoundStudy(overview.load_study(url, folder.name), storage, folder, known)
+    return FoundStudy(catalog.load_study(url, folder.name), storage, folder, known)

@@ -17,9 +17,10 @@ from nas.core.errors import NasError
 from nas.engines.local.limits import exceeded_limit, memory_warning, resident_mb
 from nas.engines.local.measure_requests import serve_requests
 from nas.engines.local.worker import Worker, start_server
-from nas.study.kind import StudyKind, StudySession
+from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
 from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, requeue_trial
+from nas.study.session import StudySession
 from nas.study.trial_attributes import WORKER, count_finished, trial_record
 from nas.study.trial_record import Outcome
 
@@ -35,10 +36,10 @@ class Supervisor:
     Its clock stands still while workers are held for a measurement, and while the storage lets the parent wait.
     """
 
-    def __init__(self, session: StudySession, work: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
-        self._session, self._work, self._study, self._progress = session, work, study, progress
+    def __init__(self, session: StudySession, kind: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
+        self._session, self._kind, self._study, self._progress = session, kind, study, progress
         self._settings = session.plan.engine
-        self._workers: list[Worker] = []
+        self._kinders: list[Worker] = []
         self._places = list(range(self._settings.processes))
         self._in_vain = 0  # workers in a row that were killed before they took a trial
         self._reasons: list[str] = []
@@ -53,9 +54,9 @@ class Supervisor:
         Raises: NasError if no worker can go on before that, with the reason of the first that could not.
         """
         try:
-            start_server(self._work)
+            start_server(self._kind)
             self._fill()
-            while self._workers:
+            while self._kinders:
                 self._watch()
         finally:
             try:
@@ -71,19 +72,19 @@ class Supervisor:
     def _fill(self) -> None:
         """Start workers for the places that are empty, as far as there are trials for them."""
         left = self._session.total(self._study) - count_finished(self._study)
-        taken = {worker.place for worker in self._workers}
+        taken = {worker.place for worker in self._kinders}
         for place in [place for place in self._places if place not in taken]:
-            if len(self._workers) < left:
-                self._workers.append(Worker(self._session.plan, self._work, place))
+            if len(self._kinders) < left:
+                self._kinders.append(Worker(self._session.plan, self._kind, place))
 
     def _watch(self) -> None:
         """Wait until a worker ends or the poll is due; then recover, replace, show, measure and check limits."""
         before = time.monotonic()
         limited = self._settings.trial_memory_mb is not None
-        wait([worker.process.sentinel for worker in self._workers], _LIMITED_POLL_S if limited else _POLL_S)
+        wait([worker.process.sentinel for worker in self._kinders], _LIMITED_POLL_S if limited else _POLL_S)
         self._clock_s += time.monotonic() - before
-        dead = [worker for worker in self._workers if not worker.process.is_alive()]
-        told = [worker.hear(self._clock_s) for worker in self._workers]
+        dead = [worker for worker in self._kinders if not worker.process.is_alive()]
+        told = [worker.hear(self._clock_s) for worker in self._kinders]
         for worker in dead:
             self._remove(worker)
         self._recover_unclaimed()
@@ -96,12 +97,12 @@ class Supervisor:
 
     def _remove(self, worker: Worker) -> None:
         """Recover the trials of a worker that has ended, and note RUNNING trials that no living worker has signed."""
-        self._workers.remove(worker)
+        self._kinders.remove(worker)
         trials = [trial for trial in self._running() if trial.user_attrs.get(WORKER) == worker.name]
         for trial in trials:
             self._recover_from(worker, trial)
         self._report_end(worker, ", ".join(str(trial.number) for trial in trials))
-        living = {other.name for other in self._workers}
+        living = {other.name for other in self._kinders}
         nobodys = [trial.number for trial in self._running() if trial.user_attrs.get(WORKER) not in living]
         self._unclaimed = {number: self._unclaimed.get(number, self._clock_s) for number in nobodys}
 
@@ -142,7 +143,7 @@ class Supervisor:
         due = {number for number, since_s in self._unclaimed.items() if self._clock_s - since_s > _CLAIM_S}
         if not due:
             return
-        living = {worker.name for worker in self._workers}
+        living = {worker.name for worker in self._kinders}
         for trial in self._running():
             if trial.number in due and trial.user_attrs.get(WORKER) not in living:
                 recover_killed_trial(self._study, trial, max_retries=self._settings.max_retries)
@@ -150,7 +151,7 @@ class Supervisor:
 
     def _enforce(self) -> None:
         """Kill the workers whose trial is beyond a limit; the next round recovers what they held."""
-        for worker in self._workers:
+        for worker in self._kinders:
             if worker.number is None:
                 continue
             held_mb = resident_mb(worker.process.pid or 0)
@@ -167,19 +168,19 @@ class Supervisor:
         """Measure for the workers that ask for it; all of them stand still meanwhile."""
         session = self._session
         if session.plan.latency.refine and session.pricer and session.measure:
-            serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._workers])
+            serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._kinders])
 
     def _stop(self) -> None:
         """Let the workers give their trials back; those that do not, or a second interrupt, end them at once."""
         try:
-            for worker in self._workers:
+            for worker in self._kinders:
                 worker.hear(self._clock_s)
                 worker.interrupt()
             deadline = time.monotonic() + _GRACE_S
-            for worker in self._workers:
+            for worker in self._kinders:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
         finally:
-            for worker in self._workers:
+            for worker in self._kinders:
                 worker.kill()
 
     def _running(self) -> Iterable[FrozenTrial]:

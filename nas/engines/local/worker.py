@@ -50,7 +50,7 @@ class Worker:
     ended it for, and why.
     """
 
-    def __init__(self, plan: StudyPlan, work: StudyKind, place: int) -> None:
+    def __init__(self, plan: StudyPlan, kind: StudyKind, place: int) -> None:
         self.name = f"worker-{place}-{secrets.token_hex(3)}"
         self.place = place
         self.number: int | None = None
@@ -60,7 +60,7 @@ class Worker:
         self.ended_for: tuple[int, str] | None = None
         context = multiprocessing.get_context("forkserver")
         self._line, far_end = context.Pipe(duplex=False)
-        self.process: BaseProcess = context.Process(target=_work, args=(plan, work, far_end), name=self.name)
+        self.process: BaseProcess = context.Process(target=_work, args=(plan, kind, far_end), name=self.name)
         with _stopping_held_back():
             self.process.start()
         far_end.close()
@@ -95,14 +95,14 @@ class Worker:
         self.process.join()
 
 
-def start_server(work: StudyKind) -> None:
+def start_server(kind: StudyKind) -> None:
     """Start the process that workers are forked from, which loads what all need once: seconds of CPU for each.
 
     It only imports; neither threads nor CUDA are begun in it, which a fork would break.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nas.engines.local.forkserver_preload", __name__, work.prepare.__module__])
+    context.set_forkserver_preload(["nas.engines.local.forkserver_preload", __name__, kind.session_module])
     resource_tracker.ensure_running()  # started by the server otherwise, which would let interrupts in again
     with _stopping_held_back():
         forkserver.ensure_running()
@@ -111,7 +111,7 @@ def start_server(work: StudyKind) -> None:
     loaded.join()
 
 
-def _work(plan: StudyPlan, work: StudyKind, line: Connection) -> None:
+def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:
     """What a worker process runs: a session of its own on the shared study, without output, until it has its trials."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     die_with_parent()
@@ -121,11 +121,11 @@ def _work(plan: StudyPlan, work: StudyKind, line: Connection) -> None:
             signal.signal(number, _leave)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         try:
-            session = work.prepare(plan, Console(file=silence))
+            session = kind.prepare(plan, Console(file=silence))
             check_baseline(plan.engine)
             study = session.open()
             name = multiprocessing.current_process().name
-            tasks = session.tasks(study, timed=lambda trial, _: request_measurement(study, trial), worker=name)
+            tasks = session.ask_tell(study, timer=lambda trial, _: request_measurement(study, trial), worker=name)
             line.send(WorkerMessage())
             run_tasks(
                 tasks,

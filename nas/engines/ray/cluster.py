@@ -22,8 +22,9 @@ from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.tune import ForgetReport, TuneScheduler, TuneSearcher, TuneTraining
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.study.config import EngineSettings
-from nas.study.kind import StudyKind, StudySession
+from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
+from nas.study.session import StudySession
 
 _CONNECT_S: Final = 10.0
 
@@ -46,7 +47,7 @@ def run_ray_trials(session: StudySession, _: StudyKind, study: optuna.Study, pro
         return  # not worth starting Ray for
     settings = session.plan.engine
     dispatcher = Dispatcher(
-        session.tasks(study),
+        session.ask_tell(study),
         session.evaluator,
         max_retries=settings.max_retries,
         most=lambda: settings.workers or max(1, _room(settings)),

@@ -31,5 +31,5 @@ def ray_engine(settings: EngineSettings) -> AbstractContextManager[Any]:
     except ImportError as error:
         said = str(error).splitlines()[0]
         raise NasError(f"engine=ray: Ray Tune cannot be loaded ({said}): pip install 'ray[tune]>=2.50'.") from error
-    found: AbstractContextManager[Any] = module.opened(settings)
+    found: AbstractContextManager[Any] = module.ray_cluster(settings)
     return found

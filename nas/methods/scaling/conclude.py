@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import TrialState
@@ -17,13 +17,12 @@ from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.context import ScalingContext, scaling_context
 from nas.methods.scaling.dashboard import write_scaling_notes
 from nas.methods.scaling.family_files import FamilyMember, members_of, write_members
-from nas.methods.scaling.is_done import is_scaling_finished
 from nas.methods.scaling.plots import Cost, cost_plot, rules_plot, surface_plot
 from nas.methods.scaling.preflight import design_notes
 from nas.methods.scaling.ranking.ranking import Ranking, rank_networks, ranking_to_csv
 from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
 from nas.methods.scaling.report_data import ScalingReport, render_scaling_report
-from nas.methods.scaling.session import ScalingSession, prepare_scaling
+from nas.methods.scaling.session import ScalingSession
 from nas.methods.scaling.table_plots import lines_plot, matrix_plot
 from nas.methods.scaling.terminal import (
     TABLE_AXES,
@@ -37,20 +36,18 @@ from nas.methods.scaling.terminal import (
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
 from nas.reporting.plots.axes import Canvas
 from nas.reporting.run_facts import run_facts
-from nas.study.kind import StudyKind
 from nas.study.manifest import REPORT_FILE, StudyManifest
 from nas.study.trial_attributes import trial_records
-from nas.study.trial_record import Outcome
-from nas.study.trial_record import records_to_csv as trials_to_csv
+from nas.study.trial_record import Outcome, records_to_csv
 
 
 def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Console) -> Ranking:
     """Write answer, family, tables, plots and report of all that the study holds, and print the answer."""
-    background = session.background(study)
-    answer = _answer(background, study)
-    write_members(answer.members, session.plan.folder, _provenance(background, study))
-    report = _write_tables(background, study, answer)
-    write_scaling_notes(background, study, report)
+    context = session.context(study)
+    answer = _answer(context, study)
+    write_members(answer.members, session.plan.folder, _provenance(context, study))
+    report = _write_tables(context, study, answer)
+    write_scaling_notes(context, study, report)
     if session.is_complete(study):
         session.evaluator.forget_all()
     plan, found = session.plan, answer.found
@@ -65,18 +62,15 @@ def render_scaling(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Stu
     Nothing is trained or written into the study, no images are loaded, and a family is left to the end of the race.
     Raises: NasError.
     """
-    background = scaling_context(plan, manifest, study)
-    _write_tables(background, study, _answer(background, study))
+    context = scaling_context(plan, manifest, study)
+    _write_tables(context, study, _answer(context, study))
     return plan.folder / REPORT_FILE
 
 
 def refresh_scaling_notes(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
     """As ``render_scaling``, and bring what a dashboard shows of ``study`` up to date."""
-    background = scaling_context(plan, manifest, study)
-    write_scaling_notes(background, study, _write_tables(background, study, _answer(background, study)))
-
-
-COMPOUND: Final = StudyKind(prepare_scaling, conclude_scaling, is_scaling_finished)
+    context = scaling_context(plan, manifest, study)
+    write_scaling_notes(context, study, _write_tables(context, study, _answer(context, study)))
 
 
 class _Answer(NamedTuple):
@@ -88,24 +82,24 @@ class _Answer(NamedTuple):
     members: list[FamilyMember]
 
 
-def _answer(background: ScalingContext, study: optuna.Study) -> _Answer:
-    entries = background.entries
+def _answer(context: ScalingContext, study: optuna.Study) -> _Answer:
+    entries = context.entries
     found = rank_networks(entries, accuracies_of(study), _closed(study))
-    table = table_layout(entries, found) if background.plan.is_table else None
+    table = table_layout(entries, found) if context.plan.is_table else None
     said = [*found.sentences(), *(table_sentences(table, found) if table else ())]
-    return _Answer(found, table, said, _family(background, found))
+    return _Answer(found, table, said, _family(context, found))
 
 
-def _write_tables(background: ScalingContext, study: optuna.Study, answer: _Answer) -> ScalingReport:
+def _write_tables(context: ScalingContext, study: optuna.Study, answer: _Answer) -> ScalingReport:
     """Write all that is made of a study's trials but the family; what the report says."""
-    folder = background.plan.folder
+    folder = context.plan.folder
     write_text_atomically(folder / "networks.csv", ranking_to_csv(answer.found.everybody))
-    write_text_atomically(folder / "trials.csv", trials_to_csv(trial_records(study)))
-    plots = _plots(background.plan, answer.found, answer.table)
+    write_text_atomically(folder / "trials.csv", records_to_csv(trial_records(study)))
+    plots = _plots(context.plan, answer.found, answer.table)
     for name, (_, plot) in plots.items():
         write_text_atomically(folder / f"{name}.svg", plot.svg)
         write_bytes_atomically(folder / f"{name}.png", plot.png())
-    report = _report(background, study, answer, {caption: plot.svg for caption, plot in plots.values()})
+    report = _report(context, study, answer, {caption: plot.svg for caption, plot in plots.values()})
     write_text_atomically(folder / REPORT_FILE, render_scaling_report(report))
     return report
 
@@ -121,16 +115,16 @@ def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
     }
 
 
-def _family(background: ScalingContext, found: Ranking) -> list[FamilyMember]:
+def _family(context: ScalingContext, found: Ranking) -> list[FamilyMember]:
     """The family of the best triple; what is no grid has none."""
     if found.best is None:
         return []
 
     def latency_ms(arch: ArchSpec) -> float:
-        return background.predictor.predict(arch).latency_ms
+        return context.predictor.predict(arch).latency_ms
 
     triple = found.best.entry.grown.compound
-    return members_of(found.baseline.entry.arch, triple, background.plan.rules, latency_ms) if triple else []
+    return members_of(found.baseline.entry.arch, triple, context.plan.rules, latency_ms) if triple else []
 
 
 def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
@@ -154,18 +148,18 @@ def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict
     return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
 
 
-def _report(background: ScalingContext, study: optuna.Study, answer: _Answer, plots: dict[str, str]) -> ScalingReport:
-    plan, entries = background.plan, background.entries
-    proxy = background.proxy_of(entries.baseline.arch)
+def _report(context: ScalingContext, study: optuna.Study, answer: _Answer, plots: dict[str, str]) -> ScalingReport:
+    plan, entries = context.plan, context.entries
+    proxy = context.proxy_of(entries.baseline.arch)
     facts = (
         ("baseline", f"{plan.baseline.name}, {entries.baseline.arch.arch_id}"),
         ("asked", f"{request_text(plan)}, limits {plan.constraints}"),
         ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
-        ("data", f"{plan.data.name}: {background.images}"),
+        ("data", f"{plan.data.name}: {context.images}"),
         ("proxy of the baseline", proxy.realised_note),
         ("training", f"epochs {plan.proxy.epochs}, {plan.proxy.optimizer}, batch {plan.proxy.batch_size}"),
         ("race", _race(plan)),
-        *run_facts(plan, background.predictor, background.versions, study),
+        *run_facts(plan, context.predictor, context.versions, study),
     )
     rows = trial_records(study)  # before the labels: a study at work may have one more the next moment
     labels = {trial.number: trial.user_attrs[LABEL_ATTRIBUTE] for trial in study.get_trials(deepcopy=False)}
@@ -188,6 +182,6 @@ def _race(plan: ScalingPlan) -> str:
     return f"{'up to ' if finalists else ''}{plan.race.seeds} seeds{finalists}"
 
 
-def _provenance(background: ScalingContext, study: optuna.Study) -> dict[str, Any]:
-    plan, versions = background.plan, dict(background.versions)
+def _provenance(context: ScalingContext, study: optuna.Study) -> dict[str, Any]:
+    plan, versions = context.plan, dict(context.versions)
     return {"study": study.study_name, "data": plan.data.name, "command": plan.command, "versions": versions}

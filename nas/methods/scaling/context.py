@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import optuna
 
-from nas.arch.spec import ArchSpec
-from nas.data.summary import ImageSummary
-from nas.estimators.proxy.reduce import Proxy, proxy_factory
-from nas.latency.predictors.base import LatencyPredictor
+from nas.estimators.proxy.reduce import proxy_factory
 from nas.latency.store import read_predictor
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.design.networks import make_design
 from nas.methods.scaling.trial_attributes import taken_axes
+from nas.study.context import StudyContext
 from nas.study.manifest import PREDICTOR_FILE, StudyManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingContext:
-    """A grid as its report has to know it. ``proxy_of``: the network that is trained in the place of another.
-
-    ``versions``: by name, of what the grid ran with.
-    """
+class ScalingContext(StudyContext):
+    """A scaling study as its report has to know it; ``entries``: its networks."""
 
     plan: ScalingPlan
-    images: ImageSummary
-    versions: Mapping[str, str]
-    predictor: LatencyPredictor
     entries: Design
-    proxy_of: Callable[[ArchSpec], Proxy]
 
 
 def scaling_context(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> ScalingContext:
-    """The background of ``study``, from what stands in its folder. Raises: NasError.
+    """The context of ``study``, from what stands in its folder. Raises: NasError.
 
     The baseline of ``plan`` is the one that stands there: for the images' classes and channels.
     """

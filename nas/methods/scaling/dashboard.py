@@ -27,9 +27,9 @@ from nas.study.manifest import REPORT_FILE
 _GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memory", "latency_x": "latency"}
 
 
-def write_scaling_notes(background: ScalingContext, study: optuna.Study, report: ScalingReport) -> None:
+def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: ScalingReport) -> None:
     """Put what a dashboard shows into ``study`` and beside it; its results stand in the plan's folder."""
-    plan, found, known = background.plan, report.standings, background.entries
+    plan, found, known = context.plan, report.standings, context.entries
     entries = known.by_label
     board = DashboardBoard.of(study, plan.runs_dir / ARTIFACTS)
     best = found.best.entry.label if found.best else ""
@@ -38,7 +38,7 @@ def write_scaling_notes(background: ScalingContext, study: optuna.Study, report:
         trials[STEPWISE] = trials[known.end.label]
     left_out = TrialNotes(
         board=board,
-        predictor=background.predictor,
+        predictor=context.predictor,
         decode=lambda trial: entries[trial.user_attrs[LABEL_ATTRIBUTE]].arch,
         facts=_facts,
         labels=dict.fromkeys(trials.get(best, ()), best),

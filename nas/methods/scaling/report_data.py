@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from nas.methods.scaling.family_files import FamilyMember
 from nas.methods.scaling.plots import network_row_id
+from nas.methods.scaling.ranking.noise import pooled_noise
 from nas.methods.scaling.ranking.ranking import Ranking
+from nas.methods.scaling.ranking.rounds import rank_means
+from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
 from nas.reporting.html_page import template
 from nas.study.trial_record import TrialRecord
 
 if TYPE_CHECKING:
+    import optuna
     from jinja2 import Template
 
 
@@ -45,3 +50,26 @@ def render_scaling_report(data: ScalingReport) -> str:
 @cache
 def _template() -> Template:
     return template("nas.methods.scaling", "compound.html", {"row_id": network_row_id})
+
+
+def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:
+    """The network of the highest mean accuracy in ``study`` as plain data, as the report names it.
+
+    Of stepwise expansion a network of an earlier step may be the best.
+    """
+    accuracies = accuracies_of(study)
+    found = rank_means(accuracies, pooled_noise(accuracies))
+    if found is None:
+        return []
+    values = accuracies[found.best]
+    trials = study.get_trials(deepcopy=False)
+    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == found.best)
+    return [
+        {
+            "name": found.best,
+            "arch_id": attributes.get("arch_id"),
+            "accuracy": fmean(values),
+            "latency_ms": attributes.get("latency_ms"),
+            "seeds": len(values),
+        }
+    ]

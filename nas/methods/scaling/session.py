@@ -8,49 +8,35 @@ from dataclasses import dataclass, replace
 import optuna
 from rich.console import Console
 
-from nas.arch.files import dump_spec
-from nas.core.console import print_lines, progress_bar
+from nas.arch.files import dump_spec, load_spec
+from nas.core.console import print_lines
+from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
-from nas.data.images import ImageData
-from nas.data.images import load_images as load_data
 from nas.data.summary import ImageSummary
-from nas.estimators.proxy.evaluator import ProxyEvaluator
-from nas.latency.predictors.base import LatencyPredictor
 from nas.methods.scaling.ask_tell import ScalingAskTell
 from nas.methods.scaling.config import BASELINE_FILE, ScalingPlan
-from nas.methods.scaling.context import ScalingContext
+from nas.methods.scaling.context import ScalingContext, scaling_context
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.design.networks import DesignAt, make_design
 from nas.methods.scaling.preflight import design_notes, design_summary, growth_table
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE
-from nas.study.candidates import Pricer
-from nas.study.kind import TrialTimer
-from nas.study.manifest import library_versions
-from nas.study.measurement import Measurer
-from nas.study.predictor import study_predictor
+from nas.study.manifest import library_versions, read_manifest
 from nas.study.progress import TrialProgress
-from nas.study.session_base import SessionBase, check_storage
+from nas.study.session import StudySession, TrialTimer, is_study_finished, load_session_parts
 from nas.study.storage.opening import claim_study
 from nas.study.storage.ownership import AcquireStudy
-from nas.study.storage.retry import RetryPolicy
 from nas.study.trial_attributes import count_finished
 from nas.study.trial_record import TrialRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingSession(SessionBase):
-    """A plan with everything heavy loaded; each worker process makes its own. Nothing is measured here."""
+class ScalingSession(StudySession):
+    """A scaling study's plan with everything heavy loaded. Nothing is measured here."""
 
     plan: ScalingPlan
-    data: ImageData
-    predictor: LatencyPredictor
-    evaluator: ProxyEvaluator
     entries_at: DesignAt
-    patience: RetryPolicy
-    pricer: Pricer | None = None
-    measure: Measurer | None = None
 
-    def background(self, study: optuna.Study) -> ScalingContext:
+    def context(self, study: optuna.Study) -> ScalingContext:
         """What the report of ``study`` has to know besides the trials."""
         return ScalingContext(
             plan=self.plan,
@@ -61,17 +47,17 @@ class ScalingSession(SessionBase):
             proxy_of=self.evaluator.proxy,
         )
 
-    def begin(self, study: optuna.Study | None, console: Console, hold: AcquireStudy) -> optuna.Study:
+    def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
         """Say which networks there are, queue the first round, and keep what the study was begun with."""
         self._say_what_there_is(self.entries(study) if study else self.entries_at(()), console)
-        study = hold(study or self.open())
+        study = acquire(study or self.open())
         plan = self.plan
         claim_study(study, plan.folder, plan.storage_url, self.identity)
         race = self.race(study)
         if not study.trials:
             race.prepare_round()
         write_text_atomically(plan.folder / BASELINE_FILE, dump_spec(self.entries_at(()).baseline.arch))
-        self.keep()
+        self.write_manifest()
         return study
 
     def entries(self, study: optuna.Study) -> Design:
@@ -114,8 +100,8 @@ class ScalingSession(SessionBase):
             console, lambda row: row.accuracy or 0.0, describe, total=self.total(study), done=count_finished(study)
         )
 
-    def tasks(self, study: optuna.Study, *, timed: TrialTimer | None = None, worker: str = "") -> ScalingAskTell:
-        """The race on ``study``; nothing is measured, ``timed`` is not asked."""
+    def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> ScalingAskTell:
+        """The race on ``study``; nothing is measured, ``timer`` is not called."""
         return self.race(study, worker=worker)
 
     def _say_what_there_is(self, entries: Design, console: Console) -> None:
@@ -127,30 +113,39 @@ class ScalingSession(SessionBase):
 
 def prepare_scaling(plan: ScalingPlan, console: Console) -> ScalingSession:
     """Load the images and the predictor (calibrated now if this device never was), and find the networks."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    patience = check_storage(plan, console)
-    base_px = plan.baseline.resolution_px
-    with progress_bar(console, f"images of {plan.data.name}") as progress:
-        data = load_data(replace(plan.data, resolution_px=_image_side(plan)), on_progress=progress)
-    predictor = study_predictor(plan, console)
-    evaluator = ProxyEvaluator(
-        data=data,
-        settings=plan.proxy,
+    parts = load_session_parts(
+        plan,
+        console,
+        image_side_px=_image_side(plan),
         largest_kernel=plan.largest_kernel,
-        seed=plan.study.seed,
-        base_resolution_px=base_px,
-        checkpoints_dir=plan.folder / "checkpoints",
+        base_resolution_px=plan.baseline.resolution_px,
+        keep_weights=False,
     )
-    baseline = replace(plan.baseline, classes=data.classes, in_channels=data.channels)
-    entries_at = make_design(plan, baseline, predictor.predict, evaluator.proxy)
-    return ScalingSession(
-        plan=plan,
-        data=data,
-        predictor=predictor,
-        evaluator=evaluator,
-        entries_at=entries_at,
-        patience=patience,
-    )
+    baseline = replace(plan.baseline, classes=parts.data.classes, in_channels=parts.data.channels)
+    design_at = make_design(plan, baseline, parts.predictor.predict, parts.evaluator.proxy)
+    return ScalingSession(plan=plan, entries_at=design_at, **parts._asdict())
+
+
+def is_scaling_finished(plan: ScalingPlan) -> bool:
+    """Whether the study of ``plan`` has all its rounds and its report; False for a study of another plan."""
+    return is_study_finished(plan, lambda study: _is_over(plan, study))
+
+
+def _is_over(plan: ScalingPlan, study: optuna.Study) -> bool:
+    """Whether all rounds of ``study`` are over, as its storage and its folder tell without loading images."""
+    try:
+        as_started = replace(plan, baseline=load_spec(plan.folder / BASELINE_FILE))
+        context = scaling_context(as_started, read_manifest(plan.folder), study)
+    except NasError:  # what is missing is written when it is run
+        return False
+    return ScalingAskTell(
+        study=study,
+        entries_at=lambda _: context.entries,
+        settings=plan.race,
+        epochs=plan.proxy.epochs,
+        has_interval=context.predictor.error is not None,
+        everybody=bool(plan.compare),
+    ).is_over
 
 
 def _image_side(plan: ScalingPlan) -> int | None:

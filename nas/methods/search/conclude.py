@@ -16,11 +16,10 @@ from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_context
 from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
-from nas.methods.search.session import SearchSession, is_search_finished, prepare_search
+from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, existing_winners, write_winners
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.search_report import SearchReport, Winner
-from nas.study.kind import StudyKind
 from nas.study.manifest import REPORT_FILE, StudyManifest
 from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
@@ -33,9 +32,9 @@ _PAIRS_SHOWN: Final = 20
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of all that the study holds, and print where they are."""
     plan, rows = session.plan, trial_records(study)
-    background = session.background
+    context = session.context
     source = WinnerSource(
-        background=background,
+        context=context,
         data=session.data,
         weights_dir=plan.folder / "weights",
         provenance=_provenance(session, study),
@@ -49,7 +48,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
             path.unlink()
     if session.is_complete(study):
         session.evaluator.forget_all()
-    report = search_report(background, study, rows, winners)
+    report = search_report(context, study, rows, winners)
     write_search_report(report, plan.folder)
     write_search_notes(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
     _print_results(plan, report, console)
@@ -66,16 +65,16 @@ def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study
 
 def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
     """As ``render_search``, and bring what a dashboard shows of ``study`` up to date."""
-    background = search_context(plan, manifest)
-    report = _report_again(background, study)
+    context = search_context(plan, manifest)
+    report = _report_again(context, study)
     write_search_report(report, plan.folder)
-    write_search_notes(study, report, background.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+    write_search_notes(study, report, context.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
 
 
-def _report_again(background: SearchContext, study: optuna.Study) -> SearchReport:
-    plan, rows = background.plan, trial_records(study)
-    winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", background)
-    return search_report(background, study, rows, winners)
+def _report_again(context: SearchContext, study: optuna.Study) -> SearchReport:
+    plan, rows = context.plan, trial_records(study)
+    winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", context)
+    return search_report(context, study, rows, winners)
 
 
 def _measured(
@@ -98,7 +97,7 @@ def _provenance(session: SearchSession, study: optuna.Study) -> dict[str, Any]:
         "data": plan.data.name,
         "seed": plan.study.seed,
         "command": plan.command,
-        "versions": session.background.versions,
+        "versions": session.context.versions,
     }
 
 
@@ -154,6 +153,3 @@ def _print_agreement(report: SearchReport, console: Console) -> None:
     said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
     said += [agreement.warning] if agreement.warning else []
     print_lines(console, *said)
-
-
-SEARCH: Final = StudyKind(prepare_search, conclude_search, is_search_finished)

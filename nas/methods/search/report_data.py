@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.importance import importances
 from nas.analysis.proxy_validation import longer_trainings, validation_command
+from nas.core.dataclass_io import from_mapping
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
 from nas.methods.search.warm_start import best_records
@@ -17,18 +19,20 @@ from nas.reporting.run_facts import run_facts
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
 from nas.study.candidates import space_size_text
 from nas.study.manifest import REPORT_FILE
-from nas.study.objective import ObjectiveSettings
-from nas.study.trial_attributes import PUBLISHED
+from nas.study.objective import ObjectiveSettings, choose_winners
+from nas.study.storage.attributes import system_attributes
+from nas.study.storage.opening import study_identity
+from nas.study.trial_attributes import PUBLISHED, trial_records
 from nas.study.trial_record import Outcome, TrialRecord, records_to_csv
 
 
 def search_report(
-    background: SearchContext, study: optuna.Study, rows: Sequence[TrialRecord], winners: Sequence[Winner]
+    context: SearchContext, study: optuna.Study, rows: Sequence[TrialRecord], winners: Sequence[Winner]
 ) -> SearchReport:
     """What the report of ``study`` says of ``rows``, its trials, and ``winners`` among them."""
-    plan, trials = background.plan, study.get_trials(deepcopy=False)
+    plan, trials = context.plan, study.get_trials(deepcopy=False)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-    reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(background) else None
+    reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(context) else None
     longer = longer_trainings(study, rows)
     known = any(one.kendall_tau is not None for one in longer)
     baselines = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
@@ -37,7 +41,7 @@ def search_report(
     return SearchReport(
         title=f"Search {plan.name}",
         command=plan.command,
-        facts=_facts(background, study, winners),
+        facts=_facts(context, study, winners),
         rows=tuple(rows),
         winners=tuple(winners),
         baselines=baselines,
@@ -62,17 +66,17 @@ def write_search_report(report: SearchReport, folder: Path) -> Path:
     return folder / REPORT_FILE
 
 
-def _is_rewarded(background: SearchContext) -> bool:
-    return background.plan.objective.kind == "mnasnet"
+def _is_rewarded(context: SearchContext) -> bool:
+    return context.plan.objective.kind == "mnasnet"
 
 
-def _facts(background: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
-    plan = background.plan
+def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
+    plan = context.plan
     sampler, pruner, proxy = plan.sampler, plan.pruner, plan.proxy
     stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"
     facts = (
         ("space", f"{plan.space.name}, {space_size_text(plan.space)} points"),
-        ("data", f"{plan.data.name}: {background.images}"),
+        ("data", f"{plan.data.name}: {context.images}"),
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
@@ -80,7 +84,7 @@ def _facts(background: SearchContext, study: optuna.Study, winners: Sequence[Win
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
-        *run_facts(plan, background.predictor, background.versions, study),
+        *run_facts(plan, context.predictor, context.versions, study),
     )
     return tuple((name, value) for name, value in facts if value)
 
@@ -90,3 +94,21 @@ def _objective(settings: ObjectiveSettings) -> str:
         return "accuracy up, latency down"
     exponents = [f"{name} {value:g}" for name in ("alpha", "beta") if (value := getattr(settings, name)) is not None]
     return ", ".join([f"MnasNet's reward around {settings.target_ms:g} ms, {settings.form}", *exponents])
+
+
+def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
+    """The winners of ``study`` as plain data, in the order of the report."""
+    identity = study_identity(system_attributes(study))
+    settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
+    objective = from_mapping(ObjectiveSettings, settings, "objective")
+    return [
+        {
+            "name": f"W{index}",
+            "trial": record.number,
+            "arch_id": record.arch_id,
+            "accuracy": record.accuracy,
+            "latency_ms": record.latency_ms,
+            "measured_ms": record.measured_ms,
+        }
+        for index, record in enumerate(choose_winners(trial_records(study), objective), start=1)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import optuna
@@ -14,12 +14,8 @@ from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
-from nas.data.images import ImageData
-from nas.data.images import load_images as load_data
 from nas.data.summary import ImageSummary
-from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.reduce import Proxy, identical_proxies
-from nas.latency.predictors.base import LatencyPredictor
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_pricer
@@ -28,16 +24,13 @@ from nas.methods.search.pruners import make_pruner
 from nas.methods.search.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
-from nas.study.kind import TrialTimer
 from nas.study.manifest import library_versions
-from nas.study.measurement import Measurer, PredictorRefinement, make_measurer
-from nas.study.predictor import study_predictor
+from nas.study.measurement import PredictorRefinement, make_measurer
 from nas.study.progress import TrialProgress
-from nas.study.session_base import SessionBase, check_storage, is_study_finished
+from nas.study.session import StudySession, TrialTimer, is_study_finished, load_session_parts
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import claim_study
 from nas.study.storage.ownership import AcquireStudy
-from nas.study.storage.retry import RetryPolicy
 from nas.study.trial_attributes import MeasuredLatency, count_finished
 
 _PROXIES_CHECKED: Final = 100
@@ -45,37 +38,30 @@ _NOTES_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchSession(SessionBase):
-    """A plan with everything heavy loaded; each worker process makes its own.
-
-    ``measure``: times networks on the predictor's device; None where that is not this machine.
-    """
+class SearchSession(StudySession):
+    """A search's plan with everything heavy loaded."""
 
     plan: SearchPlan
-    data: ImageData
-    predictor: LatencyPredictor
     pricer: Pricer
-    evaluator: ProxyEvaluator
-    measure: Measurer | None
-    patience: RetryPolicy
 
     @property
-    def background(self) -> SearchContext:
+    def context(self) -> SearchContext:
         """What its report has to know besides the trials."""
         return SearchContext(
             plan=self.plan,
             images=ImageSummary.of(self.data),
             versions=library_versions(),
+            predictor=self.predictor,
             pricer=self.pricer,
             proxy_of=self.evaluator.proxy,
         )
 
-    def begin(self, study: optuna.Study | None, console: Console, hold: AcquireStudy) -> optuna.Study:
+    def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
         is_seeded = study is not None and QUEUED_MARK in system_attributes(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
         found = survey_space(self, console)
-        study = hold(study or self.open())
+        study = acquire(study or self.open())
         _queue_first(self, study, found, earlier)
         return study
 
@@ -92,8 +78,8 @@ class SearchSession(SessionBase):
         objective, total = self.plan.objective, self.plan.study.n_trials
         return TrialProgress(console, objective.score, total=total, done=count_finished(study))
 
-    def tasks(self, study: optuna.Study, *, timed: TrialTimer | None = None, worker: str = "") -> SearchAskTell:
-        """The search on ``study``; ``timed`` measures a network somewhere else than in this process."""
+    def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> SearchAskTell:
+        """The search on ``study``; ``timer`` measures a network somewhere else than in this process."""
         plan = self.plan
         return SearchAskTell(
             study=study,
@@ -102,44 +88,32 @@ class SearchSession(SessionBase):
             sampler=plan.sampler,
             settings=plan.study,
             epochs=plan.proxy.epochs,
-            refinement=PredictorRefinement(self.pricer, timed or self._timed) if plan.latency.refine else None,
+            refinement=PredictorRefinement(self.pricer, timer or self._measure_trial) if plan.latency.refine else None,
             pruner=make_pruner(plan.pruner, plan.objective, epochs=plan.proxy.epochs),
             worker=worker,
         )
 
-    def _timed(self, _: Trial, arch: ArchSpec) -> MeasuredLatency:
+    def _measure_trial(self, _: Trial, arch: ArchSpec) -> MeasuredLatency:
         if self.measure is None:
             raise NasError("latency.refine true: there is nothing to measure.")
         return self.measure([arch])[0]
 
 
 def prepare_search(plan: SearchPlan, console: Console) -> SearchSession:
-    """Load the images and the latency predictor (calibrated now if this device never was)."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    patience = check_storage(plan, console)
-    with progress_bar(console, f"images of {plan.data.name}") as progress:
-        side_px = plan.data.resolution_px or plan.proxy.resolution_px
-        data = load_data(replace(plan.data, resolution_px=side_px), on_progress=progress)
-    predictor = study_predictor(plan, console)
-    measure = make_measurer(plan.latency, predictor)
-    pricer = search_pricer(plan, predictor, ImageSummary.of(data))
-    evaluator = ProxyEvaluator(
-        data=data,
-        settings=plan.proxy,
+    """Load the images and the latency predictor (calibrated now if this device never was). Raises: NasError."""
+    parts = load_session_parts(
+        plan,
+        console,
+        image_side_px=plan.data.resolution_px or plan.proxy.resolution_px,
         largest_kernel=plan.space.largest_kernel,
-        seed=plan.study.seed,
         base_resolution_px=plan.base_resolution_px,
-        weights_dir=plan.folder / "weights",
-        checkpoints_dir=plan.folder / "checkpoints",
+        keep_weights=True,
     )
     return SearchSession(
         plan=plan,
-        data=data,
-        predictor=predictor,
-        pricer=pricer,
-        evaluator=evaluator,
-        measure=measure,
-        patience=patience,
+        pricer=search_pricer(plan, parts.predictor, ImageSummary.of(parts.data)),
+        measure=make_measurer(plan.latency, parts.predictor),
+        **parts._asdict(),
     )
 
 
@@ -185,7 +159,7 @@ def _queue_first(
             continue  # a space narrowed on the command line need not hold it any more
     claim_study(study, plan.folder, plan.storage_url, session.identity)
     queue_initial_trials(study, found, published=published, startup=plan.sampler.startup, earlier=earlier)
-    session.keep()
+    session.write_manifest()
 
 
 def is_search_finished(plan: SearchPlan) -> bool:

@@ -39,7 +39,7 @@ _FILES: Final[Mapping[str, str]] = {
 class WinnerSource:
     """What the files of a winner are made from, besides its row. ``data``: what its proxy was trained on."""
 
-    background: SearchContext
+    context: SearchContext
     data: ImageData
     weights_dir: Path
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -62,17 +62,17 @@ def write_winners(rows: Sequence[TrialRecord], folder: Path, source: WinnerSourc
         staging.rename(folder)
     except OSError as error:
         raise NasError(f"cannot write {str(folder)!r}: {error.strerror}; mend that, then go on.") from None
-    return existing_winners(rows, folder, source.background)
+    return existing_winners(rows, folder, source.context)
 
 
-def existing_winners(rows: Sequence[TrialRecord], folder: Path, background: SearchContext) -> list[Winner]:
+def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchContext) -> list[Winner]:
     """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
 
     Raises: NasError if a row's choices no longer decode to its network.
     """
     written = _written(folder)
     return [
-        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, background)
+        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, context)
         for index, row in enumerate(rows, start=1)
     ]
 
@@ -84,8 +84,8 @@ def probe_input(arch: ArchSpec) -> torch.Tensor:
 
 
 def _write_one(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) -> None:
-    arch = replace(source.background.pricer.decode(row.genotype), name=stem)
-    proxy = source.background.proxy_of(arch)
+    arch = replace(source.context.pricer.decode(row.genotype), name=stem)
+    proxy = source.context.proxy_of(arch)
     weights = source.weights_dir / f"{row.arch_id}.safetensors"
     logits = _proxy_logits(proxy.spec, weights) if weights.is_file() else ()
     texts = _spec_texts(stem, row, arch, source)
@@ -102,23 +102,23 @@ def _written(folder: Path) -> dict[str, str]:
     return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
 
 
-def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, background: SearchContext) -> Winner:
+def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
     """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
-    arch = replace(background.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
+    arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
     if arch.arch_id != row.arch_id:
         raise NasError(
-            f"trial {row.number}: space {background.plan.space.name!r} decodes its choices to another network now; "
+            f"trial {row.number}: space {context.plan.space.name!r} decodes its choices to another network now; "
             "its code has changed since."
         )
     paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
     files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
     stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
-    proxy = background.proxy_of(arch)
+    proxy = context.proxy_of(arch)
     return Winner(
         label=label,
         arch=arch,
         row=row,
-        latency_by_path=dict(background.predictor.layer_ms(arch)),
+        latency_by_path=dict(context.predictor.layer_ms(arch)),
         proxy_note=proxy.realised_note,
         files=files,
         proxy=proxy.spec,
@@ -128,7 +128,7 @@ def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, 
 
 def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, str]:
     """The files that describe the network itself, by name."""
-    pricer = source.background.pricer
+    pricer = source.context.pricer
     base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
     provenance = _provenance(row, arch, source)
     scaled = dump_scaled_spec(replace(base, name=stem), scaling, provenance)
@@ -165,7 +165,7 @@ def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
 
 def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, Any]:
     latency: dict[str, Any] = {
-        "device": str(source.background.predictor.device),
+        "device": str(source.context.predictor.device),
         "predicted_ms": round(row.predicted_ms or 0.0, 4),
     }
     if row.latency_low_ms is not None and row.latency_high_ms is not None:
@@ -176,7 +176,7 @@ def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[
             "measured_spread_ms": round(row.measured_spread_ms or 0.0, 4),
         }
     pair = pair_of(row)
-    remarks = pair.remarks(source.background.pricer.constraints.latency_ms) if pair else []
+    remarks = pair.remarks(source.context.pricer.constraints.latency_ms) if pair else []
     return {
         **source.provenance,
         "trial": row.number,

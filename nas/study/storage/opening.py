@@ -31,6 +31,7 @@ from nas.study.storage.urls import check_url_file, checked_url, mask_credentials
 
 _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
+_COMMON_GROUPS: Final = {"constraint", "data", "latency", "objective", "proxy", "study"}
 _TABLES: Final = 20  # a few more than Optuna has
 _SILENT: Final = RetryPolicy()
 
@@ -122,11 +123,6 @@ def study_identity(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(attributes.get(IDENTITY, "{}")))
 
 
-def is_search(identity: Mapping[str, Any]) -> bool:
-    """Whether an ``identity`` is a search's: no other kind of study has a space."""
-    return "space.name" in identity
-
-
 def stored_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     """``identity`` as ``study_identity`` reads it back: tuples are lists then."""
     return dict(json.loads(_text_of(identity)))
@@ -166,11 +162,8 @@ def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if is_search(before) != is_search(now):
-        kind = "a search" if is_search(before) else "no search"
-        raise NasError(
-            f"study {name!r} was begun as {kind}, now it is another kind of study: choose another study.name."
-        )
+    if before and not _own_groups(before) & _own_groups(now):
+        raise NasError(f"study {name!r} is of another kind than this command's studies: choose another study.name.")
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
@@ -178,6 +171,11 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
             f"study {name!r} was begun with {key} = {quoted(before.get(key))}, now it is {quoted(now.get(key))}{more}: "
             "its trials could not be compared. Choose another study.name, or give the earlier value."
         )
+
+
+def _own_groups(identity: Mapping[str, Any]) -> set[str]:
+    """Groups of settings by which a study's kind is recognised: those that not every kind has."""
+    return {key.partition(".")[0] for key in identity} - _COMMON_GROUPS
 
 
 def _with_tables(url: str, patience: RetryPolicy) -> optuna.storages.BaseStorage:

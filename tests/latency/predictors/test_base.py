@@ -94,7 +94,7 @@ def test_estimates_refuse_a_disordered_interval() -> None:
 
 def test_predicting_imports_neither_torch_nor_a_runtime() -> None:
     code = (
-        "import sys; from nas.arch import zoo; from nas.latency.store import load; "
+        "import sys; from nas.arch import zoo; from nas.latency.store import load_predictor; "
         "from nas.latency.predictors.macs import MacsPredictor; MacsPredictor(20.0).predict(zoo.get('mixnet_s')); "
         "print(sorted({'torch', 'timm', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     )

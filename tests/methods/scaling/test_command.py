@@ -23,7 +23,7 @@ from nas.arch.files import load_spec_file
 from nas.compound_grid import command, make_plan
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import ProxyEvaluator
-from nas.methods.scaling.is_done import is_scaling_finished
+from nas.methods.scaling.session import is_scaling_finished
 from nas.report import command as report
 from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import TrialRecord
@@ -154,7 +154,7 @@ def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
         running.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"network": "baseline", "seed": 9}))
         return trial_records(running)
 
-    monkeypatch.setattr("nas.methods.scaling.conclude.to_rows", of_a_study_at_work)
+    monkeypatch.setattr("nas.methods.scaling.conclude.trial_records", of_a_study_at_work)
     assert report(["study=tiny"]) == 0
 
 

@@ -24,7 +24,7 @@ ONE = (
 def search(folder: Path, monkeypatch: pytest.MonkeyPatch, stopwatch: Stopwatch) -> Path:
     """A search of one trial on a device that ``stopwatch`` measures; the folder of its results."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(session, "measurer", lambda *_: stopwatch)
+    monkeypatch.setattr(session, "make_measurer", lambda *_: stopwatch)
     assert command(list(ONE)) == 0
     return folder / "runs" / "one"
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import nas.model.timm_entrypoint  # noqa: F401  (teaches timm the name nas_arch)
 from nas.arch.files import load_spec, load_spec_file
 from nas.core.errors import NasError
-from nas.data.images import load_images as load_data
+from nas.data.images import load_images
 from nas.data.sources import DataSettings
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.evaluator import ProxyEvaluator
@@ -43,14 +43,14 @@ def space_of(name: str):  # type: ignore[no-untyped-def]
 
 
 def source_of(pricer: Pricer, evaluator: ProxyEvaluator, weights_dir: Path) -> WinnerSource:
-    background = SearchContext(
+    context = SearchContext(
         plan=make_plan(pricer.space),
         images=ImageSummary.of(evaluator.data),
         versions={},
         pricer=pricer,
         proxy_of=evaluator.proxy,
     )
-    return WinnerSource(background=background, data=evaluator.data, weights_dir=weights_dir)
+    return WinnerSource(context=context, data=evaluator.data, weights_dir=weights_dir)
 
 
 @pytest.fixture(scope="module", params=["mixnet", "mobilenet_v3"])
@@ -58,7 +58,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Two random networks of a space as winners, their proxies trained on a hundred digits."""
     folder = tmp_path_factory.mktemp("run")
     space = space_of(request.param)
-    data = load_data(DataSettings(resolution_px=8, subset=100))
+    data = load_images(DataSettings(resolution_px=8, subset=100))
     predictor = MacsPredictor(30.0)
     pricer = Pricer(
         space=space, predictor=predictor, constraints=Constraints(), classes=data.classes, in_channels=data.channels
@@ -134,7 +134,7 @@ def test_writing_again_replaces_the_folder_as_a_whole(written: tuple[Path, list[
     space = space_of("mixnet")
     pricer = Pricer(space=space, predictor=predictor, constraints=Constraints(), classes=10, in_channels=1)
     evaluator = ProxyEvaluator(
-        data=load_data(DataSettings(resolution_px=8)), settings=PROXY, largest_kernel=space.largest_kernel, seed=0
+        data=load_images(DataSettings(resolution_px=8)), settings=PROXY, largest_kernel=space.largest_kernel, seed=0
     )
     source = source_of(pricer, evaluator, tmp_path / "weights")
     assert write_winners([], folder, source) == []

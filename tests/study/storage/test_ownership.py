@@ -38,10 +38,10 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from nas.study.storage.ownership import exclusive
+from nas.study.storage.ownership import exclusive_ownership
 from nas.study.storage.opening import open_storage
 import optuna
-with exclusive(Path(sys.argv[1]), Console()) as hold:
+with exclusive_ownership(Path(sys.argv[1]), Console()) as hold:
     if len(sys.argv) > 2:
         hold(optuna.load_study(study_name="s", storage=open_storage(sys.argv[2])))
     print("held", flush=True)

@@ -119,8 +119,8 @@ class Ranking:
                 said.append(f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs.")
         said.append(
             f"{apart} of the other {len(self.ranked) - 1} are worse by more than the noise (Tukey-Kramer, "
-            f"{SIGNIFICANCE_LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points between "
-            f"seeds (pooled, {self.noise.freedom} degrees of freedom)."
+            f"{SIGNIFICANCE_LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points "
+            f"between seeds (pooled, {self.noise.freedom} degrees of freedom)."
         )
         return said
 

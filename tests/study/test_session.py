@@ -14,15 +14,19 @@ from nas import compound_grid, search
 from nas.core.errors import NasError
 from nas.methods.scaling import session as grids
 from nas.methods.search import session as searches
+from nas.study.session import check_storage
 
 
 @pytest.mark.parametrize(
-    ("kind", "make_plan", "arguments"),
-    [(searches, search.make_plan, ["space=mobilenet_v1"]), (grids, compound_grid.make_plan, [])],
+    ("prepare", "make_plan", "arguments"),
+    [
+        (searches.prepare_search, search.make_plan, ["space=mobilenet_v1"]),
+        (grids.prepare_scaling, compound_grid.make_plan, []),
+    ],
     ids=["search", "grid"],
 )
 def test_a_storage_that_cannot_be_opened_is_told_before_anything_is_loaded(
-    kind: Any,
+    prepare: Callable[[Any, Console], Any],
     make_plan: Callable[[list[str]], Any],
     arguments: list[str],
     tmp_path: Path,
@@ -34,12 +38,12 @@ def test_a_storage_that_cannot_be_opened_is_told_before_anything_is_loaded(
     path = tmp_path / "optuna.db"
     path.write_text("no database " * 99, encoding="utf-8")
     plan = make_plan([*arguments, f"study.storage=sqlite:///{path}", f"runs_dir={tmp_path}"])
-    monkeypatch.setattr(kind, "load_data", load)
+    monkeypatch.setattr("nas.study.session.load_images", load)
     with pytest.raises(NasError, match=r"study\.storage .* cannot be opened"):
-        kind.prepare(plan, Console(file=io.StringIO()))
+        prepare(plan, Console(file=io.StringIO()))
 
 
 def test_looking_at_a_storage_makes_none(tmp_path: Path) -> None:
     plan = search.make_plan(["space=mobilenet_v1", f"runs_dir={tmp_path}", "study.patience_s=7"])
-    assert searches.reached(plan, Console(file=io.StringIO())).limit_s == 7
+    assert check_storage(plan, Console(file=io.StringIO())).limit_s == 7
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,67 @@
+"""Compound scaling as a kind of study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.study.kind import SpaceFactory, StudyKind
+
+if TYPE_CHECKING:
+    import optuna
+    from rich.console import Console
+
+    from nas.methods.scaling.config import ScalingPlan
+    from nas.methods.scaling.session import ScalingSession
+    from nas.study.manifest import StudyManifest
+
+
+class Scaling(StudyKind):
+    """A grid of scaling coefficients, a comparison of scaling rules, or a table of multipliers."""
+
+    name = "compound grid"
+    group = "rounding"
+    session_module = "nas.methods.scaling.session"
+
+    def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> ScalingPlan:
+        """The plan of the study in ``folder``; ``make_space`` is not called. Raises: NasError."""
+        from nas.arch.files import load_spec
+        from nas.methods.scaling.config import BASELINE_FILE, ScalingPlan
+
+        return ScalingPlan.of(manifest.settings, baseline=load_spec(folder / BASELINE_FILE), **common)
+
+    def prepare(self, plan: ScalingPlan, console: Console) -> ScalingSession:
+        """Load what ``plan`` needs. Raises: NasError."""
+        from nas.methods.scaling.session import prepare_scaling
+
+        return prepare_scaling(plan, console)
+
+    def conclude(self, session: ScalingSession, study: optuna.Study, console: Console) -> None:
+        """Write ranking, family, tables, plots and report, and print the best."""
+        from nas.methods.scaling.conclude import conclude_scaling
+
+        conclude_scaling(session, study, console)
+
+    def is_finished(self, plan: ScalingPlan) -> bool:
+        """Whether the study has all its rounds and its report."""
+        from nas.methods.scaling.session import is_scaling_finished
+
+        return is_scaling_finished(plan)
+
+    def render(self, plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
+        """Write tables, plots and report as of now; the report's path. Raises: NasError."""
+        from nas.methods.scaling.conclude import render_scaling
+
+        return render_scaling(plan, manifest, study)
+
+    def refresh_notes(self, plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+        """As ``render``, and what a dashboard shows. Raises: NasError."""
+        from nas.methods.scaling.conclude import refresh_scaling_notes
+
+        refresh_scaling_notes(plan, manifest, study)
+
+    def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
+        """The network of the highest mean accuracy; empty if none was trained to the end."""
+        from nas.methods.scaling.report_data import best_network_facts
+
+        return best_network_facts(study)

@@ -1,0 +1,68 @@
+"""Architecture search as a kind of study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.study.kind import SpaceFactory, StudyKind
+
+if TYPE_CHECKING:
+    import optuna
+    from rich.console import Console
+
+    from nas.methods.search.config import SearchPlan
+    from nas.methods.search.session import SearchSession
+    from nas.study.manifest import StudyManifest
+
+
+class Search(StudyKind):
+    """A search of a space of networks for accuracy at low latency."""
+
+    name = "search"
+    group = "space"
+    session_module = "nas.methods.search.session"
+
+    def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> SearchPlan:
+        """The plan of the search in ``folder``. Raises: NasError."""
+        from nas.methods.search.config import SearchPlan
+
+        space: Mapping[str, Any] = manifest.settings["space"]
+        return SearchPlan.of(manifest.settings, space=make_space(space), space_config=space, **common)
+
+    def prepare(self, plan: SearchPlan, console: Console) -> SearchSession:
+        """Load what ``plan`` needs. Raises: NasError."""
+        from nas.methods.search.session import prepare_search
+
+        return prepare_search(plan, console)
+
+    def conclude(self, session: SearchSession, study: optuna.Study, console: Console) -> None:
+        """Write winners, table and report, and print where they are."""
+        from nas.methods.search.conclude import conclude_search
+
+        conclude_search(session, study, console)
+
+    def is_finished(self, plan: SearchPlan) -> bool:
+        """Whether the search has all its trials and its report."""
+        from nas.methods.search.session import is_search_finished
+
+        return is_search_finished(plan)
+
+    def render(self, plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
+        """Write table, plot and report as of now; the report's path. Raises: NasError."""
+        from nas.methods.search.conclude import render_search
+
+        return render_search(plan, manifest, study)
+
+    def refresh_notes(self, plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+        """As ``render``, and what a dashboard shows. Raises: NasError."""
+        from nas.methods.search.conclude import refresh_search_notes
+
+        refresh_search_notes(plan, manifest, study)
+
+    def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
+        """The front, or the highest rewards first."""
+        from nas.methods.search.report_data import winner_facts
+
+        return winner_facts(study)

@@ -1,0 +1,187 @@
+"""A study's session: its plan with everything heavy loaded, and the study in its storage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.trial import Trial
+from rich.console import Console
+
+from nas.arch.spec import ArchSpec
+from nas.core.console import progress_bar
+from nas.core.errors import NasError
+from nas.data.images import ImageData, load_images
+from nas.data.summary import ImageSummary
+from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.latency.predictors.base import LatencyPredictor
+from nas.latency.store import save_predictor
+from nas.study.candidates import Pricer
+from nas.study.catalog import load_study
+from nas.study.config import StudyPlan
+from nas.study.manifest import (
+    PREDICTOR_FILE,
+    REPORT_FILE,
+    StudyManifest,
+    check_manifest_format,
+    library_versions,
+)
+from nas.study.measurement import Measurer
+from nas.study.predictor import study_predictor
+from nas.study.progress import TrialProgress
+from nas.study.storage.attributes import system_attributes
+from nas.study.storage.opening import (
+    check_folder,
+    existing_storage,
+    matching_study,
+    open_storage,
+    open_study,
+    stored_identity,
+    study_identity,
+)
+from nas.study.storage.ownership import AcquireStudy
+from nas.study.storage.retry import RetryPolicy, retry_policy
+from nas.study.trial_attributes import MeasuredLatency
+from nas.study.trial_loop import AskTell
+
+TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySession(ABC):
+    """A plan with everything heavy loaded; each worker process makes its own.
+
+    ``evaluator`` trains. ``pricer`` and ``measure`` answer workers that ask for a measurement (``latency.refine``);
+    None where none does, or where the predictor's device is not this machine.
+    """
+
+    plan: StudyPlan
+    data: ImageData
+    predictor: LatencyPredictor
+    evaluator: ProxyEvaluator
+    retry: RetryPolicy
+    pricer: Pricer | None = None
+    measure: Measurer | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must not change within the study, by dotted names."""
+        return self.plan.identity(self.predictor.device.key)
+
+    def find(self) -> optuna.Study | None:
+        """The study if a plan that asks for the same made it before. Raises: NasError for any other plan."""
+        plan = self.plan
+        check_folder(plan.folder, plan.storage_url, self.identity)
+        return matching_study(plan.storage_url, plan.name, plan.objective, self.identity, self.retry)
+
+    def open(self) -> optuna.Study:
+        """The study, created or resumed."""
+        plan = self.plan
+        return open_study(open_storage(plan.storage_url, self.retry), plan.name, plan.objective, self.identity)
+
+    def write_manifest(self) -> None:
+        """Write into the study's folder what its trials follow from: configuration, images and predictor."""
+        plan = self.plan
+        save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
+        manifest = StudyManifest(
+            command=plan.command,
+            versions=library_versions(),
+            images=ImageSummary.of(self.data),
+            settings=plan.settings,
+        )
+        manifest.write(plan.folder)
+
+    @abstractmethod
+    def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
+        """Print what to expect, and queue the first trials of ``study``, created if it is None, and acquired."""
+
+    @abstractmethod
+    def total(self, study: optuna.Study) -> int:
+        """Trials that ``study`` is to have, as far as is known now."""
+
+    @abstractmethod
+    def is_complete(self, study: optuna.Study) -> bool:
+        """Whether ``study`` has all its trials."""
+
+    @abstractmethod
+    def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
+        """What a person sees while ``study`` runs."""
+
+    @abstractmethod
+    def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> AskTell:
+        """What asks ``study`` for trainings and tells it their results.
+
+        ``timer`` measures a trial's network somewhere else than in this process. ``worker`` is written into the trials
+        that are taken, so that those of a killed worker can be recognised.
+        """
+
+
+class SessionParts(NamedTuple):
+    """What every session loads before its study is opened."""
+
+    data: ImageData
+    predictor: LatencyPredictor
+    evaluator: ProxyEvaluator
+    retry: RetryPolicy
+
+
+def load_session_parts(
+    plan: StudyPlan,
+    console: Console,
+    *,
+    image_side_px: int | None,
+    largest_kernel: int,
+    base_resolution_px: int | None,
+    keep_weights: bool,
+) -> SessionParts:
+    """Load the images and the latency predictor, calibrated now if this device never was.
+
+    ``image_side_px``: side that images are kept at; None leaves them as they are. ``base_resolution_px``: the
+    resolution that a proxy's own is in proportion to. Raises: NasError.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    retry = check_storage(plan, console)
+    with progress_bar(console, f"images of {plan.data.name}") as progress:
+        data = load_images(replace(plan.data, resolution_px=image_side_px), on_progress=progress)
+    evaluator = ProxyEvaluator(
+        data=data,
+        settings=plan.proxy,
+        largest_kernel=largest_kernel,
+        seed=plan.study.seed,
+        base_resolution_px=base_resolution_px,
+        weights_dir=plan.folder / "weights" if keep_weights else None,
+        checkpoints_dir=plan.folder / "checkpoints",
+    )
+    return SessionParts(data=data, predictor=study_predictor(plan, console), evaluator=evaluator, retry=retry)
+
+
+def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
+    """How long the storage of ``plan`` is waited for; one that the user named is opened before a calibration is spent.
+
+    Creates no storage. Raises: NasError if it cannot be opened, or is a server that stays away, and for the folder of
+    a study of a newer format.
+    """
+    check_manifest_format(plan.folder)
+    retry = retry_policy(console, plan.study.patience_s)
+    storage = existing_storage(plan.storage_url, retry) if plan.study.storage is not None else None
+    if storage is not None:
+        storage.close()
+    return retry
+
+
+def is_study_finished(plan: StudyPlan, has_all: Callable[[optuna.Study], bool]) -> bool:
+    """Whether the report of ``plan`` stands in its folder and its own study ``has_all`` that it is to have."""
+    if not (plan.folder / REPORT_FILE).is_file():
+        return False
+    try:
+        study = load_study(plan.storage_url, plan.name)
+    except NasError:
+        return False
+    with closing(study._storage):
+        known = study_identity(system_attributes(study))
+        wanted = stored_identity(plan.identity(known.get("latency.device", "")))
+        return known == wanted and has_all(study)
