@@ -9,8 +9,9 @@
 # Runtime dilation costs nothing on any of them (0.8 to 1.0 times). Outputs agree to 1e-5. Other processors than x86-64
 # were not tried.
 #
-# Guessed: equal times, as for equal multiply-adds and equal traffic: dilation is the cheap way to a large receptive field.
-# That a number of channels that fills no vector is slower was expected; that dilation then costs a multiple was not.
+# Guessed: equal times, as for equal multiply-adds and equal traffic: dilation is the cheap way to a large
+# receptive field. That a number of channels that fills no vector is slower was expected; that dilation then costs a
+# multiple was not.
 #
 # Output seen (an x86-64 server core with AVX2, other programs running; microseconds a convolution):
 #   64 channels: ncnn 3x3 19.6, dilated 34.8 (1.8 times), 5x5 60.6; onnxruntime 17.2, 15.4 (0.9 times), 32.8
