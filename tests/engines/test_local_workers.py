@@ -30,8 +30,9 @@ from nas.latency.store import save_predictor
 from nas.search import command, make_plan
 from nas.study.trial_attributes import count_finished, trial_records
 from tests.deadline import DEADLINE_S
-from tests.engines.commands import SAMPLED, TINY, start
+from tests.engines.commands import SAMPLED, TINY, Forked
 from tests.engines.fatal_search import FatalSearch
+from tests.engines.kill_at_write import kill_at_write
 
 
 def study(folder: Path) -> optuna.Study:
@@ -76,7 +77,7 @@ def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Pa
 
 
 def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    process = start(*SAMPLED, "study.n_trials=3", how=("-m", "tests.engines.kill_at_write", "2", "nas.search"))
+    process = Forked(kill_at_write, 2, command, [*SAMPLED, "study.n_trials=3"])
     said, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == -signal.SIGKILL and in_the_middle(tmp_path), said
     assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1

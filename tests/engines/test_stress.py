@@ -6,7 +6,6 @@ import csv
 import random
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,7 +19,7 @@ from nas.search import command
 from nas.study.storage.opening import open_storage
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.trial_attributes import count_finished, trial_records
-from tests.engines.commands import TINY, Search, beside, is_alive, send, start, wait_for, workers_of
+from tests.engines.commands import TINY, Forked, Search, beside, is_alive, send, wait_for, workers_of
 
 N_TRIALS = 8
 # A training is about a second of CPU, so that most kills hit one.
@@ -38,11 +37,11 @@ def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def opened(storage_url: str, tmp_path: Path) -> Iterator[Callable[[subprocess.Popen[str]], optuna.Study]]:
+def opened(storage_url: str, tmp_path: Path) -> Iterator[Callable[[Forked], optuna.Study]]:
     """The study as another process sees it, as soon as it is ready."""
     storages: list[RetryingStorage] = []
 
-    def study(search: subprocess.Popen[str]) -> optuna.Study:
+    def study(search: Forked) -> optuna.Study:
         wait_for((tmp_path / "runs" / "tiny" / "config.yaml").is_file, search)  # written when the study is ready
         storages.append(open_storage(storage_url))
         return optuna.load_study(study_name="tiny", storage=storages[-1])
@@ -55,14 +54,14 @@ def opened(storage_url: str, tmp_path: Path) -> Iterator[Callable[[subprocess.Po
 @pytest.mark.slow
 def test_whatever_is_killed_every_trial_is_there_once(
     storage_url: str,
-    opened: Callable[[subprocess.Popen[str]], optuna.Study],
+    opened: Callable[[Forked], optuna.Study],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     rng = random.Random(7)
     # Random kills may hit one trial again and again.
     arguments = (*LONG, f"study.storage={storage_url}", "engine.max_retries=99")
-    search = start(*arguments)
+    search = Forked(command, [*arguments])
     study = opened(search)
     kill_workers(search, study, rng)
     workers = workers_of(search.pid)
