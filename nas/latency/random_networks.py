@@ -1,4 +1,7 @@
-"""Random networks to calibrate on: some as people build them, some shallow ones that show whatever a space can ask."""
+"""Random networks for calibration: typical ones, and shallow atypical ones.
+
+Typical networks resemble published ones; atypical ones together cover every operation that a search space can request.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _USUAL_STAGES: Final = ((16, 1, 1), (24, 2, 3), (40, 2, 4), (80, 2, 4), (112, 1,
 
 
 def random_spec(seed: int, index: int) -> ArchSpec:
-    """Network ``index`` of those of ``seed``: valid, with ``MACS_RANGE`` multiply-adds; always the same."""
+    """Random valid network number ``index`` of ``seed``, deterministic.
+
+    Its multiply-adds lie within ``MACS_RANGE``.
+    """
     rng = random.Random(f"{seed}/{index}")
     for _ in range(_ATTEMPTS):
         try:
@@ -42,7 +48,7 @@ def random_spec(seed: int, index: int) -> ArchSpec:
 
 
 def random_specs(count: int, seed: int) -> list[ArchSpec]:
-    """The first ``count`` networks of ``seed``."""
+    """The first ``count`` random networks of ``seed``."""
     return [random_spec(seed, index) for index in range(count)]
 
 
@@ -51,7 +57,10 @@ def _spec(rng: random.Random, name: str) -> ArchSpec:
 
 
 def _usual(rng: random.Random, name: str) -> ArchSpec:
-    """A network in the manner of MobileNetV2 to MixNet and EfficientNet: each stage of one kind of block, repeated."""
+    """Typical network in the style of MobileNetV2, MixNet and EfficientNet.
+
+    Each stage repeats one kind of block.
+    """
     width, late = rng.uniform(0.35, 1.5), rng.choice(("relu", "relu6", "hard_swish", "hard_swish", "swish", "swish"))
     early = rng.choice((late, "relu"))
     squeezes, mixed = rng.random() < 0.6, rng.random() < 0.4
@@ -87,7 +96,7 @@ def _usual(rng: random.Random, name: str) -> ArchSpec:
 
 
 def _odd(rng: random.Random, name: str) -> ArchSpec:
-    """A network of few, unlike blocks."""
+    """Atypical network of few, dissimilar blocks."""
     resolution_px = rng.choice(_RESOLUTIONS_PX)
     stem = StemSpec(channels=rng.choice((8, 16, 16, 24, 32, 32)), kernel=rng.choice((3, 3, 3, 5)))
     px, channels, stages = resolution_px / 2, stem.channels, list[StageSpec]()

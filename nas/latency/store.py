@@ -1,4 +1,4 @@
-"""Keep predictors in files, and find the one that the settings mean."""
+"""Storage of latency predictors: JSON files, lookup by settings."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
 
 
 def save_predictor(predictor: LatencyPredictor, path: Path) -> None:
-    """Write a predictor as JSON, whole or not at all; ``load`` reads it."""
+    """Write a predictor to a JSON file atomically; ``load_predictor`` reads it."""
     write_text_atomically(path, json.dumps({"format": CALIBRATION_FORMAT, **predictor.to_dict()}, indent=1) + "\n")
 
 
 def load_predictor(path: Path, settings: LatencySettings) -> LatencyPredictor:
-    """The predictor that was saved to ``path``.
+    """Predictor from the file at ``path``, checked against the device of ``settings``.
 
-    Raises: NasError as ``read``, and if it is of another device than ``settings`` mean on this machine (unless they
-    allow that).
+    Raises: NasError as ``read_predictor``, and if the predictor was measured on another device than the one that
+    ``settings`` describe on this machine (unless ``allow_other_device`` is set).
     """
     # A file that the user named may be anything of theirs; one that we keep is written over.
     named = settings.calibration is not None
@@ -57,9 +57,11 @@ def load_predictor(path: Path, settings: LatencySettings) -> LatencyPredictor:
 
 
 def read_predictor(path: Path, remedy: str = "calibrate that device again") -> LatencyPredictor:
-    """The predictor that was saved to ``path``, whatever its device; ``remedy`` ends an error.
+    """Predictor from the file at ``path``, of any device.
 
-    Raises: NasError if the file holds none, or one of another format.
+    ``remedy``: advice that ends an error message.
+
+    Raises: NasError if the file cannot be read, holds no predictor, or has another format version.
     """
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -77,7 +79,10 @@ def read_predictor(path: Path, remedy: str = "calibrate that device again") -> L
 
 
 def disturbance_warning(predictor: LatencyPredictor) -> str:
-    """A sentence on other programs' work during the calibration, if there was enough of it to matter; else nothing."""
+    """Warning that other programs loaded the machine during a calibration.
+
+    Empty if their load was too low to matter, or is not known.
+    """
     others = predictor.others if isinstance(predictor, KernelPredictor) else None
     if others is None or others <= DISTURBING_CORES:
         return ""
@@ -88,12 +93,15 @@ def disturbance_warning(predictor: LatencyPredictor) -> str:
 
 
 def calibration_path(device: Device, runs_dir: Path) -> Path:
-    """Where the predictor of ``device`` is kept below ``runs_dir``."""
+    """Path below ``runs_dir`` of the saved predictor of ``device``."""
     return runs_dir / "latency" / f"{device.key}.json"
 
 
 def device_of(settings: LatencySettings) -> Device:
-    """The device that ``settings`` mean, on this machine or in a table. Raises: NasError if its backend is missing."""
+    """Device that ``settings`` describe: this machine, a table's device, or a formula.
+
+    Raises: NasError if its backend is not installed, or the table cannot be read.
+    """
     if settings.backend == "macs":
         return MacsPredictor(settings.ms_per_gmac).device
     if settings.path is not None:
@@ -102,9 +110,12 @@ def device_of(settings: LatencySettings) -> Device:
 
 
 def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:
-    """The predictor that ``settings`` ask for: the one kept below ``runs_dir``, or a new one, which is then kept.
+    """Predictor that ``settings`` describe: loaded, or calibrated here and saved.
 
-    Raises: NasError as ``calibrate`` and ``load``.
+    A saved predictor is looked up below ``runs_dir``; a new one is saved there. ``progress(done, total)``: called
+    during a calibration, see ``calibrate``.
+
+    Raises: NasError as ``calibrate`` and ``load_predictor``.
     """
     if settings.calibration is not None:
         return load_predictor(Path(settings.calibration), settings)

@@ -1,4 +1,7 @@
-"""Learn what networks cost on this machine within a budget, and check it on networks that the fit never saw."""
+"""Calibration of a latency predictor on this machine, within a CPU budget.
+
+It is checked on networks that the fit does not see.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +42,15 @@ def calibrate(
     networks: int | None = None,
     kept: Path | None = None,
 ) -> KernelPredictor | PricePredictor:
-    """Measure random networks, as many as fit into ``budget_s`` CPU seconds (at most ``networks``), and fit them.
+    """Measure random networks on this machine and fit a predictor to them.
 
-    A fifth of them, and published networks, are held out; the fit never sees them and ``error`` is theirs.
-    ``progress`` is told hundredths of the budget. ``kept``: file in which measurements are kept until the end, so
-    that an interrupted calibration goes on where it was.
+    As many are measured as fit into ``budget_s`` CPU seconds (at most ``networks``). A fifth of them, and published
+    networks, are held out: the fit does not see them, and ``error`` of the predictor is theirs. ``seed``: of the random
+    networks. ``progress(done, total)``: called with hundredths of the budget. ``kept``: file in which measurements are
+    saved until the calibration is complete, so that an interrupted one resumes from it.
 
-    Raises: NasError if ``device`` is not this machine, the budget does not reach for the fewest networks needed, or
-    the machine does not keep its speed.
+    Raises: NasError if ``device`` is not this machine, if the budget is too small for the minimum number of networks,
+    or if the speed of the machine is unstable.
     """
     here = describe(device.backend, device.threads, device.batch, device.precision)
     if here != device:
@@ -59,7 +63,10 @@ def calibrate(
 
 
 def _collect(collector: Collector, budget_s: float, networks: int, progress: Progress) -> None:
-    """Measure chunks until another one would overrun the budget."""
+    """Measure chunks until another one would exceed the budget.
+
+    Raises: NasError if the budget is too small for the minimum number of networks.
+    """
     if not collector.chunks:
         collector.measure(HELD_OUT_ZOO)
     done = len(collector.networks) - len(HELD_OUT_ZOO)
@@ -84,7 +91,11 @@ def _collect(collector: Collector, budget_s: float, networks: int, progress: Pro
 
 
 def _by_kernels(collector: Collector, lane: int) -> KernelPredictor:
-    """Kernel times from the profiles, their factors from networks measured whole, checks from the held-out ones."""
+    """Kernel-sum predictor from profiled networks and latencies of whole ones.
+
+    Kernel times are fitted to the profiles, class factors to the latencies of networks that are not held out; the
+    held-out networks are the checks.
+    """
     start, seed = time.process_time(), collector.seed
     chunks, reference_ms = collector.at_common_speed()
     whole, profiled = _whole(chunks), list(_profiled(chunks))
@@ -107,7 +118,10 @@ def _by_kernels(collector: Collector, lane: int) -> KernelPredictor:
 
 
 def _priced(collector: Collector) -> PricePredictor:
-    """Prices that explain networks measured whole, where kernels cannot be timed."""
+    """Operation-price predictor from latencies of whole networks.
+
+    It is for backends whose kernels cannot be timed.
+    """
     chunks, _ = collector.at_common_speed()
     whole = [(spec_of(network, collector.seed), ms, held_out(network)) for network, ms in _whole(chunks).items()]
     prices = prices_fit.fit_prices(
@@ -124,7 +138,10 @@ def _priced(collector: Collector) -> PricePredictor:
 
 
 def _profiled(chunks: Sequence[Chunk]) -> Iterator[tuple[str | int, tuple[float, ...]]]:
-    """Networks whose kernels were all found in their profile, and the times of these in microseconds."""
+    """Profiled networks with the times of their kernels in microseconds.
+
+    Networks with a kernel that was not found in the profile are skipped.
+    """
     for chunk in chunks:
         for network, times in zip(chunk.networks, chunk.kernels_us, strict=True):
             if times is not None and not any(map(math.isnan, times)):
@@ -132,7 +149,7 @@ def _profiled(chunks: Sequence[Chunk]) -> Iterator[tuple[str | int, tuple[float,
 
 
 def _whole(chunks: Sequence[Chunk]) -> dict[str | int, float]:
-    """Latencies in ms of all networks that were measured whole."""
+    """Latencies in ms of all networks that were measured as a whole."""
     return {
         network: ms
         for chunk in chunks
@@ -142,9 +159,10 @@ def _whole(chunks: Sequence[Chunk]) -> dict[str | int, float]:
 
 
 def _recording_us(both: npt.NDArray[np.float64]) -> float:
-    """Microseconds by which recording makes every kernel look longer.
+    """Profiling overhead per kernel in microseconds.
 
-    ``both`` [networks, 3]: sum of profiled times in microseconds, kernels, and latency in ms of the network unrecorded.
+    ``both``: shape (networks, 3): sum of profiled times in microseconds, number of kernels, and latency in ms of the
+    network without profiling.
     """
     latencies_us = both[:, 2] * 1e3
     sums, counts = both[:, 0] / latencies_us, both[:, 1] / latencies_us

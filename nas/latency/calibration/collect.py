@@ -1,4 +1,4 @@
-"""Measure random networks for a calibration, chunk by chunk, kept on disk so that an interrupted one goes on."""
+"""Measurement of calibration networks, in chunks that are saved for resumption."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ _PROBE: Final = ("mixnet_s", 64)  # has every kind of kernel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Networks that were measured in turns, in the CPU seconds ``spent_s``.
+    """Measurements of networks that were interleaved, one tuple item per network.
 
-    ``networks``: zoo names, or indices of random networks. ``latencies_ms`` and ``kernels_us`` (of the calls of
-    ``nas.latency.kernels.ort_lowering``, in their order): as far as they were measured. ``reference_ms``: of the
-    reference network in the same rounds. ``others``: cores that other programs kept busy meanwhile, None where nothing
-    says so.
+    ``networks``: zoo names, or indices of random networks. ``latencies_ms``: None where the network was not measured as
+    a whole. ``kernels_us``: times of the calls of ``nas.latency.kernels.ort_lowering``, in their order; None where the
+    network was not profiled. ``reference_ms``: latency of the reference network in the same rounds. ``spent_s``: CPU
+    seconds of the chunk. ``others``: mean number of cores that other programs used during it, None if unknown.
     """
 
     networks: tuple[str | int, ...]
@@ -61,7 +61,7 @@ class Chunk:
     others: float | None = None
 
     def at_speed(self, reference_ms: float) -> Chunk:
-        """What would have been measured if the reference had taken ``reference_ms``."""
+        """Chunk scaled to a speed at which the reference takes ``reference_ms``."""
         factor = reference_ms / self.reference_ms
         return replace(
             self,
@@ -74,19 +74,20 @@ class Chunk:
 
 
 def held_out(network: str | int) -> bool:
-    """Whether a fit must not see this network."""
+    """Whether a network is held out from the fit."""
     return isinstance(network, str) or network % HELD_OUT_EVERY == 0
 
 
 def spec_of(network: str | int, seed: int) -> ArchSpec:
-    """The network that a chunk names."""
+    """Spec of a network of a chunk: a zoo name, or an index of random networks."""
     return zoo.get(network) if isinstance(network, str) else random_spec(seed, network)
 
 
 class Collector:
-    """Measures chunks on ``device`` and keeps them in ``path`` (None: in memory alone).
+    """Measures chunks on ``device`` and saves them in ``path`` (None: in memory only).
 
-    ``lane``: channels of one block of ONNX Runtime's kernels, None where kernels are not timed one by one.
+    ``lane``: channels of one block of ONNX Runtime's kernels, None where kernels are not timed one by one. ``seed``: of
+    the random networks.
     """
 
     def __init__(self, device: Device, seed: int, path: Path | None) -> None:
@@ -96,16 +97,19 @@ class Collector:
 
     @property
     def spent_s(self) -> float:
-        """CPU seconds spent on all chunks, of earlier, interrupted runs too."""
+        """CPU seconds spent on all chunks, including those of interrupted runs."""
         return sum(chunk.spent_s for chunk in self.chunks)
 
     @property
     def networks(self) -> list[str | int]:
-        """All that were measured."""
+        """All networks that were measured."""
         return [network for chunk in self.chunks for network in chunk.networks]
 
     def measure(self, networks: Sequence[str | int]) -> None:
-        """Measure one more chunk. Raises: NasError if the machine does not keep its speed."""
+        """Measure one more chunk, and save it.
+
+        Raises: NasError if the speed of the machine is unstable in each of ``_ATTEMPTS`` attempts.
+        """
         start, before = time.process_time(), SystemLoad.now()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -122,27 +126,34 @@ class Collector:
 
     @property
     def others(self) -> float | None:
-        """Cores that other programs kept busy during the chunks that count, None where nothing says so."""
+        """Mean number of cores that other programs used during the selected chunks.
+
+        See ``at_common_speed``; None if unknown.
+        """
         known = [chunk.others for chunk in self._undisturbed() if chunk.others is not None]
         return float(np.mean(known)) if known else None
 
     def at_common_speed(self) -> tuple[list[Chunk], float]:
-        """The chunks that count as if the machine had kept one speed, and the reference's latency in ms at that."""
+        """Selected chunks, scaled to one speed, and the reference's latency in ms at that.
+
+        Chunks that other programs disturbed are left out if enough networks remain without them.
+        """
         chunks = self._undisturbed()
         reference_ms = float(np.median([chunk.reference_ms for chunk in chunks]))
         return [chunk.at_speed(reference_ms) for chunk in chunks], reference_ms
 
     def discard(self) -> None:
-        """Forget what was kept on disk: the calibration is complete."""
+        """Delete the saved measurements: the calibration is complete."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
     def _undisturbed(self) -> list[Chunk]:
-        """The chunks beside which the machine had little else to do, if they are enough; otherwise all."""
+        """Chunks without much load of other programs, or all if these are too few."""
         quiet = [chunk for chunk in self.chunks if chunk.others is None or chunk.others <= DISTURBING_CORES]
         return quiet if sum(len(chunk.networks) for chunk in quiet) >= _ENOUGH else self.chunks
 
     def _measured(self, networks: Sequence[str | int]) -> Chunk:
+        """Chunk of ``networks``, without its CPU seconds and the load of other programs."""
         device, options = self.device, {"threads": self.device.threads, "batch": self.device.batch, "seed": self.seed}
         specs = [spec_of(network, self.seed) for network in networks]
         whole = [row for row, network in enumerate(networks) if self.lane is None or _measured_whole(network)]
@@ -166,7 +177,10 @@ class Collector:
         )
 
     def _kept(self) -> list[Chunk]:
-        """Chunks of an interrupted calibration of the same device and seed; a torn last line does not count."""
+        """Saved chunks of an interrupted calibration of the same device and seed.
+
+        An incomplete last line is dropped.
+        """
         if self._path is None:
             return []
         header = json.dumps(
@@ -184,17 +198,26 @@ _COUNTED: Final = (False, *((*(False,) * COLD_RUNS, *(True,) * _RUNS) * _ROUNDS)
 
 
 def _times_kernels(device: Device) -> bool:
-    """Whether kernels can be timed one by one on ``device``: by ONNX Runtime, whose layouts of float32 are known."""
+    """Whether kernels can be timed one by one on ``device``.
+
+    They can in ONNX Runtime with float32, whose memory layouts are known.
+    """
     return device.backend == "onnxruntime" and device.precision == "float32"
 
 
 def _measured_whole(network: str | int) -> bool:
-    """The held-out networks, and as many others, by which profiled times are brought to the level of whole ones."""
+    """Whether a network is measured as a whole, rather than only profiled.
+
+    These are the held-out networks and as many others, to which profiled times are fitted.
+    """
     return isinstance(network, str) or network % HELD_OUT_EVERY < 2
 
 
 def _lane(device: Device) -> int | None:
-    """Channels of one block; None where ONNX Runtime runs kernels that ``ort_lowering`` does not know."""
+    """Channels of one block of ONNX Runtime's kernels on this machine.
+
+    None where it runs kernels that ``ort_lowering`` does not predict.
+    """
     name, resolution_px = _PROBE
     spec = replace(zoo.get(name), resolution_px=resolution_px)
     profile = ProfiledNetwork(spec, threads=device.threads, batch=device.batch, seed=0)
@@ -203,6 +226,7 @@ def _lane(device: Device) -> int | None:
 
 
 def _chunks(lines: Iterable[str]) -> Iterable[Chunk]:
+    """Chunks of saved lines, up to the first line that cannot be parsed."""
     for line in lines:
         try:
             data = json.loads(line)

@@ -1,4 +1,4 @@
-"""Read latencies of whole networks that were measured on another device, and fit a predictor to them."""
+"""Predictors from latencies of whole networks that were measured elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Measurements:
 def fit_measurements(
     path: Path, *, bases: Sequence[LatencyPredictor] = (), progress: Progress | None = None
 ) -> QueuePredictor:
-    """A predictor for the device of the file at ``path``; ``bases`` are predictors of other devices to learn from.
+    """Fit a predictor to the CSV file at ``path``, for the device that it names.
+
+    ``bases``: predictors of other devices to learn from. ``progress(done, total)``: called with counts of fits.
 
     Raises: NasError as ``read_measurements``, and for fewer than ten networks.
     """
@@ -49,15 +51,15 @@ def fit_measurements(
 
 
 def read_measurements(path: Path) -> Measurements:
-    """The measurements in a file; its header is that of ``read_csv``, its columns are
+    """Measurements from a CSV file with the header of ``read_csv``.
 
-    ``network``: a spec file (looked for beside this file), a name of the zoo, ``timm/NAME``, or block strings, blocks
-    separated by ``+`` or blanks and stages by ``|``. ``latency_ms``. ``resolution_px``: the network's own if empty.
-    For block strings also ``stem_channels`` (32; a 3x3 convolution of stride 2), ``head_channels`` (1280),
-    ``head_kind`` (conv_pool), ``activation`` (relu), ``squeeze_excite`` (efficientnet or mobilenet_v3) and
-    ``classes`` (1000). A network that stands there twice with one latency counts once.
+    Columns: ``network``: a spec file (relative to the folder of the CSV file), a name of the zoo, ``timm/NAME``, or
+    block strings, blocks separated by ``+`` or blanks and stages by ``|``. ``latency_ms``. ``resolution_px``: default
+    is the network's own. For block strings also ``stem_channels`` (default 32; a 3x3 convolution of stride 2),
+    ``head_channels`` (1280), ``head_kind`` (conv_pool), ``activation`` (relu), ``squeeze_excite`` (efficientnet or
+    mobilenet_v3) and ``classes`` (1000). Duplicate networks with equal latency count once.
 
-    Raises: NasError naming file, line and what is wrong.
+    Raises: NasError naming file, line and mistake.
     """
     device, rows = read_csv(path, needed=NETWORK_COLUMNS, optional=("resolution_px", *BLOCK_STRING_COLUMNS))
     found: dict[str, tuple[ArchSpec, float, CsvRow]] = {}
@@ -73,7 +75,7 @@ def read_measurements(path: Path) -> Measurements:
 
 
 def _network(row: CsvRow, folder: Path) -> ArchSpec:
-    """The network of a row at its resolution."""
+    """Network of a row, at the row's resolution. Raises: CsvError."""
     text = row.text("network")
     strings = "|" in text or text.split("_")[0] in BLOCK_TYPES
     for column in BLOCK_STRING_COLUMNS:
@@ -89,7 +91,7 @@ def _network(row: CsvRow, folder: Path) -> ArchSpec:
 
 
 def _named(text: str, folder: Path) -> ArchSpec:
-    """The network of a spec file, of timm, or of the zoo. Raises: NasError."""
+    """Network of a spec file, of timm, or of the zoo. Raises: NasError."""
     if text.startswith(_TIMM):
         return _from_timm(text.removeprefix(_TIMM))
     if text in zoo.names():
@@ -103,7 +105,7 @@ def _named(text: str, folder: Path) -> ArchSpec:
 
 
 def _from_timm(name: str) -> ArchSpec:
-    """timm's network of that name. Raises: NasError."""
+    """Network of that name in timm. Raises: NasError."""
     try:
         spec: ArchSpec = import_module("nas.model.timm_import.network").timm_arch(name)
     except ImportError as error:
@@ -112,7 +114,10 @@ def _from_timm(name: str) -> ArchSpec:
 
 
 def _from_strings(row: CsvRow, text: str) -> ArchSpec:
-    """A network from block strings and the columns for what these do not say. Raises: NasError."""
+    """Network from block strings, and columns for what these do not define.
+
+    Raises: NasError.
+    """
     return ArchSpec.from_strings(
         f"line {row.line}",
         [stage.replace("+", " ").split() for stage in text.split("|")],

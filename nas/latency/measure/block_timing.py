@@ -1,4 +1,7 @@
-"""Time stem, blocks and head one by one on this machine: the classic way to a latency table."""
+"""Block-wise timing on this machine: stem, blocks and head, one by one.
+
+This is the classic way to build a latency table.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,14 @@ def table_of(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> BlockTable:
-    """A table of all pieces of ``specs``, each timed alone in ONNX Runtime (float32) on this machine.
+    """Measure a latency table of all pieces of ``specs`` on this machine.
 
-    A piece is cut out of its network's graph and fed with normal noise, so that nothing before or after it is timed;
-    what a call costs with next to nothing to do is subtracted from all but the stem. What a sum of such entries
-    misses is what follows from context: the memory layout that the runtime carries from block to block, and caches.
+    Each piece is timed alone in ONNX Runtime (float32): it is extracted from its network's graph and fed with normal
+    noise, so that nothing before or after it is timed. The overhead of a call that does next to nothing is subtracted
+    from all pieces but the stem. A sum of such entries misses what depends on context: the memory layout that the
+    runtime carries from block to block, and caches.
 
-    ``progress`` is told pieces done and all. Raises: NasError as ``measure_many``.
+    ``progress(done, total)``: called with counts of pieces. Raises: NasError as ``measure_many``.
     """
     for name, value in (("rounds", rounds), ("runs", runs), ("threads", threads), ("batch", batch)):
         check_number(name, value, low=1, whole=True)
@@ -65,7 +69,7 @@ def table_of(
 
 
 def _distinct(specs: Sequence[ArchSpec]) -> list[tuple[Piece, ArchSpec, int]]:
-    """Each piece once, with the first network that has it and its place there."""
+    """Distinct pieces, each with the first network that has it and its index there."""
     found: dict[Ops, tuple[Piece, ArchSpec, int]] = {}
     for spec in specs:
         for place, (_, piece) in enumerate(pieces(spec)):
@@ -74,7 +78,11 @@ def _distinct(specs: Sequence[ArchSpec]) -> list[tuple[Piece, ArchSpec, int]]:
 
 
 def cut_out(chunk: Sequence[tuple[Piece, ArchSpec, int]], batch: int, seed: int) -> Iterator[Graph]:
-    """The ONNX graph of each piece, which stands at a place of a network, and noise to feed it with."""
+    """ONNX graph of each piece of ``chunk``, and noise to feed it with.
+
+    ``chunk``: pieces, each with a network and its index among the pieces of that. The noise is float32 of shape
+    (N, C, H, W), with N = ``batch`` and C, H and W those of the piece's input.
+    """
     from onnx import shape_inference
     from onnx.utils import Extractor
 
@@ -93,7 +101,7 @@ def cut_out(chunk: Sequence[tuple[Piece, ArchSpec, int]], batch: int, seed: int)
 
 
 def _idle() -> Graph:
-    """A graph that does next to nothing."""
+    """ONNX graph of one Relu on an array of shape (1,), for the overhead of a call."""
     from onnx import TensorProto, helper
 
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("input", "output")]

@@ -1,4 +1,4 @@
-"""Time every kernel of whole networks in place, from the profiles that ONNX Runtime writes of its own runs."""
+"""Per-kernel times of whole networks, from ONNX Runtime's profiles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Key = tuple[str | int, ...]
 
 
 class ProfiledNetwork:
-    """A network whose every run is recorded, kernel by kernel."""
+    """A network whose every run is profiled, kernel by kernel."""
 
     def __init__(self, spec: ArchSpec, *, threads: int, batch: int, seed: int) -> None:
         from nas.export.onnx.graph import INPUT, to_onnx
@@ -52,14 +52,14 @@ class ProfiledNetwork:
         self._runs = 0
 
     def run(self) -> None:
-        """Run once."""
+        """Run the network once, on one batch of ``random_images``."""
         self._session.run(None, self._feed)
         self._runs += 1
 
     def finish(self, *, counted: Sequence[bool]) -> list[tuple[Event, float]]:
-        """The kernels of one run in order, each as the profile describes it, with its time in microseconds.
+        """Kernels of one run in order: (event of the profile, time in microseconds).
 
-        ``counted``: of every run whether its times count, over and over if there were more runs.
+        ``counted``: for each run, whether its times count; repeated cyclically if there were more runs.
         """
         path = Path(self._session.end_profiling())
         nodes = [event for event in json.loads(path.read_text(encoding="utf-8")) if event["cat"] == "Node"]
@@ -72,9 +72,12 @@ class ProfiledNetwork:
 
 
 def matched(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> list[float]:
-    """Times in microseconds of ``calls``, from the profiled ``events`` of the same network; NaN for what is not there.
+    """Times of ``calls`` in microseconds, from a profile of the same network.
 
-    Kernels other than convolutions are told apart by their shapes alone: of two alike, either may come first.
+    ``events``: of that profile, with their times, see ``ProfiledNetwork.finish``.
+
+    NaN for a call without an event, and for all calls if an event is left over. Kernels other than convolutions are
+    matched by shape alone: if two are alike, either may come first.
     """
     times: dict[Key, list[float]] = defaultdict(list)
     for event, duration_us in events:
@@ -85,9 +88,10 @@ def matched(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> lis
 
 
 def lane_of(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None:
-    """Channels of one block of this processor, read off the profile of ``spec``.
+    """Block size in channels of this processor's kernels, from a profile of ``spec``.
 
-    None if the kernels that ran are not those that ``nas.latency.kernels.ort_lowering`` knows of, whatever the block.
+    None if, for every block size, the kernels that ran differ from those that ``nas.latency.kernels.ort_lowering``
+    predicts.
     """
     for lane in LANES:
         if not any(map(math.isnan, matched(events, list(network_calls(spec, lane))))):
@@ -96,6 +100,7 @@ def lane_of(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None
 
 
 def _event_key(event: Event) -> Key:
+    """Key by which an event of a profile is matched with a call."""
     kind, name = event["args"]["op_name"], event["name"].removesuffix("_kernel_time")
     if kind in _CONVOLUTIONS:
         return "Conv", name.removesuffix("_nchwc").removesuffix(".linear")
@@ -107,6 +112,7 @@ def _event_key(event: Event) -> Key:
 
 
 def _call_key(call: Call) -> Key:
+    """Key by which a call is matched with an event of a profile."""
     kernel = call.kernel
     if kernel.kind in ("conv", "depthwise"):
         return "Conv", call.op
@@ -120,5 +126,8 @@ def _type(kernel: Kernel) -> str:
 
 
 def _blocks(channels: int) -> int:
-    """Profiles give the channels of a blocked tensor padded or not, as it comes."""
+    """Channels in units of the coarsest block.
+
+    Profiles report the channels of a blocked tensor with or without padding.
+    """
     return -(-channels // _COARSEST)

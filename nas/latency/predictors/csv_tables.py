@@ -1,4 +1,7 @@
-"""Files of figures from elsewhere: a header that names the device, then CSV rows that errors can point at."""
+"""CSV files of latencies from elsewhere: device header, columns, rows.
+
+Errors name file and line.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +22,45 @@ _HEADER: Final = {"threads": "1", "batch": "1", "precision": "float32", "unit": 
 
 
 class CsvError(NasError):
-    """A mistake in a file of figures that says its file and line."""
+    """Mistake in a CSV file of latencies; the message names file and line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvRow:
-    """One row of a file: its cells by column (an empty cell is left out), and where it stands."""
+    """One row of a CSV file.
+
+    ``path``, ``line``: its position, for errors. ``cells``: by column, without empty ones.
+    """
 
     place: str
     line: int
     cells: dict[str, str]
 
     def text(self, column: str, default: str | None = None) -> str:
-        """The cell of ``column``. Raises: NasError if it is empty and there is no ``default``."""
+        """Cell of ``column``.
+
+        Raises: CsvError if it is empty and there is no ``default``.
+        """
         value = self.cells.get(column, default)
         if value is None:
             raise self.error(f"{column} is missing.")
         return value
 
     def whole(self, column: str, default: int | None = None) -> int:
-        """The cell as a whole number of at least 1. Raises: NasError."""
+        """Cell of ``column`` as a whole number of at least 1.
+
+        Raises: CsvError for anything else, and if it is empty and there is no ``default``.
+        """
         text = self.text(column, None if default is None else str(default))
         if not (text.isascii() and text.isdigit() and int(text) > 0):
             raise self.error(f"{column} {text!r}: must be a whole number of at least 1.")
         return int(text)
 
     def latency_ms(self) -> float:
-        """The cell ``latency_ms``. Raises: NasError if it is missing or not a positive number."""
+        """Cell ``latency_ms``.
+
+        Raises: CsvError if it is missing or not a positive number.
+        """
         text = self.text("latency_ms")
         try:
             value = float(text)
@@ -56,26 +71,29 @@ class CsvRow:
         return value
 
     def squeeze_excite(self) -> SqueezeExcite:
-        """The convention that the cell ``squeeze_excite`` names, EfficientNet's if it is empty. Raises: NasError."""
+        """Squeeze-excite convention of the row, EfficientNet's if the cell is empty.
+
+        Raises: CsvError for an unknown convention.
+        """
         name = self.text("squeeze_excite", "efficientnet")
         if name not in SQUEEZE_EXCITES:
             raise self.error(f"squeeze_excite {name!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
         return SQUEEZE_EXCITES[name]
 
     def error(self, text: str) -> CsvError:
-        """An error that begins with file and line."""
+        """Error that starts with file and line."""
         return CsvError(f"{self.place}, line {self.line}: {text}")
 
 
 def read_csv(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> tuple[Device, list[CsvRow]]:
-    """Device and rows of a file of latencies.
+    """Device and rows of a CSV file of latencies.
 
-    It begins with lines ``# name: value``: ``device`` and ``backend`` (``tflite 2.16``) are needed; ``threads`` and
-    ``batch`` (1), ``precision`` (float32), ``unit`` (ms, and nothing else), ``cores`` and ``os`` have defaults. Then
-    come the line of columns, which holds all of ``needed``, any of ``optional`` and no other, and the rows. Empty
-    lines and further lines that begin with # are passed over.
+    The file starts with lines ``# name: value``: ``device`` and ``backend`` (``tflite 2.16``) are required; ``threads``
+    and ``batch`` (1), ``precision`` (float32), ``unit`` (must be ms), ``cores`` and ``os`` have defaults. The line of
+    column names follows, with all columns of ``needed``, any of ``optional`` and no others, and then the rows. Empty
+    lines and further lines that start with # are ignored.
 
-    Raises: NasError naming the file, the line and what is wrong.
+    Raises: NasError naming file, line and mistake.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -97,7 +115,10 @@ def read_csv(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> t
 
 
 def _device(path: Path, lines: Sequence[str]) -> Device:
-    """What the lines before the columns say."""
+    """Device of the header lines, those before the column names.
+
+    Raises: NasError naming file, line and mistake.
+    """
     known = (*_NEEDED, *_HEADER)
     found = dict(_HEADER)
     for number, line in enumerate(lines, start=1):

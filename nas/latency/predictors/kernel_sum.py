@@ -1,4 +1,4 @@
-"""The predictor that is calibrated kernel by kernel: a network takes the time of its kernels, corrected by class."""
+"""Kernel-sum predictor: summed kernel times, corrected by a factor per class."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _REMEMBERED: Final = 1_000_000  # kernels in contexts, some 200 MB
 
 
 class KernelPredictor:
-    """Latency as the sum of its kernels' times, each class of kernels times a factor.
+    """Predictor that sums kernel times, each multiplied by a factor of its class.
 
-    The factors make sums agree with whole networks: profiled kernels pay for being recorded, and in a network they
-    overlap with nothing. ``checks`` are networks that neither times nor factors have seen: they give the error and the
-    interval (none: they are not known). ``reference_ms``: latency of the reference network
-    (``nas.latency.measure.timer.REFERENCE``) meanwhile. ``spent_s``: CPU seconds of the calibration;
-    ``others``: cores that other programs kept busy meanwhile, None where that is not known.
+    The factors fit the sums to whole networks: profiled kernels include recording overhead, and kernels of a network do
+    not overlap. ``checks``: networks that neither times nor factors were fitted to; they give error and interval (if
+    empty, both are unknown). ``reference_ms``: latency of the reference network
+    (``nas.latency.measure.timer.REFERENCE``) during the calibration. ``spent_s``: CPU seconds of the calibration;
+    ``others``: mean number of cores that other programs used during it, None if unknown.
     """
 
     kind: ClassVar[str] = "kernels"
@@ -72,14 +72,17 @@ class KernelPredictor:
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms * self._low, high_ms=latency_ms * self._high)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
-        """Latencies at each spec's own resolution, in order; the kernels of all are priced at once."""
+        """Latencies at each spec's own resolution, in order.
+
+        The kernels of all specs are evaluated in one batch.
+        """
         asked = list(specs)
         networks = [self._parts(spec, None) for spec in asked]
         self._learn(placed for parts in networks for placed in _placed(parts))
         return [self.predict(spec) for spec in asked]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) of every operation in execution order; they sum to the predicted latency."""
+        """(path, ms) per operation in execution order; they sum to the prediction."""
         placed = list(_placed(self._parts(spec, None)))
         self._learn(placed)
         layers: dict[str, float] = {}
@@ -88,7 +91,10 @@ class KernelPredictor:
         return list(layers.items())
 
     def checked(self, unseen: Sequence[tuple[ArchSpec, float]]) -> KernelPredictor:
-        """This predictor with its error on ``unseen`` networks and their measured ms."""
+        """Copy of this predictor with its error on ``unseen`` networks.
+
+        ``unseen``: networks and their measured ms.
+        """
         estimates = self.predict_many([spec for spec, _ in unseen])
         checks = [
             HeldOutCheck(name=spec.name, measured_ms=ms, predicted_ms=estimate.latency_ms)
@@ -97,9 +103,9 @@ class KernelPredictor:
         return self._with(factors=self.factors, checks=checks)
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> KernelPredictor:
-        """A predictor whose factors have learned from networks and their measured ms.
+        """New predictor whose factors have learned from networks and their measured ms.
 
-        Its error and interval stay those of the calibration.
+        Its error and interval remain those of the calibration.
         """
         if not measured:
             return self
@@ -108,7 +114,10 @@ class KernelPredictor:
         return self._with(factors=factors, checks=self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The predictor as plain data; the error is for people, a reader works it out from the checks."""
+        """The predictor as plain data.
+
+        The error is for human readers; ``from_dict`` recomputes it from the checks.
+        """
         return {
             "kind": self.kind,
             "device": self.device.to_dict(),
@@ -123,7 +132,10 @@ class KernelPredictor:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> KernelPredictor:
-        """The predictor that ``to_dict`` wrote. Raises: KeyError, TypeError or ValueError for other data."""
+        """Predictor from the plain data of ``to_dict``.
+
+        Raises: KeyError, TypeError or ValueError for other data.
+        """
         return cls(
             device=Device.from_dict(data["device"]),
             times=KernelTimes.from_dict(data["times"]),
@@ -146,7 +158,7 @@ class KernelPredictor:
         )
 
     def _parts(self, spec: ArchSpec, resolution_px: int | None) -> list[_Part]:
-        """Stem, blocks and head of ``spec``."""
+        """Kernel calls of stem, blocks and head of ``spec``."""
         lane = self.times.lane
         stem, px, blocked = stem_calls(spec, lane, resolution_px)
         parts = [self._part(stem)]
@@ -162,9 +174,9 @@ class KernelPredictor:
         return self._part(calls), px, blocked
 
     def _sum_ms(self, parts: Sequence[_Part]) -> float:
-        """ms of a network's parts; blocks that were priced in such a network before are not summed again.
+        """Latency of a network's parts in ms; sums of blocks are cached per context.
 
-        Raises: KeyError for kernels that were not learnt.
+        Raises: KeyError for kernels whose times have not been evaluated.
         """
         total_ms, surroundings = 0.0, _surroundings(parts)
         for part in parts:
@@ -176,6 +188,7 @@ class KernelPredictor:
         return total_ms
 
     def _learn(self, asked: Iterable[Placed]) -> None:
+        """Evaluate and cache the corrected times of kernels that are not cached yet."""
         needed = set(asked)
         placed = list(needed - self._placed_ms.keys())
         if placed:
@@ -189,7 +202,10 @@ class KernelPredictor:
 
 
 class _Part:
-    """Kernel calls that networks share, with the 10^6 bytes of activations and of weights that they move."""
+    """Kernel calls shared by networks, with the MB that they move.
+
+    ``moved_mb``: 10^6 bytes of activations, and of weights.
+    """
 
     __slots__ = ("calls", "moved_mb")
 
@@ -207,7 +223,7 @@ def _placed(parts: Sequence[_Part]) -> Iterator[Placed]:
 
 
 def class_sums(specs: Sequence[ArchSpec], times: KernelTimes) -> list[dict[str, float]]:
-    """ms of every class of kernels in each of ``specs``, uncorrected."""
+    """Uncorrected ms per class of kernels, for each of ``specs``."""
     networks = [placed_kernels(spec, times.lane) for spec in specs]
     distinct = list({placed for members in networks for placed in members})
     priced_us = dict(zip(distinct, times.microseconds(distinct).tolist(), strict=True))
@@ -224,10 +240,11 @@ def class_sums(specs: Sequence[ArchSpec], times: KernelTimes) -> list[dict[str, 
 def class_factors(
     sums: Sequence[Mapping[str, float]], latencies_ms: Sequence[float], before: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Factors of classes that make ``sums`` agree with measured latencies of the same networks.
+    """Factors per class that fit ``sums`` to measured latencies of the same networks.
 
-    First all ``before`` (default 1) are moved by one factor, the median of measured / predicted, then each by what
-    the networks ask for beyond that: ridge regression on relative errors.
+    ``sums``: ms per class for each network, see ``class_sums``. ``latencies_ms``: one per network. First all factors of
+    ``before`` (default 1) are multiplied by one common factor, the median of measured / predicted; then each is fitted
+    to the rest by ridge regression on relative errors.
     """
     names = sorted({name for by_class in sums for name in by_class} | set(before or ()))
     start = np.array([(before or {}).get(name, 1.0) for name in names])

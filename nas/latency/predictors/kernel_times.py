@@ -1,4 +1,4 @@
-"""Learn the times of kernels: a law of work for each class, bent by gradient-boosted trees where it does not hold."""
+"""Kernel time model: a linear law per class, corrected by gradient-boosted trees."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ANY_CLASS: Final = "any"  # the law of classes that were never seen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelTimes:
-    """Times of kernels on one processor.
+    """Model of kernel times on one processor.
 
     ``laws``: by class, microseconds per 10^6 multiply-adds, per 10^6 bytes of activations and of weights, and per call.
-    ``trees``: by class, what corrects the logarithm of the law's time. ``lane``: channels of one block.
+    ``trees``: by class, the correction of the logarithm of the law's time. ``lane``: channels of one block.
     """
 
     lane: int
@@ -45,7 +45,7 @@ class KernelTimes:
     trees: Mapping[str, lightgbm.Booster]
 
     def microseconds(self, placed: Sequence[Placed]) -> Array:
-        """Times [kernels] in microseconds of kernels in their contexts, class by class at once."""
+        """Times of kernels in their contexts in microseconds, float64, shape (kernels,)."""
         times = np.empty(len(placed))
         for name, rows in _by_class(placed).items():
             members = [placed[row] for row in rows]
@@ -57,13 +57,19 @@ class KernelTimes:
         return np.maximum(times, _LEAST_US)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data; trees in LightGBM's text format, which packed takes a fifth of the room."""
+        """The model as plain data.
+
+        Trees are in LightGBM's text format, compressed to a fifth of its size.
+        """
         trees = {name: _packed(booster.model_to_string()) for name, booster in self.trees.items()}
         return {"lane": self.lane, "laws": {name: list(law) for name, law in self.laws.items()}, "trees": trees}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> KernelTimes:
-        """What ``to_dict`` wrote. Raises: KeyError, TypeError or ValueError for other data."""
+        """Model from the plain data of ``to_dict``.
+
+        Raises: KeyError, TypeError or ValueError for other data.
+        """
         import lightgbm  # a second
 
         try:
@@ -74,7 +80,10 @@ class KernelTimes:
 
 
 def fit_kernel_times(placed: Sequence[Placed], times_us: Sequence[float], lane: int, seed: int = 0) -> KernelTimes:
-    """Laws and trees for kernels in their contexts and times in microseconds, minimising relative errors."""
+    """Fit laws and trees to measured kernels, minimising relative errors.
+
+    ``placed``: kernels in their contexts; ``times_us``: their times in microseconds, in the same order.
+    """
     import lightgbm
 
     times = np.maximum(np.asarray(times_us), _LEAST_US)
@@ -91,16 +100,21 @@ def fit_kernel_times(placed: Sequence[Placed], times_us: Sequence[float], lane: 
 
 
 def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
-    """Non-negative prices of ``terms`` [kernels, 4] that minimise the squared relative error."""
+    """Non-negative coefficients of a law that minimise the squared relative error.
+
+    ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
+    """
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
 
 
 def _terms(placed: Iterable[Placed], lane: int) -> Array:
+    """Terms of the laws, shape (kernels, 4): ``kernel_work``, and 1 per call."""
     return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in placed])
 
 
 def _by_class(placed: Iterable[Placed]) -> dict[str, list[int]]:
+    """Indices of the kernels of each class."""
     rows: dict[str, list[int]] = {}
     for row, (kernel, _) in enumerate(placed):
         rows.setdefault(kernel_class(kernel), []).append(row)

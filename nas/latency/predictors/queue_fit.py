@@ -1,4 +1,7 @@
-"""Fit the prices of the queue law to a few whole networks, from rough beliefs or from what other devices taught."""
+"""Bayesian fit of queue-law prices to a few whole networks.
+
+Priors are rough defaults, or prices fitted to other devices.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,10 @@ _STARTS: Final = (0.03, 0.3, 0.6, 1.0, 2.0, 6.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
-    """Prices before the measurements, as logarithms of ms [names], and how far each may move (standard deviation).
+    """Prior of the prices: independent normal distributions of their logarithms.
 
-    ``ratio_spread``: how far all prices of issuing may move together against those of work.
+    ``log_ms``: means, logarithms of ms per unit, shape (prices,). ``spread``: standard deviations, shape (prices,).
+    ``ratio_spread``: standard deviation of a common factor (as logarithm) of all issue prices relative to work prices.
     """
 
     log_ms: Array
@@ -48,18 +52,21 @@ ROUGH_BELIEF: Final = Belief(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePrices:
-    """Prices of the queue law as logarithms of ms per unit [names], and their standard deviation."""
+    """Prices of the queue law, as logarithms of ms per unit with their uncertainty.
+
+    ``log_ms``, ``spread`` (standard deviation): shape (prices,), in the order of ``NAMES``.
+    """
 
     log_ms: Array
     spread: Array
 
     @property
     def ms(self) -> Array:
-        """ms per unit of each of ``NAMES``."""
+        """Prices in ms per unit, shape (prices,), in the order of ``NAMES``."""
         return np.exp(self.log_ms)
 
     def beliefs(self) -> tuple[Belief, Belief]:
-        """What these prices of one device say of a relative, and of a device that is the same but for its speed."""
+        """Priors for a related device, and for one that differs only in its speed."""
         spread = np.hypot(np.minimum(self.spread, _OPEN), _KIN_SPREAD)
         twin = np.full(len(spread), _TWIN_SPREAD)
         return (
@@ -69,16 +76,23 @@ class QueuePrices:
 
 
 def queue_ms(cuts: Array, prices: QueuePrices) -> Array:
-    """Latencies in ms [networks] of ``cuts`` [networks, operations, names]."""
+    """Latencies in ms, shape (networks,), by the queue law.
+
+    ``cuts``: design matrices of shape (networks, operations, prices).
+    """
     return np.asarray((cuts @ prices.ms).max(axis=1))
 
 
 def update_belief(
     cuts: Array, latencies_ms: Array, beliefs: Sequence[Belief], progress: Progress | None = None
 ) -> tuple[QueuePrices, Array]:
-    """Prices for networks [networks, operations, names] with ``latencies_ms``, and ten-fold predictions of them.
+    """Fit prices from each of ``beliefs``, average the fits, and cross-validate.
 
-    Each belief gives a fit; the result is their mean, weighted by how well they foresee networks that were left out.
+    ``cuts``: design matrices of shape (networks, operations, prices); ``latencies_ms``: shape (networks,). Each prior
+    gives a fit; the result is their geometric mean, weighted by how well they predict held-out networks in ten-fold
+    cross-validation. ``progress(done, total)``: called with counts of fits.
+
+    Returns the prices, and held-out predictions in ms of shape (networks,).
     """
     fold = np.arange(len(cuts)) % min(_FOLDS, len(cuts))
     fits: list[list[QueuePrices]] = []
@@ -101,7 +115,11 @@ def update_belief(
 
 
 def fit_queue_prices(cuts: Array, latencies_ms: Array, belief: Belief) -> QueuePrices:
-    """The most probable prices, given ``belief`` and ``latencies_ms`` with Cauchy noise of relative width ``NOISE``."""
+    """Maximum a posteriori prices, given a prior and measured latencies.
+
+    ``cuts``: design matrices of shape (networks, operations, prices); ``latencies_ms``: shape (networks,), with Cauchy
+    noise of relative width ``NOISE``.
+    """
     prior = np.exp(belief.log_ms)
     ratio = float(np.median(cuts[:, -1] @ (prior * ISSUE) / (cuts[:, 0] @ (prior * ~ISSUE))))
     found: list[tuple[_Problem, OptimizeResult]] = []
@@ -120,7 +138,12 @@ def fit_queue_prices(cuts: Array, latencies_ms: Array, belief: Belief) -> QueueP
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Problem:
-    """The least-squares problem of ``fit``; unknowns are a common scale, the ratio of issues, and each price's own."""
+    """Least-squares problem of ``fit_queue_prices``.
+
+    Unknowns, shape (2 + prices,): a common scale, the ratio of issue to work prices, and a deviation per price, all
+    logarithms. ``cuts``: shape (networks, operations, prices). ``log_ms``: logarithms of measured ms, shape
+    (networks,). ``scale``: prior mean of the common scale.
+    """
 
     cuts: Array
     log_ms: Array
@@ -128,18 +151,24 @@ class _Problem:
     scale: float
 
     def prices(self, unknowns: Array) -> Array:
-        """Logarithms of the prices."""
+        """Logarithms of the prices in ms per unit, shape (prices,)."""
         return np.asarray(self.belief.log_ms + unknowns[0] + unknowns[1] * ISSUE + unknowns[2:])
 
     def residuals(self, unknowns: Array) -> Array:
-        """Of the networks in units of the noise, then of the unknowns in units of their spread."""
+        """Residuals, shape (networks + unknowns,).
+
+        First those of the networks in units of the noise, then those of the unknowns in units of their spread.
+        """
         predicted = (self.cuts @ np.exp(self.prices(unknowns))).max(axis=1)
         centre = np.zeros(len(unknowns))
         centre[0] = self.scale
         return np.concatenate([(np.log(predicted) - self.log_ms) / NOISE, (unknowns - centre) / self._spreads])
 
     def jacobian(self, unknowns: Array) -> Array:
-        """Derivatives of ``residuals``: between two changes of the deciding operation the law is a sum."""
+        """Derivatives of ``residuals``, shape (networks + unknowns, unknowns).
+
+        Between two changes of the operation that attains the maximum, the law is a sum.
+        """
         prices = np.exp(self.prices(unknowns))
         times = self.cuts @ prices
         deciding = times.argmax(axis=1)
@@ -149,14 +178,20 @@ class _Problem:
         return np.vstack([by_network, np.diag(1 / self._spreads)])
 
     def loss(self, squared: Array) -> Array:
-        """rho, rho', rho'': logarithmic for networks, so that none can pull hard; the beliefs' squares as they are."""
+        """Robust loss (rho, rho', rho''), shape (3, residuals), of squared residuals.
+
+        Logarithmic for networks, so that no outlier dominates; quadratic for the prior.
+        """
         result = np.stack([squared, np.ones_like(squared), np.zeros_like(squared)])
         networks = squared[: len(self.cuts)]
         result[:, : len(self.cuts)] = np.log1p(networks), 1 / (1 + networks), -1 / (1 + networks) ** 2
         return result
 
     def spread(self, unknowns: Array) -> Array:
-        """Standard deviation of each price beside scale and ratio (Laplace's approximation)."""
+        """Posterior standard deviation of each price, shape (prices,).
+
+        It is Laplace's approximation, without scale and ratio.
+        """
         weights = np.ones(len(self.cuts) + len(unknowns))
         weights[: len(self.cuts)] = 1 / (1 + self.residuals(unknowns)[: len(self.cuts)] ** 2)
         rows = self.jacobian(unknowns) * np.sqrt(weights)[:, None]
@@ -164,13 +199,18 @@ class _Problem:
 
     @property
     def _spreads(self) -> Array:
+        """Prior standard deviations of the unknowns, shape (2 + prices,)."""
         return np.concatenate([[_SCALE_SPREAD, self.belief.ratio_spread], self.belief.spread])
 
 
 def _weights(
     cuts: Array, latencies_ms: Array, fold: npt.NDArray[np.intp], fits: Sequence[Sequence[QueuePrices]]
 ) -> Array:
-    """Weight [beliefs] by the likelihood of the networks left out; its root, because few networks make it noisy."""
+    """Weight of each prior, shape (priors,), by the likelihood of held-out networks.
+
+    It is the square root of the likelihood, because few networks make that noisy. ``fold``: fold of each network, shape
+    (networks,). ``fits``: by fold, then by prior; the last is the fit to all networks.
+    """
     losses = np.zeros(len(fits[0]))
     for held, prices in enumerate(fits[:-1]):
         unseen = fold == held
@@ -182,7 +222,7 @@ def _weights(
 
 
 def _mean(prices: Sequence[QueuePrices], weights: Array) -> QueuePrices:
-    """Geometric mean of prices."""
+    """Weighted geometric mean of prices; ``weights`` has shape (priors,)."""
     return QueuePrices(
         log_ms=sum(weight * price.log_ms for weight, price in zip(weights, prices, strict=True)),
         spread=sum(weight * price.spread for weight, price in zip(weights, prices, strict=True)),

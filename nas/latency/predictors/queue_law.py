@@ -1,13 +1,15 @@
-"""The law of a processor that is fed by a queue: what operations cost, and how costs of parts join into a network's.
+"""Queue law: latency of a processor that executes a queue of kernels.
 
-A host issues kernels one after another; the processor works them off in order. Operation ``j`` cannot begin before it
-is issued, nor before the work ahead of it is done, so that
+It defines the costs of operations, and how costs of parts combine into a network's. A host issues kernels one after
+another; the processor executes them in order. Operation ``j`` cannot start before it is issued, nor before the work
+ahead of it is done, so that
 
     latency = once + max over j of (issue of operations 0..j  +  work of operations j..last)
 
-On a GPU at batch 1 the host is the slower (latency counts kernels), at large batches the work; in between, as at batch
-32, a network's beginning waits for work and its end for the host. A phone's CPU is the case of nearly free issues.
-Issue and work are sums of amounts times prices (ms per unit), so that the law is a maximum of linear functions.
+On a GPU at batch 1 the host is the bottleneck (latency counts kernels), at large batches the work; in between, as at
+batch 32, the first operations of a network wait for work and the last for the host. A phone's CPU is the case of nearly
+free issues. Issue and work are sums of amounts times prices (ms per unit), so that the law is a maximum of linear
+functions.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ Amounts = tuple[tuple[int, float], ...]
 
 
 class Rough(NamedTuple):
-    """What is known of a price before any measurement: ms per unit up to a common factor, and its spread (log)."""
+    """Prior of a price: ms per unit up to a common factor, and its spread.
+
+    ``spread``: standard deviation of the logarithm.
+    """
 
     ms: float
     spread: float
@@ -69,9 +74,9 @@ _MEGA: Final = 1e-6
 
 
 class Span(NamedTuple):
-    """Times of some consecutive operations: of issuing them, of working on them, and of both in the queue.
+    """Times of consecutive operations: of issuing, of work, and of both in the queue.
 
-    ``total_ms`` runs from the issue of the first to the end of the last, on a processor that was idle before.
+    ``total_ms``: from the issue of the first to the end of the last, on a processor that was idle before.
     """
 
     issue_ms: float = 0.0
@@ -79,7 +84,7 @@ class Span(NamedTuple):
     total_ms: float = 0.0
 
     def then(self, later: Span) -> Span:
-        """The span of these operations followed by ``later``."""
+        """Span of these operations followed by ``later``."""
         return Span(
             self.issue_ms + later.issue_ms,
             self.work_ms + later.work_ms,
@@ -104,7 +109,10 @@ def amounts(op: Op) -> Amounts:
 
 
 def span(ops: Iterable[Op], prices_ms: Sequence[float]) -> Span:
-    """Times of ``ops`` one after another at ``prices_ms`` [names]; what is paid once per network is not in them."""
+    """Times of consecutive ``ops``, without the price that is paid once per network.
+
+    ``prices_ms``: ms per unit, in the order of ``NAMES``.
+    """
     issue_ms = work_ms = total_ms = 0.0
     for op in ops:
         own_issue = own_work = 0.0
@@ -119,9 +127,10 @@ def span(ops: Iterable[Op], prices_ms: Sequence[float]) -> Span:
 
 
 def cuts(spec: ArchSpec) -> Array:
-    """Amounts [operations, names] of the law's linear functions: the latency is the largest entry of cuts @ prices.
+    """Design matrix of the law's linear functions, float64, (operations, prices).
 
-    Row j: the issues of operations 0 to j and the work from j to the last.
+    Row j has the issues of operations 0 to j and the work of operations j to the last. The latency is the largest entry
+    of matrix @ prices.
     """
     ops = list(network_ops(spec))
     table = np.zeros((len(ops), len(NAMES)))
@@ -135,16 +144,20 @@ def cuts(spec: ArchSpec) -> Array:
 
 
 def stacked(tables: Sequence[Array]) -> Array:
-    """Tables of ``cuts`` as one array [networks, longest, names]; to repeat a last row changes nothing."""
+    """Design matrices of networks as one array, (networks, operations, prices).
+
+    Shorter ones are padded by repeating their last row, which does not change the maximum.
+    """
     longest = max(len(table) for table in tables)
     return np.stack([np.pad(table, ((0, longest - len(table)), (0, 0)), mode="edge") for table in tables])
 
 
 def shares_ms(spec: ArchSpec, prices_ms: Sequence[float]) -> list[tuple[str, float]]:
-    """(path, ms) of every operation; they sum to the latency.
+    """(path, ms) per operation; they sum to the latency.
 
-    An operation before the one that decides (the law's j) costs its issue, one after it its work: what the other
-    does meanwhile is hidden. What is paid once is the first operation's.
+    An operation before the one that attains the maximum (the law's j) costs its issue, one after it its work: the other
+    is hidden behind it. What is paid once per network is counted with the first operation. ``prices_ms``: ms per unit,
+    in the order of ``NAMES``.
     """
     ops = list(network_ops(spec))
     parts = [span((op,), prices_ms) for op in ops]
@@ -156,7 +169,7 @@ def shares_ms(spec: ArchSpec, prices_ms: Sequence[float]) -> list[tuple[str, flo
 
 
 def _work(op: Op) -> list[tuple[str, float]]:
-    """What the processor does for the layer itself."""
+    """(price name, amount) of a layer's own work, without norm and activation."""
     moved = _mb(op.in_elements + op.out_elements)
     if op.kind in ("conv", "linear", "matmul"):
         kind = "pointwise" if op.kernel == 1 else "spatial"

@@ -1,4 +1,4 @@
-"""A predictor for a device known only from whole networks: prices of the queue law, and how far they hold."""
+"""Queue-law predictor of a device of which only whole-network latencies are known."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ _STUDIED: Final = 150  # random networks that another kind of predictor is asked
 
 
 class QueuePredictor:
-    """Latency by the queue law (``nas.latency.predictors.queue_law``) at prices fitted to measured networks.
+    """Predictor by the queue law, with prices fitted to measured networks.
 
-    ``checks``: the measured networks, each predicted by a fit that did not see it; they give error and interval.
+    See ``nas.latency.predictors.queue_law``. ``checks``: the measured networks, each predicted by a fit that did not
+    see it; they give error and interval.
     """
 
     kind: ClassVar[str] = "whole"
@@ -48,7 +49,7 @@ class QueuePredictor:
 
     @property
     def outliers(self) -> tuple[HeldOutCheck, ...]:
-        """Measured networks that lie far outside of what the others do: to be measured again, or not believed."""
+        """Measured networks far off the law, to be measured again or distrusted."""
         errors = np.log([check.measured_ms / check.predicted_ms for check in self.checks])
         middle = np.median(errors)
         bulk = 1.4826 * np.median(np.abs(errors - middle))  # the standard deviation, if the bulk is normal
@@ -70,11 +71,14 @@ class QueuePredictor:
         return [self.predict(spec) for spec in specs]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) of every operation in execution order; they sum to the predicted latency."""
+        """(path, ms) per operation in execution order; they sum to the prediction."""
         return shares_ms(spec, self._ms)
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> QueuePredictor:
-        """This predictor times the median of measured / predicted; its interval stays as wide as it is."""
+        """This predictor scaled by the median of measured / predicted.
+
+        Predictions of the checks are scaled with it, so that the interval stays as wide as it was.
+        """
         if not measured:
             return self
         factor = float(np.median([ms / self.predict(spec).latency_ms for spec, ms in measured]))
@@ -83,7 +87,10 @@ class QueuePredictor:
         return QueuePredictor(device=self.device, prices=prices, checks=checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The predictor as plain data; the error is for people, a reader works it out from the checks."""
+        """The predictor as plain data.
+
+        The error is for human readers; ``from_dict`` recomputes it from the checks.
+        """
         return {
             "kind": self.kind,
             "device": self.device.to_dict(),
@@ -95,7 +102,10 @@ class QueuePredictor:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> QueuePredictor:
-        """The predictor that ``to_dict`` wrote. Raises: KeyError, TypeError or ValueError for other data."""
+        """Predictor from the plain data of ``to_dict``.
+
+        Raises: KeyError, TypeError or ValueError for other data.
+        """
         prices = QueuePrices(
             log_ms=np.log([data["prices"][name] for name in NAMES]),
             spread=np.array([data["spread"][name] for name in NAMES]),
@@ -106,6 +116,7 @@ class QueuePredictor:
     def _block_span(
         self, block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite
     ) -> tuple[Span, int]:
+        """Span of one block, and the side of its output in px."""
         ops = block_ops(block, stride, in_channels, px, activation, se)
         return span(ops, self._ms), ops[-1].out_px
 
@@ -117,10 +128,11 @@ def fit_queue_predictor(
     bases: Sequence[LatencyPredictor] = (),
     progress: Progress | None = None,
 ) -> QueuePredictor:
-    """A predictor for ``device`` from networks and their latencies in ms.
+    """Fit a predictor for ``device`` to networks and their latencies in ms.
 
-    ``bases``: predictors of other devices, or of other batches on this one. Each is a guess at the prices beside the
-    rough one; the guesses are weighted by how well fits that begin with them foresee networks left out.
+    ``bases``: predictors of other devices, or of other batch sizes on this one. Each gives priors of the prices in
+    addition to the default one; priors are weighted by how well their fits predict held-out networks. ``progress(done,
+    total)``: called with counts of fits.
 
     Raises: NasError for fewer than ten networks.
     """
@@ -140,7 +152,10 @@ def fit_queue_predictor(
 
 
 def _prices(base: LatencyPredictor) -> QueuePrices:
-    """Prices of the queue law that stand for ``base``; a predictor of another kind is asked about random networks."""
+    """Queue-law prices of ``base``.
+
+    A predictor of another kind is approximated: prices are fitted to its predictions for random networks.
+    """
     if isinstance(base, QueuePredictor):
         return base.prices
     specs = random_specs(_STUDIED, seed=0)
