@@ -41,7 +41,7 @@ class Device:
 
     def __post_init__(self) -> None:
         if not self.backend:
-            raise NasError(f"device {self.processor}: backend is empty; give the program that ran the networks.")
+            raise NasError(f"device {self.processor}: backend is empty; give the runtime of the networks.")
         if min(self.cores, self.threads, self.batch) < 1:
             raise NasError(f"device {self}: cores, threads and batch must be at least 1.")
 
@@ -63,8 +63,10 @@ class Device:
         """
         names = {field.name for field in fields(cls)}
         if set(data) != names:
-            odd = ", ".join(sorted(names ^ set(data)))
-            raise NasError(f"device: field {odd} is missing or unknown; the fields are {', '.join(sorted(names))}.")
+            mismatched = ", ".join(sorted(names ^ set(data)))
+            raise NasError(
+                f"device: field {mismatched} is missing or unknown; the fields are {', '.join(sorted(names))}."
+            )
         return cls(**data)
 
     def __str__(self) -> str:
@@ -141,8 +143,8 @@ def driver_version(text: str) -> str:
 
     ``text``: content of ``/proc/driver/nvidia/version``. ``unknown`` if it holds no version.
     """
-    found = re.search(r"\d+(?:\.\d+)+", text)
-    return found.group() if found else "unknown"
+    version = re.search(r"\d+(?:\.\d+)+", text)
+    return version.group() if version else "unknown"
 
 
 def _processor() -> str:

@@ -14,13 +14,13 @@ from nas.core.validation import check_number
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs", "table")
 GPU_BACKENDS: Final = ("cuda", "cuda_graph")
-# What each backend can run; the first is the default. Of what is not listed, float32 is all there is.
+# Precisions of each backend, the default first. Backends that are not listed run float32 only.
 PRECISIONS: Final = {
     "onnxruntime": ("float32", "int8"),
     "cuda": ("float32", "float16", "bfloat16"),
     "cuda_graph": ("float32", "float16", "bfloat16"),
 }
-# On one server core, the fewest networks that a calibration can rest on, and those that check it, take 9 to 11 s.
+# On one server core, the minimum number of networks for a calibration, with the held-out ones, takes 9 to 11 s.
 LEAST_BUDGET_S: Final = 15.0
 
 
@@ -64,7 +64,8 @@ class LatencySettings:
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
         if (self.backend == "table") != (self.path is not None):
             raise NasError(
-                f"latency.path {quoted(self.path)}: latency=table needs the file of a table, others take none."
+                f"latency.path {quoted(self.path)}: latency=table requires the path of a CSV table; other backends "
+                "do not accept one."
             )
         if self.refine and self.backend not in MEASURED_BACKENDS:
             raise NasError(
@@ -78,10 +79,10 @@ def check_combination(backend: str, precision: str, threads: int) -> None:
 
     Raises: NasError for a precision or a thread count that the backend does not run.
     """
-    runs = PRECISIONS.get(backend, ("float32",))
-    if precision not in runs:
-        others = [name for name, known in PRECISIONS.items() if precision in known]
+    supported = PRECISIONS.get(backend, ("float32",))
+    if precision not in supported:
+        others = [name for name, precisions in PRECISIONS.items() if precision in precisions]
         remedy = f" {precision} is for {' and '.join(others)}." if others else ""
-        raise NasError(f"latency.precision {precision!r}: {backend} runs {', '.join(runs)}.{remedy}")
+        raise NasError(f"latency.precision {precision!r}: {backend} runs {', '.join(supported)}.{remedy}")
     if backend in GPU_BACKENDS and threads != 1:
         raise NasError(f"latency.threads {threads}: {backend} launches its kernels from one thread; set it to 1.")

@@ -21,7 +21,7 @@ from nas.latency.predictors.queue_model import QueuePredictor
 from nas.latency.settings import LatencySettings
 
 CALIBRATION_FORMAT: Final = (
-    "nas.latency/2"  # raise it with every change of features: prices of old files would be misread
+    "nas.latency/2"  # increment with every change of features: prices of old files would be misread
 )
 _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
     KernelPredictor.kind: KernelPredictor.from_dict,
@@ -43,15 +43,15 @@ def load_predictor(path: Path, settings: LatencySettings) -> LatencyPredictor:
     Raises: NasError as ``read_predictor``, and if the predictor was measured on another device than the one that
     ``settings`` describe on this machine (unless ``allow_other_device`` is set).
     """
-    # A file that the user named may be anything of theirs; one that we keep is written over.
-    named = settings.calibration is not None
-    remedy = "leave latency.calibration out to calibrate this machine" if named else "set latency.recalibrate=true"
+    # The remedy must not overwrite a file that the user named, which may hold anything; a saved one is ours.
+    user_named = settings.calibration is not None
+    remedy = "leave latency.calibration out to calibrate this machine" if user_named else "set latency.recalibrate=true"
     predictor = read_predictor(path, remedy)
-    meant = device_of(settings)
-    if predictor.device != meant and not settings.allow_other_device:
+    requested = device_of(settings)
+    if predictor.device != requested and not settings.allow_other_device:
         raise NasError(
-            f"{path}: was measured on {predictor.device}, but {meant} is asked for; "
-            f"calibrate here, or set latency.allow_other_device=true if that device is meant."
+            f"{path}: was measured on {predictor.device}, but {requested} is requested; "
+            f"calibrate here, or set latency.allow_other_device=true to use it for that device."
         )
     return predictor
 
@@ -75,7 +75,7 @@ def read_predictor(path: Path, remedy: str = "calibrate that device again") -> L
     except OSError as error:
         raise NasError(f"calibration {path}: cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
+        raise NasError(f"{path}: not a valid calibration file ({error!r}); {remedy}.") from None
 
 
 def disturbance_warning(predictor: LatencyPredictor) -> str:
@@ -87,8 +87,7 @@ def disturbance_warning(predictor: LatencyPredictor) -> str:
     if others is None or others <= DISTURBING_CORES:
         return ""
     return (
-        f"Other programs kept {others:.1f} cores busy during the calibration: networks may be predicted some 5 to 10% "
-        "too slow."
+        f"Other programs used {others:.1f} cores during the calibration: latencies may be predicted 5 to 10% too high."
     )
 
 
@@ -127,7 +126,9 @@ def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progr
     path = calibration_path(device, runs_dir)
     if path.exists() and not settings.recalibrate:
         return load_predictor(path, settings)
-    kept = path.with_suffix(".measured")
-    predictor = calibrate(device, seed=settings.seed, budget_s=settings.budget_s, progress=progress, kept=kept)
+    partial_path = path.with_suffix(".measured")
+    predictor = calibrate(
+        device, seed=settings.seed, budget_s=settings.budget_s, progress=progress, partial_path=partial_path
+    )
     save_predictor(predictor, path)
     return predictor

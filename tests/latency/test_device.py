@@ -1,4 +1,4 @@
-"""Devices are told apart by everything that changes a latency."""
+"""Tests of device descriptions and latency settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from nas.core.errors import NasError
 from nas.latency.device import Device, describe, driver_version
 from nas.latency.settings import BACKENDS, LatencySettings
-from tests.latency.law import KERNEL_DEVICE as DEVICE
+from tests.latency.synthetic_device import KERNEL_DEVICE as DEVICE
 from tests.paths import CONF
 
 
@@ -86,8 +86,8 @@ def test_a_gpu_is_described_by_its_name_and_versions(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
-    made_up = SimpleNamespace(name="NVIDIA Made-up", multi_processor_count=132)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: made_up)
+    properties = SimpleNamespace(name="NVIDIA Made-up", multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     device = describe("cuda_graph", batch=32, precision="float16")
     assert (device.processor, device.cores, device.precision) == ("NVIDIA Made-up", 132, "float16")
     versions = f"torch {metadata.version('torch')}, CUDA {torch.version.cuda}, cuDNN 91002, driver "

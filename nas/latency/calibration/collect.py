@@ -18,7 +18,7 @@ from nas.core.files import write_text_atomically
 from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import network_calls
 from nas.latency.measure.backends import runner
-from nas.latency.measure.ort_profile import ProfiledNetwork, lane_of, matched
+from nas.latency.measure.ort_profile import ProfiledNetwork, call_times_us, detect_lane
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.measure.timer import COLD_RUNS, measure_runners
 from nas.latency.random_networks import random_spec
@@ -26,16 +26,15 @@ from nas.latency.random_networks import random_spec
 CHUNK_FORMAT: Final = "nas.calibration/1"
 CHUNK_SIZE: Final = 20  # networks in memory at a time
 HELD_OUT_EVERY: Final = 5
-# Many short rounds: a burst of work of another process then hits few runs of each network.
+# Short rounds: a burst of work of another process then affects few runs of each network.
 _ROUNDS, _RUNS = 3, 3
 _ATTEMPTS: Final = 3
-# Cores that other programs keep busy, from which on a chunk counts as disturbed. Processors share caches, and often
-# cores: calibrated beside tests and training, networks of 3 to 8 ms came out 5 to 10% too slow, small ones did not,
-# and the reference showed nothing.
+# Load of other programs above which a chunk counts as disturbed, in cores. Programs share caches, and often cores:
+# calibrated beside tests and training, networks of 3 to 8 ms were predicted 5 to 10% too slow, small ones were not, and
+# the latency of the reference did not reveal it.
 DISTURBING_CORES: Final = 0.25
-_ENOUGH: Final = 200  # undisturbed networks for the others to be left out
-# Never fitted, in every check: networks that people use, where the fit sees random ones, usual and odd
-# (``nas.latency.random_networks``).
+_MIN_UNDISTURBED: Final = 200  # networks; with fewer, disturbed chunks are used too
+# Published networks, which are always held out; the fit sees random ones (``nas.latency.random_networks``).
 HELD_OUT_ZOO: Final = (
     "mobilenetv1_050", "mobilenetv2_100", "mnasnet_100", "semnasnet_100", "mobilenetv3_large_100",
     "mobilenetv3_small_100", "mixnet_s", "mixnet_m", "efficientnet_b0", "efficientnet_lite0",
@@ -73,7 +72,7 @@ class Chunk:
         )
 
 
-def held_out(network: str | int) -> bool:
+def is_held_out(network: str | int) -> bool:
     """Whether a network is held out from the fit."""
     return isinstance(network, str) or network % HELD_OUT_EVERY == 0
 
@@ -92,8 +91,8 @@ class Collector:
 
     def __init__(self, device: Device, seed: int, path: Path | None) -> None:
         self.device, self.seed, self._path = device, seed, path
-        self.lane = _lane(device) if _times_kernels(device) else None
-        self.chunks = self._kept()
+        self.lane = _lane(device) if _can_time_kernels(device) else None
+        self.chunks = self._load()
 
     @property
     def spent_s(self) -> float:
@@ -113,7 +112,7 @@ class Collector:
         start, before = time.process_time(), SystemLoad.now()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                chunk = self._measured(networks)
+                chunk = self._measure_chunk(networks)
                 break
             except NasError:
                 if attempt == _ATTEMPTS:
@@ -130,15 +129,15 @@ class Collector:
 
         See ``at_common_speed``; None if unknown.
         """
-        known = [chunk.others for chunk in self._undisturbed() if chunk.others is not None]
-        return float(np.mean(known)) if known else None
+        loads = [chunk.others for chunk in self._selected_chunks() if chunk.others is not None]
+        return float(np.mean(loads)) if loads else None
 
     def at_common_speed(self) -> tuple[list[Chunk], float]:
         """Selected chunks, scaled to one speed, and the reference's latency in ms at that.
 
         Chunks that other programs disturbed are left out if enough networks remain without them.
         """
-        chunks = self._undisturbed()
+        chunks = self._selected_chunks()
         reference_ms = float(np.median([chunk.reference_ms for chunk in chunks]))
         return [chunk.at_speed(reference_ms) for chunk in chunks], reference_ms
 
@@ -147,17 +146,19 @@ class Collector:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def _undisturbed(self) -> list[Chunk]:
+    def _selected_chunks(self) -> list[Chunk]:
         """Chunks without much load of other programs, or all if these are too few."""
         quiet = [chunk for chunk in self.chunks if chunk.others is None or chunk.others <= DISTURBING_CORES]
-        return quiet if sum(len(chunk.networks) for chunk in quiet) >= _ENOUGH else self.chunks
+        return quiet if sum(len(chunk.networks) for chunk in quiet) >= _MIN_UNDISTURBED else self.chunks
 
-    def _measured(self, networks: Sequence[str | int]) -> Chunk:
+    def _measure_chunk(self, networks: Sequence[str | int]) -> Chunk:
         """Chunk of ``networks``, without its CPU seconds and the load of other programs."""
         device, options = self.device, {"threads": self.device.threads, "batch": self.device.batch, "seed": self.seed}
         specs = [spec_of(network, self.seed) for network in networks]
-        whole = [row for row, network in enumerate(networks) if self.lane is None or _measured_whole(network)]
-        profiled = [] if self.lane is None else [row for row, network in enumerate(networks) if not held_out(network)]
+        whole = [row for row, network in enumerate(networks) if self.lane is None or _timed_whole(network)]
+        profiled = (
+            [] if self.lane is None else [row for row, network in enumerate(networks) if not is_held_out(network)]
+        )
         runners = [runner(specs[row], backend=device.backend, precision=device.precision, **options) for row in whole]
         profiles = [ProfiledNetwork(specs[row], **options) for row in profiled]
         measured = measure_runners(
@@ -165,7 +166,7 @@ class Collector:
         )
         latencies = {row: measured[i].latency_ms for i, row in enumerate(whole)}
         kernels = {
-            row: tuple(matched(profile.finish(counted=_COUNTED), list(network_calls(specs[row], self.lane or 1))))
+            row: tuple(call_times_us(profile.finish(counted=_COUNTED), list(network_calls(specs[row], self.lane or 1))))
             for row, profile in zip(profiled, profiles, strict=True)
         }
         return Chunk(
@@ -176,7 +177,7 @@ class Collector:
             spent_s=0.0,
         )
 
-    def _kept(self) -> list[Chunk]:
+    def _load(self) -> list[Chunk]:
         """Saved chunks of an interrupted calibration of the same device and seed.
 
         An incomplete last line is dropped.
@@ -188,16 +189,16 @@ class Collector:
         )
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
         chunks = list(_chunks(lines[1:])) if lines and lines[0] == header else []
-        # Written anew, because what is appended to half a line is lost too.
+        # Rewritten, because a chunk appended to an incomplete line would be lost too.
         write_text_atomically(self._path, "".join(line + "\n" for line in [header, *lines[1 : 1 + len(chunks)]]))
         return chunks
 
 
-# Of the runs that ``measure_runners`` makes: the first of all and the cold ones of every round are not timed.
+# Which runs of ``measure_runners`` count: neither the very first one nor the cold ones of every round.
 _COUNTED: Final = (False, *((*(False,) * COLD_RUNS, *(True,) * _RUNS) * _ROUNDS))
 
 
-def _times_kernels(device: Device) -> bool:
+def _can_time_kernels(device: Device) -> bool:
     """Whether kernels can be timed one by one on ``device``.
 
     They can in ONNX Runtime with float32, whose memory layouts are known.
@@ -205,7 +206,7 @@ def _times_kernels(device: Device) -> bool:
     return device.backend == "onnxruntime" and device.precision == "float32"
 
 
-def _measured_whole(network: str | int) -> bool:
+def _timed_whole(network: str | int) -> bool:
     """Whether a network is measured as a whole, rather than only profiled.
 
     These are the held-out networks and as many others, to which profiled times are fitted.
@@ -222,7 +223,7 @@ def _lane(device: Device) -> int | None:
     spec = replace(zoo.get(name), resolution_px=resolution_px)
     profile = ProfiledNetwork(spec, threads=device.threads, batch=device.batch, seed=0)
     profile.run()
-    return lane_of(profile.finish(counted=(True,)), spec)
+    return detect_lane(profile.finish(counted=(True,)), spec)
 
 
 def _chunks(lines: Iterable[str]) -> Iterable[Chunk]:

@@ -21,7 +21,7 @@ from nas.latency.predictors.queue_fit import Progress
 from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 
 NETWORK_COLUMNS: Final = ("network", "latency_ms")
-# Of networks that are given as block strings, which say nothing of these.
+# Columns of what block strings do not define.
 BLOCK_STRING_COLUMNS: Final = ("stem_channels", "head_channels", "head_kind", "activation", "squeeze_excite", "classes")
 _TIMM: Final = "timm/"
 
@@ -61,17 +61,17 @@ def read_measurements(path: Path) -> Measurements:
 
     Raises: NasError naming file, line and mistake.
     """
-    device, rows = read_csv(path, needed=NETWORK_COLUMNS, optional=("resolution_px", *BLOCK_STRING_COLUMNS))
-    found: dict[str, tuple[ArchSpec, float, CsvRow]] = {}
+    device, rows = read_csv(path, required=NETWORK_COLUMNS, optional=("resolution_px", *BLOCK_STRING_COLUMNS))
+    networks: dict[str, tuple[ArchSpec, float, CsvRow]] = {}
     for row in rows:
         spec, latency_ms = _network(row, path.parent), row.latency_ms()
-        _, known_ms, known = found.setdefault(spec.arch_id, (spec, latency_ms, row))
-        if known_ms != latency_ms:
+        _, first_ms, first_row = networks.setdefault(spec.arch_id, (spec, latency_ms, row))
+        if first_ms != latency_ms:
             raise row.error(
-                f"{spec.name} at {spec.resolution_px} px takes {latency_ms:g} ms, but {known_ms:g} ms in line "
-                f"{known.line}; keep one of them, or their median."
+                f"{spec.name} at {spec.resolution_px} px takes {latency_ms:g} ms, but {first_ms:g} ms in line "
+                f"{first_row.line}; keep one of them, or their median."
             )
-    return Measurements(device=device, networks=tuple((spec, ms) for spec, ms, _ in found.values()))
+    return Measurements(device=device, networks=tuple((spec, ms) for spec, ms, _ in networks.values()))
 
 
 def _network(row: CsvRow, folder: Path) -> ArchSpec:
@@ -80,10 +80,12 @@ def _network(row: CsvRow, folder: Path) -> ArchSpec:
     strings = "|" in text or text.split("_")[0] in BLOCK_TYPES
     for column in BLOCK_STRING_COLUMNS:
         if not strings and column in row.cells:
-            raise row.error(f"{column} is for networks given as block strings; {text!r} says it by itself.")
+            raise row.error(
+                f"{column} is for networks given as block strings; {text!r} defines its own, leave the cell empty."
+            )
     try:
         spec = _from_strings(row, text) if strings else _named(text, folder)
-        return replace(spec, resolution_px=row.whole("resolution_px", spec.resolution_px))
+        return replace(spec, resolution_px=row.positive_int("resolution_px", spec.resolution_px))
     except CsvError:
         raise
     except NasError as error:
@@ -109,7 +111,7 @@ def _from_timm(name: str) -> ArchSpec:
     try:
         spec: ArchSpec = import_module("nas.model.timm_import.network").timm_arch(name)
     except ImportError as error:
-        raise NasError(f"timm/{name} cannot be read: {error.msg}.") from None
+        raise NasError(f"network timm/{name}: cannot be imported: {error.msg}; pip install timm.") from None
     return spec
 
 
@@ -121,12 +123,12 @@ def _from_strings(row: CsvRow, text: str) -> ArchSpec:
     return ArchSpec.from_strings(
         f"line {row.line}",
         [stage.replace("+", " ").split() for stage in text.split("|")],
-        stem=StemSpec(channels=row.whole("stem_channels", 32)),
+        stem=StemSpec(channels=row.positive_int("stem_channels", 32)),
         head=HeadSpec(
-            channels=row.whole("head_channels", 1280),
+            channels=row.positive_int("head_channels", 1280),
             kind=cast(HeadKind, row.text("head_kind", "conv_pool")),
         ),
         activation=row.text("activation", "relu"),
         squeeze_excite=row.squeeze_excite(),
-        classes=row.whole("classes", 1000),
+        classes=row.positive_int("classes", 1000),
     )

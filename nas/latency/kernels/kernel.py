@@ -18,7 +18,7 @@ from nas.latency.kernels.padding import padded, valid_taps
 _MEGA: Final = 1e-6
 _FUNCTION_CODES: Final = {"": 0, "relu": 1, "relu6": 2, "sigmoid": 3, "hard_sigmoid": 4, "hard_swish": 5}
 _TINY: Final = 1e-7
-_WIDE: Final = 64  # channels that the inner loops of wide kernels take at a time
+_WIDE: Final = 64  # channels that the inner loops of wide kernels process at a time
 FEATURES: Final = (
     "log2_macs", "log2_bytes", "log2_weights", "in_channels", "out_channels", "in_px", "out_px", "kernel", "stride",
     "dilation", "function", "added", "blocked", "parts", "fewest_part", "worst_part_tail", "network_weights",
@@ -40,17 +40,17 @@ class Context(NamedTuple):
     moved: float
 
 
-Placed = tuple[Kernel, Context]
+ContextualKernel = tuple[Kernel, Context]
 
 
-def placed_kernels(spec: ArchSpec, lane: int) -> list[Placed]:
+def contextual_kernels(spec: ArchSpec, lane: int) -> list[ContextualKernel]:
     """Kernels of ``spec`` in the order of ``network_calls``, each with its context.
 
     ``lane``: channels of one block of the blocked layout.
     """
     parts = [part.calls for part in network_parts(spec, lane)]
-    surroundings = common_context([moved_mb(calls, lane) for calls in parts])
-    return [(call.kernel, surroundings) for calls in parts for call in calls]
+    context = common_context([moved_mb(calls, lane) for calls in parts])
+    return [(call.kernel, context) for calls in parts for call in calls]
 
 
 def moved_mb(calls: Iterable[Call], lane: int) -> tuple[float, float]:
@@ -118,22 +118,22 @@ def kernel_work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
 
 
-def kernel_features(placed: Iterable[Placed], lane: int) -> Array:
+def kernel_features(kernels: Iterable[ContextualKernel], lane: int) -> Array:
     """Feature matrix, float64 of shape (kernels, features), columns as ``FEATURES``.
 
     Columns named ``*_tail`` are the remainders of a dimension that is split into full vectors or tiles.
     """
-    table = np.array([_row(kernel, surroundings, lane) for kernel, surroundings in placed], dtype=float)
+    table = np.array([_row(kernel, context, lane) for kernel, context in kernels], dtype=float)
     amounts, outs, out_px = np.log2(table[:, :3] + _TINY), table[:, 4], table[:, 6]
     tails = (table[:, 3] % lane, outs % lane, outs % _WIDE, np.ceil(outs / lane) % 4, out_px % 6)
     return np.hstack([amounts, table[:, 3:], np.stack(tails, axis=1)])
 
 
-def _row(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
+def _row(kernel: Kernel, context: Context, lane: int) -> tuple[float, ...]:
     """Values of one kernel before logarithms and tails, as ``FEATURES`` orders them."""
     parts = kernel.parts
     return (
         *kernel_work(kernel, lane), kernel.in_channels, kernel.out_channels, kernel.in_px, kernel.out_px, kernel.kernel,
         kernel.stride, kernel.dilation, _FUNCTION_CODES.get(kernel.function, 0), kernel.added, kernel.blocked,
-        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *surroundings,
+        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *context,
     )  # fmt: skip

@@ -25,9 +25,9 @@ KernelKind = Literal[
     "unblock",
 ]  # fmt: skip
 
-_ALIGNED: Final = 4  # a blocked convolution's channels must be a multiple of it
+_ALIGNED: Final = 4  # channels of a blocked convolution must be a multiple of this
 _FUSED: Final = ("relu", "relu6", "sigmoid", "hard_sigmoid")
-_PLAIN: Final = ("relu6", "mish")  # behind a concat these run on the plain layout alone
+_PLAIN: Final = ("relu6", "mish")  # after a concat these run in the plain layout only
 _MISH: Final = ("min", "exp", "add_constant", "mul", "add_constant", "div", "mul")
 
 
@@ -148,9 +148,9 @@ class _Graph:
         self.calls: list[Call] = []
         self.blocked: dict[str, bool] = {}
         self._lane, self._uses = lane, uses
-        self._op = ""  # that is being lowered
+        self._op = ""  # path of the operation that is being lowered
         self._converted: set[str] = set()
-        self._linear: dict[str, int] = {}  # tensor -> call of the convolution without activation that writes it
+        self._linear: dict[str, int] = {}  # tensor -> index of the call of its convolution without activation
 
     def add(self, op: Op) -> None:
         """Append the kernel calls of ``op``."""
@@ -177,7 +177,7 @@ class _Graph:
         elif op.kind == "add":
             self._add(op)
         else:
-            # Blocks are multiplied if both are of one shape: where the map is a single pixel.
+            # Blocked tensors are multiplied only if their shapes are equal: where the map is a single pixel.
             blocked = op.in_px == 1 and all(self.blocked[name] for name in op.inputs)
             for name, px in zip(op.inputs, (op.in_px, 1), strict=True):
                 self._want(name, op.out_channels, px, blocked=blocked)
@@ -187,7 +187,7 @@ class _Graph:
         lane, depthwise = self._lane, op.kind == "depthwise" and op.out_channels > 1
         narrow = not depthwise and op.in_channels < lane
         aligned = (op.out_channels if depthwise else op.in_channels) % _ALIGNED == 0
-        if op.groups > 1:  # each on full blocks of its own, or none
+        if op.groups > 1:  # blocked only if every group fills whole blocks
             narrow, aligned = False, all(side // op.groups % lane == 0 for side in (op.in_channels, op.out_channels))
         blocked = lane > 1 and (narrow or aligned)
         kind: KernelKind = "depthwise" if depthwise else "conv"

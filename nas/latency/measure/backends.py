@@ -16,7 +16,7 @@ from nas.latency.settings import MEASURED_BACKENDS, check_combination
 Runner = Callable[[], Any]
 ImageBatch = npt.NDArray[np.float32]
 
-# First runs on a GPU load kernels and let libraries choose among them; PyTorch's own example of a graph takes three.
+# The first runs on a GPU load kernels and let libraries select algorithms; PyTorch's own graph example uses three.
 _GPU_WARM_UPS: Final = 5
 
 
@@ -82,11 +82,11 @@ def _onnxruntime(spec: ArchSpec, images: ImageBatch, precision: str, threads: in
         model = to_onnx(spec, batch=len(images), seed=seed)
         if precision == "int8":
             model = quantize_int8(model, [images])
-        made = onnx_session(model.SerializeToString(), threads)
+        session = onnx_session(model.SerializeToString(), threads)
     except ImportError as error:
         raise _missing("onnxruntime", error, "onnx onnxruntime") from None
     feed = {INPUT: images}
-    return lambda: made.run(None, feed)
+    return lambda: session.run(None, feed)
 
 
 def _torch(spec: ArchSpec, images: ImageBatch, threads: int) -> Runner:
@@ -128,8 +128,8 @@ def eager_runner(spec: ArchSpec, images: ImageBatch, device: str, precision: str
         from nas.model.build import build
     except ImportError as error:
         raise _missing("torch", error, "torch timm") from None
-    placed = {"device": device, "dtype": getattr(torch, precision), "memory_format": torch.channels_last}
-    model, batch = build(spec).eval().to(**placed), torch.from_numpy(images).to(**placed)
+    target = {"device": device, "dtype": getattr(torch, precision), "memory_format": torch.channels_last}
+    model, batch = build(spec).eval().to(**target), torch.from_numpy(images).to(**target)
 
     def run() -> object:
         with torch.inference_mode():
@@ -185,4 +185,4 @@ def _replay(graph: Any, output: Any, source: Runner) -> Any:
 
 
 def _missing(backend: str, error: ImportError, packages: str) -> NasError:
-    return NasError(f"latency.backend: {backend} cannot be used: {error.msg}. pip install {packages}.")
+    return NasError(f"latency.backend {backend!r}: cannot be imported: {error.msg}; pip install {packages}.")

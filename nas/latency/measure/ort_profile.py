@@ -17,7 +17,7 @@ from nas.latency.kernels.ort_lowering import Call, Kernel, network_calls
 from nas.latency.measure.backends import onnx_session, random_images
 from nas.latency.predictors.op_features import LANES
 
-# Kernels as the profile names them; of convolutions it gives the path, of all others the shapes.
+# Kernel types as profiles name them. Convolutions are identified by path, all others by shape.
 _TYPES: Final = {
     "gemm": "Gemm", "pool": "GlobalAveragePool", "scale": "Mul", "add": "Add", "concat": "Concat", "split": "Split",
     "block": "ReorderInput", "unblock": "ReorderOutput",
@@ -27,13 +27,13 @@ _FUNCTIONS: Final = {
     "gelu": "Gelu", "min": "Min", "exp": "Exp", "add_constant": "Add", "mul": "Mul", "div": "Div",
 }  # fmt: skip
 _CONVOLUTIONS: Final = ("Conv", "FusedConv")
-_FREE: Final = ("Flatten",)  # a change of shape
+_FREE: Final = ("Flatten",)  # a reshape
 _COARSEST: Final = LANES[-1]
 # Durations are whole microseconds, rounded down.
 _HALF_US: Final = 0.5
-# Quantiles of the runs that a kernel's time is the mean of. Interference only adds, but some processors also have a
-# rare fast moment (a shared core to themselves).
-_KEPT: Final = (0.1, 0.5)
+# A kernel's time is the mean of its runs between these quantiles. Interference only adds time, but some processors also
+# have rare fast moments (exclusive use of a shared core).
+_QUANTILES: Final = (0.1, 0.5)
 
 Event = Mapping[str, Any]
 Key = tuple[str | int, ...]
@@ -66,12 +66,12 @@ class ProfiledNetwork:
         self._folder.cleanup()
         count, used = len(nodes) // self._runs, np.resize(counted, self._runs)
         durations = np.sort(np.array([node["dur"] for node in nodes], dtype=float).reshape(self._runs, count)[used], 0)
-        low, high = (round(quantile * len(durations)) for quantile in _KEPT)
-        kept = durations[low : max(high, low + 1)]
-        return list(zip(nodes[:count], (kept.mean(axis=0) + _HALF_US).tolist(), strict=True))
+        low, high = (round(quantile * len(durations)) for quantile in _QUANTILES)
+        trimmed = durations[low : max(high, low + 1)]  # (runs, kernels)
+        return list(zip(nodes[:count], (trimmed.mean(axis=0) + _HALF_US).tolist(), strict=True))
 
 
-def matched(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> list[float]:
+def call_times_us(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> list[float]:
     """Times of ``calls`` in microseconds, from a profile of the same network.
 
     ``events``: of that profile, with their times, see ``ProfiledNetwork.finish``.
@@ -83,18 +83,18 @@ def matched(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> lis
     for event, duration_us in events:
         if event["args"]["op_name"] not in _FREE:
             times[_event_key(event)].append(duration_us)
-    found = [times[key].pop(0) if times[key] else math.nan for key in map(_call_key, calls)]
-    return found if not any(times.values()) else [math.nan] * len(found)
+    matched_us = [times[key].pop(0) if times[key] else math.nan for key in map(_call_key, calls)]
+    return matched_us if not any(times.values()) else [math.nan] * len(matched_us)
 
 
-def lane_of(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None:
+def detect_lane(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None:
     """Block size in channels of this processor's kernels, from a profile of ``spec``.
 
     None if, for every block size, the kernels that ran differ from those that ``nas.latency.kernels.ort_lowering``
     predicts.
     """
     for lane in LANES:
-        if not any(map(math.isnan, matched(events, list(network_calls(spec, lane))))):
+        if not any(map(math.isnan, call_times_us(events, list(network_calls(spec, lane))))):
             return lane
     return None
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 _STAT: Final = Path("/proc/stat")
-_IDLE: Final = (3, 4)  # idle and iowait among the columns of its first line, which is of all cores together
-_COLUMNS: Final = 8  # up to stolen time; guests are counted among users
+_IDLE: Final = (3, 4)  # columns of idle and iowait in its first line, which sums all cores
+_COLUMNS: Final = 8  # up to stolen time; guest time is included in user time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

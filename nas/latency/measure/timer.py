@@ -38,14 +38,14 @@ from nas.latency.settings import GPU_BACKENDS
 Array = npt.NDArray[np.float64]
 Timer = Callable[[Runner], float]
 
-# Interference only ever adds time, so a low quantile is nearer to the truth than the median, and unlike the minimum
-# it does not hang on a single lucky run.
+# Interference only adds time, so a low quantile is nearer to the true latency than the median, and unlike the minimum
+# it does not depend on a single fast run.
 QUANTILE: Final = 0.25
-# Run in every round to see whether the machine keeps its speed; at its own resolution.
+# Reference network, run in every round at its own resolution to detect changes of the machine's speed.
 REFERENCE: Final = "mobilenetv3_small_100"
-COLD_RUNS: Final = 4  # runs of a turn until a network is as fast as it gets
-LARGEST_DRIFT: Final = 1.5  # between the reference in a round and in the fast rounds; beyond, a round is left out
-_FAST: Final = 0.2  # quantile of the rounds whose speed counts as the machine's
+COLD_RUNS: Final = 4  # runs of a turn until caches are warm
+LARGEST_DRIFT: Final = 1.5  # of the reference between a round and the fast rounds; beyond it, the round is dropped
+_FAST: Final = 0.2  # quantile of the rounds' durations that defines the speed of the machine
 _ATTEMPTS: Final = 2
 
 
@@ -121,16 +121,16 @@ def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, r
 
     Raises: NasError if the speed of the machine is unstable.
     """
-    turns = [reference_runner(device), *runners]
+    all_runners = [reference_runner(device), *runners]
     timer = stopwatch(device.backend, device.threads)
-    durations = np.empty((0, len(turns), runs))
+    durations = np.empty((0, len(all_runners), runs))
     for _ in range(_ATTEMPTS):
-        durations = np.concatenate([durations, interleaved(turns, rounds=rounds, runs=runs, timer=timer)])
+        durations = np.concatenate([durations, interleaved(all_runners, rounds=rounds, runs=runs, timer=timer)])
         drift = drifts(durations[:, 0])
         if 2 * np.count_nonzero(drift <= LARGEST_DRIFT) >= rounds:
             break
-    kept = steady_measurements(durations, drift, least=-(-rounds // 2))
-    return [summarize(kept[:, index], device, reference=kept[:, 0]) for index in range(1, len(turns))]
+    steady = steady_measurements(durations, drift, least=-(-rounds // 2))
+    return [summarize(steady[:, index], device, reference=steady[:, 0]) for index in range(1, len(all_runners))]
 
 
 def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> Array:
@@ -141,11 +141,11 @@ def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Tim
     times = np.empty((rounds, len(runners), runs))
     for run in runners:  # the first run allocates
         run()
-    for turn in times:
-        for run, taken in zip(runners, turn, strict=True):
+    for turn in times:  # (runners, runs)
+        for run, durations in zip(runners, turn, strict=True):
             for _ in range(COLD_RUNS):
                 run()
-            taken[:] = [timer(run) for _ in range(runs)]
+            durations[:] = [timer(run) for _ in range(runs)]
     return times
 
 
@@ -171,9 +171,9 @@ def steady_measurements(durations: Array, drift: Array, *, least: int = 1) -> Ar
     steady = drift <= LARGEST_DRIFT
     if np.count_nonzero(steady) < least:
         raise NasError(
-            f"latency: the machine changed speed by up to {drift.max():.1f} times while it was measured, by more than "
+            f"latency: the machine changed speed by up to {drift.max():.1f} times during the measurement, by more than "
             f"{LARGEST_DRIFT:g} times in {np.count_nonzero(~steady)} of {len(drift)} rounds; close other programs, set "
-            f"latency.threads to 1 if it is more, and try again."
+            f"latency.threads to 1 if it is higher, and try again."
         )
     return durations[steady]
 
@@ -201,11 +201,11 @@ def at_common_speed(measurements: Sequence[Measurement], reference_ms: float | N
     That speed is the one at which the reference network takes ``reference_ms`` (default: the median over the
     measurements). Measurements without a reference are returned unchanged.
     """
-    references = [one.reference_ms for one in measurements if one.reference_ms is not None]
+    references = [measurement.reference_ms for measurement in measurements if measurement.reference_ms is not None]
     if not references:
         return list(measurements)
     common_ms = float(np.median(references)) if reference_ms is None else reference_ms
-    return [_at_speed(one, common_ms) for one in measurements]
+    return [_at_speed(measurement, common_ms) for measurement in measurements]
 
 
 def _at_speed(measurement: Measurement, reference_ms: float) -> Measurement:

@@ -14,7 +14,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.latency.device import Device
 
-_TAIL: Final = 0.05  # of networks on either side of an interval
+_TAIL: Final = 0.05  # share of networks beyond each end of an interval
 _ENOUGH_FOR_QUANTILES: Final = 40
 
 
@@ -32,7 +32,7 @@ class LatencyEstimate:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_ms <= self.latency_ms <= self.high_ms:
-            raise ValueError(f"{self}: must be ordered and not negative.")
+            raise ValueError(f"{self}: must be ordered and non-negative.")
 
     def __str__(self) -> str:
         return f"{self.latency_ms:.2f} ms ({self.low_ms:.2f} to {self.high_ms:.2f})"
@@ -86,9 +86,8 @@ class HeldOutError:
 
     def __str__(self) -> str:
         return (
-            f"off by {self.median:.1%} (median), {self.p90:.1%} (90% of networks), bias {self.bias:+z.1%}, "
-            f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} networks it had "
-            "not seen"
+            f"median error {self.median:.1%}, 90th percentile {self.p90:.1%}, bias {self.bias:+z.1%}, "
+            f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} held-out networks"
         )
 
 
@@ -105,8 +104,8 @@ def prediction_interval(ratios: Sequence[float]) -> tuple[float, float]:
         low, high = np.quantile(ratios, [outer, 1 - outer]).tolist()
     else:
         logs = np.log(ratios)
-        reach = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
-        low, high = np.exp([logs.mean() - reach, logs.mean() + reach]).tolist()
+        margin = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
+        low, high = np.exp([logs.mean() - margin, logs.mean() + margin]).tolist()
     return min(low, 1.0), max(high, 1.0)
 
 
@@ -154,4 +153,4 @@ class LatencyPredictor(Protocol):
 
 def error_text(predictor: LatencyPredictor) -> str:
     """Held-out error of the predictor as text, also where there is none."""
-    return str(predictor.error) if predictor.error else "never held against measurements"
+    return str(predictor.error) if predictor.error else "never compared with measurements"

@@ -81,22 +81,23 @@ def pieces(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[tuple[s
 def _ops(piece: Piece) -> Ops:
     if stem := _STEM.fullmatch(piece.block):
         kernel, stride, channels = (int(text) for text in stem.groups())
-        spec = _around(piece, stem=StemSpec(channels=channels, kernel=kernel, stride=stride))
+        spec = _minimal_spec(piece, stem=StemSpec(channels=channels, kernel=kernel, stride=stride))
         return (stem_op(spec, piece.input_px),)
     if head := _HEAD.fullmatch(piece.block):
-        spec = _around(piece, head=HeadSpec(kind=cast(HeadKind, head[1]), channels=int(head[2])), classes=int(head[3]))
+        head_spec = HeadSpec(kind=cast(HeadKind, head[1]), channels=int(head[2]))
+        spec = _minimal_spec(piece, head=head_spec, classes=int(head[3]))
         return tuple(head_ops(spec, piece.input_px))
     block = parse_block(piece.block)
     if block.repeats != 1:
-        raise SpecError(f"block {piece.block!r}: an entry is for one block; write r1.")
+        raise SpecError(f"block {piece.block!r}: an entry describes one block; write r1.")
     return block_ops(block, block.stride, piece.in_channels, piece.input_px, piece.activation, piece.squeeze_excite)
 
 
-def _around(piece: Piece, **parts: Any) -> ArchSpec:
+def _minimal_spec(piece: Piece, **parts: Any) -> ArchSpec:
     """Smallest network that has ``parts``.
 
     Its images and its last map have the piece's channels.
     """
     last = StageSpec.parse([f"cn_r1_k1_s1_c{piece.in_channels}"])
-    known = {"stem": StemSpec(channels=1), "head": HeadSpec(channels=0), **parts}
-    return ArchSpec(name="", stages=(last,), in_channels=piece.in_channels, activation=piece.activation, **known)
+    fields = {"stem": StemSpec(channels=1), "head": HeadSpec(channels=0), **parts}
+    return ArchSpec(name="", stages=(last,), in_channels=piece.in_channels, activation=piece.activation, **fields)

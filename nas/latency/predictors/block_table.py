@@ -21,7 +21,7 @@ from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
 
 BLOCK_COLUMNS: Final = ("block", "in_channels", "input_px", "latency_ms")
 OPTIONAL_BLOCK_COLUMNS: Final = ("activation", "squeeze_excite")
-# Blocks timed alone begin with cold caches and end with a synchronisation, or the reverse: a guess.
+# A rough guess: blocks that are timed alone may pay for cold caches and a synchronisation, or for less than in place.
 _FACTOR: Final = 1.25
 _SHOWN: Final = 5
 _REMEDY: Final = "Measure them, or narrow the space to what the table covers."
@@ -99,7 +99,9 @@ class BlockTable:
 
         Raises: NasError, always.
         """
-        raise NasError("latency=table holds what was measured elsewhere: it cannot learn from measurements here.")
+        raise NasError(
+            "latency=table: a block table cannot learn from latencies of whole networks; set latency.refine=false."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain data."""
@@ -114,9 +116,9 @@ class BlockTable:
         """
         entries = {}
         for row in data["rows"]:
-            given = {**row, "squeeze_excite": SqueezeExcite(**row["squeeze_excite"])}
-            latency_ms = float(given.pop("latency_ms"))
-            entries[Piece(**given)] = latency_ms
+            fields = {**row, "squeeze_excite": SqueezeExcite(**row["squeeze_excite"])}
+            latency_ms = float(fields.pop("latency_ms"))
+            entries[Piece(**fields)] = latency_ms
         return cls(device=Device.from_dict(data["device"]), entries=entries)
 
 
@@ -130,13 +132,13 @@ def check_covers(table: BlockTable, specs: Sequence[ArchSpec], space: str) -> No
 
     Raises: NasError naming missing pieces, those that most networks need first.
     """
-    lacking = missing_entries(table, specs)
-    if lacking:
+    missing = missing_entries(table, specs)
+    if missing:
         needed = {piece for spec in specs for _, piece in pieces(spec)}
-        first = [piece for piece, _ in lacking.most_common()]
+        by_need = [piece for piece, _ in missing.most_common()]
         raise NasError(
-            f"space {space!r}: the latency table lacks {len(lacking)} of the {len(needed)} entries that "
-            f"{len(specs)} sampled networks need, first {_listed(first)}. {_REMEDY}"
+            f"space {space!r}: the latency table lacks {len(missing)} of the {len(needed)} entries that "
+            f"{len(specs)} sampled networks need, first {_listed(by_need)}. {_REMEDY}"
         )
 
 
@@ -149,16 +151,16 @@ def read_table(path: Path) -> BlockTable:
 
     Raises: NasError naming file, line and mistake.
     """
-    device, rows = read_csv(path, needed=BLOCK_COLUMNS, optional=OPTIONAL_BLOCK_COLUMNS)
-    found: dict[Ops, tuple[Piece, float, CsvRow]] = {}
+    device, rows = read_csv(path, required=BLOCK_COLUMNS, optional=OPTIONAL_BLOCK_COLUMNS)
+    entries: dict[Ops, tuple[Piece, float, CsvRow]] = {}
     for row in rows:
         piece, latency_ms = _piece(row), row.latency_ms()
-        _, known_ms, known = found.setdefault(piece.ops, (piece, latency_ms, row))
-        if known_ms != latency_ms:
+        _, first_ms, first_row = entries.setdefault(piece.ops, (piece, latency_ms, row))
+        if first_ms != latency_ms:
             raise row.error(
-                f"{piece} takes {latency_ms:g} ms, but {known_ms:g} ms in line {known.line}; keep one of them."
+                f"{piece} takes {latency_ms:g} ms, but {first_ms:g} ms in line {first_row.line}; keep one of them."
             )
-    return BlockTable(device=device, entries={piece: ms for piece, ms, _ in found.values()})
+    return BlockTable(device=device, entries={piece: ms for piece, ms, _ in entries.values()})
 
 
 def _listed(missing: Sequence[Piece]) -> str:
@@ -172,12 +174,12 @@ def _piece(row: CsvRow) -> Piece:
     try:
         piece = Piece(
             block=row.text("block"),
-            in_channels=row.whole("in_channels"),
-            input_px=row.whole("input_px"),
+            in_channels=row.positive_int("in_channels"),
+            input_px=row.positive_int("input_px"),
             activation=row.text("activation", "relu"),
             squeeze_excite=row.squeeze_excite(),
         )
-        _ = piece.ops  # a block that cannot be read is told with its line
+        _ = piece.ops  # parsed here, so that an error names the line
     except CsvError:
         raise
     except NasError as error:

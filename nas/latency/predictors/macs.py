@@ -55,4 +55,4 @@ class MacsPredictor(SumPredictor):
 
         Raises: NasError, always.
         """
-        raise NasError("latency=macs is a formula, not a device: it cannot learn from measurements.")
+        raise NasError("latency=macs: a formula cannot learn from measurements; set latency.refine=false.")

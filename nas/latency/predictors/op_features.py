@@ -20,14 +20,14 @@ Features = tuple[tuple[str, float], ...]
 # Vector widths in channels: none (eager torch), SSE and NEON, AVX2, AVX-512.
 LANES: Final = (1, 4, 8, 16)
 _MEGA: Final = 1e-6
-_BLOCKED: Final = 4  # ONNX Runtime keeps its blocked layout for multiples of this
+_BLOCKED: Final = 4  # ONNX Runtime uses its blocked layout for multiples of this
 _WIDEST: Final = 11
-# Relu costs nothing measurable behind a convolution. Relu6 is fused too, but not free: to think so made published
-# networks with it 11 to 20% too cheap.
+# Relu costs nothing measurable after a convolution. Relu6 is fused too, but not free: treating it as free predicted
+# published networks with it 11 to 20% too fast.
 _FREE: Final = ("relu", None)
 
-# Rough prices in ms per unit, by quantity. A fit first scales them all to the device, then moves each as far as the
-# measurements ask for, so that what was never measured is not free.
+# Prior prices in ms per unit, by quantity. A fit first scales them all to the device, then adapts each as far as the
+# measurements require, so that features without measurements are not free.
 PRIORS: Final = {"macs": 0.02, "taps": 0.03, "odd": 0.6, "mb": 0.1, "weights": 0.1, "call": 0.003, "channels": 0.5}
 
 
@@ -99,7 +99,7 @@ def _depthwise(op: Op, lane: int) -> Features:
     kind = f"depthwise{side}s{op.stride}" if op.dilation == 1 else "dilated"
     moved = _mb(channels * (op.in_px**2 + op.out_px**2))
     if odd:
-        fast = op.kernel == 3 and op.stride == 1  # it has a routine of its own
+        fast = op.kernel == 3 and op.stride == 1  # ONNX Runtime has a specialised routine for it
         kind = f"depthwise_plain{'3' if fast else ''}s{op.stride}"
         return (
             (f"{kind}.odd", op.macs * _MEGA),

@@ -20,8 +20,8 @@ from nas.latency.predictors.op_features import LANES, op_features, prior_price, 
 Array = npt.NDArray[np.float64]
 FeatureRow = Mapping[str, float]
 
-# Weight of the priors against the measurements. 0.0005 to 0.006 made no difference on held-out networks; 0.03 doubled
-# their error. It serves only to settle what the measurements leave open.
+# Weight of the priors relative to the measurements. 0.0005 to 0.006 made no difference on held-out networks; 0.03
+# doubled their error. It only determines what the measurements do not.
 RIDGE: Final = 0.003
 _FOLDS: Final = 5
 
@@ -71,13 +71,13 @@ def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -
     names = sorted({name for row in rows for name in row})
     priors = np.array([prior_price(name) for name in names])
     features = np.array([[row.get(name, 0.0) for name in names] for row in rows]) * priors
-    # Priors are rough: one factor takes them to the speed of this device. The median bears networks that deviate.
+    # Priors are rough: one factor scales them to the speed of this device. The median is robust against outliers.
     scale = float(np.median(latencies_ms / features.sum(axis=1)))
     relative = features * scale / latencies_ms[:, None]
-    pull = RIDGE * np.sqrt(len(rows))
+    ridge = RIDGE * np.sqrt(len(rows))
     solution, _ = nnls(
-        np.vstack([relative, pull * np.eye(len(names))]),
-        np.concatenate([np.ones(len(rows)), np.full(len(names), pull)]),
+        np.vstack([relative, ridge * np.eye(len(names))]),
+        np.concatenate([np.ones(len(rows)), np.full(len(names), ridge)]),
     )
     values = dict(zip(names, (solution * scale * priors).tolist(), strict=True))
     return Prices(values=values, scale=scale, lane=lane)
@@ -90,8 +90,8 @@ def _validation_error(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int
     """
     fold = np.arange(len(rows)) % _FOLDS
     errors: list[float] = []
-    for held in range(min(_FOLDS, len(rows))):
-        seen, unseen = np.flatnonzero(fold != held).tolist(), np.flatnonzero(fold == held).tolist()
+    for test_fold in range(min(_FOLDS, len(rows))):
+        seen, unseen = np.flatnonzero(fold != test_fold).tolist(), np.flatnonzero(fold == test_fold).tolist()
         prices = fit_price_rows([rows[index] for index in seen], latencies_ms[seen], lane)
         errors += [abs(prices.total_ms(rows[index]) / latencies_ms[index] - 1) for index in unseen]
     return float(np.median(errors))

@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float64]
 Amounts = tuple[tuple[int, float], ...]
 
 
-class Rough(NamedTuple):
+class PricePrior(NamedTuple):
     """Prior of a price: ms per unit up to a common factor, and its spread.
 
     ``spread``: standard deviation of the logarithm.
@@ -40,34 +40,36 @@ class Rough(NamedTuple):
 
 
 # Units: 10^6 multiply-adds (macs, taps), 10^6 bytes moved (mb), 1 per kernel (issue, kernel), 1 per network (once).
-# Norms and activations are priced as kernels of their own, as eager frameworks run them; where they are folded into
-# their convolution, the fit moves these prices towards nothing.
-PRICES: Final[dict[str, Rough]] = {
-    "once": Rough(1.0, 2.0),
-    "issue.layer": Rough(0.02, 0.5),
-    "issue.norm": Rough(0.02, 0.7),
-    "issue.activation": Rough(0.02, 0.7),
-    "kernel.layer": Rough(0.002, 1.0),
-    "kernel.pointwise": Rough(0.002, 1.0),  # of a norm or an activation
-    "pointwise.macs": Rough(0.02, 0.7),
-    "spatial.macs": Rough(0.02, 1.0),
-    **{f"depthwise{kernel}.taps": Rough(0.04, 0.7) for kernel in (3, 5, 7, 9, 11)},
-    "depthwise_odd.taps": Rough(
-        0.1, 1.0
-    ),  # channels off the blocked layout of CPUs: see nas.latency.predictors.op_features
-    "dense.mb": Rough(0.03, 0.7),
-    "depthwise.mb": Rough(0.04, 0.7),
-    "move.mb": Rough(0.04, 0.7),
-    "norm.mb": Rough(0.03, 1.0),
-    **{f"{name}.mb": Rough(0.03, 1.0) for name in ("relu", "relu6", "hard_swish", "swish", "sigmoid", "hard_sigmoid")},
-    "activation.mb": Rough(0.05, 1.0),  # any other
-    "weights.mb": Rough(0.03, 1.0),
+# Norms and activations are priced as separate kernels, as eager frameworks run them; where they are fused into their
+# convolution, the fit moves these prices towards zero.
+PRICES: Final[dict[str, PricePrior]] = {
+    "once": PricePrior(1.0, 2.0),
+    "issue.layer": PricePrior(0.02, 0.5),
+    "issue.norm": PricePrior(0.02, 0.7),
+    "issue.activation": PricePrior(0.02, 0.7),
+    "kernel.layer": PricePrior(0.002, 1.0),
+    "kernel.pointwise": PricePrior(0.002, 1.0),  # of a norm or an activation
+    "pointwise.macs": PricePrior(0.02, 0.7),
+    "spatial.macs": PricePrior(0.02, 1.0),
+    **{f"depthwise{kernel}.taps": PricePrior(0.04, 0.7) for kernel in (3, 5, 7, 9, 11)},
+    # Channels that cannot use the blocked layout of CPUs: see nas.latency.predictors.op_features.
+    "depthwise_odd.taps": PricePrior(0.1, 1.0),
+    "dense.mb": PricePrior(0.03, 0.7),
+    "depthwise.mb": PricePrior(0.04, 0.7),
+    "move.mb": PricePrior(0.04, 0.7),
+    "norm.mb": PricePrior(0.03, 1.0),
+    **{
+        f"{name}.mb": PricePrior(0.03, 1.0)
+        for name in ("relu", "relu6", "hard_swish", "swish", "sigmoid", "hard_sigmoid")
+    },
+    "activation.mb": PricePrior(0.05, 1.0),  # any other
+    "weights.mb": PricePrior(0.03, 1.0),
 }
 NAMES: Final = tuple(PRICES)
 _INDEX: Final = {name: index for index, name in enumerate(NAMES)}
 ONCE: Final = _INDEX["once"]
 ISSUE: Final[npt.NDArray[np.bool_]] = np.array([name.startswith("issue.") for name in NAMES])
-_ISSUES: Final = frozenset(np.flatnonzero(ISSUE).tolist())  # looked up faster than in the array
+_ISSUES: Final = frozenset(np.flatnonzero(ISSUE).tolist())  # faster look-up than in the array
 _WIDEST: Final = 11
 _BLOCKED: Final = 4
 _MEGA: Final = 1e-6
@@ -97,15 +99,15 @@ def amounts(op: Op) -> Amounts:
     """(index in ``NAMES``, amount) of everything that ``op`` pays for at batch 1."""
     if op.kind == "split":  # a view
         return ()
-    found = [("issue.layer", 1.0), ("kernel.layer", 1.0), *_work(op)]
+    named = [("issue.layer", 1.0), ("kernel.layer", 1.0), *_work(op)]
     moved = 2 * _mb(op.out_elements)
     if op.norm:
-        found += [("issue.norm", 1.0), ("kernel.pointwise", 1.0), ("norm.mb", moved)]
+        named += [("issue.norm", 1.0), ("kernel.pointwise", 1.0), ("norm.mb", moved)]
     if op.activation:
         name = f"{op.activation}.mb"
         price = name if name in _INDEX else "activation.mb"
-        found += [("issue.activation", 1.0), ("kernel.pointwise", 1.0), (price, moved)]
-    return tuple((_INDEX[name], amount) for name, amount in found)
+        named += [("issue.activation", 1.0), ("kernel.pointwise", 1.0), (price, moved)]
+    return tuple((_INDEX[name], amount) for name, amount in named)
 
 
 def span(ops: Iterable[Op], prices_ms: Sequence[float]) -> Span:
@@ -126,7 +128,7 @@ def span(ops: Iterable[Op], prices_ms: Sequence[float]) -> Span:
     return Span(issue_ms, work_ms, total_ms)
 
 
-def cuts(spec: ArchSpec) -> Array:
+def design_matrix(spec: ArchSpec) -> Array:
     """Design matrix of the law's linear functions, float64, (operations, prices).
 
     Row j has the issues of operations 0 to j and the work of operations j to the last. The latency is the largest entry
@@ -143,7 +145,7 @@ def cuts(spec: ArchSpec) -> Array:
     return table
 
 
-def stacked(tables: Sequence[Array]) -> Array:
+def stack_designs(tables: Sequence[Array]) -> Array:
     """Design matrices of networks as one array, (networks, operations, prices).
 
     Shorter ones are padded by repeating their last row, which does not change the maximum.
@@ -161,7 +163,7 @@ def shares_ms(spec: ArchSpec, prices_ms: Sequence[float]) -> list[tuple[str, flo
     """
     ops = list(network_ops(spec))
     parts = [span((op,), prices_ms) for op in ops]
-    deciding = int(np.argmax(cuts(spec) @ np.asarray(prices_ms)))
+    deciding = int(np.argmax(design_matrix(spec) @ np.asarray(prices_ms)))
     shares = [part.issue_ms for part in parts[:deciding]]
     shares += [parts[deciding].total_ms, *(part.work_ms for part in parts[deciding + 1 :])]
     shares[0] += prices_ms[ONCE]
@@ -176,9 +178,9 @@ def _work(op: Op) -> list[tuple[str, float]]:
         return [(f"{kind}.macs", op.macs * _MEGA), ("dense.mb", moved), ("weights.mb", _mb(op.weights))]
     if op.kind == "depthwise":
         taps = op.macs * _MEGA
-        found = [(f"depthwise{max(3, min(op.kernel, _WIDEST))}.taps", taps), ("depthwise.mb", moved)]
-        return [*found, ("depthwise_odd.taps", taps)] if op.out_channels % _BLOCKED else found
-    if op.kind == "scale":  # reads and writes the map; the gate is nothing beside it
+        work = [(f"depthwise{max(3, min(op.kernel, _WIDEST))}.taps", taps), ("depthwise.mb", moved)]
+        return [*work, ("depthwise_odd.taps", taps)] if op.out_channels % _BLOCKED else work
+    if op.kind == "scale":  # reads and writes the map; the gate is negligible
         moved = 2 * _mb(op.out_elements)
     return [("move.mb", moved)]
 

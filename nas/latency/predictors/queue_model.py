@@ -22,13 +22,19 @@ from nas.latency.predictors.base import (
     LatencyPredictor,
     prediction_interval,
 )
-from nas.latency.predictors.queue_fit import ROUGH_BELIEF, Progress, QueuePrices, fit_queue_prices, update_belief
-from nas.latency.predictors.queue_law import NAMES, ONCE, Span, cuts, shares_ms, span, stacked
+from nas.latency.predictors.queue_fit import (
+    DEFAULT_PRIOR,
+    Progress,
+    QueuePrices,
+    fit_and_cross_validate,
+    fit_queue_prices,
+)
+from nas.latency.predictors.queue_law import NAMES, ONCE, Span, design_matrix, shares_ms, span, stack_designs
 from nas.latency.random_networks import random_specs
 
-MIN_NETWORKS: Final = 10  # networks; see tests/benchmarks/measurements.py for what so few can tell
-_OUTLYING: Final = 3.0  # standard deviations of the bulk
-_STUDIED: Final = 150  # random networks that another kind of predictor is asked about
+MIN_NETWORKS: Final = 10  # see tests/benchmarks/measurements.py for the accuracy with so few
+_OUTLIER_DEVIATIONS: Final = 3.0  # standard deviations of the bulk
+_DISTILLED_NETWORKS: Final = 150  # random networks by which another kind of predictor is approximated
 
 
 class QueuePredictor:
@@ -51,19 +57,19 @@ class QueuePredictor:
     def outliers(self) -> tuple[HeldOutCheck, ...]:
         """Measured networks far off the law, to be measured again or distrusted."""
         errors = np.log([check.measured_ms / check.predicted_ms for check in self.checks])
-        middle = np.median(errors)
-        bulk = 1.4826 * np.median(np.abs(errors - middle))  # the standard deviation, if the bulk is normal
-        far = np.abs(errors - middle) > _OUTLYING * bulk
-        return tuple(check for check, outlying in zip(self.checks, far, strict=True) if outlying)
+        median = np.median(errors)
+        bulk = 1.4826 * np.median(np.abs(errors - median))  # the standard deviation, if the bulk is normal
+        far = np.abs(errors - median) > _OUTLIER_DEVIATIONS * bulk
+        return tuple(check for check, is_far in zip(self.checks, far, strict=True) if is_far)
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
         stem = stem_op(spec, resolution_px or spec.resolution_px)
-        whole, px = span((stem,), self._ms), stem.out_px
+        total, px = span((stem,), self._ms), stem.out_px
         for _, block, stride, channels in spec.placed_blocks():
             part, px = self._block(block, stride, channels, px, spec.activation, spec.squeeze_excite)
-            whole = whole.then(part)
-        latency_ms = self._ms[ONCE] + whole.then(span(head_ops(spec, px), self._ms)).total_ms
+            total = total.then(part)
+        latency_ms = self._ms[ONCE] + total.then(span(head_ops(spec, px), self._ms)).total_ms
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms * self._low, high_ms=latency_ms * self._high)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
@@ -138,12 +144,12 @@ def fit_queue_predictor(
     """
     if len(measured) < MIN_NETWORKS:
         raise NasError(
-            f"{len(measured)} measured networks are too few for a predictor: measure at least {MIN_NETWORKS}."
+            f"{len(measured)} measured networks are too few for a predictor; measure at least {MIN_NETWORKS}."
         )
-    tables = stacked([cuts(spec) for spec, _ in measured])
+    tables = stack_designs([design_matrix(spec) for spec, _ in measured])
     latencies_ms = np.array([ms for _, ms in measured])
-    beliefs = [ROUGH_BELIEF, *(belief for base in bases for belief in _prices(base).beliefs())]
-    prices, held_out_ms = update_belief(tables, latencies_ms, beliefs, progress)
+    priors = [DEFAULT_PRIOR, *(prior for base in bases for prior in _prices(base).priors())]
+    prices, held_out_ms = fit_and_cross_validate(tables, latencies_ms, priors, progress)
     checks = [
         HeldOutCheck(name=spec.name, measured_ms=ms, predicted_ms=float(predicted_ms))
         for (spec, ms), predicted_ms in zip(measured, held_out_ms, strict=True)
@@ -158,6 +164,6 @@ def _prices(base: LatencyPredictor) -> QueuePrices:
     """
     if isinstance(base, QueuePredictor):
         return base.prices
-    specs = random_specs(_STUDIED, seed=0)
+    specs = random_specs(_DISTILLED_NETWORKS, seed=0)
     latencies_ms = np.array([estimate.latency_ms for estimate in base.predict_many(specs)])
-    return fit_queue_prices(stacked([cuts(spec) for spec in specs]), latencies_ms, ROUGH_BELIEF)
+    return fit_queue_prices(stack_designs([design_matrix(spec) for spec in specs]), latencies_ms, DEFAULT_PRIOR)

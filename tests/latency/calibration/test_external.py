@@ -1,4 +1,4 @@
-"""Files of measured networks: every way of naming one, and mistakes told with their line."""
+"""Tests of CSV files of measured networks, and of mistakes in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas.core.errors import NasError
 from nas.latency.calibration.external import fit_measurements, read_measurements
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.random_networks import random_specs
-from tests.latency.law import law_ms
+from tests.latency.synthetic_device import true_ms
 
 HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\n# threads: 1\n# batch: 1\n# unit: ms\n"
 
@@ -35,7 +35,7 @@ def test_the_header_names_the_device(tmp_path: Path) -> None:
         assert part in str(device)
 
 
-def test_networks_by_every_name(tmp_path: Path) -> None:
+def test_networks_in_every_notation(tmp_path: Path) -> None:
     own = replace(random_specs(1, seed=0)[0], name="own")
     (tmp_path / "own.yaml").write_text(dump_spec(own), encoding="utf-8")
     rows = (
@@ -98,7 +98,7 @@ def test_one_network_with_one_latency_counts_once(tmp_path: Path) -> None:
         ("mixnet_s,1\n\nmixnet_s,2\n", r"line 9: mixnet_s at 224 px takes 2 ms, but 1 ms in line 7"),
     ],
 )
-def test_mistakes_are_told_with_their_line(tmp_path: Path, rows: str, message: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(NasError, match=message):
         read_measurements(written(tmp_path, rows))
 
@@ -110,8 +110,8 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, rows: str, message: s
         (HEADER.replace("# device: Pixel 6, big core\n", ""), "network,latency_ms", r"'# device: \.\.\.' is missing"),
         (HEADER.replace("# backend: tflite 2.16\n", ""), "network,latency_ms", r"'# backend: \.\.\.' is missing"),
         (HEADER.replace("threads: 1", "threads: all"), "network,latency_ms", r"threads 'all': must be a whole number"),
-        (HEADER + "# bach: 1\n", "network,latency_ms", r"line 6: unknown 'bach'.*Did you mean 'batch'"),
-        (HEADER, "network,latency", r"line 6: unknown 'latency'.*Did you mean 'latency_ms'"),
+        (HEADER + "# bach: 1\n", "network,latency_ms", r"line 6: unknown header 'bach'.*Did you mean 'batch'"),
+        (HEADER, "network,latency", r"line 6: unknown column 'latency'.*Did you mean 'latency_ms'"),
         (HEADER, "network,latency_ms,latency_ms", r"line 6: column 'latency_ms' is given twice"),
         (HEADER, "latency_ms", r"line 6: column 'network' is missing"),
     ],
@@ -131,7 +131,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         read_measurements(tmp_path / "none.csv")
     empty = tmp_path / "empty.csv"
     empty.write_text(HEADER, encoding="utf-8")
-    with pytest.raises(NasError, match="holds no rows"):
+    with pytest.raises(NasError, match="contains no rows"):
         read_measurements(empty)
 
 
@@ -139,15 +139,15 @@ def test_a_predictor_from_a_file_alone_or_with_a_relative(tmp_path: Path) -> Non
     specs = random_specs(14, seed=3)
     for spec in specs:
         (tmp_path / f"{spec.name}.yaml").write_text(dump_spec(spec), encoding="utf-8")
-    rows = "".join(f"{spec.name}.yaml,{law_ms(spec)}\n" for spec in specs[:12])
-    told: list[tuple[int, int]] = []
+    rows = "".join(f"{spec.name}.yaml,{true_ms(spec)}\n" for spec in specs[:12])
+    calls: list[tuple[int, int]] = []
     for bases in ([], [MacsPredictor(20.0)]):
-        found = fit_measurements(
-            written(tmp_path, rows), bases=bases, progress=lambda done, total: told.append((done, total))
+        fitted = fit_measurements(
+            written(tmp_path, rows), bases=bases, progress=lambda done, total: calls.append((done, total))
         )
-        assert found.device.processor == "Pixel 6, big core"
-        assert found.error.networks == 12
-        assert found.predict(specs[13]).latency_ms == pytest.approx(law_ms(specs[13]), rel=0.5)
-    assert told[-1] == (33, 33)  # ten folds and the whole, three beliefs each
+        assert fitted.device.processor == "Pixel 6, big core"
+        assert fitted.error.networks == 12
+        assert fitted.predict(specs[13]).latency_ms == pytest.approx(true_ms(specs[13]), rel=0.5)
+    assert calls[-1] == (33, 33)  # ten folds and the final fit, three priors each
     with pytest.raises(NasError, match=r"phone\.csv: 2 measured networks are too few"):
         fit_measurements(written(tmp_path, rows[: rows.index("\n", rows.index("\n") + 1) + 1]))

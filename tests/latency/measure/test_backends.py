@@ -1,4 +1,4 @@
-"""Every backend runs the network that it was given, in the precision that it was asked for."""
+"""Tests that every backend runs the given network in the requested precision."""
 
 from __future__ import annotations
 

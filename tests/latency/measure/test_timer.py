@@ -1,4 +1,4 @@
-"""Measuring takes turns, reports low quantiles, and sees through a machine that changes its speed."""
+"""Tests of the timer: interleaving, low quantiles, changes of the machine's speed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from nas.latency.measure.timer import (
     steady_measurements,
     summarize,
 )
-from tests.latency.law import DEVICE
+from tests.latency.synthetic_device import DEVICE
 from tests.latency.tiny import TINY
 
 ROUNDS, RUNS = 10, 4
 
 
 class Machine:
-    """A made-up machine whose speed changes with every round; every network runs ``RUNS`` times a round."""
+    """Synthetic machine whose speed changes with every round.
+
+    Every network runs ``RUNS`` times per round.
+    """
 
     def __init__(self, slowdowns: list[float]) -> None:
         self.slowdowns = slowdowns
@@ -95,7 +98,7 @@ def test_rounds_at_another_speed_are_left_out_and_the_others_untouched() -> None
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, slowdowns: list[float]) -> None:
-    """Let ``measure_many`` measure a 3 ms network beside a 2 ms reference on a made-up machine."""
+    """Let ``measure_many`` measure a 3 ms network and a 2 ms reference on ``Machine``."""
     machine = Machine(slowdowns)
     monkeypatch.setattr(module, "reference_runner", lambda _: machine.network(2e-3))
     monkeypatch.setattr(module, "runner", lambda *_, **__: machine.network(3e-3))
@@ -104,7 +107,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, slowdowns: list[float]) -> None:
 
 @given(st.lists(st.floats(1.0, 4.0), min_size=ROUNDS - 3, max_size=ROUNDS - 3), st.integers(0, 5))
 def test_injected_slow_downs_do_not_show(slow: list[float], at: int) -> None:
-    """Whatever happens in seven rounds of ten: the other three are at full speed, and set the measure."""
+    """Latency is exact if three of ten rounds are at full speed."""
     slowdowns = [*slow[:at], *[1.0] * 3, *slow[at:]]
     with pytest.MonkeyPatch.context() as patch:
         fake(patch, slowdowns + [1.0] * ROUNDS)  # as many rounds again, if too few of these could be used

@@ -1,4 +1,4 @@
-"""Pieces put together are the network, and what takes equally long is one piece however it is written."""
+"""Tests that pieces cover a network, and that equal work is one piece."""
 
 from __future__ import annotations
 

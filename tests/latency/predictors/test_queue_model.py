@@ -1,4 +1,4 @@
-"""The predictor of whole networks: its law, its intervals, its files, outliers, and real measurements."""
+"""Tests of the queue-law predictor: intervals, files, outliers, real measurements."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pytest
 from nas.arch import zoo
 from nas.arch.ops.network import network_ops
 from nas.core.errors import NasError
+from nas.latency.predictors.base import prediction_interval
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.queue_law import ONCE, span
-from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor, interval
+from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings
 from nas.latency.store import load_predictor, save_predictor
 from tests.latency import ofa
-from tests.latency.law import DEVICE, law_ms
+from tests.latency.synthetic_device import DEVICE, true_ms
 
 SPECS = random_specs(60, seed=11)
 PHONE = replace(DEVICE, processor="phone", backend="tflite", backend_version="2.16")
@@ -26,12 +27,12 @@ PHONE = replace(DEVICE, processor="phone", backend="tflite", backend_version="2.
 
 @pytest.fixture(scope="module")
 def phone() -> QueuePredictor:
-    return fit_queue_predictor(PHONE, [(spec, law_ms(spec)) for spec in SPECS])
+    return fit_queue_predictor(PHONE, [(spec, true_ms(spec)) for spec in SPECS])
 
 
 def test_another_law_is_learned_well_enough_to_rank(phone: QueuePredictor) -> None:
     unseen = random_specs(30, seed=12)
-    ratios = [phone.predict(spec).latency_ms / law_ms(spec) for spec in unseen]
+    ratios = [phone.predict(spec).latency_ms / true_ms(spec) for spec in unseen]
     assert np.median(np.abs(np.array(ratios) - 1)) < 0.06
     assert phone.error.median < 0.08
     assert phone.error.networks == 60
@@ -65,7 +66,7 @@ def test_networks_off_the_law_are_named() -> None:
     rng = np.random.default_rng(0)
     slow = {3, 17}
     measured = [
-        (spec, law_ms(spec) * rng.normal(1, 0.02) * (2.0 if i in slow else 1.0)) for i, spec in enumerate(SPECS)
+        (spec, true_ms(spec) * rng.normal(1, 0.02) * (2.0 if i in slow else 1.0)) for i, spec in enumerate(SPECS)
     ]
     named = {check.name for check in fit_queue_predictor(PHONE, measured).outliers}
     assert {SPECS[i].name for i in slow} <= named
@@ -103,7 +104,7 @@ def test_intervals_cover_nine_in_ten_of_what_comes_next(count: int) -> None:
     rng = np.random.default_rng(count)
     covered = []
     for _ in range(400):
-        low, high = interval(np.exp(rng.normal(0, 0.1, count)).tolist())
+        low, high = prediction_interval(np.exp(rng.normal(0, 0.1, count)).tolist())
         covered.append(low <= np.exp(rng.normal(0, 0.1)) <= high)
     # 400 draws: the standard error is 1.5 points. Student's interval is made wider on purpose: 2.02 standard
     # deviations instead of 1.83 for ten draws, which cover 93%.
