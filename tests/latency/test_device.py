@@ -62,7 +62,7 @@ def test_settings_out_of_range_are_refused_by_name(fields: dict[str, object], me
         LatencySettings(**fields)
 
 
-def test_a_missing_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_backend_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
@@ -72,7 +72,7 @@ def test_a_missing_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda_graph", "macs", "onnxruntime", "onnxruntime_int8", "torch"])
-def test_every_configuration_gives_settings_that_its_name_promises(name: str) -> None:
+def test_configurations_match_their_names(name: str) -> None:
     path = CONF / "latency" / f"{name}.yaml"
     settings = LatencySettings(**yaml.safe_load(path.read_text(encoding="utf-8")))
     backend = name.removesuffix("_int8")
@@ -103,5 +103,5 @@ def test_a_gpu_is_described_by_its_name_and_versions(monkeypatch: pytest.MonkeyP
         ("", "unknown"),
     ],
 )  # fmt: skip
-def test_the_version_of_the_driver_is_read_from_what_linux_says(text: str, version: str) -> None:
+def test_driver_version_is_parsed_from_proc(text: str, version: str) -> None:
     assert driver_version(text) == version

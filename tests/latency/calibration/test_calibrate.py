@@ -26,7 +26,7 @@ from tests.latency.synthetic_device import CHUNK_S, DEVICE, KERNEL_DEVICE, LANE,
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def synthetic_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for room in (module, store):
         monkeypatch.setattr(room, "describe", lambda *_: DEVICE)
     monkeypatch.setattr(collect, "_lane", lambda device: LANE)
@@ -40,7 +40,7 @@ def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Collector, "_measure_chunk", refuse)
 
 
-def test_a_known_law_is_learnt_from_whole_networks_and_checked_on_unseen_ones(made_up: None) -> None:
+def test_price_calibration_on_a_synthetic_device(synthetic_device: None) -> None:
     calls: list[tuple[int, int]] = []
     predictor = calibrate(DEVICE, seed=5, networks=160, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (100, 100)
@@ -54,8 +54,8 @@ def test_a_known_law_is_learnt_from_whole_networks_and_checked_on_unseen_ones(ma
     assert predictor.predict(spec).latency_ms == pytest.approx(true_ms(spec), rel=0.1)
 
 
-def test_a_known_law_of_kernels_is_learnt_and_recording_is_not_paid_for(
-    made_up: None, monkeypatch: pytest.MonkeyPatch
+def test_kernel_calibration_excludes_profiling_overhead(
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
     predictor = calibrate(KERNEL_DEVICE, seed=5, networks=160)
@@ -69,14 +69,14 @@ def test_a_known_law_of_kernels_is_learnt_and_recording_is_not_paid_for(
         assert predictor.predict(spec).latency_ms == pytest.approx(true_kernel_sum_ms(spec), rel=0.06)
 
 
-def test_where_the_kernels_are_not_known_operations_are_priced(made_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_kernels_fall_back_to_operation_prices(synthetic_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
     monkeypatch.setattr(collect, "_lane", lambda device: None)
     assert isinstance(calibrate(KERNEL_DEVICE, networks=60), PricePredictor)
 
 
-def test_an_interrupted_calibration_goes_on_where_it_was(
-    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_calibration_resumes(
+    synthetic_device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partial_path, seen = tmp_path / "device.measured", list[str | int]()
 
@@ -99,7 +99,7 @@ def test_an_interrupted_calibration_goes_on_where_it_was(
     assert predictor.predict(spec) == calibrate(DEVICE, networks=100).predict(spec)
 
 
-def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
+def test_json_and_back_predicts_the_same(synthetic_device: None, tmp_path: Path) -> None:
     predictor = calibrate(DEVICE, networks=60)
     save_predictor(predictor, tmp_path / "sub" / "latency.json")
     again = load_predictor(tmp_path / "sub" / "latency.json", LatencySettings())
@@ -111,7 +111,7 @@ def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
 
 
 def test_the_second_search_on_a_device_does_not_measure(
-    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MAX_NETWORKS", 60)
     settings = LatencySettings(budget_s=1000)
@@ -125,7 +125,7 @@ def test_the_second_search_on_a_device_does_not_measure(
 
 
 def test_a_calibration_of_another_device_is_refused_unless_meant(
-    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "other.json"
     save_predictor(calibrate(DEVICE, networks=60), path)
@@ -174,12 +174,12 @@ def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
 
 
 def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(
-    made_up: None, monkeypatch: pytest.MonkeyPatch
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 0.0
 
     def slow(collector: Collector, networks: Sequence[str | int]) -> Chunk:
-        """The 10 published networks and the 40 that are needed take 25 s of CPU time."""
+        """Take 25 s of CPU time for the 10 published and the 40 required networks."""
         nonlocal now_s
         now_s += CHUNK_S * len(networks)
         return fake_chunk(collector, networks)

@@ -20,12 +20,12 @@ from tests.latency.synthetic_device import DEVICE, KERNEL_DEVICE, fake_chunk
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def synthetic_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_lane", lambda device: 16)
     monkeypatch.setattr(Collector, "_measure_chunk", fake_chunk)
 
 
-def test_chunks_survive_a_kill_and_a_torn_line(made_up: None, tmp_path: Path) -> None:
+def test_chunks_survive_a_kill_and_a_torn_line(synthetic_device: None, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "device.measured"
     first = Collector(KERNEL_DEVICE, 0, path)
     first.measure(["mobilenetv1_025"])
@@ -41,7 +41,7 @@ def test_chunks_survive_a_kill_and_a_torn_line(made_up: None, tmp_path: Path) ->
     assert not path.exists()
 
 
-def test_measurements_of_another_device_or_seed_are_not_resumed(made_up: None, tmp_path: Path) -> None:
+def test_measurements_of_another_device_or_seed_are_not_resumed(synthetic_device: None, tmp_path: Path) -> None:
     path = tmp_path / "device.measured"
     Collector(DEVICE, 0, path).measure([0])
     assert Collector(DEVICE, 0, path).networks == [0]
@@ -50,7 +50,7 @@ def test_measurements_of_another_device_or_seed_are_not_resumed(made_up: None, t
     assert Collector(replace(DEVICE, batch=2), 0, path).networks == []
 
 
-def test_a_slow_chunk_is_brought_to_the_common_speed() -> None:
+def test_a_slow_chunk_is_scaled_to_the_common_speed() -> None:
     def chunk(reference_ms: float) -> Chunk:
         return Chunk(
             networks=(0, 1),
@@ -102,15 +102,15 @@ def test_the_work_of_another_program_is_seen_and_our_own_is_not() -> None:
     assert SystemLoad(all_s=None, own_s=0.0, wall_s=1.0).others_since(before) is None
 
 
-def test_networks_are_named_for_good() -> None:
+def test_names_of_networks_are_stable() -> None:
     assert spec_of("mixnet_s", 5) == zoo.get("mixnet_s")
     assert spec_of(17, 5) == random_spec(5, 17)
     assert spec_of(17, 5) != spec_of(17, 6)
     assert [is_held_out(network) for network in ("mixnet_s", 0, 1, 4, 5)] == [True, True, False, False, True]
 
 
-def test_a_machine_that_never_keeps_its_speed_is_refused_after_a_few_tries(
-    made_up: None, monkeypatch: pytest.MonkeyPatch
+def test_an_unstable_machine_is_refused_after_three_attempts(
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
 

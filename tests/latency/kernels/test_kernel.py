@@ -56,7 +56,7 @@ def test_depthwise_taps_on_padding_are_no_work(kernel: int, stride: int, dilatio
     assert kernel_work(depthwise, 16)[0] == pytest.approx(16 * inside * 1e-6)
 
 
-def test_features_are_named_and_classes_tell_layouts_apart() -> None:
+def test_features_are_named_and_classes_distinguish_layouts() -> None:
     conv = Kernel("conv", 24, 40, 14, 14, True)
     (row,) = kernel_features([(conv, kernel_context(1.0, 2.0))], 16)
     named = dict(zip(FEATURES, row.tolist(), strict=True))
@@ -83,7 +83,7 @@ def times_us(placed: list[ContextualKernel]) -> list[float]:
     return [true_kernel_us(kernel) for kernel, _ in placed]
 
 
-def test_a_known_law_is_learnt_and_survives_a_file() -> None:
+def test_a_fit_to_a_known_law_is_accurate_and_survives_a_file() -> None:
     seen = kernels_of(1, 60)
     times = kernel_times.fit_kernel_times(seen, times_us(seen), LANE)
     unseen = contextual_kernels(zoo.get("mixnet_m"), LANE)
@@ -94,7 +94,7 @@ def test_a_known_law_is_learnt_and_survives_a_file() -> None:
     assert KernelTimes.from_dict(times.to_dict()).microseconds(unseen).tolist() == predicted.tolist()
 
 
-def test_a_class_that_was_never_seen_follows_the_law_of_all() -> None:
+def test_an_unseen_class_uses_the_law_of_all_kernels() -> None:
     seen = [placed for placed in kernels_of(1, 20) if kernel_class(placed[0]) != "spatial.plain"]
     times = kernel_times.fit_kernel_times(seen, times_us(seen), LANE)
     unseen = Kernel("conv", 50, 64, 28, 28, False, kernel=3)
@@ -102,7 +102,7 @@ def test_a_class_that_was_never_seen_follows_the_law_of_all() -> None:
     assert times.microseconds([(unseen, kernel_context(1.0, 1.0))])[0] > 100
 
 
-def test_a_damaged_tree_is_no_predictor() -> None:
+def test_damaged_trees_are_refused() -> None:
     seen = kernels_of(1, 5)
     data = kernel_times.fit_kernel_times(seen, times_us(seen), LANE).to_dict()
     for damaged in ("no base 64", "bm8gdHJlZQ==", base64.b64encode(zlib.compress(b"no tree")).decode()):

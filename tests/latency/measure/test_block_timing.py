@@ -45,6 +45,6 @@ def test_pieces_one_after_another_give_the_network_s_output() -> None:
     assert np.asarray(values) == pytest.approx(whole, rel=1e-4, abs=1e-5)
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(NasError, match="rounds 0"):
         table_of([TINY], rounds=0)

@@ -31,14 +31,14 @@ def test_convolutions_are_found_by_path_and_others_by_shape() -> None:
     assert call_times_us(events, [CONV, POOL]) == [7.0, 5.0]
 
 
-def test_what_is_missing_or_left_over_makes_no_times() -> None:
+def test_unmatched_calls_and_events_give_no_times() -> None:
     conv = (event("Conv", "blocks.0.0.conv_pw_nchwc", [1, 32, 14, 14]), 7.0)
     assert [math.isnan(us) for us in call_times_us([conv], [CONV, POOL])] == [False, True]
     other = (event("Conv", "blocks.9.9.conv_pw_nchwc", [1, 32, 14, 14]), 7.0)
     assert all(math.isnan(us) for us in call_times_us([conv, other], [CONV]))
 
 
-def test_kernels_that_nas_does_not_know_have_no_blocks() -> None:
+def test_unknown_kernels_give_no_block_size() -> None:
     assert detect_lane([(event("Conv", "new_fused_thing", [1, 3, 8, 8]), 1.0)], zoo.get("mobilenetv1_025")) is None
 
 

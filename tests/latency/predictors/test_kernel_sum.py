@@ -83,7 +83,7 @@ def test_factors_act_on_their_class_and_the_interval_is_that_of_the_checks(times
     assert doubled.high_ms == pytest.approx(1.2 * doubled.latency_ms)
 
 
-def test_factors_are_found_that_explain_whole_networks(times: kernel_times.KernelTimes) -> None:
+def test_factors_are_fitted_to_whole_networks(times: kernel_times.KernelTimes) -> None:
     specs = random_specs(80, 3)
     sums = class_sums(specs, times)
     truth = {"pointwise.blocked": 1.3, "depthwise.blocked": 1.1}
@@ -98,7 +98,7 @@ def slowed(spec: ArchSpec) -> float:
     return 1.25 * true_kernel_sum_ms(spec)
 
 
-def test_measurements_teach_and_a_few_of_them_only_part_of_the_way(times: kernel_times.KernelTimes) -> None:
+def test_refinement_is_shrunk_for_few_measurements(times: kernel_times.KernelTimes) -> None:
     known = predictor(times, **{name: 1.0 for name in class_sums([zoo.get("mixnet_s")], times)[0]})
     unseen = zoo.get("mobilenetv2_100")
     before = known.predict(unseen).latency_ms

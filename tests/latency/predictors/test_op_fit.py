@@ -38,7 +38,7 @@ def test_noise_of_five_percent_is_averaged_out() -> None:
     assert np.median(np.abs(relative_errors(prices, UNSEEN[:30]))) < 0.05
 
 
-def test_what_was_not_measured_is_not_free() -> None:
+def test_unmeasured_features_are_not_free() -> None:
     plain = [spec for spec in SPECS if "mish.mb" not in network_row(spec, 1)]
     prices = fit_prices(plain, [true_ms(spec) for spec in plain])
     assert "mish.mb" not in prices.values

@@ -84,7 +84,7 @@ def test_held_out_predictions_come_from_fits_without_their_network() -> None:
     assert calls == [(step, 11) for step in range(12)]
 
 
-def test_derivatives_are_those_of_differences() -> None:
+def test_jacobian_matches_finite_differences() -> None:
     measured = queue_ms(SEEN[:6], device(1, 1.0))
     problem = _Problem(designs=SEEN[:6], log_ms=np.log(measured), prior=DEFAULT_PRIOR, scale=0.3)
     point = np.random.default_rng(0).normal(0, 0.3, len(NAMES) + 2)
@@ -93,7 +93,7 @@ def test_derivatives_are_those_of_differences() -> None:
     assert problem.jacobian(point) == pytest.approx(numeric, abs=1e-4)
 
 
-def test_what_was_measured_is_better_known_than_what_was_not() -> None:
+def test_measured_prices_have_less_uncertainty() -> None:
     fitted = fit_queue_prices(SEEN, queue_ms(SEEN, device(1, 0.01)), DEFAULT_PRIOR)
     spread = dict(zip(NAMES, (fitted.spread / DEFAULT_PRIOR.spread).tolist(), strict=True))
     assert spread["pointwise.macs"] < 0.6

@@ -74,11 +74,11 @@ def test_a_slow_host_counts_kernels_and_a_fast_one_work() -> None:
 
 def test_amounts_by_hand() -> None:
     op = Op("depthwise", "x", ("",), 18, 18, 14, 7, 5, 2, norm="bn1", activation="swish")
-    found: dict[str, float] = {}
+    totals: dict[str, float] = {}
     for index, amount in amounts(op):
-        found[NAMES[index]] = found.get(NAMES[index], 0.0) + amount
+        totals[NAMES[index]] = totals.get(NAMES[index], 0.0) + amount
     taps, out_mb = 25 * 18 * 49 * 1e-6, 18 * 49 * 4e-6
-    assert found == pytest.approx(
+    assert totals == pytest.approx(
         {
             "issue.layer": 1, "issue.norm": 1, "issue.activation": 1, "kernel.layer": 1, "kernel.pointwise": 2,
             "depthwise5.taps": taps, "depthwise_odd.taps": taps, "depthwise.mb": 18 * 196 * 4e-6 + out_mb,
