@@ -70,7 +70,7 @@ def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str
     assert rows["depth"][-4:] == ["16", "23", f"{23 / 16:.3f}", "1.200"]
     assert rows["resolution"][-4:] == ["224", "256", f"{256 / 224:.3f}", "1.150"]
     assert rows["parameters"][-3:] == ["5.3M", "9.1M", f"{9109994 / 5288548:.3f}"]
-    assert "never held against measurements" in out
+    assert "never compared with measurements" in out
 
 
 def test_a_target_that_rounding_does_not_reach_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
