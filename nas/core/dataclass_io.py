@@ -1,4 +1,7 @@
-"""Checked dataclasses from plain mappings: how spec files and configurations become objects."""
+"""Validated construction of dataclasses from plain mappings.
+
+Spec files and configurations become objects here.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ _SCALARS: Final[dict[str, tuple[type, ...]]] = {
 
 
 def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasError] = NasError) -> T:
-    """``kind`` (a dataclass) from a mapping of its fields; ``where`` is the dotted name that errors begin with.
+    """Build the dataclass ``kind`` from a mapping of its fields.
 
-    Unknown, missing and badly typed fields raise ``error`` naming the field, the value and what is allowed. Only
-    scalar annotations are checked here; everything else is the dataclass' own ``__post_init__``.
+    ``where``: the dotted name with which error messages begin. Only scalar annotations are checked here; everything
+    else is checked by the dataclass' own ``__post_init__``.
+
+    Raises: ``error`` for unknown, missing and badly typed fields, naming the field, the value and what is allowed.
     """
     prefix = f"{where}." if where else ""
     if not isinstance(data, Mapping):
@@ -45,7 +50,10 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
 
 
 def _placed(text: str, where: str, known: Collection[str]) -> str:
-    """A message of a class with fields ``known``, beginning with the place ``where``; some say it by themselves."""
+    """Prefix an error message with its location ``where``, unless it already has it.
+
+    ``known``: the field names of the class that raised the message.
+    """
     if not where or re.match(rf"(unknown )?{re.escape(where)}[ .:]", text):
         return text
     # Most messages begin with the field's own name, to which the place is joined; the others are quoted.
@@ -53,7 +61,10 @@ def _placed(text: str, where: str, known: Collection[str]) -> str:
 
 
 def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]) -> None:
-    """Numbers, words and switches in fields of that kind; YAML reads ``yes`` as a switch and ``1e-5`` as a word."""
+    """Check a scalar ``value`` against the type ``annotation`` of its field.
+
+    YAML reads ``yes`` as a boolean and ``1e-5`` as a string.
+    """
     kinds = [part.strip() for part in annotation.split("|")]
     if any(kind not in _SCALARS for kind in kinds):
         return

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from nas.core.errors import NasError
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """``write_bytes_atomically`` of ``text`` in UTF-8."""
+    """Write ``text`` in UTF-8 by ``write_bytes_atomically``."""
     write_bytes_atomically(path, text.encode())
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` so that a reader, or a crash, never meets half a file; makes the folder.
+    """Write a file atomically: no reader and no crash ever sees a partial file.
 
-    Raises: NasError where the folder cannot be made or written to, and on a full disk.
+    Creates the parent folder if it does not exist.
+
+    Raises: NasError if the folder cannot be created or written to, and if the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

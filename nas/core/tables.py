@@ -1,4 +1,4 @@
-"""Tables that commands print: as wide as the terminal allows, in one piece when piped."""
+"""Tables on the console: fitted to the terminal's width, complete when piped."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def print_table(
     left: int = 1,
     dispensable: Sequence[str] = (),
 ) -> None:
-    """Print ``rows`` (None: a gap) under ``columns``, and ``remarks`` below, each on a line of its own.
+    """Print a table, then ``remarks``, one per line.
 
-    The first ``left`` columns are set flush left. Where a terminal is too narrow, those ``dispensable`` are left out,
-    one after the other, and named.
+    ``columns``: headers. ``rows``: cells; None leaves a gap. The first ``left`` columns are left-aligned, the others
+    right-aligned. ``dispensable``: columns that may be omitted, in this order, until the table fits the terminal; a
+    remark names those omitted.
     """
     console = Console()
     if not console.is_terminal:

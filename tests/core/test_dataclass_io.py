@@ -1,4 +1,7 @@
-"""Mappings become dataclasses, or an error that names the place once and the value as YAML writes it."""
+"""Dataclasses from mappings, and errors for invalid ones.
+
+An error names the location once, and the value as YAML writes it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from nas.core.validation import check_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Says the place by itself for ``kind``, its own field alone for ``workers``, neither for the two together."""
+    """A class with the three forms of error messages.
+
+    With the location for ``kind``, with the field's name alone for ``workers``, with neither for the two together.
+    """
 
     kind: str = "local"
     workers: int = 1

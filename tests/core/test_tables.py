@@ -1,4 +1,4 @@
-"""Tables fit the terminal by leaving out what may be left out, and say so; piped they are whole."""
+"""Tables: dispensable columns omitted on narrow terminals, all of them when piped."""
 
 from __future__ import annotations
 
