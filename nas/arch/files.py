@@ -1,4 +1,7 @@
-"""Networks on disk: YAML spec files in two published styles, read strictly and written so that they round-trip."""
+"""Spec files: networks as YAML, in MixNet's or EfficientNet's published style.
+
+Parsing is strict, and what is written round-trips.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +27,28 @@ _KERNEL_FIELDS: Final = ("kernels", "expand_kernels", "project_kernels")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecFile:
-    """What a spec file holds: the network, and ``provenance``, plain data on where it comes from."""
+    """Content of a spec file.
+
+    ``arch``: the network. ``provenance``: plain data on its origin, such as space, study, trial and versions.
+    """
 
     arch: ArchSpec
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_spec(path: str | Path) -> ArchSpec:
-    """The network of a spec file, whichever style it is written in. Raises: SpecError naming file and field."""
+    """Load the network of a spec file of either style.
+
+    Raises: SpecError naming file and field.
+    """
     return load_spec_file(path).arch
 
 
 def load_spec_file(path: str | Path) -> SpecFile:
-    """Network and provenance of a spec file. Raises: SpecError naming file and field."""
+    """Load the network and provenance of a spec file.
+
+    Raises: SpecError naming file and field.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -49,7 +61,10 @@ def load_spec_file(path: str | Path) -> SpecFile:
 
 
 def parse_spec(text: str) -> SpecFile:
-    """``SpecFile`` from YAML text. Raises: SpecError naming the field."""
+    """Parse YAML text into a ``SpecFile``.
+
+    Raises: SpecError naming the field.
+    """
     try:
         data = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
@@ -70,7 +85,7 @@ def parse_spec(text: str) -> SpecFile:
 
 
 def dump_spec(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
-    """YAML in MixNet's style: stages as block strings, every channel as it is built.
+    """Format ``arch`` as YAML in MixNet's style: block strings with final channels.
 
     Raises: SpecError for provenance that is not plain data.
     """
@@ -78,9 +93,12 @@ def dump_spec(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> st
 
 
 def dump_scaled_spec(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any] | None = None) -> str:
-    """YAML in EfficientNet's style: block arguments of ``base`` and the coefficients that scale it.
+    """Format as YAML in EfficientNet's style: block arguments and coefficients.
 
-    ``parse_spec`` of it gives ``scale(base, scaling)``. Raises: SpecError for provenance that is not plain data.
+    The block arguments are those of ``base``, the coefficients those of ``scaling``; ``parse_spec`` of the result gives
+    ``scale(base, scaling)``.
+
+    Raises: SpecError for provenance that is not plain data.
     """
     stages = [[_block_data(block) for block in stage.blocks] for stage in base.stages]
     data = _arch_data(base, stages)
@@ -101,7 +119,10 @@ def _dump(data: dict[str, Any], provenance: Mapping[str, Any] | None) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, which takes the last value of a key that is given twice; here that is an error."""
+    """YAML's safe loader, with duplicate keys as an error.
+
+    PyYAML would silently use the last value.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -124,7 +145,10 @@ def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
 
 
 def _block_data(block: BlockSpec) -> dict[str, Any]:
-    """The fields of ``block`` that differ from their defaults; kernels dotted, so that each block stays one line."""
+    """Fields of ``block`` that differ from their defaults.
+
+    Kernels are dotted strings, so that each block fits on one line.
+    """
     data: dict[str, Any] = {}
     for item in fields(BlockSpec):
         value = getattr(block, item.name)

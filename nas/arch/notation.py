@@ -1,4 +1,7 @@
-"""Block strings in timm's notation read strictly: what timm would skip is an error that names it."""
+"""Strict parser of timm's block notation.
+
+What timm would silently skip is an error that names it.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ _OPTION_PATTERN: Final = re.compile(r"([a-z]+)(\d.*)")
 
 
 def parse_block(text: str) -> BlockSpec:
-    """Read one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
+    """Parse one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
 
-    The notation is timm's, with two words of this project for what timm lacks: ``exponential`` and ``dilated``.
-    Unlike timm, which skips what it does not know, an unknown, repeated or missing option is an error naming it.
+    The notation is timm's, with two options of this project for what timm lacks: ``exponential`` and ``dilated``.
+    Unlike timm, which skips unknown options, an unknown, repeated or missing option is an error that names it.
 
     Raises: SpecError.
     """

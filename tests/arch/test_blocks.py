@@ -1,4 +1,4 @@
-"""Block notation is read strictly, written so that it reads back, and means to us what it means to timm."""
+"""Block notation: strict parsing, round trips, and agreement with timm."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RATIOS = st.sampled_from((0.0, 0.25, 0.5)) | st.floats(0.01, 1)
 
 @st.composite
 def blocks(draw: st.DrawFn, *, plain: bool = False) -> BlockSpec:
-    """Any valid block; ``plain`` ones use nothing that timm lacks."""
+    """Strategy for valid blocks; ``plain`` ones use nothing that timm lacks."""
     kind = draw(st.sampled_from(BLOCK_TYPES))
     depthwise = kind in ("ir", "ds", "dsa")
     given_fields: dict[str, Any] = {

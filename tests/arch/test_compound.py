@@ -1,4 +1,7 @@
-"""The grid of triples against loops by hand, and what rounding makes of them against the published networks."""
+"""Compound triples against hand-written loops, and scaled networks.
+
+Rounding is checked against the published networks.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,10 @@ def test_mistakes_in_a_grid() -> None:
 
 
 def test_growth_is_the_exact_cost_of_the_exact_network() -> None:
-    """phi 1 of the published triple, its rounding done by hand: 1.2 times 1, 2, 2, 3, 3, 4, 1 blocks, rounded up."""
+    """phi 1 of the published triple, rounded by hand.
+
+    1.2 times 1, 2, 2, 3, 3, 4, 1 blocks, rounded up.
+    """
     found = scale_compound(B0, Compound(), 1)
     blocks = [block for stage in found.arch.stages for block in stage.blocks]
     assert [block.repeats for block in blocks] == [2, 3, 3, 4, 4, 5, 2]

@@ -1,4 +1,4 @@
-"""Families: the published members exactly, the formula's by hand, and the dropout between them."""
+"""Families: published members exactly, formula members by hand, and dropout."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def test_lite_has_coefficients_of_its_own() -> None:
 
 
 def test_published_coefficients_on_another_baseline() -> None:
-    """MixNet-S at B3's 1.2, 1.4 and 300/224: its rules round depth to nearest and keep the head."""
+    """MixNet-S at B3's 1.2, 1.4 and 300/224.
+
+    Its rules round depth to nearest and keep the head.
+    """
     member = published_member(MIXNET_S, "b3")
     blocks = [block for stage in member.arch.stages for block in stage.blocks]
     assert member.arch.name == "mixnet_s_b3"

@@ -1,4 +1,4 @@
-"""Spec files round-trip in both styles, and their mistakes are told by file and field."""
+"""Spec files: round trips in both styles, and errors that name file and field."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def test_scaled_style_round_trips(name: str, scaling: Scaling) -> None:
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_block_arguments_round_trip(name: str) -> None:
-    """Coefficients scale and so round channels, which the networks of the truncating rule are not; take them out."""
+    """Networks of the truncating rule, without their coefficients.
+
+    Coefficients scale and so round channels, which these networks are not.
+    """
     data = yaml.safe_load(dump_scaled_spec(zoo.get(name), Scaling()))
     del data["coefficients"]
     assert parse_spec(yaml.safe_dump(data)).arch == zoo.get(name)

@@ -1,4 +1,4 @@
-"""The language of networks loads on its own, and says the same in every process."""
+"""``nas.arch`` imports no heavy package, and hashes are stable across processes."""
 
 from __future__ import annotations
 

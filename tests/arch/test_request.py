@@ -1,4 +1,4 @@
-"""Requests for a scaling: every way of saying how far, and what contradicts itself."""
+"""Scaling requests: phi, multipliers, targets, and contradictions among them."""
 
 from __future__ import annotations
 

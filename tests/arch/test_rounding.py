@@ -1,4 +1,4 @@
-"""The rounding rules agree with timm's over many values, and with the examples of the papers."""
+"""Rounding rules against timm over many values, and examples of the papers."""
 
 from __future__ import annotations
 

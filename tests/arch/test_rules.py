@@ -1,4 +1,7 @@
-"""Alternatives to compound scaling: the published exponents and vectors, MobileNetV1's table, X3D's steps by hand."""
+"""Alternatives to compound scaling.
+
+The published exponents and vectors, MobileNetV1's table, X3D's steps by hand.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ def test_mobilenet_v1_s_sixteen_networks() -> None:
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mixnet_s"])
 @pytest.mark.parametrize("factor", [2.0, 4.0])
 def test_single_dimensions_at_equal_cost(name: str, factor: float) -> None:
-    """Nearest after rounding: a step of a plateau is below 10% here, so that the nearest is within 5%."""
+    """Costs are nearest to the target after rounding.
+
+    A step between plateaus is below 10% here, so that the nearest is within 5%.
+    """
     baseline = zoo.get(name)
     found = at_equal_cost(baseline, factor, {**DIRECTIONS, "compound": Compound()})
     assert all(member.macs_growth == pytest.approx(factor, rel=0.05) for member in found.values())
@@ -97,7 +103,10 @@ def test_width_lines_of_figure_4() -> None:
 
 
 def test_stepwise_keeps_the_best_of_each_doubling() -> None:
-    """A score that wants the fewest parameters takes the side always; one that wants the most, depth or width."""
+    """The highest score decides the axis of each step.
+
+    Fewest parameters always chooses resolution; most parameters, depth or width.
+    """
     steps = stepwise(B0, lambda member: -member.cost.params, 8)
     assert [step.axis for step in steps] == ["resolution"] * 3
     for doubling, step in enumerate(steps, start=1):
@@ -122,7 +131,10 @@ def test_stepwise_goes_on_from_what_it_took_and_stops_at_the_budget() -> None:
 
 
 def test_stepwise_stops_where_rounding_has_taken_it_past_the_budget() -> None:
-    """Doubling B0 by depth alone lands on 2.03 times its MACs, which no further step to 2.02 could go below."""
+    """Doubling B0 by depth alone results in 2.03 times its MACs.
+
+    No further step to 2.02 could go below.
+    """
     (only,) = stepwise(B0, lambda member: 0.0, 2.02, ["depth"])
     assert 2.02 < only.chosen.macs_growth < 2.04
 

@@ -1,4 +1,4 @@
-"""Specs are checked and immutable, and two of them share an id exactly if they are the same network."""
+"""Specs are validated and immutable, and equal networks have equal ``arch_id``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ UNIVERSAL = (StageSpec.parse(["uir_r1_k3_s1_e2_c16"]),)
 
 
 def with_first(text: str, **fields_of_network: Any) -> ArchSpec:
-    """A network whose first stage is ``text``, behind a stem of 16 channels."""
+    """A network whose first stage is ``text``, after a stem of 16 channels."""
     return network([[text], *STAGES[1:]], **fields_of_network)
 
 
 def attending(text: str) -> ArchSpec:
-    """A network whose first stage is ``text`` and a block that it may end on."""
+    """A network whose first stage is ``text`` and a block that may end a stage."""
     return network([[text, "ds_r1_k3_s1_c16"], *STAGES[1:]])
 
 
@@ -179,7 +179,10 @@ def test_groups_that_do_not_fit(text: str, message: str) -> None:
 
 
 def test_the_smallest_exponential_split() -> None:
-    """16 channels are 8, 4, 2, 1, 1 in five groups; in six, floor(16 / 2^5) would leave the fifth without any."""
+    """16 channels are 8, 4, 2, 1, 1 in five groups.
+
+    In six, floor(16 / 2^5) would leave the fifth without any.
+    """
     assert network([["ds_r1_k3.5.7.9.11_s1_c16_exponential"]]).depth == 1
 
 

@@ -1,4 +1,4 @@
-"""Solving for a target against exhaustive scans over every thousandth of phi."""
+"""Scaling to a target against exhaustive scans over every thousandth of phi."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def grown_to(
     *,
     field: str = "target",
 ) -> ScaledNetwork:
-    """``baseline`` grown by ``compound`` as far as ``measure`` allows."""
+    """Scale ``baseline`` by ``compound`` to the largest phi that the target allows."""
     most = most_phi(baseline, compound)
     phi = phi_for(
         lambda phi: scale_compound(baseline, compound, phi, rules).arch, measure, target, field=field, most=most
@@ -74,7 +74,10 @@ def test_the_largest_phi_within_a_target_is_that_of_a_scan(way: str, factor: flo
     target=st.floats(1, 10),
 )
 def test_any_staircase(jumps: list[tuple[int, float]], target: float) -> None:
-    """Measures that jump anywhere by any height, plateaus between; the scan of all thousandths is the oracle."""
+    """Measures with plateaus and arbitrary jumps.
+
+    The scan of all thousandths is the reference.
+    """
 
     def height(phi: float) -> float:
         return 1.0 + sum(size for step, size in jumps if round(phi * 1000) >= step)
@@ -94,7 +97,10 @@ def test_any_staircase(jumps: list[tuple[int, float]], target: float) -> None:
 
 
 def test_a_measure_that_falls_back_by_a_little() -> None:
-    """A saw of 20% on a doubling per phi: the last tooth below the target is found, not the first above."""
+    """A sawtooth of 20% on a doubling per phi.
+
+    The last tooth below the target is returned, not the first one.
+    """
 
     def measure(phi: float) -> float:
         return 2**phi * (1.2 if round(phi * 1000) % 100 < 50 else 1.0)

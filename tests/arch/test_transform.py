@@ -1,4 +1,4 @@
-"""Scaling reproduces the published scaled networks, and compound scaling its published coefficients."""
+"""Scaling against published scaled networks and compound coefficients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def test_efficientnet_paper_table_3(model: str, scale: str) -> None:
 
 
 def test_efficientnet_paper_table_3_compound_lies_between_the_two_roundings_of_depth() -> None:
-    """The paper does not say how 1.4 times 1, 2, 2, 6, 2 layers are rounded; 2.3 B is neither's count exactly."""
+    """The paper does not say how 1.4 times 1, 2, 2, 6, 2 layers are rounded.
+
+    2.3 B is neither rule's count exactly.
+    """
     paper = TABLE3_ROWS["MobileNetV1", "compound d=1.4 w=1.2 r=1.3"]["paper_flops_b"]
     ceiling, nearest = (
         scale(mobilenet_v1(), Scaling(depth=1.4, width=1.2, resolution_px=292, depth_rule=rule))
@@ -50,7 +53,10 @@ def test_efficientnet_paper_table_3_compound_lies_between_the_two_roundings_of_d
 
 @pytest.mark.parametrize("row", VECTORS, ids=lambda row: f"{row['strategy']} x{row['s']:g}")
 def test_pycls_scaling_strategies_on_b0(row: dict[str, Any]) -> None:
-    """Depth rounds by our rule ``round``; widths by theirs, which lacks the 90% rule, so they are taken as listed."""
+    """Depth rounds by our rule ``round``, widths by theirs.
+
+    Theirs lacks the 90% rule, so the widths are those listed.
+    """
     b0 = zoo.get("efficientnet_b0")
     scaled = scale(b0, Scaling(depth=row["d"], depth_rule="round", resolution_px=row["resolution"]))
     assert [block.repeats for block in blocks_in_order(scaled)] == row["repeats"]

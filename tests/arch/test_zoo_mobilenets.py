@@ -1,4 +1,4 @@
-"""MobileNetV1, V2 and V3 cost exactly what their papers, published code and checkpoints say."""
+"""MobileNetV1, V2 and V3: exact costs of papers, published code and checkpoints."""
 
 from __future__ import annotations
 
@@ -175,7 +175,10 @@ def test_v3_checkpoint(row: dict[str, Any]) -> None:
 
 
 def test_v3_small_050_of_timm_keeps_the_stem() -> None:
-    """The published code scales the stem to 8 channels (21 M MACs, as in the paper), timm keeps 16 (24.19 M)."""
+    """timm keeps 16 stem channels (24.19 M MACs).
+
+    The published code scales the stem to 8 channels (21 M MACs, as in the paper).
+    """
     ours, timms = mobilenet_v3("small", 0.5), zoo.get("mobilenetv3_small_050")
     assert (ours.stem.channels, timms.stem.channels) == (8, 16)
     assert round(complexity(ours).macs / 1e6, 2) == 21.05

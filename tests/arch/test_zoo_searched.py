@@ -1,4 +1,7 @@
-"""MnasNet, MixNet and EfficientNet have the published blocks and cost exactly what their code and papers say."""
+"""MnasNet, MixNet and EfficientNet: published blocks and exact costs.
+
+The costs are those of the published code and papers.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,10 @@ def test_mixnet(name: str) -> None:
 
 
 def check_scaled(spec: ArchSpec, published: dict[str, Any]) -> None:
-    """Stages, ends and cost of one EfficientNet, scaled from B0 by its published coefficients."""
+    """Check stages, stem, head and cost of one EfficientNet.
+
+    It is scaled from B0 by its published coefficients.
+    """
     found = [
         {
             "repeats": block.repeats,
@@ -115,7 +121,10 @@ def test_efficientnet_lite(member: str) -> None:
 
 @pytest.mark.parametrize("member", EFFICIENTNET["edgetpu"]["models"])
 def test_efficientnet_edgetpu(member: str) -> None:
-    """Fused blocks. The first expands from its declared 24 channels (scaled), though the stem gives it 32 (scaled)."""
+    """Fused blocks.
+
+    The first expands from its declared 24 channels (scaled), though the stem gives it 32 (scaled).
+    """
     published = EFFICIENTNET["edgetpu"]["models"][member]
     stages = [
         ["er_r1_k3_s1_e4_c24_noskip"],

@@ -1,4 +1,4 @@
-"""What is asked of one scaling, by multipliers, by phi or as far as limits allow, and the network that answers it."""
+"""Scaling requests: by multipliers, by phi or up to limits of cost."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ SCALING_RULES: Final = ("compound", "published", "dwr", *DIRECTIONS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingRequest:
-    """One scaling, in one of three ways: ``phi``; some of ``width``, ``depth``, ``resolution``; or ``targets``.
+    """One scaling, given by phi, by multipliers or by targets.
 
-    ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
-    hand-rounded ones (``published``; phi may be a member's name, such as l2), mostly width (``dwr``, with
-    ``dwr_alpha``), or one dimension alone. ``resolution``: an input side in px, taken as it is. ``targets``: upper
-    limits by name; the largest phi that meets all of them is looked for.
-    Raises: NasError for values out of range, and for none or more than one of the three ways.
+    ``phi``: compound coefficient. ``width``, ``depth``, ``resolution``: multipliers, of which the last is an input side
+    in px, used without rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them is
+    used. ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
+    hand-rounded ones (``published``; phi may be a member's name, such as l2), mostly by width (``dwr``, with
+    ``dwr_alpha``), or by one dimension alone.
+
+    Raises: NasError for values out of range, and for more than one of phi, multipliers and targets.
     """
 
     rule: str = "compound"
@@ -56,12 +58,12 @@ class ScalingRequest:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing says how far to go."""
+        """Whether none of phi, multipliers and targets is given."""
         return self.phi is None and not self._multipliers and not self.targets
 
     @property
     def way(self) -> str:
-        """The rule that is followed; ``multipliers`` where they are given themselves."""
+        """The rule that applies; ``multipliers`` if these are given."""
         return "multipliers" if self._multipliers else self.rule
 
     @property
@@ -71,7 +73,10 @@ class ScalingRequest:
 
     @property
     def compound(self) -> Compound:
-        """The formula of the rule; of ``published``, which has none, the formula that stands beside it."""
+        """Compound coefficients of the rule.
+
+        ``published`` has no formula: for it these are ``coefficients``.
+        """
         if self.rule in DIRECTIONS:
             return DIRECTIONS[self.rule]
         return dwr(self.dwr_alpha) if self.rule == "dwr" else self.coefficients
@@ -79,7 +84,13 @@ class ScalingRequest:
     def answer(
         self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None = None
     ) -> ScaledNetwork:
-        """The network that is asked for; ``measures`` has one for every target. Raises: NasError if there is none."""
+        """Scale ``baseline`` as requested.
+
+        ``measures``: a cost measure for each target, by its name. ``rules``: None is the rules of the baseline's
+        family.
+
+        Raises: NasError for an empty request, and if no network meets the targets.
+        """
         if self.empty:
             raise NasError("how far is it to be scaled? Give phi, width, depth, resolution or a target.")
         if self._multipliers:
@@ -104,7 +115,7 @@ class ScalingRequest:
         )
 
     def _phi(self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None) -> float:
-        """The largest phi at which all targets are met."""
+        """The largest phi that meets all targets."""
 
         def at(phi: float) -> ArchSpec:
             return formula_member(baseline, self.compound, phi, rules).arch
@@ -118,7 +129,7 @@ class ScalingRequest:
         return phis[0] if len(phis) == 1 else phi_for(at, worst, 1.0, field="all targets together", most=most)
 
     def _published(self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None) -> str:
-        """The member that phi names, or the largest that meets all targets."""
+        """Published member that phi names, or the largest that meets all targets."""
         if isinstance(self.phi, str):
             return self.phi
         if self.phi is not None:

@@ -1,4 +1,7 @@
-"""Scaling to a target: the largest phi that a limit allows, and networks of equal cost along any scaling rule."""
+"""Scaling to a target cost along any scaling rule.
+
+The largest phi that a limit allows, and networks of equal cost.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,17 @@ _MARGIN: Final = 1.25  # how far above the target latency may fall back to it
 
 
 def macs(arch: ArchSpec) -> float:
-    """Multiply-adds, for ``phi_for`` and ``at_cost``."""
+    """Multiply-adds of ``arch``: a measure for ``phi_for`` and ``at_cost``."""
     return complexity(arch).macs
 
 
 def params(arch: ArchSpec) -> float:
-    """Parameters, likewise."""
+    """Parameters of ``arch``: a measure for ``phi_for`` and ``at_cost``."""
     return complexity(arch).params
 
 
 def peak_memory_bytes(arch: ArchSpec) -> float:
-    """Peak activation memory, likewise."""
+    """Peak activation memory of ``arch``: a measure for ``phi_for`` and ``at_cost``."""
     return complexity(arch).peak_memory_bytes
 
 
@@ -45,12 +48,16 @@ def phi_for(
     field: str = "target",
     most: float = MOST_PHI,
 ) -> float:
-    """The largest phi, in thousandths, whose network ``at(phi)`` measures at most ``target``.
+    """The largest phi, in thousandths, whose network measures at most ``target``.
 
-    Rounding makes plateaus: many phi share one network, and the largest of them is returned. A measure may fall back
-    by a little from one network to the next, as latency does; networks above a run of 16 thousandths that all miss the
-    target are found too, as long as those between are within 25% of it. Raises: NasError, naming ``field``, if the
-    baseline, ``at(0)``, misses the target, and if everything up to ``most`` meets it.
+    ``at``: the network at a phi. ``field``: the name of the target in error messages. ``most``: the largest phi tried.
+
+    Rounding makes plateaus: many phi share one network, and the largest of them is returned. A measure need not be
+    monotone: latency may decrease slightly from one network to the next. Networks that meet the target above a run of
+    16 thousandths that all miss it are found too, as long as those between are within 25% of it.
+
+    Raises: NasError, naming ``field``, if the baseline, ``at(0)``, misses the target, and if everything up to ``most``
+    meets it.
     """
     check_number(field, target, low=0, open_low=True)
 
@@ -73,7 +80,7 @@ def phi_for(
 
 
 def _top(value: Callable[[int], float], target: float, most: int, field: str) -> int:
-    """A step, a multiple of the coarse ones, above which nothing meets the target any more."""
+    """A step, multiple of the coarse step, above which nothing meets the target."""
     stride, last = PHI_STEPS // _COARSE * _COARSE, most // _COARSE * _COARSE
     looks: list[int] = [*range(stride, last, stride), last]
     for step in looks:
@@ -88,7 +95,7 @@ def _top(value: Callable[[int], float], target: float, most: int, field: str) ->
 
 
 def most_phi(baseline: ArchSpec, compound: Compound) -> float:
-    """The largest phi that is looked at: 12, or less where the input side would pass its limit."""
+    """The largest phi tried: 12, or less where the input side would exceed its limit."""
     if compound.gamma == 1:
         return MOST_PHI
     return min(MOST_PHI, math.log((MAX_RESOLUTION_PX - 8) / baseline.resolution_px) / math.log(compound.gamma))
@@ -103,10 +110,11 @@ def at_cost(
     measure: CostMeasure = macs,
     start: Factors = UNSCALED,
 ) -> ScaledNetwork:
-    """The network along ``compound`` whose real cost, after rounding, is nearest to ``factor`` times the baseline's.
+    """The network along ``compound`` closest to ``factor`` times the baseline's cost.
 
-    ``start``: factors that the baseline has grown by already. Raises: NasError for a factor below 1, and one that is
-    below the start's or that the rule does not reach.
+    Costs are compared after rounding. ``start``: factors by which the baseline is already scaled.
+
+    Raises: NasError for a factor below 1, and one that is below the start's or that the rule does not reach.
     """
     check_number("factor", factor, low=1)
 
