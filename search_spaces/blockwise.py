@@ -1,4 +1,4 @@
-"""The general space: a network described stage by stage in YAML, with any attribute left open as a list."""
+"""General search space: stages in YAML, with any attribute open as a list."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _KINDS: Final[Mapping[str, type]] = {
 
 
 class BlockwiseSpace(SearchSpace):
-    """A space given by lists: wherever a value may stand, a list of values is a choice.
+    """A space in which a list of values, in place of a single value, is a choice.
 
     ``stages``: a list of mappings, each with ``stride`` (1), ``blocks`` (one mapping per block string; one if absent)
-    and attributes. ``choices``: attributes of all blocks. The nearest wins: block, stage, ``choices``, family; a null
-    gives nothing. ``stem``: channels, kernel (3), stride (2). ``head``: channels, kind (conv_pool). ``width``,
-    ``depth``, ``resolution_px``: of the whole network. ``published``: names of the zoo to start
-    from. ``rules``: what is no choice, the fields of ``Family`` by name.
+    and attributes. ``choices``: attributes of all blocks. The most specific one applies: block, stage, ``choices``,
+    family; null is the same as absent. ``stem``: channels, kernel (3, px), stride (2). ``head``: channels, kind
+    (conv_pool). ``width``, ``depth``, ``resolution_px``: of the whole network. ``published``: names of zoo networks to
+    start from. ``rules``: fixed conventions, the fields of ``Family`` by name.
 
     Attributes by block: type (ir), kernel (px) or groups (MixConv of 3, 5, ...) or kernels (``k3.5.7``), partition,
-    dilated, expansion, expand_groups, project_groups, skip, repeats (0 after a stage's first: no such block). By stage,
-    unless a block gives its own: channels, se_ratio, activation (null: the network's).
+    dilated, expansion, expand_groups, project_groups, skip, repeats (0 after a stage's first: the block is absent). By
+    stage, unless a block gives its own: channels, se_ratio, activation (null: the network's).
 
     Raises: NasError naming the entry, its value and what is allowed, or why some network of the space is impossible.
     """
@@ -78,7 +78,10 @@ class BlockwiseSpace(SearchSpace):
         self._check_hardest()
 
     def _block_defaults(self, stage: int) -> Mapping[str, Any]:
-        """Attributes of the blocks of ``stage`` for which the YAML names nothing; a ``Choice`` is taken as it is."""
+        """Default attributes of the blocks of ``stage``, where the YAML gives none.
+
+        A ``Choice`` among them is used unchanged.
+        """
         return self.family.block
 
     @property
@@ -112,10 +115,10 @@ class BlockwiseSpace(SearchSpace):
         return encode(self._layout, spec)
 
     def _check_hardest(self) -> None:
-        """Refuse a space with impossible networks now, rather than in the middle of a search.
+        """Refuse a space with impossible networks now, rather than during a search.
 
-        Splitting channels can only become impossible with fewer channels and more groups, so that per block type
-        one network, the narrowest with the most groups, stands for all.
+        Splitting channels can only become impossible with fewer channels and more groups, so that checking one network
+        per block type, the narrowest with the most groups, is sufficient.
         """
         for kind in TYPES:
             genotype = {
@@ -131,7 +134,10 @@ class BlockwiseSpace(SearchSpace):
 
 
 def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
-    """The value that makes channels fewest and their groups most."""
+    """The value of ``choice`` with the fewest channels or the most groups.
+
+    ``field``: what the choice sets. ``kind``: the block type to prefer.
+    """
     meanings = choice.meanings
     if field == "type":
         wanted = kind if kind in meanings else meanings[0]
@@ -149,7 +155,7 @@ def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
 
 
 def _names(published: object) -> tuple[str, ...]:
-    """Names of published networks, each one that the zoo has."""
+    """Validate the names of published networks: each must be in the zoo."""
     if not isinstance(published, list | tuple):
         raise NasError(
             f"space.published {quoted(published)}: must be a list of published networks, such as [mixnet_s]."
@@ -161,13 +167,13 @@ def _names(published: object) -> tuple[str, ...]:
 
 
 def _end(path: str, given: object, words: Mapping[str, Any]) -> dict[str, Any]:
-    """Stem or head with defaults filled in, by dotted name."""
+    """Values of stem or head by dotted name, with defaults filled in."""
     entry = {**words, **check_words(f"space.{path}", given, words)}
     return {f"{path}.{word}": value for word, value in entry.items()}
 
 
 def _network_choice(word: str, given: object) -> Choice:
-    """The choice of one thing of the whole network, each value tried where it will stand."""
+    """Parse a choice of the whole network; each value is validated on its spec."""
     path = f"space.{word}"
     values = read_values(path, given, _KINDS[word])
     for value in values:

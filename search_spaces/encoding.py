@@ -1,4 +1,7 @@
-"""From a network back to the choices that give it: every part of the spec narrows the choices it depends on."""
+"""Encoding of a network as a genotype of a space.
+
+Every part of the spec narrows the choices that it depends on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from search_spaces.space import Scalar, listed
 
 
 class _Mismatch(NasError):
-    """The first thing that cannot be expressed, and how much could be before it."""
+    """The first part of a network that a space cannot express.
+
+    ``progress``: the number of parts that matched before it.
+    """
 
     def __init__(self, message: str, progress: int) -> None:
         super().__init__(message)
@@ -24,7 +30,7 @@ class _Mismatch(NasError):
 
 
 class _Open:
-    """The values still possible for each choice, narrowed part by part."""
+    """Values still possible for each choice, narrowed part by part."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -37,7 +43,10 @@ class _Open:
         return other
 
     def narrow(self, choice: Choice, fits: Callable[[Any], bool], what: str) -> None:
-        """Keep the values of ``choice`` whose meaning ``fits``; none left is a mismatch, told as ``what``."""
+        """Restrict ``choice`` to the values whose meaning ``fits``.
+
+        Raises: _Mismatch, described as ``what``, if none is left.
+        """
         if choice.is_open:
             before = self.values.get(choice.name, choice.values)
             pairs = zip(choice.values, choice.meanings, strict=True)
@@ -63,7 +72,10 @@ class _Placed(NamedTuple):
     activation: str
 
     def value(self, field: str) -> Any:
-        """What the block has in ``field``; None where the field changes nothing, so that any choice will do."""
+        """The block's value of ``field``; None where the field has no effect.
+
+        Then any choice matches.
+        """
         block = self.block
         if field == "activation":
             return self.activation
@@ -76,9 +88,12 @@ class _Placed(NamedTuple):
 
 
 def encode(layout: Layout, spec: ArchSpec) -> dict[str, Scalar]:
-    """A genotype of ``layout`` whose network is ``spec``; each pair of multipliers is tried in turn.
+    """Find a genotype of ``layout`` whose network is ``spec``.
 
-    Raises: NasError naming the first thing that cannot be expressed, under the multipliers that came furthest.
+    Each pair of width and depth multipliers is tried in turn.
+
+    Raises: NasError naming the first part that cannot be expressed, under the multipliers with which most parts
+    matched.
     """
     difference = layout.family.difference(spec)
     if difference:
@@ -99,7 +114,7 @@ def encode(layout: Layout, spec: ArchSpec) -> dict[str, Scalar]:
 
 
 def _match(layout: Layout, spec: ArchSpec, scaling: Scaling) -> _Open:
-    """The choices that give ``spec`` under ``scaling``."""
+    """Find the choices that give ``spec`` under ``scaling``."""
     possible = _Open(layout.name)
     stem, head, network = spec.stem, spec.head, layout.network
     _equal(possible, network["width"], scaling.width, "width")
@@ -124,7 +139,7 @@ def _match(layout: Layout, spec: ArchSpec, scaling: Scaling) -> _Open:
 
 
 def _placed(stage: StageSpec, activation: str) -> tuple[_Placed, ...]:
-    """The blocks of a stage one by one, each with its activation said."""
+    """Unroll a stage into single blocks, each with an explicit activation."""
     return tuple(
         _Placed(block, block.stride if repeat == 0 else 1, block.activation or activation)
         for block in stage.blocks
@@ -133,7 +148,10 @@ def _placed(stage: StageSpec, activation: str) -> tuple[_Placed, ...]:
 
 
 def _match_stage(possible: _Open, layout: Layout, index: int, blocks: Sequence[_Placed], scaling: Scaling) -> _Open:
-    """``possible`` narrowed to what gives the ``blocks`` of stage ``index``: the first repeats that fit win."""
+    """Narrow ``possible`` to the choices that give the ``blocks`` of stage ``index``.
+
+    The first combination of repeats that fits is used.
+    """
     slots = layout.stages[index]
     failures: list[_Mismatch] = []
     depths: set[int] = set()
@@ -179,7 +197,7 @@ def _match_run(possible: _Open, layout: Layout, slot: Slot, blocks: Sequence[_Pl
 
 
 def _test(field: str, wanted: Any, layout: Layout, scaling: Scaling) -> Callable[[Any], bool]:
-    """Whether a meaning of ``field`` gives what is ``wanted``."""
+    """Predicate whether a meaning of ``field`` gives the value ``wanted``."""
     if field == "channels":
         return lambda channels: bool(scaling.channels(channels) == wanted)
     if field == "activation":

@@ -1,4 +1,7 @@
-"""The conventions that all networks of a family share: activation, squeeze-excite, rounding, block defaults."""
+"""Conventions shared by all networks of a family.
+
+Activation, squeeze-excite, rounding rules and block defaults.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What is no choice. ``scaling`` holds rules alone; its multipliers come from the genotype.
+    """Fixed conventions of a family, which are not searched.
 
-    ``fixed_stem_below``: the width under which the stem keeps its channels. ``block`` gives attributes of every block
-    for which the space names nothing, such as ``{"type": "ir"}``. The other fields are those of ``ArchSpec``. A space's
-    YAML may override all but ``block`` under the same name.
+    ``scaling``: rounding rules alone; its multipliers come from the genotype. ``fixed_stem_below``: the width
+    multiplier below which the stem is not scaled. ``block``: attributes of every block for which the space gives none,
+    such as ``{"type": "ir"}``. The other fields are those of ``ArchSpec``. A space's YAML may override all but
+    ``block`` under the same name.
     """
 
     activation: str = "relu"
@@ -36,9 +40,10 @@ class Family:
     block: Mapping[str, Any] = field(default_factory=dict)
 
     def overridden(self, given: Mapping[str, Any], *, beside: Sequence[str] = ()) -> Family:
-        """This family with fields of the same name replaced; nested mappings override single fields of theirs.
+        """Copy of this family with some fields replaced.
 
-        ``beside``: the words that a space knows besides, to name in the error for an unknown one.
+        ``given``: new values by field name; nested mappings override single fields of theirs. ``beside``: further keys
+        that the space accepts, for the error about an unknown one.
 
         Raises: NasError naming an unknown field.
         """
@@ -59,12 +64,12 @@ class Family:
         return family
 
     def network(self) -> dict[str, Any]:
-        """The fields that an ``ArchSpec`` takes as they are."""
+        """Fields that are passed to ``ArchSpec`` unchanged."""
         words = ("activation", "squeeze_excite", "norm", "padding", "dropout", "drop_path")
         return {word: getattr(self, word) for word in words}
 
     def scaling_at(self, width: float, depth: float, resolution_px: int) -> Scaling:
-        """The family's rules with these multipliers, and its drop rates."""
+        """The family's rounding rules and drop rates with the given multipliers."""
         return replace(
             self.scaling,
             width=width,
@@ -76,7 +81,10 @@ class Family:
         )
 
     def difference(self, spec: ArchSpec) -> str | None:
-        """The first convention in which ``spec`` is no member of the family; drop rates do not count."""
+        """Describe the first convention in which ``spec`` differs from the family.
+
+        None if there is none; drop rates are not compared.
+        """
         has_se = any(block.se_ratio for stage in spec.stages for block in stage.blocks)
         for word in ("activation", "norm", "padding", *(("squeeze_excite",) if has_se else ())):
             theirs, ours = getattr(spec, word), getattr(self, word)

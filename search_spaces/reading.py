@@ -1,4 +1,7 @@
-"""Reading of a space's stages: from nested lists of choices, with defaults, to one slot per block string."""
+"""Parser of a space's stages: from nested lists of choices to slots.
+
+There is one slot per block string, with defaults filled in.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,17 @@ _NEUTRAL: Final[Mapping[str, Any]] = {
 
 
 class _Level(NamedTuple):
-    """A place where attributes are given: its path in the YAML and what stands there."""
+    """A mapping of the YAML that gives attributes, and its path."""
 
     path: str
     given: Mapping[str, Any]
 
 
 class StageReader:
-    """Reads stages against ``choices``, a space's defaults, and ``family``, the family's for a stage index."""
+    """Parser of the stages of one space.
+
+    ``choices``: attributes of all blocks. ``family``: the family's defaults for a stage index.
+    """
 
     def __init__(self, choices: object, family: Callable[[int], Mapping[str, Any]]) -> None:
         self._choices = _Level("space.choices", check_words("space.choices", choices, ATTRIBUTES))
@@ -40,7 +46,7 @@ class StageReader:
         self._given: list[_Level] = [self._choices]
 
     def read(self, stages: object) -> tuple[tuple[Slot, ...], ...]:
-        """The slots of all stages.
+        """Parse all stages into slots.
 
         Raises: NasError naming the first entry that is unknown, impossible, missing or without effect.
         """
@@ -91,7 +97,10 @@ class StageReader:
     def _choice(
         self, words: tuple[str, ...], levels: Sequence[_Level], stage: int, prefix: str, types: tuple[str, ...] = ()
     ) -> Choice:
-        """The choice of the nearest level that gives one of ``words``, which set the same field."""
+        """Parse the choice of the most specific level that gives one of ``words``.
+
+        ``words``: attributes that set the same field. ``levels``: from the most specific to the most general.
+        """
         for depth, level in enumerate(levels):
             present = [word for word in words if _is_given(level, word)]
             if len(present) > 1:
@@ -122,7 +131,10 @@ def _sequence(path: str, entries: object) -> Sequence[Any]:
 
 
 def _is_given(level: _Level, word: str) -> bool:
-    """Whether the level gives ``word``; null gives nothing, except that an activation of null is the network's."""
+    """Whether the level gives ``word``.
+
+    Null gives nothing, except that an activation of null is the network's.
+    """
     return word in level.given and (level.given[word] is not None or word == "activation")
 
 
@@ -132,13 +144,19 @@ def _words_by_field() -> Iterator[tuple[str, ...]]:
 
 
 def _takes(types: Sequence[str], word: str) -> bool:
-    """Whether a slot of these block types has the attribute: each type for kernels, for others one is enough."""
+    """Whether a slot of these block types has the attribute.
+
+    Each of the types must have it for kernels, at least one for the others.
+    """
     taken = [kind in ATTRIBUTES[word].types for kind in types]
     return all(taken) if word in KERNEL_ATTRIBUTES else any(taken)
 
 
 def _without_idle(fields: dict[str, Choice]) -> dict[str, Choice]:
-    """``fields`` with choices closed that change nothing here: a partition of one group, the dilation of a 3x3."""
+    """``fields`` with choices that have no effect reduced to their first value.
+
+    These are the partition of one group, and the dilation of a 3x3 kernel.
+    """
     kernels = fields["kernels"].meanings
     idle = {
         "partition": all(len(sides) == 1 for sides in kernels),

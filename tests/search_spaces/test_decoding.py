@@ -1,4 +1,4 @@
-"""What choices mean: names, sizes, kernels, groups, split points, overrides."""
+"""Decoding of choices: names, sizes, kernels, groups, split stages, overrides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ SPACES = ("efficientnet", "mixnet", "mnasnet", "mobilenet_v1", "mobilenet_v3", "
 
 
 def first_point(space: SearchSpace, **changes: Any) -> ArchSpec:
-    """The network of every first choice, but for ``changes`` (``__`` stands for the dot)."""
+    """The network of every first choice, except for ``changes``.
+
+    ``__`` in their names is a dot.
+    """
     genotype = {name: values[0] for name, values in space.parameters.items()}
     return space.decode({**genotype, **{name.replace("__", "."): value for name, value in changes.items()}})
 

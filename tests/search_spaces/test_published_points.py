@@ -1,4 +1,4 @@
-"""The published network of a family is a point of its space, whatever else the space offers."""
+"""Published networks are points of their family's space."""
 
 from __future__ import annotations
 

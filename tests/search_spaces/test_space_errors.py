@@ -1,4 +1,7 @@
-"""A mistake in a space's YAML or in a genotype is one line that names the entry, the value and what is allowed."""
+"""Errors in a space's YAML or in a genotype.
+
+Each is one line that names the entry, the value and what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Change = Callable[[Config], Any]
 
 
 def at(*keys: str | int, value: Any) -> Change:
-    """A change that puts ``value`` at the place ``keys`` of a config."""
+    """A function that sets ``value`` at the path ``keys`` of a config."""
 
     def change(config: Config) -> None:
         place: Any = config
