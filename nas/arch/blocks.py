@@ -18,7 +18,7 @@ Partition = Literal["equal", "exponential"]
 BLOCK_TYPES: Final = ("ir", "ds", "dsa", "er", "cn", "uir", "mqa")
 DEPTHWISE_TYPES: Final = ("ir", "ds", "dsa")
 EXPANDING_TYPES: Final = ("ir", "er", "uir")
-SCALED_TYPES: Final = ("uir", "mqa")  # those that a network's layer scale acts on
+SCALED_TYPES: Final = ("uir", "mqa")  # types to which a network's layer scale applies
 ACTIVATION_CODES: Final = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
 ACTIVATIONS: Final = tuple(ACTIVATION_CODES.values())
 PARTITIONS: Final = ("equal", "exponential")
@@ -133,7 +133,7 @@ class BlockSpec:
         if len(self.kernels) > 1 or self.project_kernels != (1,) or self.dilated:
             raise SpecError("a uir block takes one undilated kernel per depthwise convolution, and a plain projection.")
         if self.stride > 1 and not any((*self.kernels, self.start_kernel, self.end_kernel)):
-            raise SpecError(f"stride {self.stride}: a uir block without any kernel has nothing that could stride.")
+            raise SpecError(f"stride {self.stride}: a uir block without any kernel cannot be strided; set one.")
 
     def _check_attention(self) -> None:
         if self.type != "mqa":
@@ -158,7 +158,7 @@ class BlockSpec:
         """Whether the block expands its input channels by ``expansion``."""
         return self.type in EXPANDING_TYPES
 
-    def taps(self, stride: int) -> tuple[tuple[int, int], ...]:
+    def effective_kernels(self, stride: int) -> tuple[tuple[int, int], ...]:
         """Side in px and dilation of each kernel's weights at ``stride``.
 
         One pair per MixConv group. Strided blocks are never dilated, and a 3x3 kernel dilates by (3-1)/2 = 1, which is
@@ -190,10 +190,10 @@ def format_block(block: BlockSpec) -> str:
         parts.append(f"gs{block.group_size}")
     parts.append(f"s{block.stride}")
     if block.has_expansion:
-        parts.append(f"e{number(block.expansion)}")
+        parts.append(f"e{format_number(block.expansion)}")
     parts.append(f"c{block.channels}")
     if block.se_ratio:
-        parts.append(f"se{number(block.se_ratio)}")
+        parts.append(f"se{format_number(block.se_ratio)}")
     if block.activation is not None:
         parts.append(f"n{_CODE_OF_ACTIVATION[block.activation]}")
     if block.type == "cn" and block.skip:
@@ -207,7 +207,7 @@ def format_block(block: BlockSpec) -> str:
     return "_".join(parts)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Format ``value`` as the shortest text that parses to it: ``6``, ``0.25``."""
     return str(int(value)) if value == int(value) else repr(float(value))
 

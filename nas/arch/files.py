@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from nas.arch.blocks import BlockSpec, format_kernels, number, parse_kernels
+from nas.arch.blocks import BlockSpec, format_kernels, format_number, parse_kernels
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
@@ -70,8 +70,8 @@ def parse_spec(text: str) -> SpecFile:
     except yaml.YAMLError as error:
         raise SpecError(f"not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or data.get("format") != SPEC_FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise SpecError(f"format {quoted(found)}: a spec file begins with 'format: {SPEC_FORMAT}'.")
+        actual = data.get("format") if isinstance(data, dict) else None
+        raise SpecError(f"format {quoted(actual)}: a spec file begins with 'format: {SPEC_FORMAT}'.")
     data = dict(data)
     del data["format"]
     provenance = data.pop("provenance", {})
@@ -114,7 +114,7 @@ def _dump(data: dict[str, Any], provenance: Mapping[str, Any] | None) -> str:
     except yaml.representer.RepresenterError as error:
         value = error.args[-1]
         raise SpecError(
-            f"provenance: {value!r} is a {type(value).__name__}; a spec file holds numbers, words, lists and mappings."
+            f"provenance: {value!r} is a {type(value).__name__}; use numbers, strings, lists and mappings alone."
         ) from None
 
 
@@ -128,7 +128,7 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise SpecError(f"{key.value}: given twice, again on line {key.start_mark.line + 1}; keep one.")
+                raise SpecError(f"{key.value}: duplicate key, again on line {key.start_mark.line + 1}; keep one.")
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -139,7 +139,7 @@ def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
     for item in fields(ArchSpec):
         value = getattr(arch, item.name)
         if value is None:
-            continue  # what the network has not is not said
+            continue  # optional parts that the network lacks are omitted
         data[item.name] = stages if item.name == "stages" else asdict(value) if item.name in _PARTS else value
     return data
 
@@ -157,7 +157,7 @@ def _block_data(block: BlockSpec) -> dict[str, Any]:
         if item.name in _KERNEL_FIELDS:
             value = f"k{format_kernels(value)}"
         elif isinstance(value, float):
-            value = float(number(value))
+            value = float(format_number(value))
         data[item.name] = value
     return data
 

@@ -58,13 +58,13 @@ def scale_repeats(repeats: Sequence[int], depth: float, rule: DepthRule = "ceil"
     rounding: dict[str, Callable[[float], int]] = {"ceil": math.ceil, "round": lambda total: max(1, round(total))}
     if rule not in rounding:
         raise unknown_choice("depth rule", rule, DEPTH_RULES)
-    left, left_scaled = sum(repeats), rounding[rule](sum(repeats) * depth)
+    remaining, remaining_scaled = sum(repeats), rounding[rule](sum(repeats) * depth)
     scaled: list[int] = []
     for count in reversed(repeats):
-        share = max(1, round(count / left * left_scaled))
+        share = max(1, round(count / remaining * remaining_scaled))
         scaled.append(share)
-        left -= count
-        left_scaled -= share
+        remaining -= count
+        remaining_scaled -= share
     return tuple(reversed(scaled))
 
 

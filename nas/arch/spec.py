@@ -21,8 +21,8 @@ from nas.core.validation import check_whole
 
 Padding = Literal["symmetric", "same"]
 PADDINGS: Final = ("symmetric", "same")
-NETWORK_ACTIVATIONS: Final = (*ACTIVATIONS, "gelu")  # timm's block notation has no word for the last
-MAX_RESOLUTION_PX: Final = 16384  # a larger side is a slip of the keyboard: one map of 32 channels would take 34 GB
+NETWORK_ACTIVATIONS: Final = (*ACTIVATIONS, "gelu")  # timm's block notation has no code for gelu
+MAX_RESOLUTION_PX: Final = 16384  # a larger side is a typing error: one map of 32 channels would take 34 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class StageSpec:
                     f"block {index} of the stage, {block}: only the first block of a stage may have stride 2."
                 )
         if self.blocks[-1].type == "mqa":
-            raise SpecError(f"{self.blocks[-1]}: a stage cannot end on attention (timm's builder); add another block.")
+            raise SpecError(f"{self.blocks[-1]}: a stage cannot end with attention in timm; add another block.")
 
     @classmethod
     def parse(cls, strings: Iterable[str]) -> StageSpec:
@@ -117,7 +117,9 @@ class ArchSpec:
             if not self.layer_scale > 0:
                 raise SpecError(f"layer_scale {self.layer_scale!r}: must be a positive number, or null for none.")
             if not any(block.type in SCALED_TYPES for stage in self.stages for block in stage.blocks):
-                raise SpecError(f"layer_scale {self.layer_scale!r}: there is no {' or '.join(SCALED_TYPES)} block.")
+                raise SpecError(
+                    f"layer_scale {self.layer_scale!r}: no {' or '.join(SCALED_TYPES)} block; set it to null."
+                )
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must lie in [0, 1).")
@@ -185,7 +187,7 @@ class ArchSpec:
             text = _canonical_block(block, stride, channels, self.activation, self.squeeze_excite)
             stages[int(path.split(".")[1])].append(text)
         has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
-        scaled = {} if self.layer_scale is None else {"layer_scale": True}
+        layer_scale = {} if self.layer_scale is None else {"layer_scale": True}
         return {
             "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
             "stages": stages,
@@ -196,7 +198,7 @@ class ArchSpec:
             "gate": self.squeeze_excite.gate if has_se else None,
             "norm": [self.norm.eps, self.norm.momentum],
             "padding": self.padding,
-            **scaled,
+            **layer_scale,
         }
 
     def __hash__(self) -> int:
@@ -212,9 +214,9 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
     act, hidden = block.activation or activation, hidden_channels(block, in_channels)
     squeeze = f"{se.squeeze_channels(block, hidden)} {se.activation or act}" if block.se_ratio else "0"
     groups = len(block.kernels)
-    equal = split_channels(hidden, groups) == split_channels(hidden, groups, block.partition)
-    usual = spatial_groups(block, in_channels) == spatial_groups(replace(block, group_size=None), in_channels)
-    single = replace(
+    equal_split = split_channels(hidden, groups) == split_channels(hidden, groups, block.partition)
+    default_groups = spatial_groups(block, in_channels) == spatial_groups(replace(block, group_size=None), in_channels)
+    canonical = replace(
         block,
         repeats=1,
         kernels=(3,) if block.type == "mqa" and block.kv_stride == 1 else block.kernels,
@@ -222,12 +224,12 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
         expansion=1.0,
         se_ratio=0.0,
         activation=act if act in ACTIVATIONS and block.type != "mqa" else None,
-        group_size=None if usual else block.group_size,
+        group_size=None if default_groups else block.group_size,
         skip=block.skip or not can_skip(block, stride, in_channels),
-        partition="equal" if equal else block.partition,
-        dilated=any(dilation > 1 for _, dilation in block.taps(stride)),
+        partition="equal" if equal_split else block.partition,
+        dilated=any(dilation > 1 for _, dilation in block.effective_kernels(stride)),
     )
-    return f"{format_block(single)} hidden {hidden} squeeze {squeeze}"
+    return f"{format_block(canonical)} hidden {hidden} squeeze {squeeze}"
 
 
 def hidden_channels(block: BlockSpec, in_channels: int) -> int:
@@ -275,10 +277,10 @@ def _check_groups(path: str, block: BlockSpec, in_channels: int) -> None:
     if block.group_size is None:
         return
     hidden, groups = hidden_channels(block, in_channels), spatial_groups(block, in_channels)
-    dealt = in_channels if block.type == "cn" else hidden
-    others = {"er": in_channels, "cn": block.channels}.get(block.type, dealt)
-    if dealt % block.group_size or others % groups:
+    channels = in_channels if block.type == "cn" else hidden
+    other_channels = {"er": in_channels, "cn": block.channels}.get(block.type, channels)
+    if channels % block.group_size or other_channels % groups:
         raise SpecError(
-            f"{path} {block}: group_size {block.group_size} does not divide {dealt} channels"
-            + (f" into groups that divide {others} too." if others != dealt else ".")
+            f"{path} {block}: group_size {block.group_size} does not divide {channels} channels"
+            + (f" into groups that divide {other_channels} too." if other_channels != channels else ".")
         )

@@ -38,5 +38,5 @@ def unknown_choice(
 
     The message names the field ``what``, the value, the allowed values and the nearest of them.
     """
-    words = [str(word) for word in allowed]
-    return error(f"unknown {what} {quoted(value)}: choose from {', '.join(words)}.{suggestion(str(value), words)}")
+    choices = [str(choice) for choice in allowed]
+    return error(f"unknown {what} {quoted(value)}: choose from {', '.join(choices)}.{suggestion(str(value), choices)}")

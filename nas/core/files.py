@@ -24,17 +24,19 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = temporary.open("xb")  # not by tempfile, whose mode of 0600 would hide results from a team
+        stream = temporary.open("xb")  # tempfile would set mode 0600, unreadable for other users
     except OSError as error:
-        raise NasError(f"cannot write {str(path)!r}: {error.strerror}; choose a folder that can be written.") from None
+        raise NasError(f"cannot write {str(path)!r}: {error.strerror}; choose a writable folder.") from None
     try:
         with stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())  # or the new name may survive a power cut, and its content not
+            os.fsync(stream.fileno())  # otherwise a power failure could leave the new name without its content
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise NasError(f"cannot write {str(path)!r}: {error.strerror}; make room, then try again.") from None
+            raise NasError(
+                f"cannot write {str(path)!r}: {error.strerror}; free some disk space and try again."
+            ) from None
         raise

@@ -27,7 +27,7 @@ def check_number(
     """
     if optional and value is None:
         return
-    # A bool is an int to Python, but never what was meant where a number stands.
+    # A bool is an int in Python, but never a valid number in a config.
     if isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value):
         above = value > low if open_low else value >= low
         below = value < high if open_high else value <= high

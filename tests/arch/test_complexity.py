@@ -33,7 +33,7 @@ def test_layers_add_up_to_the_total(name: str) -> None:
     assert len({layer.path for layer in listed}) == len(listed)
 
 
-def test_layers_of_one_follow_from_the_ones_before() -> None:
+def test_every_tensor_is_written_before_it_is_read() -> None:
     """Every tensor that a network reads was written before, except its input."""
     for name in ("mixnet_s", "mobilenetv3_large_100", "efficientnet_b0"):
         listed = layers(zoo.get(name))
@@ -79,7 +79,7 @@ def test_multi_query_attention(kv_stride: int, kv_px: int) -> None:
     assert acts == positions * (heads * d + out) + keys * (2 * d + down * width)
     logits = next(op for op in ops if op.path == "attn.logits")
     assert logits.out_elements == heads * positions * keys
-    # Alive while the logits are made: the input for nobody (no shortcut), query, key, value and the logits.
+    # Live while the logits are computed: query, key, value and the logits; without a shortcut the input is freed.
     live = dict(zip((op.path for op in ops), live_elements(ops), strict=True))
     assert live["attn.logits"] == positions * heads * d + 2 * keys * d + heads * positions * keys
 
@@ -146,7 +146,7 @@ def test_plain_convolution() -> None:
         ("ds_r1_k3_s1_c24_se0.25", SqueezeExcite(), 6),
         ("ir_r1_k3_s1_e6_c24_se0.25", MOBILENET_V3_SE, 40),  # a quarter of 144 is 36, to a multiple of 8
         ("ir_r1_k3_s1_e6_c24_se0.25", SqueezeExcite(relative_to="expanded"), 36),
-        ("ir_r1_k3_s1_e6_c24_se0.01", SqueezeExcite(), 1),  # never none
+        ("ir_r1_k3_s1_e6_c24_se0.01", SqueezeExcite(), 1),  # at least one
     ],
 )
 def test_squeeze_excite(text: str, se: SqueezeExcite, squeeze: int) -> None:
@@ -253,7 +253,7 @@ def test_resolution_argument() -> None:
     larger = complexity(spec, 256)
     assert larger.params == complexity(spec).params and larger.macs > complexity(spec).macs
     assert sum(layer.macs for layer in layers(spec, 256)) == larger.macs
-    # Squeeze-excite and classifier alone do not grow with the map.
+    # Only squeeze-excite and classifier do not grow with the map.
     fixed = sum(layer.macs for layer in layers(spec) if layer.out_shape[1] == 1)
     assert larger.macs - fixed == pytest.approx((complexity(spec).macs - fixed) * (256 / 224) ** 2)
 
@@ -295,5 +295,5 @@ def test_a_split_is_a_view_and_a_concatenation_a_copy() -> None:
     live = {layer.path.removeprefix("blocks.0.0."): layer.live_bytes // (4 * 16) for layer in layers(spec)}
     assert live["conv_dw.split"] == 8
     assert (live["conv_dw.0"], live["conv_dw.1"]) == (8 + 4, 8 + 4 + 4)
-    assert live["conv_dw"] == 4 + 4 + 8  # the input went with its last reader
+    assert live["conv_dw"] == 4 + 4 + 8  # the input is freed after its last reader
     assert live["conv_pw"] == 8 + 8

@@ -75,12 +75,12 @@ def test_dropout_is_as_published_and_never_below_the_baseline_s() -> None:
 
 
 @pytest.mark.parametrize("phi", [1.5, 9, -1])
-def test_what_was_not_published(phi: float) -> None:
-    with pytest.raises(NasError, match=rf"phi {phi:g}: published are b0 to b8, phi 0 to 8 in whole numbers"):
+def test_unpublished_phi(phi: float) -> None:
+    with pytest.raises(NasError, match=rf"phi {phi:g}: the published members are b0 to b8, at whole phi from 0 to 8"):
         family(B0, "published", [phi])
 
 
-def test_mistakes_in_a_family() -> None:
+def test_invalid_members() -> None:
     with pytest.raises(NasError, match="unknown family member 'b10': choose from b0"):
         published_member(B0, "b10")
     with pytest.raises(NasError, match="phi -2: must be a number of at least 0"):

@@ -145,7 +145,7 @@ def test_depth_rules_and_fixed_ends() -> None:
     assert repeats(depth=0.1) == [1, 1, 1]
 
 
-def test_a_finer_divisor_keeps_what_8_would_swallow() -> None:
+def test_a_finer_divisor_preserves_small_width_multipliers() -> None:
     assert Scaling(width=1.1).channels(16) == 16
     assert Scaling(width=1.1, divisor=2).channels(16) == 18
     assert Scaling(width=0.75, width_rule="truncate").channels(33) == 24
@@ -163,12 +163,12 @@ def test_a_finer_divisor_keeps_what_8_would_swallow() -> None:
         ({"head": "keep"}, "unknown head 'keep': choose from scale, fixed, grow"),
     ],
 )
-def test_mistakes_in_a_scaling(fields: dict[str, Any], message: str) -> None:
+def test_invalid_scalings(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
         Scaling(**fields)
 
 
-def test_mistakes_in_compound_scaling() -> None:
+def test_invalid_compound_coefficients() -> None:
     with pytest.raises(NasError, match=r"beta 0\.9: must be at least 1"):
         Compound(beta=0.9)
     with pytest.raises(NasError, match="alpha nan"):

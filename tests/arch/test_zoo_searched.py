@@ -36,7 +36,7 @@ UNSCALED = {
 
 
 @pytest.mark.parametrize("name", UNSCALED)
-def test_blocks_are_the_published_ones(name: str) -> None:
+def test_published_blocks(name: str) -> None:
     spec, published = zoo.get(name), UNSCALED[name]
     assert (spec.stem.channels, spec.head.channels, spec.dropout) == tuple(
         published[field] for field in ("stem", "head", "dropout")
@@ -146,7 +146,7 @@ def test_efficientnet_edgetpu(member: str) -> None:
     assert complexity(with_classes(spec, 1001)).params == published["exact_params_1001"]
 
 
-def test_names_and_mistakes() -> None:
+def test_names_and_unknown_names() -> None:
     assert len(zoo.names()) == len(set(zoo.names())) > 50
     ids = {zoo.get(name).arch_id for name in zoo.names()}
     assert len(ids) == len(zoo.names())

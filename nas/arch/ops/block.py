@@ -68,7 +68,7 @@ def _depthwise_block(
     In this order: [expand], depthwise, [squeeze-excite], project.
     """
     ops: list[Op] = []
-    source = Op("pool", "", (), in_channels, in_channels, px, px)  # stands for the block's input
+    source = Op("pool", "", (), in_channels, in_channels, px, px)  # placeholder for the block's input
     names = ("bn1", "bn2") if block.type != "ir" else ("bn2", "bn3")
     if block.type == "ir":
         ops += _pointwise("conv_pw", source, hidden, block.expand_kernels, "bn1", act)
@@ -101,7 +101,7 @@ def _universal_block(
     """
     middle = block.kernels[0]
     strided = "dw_mid" if middle else "dw_start" if block.start_kernel else "dw_end"
-    ops = [Op("pool", "", (), in_channels, in_channels, px, px)]  # stands for the block's input
+    ops = [Op("pool", "", (), in_channels, in_channels, px, px)]  # placeholder for the block's input
 
     def depthwise(name: str, side: int, activation: str | None) -> None:
         if not side:
@@ -157,11 +157,11 @@ def _depthwise(block: BlockSpec, source: Op, stride: int, norm: str, act: str) -
     out_px = out_side(px, stride)
     splits = split_channels(channels, len(block.kernels), block.partition)
     convs = []
-    for (side, dilation), width in zip(block.taps(stride), splits, strict=True):
+    for (side, dilation), width in zip(block.effective_kernels(stride), splits, strict=True):
         convs.append(
             Op("depthwise", "conv_dw", (source.path,), width, width, px, out_px, side, stride, dilation, norm=norm)
         )
-    return _mixed(convs, source, splits, act)
+    return _with_split(convs, source, splits, act)
 
 
 def _pointwise(
@@ -177,10 +177,10 @@ def _pointwise(
         Op("conv", path, (source.path,), width_in, width_out, px, px, kernel, norm=norm)
         for kernel, width_in, width_out in zip(kernels, ins, outs, strict=True)
     ]
-    return _mixed(convs, source, ins, act)
+    return _with_split(convs, source, ins, act)
 
 
-def _mixed(convs: Sequence[Op], source: Op, splits: tuple[int, ...], act: str | None) -> list[Op]:
+def _with_split(convs: Sequence[Op], source: Op, splits: tuple[int, ...], act: str | None) -> list[Op]:
     """Wrap several convolutions in a split and a concat; a single one is unchanged.
 
     Paths are those of timm's ``MixedConv2d``.

@@ -25,9 +25,9 @@ def network_ops(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[Op
             placed.block, placed.stride, placed.in_channels, px, spec.activation, spec.squeeze_excite,
             layer_scale=spec.layer_scale is not None,
         )  # fmt: skip
-        yield from _placed(ops, placed.path, previous)
+        yield from _with_network_paths(ops, placed.path, previous)
         previous, px = f"{placed.path}.{ops[-1].path}", ops[-1].out_px
-    yield from _placed(head_ops(spec, px), "", previous)
+    yield from _with_network_paths(head_ops(spec, px), "", previous)
 
 
 def stem_op(spec: ArchSpec, resolution_px: int) -> Op:
@@ -62,7 +62,7 @@ def head_ops(spec: ArchSpec, px: int) -> list[Op]:
     return [*ops, Op("linear", "classifier", (ops[-1].path,), features, spec.classes, 1, 1, bias=True)]
 
 
-def _placed(ops: Sequence[Op], prefix: str, source: str) -> Iterator[Op]:
+def _with_network_paths(ops: Sequence[Op], prefix: str, source: str) -> Iterator[Op]:
     """Convert paths relative to a block to paths in the whole network.
 
     ``prefix``: the block's path. ``source``: the path that "" among the inputs stands for.

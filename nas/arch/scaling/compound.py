@@ -18,7 +18,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
 
-_SLACK: Final = 1e-9  # of sums and products of decimal fractions: 2.1 - 2 is more than 0.1
+_EPSILON: Final = 1e-9  # rounding error of decimal fractions: 2.1 - 2 is more than 0.1
 
 
 def factor_range(low: float, high: float, step: float) -> tuple[float, ...]:
@@ -31,7 +31,7 @@ def factor_range(low: float, high: float, step: float) -> tuple[float, ...]:
     check_number("low", low, low=1)
     check_number("high", high, low=low)
     check_number("step", step, low=0, open_low=True)
-    return tuple(round(low + index * step, 10) for index in range(int((high - low) / step + _SLACK) + 1))
+    return tuple(round(low + index * step, 10) for index in range(int((high - low) / step + _EPSILON) + 1))
 
 
 ALPHAS: Final = factor_range(1.0, 2.0, 0.1)
@@ -65,15 +65,18 @@ def compound_triples(
             check_number(field, value, low=1)
     grid = product(sorted(set(alphas)), sorted(set(betas)), sorted(set(gammas)))
     triples = [Compound(alpha=alpha, beta=beta, gamma=gamma) for alpha, beta, gamma in grid]
-    off = [abs(growth(triple) - target) for triple in triples]
-    found = tuple(triple for triple, error in zip(triples, off, strict=True) if error <= tolerance + _SLACK)
-    if not found:
-        least = min(off)
+    deviations = [abs(growth(triple) - target) for triple in triples]
+    matching = tuple(
+        triple for triple, deviation in zip(triples, deviations, strict=True) if deviation <= tolerance + _EPSILON
+    )
+    if not matching:
+        least = min(deviations)
         raise NasError(
-            f"tolerance {tolerance:g}: none of {len(triples)} triples comes so near to a growth of {target:g}; the "
-            f"nearest, {triples[off.index(least)]}, does with {math.ceil(least * 1e4) / 1e4:g}. Or give more values."
+            f"tolerance {tolerance:g}: none of {len(triples)} triples is within it of a growth of {target:g}; the "
+            f"nearest, {triples[deviations.index(least)]}, needs {math.ceil(least * 1e4) / 1e4:g}. Increase it, "
+            "or give more values."
         )
-    return found
+    return matching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,19 +21,19 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 
-MOST_DROPOUT: Final = 0.5
-MOST_DROPOUT_PHI: Final = 7
+MAX_DROPOUT: Final = 0.5
+MAX_DROPOUT_PHI: Final = 7
 
 
-def dropout_at(phi: float, least: float = 0.2) -> float:
+def dropout_at(phi: float, baseline_dropout: float = 0.2) -> float:
     """Dropout rate of the family member at ``phi``.
 
-    Linear from the baseline's ``least`` to 0.5 at phi 7, rounded to tenths, never below the baseline's. EfficientNet
+    Linear from ``baseline_dropout`` to 0.5 at phi 7, rounded to tenths, never below the baseline's. EfficientNet
     (section 5.2) raises it linearly from 0.2 for B0 to 0.5 for B7; in tenths that is 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5,
     0.5, as in the published code.
     """
-    linear = least + (MOST_DROPOUT - least) * min(phi / MOST_DROPOUT_PHI, 1.0)
-    return max(least, round(linear, 1))
+    linear = baseline_dropout + (MAX_DROPOUT - baseline_dropout) * min(phi / MAX_DROPOUT_PHI, 1.0)
+    return max(baseline_dropout, round(linear, 1))
 
 
 def published_table(baseline: ArchSpec) -> Mapping[str, Coefficients]:
@@ -56,15 +56,17 @@ def published_member(baseline: ArchSpec, member: str, rules: RoundingRules | Non
     table = published_table(baseline)
     if member not in table:
         raise unknown_choice("family member", member, table)
-    found, first = table[member], next(iter(table))
-    factors = Factors(found.depth, found.width, found.resolution_px / table[first].resolution_px)
+    coefficients, first_member = table[member], next(iter(table))
+    factors = Factors(
+        coefficients.depth, coefficients.width, coefficients.resolution_px / table[first_member].resolution_px
+    )
     labels = published_labels(baseline)
     return scale_rounded(
         baseline,
         factors,
         rules,
-        name=f"{baseline.name.removesuffix(f'_{first}')}_{member}",
-        dropout=max(found.dropout, baseline.dropout),
+        name=f"{baseline.name.removesuffix(f'_{first_member}')}_{member}",
+        dropout=max(coefficients.dropout, baseline.dropout),
         phi=labels.index(member) if member in labels else None,
     )
 
@@ -125,7 +127,7 @@ def published_label(baseline: ArchSpec, phi: float) -> str:
     labels = published_labels(baseline)
     if phi not in range(len(labels)):
         raise NasError(
-            f"phi {phi:g}: published are {labels[0]} to {labels[-1]}, phi 0 to {len(labels) - 1} in whole numbers; "
-            f"coefficients=[1.2,1.1,1.15] has a network for any phi."
+            f"phi {phi:g}: the published members are {labels[0]} to {labels[-1]}, at whole phi from 0 to "
+            f"{len(labels) - 1}; use coefficients=[1.2,1.1,1.15] for any other phi."
         )
     return labels[int(phi)]

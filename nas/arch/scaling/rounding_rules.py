@@ -31,7 +31,7 @@ class RoundingRules:
     resolution_rule: ResolutionRule = "multiple_of_4"
 
     def __post_init__(self) -> None:
-        self.scaling(Factors(width=2.0))  # a width at which every rule counts
+        self.scaling(Factors(width=2.0))  # at width 1 the rules would not apply and so not be checked
         if self.resolution_rule not in RESOLUTION_RULES:
             raise unknown_choice("resolution_rule", self.resolution_rule, RESOLUTION_RULES)
 
@@ -74,7 +74,7 @@ FAMILY_RULES: Final[Mapping[str, RoundingRules]] = MappingProxyType(
         "mobilenet_v3": RoundingRules(head="fixed"),
     }
 )
-_NAMES: Final = {
+_NAME_PREFIXES: Final = {
     "efficientnet_lite": ("efficientnet_lite", "tf_efficientnet_lite"),
     "efficientnet": ("efficientnet", "tf_efficientnet"),
     "mixnet": ("mixnet", "tf_mixnet"),
@@ -91,7 +91,7 @@ def family_of(baseline: ArchSpec) -> str:
     A name that is not a published one is decided by the layers: a head that pools first is MobileNetV3's, a depthwise
     convolution of several kernels MixNet's; anything else is scaled as EfficientNet.
     """
-    for family, prefixes in _NAMES.items():
+    for family, prefixes in _NAME_PREFIXES.items():
         if baseline.name.startswith(prefixes):
             return family
     if baseline.head.pools_first:
@@ -127,15 +127,15 @@ class RoundingOverrides:
     def __post_init__(self) -> None:
         if self.family is not None and self.family not in FAMILY_RULES:
             raise unknown_choice("family", self.family, FAMILY_RULES)
-        self._changed(RoundingRules())
+        self._applied_to(RoundingRules())
 
     def rules(self, baseline: ArchSpec) -> RoundingRules:
         """Rounding rules for ``baseline`` with these overrides."""
-        return self._changed(FAMILY_RULES[self.family] if self.family else rules_for(baseline))
+        return self._applied_to(FAMILY_RULES[self.family] if self.family else rules_for(baseline))
 
-    def _changed(self, rules: RoundingRules) -> RoundingRules:
-        given = {item.name: getattr(self, item.name) for item in fields(RoundingRules)}
-        return replace(rules, **{name: value for name, value in given.items() if value is not None})
+    def _applied_to(self, rules: RoundingRules) -> RoundingRules:
+        overrides = {item.name: getattr(self, item.name) for item in fields(RoundingRules)}
+        return replace(rules, **{name: value for name, value in overrides.items() if value is not None})
 
 
 def check_side(arch: ArchSpec) -> None:
@@ -145,6 +145,6 @@ def check_side(arch: ArchSpec) -> None:
     """
     if arch.resolution_px < arch.total_stride:
         raise SpecError(
-            f"resolution_px {arch.resolution_px}: too small for {arch.name!r}, whose strides come to "
-            f"{arch.total_stride}; give it at least {arch.total_stride} px, or a baseline of fewer strides."
+            f"resolution_px {arch.resolution_px}: too small for {arch.name!r}, whose total stride is "
+            f"{arch.total_stride}; use at least {arch.total_stride} px, or a baseline with a smaller total stride."
         )

@@ -19,7 +19,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import unknown_choice
 from nas.core.validation import check_number
 
-# Each grows MACs about twofold per unit of phi: linear in depth, square in width and in the input side.
+# Each about doubles MACs per unit of phi: linear in depth, square in width and in the input side.
 DIRECTIONS: Final[Mapping[str, Compound]] = MappingProxyType(
     {
         "depth": Compound(alpha=2.0, beta=1.0, gamma=1.0),
@@ -56,7 +56,9 @@ def at_equal_cost(
 
     Raises: NasError as ``at_cost``.
     """
-    return {name: at_cost(baseline, way, factor, rules, measure=measure) for name, way in directions.items()}
+    return {
+        name: at_cost(baseline, direction, factor, rules, measure=measure) for name, direction in directions.items()
+    }
 
 
 def width_lines(
@@ -135,7 +137,7 @@ def stepwise_step(
         return {}
     total, start = min(2.0 ** (len(path) + 1), factor), path[-1].factors if path else UNSCALED
     if path and measure(path[-1].arch) >= total * measure(baseline):
-        return {}  # rounding has taken the last step there already
+        return {}  # due to rounding, the last step has already reached this cost
     return {axis: at_cost(baseline, DIRECTIONS[axis], total, rules, measure=measure, start=start) for axis in axes}
 
 

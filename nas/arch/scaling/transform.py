@@ -180,7 +180,7 @@ def _published(width: float, depth: float, resolution_px: int, dropout: float) -
     return Coefficients(width=width, depth=depth, resolution_px=resolution_px, dropout=dropout)
 
 
-# tensorflow/tpu, models/official/efficientnet/efficientnet_builder.py; B1 and above follow no single phi.
+# tensorflow/tpu, models/official/efficientnet/efficientnet_builder.py. No single phi gives those of B1 and above.
 PUBLISHED_EFFICIENTNET: Final = {
     "b0": _published(1.0, 1.0, 224, 0.2),
     "b1": _published(1.0, 1.1, 240, 0.2),
@@ -210,11 +210,11 @@ def published_coefficients(table: dict[str, Coefficients], member: str, **rules:
     """
     if member not in table:
         raise unknown_choice("family member", member, table)
-    found = table[member]
+    coefficients = table[member]
     return Scaling(
-        width=found.width,
-        depth=found.depth,
-        resolution_px=found.resolution_px,
-        dropout=found.dropout,
+        width=coefficients.width,
+        depth=coefficients.depth,
+        resolution_px=coefficients.resolution_px,
+        dropout=coefficients.dropout,
         **rules,  # type: ignore[arg-type]
     )

@@ -68,7 +68,7 @@ def _scaled(
         head=HeadSpec(channels=head_channels),
         activation="relu6",
         resolution_px=resolution_px,
-        dropout=0.001,  # the published code keeps 0.999
+        dropout=0.001,  # the published code has a keep probability of 0.999
     )
     return scale(base, Scaling(width=width, width_rule=width_rule, head="grow"))
 
