@@ -102,14 +102,14 @@ ATTRIBUTES: Final[Mapping[str, Attribute]] = {
     "activation": Attribute(field="activation", kind=str, scope="stage"),
 }
 KERNEL_ATTRIBUTES: Final = ("kernel", "groups", "kernels")
-TYPES_TAKING: Final[Mapping[str, tuple[str, ...]]] = {
+TYPES_WITH_FIELD: Final[Mapping[str, tuple[str, ...]]] = {
     **{a.field: a.types for a in ATTRIBUTES.values()},
     "kernels": TYPES,
 }
-_KINDS: Final = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+_KINDS: Final = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
-def check_words(path: str, entry: object, allowed: Mapping[str, object] | Sequence[str]) -> Mapping[str, Any]:
+def check_keys(path: str, entry: object, allowed: Mapping[str, object] | Sequence[str]) -> Mapping[str, Any]:
     """Check that ``entry`` is a mapping whose keys are all in ``allowed``; return it.
 
     ``path``: its location in the YAML.
@@ -118,9 +118,9 @@ def check_words(path: str, entry: object, allowed: Mapping[str, object] | Sequen
     """
     if not isinstance(entry, Mapping):
         raise NasError(f"{path} {quoted(entry)}: must be a mapping of {', '.join(allowed)}.")
-    for word in entry:
-        if word not in allowed:
-            raise NasError(f"{path}.{word}: unknown; choose from {', '.join(allowed)}.{suggestion(str(word), allowed)}")
+    for key in entry:
+        if key not in allowed:
+            raise NasError(f"{path}.{key}: unknown; choose from {', '.join(allowed)}.{suggestion(str(key), allowed)}")
     return entry
 
 
@@ -137,7 +137,7 @@ def read_values(path: str, given: object, kind: type) -> tuple[Scalar, ...]:
         raise NasError(f"{path}: the list is empty; give at least one value, each {_KINDS[kind]}.")
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
-        raise NasError(f"{path}: {quoted(repeated[0])} stands twice in the list; list each value once.")
+        raise NasError(f"{path}: {quoted(repeated[0])} is listed twice; list each value once.")
     return values
 
 
@@ -158,7 +158,7 @@ def _block_meaning(path: str, value: Any, attribute: Attribute) -> Any:
     try:
         meaning = attribute.meaning(value) if attribute.meaning else value
         if attribute.field == "repeats" and value == 0:
-            return 0  # an absent block: checked where its place is known
+            return 0  # an absent block: checked by the caller, which knows its position
         fields = {"type": attribute.types[0], "channels": 8, attribute.field: meaning}
         BlockSpec(**fields)
     except SpecError as error:
@@ -171,5 +171,5 @@ def _read_value(path: str, value: Any, kind: type) -> Scalar:
         return float(value)
     if isinstance(value, (int, float, str)) and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    hint = " Write it with a k in front, such as k3.5.7." if path.endswith(".kernels") else ""
-    raise NasError(f"{path} {quoted(value)}: must be {_KINDS[kind]}, or a list of such.{hint}")
+    hint = " Prefix it with a k, such as k3.5.7." if path.endswith(".kernels") else ""
+    raise NasError(f"{path} {quoted(value)}: must be {_KINDS[kind]}, or a list of them.{hint}")

@@ -10,7 +10,7 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, SpecError, quoted, unknown_choice
-from search_spaces.attributes import TYPES, Choice, check_words, read_values
+from search_spaces.attributes import TYPES, Choice, check_keys, read_values
 from search_spaces.encoding import encode
 from search_spaces.family import Family
 from search_spaces.layout import MULTIPLIERS, Layout
@@ -46,8 +46,8 @@ class BlockwiseSpace(SearchSpace):
     """
 
     family: ClassVar[Family] = Family(block={"type": "ir"})
-    # The words of the YAML that are no rules; those of a subclass come on top.
-    words: ClassVar[tuple[str, ...]] = ("name", "stages", "stem", "head", "choices", *MULTIPLIERS, "published")
+    # The keys of the YAML that are not fields of Family; a subclass adds its own.
+    keys: ClassVar[tuple[str, ...]] = ("name", "stages", "stem", "head", "choices", *MULTIPLIERS, "published")
 
     def __init__(
         self,
@@ -64,18 +64,18 @@ class BlockwiseSpace(SearchSpace):
         **rules: Any,
     ) -> None:
         if not isinstance(name, str) or not name:
-            given_name = "missing" if name is None else f"{quoted(name)} is not a word"
+            given_name = "missing" if name is None else f"{quoted(name)} is not a string"
             raise NasError(f"space.name: {given_name}; give the space a name, such as the name of its file.")
-        family = self.family.overridden(rules, beside=self.words)
+        family = self.family.with_overrides(rules, other_keys=self.keys)
         given = {"width": width, "depth": depth, "resolution_px": resolution_px}
-        given |= _end("stem", stem, {"channels": None, "kernel": 3, "stride": 2})
-        given |= _end("head", head, {"channels": None, "kind": "conv_pool"})
-        network = {word: _network_choice(word, value) for word, value in given.items()}
+        given |= _end_values("stem", stem, {"channels": None, "kernel": 3, "stride": 2})
+        given |= _end_values("head", head, {"channels": None, "kind": "conv_pool"})
+        network = {key: _network_choice(key, value) for key, value in given.items()}
         reader = StageReader({} if choices is None else choices, self._block_defaults)
         self._layout = Layout(name=name, family=family, network=network, stages=reader.read(stages))
         self._parameters = {choice.name: choice.values for _, choice in self._layout.choices() if choice.is_open}
-        self._published = _names(published)
-        self._check_hardest()
+        self._published = _published_names(published)
+        self._check_worst_cases()
 
     def _block_defaults(self, stage: int) -> Mapping[str, Any]:
         """Default attributes of the blocks of ``stage``, where the YAML gives none.
@@ -114,7 +114,7 @@ class BlockwiseSpace(SearchSpace):
     def encode(self, spec: ArchSpec) -> Genotype:
         return encode(self._layout, spec)
 
-    def _check_hardest(self) -> None:
+    def _check_worst_cases(self) -> None:
         """Refuse a space with impossible networks now, rather than during a search.
 
         Splitting channels can only become impossible with fewer channels and more groups, so that checking one network
@@ -122,39 +122,41 @@ class BlockwiseSpace(SearchSpace):
         """
         for kind in TYPES:
             genotype = {
-                choice.name: _hardest(field, choice, kind) for field, choice in self._layout.choices() if choice.is_open
+                choice.name: _worst_case(field, choice, kind)
+                for field, choice in self._layout.choices()
+                if choice.is_open
             }
             try:
                 self.decode(genotype)
             except SpecError as error:
                 raise NasError(
-                    f"space {self.name!r} holds impossible networks, such as {error} Give fewer groups, or more "
+                    f"space {self.name!r} contains impossible networks, such as {error} Use fewer groups, or more "
                     "channels, expansion or width."
                 ) from None
 
 
-def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
+def _worst_case(field: str, choice: Choice, kind: str) -> Scalar:
     """The value of ``choice`` with the fewest channels or the most groups.
 
     ``field``: what the choice sets. ``kind``: the block type to prefer.
     """
     meanings = choice.meanings
     if field == "type":
-        wanted = kind if kind in meanings else meanings[0]
+        worst = kind if kind in meanings else meanings[0]
     elif field in ("kernels", "expand_kernels", "project_kernels"):
-        wanted = max(meanings, key=len)
+        worst = max(meanings, key=len)
     elif field == "partition":
-        wanted = "exponential" if "exponential" in meanings else meanings[0]
+        worst = "exponential" if "exponential" in meanings else meanings[0]
     elif field == "repeats":
-        wanted = max(meanings)
+        worst = max(meanings)
     elif field in ("width", "expansion", "channels", "stem.channels"):
-        wanted = min(meanings)
+        worst = min(meanings)
     else:
-        wanted = meanings[0]
-    return choice.values[meanings.index(wanted)]
+        worst = meanings[0]
+    return choice.values[meanings.index(worst)]
 
 
-def _names(published: object) -> tuple[str, ...]:
+def _published_names(published: object) -> tuple[str, ...]:
     """Validate the names of published networks: each must be in the zoo."""
     if not isinstance(published, list | tuple):
         raise NasError(
@@ -166,27 +168,27 @@ def _names(published: object) -> tuple[str, ...]:
     return tuple(published)
 
 
-def _end(path: str, given: object, words: Mapping[str, Any]) -> dict[str, Any]:
+def _end_values(path: str, given: object, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Values of stem or head by dotted name, with defaults filled in."""
-    entry = {**words, **check_words(f"space.{path}", given, words)}
-    return {f"{path}.{word}": value for word, value in entry.items()}
+    entry = {**defaults, **check_keys(f"space.{path}", given, defaults)}
+    return {f"{path}.{key}": value for key, value in entry.items()}
 
 
-def _network_choice(word: str, given: object) -> Choice:
+def _network_choice(key: str, given: object) -> Choice:
     """Parse a choice of the whole network; each value is validated on its spec."""
-    path = f"space.{word}"
-    values = read_values(path, given, _KINDS[word])
+    path = f"space.{key}"
+    values = read_values(path, given, _KINDS[key])
     for value in values:
-        end, _, field = word.rpartition(".")
+        end, _, field = key.rpartition(".")
         trial: dict[str, Any] = {field: value}
         try:
-            if word in MULTIPLIERS:
+            if key in MULTIPLIERS:
                 Scaling(**trial)
             elif end == "stem":
                 StemSpec(**{"channels": 8, **trial})
             else:
                 HeadSpec(**{"channels": 8, **trial})
         except NasError as error:
-            said = str(error).removeprefix(f"{word.replace('.', ' ')} {value!r}: ")
-            raise NasError(f"{path} {value!r}: {said}") from None
-    return Choice(word, values, values)
+            reason = str(error).removeprefix(f"{key.replace('.', ' ')} {value!r}: ")
+            raise NasError(f"{path} {value!r}: {reason}") from None
+    return Choice(key, values, values)

@@ -12,7 +12,7 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.rounding import scale_repeats
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec, StageSpec
-from search_spaces.attributes import TYPES_TAKING, Choice
+from search_spaces.attributes import TYPES_WITH_FIELD, Choice
 from search_spaces.family import Family
 from search_spaces.space import Genotype
 
@@ -41,18 +41,18 @@ class Slot:
         Its channels are scaled unless ``scaling`` is None.
         """
         key = (repeats, scaling and scaling.width, *[genotype[name] for name in self._open])
-        found = self._blocks.get(key)
-        if found is None:
-            found = self._blocks[key] = self._build(genotype, repeats, scaling)
-        return found
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = self._build(genotype, repeats, scaling)
+        return block
 
     def _build(self, genotype: Genotype, repeats: int, scaling: Scaling | None) -> BlockSpec:
         fields: dict[str, Any] = {field: choice.meaning(genotype) for field, choice in self.fields.items()}
-        # A ds block in the place of an ir one has no expansion: what the chosen type does not have is left out.
-        fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_TAKING[field]}
+        # Fields that the chosen type does not have are omitted: a ds block in place of an ir one has no expansion.
+        fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_WITH_FIELD[field]}
         if scaling is not None:
             fields["channels"] = scaling.channels(fields["channels"])
-        # Choices without effect here would stand in the block string and puzzle its reader.
+        # Choices without effect would be misleading in the block string.
         if len(fields["kernels"]) == 1:
             fields.pop("partition", None)
         if max(fields["kernels"]) <= 3:
@@ -85,7 +85,7 @@ class Layout:
 
     def scaling(self, genotype: Genotype) -> Scaling:
         """The ``Scaling`` of ``genotype``."""
-        width, depth, resolution_px = (self.network[word].meaning(genotype) for word in MULTIPLIERS)
+        width, depth, resolution_px = (self.network[name].meaning(genotype) for name in MULTIPLIERS)
         return self.family.scaling_at(width, depth, resolution_px)
 
     def assemble(self, genotype: Genotype, scaling: Scaling | None, **data: int) -> ArchSpec:
@@ -93,7 +93,7 @@ class Layout:
 
         An unscaled network has the largest resolution of the space. ``data``: classes and in_channels.
         """
-        values = {word: choice.meaning(genotype) for word, choice in self.network.items()}
+        values = {name: choice.meaning(genotype) for name, choice in self.network.items()}
         stem_channels, head_channels = values["stem.channels"], values["head.channels"]
         resolution_px = max(self.network["resolution_px"].meanings)
         if scaling is not None:

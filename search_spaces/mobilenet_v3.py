@@ -37,7 +37,7 @@ class MobileNetV3Space(BlockwiseSpace):
         block={"type": "ir"},
     )
 
-    words: ClassVar[tuple[str, ...]] = (*BlockwiseSpace.words, "split")
+    keys: ClassVar[tuple[str, ...]] = (*BlockwiseSpace.keys, "split")
 
     def __init__(self, *, split: object = 0, **config: Any) -> None:
         self._split = read_values("space.split", split, int)

@@ -103,10 +103,11 @@ class SearchSpace(ABC):
         parameters = self.parameters
         for name, values in parameters.items():
             if name not in genotype:
-                raise NasError(f"genotype of {self.name!r}: {name!r} is missing; choose from {listed(values)}.")
+                raise NasError(f"genotype of {self.name!r}: {name!r} is missing; choose from {format_values(values)}.")
             if genotype[name] not in values:
                 raise NasError(
-                    f"genotype of {self.name!r}: {name} {genotype[name]!r} is no choice; choose from {listed(values)}."
+                    f"genotype of {self.name!r}: {name} {genotype[name]!r} is not a valid choice; "
+                    f"choose from {format_values(values)}."
                 )
         if len(genotype) > len(parameters):
             name = next(name for name in genotype if name not in parameters)
@@ -115,6 +116,6 @@ class SearchSpace(ABC):
             )
 
 
-def listed(values: tuple[object, ...]) -> str:
+def format_values(values: tuple[object, ...]) -> str:
     """Format values as in YAML lists: ``1, 2, k3.5``."""
     return ", ".join(str(value) for value in values)
