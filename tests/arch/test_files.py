@@ -50,8 +50,8 @@ SCALINGS = {
 @pytest.mark.parametrize("name", zoo.names())
 def test_block_strings_round_trip(name: str) -> None:
     spec = zoo.get(name)
-    found = parse_spec(dump_spec(spec))
-    assert found.arch == spec and found.provenance == {}
+    loaded = parse_spec(dump_spec(spec))
+    assert loaded.arch == spec and loaded.provenance == {}
 
 
 @pytest.mark.parametrize("scaling", SCALINGS.values(), ids=list(SCALINGS))
@@ -90,8 +90,8 @@ def test_provenance_is_kept(tmp_path: Path) -> None:
     text = dump_spec(zoo.get("mixnet_s"), PROVENANCE)
     path = tmp_path / "new" / "winner.yaml"
     write_text_atomically(path, text)
-    found = load_spec_file(path)
-    assert (found.arch, found.provenance) == (zoo.get("mixnet_s"), PROVENANCE)
+    loaded = load_spec_file(path)
+    assert (loaded.arch, loaded.provenance) == (zoo.get("mixnet_s"), PROVENANCE)
     assert load_spec(str(path)) == zoo.get("mixnet_s")
     assert text.startswith(f"format: {SPEC_FORMAT}\n") and "größer" in path.read_text(encoding="utf-8")
 

@@ -80,7 +80,7 @@ def check_scaled(spec: ArchSpec, published: dict[str, Any]) -> None:
 
     It is scaled from B0 by its published coefficients.
     """
-    found = [
+    actual = [
         {
             "repeats": block.repeats,
             "out": block.channels,
@@ -90,7 +90,7 @@ def check_scaled(spec: ArchSpec, published: dict[str, Any]) -> None:
         }
         for block in blocks_in_order(spec)
     ]
-    assert found == published["stages"]
+    assert actual == published["stages"]
     assert (spec.stem.channels, spec.head.channels) == (published["stem"], published["head"])
     assert (spec.resolution_px, spec.dropout) == (published["resolution"], published["dropout"])
     cost = complexity(spec)

@@ -16,7 +16,7 @@ def printed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, **options: bool
 ) -> list[str]:
     monkeypatch.setattr(tables, "Console", lambda: Console(width=width, color_system=None, **options))
-    print_table(COLUMNS, ROWS, ["0.75 ms in all"], left=2, dispensable=("acts", "kind"))
+    print_table(COLUMNS, ROWS, ["0.75 ms in total"], left=2, dispensable=("acts", "kind"))
     return capsys.readouterr().out.splitlines()
 
 
@@ -33,7 +33,7 @@ def test_columns_omitted_on_a_narrow_terminal(
     assert [line for line in lines if line.startswith("columns omitted")] == (
         [f"columns omitted, the terminal is too narrow: {', '.join(omitted)}"] if omitted else []
     )
-    assert lines[-1] == "0.75 ms in all"
+    assert lines[-1] == "0.75 ms in total"
     if width > 20:
         assert any(line.startswith("blocks.0.0.conv_dw ") for line in lines)
 
