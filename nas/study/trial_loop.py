@@ -148,7 +148,7 @@ def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRec
         row = finish_without_result(tasks.study, task, Outcome.FAILED, failure_reason(error))
     else:
         row = tasks.tell(task, evaluation)
-    evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained for again
+    evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained again
     return row
 
 
@@ -197,7 +197,7 @@ def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome
 
 
 def release_trial(study: optuna.Study, trial_id: int) -> None:
-    """Queue a trial that this worker holds again unless it was told already."""
+    """Queue a trial that this worker holds again unless it is finished."""
     trial = study._storage.get_trial(trial_id)
     if not trial.state.is_finished():
         requeue_trial(study, trial)
