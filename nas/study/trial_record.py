@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -52,26 +50,6 @@ class TrialRecord:
     reason: str = ""
     blocks: str = ""
     genotype: Mapping[str, Any] = field(default_factory=dict)
-
-
-_COLUMNS: Final = tuple(item.name for item in fields(TrialRecord) if item.name != "genotype")
-
-
-def records_to_csv(rows: Iterable[TrialRecord]) -> str:
-    """``trials.csv``: a header and one line per row, the genotype in columns of their dotted names at the end."""
-    rows = list(rows)
-    names = sorted({name for row in rows for name in row.genotype})
-    records = ({**{column: getattr(row, column) for column in _COLUMNS}, **row.genotype} for row in rows)
-    return csv_text([*_COLUMNS, *names], records)
-
-
-def csv_text(columns: Sequence[str], records: Iterable[Mapping[str, object]]) -> str:
-    """A CSV file's text: a line of ``columns``, then one per record; what a record lacks is empty."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
 
 
 def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -19,7 +19,8 @@ from nas.methods.scaling.dashboard import write_scaling_notes
 from nas.methods.scaling.family_files import FamilyMember, members_of, write_members
 from nas.methods.scaling.plots import Cost, cost_plot, rules_plot, surface_plot
 from nas.methods.scaling.preflight import design_notes
-from nas.methods.scaling.ranking.ranking import Ranking, rank_networks, ranking_to_csv
+from nas.methods.scaling.ranking.columns import ranking_to_csv
+from nas.methods.scaling.ranking.ranking import Ranking, rank_networks
 from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
 from nas.methods.scaling.report_data import ScalingReport, render_scaling_report
 from nas.methods.scaling.session import ScalingSession
@@ -36,9 +37,10 @@ from nas.methods.scaling.terminal import (
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
 from nas.reporting.plots.axes import Canvas
 from nas.reporting.run_facts import run_facts
+from nas.reporting.search_columns import records_to_csv
 from nas.study.manifest import REPORT_FILE, StudyManifest
 from nas.study.trial_attributes import trial_records
-from nas.study.trial_record import Outcome, records_to_csv
+from nas.study.trial_record import Outcome
 
 
 def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Console) -> Ranking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,11 +16,12 @@ from nas.methods.scaling.context import ScalingContext
 from nas.methods.scaling.ranking.ranking import RankedNetwork
 from nas.methods.scaling.report_data import ScalingReport
 from nas.methods.scaling.settings import STEPWISE
-from nas.methods.scaling.terminal import best_caption, rank_cells, rank_columns, table_networks
+from nas.methods.scaling.terminal import best_caption, best_columns, table_networks
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE
+from nas.reporting.columns import Column
 from nas.reporting.dashboard.board import ARTIFACTS, DashboardBoard
 from nas.reporting.dashboard.exhibit import TrialNotes, study_state, trial_link
-from nas.reporting.dashboard.notes import Pairs, StudyNote, escape_markdown, link
+from nas.reporting.dashboard.notes import Pairs, StudyNote, link, markdown_rows
 from nas.reporting.network_drawing.draw import draw
 from nas.reporting.svg import standalone
 from nas.study.manifest import REPORT_FILE
@@ -44,7 +46,11 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
         labels=dict.fromkeys(trials.get(best, ()), best),
     ).show([row for label, row in report.trainings if label in entries])
     files = _attach(plan, board, report)
-    rows = [_cells(one, study, trials[one.entry.label]) for one in table_networks(found)]
+    best_rows = markdown_rows(
+        (*best_columns(plan), _trainings_column(trials)),
+        table_networks(found),
+        {"trainings": lambda one: ", ".join(trial_link(study, number) for number in trials[one.entry.label])},
+    )
     reading = [
         "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
         "noise between them.",
@@ -59,7 +65,7 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
         command=report.command,
         facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
         caption=best_caption(plan, found),
-        best=[(*rank_columns(plan), "trainings"), *rows],
+        best=best_rows,
         reading=reading,
         plot=("accuracy over multiply-adds", board.address("macs.svg")),
     )
@@ -88,8 +94,9 @@ def _attach(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport) -> 
     return links
 
 
-def _cells(one: RankedNetwork, study: optuna.Study, trials: list[int]) -> tuple[str, ...]:
-    return (*map(escape_markdown, rank_cells(one)), ", ".join(trial_link(study, number) for number in trials))
+def _trainings_column(trials: Mapping[str, Sequence[int]]) -> Column[RankedNetwork]:
+    """The numbers of a network's trials."""
+    return Column(name="trainings", heading="trainings", value=lambda one: trials[one.entry.label], align="left")
 
 
 def _facts(trial: FrozenTrial) -> Pairs:

@@ -6,20 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nas.methods.scaling.family_files import FamilyMember
 from nas.methods.scaling.plots import network_row_id
+from nas.methods.scaling.ranking.columns import GROWTH_COLUMNS, ranking_columns, training_columns
 from nas.methods.scaling.ranking.noise import pooled_noise
 from nas.methods.scaling.ranking.ranking import Ranking
 from nas.methods.scaling.ranking.rounds import rank_means
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
+from nas.reporting.columns import select
 from nas.reporting.html_page import template
 from nas.study.trial_record import TrialRecord
 
 if TYPE_CHECKING:
     import optuna
     from jinja2 import Template
+
+_NETWORK_COLUMNS: Final = (
+    "network", "accuracy", "standard_error", "seeds", "p_value", "macs_m", "latency_ms",
+    *(column.name for column in GROWTH_COLUMNS), "verdict",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +51,12 @@ class ScalingReport:
 
 def render_scaling_report(data: ScalingReport) -> str:
     """The whole page as text, with no address to fetch anything from."""
-    return _template().render(data=data, summary=data.summary)
+    return _template().render(
+        data=data,
+        summary=data.summary,
+        network_columns=select(ranking_columns(data.noun), *_NETWORK_COLUMNS),
+        training_columns=training_columns(),
+    )
 
 
 @cache

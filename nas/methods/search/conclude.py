@@ -7,18 +7,19 @@ from typing import Any, Final
 
 import optuna
 from rich.console import Console
-from rich.table import Table
 
 from nas.core.console import print_lines
 from nas.core.errors import NasError
-from nas.core.formatting import decimal, interval, shown_path
+from nas.core.formatting import shown_path
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_context
 from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, existing_winners, write_winners
+from nas.reporting.columns import terminal_table
 from nas.reporting.dashboard.board import ARTIFACTS
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
 from nas.study.manifest import REPORT_FILE, StudyManifest
 from nas.study.measurement import measure_rows
@@ -27,6 +28,7 @@ from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import TrialRecord, count_outcomes
 
 _PAIRS_SHOWN: Final = 20
+_WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
@@ -102,25 +104,9 @@ def _provenance(session: SearchSession, study: optuna.Study) -> dict[str, Any]:
 
 
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
-    table = Table(title=f"winners of {plan.name}", title_justify="left")
-    rewarded = plan.objective.kind == "mnasnet"
-    reward = ("reward",) if rewarded else ()
-    for column in ("", *reward, "accuracy", "predicted ms", "measured", "M MACs", "M params", "file"):
-        table.add_column(column, justify="left" if column in ("", "file") else "right", overflow="fold")
-    for winner in report.winners:
-        row = winner.row
-        table.add_row(
-            winner.label,
-            *([f"{plan.objective.reward_of(row):.4f}"] if rewarded else []),
-            f"{100 * (row.accuracy or 0):.1f}%",
-            decimal(row.predicted_ms),
-            decimal(row.measured_ms),
-            f"{row.macs_m:.1f}",
-            f"{row.params_m:.2f}",
-            Path(winner.spec_file or "").stem,
-        )
     if report.winners:
-        console.print(table)
+        columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
+        console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
     _print_agreement(report, console)
     done = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(report.rows).items() if count)
     print_lines(
@@ -135,19 +121,7 @@ def _print_agreement(report: SearchReport, console: Console) -> None:
     agreement = report.agreement
     if not agreement.pairs:
         return
-    table = Table(title="predicted against measured", title_justify="left")
-    for column in ("", "predicted ms", "90% interval", "measured ms", "spread", "ratio"):
-        table.add_column(column, justify="right" if column else "left")
-    for pair in agreement.pairs[:_PAIRS_SHOWN]:
-        table.add_row(
-            pair.name,
-            decimal(pair.predicted_ms),
-            interval(pair.low_ms, pair.high_ms),
-            decimal(pair.measured_ms),
-            decimal(pair.spread_ms),
-            decimal(pair.ratio, 3),
-        )
-    console.print(table)
+    console.print(terminal_table("predicted against measured", AGREEMENT_COLUMNS, agreement.pairs[:_PAIRS_SHOWN]))
     hidden = len(agreement.pairs) - _PAIRS_SHOWN
     said = [f"{agreement}" + (f"; {hidden} more of them in the report" if hidden > 0 else "")]
     said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]

@@ -15,7 +15,9 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
 from nas.methods.search.warm_start import best_records
+from nas.reporting.columns import plain_record
 from nas.reporting.run_facts import run_facts
+from nas.reporting.search_columns import LabelledRecord, records_to_csv, select_winner_columns, winner_label
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
 from nas.study.candidates import space_size_text
 from nas.study.manifest import REPORT_FILE
@@ -23,7 +25,7 @@ from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.trial_attributes import PUBLISHED, trial_records
-from nas.study.trial_record import Outcome, TrialRecord, records_to_csv
+from nas.study.trial_record import Outcome, TrialRecord
 
 
 def search_report(
@@ -101,14 +103,8 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
     identity = study_identity(system_attributes(study))
     settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
+    columns = select_winner_columns(None, "name", "trial", "arch_id", "accuracy", "latency_ms", "measured_ms")
+    winners = choose_winners(trial_records(study), objective)
     return [
-        {
-            "name": f"W{index}",
-            "trial": record.number,
-            "arch_id": record.arch_id,
-            "accuracy": record.accuracy,
-            "latency_ms": record.latency_ms,
-            "measured_ms": record.measured_ms,
-        }
-        for index, record in enumerate(choose_winners(trial_records(study), objective), start=1)
+        plain_record(columns, LabelledRecord(label=winner_label(place), row=row)) for place, row in enumerate(winners)
     ]

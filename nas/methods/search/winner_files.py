@@ -21,6 +21,7 @@ from nas.estimators.proxy.reduce import Proxy
 from nas.export.standalone import load_weights, standalone_source
 from nas.methods.search.context import SearchContext
 from nas.model.build import build
+from nas.reporting.search_columns import winner_label
 from nas.reporting.search_report import Winner
 from nas.study.trial_record import TrialRecord
 
@@ -72,8 +73,8 @@ def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchC
     """
     written = _written(folder)
     return [
-        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, context)
-        for index, row in enumerate(rows, start=1)
+        _known_winner(winner_label(place), row, written.get(row.arch_id), folder, context)
+        for place, row in enumerate(rows)
     ]
 
 
