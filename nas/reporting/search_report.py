@@ -24,6 +24,7 @@ from nas.reporting.plots.hover_points import trial_row_id
 from nas.reporting.plots.pareto import agreement_svg, pareto_svg
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, select_winner_columns
 from nas.reporting.search_summary import MAX_ROWS, losses, search_summary, table_rows
+from nas.reporting.study_report import StudyReport
 from nas.study.objective import KINDS
 from nas.study.trial_record import TrialRecord, pareto_front
 
@@ -88,7 +89,7 @@ class Winner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchReport:
+class SearchReport(StudyReport):
     """Everything that a report says.
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
@@ -97,10 +98,6 @@ class SearchReport:
     number. ``longer``: studies that tell whether the proxy worked, ``find_out`` the command that makes one.
     """
 
-    title: str
-    command: str
-    facts: tuple[tuple[str, str], ...]
-    rows: tuple[TrialRecord, ...]
     winners: tuple[Winner, ...] = ()
     baselines: Mapping[int, str] = field(default_factory=dict)
     objective: Literal["pareto", "mnasnet"] = "pareto"
@@ -119,6 +116,11 @@ class SearchReport:
         labels = [winner.label for winner in self.winners]
         if len(set(labels)) < len(labels):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")
+
+    @property
+    def summary(self) -> str:
+        """The search in one paragraph."""
+        return search_summary(self.rows, self.reward)
 
     @property
     def label_of(self) -> dict[int, str]:
@@ -140,7 +142,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
     shown, left_out = table_rows(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
     return _template().render(
         data=data,
-        summary=search_summary(data.rows, data.reward),
+        summary=data.summary,
         losses=losses(data.rows),
         shown=shown,
         left_out=left_out,

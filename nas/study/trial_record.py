@@ -71,6 +71,11 @@ def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
     return front
 
 
+def outcome_counts_text(rows: Sequence[TrialRecord]) -> str:
+    """How many rows had each outcome, such as ``5 trained, 1 failed``; empty without rows."""
+    return ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(rows).items() if count)
+
+
 def count_outcomes(rows: Sequence[TrialRecord]) -> dict[Outcome, int]:
     """How many rows had each outcome."""
     return {outcome: sum(row.outcome is outcome for row in rows) for outcome in Outcome}

@@ -15,8 +15,6 @@ from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
 from nas.methods.scaling.ranking.table_lines import TableLayout
 from nas.methods.scaling.settings import WIDTH_LINES, WIDTH_RESOLUTION
 from nas.reporting.columns import Column, select, terminal_table
-from nas.study.manifest import REPORT_FILE
-from nas.study.trial_record import TrialRecord, count_outcomes
 
 _SHOWN: Final = 12
 _BEST_COLUMNS: Final = ("network", "accuracy_with_error", "seeds", "macs_x", "latency_ms", "p_value", "verdict")
@@ -87,10 +85,7 @@ def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:
     return shown
 
 
-def closing_lines(plan: ScalingPlan, members: Sequence[FamilyMember], rows: Sequence[TrialRecord]) -> list[str]:
-    """Where the results stand."""
+def family_lines(plan: ScalingPlan, members: Sequence[FamilyMember]) -> list[str]:
+    """Which family was made, and where it is; nothing where there is none."""
     family = shown_path(plan.folder / FAMILY_FOLDER)
-    made = [f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {family}"] if members else []
-    done = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(rows).items() if count)
-    results, page = shown_path(plan.folder), shown_path(plan.folder / REPORT_FILE)
-    return [*made, f"{done or 'no trainings'}; results in {results}", f"open {page}"]
+    return [f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {family}"] if members else []

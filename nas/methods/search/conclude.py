@@ -10,7 +10,6 @@ from rich.console import Console
 
 from nas.core.console import print_lines
 from nas.core.errors import NasError
-from nas.core.formatting import shown_path
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_context
 from nas.methods.search.dashboard import write_search_notes
@@ -21,11 +20,12 @@ from nas.reporting.columns import terminal_table
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
-from nas.study.manifest import REPORT_FILE, StudyManifest
+from nas.reporting.study_report import closing_lines
+from nas.study.manifest import StudyManifest
 from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
 from nas.study.trial_attributes import trial_records
-from nas.study.trial_record import TrialRecord, count_outcomes
+from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
 _WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
@@ -39,7 +39,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         context=context,
         data=session.data,
         weights_dir=plan.folder / "weights",
-        provenance=_provenance(session, study),
+        provenance=_provenance(context, study),
     )
     chosen = _measured(choose_winners(rows, plan.objective), session, study, console)
     rows = trial_records(study)  # again, with what the winners measured
@@ -91,16 +91,11 @@ def _measured(
         return rows
 
 
-def _provenance(session: SearchSession, study: optuna.Study) -> dict[str, Any]:
-    plan = session.plan
-    return {
-        "space": plan.space.name,
-        "study": study.study_name,
-        "data": plan.data.name,
-        "seed": plan.study.seed,
-        "command": plan.command,
-        "versions": session.context.versions,
-    }
+def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
+    """Where the files of winners come from, in the order that they say it."""
+    plan, shared = context.plan, context.provenance(study.study_name)
+    first = {"space": plan.space.name, "study": shared.pop("study"), "data": shared.pop("data")}
+    return {**first, "seed": plan.study.seed, **shared}
 
 
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
@@ -108,12 +103,7 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
         columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
         console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
     _print_agreement(report, console)
-    done = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(report.rows).items() if count)
-    print_lines(
-        console,
-        f"{done or 'no trials'}; results in {shown_path(plan.folder)}",
-        f"open {shown_path(plan.folder / REPORT_FILE)}",
-    )
+    print_lines(console, *closing_lines(report.rows, plan.folder))
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:

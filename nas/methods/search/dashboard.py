@@ -11,11 +11,10 @@ import optuna
 from nas.arch.files import dump_spec
 from nas.core.formatting import shown_path
 from nas.reporting.dashboard.board import DashboardBoard
-from nas.reporting.dashboard.exhibit import TrialNotes, study_state, trial_link
-from nas.reporting.dashboard.notes import StudyNote, escape_markdown, link, markdown_rows
+from nas.reporting.dashboard.exhibit import TrialNotes, publish_study, trial_link
+from nas.reporting.dashboard.notes import escape_markdown, link, markdown_rows
 from nas.reporting.search_columns import select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner, winner_drawing
-from nas.reporting.search_summary import search_summary
 from nas.reporting.svg import standalone
 from nas.study.candidates import Pricer
 from nas.study.manifest import REPORT_FILE
@@ -31,30 +30,23 @@ def write_search_notes(
 ) -> None:
     """Put what a dashboard shows of a search into its study and into ``artifacts``; its results stand in ``folder``."""
     board = DashboardBoard.of(study, artifacts)
-    exhibit = TrialNotes(
-        board=board,
-        predictor=pricer.predictor,
-        decode=lambda trial: pricer.decode(trial.params),
-        labels=report.label_of,
-    )
-    left_out = exhibit.show(report.rows)
-    best = _winner_table(report, board, folder) if report.winners else ()
+    names = [winner.arch.name for winner in report.winners]
     plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
-    note = StudyNote(
-        title=report.title,
-        summary=search_summary(report.rows, report.reward),
-        command=report.command,
-        facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
+    publish_study(
+        TrialNotes(
+            board=board,
+            predictor=pricer.predictor,
+            decode=lambda trial: pricer.decode(trial.params),
+            labels=report.label_of,
+        ),
+        report,
+        noted=report.rows,
         caption="Winners",
-        best=best,
+        best=_winner_table(report, board, folder) if report.winners else (),
         reading=_reading(report, folder),
         plot=("accuracy over latency", board.attach("pareto.svg", plot)),
+        files={"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))},
     )
-    board.pin(note.markdown)
-    board.tell(note.gist)
-    names = [winner.arch.name for winner in report.winners]
-    board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})
-    board.mark(study_state(report.rows))
 
 
 def _winner_table(report: SearchReport, board: DashboardBoard, folder: Path) -> list[tuple[str, ...]]:

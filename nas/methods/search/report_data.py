@@ -16,11 +16,10 @@ from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
 from nas.methods.search.warm_start import best_records
 from nas.reporting.columns import plain_record
-from nas.reporting.run_facts import run_facts
-from nas.reporting.search_columns import LabelledRecord, records_to_csv, select_winner_columns, winner_label
+from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
+from nas.reporting.study_report import Facts, data_fact, run_facts, training_fact, write_report
 from nas.study.candidates import space_size_text
-from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
@@ -62,31 +61,29 @@ def search_report(
 def write_search_report(report: SearchReport, folder: Path) -> Path:
     """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
     drawn = search_plot(report)
-    write_text_atomically(folder / "trials.csv", records_to_csv(report.rows))
     write_text_atomically(folder / "pareto.svg", drawn)
-    write_text_atomically(folder / REPORT_FILE, render_search_report(report, drawn))
-    return folder / REPORT_FILE
+    return write_report(report, render_search_report(report, drawn), folder)
 
 
 def _is_rewarded(context: SearchContext) -> bool:
     return context.plan.objective.kind == "mnasnet"
 
 
-def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
+def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> Facts:
     plan = context.plan
-    sampler, pruner, proxy = plan.sampler, plan.pruner, plan.proxy
+    sampler, pruner = plan.sampler, plan.pruner
     stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"
     facts = (
         ("space", f"{plan.space.name}, {space_size_text(plan.space)} points"),
-        ("data", f"{plan.data.name}: {context.images}"),
+        data_fact(context),
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
-        ("training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"),
+        training_fact(context),
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
-        *run_facts(plan, context.predictor, context.versions, study),
+        *run_facts(context, study),
     )
     return tuple((name, value) for name, value in facts if value)
 
