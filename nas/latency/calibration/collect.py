@@ -19,7 +19,7 @@ from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import network_calls
 from nas.latency.measure.backends import runner
 from nas.latency.measure.ort_profile import ProfiledNetwork, lane_of, matched
-from nas.latency.measure.system_load import SystemLoad
+from nas.latency.measure.system_load import DISTURBING_CORES, SystemLoad
 from nas.latency.measure.timer import COLD_RUNS, measure_runners
 from nas.latency.random_networks import random_spec
 
@@ -29,10 +29,6 @@ HELD_OUT_EVERY: Final = 5
 # Many short rounds: a burst of work of another process then hits few runs of each network.
 _ROUNDS, _RUNS = 3, 3
 _ATTEMPTS: Final = 3
-# Cores that other programs keep busy, from which on a chunk counts as disturbed. Processors share caches, and often
-# cores: calibrated beside tests and training, networks of 3 to 8 ms came out 5 to 10% too slow, small ones did not,
-# and the reference showed nothing.
-DISTURBING_CORES: Final = 0.25
 _ENOUGH: Final = 200  # undisturbed networks for the others to be left out
 # Never fitted, in every check: networks that people use, where the fit sees random ones, usual and odd
 # (``nas.latency.random_networks``).

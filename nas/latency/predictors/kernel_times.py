@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from nas.latency.kernels.kernel import Placed, kernel_class, kernel_features, kernel_work
 
@@ -92,6 +91,8 @@ def fit_kernel_times(placed: Sequence[Placed], times_us: Sequence[float], lane: 
 
 def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
     """Non-negative prices of ``terms`` [kernels, 4] that minimise the squared relative error."""
+    from scipy.optimize import nnls  # to fit only: predictors are read more often than made
+
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
 

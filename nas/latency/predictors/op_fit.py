@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
@@ -61,6 +60,8 @@ def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -
 
     Minimises the squared relative error plus ``RIDGE`` times the squared relative distance to the scaled priors.
     """
+    from scipy.optimize import nnls  # to fit only: predictors are read more often than made
+
     names = sorted({name for row in rows for name in row})
     priors = np.array([prior_price(name) for name in names])
     features = np.array([[row.get(name, 0.0) for name in names] for row in rows]) * priors

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import OptimizeResult, least_squares
 
 from nas.latency.predictors.queue_law import ISSUE, NAMES, PRICES, Array
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 Progress = Callable[[int, int], None]
 
@@ -102,6 +104,8 @@ def update_belief(
 
 def fit_queue_prices(cuts: Array, latencies_ms: Array, belief: Belief) -> QueuePrices:
     """The most probable prices, given ``belief`` and ``latencies_ms`` with Cauchy noise of relative width ``NOISE``."""
+    from scipy.optimize import least_squares  # to fit only: predictors are read more often than made
+
     prior = np.exp(belief.log_ms)
     ratio = float(np.median(cuts[:, -1] @ (prior * ISSUE) / (cuts[:, 0] @ (prior * ~ISSUE))))
     found: list[tuple[_Problem, OptimizeResult]] = []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import optuna
 
 from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.importance import importances
 from nas.analysis.proxy_validation import longer_trainings, validation_command
+from nas.arch.files import load_spec_file
 from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
 from nas.methods.search.warm_start import best_records
@@ -24,6 +27,27 @@ from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.trial_attributes import PUBLISHED, trial_records
 from nas.study.trial_record import Outcome, TrialRecord, records_to_csv
+
+_PROXY: Final = "trained proxy"
+_FILES: Final[Mapping[str, str]] = {
+    "spec (block strings)": ".yaml",
+    "spec (coefficients)": ".efficientnet.yaml",
+    "Python, timm alone": ".py",
+    _PROXY: ".proxy.yaml",
+    "proxy weights": ".proxy.safetensors",
+}
+
+
+def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchContext) -> list[Winner]:
+    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
+
+    Raises: NasError if a row's choices no longer decode to its network.
+    """
+    written = _written(folder)
+    return [
+        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, context)
+        for index, row in enumerate(rows, start=1)
+    ]
 
 
 def search_report(
@@ -112,3 +136,33 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
         }
         for index, record in enumerate(choose_winners(trial_records(study), objective), start=1)
     ]
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
+    specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
+    return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
+
+
+def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
+    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
+    arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
+    if arch.arch_id != row.arch_id:
+        raise NasError(
+            f"trial {row.number}: space {context.plan.space.name!r} decodes its choices to another network now; "
+            "its code has changed since."
+        )
+    paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
+    files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
+    stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    proxy = context.proxy_of(arch)
+    return Winner(
+        label=label,
+        arch=arch,
+        row=row,
+        latency_by_path=dict(context.predictor.layer_ms(arch)),
+        proxy_note=proxy.realised_note,
+        files=files,
+        proxy=proxy.spec,
+        sample_logits=tuple(stated.get("logits_of_ramp", ())),
+    )

@@ -12,7 +12,8 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
-from nas.latency.predictors.base import HeldOutCheck, HeldOutError, LatencyEstimate
+from nas.latency.predictors.base import LatencyEstimate
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_fit import Prices, network_row
 from nas.latency.predictors.op_regression import PricePredictor
