@@ -1,4 +1,4 @@
-"""What a latency was measured on: without this line a figure in ms means nothing."""
+"""Device description: hardware, runtime and run settings of a latency."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from nas.latency.settings import GPU_BACKENDS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A processor and the way networks run on it.
+    """A processor, and the runtime and settings by which networks run on it.
 
     ``processor``: model name, of the GPU where the backend runs on one. ``cores``: of the machine; multiprocessors of
-    a GPU. ``backend``: one of ``latency.backend``, or what ran the networks on a device elsewhere. ``backend_version``:
-    with CUDA's and the driver's on a GPU. ``precision``: of weights and activations.
+    a GPU. ``backend``: one of ``latency.backend``, or the runtime used on another machine. ``backend_version``:
+    includes the versions of CUDA, cuDNN and the driver on a GPU. ``precision``: of weights and activations.
+
+    Raises: NasError for an empty backend, or cores, threads or batch below 1.
     """
 
     processor: str
@@ -32,13 +34,13 @@ class Device:
 
     def __post_init__(self) -> None:
         if not self.backend:
-            raise NasError(f"device {self.processor}: backend is empty; give the program that ran the networks.")
+            raise NasError(f"device {self.processor}: backend is empty; give the runtime of the networks.")
         if min(self.cores, self.threads, self.batch) < 1:
             raise NasError(f"device {self}: cores, threads and batch must be at least 1.")
 
     @property
     def key(self) -> str:
-        """A file name that two devices share exactly if all their fields are equal."""
+        """File name stem, equal for two devices exactly if all their fields are."""
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
         return f"{self.backend}-{self.precision}-t{self.threads}-b{self.batch}-{digest[:10]}"
 
@@ -48,11 +50,16 @@ class Device:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Device:
-        """The device that ``to_dict`` wrote. Raises: NasError for missing or unknown fields."""
+        """Device from the plain data of ``to_dict``.
+
+        Raises: NasError for missing or unknown fields.
+        """
         names = {field.name for field in fields(cls)}
         if set(data) != names:
-            odd = ", ".join(sorted(names ^ set(data)))
-            raise NasError(f"device: field {odd} is missing or unknown; the fields are {', '.join(sorted(names))}.")
+            mismatched = ", ".join(sorted(names ^ set(data)))
+            raise NasError(
+                f"device: field {mismatched} is missing or unknown; the fields are {', '.join(sorted(names))}."
+            )
         return cls(**data)
 
     def __str__(self) -> str:

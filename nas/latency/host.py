@@ -1,4 +1,4 @@
-"""This machine as a device: its processor or GPU, and the backend that would run networks on it."""
+"""This machine as a device: its processor or GPU, and the backend that runs networks on it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "float32") -> Device:
-    """This machine running networks by ``backend``.
+    """Description of this machine running networks with ``backend``.
 
-    Raises: NasError if the backend is not installed, does not run ``precision``, or wants a GPU where there is none.
+    Raises: NasError if the backend is unknown or not installed, does not run ``precision``, or needs a GPU and there is
+    none.
     """
     if backend not in MEASURED_BACKENDS:
         raise unknown_choice("latency.backend", backend, MEASURED_BACKENDS)
@@ -41,7 +42,10 @@ def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "f
 
 
 def backend_version(package: str) -> str:
-    """Version of an installed package, found without importing it. Raises: NasError if it is missing."""
+    """Version of an installed package, read without importing it.
+
+    Raises: NasError if the package is not installed.
+    """
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -51,7 +55,10 @@ def backend_version(package: str) -> str:
 
 
 def _gpu(backend: str) -> tuple[str, int, str]:
-    """Name and multiprocessors of torch's current GPU; versions of torch, CUDA, cuDNN and the driver."""
+    """Name, multiprocessor count and software versions of torch's current GPU.
+
+    The versions are those of torch, CUDA, cuDNN and the driver. Raises: NasError if torch sees no GPU.
+    """
     version = backend_version("torch")
     import torch
 
@@ -68,13 +75,19 @@ def _gpu(backend: str) -> tuple[str, int, str]:
 
 
 def driver_version(text: str) -> str:
-    """Version of NVIDIA's kernel module, such as 570.86.15, in Linux's words about it; ``unknown`` without a word."""
-    found = re.search(r"\d+(?:\.\d+)+", text)
-    return found.group() if found else "unknown"
+    """NVIDIA driver version (such as 570.86.15) in the text of ``/proc``.
+
+    ``text``: content of ``/proc/driver/nvidia/version``. ``unknown`` if it holds no version.
+    """
+    version = re.search(r"\d+(?:\.\d+)+", text)
+    return version.group() if version else "unknown"
 
 
 def _processor() -> str:
-    """Model name of the processor; Python has a portable call, but on Linux it often answers with nothing."""
+    """Model name of the processor.
+
+    Python's portable ``platform.processor()`` is often empty on Linux, so ``/proc/cpuinfo`` comes first.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(errors="replace").splitlines():

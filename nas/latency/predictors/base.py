@@ -1,4 +1,4 @@
-"""Price a spec without building it: what every latency predictor answers, and how far off it is."""
+"""Interface of latency predictors, their estimates and held-out errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyEstimate:
-    """Predicted latency; about nine networks in ten measure between ``low_ms`` and ``high_ms``.
+    """Predicted latency with its 90% prediction interval, in ms.
 
-    Of a predictor whose ``error`` is None, never held against measurements, the two are a guess.
+    ``low_ms``, ``high_ms``: about nine networks in ten are measured between them. If the ``error`` of the predictor is
+    None (it was never compared with measurements), they are a guess.
     """
 
     latency_ms: float
@@ -26,18 +27,18 @@ class LatencyEstimate:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_ms <= self.latency_ms <= self.high_ms:
-            raise ValueError(f"{self}: must be ordered and not negative.")
+            raise ValueError(f"{self}: must be ordered and non-negative.")
 
     def __str__(self) -> str:
         return f"{self.latency_ms:.2f} ms ({self.low_ms:.2f} to {self.high_ms:.2f})"
 
 
 class LatencyPredictor(Protocol):
-    """What a search needs to know of latency. Nothing here builds a module or imports torch.
+    """Interface of latency predictors; none of it builds a module or imports torch.
 
-    ``kind``: its name in files. ``device``: what the figures hold for. ``error``: None if the predictor was never
-    compared with measurements; the intervals of its estimates are then a guess, not what nine networks in ten were
-    seen to do: do not show them.
+    ``kind``: its name in files. ``device``: what its latencies are valid for. ``error``: None if the predictor was
+    never compared with measurements; the intervals of its estimates are then a guess without measured coverage: do not
+    show them.
     """
 
     kind: ClassVar[str]
@@ -57,13 +58,15 @@ class LatencyPredictor(Protocol):
         ...
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) of every operation in execution order; they sum to the predicted latency."""
+        """(path, ms) per operation in execution order; they sum to the prediction."""
         ...
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> LatencyPredictor:
-        """A predictor that has learned from networks and their measured ms; this one stays as it is.
+        """New predictor that has learned from networks and their measured ms.
 
-        Raises: NasError if it cannot learn.
+        This one is unchanged.
+
+        Raises: NasError if this kind of predictor cannot learn.
         """
         ...
 
@@ -73,5 +76,5 @@ class LatencyPredictor(Protocol):
 
 
 def error_text(predictor: LatencyPredictor) -> str:
-    """How far off the predictor was on networks that it did not see."""
-    return str(predictor.error) if predictor.error else "never held against measurements"
+    """Held-out error of the predictor as text, also where there is none."""
+    return str(predictor.error) if predictor.error else "never compared with measurements"
