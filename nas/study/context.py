@@ -6,18 +6,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import optuna
+
 from nas.arch.spec import ArchSpec
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
-from nas.latency.predictors.base import LatencyPredictor
+from nas.latency.predictors.base import LatencyPredictor, error_text
 from nas.latency.store import read_predictor
+from nas.study.catalog import trial_times
 from nas.study.config import StudyPlan
 from nas.study.manifest import PREDICTOR_FILE, StudyManifest
+from nas.study.storage.urls import mask_credentials
+
+Fact = tuple[str, str]  # name and value
+Facts = tuple[Fact, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyContext:
-    """A study as its report has to know it, with its images in memory or from its folder alone.
+    """A study as its report has to know it, besides the trials.
+
+    Made with the images in memory, or from the study's folder alone.
 
     ``versions``: of the libraries that the study ran with, by name. ``proxy_of``: the network that is trained in the
     place of another.
@@ -39,6 +48,30 @@ class StudyContext:
             "versions": dict(self.versions),
         }
 
+    @property
+    def data_fact(self) -> Fact:
+        """The images of the study."""
+        return "data", f"{self.plan.data.name}: {self.images}"
+
+    @property
+    def training_fact(self) -> Fact:
+        """How proxies are trained."""
+        proxy = self.plan.proxy
+        return "training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"
+
+    def run_facts(self, study: optuna.Study) -> Facts:
+        """What every report says last: how ``study`` was run, on what, and where it is stored."""
+        plan = self.plan
+        return (
+            ("engine", str(plan.engine)),
+            ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
+            ("device", str(self.predictor.device)),
+            ("latency predictor", error_text(self.predictor)),
+            ("last change", _last_change(study)),
+            ("storage", mask_credentials(plan.storage_url)),
+            ("versions", ", ".join(f"{name} {number}" for name, number in self.versions.items())),
+        )
+
 
 class ContextParts(NamedTuple):
     """What every context has besides its plan."""
@@ -57,3 +90,9 @@ def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts
         predictor=read_predictor(plan.folder / PREDICTOR_FILE),
         proxy_of=proxy_factory(manifest.images, plan.proxy, plan.largest_kernel, plan.base_resolution_px),
     )
+
+
+def _last_change(study: optuna.Study) -> str:
+    """When the newest trial of ``study`` began or ended, to the minute, by the clock of the machine that ran it."""
+    found = trial_times(study.get_trials(deepcopy=False))
+    return f"{max(found):%Y-%m-%d %H:%M}" if found else ""

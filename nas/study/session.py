@@ -1,4 +1,4 @@
-"""A study's session: its plan with everything heavy loaded, and the study in its storage."""
+"""A study's session: its plan with everything heavy loaded, and its storage."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class StudySession(ABC):
         return self.plan.identity(self.predictor.device.key)
 
     def find(self) -> optuna.Study | None:
-        """The study if a plan that asks for the same made it before. Raises: NasError for any other plan."""
+        """The study, if an equal plan created it before; else None.
+
+        Raises: NasError if another plan did.
+        """
         plan = self.plan
         check_folder(plan.folder, plan.storage_url, self.identity)
         return matching_study(plan.storage_url, plan.name, plan.objective, self.identity, self.retry)
@@ -85,7 +88,7 @@ class StudySession(ABC):
         return open_study(open_storage(plan.storage_url, self.retry), plan.name, plan.objective, self.identity)
 
     def write_manifest(self) -> None:
-        """Write into the study's folder what its trials follow from: configuration, images and predictor."""
+        """Write configuration, images and predictor into the study's folder."""
         plan = self.plan
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         manifest = StudyManifest(
@@ -108,7 +111,10 @@ class StudySession(ABC):
 
     @abstractmethod
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
-        """Print what to expect, and queue the first trials of ``study``, created if it is None, and acquired."""
+        """Print what to expect, and queue the first trials of ``study``.
+
+        ``study`` is created if it is None, and acquired by ``acquire``.
+        """
 
     @abstractmethod
     def total(self, study: optuna.Study) -> int:
@@ -141,9 +147,10 @@ class SessionParts(NamedTuple):
 
 
 def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool) -> SessionParts:
-    """Load the images and the latency predictor, calibrated now if this device never was.
+    """Load the images and the latency predictor.
 
-    ``keep_weights``: those of trained proxies are written into the study's folder. Raises: NasError.
+    The predictor is calibrated now if this device never was. ``keep_weights``: the weights of trained proxies are
+    written into the study's folder. Raises: NasError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     retry = check_storage(plan, console)
@@ -162,7 +169,9 @@ def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool)
 
 
 def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
-    """How long the storage of ``plan`` is waited for; one that the user named is opened before a calibration is spent.
+    """The retry policy of a plan's storage, after a first look at it.
+
+    A storage that the user named is opened before a calibration is spent.
 
     Creates no storage. Raises: NasError if it cannot be opened, or is a server that stays away, and for the folder of
     a study of a newer format.
@@ -176,7 +185,7 @@ def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
 
 
 def is_study_finished(plan: StudyPlan, has_all: Callable[[optuna.Study], bool]) -> bool:
-    """Whether the report of ``plan`` stands in its folder and its own study ``has_all`` that it is to have."""
+    """Whether a plan's report exists and its own study ``has_all`` its trials."""
     if not (plan.folder / REPORT_FILE).is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""The record of a search as plain rows, one per candidate: what tables, reports and plots are made from."""
+"""Trial records: plain rows, of which tables, reports and plots are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any, Final
 
 
 class Outcome(StrEnum):
-    """What became of a candidate; ``stopped``: its training was ended early, for it fell behind."""
+    """What became of a candidate.
+
+    ``stopped``: its training was ended early, for it fell behind.
+    """
 
     TRAINED = "trained"
     STOPPED = "stopped"
@@ -24,7 +27,9 @@ COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)  # of the tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
-    """One candidate of a study. ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
+    """The record of one candidate of a study.
+
+    ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
 
     ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
     ``latency.refine=true`` what was measured before training. ``latency_low_ms`` and ``latency_high_ms`` are the ends
@@ -58,9 +63,11 @@ def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Trained rows that no other beats: higher accuracy or lower latency without losing on the other; fastest first.
+    """Trained records that no other dominates, fastest first.
 
-    Of rows equal in both, the earliest trial stands for all.
+    One dominates another by higher accuracy or lower latency without being worse in the other.
+
+    Of rows equal in both, the earliest trial represents all.
     """
     front: list[TrialRecord] = []
     best = -1.0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import optuna
 from rich.console import Console
 
 from nas.core.console import print_lines
 from nas.methods.scaling.config import ScalingPlan
-from nas.methods.scaling.context import scaling_context
 from nas.methods.scaling.dashboard import write_scaling_notes
 from nas.methods.scaling.family_files import write_members
 from nas.methods.scaling.ranking.ranking import Ranking
@@ -18,7 +15,7 @@ from nas.methods.scaling.report_page import ScalingReport
 from nas.methods.scaling.session import ScalingSession
 from nas.methods.scaling.terminal import cells_table, family_lines, ranks_table
 from nas.reporting.study_report import closing_lines
-from nas.study.manifest import StudyManifest
+from nas.study.manifest import REPORT_FILE
 
 
 def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Console) -> Ranking:
@@ -34,24 +31,7 @@ def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Cons
     return report.standings
 
 
-def render_scaling(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
-    """Write tables, plots and report of ``study`` as it is now, at work or not; the report's path.
-
-    Nothing is trained or written into the study, no images are loaded, and a family is left to the end of the race.
-    Raises: NasError.
-    """
-    return write_scaling_report(scaling_report(scaling_context(plan, manifest, study), study), plan.folder)
-
-
-def refresh_scaling_notes(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-    """As ``render_scaling``, and bring what a dashboard shows of ``study`` up to date."""
-    context = scaling_context(plan, manifest, study)
-    report = scaling_report(context, study)
-    write_scaling_report(report, plan.folder)
-    write_scaling_notes(context, study, report)
-
-
 def _print_results(plan: ScalingPlan, report: ScalingReport, console: Console) -> None:
     console.print(cells_table(plan, report.layout) if report.layout else ranks_table(plan, report.standings))
-    closing = closing_lines(report.rows, plan.folder)
+    closing = closing_lines(report.rows, plan.folder / REPORT_FILE)
     print_lines(console, *report.sentences, *report.standings.way, *family_lines(plan, report.members), *closing)

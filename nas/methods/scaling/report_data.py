@@ -27,7 +27,9 @@ from nas.methods.scaling.report_page import ScalingReport, render_scaling_report
 from nas.methods.scaling.terminal import TABLE_AXES, network_noun, request_text, scaling_kind
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of, labels_by_number
 from nas.reporting.plots.axes import Canvas
-from nas.reporting.study_report import Facts, data_fact, run_facts, training_fact, write_report
+from nas.reporting.study_report import write_report
+from nas.study.context import Facts
+from nas.study.manifest import REPORT_FILE
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import Outcome
 
@@ -60,7 +62,7 @@ def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
     for name, (_, plot) in report.plots.items():
         write_text_atomically(folder / f"{name}.svg", plot.svg)
         write_bytes_atomically(folder / f"{name}.png", plot.png())
-    return write_report(report, render_scaling_report(report), folder)
+    return write_report(report, render_scaling_report(report), folder / REPORT_FILE)
 
 
 def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
@@ -69,11 +71,11 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
         ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
         ("asked", f"{request_text(plan)}, limits {plan.constraints}"),
         ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
-        data_fact(context),
+        context.data_fact,
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
-        training_fact(context),
+        context.training_fact,
         ("race", _race(plan)),
-        *run_facts(context, study),
+        *context.run_facts(study),
     )
 
 

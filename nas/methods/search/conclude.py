@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
@@ -11,17 +10,17 @@ from rich.console import Console
 from nas.core.console import print_lines
 from nas.core.errors import NasError
 from nas.methods.search.config import SearchPlan
-from nas.methods.search.context import SearchContext, search_context
+from nas.methods.search.context import SearchContext
 from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
-from nas.methods.search.winner_files import WinnerSource, existing_winners, write_winners
+from nas.methods.search.winner_files import WinnerSource, write_winners
 from nas.reporting.columns import terminal_table
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
 from nas.reporting.study_report import closing_lines
-from nas.study.manifest import StudyManifest
+from nas.study.manifest import REPORT_FILE
 from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
 from nas.study.trial_attributes import trial_records
@@ -57,28 +56,6 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     return winners
 
 
-def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
-    """Write table, plot and report of ``study`` as it is now, at work or not; the report's path.
-
-    Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
-    """
-    return write_search_report(_report_again(search_context(plan, manifest), study), plan.folder)
-
-
-def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-    """As ``render_search``, and bring what a dashboard shows of ``study`` up to date."""
-    context = search_context(plan, manifest)
-    report = _report_again(context, study)
-    write_search_report(report, plan.folder)
-    write_search_notes(study, report, context.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
-
-
-def _report_again(context: SearchContext, study: optuna.Study) -> SearchReport:
-    plan, rows = context.plan, trial_records(study)
-    winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", context)
-    return search_report(context, study, rows, winners)
-
-
 def _measured(
     rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console
 ) -> list[TrialRecord]:
@@ -103,7 +80,7 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
         columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
         console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
     _print_agreement(report, console)
-    print_lines(console, *closing_lines(report.rows, plan.folder))
+    print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:

@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import optuna
 
 from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.importance import importances
 from nas.analysis.proxy_validation import longer_trainings, validation_command
+from nas.arch.files import load_spec_file
 from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
 from nas.methods.search.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
-from nas.reporting.study_report import Facts, data_fact, run_facts, training_fact, write_report
+from nas.reporting.study_report import write_report
 from nas.study.candidates import space_size_text
+from nas.study.context import Facts
+from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.trial_attributes import PUBLISHED, trial_records
 from nas.study.trial_record import Outcome, TrialRecord
+
+_PROXY: Final = "trained proxy"
+_FILES: Final[Mapping[str, str]] = {
+    "spec (block strings)": ".yaml",
+    "spec (coefficients)": ".efficientnet.yaml",
+    "Python, timm alone": ".py",
+    _PROXY: ".proxy.yaml",
+    "proxy weights": ".proxy.safetensors",
+}
+
+
+def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchContext) -> list[Winner]:
+    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
+
+    Raises: NasError if a row's choices no longer decode to its network.
+    """
+    written = _written(folder)
+    return [
+        _known_winner(winner_label(place), row, written.get(row.arch_id), folder, context)
+        for place, row in enumerate(rows)
+    ]
 
 
 def search_report(
@@ -62,7 +88,7 @@ def write_search_report(report: SearchReport, folder: Path) -> Path:
     """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
     drawn = search_plot(report)
     write_text_atomically(folder / "pareto.svg", drawn)
-    return write_report(report, render_search_report(report, drawn), folder)
+    return write_report(report, render_search_report(report, drawn), folder / REPORT_FILE)
 
 
 def _is_rewarded(context: SearchContext) -> bool:
@@ -75,15 +101,15 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
     stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"
     facts = (
         ("space", f"{plan.space.name}, {space_size_text(plan.space)} points"),
-        data_fact(context),
+        context.data_fact,
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
-        training_fact(context),
+        context.training_fact,
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
-        *run_facts(context, study),
+        *context.run_facts(study),
     )
     return tuple((name, value) for name, value in facts if value)
 
@@ -105,3 +131,33 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
     return [
         plain_record(columns, LabelledRecord(label=winner_label(place), row=row)) for place, row in enumerate(winners)
     ]
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
+    specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
+    return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
+
+
+def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
+    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
+    arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
+    if arch.arch_id != row.arch_id:
+        raise NasError(
+            f"trial {row.number}: space {context.plan.space.name!r} decodes its choices to another network now; "
+            "its code has changed since."
+        )
+    paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
+    files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
+    stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    proxy = context.proxy_of(arch)
+    return Winner(
+        label=label,
+        arch=arch,
+        row=row,
+        latency_by_path=dict(context.predictor.layer_ms(arch)),
+        proxy_note=proxy.realised_note,
+        files=files,
+        proxy=proxy.spec,
+        sample_logits=tuple(stated.get("logits_of_ramp", ())),
+    )
