@@ -12,7 +12,8 @@ from nas.cli.help_text import option_lines, paragraph
 from nas.core.errors import NasError, quoted, unknown_choice
 
 if TYPE_CHECKING:
-    from nas.latency.predictors.base import HeldOutCheck, LatencyPredictor
+    from nas.latency.predictors.base import LatencyPredictor
+    from nas.latency.predictors.held_out import HeldOutCheck
 
 # The backends of each device; the first is the default.
 _BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_graph"), "measurements": ()}

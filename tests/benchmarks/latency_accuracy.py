@@ -44,7 +44,7 @@ from nas.cli.resolve.networks import resolve_arch
 from nas.latency.calibration.collect import HELD_OUT_ZOO
 from nas.latency.measure.block_timing import table_of
 from nas.latency.measure.timer import at_common_speed, measure_many
-from nas.latency.predictors.base import HeldOutCheck, HeldOutError
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings

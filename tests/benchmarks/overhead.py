@@ -58,6 +58,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.estimators.proxy.evaluator import Evaluation
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.samplers import SAMPLERS
+from nas.reporting.search_columns import records_to_csv
 from nas.reporting.search_report import SearchReport, render_search_report
 from nas.study.config import SamplerSettings, StudySettings
 from nas.study.objective import ObjectiveSettings
@@ -65,7 +66,6 @@ from nas.study.storage.opening import open_storage, open_study
 from nas.study.storage.urls import checked_url
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_loop import TrialTask
-from nas.study.trial_record import records_to_csv
 from tests.postgres_server import Postgres
 from tests.study.fakes import CONF, accuracy_of, epoch_result, pricer
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
 
@@ -106,6 +105,8 @@ def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
 
     ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
     """
+    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import OptimizeResult, least_squares
 
 from nas.latency.predictors.queue_law import ISSUE, NAMES, PRICES, Array
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 Progress = Callable[[int, int], None]
 
@@ -122,6 +124,8 @@ def fit_queue_prices(designs: Array, latencies_ms: Array, prior: Prior) -> Queue
     ``designs``: design matrices of shape (networks, operations, prices); ``latencies_ms``: shape (networks,), with
     Cauchy noise of relative width ``NOISE``.
     """
+    from scipy.optimize import least_squares  # by a fit alone: predictors are read more often than fitted
+
     prior_ms = np.exp(prior.log_ms)
     ratio = float(np.median(designs[:, -1] @ (prior_ms * ISSUE) / (designs[:, 0] @ (prior_ms * ~ISSUE))))
     solutions: list[tuple[_Problem, OptimizeResult]] = []

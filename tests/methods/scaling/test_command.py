@@ -155,7 +155,7 @@ def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
         running.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"network": "baseline", "seed": 9}))
         return trial_records(running)
 
-    monkeypatch.setattr("nas.methods.scaling.conclude.trial_records", of_a_study_at_work)
+    monkeypatch.setattr("nas.methods.scaling.report_data.trial_records", of_a_study_at_work)
     assert report(["study=tiny"]) == 0
 
 
