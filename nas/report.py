@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,7 @@ from nas.cli import app, hydra_config
 from nas.cli.help_text import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.cli.resolve.studies import FoundStudy
-from nas.methods import kind_of
+from nas.methods import kind_name
 
 if TYPE_CHECKING:
     from nas.study.catalog import StudySummary
@@ -43,10 +44,11 @@ def command(arguments: list[str]) -> int:
         from nas.study.catalog import summarize_studies
 
         url = record.url(runs_dir)
+        summaries = summarize_studies(url, lambda error: print(f"left out: {error}", file=sys.stderr))
         if config["json"]:
-            print(json.dumps({"studies": list(map(_facts, summarize_studies(url)))}))
+            print(json.dumps({"studies": list(map(_facts, summaries))}))
         else:
-            _print_studies(summarize_studies(url), url)
+            _print_studies(summaries, url)
     else:
         _render(record.name, record.storage, runs_dir, as_json=config["json"])
     return 0
@@ -69,7 +71,7 @@ def _facts(one: StudySummary) -> dict[str, Any]:
     """How a study stands, as plain data."""
     return {
         "name": one.name,
-        "kind": kind_of(one.identity).name,
+        "kind": kind_name(one.identity),
         "trained": one.trained,
         "others": one.other,
         "running": one.running,
@@ -86,7 +88,7 @@ def _print_studies(found: Sequence[StudySummary], url: str) -> None:
     rows = [
         (
             one.name,
-            kind_of(one.identity).name,
+            kind_name(one.identity),
             f"{one.trained:,}",
             f"{one.other:,}",
             f"{one.running:,}" if one.running else "",
