@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shlex
 import shutil
@@ -297,10 +298,10 @@ def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> Iterator[None]:
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, cheap: dict[str, Any]) -> Iterator[None]:
-    search, grid = nas.run_search, nas.run_compound_grid
+    search, grid, numbers = nas.run_search, nas.run_compound_grid, itertools.count(1)
 
     def run_search(*words: str, **settings: Any) -> Any:
-        study = {**settings.pop("study", {}), "n_trials": 2, "name": "from_python"}
+        study = {**settings.pop("study", {}), "n_trials": 2, "name": f"search{next(numbers)}"}
         return search(*words, **{**settings, **cheap, "study": study})
 
     def run_compound_grid(*words: str, **settings: Any) -> Any:
