@@ -7,8 +7,9 @@ import itertools
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -27,6 +28,7 @@ from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
 from nas.latency.calibration.external import read_measurements
 from nas.latency.predictors.block_table import read_table
+from nas.study.candidates import survey
 from nas.training.results import EpochResult
 from tests.paths import ROOT
 from tests.study.fakes import accuracy_of, epoch_result
@@ -186,8 +188,8 @@ def study_command(name: str, words: list[str]) -> None:
     else:
         several, rest = multirun.split_multirun_flag(words)
         jobs = [job.overrides for job in multirun.jobs(rest)] if several else [rest]
-        plans = [module.make_plan(list(job)) for job in jobs]
-        assert len(plans) > several
+        assert len(jobs) > several
+        plans = [module.make_plan(list(job)) for job in dict.fromkeys((tuple(jobs[0]), tuple(jobs[-1])))]
         for word in rest:
             if word.startswith(("+space=", "experiment=")) and "," not in word:
                 meant = plans[0].space.name if word.startswith("+") else plans[0].name
@@ -278,39 +280,35 @@ def test_benchmarks_have_the_options_shown(words: list[str]) -> None:
         assert not word.startswith("--") or f'"{word}"' in source, word
 
 
+NUMBERS: Final = itertools.count(1)
 PYTHON: Final = [manual for manual in MANUALS if blocks(manual, "python")]
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> Iterator[None]:
-    """Studies that are run from Python have few trials of made-up accuracy, on no device."""
+def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
+    """Studies that are run from Python have few trials of made-up accuracy, on no device, in a small survey."""
+    search, grid = nas.run_search, nas.run_compound_grid
     cheap: dict[str, Any] = {"latency": "macs", "data": {"subset": 40}}
 
-    def evaluate(
-        self: ProxyEvaluator, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
-    ) -> Evaluation:
-        if on_epoch is not None:
-            on_epoch(epoch_result(1, accuracy=accuracy_of(arch)))
-        return Evaluation(accuracy=accuracy_of(arch), cpu_s=1.0, duration_s=1.0)
-
-    monkeypatch.setattr(ProxyEvaluator, "evaluate", evaluate)
-    yield from patched(monkeypatch, cheap)
-
-
-def patched(monkeypatch: pytest.MonkeyPatch, cheap: dict[str, Any]) -> Iterator[None]:
-    search, grid, numbers = nas.run_search, nas.run_compound_grid, itertools.count(1)
-
     def run_search(*words: str, **settings: Any) -> Any:
-        study = {**settings.pop("study", {}), "n_trials": 2, "name": f"search{next(numbers)}"}
+        study = {**settings.pop("study", {}), "n_trials": 2, "name": f"search{next(NUMBERS)}"}
         return search(*words, **{**settings, **cheap, "study": study})
 
     def run_compound_grid(*words: str, **settings: Any) -> Any:
         few = {"alpha": [1.0, 1.9], "beta": [1.0, 1.4], "gamma": [1.0], "realised_tolerance": None}
         return grid(*words, **{**settings, **cheap, "grid": few, "race": {"seeds": 1, "finalists": 1}})
 
+    def evaluate(
+        _: ProxyEvaluator, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
+    ) -> Evaluation:
+        if on_epoch is not None:
+            on_epoch(epoch_result(1, accuracy=accuracy_of(arch)))
+        return Evaluation(accuracy=accuracy_of(arch), cpu_s=1.0, duration_s=1.0)
+
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", evaluate)
+    monkeypatch.setattr("nas.methods.search.session.survey", partial(survey, samples=50))
     monkeypatch.setattr(nas, "run_search", run_search)
     monkeypatch.setattr(nas, "run_compound_grid", run_compound_grid)
-    yield
 
 
 @pytest.fixture(scope="module")
