@@ -7,6 +7,7 @@ import itertools
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import tomllib
 
 import nas
 from nas.arch import zoo
@@ -131,7 +131,7 @@ def test_links_lead_to_files_and_headings(manual: str) -> None:
 
 
 def rooted(name: str, manual: str) -> bool:
-    """Whether ``name`` is a file of the project: from its top, beside the manual, or in a room that the manual is of."""
+    """Whether ``name`` is a file of the project: from its top, beside the manual, or in a room."""
     places = (ROOT, (ROOT / manual).parent, ROOT / "nas")
     return any((place / name).exists() for place in places)
 
@@ -270,14 +270,13 @@ def test_installations_and_tests_name_what_exists(manual: str) -> None:
             assert all((ROOT / path).exists() for path in paths), words
 
 
-@pytest.mark.parametrize("words", [*all_commands("python"), *all_commands("OMP_NUM_THREADS=1")])
-def test_benchmarks_have_the_options_shown(words: list[str]) -> None:
-    script = next((word for word in words if word.endswith(".py")), None)
-    if script is None:
-        return
-    source = (ROOT / script).read_text(encoding="utf-8")
-    for word in words:
-        assert not word.startswith("--") or f'"{word}"' in source, word
+@pytest.mark.parametrize("manual", MANUALS)
+def test_benchmarks_have_the_options_shown(manual: str) -> None:
+    for words in commands(manual):
+        script = next((word for word in words if word.startswith("tests/benchmarks/")), None)
+        options = [word for word in words if word.startswith("--")] if script else []
+        source = (ROOT / script).read_text(encoding="utf-8") if script else ""
+        assert all(f'"{option}"' in source for option in options), words
 
 
 NUMBERS: Final = itertools.count(1)
@@ -296,7 +295,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
 
     def run_compound_grid(*words: str, **settings: Any) -> Any:
         few = {"alpha": [1.0, 1.9], "beta": [1.0, 1.4], "gamma": [1.0], "realised_tolerance": None}
-        return grid(*words, **{**settings, **cheap, "grid": few, "race": {"seeds": 1, "finalists": 1}})
+        return grid(*words, **{**settings, **cheap, "grid": few, "race": {"seeds": 1, "finalists": 2}})
 
     def evaluate(
         _: ProxyEvaluator, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None

@@ -6,8 +6,8 @@ The rules are those of a real study, in memory; what is simulated stands in test
 networks are those of NAS-Bench-Macro (nas_bench_macro.py beside it), each with one of its three trainings drawn per
 seed. Latency is in proportion to multiply-adds. Made up are the times and the learning curves: a median network takes
 ten minutes, one of them whatever the size, with a lognormal spread of 20%; one training in twenty takes five times as
-long; a worker dies every ten hours and is replaced, and its trial begins anew. The nine epochs rise to the tabulated accuracy as
-1 - exp(-r t), r lognormal around 5 with a spread of 30%: curves cross and never fall.
+long; a worker dies every ten hours and is replaced, and its trial begins anew. The nine epochs rise to the tabulated
+accuracy as 1 - exp(-r t), r lognormal around 5 with a spread of 30%: curves cross and never fall.
 
 The answer of a search is its Pareto front, held against that of all 3,969 networks, both at the mean accuracy of three
 trainings: "missed" is the share of the hypervolume (latency, and accuracy above 80%) that the answer lacks. Seven
