@@ -194,6 +194,10 @@ def study_command(name: str, words: list[str]) -> None:
             if word.startswith(("+space=", "experiment=")) and "," not in word:
                 meant = plans[0].space.name if word.startswith("+") else plans[0].name
                 assert meant == word.partition("=")[2]
+        if name == "compound_grid" and not any(word.startswith("experiment=") for word in words):
+            for plan in plans:
+                kind = (plan.compare[0],) if plan.is_table else ("compare", "latency", f"-phi{plan.phi}")
+                assert re.sub(r"-seed\d+$", "", plan.name).endswith(kind)
 
 
 @pytest.mark.parametrize("words", [*all_commands("python", "-m", "nas.show"), *all_commands("nas-show")])
