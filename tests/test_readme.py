@@ -146,6 +146,23 @@ def test_files_named_in_the_text_exist(manual: str) -> None:
         assert found or any(ROOT.glob(f"tests/**/{name}")), name
 
 
+@pytest.mark.parametrize("manual", MANUALS)
+def test_symbols_named_in_the_text_exist(manual: str) -> None:
+    names = set(re.findall(r"`(_?[A-Z][A-Z_]{2,}|[A-Z][a-z]+[A-Z]\w+)`", TEXTS[manual])) - {
+        "NAME",
+        "FAMILY",
+        "NO_COLOR",
+    }
+    if not names:
+        return
+    sources = "\n".join(
+        path.read_text(encoding="utf-8")
+        for top in ("nas", "search_spaces", "tests")
+        for path in (ROOT / top).rglob("*.py")
+    )
+    assert {name for name in names if not re.search(rf"\b{name}\b", sources)} == set()
+
+
 def test_the_space_shown_is_the_one_that_is_tested() -> None:
     tested = (ROOT / "tests" / "search_spaces" / "data" / "tiny.yaml").read_text(encoding="utf-8")
     assert [text.strip() for text in blocks("search_spaces/README.md", "yaml")] == [tested.strip()]
