@@ -1,4 +1,4 @@
-"""How many times faster ``complexity(spec)`` is than building the module with timm and counting it.
+"""Cost of ``complexity(spec)`` against building and counting timm's module.
 
 Run from the root: ``python tests/benchmarks/complexity.py``. CPU time of this process on one thread; the ways take
 turns, so that a busy machine slows all of them alike. ``cold``: every block is seen for the first time; ``warm``: the

@@ -1,4 +1,4 @@
-"""How far latency predictions hold for published networks that no calibration has seen.
+"""Accuracy of latency predictions for networks that no calibration has seen.
 
     python -m nas.calibrate device=cpu
     python tests/benchmarks/latency_accuracy.py [runs_dir]

@@ -1,4 +1,4 @@
-"""Tabulate learning curves: train every network of a small space and keep its accuracy after each epoch.
+"""Learning curves of every network of a small space, tabulated by epoch.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/learning_curves.py [--root ../shared/data/cifar10_mini] [--runs runs]
 

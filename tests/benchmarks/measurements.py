@@ -1,4 +1,4 @@
-"""Predicting a device from whole networks measured on it: the queue law beside what is commonly done.
+"""Latency predicted from whole networks measured on a device, by method.
 
     python tests/benchmarks/measurements.py [seeds]
 

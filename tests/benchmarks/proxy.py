@@ -1,4 +1,4 @@
-"""Proxy training beside a plain timm loop: images per CPU-second on the same network and the same image files.
+"""Proxy training against a plain timm loop, in images per CPU-second.
 
 Run from the project's root: OMP_NUM_THREADS=1 python tests/benchmarks/proxy.py [--root FOLDER] [--rounds 3]
 

@@ -1,4 +1,4 @@
-"""What stopping early saves and what it costs: searches replayed on tabulated learning curves.
+"""Savings and cost of early stopping, replayed on tabulated learning curves.
 
     python tests/benchmarks/pruners.py [--seeds 20] [--samplers shuffled tpe nsga2]
 

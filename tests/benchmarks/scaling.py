@@ -1,4 +1,4 @@
-"""Trials per hour and CPU-seconds per trial of the same search with 1, 2 and 4 workers, in each engine.
+"""Trials per hour and CPU-seconds per trial with 1, 2 and 4 workers, by engine.
 
 Run from the root: ``python tests/benchmarks/scaling.py [--trials 12] [--epochs 4] [--rounds 1]``. Every search is a
 process of its own on the handwritten digits. ``per hour`` counts from the first result to the last, ``first_s`` is what

@@ -1,4 +1,4 @@
-"""Which sampler and how many workers: searches of tabulated networks by 1 to 1,000 simulated workers.
+"""Samplers with 1 to 1,000 simulated workers on tabulated networks.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/simulation.py [--trials 400] [--seeds 4]
 
