@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/overhead.py [--sizes 100 1000 10000] [--samplers tpe]
 
 A trial is all that a worker does for it except training: ask, screen, record one epoch, tell; on the published mixnet
-space (68 choices) with a limit. Samplers are timed in memory and storages with random search, each storage by a worker that
-has not seen its study before. CPU time of the worker alone: not of a database's server. The studies are filled with
-synthetic trials, databases with 100 of them and copies. A quarter of an hour of CPU.
+space (68 choices) with a limit. Samplers are timed in memory and storages with random search, each storage by a worker
+that has not seen its study before. CPU time of the worker alone: not of a database's server. The studies are filled
+with synthetic trials, databases with 100 of them and copies. A quarter of an hour of CPU.
 
 Results: tests/benchmarks/RESULTS.md.
 """
