@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -125,15 +124,6 @@ def test_names_and_identity_tell_studies_apart() -> None:
         assert make_plan(["compare=width_lines", other]).identity("here") != lines, other
     for same in ("table.sides_px=[96]", "grid.tolerance=0.05", "coefficients=[1.3,1.1,1.1]"):  # of others
         assert make_plan(["compare=width_lines", same]).identity("here") == lines, same
-
-
-def test_commands_of_the_readme_are_accepted() -> None:
-    lines = re.findall(r"python -m nas\.compound_grid (\S[^\n#`]*)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(lines) >= 4
-    for line in lines:
-        words = shlex.split(line.replace("runs/mixnet-digits", str(ROOT / "runs" / "example")))
-        plan = make_plan(words)
-        assert plan.name.endswith(plan.compare[0] if plan.is_table else ("compare", "latency", f"-phi{plan.phi}"))
 
 
 def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
