@@ -1,4 +1,4 @@
-"""Modules built from specs are timm's own: parameters, state-dict keys, structure and outputs, network by network."""
+"""Built modules against timm's: parameters, state-dict keys, structure, outputs."""
 
 from __future__ import annotations
 
@@ -48,13 +48,16 @@ COUNTED_NAMES = (
 
 @cache
 def on_meta(name: str) -> nn.Module:
-    """The network without training rates, which timm's own names do not carry, and without storage."""
+    """Build a network on the meta device, without dropout and drop path as in timm."""
     with without_storage():
         return build(zoo.get(name), dropout=0, drop_path=0)
 
 
 def structure(model: nn.Module) -> str:
-    """Every submodule with its arguments, but for the momentum, which timm leaves to the training script."""
+    """Describe all submodules and their arguments, except momentum.
+
+    timm leaves momentum to training scripts.
+    """
     return re.sub(r"momentum=[\d.]+", "momentum", repr(model))
 
 
@@ -90,7 +93,7 @@ def test_peak_memory_is_that_of_the_traced_module(name: str) -> None:
 def test_outputs_are_those_of_timm(name: str) -> None:
     torch.manual_seed(1)
     reference = timm.create_model(name).eval()
-    for key, value in reference.state_dict().items():  # statistics of a fresh network hide the norms
+    for key, value in reference.state_dict().items():  # initial statistics make norms the identity
         if key.endswith("running_mean"):
             value.uniform_(-0.5, 0.5)
         elif key.endswith("running_var"):
@@ -127,7 +130,7 @@ def test_counts_of_any_network_are_those_of_torch(spec: ArchSpec) -> None:
 @pytest.mark.parametrize("kind", ["conv_pool", "pool_conv"])
 @pytest.mark.parametrize("stem_stride", [1, 2])
 def test_no_stride_turns_into_dilation(kind: str, stem_stride: int) -> None:
-    """timm keeps a total stride of 32 and takes the stem's for 2; a spec means what it says."""
+    """Unlike timm, keep total strides above 32 and other stem strides than 2."""
     stages = [["ir_r2_k3_s2_e2_c16"]] * 6
     stem, head = StemSpec(channels=8, stride=stem_stride), HeadSpec(channels=8, kind=kind)
     spec = ArchSpec.from_strings("deep", stages, stem=stem, head=head, classes=2, drop_path=0.5)

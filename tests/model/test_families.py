@@ -1,4 +1,4 @@
-"""Families load in timm: members of ours have the parameters of timm's own builders at the same coefficients."""
+"""Scaled families against timm's builders at the same coefficients."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_published_member_is_timm_s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", [TINYNET["models"][0], TINYNET["models"][4]], ids=lambda row: row["name"])
 def test_tinynets_are_b0_made_smaller(row: dict[str, Any]) -> None:
-    """Coefficients below 1 (arXiv:2010.14819): the same arithmetic, with rules that keep stem and head."""
+    """Coefficients below 1 (TinyNet, arXiv:2010.14819), stem and head unscaled."""
     factors = Factors(row["depth"], row["width"], row["resolution"] / 224)
     member = scale_rounded(zoo.get("efficientnet_b0"), factors, TINYNET_RULES)
     with without_storage():

@@ -1,4 +1,4 @@
-"""Initial weights for short trainings: blocks with a shortcut are the identity, and nothing else changes."""
+"""Zero-initialised residuals: blocks with a shortcut are initially the identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``timm.create_model("nas_arch", spec=...)`` works whichever of timm and nas is imported first."""
+"""timm entry point ``nas_arch``: import order, overrides, statistics, errors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from nas.export.standalone import save_weights
 from nas.model.build import build
 from tests.paths import ROOT
 
-# One process that has torch, which takes most of the time of importing timm, begets one for each order.
+# One process imports torch, which takes most of the time of importing timm, and forks a child for each order.
 ORDERS = """
 import os, sys, warnings
 warnings.simplefilter("error")
-warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # by threads of numpy, which no child uses
+warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # caused by threads of numpy, which no child uses
 import torch, torchvision
 
 for order in sys.argv[1:]:
@@ -43,7 +43,7 @@ def test_entry_point_is_there_in_every_order() -> None:
     orders = (
         "import nas; assert 'timm' not in sys.modules; import timm",
         "import timm; import nas",
-        "import nas.model.build; import timm",  # timm loads while a module of ours is being loaded
+        "import nas.model.build; import timm",  # timm loads during the import of a module of nas
     )
     command = [sys.executable, "-c", ORDERS, *orders]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -76,7 +76,7 @@ def test_input_statistics_of_a_file_are_the_models(tmp_path: Path) -> None:
     path = write_spec(tmp_path / "winner.yaml", {"mean": [0.25], "std": [0.5]})
     data = resolve_model_data_config(timm.create_model("nas_arch", spec=path))
     assert (data["input_size"], data["mean"], data["std"]) == ((1, 224, 224), (0.25,), (0.5,))
-    coloured = timm.create_model("nas_arch", spec=path, in_chans=3)  # grey statistics say nothing of colours
+    coloured = timm.create_model("nas_arch", spec=path, in_chans=3)  # grey statistics do not apply to RGB
     assert coloured.default_cfg["mean"] == (0.485, 0.456, 0.406)
 
 

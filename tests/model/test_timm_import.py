@@ -1,4 +1,4 @@
-"""Networks of timm's EfficientNet builder, read as specs: the same modules, cost and outputs, or a refusal in words."""
+"""Import of timm networks as specs: equal modules, cost, outputs; errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_was_read_can_be_written(name: str) -> None:
 def test_outputs_are_those_of_timm(name: str) -> None:
     torch.manual_seed(1)
     reference = timm.create_model(name).eval()
-    for key, value in reference.state_dict().items():  # a fresh network hides its norms and its layer scales
+    for key, value in reference.state_dict().items():  # initial norms and layer scales are the identity
         if key.endswith(("running_mean", "gamma")):
             value.uniform_(-0.5, 0.5)
         elif key.endswith("running_var"):
@@ -101,7 +101,10 @@ def test_outputs_are_those_of_timm(name: str) -> None:
 
 @pytest.mark.parametrize("name", ZOO_NAMES)
 def test_published_networks_are_read_as_the_zoo_has_them(name: str) -> None:
-    """But for what timm leaves to the training script, and sides at which it evaluates other weights than published."""
+    """Specs equal those of the zoo, except norm settings and resolution.
+
+    timm leaves norm settings to training scripts, and some of its weights are evaluated at other resolutions.
+    """
     published = zoo.get(name)
     spec = replace(read(name), norm=published.norm, resolution_px=published.resolution_px)
     assert spec.arch_id == published.arch_id
@@ -126,15 +129,15 @@ def test_strings_are_those_that_a_person_writes() -> None:
 def test_what_is_built_reads_back(spec: ArchSpec) -> None:
     plain = [
         StageSpec(tuple(replace(block, partition="equal", dilated=False) for block in stage.blocks))
-        for stage in spec.stages  # without what timm lacks
+        for stage in spec.stages  # without partition and dilation, which timm lacks
     ]
     spec = replace(spec, stages=tuple(plain))
-    assume(spec.total_stride > 1 or spec.padding == "symmetric")  # without stride the two pad alike
+    assume(spec.total_stride > 1 or spec.padding == "symmetric")  # at stride 1 both paddings are equal
     with without_storage():
-        found = from_timm(build(spec))
-    # Another ratio may stand for the same squeeze channels: what counts are the operations.
-    assert list(network_ops(found, spec.resolution_px)) == list(network_ops(spec))
-    assert (found.norm, found.padding, found.classes) == (spec.norm, spec.padding, spec.classes)
+        imported = from_timm(build(spec))
+    # Different ratios may give the same squeeze channels, so operations are compared.
+    assert list(network_ops(imported, spec.resolution_px)) == list(network_ops(spec))
+    assert (imported.norm, imported.padding, imported.classes) == (spec.norm, spec.padding, spec.classes)
 
 
 def test_settings_of_the_model_are_read() -> None:
@@ -156,9 +159,9 @@ def test_settings_of_the_model_are_read() -> None:
         ("efficientnet_b0_gn", "group norms"),
         ("test_efficientnet_ln", "layer norms"),
         ("test_efficientnet_evos", "evolved norms"),
-        ("efficientnet_x_b3", r"space to depth \(at blocks\.0\.0\)"),
+        ("efficientnet_x_b3", r"space-to-depth convolution \(at blocks\.0\.0\)"),
         ("gc_efficientnetv2_rw_t", "global context in place of squeeze-excite"),
-        ("efficientnet_b1_pruned", r"blocks\.1\.1: 62 hidden channels: a spec's are multiples of 8"),
+        ("efficientnet_b1_pruned", r"blocks\.1\.1: 62 hidden channels: a spec needs a multiple of 8"),
     ],
 )
 def test_what_a_spec_cannot_express_is_named(name: str, message: str) -> None:
@@ -173,7 +176,7 @@ def test_what_a_spec_cannot_express_is_named(name: str, message: str) -> None:
         ({"output_stride": 8}, "it has dilation in place of strides"),
         ({"num_classes": 0}, "it has no classifier"),
         ({"global_pool": "max"}, r"it has .*max.* where its spec would have .*avg"),
-        ({"act_layer": "elu"}, "activation ELU: a spec knows relu"),
+        ({"act_layer": "elu"}, "activation ELU: a spec supports relu"),
         ({"features_only": True}, "EfficientNetFeatures: only timm's EfficientNet and MobileNetV3 classes can be read"),
     ],
 )
@@ -189,7 +192,7 @@ def test_a_network_changed_by_hand_is_never_read_as_another() -> None:
         with pytest.raises(NasError, match=r"eps=0\.5.* where its spec would have .*eps=1e-05"):
             from_timm(model)
         shortcut = timm.create_model("mobilenetv2_035")
-        shortcut.blocks[1][0].has_skip = True  # over a stride
+        shortcut.blocks[1][0].has_skip = True  # across a stride
         with pytest.raises(NasError, match=r"a shortcut at blocks\.1\.0 where its spec would have"):
             from_timm(shortcut)
         foreign = timm.create_model("mobilenetv2_035")
@@ -211,7 +214,7 @@ def test_networks_are_found_by_timms_names() -> None:
         ("fbnetc_10", r"arch 'timm/fbnetc_10': timm has no such network\. Did you mean 'fbnetc_100'"),
         (
             "resnet18",
-            r"arch 'timm/resnet18': not of a family that can be read; those are efficientnet\*, .*tf_ variants",
+            r"arch 'timm/resnet18': its family is not supported; supported are efficientnet\*, .*tf_ variants",
         ),
         ("hf-hub:timm/fbnetc_100", "timm has no such network"),
         ("", "arch 'timm/': timm has no such network"),
