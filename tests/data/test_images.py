@@ -1,4 +1,4 @@
-"""Decoded data are complete, split honestly, and say which file is broken."""
+"""Image loading: completeness, stratified splits, statistics, errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ CIFAR10_MINI = SHARED_DATA / "cifar10_mini"
 
 
 def make_images(root: Path, *, count: int = 5, size: tuple[int, int] = (12, 12)) -> Path:
-    """Two classes of plain images: class ``dark`` of level 10 + i, class ``light`` of level 200 + i."""
+    """Write constant images of two classes.
+
+    Image i of class ``dark`` has level 10 + i, of class ``light`` 200 + i.
+    """
     for name, level in (("dark", 10), ("light", 200)):
         (root / name).mkdir(parents=True)
         for index in range(count):
@@ -42,7 +45,7 @@ def test_digits_are_all_there_and_split_by_class() -> None:
     for label in range(10):
         of_class = int((raw.target == label).sum())
         assert abs(int((data.val_labels == label).sum()) - of_class / 4) <= 1
-    # 0..16 onto 0..255: every source level has one byte, so the pixel sums agree within half a level each.
+    # 0..16 maps to 0..255: every source level has one byte, so pixel sums agree within half a level per pixel.
     total = int(data.train_images.sum(dtype=torch.int64) + data.val_images.sum(dtype=torch.int64))
     assert abs(total - raw.images.sum() * 255 / 16) <= 0.5 * raw.images.size
 
@@ -53,7 +56,7 @@ def test_digits_split_follows_the_seed_alone() -> None:
     assert not torch.equal(first.val_labels, other.val_labels)
     small = load_images(DataSettings(seed=3, subset=200))
     assert len(small.train_labels) == 200
-    assert torch.equal(small.val_images, first.val_images)  # a subset never touches what is compared on
+    assert torch.equal(small.val_images, first.val_images)  # a subset does not change the validation images
 
 
 def test_resizing_keeps_the_mean_of_a_plain_image(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_a_number_of_images_is_an_upper_bound(tmp_path: Path) -> None:
     assert load_images(folder(tmp_path, subset=4)).train_labels.tolist() == [0, 0, 1, 1]
     for subset in (16, 17, 2000):
         assert len(load_images(folder(tmp_path, subset=subset)).train_labels) == 16
-    # One image cannot be left out of both classes alike.
+    # A stratified draw cannot leave out a single image of two classes.
     assert torch.bincount(load_images(folder(tmp_path, subset=15)).train_labels).tolist() == [7, 7]
 
 
@@ -160,5 +163,5 @@ def test_image_data_refuse_what_does_not_fit() -> None:
     fields: dict[str, Any] = {"class_names": ("a", "b"), "mean": (0.5,), "std": (0.5,), "flips": True}
     with pytest.raises(NasError, match=r"val_images: .* must be uint8"):
         ImageData(train_images=images, train_labels=labels, val_images=images.float(), val_labels=labels, **fields)
-    with pytest.raises(NasError, match="train_labels: must be 2 classes"):
+    with pytest.raises(NasError, match="train_labels: must be numbers from 0 to 1, and not empty"):
         ImageData(train_images=images, train_labels=labels + 1, val_images=images, val_labels=labels, **fields)

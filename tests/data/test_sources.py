@@ -1,4 +1,4 @@
-"""Data mistakes are found on disk, named, and found before torch is imported."""
+"""Data source checks: errors name the folder or setting; torch is not imported."""
 
 from __future__ import annotations
 
@@ -52,10 +52,13 @@ def test_class_folders_at_the_root_are_one_split(tmp_path: Path) -> None:
         (["train/a/1.png", "train/b/1.png", "val/7.png"], r"val is unlabelled, images such as 7\.png"),
         (["train/a/1.png", "train/b/notes.txt"], r"class .*train/b is empty"),
         (["train/a/1.png", "train/b/1.png", "val/a/1.png"], r"val has no folder for class b"),
-        (["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "val/c/1.png"], r"train lacks: c"),
-        (["val/a/1.png", "val/b/1.png"], r"holds val/ but no train/"),
+        (
+            ["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "val/c/1.png"],
+            r"train has no folder for class c; both splits",
+        ),
+        (["val/a/1.png", "val/b/1.png"], r"contains val/ but no train/"),
         (["a/1.png"], r"one class only, a"),
-        ([], r"unlabelled, it holds no folders"),
+        ([], r"unlabelled, it contains no folders"),
     ],
 )
 def test_a_wrong_folder_is_named(tmp_path: Path, files: list[str], message: str) -> None:
