@@ -1,4 +1,4 @@
-"""What counts as being out of memory, by errors as libraries raise them and as they are documented."""
+"""Detection of out-of-memory errors, as raised or documented by the libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An image folder of real photographs, read in place: 4,000 train and 1,000 validation images of CIFAR-10, as PNG."""
+"""Image folder of photographs: 4,000 train and 1,000 validation CIFAR-10 PNGs.
+
+Skipped where the folder is missing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tests.paths import SHARED_DATA
 
 ROOT = SHARED_DATA / "cifar10_mini"
 
-pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="../shared/data/cifar10_mini is not there")
+pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="../shared/data/cifar10_mini is missing")
 
 
 @pytest.fixture(scope="module")
