@@ -1,4 +1,4 @@
-"""Trainings of proxies: one that was killed goes on from its checkpoint, which stays until its result is told."""
+"""Proxy evaluator: resume from checkpoints, their deletion, out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCH = zoo.get("mobilenetv1_100")
 
 @pytest.fixture
 def evaluator(tmp_path: Path) -> ProxyEvaluator:
-    """Of a hundred digits, with folders for weights and checkpoints that are not there yet."""
+    """Evaluator on a hundred digits, before its weight and checkpoint folders exist."""
     return ProxyEvaluator(
         data=load_images(DataSettings(resolution_px=8, subset=100)),
         settings=TINY,
@@ -37,7 +37,7 @@ def evaluator(tmp_path: Path) -> ProxyEvaluator:
     )
 
 
-def killed_in(epoch: int) -> Callable[[EpochResult], None]:
+def interrupt_at(epoch: int) -> Callable[[EpochResult], None]:
     def on_epoch(result: EpochResult) -> None:
         if result.epoch == epoch:
             raise KeyboardInterrupt
@@ -56,11 +56,11 @@ def test_a_killed_evaluation_goes_on_and_is_kept_until_it_is_forgotten(
     unbroken = replace(evaluator, checkpoints_dir=None, weights_dir=tmp_path / "expected")
     expected = unbroken.evaluate(ARCH)
     with pytest.raises(KeyboardInterrupt):
-        evaluator.evaluate(ARCH, on_epoch=killed_in(2))
+        evaluator.evaluate(ARCH, on_epoch=interrupt_at(2))
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
-    told: list[EpochResult] = []
-    assert evaluator.evaluate(ARCH, on_epoch=told.append).accuracy == expected.accuracy
-    assert [epoch.epoch for epoch in told] == [2]
+    reported: list[EpochResult] = []
+    assert evaluator.evaluate(ARCH, on_epoch=reported.append).accuracy == expected.accuracy
+    assert [epoch.epoch for epoch in reported] == [2]
     name = f"{ARCH.arch_id}.safetensors"
     ours, theirs = load_file(tmp_path / "weights" / name), load_file(tmp_path / "expected" / name)
     assert all((ours[key] == theirs[key]).all() for key in theirs)
@@ -73,7 +73,7 @@ def test_a_killed_evaluation_goes_on_and_is_kept_until_it_is_forgotten(
 def test_repeats_have_checkpoints_of_their_own(evaluator: ProxyEvaluator) -> None:
     for repeat in (0, 2):
         with pytest.raises(KeyboardInterrupt):
-            evaluator.evaluate(ARCH, repeat=repeat, on_epoch=killed_in(2))
+            evaluator.evaluate(ARCH, repeat=repeat, on_epoch=interrupt_at(2))
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt", f"{ARCH.arch_id}-2.pt"}
     evaluator.forget(ARCH, repeat=2)
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
@@ -89,8 +89,8 @@ def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
 
     def fill(model: nn.Module) -> nn.Module:
         def forward(*_: object) -> torch.Tensor:
-            kept = torch.ones(1000)
-            return torch.cat([kept, torch.empty(2**50)])  # more than any machine has
+            activations = torch.ones(1000)
+            return torch.cat([activations, torch.empty(2**50)])  # more memory than any machine has
 
         model.forward = forward  # type: ignore[method-assign]
         models.append(weakref.ref(model))
@@ -99,7 +99,7 @@ def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
     monkeypatch.setattr("nas.estimators.proxy.evaluator.build", lambda spec: fill(build(spec)))
     with pytest.raises(OutOfMemoryError, match=r"out of memory at proxy\.batch_size 32: lower it") as caught:
         evaluator.evaluate(ARCH)
-    assert models[0]() is None  # though the error is still here
+    assert models[0]() is None  # although the error is still referenced
     assert isinstance(caught.value, TrainingError)
 
 

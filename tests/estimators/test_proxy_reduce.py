@@ -1,4 +1,4 @@
-"""A proxy keeps apart what the search compares, and says what its rounding really did."""
+"""Reduction to proxies: strides, rounding, realised scaling, warnings."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from nas.model.build import build
 
 
 def with_kernels(spec: ArchSpec, kernels: tuple[int, ...]) -> ArchSpec:
-    """``spec`` with other kernels in the last block string."""
+    """Return ``spec`` with other kernel sizes in the last block string."""
     *stages, last = spec.stages
     *blocks, block = last.blocks
     return replace(spec, stages=(*stages, StageSpec((*blocks, replace(block, kernels=kernels)))))
 
 
 @pytest.mark.parametrize(
-    ("side_px", "least_px", "expected"),
+    ("side_px", "min_map_px", "expected"),
     [
-        (224, 5, (2, 1, 2, 2, 2, 1, 2)),  # 7 px: nothing to do
+        (224, 5, (2, 1, 2, 2, 2, 1, 2)),  # 7 px: unchanged
         (32, 5, (1, 1, 1, 1, 2, 1, 2)),  # 32 / 4 = 8 px, one stride more would leave 4
         (32, 4, (1, 1, 1, 2, 2, 1, 2)),
         (16, 5, (1, 1, 1, 1, 1, 1, 2)),
         (8, 5, (1, 1, 1, 1, 1, 1, 1)),
-        (4, 5, (1, 1, 1, 1, 1, 1, 1)),  # cannot be kept
+        (4, 5, (1, 1, 1, 1, 1, 1, 1)),  # not reachable
         (33, 5, (1, 1, 1, 2, 2, 1, 2)),  # sides round up: 33, 17, 9, 5
     ],
 )
-def test_strides_go_from_the_front(side_px: int, least_px: int, expected: tuple[int, ...]) -> None:
-    assert limit_strides((2, 1, 2, 2, 2, 1, 2), side_px, least_px) == expected
+def test_strides_go_from_the_front(side_px: int, min_map_px: int, expected: tuple[int, ...]) -> None:
+    assert limit_strides((2, 1, 2, 2, 2, 1, 2), side_px, min_map_px) == expected
 
 
 @pytest.mark.parametrize("name", ["mixnet_s", "efficientnet_b0", "mobilenetv3_large_100"])
@@ -78,9 +78,9 @@ def test_a_fine_divisor_keeps_a_width_of_1_1_that_8_swallows() -> None:
     base = zoo.get("efficientnet_b0")
     wider = scale(base, Scaling(width=1.1))
     fine, coarse = ProxySettings(divisor=1), ProxySettings(divisor=8)
-    kept = [reduce_arch(spec, fine, classes=10, largest_kernel=5).spec for spec in (base, wider)]
-    gone = [reduce_arch(spec, coarse, classes=10, largest_kernel=5).spec for spec in (base, wider)]
-    widths = [[stage.blocks[0].channels for stage in spec.stages] for spec in (*kept, *gone)]
+    distinct = [reduce_arch(spec, fine, classes=10, largest_kernel=5).spec for spec in (base, wider)]
+    merged = [reduce_arch(spec, coarse, classes=10, largest_kernel=5).spec for spec in (base, wider)]
+    widths = [[stage.blocks[0].channels for stage in spec.stages] for spec in (*distinct, *merged)]
     assert sum(widths[1]) / sum(widths[0]) == pytest.approx(1.1, abs=0.03)
     assert widths[2][:4] == widths[3][:4]
 
