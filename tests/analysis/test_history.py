@@ -1,4 +1,4 @@
-"""Hypervolume against a count of cells, progress against fronts made anew, hours against minutes that are counted."""
+"""Search history against brute force: hypervolume, progress, busy hours, curves."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ def test_hypervolume_is_the_number_of_unit_cells_that_some_point_dominates(
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=2, max_size=15))
 def test_each_step_is_the_hypervolume_of_the_front_up_to_it(points: list[tuple[int, int]]) -> None:
     rows = [row(number, accuracy / 10, latency) for number, (accuracy, latency) in enumerate(points)]
-    told = front_progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
+    progress = front_progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
     accuracies, latencies = zip(*[(one.accuracy, one.latency_ms) for one in rows], strict=True)
     reference = ReferencePoint(min(accuracies), max(latencies))
     whole = (max(accuracies) - reference.accuracy) * (reference.latency_ms - min(latencies))
     if not whole:
-        assert told is None
+        assert progress is None
         return
-    assert told is not None and told.reference == reference
-    for step in told.steps:
+    assert progress is not None and progress.reference == reference
+    for step in progress.steps:
         front = pareto_front(rows[: step.trial + 1])
         area = hypervolume([(one.accuracy, one.latency_ms) for one in front], reference)
         assert step.value == pytest.approx(area / whole)
-    assert [step.trial for step in told.timed] == list(range(0, len(rows), 2))
-    assert all(one.value <= other.value for steps in (told.steps, told.timed) for one, other in pairwise(steps))
+    assert [step.trial for step in progress.timed] == list(range(0, len(rows), 2))
+    assert all(one.value <= other.value for steps in (progress.steps, progress.timed) for one, other in pairwise(steps))
 
 
 def test_hours_follow_the_order_in_which_trials_ended() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
-    told = front_progress(rows, {0: 3.0, 1: 1.0, 2: 2.0})
-    assert told is not None
-    assert [(step.trial, step.hours) for step in told.timed] == [(1, 1.0), (2, 2.0), (0, 3.0)]
-    assert [step.hours for step in told.steps] == [3.0, 1.0, 2.0]
+    progress = front_progress(rows, {0: 3.0, 1: 1.0, 2: 2.0})
+    assert progress is not None
+    assert [(step.trial, step.hours) for step in progress.timed] == [(1, 1.0), (2, 2.0), (0, 3.0)]
+    assert [step.hours for step in progress.steps] == [3.0, 1.0, 2.0]
 
 
 def test_of_a_single_reward_the_highest_so_far_is_told() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
-    told = front_progress(rows, {}, {0: 0.4, 1: 0.7, 2: 0.6})
-    assert told is not None and told.reference is None and told.timed == ()
-    assert [step.value for step in told.steps] == [0.4, 0.7, 0.7]
+    progress = front_progress(rows, {}, {0: 0.4, 1: 0.7, 2: 0.6})
+    assert progress is not None and progress.reference is None and progress.timed == ()
+    assert [step.value for step in progress.steps] == [0.4, 0.7, 0.7]
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), min_size=1, max_size=8))
@@ -95,10 +95,10 @@ def test_curves_hold_accuracies_whatever_the_study_maximises() -> None:
     reward = ObjectiveSettings(kind="mnasnet", target_ms=10.0)
     for objective in (ObjectiveSettings(), reward):
         study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
-        told = {1: 0.25, 2: 0.5}
-        values = {epoch: objective.values(accuracy, 20.0)[0] for epoch, accuracy in told.items()}
+        accuracies = {1: 0.25, 2: 0.5}
+        values = {epoch: objective.values(accuracy, 20.0)[0] for epoch, accuracy in accuracies.items()}
         study.add_trial(create_trial(value=0.0, intermediate_values=values, user_attrs={"latency_ms": 20.0}))
         study.add_trial(create_trial(value=0.0))
         ((number, curve),) = learning_curves(study, objective).items()
         assert number == 0 and [epoch for epoch, _ in curve] == [1, 2]
-        assert [accuracy for _, accuracy in curve] == pytest.approx(list(told.values()))
+        assert [accuracy for _, accuracy in curve] == pytest.approx(list(accuracies.values()))

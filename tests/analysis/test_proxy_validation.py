@@ -1,4 +1,4 @@
-"""The proxy's ranking beside that of longer trainings: which studies count, and Kendall's tau by counting pairs."""
+"""Proxy validation: which studies qualify, and Kendall's tau by counting pairs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def row(number: int, arch_id: str, accuracy: float) -> TrialRecord:
 
 
 def study(storage: Memory, name: str, accuracies: Mapping[str, Any], **identity: Any) -> optuna.Study:
-    """A study that trained the networks of ``accuracies``, some of them several times."""
+    """Create a study that trained the networks of ``accuracies``; tuples are repeats."""
     made = open_study(
         storage, name, PARETO, {**IDENTITY, **{key.replace("_", ".", 1): identity[key] for key in identity}}
     )
@@ -48,20 +48,20 @@ def test_tau_is_that_of_the_networks_in_common() -> None:
     storage, there = Memory(), {"a": (0.6, 0.8), "b": 0.65, "c": 0.9, "d": 0.95, "z": 0.1}
     own = study(storage, "own", HERE)
     study(storage, "long", there, proxy_epochs=9)
-    (found,) = longer_trainings(own, rows())
+    (result,) = longer_trainings(own, rows())
     means = {"a": 0.7, "b": 0.65, "c": 0.9, "d": 0.95}
     signs = [(HERE[one] - HERE[two]) * (means[one] - means[two]) > 0 for one, two in combinations(means, 2)]
-    assert found.kendall_tau == pytest.approx((2 * sum(signs) - len(signs)) / len(signs)) == pytest.approx(2 / 3)
-    assert "Kendall tau 0.67" in str(found) and "the same 4 networks in study long" in str(found)
-    assert found.more == "epochs 9 instead of 2"
+    assert result.kendall_tau == pytest.approx((2 * sum(signs) - len(signs)) / len(signs)) == pytest.approx(2 / 3)
+    assert "Kendall tau 0.67" in str(result) and "the same 4 networks in study long" in str(result)
+    assert result.effort == "epochs 9 instead of 2"
 
 
 def test_two_networks_are_no_rank_correlation() -> None:
     storage = Memory()
     own = study(storage, "own", HERE)
     study(storage, "long", {"a": 0.6, "b": 0.7}, proxy_epochs=9)
-    (found,) = longer_trainings(own, rows())
-    assert found.kendall_tau is None and "trained 2 networks of this one too: too few" in str(found)
+    (result,) = longer_trainings(own, rows())
+    assert result.kendall_tau is None and "also trained 2 networks of this study: no rank correlation" in str(result)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_study_with_most_in_common_comes_first() -> None:
     own = study(storage, "own", HERE)
     study(storage, "some", {"a": 0.6}, proxy_epochs=9)
     study(storage, "most", HERE, proxy_width_multiplier=1.0)
-    assert [found.study for found in longer_trainings(own, rows())] == ["most", "some"]
+    assert [result.study for result in longer_trainings(own, rows())] == ["most", "some"]
 
 
 def test_the_command_that_finds_out_trains_the_same_space_and_seed_longer() -> None:
