@@ -66,14 +66,16 @@ def standalone_source(spec: ArchSpec) -> str:
     Raises: NasError for networks that timm's classes cannot build: too large a total stride for MobileNetV3, or
     layer scale in EfficientNet.
     """
-    deep = counted_stride(spec) > TIMM_OUTPUT_STRIDE
-    if spec.head.pools_first and deep:
+    exceeds_stride = counted_stride(spec) > TIMM_OUTPUT_STRIDE
+    if spec.head.pools_first and exceeds_stride:
         raise NasError(
-            f"{spec.name}: the stages halve the map too often for timm's MobileNetV3 class (its total stride ends at "
-            f"{TIMM_OUTPUT_STRIDE}, this is {counted_stride(spec)}); ship the spec file instead."
+            f"{spec.name}: timm's MobileNetV3 class supports a total stride of at most {TIMM_OUTPUT_STRIDE}, this "
+            f"network has {counted_stride(spec)}; load the spec file instead."
         )
     if spec.layer_scale is not None and not spec.head.pools_first:
-        raise NasError(f"{spec.name}: timm's EfficientNet class has no layer scale; ship the spec file instead.")
+        raise NasError(
+            f"{spec.name}: timm's EfficientNet class does not support layer scale; load the spec file instead."
+        )
     values: dict[str, Any] = {
         "spec": spec,
         "name": " ".join(spec.name.replace("\\", "/").replace('"', "'").split()),
@@ -83,7 +85,7 @@ def standalone_source(spec: ArchSpec) -> str:
         "source": inspect.getsource(mixconv.depthwise_conv) + "\n\n" + inspect.getsource(mixconv.MixConv2d),
         "class_name": "MobileNetV3" if spec.head.pools_first else "EfficientNet",
         "se_layer": _se_layer(spec),
-        "output_stride": counted_stride(spec) if deep else None,
+        "output_stride": counted_stride(spec) if exceeds_stride else None,
         "pad_type": PAD_TYPES[spec.padding],
         "other_stem": (spec.stem.kernel, spec.stem.stride) != TIMM_STEM,
     }

@@ -23,7 +23,7 @@ def row(number: int, accuracy: float, latency_ms: float) -> TrialRecord:
 
 
 @given(POINTS, st.integers(0, 12), st.integers(0, 12))
-def test_hypervolume_is_the_number_of_unit_cells_that_some_point_dominates(
+def test_hypervolume_equals_the_number_of_dominated_unit_cells(
     points: list[tuple[int, int]], worst: int, slowest: int
 ) -> None:
     cells = sum(
@@ -35,7 +35,7 @@ def test_hypervolume_is_the_number_of_unit_cells_that_some_point_dominates(
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=2, max_size=15))
-def test_each_step_is_the_hypervolume_of_the_front_up_to_it(points: list[tuple[int, int]]) -> None:
+def test_steps_equal_the_hypervolume_of_the_front_so_far(points: list[tuple[int, int]]) -> None:
     rows = [row(number, accuracy / 10, latency) for number, (accuracy, latency) in enumerate(points)]
     progress = front_progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
     accuracies, latencies = zip(*[(one.accuracy, one.latency_ms) for one in rows], strict=True)
@@ -53,7 +53,7 @@ def test_each_step_is_the_hypervolume_of_the_front_up_to_it(points: list[tuple[i
     assert all(one.value <= other.value for steps in (progress.steps, progress.timed) for one, other in pairwise(steps))
 
 
-def test_hours_follow_the_order_in_which_trials_ended() -> None:
+def test_timed_steps_are_ordered_by_end_time() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
     progress = front_progress(rows, {0: 3.0, 1: 1.0, 2: 2.0})
     assert progress is not None
@@ -61,7 +61,7 @@ def test_hours_follow_the_order_in_which_trials_ended() -> None:
     assert [step.hours for step in progress.steps] == [3.0, 1.0, 2.0]
 
 
-def test_of_a_single_reward_the_highest_so_far_is_told() -> None:
+def test_rewards_give_the_best_so_far() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
     progress = front_progress(rows, {}, {0: 0.4, 1: 0.7, 2: 0.6})
     assert progress is not None and progress.reference is None and progress.timed == ()
@@ -69,7 +69,7 @@ def test_of_a_single_reward_the_highest_so_far_is_told() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), min_size=1, max_size=8))
-def test_hours_are_the_minutes_at_which_some_trial_ran(spans: list[tuple[int, int]]) -> None:
+def test_busy_hours_count_minutes_with_a_running_trial(spans: list[tuple[int, int]]) -> None:
     zero = datetime(2026, 1, 1)
     trials = [
         create_trial(state=TrialState.COMPLETE, value=0.0, params={}, distributions={}) for _ in range(len(spans))
@@ -85,13 +85,13 @@ def test_hours_are_the_minutes_at_which_some_trial_ran(spans: list[tuple[int, in
         assert 60 * busy_hours(trials)[number] == pytest.approx(ran)
 
 
-def test_trials_that_have_not_ended_have_no_hours() -> None:
+def test_unfinished_trials_have_no_hours() -> None:
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
     study.ask()
     assert busy_hours(study.trials) == {}
 
 
-def test_curves_hold_accuracies_whatever_the_study_maximises() -> None:
+def test_learning_curves_are_accuracies_for_every_objective() -> None:
     reward = ObjectiveSettings(kind="mnasnet", target_ms=10.0)
     for objective in (ObjectiveSettings(), reward):
         study = optuna.create_study(storage=optuna.storages.InMemoryStorage())

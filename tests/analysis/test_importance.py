@@ -22,7 +22,7 @@ def rows(count: int, seed: int = 0) -> list[TrialRecord]:
     return made
 
 
-def test_the_choice_that_decides_comes_first_and_beyond_chance() -> None:
+def test_decisive_choice_ranks_first_above_the_permuted_baseline() -> None:
     accuracy, latency = importances(rows(80))
     assert (accuracy.quantity, latency.quantity) == ("accuracy", "latency")
     for result, name in ((accuracy, CHOICES[0]), (latency, CHOICES[1])):
@@ -31,13 +31,13 @@ def test_the_choice_that_decides_comes_first_and_beyond_chance() -> None:
         assert result.networks == 80 and "width" not in dict(result.shares)
 
 
-def test_the_same_rows_give_the_same_shares_whatever_stands_between_them() -> None:
+def test_failed_trials_do_not_affect_importances() -> None:
     made = rows(40)
     others = [TrialRecord(number=100 + index, outcome=Outcome.FAILED) for index in range(5)]
     assert importances([*others, *made]) == importances(made)
 
 
-def test_few_networks_and_equal_ones_say_nothing() -> None:
+def test_too_few_or_equal_networks_have_no_importances() -> None:
     assert importances(rows(MIN_TRIALS - 1)) == ()
     same = [TrialRecord(number=n, outcome=Outcome.TRAINED, accuracy=0.5, latency_ms=2.0) for n in range(MIN_TRIALS)]
     assert importances(same) == ()
@@ -47,6 +47,6 @@ def test_few_networks_and_equal_ones_say_nothing() -> None:
     assert importances(unmade) == ()
 
 
-def test_of_very_many_an_even_sample_is_taken() -> None:
+def test_large_studies_are_sampled() -> None:
     (accuracy, _) = importances(rows(600))
     assert accuracy.networks == 256 and accuracy.shares[0][0] == CHOICES[0]

@@ -32,12 +32,12 @@ def row(number: int, **fields: object) -> TrialRecord:
 
 
 @pytest.mark.parametrize(("measured_ms", "outside"), [(8.999, True), (9.0, False), (12.0, False), (12.001, True)])
-def test_the_ends_belong_to_an_interval(measured_ms: float, outside: bool) -> None:
+def test_intervals_are_closed(measured_ms: float, outside: bool) -> None:
     assert pair(measured_ms).outside is outside
     assert not pair(measured_ms, low_ms=None, high_ms=None).outside
 
 
-def test_remarks_name_the_figures_that_do_not_fit() -> None:
+def test_remarks_name_deviations() -> None:
     assert pair(11.0).remarks() == pair(11.0).remarks(11.0) == []
     assert pair(12.5).remarks() == ["measured 12.50 ms, above the 90% interval of the prediction (9.00 to 12.00 ms)"]
     assert pair(8.5).remarks() == ["measured 8.50 ms, below the 90% interval of the prediction (9.00 to 12.00 ms)"]
@@ -46,13 +46,13 @@ def test_remarks_name_the_figures_that_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"measured_ms": 0.0}, {"measured_ms": 1.0, "low_ms": None}])
-def test_impossible_pairs_are_refused(fields: dict[str, float | None]) -> None:
+def test_invalid_pairs_are_refused(fields: dict[str, float | None]) -> None:
     with pytest.raises(NasError, match=r"measured_ms 0\.0|low_ms None and high_ms 12\.0 must both be set"):
         pair(**fields)
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=12, unique_by=(min, max)))
-def test_statistics_are_those_of_their_definitions(figures: list[tuple[int, int]]) -> None:
+def test_statistics_match_their_definitions(figures: list[tuple[int, int]]) -> None:
     xs, ys = [x for x, _ in figures], [y for _, y in figures]
     pairs = tuple(pair(y, f"trial {i}", predicted_ms=x) for i, (x, y) in enumerate(figures))
     result = LatencyAgreement(pairs=pairs)
@@ -71,14 +71,14 @@ def test_statistics_are_those_of_their_definitions(figures: list[tuple[int, int]
 
 
 @pytest.mark.parametrize(("outside", "networks"), [(0, 1), (1, 1), (2, 2), (2, 4), (3, 4), (2, 10), (4, 10), (30, 300)])
-def test_the_predictor_is_flagged_as_the_binomial_tail_says(outside: int, networks: int) -> None:
+def test_warning_follows_the_binomial_tail(outside: int, networks: int) -> None:
     result = agreement(*[13.0] * outside, *[11.0] * (networks - outside))
     tail = sum(math.comb(networks, k) * 0.1**k * 0.9 ** (networks - k) for k in range(outside, networks + 1))
     assert result.p_value == pytest.approx(tail)
     assert bool(result.warning) is (tail < 0.05)
 
 
-def test_a_flagged_predictor_comes_with_what_to_do() -> None:
+def test_warning_names_the_remedy() -> None:
     text = agreement(13.0, 13.0, 11.0).warning
     assert "2 of 3 measurements lie outside of their 90% interval" in text
     assert "0.028" in text  # 3 * 0.01 * 0.9 + 0.001
@@ -86,7 +86,7 @@ def test_a_flagged_predictor_comes_with_what_to_do() -> None:
     assert "latency.refine" not in agreement(13.0, 13.0, 11.0, refined=True).warning
 
 
-def test_it_says_in_a_line_how_good_the_predictions_were() -> None:
+def test_summary_line() -> None:
     assert str(LatencyAgreement(pairs=())) == "no network was measured"
     assert str(agreement(10.0)) == (
         "1 network measured, 1 of 1 (100%) inside their 90% interval, predicted / measured 1.000 on average"
@@ -101,7 +101,7 @@ def test_it_says_in_a_line_how_good_the_predictions_were() -> None:
     assert "interval" not in str(without)
 
 
-def test_rows_become_pairs_once_each_and_winners_first() -> None:
+def test_pairs_are_unique_with_winners_first() -> None:
     rows = [
         row(0, measured_ms=None),
         row(1),
@@ -119,7 +119,7 @@ def test_rows_become_pairs_once_each_and_winners_first() -> None:
     assert latency_pair(rows[0]) is None
 
 
-def test_the_plot_is_xml_with_its_names_and_tells_outside_from_inside() -> None:
+def test_plot_is_xml_with_labels_and_marks_outside() -> None:
     pairs = (pair(11.0, "W1", winner=True), pair(13.0, "W2", winner=True), pair(10.0), pair(9.5))
     text = agreement_svg(LatencyAgreement(pairs=pairs), limit_ms=12.5)
     assert text == agreement_svg(LatencyAgreement(pairs=pairs), limit_ms=12.5)

@@ -44,7 +44,7 @@ def rows() -> list[TrialRecord]:
     return [row(number, *item) for number, item in enumerate(HERE.items())]
 
 
-def test_tau_is_that_of_the_networks_in_common() -> None:
+def test_tau_uses_the_networks_in_common() -> None:
     storage, there = Memory(), {"a": (0.6, 0.8), "b": 0.65, "c": 0.9, "d": 0.95, "z": 0.1}
     own = study(storage, "own", HERE)
     study(storage, "long", there, proxy_epochs=9)
@@ -56,7 +56,7 @@ def test_tau_is_that_of_the_networks_in_common() -> None:
     assert result.effort == "epochs 9 instead of 2"
 
 
-def test_two_networks_are_no_rank_correlation() -> None:
+def test_two_networks_are_too_few_for_tau() -> None:
     storage = Memory()
     own = study(storage, "own", HERE)
     study(storage, "long", {"a": 0.6, "b": 0.7}, proxy_epochs=9)
@@ -74,7 +74,7 @@ def test_two_networks_are_no_rank_correlation() -> None:
         {"proxy_epochs": 9, "data_seed": 1},
     ],
 )
-def test_what_is_no_longer_training_of_the_same_does_not_count(identity: dict[str, Any]) -> None:
+def test_studies_without_longer_training_are_ignored(identity: dict[str, Any]) -> None:
     storage = Memory()
     own = study(storage, "own", HERE)
     study(storage, "other", HERE, **identity)
@@ -82,7 +82,7 @@ def test_what_is_no_longer_training_of_the_same_does_not_count(identity: dict[st
     assert longer_trainings(own, rows()) == ()
 
 
-def test_a_study_of_a_newer_format_does_not_count() -> None:
+def test_studies_of_a_newer_format_are_ignored() -> None:
     storage = Memory()
     own, other = study(storage, "own", HERE), study(storage, "long", HERE, proxy_epochs=9)
     assert len(longer_trainings(own, rows())) == 1
@@ -98,7 +98,7 @@ def test_the_study_with_most_in_common_comes_first() -> None:
     assert [result.study for result in longer_trainings(own, rows())] == ["most", "some"]
 
 
-def test_the_command_that_finds_out_trains_the_same_space_and_seed_longer() -> None:
+def test_validation_command_trains_the_same_space_and_seed_longer() -> None:
     command = "python -m nas.search +space=mixnet latency=macs pruner=asha proxy.epochs=2 study.name=it study.seed=7"
     words = shlex.split(validation_command(command, "it", 2, 8))
     assert words[:3] == ["python", "-m", "nas.search"]

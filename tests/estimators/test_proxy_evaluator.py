@@ -50,9 +50,7 @@ def checkpoints(evaluator: ProxyEvaluator) -> set[str]:
     return {path.name for path in evaluator.checkpoints_dir.glob("*")}
 
 
-def test_a_killed_evaluation_goes_on_and_is_kept_until_it_is_forgotten(
-    evaluator: ProxyEvaluator, tmp_path: Path
-) -> None:
+def test_evaluation_resumes_and_its_checkpoint_stays_until_discarded(evaluator: ProxyEvaluator, tmp_path: Path) -> None:
     unbroken = replace(evaluator, checkpoints_dir=None, weights_dir=tmp_path / "expected")
     expected = unbroken.evaluate(ARCH)
     with pytest.raises(KeyboardInterrupt):
@@ -65,24 +63,24 @@ def test_a_killed_evaluation_goes_on_and_is_kept_until_it_is_forgotten(
     ours, theirs = load_file(tmp_path / "weights" / name), load_file(tmp_path / "expected" / name)
     assert all((ours[key] == theirs[key]).all() for key in theirs)
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
-    evaluator.forget(ARCH)
-    evaluator.forget(ARCH)
+    evaluator.discard_checkpoint(ARCH)
+    evaluator.discard_checkpoint(ARCH)
     assert checkpoints(evaluator) == set()
 
 
-def test_repeats_have_checkpoints_of_their_own(evaluator: ProxyEvaluator) -> None:
+def test_repeats_have_separate_checkpoints(evaluator: ProxyEvaluator) -> None:
     for repeat in (0, 2):
         with pytest.raises(KeyboardInterrupt):
             evaluator.evaluate(ARCH, repeat=repeat, on_epoch=interrupt_at(2))
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt", f"{ARCH.arch_id}-2.pt"}
-    evaluator.forget(ARCH, repeat=2)
+    evaluator.discard_checkpoint(ARCH, repeat=2)
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
-    evaluator.forget_all()
-    evaluator.forget_all()
+    evaluator.discard_checkpoints()
+    evaluator.discard_checkpoints()
     assert checkpoints(evaluator) == set()
 
 
-def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
+def test_out_of_memory_error_names_settings_and_frees_memory(
     evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models: list[weakref.ref[nn.Module]] = []
@@ -103,9 +101,7 @@ def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
     assert isinstance(caught.value, TrainingError)
 
 
-def test_another_error_of_a_training_stays_what_it_is(
-    evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_propagate(evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> nn.Module:
         raise RuntimeError("a broken kernel")
 

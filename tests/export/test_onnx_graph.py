@@ -104,7 +104,7 @@ def test_layer_scale_and_gelu_are_in_the_graph() -> None:
     check_same(spec, build(spec), 33)
 
 
-def test_mish_holds_where_its_parts_overflow_or_vanish() -> None:
+def test_mish_is_finite_where_its_terms_overflow_or_vanish() -> None:
     stages = [["cn_r1_k1_s1_c1_nmi"]]
     spec = ArchSpec.from_strings(
         "mish",

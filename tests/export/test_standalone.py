@@ -38,7 +38,7 @@ def assert_same_network(ours: nn.Module, theirs: nn.Module, spec: ArchSpec) -> N
         assert torch.equal(theirs.eval()(images), ours.eval()(images))
 
 
-def test_weights_come_back_unchanged(tmp_path: Path) -> None:
+def test_weights_round_trip(tmp_path: Path) -> None:
     trained = build(SMALL).to(memory_format=torch.channels_last)
     save_weights(trained, tmp_path / "weights.safetensors")
     (tmp_path / "any").touch()
@@ -74,7 +74,7 @@ def test_standalone_file_builds_any_network(spec: ArchSpec) -> None:
     assert_same_network(build(spec), standalone(spec)["build"](), spec)
 
 
-def test_standalone_file_is_short_and_needs_timm_alone() -> None:
+def test_standalone_file_is_short_and_imports_only_torch_and_timm() -> None:
     source = standalone_source(zoo.get("mixnet_s"))
     roots = set(re.findall(r"^\s*(?:from|import) (\w+)", source, flags=re.MULTILINE))
     assert roots == {"functools", "torch", "timm"}
@@ -100,7 +100,7 @@ def test_network_too_deep_for_timms_class_is_refused() -> None:
 def test_layer_scale_that_timms_class_does_not_pass_on_is_refused() -> None:
     stages, head = [["uir_r1_k3_s1_e2_c8"]], HeadSpec(channels=0)
     spec = ArchSpec.from_strings("scaled", stages, stem=StemSpec(channels=8), head=head, layer_scale=0.1)
-    with pytest.raises(NasError, match="scaled: timm's EfficientNet class has no layer scale"):
+    with pytest.raises(NasError, match="scaled: timm's EfficientNet class does not support layer scale"):
         standalone_source(spec)
 
 

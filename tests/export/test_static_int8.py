@@ -71,7 +71,7 @@ def test_hard_swish_has_no_int8_kernel_but_its_convolutions_do(images: np.ndarra
     assert executed["HardSigmoid"] > 0
 
 
-def test_the_output_is_near_that_of_float32_and_the_given_graph_stays(images: np.ndarray) -> None:
+def test_output_is_near_float32_and_the_input_graph_is_unchanged(images: np.ndarray) -> None:
     model = to_onnx(network("swish"), batch=2)
     before = model.SerializeToString(deterministic=True)
     int8 = quantize_int8(model, [images])

@@ -62,7 +62,7 @@ def structure(model: nn.Module) -> str:
 
 
 @pytest.mark.parametrize("name", TIMM_NAMES)
-def test_module_is_that_of_timm(name: str) -> None:
+def test_module_matches_timm(name: str) -> None:
     with without_storage():
         reference = timm.create_model(name)
     ours = on_meta(name)
@@ -75,7 +75,7 @@ def test_module_is_that_of_timm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COUNTED_NAMES)
-def test_counts_are_those_of_torch(name: str) -> None:
+def test_counts_match_torch(name: str) -> None:
     spec = zoo.get(name)
     cost = complexity(spec)
     expected = counts(on_meta(name), spec.in_channels, spec.resolution_px)
@@ -83,14 +83,14 @@ def test_counts_are_those_of_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*RUN_NAMES, "efficientnet_b7", "mixnet_xxl"])
-def test_peak_memory_is_that_of_the_traced_module(name: str) -> None:
+def test_peak_memory_matches_the_traced_module(name: str) -> None:
     spec = zoo.get(name)
     expected = peak_memory_bytes(on_meta(name), spec.in_channels, spec.resolution_px)
     assert complexity(spec).peak_memory_bytes == expected
 
 
 @pytest.mark.parametrize("name", RUN_NAMES)
-def test_outputs_are_those_of_timm(name: str) -> None:
+def test_outputs_match_timm(name: str) -> None:
     torch.manual_seed(1)
     reference = timm.create_model(name).eval()
     for key, value in reference.state_dict().items():  # initial statistics make norms the identity
@@ -107,7 +107,7 @@ def test_outputs_are_those_of_timm(name: str) -> None:
         assert torch.equal(ours(images), expected)
 
 
-def test_same_seed_gives_the_weights_that_timm_gives() -> None:
+def test_same_seed_gives_the_weights_of_timm() -> None:
     torch.manual_seed(7)
     reference = timm.create_model("mobilenetv3_small_050").state_dict()
     torch.manual_seed(7)
@@ -117,7 +117,7 @@ def test_same_seed_gives_the_weights_that_timm_gives() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(spec=specs())
-def test_counts_of_any_network_are_those_of_torch(spec: ArchSpec) -> None:
+def test_counts_of_random_networks_match_torch(spec: ArchSpec) -> None:
     with without_storage():
         model = build(spec)
     params, macs, activations = counts(model, spec.in_channels, spec.resolution_px)
@@ -145,7 +145,7 @@ def test_no_stride_turns_into_dilation(kind: str, stem_stride: int) -> None:
     assert model.blocks[5][1].drop_path.drop_prob == pytest.approx(0.5 * 11 / 12)  # timm: rate * index / blocks
 
 
-def test_rates_are_the_specs_unless_given() -> None:
+def test_rates_default_to_the_spec() -> None:
     spec = replace(zoo.get("mnasnet_small"), dropout=0.3, drop_path=0.1)
     with torch.device("meta"):
         kept, changed = build(spec), build(spec, dropout=0.0, drop_path=0.0)

@@ -55,7 +55,7 @@ def test_mixconv_is_one_depthwise_convolution(
 
 @pytest.mark.parametrize("padding", ["", "same"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_equal_groups_are_timms(padding: str, stride: int) -> None:
+def test_equal_groups_match_timm(padding: str, stride: int) -> None:
     ours = MixConv2d((6, 5, 5), (3, 5, 7), (1, 1, 1), stride, padding)
     reference = MixedConv2d(16, 16, [3, 5, 7], stride=stride, padding=padding, depthwise=True)
     ours.load_state_dict(reference.state_dict())

@@ -30,7 +30,7 @@ def shifted_image(image: Tensor, down: int, across: int, *, mirrored: bool) -> T
 
 
 @pytest.mark.parametrize("flips", [False, True])
-def test_every_result_is_a_shift_done_by_hand(flips: bool) -> None:
+def test_results_match_per_image_shifts(flips: bool) -> None:
     images, rows = distinct_pixels(), torch.tensor([4, 0, 0, 2, 1, 3, 3])
     out = take_shifted(images, rows, shift_px=2, flips=flips, generator=Generator().manual_seed(0))
     assert out.shape == (7, 3, 6, 6)
@@ -64,7 +64,7 @@ def test_half_of_the_images_are_mirrored_and_all_shifts_occur() -> None:
     assert int(places[1:4, 0:3].sum()) == 2000
 
 
-def test_draws_follow_the_generator_alone() -> None:
+def test_draws_depend_on_the_generator_only() -> None:
     images, rows = distinct_pixels(), torch.arange(5)
     first = take_shifted(images, rows, shift_px=2, flips=True, generator=Generator().manual_seed(7))
     torch.manual_seed(99)

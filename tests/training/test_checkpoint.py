@@ -86,16 +86,16 @@ STATEFUL: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", STATEFUL, ids=str)
-def test_a_killed_training_ends_as_an_unbroken_one(digits: ImageData, tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_resume_is_bitwise_exact(digits: ImageData, tmp_path: Path, fields: dict[str, Any]) -> None:
     assert_resumes(tmp_path / "c.pt", first_images(digits, 48), replace(ALWAYS, **fields), small_net)
 
 
-def test_a_mixnet_goes_on_with_all_of_it_at_once(digits: ImageData, tmp_path: Path) -> None:
+def test_resume_of_a_mixnet_with_all_stateful_settings(digits: ImageData, tmp_path: Path) -> None:
     settings = replace(ALWAYS, ema=0.9, mixup=0.2, clip_grad=1.0)
     assert_resumes(tmp_path / "c.pt", first_images(digits, 48), settings, lambda: make_net(stem_stride=2))
 
 
-def test_it_is_written_when_it_is_time_and_never_after_the_last_epoch(digits: ImageData, tmp_path: Path) -> None:
+def test_checkpoint_interval_and_no_write_after_the_last_epoch(digits: ImageData, tmp_path: Path) -> None:
     data, path = first_images(digits, 20), tmp_path / "c.pt"
     for settings in (replace(ALWAYS, checkpoint_s=None), replace(ALWAYS, checkpoint_s=3600), replace(ALWAYS, epochs=1)):
         train(small_net(), data, settings, seed=1, checkpoint=path)
@@ -109,7 +109,9 @@ def test_it_is_written_when_it_is_time_and_never_after_the_last_epoch(digits: Im
     assert written == [False, False, True, False, True, True]
 
 
-def test_times_before_the_kill_count(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_before_an_interruption_are_included(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wall, cpu = (
         itertools.count(),
         itertools.count(step=10),
@@ -124,7 +126,7 @@ def test_times_before_the_kill_count(digits: ImageData, tmp_path: Path, monkeypa
     assert (result.images_per_s, result.images_per_cpu_s) == (3 * 48 / 3, 3 * 48 / 30)
 
 
-def test_a_checkpoint_of_another_training_is_left_alone(digits: ImageData, tmp_path: Path) -> None:
+def test_checkpoints_of_other_trainings_are_ignored(digits: ImageData, tmp_path: Path) -> None:
     data, path = first_images(digits, 48), tmp_path / "c.pt"
     train_and_interrupt(path, data, ALWAYS)
 
@@ -164,7 +166,7 @@ def damage(data: bytes) -> dict[str, bytes]:
     }
 
 
-def test_a_damaged_file_is_no_file(digits: ImageData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_files_are_ignored(digits: ImageData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data, path = first_images(digits, 48), tmp_path / "c.pt"
     expected = figures(train(small_net(), data, ALWAYS, seed=1))
     train_and_interrupt(path, data, ALWAYS)
@@ -187,7 +189,7 @@ class Touches:
         return Path.touch, (self.path,)
 
 
-def test_a_file_cannot_run_code(tmp_path: Path) -> None:
+def test_loading_runs_no_code(tmp_path: Path) -> None:
     path, proof = tmp_path / "c.pt", tmp_path / "proof"
     torch.save({"fingerprint": "mine", "state": Touches(proof)}, path)
     assert Checkpoint(path, "mine", every_s=0).load() is None
@@ -212,6 +214,6 @@ def test_a_full_disk_does_not_stop_the_training(
     assert path.read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_does_not_stop_the_training(digits: ImageData, tmp_path: Path) -> None:
+def test_unwritable_folder_does_not_stop_the_training(digits: ImageData, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     train(small_net(), first_images(digits, 20), ALWAYS, seed=1, checkpoint=tmp_path / "file" / "c.pt")

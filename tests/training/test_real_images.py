@@ -33,7 +33,7 @@ def test_every_image_is_read_with_its_class(data: ImageData) -> None:
     assert data.class_names == tuple(sorted(path.name for path in (ROOT / "train").iterdir()))
 
 
-def test_pixels_are_those_of_the_files(data: ImageData) -> None:
+def test_pixels_match_the_files(data: ImageData) -> None:
     for split, images, labels in (
         ("train", data.train_images, data.train_labels),
         ("val", data.val_images, data.val_labels),
@@ -47,7 +47,7 @@ def test_pixels_are_those_of_the_files(data: ImageData) -> None:
                 assert np.ascontiguousarray(pixels).tobytes() in stored
 
 
-def test_statistics_are_of_the_train_images_alone(data: ImageData) -> None:
+def test_statistics_use_the_train_images_only(data: ImageData) -> None:
     pixels = data.train_images.double() / 255
     assert data.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
     assert data.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-6)

@@ -35,7 +35,7 @@ def test_a_small_net_learns_real_digits(digits: ImageData) -> None:
     assert result.duration_s > 0
 
 
-def test_a_seed_gives_the_same_numbers_and_another_seed_others(digits: ImageData) -> None:
+def test_results_are_determined_by_the_seed(digits: ImageData) -> None:
     data = first_images(digits, 200)
     settings = replace(SHORT, mixup=0.2, ema=0.9)
     losses = []
@@ -47,14 +47,14 @@ def test_a_seed_gives_the_same_numbers_and_another_seed_others(digits: ImageData
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_the_model_ends_with_the_weights_that_were_scored(digits: ImageData, ema: float | None) -> None:
+def test_model_ends_with_the_scored_weights(digits: ImageData, ema: float | None) -> None:
     model, data = make_net(), first_images(digits, 200)
     settings = replace(SHORT, ema=ema)
     result = train(model, data, settings, seed=0)
     assert evaluate(model, data, settings).loss == pytest.approx(result.loss, rel=1e-6)
 
 
-def test_training_leaves_global_draws_threads_and_switches_alone(digits: ImageData) -> None:
+def test_global_random_state_and_settings_are_restored(digits: ImageData) -> None:
     torch.manual_seed(5)
     np.random.seed(5)
     expected = torch.rand(1), np.random.rand()
@@ -74,7 +74,7 @@ def test_training_leaves_global_draws_threads_and_switches_alone(digits: ImageDa
     assert (torch.rand(1), np.random.rand()) == expected
 
 
-def test_activations_out_of_place_change_no_digit(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_place_activations_are_bitwise_equal(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     data = first_images(digits, 100)
     fast = train(make_net(), data, SHORT, seed=0)
     monkeypatch.setattr("nas.training.runtime._COPYING_IN_PLACE", ())
@@ -83,7 +83,7 @@ def test_activations_out_of_place_change_no_digit(digits: ImageData, monkeypatch
     assert fast.loss == plain.loss
 
 
-def test_scores_equal_a_plain_loop(digits: ImageData) -> None:
+def test_scores_match_a_plain_loop(digits: ImageData) -> None:
     model = make_net().eval()
     score = evaluate(model, digits, SHORT)
     images = (digits.val_images / 255 - digits.mean[0]) / digits.std[0]
@@ -94,7 +94,7 @@ def test_scores_equal_a_plain_loop(digits: ImageData) -> None:
     assert not model.training
 
 
-def test_a_linear_net_reaches_what_logistic_regression_reaches(digits: ImageData) -> None:
+def test_linear_model_matches_logistic_regression(digits: ImageData) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
     result = train(model, digits, TrainSettings(epochs=8, shift=0.0, lr=0.005, device="cpu"), seed=0)
@@ -114,12 +114,12 @@ def test_every_image_is_trained_on_once_per_epoch_in_even_batches(digits: ImageD
 
 
 @pytest.mark.parametrize("count", [2, 3, 65])
-def test_a_small_rest_does_not_break_batch_norm(digits: ImageData, count: int) -> None:
+def test_small_remainders_do_not_break_batch_norm(digits: ImageData, count: int) -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(1, 10))
     train(model, first_images(digits, count), replace(SHORT, batch_size=2, mixup=0.1 if count == 65 else 0.0), seed=0)
 
 
-def test_a_loss_that_explodes_names_epoch_and_step(digits: ImageData) -> None:
+def test_diverging_loss_names_epoch_and_step(digits: ImageData) -> None:
     class Breaks(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -174,7 +174,7 @@ def test_seeded_yields_a_generator_of_that_seed() -> None:
         assert torch.equal(torch.rand(2, generator=generator), inside)
 
 
-def test_known_optimizers_are_timms() -> None:
+def test_optimizers_exist_in_timm() -> None:
     assert set(OPTIMIZERS) <= set(timm.optim.list_optimizers())
 
 
@@ -193,6 +193,6 @@ def test_known_optimizers_are_timms() -> None:
         ({"ema": 1.0}, r"proxy\.ema 1\.0:"),
     ],
 )
-def test_a_bad_setting_names_itself(fields: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
         TrainSettings(**fields)

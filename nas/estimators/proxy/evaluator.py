@@ -40,14 +40,15 @@ class Evaluation:
 class Evaluator(Protocol):
     """Interface of accuracy estimators.
 
-    ``evaluate`` raises TrainingError for a network that it cannot score; ``on_epoch`` may raise to stop it. ``forget``
-    is called once the result or failure is stored, and deletes the state for resuming the evaluation.
+    ``evaluate`` raises TrainingError for a network that it cannot score; ``on_epoch`` may raise to stop it.
+    ``discard_checkpoint`` is called once the result or failure is stored, and deletes the state for resuming the
+    evaluation.
     """
 
     def evaluate(
         self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None
     ) -> Evaluation: ...
-    def forget(self, arch: ArchSpec, *, repeat: int) -> None: ...
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +103,13 @@ class ProxyEvaluator:
                 "proxy.width_multiplier, or run fewer trainings at a time."
             ) from None
 
-    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         """Delete the checkpoint of a training whose result is stored; idempotent."""
         checkpoint = self._checkpoint(arch, repeat)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
 
-    def forget_all(self) -> None:
+    def discard_checkpoints(self) -> None:
         """Delete all checkpoints, including those of abandoned trainings; idempotent."""
         if self.checkpoints_dir is not None:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)

@@ -49,7 +49,7 @@ def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Cons
     report = _write_tables(context, study, answer)
     write_scaling_notes(context, study, report)
     if session.is_complete(study):
-        session.evaluator.forget_all()
+        session.evaluator.discard_checkpoints()
     plan, found = session.plan, answer.found
     console.print(cells_table(plan, answer.table) if answer.table else ranks_table(plan, found))
     print_lines(console, *answer.said, *found.way, *closing_lines(plan, answer.members, trial_records(study)))

@@ -56,10 +56,10 @@ def _parts(conv: Any) -> list[Any]:
 
 def _expansion(channels: int, hidden: int) -> float:
     """Return the shortest expansion ratio that turns ``channels`` into ``hidden``."""
-    trial = BlockSpec(type="ir", channels=hidden)
+    block = BlockSpec(type="ir", channels=hidden)
     for digits in range(_MAX_DIGITS + 1):
         ratio = round(hidden / channels, digits)
-        if ratio > 0 and hidden_channels(replace(trial, expansion=ratio), channels) == hidden:
+        if ratio > 0 and hidden_channels(replace(block, expansion=ratio), channels) == hidden:
             return ratio
     raise NasError(f"{hidden} hidden channels: a spec needs a multiple of 8 (was the network pruned?).")
 

@@ -61,7 +61,9 @@ def from_timm(model: nn.Module) -> ArchSpec:
     except NasError as error:
         raise NasError(f"{name} cannot be read exactly: {error}") from None
     except AttributeError as error:  # modules of timm replaced by others
-        raise NasError(f"{name} cannot be read exactly: it is not as timm builds it ({error}).") from None
+        raise NasError(
+            f"{name} cannot be read exactly: its modules differ from those that timm builds ({error})."
+        ) from None
     return spec
 
 
