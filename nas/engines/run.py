@@ -1,4 +1,4 @@
-"""A study from its first look to its results: what every engine has around the trials that it runs."""
+"""A study from its start to its results, whatever the engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], Non
 
 
 def run_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool = False) -> bool:
-    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
+    """Run ``plan`` to its end or an interrupt, and write results either way.
+
+    Returns whether it was interrupted.
 
     ``to_stderr``: whatever is said goes there, and leaves stdout to an answer for programs.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
@@ -72,7 +74,7 @@ def _run_trials(
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too.
+    """Treat SIGTERM as Ctrl-C, so that schedulers stop a search cleanly too.
 
     Yields the signals that have come so far.
     """

@@ -1,4 +1,4 @@
-"""Candidates and their price: decoded, counted, predicted and held against the limits before any training."""
+"""Candidates: decoded, priced and checked against the limits before training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ SURVEY_SAMPLES: Final = 2000
 
 
 class Space(Protocol):
-    """What a search needs to know of a search space; the spaces themselves live in ``search_spaces``."""
+    """The interface of a search space, as a search uses it.
+
+    The spaces themselves live in ``search_spaces``.
+    """
 
     name: str
 
@@ -43,7 +46,7 @@ class Space(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A genotype with the network that it decodes to and what that network costs on the search's device."""
+    """A genotype, the network it decodes to, and that network's cost on the device."""
 
     genotype: Genotype
     arch: ArchSpec
@@ -99,7 +102,10 @@ class Survey:
 def survey(
     pricer: Pricer, *, samples: int = SURVEY_SAMPLES, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> Survey:
-    """Price ``samples`` random candidates, or all of a smaller space; if none meets the limits, walk on from the best.
+    """Price a random sample of the space, and find a feasible candidate.
+
+    ``samples`` candidates are drawn, or all of a smaller space. If none meets the limits, coordinate descent starts
+    from the closest.
 
     The walk changes one choice at a time, so that a space with a feasible corner is not called infeasible because
     chance missed it. Raises: NasError if nothing feasible is found, saying what the space can do, and before that if

@@ -1,4 +1,4 @@
-"""The latency predictor that settings ask for, with what a person sees while it is made and should know of it."""
+"""The latency predictor of a study, calibrated with progress on a console."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from nas.study.manifest import PREDICTOR_FILE
 
 
 def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Console) -> LatencyPredictor:
-    """``load_or_calibrate`` with a bar on ``console``, and a warning there if other programs disturbed the calibration.
+    """``load_or_calibrate`` with a progress bar on ``console``.
+
+    Prints a warning if other programs disturbed the calibration.
 
     Raises: NasError.
     """
@@ -28,7 +30,10 @@ def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Consol
 
 
 def study_predictor(plan: StudyPlan, console: Console) -> LatencyPredictor:
-    """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
+    """The study's own predictor if it has one; else this device's.
+
+    A resumed study keeps its predictor, so that its latencies stay comparable.
+    """
     saved = plan.folder / PREDICTOR_FILE
     if saved.is_file():
         try:

@@ -1,4 +1,7 @@
-"""What a kill left in a study: RUNNING trials without a worker are queued again, or given up."""
+"""Recovery after a kill: RUNNING trials without a worker are queued again.
+
+A trial that is killed again and again fails.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ OUT_OF_MEMORY: Final = "out of memory? Fewer engine.workers, or a lower proxy.ba
 
 
 def recover_trials(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
-    """Queue the RUNNING trials of killed workers again; how many there were. Call it with the study held."""
+    """Queue the RUNNING trials of killed workers again; returns their number.
+
+    Call it with the study acquired.
+    """
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
         recover_killed_trial(study, trial, max_retries=max_retries)
@@ -42,7 +48,9 @@ def recover_killed_trial(study: optuna.Study, trial: FrozenTrial, *, max_retries
 
 
 def requeue_trial(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Put an unfinished trial back at the head of the queue, so that it is neither lost nor counted.
+    """Put an unfinished trial back at the head of the queue.
+
+    It is neither lost nor counted.
 
     It keeps its number and its genotype: whatever comes after it is as if it had never been interrupted. A trial that
     was interrupted before its genotype was complete is abandoned; its successor draws the same genotype again.
@@ -54,7 +62,10 @@ def requeue_trial(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def fail_trial(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:
-    """End an unfinished trial without a result; ``INTERRUPTED_OUTCOME`` ones do not count as trials of the study."""
+    """End an unfinished trial without a result.
+
+    Trials of ``INTERRUPTED_OUTCOME`` do not count as trials of the study.
+    """
     study._storage.set_trial_user_attr(trial._trial_id, "outcome", str(outcome))
     study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
     study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)

@@ -1,4 +1,7 @@
-"""Workers ask and their parent measures: one network at a time, and nothing is trained beside it."""
+"""Measurements that workers request from their parent process.
+
+One network at a time, and nothing is trained beside it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ _POLL_S: Final = 0.2
 
 
 def request_measurement(study: optuna.Study, trial: Trial) -> MeasuredLatency:
-    """What the parent measures of the network of ``trial``, waited for. Raises: NasError with its reason if it cannot.
+    """The parent's measurement of the network of ``trial``, waited for.
+
+    Raises: NasError with its reason if it cannot measure.
 
     The question stands in the study's storage, so that nothing is left over from a worker that is killed.
     """
@@ -38,7 +43,7 @@ def request_measurement(study: optuna.Study, trial: Trial) -> MeasuredLatency:
 
 
 def serve_requests(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequence[BaseProcess] = ()) -> None:
-    """Measure what the ``workers`` of ``study`` wait for, one after the other and each network once."""
+    """Measure the networks that ``workers`` wait for, each once, one by one."""
     trials = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("arch_id"): said for trial in trials if (said := _answer_in(trial.system_attrs))}
     for trial in trials:
@@ -57,7 +62,10 @@ def serve_requests(study: optuna.Study, pricer: Pricer, measure: Measurer, worke
 
 @contextmanager
 def pause_training(workers: Sequence[BaseProcess]) -> Iterator[None]:
-    """Stop the living ``workers`` meanwhile: beside a training the same network took half as long again."""
+    """Stop the living ``workers`` within the context.
+
+    Beside a training the same network took half as long again.
+    """
     pids = [worker.pid for worker in workers if worker.pid is not None and worker.is_alive()]
     try:
         for pid in pids:

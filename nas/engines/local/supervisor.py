@@ -1,4 +1,7 @@
-"""Worker processes under supervision: one that dies is replaced, its trials are recovered, the others go on."""
+"""Supervised worker processes: one that dies is replaced.
+
+Its trials are recovered, and the others go on.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ class Supervisor:
             raise NasError(self._reasons[0] if self._reasons else f"{so_far}: no worker is left.")
 
     def _fill(self) -> None:
-        """Start workers for the places that are empty, as far as there are trials for them."""
+        """Start workers for empty places, as far as there are trials for them."""
         left = self._session.total(self._study) - count_finished(self._study)
         taken = {worker.place for worker in self._kinders}
         for place in [place for place in self._places if place not in taken]:
@@ -77,7 +80,10 @@ class Supervisor:
                 self._kinders.append(Worker(self._session.plan, self._kind, place))
 
     def _watch(self) -> None:
-        """Wait until a worker ends or the poll is due; then recover, replace, show, measure and check limits."""
+        """Wait until a worker ends or the poll is due, then handle what happened.
+
+        Recover, replace, show, measure and check limits.
+        """
         before = time.monotonic()
         limited = self._settings.trial_memory_mb is not None
         wait([worker.process.sentinel for worker in self._kinders], _LIMITED_POLL_S if limited else _POLL_S)
@@ -95,7 +101,10 @@ class Supervisor:
         self._enforce()
 
     def _remove(self, worker: Worker) -> None:
-        """Recover the trials of a worker that has ended, and note RUNNING trials that no living worker has signed."""
+        """Recover the trials of a worker that has ended.
+
+        Notes RUNNING trials that belong to no living worker.
+        """
         self._kinders.remove(worker)
         trials = [trial for trial in self._running() if trial.user_attrs.get(WORKER) == worker.name]
         for trial in trials:
@@ -106,7 +115,10 @@ class Supervisor:
         self._unclaimed = {number: self._unclaimed.get(number, self._clock_s) for number in nobodys}
 
     def _report_end(self, worker: Worker, numbers: str) -> None:
-        """Say how a worker ended, and give its place up if another one would end as it did."""
+        """Print how a worker ended.
+
+        Its place stays empty if another worker would end in the same way.
+        """
         code = worker.exit_code
         killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
         how = f"was {killed}" if killed else f"ended with exit code {code}"
@@ -127,7 +139,10 @@ class Supervisor:
             self._progress.say(f"{worker.name} {how}" + (f"; taken back: trial {numbers}" if numbers else ""))
 
     def _recover_from(self, worker: Worker, trial: FrozenTrial) -> None:
-        """Queue a trial of a dead worker again, with a mark if that may have died of it; fail one beyond a limit."""
+        """Queue a dead worker's trial again, or fail one beyond a limit.
+
+        A trial that may have caused the death is marked.
+        """
         with contextlib.suppress(UpdateFinishedTrialError):  # its last word reached the storage only now
             if worker.ended_for:
                 number, reason = worker.ended_for
@@ -149,7 +164,10 @@ class Supervisor:
         self._unclaimed = {number: since for number, since in self._unclaimed.items() if number not in due}
 
     def _enforce(self) -> None:
-        """Kill the workers whose trial is beyond a limit; the next round recovers what they held."""
+        """Kill the workers whose trial is beyond a limit.
+
+        The next round recovers their trials.
+        """
         for worker in self._kinders:
             if worker.number is None:
                 continue
@@ -170,7 +188,10 @@ class Supervisor:
             serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._kinders])
 
     def _stop(self) -> None:
-        """Let the workers give their trials back; those that do not, or a second interrupt, end them at once."""
+        """Let the workers release their trials.
+
+        Those that do not, or all on a second interrupt, are killed at once.
+        """
         try:
             for worker in self._kinders:
                 worker.hear(self._clock_s)

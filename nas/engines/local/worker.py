@@ -31,7 +31,9 @@ _LONGEST_REASON: Final = 900  # what is sent stays below 4096 bytes, which a pip
 
 
 class WorkerMessage(NamedTuple):
-    """What a worker says: that it is ready, then at which trial ``number`` it trains (None: at none).
+    """A message of a worker: it is ready, or it trains the trial ``number``.
+
+    ``number`` is None while it trains none.
 
     ``told``: a trial has just ended. ``reason``: why it stops before the study has its trials.
     """
@@ -66,7 +68,10 @@ class Worker:
         far_end.close()
 
     def hear(self, now_s: float) -> bool:
-        """Take in what it has said since; whether a trial ended. What a dead worker said last is heard too."""
+        """Read its messages; returns whether a trial ended.
+
+        The last messages of a dead worker are read too.
+        """
         told = False
         with contextlib.suppress(EOFError, OSError):  # its end of the line is closed
             while self._line.poll():
@@ -78,12 +83,18 @@ class Worker:
 
     @property
     def exit_code(self) -> int:
-        """How a dead worker ended, negative for a signal: that is SIGKILL too if it died with its server."""
+        """The exit code of a dead worker, negative for a signal.
+
+        SIGKILL too if it died with its fork server.
+        """
         code = self.process.exitcode or 0
         return -signal.SIGKILL if code == _SERVER_DIED else code
 
     def interrupt(self) -> None:
-        """Ask it to give its trial back and to end; one that is still loading has none and is killed."""
+        """Ask it to release its trial and to end.
+
+        One that is still loading has no trial and is killed.
+        """
         if not self.ready:
             self.process.kill()
         elif self.process.is_alive() and self.process.pid is not None:
@@ -96,7 +107,9 @@ class Worker:
 
 
 def start_server(kind: StudyKind) -> None:
-    """Start the process that workers are forked from, which loads what all need once: seconds of CPU for each.
+    """Start the fork server, which imports once what all workers need.
+
+    That takes seconds of CPU for each worker otherwise.
 
     It only imports; neither threads nor CUDA are begun in it, which a fork would break.
     """
@@ -112,7 +125,10 @@ def start_server(kind: StudyKind) -> None:
 
 
 def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:
-    """What a worker process runs: a session of its own on the shared study, without output, until it has its trials."""
+    """The main function of a worker process.
+
+    It makes a session of its own on the shared study, prints nothing, and runs trials until none is left.
+    """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     die_with_parent()
     torch.set_num_threads(1)
@@ -138,14 +154,20 @@ def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """End this worker by one interrupt; the terminal and the parent may both send one, the second must not disturb."""
+    """End this worker by one interrupt.
+
+    The terminal and the parent may both send one; the second must not disturb.
+    """
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
-    """End this worker as soon as its parent is gone: a new run must find nobody at work on the study."""
+    """End this worker as soon as its parent has ended.
+
+    A new run must find no process at work on the study.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -154,7 +176,9 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _stopping_held_back() -> Iterator[None]:
-    """Within, an interrupt waits until the end; in a process that is started here, until it can take one.
+    """Block interrupts within the context.
+
+    In a process that is started here, until it can handle one.
 
     A worker that is interrupted before would show a traceback, and one of whom its parent does not know would go on.
     """

@@ -1,4 +1,4 @@
-"""The dispatcher and its trainings in the terms of Ray Tune: a searcher, a scheduler, a callback and a trainable."""
+"""The dispatcher in Ray Tune's terms: searcher, scheduler, callback, trainable."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next report. It is the scheduler that ends a training: Tune would not show it one that says ``done``."""
+        """The next report.
+
+        The scheduler ends a training: Tune would not show it one that says ``done``.
+        """
         return {_REPORT: self._training.next()}
 
     def cleanup(self) -> None:
@@ -86,7 +89,10 @@ class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(self.STOP if over else self.CONTINUE)
 
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
-        """A worker is gone, or never came to be; exceptions of a training do not come here, they are reports."""
+        """Handle a worker that is gone, or that never started.
+
+        Exceptions of a training do not come here, they are reports.
+        """
         said = Path(trial.error_file).read_text(encoding="utf-8")
         if _UNBORN in said:
             self._dispatcher.unfit(said.strip().splitlines()[-1])
@@ -96,7 +102,10 @@ class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class ForgetReport(Callback):  # type: ignore[misc]
-    """Takes the weights out of what Tune keeps of each trial in memory and in files, once the scheduler has them."""
+    """Removes weights from what Tune stores of each trial, once they are read.
+
+    In memory and in files.
+    """
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: object

@@ -1,1 +1,4 @@
-"""Where a study is kept: URLs, backends, retries, lease, ownership. The only room that uses Optuna's private names."""
+"""Where a study is kept: URLs, backends, retries, lease, ownership.
+
+The only room that uses Optuna's private names.
+"""

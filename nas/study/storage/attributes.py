@@ -1,4 +1,4 @@
-"""What a study keeps for the program alone: Optuna's system attributes, which dashboards do not show to people."""
+"""System attributes of a study, which dashboards do not show."""
 
 from __future__ import annotations
 

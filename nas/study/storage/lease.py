@@ -1,4 +1,7 @@
-"""A lease kept in the study itself: which search works on it, renewed as long as it does, so that others keep away."""
+"""A lease in the study, renewed by the search that works on it.
+
+It keeps other searches away, also those of other machines.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _KEY: Final = "nas:lease"  # system attribute of a study
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTiming:
-    """Seconds between renewals, of watching whether a lease is renewed, and between writing one and reading it back.
+    """Seconds between renewals, of watching a lease, and between write and check.
 
     Nobody's clock is compared with another's. A lease is renewed three times while it is watched.
     """
@@ -42,7 +45,9 @@ class LeaseTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseHolder:
-    """The process at work on a study. ``place``: where its number means something; ``started``: that it is the same.
+    """The process at work on a study.
+
+    ``place``: where its process number is valid; ``started``: that it is the same process.
 
     ``beat`` counts the renewals.
     """
@@ -66,7 +71,9 @@ class LeaseHolder:
 
 @contextmanager
 def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | None = None) -> Iterator[None]:
-    """Hold ``study`` against other searches; of two that begin in the same moment one goes on.
+    """Hold ``study`` against other searches.
+
+    Of two that start at the same moment one goes on.
 
     A lease that somebody else holds is taken over where its process is seen to be dead or it is not renewed. One that
     is lost in the end, because this process stood still, bars the study's storage: the next call raises NasError.
@@ -103,7 +110,7 @@ def lease_holder(study: optuna.Study) -> LeaseHolder | None:
 
 
 def work_under_lease(study: optuna.Study) -> None:
-    """Let this process make and change trials only as long as the lease stands that is there now."""
+    """Let this process change trials only while the present lease holds."""
     storage = study._storage
     known = lease_holder(study)
     if known is None or not isinstance(storage, RetryingStorage):
@@ -117,7 +124,10 @@ def work_under_lease(study: optuna.Study) -> None:
 
 
 def _watch(study: optuna.Study, known: LeaseHolder, console: Console, timing: LeaseTiming) -> None:
-    """Wait until it is sure that ``known`` renews its lease no more. Raises: NasError if it does."""
+    """Wait until ``known`` has certainly stopped renewing its lease.
+
+    Raises: NasError if it renews it.
+    """
     start = timing.clock()
     text = f"study {study.study_name!r} is held by {known}: watching whether it is still at work"
     with progress_bar(console, text) as progress:
@@ -132,7 +142,10 @@ def _watch(study: optuna.Study, known: LeaseHolder, console: Console, timing: Le
 
 
 def _renew(study: optuna.Study, own: LeaseHolder, console: Console, timing: LeaseTiming, stop: threading.Event) -> None:
-    """Renew the lease until ``stop``, and say when that fails: workers that wait for the storage are silent."""
+    """Renew the lease until ``stop``, and print when that fails.
+
+    Workers that wait for the storage print nothing themselves.
+    """
     patient = study._storage
     storage = patient.backend if isinstance(patient, RetryingStorage) else patient
     mine, is_away = own, False
@@ -192,7 +205,7 @@ def _myself() -> LeaseHolder:
 
 
 def _place() -> str:
-    """This machine since it was switched on, and the numbering of processes in this container."""
+    """This machine's boot, and the process namespace of this container."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
 

@@ -1,4 +1,4 @@
-"""The study in its storage: opened or made, and refused where it or its folder is another study's."""
+"""Opening or creating a study, and refusing another study's name or folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ _SILENT: Final = RetryPolicy()
 
 
 def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
-    """Optuna's storage at ``url``, which is waited for while it is locked, full or gone.
+    """Optuna's storage at ``url``, with retries while it is unavailable.
+
+    It may be locked, full or unreachable for a while.
 
     Raises: NasError for a URL that is no storage's, and for a storage that cannot be opened or stays away.
     """
@@ -60,7 +62,10 @@ def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
 
 
 def existing_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage | None:
-    """The storage at ``url``; None where that is a file that is not there. Raises: NasError as ``open_storage``."""
+    """The storage at ``url``; None if that is a file that does not exist.
+
+    Raises: NasError as ``open_storage``.
+    """
     check_url_file(url)
     path = url_file(url)
     return None if path is not None and not path.exists() else open_storage(url, patience)
@@ -96,7 +101,10 @@ def open_study(
 
 
 def check_stored_format(study: optuna.Study) -> None:
-    """Refuse a ``study`` whose format in its storage is newer than this version reads. Raises: NasError."""
+    """Refuse a ``study`` stored in a format newer than this version reads.
+
+    Raises: NasError.
+    """
     storage = study._storage
     place = f" in {mask_credentials(storage.url)}" if isinstance(storage, RetryingStorage) else ""
     check_study_format(f"study {study.study_name!r}{place}", system_attributes(study).get(FORMAT_ATTRIBUTE))
@@ -119,7 +127,10 @@ def matching_study(
 
 
 def study_identity(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the study of these system ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
+    """The settings in a study's system ``attributes``, by dotted names.
+
+    Empty if nas did not make the study.
+    """
     return dict(json.loads(attributes.get(IDENTITY, "{}")))
 
 
@@ -143,7 +154,9 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
 
 
 def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
-    """Write into ``study`` and ``folder`` what they are of; call it with the study held.
+    """Write the settings' identity into ``study`` and ``folder``.
+
+    Call it with the study acquired.
 
     Of two searches that made the study in the same moment the other may have written its own identity last.
     """
@@ -176,12 +189,18 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
 
 
 def _own_groups(identity: Mapping[str, Any]) -> set[str]:
-    """Groups of settings by which a study's kind is recognised: those that not every kind has."""
+    """Groups of settings that not every kind of study has.
+
+    A study's kind is recognised by them.
+    """
     return {key.partition(".")[0] for key in identity} - _COMMON_GROUPS
 
 
 def _with_tables(url: str, patience: RetryPolicy) -> optuna.storages.BaseStorage:
-    """The storage at ``url``; where others open a new database too, one makes a table or its row and the rest fail."""
+    """The storage at ``url``, with its tables created once.
+
+    Where several processes open a new database, one creates a table or its row and the others fail; they try again.
+    """
     for _ in range(_TABLES):
         try:
             return make_backend(url)

@@ -1,4 +1,4 @@
-"""One search per study: a lock in the run's folder for this machine, a lease in the study for all others."""
+"""One search per study: a file lock on this machine, a lease for all others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ AcquireStudy = Callable[[optuna.Study], optuna.Study]
 
 @contextmanager
 def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy]:
-    """Hold the run's ``folder``, and the study too once it is known; to hold it twice is the same as once.
+    """Hold the run's ``folder``, and the study too once it is known.
+
+    Holding it twice is the same as once.
 
     With the study held no other search works on it, on whatever machine, so that its RUNNING trials are stale.
     Raises: NasError at once if another process holds the folder; in ``acquire_lease`` if another holds the study.

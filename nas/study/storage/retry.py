@@ -1,4 +1,7 @@
-"""How long a storage is waited for that is locked, full or gone for a while, and which of its errors mean that."""
+"""Retries while a storage is locked, full or unreachable.
+
+Decides which of its errors are transient.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long a storage is waited for: ``limit_s`` per call. ``say`` tells the user; clock and sleep are for tests."""
+    """How long a call to a storage is retried: ``limit_s`` seconds.
+
+    ``say`` prints a line for the user; ``clock`` and ``sleep`` are for tests.
+    """
 
     limit_s: float = 600.0
     say: Callable[[str], None] = lambda _: None
@@ -56,7 +62,7 @@ def retry_policy(console: Console, limit_s: float) -> RetryPolicy:
 
 
 class RetryWait:
-    """One call that may have to be made several times: how long it has been tried, and what the user is told."""
+    """One call that may have to be retried: for how long, and what is printed."""
 
     def __init__(self, patience: RetryPolicy, url: str) -> None:
         self._patience = patience
@@ -67,7 +73,10 @@ class RetryWait:
         self.reason = ""
 
     def after(self, error: Exception) -> None:
-        """Pause before the next attempt. Raises: NasError when it has been waited long enough."""
+        """Pause before the next attempt.
+
+        Raises: NasError once the limit is exceeded.
+        """
         patience, waited_s = self._patience, self._waited_s
         self.reason = storage_error_reason(error)
         if waited_s >= patience.limit_s:
@@ -98,7 +107,9 @@ class RetryWait:
 
 
 def call_with_retries(call: Callable[[], Result], wait: RetryWait, again: Callable[[], Result] | None = None) -> Result:
-    """``call()``, made again while the storage is away; ``again`` in its place where it may have succeeded unheard.
+    """``call()``, retried while the storage is unavailable.
+
+    ``again`` is called in its place where the first call may have succeeded unnoticed.
 
     Raises: NasError when it has been waited long enough; any other error of ``call`` as it is.
     """
@@ -117,7 +128,7 @@ def call_with_retries(call: Callable[[], Result], wait: RetryWait, again: Callab
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether ``error`` of a storage is one that passes: locked, disk full, server gone; not a mistake of ours."""
+    """Whether an ``error`` of a storage may pass: locked, disk full, server gone."""
     cause = _cause(error)
     if isinstance(cause, OSError):
         return cause.errno in _FILE
@@ -135,7 +146,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a server that was asked for the first time said no for good: wrong password, no such database."""
+    """Whether a server refused for good: wrong password, no such database."""
     return any(text in str(_cause(error)) for text in _REFUSALS)
 
 

@@ -1,4 +1,4 @@
-"""Optuna's storage behind our patience: every call is made again while it is away, and has its effect once."""
+"""Optuna's storage with retries: a call that failed is repeated, idempotently."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SETTLE_S: Final = 1.0
 
 
 def _forwarded(name: str) -> Callable[..., Any]:
-    """A method that hands its call on; one that reads, or writes the same twice without harm."""
+    """A method that forwards an idempotent call: a read, or a repeatable write."""
 
     def method(self: RetryingStorage, *arguments: Any, **named: Any) -> Any:
         return self._through(lambda: getattr(self.backend, name)(*arguments, **named))
@@ -100,7 +100,10 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
         return self._through(make, find_or_make)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Change the state of a trial; False if it was to be taken (WAITING to RUNNING) and another was faster."""
+        """Change the state of a trial.
+
+        False if it was to go from WAITING to RUNNING and another worker was faster.
+        """
         self._ask_guard()
         if state is TrialState.RUNNING:
             return self._take(trial_id)
@@ -134,7 +137,9 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
         return taken
 
     def _adopt(self, trial_id: int, mark: str) -> bool:
-        """Whether a RUNNING trial is ours: taken by our attempt whose answer was lost, or by another worker?
+        """Whether a RUNNING trial was taken by this worker's unanswered attempt.
+
+        Otherwise another worker took it.
 
         Another signs it as soon as it reaches the storage. Two that both lost their answer sign one after the other,
         and the later signature stands.
