@@ -165,14 +165,14 @@ class _Run:
         score = score_model(self.scored_model, self.data, self.settings)
         if not math.isfinite(score.loss):
             raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr.")
-        taken = _Times.now().since(start)
+        elapsed = _Times.now().since(start)
         result = EpochResult(
             epoch=epoch,
             accuracy=score.accuracy,
             val_loss=score.loss,
             train_loss=train_loss,
-            duration_s=taken.wall_s,
-            cpu_s=taken.cpu_s,
+            duration_s=elapsed.wall_s,
+            cpu_s=elapsed.cpu_s,
         )
         self.results.append(result)
         return result

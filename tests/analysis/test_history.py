@@ -38,7 +38,7 @@ def test_hypervolume_equals_the_number_of_dominated_unit_cells(
 def test_steps_equal_the_hypervolume_of_the_front_so_far(points: list[tuple[int, int]]) -> None:
     rows = [row(number, accuracy / 10, latency) for number, (accuracy, latency) in enumerate(points)]
     progress = front_progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
-    accuracies, latencies = zip(*[(one.accuracy, one.latency_ms) for one in rows], strict=True)
+    accuracies, latencies = zip(*[(item.accuracy, item.latency_ms) for item in rows], strict=True)
     reference = ReferencePoint(min(accuracies), max(latencies))
     whole = (max(accuracies) - reference.accuracy) * (reference.latency_ms - min(latencies))
     if not whole:
@@ -47,10 +47,12 @@ def test_steps_equal_the_hypervolume_of_the_front_so_far(points: list[tuple[int,
     assert progress is not None and progress.reference == reference
     for step in progress.steps:
         front = pareto_front(rows[: step.trial + 1])
-        area = hypervolume([(one.accuracy, one.latency_ms) for one in front], reference)
+        area = hypervolume([(item.accuracy, item.latency_ms) for item in front], reference)
         assert step.value == pytest.approx(area / whole)
     assert [step.trial for step in progress.timed] == list(range(0, len(rows), 2))
-    assert all(one.value <= other.value for steps in (progress.steps, progress.timed) for one, other in pairwise(steps))
+    assert all(
+        step.value <= after.value for steps in (progress.steps, progress.timed) for step, after in pairwise(steps)
+    )
 
 
 def test_timed_steps_are_ordered_by_end_time() -> None:
@@ -74,13 +76,13 @@ def test_busy_hours_count_minutes_with_a_running_trial(spans: list[tuple[int, in
     trials = [
         create_trial(state=TrialState.COMPLETE, value=0.0, params={}, distributions={}) for _ in range(len(spans))
     ]
-    for number, (trial, (begin, length)) in enumerate(zip(trials, spans, strict=True)):
+    for number, (trial, (start, length)) in enumerate(zip(trials, spans, strict=True)):
         trial.number = number
-        trial.datetime_start = zero + timedelta(minutes=begin)
-        trial.datetime_complete = zero + timedelta(minutes=begin + length)
-    for number, (begin, length) in enumerate(spans):
+        trial.datetime_start = zero + timedelta(minutes=start)
+        trial.datetime_complete = zero + timedelta(minutes=start + length)
+    for number, (start, length) in enumerate(spans):
         ran = sum(
-            any(one <= minute < one + other for one, other in spans) for minute in range(begin + length)
+            any(first <= minute < first + minutes for first, minutes in spans) for minute in range(start + length)
         )  # of the minutes before the trial's end
         assert 60 * busy_hours(trials)[number] == pytest.approx(ran)
 

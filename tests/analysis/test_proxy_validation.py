@@ -30,14 +30,14 @@ def row(number: int, arch_id: str, accuracy: float) -> TrialRecord:
 
 def study(storage: Memory, name: str, accuracies: Mapping[str, Any], **identity: Any) -> optuna.Study:
     """Create a study that trained the networks of ``accuracies``; tuples are repeats."""
-    made = open_study(
+    created = open_study(
         storage, name, PARETO, {**IDENTITY, **{key.replace("_", ".", 1): identity[key] for key in identity}}
     )
     for arch_id, values in accuracies.items():
         for value in values if isinstance(values, tuple) else (values,):
             attrs = {"arch_id": arch_id, "accuracy": value, "outcome": "trained"}
-            made.add_trial(create_trial(values=[value, 1.0], user_attrs=attrs))
-    return made
+            created.add_trial(create_trial(values=[value, 1.0], user_attrs=attrs))
+    return created
 
 
 def rows() -> list[TrialRecord]:

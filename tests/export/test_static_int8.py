@@ -82,7 +82,11 @@ def test_output_is_near_float32_and_the_input_graph_is_unchanged(images: np.ndar
 
 def test_weights_have_a_scale_per_output_channel(images: np.ndarray) -> None:
     model = to_onnx(network("relu"), batch=2)
-    constants = {one.name: onnx.numpy_helper.to_array(one) for one in quantize_int8(model, [images]).graph.initializer}
-    weight = onnx.numpy_helper.to_array(next(one for one in model.graph.initializer if one.name == "conv_stem.weight"))
+    constants = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantize_int8(model, [images]).graph.initializer
+    }
+    weight = onnx.numpy_helper.to_array(
+        next(tensor for tensor in model.graph.initializer if tensor.name == "conv_stem.weight")
+    )
     assert constants["conv_stem.weight_quantized"].dtype == np.int8
     np.testing.assert_allclose(constants["conv_stem.weight_scale"], np.abs(weight).max(axis=(1, 2, 3)) / 127, rtol=0.01)

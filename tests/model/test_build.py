@@ -148,9 +148,9 @@ def test_no_stride_turns_into_dilation(kind: str, stem_stride: int) -> None:
 def test_rates_default_to_the_spec() -> None:
     spec = replace(zoo.get("mnasnet_small"), dropout=0.3, drop_path=0.1)
     with torch.device("meta"):
-        kept, changed = build(spec), build(spec, dropout=0.0, drop_path=0.0)
-    assert (kept.drop_rate, changed.drop_rate) == (0.3, 0.0)
-    assert kept.blocks[-1][0].drop_path.drop_prob > 0
+        default, changed = build(spec), build(spec, dropout=0.0, drop_path=0.0)
+    assert (default.drop_rate, changed.drop_rate) == (0.3, 0.0)
+    assert default.blocks[-1][0].drop_path.drop_prob > 0
     assert not any("DropPath" in type(module).__name__ for module in changed.modules())
     with pytest.raises(SpecError, match=r"drop_path 1\.5"):
         build(spec, drop_path=1.5)
