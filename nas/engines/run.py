@@ -28,19 +28,19 @@ def run_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool = False) -> b
 
     Returns whether it was interrupted.
 
-    ``to_stderr``: whatever is said goes there, and leaves stdout to an answer for programs.
+    ``to_stderr``: progress goes to stderr, and stdout is left to output for programs.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
     """
     console = Console(stderr=to_stderr)
     with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
         session = kind.prepare(plan, console)
-        with exclusive_ownership(plan.folder, console) as hold:
+        with exclusive_ownership(plan.folder, console) as acquire:
             study = session.find()
-            recovered = recover_trials(hold(study), max_retries=plan.engine.max_retries) if study else 0
+            recovered = recover_trials(acquire(study), max_retries=plan.engine.max_retries) if study else 0
             if recovered:
                 print_lines(console, f"queued again, left unfinished by a killed run: {recovered}")
             if study is None or not session.is_complete(study):
-                study = session.start(study, console, hold)
+                study = session.start(study, console, acquire)
             try:
                 stopped = _run_trials(run_trials, session, kind, study, console)
             finally:

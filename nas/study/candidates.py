@@ -75,7 +75,7 @@ class Pricer:
     in_channels: int
 
     def decode(self, genotype: Genotype) -> ArchSpec:
-        """The network that ``genotype`` stands for on this data."""
+        """The network that ``genotype`` decodes to on this data."""
         return self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
 
     def price(self, genotype: Genotype) -> Candidate:

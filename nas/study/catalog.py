@@ -25,7 +25,7 @@ class StudySummary(NamedTuple):
 
     ``running``: started and not ended, by a search at work or by one that was killed.
 
-    ``best``: the highest accuracy in [0, 1]; ``latest``: when a trial began or ended last, as its machine's clock said.
+    ``best``: the highest accuracy in [0, 1]; ``latest``: the last start or end of a trial, by its machine's clock.
     """
 
     name: str

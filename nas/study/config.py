@@ -240,7 +240,7 @@ class StudyPlan:
 
     @property
     def folder(self) -> Path:
-        """Where the results of this study stand."""
+        """The folder of the results of this study."""
         return self.runs_dir / self.name
 
     @property

@@ -79,7 +79,7 @@ class PredictorRefinement:
     Candidates are measured before they are trained, and the predictor is fitted again to every measurement of the
     study.
 
-    All that it knows stands in the study's storage, so that workers share it and a resumed search has it again.
+    All its measurements are in the study's storage: workers share them, and a resumed search has them again.
     ``measure`` times the network of a running trial. The sequence of candidates cannot be repeated: no two
     measurements are the same. It learns from every new measurement and, beyond 40, whenever they are a 20th more:
     at 1,000 learning anew takes a CPU-second, and one more changes nothing.

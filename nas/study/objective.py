@@ -89,7 +89,7 @@ class ObjectiveSettings:
         return ("accuracy", "latency_ms") if self.kind == "pareto" else ("reward",)
 
     def values(self, accuracy: float, latency_ms: float) -> tuple[float, ...]:
-        """What Optuna is told for a trained candidate; accuracy in [0, 1]."""
+        """A trained candidate's values for Optuna; accuracy in [0, 1]."""
         return (accuracy, latency_ms) if self.kind == "pareto" else (self.reward(accuracy, latency_ms),)
 
     def score(self, row: TrialRecord) -> float:

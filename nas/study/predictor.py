@@ -24,8 +24,8 @@ def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Consol
     """
     with progress_bar(console, f"calibrating latency ({settings.backend}, once per device)") as progress:
         predictor = load_or_calibrate(settings, runs_dir, progress=progress)
-    if said := disturbance_warning(predictor):
-        print_lines(console, f"{said} python -m nas.calibrate device=cpu does it again.")
+    if warning := disturbance_warning(predictor):
+        print_lines(console, f"{warning} python -m nas.calibrate device=cpu does it again.")
     return predictor
 
 
@@ -40,7 +40,7 @@ def study_predictor(plan: StudyPlan, console: Console) -> LatencyPredictor:
             return load_predictor(saved, plan.latency)
         except NasError as error:
             raise NasError(
-                f"study {plan.name!r} was begun with another latency; choose another study.name. {error}"
+                f"study {plan.name!r} was started with another latency predictor; choose another study.name. {error}"
             ) from None
     predictor = find_or_calibrate(plan.latency, plan.runs_dir, console)
     print_lines(console, f"latency: {predictor.device}; {error_text(predictor)}")

@@ -14,7 +14,7 @@ from nas.study.config import MAX_RETRIES
 from nas.study.trial_record import Outcome
 
 INTERRUPTED_OUTCOME: Final = "interrupted"
-_KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last epoch that it had told, for each kill
+_KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last reported epoch at each kill
 OUT_OF_MEMORY: Final = "out of memory? Fewer engine.workers, or a lower proxy.batch_size, need less"
 
 

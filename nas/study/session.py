@@ -148,7 +148,7 @@ def load_session_parts(
 
     The predictor is calibrated now if this device never was.
 
-    ``image_side_px``: side that images are kept at; None leaves them as they are. ``base_resolution_px``: the
+    ``image_side_px``: side that images are resized to; None leaves them as they are. ``base_resolution_px``: the
     resolution that a proxy's own is in proportion to. Raises: NasError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -21,8 +21,15 @@ _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboa
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _REFERENCE: Final = "reference_ms"
 _DRIFT: Final = 1.2
-_TOLD: Final = "measured_ms"  # written last: where it stands, the others of ``_LATENCY`` do
-_LATENCY: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "measured_spread_ms", "latency_ms", _TOLD)
+_MEASURED_MS: Final = "measured_ms"  # written last: with it, the others of ``_LATENCY`` are there
+_LATENCY: Final = (
+    "predicted_ms",
+    "latency_low_ms",
+    "latency_high_ms",
+    "measured_spread_ms",
+    "latency_ms",
+    _MEASURED_MS,
+)
 
 
 class MeasuredLatency(NamedTuple):
@@ -62,7 +69,7 @@ def record_candidate(
     As scalars that dashboards show, block strings aside.
 
     A predictor that was never held against measurements has no interval worth showing. ``latency``: what
-    ``earlier_measurement`` says; it stands instead of what is predicted now.
+    ``earlier_measurement`` returns; it replaces what is predicted now.
     """
     facts: dict[str, str | float] = {
         "arch_id": candidate.arch.arch_id,
@@ -84,7 +91,7 @@ def record_measured(trial: Trial, measured: MeasuredLatency) -> None:
         trial.set_user_attr(_REFERENCE, round(measured.reference_ms, 6))
     trial.set_user_attr("measured_spread_ms", round(measured.spread_ms, 6))
     trial.set_user_attr("latency_ms", round(measured.latency_ms, 6))
-    trial.set_user_attr(_TOLD, round(measured.latency_ms, 6))
+    trial.set_user_attr(_MEASURED_MS, round(measured.latency_ms, 6))
 
 
 def at_usual_speed(study: optuna.Study, measured: MeasuredLatency) -> MeasuredLatency:
@@ -113,7 +120,7 @@ def earlier_measurement(study: optuna.Study, arch_id: str) -> dict[str, float]:
     The prediction is included.
     """
     for trial in study.get_trials(deepcopy=False):
-        if trial.user_attrs.get("arch_id") == arch_id and _TOLD in trial.user_attrs:
+        if trial.user_attrs.get("arch_id") == arch_id and _MEASURED_MS in trial.user_attrs:
             return {name: trial.user_attrs[name] for name in _LATENCY if name in trial.user_attrs}
     return {}
 
@@ -123,8 +130,8 @@ def count_measurements(study: optuna.Study) -> int:
 
     Of trials, and of networks of finished trials.
     """
-    told = sum(_TOLD in trial.user_attrs for trial in study.get_trials(deepcopy=False))
-    return int(told + sum(name.startswith(_CHECKED) for name in system_attributes(study)))
+    measured_trials = sum(_MEASURED_MS in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+    return int(measured_trials + sum(name.startswith(_CHECKED) for name in system_attributes(study)))
 
 
 def record_network_measurement(study: optuna.Study, arch_id: str, measured: MeasuredLatency) -> None:

@@ -198,7 +198,7 @@ def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome
 
 
 def release_trial(study: optuna.Study, trial_id: int) -> None:
-    """Queue a trial that this worker holds again unless it was told already."""
+    """Queue a trial that this worker holds again unless it is finished."""
     trial = study._storage.get_trial(trial_id)
     if not trial.state.is_finished():
         requeue_trial(study, trial)

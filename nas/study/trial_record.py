@@ -95,7 +95,7 @@ def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
 
     One dominates another by higher accuracy or lower latency without being worse in the other.
 
-    Of rows equal in both, the earliest trial stands for all.
+    Of rows equal in both, the earliest trial represents all.
     """
     front: list[TrialRecord] = []
     best = -1.0

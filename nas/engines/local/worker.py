@@ -35,11 +35,11 @@ class WorkerMessage(NamedTuple):
 
     ``number`` is None while it trains none.
 
-    ``told``: a trial has just ended. ``reason``: why it stops before the study has its trials.
+    ``has_ended``: a trial has just ended. ``reason``: why it stops before the study has its trials.
     """
 
     number: int | None = None
-    told: bool = False
+    has_ended: bool = False
     reason: str = ""
 
 
@@ -72,14 +72,14 @@ class Worker:
 
         The last messages of a dead worker are read too.
         """
-        told = False
+        has_ended = False
         with contextlib.suppress(EOFError, OSError):  # its end of the line is closed
             while self._line.poll():
-                news: WorkerMessage = self._line.recv()
-                self.began |= self.ready and not news.reason
-                self.ready, self.number, self.since_s = True, news.number, now_s
-                self.reason, told = self.reason or news.reason, told or news.told
-        return told
+                message: WorkerMessage = self._line.recv()
+                self.began |= self.ready and not message.reason
+                self.ready, self.number, self.since_s = True, message.number, now_s
+                self.reason, has_ended = self.reason or message.reason, has_ended or message.has_ended
+        return has_ended
 
     @property
     def exit_code(self) -> int:
@@ -111,7 +111,7 @@ def start_server(kind: StudyKind) -> None:
 
     That takes seconds of CPU for each worker otherwise.
 
-    It only imports; neither threads nor CUDA are begun in it, which a fork would break.
+    It only imports: it starts neither threads nor CUDA, which a fork would break.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
     context = multiprocessing.get_context("forkserver")
@@ -146,7 +146,7 @@ def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:
             run_tasks(
                 tasks,
                 session.evaluator,
-                on_trial=lambda _: line.send(WorkerMessage(told=True)),
+                on_trial=lambda _: line.send(WorkerMessage(has_ended=True)),
                 on_task=lambda task: line.send(WorkerMessage(number=task.number)),
             )
         except NasError as error:

@@ -158,9 +158,9 @@ def _check_answer(address: str) -> None:
 
 
 def _no_cluster(address: str, error: Exception) -> NasError:
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     return NasError(
-        f"engine.address {address!r}: no Ray cluster that this machine is part of ({said}). Start one with "
+        f"engine.address {address!r}: no Ray cluster that this machine is part of ({text}). Start one with "
         "ray start --head, join it with ray start --address=HOST:6379, or leave engine.address out."
     )
 

@@ -22,7 +22,7 @@ class Dispatcher:
 
     ``most``: trainings at a time, as things are now. ``max_retries``: how often a trial is tried again whose worker was
     lost. The study is given up when as many more workers than were ever at work are lost without an epoch in between.
-    Whatever goes wrong is kept in ``error`` for the caller to raise: an exception would be lost in Ray.
+    Errors are stored in ``error`` for the caller to raise: an exception would be lost in Ray.
     """
 
     def __init__(

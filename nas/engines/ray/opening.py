@@ -32,7 +32,7 @@ def ray_engine(settings: EngineSettings) -> AbstractContextManager[Any]:
     try:
         module = import_module("nas.engines.ray.cluster")
     except ImportError as error:
-        said = str(error).splitlines()[0]
-        raise NasError(f"engine=ray: Ray Tune cannot be loaded ({said}): pip install 'ray[tune]>=2.50'.") from error
+        reason = str(error).splitlines()[0]
+        raise NasError(f"engine=ray: Ray Tune cannot be loaded ({reason}): pip install 'ray[tune]>=2.50'.") from error
     found: AbstractContextManager[Any] = module.ray_cluster(settings)
     return found

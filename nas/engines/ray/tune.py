@@ -19,7 +19,7 @@ from nas.study.trial_loop import Idle
 
 _TASK: Final = "task"
 _REPORT: Final = "report"
-# Ray's words: for an exception while a worker is set up, whose own words stand last, and for one that Ray killed.
+# Ray's messages: for an exception while a worker is set up, which ends with that exception, and for a killed one.
 _UNBORN: Final = "error raised in its creation task"
 _OUT_OF_MEMORY: Final = "low on memory"
 
@@ -93,11 +93,11 @@ class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
 
         Exceptions of a training do not come here, they are reports.
         """
-        said = Path(trial.error_file).read_text(encoding="utf-8")
-        if _UNBORN in said:
-            self._dispatcher.unfit(said.strip().splitlines()[-1])
+        text = Path(trial.error_file).read_text(encoding="utf-8")
+        if _UNBORN in text:
+            self._dispatcher.unfit(text.strip().splitlines()[-1])
         else:
-            reason = "its machine ran out of memory" if _OUT_OF_MEMORY in said else "its process or its machine died"
+            reason = "its machine ran out of memory" if _OUT_OF_MEMORY in text else "its process or its machine died"
             self._dispatcher.lost(trial.trial_id, reason)
 
 

@@ -13,5 +13,5 @@ def system_attributes(study: optuna.Study) -> dict[str, Any]:
 
 
 def set_system_attribute(study: optuna.Study, name: str, value: Any) -> None:
-    """Keep ``value``, which JSON can hold, under ``name``; one commit."""
+    """Set the attribute ``name`` to ``value``, which JSON can hold, in one commit."""
     study._storage.set_study_system_attr(study._study_id, name, value)

@@ -75,7 +75,7 @@ def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | N
 
     Of two that start at the same moment one goes on.
 
-    A lease that somebody else holds is taken over where its process is seen to be dead or it is not renewed. One that
+    A lease that another process holds is taken over where its process is seen to be dead or it is not renewed. One that
     is lost in the end, because this process stood still, bars the study's storage: the next call raises NasError.
     Raises: NasError if another is at work.
     """
@@ -100,7 +100,7 @@ def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | N
     finally:
         stop.set()
         renewal.join()
-        with suppress(NasError):  # lost, or not reachable any more: it is told elsewhere, and runs out by itself
+        with suppress(NasError):  # lost, or not reachable any more: it is reported elsewhere, and expires by itself
             _release(study, own)
 
 
@@ -146,20 +146,20 @@ def _renew(study: optuna.Study, own: LeaseHolder, console: Console, timing: Leas
 
     Workers that wait for the storage print nothing themselves.
     """
-    patient = study._storage
-    storage = patient.backend if isinstance(patient, RetryingStorage) else patient
+    retrying = study._storage
+    storage = retrying.backend if isinstance(retrying, RetryingStorage) else retrying
     mine, is_away = own, False
     while not stop.wait(timing.renew_s):
         try:
             found = _read(storage, study)
             if found is None or found.token != own.token:
-                if isinstance(patient, RetryingStorage):
-                    patient.refuse(_at_work(study, found))
+                if isinstance(retrying, RetryingStorage):
+                    retrying.refuse(_at_work(study, found))
                 break
             mine = replace(mine, beat=mine.beat + 1)
             _write(storage, study, mine)
         except Exception as error:  # what the study's own calls will meet too, and stop for if need be
-            if not is_away and isinstance(patient, RetryingStorage) and not patient.is_waiting:
+            if not is_away and isinstance(retrying, RetryingStorage) and not retrying.is_waiting:
                 is_away = True
                 print_lines(console, f"storage not reachable ({storage_error_reason(error)}): waiting for it")
         else:

@@ -36,7 +36,7 @@ _TABLES: Final = 20  # a few more than Optuna has
 _SILENT: Final = RetryPolicy()
 
 
-def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
+def open_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage:
     """Optuna's storage at ``url``, with retries while it is unavailable.
 
     It may be locked, full or unreachable for a while.
@@ -48,7 +48,7 @@ def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
 
     def make() -> optuna.storages.BaseStorage:
         try:
-            return _with_tables(url, patience)
+            return _with_tables(url, retry)
         except NasError:
             raise
         except Exception as error:  # of several hierarchies; each means the same to the user
@@ -58,17 +58,17 @@ def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
                 f"study.storage {mask_credentials(url)!r} cannot be opened: {storage_error_reason(error)}."
             ) from None
 
-    return RetryingStorage(call_with_retries(make, RetryWait(patience, url)), url, patience)
+    return RetryingStorage(call_with_retries(make, RetryWait(retry, url)), url, retry)
 
 
-def existing_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage | None:
+def existing_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage | None:
     """The storage at ``url``; None if that is a file that does not exist.
 
     Raises: NasError as ``open_storage``.
     """
     check_url_file(url)
     path = url_file(url)
-    return None if path is not None and not path.exists() else open_storage(url, patience)
+    return None if path is not None and not path.exists() else open_storage(url, retry)
 
 
 def open_study(
@@ -76,7 +76,7 @@ def open_study(
 ) -> optuna.Study:
     """The study ``name``, created or resumed.
 
-    ``identity`` is what must stay the same for trials to be comparable, by dotted names; a study that was begun with
+    ``identity`` is what must stay the same for trials to be comparable, by dotted names; a study that was started with
     another is refused with the first difference in words.
     """
     study = optuna.create_study(
@@ -95,7 +95,7 @@ def open_study(
         check_stored_format(study)
         _check_identity(name, study_identity(known), stored_identity(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
-        raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
+        raise NasError(f"study.name {name!r}: was started with other objectives; choose another study.name.")
     work_under_lease(study)
     return study
 
@@ -111,13 +111,13 @@ def check_stored_format(study: optuna.Study) -> None:
 
 
 def matching_study(
-    url: str, name: str, objective: Objective, identity: Mapping[str, Any], patience: RetryPolicy = _SILENT
+    url: str, name: str, objective: Objective, identity: Mapping[str, Any], retry: RetryPolicy = _SILENT
 ) -> optuna.Study | None:
-    """The study ``name`` in the storage at ``url`` if it was begun before; makes none.
+    """The study ``name`` in the storage at ``url`` if it exists; creates none.
 
     Raises: NasError as ``open_storage`` and ``open_study``.
     """
-    storage = existing_storage(url, patience)
+    storage = existing_storage(url, retry)
     if storage is None:
         return None
     if name not in optuna.get_all_study_names(storage):
@@ -140,7 +140,7 @@ def stored_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
-    """Refuse a ``folder`` that another study's results stand in. Raises: NasError."""
+    """Refuse a ``folder`` that holds another study's results. Raises: NasError."""
     path = folder / _OWNER
     if not path.is_file():
         return
@@ -183,8 +183,8 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         key = changed[0]
         more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
         raise NasError(
-            f"study {name!r} was begun with {key} = {quoted(before.get(key))}, now it is {quoted(now.get(key))}{more}: "
-            "its trials could not be compared. Choose another study.name, or give the earlier value."
+            f"study {name!r} was started with {key} = {quoted(before.get(key))}, now it is {quoted(now.get(key))}{more}"
+            ": its trials could not be compared. Choose another study.name, or give the earlier value."
         )
 
 
@@ -196,7 +196,7 @@ def _own_groups(identity: Mapping[str, Any]) -> set[str]:
     return {key.partition(".")[0] for key in identity} - _COMMON_GROUPS
 
 
-def _with_tables(url: str, patience: RetryPolicy) -> optuna.storages.BaseStorage:
+def _with_tables(url: str, retry: RetryPolicy) -> optuna.storages.BaseStorage:
     """The storage at ``url``, with its tables created once.
 
     Where several processes open a new database, one creates a table or its row and the others fail; they try again.
@@ -207,5 +207,5 @@ def _with_tables(url: str, patience: RetryPolicy) -> optuna.storages.BaseStorage
         except sqlalchemy.exc.DBAPIError as error:
             if not isinstance(error, sqlalchemy.exc.IntegrityError) and "already exists" not in str(error):
                 raise
-            patience.sleep(0.1)
+            retry.sleep(0.1)
     return make_backend(url)

@@ -28,13 +28,13 @@ def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy
     with _locked(folder), ExitStack() as leases:
         held: set[int] = set()
 
-        def hold(study: optuna.Study) -> optuna.Study:
+        def acquire(study: optuna.Study) -> optuna.Study:
             if study._study_id not in held:
                 leases.enter_context(acquire_lease(study, console))
                 held.add(study._study_id)
             return study
 
-        yield hold
+        yield acquire
 
 
 @contextmanager
@@ -62,6 +62,6 @@ def _locked(folder: Path) -> Iterator[None]:
         finally:
             if list(folder.iterdir()) == [lock]:  # the search ended before it began
                 lock.unlink()
-                with suppress(OSError):  # something else was put there meanwhile
+                with suppress(OSError):  # another process created a file there
                     for parent in missing:
                         parent.rmdir()

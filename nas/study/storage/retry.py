@@ -57,17 +57,17 @@ class RetryPolicy:
 
 
 def retry_policy(console: Console, limit_s: float) -> RetryPolicy:
-    """Patience that is told on ``console``."""
+    """The policy that prints its waits on ``console``."""
     return RetryPolicy(limit_s=limit_s, say=lambda text: print_lines(console, text))
 
 
 class RetryWait:
     """One call that may have to be retried: for how long, and what is printed."""
 
-    def __init__(self, patience: RetryPolicy, url: str) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy, url: str) -> None:
+        self._policy = policy
         self._url = url
-        self._started = patience.clock()
+        self._started = policy.clock()
         self._pause_s = _FIRST_PAUSE_S
         self._said_s: float | None = None
         self.reason = ""
@@ -77,33 +77,33 @@ class RetryWait:
 
         Raises: NasError once the limit is exceeded.
         """
-        patience, waited_s = self._patience, self._waited_s
+        policy, waited_s = self._policy, self._waited_s
         self.reason = storage_error_reason(error)
-        if waited_s >= patience.limit_s:
+        if waited_s >= policy.limit_s:
             raise NasError(self.stopped("stopped"))
         if waited_s >= (_QUIET_S if self._said_s is None else self._said_s + _SAY_EVERY_S):
             self._said_s = waited_s
-            so_far = f"{_minutes(waited_s)} of {_minutes(patience.limit_s)}"
-            patience.say(f"storage not reachable ({self.reason}): trying again, {so_far}")
-        patience.sleep(min(self._pause_s, patience.limit_s - waited_s))
+            so_far = f"{_minutes(waited_s)} of {_minutes(policy.limit_s)}"
+            policy.say(f"storage not reachable ({self.reason}): trying again, {so_far}")
+        policy.sleep(min(self._pause_s, policy.limit_s - waited_s))
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def over(self) -> None:
         """The call has come through."""
         if self._said_s is not None:
-            self._patience.say(f"storage reachable again after {_minutes(self._waited_s)}")
+            self._policy.say(f"storage reachable again after {_minutes(self._waited_s)}")
 
     def stopped(self, how: str) -> str:
         """What a user is to know when there is no more waiting."""
         return (
             f"study.storage {mask_credentials(self._url)!r} was not reachable for {_minutes(self._waited_s)} "
-            f"({self.reason}): {how}. Every trial that was told is kept in it, those under way are tried again. When "
+            f"({self.reason}): {how}. Every finished trial is in it, those under way are run again. When "
             "it is back, go on with the same command; study.patience_s sets how many seconds it is waited for."
         )
 
     @property
     def _waited_s(self) -> float:
-        return self._patience.clock() - self._started
+        return self._policy.clock() - self._started
 
 
 def call_with_retries(call: Callable[[], Result], wait: RetryWait, again: Callable[[], Result] | None = None) -> Result:
@@ -151,14 +151,14 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def storage_error_reason(error: BaseException) -> str:
-    """What a storage said, in its own first line, without passwords."""
+    """The first line of a storage's error, without passwords."""
     cause: Any = _cause(error)
     details = getattr(cause, "details", None)  # of gRPC
     original = getattr(cause, "orig", None) or cause
-    said = str(details() if callable(details) else original)
+    text = str(details() if callable(details) else original)
     if len(original.args) == 2 and isinstance(original.args[0], int):  # of MySQL or the system: a number, its meaning
-        said = str(original.args[1])
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+        text = str(original.args[1])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return mask_credentials(lines[0].rstrip(". ") if lines else type(cause).__name__)
 
 

@@ -32,7 +32,7 @@ def _forwarded(name: str) -> Callable[..., Any]:
 
 
 class RetryingStorage(BaseStorage):  # type: ignore[misc]
-    """The storage ``backend``, found at ``url``, with ``patience``.
+    """The storage ``backend``, found at ``url``, with ``retry``.
 
     A connection that breaks may take the answer with it: what was asked for is done or is not. A call that must not
     be done twice leaves a mark in what it does, by which the next attempt knows its work.
@@ -41,11 +41,11 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     Once it was waited in vain, or the guard refused, every further call is refused at once.
     """
 
-    def __init__(self, backend: BaseStorage, url: str, patience: RetryPolicy) -> None:
+    def __init__(self, backend: BaseStorage, url: str, retry: RetryPolicy) -> None:
         self.backend = backend
         self.guard: Callable[[], str] = str
         self.url = url
-        self._patience = patience
+        self._retry = retry
         self._refusal = ""
         self._waits: set[RetryWait] = set()
 
@@ -142,9 +142,9 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
         Otherwise another worker took it.
 
         Another signs it as soon as it reaches the storage. Two that both lost their answer sign one after the other,
-        and the later signature stands.
+        and the later signature is valid.
         """
-        clock, sleep = self._patience.clock, self._patience.sleep
+        clock, sleep = self._retry.clock, self._retry.sleep
         until = clock() + _GRACE_S
         while clock() < until:
             trial = self.backend.get_trial(trial_id)
@@ -164,7 +164,7 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     def _through(self, call: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
         if self._refusal:
             raise NasError(self._refusal)
-        wait = RetryWait(self._patience, self.url)
+        wait = RetryWait(self._retry, self.url)
         self._waits.add(wait)
         try:
             return call_with_retries(call, wait, again)

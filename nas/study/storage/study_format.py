@@ -17,7 +17,7 @@ def is_readable_format(found: object) -> bool:
 
     None, where a study has no mark, is format 1.
 
-    Studies that were begun before formats were written are of format 1.
+    Studies without a format mark are of format 1.
     """
     return found is None or (type(found) is int and 1 <= found <= STUDY_FORMAT)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from nas.core.errors import NasError, suggestion
 
-# What stands before "://" without a driver, and the driver that is meant then.
+# Scheme without a driver, and the driver that is used then.
 _DRIVERS: Final = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
