@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 from nas.analysis.history import Curve, FrontProgress
-from nas.analysis.importance import LEAST_TRIALS, Importance
-from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, pair_of
+from nas.analysis.importance import MIN_TRIALS, Importance
+from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, latency_pair
 from nas.analysis.proxy_validation import LongerTraining
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
@@ -66,7 +66,7 @@ class Winner:
 
     def remarks(self, limit_ms: float | None) -> list[str]:
         """What its measured latency has to say against it, in words."""
-        pair = pair_of(self.row, self.label)
+        pair = latency_pair(self.row, self.label)
         return pair.remarks(limit_ms) if pair else []
 
     @property
@@ -153,7 +153,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
         agreement_columns=AGREEMENT_COLUMNS,
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),
-        least_trials=LEAST_TRIALS,
+        least_trials=MIN_TRIALS,
         most_rows=MAX_ROWS,
         plot=drawn or search_plot(data),
         agreement=data.agreement,
