@@ -15,6 +15,7 @@ from scipy.stats import kendalltau
 from nas.core.formatting import plural
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
+from nas.study.storage.optuna_private import storage_of, study_id
 from nas.study.trial_record import Outcome, TrialRecord
 
 LEAST_PAIRS: Final = 3
@@ -61,11 +62,11 @@ def longer_trainings(study: optuna.Study, rows: Sequence[TrialRecord]) -> tuple[
     identity = study_identity(system_attributes(study))
     here = {row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None}
     found = []
-    for other in study._storage.get_all_studies() if here else ():
+    for other in storage_of(study).get_all_studies() if here else ():
         more = _more(identity, study_identity(other.system_attrs))
         if more and other.study_name != study.study_name:
             there: dict[str, list[float]] = {}
-            for trial in study._storage.get_all_trials(other._study_id, deepcopy=False):
+            for trial in storage_of(study).get_all_trials(study_id(other), deepcopy=False):
                 if trial.user_attrs.get("outcome") == Outcome.TRAINED and trial.user_attrs.get("arch_id") in here:
                     there.setdefault(trial.user_attrs["arch_id"], []).append(trial.user_attrs["accuracy"])
             pairs = tuple((here[name] or 0.0, fmean(values)) for name, values in there.items())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nas.core.progress import ProgressCallback
 
 
 def print_lines(console: Console, *lines: str) -> None:
@@ -16,7 +18,7 @@ def print_lines(console: Console, *lines: str) -> None:
 
 
 @contextmanager
-def progress_bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(console: Console, text: str) -> Iterator[ProgressCallback]:
     """A bar for a task that reports (done, total), from its first report on; one plain line when output is piped."""
     columns = (
         TextColumn(text),

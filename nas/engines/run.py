@@ -17,6 +17,7 @@ from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
 from nas.study.recovery import recover_trials
 from nas.study.session import StudySession
+from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.ownership import exclusive_ownership
 from nas.study.trial_attributes import count_finished
 
@@ -44,7 +45,7 @@ def run_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool = False) -> b
             finally:
                 if len(interrupts) < 2:
                     kind.conclude(session, study, console)
-        study._storage.close()  # not before the study is given back; others may be run in this process
+        storage_of(study).close()  # not before the study is given back; others may be run in this process
     if stopped:
         print_lines(console, f"stopped; go on with: {plan.command}")
     return stopped

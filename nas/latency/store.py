@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
-from nas.latency.calibration.calibrate import Progress, calibrate
+from nas.core.progress import ProgressCallback
+from nas.latency.calibration.calibrate import calibrate
 from nas.latency.calibration.collect import DISTURBING_CORES
 from nas.latency.device import Device, describe
 from nas.latency.predictors.base import LatencyPredictor
@@ -101,7 +102,9 @@ def device_of(settings: LatencySettings) -> Device:
     return describe(settings.backend, settings.threads, settings.batch, settings.precision)
 
 
-def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:
+def load_or_calibrate(
+    settings: LatencySettings, runs_dir: Path, progress: ProgressCallback | None = None
+) -> LatencyPredictor:
     """The predictor that ``settings`` ask for: the one kept below ``runs_dir``, or a new one, which is then kept.
 
     Raises: NasError as ``calibrate`` and ``load``.

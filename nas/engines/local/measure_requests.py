@@ -16,6 +16,7 @@ from optuna.trial import Trial, TrialState
 from nas.core.errors import NasError
 from nas.study.candidates import Pricer
 from nas.study.measurement import Measurer
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import MeasuredLatency
 
 _KEY: Final = "nas:measure"  # system attribute of a trial: the question, then the answer in its place
@@ -28,9 +29,9 @@ def request_measurement(study: optuna.Study, trial: Trial) -> MeasuredLatency:
 
     The question stands in the study's storage, so that nothing is left over from a worker that is killed.
     """
-    storage = study._storage
-    storage.set_trial_system_attr(trial._trial_id, _KEY, _ASKED)
-    while (said := storage.get_trial(trial._trial_id).system_attrs[_KEY]) == _ASKED:
+    storage = storage_of(study)
+    storage.set_trial_system_attr(trial_id(trial), _KEY, _ASKED)
+    while (said := storage.get_trial(trial_id(trial)).system_attrs[_KEY]) == _ASKED:
         time.sleep(_POLL_S)
     if said["state"] == "failed":
         raise NasError(said["reason"])
@@ -79,4 +80,4 @@ def _answer_in(attributes: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _tell(study: optuna.Study, trial: optuna.trial.FrozenTrial, said: dict[str, Any]) -> None:
-    study._storage.set_trial_system_attr(trial._trial_id, _KEY, said)
+    storage_of(study).set_trial_system_attr(trial_id(trial), _KEY, said)

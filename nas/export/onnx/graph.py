@@ -15,7 +15,7 @@ from nas.arch.spec import ArchSpec, Padding
 from nas.core.errors import NasError
 from nas.export.onnx.nodes import Nodes
 
-Array = npt.NDArray[np.float32]
+WeightArray = npt.NDArray[np.float32]
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"
@@ -64,7 +64,7 @@ class _Weights:
         self._arrays, self._eps = arrays, eps
         self._taken: dict[str, int] = {}  # channels of each norm that earlier MixConv groups have taken
 
-    def folded(self, op: Op) -> tuple[Array, Array]:
+    def folded(self, op: Op) -> tuple[WeightArray, WeightArray]:
         """Weight and bias of ``op`` as the graph needs them."""
         weight = np.ones(op.out_channels) if op.kind == "norm" else self._get(f"{op.path}.weight", weight_shape(op))
         bias = self._get(f"{op.path}.bias", (op.out_channels,)) if op.bias else np.zeros(op.out_channels)
@@ -101,7 +101,7 @@ class _Random:
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def folded(self, op: Op) -> tuple[Array, Array]:
+    def folded(self, op: Op) -> tuple[WeightArray, WeightArray]:
         """Weight and bias of ``op``."""
         shape = weight_shape(op)
         fan_in = int(np.prod(shape[1:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Collector, held_out, spec_of
 from nas.latency.device import Device, describe
 from nas.latency.kernels.kernel import placed_kernels
@@ -22,8 +23,6 @@ from nas.latency.predictors.base import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LEAST_BUDGET_S
-
-Progress = Callable[[int, int], None]
 
 _NETWORKS: Final = 4000  # more than any budget reaches for; they are for the progress bar alone
 _FEWEST: Final = 40  # random networks that a calibration can rest on
@@ -35,7 +34,7 @@ def calibrate(
     *,
     seed: int = 0,
     budget_s: float = 60.0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     networks: int | None = None,
     kept: Path | None = None,
 ) -> KernelPredictor | PricePredictor:
@@ -58,7 +57,7 @@ def calibrate(
     return predictor
 
 
-def _collect(collector: Collector, budget_s: float, networks: int, progress: Progress) -> None:
+def _collect(collector: Collector, budget_s: float, networks: int, progress: ProgressCallback) -> None:
     """Measure chunks until another one would overrun the budget."""
     if not collector.chunks:
         collector.measure(HELD_OUT_ZOO)

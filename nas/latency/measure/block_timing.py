@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from nas.arch.spec import ArchSpec
+from nas.core.progress import ProgressCallback
 from nas.core.validation import check_number
 from nas.latency.device import describe
 from nas.latency.measure.backends import ImageBatch, Runner, onnx_session
@@ -16,7 +17,6 @@ from nas.latency.predictors.block_pieces import Ops, Piece, pieces
 from nas.latency.predictors.block_table import BlockTable
 
 Graph = tuple[bytes, Mapping[str, ImageBatch]]
-Progress = Callable[[int, int], None]
 
 _BACKEND: Final = "onnxruntime"  # its graphs can be cut
 _CHUNK: Final = 50  # pieces in memory at a time
@@ -30,7 +30,7 @@ def table_of(
     rounds: int = 10,
     runs: int = 4,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> BlockTable:
     """A table of all pieces of ``specs``, each timed alone in ONNX Runtime (float32) on this machine.
 

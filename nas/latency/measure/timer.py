@@ -30,11 +30,11 @@ from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
+from nas.latency.arrays import FloatArray
 from nas.latency.device import Device, describe
 from nas.latency.measure.backends import Runner, runner
 from nas.latency.settings import GPU_BACKENDS
 
-Array = npt.NDArray[np.float64]
 Timer = Callable[[Runner], float]
 
 # Interference only ever adds time, so a low quantile is nearer to the truth than the median, and unlike the minimum
@@ -127,7 +127,7 @@ def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, r
     return [summarize(kept[:, index], device, reference=kept[:, 0]) for index in range(1, len(turns))]
 
 
-def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> Array:
+def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> FloatArray:
     """Durations [rounds, runners, runs] by ``timer`` (in its unit), taken in turns.
 
     The first ``COLD_RUNS`` runs of a turn are not timed.
@@ -143,14 +143,14 @@ def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Tim
     return times
 
 
-def drifts(reference: Array) -> Array:
+def drifts(reference: FloatArray) -> FloatArray:
     """How far each round was from the speed of the fast rounds, by its reference runs [rounds, runs]; 1 is as fast."""
     speeds = np.median(reference, axis=1)
     slower = speeds / np.quantile(speeds, _FAST, method="lower")
     return np.asarray(np.maximum(slower, 1 / slower))
 
 
-def steady_measurements(durations: Array, drift: Array, *, least: int = 1) -> Array:
+def steady_measurements(durations: FloatArray, drift: FloatArray, *, least: int = 1) -> FloatArray:
     """``durations`` [rounds, networks, runs] of the rounds in which the machine kept its speed; ``drift`` [rounds].
 
     Raises: NasError if they are fewer than ``least``.

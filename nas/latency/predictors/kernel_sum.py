@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.parts import SqueezeExcite
@@ -18,8 +17,6 @@ from nas.latency.kernels.kernel import Context, Placed, common_context, kernel_c
 from nas.latency.kernels.ort_lowering import Call, block_calls, head_calls, network_calls, stem_calls
 from nas.latency.predictors.base import HeldOutCheck, HeldOutError, LatencyEstimate, prediction_interval
 from nas.latency.predictors.kernel_times import KernelTimes
-
-Array = npt.NDArray[np.float64]
 
 # Variances, as ratios: that of one network's error to that of a class's own factor, and to that of the common one.
 _CLASS_RIDGE: Final = 1.0

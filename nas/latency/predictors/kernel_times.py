@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import nnls
 
+from nas.latency.arrays import FloatArray
 from nas.latency.kernels.kernel import Placed, kernel_class, kernel_features, kernel_work
 
 if TYPE_CHECKING:
     import lightgbm
 
-Array = npt.NDArray[np.float64]
 
 # Chosen on 600 profiled networks, with 158 random and 52 published ones held out: twice as many and larger trees gain
 # nothing there. One model for all classes, linear leaves and extra-random trees were worse.
@@ -44,7 +43,7 @@ class KernelTimes:
     laws: Mapping[str, tuple[float, ...]]
     trees: Mapping[str, lightgbm.Booster]
 
-    def microseconds(self, placed: Sequence[Placed]) -> Array:
+    def microseconds(self, placed: Sequence[Placed]) -> FloatArray:
         """Times [kernels] in microseconds of kernels in their contexts, class by class at once."""
         times = np.empty(len(placed))
         for name, rows in _by_class(placed).items():
@@ -90,13 +89,13 @@ def fit_kernel_times(placed: Sequence[Placed], times_us: Sequence[float], lane: 
     return KernelTimes(lane=lane, laws=laws, trees=trees)
 
 
-def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
+def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
     """Non-negative prices of ``terms`` [kernels, 4] that minimise the squared relative error."""
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
 
 
-def _terms(placed: Iterable[Placed], lane: int) -> Array:
+def _terms(placed: Iterable[Placed], lane: int) -> FloatArray:
     return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in placed])
 
 

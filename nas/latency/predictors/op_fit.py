@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import nnls
 
 from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
+from nas.latency.arrays import FloatArray
 from nas.latency.predictors.op_features import LANES, op_features, prior_price, total_features
 
-Array = npt.NDArray[np.float64]
 FeatureRow = Mapping[str, float]
 
 # Weight of the priors against the measurements. 0.0005 to 0.006 made no difference on held-out networks; 0.03 doubled
@@ -56,7 +55,7 @@ def fit_prices(specs: Sequence[ArchSpec], latencies_ms: Sequence[float]) -> Pric
     return fit_price_rows(rows[best], target, best)
 
 
-def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -> Prices:
+def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: int) -> Prices:
     """Prices for summed features ``rows`` [networks] and their latencies in ms [networks].
 
     Minimises the squared relative error plus ``RIDGE`` times the squared relative distance to the scaled priors.
@@ -76,7 +75,7 @@ def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -
     return Prices(values=values, scale=scale, lane=lane)
 
 
-def _validation_error(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -> float:
+def _validation_error(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: int) -> float:
     fold = np.arange(len(rows)) % _FOLDS
     errors: list[float] = []
     for held in range(min(_FOLDS, len(rows))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, least_squares
 
-from nas.latency.predictors.queue_law import ISSUE, NAMES, PRICES, Array
-
-Progress = Callable[[int, int], None]
+from nas.core.progress import ProgressCallback
+from nas.latency.arrays import FloatArray
+from nas.latency.predictors.queue_law import ISSUE, NAMES, PRICES
 
 # Relative noise that is still taken seriously; what lies further off counts ever less (Cauchy). On the once-for-all
 # measurements 0.05 to 0.1 were alike: less is better for ten networks, more where a fifth of the runs were slow.
@@ -36,8 +36,8 @@ class Belief:
     ``ratio_spread``: how far all prices of issuing may move together against those of work.
     """
 
-    log_ms: Array
-    spread: Array
+    log_ms: FloatArray
+    spread: FloatArray
     ratio_spread: float = _RATIO_SPREAD
 
 
@@ -50,11 +50,11 @@ ROUGH_BELIEF: Final = Belief(
 class QueuePrices:
     """Prices of the queue law as logarithms of ms per unit [names], and their standard deviation."""
 
-    log_ms: Array
-    spread: Array
+    log_ms: FloatArray
+    spread: FloatArray
 
     @property
-    def ms(self) -> Array:
+    def ms(self) -> FloatArray:
         """ms per unit of each of ``NAMES``."""
         return np.exp(self.log_ms)
 
@@ -68,14 +68,14 @@ class QueuePrices:
         )
 
 
-def queue_ms(cuts: Array, prices: QueuePrices) -> Array:
+def queue_ms(cuts: FloatArray, prices: QueuePrices) -> FloatArray:
     """Latencies in ms [networks] of ``cuts`` [networks, operations, names]."""
     return np.asarray((cuts @ prices.ms).max(axis=1))
 
 
 def update_belief(
-    cuts: Array, latencies_ms: Array, beliefs: Sequence[Belief], progress: Progress | None = None
-) -> tuple[QueuePrices, Array]:
+    cuts: FloatArray, latencies_ms: FloatArray, beliefs: Sequence[Belief], progress: ProgressCallback | None = None
+) -> tuple[QueuePrices, FloatArray]:
     """Prices for networks [networks, operations, names] with ``latencies_ms``, and ten-fold predictions of them.
 
     Each belief gives a fit; the result is their mean, weighted by how well they foresee networks that were left out.
@@ -100,7 +100,7 @@ def update_belief(
     return _mean(fits[-1], weights), held_out_ms
 
 
-def fit_queue_prices(cuts: Array, latencies_ms: Array, belief: Belief) -> QueuePrices:
+def fit_queue_prices(cuts: FloatArray, latencies_ms: FloatArray, belief: Belief) -> QueuePrices:
     """The most probable prices, given ``belief`` and ``latencies_ms`` with Cauchy noise of relative width ``NOISE``."""
     prior = np.exp(belief.log_ms)
     ratio = float(np.median(cuts[:, -1] @ (prior * ISSUE) / (cuts[:, 0] @ (prior * ~ISSUE))))
@@ -122,23 +122,23 @@ def fit_queue_prices(cuts: Array, latencies_ms: Array, belief: Belief) -> QueueP
 class _Problem:
     """The least-squares problem of ``fit``; unknowns are a common scale, the ratio of issues, and each price's own."""
 
-    cuts: Array
-    log_ms: Array
+    cuts: FloatArray
+    log_ms: FloatArray
     belief: Belief
     scale: float
 
-    def prices(self, unknowns: Array) -> Array:
+    def prices(self, unknowns: FloatArray) -> FloatArray:
         """Logarithms of the prices."""
         return np.asarray(self.belief.log_ms + unknowns[0] + unknowns[1] * ISSUE + unknowns[2:])
 
-    def residuals(self, unknowns: Array) -> Array:
+    def residuals(self, unknowns: FloatArray) -> FloatArray:
         """Of the networks in units of the noise, then of the unknowns in units of their spread."""
         predicted = (self.cuts @ np.exp(self.prices(unknowns))).max(axis=1)
         centre = np.zeros(len(unknowns))
         centre[0] = self.scale
         return np.concatenate([(np.log(predicted) - self.log_ms) / NOISE, (unknowns - centre) / self._spreads])
 
-    def jacobian(self, unknowns: Array) -> Array:
+    def jacobian(self, unknowns: FloatArray) -> FloatArray:
         """Derivatives of ``residuals``: between two changes of the deciding operation the law is a sum."""
         prices = np.exp(self.prices(unknowns))
         times = self.cuts @ prices
@@ -148,14 +148,14 @@ class _Problem:
         by_network = np.column_stack([shares.sum(axis=1), shares @ ISSUE, shares]) / NOISE
         return np.vstack([by_network, np.diag(1 / self._spreads)])
 
-    def loss(self, squared: Array) -> Array:
+    def loss(self, squared: FloatArray) -> FloatArray:
         """rho, rho', rho'': logarithmic for networks, so that none can pull hard; the beliefs' squares as they are."""
         result = np.stack([squared, np.ones_like(squared), np.zeros_like(squared)])
         networks = squared[: len(self.cuts)]
         result[:, : len(self.cuts)] = np.log1p(networks), 1 / (1 + networks), -1 / (1 + networks) ** 2
         return result
 
-    def spread(self, unknowns: Array) -> Array:
+    def spread(self, unknowns: FloatArray) -> FloatArray:
         """Standard deviation of each price beside scale and ratio (Laplace's approximation)."""
         weights = np.ones(len(self.cuts) + len(unknowns))
         weights[: len(self.cuts)] = 1 / (1 + self.residuals(unknowns)[: len(self.cuts)] ** 2)
@@ -163,13 +163,13 @@ class _Problem:
         return np.sqrt(np.diag(np.linalg.inv(rows.T @ rows))[2:])
 
     @property
-    def _spreads(self) -> Array:
+    def _spreads(self) -> FloatArray:
         return np.concatenate([[_SCALE_SPREAD, self.belief.ratio_spread], self.belief.spread])
 
 
 def _weights(
-    cuts: Array, latencies_ms: Array, fold: npt.NDArray[np.intp], fits: Sequence[Sequence[QueuePrices]]
-) -> Array:
+    cuts: FloatArray, latencies_ms: FloatArray, fold: npt.NDArray[np.intp], fits: Sequence[Sequence[QueuePrices]]
+) -> FloatArray:
     """Weight [beliefs] by the likelihood of the networks left out; its root, because few networks make it noisy."""
     losses = np.zeros(len(fits[0]))
     for held, prices in enumerate(fits[:-1]):
@@ -181,7 +181,7 @@ def _weights(
     return np.asarray(weights / weights.sum())
 
 
-def _mean(prices: Sequence[QueuePrices], weights: Array) -> QueuePrices:
+def _mean(prices: Sequence[QueuePrices], weights: FloatArray) -> QueuePrices:
     """Geometric mean of prices."""
     return QueuePrices(
         log_ms=sum(weight * price.log_ms for weight, price in zip(weights, prices, strict=True)),

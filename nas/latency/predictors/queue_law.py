@@ -22,8 +22,8 @@ import numpy.typing as npt
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec
+from nas.latency.arrays import FloatArray
 
-Array = npt.NDArray[np.float64]
 Amounts = tuple[tuple[int, float], ...]
 
 
@@ -118,7 +118,7 @@ def span(ops: Iterable[Op], prices_ms: Sequence[float]) -> Span:
     return Span(issue_ms, work_ms, total_ms)
 
 
-def cuts(spec: ArchSpec) -> Array:
+def cuts(spec: ArchSpec) -> FloatArray:
     """Amounts [operations, names] of the law's linear functions: the latency is the largest entry of cuts @ prices.
 
     Row j: the issues of operations 0 to j and the work from j to the last.
@@ -134,7 +134,7 @@ def cuts(spec: ArchSpec) -> Array:
     return table
 
 
-def stacked(tables: Sequence[Array]) -> Array:
+def stacked(tables: Sequence[FloatArray]) -> FloatArray:
     """Tables of ``cuts`` as one array [networks, longest, names]; to repeat a last row changes nothing."""
     longest = max(len(table) for table in tables)
     return np.stack([np.pad(table, ((0, longest - len(table)), (0, 0)), mode="edge") for table in tables])

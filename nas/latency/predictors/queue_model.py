@@ -14,6 +14,7 @@ from nas.arch.ops.network import block_ops, head_ops, stem_op
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
 from nas.latency.predictors.base import (
     HeldOutCheck,
@@ -22,7 +23,7 @@ from nas.latency.predictors.base import (
     LatencyPredictor,
     prediction_interval,
 )
-from nas.latency.predictors.queue_fit import ROUGH_BELIEF, Progress, QueuePrices, fit_queue_prices, update_belief
+from nas.latency.predictors.queue_fit import ROUGH_BELIEF, QueuePrices, fit_queue_prices, update_belief
 from nas.latency.predictors.queue_law import NAMES, ONCE, Span, cuts, shares_ms, span, stacked
 from nas.latency.random_networks import random_specs
 
@@ -115,7 +116,7 @@ def fit_queue_predictor(
     measured: Sequence[tuple[ArchSpec, float]],
     *,
     bases: Sequence[LatencyPredictor] = (),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> QueuePredictor:
     """A predictor for ``device`` from networks and their latencies in ms.
 
