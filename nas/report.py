@@ -11,7 +11,7 @@ from nas.cli import app, hydra_config
 from nas.cli.help_text import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.cli.resolve.studies import FoundStudy
-from nas.methods import kind_of
+from nas.methods import kind_name
 
 if TYPE_CHECKING:
     from nas.study.catalog import StudySummary
@@ -69,7 +69,7 @@ def _facts(one: StudySummary) -> dict[str, Any]:
     """How a study stands, as plain data."""
     return {
         "name": one.name,
-        "kind": kind_of(one.identity).name,
+        "kind": kind_name(one.identity),
         "trained": one.trained,
         "others": one.other,
         "running": one.running,
@@ -86,7 +86,7 @@ def _print_studies(found: Sequence[StudySummary], url: str) -> None:
     rows = [
         (
             one.name,
-            kind_of(one.identity).name,
+            kind_name(one.identity),
             f"{one.trained:,}",
             f"{one.other:,}",
             f"{one.running:,}" if one.running else "",

@@ -267,7 +267,9 @@ def test_a_grid_answers_as_its_report_does(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "runs").mkdir()
     trained = {"baseline": (0.99, 0.98), "1/1/1.4": (0.97,), "1/1.4/1": (0.7, 0.71), "2/1/1": (0.8, 0.82)}
     for name in ("one", "two"):
-        study = open_study(open_storage("sqlite:///runs/optuna.db"), name, Accuracy(), {"phi": 1.0})
+        study = open_study(
+            open_storage("sqlite:///runs/optuna.db"), name, Accuracy(), {"phi": 1.0, "rounding.divisor": 8}
+        )
         for label, seed, accuracy in ((key, *one) for key, values in trained.items() for one in enumerate(values)):
             known = {"network": label, "seed": seed, "outcome": "trained", "accuracy": accuracy, "latency_ms": 2.0}
             study.add_trial(optuna.trial.create_trial(value=accuracy, user_attrs={**known, "arch_id": label}))

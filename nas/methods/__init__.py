@@ -10,7 +10,7 @@ from nas.methods.scaling.kind import ScalingKind
 from nas.methods.search.kind import SearchKind
 from nas.study.kind import StudyKind
 
-__all__ = ["KINDS", "SCALING", "SEARCH", "kind_of"]
+__all__ = ["KINDS", "SCALING", "SEARCH", "kind_name", "kind_of"]
 
 SEARCH: Final = SearchKind()
 SCALING: Final = ScalingKind()
@@ -22,8 +22,13 @@ def kind_of(identity: Mapping[str, Any]) -> StudyKind:
 
     Raises: NasError for a study that is of none of ``KINDS``.
     """
-    for kind in KINDS:
-        if kind.owns(identity):
-            return kind
-    known = ", ".join(kind.name for kind in KINDS)
-    raise NasError(f"this study is none of {known}: a newer version of nas made it; upgrade nas.")
+    known = next((kind for kind in KINDS if kind.owns(identity)), None)
+    if known is None:
+        names = ", ".join(kind.name for kind in KINDS)
+        raise NasError(f"this study is none of {names}: a newer version of nas made it; upgrade nas.")
+    return known
+
+
+def kind_name(identity: Mapping[str, Any]) -> str:
+    """The name of a study's kind for a list of studies; ``unknown`` where ``kind_of`` would raise."""
+    return next((kind.name for kind in KINDS if kind.owns(identity)), "unknown")

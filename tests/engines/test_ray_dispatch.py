@@ -226,7 +226,7 @@ def test_trainings_that_fail_or_fall_behind_are_told_so(monkeypatch: pytest.Monk
 def test_when_nothing_is_left_to_ask_for_what_is_under_way_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver(make_search(small_space(), FakeEvaluator()))
     task = driver.dispatcher.ask("a")
-    monkeypatch.setattr(OneWorker, "next", lambda _: (_ for _ in ()).throw(NasError("all points have been tried")))
+    monkeypatch.setattr(OneWorker, "ask", lambda _: (_ for _ in ()).throw(NasError("all points have been tried")))
     assert driver.dispatcher.ask("b") is driver.dispatcher.ask("c") is Idle.OVER
     assert isinstance(task, TrialTask) and not driver.dispatcher.report("a", epoch_result(1, accuracy=0.1))
     assert driver.dispatcher.report("a", trained(task))
@@ -238,7 +238,7 @@ def test_a_storage_that_fails_ends_all_trainings_and_nothing_stays_taken(monkeyp
     driver = Driver(make_search(small_space(), FakeEvaluator()))
     first, second = driver.dispatcher.ask("a"), driver.dispatcher.ask("b")
     with monkeypatch.context() as patch:
-        patch.setattr(OneWorker, "trained", lambda *_: (_ for _ in ()).throw(NasError("the disk is full")))
+        patch.setattr(OneWorker, "tell", lambda *_: (_ for _ in ()).throw(NasError("the disk is full")))
         assert isinstance(first, TrialTask) and driver.dispatcher.report("a", trained(first))
         assert driver.dispatcher.report("b", epoch_result(1, accuracy=0.1))
         assert driver.dispatcher.ask("c") is Idle.OVER

@@ -152,8 +152,10 @@ def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if before and not _own_groups(before) & _own_groups(now):
-        raise NasError(f"study {name!r} is of another kind than this command's studies: choose another study.name.")
+    own, wanted = _own_groups(before), _own_groups(now)
+    if own and wanted and not own & wanted:
+        groups = ", ".join(sorted(own))
+        raise NasError(f"study {name!r} is of another kind, it has settings of {groups}: choose another study.name.")
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""

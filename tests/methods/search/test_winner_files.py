@@ -47,6 +47,7 @@ def source_of(pricer: Pricer, evaluator: ProxyEvaluator, weights_dir: Path) -> W
         plan=make_plan(pricer.space),
         images=ImageSummary.of(evaluator.data),
         versions={},
+        predictor=pricer.predictor,
         pricer=pricer,
         proxy_of=evaluator.proxy,
     )

@@ -68,7 +68,7 @@ def test_a_file_that_is_no_journal_is_not_written_into(tmp_path: Path) -> None:
 
 def test_a_search_and_a_grid_are_told_apart_in_words(tmp_path: Path) -> None:
     claim_study(new_study(), tmp_path, "sqlite:///a.db", {"study.seed": 0, "space.name": "mixnet"})
-    with pytest.raises(NasError, match=r"was begun as a search, now it is another kind of study"):
+    with pytest.raises(NasError, match=r"is of another kind, it has settings of space"):
         check_folder(tmp_path, "sqlite:///a.db", {"study.seed": 0, "phi": 1})
 
 
