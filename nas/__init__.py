@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-__version__ = "0.1.0"
+from nas.core.version import __version__ as __version__
 
 _TIMM = "timm.models"
 

@@ -1,1 +1,68 @@
 """What every room may use, and what knows nothing of networks: errors, validation, files, formatting, console."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.core.console import print_lines, progress_bar
+    from nas.core.dataclass_io import from_mapping
+    from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
+    from nas.core.files import write_bytes_atomically, write_text_atomically
+    from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
+    from nas.core.progress import ProgressCallback
+    from nas.core.tables import TableRow, print_table
+    from nas.core.validation import check_number, check_whole
+
+__all__ = [
+    "MISSING",
+    "NasError",
+    "ProgressCallback",
+    "SpecError",
+    "TableRow",
+    "check_number",
+    "check_whole",
+    "decimal",
+    "from_mapping",
+    "interval",
+    "megabytes",
+    "millions",
+    "ms",
+    "percent",
+    "plural",
+    "print_lines",
+    "print_table",
+    "progress_bar",
+    "quoted",
+    "shown_path",
+    "suggestion",
+    "unknown_choice",
+    "write_bytes_atomically",
+    "write_text_atomically",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "console": ["print_lines", "progress_bar"],
+        "dataclass_io": ["from_mapping"],
+        "errors": ["NasError", "SpecError", "quoted", "suggestion", "unknown_choice"],
+        "files": ["write_bytes_atomically", "write_text_atomically"],
+        "formatting": [
+            "MISSING",
+            "decimal",
+            "interval",
+            "megabytes",
+            "millions",
+            "ms",
+            "percent",
+            "plural",
+            "shown_path",
+        ],
+        "progress": ["ProgressCallback"],
+        "tables": ["TableRow", "print_table"],
+        "validation": ["check_number", "check_whole"],
+    },
+)

@@ -1,1 +1,42 @@
 """Where a study is kept: URLs, backends, retries, lease, ownership. The only room that uses Optuna's private names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.study.storage.attributes import set_system_attribute, system_attributes
+    from nas.study.storage.opening import claim_study, open_storage, study_identity
+    from nas.study.storage.optuna_private import storage_of, study_id, trial_id
+    from nas.study.storage.ownership import AcquireStudy, exclusive_ownership
+    from nas.study.storage.retry import RetryPolicy
+    from nas.study.storage.urls import mask_credentials
+
+__all__ = [
+    "AcquireStudy",
+    "RetryPolicy",
+    "claim_study",
+    "exclusive_ownership",
+    "mask_credentials",
+    "open_storage",
+    "set_system_attribute",
+    "storage_of",
+    "study_id",
+    "study_identity",
+    "system_attributes",
+    "trial_id",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "attributes": ["set_system_attribute", "system_attributes"],
+        "opening": ["claim_study", "open_storage", "study_identity"],
+        "optuna_private": ["storage_of", "study_id", "trial_id"],
+        "ownership": ["AcquireStudy", "exclusive_ownership"],
+        "retry": ["RetryPolicy"],
+        "urls": ["mask_credentials"],
+    },
+)
