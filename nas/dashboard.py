@@ -88,7 +88,8 @@ class _Notes:
         from nas.study.catalog import studies
 
         try:
-            stale = [one for one in studies(self._storage) if not is_up_to_date(one, self._runs_dir / ARTIFACTS)]
+            found = studies(self._storage, self._complain)
+            stale = [one for one in found if not is_up_to_date(one, self._runs_dir / ARTIFACTS)]
             for study in stale:
                 if is_over():
                     return

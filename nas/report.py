@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -43,10 +44,11 @@ def command(arguments: list[str]) -> int:
         from nas.study.catalog import summarize_studies
 
         url = record.url(runs_dir)
+        summaries = summarize_studies(url, lambda error: print(f"left out: {error}", file=sys.stderr))
         if config["json"]:
-            print(json.dumps({"studies": list(map(_facts, summarize_studies(url)))}))
+            print(json.dumps({"studies": list(map(_facts, summaries))}))
         else:
-            _print_studies(summarize_studies(url), url)
+            _print_studies(summaries, url)
     else:
         _render(record.name, record.storage, runs_dir, as_json=config["json"])
     return 0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-TOP_LEVEL = {"pyproject.toml", "README.md", "nas", "search_spaces", "conf", "runs", "tests"}
+TOP_LEVEL = {"pyproject.toml", "README.md", "nas", "search_spaces", "conf", "runs", "tests", "findings"}
 
 
 def project() -> dict[str, dict]:

@@ -16,6 +16,7 @@ from nas.core.formatting import plural
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.storage.optuna_private import storage_of, study_id
+from nas.study.storage.study_format import FORMAT_ATTRIBUTE, is_readable_format
 from nas.study.trial_record import Outcome, TrialRecord
 
 LEAST_PAIRS: Final = 3
@@ -63,8 +64,10 @@ def longer_trainings(study: optuna.Study, rows: Sequence[TrialRecord]) -> tuple[
     here = {row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None}
     found = []
     for other in storage_of(study).get_all_studies() if here else ():
+        if other.study_name == study.study_name or not is_readable_format(other.system_attrs.get(FORMAT_ATTRIBUTE)):
+            continue
         more = _more(identity, study_identity(other.system_attrs))
-        if more and other.study_name != study.study_name:
+        if more:
             there: dict[str, list[float]] = {}
             for trial in storage_of(study).get_all_trials(study_id(other), deepcopy=False):
                 if trial.user_attrs.get("outcome") == Outcome.TRAINED and trial.user_attrs.get("arch_id") in here:

@@ -91,11 +91,16 @@ def import_heavy(module: str) -> ModuleType:
         ) from error
 
 
-def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool) -> int:
-    """Run a checked plan as a study of ``kind``, reporting on one stream; returns the exit code. Raises: NasError."""
+def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool, quiet: bool = False) -> int:
+    """Run a checked plan as a study of ``kind``, reporting on one stream; returns the exit code.
+
+    ``to_stderr``: leaves stdout to an answer for programs. ``quiet``: nothing is reported. Raises: NasError.
+    """
+    from rich.console import Console
+
     check_writable(plan.runs_dir)
     import_heavy(kind.session_module)
-    stopped = import_heavy("nas.engines.run").run_study(plan, kind, to_stderr=to_stderr)
+    stopped = import_heavy("nas.engines.run").run_study(plan, kind, Console(stderr=to_stderr, quiet=quiet))
     return EXIT_INTERRUPTED if stopped else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -24,13 +25,12 @@ from nas.study.trial_attributes import count_finished
 RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]
 
 
-def run_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool = False) -> bool:
+def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
     """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
 
-    ``to_stderr``: whatever is said goes there, and leaves stdout to an answer for programs.
+    Whatever is said goes to ``console``.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
     """
-    console = Console(stderr=to_stderr)
     with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
         session = kind.prepare(plan, console)
         with exclusive_ownership(plan.folder, console) as hold:
@@ -75,7 +75,8 @@ def _run_trials(
 def _interruptible() -> Iterator[list[int]]:
     """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too.
 
-    Yields the signals that have come so far.
+    Yields the signals that have come so far. Only the main thread gets signals; in another one, as of a server that
+    runs searches, nothing is treated.
     """
     interrupts: list[int] = []
 
@@ -83,7 +84,9 @@ def _interruptible() -> Iterator[list[int]]:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield interrupts
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.errors import NasError, suggestion
 from nas.study.storage.attributes import system_attributes
-from nas.study.storage.opening import IDENTITY, open_storage, study_identity
+from nas.study.storage.opening import IDENTITY, check_stored_format, open_storage, study_identity
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.storage.urls import mask_credentials, url_file
 from nas.study.trial_record import Outcome
+
+OnRefused = Callable[[NasError], object]
 
 
 class StudySummary(NamedTuple):
@@ -34,7 +36,10 @@ class StudySummary(NamedTuple):
 
 
 def load_study(url: str, name: str) -> optuna.Study:
-    """The study ``name`` at ``url``. Raises: NasError, with the studies that there are."""
+    """The study ``name`` at ``url``.
+
+    Raises: NasError, with the studies that there are, and for one of a newer format.
+    """
     storage = existing_studies_storage(url, f"study {name!r}: ")
     names = [known for known in optuna.get_all_study_names(storage) if _is_ours(storage, known)]
     if name not in names:
@@ -42,18 +47,35 @@ def load_study(url: str, name: str) -> optuna.Study:
         raise NasError(
             f"study {name!r}: is not in {mask_credentials(url)}; {there}.{suggestion(Path(name).name, names)}"
         )
-    return optuna.load_study(study_name=name, storage=storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    try:
+        check_stored_format(study)
+    except NasError:
+        storage.close()
+        raise
+    return study
 
 
-def summarize_studies(url: str) -> list[StudySummary]:
-    """How all studies at ``url`` that are this project's stand, by name. Raises: NasError as ``find_study``."""
-    return [_standing(study) for study in studies(existing_studies_storage(url))]
+def summarize_studies(url: str, on_refused: OnRefused) -> list[StudySummary]:
+    """How the studies at ``url`` stand; as ``studies``. Raises: NasError as ``load_study``."""
+    return [_standing(study) for study in studies(existing_studies_storage(url), on_refused)]
 
 
-def studies(storage: optuna.storages.BaseStorage) -> list[optuna.Study]:
-    """All studies in ``storage`` that are this project's, by name."""
-    names = sorted(name for name in optuna.get_all_study_names(storage) if _is_ours(storage, name))
-    return [optuna.load_study(study_name=name, storage=storage) for name in names]
+def studies(storage: optuna.storages.BaseStorage, on_refused: OnRefused) -> list[optuna.Study]:
+    """All studies in ``storage`` that are this project's and that this version reads, by name.
+
+    ``on_refused`` is called with the error of each whose format is newer.
+    """
+    found = []
+    for name in sorted(name for name in optuna.get_all_study_names(storage) if _is_ours(storage, name)):
+        study = optuna.load_study(study_name=name, storage=storage)
+        try:
+            check_stored_format(study)
+        except NasError as error:
+            on_refused(error)
+        else:
+            found.append(study)
+    return found
 
 
 def trial_times(trials: Sequence[FrozenTrial]) -> list[datetime]:

@@ -24,17 +24,17 @@ class StudyKind(ABC):
     One stateless subclass per method, in its ``kind.py``, listed in ``nas.methods.KINDS``. Its methods import what they
     need when they are called: a command that answers a mistake loads neither torch nor Optuna.
 
-    ``name``: as lists of studies show it. ``group``: a group of settings that no other kind has, by which a study is
+    ``name``: as lists of studies show it. ``groups``: groups of settings that no other kind has, by which a study is
     recognised. ``session_module``: the module that loads what every worker process needs.
     """
 
     name: ClassVar[str]
-    group: ClassVar[str]
+    groups: ClassVar[frozenset[str]]
     session_module: ClassVar[str]
 
     def owns(self, identity: Mapping[str, Any]) -> bool:
         """Whether a study with the settings ``identity``, by dotted names, is of this kind."""
-        return any(key.partition(".")[0] == self.group for key in identity)
+        return any(key.partition(".")[0] in self.groups for key in identity)
 
     @abstractmethod
     def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> StudyPlan:

@@ -16,17 +16,22 @@ from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.version import __version__
 from nas.data.summary import ImageSummary as Images
+from nas.study.storage.study_format import STUDY_FORMAT, check_study_format
 from nas.study.storage.urls import mask_credentials
 
 CONFIG_FILE: Final = "config.yaml"
 PREDICTOR_FILE: Final = "latency.json"
 REPORT_FILE: Final = "report.html"
+_FORMAT: Final = "format"
 _LIBRARIES: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyManifest:
-    """A study's ``config.yaml``: the command that runs it, versions by name, its images, and ``settings`` by group."""
+    """A study's ``config.yaml``: the command that runs it, versions by name, its images, and ``settings`` by group.
+
+    The file begins with the format of the study, see ``study_format``.
+    """
 
     command: str
     versions: Mapping[str, str]
@@ -35,16 +40,24 @@ class StudyManifest:
 
     def write(self, folder: Path) -> None:
         """Put it into ``folder``, whole or not at all."""
-        facts = {"command": self.command, "versions": dict(self.versions), "images": asdict(self.images)}
+        facts = {
+            _FORMAT: STUDY_FORMAT,
+            "command": self.command,
+            "versions": dict(self.versions),
+            "images": asdict(self.images),
+        }
         text = yaml.safe_dump(_plain({**facts, **self.settings}), sort_keys=False, default_flow_style=None)
         write_text_atomically(folder / CONFIG_FILE, mask_credentials(text))
 
 
 def read_manifest(folder: Path) -> StudyManifest:
-    """What the study of ``folder`` keeps. Raises: NasError if the file is missing or is no such file."""
+    """What the study of ``folder`` keeps.
+
+    Raises: NasError if the file is missing, is no such file, or is of a newer format.
+    """
     path = folder / CONFIG_FILE
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = _read_yaml(path)
     except FileNotFoundError:
         raise NasError(
             f"{path}: does not exist, so that nothing is known of the study but its trials. Give the runs_dir that it "
@@ -52,14 +65,33 @@ def read_manifest(folder: Path) -> StudyManifest:
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise NasError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    known = settings if isinstance(settings, dict) else {}
-    missing = [name for name in ("command", "versions", "images") if name not in known]
+    check_study_format(str(path), settings.pop(_FORMAT, None))
+    missing = [name for name in ("command", "versions", "images") if name not in settings]
     if missing:
         raise NasError(f"{path}: {', '.join(missing)} missing; run the study's command again, which writes it anew.")
     images = from_mapping(Images, settings.pop("images"), f"{path}: images")
     return StudyManifest(
         command=str(settings.pop("command")), versions=settings.pop("versions"), images=images, settings=settings
     )
+
+
+def check_manifest_format(folder: Path) -> None:
+    """Refuse a ``folder`` of a study of a newer format; a file that cannot be read will be written anew.
+
+    Raises: NasError.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        settings = _read_yaml(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return
+    check_study_format(str(path), settings.get(_FORMAT))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in the file; an empty one where it holds anything else."""
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
 
 
 def library_versions() -> dict[str, str]:

@@ -23,7 +23,13 @@ from nas.latency.store import save_predictor
 from nas.study.candidates import Pricer
 from nas.study.catalog import load_study
 from nas.study.config import StudyPlan
-from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, library_versions
+from nas.study.manifest import (
+    PREDICTOR_FILE,
+    REPORT_FILE,
+    StudyManifest,
+    check_manifest_format,
+    library_versions,
+)
 from nas.study.measurement import Measurer
 from nas.study.predictor import study_predictor
 from nas.study.progress import TrialProgress
@@ -157,8 +163,10 @@ def load_session_parts(
 def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
     """How long the storage of ``plan`` is waited for; one that the user named is opened before a calibration is spent.
 
-    Creates no storage. Raises: NasError if it cannot be opened, or is a server that stays away.
+    Creates no storage. Raises: NasError if it cannot be opened, or is a server that stays away, and for the folder of
+    a study of a newer format.
     """
+    check_manifest_format(plan.folder)
     retry = retry_policy(console, plan.study.patience_s)
     storage = existing_storage(plan.storage_url, retry) if plan.study.storage is not None else None
     if storage is not None:

@@ -13,7 +13,9 @@ from optuna.trial import create_trial
 
 from nas.analysis.proxy_validation import longer_trainings, validation_command
 from nas.search import make_plan
+from nas.study.storage.attributes import set_system_attribute
 from nas.study.storage.opening import open_study
+from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT
 from nas.study.trial_record import Outcome, TrialRecord
 from tests.study.fakes import PARETO, Memory
 
@@ -77,6 +79,14 @@ def test_what_is_no_longer_training_of_the_same_does_not_count(identity: dict[st
     own = study(storage, "own", HERE)
     study(storage, "other", HERE, **identity)
     optuna.create_study(study_name="foreign", storage=storage)
+    assert longer_trainings(own, rows()) == ()
+
+
+def test_a_study_of_a_newer_format_does_not_count() -> None:
+    storage = Memory()
+    own, other = study(storage, "own", HERE), study(storage, "long", HERE, proxy_epochs=9)
+    assert len(longer_trainings(own, rows())) == 1
+    set_system_attribute(other, FORMAT_ATTRIBUTE, STUDY_FORMAT + 1)
     assert longer_trainings(own, rows()) == ()
 
 

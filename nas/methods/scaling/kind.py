@@ -20,7 +20,7 @@ class ScalingKind(StudyKind):
     """A grid of scaling coefficients, a comparison of scaling rules, or a table of multipliers."""
 
     name = "compound grid"
-    group = "rounding"
+    groups = frozenset({"baseline", "grid", "rounding", "race"})
     session_module = "nas.methods.scaling.session"
 
     def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> ScalingPlan:

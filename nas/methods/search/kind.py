@@ -21,7 +21,7 @@ class SearchKind(StudyKind):
     """A search of a space of networks for accuracy at low latency."""
 
     name = "search"
-    group = "space"
+    groups = frozenset({"space"})
     session_module = "nas.methods.search.session"
 
     def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> SearchPlan:

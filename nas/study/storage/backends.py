@@ -43,7 +43,7 @@ def make_backend(url: str) -> BaseStorage:
     path, proxy = url_file(url), url_proxy(url)
     try:
         if kind == "journal" and path is not None:
-            return JournalStorage(RepairingJournal(path))
+            return _journal(path)
         if proxy is not None:
             return _proxy(*proxy)
         return with_trial_cache(_database(url, kind))
@@ -153,6 +153,16 @@ def _end_of_last_line(file: FileIO) -> int:
             return start + found + 1
         end = start
     return 0
+
+
+def _journal(path: Path) -> JournalStorage:
+    try:
+        return JournalStorage(RepairingJournal(path))
+    except AssertionError:  # of Optuna, at an operation that it does not know
+        raise NasError(
+            f"study.storage 'journal:///{path}': holds operations that Optuna {optuna.__version__} does not know, so "
+            "that a newer one wrote it: pip install -U optuna."
+        ) from None
 
 
 def _database(url: str, kind: str) -> Database:

@@ -26,6 +26,7 @@ from nas.study.storage.retry import (
     storage_error_reason,
 )
 from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format
 from nas.study.storage.urls import check_url_file, checked_url, mask_credentials, url_file
 
 _OWNER: Final = "study.json"
@@ -83,13 +84,22 @@ def open_study(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objective.metric_names))
+        set_system_attribute(study, FORMAT_ATTRIBUTE, STUDY_FORMAT)  # first: with an identity alone it is format 1
         set_system_attribute(study, IDENTITY, _text_of(identity))
     else:
+        check_stored_format(study)
         _check_identity(name, study_identity(known), stored_identity(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
         raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
     work_under_lease(study)
     return study
+
+
+def check_stored_format(study: optuna.Study) -> None:
+    """Refuse a ``study`` whose format in its storage is newer than this version reads. Raises: NasError."""
+    storage = study._storage
+    place = f" in {mask_credentials(storage.url)}" if isinstance(storage, RetryingStorage) else ""
+    check_study_format(f"study {study.study_name!r}{place}", system_attributes(study).get(FORMAT_ATTRIBUTE))
 
 
 def matching_study(

@@ -45,7 +45,7 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     def __init__(self, backend: BaseStorage, url: str, patience: RetryPolicy) -> None:
         self.backend = backend
         self.guard: Callable[[], str] = str
-        self._url = url
+        self.url = url
         self._patience = patience
         self._refusal = ""
         self._waits: set[RetryWait] = set()
@@ -160,7 +160,7 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     def _through(self, call: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
         if self._refusal:
             raise NasError(self._refusal)
-        wait = RetryWait(self._patience, self._url)
+        wait = RetryWait(self._patience, self.url)
         self._waits.add(wait)
         try:
             return call_with_retries(call, wait, again)

@@ -1,0 +1,29 @@
+"""The format of a study on disk, and the refusal of a study that a newer version wrote."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nas import __version__
+from nas.core.errors import NasError, quoted
+
+# Raise it where an earlier version would misread a study's folder or what its storage holds beside Optuna's own.
+STUDY_FORMAT: Final = 1
+FORMAT_ATTRIBUTE: Final = "nas:format"  # system attribute of a study
+
+
+def is_readable_format(found: object) -> bool:
+    """Whether this version reads studies of the format that was ``found``; None where there is none.
+
+    Studies that were begun before formats were written are of format 1.
+    """
+    return found is None or (type(found) is int and 1 <= found <= STUDY_FORMAT)
+
+
+def check_study_format(where: str, found: object) -> None:
+    """Refuse the study at ``where`` if this version cannot read the format ``found`` there. Raises: NasError."""
+    if not is_readable_format(found):
+        raise NasError(
+            f"{where}: the study is of format {quoted(found)}, nas {__version__} reads formats up to {STUDY_FORMAT}: "
+            "a newer version wrote it; upgrade nas to go on with it."
+        )
