@@ -159,7 +159,12 @@ def answer_option(config_name: str, arguments: Sequence[str], help_text: Callabl
     if any(argument in _SHELL for argument in arguments):
         import_module("nas.cli.completion").complete(config_name, arguments)
         return True
+    refuse_options(arguments)
+    return False
+
+
+def refuse_options(arguments: Sequence[str]) -> None:
+    """Refuse whatever looks like an option. Raises: NasError."""
     for argument in arguments:
         if argument.startswith("-"):
             raise NasError(f"unknown option {argument!r}: settings are given as name=value; see --help.")
-    return False

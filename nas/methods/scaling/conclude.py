@@ -16,6 +16,7 @@ from nas.core.files import write_bytes_atomically, write_text_atomically
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.context import ScalingContext, scaling_context
 from nas.methods.scaling.dashboard import write_scaling_notes
+from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.family_files import FamilyMember, members_of, write_members
 from nas.methods.scaling.plots import Cost, cost_plot, rules_plot, surface_plot
 from nas.methods.scaling.preflight import design_notes
@@ -73,6 +74,11 @@ def refresh_scaling_notes(plan: ScalingPlan, manifest: StudyManifest, study: opt
     write_scaling_notes(context, study, _write_tables(context, study, _answer(context, study)))
 
 
+def study_ranking(entries: Design, study: optuna.Study) -> Ranking:
+    """How the networks of ``study`` rank by what it holds now."""
+    return rank_networks(entries, accuracies_of(study), _closed(study))
+
+
 class _Answer(NamedTuple):
     """What a study found: where its networks stand, their table if it is of one, all of it in words, the family."""
 
@@ -84,7 +90,7 @@ class _Answer(NamedTuple):
 
 def _answer(context: ScalingContext, study: optuna.Study) -> _Answer:
     entries = context.entries
-    found = rank_networks(entries, accuracies_of(study), _closed(study))
+    found = study_ranking(entries, study)
     table = table_layout(entries, found) if context.plan.is_table else None
     said = [*found.sentences(), *(table_sentences(table, found) if table else ())]
     return _Answer(found, table, said, _family(context, found))
