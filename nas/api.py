@@ -165,8 +165,7 @@ def run_search(*overrides: str, progress: bool = True, **settings: Any) -> Searc
         nas.run_search(space="mixnet", study={"n_trials": 4}, constraint={"latency_ms": 20})
 
     ``progress``: say on stderr what is done. Ctrl-C ends the search after writing its results, with ``interrupted``
-    set; the same call goes on. With ``engine.workers`` above 1 a script has to start it below
-    ``if __name__ == "__main__":``, for worker processes import the script.
+    set; the same call goes on.
     Raises: NasError, with the text that the command prints, for a wrong setting.
     """
     from nas.methods import SEARCH

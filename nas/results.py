@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,24 +42,25 @@ class FoundNetwork:
     """
 
     name: str
-    spec: ArchSpec
+    spec: ArchSpec = field(repr=False)
     accuracy: float
     latency_ms: float
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Path] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyResult:
     """What a study holds, finished or not.
 
-    ``winners``: best first. ``trials``: every candidate, as in ``trials.csv``. ``folder``: everything that was
-    written. ``study``: Optuna's own, for its plots and its samplers. ``interrupted``: some trials are left to run.
+    ``winners``: of a Pareto front the fastest first, otherwise the best first. ``trials``: every candidate, as in
+    ``trials.csv``. ``folder``: everything that was written. ``study``: Optuna's own, for its plots and its samplers.
+    ``interrupted``: some trials are left to run.
     """
 
     winners: tuple[FoundNetwork, ...]
-    trials: tuple[TrialRecord, ...]
+    trials: tuple[TrialRecord, ...] = field(repr=False)
     folder: Path
-    study: optuna.Study
+    study: optuna.Study = field(repr=False)
     interrupted: bool
 
     @property
@@ -82,8 +83,8 @@ class CompoundGridResult(StudyResult):
     """
 
     coefficients: Compound | None
-    ranking: Ranking
-    family: tuple[Path, ...]
+    ranking: Ranking = field(repr=False)
+    family: tuple[Path, ...] = field(repr=False)
 
 
 def result_of(found: ReopenedStudy, *, interrupted: bool | None = None) -> SearchResult | CompoundGridResult:

@@ -58,8 +58,8 @@ def _value(name: str, value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return "[" + ",".join(_value(name, item) for item in value) + "]"
     raise NasError(
-        f"{name}: a {type(value).__name__} is no value of a setting; give text, a number, a bool, None, a path, or a "
-        "list or mapping of these."
+        f"{name}: a value of type {type(value).__name__} is no setting; give text, a number, a bool, None, a path, or "
+        "a list or mapping of these."
     )
 
 
