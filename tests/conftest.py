@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.postgres_server import Postgres, why_not
+from tests.process_guard import start_guard
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
@@ -26,8 +27,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SCRATCH = start_guard()  # whatever these tests start ends with them, even if they are killed
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def scratch() -> Path:
+    """An empty folder with a short path that goes when the run ends, even if that is killed; servers live there."""
+    return SCRATCH
+
+
+@pytest.fixture(scope="session")
+def postgres(scratch: Path) -> Iterator[Postgres]:
     """One throw-away PostgreSQL server for all tests; they skip, saying why, where it cannot be started.
 
     ``postgres.url()`` makes a new database and gives its URL for ``study.storage``; ``postgres.stop()``, ``kill()``
@@ -36,7 +46,7 @@ def postgres() -> Iterator[Postgres]:
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    server = Postgres()
+    server = Postgres(scratch)
     try:
         yield server
     finally:

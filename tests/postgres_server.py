@@ -12,9 +12,10 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.deadline import DEADLINE_S
+
 _LOOKED_IN = "/usr/lib/postgresql/*/bin and PATH"
 _PASSWORD = "a-secret"
-_START_S = 240
 
 
 def why_not() -> str:
@@ -29,16 +30,16 @@ def why_not() -> str:
 class Postgres:
     """A server that can be stopped, killed and started again; every ``url()`` is a new, empty database.
 
-    It writes nothing to the disk for good (fsync is off), and runs as another user where tests run as root, because it
-    refuses to be root.
+    Its files are in a new folder in ``parent``, which other users must be able to enter. It writes nothing to the disk
+    for good (fsync is off), and runs as another user where tests run as root, because it refuses to be root.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Path) -> None:
         folder = _bin_folder()
         assert folder is not None
         self._bin = folder
         self._user = None if os.getuid() else next(u for u in ("postgres", "nobody") if _has_user(u))
-        self.folder = Path(tempfile.mkdtemp(prefix="nas-postgres-"))  # pytest's own is closed to other users
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=parent))
         password = self.folder / "password"
         password.write_text(_PASSWORD, encoding="ascii")
         if self._user:
@@ -65,8 +66,9 @@ class Postgres:
     def start(self) -> None:
         """Start the server on the same port, with what it held, and wait until it answers."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        options += " -c dynamic_shared_memory_type=mmap"  # in its folder, so that nothing stays if it is killed
         log = str(self.folder / "log")
-        self._run("pg_ctl", "start", "-w", "-t", str(_START_S), "-D", self._data, "-l", log, "-o", options)
+        self._run("pg_ctl", "start", "-w", "-t", f"{DEADLINE_S:.0f}", "-D", self._data, "-l", log, "-o", options)
 
     def stop(self) -> None:
         """Stop the server: transactions under way are rolled back, connections break."""

@@ -27,6 +27,7 @@ from nas.core.errors import NasError
 from nas.dashboard import _kept_up, _Notes, command
 from nas.reporting.dashboard.serving import HOST, make_dashboard
 from nas.study.storage.opening import open_storage
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 from tests.reporting.dashboard_study import attributes, database, made_search, served, show
 
@@ -73,10 +74,10 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
             lines = [process.stdout.readline(), process.stdout.readline()]
             found = re.search(r"http://127\.0\.0\.1:(\d+)/dashboard/ \(Ctrl-C ends it\)", lines[1])
             assert found and lines[0] == f"port {port} is taken: {found[1]} instead\n"
-            with urlopen(f"http://{HOST}:{found[1]}/api/studies", timeout=60) as answer:
+            with urlopen(f"http://{HOST}:{found[1]}/api/studies", timeout=DEADLINE_S) as answer:
                 assert [one["study_name"] for one in json.load(answer)["study_summaries"]] == ["small"]
             process.send_signal(signal.SIGINT)
-            said, error = process.communicate(timeout=240)
+            said, error = process.communicate(timeout=DEADLINE_S)
         finally:
             process.kill()
             process.communicate()
@@ -188,12 +189,12 @@ def test_the_page_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
     search = made_search(tmp_path, trials=1)
     show(search, tmp_path)
     with served(tmp_path) as address:
-        with urlopen(f"{address}/dashboard/studies/1", timeout=60) as answer:
+        with urlopen(f"{address}/dashboard/studies/1", timeout=DEADLINE_S) as answer:
             policy, page = answer.headers["Content-Security-Policy"], answer.read().decode()
         assert "default-src 'self'" in policy and "http" not in policy
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
         with pytest.raises(HTTPError, match="404"):
-            urlopen(f"{address}/artifacts/1/{'0' * 8}", timeout=60)
+            urlopen(f"{address}/artifacts/1/{'0' * 8}", timeout=DEADLINE_S)
 
 
 @pytest.mark.usefixtures("ended_at_once")

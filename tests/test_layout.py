@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 TOP_LEVEL = {"pyproject.toml", "README.md", "nas", "search_spaces", "conf", "runs", "tests", "findings"}
@@ -19,7 +20,7 @@ def project() -> dict[str, dict]:
 
 def test_the_top_level_is_fixed() -> None:
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
     ).stdout.splitlines()
     if not listed:
         pytest.skip("not a git checkout")
@@ -43,7 +44,7 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = "{'torch', 'timm', 'optuna', 'sklearn', 'matplotlib', 'onnxruntime', 'pandas'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE_S
     )
     assert done.stdout.strip() == "[]"
 

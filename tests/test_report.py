@@ -20,6 +20,7 @@ from nas.core.errors import NasError
 from nas.data import images as images
 from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
 from nas.training.results import EpochResult
+from tests.deadline import DEADLINE_S
 from tests.json_output import json_answer
 from tests.paths import ROOT
 from tests.study.fakes import accuracy_of, epoch_result
@@ -176,6 +177,6 @@ from nas.report import command
 command(["--help"]), command(["--cfg", "job"])
 print(sorted({"torch", "timm", "optuna", "sklearn", "matplotlib", "onnxruntime"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "study=NAME" in done.stdout

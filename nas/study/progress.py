@@ -62,16 +62,26 @@ class TrialProgress:
         if row.outcome is Outcome.TRAINED and (self._best is None or self._score(row) > self._score(self._best)):
             self._best = row
         self._bar.update(self._task, completed=min(self._done, self._total), description=self._summary())
-        if row.outcome is Outcome.FAILED:
-            self._console.print(f"trial {row.number} failed: {row.reason}", highlight=False, markup=False)
-        if not self._console.is_terminal and row.outcome in (Outcome.TRAINED, Outcome.STOPPED):
-            is_trained = row.outcome is Outcome.TRAINED
-            said = self._describe(row) if is_trained else f"trial {row.number}: stopped at {row.reason}"
-            self._console.print(f"{self._done}/{self._total} {said}", highlight=False, markup=False)
+        if row.outcome not in COUNTED:
+            return
+        if not self._console.is_terminal:
+            self._print(f"{self._done}/{self._total} {self._line(row)}")
+        elif row.outcome is Outcome.FAILED:  # the bar says all else
+            self._print(self._line(row))
 
     def say(self, text: str) -> None:
         """Print a line beside the bar."""
         print_lines(self._console, text)
+
+    def _line(self, row: TrialRecord) -> str:
+        if row.outcome is Outcome.TRAINED:
+            return self._describe(row)
+        if row.outcome is Outcome.STOPPED:
+            return f"trial {row.number}: stopped at {row.reason}"
+        return f"trial {row.number} failed: {row.reason}"
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
 
     def _summary(self) -> str:
         best = f"best {self._describe(self._best)}" if self._best else "no result yet"

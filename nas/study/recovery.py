@@ -46,12 +46,12 @@ def requeue_trial(study: optuna.Study, trial: FrozenTrial) -> None:
     """Put an unfinished trial back at the head of the queue, so that it is neither lost nor counted.
 
     It keeps its number and its genotype: whatever comes after it is as if it had never been interrupted. A trial that
-    was interrupted before its genotype was complete is given up; its successor draws the same genotype again.
+    was interrupted before its genotype was complete is abandoned; its successor draws the same genotype again.
     """
     if "arch_id" in trial.user_attrs or "fixed_params" in trial.system_attrs:
         storage_of(study).set_trial_state_values(trial_id(trial), TrialState.WAITING)
     else:
-        fail_trial(study, trial, "interrupted before it began", outcome=INTERRUPTED_OUTCOME)
+        fail_trial(study, trial, "abandoned before its network was known", outcome=INTERRUPTED_OUTCOME)
 
 
 def fail_trial(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:

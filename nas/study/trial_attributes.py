@@ -120,17 +120,21 @@ def record_network_measurement(study: optuna.Study, arch_id: str, measured: Meas
     set_system_attribute(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
 
 
+def is_abandoned(trial: FrozenTrial) -> bool:
+    """Whether ``trial`` was given up before its network was known; it is part of no table, count or progress."""
+    return bool(trial.user_attrs.get("outcome") == INTERRUPTED_OUTCOME)
+
+
 def trial_record(trial: FrozenTrial) -> TrialRecord:
-    """A trial as a row of the record."""
+    """A trial, queued or abandoned ones aside, as a row of the record."""
     attrs = trial.user_attrs
-    outcome = attrs.get("outcome", Outcome.RUNNING.value)
     keys = (
         "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
         "params_m", "peak_memory_mb", "cpu_s",
     )  # fmt: skip
     return TrialRecord(
         number=trial.number,
-        outcome=Outcome.FAILED if outcome == INTERRUPTED_OUTCOME else Outcome(outcome),
+        outcome=Outcome(attrs.get("outcome", Outcome.RUNNING)),
         arch_id=attrs.get("arch_id", ""),
         reason=attrs.get("reason", ""),
         blocks=trial.system_attrs.get(_BLOCKS, ""),
@@ -141,13 +145,13 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
 
 
 def trial_records(study: optuna.Study) -> list[TrialRecord]:
-    """All trials that were begun, oldest first; queued ones are left out."""
+    """All trials that were begun, oldest first; queued and abandoned ones are left out."""
     checked = {
         name: MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
     }
     rows = []
     for trial in study.get_trials(deepcopy=False):
-        if trial.state is not TrialState.WAITING:
+        if trial.state is not TrialState.WAITING and not is_abandoned(trial):
             row = trial_record(trial)
             latest = checked.get(_CHECKED + row.arch_id)
             rows.append(with_measurement(row, latest) if latest else row)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from nas.arch import zoo
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 SCRIPT = """
@@ -23,7 +24,9 @@ print(json.dumps({"modules": sorted({name.split(".")[0] for name in sys.modules}
 def test_no_heavy_import_and_ids_that_outlive_the_process() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"}
     command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=True
+    )
     found = json.loads(done.stdout)
     heavy = {"torch", "torchvision", "timm", "optuna", "hydra", "omegaconf", "ray", "numpy", "onnx", "onnxruntime"}
     assert heavy.isdisjoint(found["modules"])

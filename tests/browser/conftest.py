@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from nas import search
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-TIMEOUT_MS: Final = 120_000  # of whatever a page is waited for: others may be using the machine
+TIMEOUT_MS: Final = 1000 * DEADLINE_S  # of whatever a page is waited for
 NAME: Final = "looked-at"
 # Five trainings of a moment each; of the 16 networks only the largest is above the limit, and is tried.
 SEARCH: Final = (
@@ -108,7 +109,7 @@ def dashboard(runs: Path) -> Iterator[str]:
         assert found
         yield found[0]
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=TIMEOUT_MS / 1000)
+        process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
         process.communicate()

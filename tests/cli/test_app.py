@@ -13,6 +13,7 @@ import yaml
 from nas.cli import app, hydra_config
 from nas.core.errors import NasError
 from nas.search import command, make_plan
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 HEAVY = ("torch", "timm", "optuna", "sklearn", "matplotlib", "onnxruntime")
@@ -32,7 +33,7 @@ def nas_search(*arguments: str, python: tuple[str, ...] = ("-m", "nas.search")) 
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=DEADLINE_S,
         check=False,
     )
 

@@ -13,6 +13,7 @@ import pytest
 from nas.cli.completion import completions
 from nas.core.errors import NasError
 from nas.search import command
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 
@@ -75,8 +76,8 @@ hydra_bash_completion
 echo "${COMPREPLY[@]}"
 """
     done = subprocess.run(
-        ["bash", "-c", script], env=installed(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        check=False,
+        ["bash", "-c", script], env=installed(tmp_path), cwd=tmp_path, capture_output=True, text=True,
+        timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     assert done.stderr == ""
     said = done.stdout.splitlines()
@@ -114,6 +115,6 @@ def test_nothing_heavy_is_loaded() -> None:
     )
     environment = {**os.environ, "COMP_LINE": "nas-search sampler=g", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
     assert done.stdout.splitlines() == ["sampler=gp", "set()"]

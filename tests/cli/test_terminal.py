@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from nas.search import command
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 COLUMNS = 80
@@ -51,7 +52,7 @@ def in_terminal(folder: Path, **more: str) -> str:
             break
         said += chunk
     os.close(controller)
-    assert process.wait(timeout=300) == 0
+    assert process.wait(timeout=DEADLINE_S) == 0
     return said.decode()
 
 
@@ -81,11 +82,13 @@ def test_output_that_nobody_takes_is_told_in_a_line_at_most() -> None:
     show = [sys.executable, "-m", "nas.show", "--help"]
     reader, writer = os.pipe()
     os.close(reader)
-    gone = subprocess.run(show, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    gone = subprocess.run(show, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
     os.close(writer)
     assert (gone.returncode, gone.stderr) == (1, "")
     with Path("/dev/full").open("w") as full:
-        told = subprocess.run(show, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+        told = subprocess.run(
+            show, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S
+        )
     assert told.returncode == 1
     assert told.stderr == "error: the output cannot be written: No space left on device; send it elsewhere.\n"
 

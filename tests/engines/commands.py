@@ -2,33 +2,115 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+from nas.engines.local.worker import start_server
+from nas.methods import SEARCH
+from tests.deadline import DEADLINE_S
 
 # 16 points, 100 images at 8 px: a training takes a fraction of a second.
 TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
 # Without a queue of first trials the sampler decides from the start.
 SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=3")
-DEADLINE_S = 240.0
 
 Found = TypeVar("Found")
+Search: TypeAlias = "Forked | OwnProcess"
 
 
-def start(*arguments: str, how: tuple[str, ...] = ("-m", "nas.search")) -> subprocess.Popen[str]:
-    """The command as a user runs it, or as ``how`` tells Python to."""
-    return subprocess.Popen(
-        [sys.executable, *how, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+class Forked:
+    """A function in a process of its own, forked from one that has torch loaded, which takes seconds of CPU to do.
+
+    It has this process's folder, in which it writes what it says, and environment, and looks like ``subprocess.Popen``.
+    """
+
+    def __init__(self, run: Callable[..., object], *arguments: object) -> None:
+        start_server(SEARCH)
+        self._said = Path("said.txt").absolute()
+        self._process = multiprocessing.get_context("forkserver").Process(
+            target=_run_forked, args=(run, arguments, self._said, dict(os.environ))
+        )
+        self._process.start()
+        self.pid = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        self._process.join(timeout)
+        return self._said.read_text(encoding="utf-8"), None
 
 
-def wait_for(look: Callable[[], Found], search: subprocess.Popen[str] | None = None) -> Found:
+def _run_forked(run: Callable[..., object], arguments: tuple[object, ...], said: Path, env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    with said.open("wb", buffering=0) as stream:
+        for number in (1, 2):
+            os.dup2(stream.fileno(), number)
+    run(*arguments)
+
+
+class OwnProcess:
+    """A command that runs in this very process, as ``subprocess.Popen`` shows one to whoever interferes with it."""
+
+    pid = os.getpid()
+
+    def __init__(self) -> None:
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """To the main thread, which may be waiting for a worker and is woken by it."""
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+
+    def communicate(self) -> tuple[str, None]:
+        return "what it said was captured", None
+
+
+@contextmanager
+def beside(interfere: Callable[[OwnProcess], object]) -> Iterator[None]:
+    """Run ``interfere`` in a thread beside the command within, which it ends by an interrupt if it fails."""
+    search, errors = OwnProcess(), []
+
+    def run() -> None:
+        try:
+            interfere(search)
+        except BaseException as error:
+            errors.append(error)
+            if search.poll() is None:
+                search.send_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        search.returncode = 0
+        thread.join()
+        if errors:
+            raise errors[0]
+
+
+def wait_for(look: Callable[[], Found], search: Search | None = None) -> Found:
     """What ``look`` finds as soon as it finds something; fails with what ``search`` said if that ends before."""
     give_up = time.monotonic() + DEADLINE_S
     while not (found := look()):

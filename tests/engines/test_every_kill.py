@@ -20,7 +20,7 @@ from nas.methods.scaling.trial_attributes import training_of
 from nas.methods.search.initial_trials import queue_initial_trials
 from nas.study.candidates import survey
 from nas.study.config import EngineSettings
-from nas.study.recovery import INTERRUPTED_OUTCOME, recover_trials
+from nas.study.recovery import recover_trials
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome
@@ -58,9 +58,7 @@ def lives(begin: Callable[[], optuna.Study], live: Life) -> Iterator[optuna.Stud
 
 def said(study: optuna.Study) -> list[tuple[str, str, str, float | None]]:
     """What came of the trials that count, oldest first."""
-    rows = [
-        row for row in trial_records(study) if study.trials[row.number].user_attrs["outcome"] != INTERRUPTED_OUTCOME
-    ]
+    rows = trial_records(study)
     return [(row.arch_id, row.outcome, row.reason.split(" trial ")[0], row.accuracy) for row in rows]
 
 

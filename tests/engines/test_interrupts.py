@@ -10,17 +10,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from nas.engines.local import supervisor
 from nas.search import command
 from nas.study.storage.opening import open_storage
 from nas.study.trial_attributes import trial_records
-from tests.engines.commands import DEADLINE_S, TINY, is_held, is_pending, send, start, wait_for, workers_of
+from tests.deadline import DEADLINE_S
+from tests.engines.commands import TINY, OwnProcess, beside, is_held, is_pending, send, wait_for, workers_of
 
 ENDLESS = (*TINY, "proxy.epochs=100000")
-# Workers that are asked to end are waited for longer than this test waits.
-PATIENT = (
-    "-c",
-    "from nas.engines.local import supervisor; from nas.search import main; supervisor._GRACE_S = 3600.0; main()",
-)
 
 
 def states_and_reasons(folder: Path) -> list[tuple[TrialState, str]]:
@@ -37,23 +34,28 @@ def test_a_training_beyond_its_time_is_ended_and_fails(tmp_path: Path, capfd: py
     assert f"trial 0 failed: {reason}" in " ".join(said.split()) and "Traceback" not in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupt_gives_trials_back_and_a_second_one_waits_for_nobody(times: int, tmp_path: Path) -> None:
-    search = start(*ENDLESS, "study.n_trials=2", "engine.workers=2", how=PATIENT)
+def test_an_interrupt_gives_trials_back_and_a_second_one_waits_for_nobody(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(supervisor, "_GRACE_S", DEADLINE_S)  # workers that are asked to end are waited for
     config = tmp_path / "runs" / "tiny" / "config.yaml"
-    wait_for(lambda: config.is_file() and len(states_and_reasons(tmp_path)) == 2, search)
-    workers = workers_of(search.pid)
-    assert len(workers) == 2
-    if times == 2:  # no worker can give its trial back
-        send(workers, signal.SIGSTOP)
-        wait_for(lambda: all(map(is_held, workers)), search)
-    search.send_signal(signal.SIGINT)
-    if times == 2:
-        wait_for(lambda: all(is_pending(pid, signal.SIGINT) for pid in workers), search)  # the first one has been heard
+
+    def interrupt(search: OwnProcess) -> None:
+        wait_for(lambda: config.is_file() and len(states_and_reasons(tmp_path)) == 2, search)
+        workers = workers_of(search.pid)
+        assert len(workers) == 2
+        if times == 2:  # no worker can give its trial back
+            send(workers, signal.SIGSTOP)
+            wait_for(lambda: all(map(is_held, workers)), search)
         search.send_signal(signal.SIGINT)
-    said, _ = search.communicate(timeout=DEADLINE_S)
-    assert search.returncode == 130, said
+        if times == 2:
+            wait_for(lambda: all(is_pending(pid, signal.SIGINT) for pid in workers), search)  # it has been heard
+            search.send_signal(signal.SIGINT)
+
+    with beside(interrupt):
+        assert command([*ENDLESS, "study.n_trials=2", "engine.workers=2"]) == 130
+    said = "".join(capfd.readouterr())
     assert "Traceback" not in said and "stopped; go on with: python -m nas.search" in said
     with closing(open_storage(f"sqlite:///{tmp_path / 'runs' / 'optuna.db'}")) as storage:
         study = optuna.load_study(study_name="tiny", storage=storage)

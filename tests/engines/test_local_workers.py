@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
+import re
 import signal
-import sqlite3
-import threading
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import torch
 from optuna.trial import TrialState
 
 import nas.model.timm_entrypoint  # noqa: F401  (teaches timm the name nas_arch)
+from nas import search
 from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -30,8 +28,11 @@ from nas.latency.predictors.op_fit import Prices
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.store import save_predictor
 from nas.search import command, make_plan
-from nas.study.trial_attributes import WORKER, count_finished, trial_records
-from tests.engines.commands import DEADLINE_S, SAMPLED, TINY, send, start
+from nas.study.trial_attributes import count_finished, trial_records
+from tests.deadline import DEADLINE_S
+from tests.engines.commands import SAMPLED, TINY, Forked
+from tests.engines.fatal_search import FatalSearch
+from tests.engines.kill_at_write import kill_at_write
 
 
 def study(folder: Path) -> optuna.Study:
@@ -48,19 +49,6 @@ def in_the_middle(folder: Path) -> bool:
         return False
     running = study(folder).get_trials(states=(TrialState.RUNNING,))
     return count_finished(study(folder)) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
-
-
-def at_work(folder: Path) -> list[tuple[int, str]]:
-    """Trials under way that have an epoch behind them, with their workers; read at once, where Optuna takes long."""
-    query = """
-        SELECT number, json_extract(worker.value_json, '$') FROM trials
-        JOIN trial_user_attributes AS worker ON worker.trial_id = trials.trial_id AND worker.key = ?
-        WHERE state = 'RUNNING' AND trials.trial_id IN (SELECT trial_id FROM trial_intermediate_values)
-    """
-    if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
-        return []
-    with closing(sqlite3.connect(folder / "runs" / "optuna.db")) as database:
-        return database.execute(query, (WORKER,)).fetchall()
 
 
 def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Path) -> None:
@@ -89,7 +77,7 @@ def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Pa
 
 
 def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    process = start(*SAMPLED, "study.n_trials=3", how=("-m", "tests.engines.kill_at_write", "2", "nas.search"))
+    process = Forked(kill_at_write, 2, command, [*SAMPLED, "study.n_trials=3"])
     said, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == -signal.SIGKILL and in_the_middle(tmp_path), said
     assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1
@@ -104,30 +92,20 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    hit: list[int] = []
-
-    def kill_one() -> None:
-        give_up = time.monotonic() + DEADLINE_S
-        while time.monotonic() < give_up and not hit:
-            time.sleep(0.02)
-            workers = {worker.name: worker.pid or 0 for worker in multiprocessing.active_children()}
-            for number, name in at_work(tmp_path)[:1]:
-                send([workers[name]], signal.SIGSTOP)  # so that it cannot tell its trial before it is killed
-                is_in_time = (number, name) in at_work(tmp_path)
-                send([workers[name]], signal.SIGKILL if is_in_time else signal.SIGCONT)
-                hit.extend([number] * is_in_time)
-
-    killer = threading.Thread(target=kill_one, daemon=True)
-    killer.start()
-    assert command([*SAMPLED, "study.n_trials=4", "engine.workers=2", "proxy.epochs=9"]) == 0
-    killer.join()
-    assert [number for number in hit if study(tmp_path).trials[number].user_attrs["kills"] == 1]
+    monkeypatch.setattr(search, "SEARCH", FatalSearch(tmp_path / "killed"))
+    assert command([*SAMPLED, "study.n_trials=4", "engine.workers=2"]) == 0
+    (victim,) = [trial for trial in study(tmp_path).trials if "kills" in trial.user_attrs]
+    assert victim.user_attrs["kills"] == 1
+    assert victim.user_attrs["outcome"] in ("trained", "duplicate")  # of a trial that drew the same network meanwhile
     trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
     assert len(set(trained)) == len(trained) == 4
     assert all(trial.state.is_finished() for trial in study(tmp_path).trials)
-    assert "4/4" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert f"was killed by SIGKILL; taken back: trial {victim.number}" in said
+    assert [line[:3] for line in said.splitlines() if re.match(r"\d/4 trial ", line)] == ["1/4", "2/4", "3/4", "4/4"]
+    assert "failed" not in said
 
 
 @pytest.mark.usefixtures("unsteady")

@@ -20,9 +20,9 @@ from nas.engines.local.measure_requests import pause_training, request_measureme
 from nas.study.recovery import requeue_trial
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.trial_attributes import MeasuredLatency, distributions, record_candidate
+from tests.deadline import DEADLINE_S
 from tests.study.fakes import MS_PER_GMAC, PARETO, Stopwatch, mobilenet_v1, pricer
 
-DEADLINE_S = 240.0
 SMALL, LARGE = {"width": 0.25, "resolution_px": 128}, {"width": 0.5, "resolution_px": 128}
 PRICES = pricer(mobilenet_v1())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 
 import optuna
 import pytest
@@ -20,23 +18,22 @@ from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
 from nas.study.trial_attributes import count_finished, trial_records
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
-DEADLINE_S = 300.0
 EPOCHS = 60  # enough of them for a look between two, also where one takes milliseconds
 ATTEMPTS = 2  # a busy machine may be too slow for Ray's own deadlines
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(scratch: Path) -> Iterator[Cluster]:
     """Three nodes of one CPU each; the driver belongs to the first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        folder = mkdtemp(prefix="nas-ray-")  # pytest's own are too long for Ray's sockets
-        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_TMPDIR", str(scratch))  # pytest's own folders are too long for Ray's sockets
         for attempt in range(1, ATTEMPTS + 1):
             nodes = Cluster()
             try:
@@ -49,18 +46,18 @@ def cluster() -> Iterator[Cluster]:
                     raise
         yield nodes
         nodes.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def study(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
 
 
-def start(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
+def start(cluster: Cluster, folder: Path, *more: str) -> subprocess.Popen[str]:
     """The command as a user runs it."""
     arguments = [
         "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=20", f"proxy.epochs={EPOCHS}",
         "study.name=tiny", "study.n_trials=6", "engine=ray", f"engine.address={cluster.address}",
+        *more,
     ]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "nas.search", *arguments],
@@ -107,7 +104,7 @@ def hold(driver: subprocess.Popen[str], folder: Path, *, trials: int) -> None:
 
 @pytest.mark.slow
 def test_a_search_survives_the_death_of_its_driver_and_of_a_node(cluster: Cluster, tmp_path: Path) -> None:
-    driver = start(cluster, tmp_path)
+    driver = start(cluster, tmp_path, "engine.workers=1")  # each process that trains loads torch
     hold(driver, tmp_path, trials=1)
     driver.kill()
     driver.communicate()

@@ -6,7 +6,6 @@ import csv
 import random
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,10 +15,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from nas.search import command
 from nas.study.storage.opening import open_storage
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.trial_attributes import count_finished, trial_records
-from tests.engines.commands import DEADLINE_S, TINY, is_alive, send, start, wait_for, workers_of
+from tests.engines.commands import TINY, Forked, Search, beside, is_alive, send, wait_for, workers_of
 
 N_TRIALS = 8
 # A training is about a second of CPU, so that most kills hit one.
@@ -37,11 +37,11 @@ def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def opened(storage_url: str, tmp_path: Path) -> Iterator[Callable[[subprocess.Popen[str]], optuna.Study]]:
+def opened(storage_url: str, tmp_path: Path) -> Iterator[Callable[[Forked], optuna.Study]]:
     """The study as another process sees it, as soon as it is ready."""
     storages: list[RetryingStorage] = []
 
-    def study(search: subprocess.Popen[str]) -> optuna.Study:
+    def study(search: Forked) -> optuna.Study:
         wait_for((tmp_path / "runs" / "tiny" / "config.yaml").is_file, search)  # written when the study is ready
         storages.append(open_storage(storage_url))
         return optuna.load_study(study_name="tiny", storage=storages[-1])
@@ -53,12 +53,15 @@ def opened(storage_url: str, tmp_path: Path) -> Iterator[Callable[[subprocess.Po
 
 @pytest.mark.slow
 def test_whatever_is_killed_every_trial_is_there_once(
-    storage_url: str, opened: Callable[[subprocess.Popen[str]], optuna.Study], tmp_path: Path
+    storage_url: str,
+    opened: Callable[[Forked], optuna.Study],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     rng = random.Random(7)
     # Random kills may hit one trial again and again.
     arguments = (*LONG, f"study.storage={storage_url}", "engine.max_retries=99")
-    search = start(*arguments)
+    search = Forked(command, [*arguments])
     study = opened(search)
     kill_workers(search, study, rng)
     workers = workers_of(search.pid)
@@ -67,10 +70,8 @@ def test_whatever_is_killed_every_trial_is_there_once(
     wait_for(lambda: not any(is_alive(pid) for pid in workers))  # nobody told them
     assert study.trials
 
-    search = start(*arguments)
-    kill_workers(search, study, rng)
-    said, _ = search.communicate(timeout=DEADLINE_S)
-    assert search.returncode == 0, said
+    with beside(lambda search: kill_workers(search, study, rng)):
+        assert command([*arguments]) == 0, capfd.readouterr()
     check_whole(study)
     check_results(tmp_path / "runs" / "tiny")
     if storage_url.startswith("sqlite"):
@@ -78,7 +79,7 @@ def test_whatever_is_killed_every_trial_is_there_once(
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def kill_workers(search: subprocess.Popen[str], study: optuna.Study, rng: random.Random) -> None:
+def kill_workers(search: Search, study: optuna.Study, rng: random.Random) -> None:
     """Kill ``KILLS`` workers of a search at random moments while trials are under way; fewer if it is so fast."""
     for _ in range(KILLS):
         wait_for(

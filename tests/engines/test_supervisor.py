@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import pytest
@@ -16,6 +16,7 @@ from nas.engines.local import limits, supervisor
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.study.config import EngineSettings
 from nas.study.trial_attributes import WORKER, count_finished, distributions, trial_records
+from nas.study.trial_loop import TrialTask, run_trial
 from nas.study.trial_record import Outcome, TrialRecord
 from tests.engines.killable import Puppet, Script, at_work
 from tests.study.fakes import FakeEvaluator, make_search, new_study, small_space
@@ -176,6 +177,26 @@ def test_a_trial_that_nobody_had_claimed_is_recovered_after_a_while(stage: Calla
     made.run()
     assert count_finished(made.study) == N_TRIALS and made.study.trials[0].state is TrialState.COMPLETE
     assert made.study.trials[0].user_attrs["kills"] == 1
+
+
+def test_a_trial_that_was_asked_for_in_vain_is_neither_shown_nor_counted(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stage(workers=1, trial_timeout_s=1000.0)
+    ask, others = made.study.ask, []
+
+    def ask_after_another(*arguments: Any) -> optuna.Trial:
+        if len(made.study.trials) == N_TRIALS - 1 and not others:
+            other = made.search("other")  # asks for the last trial after this worker saw that one is wanted
+            others.append(other)
+            run_trial(other, cast(TrialTask, other.ask()), FakeEvaluator())
+        return ask(*arguments)
+
+    monkeypatch.setattr(made.study, "ask", ask_after_another)
+    made.run()
+    assert states(made.study) == [TrialState.COMPLETE] * N_TRIALS + [TrialState.FAIL]
+    assert [(row.number, row.outcome) for row in made.shown] == [(n, Outcome.TRAINED) for n in range(N_TRIALS)]
+    assert trial_records(made.study) == made.shown and made.said == []
 
 
 def test_workers_that_cannot_load_end_the_run_with_the_first_reason(stage: Callable[..., Stage]) -> None:

@@ -18,6 +18,7 @@ from nas.arch.files import dump_spec
 from nas.core.errors import NasError, SpecError
 from nas.export.standalone import save_weights
 from nas.model.build import build
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 # One process that has torch, which takes most of the time of importing timm, begets one for each order.
@@ -46,7 +47,7 @@ def test_entry_point_is_there_in_every_order() -> None:
         "import nas.model.build; import timm",  # timm loads while a module of ours is being loaded
     )
     command = [sys.executable, "-c", ORDERS, *orders]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
 
 

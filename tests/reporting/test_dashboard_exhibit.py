@@ -22,6 +22,7 @@ from nas.reporting.search_report import SearchReport
 from nas.reporting.search_summary import search_summary
 from nas.study.trial_attributes import distributions
 from nas.study.trial_record import Outcome, TrialRecord
+from tests.deadline import DEADLINE_S
 from tests.reporting.dashboard_study import OneWorker, attributes, made_search, report_of, served, show
 
 
@@ -45,7 +46,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 
 
 def get(address: str) -> bytes:
-    with urlopen(address, timeout=60) as response:
+    with urlopen(address, timeout=DEADLINE_S) as response:
         return bytes(response.read())
 
 

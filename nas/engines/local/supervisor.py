@@ -21,8 +21,7 @@ from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
 from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, requeue_trial
 from nas.study.session import StudySession
-from nas.study.trial_attributes import WORKER, count_finished, trial_record
-from nas.study.trial_record import Outcome
+from nas.study.trial_attributes import WORKER, count_finished, is_abandoned, trial_record
 
 _POLL_S: Final = 1.0
 _LIMITED_POLL_S: Final = 0.2  # a training takes memory faster than a person reads progress
@@ -191,6 +190,5 @@ class Supervisor:
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state.is_finished() and trial.number not in self._shown:
                 self._shown.add(trial.number)
-                row = trial_record(trial)
-                if row.outcome is not Outcome.RUNNING:
-                    self._progress.on_trial(row)
+                if "outcome" in trial.user_attrs and not is_abandoned(trial):
+                    self._progress.on_trial(trial_record(trial))

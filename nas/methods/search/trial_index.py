@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.recovery import INTERRUPTED_OUTCOME
-from nas.study.trial_attributes import is_counted
+from nas.study.trial_attributes import is_abandoned, is_counted
 from nas.study.trial_record import Outcome
 
 
@@ -43,7 +42,7 @@ class TrialIndex:
     def _enter(self, trial: FrozenTrial) -> None:
         self.finished += is_counted(trial)
         outcome = trial.user_attrs.get("outcome")
-        self.interrupted += outcome == INTERRUPTED_OUTCOME
+        self.interrupted += is_abandoned(trial)
         if outcome in (Outcome.TRAINED, Outcome.STOPPED) and trial.state is not TrialState.FAIL:
             arch_id = trial.user_attrs["arch_id"]
             known = self.tried.get(arch_id)

@@ -16,6 +16,7 @@ from nas.latency.calibration.collect import Chunk, Collector, held_out, spec_of
 from nas.latency.device import describe
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.random_networks import random_spec
+from tests.deadline import DEADLINE_S
 from tests.latency.law import DEVICE, KERNEL_DEVICE, fake_chunk
 
 
@@ -93,7 +94,7 @@ def test_disturbed_chunks_do_not_count_where_there_are_enough_others() -> None:
 def test_the_work_of_another_program_is_seen_and_our_own_is_not() -> None:
     code = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.6: pass"
     before = SystemLoad.now()
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE_S)
     after = SystemLoad.now()
     others = after.others_since(before)
     assert others is not None and others * (after.wall_s - before.wall_s) >= 0.5

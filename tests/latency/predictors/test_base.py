@@ -17,6 +17,7 @@ from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_fit import Prices, network_row
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.random_networks import random_specs
+from tests.deadline import DEADLINE_S
 from tests.latency.law import DEVICE
 from tests.paths import ROOT
 
@@ -98,5 +99,5 @@ def test_predicting_imports_neither_torch_nor_a_runtime() -> None:
         "from nas.latency.predictors.macs import MacsPredictor; MacsPredictor(20.0).predict(zoo.get('mixnet_s')); "
         "print(sorted({'torch', 'timm', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, cwd=ROOT)
     assert result.stdout.strip() == "[]", result.stderr

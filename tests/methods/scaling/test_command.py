@@ -27,10 +27,11 @@ from nas.methods.scaling.session import is_scaling_finished
 from nas.report import command as report
 from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import TrialRecord
+from tests.deadline import DEADLINE_S
+from tests.engines.commands import Forked
+from tests.engines.kill_at_write import kill_at_write
 from tests.methods.scaling.tiny import TINY, Finished, Page, networks, outcomes, study, study_in_dashboard
 from tests.paths import ROOT
-
-DEADLINE_S = 240.0
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ from nas.compound_grid import command, make_plan
 command(["--help"]), command(["--cfg", "job"]), make_plan(["latency=macs"])
 print(sorted({"torch", "timm", "optuna", "sklearn", "matplotlib", "onnxruntime"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "alpha (depth), beta (width)" in done.stdout
 
@@ -234,9 +235,9 @@ def test_a_finished_grid_is_known_by_its_folder(grid: Finished, tmp_path: Path) 
 
 
 def test_a_killed_grid_ends_as_one_that_was_not(grid: Finished, tmp_path: Path) -> None:
-    dying = [sys.executable, "-m", "tests.engines.kill_at_write", "3", "nas.compound_grid", *TINY]
-    killed = subprocess.run(dying, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = Forked(kill_at_write, 3, command, list(TINY))
+    said, _ = killed.communicate(timeout=DEADLINE_S)
+    assert killed.returncode == -signal.SIGKILL, said
     (running,) = study(tmp_path).get_trials(states=(TrialState.RUNNING,))
     assert count_finished(study(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
     assert command(list(TINY)) == 0

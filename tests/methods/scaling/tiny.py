@@ -12,6 +12,7 @@ from urllib.request import urlopen
 import optuna
 
 from nas.methods.scaling.trial_attributes import training_of
+from tests.deadline import DEADLINE_S
 from tests.reporting.dashboard_study import served
 
 # Five networks and the baseline at 8 px with a tenth of the width: a training takes about half a second.
@@ -35,7 +36,7 @@ def study(folder: Path) -> optuna.Study:
 
 def study_in_dashboard(folder: Path) -> dict[str, Any]:
     """What optuna-dashboard is told of the study."""
-    with served(folder / "runs") as address, urlopen(f"{address}/api/studies/1", timeout=60) as answer:
+    with served(folder / "runs") as address, urlopen(f"{address}/api/studies/1", timeout=DEADLINE_S) as answer:
         return dict(json.load(answer))
 
 

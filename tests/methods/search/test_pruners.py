@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import random
 from collections.abc import Sequence
@@ -16,17 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 
 from nas.core.errors import NasError
 from nas.methods.search.pruners import EpochScore, make_pruner, non_dominated_ranks, spread_order
 from nas.study.config import PRUNER_NAMES, PrunerSettings
 from nas.study.objective import ObjectiveSettings, choose_winners
-from nas.study.progress import TrialProgress
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.trial_attributes import PUBLISHED, count_finished, trial_records
 from nas.study.trial_loop import Idle, TrialTask, finish_without_result
-from nas.study.trial_record import Outcome, TrialRecord
+from nas.study.trial_record import Outcome
 from tests.study import fakes
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
 
@@ -336,12 +333,3 @@ def test_optuna_still_needs_to_be_told_of_stopped_trials_by_a_constraint() -> No
         study.tell(trial, values, state=None if values else TrialState.PRUNED)
     with pytest.raises(RuntimeError, match="single direction"):
         study.ask(space)
-
-
-def test_what_was_stopped_is_said_where_nobody_watches_a_bar() -> None:
-    console = Console(file=io.StringIO(), width=100)
-    with TrialProgress(console, lambda row: row.accuracy or 0.0, total=5, done=0) as progress:
-        progress.on_trial(
-            TrialRecord(number=3, outcome=Outcome.STOPPED, reason="10.0% after epoch 1, behind others there")
-        )
-    assert console.file.getvalue() == "1/5 trial 3: stopped at 10.0% after epoch 1, behind others there\n"

@@ -28,12 +28,12 @@ from nas.study.storage.lease import LeaseHolder, LeaseTiming, acquire_lease, lea
 from nas.study.storage.opening import open_study
 from nas.study.storage.ownership import exclusive_ownership
 from nas.study.storage.retrying import RetryingStorage
+from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 from tests.study.fakes import PARETO, new_study
 
 Opened = Callable[..., RetryingStorage]
 QUICK = LeaseTiming(renew_s=0.05, watch_s=0.5, settle_s=0.05)
-DEADLINE_S = 240.0
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -154,7 +154,7 @@ def test_a_search_on_another_machine_is_left_alone_while_it_renews_its_lease() -
     beats = threading.Event()
 
     def renew() -> None:
-        for beat in range(1000):
+        for beat in itertools.count():
             if beats.wait(0.05):
                 return
             put(study, replace(elsewhere(), beat=beat))
