@@ -49,6 +49,34 @@ if TYPE_CHECKING:
     from nas.model.build import build
     from nas.results import CompoundGridResult, FoundNetwork, SearchResult
     from nas.study.trial_record import TrialRecord
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "api": [
+                "from_timm",
+                "latency_predictor",
+                "load_study",
+                "predict_latency",
+                "published",
+                "published_names",
+                "run_compound_grid",
+                "run_search",
+                "scale_spec",
+            ],
+            "arch.complexity": ["Complexity", "complexity"],
+            "arch.files": ["load_spec", "save_spec"],
+            "arch.scaling.compound": ["ScaledNetwork"],
+            "arch.scaling.family": ["family"],
+            "arch.scaling.transform": ["Compound", "Scaling"],
+            "arch.spec": ["ArchSpec"],
+            "core.errors": ["NasError"],
+            "latency.predictors.base": ["LatencyEstimate", "LatencyPredictor"],
+            "model.build": ["build"],
+            "results": ["CompoundGridResult", "FoundNetwork", "SearchResult"],
+            "study.trial_record": ["TrialRecord"],
+        },
+    )
 
 __all__ = [
     "ArchSpec",
@@ -80,39 +108,13 @@ __all__ = [
     "scale_spec",
 ]
 
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "api": [
-            "from_timm",
-            "latency_predictor",
-            "load_study",
-            "predict_latency",
-            "published",
-            "published_names",
-            "run_compound_grid",
-            "run_search",
-            "scale_spec",
-        ],
-        "arch.complexity": ["Complexity", "complexity"],
-        "arch.files": ["load_spec", "save_spec"],
-        "arch.scaling.compound": ["ScaledNetwork"],
-        "arch.scaling.family": ["family"],
-        "arch.scaling.transform": ["Compound", "Scaling"],
-        "arch.spec": ["ArchSpec"],
-        "core.errors": ["NasError"],
-        "latency.predictors.base": ["LatencyEstimate", "LatencyPredictor"],
-        "model.build": ["build"],
-        "results": ["CompoundGridResult", "FoundNetwork", "SearchResult"],
-        "study.trial_record": ["TrialRecord"],
-    },
-)
-
 _TIMM = "timm.models"
 
 
 class _AfterTimm:
-    """A finder that finds nothing new: it lets the others find timm's models and registers ours once they are loaded.
+    """Import hook that registers our timm entry point once timm's models are loaded.
+
+    It finds nothing new itself: the other finders find timm.
 
     It leaves ``sys.meta_path`` after the first success; a failed import of timm fails as it would without it.
     """

@@ -1,4 +1,4 @@
-"""Functions of the public Python API that need a body; ``nas/__init__.py`` lists all of its names."""
+"""Functions of the public Python API; ``nas/__init__.py`` lists all its names."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ _TIMM_PREFIX: Final = "timm/"
 
 
 def published_names() -> tuple[str, ...]:
-    """Names of the published networks, family by family: ``mobilenetv2_100``, ``mixnet_s``, ``efficientnet_b0``, ..."""
+    """Names of the published networks by family: ``mixnet_s``, ``mixnet_m``, ..."""
     return zoo.names()
 
 
 def published(name: str) -> ArchSpec:
-    """The published network of that name, which is timm's name. Raises: NasError for an unknown name."""
+    """Published network of that name, at its published input side.
+
+    Raises: NasError for an unknown name.
+    """
     return zoo.get(name)
 
 
 def from_timm(network: str | nn.Module) -> ArchSpec:
-    """The spec of one of timm's EfficientNet or MobileNet networks, by name or as a module.
+    """Spec of a timm network of the EfficientNet and MobileNet families.
 
     ``network``: ``"fbnetc_100"``, ``"timm/fbnetc_100"``, or ``timm.create_model(...)``. The spec is exact: ``build`` of
     it has the same state-dict keys and, with the same weights, the same outputs.
@@ -73,11 +76,11 @@ def scale_spec(
     predictor: LatencyPredictor | None = None,
     rounding: Mapping[str, Any] | None = None,
 ) -> ScaledNetwork:
-    """``spec`` scaled as ``python -m nas.scale`` does it; the network is ``arch`` of the result.
+    """Scale ``spec`` in width, depth and resolution; ``arch`` is the scaled network.
 
-    Say how far in one of four ways: by ``phi`` (units of about twice the MACs); by some of ``width``, ``depth`` (the
-    multipliers) and ``resolution`` (the input side in px); up to one or more targets (the largest phi within them;
-    ``target_ms`` needs a ``predictor``); or by a complete ``scaling`` with rounding rules of its own.
+    As ``python -m nas.scale`` does it. Say how far in one of four ways: by ``phi`` (units of about twice the MACs); by
+    some of ``width``, ``depth`` (multipliers) and ``resolution`` (input side in px); up to one or more targets (the
+    largest phi within them; ``target_ms`` needs a ``predictor``); or by a complete ``scaling`` with rules of its own.
     ``rule``: compound (by ``coefficients``), published, dwr (with ``dwr_alpha``), width, depth or resolution.
     ``rounding``: other rules than the family of ``spec`` was published with, such as ``{"depth_rule": "round"}``.
 
@@ -104,7 +107,7 @@ def scale_spec(
         targets={name: value for name, value in targets.items() if value is not None},
     )
     if scaling is not None:
-        if not request.empty or rounding:
+        if not request.is_empty or rounding:
             raise NasError(
                 "scaling: says how far to go and how to round; leave phi, multipliers, targets and rounding out."
             )
@@ -113,7 +116,7 @@ def scale_spec(
         raise NasError("target_ms: needs a predictor, such as predictor=nas.latency_predictor(backend='onnxruntime').")
     latency = None if predictor is None else _latency_of(predictor)
     rules = from_mapping(RoundingOverrides, rounding or {}, "rounding").rules(spec)
-    return request.answer(spec, target_measures(latency), rules)
+    return request.resolve(spec, target_measures(latency), rules)
 
 
 def _latency_of(predictor: LatencyPredictor) -> CostMeasure:
@@ -127,7 +130,7 @@ def _by_scaling(spec: ArchSpec, scaling: Scaling) -> ScaledNetwork:
 
 
 def latency_predictor(**settings: Any) -> LatencyPredictor:
-    """This device's latency predictor, calibrated now (once per device, about a minute) if it never was.
+    """Latency predictor of this device, calibrated first if it never was (a minute).
 
     ``settings`` are those of the group ``latency`` of every command: ``backend`` (onnxruntime, torch, cuda, cuda_graph,
     macs or table), ``precision``, ``threads``, ``batch``, ``budget_s``, ``calibration``, ...; ``latency``, the name of
@@ -144,7 +147,7 @@ def latency_predictor(**settings: Any) -> LatencyPredictor:
 
 
 def predict_latency(spec: ArchSpec, **settings: Any) -> LatencyEstimate:
-    """Predicted latency of ``spec`` in ms on this device, with the ends of its 90% interval.
+    """Predicted latency of ``spec`` on this device, with its 90% interval.
 
     ``settings``: as of ``latency_predictor``, which is for many networks: it is loaded once.
 
@@ -157,7 +160,7 @@ def predict_latency(spec: ArchSpec, **settings: Any) -> LatencyEstimate:
 
 
 def run_search(*overrides: str, progress: bool = True, **settings: Any) -> SearchResult:
-    """Run a search to its end, or go on with it, as ``python -m nas.search`` does; returns what it found.
+    """Run or resume an architecture search, as ``python -m nas.search`` does.
 
     The settings are those of the command, as ``overrides`` in its words or as keywords with nested mappings::
 
@@ -178,7 +181,7 @@ def run_search(*overrides: str, progress: bool = True, **settings: Any) -> Searc
 
 
 def run_compound_grid(*overrides: str, progress: bool = True, **settings: Any) -> CompoundGridResult:
-    """Run a grid of compound scalings, or go on with it, as ``python -m nas.compound_grid`` does.
+    """Run or resume a grid of compound scalings, as ``python -m nas.compound_grid``.
 
     Settings as of ``run_search``: ``nas.run_compound_grid(baseline="mixnet_s", phi=1, race={"seeds": 2})``.
     Raises: NasError, with the text that the command prints, for a wrong setting.
@@ -193,9 +196,10 @@ def run_compound_grid(*overrides: str, progress: bool = True, **settings: Any) -
 
 
 def load_study(name: str, runs_dir: str | Path = "runs", *, storage: str | None = None) -> StudyResult:
-    """What the study ``name`` below ``runs_dir`` holds now: a ``SearchResult`` or a ``CompoundGridResult``.
+    """Result of the study ``name`` below ``runs_dir``, finished or not.
 
-    Nothing is trained or written. ``storage``: its URL, where its folder does not say it.
+    A ``SearchResult`` or a ``CompoundGridResult``. Nothing is trained or written. ``storage``: its URL, where its
+    folder does not say it.
     Raises: NasError, with the studies that there are, for an unknown name.
     """
     from nas.cli.resolve.reopened import reopen_study
@@ -216,7 +220,7 @@ def _arguments(overrides: Sequence[str], settings: Mapping[str, Any]) -> list[st
 
 
 def _run(plan: StudyPlan, kind: StudyKind, progress: bool) -> tuple[ReopenedStudy, bool]:
-    """The study of ``plan`` after its run, and whether that was interrupted. Raises: NasError."""
+    """Run ``plan``; its study, and whether it was interrupted. Raises: NasError."""
     from nas.cli.app import EXIT_INTERRUPTED, launch_study
     from nas.cli.resolve.reopened import reopen_study
 

@@ -1,4 +1,4 @@
-"""Results of studies as Python objects: what ``nas.run_search`` and ``nas.run_compound_grid`` return."""
+"""Results of studies as Python objects, which the public API returns."""
 
 from __future__ import annotations
 
@@ -71,13 +71,14 @@ class StudyResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult(StudyResult):
-    """What a search found: the Pareto front of accuracy and latency, or the highest rewards."""
+    """Result of a search; winners are its Pareto front or its highest rewards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompoundGridResult(StudyResult):
-    """What a grid of compound scalings found: the best network and its statistically indistinguishable peers.
+    """Result of a grid of compound scalings, of a comparison of rules or of a table.
 
+    ``winners``: the best network, and those statistically indistinguishable from it (Tukey-Kramer).
     ``coefficients``: those of the best network; None if it has none, or no network was trained to the end.
     ``ranking``: all networks with accuracy, error and p-value. ``family``: spec files of phi 0 to 7.
     """
@@ -88,7 +89,10 @@ class CompoundGridResult(StudyResult):
 
 
 def result_of(found: ReopenedStudy, *, interrupted: bool | None = None) -> SearchResult | CompoundGridResult:
-    """The result of an opened study; ``interrupted``: None finds out. Raises: NasError for a study of another kind."""
+    """Result of an opened study; ``interrupted``: None finds out.
+
+    Raises: NasError for a study of another kind.
+    """
     if interrupted is None:
         interrupted = not found.kind.is_finished(found.plan)
     if found.kind is SEARCH:
@@ -99,7 +103,10 @@ def result_of(found: ReopenedStudy, *, interrupted: bool | None = None) -> Searc
 
 
 def search_result(found: ReopenedStudy, *, interrupted: bool) -> SearchResult:
-    """The result of a search. Raises: NasError if its space no longer decodes to the networks of its trials."""
+    """Result of a search.
+
+    Raises: NasError if its space no longer decodes to the networks of its trials.
+    """
     from nas.methods.search.context import search_context
     from nas.methods.search.winner_files import existing_winners
     from nas.study.objective import choose_winners

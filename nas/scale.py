@@ -71,12 +71,14 @@ def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec,
     path = Path(config["out"]).expanduser() if config["out"] else None
     if path and path.suffix not in (".yaml", ".yml"):
         raise NasError(f"out {str(path)!r}: must end in .yaml.")
-    member = None if "target_ms" in request.targets else request.answer(baseline, target_measures(), rules)
+    member = None if "target_ms" in request.targets else request.resolve(baseline, target_measures(), rules)
     if member and path:
         check_free(member, path)
     predictor = resolve_predictor(config)
-    member = member or request.answer(baseline, target_measures(lambda arch: predictor.predict(arch).latency_ms), rules)
-    told = scaling_facts(member, request.way, predictor)
+    member = member or request.resolve(
+        baseline, target_measures(lambda arch: predictor.predict(arch).latency_ms), rules
+    )
+    told = scaling_facts(member, request.applied_rule, predictor)
     if path:
         write_scaled(member, told, path, predictor)
     if config["json"]:
@@ -93,7 +95,7 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     """All members at ``phis``, by the published coefficients, where there are any, and by the formula."""
     from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
 
-    if not request.empty:
+    if not request.is_empty:
         raise NasError("family=true makes all members at phis: leave phi, width, depth, resolution and targets out.")
     members = _members(config, request, baseline, rules)
     folder = Path(config["out"] or app.runs_dir(config) / "families" / _file_name(baseline)).expanduser()

@@ -1,4 +1,4 @@
-"""The attributes a space may leave open: what type each value has, which block field it sets, and to what."""
+"""Searchable attributes of a block: value type, ``BlockSpec`` field and meaning."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ TYPES: Final = ("ir", "ds", "dsa", "er", "cn")  # block types that a space may h
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A named list of values and what each of them means: ``groups`` 2 means ``kernels`` (3, 5).
+    """A named list of values with their meanings.
 
-    One value is a constant: it is no parameter of the space, and its name serves messages alone.
+    ``values``: as in the genotype. ``meanings``: what each sets in the network's spec: ``groups`` 2 means ``kernels``
+    (3, 5). A single value is a constant: it is not a parameter of the space, and its name appears in messages alone.
     """
 
     name: str
@@ -26,21 +27,21 @@ class Choice:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is anything to choose."""
+        """Whether there is more than one value to choose from."""
         return len(self.values) > 1
 
     def meaning(self, genotype: Mapping[str, Scalar]) -> Any:
-        """What the genotype's value means, or the constant."""
+        """Meaning of the genotype's value, or the constant's."""
         return self.meanings[self.values.index(genotype[self.name])] if self.is_open else self.meanings[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribute:
-    """How a word of a space's YAML acts on a block.
+    """How an attribute of a space's YAML sets a field of a block.
 
     ``field``: of ``BlockSpec``. ``kind``: type of one value. ``scope``: ``block`` attributes are chosen block by block
-    even if their list stands higher up, ``stage`` attributes once for all blocks of a stage. ``types``: of blocks that
-    take it. ``meaning``: from a value to the field, None if they are the same.
+    even if the stage or the space lists their values, ``stage`` attributes once for all blocks of a stage. ``types``:
+    block types that have the attribute. ``meaning``: function from a value to the field, None if they are the same.
     """
 
     field: str
@@ -51,14 +52,22 @@ class Attribute:
 
 
 def mixconv_kernels(groups: int) -> tuple[int, ...]:
-    """Kernel sides of a MixConv of ``groups`` groups: 3, 5, ..., 2 groups + 1 (MixConv paper, section 3.2)."""
+    """Kernel sides in px of a MixConv of ``groups`` groups: 3, 5, ..., 2 groups + 1.
+
+    MixConv paper, section 3.2.
+
+    Raises: SpecError for fewer than one group.
+    """
     if groups < 1:
         raise SpecError("must be at least 1.")
     return tuple(range(3, 2 * groups + 2, 2))
 
 
 def pointwise_kernels(groups: int) -> tuple[int, ...]:
-    """One 1x1 kernel per group of a grouped pointwise convolution."""
+    """One 1x1 kernel per group of a grouped pointwise convolution.
+
+    Raises: SpecError for fewer than one group.
+    """
     if groups < 1:
         raise SpecError("must be at least 1.")
     return (1,) * groups
@@ -93,25 +102,32 @@ ATTRIBUTES: Final[Mapping[str, Attribute]] = {
     "activation": Attribute(field="activation", kind=str, scope="stage"),
 }
 KERNEL_ATTRIBUTES: Final = ("kernel", "groups", "kernels")
-TYPES_TAKING: Final[Mapping[str, tuple[str, ...]]] = {
+TYPES_WITH_FIELD: Final[Mapping[str, tuple[str, ...]]] = {
     **{a.field: a.types for a in ATTRIBUTES.values()},
     "kernels": TYPES,
 }
-_KINDS: Final = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+_KINDS: Final = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
-def check_words(path: str, entry: object, allowed: Mapping[str, object] | Sequence[str]) -> Mapping[str, Any]:
-    """``entry`` if it is a mapping whose keys are all allowed. Raises: NasError naming the first that is not."""
+def check_keys(path: str, entry: object, allowed: Mapping[str, object] | Sequence[str]) -> Mapping[str, Any]:
+    """Check that ``entry`` is a mapping whose keys are all in ``allowed``; return it.
+
+    ``path``: its location in the YAML.
+
+    Raises: NasError naming the first key that is not allowed.
+    """
     if not isinstance(entry, Mapping):
         raise NasError(f"{path} {quoted(entry)}: must be a mapping of {', '.join(allowed)}.")
-    for word in entry:
-        if word not in allowed:
-            raise NasError(f"{path}.{word}: unknown; choose from {', '.join(allowed)}.{suggestion(str(word), allowed)}")
+    for key in entry:
+        if key not in allowed:
+            raise NasError(f"{path}.{key}: unknown; choose from {', '.join(allowed)}.{suggestion(str(key), allowed)}")
     return entry
 
 
 def read_values(path: str, given: object, kind: type) -> tuple[Scalar, ...]:
-    """One value, or a list of them, checked for its type; ``path`` is where a user finds it.
+    """Parse one value or a list of values of type ``kind``.
+
+    ``path``: their location in the YAML, for messages.
 
     Raises: NasError for an empty list, a repeated value or a wrong type.
     """
@@ -121,12 +137,14 @@ def read_values(path: str, given: object, kind: type) -> tuple[Scalar, ...]:
         raise NasError(f"{path}: the list is empty; give at least one value, each {_KINDS[kind]}.")
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
-        raise NasError(f"{path}: {quoted(repeated[0])} stands twice in the list; list each value once.")
+        raise NasError(f"{path}: {quoted(repeated[0])} is listed twice; list each value once.")
     return values
 
 
 def block_choice(path: str, name: str, given: object, attribute: Attribute) -> Choice:
-    """The choice named ``name`` that ``given`` describes, each value tried on a block.
+    """Parse the values of an ``attribute`` into a choice named ``name``.
+
+    Each value is validated on a block.
 
     Raises: NasError naming ``path`` and the value that no block can have.
     """
@@ -140,7 +158,7 @@ def _block_meaning(path: str, value: Any, attribute: Attribute) -> Any:
     try:
         meaning = attribute.meaning(value) if attribute.meaning else value
         if attribute.field == "repeats" and value == 0:
-            return 0  # an absent block: checked where its place is known
+            return 0  # an absent block: checked by the caller, which knows its position
         fields = {"type": attribute.types[0], "channels": 8, attribute.field: meaning}
         BlockSpec(**fields)
     except SpecError as error:
@@ -153,5 +171,5 @@ def _read_value(path: str, value: Any, kind: type) -> Scalar:
         return float(value)
     if isinstance(value, (int, float, str)) and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    hint = " Write it with a k in front, such as k3.5.7." if path.endswith(".kernels") else ""
-    raise NasError(f"{path} {quoted(value)}: must be {_KINDS[kind]}, or a list of such.{hint}")
+    hint = " Prefix it with a k, such as k3.5.7." if path.endswith(".kernels") else ""
+    raise NasError(f"{path} {quoted(value)}: must be {_KINDS[kind]}, or a list of them.{hint}")

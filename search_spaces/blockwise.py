@@ -1,4 +1,4 @@
-"""The general space: a network described stage by stage in YAML, with any attribute left open as a list."""
+"""General search space: stages in YAML, with any attribute open as a list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, SpecError, quoted, unknown_choice
-from search_spaces.attributes import TYPES, Choice, check_words, read_values
+from search_spaces.attributes import TYPES, Choice, check_keys, read_values
 from search_spaces.encoding import encode
 from search_spaces.family import Family
 from search_spaces.layout import MULTIPLIERS, Layout
@@ -30,24 +30,24 @@ _KINDS: Final[Mapping[str, type]] = {
 
 
 class BlockwiseSpace(SearchSpace):
-    """A space given by lists: wherever a value may stand, a list of values is a choice.
+    """A space in which a list of values, in place of a single value, is a choice.
 
     ``stages``: a list of mappings, each with ``stride`` (1), ``blocks`` (one mapping per block string; one if absent)
-    and attributes. ``choices``: attributes of all blocks. The nearest wins: block, stage, ``choices``, family; a null
-    gives nothing. ``stem``: channels, kernel (3), stride (2). ``head``: channels, kind (conv_pool). ``width``,
-    ``depth``, ``resolution_px``: of the whole network. ``published``: names of the zoo to start
-    from. ``rules``: what is no choice, the fields of ``Family`` by name.
+    and attributes. ``choices``: attributes of all blocks. The most specific one applies: block, stage, ``choices``,
+    family; null is the same as absent. ``stem``: channels, kernel (3, px), stride (2). ``head``: channels, kind
+    (conv_pool). ``width``, ``depth``, ``resolution_px``: of the whole network. ``published``: names of zoo networks to
+    start from. ``rules``: fixed conventions, the fields of ``Family`` by name.
 
     Attributes by block: type (ir), kernel (px) or groups (MixConv of 3, 5, ...) or kernels (``k3.5.7``), partition,
-    dilated, expansion, expand_groups, project_groups, skip, repeats (0 after a stage's first: no such block). By stage,
-    unless a block gives its own: channels, se_ratio, activation (null: the network's).
+    dilated, expansion, expand_groups, project_groups, skip, repeats (0 after a stage's first: the block is absent). By
+    stage, unless a block gives its own: channels, se_ratio, activation (null: the network's).
 
     Raises: NasError naming the entry, its value and what is allowed, or why some network of the space is impossible.
     """
 
     family: ClassVar[Family] = Family(block={"type": "ir"})
-    # The words of the YAML that are no rules; those of a subclass come on top.
-    words: ClassVar[tuple[str, ...]] = ("name", "stages", "stem", "head", "choices", *MULTIPLIERS, "published")
+    # The keys of the YAML that are not fields of Family; a subclass adds its own.
+    keys: ClassVar[tuple[str, ...]] = ("name", "stages", "stem", "head", "choices", *MULTIPLIERS, "published")
 
     def __init__(
         self,
@@ -64,21 +64,24 @@ class BlockwiseSpace(SearchSpace):
         **rules: Any,
     ) -> None:
         if not isinstance(name, str) or not name:
-            given_name = "missing" if name is None else f"{quoted(name)} is not a word"
+            given_name = "missing" if name is None else f"{quoted(name)} is not a string"
             raise NasError(f"space.name: {given_name}; give the space a name, such as the name of its file.")
-        family = self.family.overridden(rules, beside=self.words)
+        family = self.family.with_overrides(rules, other_keys=self.keys)
         given = {"width": width, "depth": depth, "resolution_px": resolution_px}
-        given |= _end("stem", stem, {"channels": None, "kernel": 3, "stride": 2})
-        given |= _end("head", head, {"channels": None, "kind": "conv_pool"})
-        network = {word: _network_choice(word, value) for word, value in given.items()}
+        given |= _end_values("stem", stem, {"channels": None, "kernel": 3, "stride": 2})
+        given |= _end_values("head", head, {"channels": None, "kind": "conv_pool"})
+        network = {key: _network_choice(key, value) for key, value in given.items()}
         reader = StageReader({} if choices is None else choices, self._block_defaults)
         self._layout = Layout(name=name, family=family, network=network, stages=reader.read(stages))
         self._parameters = {choice.name: choice.values for _, choice in self._layout.choices() if choice.is_open}
-        self._published = _names(published)
-        self._check_hardest()
+        self._published = _published_names(published)
+        self._check_worst_cases()
 
     def _block_defaults(self, stage: int) -> Mapping[str, Any]:
-        """Attributes of the blocks of ``stage`` for which the YAML names nothing; a ``Choice`` is taken as it is."""
+        """Default attributes of the blocks of ``stage``, where the YAML gives none.
+
+        A ``Choice`` among them is used unchanged.
+        """
         return self.family.block
 
     @property
@@ -111,45 +114,50 @@ class BlockwiseSpace(SearchSpace):
     def encode(self, spec: ArchSpec) -> Genotype:
         return encode(self._layout, spec)
 
-    def _check_hardest(self) -> None:
-        """Refuse a space with impossible networks now, rather than in the middle of a search.
+    def _check_worst_cases(self) -> None:
+        """Refuse a space with impossible networks now, rather than during a search.
 
-        Splitting channels can only become impossible with fewer channels and more groups, so that per block type
-        one network, the narrowest with the most groups, stands for all.
+        Splitting channels can only become impossible with fewer channels and more groups, so that checking one network
+        per block type, the narrowest with the most groups, is sufficient.
         """
         for kind in TYPES:
             genotype = {
-                choice.name: _hardest(field, choice, kind) for field, choice in self._layout.choices() if choice.is_open
+                choice.name: _worst_case(field, choice, kind)
+                for field, choice in self._layout.choices()
+                if choice.is_open
             }
             try:
                 self.decode(genotype)
             except SpecError as error:
                 raise NasError(
-                    f"space {self.name!r} holds impossible networks, such as {error} Give fewer groups, or more "
+                    f"space {self.name!r} contains impossible networks, such as {error} Use fewer groups, or more "
                     "channels, expansion or width."
                 ) from None
 
 
-def _hardest(field: str, choice: Choice, kind: str) -> Scalar:
-    """The value that makes channels fewest and their groups most."""
+def _worst_case(field: str, choice: Choice, kind: str) -> Scalar:
+    """The value of ``choice`` with the fewest channels or the most groups.
+
+    ``field``: what the choice sets. ``kind``: the block type to prefer.
+    """
     meanings = choice.meanings
     if field == "type":
-        wanted = kind if kind in meanings else meanings[0]
+        worst = kind if kind in meanings else meanings[0]
     elif field in ("kernels", "expand_kernels", "project_kernels"):
-        wanted = max(meanings, key=len)
+        worst = max(meanings, key=len)
     elif field == "partition":
-        wanted = "exponential" if "exponential" in meanings else meanings[0]
+        worst = "exponential" if "exponential" in meanings else meanings[0]
     elif field == "repeats":
-        wanted = max(meanings)
+        worst = max(meanings)
     elif field in ("width", "expansion", "channels", "stem.channels"):
-        wanted = min(meanings)
+        worst = min(meanings)
     else:
-        wanted = meanings[0]
-    return choice.values[meanings.index(wanted)]
+        worst = meanings[0]
+    return choice.values[meanings.index(worst)]
 
 
-def _names(published: object) -> tuple[str, ...]:
-    """Names of published networks, each one that the zoo has."""
+def _published_names(published: object) -> tuple[str, ...]:
+    """Validate the names of published networks: each must be in the zoo."""
     if not isinstance(published, list | tuple):
         raise NasError(
             f"space.published {quoted(published)}: must be a list of published networks, such as [mixnet_s]."
@@ -160,27 +168,27 @@ def _names(published: object) -> tuple[str, ...]:
     return tuple(published)
 
 
-def _end(path: str, given: object, words: Mapping[str, Any]) -> dict[str, Any]:
-    """Stem or head with defaults filled in, by dotted name."""
-    entry = {**words, **check_words(f"space.{path}", given, words)}
-    return {f"{path}.{word}": value for word, value in entry.items()}
+def _end_values(path: str, given: object, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of stem or head by dotted name, with defaults filled in."""
+    entry = {**defaults, **check_keys(f"space.{path}", given, defaults)}
+    return {f"{path}.{key}": value for key, value in entry.items()}
 
 
-def _network_choice(word: str, given: object) -> Choice:
-    """The choice of one thing of the whole network, each value tried where it will stand."""
-    path = f"space.{word}"
-    values = read_values(path, given, _KINDS[word])
+def _network_choice(key: str, given: object) -> Choice:
+    """Parse a choice of the whole network; each value is validated on its spec."""
+    path = f"space.{key}"
+    values = read_values(path, given, _KINDS[key])
     for value in values:
-        end, _, field = word.rpartition(".")
+        end, _, field = key.rpartition(".")
         trial: dict[str, Any] = {field: value}
         try:
-            if word in MULTIPLIERS:
+            if key in MULTIPLIERS:
                 Scaling(**trial)
             elif end == "stem":
                 StemSpec(**{"channels": 8, **trial})
             else:
                 HeadSpec(**{"channels": 8, **trial})
         except NasError as error:
-            said = str(error).removeprefix(f"{word.replace('.', ' ')} {value!r}: ")
-            raise NasError(f"{path} {value!r}: {said}") from None
-    return Choice(word, values, values)
+            reason = str(error).removeprefix(f"{key.replace('.', ' ')} {value!r}: ")
+            raise NasError(f"{path} {value!r}: {reason}") from None
+    return Choice(key, values, values)

@@ -1,4 +1,7 @@
-"""EfficientNet (arXiv:1905.11946): MBConv kernels, expansions and repeats, made to be scaled as one."""
+"""EfficientNet (arXiv:1905.11946): MBConv kernels, expansions and repeats.
+
+The space is meant for compound scaling of the network that is found.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from search_spaces.family import Family
 
 
 class EfficientNetSpace(BlockwiseSpace):
-    """EfficientNets: swish throughout, squeeze-excite relative to a block's input channels, stem and head scaled.
+    """EfficientNets: swish, squeeze-excite, and scaled stem and head.
 
-    Dropout 0.2 and drop path 0.2 are those published for B0. Figures and choices: ``conf/space/efficientnet.yaml``.
+    Swish throughout, squeeze-excite relative to a block's input channels. Dropout 0.2 and drop-path 0.2 are those
+    published for B0. Figures and choices: ``conf/space/efficientnet.yaml``.
     """
 
     family: ClassVar[Family] = Family(activation="swish", dropout=0.2, drop_path=0.2, block={"type": "ir"})

@@ -1,4 +1,7 @@
-"""The conventions that all networks of a family share: activation, squeeze-excite, rounding, block defaults."""
+"""Conventions shared by all networks of a family.
+
+Activation, squeeze-excite, rounding rules and block defaults.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,19 @@ from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec, Padding, StageSpec
 from nas.core.errors import NasError
-from search_spaces.attributes import check_words
+from search_spaces.attributes import check_keys
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What is no choice. ``scaling`` holds rules alone; its multipliers come from the genotype.
+    """Fixed conventions of a family, which are not searched.
 
-    ``fixed_stem_below``: the width under which the stem keeps its channels. ``block`` gives attributes of every block
-    for which the space names nothing, such as ``{"type": "ir"}``. The other fields are those of ``ArchSpec``. A space's
-    YAML may override all but ``block`` under the same name.
+    ``scaling``: rounding rules alone; its multipliers come from the genotype. ``fixed_stem_below``: the width
+    multiplier below which the stem is not scaled. ``block``: attributes of every block for which the space gives none,
+    such as ``{"type": "ir"}``. The other fields are those of ``ArchSpec``. A space's YAML may override all but
+    ``block`` under the same name.
     """
 
     activation: str = "relu"
@@ -35,18 +39,19 @@ class Family:
     fixed_stem_below: float = 0.0
     block: Mapping[str, Any] = field(default_factory=dict)
 
-    def overridden(self, given: Mapping[str, Any], *, beside: Sequence[str] = ()) -> Family:
-        """This family with fields of the same name replaced; nested mappings override single fields of theirs.
+    def with_overrides(self, overrides: Mapping[str, Any], *, other_keys: Sequence[str] = ()) -> Family:
+        """Copy of this family with some fields replaced.
 
-        ``beside``: the words that a space knows besides, to name in the error for an unknown one.
+        ``overrides``: new values by field name; nested mappings override single fields of theirs. ``other_keys``:
+        further keys that the space accepts, for the error about an unknown one.
 
         Raises: NasError naming an unknown field.
         """
         allowed = [f.name for f in fields(self) if f.name != "block"]
-        changes = dict(check_words("space", given, [*beside, *allowed]))
-        for word in ("squeeze_excite", "norm", "scaling"):
-            if word in changes:
-                changes[word] = _override(f"space.{word}", getattr(self, word), changes[word])
+        changes = dict(check_keys("space", overrides, [*other_keys, *allowed]))
+        for key in ("squeeze_excite", "norm", "scaling"):
+            if key in changes:
+                changes[key] = _override(f"space.{key}", getattr(self, key), changes[key])
         family = replace(self, **changes)
         try:
             family.scaling_at(1.0, 1.0, 1)
@@ -59,12 +64,12 @@ class Family:
         return family
 
     def network(self) -> dict[str, Any]:
-        """The fields that an ``ArchSpec`` takes as they are."""
-        words = ("activation", "squeeze_excite", "norm", "padding", "dropout", "drop_path")
-        return {word: getattr(self, word) for word in words}
+        """Fields that are passed to ``ArchSpec`` unchanged."""
+        names = ("activation", "squeeze_excite", "norm", "padding", "dropout", "drop_path")
+        return {name: getattr(self, name) for name in names}
 
     def scaling_at(self, width: float, depth: float, resolution_px: int) -> Scaling:
-        """The family's rules with these multipliers, and its drop rates."""
+        """The family's rounding rules and drop rates with the given multipliers."""
         return replace(
             self.scaling,
             width=width,
@@ -76,19 +81,23 @@ class Family:
         )
 
     def difference(self, spec: ArchSpec) -> str | None:
-        """The first convention in which ``spec`` is no member of the family; drop rates do not count."""
+        """Describe the first convention in which ``spec`` differs from the family.
+
+        None if there is none; drop rates are not compared.
+        """
         has_se = any(block.se_ratio for stage in spec.stages for block in stage.blocks)
-        for word in ("activation", "norm", "padding", *(("squeeze_excite",) if has_se else ())):
-            theirs, ours = getattr(spec, word), getattr(self, word)
+        for name in ("activation", "norm", "padding", *(("squeeze_excite",) if has_se else ())):
+            theirs, ours = getattr(spec, name), getattr(self, name)
             if theirs != ours:
-                return f"{word} is {theirs}, the space has {ours}"
+                return f"{name} is {theirs}, the space has {ours}"
         return None
 
 
 def _override(path: str, base: _T, given: object) -> _T:
-    own = ("width", "depth", "resolution_px", "dropout", "drop_path")  # of the space itself, not of its scaling rules
-    allowed = [f.name for f in fields(base) if f.name not in own]  # type: ignore[arg-type]
-    changes = check_words(path, given, allowed)
+    # These belong to the space itself, not to its scaling rules.
+    excluded = ("width", "depth", "resolution_px", "dropout", "drop_path")
+    allowed = [f.name for f in fields(base) if f.name not in excluded]  # type: ignore[arg-type]
+    changes = check_keys(path, given, allowed)
     try:
         return replace(base, **changes)  # type: ignore[type-var]
     except (NasError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""A space once read: its slots, its network-wide choices, and the assembly of a network from a genotype."""
+"""Layout of a parsed space: its slots, its choices and the assembly of networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.rounding import scale_repeats
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec, StageSpec
-from search_spaces.attributes import TYPES_TAKING, Choice
+from search_spaces.attributes import TYPES_WITH_FIELD, Choice
 from search_spaces.family import Family
 from search_spaces.space import Genotype
 
@@ -20,11 +20,11 @@ _scaled_repeats: Final = lru_cache(maxsize=65536)(scale_repeats)
 
 
 class Slot:
-    """One block string of a stage.
+    """One block string of a stage, with its choices.
 
     ``path``: genotype prefix such as ``s2.b0``. ``fields``: a ``Choice`` for every field of ``BlockSpec`` that one of
-    its types has, ``repeats`` apart; 0 repeats leave the block out. ``stride``: of the first of its repeats. Blocks
-    once built are kept, at most one per combination of the slot's own choices, which makes decoding fast.
+    its types has, except ``repeats``; 0 repeats omit the block. ``stride``: of its first repeat. Built blocks are
+    cached, at most one per combination of the slot's own choices, which makes decoding fast.
     """
 
     def __init__(self, path: str, fields: Mapping[str, Choice], repeats: Choice, stride: int) -> None:
@@ -36,20 +36,23 @@ class Slot:
         self._blocks: dict[tuple[object, ...], BlockSpec] = {}
 
     def block(self, genotype: Genotype, repeats: int, scaling: Scaling | None) -> BlockSpec:
-        """The block that ``genotype`` puts here, ``repeats`` times, its channels scaled unless ``scaling`` is None."""
+        """Decode the slot's block from ``genotype``, with ``repeats`` repeats.
+
+        Its channels are scaled unless ``scaling`` is None.
+        """
         key = (repeats, scaling and scaling.width, *[genotype[name] for name in self._open])
-        found = self._blocks.get(key)
-        if found is None:
-            found = self._blocks[key] = self._build(genotype, repeats, scaling)
-        return found
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = self._build(genotype, repeats, scaling)
+        return block
 
     def _build(self, genotype: Genotype, repeats: int, scaling: Scaling | None) -> BlockSpec:
         fields: dict[str, Any] = {field: choice.meaning(genotype) for field, choice in self.fields.items()}
-        # A ds block in the place of an ir one has no expansion: what the chosen type does not have is left out.
-        fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_TAKING[field]}
+        # Fields that the chosen type does not have are omitted: a ds block in place of an ir one has no expansion.
+        fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_WITH_FIELD[field]}
         if scaling is not None:
             fields["channels"] = scaling.channels(fields["channels"])
-        # Choices without effect here would stand in the block string and puzzle its reader.
+        # Choices without effect would be misleading in the block string.
         if len(fields["kernels"]) == 1:
             fields.pop("partition", None)
         if max(fields["kernels"]) <= 3:
@@ -59,7 +62,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Everything a space's YAML says. ``network`` holds the choices that are not of a block, by name."""
+    """Parsed content of a space's YAML.
+
+    ``network``: the choices of the whole network, by name. ``stages``: the slots of each stage.
+    """
 
     name: str
     family: Family
@@ -67,7 +73,10 @@ class Layout:
     stages: tuple[tuple[Slot, ...], ...]
 
     def choices(self) -> Iterator[tuple[str, Choice]]:
-        """Every choice with the field it sets, in network order; a choice shared by slots comes once for each."""
+        """Iterate over all choices, each with the field that it sets, in network order.
+
+        A choice shared by several slots is repeated for each.
+        """
         yield from self.network.items()
         for stage in self.stages:
             for slot in stage:
@@ -75,16 +84,16 @@ class Layout:
                 yield from slot.fields.items()
 
     def scaling(self, genotype: Genotype) -> Scaling:
-        """The coefficients of ``genotype``."""
-        width, depth, resolution_px = (self.network[word].meaning(genotype) for word in MULTIPLIERS)
+        """The ``Scaling`` of ``genotype``."""
+        width, depth, resolution_px = (self.network[name].meaning(genotype) for name in MULTIPLIERS)
         return self.family.scaling_at(width, depth, resolution_px)
 
     def assemble(self, genotype: Genotype, scaling: Scaling | None, **data: int) -> ArchSpec:
-        """The network of a checked ``genotype``, scaled unless ``scaling`` is None.
+        """Build the network of a valid ``genotype``, scaled unless ``scaling`` is None.
 
         An unscaled network has the largest resolution of the space. ``data``: classes and in_channels.
         """
-        values = {word: choice.meaning(genotype) for word, choice in self.network.items()}
+        values = {name: choice.meaning(genotype) for name, choice in self.network.items()}
         stem_channels, head_channels = values["stem.channels"], values["head.channels"]
         resolution_px = max(self.network["resolution_px"].meanings)
         if scaling is not None:

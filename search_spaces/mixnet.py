@@ -1,4 +1,4 @@
-"""MixNet (arXiv:1907.09595): inverted residuals whose depthwise kernels are mixed."""
+"""MixNet (arXiv:1907.09595): inverted residuals with mixed depthwise kernels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from search_spaces.family import Family
 
 
 class MixNetSpace(BlockwiseSpace):
-    """MixNets: ``groups`` g means kernels 3, 5, ..., 2g+1; squeeze-excite is relative to a block's input channels.
+    """MixNets: depthwise convolutions with kernels 3, 5, ..., 2g+1 in g groups.
 
-    The head keeps its width and depths round half to even, as in the published code. Figures and choices:
-    ``conf/space/mixnet.yaml``.
+    ``groups`` is g. Squeeze-excite is relative to a block's input channels. The head keeps its width and depths round
+    half to even, as in the published code. Figures and choices: ``conf/space/mixnet.yaml``.
     """
 
     family: ClassVar[Family] = Family(

@@ -1,4 +1,7 @@
-"""MnasNet (arXiv:1807.11626): operation, kernel, squeeze-excite, shortcut, filters and layers chosen per stage."""
+"""MnasNet (arXiv:1807.11626): a factorized space, with choices per stage.
+
+Operation, kernel, squeeze-excite, shortcut, filters and layers.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from search_spaces.family import Family
 
 
 class MnasNetSpace(BlockwiseSpace):
-    """MnasNets: ``type`` is the paper's ConvOp (ir or ds), ``skip`` its SkipOp without pooling, ReLU throughout.
+    """MnasNets: operation and shortcut chosen per stage, ReLU throughout.
 
-    All blocks of a stage are equal, so that each stage is one block string. Squeeze-excite is relative to a block's
-    input channels; the head keeps its width. Figures and choices: ``conf/space/mnasnet.yaml``.
+    ``type`` is the paper's ConvOp (ir or ds), ``skip`` its SkipOp without pooling. All blocks of a stage are equal, so
+    that each stage is one block string. Squeeze-excite is relative to a block's input channels; the head keeps its
+    width. Figures and choices: ``conf/space/mnasnet.yaml``.
     """
 
     family: ClassVar[Family] = Family(

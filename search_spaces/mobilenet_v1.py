@@ -1,4 +1,7 @@
-"""MobileNetV1 (arXiv:1704.04861): one network under a width and a resolution multiplier."""
+"""MobileNetV1 (arXiv:1704.04861): one network under two multipliers.
+
+They are those of width and resolution.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from search_spaces.family import Family
 
 
 class MobileNetV1Space(BlockwiseSpace):
-    """MobileNetV1s: depthwise separable blocks with an activation after the pointwise convolution and no shortcut.
+    """MobileNetV1s: depthwise separable blocks without shortcuts.
 
-    Channels are truncated, max(int(channels * width), 8), the published rule; ``space.scaling.width_rule=divisor``
-    rounds to multiples of 8 instead. The activation is ReLU6, as in the released code and timm.
-    Figures and choices: ``conf/space/mobilenet_v1.yaml``.
+    Each has an activation after the pointwise convolution. Channels are truncated, max(int(channels * width), 8), the
+    published rule; ``space.scaling.width_rule=divisor`` rounds to multiples of 8 instead. The activation is ReLU6, as
+    in the released code and timm. Figures and choices: ``conf/space/mobilenet_v1.yaml``.
     """
 
     family: ClassVar[Family] = Family(

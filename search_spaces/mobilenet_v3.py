@@ -1,4 +1,7 @@
-"""MobileNetV3 (arXiv:1905.02244): kernels, expansions and squeeze-excite per layer, h-swish from a split point on."""
+"""MobileNetV3 (arXiv:1905.02244): choices per layer, h-swish in later stages.
+
+Kernels, expansions and squeeze-excite are chosen per layer; h-swish begins at the split stage.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,15 @@ from search_spaces.family import Family
 
 
 class MobileNetV3Space(BlockwiseSpace):
-    """MobileNetV3s: squeeze-excite relative to expanded channels, with ReLU inside and a hard-sigmoid gate.
+    """MobileNetV3s: squeeze-excite on expanded channels, h-swish in the later stages.
 
-    ``split``: index of the first stage with h-swish; those before it have ReLU (section 5.2), while the stem always
-    has h-swish. A stage that names an ``activation`` of its own is not split. ``head.kind`` is a choice: ``pool_conv``
-    is the efficient last stage of section 5.1. The head keeps its width; so does the stem below width 0.75, as in
-    timm. Figures and choices: ``conf/space/mobilenet_v3.yaml``, ``mobilenet_v3_small.yaml``.
+    Squeeze-excite has ReLU inside and a hard-sigmoid gate. ``split``: index of the first stage with h-swish; those
+    before it have ReLU (section 5.2), while the stem always has h-swish. It does not apply to a stage with an
+    ``activation`` of its own. ``head.kind`` is a choice: ``pool_conv`` is the efficient last stage of section 5.1. The
+    head keeps its width; so does the stem below width 0.75, as in timm. Figures and choices:
+    ``conf/space/mobilenet_v3.yaml``, ``mobilenet_v3_small.yaml``.
+
+    Raises: NasError for a ``split`` that is not the index of a stage, and as ``BlockwiseSpace``.
     """
 
     family: ClassVar[Family] = Family(
@@ -31,7 +37,7 @@ class MobileNetV3Space(BlockwiseSpace):
         block={"type": "ir"},
     )
 
-    words: ClassVar[tuple[str, ...]] = (*BlockwiseSpace.words, "split")
+    keys: ClassVar[tuple[str, ...]] = (*BlockwiseSpace.keys, "split")
 
     def __init__(self, *, split: object = 0, **config: Any) -> None:
         self._split = read_values("space.split", split, int)

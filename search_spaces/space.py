@@ -1,4 +1,4 @@
-"""The interface of every search space: named choices, their sampling, and the way to a network and back."""
+"""Interface of all search spaces: choices, sampling, decoding and encoding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ Genotype: TypeAlias = Mapping[str, Scalar]
 
 
 class SearchSpace(ABC):
-    """A finite set of networks, each the decoding of a ``Genotype``: one scalar per dotted name.
+    """A finite set of networks, each decoded from a ``Genotype``.
+
+    A genotype has one scalar per dotted name.
 
         space = MixNetSpace(...)                          # in a command: Hydra's _target_
         genotype = space.sample(random.Random(0))         # {"s1.b0.groups": 3, "s1.b0.expansion": 6.0, ...}
@@ -31,42 +33,57 @@ class SearchSpace(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Name of the space; the networks decoded from it bear it too."""
+        """Name of the space, and of the networks decoded from it."""
 
     @property
     def published(self) -> tuple[str, ...]:
-        """Published networks by name that a search of this space starts from, where it still contains them."""
+        """Names of published networks that a search of this space starts from.
+
+        Those that an override has removed from the space are skipped.
+        """
         return ()
 
     @property
     @abstractmethod
     def parameters(self) -> Mapping[str, tuple[Scalar, ...]]:
-        """The choices by name, in network order; a name with a single value is no choice and not listed."""
+        """Values of each choice, by name, in network order.
+
+        A name with a single value is a constant and not listed.
+        """
 
     @property
     @abstractmethod
     def largest_kernel(self) -> int:
-        """Side in px of the largest block kernel of any network; proxies keep their maps large enough for it."""
+        """Side in px of the largest block kernel of any network.
+
+        Proxies keep their maps large enough for it.
+        """
 
     @abstractmethod
     def decode(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> ArchSpec:
-        """The network of ``genotype``; equals ``nas.arch.scaling.transform.scale`` of ``decode_base``.
+        """Build the network of ``genotype``.
 
-        Raises: NasError if a name is unknown or missing, or a value not among its choices.
+        Equals ``nas.arch.scaling.transform.scale`` of ``decode_base``.
+
+        Raises: NasError if a name is unknown or missing, or a value is not among its choices.
         """
 
     @abstractmethod
     def decode_base(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> tuple[ArchSpec, Scaling]:
-        """The network of ``genotype`` before scaling, and the coefficients that scale it.
+        """Build the network of ``genotype`` before scaling, and its ``Scaling``.
 
-        This is how a winner is written as a family in the manner of EfficientNet. Raises: as ``decode``.
+        A winner is written as a family in EfficientNet's style from these.
+
+        Raises: NasError as ``decode``.
         """
 
     @abstractmethod
     def encode(self, spec: ArchSpec) -> Genotype:
-        """A genotype that decodes to ``spec``, whatever its classes, input channels, name and drop rates.
+        """Find a genotype that decodes to ``spec``.
 
-        Raises: NasError naming the first thing of ``spec`` that the space cannot express.
+        Classes, input channels, name and drop rates of ``spec`` are ignored.
+
+        Raises: NasError naming the first part of ``spec`` that the space cannot express.
         """
 
     @property
@@ -75,18 +92,22 @@ class SearchSpace(ABC):
         return math.prod(len(values) for values in self.parameters.values())
 
     def sample(self, rng: random.Random) -> Genotype:
-        """A genotype with every choice drawn uniformly and independently."""
+        """Sample a genotype: every choice uniformly and independently."""
         return {name: rng.choice(values) for name, values in self.parameters.items()}
 
     def check(self, genotype: Genotype) -> None:
-        """Raise NasError unless ``genotype`` gives each parameter one of its values, and nothing else."""
+        """Check that ``genotype`` gives each parameter one of its values, and no more.
+
+        Raises: NasError naming the parameter.
+        """
         parameters = self.parameters
         for name, values in parameters.items():
             if name not in genotype:
-                raise NasError(f"genotype of {self.name!r}: {name!r} is missing; choose from {listed(values)}.")
+                raise NasError(f"genotype of {self.name!r}: {name!r} is missing; choose from {format_values(values)}.")
             if genotype[name] not in values:
                 raise NasError(
-                    f"genotype of {self.name!r}: {name} {genotype[name]!r} is no choice; choose from {listed(values)}."
+                    f"genotype of {self.name!r}: {name} {genotype[name]!r} is not a valid choice; "
+                    f"choose from {format_values(values)}."
                 )
         if len(genotype) > len(parameters):
             name = next(name for name in genotype if name not in parameters)
@@ -95,6 +116,6 @@ class SearchSpace(ABC):
             )
 
 
-def listed(values: tuple[object, ...]) -> str:
-    """Values as a user would write them: ``1, 2, k3.5``."""
+def format_values(values: tuple[object, ...]) -> str:
+    """Format values as in YAML lists: ``1, 2, k3.5``."""
     return ", ".join(str(value) for value in values)

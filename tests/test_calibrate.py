@@ -17,7 +17,7 @@ from nas.latency.calibration import collect
 from nas.latency.calibration.collect import Collector
 from nas.latency.settings import LatencySettings
 from nas.latency.store import load_predictor, read_predictor
-from tests.latency.law import KERNEL_DEVICE, LANE, fake_chunk, kernel_law_ms
+from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, fake_chunk, true_kernel_sum_ms
 
 HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\nnetwork,latency_ms\n"
 
@@ -28,20 +28,20 @@ def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for room in (calibration, store):
         monkeypatch.setattr(room, "describe", lambda *_: KERNEL_DEVICE)
     monkeypatch.setattr(collect, "_lane", lambda device: LANE)
-    monkeypatch.setattr(Collector, "_measured", fake_chunk)
-    monkeypatch.setattr(calibration, "_NETWORKS", 60)
+    monkeypatch.setattr(Collector, "_measure_chunk", fake_chunk)
+    monkeypatch.setattr(calibration, "_MAX_NETWORKS", 60)
 
 
 def test_a_device_is_learnt_and_kept_where_searches_find_it(made_up: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["device=cpu", "budget_s=10000"]) == 0
     told = capsys.readouterr()
     assert "test core" in told.err and "calibrating" in told.err
-    assert "sums of kernels: off by" in told.out
+    assert "sums of kernels: median error" in told.out
     (path,) = Path("runs/latency").iterdir()
     assert str(path) in told.out
     spec = zoo.get("mobilenetv2_100")
     assert load_predictor(path, LatencySettings()).predict(spec).latency_ms == pytest.approx(
-        kernel_law_ms(spec), rel=0.1
+        true_kernel_sum_ms(spec), rel=0.1
     )
     assert command(["device=cpu", "budget_s=10000", "json=true"]) == 0
     answer = json.loads(capsys.readouterr().out)

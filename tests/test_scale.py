@@ -70,7 +70,7 @@ def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str
     assert rows["depth"][-4:] == ["16", "23", f"{23 / 16:.3f}", "1.200"]
     assert rows["resolution"][-4:] == ["224", "256", f"{256 / 224:.3f}", "1.150"]
     assert rows["parameters"][-3:] == ["5.3M", "9.1M", f"{9109994 / 5288548:.3f}"]
-    assert "never held against measurements" in out
+    assert "never compared with measurements" in out
 
 
 def test_a_target_that_rounding_does_not_reach_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,17 +123,17 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
     ("arguments", "message"),
     [
         (["phi=1"], r"which network\? Add arch="),
-        (["arch=mixnet_s"], r"how far is it to be scaled\?"),
+        (["arch=mixnet_s"], r"nothing to scale by: give phi"),
         (["arch=mixnet_s", "phi=-1"], r"phi -1: must be a number of at least 0"),
         (["arch=mixnet_s", "rule=width1", "phi=1"], r"unknown rule 'width1': choose from .* Did you mean 'width'"),
         (["arch=mixnet_s", "coefficients=[1.2,1.1]", "phi=1"], r"coefficients \[1\.2, 1\.1\]: must be \[alpha"),
         (["arch=mixnet_s", "coefficients=[0.9,1,1]", "phi=1"], r"alpha 0\.9: must be at least 1"),
         (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': are not those of rule=dwr"),
-        (["arch=mixnet_s", "target_ms=5"], r"target_ms 5: below the baseline, which needs 7\.175; allow that"),
+        (["arch=mixnet_s", "target_ms=5"], r"target_ms 5: below the baseline, which needs 7\.175; raise it"),
         (["arch=mixnet_s", "target_ms=20", "phi=1"], r"give one"),
         (
             ["arch=mixnet_s", "resolution=20"],
-            r"resolution_px 20: too small for .* strides come to 32; give",
+            r"resolution_px 20: too small for .* total stride is 32; use",
         ),
         (["arch=mixnet_s", "rounding.divisor=0", "phi=1"], r"rounding\.divisor 0: must be at least 1"),
         (["arch=mixnet_s", "rounding.stem=no", "phi=1"], r"rounding.*stem"),

@@ -23,7 +23,7 @@ from nas.latency.predictors.kernel_times import ANY_CLASS, KernelTimes
 from nas.latency.store import save_predictor
 from nas.show import command
 from tests.json_output import MS_PER_GMAC, json_answer
-from tests.latency.law import KERNEL_DEVICE, LANE
+from tests.latency.synthetic_device import KERNEL_DEVICE, LANE
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
     assert command(["arch=mixnet_s", "json=true", *elsewhere]) == 0
     out, told = capsys.readouterr()
     assert json.loads(out)["latency_ms"] == disturbed.predict(zoo.get("mixnet_s")).latency_ms
-    assert "Other programs kept 0.9 cores busy" in told
+    assert "Other programs used 0.9 cores" in told
 
 
 @pytest.mark.parametrize(

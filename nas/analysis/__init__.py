@@ -21,6 +21,26 @@ if TYPE_CHECKING:
     from nas.analysis.importance import LEAST_TRIALS, Importance, importances
     from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, pair_of
     from nas.analysis.proxy_validation import LongerTraining, longer_trainings, validation_command
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "history": [
+                "Curve",
+                "FrontProgress",
+                "ProgressStep",
+                "ReferencePoint",
+                "accuracy_and_ms",
+                "busy_hours",
+                "front_progress",
+                "hypervolume",
+                "learning_curves",
+            ],
+            "importance": ["LEAST_TRIALS", "Importance", "importances"],
+            "latency_agreement": ["LatencyAgreement", "LatencyPair", "pair_of"],
+            "proxy_validation": ["LongerTraining", "longer_trainings", "validation_command"],
+        },
+    )
 
 __all__ = [
     "LEAST_TRIALS",
@@ -42,23 +62,3 @@ __all__ = [
     "pair_of",
     "validation_command",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "history": [
-            "Curve",
-            "FrontProgress",
-            "ProgressStep",
-            "ReferencePoint",
-            "accuracy_and_ms",
-            "busy_hours",
-            "front_progress",
-            "hypervolume",
-            "learning_curves",
-        ],
-        "importance": ["LEAST_TRIALS", "Importance", "importances"],
-        "latency_agreement": ["LatencyAgreement", "LatencyPair", "pair_of"],
-        "proxy_validation": ["LongerTraining", "longer_trainings", "validation_command"],
-    },
-)

@@ -1,4 +1,7 @@
-"""One block string of a network: its fields, their rules, and how it is written in timm's block notation."""
+"""Block specs: the fields of one block string, their rules, and its formatting.
+
+The format is timm's block notation; ``nas.arch.notation`` parses it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Partition = Literal["equal", "exponential"]
 BLOCK_TYPES: Final = ("ir", "ds", "dsa", "er", "cn", "uir", "mqa")
 DEPTHWISE_TYPES: Final = ("ir", "ds", "dsa")
 EXPANDING_TYPES: Final = ("ir", "er", "uir")
-SCALED_TYPES: Final = ("uir", "mqa")  # those that a network's layer scale acts on
+SCALED_TYPES: Final = ("uir", "mqa")  # types to which a network's layer scale applies
 ACTIVATION_CODES: Final = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
 ACTIVATIONS: Final = tuple(ACTIVATION_CODES.values())
 PARTITIONS: Final = ("equal", "exponential")
@@ -25,26 +28,29 @@ _CODE_OF_ACTIVATION: Final = {name: code for code, name in ACTIVATION_CODES.item
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSpec:
-    """``repeats`` equal blocks of one type, as one string of timm's notation.
+    """``repeats`` equal blocks of one type, as one block string of timm's notation.
 
     ``type``: ``ir`` inverted residual (MobileNetV2), ``ds`` depthwise separable, ``dsa`` the same with an activation
     after the pointwise convolution and no shortcut (MobileNetV1), ``er`` fused inverted residual, ``cn`` one
     convolution with normalisation and activation, ``uir`` universal inverted bottleneck and ``mqa`` multi-query
     attention (MobileNetV4, arXiv:2404.10518, sections 3 and 4).
 
-    ``kernels``: one odd side in px per MixConv group. ``partition``: how channels are dealt to the groups, ``equal``
-    (remainder to group 0, as timm) or ``exponential`` (group i gets 1/2^i, MixConv paper section 3.2). ``dilated``:
-    a k x k kernel is a 3x3 with dilation (k-1)/2 wherever the stride is 1 (same section). ``expand_kernels`` and
-    ``project_kernels``: one side per group of the grouped pointwise convolutions, ``(1, 1)`` for ``a1.1``.
-    ``channels``: output channels. ``expansion``: hidden over input channels. ``se_ratio``: squeeze over input or
-    expanded channels, as the network's ``SqueezeExcite`` says; 0 is none. ``activation``: None takes the network's.
-    ``stride`` belongs to the first of the repeats.
+    ``kernels``: one odd side in px per MixConv group. ``partition``: how channels are split into the groups, ``equal``
+    (remainder to group 0, as timm) or ``exponential`` (group i gets 1/2^i, MixConv paper section 3.2). ``dilated``: a k
+    x k kernel is a 3x3 with dilation (k-1)/2 wherever the stride is 1 (same section). ``expand_kernels`` and
+    ``project_kernels``: one side in px per group of the grouped pointwise convolutions, ``(1, 1)`` for ``a1.1``.
+    ``channels``: output channels. ``expansion``: ratio of hidden to input channels. ``se_ratio``: ratio of squeeze
+    channels to input or expanded channels, depending on the network's ``SqueezeExcite``; 0 is none. ``activation``:
+    None is the network's. ``stride``: of the first repeat; the others have stride 1. ``skip``: whether the block has a
+    shortcut where one fits.
 
     ``group_size``: channels per group of the k x k convolution; None is one channel (ir, ds, dsa) or all (er, cn).
-    ``uir``: ``start_kernel`` and ``end_kernel`` are the sides of depthwise convolutions before the expansion and after
-    the projection, ``kernels`` has that of the one between; 0 is none, and the stride is on the middle one if there is
-    one, else on the first. ``mqa``: ``heads`` queries of ``key_channels`` share one key and one value map, which a
-    depthwise convolution of ``kernels`` makes smaller by ``kv_stride``.
+    ``uir``: ``start_kernel`` and ``end_kernel`` are the sides in px of depthwise convolutions before the expansion and
+    after the projection, ``kernels`` has that of the one between; 0 is none. The middle convolution has the stride if
+    it exists, otherwise the first one. ``mqa``: ``heads`` queries of ``key_channels`` share one key and one value map,
+    which a depthwise convolution of ``kernels`` downsamples by ``kv_stride``.
+
+    Raises: SpecError for values out of range and for fields that the type does not have.
     """
 
     type: BlockType
@@ -86,7 +92,10 @@ class BlockSpec:
         self._check_type_takes()
 
     def _check_type_takes(self) -> None:
-        """Refuse fields that the block type would ignore: an ignored choice is a different network than was meant."""
+        """Refuse fields that the block type would ignore.
+
+        An ignored choice would build another network than the one intended.
+        """
         if not self.has_expansion and self.expansion != 1:
             raise SpecError(f"expansion {self.expansion:g}: a {self.type} block has no expansion; use an ir block.")
         if self.type != "ir" and self.expand_kernels != (1,):
@@ -124,7 +133,7 @@ class BlockSpec:
         if len(self.kernels) > 1 or self.project_kernels != (1,) or self.dilated:
             raise SpecError("a uir block takes one undilated kernel per depthwise convolution, and a plain projection.")
         if self.stride > 1 and not any((*self.kernels, self.start_kernel, self.end_kernel)):
-            raise SpecError(f"stride {self.stride}: a uir block without any kernel has nothing that could stride.")
+            raise SpecError(f"stride {self.stride}: a uir block without any kernel cannot be strided; set one.")
 
     def _check_attention(self) -> None:
         if self.type != "mqa":
@@ -141,18 +150,19 @@ class BlockSpec:
 
     @property
     def has_depthwise(self) -> bool:
-        """Whether the block can hold a MixConv."""
+        """Whether the block's spatial convolution can be a MixConv."""
         return self.type in DEPTHWISE_TYPES
 
     @property
     def has_expansion(self) -> bool:
-        """Whether the block has ``expansion`` times as many channels inside as at its input."""
+        """Whether the block expands its input channels by ``expansion``."""
         return self.type in EXPANDING_TYPES
 
-    def taps(self, stride: int) -> tuple[tuple[int, int], ...]:
-        """Side in px and dilation of each kernel as its weights hold it at ``stride``.
+    def effective_kernels(self, stride: int) -> tuple[tuple[int, int], ...]:
+        """Side in px and dilation of each kernel's weights at ``stride``.
 
-        Strided blocks are never dilated, and a 3x3 kernel dilates by (3-1)/2 = 1, which is no dilation.
+        One pair per MixConv group. Strided blocks are never dilated, and a 3x3 kernel dilates by (3-1)/2 = 1, which is
+        no dilation.
         """
         if not self.dilated or stride != 1:
             return tuple((side, 1) for side in self.kernels)
@@ -163,7 +173,7 @@ class BlockSpec:
 
 
 def format_block(block: BlockSpec) -> str:
-    """The block string of ``block``; ``notation.parse_block`` of it gives ``block`` again."""
+    """Format ``block`` as a block string; inverse of ``notation.parse_block``."""
     parts = [block.type, f"r{block.repeats}", f"k{format_kernels(block.kernels)}"]
     for key, value in (("a", block.start_kernel), ("p", block.end_kernel), ("h", block.heads)):
         if value:
@@ -180,10 +190,10 @@ def format_block(block: BlockSpec) -> str:
         parts.append(f"gs{block.group_size}")
     parts.append(f"s{block.stride}")
     if block.has_expansion:
-        parts.append(f"e{number(block.expansion)}")
+        parts.append(f"e{format_number(block.expansion)}")
     parts.append(f"c{block.channels}")
     if block.se_ratio:
-        parts.append(f"se{number(block.se_ratio)}")
+        parts.append(f"se{format_number(block.se_ratio)}")
     if block.activation is not None:
         parts.append(f"n{_CODE_OF_ACTIVATION[block.activation]}")
     if block.type == "cn" and block.skip:
@@ -197,13 +207,18 @@ def format_block(block: BlockSpec) -> str:
     return "_".join(parts)
 
 
-def number(value: float) -> str:
-    """The shortest text that reads back as ``value``: ``6`` for 6.0, ``0.25``."""
+def format_number(value: float) -> str:
+    """Format ``value`` as the shortest text that parses to it: ``6``, ``0.25``."""
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def parse_kernels(text: str) -> tuple[int, ...]:
-    """``"3.5.7"`` or ``"k3.5.7"`` as ``(3, 5, 7)``; the prefix keeps dashboards from reading it as a number."""
+    """Parse kernel sides: ``"3.5.7"`` or ``"k3.5.7"`` to ``(3, 5, 7)``.
+
+    The prefix keeps dashboards from reading the value as a number.
+
+    Raises: SpecError.
+    """
     sides = text.removeprefix("k").split(".")
     if not all(side.isascii() and side.isdigit() for side in sides):
         raise SpecError(f"kernels {text!r}: must be whole numbers joined by dots, such as 3.5.7.")
@@ -211,7 +226,7 @@ def parse_kernels(text: str) -> tuple[int, ...]:
 
 
 def format_kernels(kernels: tuple[int, ...]) -> str:
-    """``(3, 5, 7)`` as ``3.5.7``; ``parse_kernels`` of it gives ``kernels`` again."""
+    """Format kernel sides: ``(3, 5, 7)`` as ``3.5.7``; inverse of ``parse_kernels``."""
     return ".".join(str(side) for side in kernels)
 
 

@@ -1,4 +1,7 @@
-"""Exact cost of a network counted on its spec: parameters, multiply-adds, activations, peak activation memory."""
+"""Exact cost of a network, counted on its spec without building a module.
+
+Parameters, multiply-adds (MACs), activations and peak activation memory.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ BYTES_PER_ELEMENT: Final = 4  # float32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complexity:
-    """Cost of one network at one resolution and batch 1.
+    """Cost of one network at one resolution and batch size 1.
 
     ``params``: weights, biases, two per batch-norm channel. ``macs``: multiply-adds of convolutions and linear layers,
-    squeeze-excite included, and of an attention's products. ``activations``: output elements of those layers.
-    ``peak_memory_bytes``: the most that tensors alive at one time take in float32 when norm, layer scale and activation
-    are folded into their convolution, channel splits are views, and a tensor is freed after its last reader; weights
-    not counted.
+    squeeze-excite included, and of an attention's matrix products. ``activations``: output elements of those layers.
+    ``peak_memory_bytes``: the largest total size of simultaneously live tensors in float32, when norm, layer scale and
+    activation are folded into their convolution, channel splits are views, and a tensor is freed after its last reader;
+    weights are not counted.
     """
 
     params: int
@@ -34,7 +37,11 @@ class Complexity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """Cost of one operation; ``live_bytes`` is what is alive while it runs. Shapes are channels x side x side."""
+    """Cost of one operation at batch size 1.
+
+    ``path``: timm's module path. ``in_shape``, ``out_shape``: (channels, side in px) of a square map. ``live_bytes``:
+    size of all tensors that are live while the operation runs, in float32. The other fields are as in ``Complexity``.
+    """
 
     path: str
     kind: str
@@ -57,7 +64,10 @@ class _Cost(NamedTuple):
 
 
 def complexity(spec: ArchSpec, resolution_px: int | None = None) -> Complexity:
-    """Cost of ``spec`` at ``resolution_px`` (default: its own), in tens of microseconds once its blocks were seen."""
+    """Count the cost of ``spec`` at an input side of ``resolution_px``.
+
+    ``resolution_px``: None is the spec's own. Takes tens of microseconds once the costs of its blocks are cached.
+    """
     stem = stem_op(spec, resolution_px or spec.resolution_px)
     params, macs, activations = stem.params, stem.macs, stem.activations
     peak, px = stem.in_elements + stem.out_elements, stem.out_px
@@ -82,7 +92,10 @@ def complexity(spec: ArchSpec, resolution_px: int | None = None) -> Complexity:
 
 
 def layers(spec: ArchSpec, resolution_px: int | None = None) -> tuple[LayerCost, ...]:
-    """Cost of every operation of ``spec`` in execution order; sums and largest live_bytes are ``complexity``."""
+    """Count the cost of each operation of ``spec``, in execution order.
+
+    Their sums, and the largest ``live_bytes``, are what ``complexity`` returns.
+    """
     ops = list(network_ops(spec, resolution_px))
     return tuple(
         LayerCost(
@@ -102,9 +115,10 @@ def layers(spec: ArchSpec, resolution_px: int | None = None) -> tuple[LayerCost,
 
 
 def live_elements(ops: Sequence[Op]) -> list[int]:
-    """Elements alive while each of ``ops`` runs: its inputs, its output, and what a later one still reads.
+    """Count the live tensor elements during each of ``ops``.
 
-    A split is a view: its parts keep the tensor that it splits alive and add nothing.
+    These are its inputs, its output, and every tensor that a later operation still reads. A split is a view: its parts
+    keep the tensor that it splits alive and add nothing.
     """
     base = {op.path: op.inputs[0] for op in ops if op.kind == "split"}
     reads = [tuple(base.get(name.partition(":")[0], name) for name in op.inputs) for op in ops]

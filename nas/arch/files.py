@@ -1,4 +1,7 @@
-"""Networks on disk: YAML spec files in two published styles, read strictly and written so that they round-trip."""
+"""Spec files: networks as YAML, in MixNet's or EfficientNet's published style.
+
+Parsing is strict, and what is written round-trips.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from nas.arch.blocks import BlockSpec, format_kernels, number, parse_kernels
+from nas.arch.blocks import BlockSpec, format_kernels, format_number, parse_kernels
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
@@ -25,19 +28,28 @@ _KERNEL_FIELDS: Final = ("kernels", "expand_kernels", "project_kernels")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecFile:
-    """What a spec file holds: the network, and ``provenance``, plain data on where it comes from."""
+    """Content of a spec file.
+
+    ``arch``: the network. ``provenance``: plain data on its origin, such as space, study, trial and versions.
+    """
 
     arch: ArchSpec
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_spec(path: str | Path) -> ArchSpec:
-    """The network of a spec file, whichever style it is written in. Raises: SpecError naming file and field."""
+    """Load the network of a spec file of either style.
+
+    Raises: SpecError naming file and field.
+    """
     return load_spec_file(path).arch
 
 
 def load_spec_file(path: str | Path) -> SpecFile:
-    """Network and provenance of a spec file. Raises: SpecError naming file and field."""
+    """Load the network and provenance of a spec file.
+
+    Raises: SpecError naming file and field.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -50,14 +62,17 @@ def load_spec_file(path: str | Path) -> SpecFile:
 
 
 def parse_spec(text: str) -> SpecFile:
-    """``SpecFile`` from YAML text. Raises: SpecError naming the field."""
+    """Parse YAML text into a ``SpecFile``.
+
+    Raises: SpecError naming the field.
+    """
     try:
         data = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or data.get("format") != SPEC_FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise SpecError(f"format {quoted(found)}: a spec file begins with 'format: {SPEC_FORMAT}'.")
+        actual = data.get("format") if isinstance(data, dict) else None
+        raise SpecError(f"format {quoted(actual)}: a spec file begins with 'format: {SPEC_FORMAT}'.")
     data = dict(data)
     del data["format"]
     provenance = data.pop("provenance", {})
@@ -80,7 +95,7 @@ def save_spec(arch: ArchSpec, path: str | Path, provenance: Mapping[str, Any] | 
 
 
 def dump_spec(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
-    """YAML in MixNet's style: stages as block strings, every channel as it is built.
+    """Format ``arch`` as YAML in MixNet's style: block strings with final channels.
 
     Raises: SpecError for provenance that is not plain data.
     """
@@ -88,9 +103,12 @@ def dump_spec(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> st
 
 
 def dump_scaled_spec(base: ArchSpec, scaling: Scaling, provenance: Mapping[str, Any] | None = None) -> str:
-    """YAML in EfficientNet's style: block arguments of ``base`` and the coefficients that scale it.
+    """Format as YAML in EfficientNet's style: block arguments and coefficients.
 
-    ``parse_spec`` of it gives ``scale(base, scaling)``. Raises: SpecError for provenance that is not plain data.
+    The block arguments are those of ``base``, the coefficients those of ``scaling``; ``parse_spec`` of the result gives
+    ``scale(base, scaling)``.
+
+    Raises: SpecError for provenance that is not plain data.
     """
     stages = [[_block_data(block) for block in stage.blocks] for stage in base.stages]
     data = _arch_data(base, stages)
@@ -106,18 +124,21 @@ def _dump(data: dict[str, Any], provenance: Mapping[str, Any] | None) -> str:
     except yaml.representer.RepresenterError as error:
         value = error.args[-1]
         raise SpecError(
-            f"provenance: {value!r} is a {type(value).__name__}; a spec file holds numbers, words, lists and mappings."
+            f"provenance: {value!r} is a {type(value).__name__}; use numbers, strings, lists and mappings alone."
         ) from None
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, which takes the last value of a key that is given twice; here that is an error."""
+    """YAML's safe loader, with duplicate keys as an error.
+
+    PyYAML would silently use the last value.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise SpecError(f"{key.value}: given twice, again on line {key.start_mark.line + 1}; keep one.")
+                raise SpecError(f"{key.value}: duplicate key, again on line {key.start_mark.line + 1}; keep one.")
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -128,13 +149,16 @@ def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
     for item in fields(ArchSpec):
         value = getattr(arch, item.name)
         if value is None:
-            continue  # what the network has not is not said
+            continue  # optional parts that the network lacks are omitted
         data[item.name] = stages if item.name == "stages" else asdict(value) if item.name in _PARTS else value
     return data
 
 
 def _block_data(block: BlockSpec) -> dict[str, Any]:
-    """The fields of ``block`` that differ from their defaults; kernels dotted, so that each block stays one line."""
+    """Fields of ``block`` that differ from their defaults.
+
+    Kernels are dotted strings, so that each block fits on one line.
+    """
     data: dict[str, Any] = {}
     for item in fields(BlockSpec):
         value = getattr(block, item.name)
@@ -143,7 +167,7 @@ def _block_data(block: BlockSpec) -> dict[str, Any]:
         if item.name in _KERNEL_FIELDS:
             value = f"k{format_kernels(value)}"
         elif isinstance(value, float):
-            value = float(number(value))
+            value = float(format_number(value))
         data[item.name] = value
     return data
 

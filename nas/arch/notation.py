@@ -1,4 +1,7 @@
-"""Block strings in timm's notation read strictly: what timm would skip is an error that names it."""
+"""Strict parser of timm's block notation.
+
+What timm would silently skip is an error that names it.
+"""
 
 from __future__ import annotations
 
@@ -17,38 +20,40 @@ from nas.core.errors import SpecError, suggestion
 
 _FLAGS: Final = ("noskip", "skip", "exponential", "dilated")
 _OPTIONS: Final = ("r", "k", "s", "e", "c", "se", "a", "p", "n", "gs", "h", "d", "v")
-_NEEDED: Final = {"mqa": ("r", "k", "h", "s", "d", "c"), **dict.fromkeys(EXPANDING_TYPES, ("r", "k", "s", "e", "c"))}
-# What timm has and this project has not; named so that the message can tell it from typing errors.
+_REQUIRED: Final = {"mqa": ("r", "k", "h", "s", "d", "c"), **dict.fromkeys(EXPANDING_TYPES, ("r", "k", "s", "e", "c"))}
+# Options of timm without support here, listed so that their error differs from that for a typing error.
 _TIMM_ONLY: Final = {"fc", "cc"}
 _TIMM_ONLY_TYPES: Final = {"mha"}
 _OPTION_PATTERN: Final = re.compile(r"([a-z]+)(\d.*)")
 
 
 def parse_block(text: str) -> BlockSpec:
-    """Read one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
+    """Parse one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
 
-    The notation is timm's, with two words of this project for what timm lacks: ``exponential`` and ``dilated``.
-    Unlike timm, which skips what it does not know, an unknown, repeated or missing option is an error naming it.
+    The notation is timm's, with two options of this project for what timm lacks: ``exponential`` and ``dilated``.
+    Unlike timm, which skips unknown options, an unknown, repeated or missing option is an error that names it.
 
     Raises: SpecError.
     """
     kind, *tokens = text.strip().split("_")
     if kind in _TIMM_ONLY_TYPES:
-        raise SpecError(f"block {text!r}: type {kind!r} is timm's but not supported; use {', '.join(BLOCK_TYPES)}.")
+        raise SpecError(
+            f"block {text!r}: type {kind!r} exists in timm but is not supported; use {', '.join(BLOCK_TYPES)}."
+        )
     if kind not in BLOCK_TYPES:
         raise SpecError(f"block {text!r}: unknown type {kind!r}; the types are {', '.join(BLOCK_TYPES)}.")
     options: dict[str, str] = {}
     for token in tokens:
         key, value = _split_token(token, text)
         if key in options:
-            raise SpecError(f"block {text!r}: option {key!r} is given twice.")
+            raise SpecError(f"block {text!r}: option {key!r} is given twice; keep one.")
         options[key] = value
-    needed = _NEEDED.get(kind, ("r", "k", "s", "c"))
-    missing = [key for key in needed if key not in options]
+    required = _REQUIRED.get(kind, ("r", "k", "s", "c"))
+    missing = [key for key in required if key not in options]
     if missing:
-        raise SpecError(f"block {text!r}: option {missing[0]!r} is missing; {kind} needs {', '.join(needed)}.")
+        raise SpecError(f"block {text!r}: option {missing[0]!r} is missing; {kind} needs {', '.join(required)}.")
     if "skip" in options and ("noskip" in options or kind != "cn"):
-        raise SpecError(f"block {text!r}: 'skip' is for cn blocks alone; others have a shortcut unless 'noskip'.")
+        raise SpecError(f"block {text!r}: 'skip' is for cn blocks only; others have a shortcut unless 'noskip'.")
     try:
         return _build(cast(BlockType, kind), options)
     except SpecError as error:
@@ -65,14 +70,14 @@ def _split_token(token: str, text: str) -> tuple[str, str]:
     if match and key in _OPTIONS and key != "n":
         return key, match.group(2)
     if match and key in _TIMM_ONLY:
-        raise SpecError(f"block {text!r}: option {token!r} is timm's but not supported here.")
+        raise SpecError(f"block {text!r}: option {token!r} exists in timm but is not supported here.")
     if token.startswith("n"):
         codes = ", ".join(f"n{code}" for code in ACTIVATION_CODES)
         raise SpecError(
             f"block {text!r}: unknown option {token!r}; activations are {codes}.{suggestion(token, _FLAGS)}"
         )
-    words = ", ".join((*_OPTIONS, *_FLAGS))
-    raise SpecError(f"block {text!r}: unknown option {token!r}; the options are {words}.{suggestion(token, _FLAGS)}")
+    options = ", ".join((*_OPTIONS, *_FLAGS))
+    raise SpecError(f"block {text!r}: unknown option {token!r}; the options are {options}.{suggestion(token, _FLAGS)}")
 
 
 def _build(kind: BlockType, options: dict[str, str]) -> BlockSpec:

@@ -1,4 +1,4 @@
-"""The parts of a network around its blocks: stem, head, and the conventions of squeeze-excite and normalisation."""
+"""Stem, head, squeeze-excite and normalisation of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ HEAD_KINDS: Final = ("conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plai
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StemSpec:
-    """The first convolution: ``channels`` filters of ``kernel`` px, ``stride`` 1 or 2, with norm and activation."""
+    """The first convolution of a network, with norm and activation.
+
+    ``channels``: filters. ``kernel``: odd side in px. ``stride``: 1 or 2.
+
+    Raises: SpecError for values out of range.
+    """
 
     channels: int
     kernel: int = 3
@@ -28,12 +33,14 @@ class StemSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadSpec:
-    """What stands between the last stage and the classifier.
+    """The layers between the last stage and the classifier.
 
     ``conv_pool``: 1x1 convolution with norm and activation, then global pooling (MobileNetV2, EfficientNet);
-    ``channels`` 0 leaves the convolution out (MobileNetV1). ``pool_conv``: pooling first, then a 1x1 convolution
-    with bias and activation (the efficient last stage of MobileNetV3, section 5.1); ``pool_conv_norm`` has a norm in
-    place of the bias (MobileNetV4), ``pool_conv_plain`` neither (FBNetV3).
+    ``channels`` 0 omits the convolution (MobileNetV1). ``pool_conv``: pooling first, then a 1x1 convolution with bias
+    and activation (the efficient last stage of MobileNetV3, section 5.1); ``pool_conv_norm`` has a norm in place of the
+    bias (MobileNetV4), ``pool_conv_plain`` neither (FBNetV3).
+
+    Raises: SpecError for an unknown kind, and for channels out of range.
     """
 
     channels: int
@@ -47,16 +54,19 @@ class HeadSpec:
 
     @property
     def pools_first(self) -> bool:
-        """Whether the convolution works on the pooled map."""
+        """Whether the head's convolution acts on the pooled map."""
         return self.kind != "conv_pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqueezeExcite:
-    """How ``se_ratio`` becomes squeeze channels, and the functions inside.
+    """Conventions of squeeze-excite: its channel rule and its functions.
 
-    ``relative_to``: ``input`` (EfficientNet, MixNet, MnasNet) or ``expanded`` (MobileNetV3) channels. ``divisor``: 1
-    rounds to whole channels, 8 as MobileNetV3. ``activation``: None takes the block's.
+    ``relative_to``: whether ``se_ratio`` is relative to ``input`` (EfficientNet, MixNet, MnasNet) or ``expanded``
+    (MobileNetV3) channels. ``divisor``: 1 rounds to whole channels, 8 as MobileNetV3. ``activation``: of the first 1x1
+    convolution; None is the block's. ``gate``: of the second.
+
+    Raises: SpecError for values that are not allowed.
     """
 
     relative_to: Literal["input", "expanded"] = "input"
@@ -71,7 +81,10 @@ class SqueezeExcite:
             raise SpecError(f"{self}: divisor is 1 or 8, activation is relu or none (the block's).")
 
     def squeeze_channels(self, block: BlockSpec, hidden: int) -> int:
-        """Channels between the two 1x1 convolutions, for a block with ``hidden`` channels where they act."""
+        """Channels between the two 1x1 convolutions of ``block``'s squeeze-excite.
+
+        ``hidden``: channels of the block where squeeze-excite acts.
+        """
         ratio = block.se_ratio
         if self.relative_to == "input" and block.has_expansion:
             ratio /= block.expansion
@@ -83,7 +96,12 @@ MOBILENET_V3_SE: Final = SqueezeExcite(relative_to="expanded", divisor=8, activa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NormSpec:
-    """Batch normalisation: ``eps`` and ``momentum`` in torch's convention (weight of the new batch)."""
+    """Batch normalisation: ``eps``, and ``momentum`` in torch's convention.
+
+    Torch's momentum is the weight of the new batch.
+
+    Raises: SpecError for values out of range.
+    """
 
     eps: float = 1e-5
     momentum: float = 0.1

@@ -1,4 +1,7 @@
-"""A whole network as plain, checked, immutable data: stem, stages, head and the conventions its blocks follow."""
+"""Architecture spec: a whole network as immutable, validated plain data.
+
+Stem, stages, head and the conventions that all blocks share.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,18 @@ from nas.core.validation import check_whole
 
 Padding = Literal["symmetric", "same"]
 PADDINGS: Final = ("symmetric", "same")
-NETWORK_ACTIVATIONS: Final = (*ACTIVATIONS, "gelu")  # timm's block notation has no word for the last
-MAX_RESOLUTION_PX: Final = 16384  # a larger side is a slip of the keyboard: one map of 32 channels would take 34 GB
+NETWORK_ACTIVATIONS: Final = (*ACTIVATIONS, "gelu")  # timm's block notation has no code for gelu
+MAX_RESOLUTION_PX: Final = 16384  # a larger side is a typing error: one map of 32 channels would take 34 GB
 
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """Block strings that share one resolution; only the first may have stride 2 (timm silently ignores a later one)."""
+    """Block strings that share one resolution.
+
+    Only the first may have stride 2 (timm silently ignores a later one).
+
+    Raises: SpecError for a later stride, for no block, and for an attention block at the end.
+    """
 
     blocks: tuple[BlockSpec, ...]
 
@@ -37,21 +45,25 @@ class StageSpec:
                     f"block {index} of the stage, {block}: only the first block of a stage may have stride 2."
                 )
         if self.blocks[-1].type == "mqa":
-            raise SpecError(f"{self.blocks[-1]}: a stage cannot end on attention (timm's builder); add another block.")
+            raise SpecError(f"{self.blocks[-1]}: a stage cannot end with attention in timm; add another block.")
 
     @classmethod
     def parse(cls, strings: Iterable[str]) -> StageSpec:
-        """A stage from its block strings."""
+        """Parse a stage from its block strings."""
         return cls(tuple(parse_block(text) for text in strings))
 
     @property
     def depth(self) -> int:
-        """Blocks in the stage, repeats counted."""
+        """Number of blocks in the stage, repeats included."""
         return sum(block.repeats for block in self.blocks)
 
 
 class PlacedBlock(NamedTuple):
-    """One block of the network in its place: module path in timm, spec, the stride it has there, input channels."""
+    """One block of the network with its position.
+
+    ``path``: module path in timm. ``block``: its spec. ``stride``: the stride at this position. ``in_channels``: input
+    channels at this position.
+    """
 
     path: str
     block: BlockSpec
@@ -60,19 +72,21 @@ class PlacedBlock(NamedTuple):
 
     @property
     def hidden_channels(self) -> int:
-        """Channels where the block's spatial convolution acts."""
+        """Channels at the block's spatial convolution."""
         return hidden_channels(self.block, self.in_channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchSpec:
-    """One concrete network: no multiplier, no choice is left in it.
+    """One concrete network, without multipliers or choices.
 
     ``resolution_px``: input side, up to 16384. ``activation``: of stem, head and every block that names none.
-    ``padding``: ``symmetric`` (torch) or ``same`` (TensorFlow). ``layer_scale``: initial factor of the trained factors
-    per channel that uir and mqa blocks end on (arXiv:2103.17239, section 2), None for none. ``dropout`` acts before the
-    classifier, ``drop_path`` is the rate of the last block (linear from 0). Rates and the initial factor matter in
-    training alone and are no part of ``arch_id``.
+    ``padding``: ``symmetric`` (torch) or ``same`` (TensorFlow). ``layer_scale``: initial value of the trained factors
+    per channel at the end of uir and mqa blocks (arXiv:2103.17239, section 2), None for none. ``dropout``: rate before
+    the classifier. ``drop_path``: rate of the last block (linear from 0). Rates and the initial value matter in
+    training alone and are not part of ``arch_id``.
+
+    Raises: SpecError for values out of range, and for channels that cannot be split into a block's groups.
     """
 
     name: str
@@ -103,7 +117,9 @@ class ArchSpec:
             if not self.layer_scale > 0:
                 raise SpecError(f"layer_scale {self.layer_scale!r}: must be a positive number, or null for none.")
             if not any(block.type in SCALED_TYPES for stage in self.stages for block in stage.blocks):
-                raise SpecError(f"layer_scale {self.layer_scale!r}: there is no {' or '.join(SCALED_TYPES)} block.")
+                raise SpecError(
+                    f"layer_scale {self.layer_scale!r}: no {' or '.join(SCALED_TYPES)} block; set it to null."
+                )
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must lie in [0, 1).")
@@ -113,11 +129,17 @@ class ArchSpec:
 
     @classmethod
     def from_strings(cls, name: str, stages: Sequence[Sequence[str]], **fields: Any) -> ArchSpec:
-        """A network whose stages are given as block strings; ``fields`` are the other fields of the class."""
+        """Build a network from the block strings of its stages.
+
+        ``fields``: the other fields of the class.
+        """
         return cls(name=name, stages=tuple(StageSpec.parse(stage) for stage in stages), **fields)
 
     def placed_blocks(self) -> Iterator[PlacedBlock]:
-        """Every block in order, repeats unrolled; a repeat after the first has stride 1."""
+        """Iterate over all blocks in order, repeats unrolled.
+
+        A repeat after the first has stride 1.
+        """
         channels = self.stem.channels
         for stage_index, stage in enumerate(self.stages):
             position = 0
@@ -130,12 +152,12 @@ class ArchSpec:
 
     @property
     def depth(self) -> int:
-        """Blocks of all stages, repeats counted."""
+        """Number of blocks in all stages, repeats included."""
         return sum(stage.depth for stage in self.stages)
 
     @property
     def total_stride(self) -> int:
-        """Input side over the side of the last map."""
+        """Ratio of the input side to the side of the last map."""
         stride = self.stem.stride
         for stage in self.stages:
             stride *= stage.blocks[0].stride
@@ -143,23 +165,29 @@ class ArchSpec:
 
     @property
     def strings(self) -> tuple[tuple[str, ...], ...]:
-        """The block strings, stage by stage."""
+        """Block strings of each stage."""
         return tuple(tuple(format_block(block) for block in stage.blocks) for stage in self.stages)
 
     @property
     def arch_id(self) -> str:
-        """Twelve hex digits that two specs share exactly if they describe the same network at the same resolution."""
+        """Hash of the canonical form: 12 hex digits.
+
+        Two specs share it if and only if they describe the same network at the same resolution.
+        """
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def canonical(self) -> dict[str, Any]:
-        """The network as plain data with every equivalent way of writing it made one; what ``arch_id`` hashes."""
+        """Canonical form as plain data: the same for all equivalent specs.
+
+        ``arch_id`` is its hash.
+        """
         stages: list[list[str]] = [[] for _ in self.stages]
         for path, block, stride, channels in self.placed_blocks():
             text = _canonical_block(block, stride, channels, self.activation, self.squeeze_excite)
             stages[int(path.split(".")[1])].append(text)
         has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
-        scaled = {} if self.layer_scale is None else {"layer_scale": True}
+        layer_scale = {} if self.layer_scale is None else {"layer_scale": True}
         return {
             "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
             "stages": stages,
@@ -170,7 +198,7 @@ class ArchSpec:
             "gate": self.squeeze_excite.gate if has_se else None,
             "norm": [self.norm.eps, self.norm.momentum],
             "padding": self.padding,
-            **scaled,
+            **layer_scale,
         }
 
     def __hash__(self) -> int:
@@ -179,13 +207,16 @@ class ArchSpec:
 
 @lru_cache(maxsize=65536)
 def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation: str, se: SqueezeExcite) -> str:
-    """One repeat of ``block`` in its place: ratios as the channels they come to, choices without effect at default."""
+    """Canonical form of one repeat of ``block`` at its position.
+
+    Ratios become the channels they result in, and choices without effect get their defaults.
+    """
     act, hidden = block.activation or activation, hidden_channels(block, in_channels)
     squeeze = f"{se.squeeze_channels(block, hidden)} {se.activation or act}" if block.se_ratio else "0"
     groups = len(block.kernels)
-    equal = split_channels(hidden, groups) == split_channels(hidden, groups, block.partition)
-    usual = spatial_groups(block, in_channels) == spatial_groups(replace(block, group_size=None), in_channels)
-    single = replace(
+    equal_split = split_channels(hidden, groups) == split_channels(hidden, groups, block.partition)
+    default_groups = spatial_groups(block, in_channels) == spatial_groups(replace(block, group_size=None), in_channels)
+    canonical = replace(
         block,
         repeats=1,
         kernels=(3,) if block.type == "mqa" and block.kv_stride == 1 else block.kernels,
@@ -193,21 +224,27 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
         expansion=1.0,
         se_ratio=0.0,
         activation=act if act in ACTIVATIONS and block.type != "mqa" else None,
-        group_size=None if usual else block.group_size,
+        group_size=None if default_groups else block.group_size,
         skip=block.skip or not can_skip(block, stride, in_channels),
-        partition="equal" if equal else block.partition,
-        dilated=any(dilation > 1 for _, dilation in block.taps(stride)),
+        partition="equal" if equal_split else block.partition,
+        dilated=any(dilation > 1 for _, dilation in block.effective_kernels(stride)),
     )
-    return f"{format_block(single)} hidden {hidden} squeeze {squeeze}"
+    return f"{format_block(canonical)} hidden {hidden} squeeze {squeeze}"
 
 
 def hidden_channels(block: BlockSpec, in_channels: int) -> int:
-    """Channels of the depthwise (``er``: dense) convolution: in * expansion to a multiple of 8 with the 90% rule."""
+    """Channels of the depthwise (``er``: dense) convolution of ``block``.
+
+    ``in_channels`` times the expansion, rounded by ``make_divisible`` to a multiple of 8.
+    """
     return make_divisible(in_channels * block.expansion) if block.has_expansion else in_channels
 
 
 def spatial_groups(block: BlockSpec, in_channels: int) -> int:
-    """Groups of the k x k convolution of an ir, ds, dsa, er or cn block; timm counts those of ``cn`` on its input."""
+    """Groups of the k x k convolution of an ir, ds, dsa, er or cn block.
+
+    timm computes those of ``cn`` from its input channels.
+    """
     channels = in_channels if block.type == "cn" else hidden_channels(block, in_channels)
     if block.group_size is None:
         return channels if block.has_depthwise else 1
@@ -215,7 +252,10 @@ def spatial_groups(block: BlockSpec, in_channels: int) -> int:
 
 
 def can_skip(block: BlockSpec, stride: int, in_channels: int) -> bool:
-    """Whether a shortcut fits around the block; a MobileNetV1 block never has one."""
+    """Whether a shortcut fits around the block.
+
+    It needs stride 1 and equal input and output channels; a MobileNetV1 block never has one.
+    """
     return stride == 1 and in_channels == block.channels and block.type != "dsa"
 
 
@@ -237,10 +277,10 @@ def _check_groups(path: str, block: BlockSpec, in_channels: int) -> None:
     if block.group_size is None:
         return
     hidden, groups = hidden_channels(block, in_channels), spatial_groups(block, in_channels)
-    dealt = in_channels if block.type == "cn" else hidden
-    others = {"er": in_channels, "cn": block.channels}.get(block.type, dealt)
-    if dealt % block.group_size or others % groups:
+    channels = in_channels if block.type == "cn" else hidden
+    other_channels = {"er": in_channels, "cn": block.channels}.get(block.type, channels)
+    if channels % block.group_size or other_channels % groups:
         raise SpecError(
-            f"{path} {block}: group_size {block.group_size} does not divide {dealt} channels"
-            + (f" into groups that divide {others} too." if others != dealt else ".")
+            f"{path} {block}: group_size {block.group_size} does not divide {channels} channels"
+            + (f" into groups that divide {other_channels} too." if other_channels != channels else ".")
         )

@@ -64,7 +64,7 @@ def _value(name: str, value: object) -> str:
 
 
 def _text(name: str, text: str) -> str:
-    """``text`` as it is where Hydra reads it so, quoted otherwise. Raises: NasError if it can be written in no way."""
+    """``text``, quoted if Hydra would read something else. Raises: NasError."""
     if text == "~" or text.startswith("~/"):  # as shells, and ``normalize_override``, read it
         text = str(Path(text).expanduser())
     if _read(text) == text and "${" not in text:

@@ -12,9 +12,37 @@ if TYPE_CHECKING:
     from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
     from nas.core.files import write_bytes_atomically, write_text_atomically
     from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
+    from nas.core.lazy import lazy_exports
     from nas.core.progress import ProgressCallback
     from nas.core.tables import TableRow, print_table
     from nas.core.validation import check_number, check_whole
+    from nas.core.version import __version__
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "console": ["print_lines", "progress_bar"],
+            "dataclass_io": ["from_mapping"],
+            "errors": ["NasError", "SpecError", "quoted", "suggestion", "unknown_choice"],
+            "files": ["write_bytes_atomically", "write_text_atomically"],
+            "formatting": [
+                "MISSING",
+                "decimal",
+                "interval",
+                "megabytes",
+                "millions",
+                "ms",
+                "percent",
+                "plural",
+                "shown_path",
+            ],
+            "lazy": ["lazy_exports"],
+            "progress": ["ProgressCallback"],
+            "tables": ["TableRow", "print_table"],
+            "validation": ["check_number", "check_whole"],
+            "version": ["__version__"],
+        },
+    )
 
 __all__ = [
     "MISSING",
@@ -22,11 +50,13 @@ __all__ = [
     "ProgressCallback",
     "SpecError",
     "TableRow",
+    "__version__",
     "check_number",
     "check_whole",
     "decimal",
     "from_mapping",
     "interval",
+    "lazy_exports",
     "megabytes",
     "millions",
     "ms",
@@ -42,27 +72,3 @@ __all__ = [
     "write_bytes_atomically",
     "write_text_atomically",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "console": ["print_lines", "progress_bar"],
-        "dataclass_io": ["from_mapping"],
-        "errors": ["NasError", "SpecError", "quoted", "suggestion", "unknown_choice"],
-        "files": ["write_bytes_atomically", "write_text_atomically"],
-        "formatting": [
-            "MISSING",
-            "decimal",
-            "interval",
-            "megabytes",
-            "millions",
-            "ms",
-            "percent",
-            "plural",
-            "shown_path",
-        ],
-        "progress": ["ProgressCallback"],
-        "tables": ["TableRow", "print_table"],
-        "validation": ["check_number", "check_whole"],
-    },
-)

@@ -12,14 +12,17 @@ from nas.core.progress import ProgressCallback
 
 
 def print_lines(console: Console, *lines: str) -> None:
-    """Lines as they are, above a bar where there is one."""
+    """Print lines verbatim, above an active progress bar if there is one."""
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(console: Console, text: str) -> Iterator[ProgressCallback]:
-    """A bar for a task that reports (done, total), from its first report on; one plain line when output is piped."""
+    """Context manager of a progress bar; yields a callback ``report(done, total)``.
+
+    The bar appears with the first report. When output is piped, one plain line is printed instead.
+    """
     columns = (
         TextColumn(text),
         BarColumn(bar_width=20),

@@ -1,4 +1,7 @@
-"""Checked dataclasses from plain mappings: how spec files and configurations become objects."""
+"""Validated construction of dataclasses from plain mappings.
+
+Spec files and configurations become objects here.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ _SCALARS: Final[dict[str, tuple[type, ...]]] = {
 
 
 def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasError] = NasError) -> T:
-    """``kind`` (a dataclass) from a mapping of its fields; ``where`` is the dotted name that errors begin with.
+    """Build the dataclass ``kind`` from a mapping of its fields.
 
-    Unknown, missing and badly typed fields raise ``error`` naming the field, the value and what is allowed. Only
-    scalar annotations are checked here; everything else is the dataclass' own ``__post_init__``.
+    ``where``: the dotted name with which error messages begin. Only scalar annotations are checked here; everything
+    else is checked by the dataclass' own ``__post_init__``.
+
+    Raises: ``error`` for unknown, missing and badly typed fields, naming the field, the value and what is allowed.
     """
     prefix = f"{where}." if where else ""
     if not isinstance(data, Mapping):
@@ -32,32 +37,44 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            raise error(f"{prefix}{key}: unknown field; known are {', '.join(known)}.{suggestion(str(key), known)}")
+            raise error(f"{prefix}{key}: unknown field; choose from {', '.join(known)}.{suggestion(str(key), known)}")
     for name, item in known.items():
         if item.default is MISSING and item.default_factory is MISSING and name not in data:
-            raise error(f"{prefix}{name}: missing.")
+            raise error(f"{prefix}{name}: missing; give it a value.")
     for key, value in data.items():
         _check_scalar(prefix + key, value, str(known[key].type), error)
     try:
         return kind(**{key: value for key, value in data.items()})
     except NasError as problem:
-        raise error(_placed(str(problem), where, known)) from None
+        raise error(_with_location(str(problem), where, known)) from None
 
 
-def _placed(text: str, where: str, known: Collection[str]) -> str:
-    """A message of a class with fields ``known``, beginning with the place ``where``; some say it by themselves."""
+def _with_location(text: str, where: str, known: Collection[str]) -> str:
+    """Prefix an error message with its location ``where``, unless it already has it.
+
+    ``known``: the field names of the class that raised the message.
+    """
     if not where or re.match(rf"(unknown )?{re.escape(where)}[ .:]", text):
         return text
-    # Most messages begin with the field's own name, to which the place is joined; the others are quoted.
+    # Most messages begin with the field's own name, which is appended to the location; others follow it after a colon.
     return f"{where}.{text}" if text.split(maxsplit=1)[0].rstrip(":") in known else f"{where}: {text}"
 
 
 def _check_scalar(where: str, value: Any, annotation: str, error: type[NasError]) -> None:
-    """Numbers, words and switches in fields of that kind; YAML reads ``yes`` as a switch and ``1e-5`` as a word."""
+    """Check a scalar ``value`` against the type ``annotation`` of its field.
+
+    YAML reads ``yes`` as a boolean and ``1e-5`` as a string.
+    """
     kinds = [part.strip() for part in annotation.split("|")]
     if any(kind not in _SCALARS for kind in kinds):
         return
     allowed = tuple(kind for name in kinds for kind in _SCALARS[name])
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        words = {"int": "a whole number", "float": "a number", "str": "a word", "bool": "true or false", "None": "null"}
-        raise error(f"{where}: {quoted(value)} is not {' or '.join(words[kind] for kind in kinds)}.")
+        names = {
+            "int": "a whole number",
+            "float": "a number",
+            "str": "a string",
+            "bool": "true or false",
+            "None": "null",
+        }
+        raise error(f"{where}: {quoted(value)} is not {' or '.join(names[kind] for kind in kinds)}.")

@@ -1,4 +1,7 @@
-"""The one kind of error a user sees: what is wrong, what is allowed, what to do about it."""
+"""Exceptions reported to the user, and helpers that word their messages.
+
+A message says what is wrong, what is allowed and what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,23 @@ from collections.abc import Iterable
 
 
 class NasError(ValueError):
-    """A mistake that its maker can mend; commands print it as one line and exit with code 2."""
+    """A user error; commands print it as one line and exit with code 2."""
 
 
 class SpecError(NasError):
-    """A network description that contradicts itself or the notation it is written in."""
+    """An invalid network description: inconsistent, or a violation of its notation."""
 
 
 def quoted(value: object) -> str:
-    """``value`` as its maker wrote it in YAML, where Python has another word for it."""
+    """Format ``value`` as in YAML where Python's notation differs (null, true, false)."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def suggestion(value: str, allowed: Iterable[str]) -> str:
-    """' Did you mean X?' for the allowed word nearest to ``value``, or an empty string if none is near."""
+    """Format the allowed word nearest to ``value`` as " Did you mean 'X'?".
+
+    An empty string if none is similar.
+    """
     close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -28,6 +34,9 @@ def suggestion(value: str, allowed: Iterable[str]) -> str:
 def unknown_choice(
     what: str, value: object, allowed: Iterable[object], *, error: type[NasError] = NasError
 ) -> NasError:
-    """The error for a word that is not in a closed list: names the field, the value, the list, the nearest word."""
-    words = [str(word) for word in allowed]
-    return error(f"unknown {what} {quoted(value)}: choose from {', '.join(words)}.{suggestion(str(value), words)}")
+    """Build the error for a value that is not in a closed list.
+
+    The message names the field ``what``, the value, the allowed values and the nearest of them.
+    """
+    choices = [str(choice) for choice in allowed]
+    return error(f"unknown {what} {quoted(value)}: choose from {', '.join(choices)}.{suggestion(str(value), choices)}")

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from nas.core.errors import NasError
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """``write_bytes_atomically`` of ``text`` in UTF-8."""
+    """Write ``text`` in UTF-8 by ``write_bytes_atomically``."""
     write_bytes_atomically(path, text.encode())
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` so that a reader, or a crash, never meets half a file; makes the folder.
+    """Write a file atomically: no reader and no crash ever sees a partial file.
 
-    Raises: NasError where the folder cannot be made or written to, and on a full disk.
+    Creates the parent folder if it does not exist.
+
+    Raises: NasError if the folder cannot be created or written to, and if the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = temporary.open("xb")  # not by tempfile, whose mode of 0600 would hide results from a team
+        stream = temporary.open("xb")  # tempfile would set mode 0600, unreadable for other users
     except OSError as error:
-        raise NasError(f"cannot write {str(path)!r}: {error.strerror}; choose a folder that can be written.") from None
+        raise NasError(f"cannot write {str(path)!r}: {error.strerror}; choose a writable folder.") from None
     try:
         with stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())  # or the new name may survive a power cut, and its content not
+            os.fsync(stream.fileno())  # otherwise a power failure could leave the new name without its content
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise NasError(f"cannot write {str(path)!r}: {error.strerror}; make room, then try again.") from None
+            raise NasError(
+                f"cannot write {str(path)!r}: {error.strerror}; free some disk space and try again."
+            ) from None
         raise

@@ -1,4 +1,4 @@
-"""How reports write figures: with their units, rounded to be read; a dash for what is not known."""
+"""Formatting of figures in reports: units, rounding, a dash for unknown values."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ MISSING: Final = "–"  # noqa: RUF001
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds."""
+    """Format milliseconds with two decimals: ``12.30 ms``."""
     return MISSING if value is None else f"{value:.2f} ms"
 
 
 def percent(value: float | None) -> str:
-    """A share of one."""
+    """Format a fraction of 1 as a percentage with two decimals: ``76.30%``."""
     return MISSING if value is None else f"{100 * value:.2f}%"
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
-    """A bare number."""
+    """Format a number without unit, with ``digits`` decimals."""
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
 def millions(value: int) -> str:
-    """Rounded, and in full: a figure to read and one to compare."""
+    """Format a count in millions and in full: ``4.13 M (4,134,606)``."""
     return f"{value / 1e6:.2f} M ({value:,})"
 
 
 def megabytes(value: int) -> str:
-    """Bytes, rounded and in full."""
+    """Format bytes in MB (10^6 bytes) and in full: ``1.20 MB (1,204,224 bytes)``."""
     return f"{value / 1e6:.2f} MB ({value:,} bytes)"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Two ends; empty where one of them is missing."""
+    """Format an interval; empty if either bound is missing."""
     return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
 def plural(count: int, noun: str) -> str:
-    """A number of things."""
+    """Format a count with its noun: ``1 trial``, ``1,000 trials``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def shown_path(path: Path) -> str:
-    """``path`` relative to the working directory where it lies below it."""
+    """Format ``path`` relative to the working directory if it is inside it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""Lazy public names of a package (PEP 562), so that importing it loads none of its modules."""
+"""Lazy public names of a package (PEP 562): importing it loads no module of it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import Any
 def lazy_exports(
     package: str, exports: Mapping[str, Sequence[str]], *, submodules: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of ``package``, which import a name's module when the name is first used.
+    """``__getattr__`` and ``__dir__`` that load a name's module at its first use.
 
     ``exports``: names by the module that defines them, relative to ``package``. ``submodules``: modules that are
-    public themselves. Type checkers see the same names through imports under ``TYPE_CHECKING``::
+    public themselves. Type checkers get the same names from imports, and see that there are no others::
+
+        if TYPE_CHECKING:
+            from nas.data.images import ImageData
+        else:
+            __getattr__, __dir__ = lazy_exports(__name__, {"images": ["ImageData"]})
 
         __all__ = ["ImageData"]
-        __getattr__, __dir__ = lazy_exports(__name__, {"images": ["ImageData"]})
     """
     module_of = {name: f"{package}.{module}" for module, names in exports.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""Tables that commands print: as wide as the terminal allows, in one piece when piped."""
+"""Tables on the console: fitted to the terminal's width, complete when piped."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ def print_table(
     left: int = 1,
     dispensable: Sequence[str] = (),
 ) -> None:
-    """Print ``rows`` (None: a gap) under ``columns``, and ``remarks`` below, each on a line of its own.
+    """Print a table, then ``remarks``, one per line.
 
-    The first ``left`` columns are set flush left. Where a terminal is too narrow, those ``dispensable`` are left out,
-    one after the other, and named.
+    ``columns``: headers. ``rows``: cells; None leaves a gap. The first ``left`` columns are left-aligned, the others
+    right-aligned. ``dispensable``: columns that may be omitted, in this order, until the table fits the terminal; a
+    remark names those omitted.
     """
     console = Console()
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
-    left_out: list[str] = []
+    omitted: list[str] = []
     for name in (*dispensable, ""):
-        table = _table(columns, rows, left, left_out)
-        wanted = console.measure(table, options=console.options.update_width(_UNBOUNDED)).maximum
-        if wanted <= console.width or not name:
+        table = _table(columns, rows, left, omitted)
+        required_width = console.measure(table, options=console.options.update_width(_UNBOUNDED)).maximum
+        if required_width <= console.width or not name:
             break
-        left_out.append(name)
+        omitted.append(name)
     console.print(table)
     console.print()
-    if left_out:
-        remarks = (f"left out, the terminal is too narrow: {', '.join(left_out)}", *remarks)
+    if omitted:
+        remarks = (f"columns omitted, the terminal is too narrow: {', '.join(omitted)}", *remarks)
     print_lines(console, *remarks)
 
 
-def _table(columns: Sequence[str], rows: Sequence[TableRow], left: int, left_out: Sequence[str]) -> Table:
+def _table(columns: Sequence[str], rows: Sequence[TableRow], left: int, omitted: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    kept = [index for index, name in enumerate(columns) if name not in left_out]
-    for index in kept:
+    shown = [index for index, name in enumerate(columns) if name not in omitted]
+    for index in shown:
         table.add_column(columns[index], justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         if row is None:
             table.add_section()
         else:
-            table.add_row(*(row[index] for index in kept))
+            table.add_row(*(row[index] for index in shown))
     return table

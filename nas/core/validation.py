@@ -1,4 +1,4 @@
-"""Checks of numbers that dataclasses share, so that the same mistake is told in the same words everywhere."""
+"""Range checks shared by dataclasses, so that equal mistakes read alike."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ def check_number(
     whole: bool = False,
     optional: bool = False,
 ) -> None:
-    """Refuse a ``value`` that is no finite number from ``low`` to ``high``; ``field`` is its dotted name.
+    """Check that ``value`` is a finite number in the range ``low`` to ``high``.
 
-    ``open_low`` and ``open_high`` leave out the end itself, ``whole`` asks for an int, ``optional`` lets None pass.
+    ``field``: the dotted name for the message. ``open_low`` and ``open_high`` exclude the bound itself, ``whole``
+    requires an int, ``optional`` allows None.
+
     Raises: NasError.
     """
     if optional and value is None:
         return
-    # A bool is an int to Python, but never what was meant where a number stands.
+    # A bool is an int in Python, but never a valid number in a config.
     if isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value):
         above = value > low if open_low else value >= low
         below = value < high if open_high else value <= high
@@ -38,7 +40,12 @@ def check_number(
 
 
 def check_whole(field: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
-    """Refuse a ``value`` of a network's ``field`` that is no int from ``minimum`` to ``maximum``. Raises: SpecError."""
+    """Check that a spec's ``value`` is an int from ``minimum`` to ``maximum``.
+
+    ``field``: its name for the message.
+
+    Raises: SpecError.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise SpecError(f"{field} {quoted(value)}: must be a whole number of at least {minimum}.")
     if maximum is not None and value > maximum:

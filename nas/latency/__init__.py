@@ -17,6 +17,22 @@ if TYPE_CHECKING:
         read_predictor,
         save_predictor,
     )
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "settings": ["MEASURED_BACKENDS", "LatencySettings"],
+            "store": [
+                "calibration_path",
+                "device_of",
+                "disturbance_warning",
+                "load_or_calibrate",
+                "load_predictor",
+                "read_predictor",
+                "save_predictor",
+            ],
+        },
+    )
 
 __all__ = [
     "MEASURED_BACKENDS",
@@ -29,19 +45,3 @@ __all__ = [
     "read_predictor",
     "save_predictor",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "settings": ["MEASURED_BACKENDS", "LatencySettings"],
-        "store": [
-            "calibration_path",
-            "device_of",
-            "disturbance_warning",
-            "load_or_calibrate",
-            "load_predictor",
-            "read_predictor",
-            "save_predictor",
-        ],
-    },
-)

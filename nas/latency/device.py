@@ -1,4 +1,4 @@
-"""What a latency was measured on: without this line a figure in ms means nothing."""
+"""Device description: hardware, runtime and run settings of a latency."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A processor and the way networks run on it.
+    """A processor, and the runtime and settings by which networks run on it.
 
     ``processor``: model name, of the GPU where the backend runs on one. ``cores``: of the machine; multiprocessors of
-    a GPU. ``backend``: one of ``latency.backend``, or what ran the networks on a device elsewhere. ``backend_version``:
-    with CUDA's and the driver's on a GPU. ``precision``: of weights and activations.
+    a GPU. ``backend``: one of ``latency.backend``, or the runtime used on another machine. ``backend_version``:
+    includes the versions of CUDA, cuDNN and the driver on a GPU. ``precision``: of weights and activations.
+
+    Raises: NasError for an empty backend, or cores, threads or batch below 1.
     """
 
     processor: str
@@ -39,13 +41,13 @@ class Device:
 
     def __post_init__(self) -> None:
         if not self.backend:
-            raise NasError(f"device {self.processor}: backend is empty; give the program that ran the networks.")
+            raise NasError(f"device {self.processor}: backend is empty; give the runtime of the networks.")
         if min(self.cores, self.threads, self.batch) < 1:
             raise NasError(f"device {self}: cores, threads and batch must be at least 1.")
 
     @property
     def key(self) -> str:
-        """A file name that two devices share exactly if all their fields are equal."""
+        """File name stem, equal for two devices exactly if all their fields are."""
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
         return f"{self.backend}-{self.precision}-t{self.threads}-b{self.batch}-{digest[:10]}"
 
@@ -55,11 +57,16 @@ class Device:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Device:
-        """The device that ``to_dict`` wrote. Raises: NasError for missing or unknown fields."""
+        """Device from the plain data of ``to_dict``.
+
+        Raises: NasError for missing or unknown fields.
+        """
         names = {field.name for field in fields(cls)}
         if set(data) != names:
-            odd = ", ".join(sorted(names ^ set(data)))
-            raise NasError(f"device: field {odd} is missing or unknown; the fields are {', '.join(sorted(names))}.")
+            mismatched = ", ".join(sorted(names ^ set(data)))
+            raise NasError(
+                f"device: field {mismatched} is missing or unknown; the fields are {', '.join(sorted(names))}."
+            )
         return cls(**data)
 
     def __str__(self) -> str:
@@ -74,9 +81,10 @@ class Device:
 
 
 def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "float32") -> Device:
-    """This machine running networks by ``backend``.
+    """Description of this machine running networks with ``backend``.
 
-    Raises: NasError if the backend is not installed, does not run ``precision``, or wants a GPU where there is none.
+    Raises: NasError if the backend is unknown or not installed, does not run ``precision``, or needs a GPU and there is
+    none.
     """
     if backend not in MEASURED_BACKENDS:
         raise unknown_choice("latency.backend", backend, MEASURED_BACKENDS)
@@ -98,7 +106,10 @@ def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "f
 
 
 def backend_version(package: str) -> str:
-    """Version of an installed package, found without importing it. Raises: NasError if it is missing."""
+    """Version of an installed package, read without importing it.
+
+    Raises: NasError if the package is not installed.
+    """
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -108,7 +119,10 @@ def backend_version(package: str) -> str:
 
 
 def _gpu(backend: str) -> tuple[str, int, str]:
-    """Name and multiprocessors of torch's current GPU; versions of torch, CUDA, cuDNN and the driver."""
+    """Name, multiprocessor count and software versions of torch's current GPU.
+
+    The versions are those of torch, CUDA, cuDNN and the driver. Raises: NasError if torch sees no GPU.
+    """
     version = backend_version("torch")
     import torch
 
@@ -125,13 +139,19 @@ def _gpu(backend: str) -> tuple[str, int, str]:
 
 
 def driver_version(text: str) -> str:
-    """Version of NVIDIA's kernel module, such as 570.86.15, in Linux's words about it; ``unknown`` without a word."""
-    found = re.search(r"\d+(?:\.\d+)+", text)
-    return found.group() if found else "unknown"
+    """NVIDIA driver version (such as 570.86.15) in the text of ``/proc``.
+
+    ``text``: content of ``/proc/driver/nvidia/version``. ``unknown`` if it holds no version.
+    """
+    version = re.search(r"\d+(?:\.\d+)+", text)
+    return version.group() if version else "unknown"
 
 
 def _processor() -> str:
-    """Model name of the processor; Python has a portable call, but on Linux it often answers with nothing."""
+    """Model name of the processor.
+
+    Python's portable ``platform.processor()`` is often empty on Linux, so ``/proc/cpuinfo`` comes first.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(errors="replace").splitlines():

@@ -1,4 +1,7 @@
-"""Which latency is meant and how it is estimated, checked in milliseconds and without torch."""
+"""Latency settings: backend, precision, calibration budget.
+
+They are validated in milliseconds, without importing torch.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,28 @@ from nas.core.validation import check_number
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs", "table")
 GPU_BACKENDS: Final = ("cuda", "cuda_graph")
-# What each backend can run; the first is the default. Of what is not listed, float32 is all there is.
+# Precisions of each backend, the default first. Backends that are not listed run float32 only.
 PRECISIONS: Final = {
     "onnxruntime": ("float32", "int8"),
     "cuda": ("float32", "float16", "bfloat16"),
     "cuda_graph": ("float32", "float16", "bfloat16"),
 }
-# On one server core, the fewest networks that a calibration can rest on, and those that check it, take 9 to 11 s.
+# On one server core, the minimum number of networks for a calibration, with the held-out ones, takes 9 to 11 s.
 LEAST_BUDGET_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencySettings:
-    """The latency that a search optimises.
+    """Settings of the latency that a search optimises.
 
-    ``backend``: what runs the network; ``macs`` runs nothing and prices ``ms_per_gmac`` ms per 10^9 multiply-adds.
-    ``precision``: of weights and activations, see ``PRECISIONS``. ``threads`` and ``batch``: one of each is the
-    protocol of the MobileNetV3 paper; kernels of a GPU are launched by one thread. ``budget_s``: CPU seconds that a
-    first calibration may take, 15 or more (a slower machine needs more, and says so); ``seed`` draws its networks.
-    ``recalibrate``: measure anew even if a calibration is kept. ``calibration``: file to take instead.
-    ``allow_other_device``: take it though it names another device. ``refine``: a search measures each candidate that
-    passes its limits before training it, and the predictor learns from that. ``path``: of the table of blocks that
-    backend ``table`` reads.
+    ``backend``: runtime of the network; ``macs`` runs nothing and costs ``ms_per_gmac`` ms per 10^9 multiply-adds.
+    ``precision``: of weights and activations, see ``PRECISIONS``. ``threads`` and ``batch``: the protocol of the
+    MobileNetV3 paper is one of each; kernels of a GPU are launched by one thread. ``budget_s``: CPU seconds that a
+    first calibration may take, at least 15 (a slower machine needs more; the error then names the amount). ``seed``:
+    of the random networks that are measured. ``recalibrate``: measure again even if a saved calibration exists.
+    ``calibration``: file of a calibration to use instead. ``allow_other_device``: accept a calibration of another
+    device. ``refine``: measure each candidate that meets the limits before it is trained, and refine the predictor
+    with the result. ``path``: CSV file of the block table, for backend ``table`` only.
 
     Raises: NasError for values out of range.
     """
@@ -61,7 +64,8 @@ class LatencySettings:
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
         if (self.backend == "table") != (self.path is not None):
             raise NasError(
-                f"latency.path {quoted(self.path)}: latency=table needs the file of a table, others take none."
+                f"latency.path {quoted(self.path)}: latency=table requires the path of a CSV table; other backends "
+                "do not accept one."
             )
         if self.refine and self.backend not in MEASURED_BACKENDS:
             raise NasError(
@@ -71,11 +75,14 @@ class LatencySettings:
 
 
 def check_combination(backend: str, precision: str, threads: int) -> None:
-    """Refuse a precision or a thread count that ``backend`` does not run. Raises: NasError."""
-    runs = PRECISIONS.get(backend, ("float32",))
-    if precision not in runs:
-        others = [name for name, known in PRECISIONS.items() if precision in known]
+    """Validate ``precision`` and ``threads`` against what ``backend`` supports.
+
+    Raises: NasError for a precision or a thread count that the backend does not run.
+    """
+    supported = PRECISIONS.get(backend, ("float32",))
+    if precision not in supported:
+        others = [name for name, precisions in PRECISIONS.items() if precision in precisions]
         remedy = f" {precision} is for {' and '.join(others)}." if others else ""
-        raise NasError(f"latency.precision {precision!r}: {backend} runs {', '.join(runs)}.{remedy}")
+        raise NasError(f"latency.precision {precision!r}: {backend} runs {', '.join(supported)}.{remedy}")
     if backend in GPU_BACKENDS and threads != 1:
         raise NasError(f"latency.threads {threads}: {backend} launches its kernels from one thread; set it to 1.")

@@ -1,4 +1,4 @@
-"""Keep predictors in files, and find the one that the settings mean."""
+"""Storage of latency predictors: JSON files, lookup by settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nas.latency.predictors.queue_model import QueuePredictor
 from nas.latency.settings import LatencySettings
 
 CALIBRATION_FORMAT: Final = (
-    "nas.latency/2"  # raise it with every change of features: prices of old files would be misread
+    "nas.latency/2"  # increment with every change of features: prices of old files would be misread
 )
 _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
     KernelPredictor.kind: KernelPredictor.from_dict,
@@ -34,33 +34,35 @@ _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
 
 
 def save_predictor(predictor: LatencyPredictor, path: Path) -> None:
-    """Write a predictor as JSON, whole or not at all; ``load`` reads it."""
+    """Write a predictor to a JSON file atomically; ``load_predictor`` reads it."""
     write_text_atomically(path, json.dumps({"format": CALIBRATION_FORMAT, **predictor.to_dict()}, indent=1) + "\n")
 
 
 def load_predictor(path: Path, settings: LatencySettings) -> LatencyPredictor:
-    """The predictor that was saved to ``path``.
+    """Predictor from the file at ``path``, checked against the device of ``settings``.
 
-    Raises: NasError as ``read``, and if it is of another device than ``settings`` mean on this machine (unless they
-    allow that).
+    Raises: NasError as ``read_predictor``, and if the predictor was measured on another device than the one that
+    ``settings`` describe on this machine (unless ``allow_other_device`` is set).
     """
-    # A file that the user named may be anything of theirs; one that we keep is written over.
-    named = settings.calibration is not None
-    remedy = "leave latency.calibration out to calibrate this machine" if named else "set latency.recalibrate=true"
+    # The remedy must not overwrite a file that the user named, which may hold anything; a saved one is ours.
+    user_named = settings.calibration is not None
+    remedy = "leave latency.calibration out to calibrate this machine" if user_named else "set latency.recalibrate=true"
     predictor = read_predictor(path, remedy)
-    meant = device_of(settings)
-    if predictor.device != meant and not settings.allow_other_device:
+    requested = device_of(settings)
+    if predictor.device != requested and not settings.allow_other_device:
         raise NasError(
-            f"{path}: was measured on {predictor.device}, but {meant} is asked for; "
-            f"calibrate here, or set latency.allow_other_device=true if that device is meant."
+            f"{path}: was measured on {predictor.device}, but {requested} is requested; "
+            f"calibrate here, or set latency.allow_other_device=true to use it for that device."
         )
     return predictor
 
 
 def read_predictor(path: Path, remedy: str = "calibrate that device again") -> LatencyPredictor:
-    """The predictor that was saved to ``path``, whatever its device; ``remedy`` ends an error.
+    """Predictor from the file at ``path``, of any device.
 
-    Raises: NasError if the file holds none, or one of another format.
+    ``remedy``: advice that ends an error message.
+
+    Raises: NasError if the file cannot be read, holds no predictor, or has another format version.
     """
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -74,27 +76,32 @@ def read_predictor(path: Path, remedy: str = "calibrate that device again") -> L
     except OSError as error:
         raise NasError(f"calibration {path}: cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise NasError(f"{path}: is no calibration ({error!r}); {remedy}.") from None
+        raise NasError(f"{path}: not a valid calibration file ({error!r}); {remedy}.") from None
 
 
 def disturbance_warning(predictor: LatencyPredictor) -> str:
-    """A sentence on other programs' work during the calibration, if there was enough of it to matter; else nothing."""
+    """Warning that other programs loaded the machine during a calibration.
+
+    Empty if their load was too low to matter, or is not known.
+    """
     others = predictor.others if isinstance(predictor, KernelPredictor) else None
     if others is None or others <= DISTURBING_CORES:
         return ""
     return (
-        f"Other programs kept {others:.1f} cores busy during the calibration: networks may be predicted some 5 to 10% "
-        "too slow."
+        f"Other programs used {others:.1f} cores during the calibration: latencies may be predicted 5 to 10% too high."
     )
 
 
 def calibration_path(device: Device, runs_dir: Path) -> Path:
-    """Where the predictor of ``device`` is kept below ``runs_dir``."""
+    """Path below ``runs_dir`` of the saved predictor of ``device``."""
     return runs_dir / "latency" / f"{device.key}.json"
 
 
 def device_of(settings: LatencySettings) -> Device:
-    """The device that ``settings`` mean, on this machine or in a table. Raises: NasError if its backend is missing."""
+    """Device that ``settings`` describe: this machine, a table's device, or a formula.
+
+    Raises: NasError if its backend is not installed, or the table cannot be read.
+    """
     if settings.backend == "macs":
         return MacsPredictor(settings.ms_per_gmac).device
     if settings.path is not None:
@@ -105,9 +112,12 @@ def device_of(settings: LatencySettings) -> Device:
 def load_or_calibrate(
     settings: LatencySettings, runs_dir: Path, progress: ProgressCallback | None = None
 ) -> LatencyPredictor:
-    """The predictor that ``settings`` ask for: the one kept below ``runs_dir``, or a new one, which is then kept.
+    """Predictor that ``settings`` describe: loaded, or calibrated here and saved.
 
-    Raises: NasError as ``calibrate`` and ``load``.
+    A saved predictor is looked up below ``runs_dir``; a new one is saved there. ``progress(done, total)``: called
+    during a calibration, see ``calibrate``.
+
+    Raises: NasError as ``calibrate`` and ``load_predictor``.
     """
     if settings.calibration is not None:
         return load_predictor(Path(settings.calibration), settings)
@@ -119,7 +129,9 @@ def load_or_calibrate(
     path = calibration_path(device, runs_dir)
     if path.exists() and not settings.recalibrate:
         return load_predictor(path, settings)
-    kept = path.with_suffix(".measured")
-    predictor = calibrate(device, seed=settings.seed, budget_s=settings.budget_s, progress=progress, kept=kept)
+    partial_path = path.with_suffix(".measured")
+    predictor = calibrate(
+        device, seed=settings.seed, budget_s=settings.budget_s, progress=progress, partial_path=partial_path
+    )
     save_predictor(predictor, path)
     return predictor

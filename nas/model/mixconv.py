@@ -33,13 +33,13 @@ def beyond_timm(block: BlockSpec, stride: int, hidden: int) -> DepthwisePlan | N
     """The depthwise convolution of ``block`` on ``hidden`` channels, or None where timm's own is the same."""
     if not block.has_depthwise:
         return None
-    taps = block.taps(stride)
-    if all(dilation == 1 for _, dilation in taps) and (block.partition == "equal" or len(taps) == 1):
+    kernels = block.effective_kernels(stride)
+    if all(dilation == 1 for _, dilation in kernels) and (block.partition == "equal" or len(kernels) == 1):
         return None
     return DepthwisePlan(
-        channels=split_channels(hidden, len(taps), block.partition),
-        kernels=tuple(side for side, _ in taps),
-        dilations=tuple(dilation for _, dilation in taps),
+        channels=split_channels(hidden, len(kernels), block.partition),
+        kernels=tuple(side for side, _ in kernels),
+        dilations=tuple(dilation for _, dilation in kernels),
         stride=stride,
     )
 

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from nas.training.results import EpochResult, OutOfMemoryError
     from nas.training.settings import TrainSettings
     from nas.training.trainer import train
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "oom": ["is_out_of_memory", "release_memory"],
+            "results": ["EpochResult", "OutOfMemoryError"],
+            "settings": ["TrainSettings"],
+            "trainer": ["train"],
+        },
+    )
 
 __all__ = ["EpochResult", "OutOfMemoryError", "TrainSettings", "is_out_of_memory", "release_memory", "train"]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "oom": ["is_out_of_memory", "release_memory"],
-        "results": ["EpochResult", "OutOfMemoryError"],
-        "settings": ["TrainSettings"],
-        "trainer": ["train"],
-    },
-)

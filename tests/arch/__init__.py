@@ -1,1 +1,1 @@
-"""Tests of the language of networks, against published figures, closed formulas and timm."""
+"""Tests of ``nas.arch`` against published figures, closed formulas and timm."""

@@ -1,4 +1,7 @@
-"""Published figures from tests/reference/*.json, and their block strings in this project's notation."""
+"""Published figures from ``tests/reference/*.json``.
+
+Their block strings are converted to this project's notation.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ FOLDER = REFERENCE
 
 
 def reference(name: str) -> dict[str, Any]:
-    """The reference file of one family; each opens with its sources, levels and conventions."""
+    """Load the reference file of one family.
+
+    Each begins with its sources, levels and conventions.
+    """
     data: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return data
 
@@ -34,7 +40,10 @@ def norm_channels(spec: ArchSpec) -> int:
 
 
 def bias_elements(spec: ArchSpec) -> int:
-    """What a count that adds biases has more than ours: every bias here acts on a 1x1 map."""
+    """Difference between a MAC count that adds biases and ours.
+
+    Every bias here acts on a 1x1 map.
+    """
     return sum(op.out_elements for op in ops(spec) if op.bias)
 
 
@@ -43,10 +52,11 @@ def squeeze_excite_macs(spec: ArchSpec) -> int:
 
 
 def translated(text: str) -> tuple[str, int]:
-    """A block string of tensorflow/tpu in our notation, and the input channels that it declares.
+    """Convert a block string of tensorflow/tpu to our notation.
 
-    ``r2_k3_s22_e6_i16_o24_se0.25_sw`` has a stride per axis, declared input (i) and output (o) filters, and marks
-    swish by ``sw``; an expansion of 1 builds no expansion convolution, which is our ``ds``.
+    Returns it with the input channels that it declares. ``r2_k3_s22_e6_i16_o24_se0.25_sw`` has a stride per axis,
+    declared input (i) and output (o) filters, and marks swish by ``sw``; an expansion of 1 builds no expansion
+    convolution, which is our ``ds``.
     """
     tokens = text.split("_")
     declared = next(int(token[1:]) for token in tokens if token.startswith("i"))

@@ -1,4 +1,4 @@
-"""Block notation is read strictly, written so that it reads back, and means to us what it means to timm."""
+"""Block notation: strict parsing, round trips, and agreement with timm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from timm.layers import get_act_layer
 from timm.models._efficientnet_builder import decode_arch_def
 
 from nas.arch import zoo
-from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, number, parse_kernels
+from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, format_number, parse_kernels
 from nas.arch.notation import parse_block
 from nas.core.errors import SpecError
 
@@ -27,7 +27,7 @@ RATIOS = st.sampled_from((0.0, 0.25, 0.5)) | st.floats(0.01, 1)
 
 @st.composite
 def blocks(draw: st.DrawFn, *, plain: bool = False) -> BlockSpec:
-    """Any valid block; ``plain`` ones use nothing that timm lacks."""
+    """Strategy for valid blocks; ``plain`` ones use nothing that timm lacks."""
     kind = draw(st.sampled_from(BLOCK_TYPES))
     depthwise = kind in ("ir", "ds", "dsa")
     given_fields: dict[str, Any] = {
@@ -64,12 +64,12 @@ def blocks(draw: st.DrawFn, *, plain: bool = False) -> BlockSpec:
 
 
 @given(block=blocks())
-def test_what_is_written_reads_back(block: BlockSpec) -> None:
+def test_block_strings_round_trip(block: BlockSpec) -> None:
     assert parse_block(format_block(block)) == block == parse_block(str(block))
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_strings_of_published_networks_read_back(name: str) -> None:
+def test_strings_of_published_networks_round_trip(name: str) -> None:
     for stage in zoo.get(name).stages:
         assert [parse_block(str(block)) for block in stage.blocks] == list(stage.blocks)
 
@@ -134,7 +134,7 @@ BAD_STRINGS = {
     # unknown, misspelt, incomplete
     "xx_r1_k3_s1_c8": "unknown type 'xx'; the types are ir, ds, dsa, er, cn, uir, mqa",
     "": "unknown type ''",
-    "mha_r1_k3_h4_s1_d64_c8": "type 'mha' is timm's but not supported",
+    "mha_r1_k3_h4_s1_d64_c8": "type 'mha' exists in timm but is not supported",
     "ds_r1_k3_s1_c8_q4": "unknown option 'q4'; the options are r, k,",
     "ds_r1_k3_s1_c8_nosip": "unknown option 'nosip'.* Did you mean 'noskip'",
     "ds_r1_k3_s1_c8_dilate": "unknown option 'dilate'.* Did you mean 'dilated'",
@@ -143,8 +143,8 @@ BAD_STRINGS = {
     "ds_r1_k3_s1_c8_se": "unknown option 'se'",
     "ds_r1_k3_s1_c8_K3": "unknown option 'K3'",
     "ds_r1__k3_s1_c8": "unknown option ''",
-    "ir_r1_k3_s1_e6_c8_cc4": "option 'cc4' is timm's but not supported",
-    "er_r1_k3_s1_e6_c8_fc24": "option 'fc24' is timm's but not supported",
+    "ir_r1_k3_s1_e6_c8_cc4": "option 'cc4' exists in timm but is not supported",
+    "er_r1_k3_s1_e6_c8_fc24": "option 'fc24' exists in timm but is not supported",
     "ds_r1_k3_k5_s1_c8": "option 'k' is given twice",
     "ds_r1_k3_s1_c8_nre_nsw": "option 'n' is given twice",
     "ds_r1_k3_s1_c8_noskip_noskip": "option 'noskip' is given twice",
@@ -164,11 +164,11 @@ BAD_STRINGS = {
     "ds_r1_k3_s1_c8_se1.5": r"se_ratio 1\.5: must lie between 0",
     "ir_r1_k3_s1_e0_c8": r"expansion 0\.0: must be a positive",
     "ir_r1_k3_s1_e1e999_c8": "expansion inf: must be",
-    # what the type would ignore
+    # fields that the type does not have
     "ds_r1_k3_s1_e6_c8": "expansion 6: a ds block has no expansion",
     "ds_r1_k3_a1.1_s1_c8": r"expand_kernels \(1, 1\): only an ir block",
-    "ir_r1_k3_s1_e6_c8_skip": "'skip' is for cn blocks alone",
-    "cn_r1_k3_s1_c8_skip_noskip": "'skip' is for cn blocks alone",
+    "ir_r1_k3_s1_e6_c8_skip": "'skip' is for cn blocks only",
+    "cn_r1_k3_s1_c8_skip_noskip": "'skip' is for cn blocks only",
     "cn_r1_k3.5_s1_c8": "a cn block is one convolution",
     "cn_r1_k3_s1_c8_se0.25": "a cn block is one convolution",
     "cn_r1_k3_s1_c8_dilated": "dilated: only the depthwise",
@@ -197,7 +197,7 @@ BAD_STRINGS = {
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_STRINGS.items(), ids=list(BAD_STRINGS))
-def test_mistakes_are_named(text: str, message: str) -> None:
+def test_errors_name_the_mistake(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as caught:
         parse_block(text)
     assert f"block {text!r}" in str(caught.value) and "\n" not in str(caught.value)
@@ -222,7 +222,7 @@ def test_mistakes_are_named(text: str, message: str) -> None:
         ("heads", 1),
     ],
 )
-def test_fields_check_themselves(field: str, value: Any) -> None:
+def test_invalid_fields(field: str, value: Any) -> None:
     with pytest.raises(SpecError, match=field):
         replace(parse_block("ir_r1_k3_s1_e6_c8"), **{field: value})
 
@@ -236,5 +236,5 @@ def test_blocks_are_immutable_and_hashable() -> None:
 
 
 def test_numbers_and_kernels() -> None:
-    assert [number(value) for value in (6.0, 0.25, 2.3, 1e-07)] == ["6", "0.25", "2.3", "1e-07"]
+    assert [format_number(value) for value in (6.0, 0.25, 2.3, 1e-07)] == ["6", "0.25", "2.3", "1e-07"]
     assert parse_kernels("k3.5.7") == parse_kernels("3.5.7") == (3, 5, 7)

@@ -1,4 +1,4 @@
-"""Costs follow closed formulas on hand-made blocks, and the listing of layers adds up to the total."""
+"""Costs of hand-made blocks against closed formulas, and of layers against totals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_layers_add_up_to_the_total(name: str) -> None:
     assert len({layer.path for layer in listed}) == len(listed)
 
 
-def test_layers_of_one_follow_from_the_ones_before() -> None:
+def test_every_tensor_is_written_before_it_is_read() -> None:
     """Every tensor that a network reads was written before, except its input."""
     for name in ("mixnet_s", "mobilenetv3_large_100", "efficientnet_b0"):
         listed = layers(zoo.get(name))
@@ -52,7 +52,10 @@ def test_inverted_residual() -> None:
 
 
 def test_universal_bottleneck() -> None:
-    """MobileNetV4, section 3: a depthwise convolution before the expansion, between, and after; the middle strides."""
+    """MobileNetV4, section 3.
+
+    A depthwise convolution before the expansion, between, and after the projection; the middle one has the stride.
+    """
     px, small, ins, hidden, out = 14, 7, 24, 96, 40
     macs, params, acts = cost_of(ops_of("uir_r1_a3_k5_p7_s2_e4_c40", ins, px))
     assert macs == px * px * ins * (9 + hidden) + small * small * (25 * hidden + hidden * out + 49 * out)
@@ -76,7 +79,7 @@ def test_multi_query_attention(kv_stride: int, kv_px: int) -> None:
     assert acts == positions * (heads * d + out) + keys * (2 * d + down * width)
     logits = next(op for op in ops if op.path == "attn.logits")
     assert logits.out_elements == heads * positions * keys
-    # Alive while the logits are made: the input for nobody (no shortcut), query, key, value and the logits.
+    # Live while the logits are computed: query, key, value and the logits; without a shortcut the input is freed.
     live = dict(zip((op.path for op in ops), live_elements(ops), strict=True))
     assert live["attn.logits"] == positions * heads * d + 2 * keys * d + heads * positions * keys
 
@@ -143,7 +146,7 @@ def test_plain_convolution() -> None:
         ("ds_r1_k3_s1_c24_se0.25", SqueezeExcite(), 6),
         ("ir_r1_k3_s1_e6_c24_se0.25", MOBILENET_V3_SE, 40),  # a quarter of 144 is 36, to a multiple of 8
         ("ir_r1_k3_s1_e6_c24_se0.25", SqueezeExcite(relative_to="expanded"), 36),
-        ("ir_r1_k3_s1_e6_c24_se0.01", SqueezeExcite(), 1),  # never none
+        ("ir_r1_k3_s1_e6_c24_se0.01", SqueezeExcite(), 1),  # at least one
     ],
 )
 def test_squeeze_excite(text: str, se: SqueezeExcite, squeeze: int) -> None:
@@ -180,7 +183,10 @@ def test_dilated_kernels_cost_a_3x3_where_the_stride_is_1() -> None:
 
 
 def test_grouped_pointwise_convolutions() -> None:
-    """Group j maps part j of the input to part j of the output, remainders in group 0: MixNet's a1.1 and p1.1."""
+    """Grouped pointwise convolutions: MixNet's a1.1 and p1.1.
+
+    Group j maps part j of the input to part j of the output, remainders in group 0.
+    """
     ops = ops_of("ir_r1_k3_a1.1_p1.1_s1_e3_c27", 15, 4)
     hidden = 48  # 45 to a multiple of 8
     expand, project = 8 * 24 + 7 * 24, 24 * 14 + 24 * 13
@@ -225,7 +231,11 @@ def tiny(head: HeadSpec) -> ArchSpec:
 
 
 def test_heads() -> None:
-    """conv_pool: 1x1 convolution with norm at 16 px; pool_conv: with bias at 1 px; none: straight to the classifier."""
+    """Cost of each head kind.
+
+    conv_pool: 1x1 convolution with norm at 16 px; pool_conv: with bias at 1 px; no channels: pooling and classifier
+    alone.
+    """
     bare = complexity(tiny(HeadSpec(channels=0)))
     conv_pool = complexity(tiny(HeadSpec(channels=20)))
     pool_conv = complexity(tiny(HeadSpec(channels=20, kind="pool_conv")))
@@ -243,19 +253,21 @@ def test_resolution_argument() -> None:
     larger = complexity(spec, 256)
     assert larger.params == complexity(spec).params and larger.macs > complexity(spec).macs
     assert sum(layer.macs for layer in layers(spec, 256)) == larger.macs
-    # Squeeze-excite and classifier alone do not grow with the map.
+    # Only squeeze-excite and classifier do not grow with the map.
     fixed = sum(layer.macs for layer in layers(spec) if layer.out_shape[1] == 1)
     assert larger.macs - fixed == pytest.approx((complexity(spec).macs - fixed) * (256 / 224) ** 2)
 
 
 def test_peak_memory_by_hand() -> None:
-    """Elements alive, with 16 px maps M = 256 (input 32 px, 1 channel): folded norms, freed after the last reader.
+    """Live elements with folded norms, freed after the last reader.
 
-    stem: 1024 in, 8 M out                   3072
-    expand (shortcut keeps 8 M): 8 M + 16 M  6144
-    depthwise: 8 M + 16 M + 16 M            10240 <- the peak
-    project: 8 M + 16 M + 8 M                8192
-    add: 8 M + 8 M + 8 M                     6144
+    The input has 32 px and 1 channel, the 16 px maps M = 256 elements.
+
+        stem: 1024 in, 8 M out                   3072
+        expand (shortcut keeps 8 M): 8 M + 16 M  6144
+        depthwise: 8 M + 16 M + 16 M            10240 <- the peak
+        project: 8 M + 16 M + 8 M                8192
+        add: 8 M + 8 M + 8 M                     6144
     """
     spec = tiny(HeadSpec(channels=0))
     live = {layer.path: layer.live_bytes // 4 for layer in layers(spec)}
@@ -268,7 +280,10 @@ def test_peak_memory_by_hand() -> None:
 
 
 def test_a_split_is_a_view_and_a_concatenation_a_copy() -> None:
-    """k3.5 on 8 channels at 4 px: both groups read the one input; the concatenation doubles what they wrote."""
+    """k3.5 on 8 channels at 4 px.
+
+    Both groups read the one input; the concatenation doubles what they wrote.
+    """
     spec = ArchSpec.from_strings(
         "mixed",
         [["ds_r1_k3.5_s1_c8_noskip"]],
@@ -280,5 +295,5 @@ def test_a_split_is_a_view_and_a_concatenation_a_copy() -> None:
     live = {layer.path.removeprefix("blocks.0.0."): layer.live_bytes // (4 * 16) for layer in layers(spec)}
     assert live["conv_dw.split"] == 8
     assert (live["conv_dw.0"], live["conv_dw.1"]) == (8 + 4, 8 + 4 + 4)
-    assert live["conv_dw"] == 4 + 4 + 8  # the input went with its last reader
+    assert live["conv_dw"] == 4 + 4 + 8  # the input is freed after its last reader
     assert live["conv_pw"] == 8 + 8

@@ -1,4 +1,7 @@
-"""The grid of triples against loops by hand, and what rounding makes of them against the published networks."""
+"""Compound triples against hand-written loops, and scaled networks.
+
+Rounding is checked against the published networks.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +31,20 @@ from nas.core.errors import NasError, SpecError
 B0 = zoo.get("efficientnet_b0")
 
 
-def test_steps_are_the_decimal_fractions_they_are_written_as() -> None:
+def test_factor_ranges_are_exact_decimal_fractions() -> None:
     assert factor_range(1.0, 1.3, 0.1) == (1.0, 1.1, 1.2, 1.3)
     assert factor_range(1, 1.15, 0.05) == (1.0, 1.05, 1.1, 1.15)
     assert factor_range(1.2, 1.2, 0.5) == (1.2,)
 
 
 @pytest.mark.parametrize("arguments", [(0.9, 1.2, 0.1), (1.2, 1.1, 0.1), (1.0, 1.2, 0.0)])
-def test_steps_that_lead_nowhere(arguments: tuple[float, float, float]) -> None:
+def test_invalid_factor_ranges(arguments: tuple[float, float, float]) -> None:
     with pytest.raises(NasError, match=r"low 0\.9|high 1\.1|step 0\.0"):
         factor_range(*arguments)
 
 
 @pytest.mark.parametrize("tolerance", [0.02, 0.05, 0.1, 0.3])
-def test_the_grid_is_three_loops(tolerance: float) -> None:
+def test_the_grid_against_three_loops(tolerance: float) -> None:
     expected = []
     for alpha in range(100, 201, 10):  # in hundredths, so that the products are exact
         for beta in range(100, 141, 10):
@@ -52,13 +55,13 @@ def test_the_grid_is_three_loops(tolerance: float) -> None:
 
 
 def test_the_published_triple_is_on_the_default_grid() -> None:
-    found = compound_triples()
-    assert Compound(alpha=1.2, beta=1.1, gamma=1.15) in found
-    assert len(set(found)) == len(found) == 35
-    assert found == compound_triples(ALPHAS[::-1], BETAS + BETAS, GAMMAS)
+    triples = compound_triples()
+    assert Compound(alpha=1.2, beta=1.1, gamma=1.15) in triples
+    assert len(set(triples)) == len(triples) == 35
+    assert triples == compound_triples(ALPHAS[::-1], BETAS + BETAS, GAMMAS)
 
 
-def test_an_empty_grid_says_which_tolerance_would_do() -> None:
+def test_an_empty_grid_names_the_tolerance_needed() -> None:
     with pytest.raises(NasError, match=r"tolerance 0\.05: none of 1 triples .* nearest, 1\.2/1\.1/1\.15, .* 0\.0798"):
         compound_triples([1.2], [1.1], [1.15], tolerance=0.05)
     assert compound_triples([1.2], [1.1], [1.15], tolerance=0.0798)
@@ -69,26 +72,29 @@ def test_triples_can_be_fitted_to_another_growth() -> None:
     assert [triple.alpha for triple in flat] == [1.0, 2.0]
 
 
-def test_mistakes_in_a_grid() -> None:
+def test_invalid_grids() -> None:
     with pytest.raises(NasError, match=r"gamma 0\.9: must be a number of at least 1"):
         compound_triples([1.2], [1.1], [0.9])
     with pytest.raises(NasError, match=r"beta \[\]: give at least one value"):
         compound_triples([1.2], [], [1.1])
 
 
-def test_growth_is_the_exact_cost_of_the_exact_network() -> None:
-    """phi 1 of the published triple, its rounding done by hand: 1.2 times 1, 2, 2, 3, 3, 4, 1 blocks, rounded up."""
-    found = scale_compound(B0, Compound(), 1)
-    blocks = [block for stage in found.arch.stages for block in stage.blocks]
+def test_growth_is_the_ratio_of_exact_costs() -> None:
+    """phi 1 of the published triple, rounded by hand.
+
+    1.2 times 1, 2, 2, 3, 3, 4, 1 blocks, rounded up.
+    """
+    scaled = scale_compound(B0, Compound(), 1)
+    blocks = [block for stage in scaled.arch.stages for block in stage.blocks]
     assert [block.repeats for block in blocks] == [2, 3, 3, 4, 4, 5, 2]
     assert [block.channels for block in blocks] == [16, 24, 48, 88, 120, 208, 352]  # B2's, which is also 1.1 and 1.2
-    assert (found.arch.resolution_px, found.arch.head.channels) == (256, 1408)  # 257.6 to a multiple of 4
+    assert (scaled.arch.resolution_px, scaled.arch.head.channels) == (256, 1408)  # 257.6 to a multiple of 4
     b2 = complexity(zoo.get("efficientnet_b2"), 256)
-    assert found.cost == b2
-    assert found.macs_growth == b2.macs / complexity(B0).macs
-    assert found.params_growth == 9109994 / 5288548
-    assert found.realised.depth == 23 / 16
-    assert found.realised.resolution == 256 / 224
+    assert scaled.cost == b2
+    assert scaled.macs_growth == b2.macs / complexity(B0).macs
+    assert scaled.params_growth == 9109994 / 5288548
+    assert scaled.realised.depth == 23 / 16
+    assert scaled.realised.resolution == 256 / 224
 
 
 def test_phi_0_is_the_baseline_even_of_odd_channels() -> None:
@@ -97,7 +103,7 @@ def test_phi_0_is_the_baseline_even_of_odd_channels() -> None:
         assert scale_compound(odd, Compound(), 0, rules).arch == odd
 
 
-def test_what_rounding_makes_equal_stands_together() -> None:
+def test_networks_equal_after_rounding_are_grouped() -> None:
     triples = [Compound(alpha=alpha, beta=1.1, gamma=1.2) for alpha in (1.1, 1.2, 1.6)]
     groups = distinct_networks(scale_compound(B0, triple, 1) for triple in triples)
     assert [[member.compound for member in group] for group in groups] == [triples[:2], triples[2:]]
@@ -110,13 +116,13 @@ def test_resolution_rules(rule: str, px: int) -> None:
 
 
 def test_a_side_too_small_for_the_strides() -> None:
-    message = r"resolution_px 28: too small for 'efficientnet_b0', whose strides come to 32; give it at least 32 px"
+    message = r"resolution_px 28: too small for 'efficientnet_b0', whose total stride is 32; use at least 32 px"
     with pytest.raises(SpecError, match=message):
         scale_rounded(B0, Factors(resolution=1 / 8))
     assert scale_rounded(B0, Factors(resolution=1 / 7)).arch.resolution_px == 32
 
 
-def test_mistakes_in_growing() -> None:
+def test_invalid_phi_and_rules() -> None:
     with pytest.raises(NasError, match=r"phi -1: must be a number of at least 0"):
         scale_compound(B0, Compound(), -1)
     with pytest.raises(NasError, match="unknown resolution_rule 'half': choose from exact"):
@@ -137,16 +143,16 @@ def test_mistakes_in_growing() -> None:
         ("tf_mobilenetv3_small_100", "mobilenet_v3"),
     ],
 )
-def test_families_are_known_by_name(name: str, family: str) -> None:
+def test_families_by_name(name: str, family: str) -> None:
     assert family_of(zoo.get(name)) == family
 
 
-def test_networks_of_one_s_own_are_scaled_as_what_they_are_built_like() -> None:
-    def unnamed(name: str) -> str:
+def test_unpublished_networks_have_the_family_of_their_layers() -> None:
+    def family_by_layers(name: str) -> str:
         return family_of(replace(zoo.get(name), name="W3"))
 
-    assert (unnamed("mixnet_s"), unnamed("mobilenetv3_large_100")) == ("mixnet", "mobilenet_v3")
-    assert unnamed("efficientnet_b0") == unnamed("mobilenetv1_100") == "efficientnet"
+    assert (family_by_layers("mixnet_s"), family_by_layers("mobilenetv3_large_100")) == ("mixnet", "mobilenet_v3")
+    assert family_by_layers("efficientnet_b0") == family_by_layers("mobilenetv1_100") == "efficientnet"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_networks_of_one_s_own_are_scaled_as_what_they_are_built_like() -> None:
         ("efficientnet_b0", 3.1, 2.0, "efficientnet_b7"),
     ],
 )
-def test_each_family_s_rules_give_its_published_widths(base: str, depth: float, width: float, result: str) -> None:
+def test_family_rules_give_the_published_widths(base: str, depth: float, width: float, result: str) -> None:
     published = zoo.get(result)
     ours = scale_rounded(zoo.get(base), Factors(depth, width, 1.0)).arch
     assert replace(ours, resolution_px=published.resolution_px).arch_id == published.arch_id
@@ -176,9 +182,7 @@ def test_each_family_s_rules_give_its_published_widths(base: str, depth: float, 
     gamma=st.floats(1, 1.3),
     family=st.sampled_from(sorted(FAMILY_RULES)),
 )
-def test_more_phi_is_never_less_network(
-    phis: list[float], alpha: float, beta: float, gamma: float, family: str
-) -> None:
+def test_cost_never_decreases_with_phi(phis: list[float], alpha: float, beta: float, gamma: float, family: str) -> None:
     compound = Compound(alpha=alpha, beta=beta, gamma=gamma)
     small, large = (scale_compound(B0, compound, phi, FAMILY_RULES[family]) for phi in phis)
     assert small.cost.macs <= large.cost.macs

@@ -1,4 +1,4 @@
-"""Families: the published members exactly, the formula's by hand, and the dropout between them."""
+"""Families: published members exactly, formula members by hand, and dropout."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def test_lite_has_coefficients_of_its_own() -> None:
 
 
 def test_published_coefficients_on_another_baseline() -> None:
-    """MixNet-S at B3's 1.2, 1.4 and 300/224: its rules round depth to nearest and keep the head."""
+    """MixNet-S at B3's 1.2, 1.4 and 300/224.
+
+    Its rules round depth to nearest and keep the head.
+    """
     member = published_member(MIXNET_S, "b3")
     blocks = [block for stage in member.arch.stages for block in stage.blocks]
     assert member.arch.name == "mixnet_s_b3"
@@ -72,12 +75,12 @@ def test_dropout_is_as_published_and_never_below_the_baseline_s() -> None:
 
 
 @pytest.mark.parametrize("phi", [1.5, 9, -1])
-def test_what_was_not_published(phi: float) -> None:
-    with pytest.raises(NasError, match=rf"phi {phi:g}: published are b0 to b8, phi 0 to 8 in whole numbers"):
+def test_unpublished_phi(phi: float) -> None:
+    with pytest.raises(NasError, match=rf"phi {phi:g}: the published members are b0 to b8, at whole phi from 0 to 8"):
         family(B0, "published", [phi])
 
 
-def test_mistakes_in_a_family() -> None:
+def test_invalid_members() -> None:
     with pytest.raises(NasError, match="unknown family member 'b10': choose from b0"):
         published_member(B0, "b10")
     with pytest.raises(NasError, match="phi -2: must be a number of at least 0"):

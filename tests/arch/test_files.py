@@ -1,4 +1,4 @@
-"""Spec files round-trip in both styles, and their mistakes are told by file and field."""
+"""Spec files: round trips in both styles, and errors that name file and field."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ SCALINGS = {
 @pytest.mark.parametrize("name", zoo.names())
 def test_block_strings_round_trip(name: str) -> None:
     spec = zoo.get(name)
-    found = parse_spec(dump_spec(spec))
-    assert found.arch == spec and found.provenance == {}
+    loaded = parse_spec(dump_spec(spec))
+    assert loaded.arch == spec and loaded.provenance == {}
 
 
 @pytest.mark.parametrize("scaling", SCALINGS.values(), ids=list(SCALINGS))
@@ -63,13 +63,16 @@ def test_scaled_style_round_trips(name: str, scaling: Scaling) -> None:
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_block_arguments_round_trip(name: str) -> None:
-    """Coefficients scale and so round channels, which the networks of the truncating rule are not; take them out."""
+    """Networks of the truncating rule, without their coefficients.
+
+    Coefficients scale and so round channels, which these networks are not.
+    """
     data = yaml.safe_load(dump_scaled_spec(zoo.get(name), Scaling()))
     del data["coefficients"]
     assert parse_spec(yaml.safe_dump(data)).arch == zoo.get(name)
 
 
-def test_this_projects_words_round_trip_in_both_styles() -> None:
+def test_this_projects_options_round_trip_in_both_styles() -> None:
     spec = ArchSpec.from_strings(
         "own",
         [["ir_r2_k3.5.7_a1.1_p1.1_s2_e2.3_c24_se0.25_nsw_noskip_exponential_dilated", "cn_r1_k1_s1_c32_skip"]],
@@ -87,8 +90,8 @@ def test_provenance_is_kept(tmp_path: Path) -> None:
     text = dump_spec(zoo.get("mixnet_s"), PROVENANCE)
     path = tmp_path / "new" / "winner.yaml"
     write_text_atomically(path, text)
-    found = load_spec_file(path)
-    assert (found.arch, found.provenance) == (zoo.get("mixnet_s"), PROVENANCE)
+    loaded = load_spec_file(path)
+    assert (loaded.arch, loaded.provenance) == (zoo.get("mixnet_s"), PROVENANCE)
     assert load_spec(str(path)) == zoo.get("mixnet_s")
     assert text.startswith(f"format: {SPEC_FORMAT}\n") and "größer" in path.read_text(encoding="utf-8")
 
@@ -109,7 +112,7 @@ def test_writing_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.M
     assert path.read_text(encoding="utf-8") == "second"
 
 
-def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "spec.yaml"
     write_text_atomically(path, "first")
 
@@ -117,7 +120,9 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(NasError, match=r"^cannot write '.*spec\.yaml': No space left on device; make room, .*\.$"):
+    with pytest.raises(
+        NasError, match=r"^cannot write '.*spec\.yaml': No space left on device; free some disk space .*\.$"
+    ):
         write_text_atomically(path, "second")
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
     assert path.read_text(encoding="utf-8") == "first"
@@ -130,9 +135,9 @@ def test_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["a_file", "a_file/below"])
-def test_a_folder_that_cannot_be_made(folder: str, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(folder: str, tmp_path: Path) -> None:
     (tmp_path / "a_file").write_text("", encoding="utf-8")
-    with pytest.raises(NasError, match=r"cannot write .*out\.yaml.*; choose a folder that can be written") as caught:
+    with pytest.raises(NasError, match=r"cannot write .*out\.yaml.*; choose a writable folder") as caught:
         write_text_atomically(tmp_path / folder / "out.yaml", "text")
     assert "\n" not in str(caught.value)
 
@@ -141,15 +146,18 @@ Edit = Callable[[dict[str, Any]], object]
 MISTAKES: dict[str, tuple[Edit, str]] = {
     "format": (lambda data: data.update(format="nas.arch/9"), "format 'nas.arch/9': a spec file begins with 'format: "),
     "no format": (lambda data: data.pop("format"), "format null"),
-    "unknown field": (lambda data: data.update(clases=10), "clases: unknown field; known are .*Did you mean 'classes'"),
-    "missing field": (lambda data: data.pop("head"), "head: missing"),
+    "unknown field": (
+        lambda data: data.update(clases=10),
+        "clases: unknown field; choose from .*Did you mean 'classes'",
+    ),
+    "missing field": (lambda data: data.pop("head"), "head: missing; give it a value"),
     "missing in a part": (lambda data: data["stem"].pop("channels"), r"stem\.channels: missing"),
     "unknown in a part": (lambda data: data["norm"].update(epss=1), r"norm\.epss: unknown field.*Did you mean 'eps'"),
     "part of another type": (lambda data: data.update(stem=32), "stem: must be a mapping, not 32"),
     "word for a number": (lambda data: data.update(classes="ten"), "classes: 'ten' is not a whole number"),
     "switch for a number": (lambda data: data["stem"].update(channels=True), r"stem\.channels: true is not a whole"),
     "fraction": (lambda data: data.update(resolution_px=22.5), r"resolution_px: 22\.5 is not a whole number"),
-    "number for a word": (lambda data: data.update(name=5), "name: 5 is not a word"),
+    "number for a string": (lambda data: data.update(name=5), "name: 5 is not a string"),
     "bad value": (lambda data: data.update(padding="valid"), "unknown padding 'valid': choose from symmetric, same"),
     "bad value in a part": (lambda data: data["head"].update(kind="conv"), "yaml: head kind 'conv'"),
     "stages": (lambda data: data.update(stages="ds"), "stages: must be a list of stages"),
@@ -187,7 +195,7 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize(("edit", "message"), MISTAKES.values(), ids=list(MISTAKES))
-def test_mistakes_name_file_and_field(edit: Edit, message: str, tmp_path: Path) -> None:
+def test_errors_name_file_and_field(edit: Edit, message: str, tmp_path: Path) -> None:
     data = yaml.safe_load(dump_spec(zoo.get("mixnet_s")))
     edit(data)
     path = tmp_path / "broken.yaml"
@@ -207,7 +215,7 @@ def test_mistakes_name_file_and_field(edit: Edit, message: str, tmp_path: Path) 
         (b"!!python/object/apply:os.getcwd []", "broken.yaml: not valid YAML: .*could not determine a constructor"),
     ],
 )
-def test_files_that_are_no_spec(content: bytes, message: str, tmp_path: Path) -> None:
+def test_files_that_are_not_specs(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_bytes(content)
     with pytest.raises(SpecError, match=message) as caught:
@@ -218,11 +226,11 @@ def test_files_that_are_no_spec(content: bytes, message: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "again", "message"),
     [
-        ("classes: 1000\n", "classes: 10\n", r"spec\.yaml: classes: given twice, again on line \d+; keep one"),
-        ("channels: 16", "channels: 16, channels: 24", "channels: given twice"),
+        ("classes: 1000\n", "classes: 10\n", r"spec\.yaml: classes: duplicate key, again on line \d+; keep one"),
+        ("channels: 16", "channels: 16, channels: 24", "channels: duplicate key"),
     ],
 )
-def test_a_key_given_twice(line: str, again: str, message: str, tmp_path: Path) -> None:
+def test_duplicate_keys(line: str, again: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     text = dump_spec(zoo.get("mixnet_s"))
     assert line in text
@@ -234,7 +242,7 @@ def test_a_key_given_twice(line: str, again: str, message: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("value", [Path("x"), 1j, object], ids=["path", "complex", "class"])
 def test_provenance_is_plain_data(value: object) -> None:
-    with pytest.raises(SpecError, match=r"provenance: .* a spec file holds numbers, words, lists and mappings"):
+    with pytest.raises(SpecError, match=r"provenance: .*; use numbers, strings, lists and mappings alone"):
         dump_spec(zoo.get("mixnet_s"), {"study": {"folder": [value]}})
 
 

@@ -1,4 +1,4 @@
-"""The language of networks loads on its own, and says the same in every process."""
+"""``nas.arch`` imports no heavy package, and hashes are stable across processes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ print(json.dumps({"modules": sorted({name.split(".")[0] for name in sys.modules}
 """
 
 
-def test_no_heavy_import_and_ids_that_outlive_the_process() -> None:
+def test_no_heavy_imports_and_stable_ids() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"}
     command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
-    found = json.loads(done.stdout)
+    result = json.loads(completed.stdout)
     heavy = {"torch", "torchvision", "timm", "optuna", "hydra", "omegaconf", "ray", "numpy", "onnx", "onnxruntime"}
-    assert heavy.isdisjoint(found["modules"])
-    assert found["id"] == zoo.get("mixnet_s").arch_id  # stored with trials, so not from Python's salted hash
+    assert heavy.isdisjoint(result["modules"])
+    assert (
+        result["id"] == zoo.get("mixnet_s").arch_id
+    )  # stored with trials, so it must not depend on Python's salted hash

@@ -1,4 +1,4 @@
-"""Requests for a scaling: every way of saying how far, and what contradicts itself."""
+"""Scaling requests: phi, multipliers, targets, and contradictions among them."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ MEASURES = {"target_macs_m": lambda arch: macs(arch) / 1e6, "target_params_m": l
 )
 def test_phi_along_each_rule(rule: str, compound: Compound) -> None:
     coefficients = Compound(alpha=1.3, beta=1.2, gamma=1.1)
-    found = ScalingRequest(rule=rule, phi=1.5, coefficients=coefficients, dwr_alpha=0.6).answer(B0, {})
-    assert found.factors == compound.factors(1.5)
-    assert found.arch.name == ("efficientnet_b0_phi1.5" if rule == "compound" else f"efficientnet_b0_{rule}_phi1.5")
-    assert found.arch.dropout == dropout_at(1.5) == 0.3
+    scaled = ScalingRequest(rule=rule, phi=1.5, coefficients=coefficients, dwr_alpha=0.6).resolve(B0, {})
+    assert scaled.factors == compound.factors(1.5)
+    assert scaled.arch.name == ("efficientnet_b0_phi1.5" if rule == "compound" else f"efficientnet_b0_{rule}_phi1.5")
+    assert scaled.arch.dropout == dropout_at(1.5) == 0.3
 
 
 @pytest.mark.parametrize(("phi", "name"), [(3, "efficientnet_b3"), ("l2", "efficientnet_l2")])
 def test_published_members_by_number_or_name(phi: Any, name: str) -> None:
-    assert ScalingRequest(rule="published", phi=phi).answer(B0, {}).arch == zoo.get(name)
+    assert ScalingRequest(rule="published", phi=phi).resolve(B0, {}).arch == zoo.get(name)
 
 
-def test_multipliers_and_a_side_as_it_is_given() -> None:
-    b4 = ScalingRequest(width=1.4, depth=1.8, resolution=380).answer(B0, {})
+def test_multipliers_and_an_unrounded_side() -> None:
+    b4 = ScalingRequest(width=1.4, depth=1.8, resolution=380).resolve(B0, {})
     assert b4.arch.arch_id == zoo.get("efficientnet_b4").arch_id
     assert b4.arch.name == "efficientnet_b0_w1.4_d1.8_r380"
-    odd = ScalingRequest(resolution=227).answer(B0, {})
+    odd = ScalingRequest(resolution=227).resolve(B0, {})
     assert (odd.arch.resolution_px, odd.params_growth) == (227, 1)
     assert (
-        ScalingRequest(width=0.5).answer(zoo.get("mobilenetv2_100"), {}).arch.arch_id
+        ScalingRequest(width=0.5).resolve(zoo.get("mobilenetv2_100"), {}).arch.arch_id
         == zoo.get("mobilenetv2_050").arch_id
     )
 
 
 def test_several_targets_are_met_together() -> None:
     targets = {"target_macs_m": 900.0, "target_params_m": 6.0}
-    found = ScalingRequest(targets=targets).answer(MIXNET_S, MEASURES)
-    above = formula_member(MIXNET_S, Compound(), found.phi + 0.001)
-    assert all(MEASURES[name](found.arch) <= target for name, target in targets.items())
+    scaled = ScalingRequest(targets=targets).resolve(MIXNET_S, MEASURES)
+    above = formula_member(MIXNET_S, Compound(), scaled.phi + 0.001)
+    assert all(MEASURES[name](scaled.arch) <= target for name, target in targets.items())
     assert any(MEASURES[name](above.arch) > target for name, target in targets.items())
-    assert MEASURES["target_params_m"](above.arch) > 6  # parameters are what stops this one
-    alone = ScalingRequest(targets={"target_params_m": 6.0}).answer(MIXNET_S, MEASURES)
-    assert alone.arch == found.arch
+    assert MEASURES["target_params_m"](above.arch) > 6  # parameters are the limiting target
+    alone = ScalingRequest(targets={"target_params_m": 6.0}).resolve(MIXNET_S, MEASURES)
+    assert alone.arch == scaled.arch
 
 
 def test_the_largest_published_member_within_targets() -> None:
-    found = ScalingRequest(rule="published", targets={"target_macs_m": 5000}).answer(B0, MEASURES)
-    assert found.arch == zoo.get("efficientnet_b4")  # 4394 M; B5 has 10266 M
+    scaled = ScalingRequest(rule="published", targets={"target_macs_m": 5000}).resolve(B0, MEASURES)
+    assert scaled.arch == zoo.get("efficientnet_b4")  # 4394 M; B5 has 10266 M
     with pytest.raises(NasError, match=r"target_params_m 3: below the smallest published member, b0, .* needs 5\.289"):
-        ScalingRequest(rule="published", targets={"target_params_m": 3}).answer(B0, MEASURES)
+        ScalingRequest(rule="published", targets={"target_params_m": 3}).resolve(B0, MEASURES)
 
 
 def test_one_target_below_the_baseline_is_named() -> None:
     request = ScalingRequest(targets={"target_macs_m": 900, "target_params_m": 5})
     with pytest.raises(NasError, match=r"target_params_m 5: below the baseline, which needs 5\.289"):
-        request.answer(B0, MEASURES)
+        request.resolve(B0, MEASURES)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +84,23 @@ def test_one_target_below_the_baseline_is_named() -> None:
         ({"resolution": 20000}, r"resolution 20000: must be a whole number of at least 1 and at most 16384"),
         ({"targets": {"target_ms": 0}}, r"target_ms 0: must be a number above 0"),
         ({"dwr_alpha": 2}, r"dwr_alpha 2: must be a number of at least 0 and at most 1"),
-        ({"phi": 1, "depth": 2}, r"phi, multipliers .* and targets each say how far to go; give one"),
+        ({"phi": 1, "depth": 2}, r"phi, multipliers .* and targets exclude each other; give one"),
         ({"width": 2, "targets": {"target_ms": 3}}, r"give one"),
     ],
 )
-def test_requests_that_contradict_themselves(fields: dict[str, Any], message: str) -> None:
+def test_invalid_requests(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
         ScalingRequest(**fields)
 
 
-def test_requests_that_say_nothing_or_too_much() -> None:
-    with pytest.raises(NasError, match=r"how far is it to be scaled\? Give phi, width"):
-        ScalingRequest().answer(B0, {})
+def test_empty_request_and_unknown_member() -> None:
+    with pytest.raises(NasError, match=r"nothing to scale by: give phi, width"):
+        ScalingRequest().resolve(B0, {})
     with pytest.raises(NasError, match="unknown family member 'b11': choose from b0"):
-        ScalingRequest(rule="published", phi="b11").answer(B0, {})
+        ScalingRequest(rule="published", phi="b11").resolve(B0, {})
 
 
-def test_rounding_changes_what_it_names_and_leaves_the_rest_to_the_family() -> None:
+def test_rounding_overrides_leave_other_fields_to_the_family() -> None:
     assert RoundingOverrides().rules(MIXNET_S) == FAMILY_RULES["mixnet"]
     assert RoundingOverrides(family="mobilenet_v2").rules(MIXNET_S) == FAMILY_RULES["mobilenet_v2"]
     assert RoundingOverrides(depth_rule="ceil", divisor=4).rules(MIXNET_S) == RoundingRules(head="fixed", divisor=4)
@@ -111,6 +111,6 @@ def test_rounding_changes_what_it_names_and_leaves_the_rest_to_the_family() -> N
         RoundingOverrides(head="none")
 
 
-def test_an_answer_costs_what_it_says() -> None:
-    found = ScalingRequest(phi=1).answer(MIXNET_S, {})
-    assert found.macs_growth == complexity(found.arch).macs / complexity(MIXNET_S).macs
+def test_macs_growth_of_a_scaled_network() -> None:
+    scaled = ScalingRequest(phi=1).resolve(MIXNET_S, {})
+    assert scaled.macs_growth == complexity(scaled.arch).macs / complexity(MIXNET_S).macs

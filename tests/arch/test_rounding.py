@@ -1,4 +1,4 @@
-"""The rounding rules agree with timm's over many values, and with the examples of the papers."""
+"""Rounding rules against timm over many values, and examples of the papers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_equal_split_as_timm(channels: int, groups: int) -> None:
 
 
 @given(channels=st.integers(64, 2000), groups=st.integers(1, 6))
-def test_exponential_split_halves_and_loses_nothing(channels: int, groups: int) -> None:
+def test_exponential_split_halves_and_sums_to_the_total(channels: int, groups: int) -> None:
     sizes = split_channels(channels, groups, "exponential")
     assert (sum(sizes), len(sizes)) == (channels, groups)
     # Group i gets floor(channels / 2^i); the floors of all before it leave the last less than one channel each.

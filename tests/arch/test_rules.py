@@ -1,4 +1,7 @@
-"""Alternatives to compound scaling: the published exponents and vectors, MobileNetV1's table, X3D's steps by hand."""
+"""Alternatives to compound scaling.
+
+The published exponents and vectors, MobileNetV1's table, X3D's steps by hand.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ STRATEGIES = {
     "dwr": dwr(1 / 3),
     "d1_w8_g8_r1": dwr(),
 }
-# dw and wr leave out one dimension, and are no member of the alpha family.
+# dw and wr omit one dimension and do not belong to the alpha family.
 THEORY = [row for row in SCALING["theory"] if row["strategy"] in STRATEGIES or row["strategy"].startswith("dWr")]
 VECTORS = [row for row in SCALING["effnet_b0_vectors"] if row["strategy"] in STRATEGIES]
 
@@ -36,11 +39,11 @@ VECTORS = [row for row in SCALING["effnet_b0_vectors"] if row["strategy"] in STR
 def test_factors_and_sides_of_pycls(row: dict[str, Any]) -> None:
     compound, phi = STRATEGIES[row["strategy"]], math.log2(row["s"])
     assert compound.factors(phi) == pytest.approx((row["d"], row["w"], row["r"]))
-    found = scale_rounded(B0, compound.factors(phi)).arch
-    assert found.resolution_px == row["resolution"]
-    if row["strategy"] in ("d", "r"):  # there every width is as it was; their depth of a whole factor needs no rule
-        assert [block.repeats for block in blocks_in_order(found)] == row["repeats"]
-        assert complexity(found).params == row["params"]
+    scaled = scale_rounded(B0, compound.factors(phi)).arch
+    assert scaled.resolution_px == row["resolution"]
+    if row["strategy"] in ("d", "r"):  # widths are unchanged there, and an integer depth factor needs no rounding rule
+        assert [block.repeats for block in blocks_in_order(scaled)] == row["repeats"]
+        assert complexity(scaled).params == row["params"]
 
 
 @pytest.mark.parametrize("row", THEORY, ids=lambda row: row["strategy"])
@@ -66,24 +69,27 @@ def test_mobilenet_v1_s_sixteen_networks() -> None:
     table = width_resolution_table(zoo.get("mobilenetv1_100"))
     rows = MOBILENET_V1["checkpoints"]["rows"]
     expected = {(row["width"], row["resolution"]): (row["exact_macs_1000"], row["exact_params_1000"]) for row in rows}
-    found = {
+    costs = {
         (member.factors.width, member.arch.resolution_px): (member.cost.macs, member.cost.params) for member in table
     }
-    assert found == expected
+    assert costs == expected
     assert len(table) == 16
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mixnet_s"])
 @pytest.mark.parametrize("factor", [2.0, 4.0])
 def test_single_dimensions_at_equal_cost(name: str, factor: float) -> None:
-    """Nearest after rounding: a step of a plateau is below 10% here, so that the nearest is within 5%."""
+    """Costs are nearest to the target after rounding.
+
+    A step between plateaus is below 10% here, so that the nearest is within 5%.
+    """
     baseline = zoo.get(name)
-    found = at_equal_cost(baseline, factor, {**DIRECTIONS, "compound": Compound()})
-    assert all(member.macs_growth == pytest.approx(factor, rel=0.05) for member in found.values())
-    assert found["depth"].arch.resolution_px == baseline.resolution_px
-    assert found["width"].arch.depth == found["resolution"].arch.depth == baseline.depth
-    assert found["resolution"].params_growth == 1
-    assert found["compound"].arch.depth > baseline.depth
+    networks = at_equal_cost(baseline, factor, {**DIRECTIONS, "compound": Compound()})
+    assert all(member.macs_growth == pytest.approx(factor, rel=0.05) for member in networks.values())
+    assert networks["depth"].arch.resolution_px == baseline.resolution_px
+    assert networks["width"].arch.depth == networks["resolution"].arch.depth == baseline.depth
+    assert networks["resolution"].params_growth == 1
+    assert networks["compound"].arch.depth > baseline.depth
 
 
 def test_width_lines_of_figure_4() -> None:
@@ -96,8 +102,11 @@ def test_width_lines_of_figure_4() -> None:
     assert lines[1.0, 1.0][0].arch.arch_id == B0.arch_id
 
 
-def test_stepwise_keeps_the_best_of_each_doubling() -> None:
-    """A score that wants the fewest parameters takes the side always; one that wants the most, depth or width."""
+def test_stepwise_chooses_the_best_of_each_doubling() -> None:
+    """The highest score decides the axis of each step.
+
+    Fewest parameters always chooses resolution; most parameters, depth or width.
+    """
     steps = stepwise(B0, lambda member: -member.cost.params, 8)
     assert [step.axis for step in steps] == ["resolution"] * 3
     for doubling, step in enumerate(steps, start=1):
@@ -106,7 +115,7 @@ def test_stepwise_keeps_the_best_of_each_doubling() -> None:
     assert steps[0].chosen == at_equal_cost(B0, 2, DIRECTIONS)["resolution"]
 
 
-def test_stepwise_goes_on_from_what_it_took_and_stops_at_the_budget() -> None:
+def test_stepwise_continues_from_the_chosen_and_stops_at_the_budget() -> None:
     script, calls = ["width", "depth", "resolution"], count()
 
     def score(member: ScaledNetwork) -> float:
@@ -121,15 +130,20 @@ def test_stepwise_goes_on_from_what_it_took_and_stops_at_the_budget() -> None:
     assert steps[2].chosen.macs_growth == pytest.approx(6, rel=0.1)
 
 
-def test_stepwise_stops_where_rounding_has_taken_it_past_the_budget() -> None:
-    """Doubling B0 by depth alone lands on 2.03 times its MACs, which no further step to 2.02 could go below."""
+def test_stepwise_stops_if_rounding_exceeds_the_budget() -> None:
+    """Doubling B0 by depth alone results in 2.03 times its MACs.
+
+    No further step to 2.02 could go below.
+    """
     (only,) = stepwise(B0, lambda member: 0.0, 2.02, ["depth"])
     assert 2.02 < only.chosen.macs_growth < 2.04
 
 
-def test_stepwise_of_no_growth_and_of_what_cannot_grow() -> None:
+def test_stepwise_without_growth_and_with_invalid_axes() -> None:
     assert stepwise(B0, lambda member: 0.0, 1) == ()
     with pytest.raises(NasError, match="unknown axis 'time': choose from depth, width, resolution"):
         stepwise(B0, lambda member: 0.0, 2, ["time"])
-    with pytest.raises(NasError, match=r"factor 2: is met up to phi 12, where the network needs 1; this rule"):
+    with pytest.raises(
+        NasError, match=r"factor 2: still met at phi 12, the largest tried, where the network needs 1; lower it"
+    ):
         stepwise(B0, lambda member: 0.0, 2, ["resolution"], measure=params)

@@ -1,4 +1,4 @@
-"""Specs are checked and immutable, and two of them share an id exactly if they are the same network."""
+"""Specs are validated and immutable, and equal networks have equal ``arch_id``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ UNIVERSAL = (StageSpec.parse(["uir_r1_k3_s1_e2_c16"]),)
 
 
 def with_first(text: str, **fields_of_network: Any) -> ArchSpec:
-    """A network whose first stage is ``text``, behind a stem of 16 channels."""
+    """A network whose first stage is ``text``, after a stem of 16 channels."""
     return network([[text], *STAGES[1:]], **fields_of_network)
 
 
-def attending(text: str) -> ArchSpec:
-    """A network whose first stage is ``text`` and a block that it may end on."""
+def with_attention(text: str) -> ArchSpec:
+    """A network whose first stage is ``text`` and a block that may end a stage."""
     return network([[text, "ds_r1_k3_s1_c16"], *STAGES[1:]])
 
 
@@ -47,7 +47,7 @@ EQUIVALENT = {
     "ratios that round alike": (with_first("ir_r1_k3_s1_e2.3_c80"), with_first("ir_r1_k3_s1_e2.5_c80")),
     "groups of one channel": (with_first("ds_r1_k3_gs1_s1_c16"), with_first("ds_r1_k3_s1_c16")),
     "one group": (with_first("cn_r1_k3_gs16_s1_c16"), with_first("cn_r1_k3_s1_c16")),
-    "kernel of keys that stay": (attending("mqa_r1_k5_h2_s1_d8_c16"), attending("mqa_r1_k3_h2_s1_d8_c16")),
+    "kernel of keys that stay": (with_attention("mqa_r1_k5_h2_s1_d8_c16"), with_attention("mqa_r1_k3_h2_s1_d8_c16")),
     "initial layer scale": (
         replace(with_first("uir_r1_k3_s1_e2_c16"), layer_scale=0.1),
         replace(with_first("uir_r1_k3_s1_e2_c16"), layer_scale=0.2),
@@ -103,11 +103,11 @@ CHANGES: dict[str, ArchSpec] = {
     "uir with end": with_first("uir_r1_k3_p3_s1_e3_c16"),
     "uir without kernel": with_first("uir_r1_k0_s1_e3_c16"),
     "layer scale": replace(with_first("uir_r1_k3_s1_e3_c16"), layer_scale=0.1),
-    "type mqa": attending("mqa_r1_k3_h2_s1_d8_c16"),
-    "heads": attending("mqa_r1_k3_h1_s1_d8_c16"),
-    "key channels": attending("mqa_r1_k3_h2_s1_d16_c16"),
-    "smaller keys": attending("mqa_r1_k3_h2_v2_s1_d8_c16"),
-    "smaller keys, wider kernel": attending("mqa_r1_k5_h2_v2_s1_d8_c16"),
+    "type mqa": with_attention("mqa_r1_k3_h2_s1_d8_c16"),
+    "heads": with_attention("mqa_r1_k3_h1_s1_d8_c16"),
+    "key channels": with_attention("mqa_r1_k3_h2_s1_d16_c16"),
+    "smaller keys": with_attention("mqa_r1_k3_h2_v2_s1_d8_c16"),
+    "smaller keys, wider kernel": with_attention("mqa_r1_k5_h2_v2_s1_d8_c16"),
     "head norm": network(head=HeadSpec(channels=64, kind="pool_conv_norm")),
     "plain head": network(head=HeadSpec(channels=64, kind="pool_conv_plain")),
     "gelu": network(activation="gelu"),
@@ -115,7 +115,7 @@ CHANGES: dict[str, ArchSpec] = {
 
 
 @pytest.mark.parametrize("pair", EQUIVALENT.values(), ids=list(EQUIVALENT))
-def test_equivalent_writings_share_an_id(pair: tuple[ArchSpec, ArchSpec]) -> None:
+def test_equivalent_specs_share_an_id(pair: tuple[ArchSpec, ArchSpec]) -> None:
     first, second = pair
     assert first != second
     assert first.arch_id == second.arch_id and first.canonical() == second.canonical()
@@ -138,11 +138,11 @@ def test_inner_activation_of_squeeze_excite_counts_where_it_differs() -> None:
 
 def test_placed_blocks_of_mixnet_s() -> None:
     spec = zoo.get("mixnet_s")
-    placed = list(spec.placed_blocks())
-    assert (len(placed), spec.depth, spec.total_stride) == (16, 16, 32)
-    assert [entry.path for entry in placed][:4] == ["blocks.0.0", "blocks.1.0", "blocks.1.1", "blocks.2.0"]
-    assert [entry.in_channels for entry in placed] == [16, 16, 24, 24, *[40] * 4, *[80] * 3, *[120] * 3, 200, 200]
-    assert [entry.stride for entry in placed] == [1, 2, 1, 2, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1]
+    blocks = list(spec.placed_blocks())
+    assert (len(blocks), spec.depth, spec.total_stride) == (16, 16, 32)
+    assert [block.path for block in blocks][:4] == ["blocks.0.0", "blocks.1.0", "blocks.1.1", "blocks.2.0"]
+    assert [block.in_channels for block in blocks] == [16, 16, 24, 24, *[40] * 4, *[80] * 3, *[120] * 3, 200, 200]
+    assert [block.stride for block in blocks] == [1, 2, 1, 2, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1]
     assert network().strings[2] == ("cn_r1_k1_s1_c32",)
 
 
@@ -179,7 +179,10 @@ def test_groups_that_do_not_fit(text: str, message: str) -> None:
 
 
 def test_the_smallest_exponential_split() -> None:
-    """16 channels are 8, 4, 2, 1, 1 in five groups; in six, floor(16 / 2^5) would leave the fifth without any."""
+    """16 channels are 8, 4, 2, 1, 1 in five groups.
+
+    In six, floor(16 / 2^5) would leave the fifth without any.
+    """
     assert network([["ds_r1_k3.5.7.9.11_s1_c16_exponential"]]).depth == 1
 
 
@@ -194,13 +197,13 @@ def test_the_smallest_exponential_split() -> None:
         ({"classes": 0}, "classes 0"),
         ({"activation": "elu"}, "unknown activation 'elu': choose from relu"),
         ({"padding": "valid"}, "padding 'valid'"),
-        ({"layer_scale": 0.1}, r"layer_scale 0\.1: there is no uir or mqa block"),
+        ({"layer_scale": 0.1}, r"layer_scale 0\.1: no uir or mqa block; set it to null"),
         ({"layer_scale": 0.0, "stages": UNIVERSAL}, r"layer_scale 0\.0: must be a positive number, or null"),
         ({"dropout": 1.0}, r"dropout 1\.0: must lie in \[0, 1\)"),
         ({"drop_path": -0.1}, r"drop_path -0\.1"),
     ],
 )
-def test_mistakes_in_a_network(change: dict[str, Any], message: str) -> None:
+def test_invalid_networks(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         replace(network(), **change)
 
@@ -221,13 +224,13 @@ def test_mistakes_in_a_network(change: dict[str, Any], message: str) -> None:
         (StageSpec, {"blocks": ()}, "a stage needs at least one block"),
     ],
 )
-def test_mistakes_in_a_part(kind: type, fields_of_part: dict[str, Any], message: str) -> None:
+def test_invalid_parts(kind: type, fields_of_part: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         kind(**fields_of_part)
 
 
 def test_a_stage_that_ends_on_attention_is_refused() -> None:
-    with pytest.raises(SpecError, match="mqa_r1_k3_h2_d8_s1_c16: a stage cannot end on attention"):
+    with pytest.raises(SpecError, match="mqa_r1_k3_h2_d8_s1_c16: a stage cannot end with attention"):
         with_first("mqa_r1_k3_h2_s1_d8_c16")
 
 

@@ -1,4 +1,4 @@
-"""Solving for a target against exhaustive scans over every thousandth of phi."""
+"""Scaling to a target against exhaustive scans over every thousandth of phi."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling.compound import ScaledNetwork, scale_compound
 from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
-from nas.arch.scaling.targets import CostMeasure, at_cost, macs, most_phi, params, peak_memory_bytes, phi_for
+from nas.arch.scaling.targets import CostMeasure, at_cost, macs, params, peak_memory_bytes, phi_for, phi_limit
 from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -30,10 +30,10 @@ TINY = ArchSpec.from_strings(
     resolution_px=64,
     classes=10,
 )
-WAYS = {**DIRECTIONS, "compound": Compound(), "dwr": dwr()}
+RULES = {**DIRECTIONS, "compound": Compound(), "dwr": dwr()}
 
 
-def grown_to(
+def scaled_to_target(
     baseline: ArchSpec,
     compound: Compound,
     measure: CostMeasure,
@@ -42,30 +42,30 @@ def grown_to(
     *,
     field: str = "target",
 ) -> ScaledNetwork:
-    """``baseline`` grown by ``compound`` as far as ``measure`` allows."""
-    most = most_phi(baseline, compound)
+    """Scale ``baseline`` by ``compound`` to the largest phi that the target allows."""
+    max_phi = phi_limit(baseline, compound)
     phi = phi_for(
-        lambda phi: scale_compound(baseline, compound, phi, rules).arch, measure, target, field=field, most=most
+        lambda phi: scale_compound(baseline, compound, phi, rules).arch, measure, target, field=field, max_phi=max_phi
     )
     return scale_compound(baseline, compound, phi, rules)
 
 
 @cache
-def every_cost(way: str) -> list[int]:
+def macs_by_step(rule: str) -> list[int]:
     """MACs at every thousandth of phi up to 2."""
-    return [scale_compound(TINY, WAYS[way], step / 1000).cost.macs for step in range(2001)]
+    return [scale_compound(TINY, RULES[rule], step / 1000).cost.macs for step in range(2001)]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("factor", [1.0, 1.5, 2.0, 2.9])
-def test_the_largest_phi_within_a_target_is_that_of_a_scan(way: str, factor: float) -> None:
-    costs = every_cost(way)
+def test_the_largest_phi_within_a_target_against_a_scan(rule: str, factor: float) -> None:
+    costs = macs_by_step(rule)
     target = factor * costs[0]
     expected = max(step for step, cost in enumerate(costs) if cost <= target) / 1000
-    found = grown_to(TINY, WAYS[way], macs, target)
-    assert (found.phi, found.cost.macs <= target) == (expected, True)
+    scaled = scaled_to_target(TINY, RULES[rule], macs, target)
+    assert (scaled.phi, scaled.cost.macs <= target) == (expected, True)
     nearest = min(costs, key=lambda cost: abs(math.log(cost / target)))
-    assert at_cost(TINY, WAYS[way], factor).cost.macs == nearest
+    assert at_cost(TINY, RULES[rule], factor).cost.macs == nearest
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,74 +74,81 @@ def test_the_largest_phi_within_a_target_is_that_of_a_scan(way: str, factor: flo
     target=st.floats(1, 10),
 )
 def test_any_staircase(jumps: list[tuple[int, float]], target: float) -> None:
-    """Measures that jump anywhere by any height, plateaus between; the scan of all thousandths is the oracle."""
+    """Measures with plateaus and arbitrary jumps.
+
+    The scan of all thousandths is the reference.
+    """
 
     def height(phi: float) -> float:
         return 1.0 + sum(size for step, size in jumps if round(phi * 1000) >= step)
 
-    def at(phi: float) -> ArchSpec:
+    def network_at(phi: float) -> ArchSpec:
         return replace(TINY, name=str(height(phi)))
 
-    def ask() -> float:
-        return phi_for(at, lambda arch: float(arch.name), target, most=3.2)
+    def solve() -> float:
+        return phi_for(network_at, lambda arch: float(arch.name), target, max_phi=3.2)
 
     fits = [step for step in range(3201) if height(step / 1000) <= target]
     if len(fits) == 3201:
-        with pytest.raises(NasError, match=r"is met up to phi 3\.2"):
-            ask()
+        with pytest.raises(NasError, match=r"still met at phi 3\.2"):
+            solve()
     else:
-        assert ask() == fits[-1] / 1000
+        assert solve() == fits[-1] / 1000
 
 
-def test_a_measure_that_falls_back_by_a_little() -> None:
-    """A saw of 20% on a doubling per phi: the last tooth below the target is found, not the first above."""
+def test_a_measure_that_is_not_monotone() -> None:
+    """A sawtooth of 20% on a doubling per phi.
+
+    The last tooth below the target is returned, not the first one.
+    """
 
     def measure(phi: float) -> float:
         return 2**phi * (1.2 if round(phi * 1000) % 100 < 50 else 1.0)
 
     fits = [step for step in range(4000) if measure(step / 1000) <= 3.0]
-    found = phi_for(lambda phi: replace(TINY, name=str(phi)), lambda arch: measure(float(arch.name)), 3.0)
-    assert found == fits[-1] / 1000
+    phi = phi_for(lambda phi: replace(TINY, name=str(phi)), lambda arch: measure(float(arch.name)), 3.0)
+    assert phi == fits[-1] / 1000
 
 
 def test_other_measures() -> None:
-    by_params = grown_to(TINY, Compound(), params, 3 * complexity(TINY).params)
-    by_memory = grown_to(TINY, Compound(), peak_memory_bytes, 3 * complexity(TINY).peak_memory_bytes)
-    above = [scale_compound(TINY, Compound(), found.phi + 0.001) for found in (by_params, by_memory)]
+    by_params = scaled_to_target(TINY, Compound(), params, 3 * complexity(TINY).params)
+    by_memory = scaled_to_target(TINY, Compound(), peak_memory_bytes, 3 * complexity(TINY).peak_memory_bytes)
+    above = [scale_compound(TINY, Compound(), network.phi + 0.001) for network in (by_params, by_memory)]
     assert by_params.params_growth <= 3 < above[0].params_growth
     assert by_memory.memory_growth <= 3 < above[1].memory_growth
 
 
 def test_b0_to_the_macs_of_b3() -> None:
     b0, b3 = zoo.get("efficientnet_b0"), zoo.get("efficientnet_b3")
-    found = grown_to(b0, Compound(), macs, complexity(b3).macs)
-    assert found.cost.macs <= complexity(b3).macs < scale_compound(b0, Compound(), found.phi + 0.001).cost.macs
-    assert 1.9 < found.phi < 2.1  # B3's depth, width and side imply 1.845, 1.913 and 2.09
+    scaled = scaled_to_target(b0, Compound(), macs, complexity(b3).macs)
+    assert scaled.cost.macs <= complexity(b3).macs < scale_compound(b0, Compound(), scaled.phi + 0.001).cost.macs
+    assert 1.9 < scaled.phi < 2.1  # B3's depth, width and side imply 1.845, 1.913 and 2.09
 
 
-def test_a_target_below_the_baseline_says_what_that_needs() -> None:
+def test_a_target_below_the_baseline_names_the_cost_of_the_baseline() -> None:
     message = f"target_macs_m 1e+06: below the baseline, which needs {complexity(TINY).macs:.4g}"
     with pytest.raises(NasError, match=re.escape(message)):
-        grown_to(TINY, Compound(), macs, 1e6, field="target_macs_m")
+        scaled_to_target(TINY, Compound(), macs, 1e6, field="target_macs_m")
 
 
 def test_a_target_out_of_reach() -> None:
-    message = f"target 1e+06: is met up to phi 12, where the network needs {complexity(TINY).params:.4g}; this rule"
+    needs = f"{complexity(TINY).params:.4g}"
+    message = f"target 1e+06: still met at phi 12, the largest tried, where the network needs {needs}; lower it"
     with pytest.raises(NasError, match=re.escape(message)):
-        grown_to(TINY, DIRECTIONS["resolution"], params, 1e6)
+        scaled_to_target(TINY, DIRECTIONS["resolution"], params, 1e6)
     huge = replace(TINY, resolution_px=8192)
-    assert most_phi(huge, DIRECTIONS["resolution"]) < 2
-    with pytest.raises(NasError, match=r"is met up to phi 1\.\d+, where"):
-        grown_to(huge, DIRECTIONS["resolution"], macs, 1e12, RoundingRules(resolution_rule="multiple_of_8"))
+    assert phi_limit(huge, DIRECTIONS["resolution"]) < 2
+    with pytest.raises(NasError, match=r"still met at phi 1\.\d+, the largest tried, where"):
+        scaled_to_target(huge, DIRECTIONS["resolution"], macs, 1e12, RoundingRules(resolution_rule="multiple_of_8"))
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, math.nan, math.inf])
-def test_targets_that_are_none(target: float) -> None:
+def test_invalid_targets(target: float) -> None:
     with pytest.raises(NasError, match=r"target .*: must be a number above 0"):
-        grown_to(TINY, Compound(), macs, target)
+        scaled_to_target(TINY, Compound(), macs, target)
 
 
-def test_factors_that_cannot_be() -> None:
+def test_invalid_factors() -> None:
     with pytest.raises(NasError, match=r"factor 2: below the baseline, which needs [3-9]\.\d+"):
         at_cost(TINY, Compound(), 2, start=Factors(depth=4.0))
     with pytest.raises(NasError, match=r"factor 0\.5: must be a number of at least 1"):

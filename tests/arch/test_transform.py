@@ -1,4 +1,4 @@
-"""Scaling reproduces the published scaled networks, and compound scaling its published coefficients."""
+"""Scaling against published scaled networks and compound coefficients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def test_efficientnet_paper_table_3(model: str, scale: str) -> None:
 
 
 def test_efficientnet_paper_table_3_compound_lies_between_the_two_roundings_of_depth() -> None:
-    """The paper does not say how 1.4 times 1, 2, 2, 6, 2 layers are rounded; 2.3 B is neither's count exactly."""
+    """The paper does not say how 1.4 times 1, 2, 2, 6, 2 layers are rounded.
+
+    2.3 B is neither rule's count exactly.
+    """
     paper = TABLE3_ROWS["MobileNetV1", "compound d=1.4 w=1.2 r=1.3"]["paper_flops_b"]
     ceiling, nearest = (
         scale(mobilenet_v1(), Scaling(depth=1.4, width=1.2, resolution_px=292, depth_rule=rule))
@@ -50,7 +53,10 @@ def test_efficientnet_paper_table_3_compound_lies_between_the_two_roundings_of_d
 
 @pytest.mark.parametrize("row", VECTORS, ids=lambda row: f"{row['strategy']} x{row['s']:g}")
 def test_pycls_scaling_strategies_on_b0(row: dict[str, Any]) -> None:
-    """Depth rounds by our rule ``round``; widths by theirs, which lacks the 90% rule, so they are taken as listed."""
+    """Depth rounds by our rule ``round``, widths by theirs.
+
+    Theirs lacks the 90% rule, so the widths are those listed.
+    """
     b0 = zoo.get("efficientnet_b0")
     scaled = scale(b0, Scaling(depth=row["d"], depth_rule="round", resolution_px=row["resolution"]))
     assert [block.repeats for block in blocks_in_order(scaled)] == row["repeats"]
@@ -139,7 +145,7 @@ def test_depth_rules_and_fixed_ends() -> None:
     assert repeats(depth=0.1) == [1, 1, 1]
 
 
-def test_a_finer_divisor_keeps_what_8_would_swallow() -> None:
+def test_a_finer_divisor_preserves_small_width_multipliers() -> None:
     assert Scaling(width=1.1).channels(16) == 16
     assert Scaling(width=1.1, divisor=2).channels(16) == 18
     assert Scaling(width=0.75, width_rule="truncate").channels(33) == 24
@@ -157,12 +163,12 @@ def test_a_finer_divisor_keeps_what_8_would_swallow() -> None:
         ({"head": "keep"}, "unknown head 'keep': choose from scale, fixed, grow"),
     ],
 )
-def test_mistakes_in_a_scaling(fields: dict[str, Any], message: str) -> None:
+def test_invalid_scalings(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
         Scaling(**fields)
 
 
-def test_mistakes_in_compound_scaling() -> None:
+def test_invalid_compound_coefficients() -> None:
     with pytest.raises(NasError, match=r"beta 0\.9: must be at least 1"):
         Compound(beta=0.9)
     with pytest.raises(NasError, match="alpha nan"):

@@ -1,4 +1,4 @@
-"""MobileNetV1, V2 and V3 cost exactly what their papers, published code and checkpoints say."""
+"""MobileNetV1, V2 and V3: exact costs of papers, published code and checkpoints."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ def test_v2_checkpoint(row: dict[str, Any]) -> None:
 
 def test_v2_is_the_paper_table() -> None:
     spec, published = mobilenet_v2(), V2["arch"]
-    found = [
+    actual = [
         {"t": block.expansion, "c": block.channels, "n": block.repeats, "s": block.stride}
         for block in blocks_in_order(spec)
     ]
-    assert found == published["blocks"]
+    assert actual == published["blocks"]
     assert (spec.stem.channels, spec.head.channels) == (published["stem"]["c"], published["last_conv"])
     heads = {width: mobilenet_v2(width).head.channels for width in (0.35, 1.3, 1.4)}
     assert heads == {0.35: 1280, 1.3: 1664, 1.4: 1792}
@@ -129,7 +129,7 @@ def test_v2_is_the_paper_table() -> None:
 def test_v3_is_the_paper_table(size: Any) -> None:
     spec, published = mobilenet_v3(size), V3[size]
     *blocks, last = spec.placed_blocks()
-    found = [
+    actual = [
         {
             "idx": index,
             "op": "bneck",
@@ -142,7 +142,7 @@ def test_v3_is_the_paper_table(size: Any) -> None:
         }
         for index, placed in enumerate(blocks, start=1)
     ]
-    assert found == published["blocks"]
+    assert actual == published["blocks"]
     assert spec.activation == "hard_swish" and spec.stem.channels == published["stem"]["c"]
     assert (last.block.type, last.block.channels, last.block.se_ratio) == ("cn", published["last_conv"]["c"], 0)
     assert (spec.head.kind, spec.head.channels) == ("pool_conv", published["hidden_conv"]["c"])
@@ -175,7 +175,10 @@ def test_v3_checkpoint(row: dict[str, Any]) -> None:
 
 
 def test_v3_small_050_of_timm_keeps_the_stem() -> None:
-    """The published code scales the stem to 8 channels (21 M MACs, as in the paper), timm keeps 16 (24.19 M)."""
+    """timm keeps 16 stem channels (24.19 M MACs).
+
+    The published code scales the stem to 8 channels (21 M MACs, as in the paper).
+    """
     ours, timms = mobilenet_v3("small", 0.5), zoo.get("mobilenetv3_small_050")
     assert (ours.stem.channels, timms.stem.channels) == (8, 16)
     assert round(complexity(ours).macs / 1e6, 2) == 21.05

@@ -1,4 +1,7 @@
-"""MnasNet, MixNet and EfficientNet have the published blocks and cost exactly what their code and papers say."""
+"""MnasNet, MixNet and EfficientNet: published blocks and exact costs.
+
+The costs are those of the published code and papers.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ UNSCALED = {
 
 
 @pytest.mark.parametrize("name", UNSCALED)
-def test_blocks_are_the_published_ones(name: str) -> None:
+def test_published_blocks(name: str) -> None:
     spec, published = zoo.get(name), UNSCALED[name]
     assert (spec.stem.channels, spec.head.channels, spec.dropout) == tuple(
         published[field] for field in ("stem", "head", "dropout")
@@ -73,8 +76,11 @@ def test_mixnet(name: str) -> None:
 
 
 def check_scaled(spec: ArchSpec, published: dict[str, Any]) -> None:
-    """Stages, ends and cost of one EfficientNet, scaled from B0 by its published coefficients."""
-    found = [
+    """Check stages, stem, head and cost of one EfficientNet.
+
+    It is scaled from B0 by its published coefficients.
+    """
+    actual = [
         {
             "repeats": block.repeats,
             "out": block.channels,
@@ -84,7 +90,7 @@ def check_scaled(spec: ArchSpec, published: dict[str, Any]) -> None:
         }
         for block in blocks_in_order(spec)
     ]
-    assert found == published["stages"]
+    assert actual == published["stages"]
     assert (spec.stem.channels, spec.head.channels) == (published["stem"], published["head"])
     assert (spec.resolution_px, spec.dropout) == (published["resolution"], published["dropout"])
     cost = complexity(spec)
@@ -115,7 +121,10 @@ def test_efficientnet_lite(member: str) -> None:
 
 @pytest.mark.parametrize("member", EFFICIENTNET["edgetpu"]["models"])
 def test_efficientnet_edgetpu(member: str) -> None:
-    """Fused blocks. The first expands from its declared 24 channels (scaled), though the stem gives it 32 (scaled)."""
+    """Fused blocks.
+
+    The first expands from its declared 24 channels (scaled), though the stem gives it 32 (scaled).
+    """
     published = EFFICIENTNET["edgetpu"]["models"][member]
     stages = [
         ["er_r1_k3_s1_e4_c24_noskip"],
@@ -137,7 +146,7 @@ def test_efficientnet_edgetpu(member: str) -> None:
     assert complexity(with_classes(spec, 1001)).params == published["exact_params_1001"]
 
 
-def test_names_and_mistakes() -> None:
+def test_names_and_unknown_names() -> None:
     assert len(zoo.names()) == len(set(zoo.names())) > 50
     ids = {zoo.get(name).arch_id for name in zoo.names()}
     assert len(ids) == len(zoo.names())

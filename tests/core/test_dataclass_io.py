@@ -1,4 +1,7 @@
-"""Mappings become dataclasses, or an error that names the place once and the value as YAML writes it."""
+"""Dataclasses from mappings, and errors for invalid ones.
+
+An error names the location once, and the value as YAML writes it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from nas.core.validation import check_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Says the place by itself for ``kind``, its own field alone for ``workers``, neither for the two together."""
+    """A class with the three forms of error messages.
+
+    With the location for ``kind``, with the field's name alone for ``workers``, with neither for the two together.
+    """
 
     kind: str = "local"
     workers: int = 1
@@ -40,15 +46,15 @@ class Engine:
         ({"rate": -1}, "engine.rate -1: must be a number of at least 0, or null."),
         ({"workers": None}, "engine.workers: null is not a whole number."),
         ({"workers": True}, "engine.workers: true is not a whole number."),
-        ({"works": 1}, "engine.works: unknown field; known are kind, workers, rate. Did you mean 'workers'?"),
+        ({"works": 1}, "engine.works: unknown field; choose from kind, workers, rate. Did you mean 'workers'?"),
         (None, "engine: must be a mapping, not null."),
     ],
 )
-def test_mistakes_name_the_place_once(data: object, message: str) -> None:
+def test_errors_name_the_location_once(data: object, message: str) -> None:
     with pytest.raises(NasError) as caught:
         from_mapping(Engine, data, "engine")
     assert str(caught.value) == message
 
 
-def test_fields_are_taken_as_they_are() -> None:
+def test_fields_are_passed_unchanged() -> None:
     assert from_mapping(Engine, {"workers": 3}, "engine") == Engine(workers=3)

@@ -1,9 +1,9 @@
-"""Sub-networks of once-for-all's MobileNetV3 space as specs, with latencies measured on two GPUs by others.
+"""Once-for-all MobileNetV3 sub-networks as specs, with published GPU latencies.
 
 Widths, strides, activations and squeeze-excite are those of mit-han-lab/once-for-all,
-``ofa/imagenet_classification/elastic_nn/networks/ofa_mbv3.py``; the width multiplier 1.2 is that of the supernet that
-HayeonLee/HELP, where the latencies come from, validates its results with (``validate_imagenet.py``). Not said there,
-but likely: that latencies were taken in eager PyTorch, with norms as kernels of their own. What differs from the
+``ofa/imagenet_classification/elastic_nn/networks/ofa_mbv3.py``; the width multiplier 1.2 is that of the supernet by
+which HayeonLee/HELP, the source of the latencies, validates its results (``validate_imagenet.py``). Not documented
+there, but likely: latencies were measured in eager PyTorch, with norms as separate kernels. One difference from the
 original: its last 1x1 convolution has no bias.
 """
 
@@ -34,7 +34,12 @@ _SE_RATIOS = (0.0, 0.25, 0.0, 0.25, 0.25)
 
 @cache
 def data() -> Mapping[str, np.ndarray[Any, Any]]:
-    """The arrays of the file; the test is skipped where it is missing."""
+    """Arrays of the file, one row per sub-network; skips the test where it is missing.
+
+    ``ks`` and ``e``: kernel sizes and expansion ratios, shape (networks, 20); ``d``: depths of stages, shape (networks,
+    5); ``r``: resolutions in px, shape (networks,); ``lat_*``: latencies in ms of each of ``TARGETS``, shape
+    (networks,).
+    """
     if not FILE.is_file():
         pytest.skip(f"{FILE.name}: not here")
     with np.load(FILE, allow_pickle=False) as arrays:
@@ -42,7 +47,7 @@ def data() -> Mapping[str, np.ndarray[Any, Any]]:
 
 
 def spec(index: int) -> ArchSpec:
-    """The sub-network in row ``index``."""
+    """Sub-network in row ``index`` of the arrays."""
     arrays = data()
     kernels, expansions = (arrays[name][index].tolist() for name in ("ks", "e"))
     depths, px = arrays["d"][index].tolist(), int(arrays["r"][index])

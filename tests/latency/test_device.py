@@ -1,4 +1,4 @@
-"""Devices are told apart by everything that changes a latency."""
+"""Tests of device descriptions and latency settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from nas.core.errors import NasError
 from nas.latency.device import Device, describe, driver_version
 from nas.latency.settings import BACKENDS, LatencySettings
-from tests.latency.law import KERNEL_DEVICE as DEVICE
+from tests.latency.synthetic_device import KERNEL_DEVICE as DEVICE
 from tests.paths import CONF
 
 
@@ -62,7 +62,7 @@ def test_settings_out_of_range_are_refused_by_name(fields: dict[str, object], me
         LatencySettings(**fields)
 
 
-def test_a_missing_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_backend_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
@@ -72,7 +72,7 @@ def test_a_missing_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda_graph", "macs", "onnxruntime", "onnxruntime_int8", "torch"])
-def test_every_configuration_gives_settings_that_its_name_promises(name: str) -> None:
+def test_configurations_match_their_names(name: str) -> None:
     path = CONF / "latency" / f"{name}.yaml"
     settings = LatencySettings(**yaml.safe_load(path.read_text(encoding="utf-8")))
     backend = name.removesuffix("_int8")
@@ -86,8 +86,8 @@ def test_a_gpu_is_described_by_its_name_and_versions(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
-    made_up = SimpleNamespace(name="NVIDIA Made-up", multi_processor_count=132)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: made_up)
+    properties = SimpleNamespace(name="NVIDIA Made-up", multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     device = describe("cuda_graph", batch=32, precision="float16")
     assert (device.processor, device.cores, device.precision) == ("NVIDIA Made-up", 132, "float16")
     versions = f"torch {metadata.version('torch')}, CUDA {torch.version.cuda}, cuDNN 91002, driver "
@@ -103,5 +103,5 @@ def test_a_gpu_is_described_by_its_name_and_versions(monkeypatch: pytest.MonkeyP
         ("", "unknown"),
     ],
 )  # fmt: skip
-def test_the_version_of_the_driver_is_read_from_what_linux_says(text: str, version: str) -> None:
+def test_driver_version_is_parsed_from_proc(text: str, version: str) -> None:
     assert driver_version(text) == version

@@ -1,4 +1,4 @@
-"""A network small enough to run anywhere."""
+"""A network that is small enough to run in every test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces as a command would build them: from their YAML, by the class it names."""
+"""Spaces built as commands build them: from YAML, by the class it names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TINY = Path(__file__).parent / "data" / "tiny.yaml"
 
 
 def read(name: str) -> dict[str, Any]:
-    """The plain content of a space's YAML; ``tiny`` is the example of the tests."""
+    """Parsed YAML of a space; ``tiny`` is an example of the tests."""
     path = TINY if name == "tiny" else ROOT / "conf" / "space" / f"{name}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(content, dict)
@@ -26,7 +26,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def build(config: dict[str, Any]) -> SearchSpace:
-    """The space of a config, as Hydra's instantiate makes it."""
+    """Build the space of a config as Hydra's ``instantiate`` does."""
     fields = dict(config)
     module, _, name = fields.pop("_target_").rpartition(".")
     assert fields.pop("_convert_") == "all"
@@ -42,7 +42,10 @@ def _published(name: str) -> SearchSpace:
 
 @pytest.fixture
 def load() -> Callable[..., SearchSpace]:
-    """``load("mixnet", width=1.0, choices={"groups": [1]})``: a space with fields replaced and choices merged."""
+    """Build a space with fields replaced and choices merged.
+
+    ``load("mixnet", width=1.0, choices={"groups": [1]})``.
+    """
 
     def loader(name: str, *, choices: dict[str, Any] | None = None, **fields: Any) -> SearchSpace:
         if not choices and not fields:
@@ -56,11 +59,11 @@ def load() -> Callable[..., SearchSpace]:
 
 @pytest.fixture
 def config() -> Callable[[str], dict[str, Any]]:
-    """The plain content of a space's YAML, to be changed at will."""
+    """Parsed YAML of a space, to be modified."""
     return read
 
 
 @pytest.fixture
 def construct() -> Callable[[dict[str, Any]], SearchSpace]:
-    """The space of a changed config."""
+    """Build the space of a modified config."""
     return build

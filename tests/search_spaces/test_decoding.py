@@ -1,4 +1,4 @@
-"""What choices mean: names, sizes, kernels, groups, split points, overrides."""
+"""Decoding of choices: names, sizes, kernels, groups, split stages, overrides."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ SPACES = ("efficientnet", "mixnet", "mnasnet", "mobilenet_v1", "mobilenet_v3", "
 
 
 def first_point(space: SearchSpace, **changes: Any) -> ArchSpec:
-    """The network of every first choice, but for ``changes`` (``__`` stands for the dot)."""
+    """The network of every first choice, except for ``changes``.
+
+    ``__`` in their names is a dot.
+    """
     genotype = {name: values[0] for name, values in space.parameters.items()}
     return space.decode({**genotype, **{name.replace("__", "."): value for name, value in changes.items()}})
 
 
-def test_tiny_example_has_the_size_and_networks_that_a_count_by_hand_gives(load: Load) -> None:
+def test_size_and_networks_of_tiny_against_a_count_by_hand(load: Load) -> None:
     space = load("tiny")
     # width 2; s1: channels 3, b0 expansion 2, b1 groups 3 and repeats 3; s2: kernel 2, expansion 2, repeats 3.
     assert space.size == 2 * (3 * 2 * 3 * 3) * (2 * 2 * 3) == 1296
@@ -51,7 +54,7 @@ def test_tiny_example_names_its_choices_in_network_order(load: Load) -> None:
     )
 
 
-def test_tiny_example_decodes_to_the_block_strings_meant(load: Load) -> None:
+def test_tiny_example_decodes_to_the_expected_block_strings(load: Load) -> None:
     spec = load("tiny").decode(
         {
             "width": 1.0,
@@ -77,14 +80,14 @@ def test_groups_are_the_kernels_of_the_mixconv_paper(load: Load, groups: int) ->
     space = load("mixnet")
     spec = first_point(space, s1__b0__groups=groups, s1__b0__partition="exponential")
     assert spec.stages[1].blocks[0].kernels == tuple(2 * i + 1 for i in range(1, groups + 1))
-    # One group has nothing to partition, and its block string does not say so either.
+    # A single group has no partition, and its block string does not contain one.
     assert spec.stages[1].blocks[0].partition == ("exponential" if groups > 1 else "equal")
     assert spec.strings[1][0].endswith("_exponential") is (groups > 1)
     assert space.largest_kernel == 11
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_largest_kernel_is_reached_and_never_passed(load: Load, name: str) -> None:
+def test_largest_kernel_is_a_tight_bound(load: Load, name: str) -> None:
     space, rng = load(name), random.Random(0)
     widest = {
         max(max(block.kernels) for stage in space.decode(space.sample(rng)).stages for block in stage.blocks)
@@ -120,12 +123,14 @@ def test_ds_blocks_in_place_of_ir_ones_have_no_expansion(load: Load) -> None:
     assert spec.strings[2] == ("ds_r2_k3_s2_c24",)
 
 
-def test_zero_repeats_leave_a_block_out(load: Load) -> None:
+def test_zero_repeats_omit_a_block(load: Load) -> None:
     assert first_point(load("mobilenet_v3"), s3__b3__repeats=0).stages[3].depth == 3
     assert first_point(load("mobilenet_v3"), s3__b3__repeats=2).stages[3].depth == 5
 
 
-def test_nearest_attribute_wins_and_names_follow_their_place(config: Config, construct: Callable[..., Any]) -> None:
+def test_the_most_specific_attribute_applies_and_names_the_choice(
+    config: Config, construct: Callable[..., Any]
+) -> None:
     own = config("tiny")
     own["choices"]["se_ratio"] = [0, 0.25]
     own["stages"][2]["blocks"] = [{}, {"se_ratio": [0.5, 0.75]}, {"kernel": 7}]
@@ -139,7 +144,7 @@ def test_nearest_attribute_wins_and_names_follow_their_place(config: Config, con
     assert "s2.b0.se_ratio" not in names
 
 
-def test_kernels_written_out(load: Load) -> None:
+def test_explicit_kernels(load: Load) -> None:
     space = load("tiny", choices={"kernel": None, "kernels": ["k3", "k3.7", "k5.9.11"]}, stages=stages_without_kernel())
     spec = first_point(space, s1__b0__kernels="k5.9.11")
     assert spec.stages[1].blocks[0].kernels == (5, 9, 11)
@@ -180,11 +185,11 @@ def test_command_line_overrides_reach_the_space(config: Config) -> None:
     assert isinstance(caught.value.__cause__, NasError)
 
 
-def test_spaces_need_nothing_heavy() -> None:
+def test_spaces_import_nothing_heavy() -> None:
     code = (
         "import sys, search_spaces.mixnet, search_spaces.mobilenet_v3, search_spaces.mobilenet_v1\n"
         "import search_spaces.mnasnet, search_spaces.efficientnet\n"
         "print([name for name in ('torch', 'timm', 'optuna', 'hydra', 'omegaconf', 'numpy') if name in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "[]"

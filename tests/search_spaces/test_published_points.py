@@ -1,4 +1,4 @@
-"""The published network of a family is a point of its space, whatever else the space offers."""
+"""Published networks are points of their family's space."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MEMBERS = {
 
 
 def check_point(space: SearchSpace, spec: ArchSpec) -> None:
-    found = space.decode(space.encode(spec))
-    assert found.canonical() == spec.canonical()
-    assert found.arch_id == spec.arch_id
+    decoded = space.decode(space.encode(spec))
+    assert decoded.canonical() == spec.canonical()
+    assert decoded.arch_id == spec.arch_id
 
 
-def test_every_space_has_its_members() -> None:
+def test_every_space_has_members() -> None:
     assert sorted(MEMBERS) == SPACES
 
 
@@ -47,11 +47,11 @@ def test_published_network_is_a_point(load: Load, space: str, member: str) -> No
 @pytest.mark.parametrize(("space", "member"), [(s, m) for s, members in MEMBERS.items() for m in members[:1]])
 def test_published_point_has_the_published_drop_rates(load: Load, space: str, member: str) -> None:
     spec = zoo.get(member)
-    found = load(space).decode(load(space).encode(spec))
-    assert (found.dropout, found.drop_path) == (spec.dropout, spec.drop_path)
+    decoded = load(space).decode(load(space).encode(spec))
+    assert (decoded.dropout, decoded.drop_path) == (spec.dropout, spec.drop_path)
 
 
-def test_the_yaml_says_how_many_points_there_are(load: Load) -> None:
+def test_the_size_in_the_yaml_comment(load: Load) -> None:
     for name in SPACES:
         text = (CONF / "space" / f"{name}.yaml").read_text(encoding="utf-8")
         written = text.split("Points: ")[1].split()[0]
@@ -66,8 +66,8 @@ def test_mobilenet_v1_is_the_sixteen_published_networks(load: Load) -> None:
         for width, side in itertools.product((0.25, 0.5, 0.75, 1.0), (128, 160, 192, 224))
     }
     points = itertools.product(*space.parameters.values())
-    found = {space.decode(dict(zip(space.parameters, point, strict=True))).arch_id for point in points}
-    assert found == published
+    decoded = {space.decode(dict(zip(space.parameters, point, strict=True))).arch_id for point in points}
+    assert decoded == published
     assert space.size == len(published) == 16
 
 
@@ -91,7 +91,7 @@ def test_efficientnets_are_points_at_their_coefficients(load: Load, member: str)
 
 
 @pytest.mark.parametrize("name", [*SPACES, "tiny"])
-def test_random_points_come_back(load: Load, name: str) -> None:
+def test_random_points_round_trip(load: Load, name: str) -> None:
     space, rng = load(name), random.Random(name)
     for _ in range(60):
         genotype = space.sample(rng)
@@ -102,16 +102,16 @@ def test_random_points_come_back(load: Load, name: str) -> None:
         assert again.arch_id == spec.arch_id, genotype
 
 
-def test_mixnet_with_other_kernels_is_told_where_it_differs(load: Load) -> None:
+def test_encode_names_the_first_difference(load: Load) -> None:
     with pytest.raises(NasError, match=r"s2\.b0 needs kernels \(3, 5, 7\), the space offers 1, 2 for s2\.b0\.groups"):
         load("mixnet", choices={"groups": [1, 2]}).encode(zoo.get("mixnet_s"))
 
 
-def test_groups_that_no_space_has_are_no_point(load: Load) -> None:
+def test_group_sizes_are_not_in_any_space(load: Load) -> None:
     spec = zoo.get("efficientnet_b0")
     block = replace(spec.stages[3].blocks[0], group_size=8)
     grouped = replace(spec, stages=(*spec.stages[:3], StageSpec((block,)), *spec.stages[4:]))
-    with pytest.raises(NasError, match=r"s3\.b0 needs group_size 8, where no block has any"):
+    with pytest.raises(NasError, match=r"s3\.b0 needs group_size 8, which no block of the space has"):
         load("efficientnet").encode(grouped)
 
 
@@ -133,6 +133,6 @@ def test_a_space_may_have_gelu(load: Load) -> None:
         ("mobilenet_v3", "tf_mobilenetv3_large_100", "norm is NormSpec"),
     ],
 )
-def test_foreign_networks_are_refused(load: Load, space: str, member: str, message: str) -> None:
+def test_networks_outside_the_space_are_refused(load: Load, space: str, member: str, message: str) -> None:
     with pytest.raises(NasError, match=message):
         load(space).encode(zoo.get(member))

@@ -1,4 +1,7 @@
-"""A mistake in a space's YAML or in a genotype is one line that names the entry, the value and what is allowed."""
+"""Errors in a space's YAML or in a genotype.
+
+Each is one line that names the entry, the value and what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ Change = Callable[[Config], Any]
 
 
 def at(*keys: str | int, value: Any) -> Change:
-    """A change that puts ``value`` at the place ``keys`` of a config."""
+    """A function that sets ``value`` at the path ``keys`` of a config."""
 
     def change(config: Config) -> None:
-        place: Any = config
+        container: Any = config
         for key in keys[:-1]:
-            place = place[key]
-        place[keys[-1]] = value
+            container = container[key]
+        container[keys[-1]] = value
 
     return change
 
@@ -34,9 +37,9 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "typo in choices": (at("choices", "kernal", value=3), "space.choices.kernal: unknown"),
     "typo in space": (at("choises", value={}), "space.choises: unknown"),
     "typo in space is guessed": (at("stage", value=[]), "Did you mean 'stages'?"),
-    "words of a space": (at("bloks", value=[]), "choose from name, stages, stem, head, choices, width, depth, resol"),
+    "keys of a space": (at("bloks", value=[]), "choose from name, stages, stem, head, choices, width, depth, resol"),
     "no name": (lambda config: config.pop("name"), "space.name: missing; give"),
-    "name of another kind": (at("name", value=5), "space.name: 5 is not a word"),
+    "name of another kind": (at("name", value=5), "space.name: 5 is not a string"),
     "stages left out": (lambda config: config.pop("stages"), "space.stages null: must be a list with at least one"),
     "typo in stem": (at("stem", "width", value=8), "space.stem.width: unknown"),
     "typo in rules": (at("scaling", value={"depth_rul": "ceil"}), "space.scaling.depth_rul: unknown"),
@@ -46,9 +49,9 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no groups": (at(*BLOCK, "groups", value=[0, 1]), "space.stages[1].blocks[1].groups 0: must be at least 1"),
     "even kernel": (at("choices", "kernel", value=[3, 4]), "space.choices.kernel 4: kernels (4,): must be odd"),
     "empty list": (at("choices", "expansion", value=[]), "space.choices.expansion: the list is empty"),
-    "twice": (at("choices", "expansion", value=[6, 3, 6.0]), "space.choices.expansion: 6.0 stands twice"),
-    "word": (at("stages", 1, "channels", value="many"), "space.stages[1].channels 'many': must be a whole number"),
-    "truth": (at(*BLOCK, "repeats", value=True), "space.stages[1].blocks[1].repeats true: must be a whole number"),
+    "twice": (at("choices", "expansion", value=[6, 3, 6.0]), "space.choices.expansion: 6.0 is listed twice"),
+    "string": (at("stages", 1, "channels", value="many"), "space.stages[1].channels 'many': must be a whole number"),
+    "boolean": (at(*BLOCK, "repeats", value=True), "space.stages[1].blocks[1].repeats true: must be a whole number"),
     "fraction": (at("resolution_px", value=[32.5]), "space.resolution_px 32.5: must be a whole number"),
     "too many px": (at("resolution_px", value=[32, 20000]), "space.resolution_px 20000: must be a positive number of"),
     "zero width": (at("width", value=[0, 1]), "space.width 0.0: a multiplier must be a positive number"),
@@ -60,9 +63,12 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no stem": (at("stem", value=None), "space.stem null: must be a mapping of channels, kernel, stride"),
     "no stem channels": (at("stem", value={"stride": 1}), "space.stem.channels null: must be a whole number"),
     "stage of words": (at("stages", 1, value="ir_r1"), "space.stages[1] 'ir_r1': must be a mapping of"),
-    "no channels": (at("stages", 2, value={"stride": 2}), "space.stages[2].blocks[0]: channels is missing"),
-    "two kernels": (at(*BLOCK, "kernel", value=3), "space.stages[1].blocks[1]: kernel and groups say the same thing"),
-    "number for kernels": (at("stages", 2, "kernels", value=[3.5]), "space.stages[2].kernels 3.5: must be a word"),
+    "no channels": (
+        at("stages", 2, value={"stride": 2}),
+        "space.stages[2].blocks[0]: channels is missing; give it here, in",
+    ),
+    "two kernels": (at(*BLOCK, "kernel", value=3), "space.stages[1].blocks[1]: kernel and groups set the same field"),
+    "number for kernels": (at("stages", 2, "kernels", value=[3.5]), "space.stages[2].kernels 3.5: must be a string"),
     "no effect": (at("stages", 0, "expand_groups", value=2), "space.stages[0].expand_groups: has no effect"),
     "first block absent": (at("stages", 2, "repeats", value=[0, 1]), "space.stages[2].blocks[0].repeats 0: only"),
     "cn without kernel": (
@@ -77,7 +83,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_yaml_mistakes_are_named(
+def test_yaml_errors_name_the_mistake(
     config: Callable[[str], Config], construct: Callable[[Config], SearchSpace], mistake: str
 ) -> None:
     change, message = MISTAKES[mistake]
@@ -97,12 +103,14 @@ def test_split_must_be_a_stage(load: Callable[..., SearchSpace]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 0.75}, "width 0.75 is no choice; choose from 0.5, 1.0"),
-        ({"s1.b1.groups": "k3"}, "s1.b1.groups 'k3' is no choice; choose from 1, 2, 3"),
+        ({"width": 0.75}, "width 0.75 is not a valid choice; choose from 0.5, 1.0"),
+        ({"s1.b1.groups": "k3"}, "s1.b1.groups 'k3' is not a valid choice; choose from 1, 2, 3"),
         ({"s1.b1.grups": 1}, "'s1.b1.grups' is not a choice of this space. Did you mean 's1.b1.groups'?"),
     ],
 )
-def test_genotype_mistakes_are_named(load: Callable[..., SearchSpace], change: dict[str, Any], message: str) -> None:
+def test_genotype_errors_name_the_mistake(
+    load: Callable[..., SearchSpace], change: dict[str, Any], message: str
+) -> None:
     space = load("tiny")
     genotype = {name: values[0] for name, values in space.parameters.items()}
     with pytest.raises(NasError) as caught:

@@ -1,4 +1,4 @@
-"""The primitive operations of one block, type by type, enumerated from its spec."""
+"""Primitive operations of one block, enumerated from its spec by block type."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def block_ops(
     *,
     layer_scale: bool = False,
 ) -> tuple[Op, ...]:
-    """The operations of one block (repeats ignored) on a ``px`` x ``px`` input of ``in_channels``.
+    """List the operations of one block (repeats ignored) in execution order.
 
-    Paths are relative to the block; "" among the inputs is the block's input. The last op's output is the block's.
+    The block's input is ``(1, in_channels, px, px)``. Paths are relative to the block; "" among the inputs is the
+    block's input. The output of the last operation is the block's.
     """
     act = block.activation or activation
     hidden, out_px = hidden_channels(block, in_channels), out_side(px, stride)
@@ -50,7 +51,7 @@ def block_ops(
 
 
 def _spatial(block: BlockSpec, path: str, in_channels: int, out_channels: int, px: int, stride: int, act: str) -> Op:
-    """The dense or grouped k x k convolution that a cn or er block begins with."""
+    """First convolution of a cn or er block: dense or grouped, k x k."""
     groups = spatial_groups(block, in_channels)
     op = Op(
         "conv", path, ("",), in_channels, out_channels, px, out_side(px, stride),
@@ -62,9 +63,12 @@ def _spatial(block: BlockSpec, path: str, in_channels: int, out_channels: int, p
 def _depthwise_block(
     block: BlockSpec, stride: int, in_channels: int, hidden: int, px: int, act: str, se: SqueezeExcite
 ) -> list[Op]:
-    """ir, ds and dsa: [expand], depthwise, [squeeze-excite], project."""
+    """Operations of ir, ds and dsa blocks.
+
+    In this order: [expand], depthwise, [squeeze-excite], project.
+    """
     ops: list[Op] = []
-    source = Op("pool", "", (), in_channels, in_channels, px, px)  # stands for the block's input
+    source = Op("pool", "", (), in_channels, in_channels, px, px)  # placeholder for the block's input
     names = ("bn1", "bn2") if block.type != "ir" else ("bn2", "bn3")
     if block.type == "ir":
         ops += _pointwise("conv_pw", source, hidden, block.expand_kernels, "bn1", act)
@@ -90,11 +94,14 @@ def _depthwise_block(
 def _universal_block(
     block: BlockSpec, stride: int, in_channels: int, hidden: int, px: int, act: str, se: SqueezeExcite
 ) -> list[Op]:
-    """uir: [depthwise], expand, [depthwise], [squeeze-excite], project, [depthwise]; the first kernel of the middle,
-    the start and the end has the stride."""
+    """Operations of uir blocks.
+
+    In this order: [depthwise], expand, [depthwise], [squeeze-excite], project, [depthwise]. The middle depthwise
+    convolution has the stride; without it the one at the start, without both the one at the end.
+    """
     middle = block.kernels[0]
     strided = "dw_mid" if middle else "dw_start" if block.start_kernel else "dw_end"
-    ops = [Op("pool", "", (), in_channels, in_channels, px, px)]  # stands for the block's input
+    ops = [Op("pool", "", (), in_channels, in_channels, px, px)]  # placeholder for the block's input
 
     def depthwise(name: str, side: int, activation: str | None) -> None:
         if not side:
@@ -118,7 +125,11 @@ def _universal_block(
 
 
 def _attention_block(block: BlockSpec, in_channels: int, px: int) -> list[Op]:
-    """mqa: norm, a query per head, one key and one value map (both smaller by kv_stride), their products, project."""
+    """Operations of mqa blocks.
+
+    In this order: norm, a query per head, one key and one value map (both downsampled by ``kv_stride``), the two matrix
+    products, project.
+    """
     queries, kv_px = block.heads * block.key_channels, out_side(px, block.kv_stride)
     norm = Op("norm", "norm", ("",), in_channels, in_channels, px, px, norm="norm")
     ops = [norm, Op("conv", "attn.query.proj", ("norm",), in_channels, queries, px, px)]
@@ -146,28 +157,34 @@ def _depthwise(block: BlockSpec, source: Op, stride: int, norm: str, act: str) -
     out_px = out_side(px, stride)
     splits = split_channels(channels, len(block.kernels), block.partition)
     convs = []
-    for (side, dilation), width in zip(block.taps(stride), splits, strict=True):
+    for (side, dilation), width in zip(block.effective_kernels(stride), splits, strict=True):
         convs.append(
             Op("depthwise", "conv_dw", (source.path,), width, width, px, out_px, side, stride, dilation, norm=norm)
         )
-    return _mixed(convs, source, splits, act)
+    return _with_split(convs, source, splits, act)
 
 
 def _pointwise(
     path: str, source: Op, out_channels: int, kernels: tuple[int, ...], norm: str, act: str | None
 ) -> list[Op]:
-    """A 1x1 convolution, or its grouped form: group j maps part j of the input to part j of the output."""
+    """A 1x1 convolution, or its grouped form.
+
+    Group j maps part j of the input to part j of the output.
+    """
     px = source.out_px
     ins, outs = split_channels(source.out_channels, len(kernels)), split_channels(out_channels, len(kernels))
     convs = [
         Op("conv", path, (source.path,), width_in, width_out, px, px, kernel, norm=norm)
         for kernel, width_in, width_out in zip(kernels, ins, outs, strict=True)
     ]
-    return _mixed(convs, source, ins, act)
+    return _with_split(convs, source, ins, act)
 
 
-def _mixed(convs: Sequence[Op], source: Op, splits: tuple[int, ...], act: str | None) -> list[Op]:
-    """One convolution as it is; several between a split and a concat, as timm's MixedConv2d names them."""
+def _with_split(convs: Sequence[Op], source: Op, splits: tuple[int, ...], act: str | None) -> list[Op]:
+    """Wrap several convolutions in a split and a concat; a single one is unchanged.
+
+    Paths are those of timm's ``MixedConv2d``.
+    """
     if len(convs) == 1:
         return [convs[0]._replace(activation=act)]
     path = convs[0].path

@@ -1,4 +1,4 @@
-"""The primitive operations of a network with their shapes and data flow, enumerated from the spec alone."""
+"""Primitive operations of a network: shapes and data flow, from the spec alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ __all__ = ["Op", "OpKind", "block_ops", "head_ops", "network_ops", "out_side", "
 
 
 def network_ops(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[Op]:
-    """All operations of ``spec`` in execution order, with module paths and tensor names of the whole network."""
+    """Iterate over all operations of ``spec`` in execution order.
+
+    Module paths and tensor names are those of the whole network. ``resolution_px``: input side; None is the spec's own.
+    """
     px = out_side(resolution_px or spec.resolution_px, spec.stem.stride)
     stem = stem_op(spec, resolution_px or spec.resolution_px)
     yield stem
@@ -22,9 +25,9 @@ def network_ops(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[Op
             placed.block, placed.stride, placed.in_channels, px, spec.activation, spec.squeeze_excite,
             layer_scale=spec.layer_scale is not None,
         )  # fmt: skip
-        yield from _placed(ops, placed.path, previous)
+        yield from _with_network_paths(ops, placed.path, previous)
         previous, px = f"{placed.path}.{ops[-1].path}", ops[-1].out_px
-    yield from _placed(head_ops(spec, px), "", previous)
+    yield from _with_network_paths(head_ops(spec, px), "", previous)
 
 
 def stem_op(spec: ArchSpec, resolution_px: int) -> Op:
@@ -37,7 +40,10 @@ def stem_op(spec: ArchSpec, resolution_px: int) -> Op:
 
 
 def head_ops(spec: ArchSpec, px: int) -> list[Op]:
-    """Pooling, head convolution and classifier behind a last map of side ``px``; the first op reads ""."""
+    """List pooling, head convolution and classifier after a last map of side ``px``.
+
+    "" among the inputs of the first operation is the last map.
+    """
     last, width, act = spec.stages[-1].blocks[-1].channels, spec.head.channels, spec.activation
     if spec.head.pools_first:
         bias, norm = spec.head.kind == "pool_conv", "norm_head" if spec.head.kind == "pool_conv_norm" else ""
@@ -56,8 +62,11 @@ def head_ops(spec: ArchSpec, px: int) -> list[Op]:
     return [*ops, Op("linear", "classifier", (ops[-1].path,), features, spec.classes, 1, 1, bias=True)]
 
 
-def _placed(ops: Sequence[Op], prefix: str, source: str) -> Iterator[Op]:
-    """``ops`` with paths of the whole network: ``prefix`` before each, ``source`` for the block's input."""
+def _with_network_paths(ops: Sequence[Op], prefix: str, source: str) -> Iterator[Op]:
+    """Convert paths relative to a block to paths in the whole network.
+
+    ``prefix``: the block's path. ``source``: the path that "" among the inputs stands for.
+    """
     dot = f"{prefix}." if prefix else ""
     for op in ops:
         inputs = tuple(f"{dot}{name}" if name else source for name in op.inputs)

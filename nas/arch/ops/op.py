@@ -1,4 +1,4 @@
-"""One primitive operation of a network: its shapes, parameters and multiply-adds."""
+"""One primitive operation of a network: shapes, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ OpKind = Literal["conv", "depthwise", "linear", "matmul", "norm", "pool", "scale
 
 
 class Op(NamedTuple):
-    """One fused kernel: a convolution or linear layer with folded norm and activation, a product, or a data movement.
+    """One fused kernel at batch size 1.
 
-    ``path`` is timm's module path where there is a module, and names the output tensor; ``inputs`` are the paths of
-    the operations it reads ("" is the block's or network's input; ``x:2`` is part 2 of split ``x``). Maps are square:
-    ``in_px``, ``out_px`` are sides. ``norm`` is the path of the batch norm that follows ("" for none), of which a
-    MixConv group takes its slice; a ``norm`` op is one by itself. ``scale`` is the path of factors per channel (a layer
-    scale) folded in last. ``activation`` is applied to the output; on a squeeze-excite's second convolution it is the
-    gate.
+    It is a convolution or linear layer with folded norm and activation, a matrix product, or a data movement. Its input
+    is ``(1, in_channels, in_px, in_px)``, its output ``(1, out_channels, out_px, out_px)``: maps are square, and
+    ``in_px``, ``out_px`` are sides.
+
+    ``path`` is timm's module path where there is a module, and names the output tensor; ``inputs`` are the paths of the
+    operations it reads ("" is the block's or network's input; ``x:2`` is part 2 of split ``x``). ``norm`` is the path
+    of the batch norm that follows ("" for none), of which a MixConv group takes its slice; a ``norm`` op is a batch
+    norm on its own. ``scale`` is the path of factors per channel (a layer scale) folded in last. ``activation`` is
+    applied to the output; on a squeeze-excite's second convolution it is the gate.
 
     ``groups`` of a ``conv`` divide its input and output channels. A ``matmul`` is a grouped 1x1 convolution whose
-    weights are its second input: its groups are heads, the channels of an attention's logits heads times positions.
+    weights are its second input: its groups are heads, and an attention's logits have heads times positions channels.
     """
 
     kind: OpKind
@@ -40,7 +43,7 @@ class Op(NamedTuple):
 
     @property
     def weights(self) -> int:
-        """Elements of the weight tensor."""
+        """Number of elements of the weight tensor."""
         if self.kind == "depthwise":
             return self.kernel * self.kernel * self.out_channels
         if self.kind in ("conv", "linear"):
@@ -49,23 +52,35 @@ class Op(NamedTuple):
 
     @property
     def params(self) -> int:
-        """Weights, biases, two values per normalised channel (running statistics are no parameters), layer scales."""
+        """Number of parameters.
+
+        Weights, biases, two values per normalised channel (running statistics are no parameters), and layer scales.
+        """
         return self.weights + self.out_channels * (int(self.bias) + 2 * bool(self.norm) + bool(self.scale))
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of convolution, linear layer or product; bias, norm, activation and pooling count nothing."""
+        """Multiply-adds of a convolution, linear layer or matrix product.
+
+        Bias, norm, activation and pooling count nothing.
+        """
         products = self.in_channels * self.out_channels // self.groups if self.kind == "matmul" else self.weights
         return products * self.out_px * self.out_px
 
     @property
     def activations(self) -> int:
-        """Output elements of a convolution or linear layer (the measure of Dollar et al., arXiv:2103.06877)."""
+        """Output elements of a convolution or linear layer, otherwise 0.
+
+        The measure of Dollar et al., arXiv:2103.06877.
+        """
         return self.out_elements if self.weights else 0
 
     @property
     def in_elements(self) -> int:
-        """Elements of a convolution's or product's first input; of all inputs together for ``add`` and ``concat``."""
+        """Elements of the input tensor.
+
+        Of the first input of a convolution or matrix product, of all inputs together for ``add`` and ``concat``.
+        """
         return self.in_channels * self.in_px * self.in_px
 
     @property
@@ -75,5 +90,8 @@ class Op(NamedTuple):
 
 
 def out_side(in_px: int, stride: int) -> int:
-    """Output side of an odd kernel with symmetric or ``same`` padding: ceil(in / stride), whatever the dilation."""
+    """Output side in px of an odd kernel with symmetric or ``same`` padding.
+
+    ceil(in_px / stride), whatever the dilation.
+    """
     return -(-in_px // stride)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         scale_rounded,
     )
     from nas.arch.scaling.family import formula_member, published_label, published_labels, published_member
-    from nas.arch.scaling.request import SCALING_RULES, ScalingRequest
+    from nas.arch.scaling.request import SCALING_RULES, ScalingRequest, target_measures
     from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
     from nas.arch.scaling.rules import (
         DIRECTIONS,
@@ -28,8 +28,30 @@ if TYPE_CHECKING:
         width_lines,
         width_resolution_table,
     )
-    from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes
-    from nas.arch.scaling.transform import UNSCALED, Compound, Scaling, coefficients_of, scale
+    from nas.arch.scaling.targets import CostMeasure
+    from nas.arch.scaling.transform import UNSCALED, Compound, Factors, Scaling, coefficients_of, scale
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "compound": [
+                "ALPHAS",
+                "BETAS",
+                "GAMMAS",
+                "ScaledNetwork",
+                "compound_triples",
+                "distinct_networks",
+                "scale_compound",
+                "scale_rounded",
+            ],
+            "family": ["formula_member", "published_label", "published_labels", "published_member"],
+            "request": ["SCALING_RULES", "ScalingRequest", "target_measures"],
+            "rounding_rules": ["RoundingOverrides", "RoundingRules"],
+            "rules": ["DIRECTIONS", "at_equal_cost", "dwr", "stepwise_step", "width_lines", "width_resolution_table"],
+            "targets": ["CostMeasure"],
+            "transform": ["UNSCALED", "Compound", "Factors", "Scaling", "coefficients_of", "scale"],
+        },
+    )
 
 __all__ = [
     "ALPHAS",
@@ -40,6 +62,7 @@ __all__ = [
     "UNSCALED",
     "Compound",
     "CostMeasure",
+    "Factors",
     "RoundingOverrides",
     "RoundingRules",
     "ScaledNetwork",
@@ -51,9 +74,6 @@ __all__ = [
     "distinct_networks",
     "dwr",
     "formula_member",
-    "macs",
-    "params",
-    "peak_memory_bytes",
     "published_label",
     "published_labels",
     "published_member",
@@ -61,28 +81,7 @@ __all__ = [
     "scale_compound",
     "scale_rounded",
     "stepwise_step",
+    "target_measures",
     "width_lines",
     "width_resolution_table",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "compound": [
-            "ALPHAS",
-            "BETAS",
-            "GAMMAS",
-            "ScaledNetwork",
-            "compound_triples",
-            "distinct_networks",
-            "scale_compound",
-            "scale_rounded",
-        ],
-        "family": ["formula_member", "published_label", "published_labels", "published_member"],
-        "request": ["SCALING_RULES", "ScalingRequest"],
-        "rounding_rules": ["RoundingOverrides", "RoundingRules"],
-        "rules": ["DIRECTIONS", "at_equal_cost", "dwr", "stepwise_step", "width_lines", "width_resolution_table"],
-        "targets": ["CostMeasure", "macs", "params", "peak_memory_bytes"],
-        "transform": ["UNSCALED", "Compound", "Scaling", "coefficients_of", "scale"],
-    },
-)

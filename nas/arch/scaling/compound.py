@@ -1,4 +1,7 @@
-"""Compound scaling of any baseline: the grid of triples, and what each really makes of a network after rounding."""
+"""Compound scaling of any baseline: the grid of triples and the scaled networks.
+
+A ``ScaledNetwork`` also says which multipliers rounding realises.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,20 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
 
-_SLACK: Final = 1e-9  # of sums and products of decimal fractions: 2.1 - 2 is more than 0.1
+_EPSILON: Final = 1e-9  # rounding error of decimal fractions: 2.1 - 2 is more than 0.1
 
 
 def factor_range(low: float, high: float, step: float) -> tuple[float, ...]:
-    """``low``, ``low + step``, ... up to ``high``, as the decimal fractions that they are written as.
+    """Evenly spaced factors ``low``, ``low + step``, ... up to ``high``.
+
+    They are rounded to the decimal fractions that they would be written as.
 
     Raises: NasError unless 1 <= low <= high and step is positive.
     """
     check_number("low", low, low=1)
     check_number("high", high, low=low)
     check_number("step", step, low=0, open_low=True)
-    return tuple(round(low + index * step, 10) for index in range(int((high - low) / step + _SLACK) + 1))
+    return tuple(round(low + index * step, 10) for index in range(int((high - low) / step + _EPSILON) + 1))
 
 
 ALPHAS: Final = factor_range(1.0, 2.0, 0.1)
@@ -43,11 +48,13 @@ def compound_triples(
     tolerance: float = 0.1,
     growth: Callable[[Compound], float] = lambda compound: compound.macs_growth,
 ) -> tuple[Compound, ...]:
-    """Every triple whose ``growth`` lies within ``tolerance`` of ``target``, by alpha, then beta, then gamma.
+    """All triples whose ``growth`` is within ``tolerance`` of ``target``.
 
-    EfficientNet, equation 3: alpha * beta^2 * gamma^2 about 2, each at least 1. The published 1.2/1.1/1.15 comes to
-    1.920. Another ``growth``, such as that of a predicted latency, fits the triples to something else than MACs.
-    Raises: NasError for a factor below 1, and where there is no triple, with the tolerance that would give one.
+    They are sorted by alpha, then beta, then gamma. EfficientNet, equation 3: alpha * beta^2 * gamma^2 about 2, each at
+    least 1. The published 1.2/1.1/1.15 comes to 1.920. ``growth``: cost growth per unit of phi, by default that of
+    MACs; another one, such as that of a predicted latency, fits the triples to that cost.
+
+    Raises: NasError for a factor below 1, and if there is no triple, with the tolerance that would give one.
     """
     check_number("tolerance", tolerance, low=0)
     check_number("target", target, low=1)
@@ -58,23 +65,27 @@ def compound_triples(
             check_number(field, value, low=1)
     grid = product(sorted(set(alphas)), sorted(set(betas)), sorted(set(gammas)))
     triples = [Compound(alpha=alpha, beta=beta, gamma=gamma) for alpha, beta, gamma in grid]
-    off = [abs(growth(triple) - target) for triple in triples]
-    found = tuple(triple for triple, error in zip(triples, off, strict=True) if error <= tolerance + _SLACK)
-    if not found:
-        least = min(off)
+    deviations = [abs(growth(triple) - target) for triple in triples]
+    matching = tuple(
+        triple for triple, deviation in zip(triples, deviations, strict=True) if deviation <= tolerance + _EPSILON
+    )
+    if not matching:
+        least = min(deviations)
         raise NasError(
-            f"tolerance {tolerance:g}: none of {len(triples)} triples comes so near to a growth of {target:g}; the "
-            f"nearest, {triples[off.index(least)]}, does with {math.ceil(least * 1e4) / 1e4:g}. Or give more values."
+            f"tolerance {tolerance:g}: none of {len(triples)} triples is within it of a growth of {target:g}; the "
+            f"nearest, {triples[deviations.index(least)]}, needs {math.ceil(least * 1e4) / 1e4:g}. Increase it, "
+            "or give more values."
         )
-    return found
+    return matching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaledNetwork:
-    """A network beside the baseline that it was scaled from.
+    """A scaled network together with its baseline.
 
-    ``factors``: what was asked for; rounding makes something else of it, which ``realised`` and the growths tell.
-    ``compound`` and ``phi``: where the factors come from, if from there; a published member has its number alone.
+    ``factors``: the requested multipliers; after rounding the network has others, see ``realised`` and the growths.
+    ``scaling``: the factors with their rounding rules. ``compound`` and ``phi``: the origin of the factors, None if
+    they have another one; a published member has its phi alone.
     """
 
     baseline: ArchSpec
@@ -91,22 +102,26 @@ class ScaledNetwork:
 
     @property
     def macs_growth(self) -> float:
-        """Multiply-adds over the baseline's."""
+        """Ratio of multiply-adds to the baseline's."""
         return self.cost.macs / complexity(self.baseline).macs
 
     @property
     def params_growth(self) -> float:
-        """Parameters over the baseline's."""
+        """Ratio of parameters to the baseline's."""
         return self.cost.params / complexity(self.baseline).params
 
     @property
     def memory_growth(self) -> float:
-        """Peak activation memory over the baseline's."""
+        """Ratio of peak activation memory to the baseline's."""
         return self.cost.peak_memory_bytes / complexity(self.baseline).peak_memory_bytes
 
     @property
     def realised(self) -> Factors:
-        """What is left after rounding: blocks, channels (geometric mean over the blocks as written) and input side."""
+        """Realised multipliers after rounding.
+
+        ``depth``: of the number of blocks. ``width``: of the channels, geometric mean over the block strings.
+        ``resolution``: of the input side.
+        """
         before, after = (
             [block.channels for stage in arch.stages for block in stage.blocks] for arch in (self.baseline, self.arch)
         )
@@ -128,10 +143,12 @@ def scale_rounded(
     compound: Compound | None = None,
     phi: float | None = None,
 ) -> ScaledNetwork:
-    """``baseline`` by ``factors``, rounded by ``rules`` (None: those of its family).
+    """Scale ``baseline`` by ``factors``, rounded by ``rules``.
 
-    Proxies of few channels and small images keep more of the factors with a finer rule, such as
-    ``RoundingRules(divisor=2, resolution_rule="exact")``. Raises: SpecError for a side too small for the strides.
+    ``rules``: None is the rules of the baseline's family. Proxies of few channels and small images keep more of the
+    factors with a finer rule, such as ``RoundingRules(divisor=2, resolution_rule="exact")``.
+
+    Raises: SpecError for a side too small for the strides.
     """
     chosen = rules or rules_for(baseline)
     scaling = chosen.scaling(factors, baseline.resolution_px, dropout=dropout)
@@ -143,16 +160,22 @@ def scale_rounded(
 def scale_compound(
     baseline: ArchSpec, compound: Compound, phi: float, rules: RoundingRules | None = None, *, name: str | None = None
 ) -> ScaledNetwork:
-    """``baseline`` by the formula at ``phi``: depth alpha^phi, width beta^phi, resolution gamma^phi, rounded.
+    """Scale ``baseline`` by the compound scaling formula at ``phi``.
 
-    Dropout stays the baseline's; a family's grows. Raises: NasError for a negative ``phi``, SpecError as ``scaled``.
+    Depth alpha^phi, width beta^phi, resolution gamma^phi, rounded by ``rules`` (None: those of the baseline's family).
+    Dropout is the baseline's, unlike that of ``formula_member``.
+
+    Raises: NasError for a negative ``phi``, SpecError as ``scale_rounded``.
     """
     check_number("phi", phi, low=0)
     return scale_rounded(baseline, compound.factors(phi), rules, name=name, compound=compound, phi=phi)
 
 
 def distinct_networks(candidates: Iterable[ScaledNetwork]) -> tuple[tuple[ScaledNetwork, ...], ...]:
-    """Candidates in groups that rounding makes the same network (``arch_id``), in order; the first stands for all."""
+    """Group candidates that rounding makes the same network (equal ``arch_id``).
+
+    Groups and their members are in the order of the candidates; the first member represents its group.
+    """
     groups: dict[str, list[ScaledNetwork]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.arch.arch_id, []).append(candidate)

@@ -1,4 +1,7 @@
-"""A family from one network: members phi = 0 to 7 by the formula, or by EfficientNet's published coefficients."""
+"""Family of a network: members at phi = 0 to 7 or by published coefficients.
+
+The coefficients are those of a compound scaling formula, or EfficientNet's published ones.
+"""
 
 from __future__ import annotations
 
@@ -18,44 +21,52 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 
-MOST_DROPOUT: Final = 0.5
-MOST_DROPOUT_PHI: Final = 7
+MAX_DROPOUT: Final = 0.5
+MAX_DROPOUT_PHI: Final = 7
 
 
-def dropout_at(phi: float, least: float = 0.2) -> float:
-    """Dropout of a member: linear from the baseline's ``least`` to 0.5 at phi 7, in tenths, never below the baseline's.
+def dropout_at(phi: float, baseline_dropout: float = 0.2) -> float:
+    """Dropout rate of the family member at ``phi``.
 
-    EfficientNet (section 5.2) raises it linearly from 0.2 for B0 to 0.5 for B7; in tenths that is 0.2, 0.2, 0.3, 0.3,
-    0.4, 0.4, 0.5, 0.5, as in the published code.
+    Linear from ``baseline_dropout`` to 0.5 at phi 7, rounded to tenths, never below the baseline's. EfficientNet
+    (section 5.2) raises it linearly from 0.2 for B0 to 0.5 for B7; in tenths that is 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5,
+    0.5, as in the published code.
     """
-    linear = least + (MOST_DROPOUT - least) * min(phi / MOST_DROPOUT_PHI, 1.0)
-    return max(least, round(linear, 1))
+    linear = baseline_dropout + (MAX_DROPOUT - baseline_dropout) * min(phi / MAX_DROPOUT_PHI, 1.0)
+    return max(baseline_dropout, round(linear, 1))
 
 
 def published_table(baseline: ArchSpec) -> Mapping[str, Coefficients]:
-    """The hand-rounded coefficients that ``published`` means for ``baseline``: Lite's own for Lite, else B0 to L2."""
+    """Published coefficients for ``baseline``, by member.
+
+    Those of EfficientNet-Lite for a Lite baseline, otherwise those of EfficientNet B0 to B8 and L2.
+    """
     return PUBLISHED_EFFICIENTNET_LITE if family_of(baseline) == "efficientnet_lite" else PUBLISHED_EFFICIENTNET
 
 
 def published_member(baseline: ArchSpec, member: str, rules: RoundingRules | None = None) -> ScaledNetwork:
-    """``baseline`` by the published coefficients of EfficientNet ``member``, such as ``b3`` (``lite3`` for Lite).
+    """Scale ``baseline`` by the published coefficients of an EfficientNet ``member``.
 
-    The side grows as that of the published family does, by 300/224 for ``b3``; of a baseline of 224 px all members
-    have the published sides. Drop-path stays the baseline's, as published. ``efficientnet_b0`` gives
-    ``efficientnet_b3``, ``mixnet_s`` gives ``mixnet_s_b3``. Raises: NasError for an unknown member.
+    ``member``: such as ``b3`` (``lite3`` for Lite). The input side grows as that of the published family does, by
+    300/224 for ``b3``; for a baseline of 224 px all members have the published sides. Drop-path is the baseline's, as
+    published. ``efficientnet_b0`` gives ``efficientnet_b3``, ``mixnet_s`` gives ``mixnet_s_b3``.
+
+    Raises: NasError for an unknown member.
     """
     table = published_table(baseline)
     if member not in table:
         raise unknown_choice("family member", member, table)
-    found, first = table[member], next(iter(table))
-    factors = Factors(found.depth, found.width, found.resolution_px / table[first].resolution_px)
+    coefficients, first_member = table[member], next(iter(table))
+    factors = Factors(
+        coefficients.depth, coefficients.width, coefficients.resolution_px / table[first_member].resolution_px
+    )
     labels = published_labels(baseline)
     return scale_rounded(
         baseline,
         factors,
         rules,
-        name=f"{baseline.name.removesuffix(f'_{first}')}_{member}",
-        dropout=max(found.dropout, baseline.dropout),
+        name=f"{baseline.name.removesuffix(f'_{first_member}')}_{member}",
+        dropout=max(coefficients.dropout, baseline.dropout),
         phi=labels.index(member) if member in labels else None,
     )
 
@@ -66,10 +77,13 @@ def family(
     phis: Sequence[float] = tuple(range(8)),
     rules: RoundingRules | None = None,
 ) -> tuple[ScaledNetwork, ...]:
-    """Members of ``baseline``'s family at ``phis``, each with its depth, width, resolution, dropout and drop-path.
+    """Members of ``baseline``'s family at ``phis``.
 
-    A ``Compound``: by its formula, with dropout by ``dropout_at``. ``published``: phi 0 to 8 are the hand-rounded B0 to
-    B8 (0 to 4 Lite's); L2, of no phi, is a ``published_member``. Raises: NasError for a phi that was not published.
+    Each has its own depth, width, resolution and dropout; drop-path is the baseline's. A ``Compound``: by its formula,
+    with dropout by ``dropout_at``. ``published``: phi 0 to 8 are the hand-rounded B0 to B8 (0 to 4 Lite's); L2, which
+    has no phi, is a ``published_member``.
+
+    Raises: NasError for a phi that was not published.
     """
     if coefficients == "published":
         return tuple(published_member(baseline, published_label(baseline, phi), rules) for phi in phis)
@@ -79,7 +93,9 @@ def family(
 def formula_member(
     baseline: ArchSpec, compound: Compound, phi: float, rules: RoundingRules | None = None, *, label: str = ""
 ) -> ScaledNetwork:
-    """One member by the formula: ``grown`` with a member's dropout and a name of ``label`` and ``phi``.
+    """One family member by the compound scaling formula.
+
+    As ``scale_compound``, with dropout by ``dropout_at`` and a name of ``label`` and ``phi``.
 
     Raises: NasError for a negative phi.
     """
@@ -96,16 +112,22 @@ def formula_member(
 
 
 def published_labels(baseline: ArchSpec) -> tuple[str, ...]:
-    """The published members that whole phi count to, from 0: b0 to b8, or lite0 to lite4. L2 belongs to no phi."""
+    """Published members of whole phi, in order from phi 0.
+
+    b0 to b8, or lite0 to lite4. L2 has no phi.
+    """
     return tuple(label for label in published_table(baseline) if label != "l2")
 
 
 def published_label(baseline: ArchSpec, phi: float) -> str:
-    """The published member that ``phi`` counts to: ``b2`` for 2. Raises: NasError if there is none."""
+    """Name of the published member at ``phi``: ``b2`` for 2.
+
+    Raises: NasError if there is none.
+    """
     labels = published_labels(baseline)
     if phi not in range(len(labels)):
         raise NasError(
-            f"phi {phi:g}: published are {labels[0]} to {labels[-1]}, phi 0 to {len(labels) - 1} in whole numbers; "
-            f"coefficients=[1.2,1.1,1.15] has a network for any phi."
+            f"phi {phi:g}: the published members are {labels[0]} to {labels[-1]}, at whole phi from 0 to "
+            f"{len(labels) - 1}; use coefficients=[1.2,1.1,1.15] for any other phi."
         )
     return labels[int(phi)]

@@ -1,4 +1,4 @@
-"""What is asked of one scaling, by multipliers, by phi or as far as limits allow, and the network that answers it."""
+"""Scaling requests: by multipliers, by phi or up to limits of cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.family import formula_member, published_label, published_member, published_table
 from nas.arch.scaling.rounding_rules import RoundingRules, rules_for
 from nas.arch.scaling.rules import DIRECTIONS, dwr
-from nas.arch.scaling.targets import CostMeasure, macs, most_phi, params, peak_memory_bytes, phi_for
+from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes, phi_for, phi_limit
 from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
 from nas.core.errors import NasError, quoted, unknown_choice
@@ -31,13 +31,15 @@ def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeas
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingRequest:
-    """One scaling, in one of three ways: ``phi``; some of ``width``, ``depth``, ``resolution``; or ``targets``.
+    """One scaling, given by phi, by multipliers or by targets.
 
-    ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
-    hand-rounded ones (``published``; phi may be a member's name, such as l2), mostly width (``dwr``, with
-    ``dwr_alpha``), or one dimension alone. ``resolution``: an input side in px, taken as it is. ``targets``: upper
-    limits by name; the largest phi that meets all of them is looked for.
-    Raises: NasError for values out of range, and for none or more than one of the three ways.
+    ``phi``: compound coefficient. ``width``, ``depth``, ``resolution``: multipliers, of which the last is an input side
+    in px, used without rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them is
+    used. ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
+    hand-rounded ones (``published``; phi may be a member's name, such as l2), mostly by width (``dwr``, with
+    ``dwr_alpha``), or by one dimension alone.
+
+    Raises: NasError for values out of range, and for more than one of phi, multipliers and targets.
     """
 
     rule: str = "compound"
@@ -60,18 +62,18 @@ class ScalingRequest:
             check_number(name, target, low=0, open_low=True)
         if not (isinstance(self.phi, str) and self.rule == "published"):
             check_number("phi", self.phi, low=0, optional=True)
-        ways = [self.phi is not None, bool(self._multipliers), bool(self.targets)]
-        if sum(ways) > 1:
-            raise NasError("phi, multipliers (width, depth, resolution) and targets each say how far to go; give one.")
+        given = [self.phi is not None, bool(self._multipliers), bool(self.targets)]
+        if sum(given) > 1:
+            raise NasError("phi, multipliers (width, depth, resolution) and targets exclude each other; give one.")
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing says how far to go."""
+    def is_empty(self) -> bool:
+        """Whether none of phi, multipliers and targets is given."""
         return self.phi is None and not self._multipliers and not self.targets
 
     @property
-    def way(self) -> str:
-        """The rule that is followed; ``multipliers`` where they are given themselves."""
+    def applied_rule(self) -> str:
+        """The rule that applies; ``multipliers`` if these are given."""
         return "multipliers" if self._multipliers else self.rule
 
     @property
@@ -81,54 +83,74 @@ class ScalingRequest:
 
     @property
     def compound(self) -> Compound:
-        """The formula of the rule; of ``published``, which has none, the formula that stands beside it."""
+        """Compound coefficients of the rule.
+
+        ``published`` has no formula: for it these are ``coefficients``.
+        """
         if self.rule in DIRECTIONS:
             return DIRECTIONS[self.rule]
         return dwr(self.dwr_alpha) if self.rule == "dwr" else self.coefficients
 
-    def answer(
+    def resolve(
         self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None = None
     ) -> ScaledNetwork:
-        """The network that is asked for; ``measures`` has one for every target. Raises: NasError if there is none."""
-        if self.empty:
-            raise NasError("how far is it to be scaled? Give phi, width, depth, resolution or a target.")
+        """Scale ``baseline`` as requested.
+
+        ``measures``: a cost measure for each target, by its name. ``rules``: None is the rules of the baseline's
+        family.
+
+        Raises: NasError for an empty request, and if no network meets the targets.
+        """
+        if self.is_empty:
+            raise NasError("nothing to scale by: give phi, width, depth, resolution or a target.")
         if self._multipliers:
-            return self._multiplied(baseline, rules or rules_for(baseline))
+            return self._by_multipliers(baseline, rules or rules_for(baseline))
         if self.rule == "published":
-            return published_member(baseline, self._published(baseline, measures, rules), rules)
-        phi = self._phi(baseline, measures, rules) if self.phi is None else self.phi
+            return published_member(baseline, self._published_label(baseline, measures, rules), rules)
+        phi = self._largest_phi(baseline, measures, rules) if self.phi is None else self.phi
         label = "" if self.rule == "compound" else f"{self.rule}_"
         return formula_member(baseline, self.compound, float(phi), rules, label=label)
 
-    def _multiplied(self, baseline: ArchSpec, rules: RoundingRules) -> ScaledNetwork:
-        given = self._multipliers
+    def _by_multipliers(self, baseline: ArchSpec, rules: RoundingRules) -> ScaledNetwork:
+        multipliers = self._multipliers
         factors = Factors(
-            depth=given.get("depth", 1.0),
-            width=given.get("width", 1.0),
-            resolution=given.get("resolution", baseline.resolution_px) / baseline.resolution_px,
+            depth=multipliers.get("depth", 1.0),
+            width=multipliers.get("width", 1.0),
+            resolution=multipliers.get("resolution", baseline.resolution_px) / baseline.resolution_px,
         )
-        label = "_".join(f"{name[0]}{value:g}" for name, value in given.items())
-        # A side that is given in px is meant.
+        label = "_".join(f"{name[0]}{value:g}" for name, value in multipliers.items())
+        # A side given in px is used without rounding.
         return scale_rounded(
             baseline, factors, replace(rules, resolution_rule="exact"), name=f"{baseline.name}_{label}"
         )
 
-    def _phi(self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None) -> float:
-        """The largest phi at which all targets are met."""
+    def _largest_phi(
+        self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
+    ) -> float:
+        """The largest phi that meets all targets."""
 
-        def at(phi: float) -> ArchSpec:
+        def network_at(phi: float) -> ArchSpec:
             return formula_member(baseline, self.compound, phi, rules).arch
 
-        def worst(arch: ArchSpec) -> float:
+        def largest_ratio(arch: ArchSpec) -> float:
             return max(measures[name](arch) / target for name, target in self.targets.items())
 
-        most = most_phi(baseline, self.compound)
-        phis = [phi_for(at, measures[name], target, field=name, most=most) for name, target in self.targets.items()]
-        # Below the least of them another target may be missed again where its measure is not monotone.
-        return phis[0] if len(phis) == 1 else phi_for(at, worst, 1.0, field="all targets together", most=most)
+        max_phi = phi_limit(baseline, self.compound)
+        phis = [
+            phi_for(network_at, measures[name], target, field=name, max_phi=max_phi)
+            for name, target in self.targets.items()
+        ]
+        # A measure that is not monotone may exceed its target again below the smallest of these phi.
+        return (
+            phis[0]
+            if len(phis) == 1
+            else phi_for(network_at, largest_ratio, 1.0, field="all targets together", max_phi=max_phi)
+        )
 
-    def _published(self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None) -> str:
-        """The member that phi names, or the largest that meets all targets."""
+    def _published_label(
+        self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
+    ) -> str:
+        """Published member that phi names, or the largest that meets all targets."""
         if isinstance(self.phi, str):
             return self.phi
         if self.phi is not None:
@@ -136,13 +158,13 @@ class ScalingRequest:
         fitting = None
         for label in published_table(baseline):
             arch = published_member(baseline, label, rules).arch
-            over = {name: value for name in self.targets if (value := measures[name](arch)) > self.targets[name]}
-            if over and fitting is None:
-                name, value = next(iter(over.items()))
+            exceeded = {name: value for name in self.targets if (value := measures[name](arch)) > self.targets[name]}
+            if exceeded and fitting is None:
+                name, value = next(iter(exceeded.items()))
                 raise NasError(
                     f"{name} {quoted(self.targets[name])}: below the smallest published member, {label}, which needs "
-                    f"{value:.4g}; allow that, or begin with a smaller network."
+                    f"{value:.4g}; raise it, or start from a smaller network."
                 )
-            if not over:
+            if not exceeded:
                 fitting = label
         return str(fitting)

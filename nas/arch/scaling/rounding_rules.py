@@ -1,4 +1,4 @@
-"""How the networks of each published family are rounded when they are scaled, and which family a network is of."""
+"""Rounding rules of each published family, and the family of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from nas.core.errors import SpecError, unknown_choice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundingRules:
-    """How what a multiplier gives is rounded; the fields are those of ``Scaling``, with a rule for the input side."""
+    """Rules by which scaled channels, repeats and input sides are rounded.
+
+    The fields are those of ``Scaling``, with a rule for the input side.
+
+    Raises: NasError for an unknown rule.
+    """
 
     width_rule: WidthRule = "divisor"
     divisor: int = 8
@@ -26,7 +31,7 @@ class RoundingRules:
     resolution_rule: ResolutionRule = "multiple_of_4"
 
     def __post_init__(self) -> None:
-        self.scaling(Factors(width=2.0))  # a width at which every rule counts
+        self.scaling(Factors(width=2.0))  # at width 1 the rules would not apply and so not be checked
         if self.resolution_rule not in RESOLUTION_RULES:
             raise unknown_choice("resolution_rule", self.resolution_rule, RESOLUTION_RULES)
 
@@ -38,9 +43,10 @@ class RoundingRules:
         dropout: float | None = None,
         drop_path: float | None = None,
     ) -> Scaling:
-        """The scaling by ``factors`` of a network whose side is ``resolution_px`` (None: whose side stays).
+        """Build the ``Scaling`` by ``factors`` under these rules.
 
-        At width 1 no channel is rounded, so that a baseline of odd channels stays what it is.
+        ``resolution_px``: the input side to be scaled; None leaves the network's side unchanged. At width 1 no channel
+        is rounded, so that a baseline whose channels are no multiples of the divisor is not changed.
         """
         rules = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "resolution_rule"}
         if factors.width == 1:
@@ -68,7 +74,7 @@ FAMILY_RULES: Final[Mapping[str, RoundingRules]] = MappingProxyType(
         "mobilenet_v3": RoundingRules(head="fixed"),
     }
 )
-_NAMES: Final = {
+_NAME_PREFIXES: Final = {
     "efficientnet_lite": ("efficientnet_lite", "tf_efficientnet_lite"),
     "efficientnet": ("efficientnet", "tf_efficientnet"),
     "mixnet": ("mixnet", "tf_mixnet"),
@@ -80,12 +86,12 @@ _NAMES: Final = {
 
 
 def family_of(baseline: ArchSpec) -> str:
-    """The family whose rules fit ``baseline``: by its name if that is a published one's, otherwise by its build.
+    """Family whose rounding rules fit ``baseline``, by its name or its layers.
 
-    A head that pools first is MobileNetV3's, a depthwise convolution of several kernels MixNet's; anything else is
-    scaled as EfficientNet.
+    A name that is not a published one is decided by the layers: a head that pools first is MobileNetV3's, a depthwise
+    convolution of several kernels MixNet's; anything else is scaled as EfficientNet.
     """
-    for family, prefixes in _NAMES.items():
+    for family, prefixes in _NAME_PREFIXES.items():
         if baseline.name.startswith(prefixes):
             return family
     if baseline.head.pools_first:
@@ -95,15 +101,18 @@ def family_of(baseline: ArchSpec) -> str:
 
 
 def rules_for(baseline: ArchSpec) -> RoundingRules:
-    """The rules that the family of ``baseline`` was published with."""
+    """Rounding rules that the family of ``baseline`` was published with."""
     return FAMILY_RULES[family_of(baseline)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundingOverrides:
-    """What a user wants rounded otherwise than the baseline's family does: None leaves a field to the family's rules.
+    """Overrides of the rounding rules of the baseline's family.
 
-    ``family``: whose rules; None finds it by ``family_of``. The other fields are those of ``RoundingRules``.
+    ``family``: the family whose rules apply; None is that of ``family_of``. The other fields are those of
+    ``RoundingRules``; None leaves a field to the family's rules.
+
+    Raises: NasError for an unknown family or rule.
     """
 
     family: str | None = None
@@ -118,21 +127,24 @@ class RoundingOverrides:
     def __post_init__(self) -> None:
         if self.family is not None and self.family not in FAMILY_RULES:
             raise unknown_choice("family", self.family, FAMILY_RULES)
-        self._changed(RoundingRules())
+        self._applied_to(RoundingRules())
 
     def rules(self, baseline: ArchSpec) -> RoundingRules:
-        """The rules for ``baseline``."""
-        return self._changed(FAMILY_RULES[self.family] if self.family else rules_for(baseline))
+        """Rounding rules for ``baseline`` with these overrides."""
+        return self._applied_to(FAMILY_RULES[self.family] if self.family else rules_for(baseline))
 
-    def _changed(self, rules: RoundingRules) -> RoundingRules:
-        given = {item.name: getattr(self, item.name) for item in fields(RoundingRules)}
-        return replace(rules, **{name: value for name, value in given.items() if value is not None})
+    def _applied_to(self, rules: RoundingRules) -> RoundingRules:
+        overrides = {item.name: getattr(self, item.name) for item in fields(RoundingRules)}
+        return replace(rules, **{name: value for name, value in overrides.items() if value is not None})
 
 
 def check_side(arch: ArchSpec) -> None:
-    """Refuse an input side that the network's strides leave less than one pixel of. Raises: SpecError."""
+    """Check that the network's strides leave at least one pixel of its input side.
+
+    Raises: SpecError.
+    """
     if arch.resolution_px < arch.total_stride:
         raise SpecError(
-            f"resolution_px {arch.resolution_px}: too small for {arch.name!r}, whose strides come to "
-            f"{arch.total_stride}; give it at least {arch.total_stride} px, or a baseline of fewer strides."
+            f"resolution_px {arch.resolution_px}: too small for {arch.name!r}, whose total stride is "
+            f"{arch.total_stride}; use at least {arch.total_stride} px, or a baseline with a smaller total stride."
         )

@@ -1,4 +1,7 @@
-"""The alternatives to compound scaling: one dimension alone, mostly width (dWr), step by step (X3D), and tables."""
+"""Alternatives to compound scaling.
+
+One dimension alone, mostly width (dWr), stepwise expansion (X3D), and tables of width and resolution.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import unknown_choice
 from nas.core.validation import check_number
 
-# Each grows MACs about twofold per unit of phi: linear in depth, square in width and in the input side.
+# Each about doubles MACs per unit of phi: linear in depth, square in width and in the input side.
 DIRECTIONS: Final[Mapping[str, Compound]] = MappingProxyType(
     {
         "depth": Compound(alpha=2.0, beta=1.0, gamma=1.0),
@@ -27,11 +30,13 @@ DIRECTIONS: Final[Mapping[str, Compound]] = MappingProxyType(
 
 
 def dwr(alpha: float = 0.8) -> Compound:
-    """Fast compound scaling, dWr, of Dollar et al. (arXiv:2103.06877): most of the growth goes to width.
+    """Fast compound scaling (dWr) of Dollar et al., arXiv:2103.06877.
 
-    For s times the MACs: depth s^((1 - alpha) / 2), width s^(alpha / 2), resolution s^((1 - alpha) / 4), so that
-    depth * width^2 * resolution^2 = s while activations grow by s^((2 - alpha) / 2), near to sqrt(s) alone. Here s is
-    2^phi. ``alpha`` 1 is width alone, 1/3 all three alike, 0 depth and resolution. Raises: NasError outside of [0, 1].
+    Most of the growth is in width. For s times the MACs: depth s^((1 - alpha) / 2), width s^(alpha / 2), resolution
+    s^((1 - alpha) / 4), so that depth * width^2 * resolution^2 = s while activations grow by s^((2 - alpha) / 2), close
+    to sqrt(s). Here s is 2^phi. ``alpha`` 1 is width alone, 1/3 all three alike, 0 depth and resolution.
+
+    Raises: NasError outside of [0, 1].
     """
     check_number("alpha", alpha, low=0, high=1)
     return Compound(alpha=2 ** ((1 - alpha) / 2), beta=2 ** (alpha / 2), gamma=2 ** ((1 - alpha) / 4))
@@ -45,11 +50,15 @@ def at_equal_cost(
     *,
     measure: CostMeasure = macs,
 ) -> dict[str, ScaledNetwork]:
-    """``baseline`` grown to ``factor`` times its cost in each of ``directions`` (EfficientNet, table 3 and figure 8).
+    """Scale ``baseline`` to ``factor`` times its cost along each of ``directions``.
 
-    Rounding leaves them a little apart; ``macs_growth`` tells by how much. Raises: NasError as ``at_cost``.
+    EfficientNet, table 3 and figure 8. After rounding the costs differ slightly, see ``macs_growth``.
+
+    Raises: NasError as ``at_cost``.
     """
-    return {name: at_cost(baseline, way, factor, rules, measure=measure) for name, way in directions.items()}
+    return {
+        name: at_cost(baseline, direction, factor, rules, measure=measure) for name, direction in directions.items()
+    }
 
 
 def width_lines(
@@ -58,7 +67,10 @@ def width_lines(
     starts: Sequence[tuple[float, float]] = ((1.0, 1.0), (1.0, 1.3), (2.0, 1.0), (2.0, 1.3)),
     rules: RoundingRules | None = None,
 ) -> dict[tuple[float, float], tuple[ScaledNetwork, ...]]:
-    """Width scaling from several (depth, resolution) multipliers of the baseline: EfficientNet, figure 4."""
+    """Width scaling from several (depth, resolution) multipliers of the baseline.
+
+    EfficientNet, figure 4.
+    """
     return {
         (depth, side): tuple(scale_rounded(baseline, Factors(depth, width, side), rules) for width in widths)
         for depth, side in starts
@@ -71,9 +83,10 @@ def width_resolution_table(
     sides_px: Sequence[int] = (224, 192, 160, 128),
     rules: RoundingRules | None = None,
 ) -> tuple[ScaledNetwork, ...]:
-    """Every width at every input side, the 16 networks of MobileNetV1 (arXiv:1704.04861, section 4.2, figure 4).
+    """Every width at every input side, in px.
 
-    Sides are taken as they are given, whatever ``rules`` say of rounding them.
+    The defaults are the 16 networks of MobileNetV1 (arXiv:1704.04861, section 4.2, figure 4). Sides are used without
+    rounding, whatever ``rules`` say.
     """
     exact = replace(rules or rules_for(baseline), resolution_rule="exact")
     return tuple(
@@ -85,14 +98,17 @@ def width_resolution_table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepwiseStep:
-    """One step of stepwise expansion: what each axis alone would give at the step's cost, and which was taken."""
+    """One step of stepwise expansion.
+
+    ``candidates``: the network that each axis alone gives at the step's cost. ``axis``: the one chosen.
+    """
 
     axis: str
     candidates: Mapping[str, ScaledNetwork]
 
     @property
     def chosen(self) -> ScaledNetwork:
-        """The candidate that the next step begins with."""
+        """The candidate that the next step starts from."""
         return self.candidates[self.axis]
 
 
@@ -105,10 +121,12 @@ def stepwise_step(
     *,
     measure: CostMeasure = macs,
 ) -> dict[str, ScaledNetwork]:
-    """One step of stepwise expansion: what each of ``axes`` alone makes of the last network of ``path``.
+    """Candidates of one step of stepwise expansion, by axis.
 
-    Its cost is doubled, but no further than to ``factor`` times the baseline's; nothing where ``path``, the networks
-    taken so far, is there already. All are scaled from ``baseline``: rounding does not add up.
+    Each of ``axes`` alone expands the last network of ``path``, the networks chosen so far, until its cost has doubled,
+    or is ``factor`` times the baseline's if that is less. Empty if ``path`` is there already. All are scaled from
+    ``baseline``, so that rounding errors do not accumulate.
+
     Raises: NasError for an unknown axis, or one that does not reach the cost.
     """
     check_number("factor", factor, low=1)
@@ -119,7 +137,7 @@ def stepwise_step(
         return {}
     total, start = min(2.0 ** (len(path) + 1), factor), path[-1].factors if path else UNSCALED
     if path and measure(path[-1].arch) >= total * measure(baseline):
-        return {}  # rounding has taken the last step there already
+        return {}  # due to rounding, the last step has already reached this cost
     return {axis: at_cost(baseline, DIRECTIONS[axis], total, rules, measure=measure, start=start) for axis in axes}
 
 
@@ -132,10 +150,12 @@ def stepwise(
     *,
     measure: CostMeasure = macs,
 ) -> tuple[StepwiseStep, ...]:
-    """Grow one axis at a time and keep the best per doubling of cost, up to ``factor`` times the baseline's.
+    """Stepwise expansion: expand the best single axis per doubling of cost.
 
-    In the manner of X3D (arXiv:2004.04730): in every step each of ``axes`` alone is expanded until the cost has
-    doubled, and the candidate of the highest ``score`` is kept (ties go to the axis named first).
+    After X3D (arXiv:2004.04730), up to ``factor`` times the baseline's cost: in every step each of ``axes`` alone is
+    expanded until the cost has doubled, and the candidate with the highest ``score`` is chosen (ties go to the axis
+    named first).
+
     Raises: NasError as ``stepwise_step``.
     """
     expansions: list[StepwiseStep] = []

@@ -1,4 +1,7 @@
-"""Scaling to a target: the largest phi that a limit allows, and networks of equal cost along any scaling rule."""
+"""Scaling to a target cost along any scaling rule.
+
+The largest phi that a limit allows, and networks of equal cost.
+"""
 
 from __future__ import annotations
 
@@ -17,52 +20,57 @@ from nas.core.validation import check_number
 CostMeasure = Callable[[ArchSpec], float]
 
 PHI_STEPS: Final = 1000  # per unit of phi: fine enough to miss no network by more than 0.07% of the cost
-MOST_PHI: Final = 12  # 4096 times the baseline
-_COARSE: Final = 16  # steps between two looks from above; latency is not monotone from one network to the next
-_MARGIN: Final = 1.25  # how far above the target latency may fall back to it
+MAX_PHI: Final = 12  # 4096 times the baseline
+_COARSE: Final = 16  # steps between two tries from above; latency is not monotone from one network to the next
+_MARGIN: Final = 1.25  # latency above this multiple of the target is assumed not to return to it
 
 
 def macs(arch: ArchSpec) -> float:
-    """Multiply-adds, for ``phi_for`` and ``at_cost``."""
+    """Multiply-adds of ``arch``: a measure for ``phi_for`` and ``at_cost``."""
     return complexity(arch).macs
 
 
 def params(arch: ArchSpec) -> float:
-    """Parameters, likewise."""
+    """Parameters of ``arch``: a measure for ``phi_for`` and ``at_cost``."""
     return complexity(arch).params
 
 
 def peak_memory_bytes(arch: ArchSpec) -> float:
-    """Peak activation memory, likewise."""
+    """Peak activation memory of ``arch``: a measure for ``phi_for`` and ``at_cost``."""
     return complexity(arch).peak_memory_bytes
 
 
 def phi_for(
-    at: Callable[[float], ArchSpec],
+    network_at: Callable[[float], ArchSpec],
     measure: CostMeasure,
     target: float,
     *,
     field: str = "target",
-    most: float = MOST_PHI,
+    max_phi: float = MAX_PHI,
 ) -> float:
-    """The largest phi, in thousandths, whose network ``at(phi)`` measures at most ``target``.
+    """The largest phi, in thousandths, whose network measures at most ``target``.
 
-    Rounding makes plateaus: many phi share one network, and the largest of them is returned. A measure may fall back
-    by a little from one network to the next, as latency does; networks above a run of 16 thousandths that all miss the
-    target are found too, as long as those between are within 25% of it. Raises: NasError, naming ``field``, if the
-    baseline, ``at(0)``, misses the target, and if everything up to ``most`` meets it.
+    ``network_at``: function from phi to a network. ``field``: the name of the target in error messages. ``max_phi``:
+    the largest phi tried.
+
+    Rounding makes plateaus: many phi share one network, and the largest of them is returned. A measure need not be
+    monotone: latency may decrease slightly from one network to the next. Networks that meet the target above a run of
+    16 thousandths that all miss it are found too, as long as those between are within 25% of it.
+
+    Raises: NasError, naming ``field``, if the baseline, ``network_at(0)``, misses the target, and if every phi up to
+    ``max_phi`` meets it.
     """
     check_number(field, target, low=0, open_low=True)
 
     def misses(step: int) -> bool:
-        return measure(at(step / PHI_STEPS)) > target
+        return measure(network_at(step / PHI_STEPS)) > target
 
     if misses(0):
         raise NasError(
-            f"{field} {target:g}: below the baseline, which needs {measure(at(0.0)):.4g}; "
-            f"allow that, or begin with a smaller network."
+            f"{field} {target:g}: below the baseline, which needs {measure(network_at(0.0)):.4g}; "
+            f"raise it, or start from a smaller network."
         )
-    step = _top(lambda step: measure(at(step / PHI_STEPS)), target, int(most * PHI_STEPS), field)
+    step = _upper_step(lambda step: measure(network_at(step / PHI_STEPS)), target, int(max_phi * PHI_STEPS), field)
     while misses(step):
         step -= _COARSE
     low, high = step, step + _COARSE
@@ -72,26 +80,26 @@ def phi_for(
     return low / PHI_STEPS
 
 
-def _top(value: Callable[[int], float], target: float, most: int, field: str) -> int:
-    """A step, a multiple of the coarse ones, above which nothing meets the target any more."""
-    stride, last = PHI_STEPS // _COARSE * _COARSE, most // _COARSE * _COARSE
-    looks: list[int] = [*range(stride, last, stride), last]
-    for step in looks:
+def _upper_step(value: Callable[[int], float], target: float, max_step: int, field: str) -> int:
+    """A step above which no network meets the target; a multiple of ``_COARSE``."""
+    stride, last = PHI_STEPS // _COARSE * _COARSE, max_step // _COARSE * _COARSE
+    steps: list[int] = [*range(stride, last, stride), last]
+    for step in steps:
         if value(step) > _MARGIN * target:
             return step
     if value(last) > target:
         return last
     raise NasError(
-        f"{field} {target:g}: is met up to phi {last / PHI_STEPS:g}, where the network needs {value(last):.4g}; "
-        f"this rule of scaling does not reach it."
+        f"{field} {target:g}: still met at phi {last / PHI_STEPS:g}, the largest tried, where the network needs "
+        f"{value(last):.4g}; lower it, or use another scaling rule."
     )
 
 
-def most_phi(baseline: ArchSpec, compound: Compound) -> float:
-    """The largest phi that is looked at: 12, or less where the input side would pass its limit."""
+def phi_limit(baseline: ArchSpec, compound: Compound) -> float:
+    """The largest phi tried: 12, or less where the input side would exceed its limit."""
     if compound.gamma == 1:
-        return MOST_PHI
-    return min(MOST_PHI, math.log((MAX_RESOLUTION_PX - 8) / baseline.resolution_px) / math.log(compound.gamma))
+        return MAX_PHI
+    return min(MAX_PHI, math.log((MAX_RESOLUTION_PX - 8) / baseline.resolution_px) / math.log(compound.gamma))
 
 
 def at_cost(
@@ -103,19 +111,21 @@ def at_cost(
     measure: CostMeasure = macs,
     start: Factors = UNSCALED,
 ) -> ScaledNetwork:
-    """The network along ``compound`` whose real cost, after rounding, is nearest to ``factor`` times the baseline's.
+    """The network along ``compound`` closest to ``factor`` times the baseline's cost.
 
-    ``start``: factors that the baseline has grown by already. Raises: NasError for a factor below 1, and one that is
-    below the start's or that the rule does not reach.
+    Costs are compared after rounding. ``start``: factors by which the baseline is already scaled.
+
+    Raises: NasError for a factor below 1, and one that is below the start's or that the rule does not reach.
     """
     check_number("factor", factor, low=1)
 
-    def at(phi: float) -> ScaledNetwork:
+    def network_at(phi: float) -> ScaledNetwork:
         return scale_rounded(baseline, start.times(compound.factors(phi)), rules)
 
     def growth(arch: ArchSpec) -> float:
-        return measure(arch) / before
+        return measure(arch) / baseline_cost
 
-    before, most = measure(baseline), most_phi(at(0.0).arch, compound)
-    phi = phi_for(lambda phi: at(phi).arch, growth, factor, field="factor", most=most)
-    return min(at(phi), at(phi + 1 / PHI_STEPS), key=lambda found: abs(math.log(growth(found.arch) / factor)))
+    baseline_cost, max_phi = measure(baseline), phi_limit(network_at(0.0).arch, compound)
+    phi = phi_for(lambda phi: network_at(phi).arch, growth, factor, field="factor", max_phi=max_phi)
+    candidates = network_at(phi), network_at(phi + 1 / PHI_STEPS)
+    return min(candidates, key=lambda network: abs(math.log(growth(network.arch) / factor)))

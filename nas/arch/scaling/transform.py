@@ -1,4 +1,7 @@
-"""Scaling of a network in width, depth and resolution, and compound scaling, as pure functions of a spec."""
+"""Scaling of a spec in width, depth and resolution, and compound scaling.
+
+Pure functions of a spec, and the published coefficients of EfficientNet.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,14 @@ END_RULES: Final = ("scale", "fixed", "grow")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """How one network becomes another: multipliers and the rules that round what they give.
+    """Multipliers of a network and the rules that round their results.
 
     ``width`` and ``depth`` multiply channels and repeats; ``resolution_px`` is the new input side (None keeps it).
-    ``stem`` and ``head``: ``scale`` with the width, keep ``fixed``, or ``grow`` (scale above 1 only; MobileNetV2's
-    head). ``fixed_ends``: first and last stage keep their repeats (EfficientNet-Lite). ``dropout``, ``drop_path``:
-    None keeps the network's.
+    ``width_rule``, ``divisor``, ``depth_rule``: as in ``scale_channels`` and ``scale_repeats``. ``stem`` and ``head``:
+    ``scale`` with the width, keep ``fixed``, or ``grow`` (scale above 1 only; MobileNetV2's head). ``fixed_ends``:
+    first and last stage keep their repeats (EfficientNet-Lite). ``dropout``, ``drop_path``: None keeps the network's.
+
+    Raises: NasError for values out of range and unknown rules.
     """
 
     width: float = 1.0
@@ -54,11 +59,11 @@ class Scaling:
                 raise unknown_choice(field, getattr(self, field), allowed)
 
     def channels(self, channels: int) -> int:
-        """``channels`` after the width multiplier and its rounding rule."""
+        """Scale ``channels`` by the width multiplier and its rounding rule."""
         return scale_channels(channels, self.width, rule=self.width_rule, divisor=self.divisor)
 
     def end_channels(self, channels: int, rule: EndRule) -> int:
-        """Stem or head ``channels`` under ``rule``."""
+        """Scale the ``channels`` of stem or head under ``rule``."""
         if rule == "fixed" or channels == 0:
             return channels
         scaled = self.channels(channels)
@@ -66,7 +71,10 @@ class Scaling:
 
 
 def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchSpec:
-    """``spec`` after ``scaling``. Channels are rounded at width 1 too, as timm does."""
+    """Apply ``scaling`` to ``spec``.
+
+    Channels are rounded at width 1 too, as timm does. ``name``: None keeps the spec's.
+    """
     last = len(spec.stages) - 1
     stages = tuple(
         _scale_stage(stage, scaling, depth=1.0 if scaling.fixed_ends and index in (0, last) else scaling.depth)
@@ -101,7 +109,7 @@ class Factors(NamedTuple):
     resolution: float = 1.0
 
     def times(self, other: Factors) -> Factors:
-        """Both, one after the other."""
+        """The product of two sets of multipliers."""
         return Factors(self.depth * other.depth, self.width * other.width, self.resolution * other.resolution)
 
 
@@ -110,7 +118,12 @@ UNSCALED: Final = Factors()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compound:
-    """EfficientNet's compound scaling, equation 3: depth alpha^phi, width beta^phi, resolution gamma^phi."""
+    """EfficientNet's compound scaling coefficients (equation 3).
+
+    Depth alpha^phi, width beta^phi, resolution gamma^phi.
+
+    Raises: NasError for a coefficient below 1.
+    """
 
     alpha: float = 1.2
     beta: float = 1.1
@@ -123,11 +136,14 @@ class Compound:
 
     @property
     def macs_growth(self) -> float:
-        """alpha * beta^2 * gamma^2, growth of MACs per unit of phi before rounding; 1.920 for the published."""
+        """Growth of MACs per unit of phi before rounding: alpha * beta^2 * gamma^2.
+
+        1.920 for the published coefficients.
+        """
         return self.alpha * self.beta**2 * self.gamma**2
 
     def factors(self, phi: float) -> Factors:
-        """What the formula gives at ``phi``, before rounding."""
+        """Multipliers at ``phi``, before rounding."""
         return Factors(self.alpha**phi, self.beta**phi, self.gamma**phi)
 
     def __str__(self) -> str:
@@ -135,7 +151,10 @@ class Compound:
 
 
 def coefficients_of(value: object) -> Compound:
-    """What ``coefficients=`` means: ``published`` or ``[alpha, beta, gamma]``. Raises: NasError for anything else."""
+    """Parse ``coefficients=``: ``published`` or ``[alpha, beta, gamma]``.
+
+    Raises: NasError for anything else.
+    """
     if value == "published":
         return Compound()
     if not isinstance(value, list) or len(value) != 3 or not all(type(factor) in (int, float) for factor in value):
@@ -146,7 +165,10 @@ def coefficients_of(value: object) -> Compound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coefficients:
-    """Hand-rounded coefficients of one published EfficientNet."""
+    """Hand-rounded coefficients of one published EfficientNet.
+
+    ``width``, ``depth``: multipliers. ``resolution_px``: input side. ``dropout``: rate before the classifier.
+    """
 
     width: float
     depth: float
@@ -158,7 +180,7 @@ def _published(width: float, depth: float, resolution_px: int, dropout: float) -
     return Coefficients(width=width, depth=depth, resolution_px=resolution_px, dropout=dropout)
 
 
-# tensorflow/tpu, models/official/efficientnet/efficientnet_builder.py; B1 and above follow no single phi.
+# tensorflow/tpu, models/official/efficientnet/efficientnet_builder.py. No single phi gives those of B1 and above.
 PUBLISHED_EFFICIENTNET: Final = {
     "b0": _published(1.0, 1.0, 224, 0.2),
     "b1": _published(1.0, 1.1, 240, 0.2),
@@ -182,14 +204,17 @@ PUBLISHED_EFFICIENTNET_LITE: Final = {
 
 
 def published_coefficients(table: dict[str, Coefficients], member: str, **rules: EndRule | bool) -> Scaling:
-    """The ``published`` coefficients of family member ``member`` as a ``Scaling`` with further ``rules``."""
+    """``Scaling`` by the published coefficients of ``member``, with further ``rules``.
+
+    Raises: NasError for a member that is not in ``table``.
+    """
     if member not in table:
         raise unknown_choice("family member", member, table)
-    found = table[member]
+    coefficients = table[member]
     return Scaling(
-        width=found.width,
-        depth=found.depth,
-        resolution_px=found.resolution_px,
-        dropout=found.dropout,
+        width=coefficients.width,
+        depth=coefficients.depth,
+        resolution_px=coefficients.resolution_px,
+        dropout=coefficients.dropout,
         **rules,  # type: ignore[arg-type]
     )

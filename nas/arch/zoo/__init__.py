@@ -1,4 +1,4 @@
-"""The published networks, by the names that timm gives them, as specs."""
+"""Published networks as specs, by timm's names."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ _ZOO: Final[ZooFamily] = {
 
 
 def names() -> tuple[str, ...]:
-    """Names of all published networks, family by family."""
+    """Names of all published networks, grouped by family."""
     return tuple(_ZOO)
 
 
 @cache
 def get(name: str) -> ArchSpec:
-    """The published network of that name at its published resolution. Raises: NasError for an unknown name."""
+    """The published network ``name`` at its published resolution.
+
+    Raises: NasError for an unknown name.
+    """
     if name not in _ZOO:
         raise unknown_choice("network", name, names())
     return _ZOO[name]()

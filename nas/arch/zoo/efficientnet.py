@@ -1,4 +1,7 @@
-"""EfficientNet-B0 to B8 and L2 (arXiv:1905.11946, table 1) and EfficientNet-Lite 0 to 4, by published coefficients."""
+"""EfficientNet-B0 to B8 and L2, and EfficientNet-Lite 0 to 4.
+
+arXiv:1905.11946, table 1, scaled by the published coefficients.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,19 @@ _B0: Final = [
 
 
 def efficientnet(member: str = "b0") -> ArchSpec:
-    """EfficientNet ``b0`` to ``b8`` or ``l2`` by its published coefficients; depth is the ceiling per stage."""
+    """EfficientNet ``b0`` to ``b8`` or ``l2`` by its published coefficients.
+
+    Depth is the ceiling per stage.
+    """
     base = _base("efficientnet_b0", _B0, activation="swish", drop_path=0.2)  # survival probability 0.8
     return scale(base, published_coefficients(PUBLISHED_EFFICIENTNET, member), name=f"efficientnet_{member}")
 
 
 def efficientnet_lite(member: str = "lite0") -> ArchSpec:
-    """EfficientNet-Lite: no squeeze-excite, ReLU6, stem and head fixed, first and last stage of fixed depth.
+    """EfficientNet-Lite ``lite0`` to ``lite4`` by its published coefficients.
 
-    Lite3 and Lite4 have the published 280 and 300 px; timm's defaults for them are 300 and 380.
+    No squeeze-excite, ReLU6, fixed stem and head, first and last stage of fixed depth. Lite3 and Lite4 have the
+    published 280 and 300 px; timm's defaults for them are 300 and 380.
     """
     stages = [[text.replace("_se0.25", "") for text in stage] for stage in _B0]
     base = _base("efficientnet_lite0", stages, activation="relu6", drop_path=0.2)

@@ -1,8 +1,8 @@
-"""How names of published networks tell their width."""
+"""Width labels in the names of published networks."""
 
 from __future__ import annotations
 
 
 def width_label(width: float) -> str:
-    """The width multiplier in percent, three digits as in timm's names: ``075`` for 0.75."""
+    """Width multiplier in percent, three digits as in timm's names: ``075`` for 0.75."""
     return f"{round(width * 100):03d}"

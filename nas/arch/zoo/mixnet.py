@@ -1,4 +1,7 @@
-"""MixNet-S, M and L (arXiv:1907.09595, figure 5; tensorflow/tpu, mixnet_builder.py), and timm's wider XL and XXL."""
+"""MixNet-S, M and L, and timm's wider XL and XXL.
+
+arXiv:1907.09595, figure 5; tensorflow/tpu, ``mixnet_builder.py``.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def mixnet_s() -> ArchSpec:
 
 
 def mixnet_m(width: float = 1.0, depth: float = 1.0, name: str = "mixnet_m") -> ArchSpec:
-    """MixNet-M; at ``width`` 1.3 it is MixNet-L. Depth is rounded per stage, and the 1536-channel head never scales."""
+    """MixNet-M; at ``width`` 1.3 it is MixNet-L.
+
+    Depth is rounded per stage, and the 1536-channel head never scales.
+    """
     base = _mixnet(name, _M, stem=24, dropout=0.25)
     return scale(base, Scaling(width=width, depth=depth, depth_rule="round", head="fixed"))
 

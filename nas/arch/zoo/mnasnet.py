@@ -1,4 +1,7 @@
-"""MnasNet-A1, B1 and small (arXiv:1807.11626; tensorflow/tpu, mnasnet_models.py) at the widths of their checkpoints."""
+"""MnasNet-A1, B1 and small at the widths of their checkpoints.
+
+arXiv:1807.11626; tensorflow/tpu, ``mnasnet_models.py``.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +44,23 @@ _SMALL: Final = [
 
 
 def mnasnet_a1(width: float = 1.0, resolution_px: int = 224) -> ArchSpec:
-    """MnasNet-A1, with squeeze-excite; timm calls it semnasnet. The head stays at 1280 channels."""
+    """MnasNet-A1, with squeeze-excite; timm's name is semnasnet.
+
+    The head has 1280 channels at every width.
+    """
     return _scaled("semnasnet", _A1, 32, 0.2, width, resolution_px)
 
 
 def mnasnet_b1(width: float = 1.0, resolution_px: int = 224) -> ArchSpec:
-    """MnasNet-B1, without squeeze-excite; timm calls it mnasnet."""
+    """MnasNet-B1, without squeeze-excite; timm's name is mnasnet."""
     return _scaled("mnasnet", _B1, 32, 0.2, width, resolution_px)
 
 
 def mnasnet_small() -> ArchSpec:
-    """MnasNet-small, found with the small models' reward (66.0% at 68 M MACs; paper table 4, search2)."""
+    """MnasNet-small, searched with the reward of small models.
+
+    66.0% at 68 M MACs (paper table 4, search2).
+    """
     base = _scaled("mnasnet", _SMALL, 8, 0.0, 1.0, 224)
     return scale(base, Scaling(head="fixed"), name="mnasnet_small")
 

@@ -1,4 +1,7 @@
-"""MobileNetV1 (arXiv:1704.04861) with its width and resolution multipliers, and the networks of its ablations."""
+"""MobileNetV1 with its width and resolution multipliers, and its ablations.
+
+arXiv:1704.04861.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ def mobilenet_v1(
 
 
 def full_convolution(width: float = 1.0, resolution_px: int = 224) -> ArchSpec:
-    """MobileNetV1 with a dense 3x3 convolution in place of each depthwise separable one (paper table 4)."""
+    """MobileNetV1 with dense 3x3 convolutions (paper table 4).
+
+    Each replaces one depthwise separable convolution.
+    """
     dense = [[text.replace("dsa_", "cn_") for text in stage] for stage in _SEPARABLE]
     return _scaled(dense, width, resolution_px, "truncate", 0, f"mobilenetv1_full_conv_{width_label(width)}")
 
@@ -62,7 +68,7 @@ def _scaled(
         head=HeadSpec(channels=head_channels),
         activation="relu6",
         resolution_px=resolution_px,
-        dropout=0.001,  # the published code keeps 0.999
+        dropout=0.001,  # the published code has a keep probability of 0.999
     )
     return scale(base, Scaling(width=width, width_rule=width_rule, head="grow"))
 

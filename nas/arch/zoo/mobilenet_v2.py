@@ -1,4 +1,7 @@
-"""MobileNetV2 (arXiv:1801.04381, table 2) at the widths of its checkpoints, and timm's deeper variants."""
+"""MobileNetV2 at the widths of its checkpoints, and timm's deeper variants.
+
+arXiv:1801.04381, table 2.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,10 @@ def mobilenet_v2(
     fixed_ends: bool = False,
     name: str | None = None,
 ) -> ArchSpec:
-    """MobileNetV2 at a width multiplier; the last convolution never falls below 1280 channels (paper section 6.1).
+    """MobileNetV2 at a width multiplier and resolution.
 
-    ``fixed_ends`` keeps stem, head, and the repeats of first and last stage (timm's ``d`` variants).
+    The last convolution never falls below 1280 channels (paper section 6.1). ``fixed_ends`` keeps stem, head, and the
+    repeats of first and last stage (timm's ``d`` variants).
     """
     base = ArchSpec.from_strings(
         name or f"mobilenetv2_{width_label(width)}",

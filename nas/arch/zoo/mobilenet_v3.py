@@ -1,4 +1,7 @@
-"""MobileNetV3 Large and Small (arXiv:1905.02244, tables 1 and 2) and their minimalistic forms."""
+"""MobileNetV3 Large and Small, and their minimalistic variants.
+
+arXiv:1905.02244, tables 1 and 2.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ def _minimal(text: str) -> str:
 
 
 def _tensorflow(size: Size, width: float, *, minimalistic: bool = False) -> ArchSpec:
-    """timm's port of the TensorFlow checkpoint: ``same`` padding and TensorFlow's batch-norm constants."""
+    """timm's port of the TensorFlow checkpoint.
+
+    It has ``same`` padding and TensorFlow's batch-norm constants.
+    """
     label = "minimal_" if minimalistic else ""
     name = f"tf_mobilenetv3_{size}_{label}{width_label(width)}"
     spec = mobilenet_v3(size, width, minimalistic=minimalistic, name=name)

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from nas.estimators.proxy.evaluator import Evaluation, Evaluator, ProxyEvaluator
     from nas.estimators.proxy.reduce import Proxy, identical_proxies, proxy_factory
     from nas.estimators.proxy.settings import ProxySettings
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "evaluator": ["Evaluation", "Evaluator", "ProxyEvaluator"],
+            "reduce": ["Proxy", "identical_proxies", "proxy_factory"],
+            "settings": ["ProxySettings"],
+        },
+    )
 
 __all__ = ["Evaluation", "Evaluator", "Proxy", "ProxyEvaluator", "ProxySettings", "identical_proxies", "proxy_factory"]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "evaluator": ["Evaluation", "Evaluator", "ProxyEvaluator"],
-        "reduce": ["Proxy", "identical_proxies", "proxy_factory"],
-        "settings": ["ProxySettings"],
-    },
-)

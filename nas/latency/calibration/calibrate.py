@@ -1,4 +1,7 @@
-"""Learn what networks cost on this machine within a budget, and check it on networks that the fit never saw."""
+"""Calibration of a latency predictor on this machine, within a CPU budget.
+
+It is checked on networks that the fit does not see.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,18 @@ from scipy.optimize import least_squares
 
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
-from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Collector, held_out, spec_of
+from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Collector, is_held_out, spec_of
 from nas.latency.device import Device, describe
-from nas.latency.kernels.kernel import placed_kernels
-from nas.latency.predictors import kernel_times
-from nas.latency.predictors import op_fit as prices_fit
+from nas.latency.kernels.kernel import contextual_kernels
+from nas.latency.predictors import kernel_times, op_fit
 from nas.latency.predictors.base import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LEAST_BUDGET_S
 
-_NETWORKS: Final = 4000  # more than any budget reaches for; they are for the progress bar alone
-_FEWEST: Final = 40  # random networks that a calibration can rest on
-_FIT_S_PER_NETWORK: Final = 0.004  # of fitting trees, to be left over in the budget
+_MAX_NETWORKS: Final = 4000  # more than any budget allows; only for the progress bar
+_MIN_NETWORKS: Final = 40  # random networks
+_FIT_S_PER_NETWORK: Final = 0.004  # CPU seconds of fitting trees, reserved from the budget
 
 
 def calibrate(
@@ -36,29 +38,36 @@ def calibrate(
     budget_s: float = 60.0,
     progress: ProgressCallback | None = None,
     networks: int | None = None,
-    kept: Path | None = None,
+    partial_path: Path | None = None,
 ) -> KernelPredictor | PricePredictor:
-    """Measure random networks, as many as fit into ``budget_s`` CPU seconds (at most ``networks``), and fit them.
+    """Measure random networks on this machine and fit a predictor to them.
 
-    A fifth of them, and published networks, are held out; the fit never sees them and ``error`` is theirs.
-    ``progress`` is told hundredths of the budget. ``kept``: file in which measurements are kept until the end, so
-    that an interrupted calibration goes on where it was.
+    As many are measured as fit into ``budget_s`` CPU seconds (at most ``networks``). A fifth of them, and published
+    networks, are held out: the fit does not see them, and ``error`` of the predictor is theirs. ``seed``: of the random
+    networks. ``progress(done, total)``: called with hundredths of the budget. ``partial_path``: file in which
+    measurements are saved until the calibration is complete, so that an interrupted one resumes from it.
 
-    Raises: NasError if ``device`` is not this machine, the budget does not reach for the fewest networks needed, or
-    the machine does not keep its speed.
+    Raises: NasError if ``device`` is not this machine, if the budget is too small for the minimum number of networks,
+    or if the speed of the machine is unstable.
     """
     here = describe(device.backend, device.threads, device.batch, device.precision)
     if here != device:
-        raise NasError(f"calibrate: asked for {device}, but this machine is {here}; calibrate there.")
-    collector = Collector(device, seed, kept)
-    _collect(collector, budget_s, networks or _NETWORKS, progress or (lambda done, total: None))
-    predictor = _priced(collector) if collector.lane is None else _by_kernels(collector, collector.lane)
+        raise NasError(f"calibrate: requested for {device}, but this machine is {here}; calibrate on that device.")
+    collector = Collector(device, seed, partial_path)
+    _collect(collector, budget_s, networks or _MAX_NETWORKS, progress or (lambda done, total: None))
+    if collector.lane is None:
+        predictor: KernelPredictor | PricePredictor = _fit_price_predictor(collector)
+    else:
+        predictor = _fit_kernel_predictor(collector, collector.lane)
     collector.discard()
     return predictor
 
 
 def _collect(collector: Collector, budget_s: float, networks: int, progress: ProgressCallback) -> None:
-    """Measure chunks until another one would overrun the budget."""
+    """Measure chunks until another one would exceed the budget.
+
+    Raises: NasError if the budget is too small for the minimum number of networks.
+    """
     if not collector.chunks:
         collector.measure(HELD_OUT_ZOO)
     done = len(collector.networks) - len(HELD_OUT_ZOO)
@@ -70,29 +79,36 @@ def _collect(collector: Collector, budget_s: float, networks: int, progress: Pro
             break
         collector.measure(range(done, min(done + CHUNK_SIZE, networks)))
         done = len(collector.networks) - len(HELD_OUT_ZOO)
-    fewest = min(_FEWEST, networks)
-    if done < fewest:
+    minimum = min(_MIN_NETWORKS, networks)
+    if done < minimum:
         rate_s = collector.chunks[-1].spent_s / len(collector.chunks[-1].networks)
-        needed_s = (collector.spent_s + rate_s * (fewest - done + CHUNK_SIZE)) * 1.25  # machines waver
+        needed_s = (collector.spent_s + rate_s * (minimum - done + CHUNK_SIZE)) * 1.25  # margin: speeds vary
         raise NasError(
-            f"latency.budget_s {budget_s:g}: this machine needs about {needed_s:.0f} CPU seconds for the fewest "
-            f"networks that a calibration can rest on ({fewest}); give at least "
+            f"latency.budget_s {budget_s:g}: this machine needs about {needed_s:.0f} CPU seconds to measure the "
+            f"minimum number of networks of a calibration ({minimum}); set it to at least "
             f"{max(LEAST_BUDGET_S, math.ceil(needed_s)):g}."
         )
     progress(100, 100)
 
 
-def _by_kernels(collector: Collector, lane: int) -> KernelPredictor:
-    """Kernel times from the profiles, their factors from networks measured whole, checks from the held-out ones."""
+def _fit_kernel_predictor(collector: Collector, lane: int) -> KernelPredictor:
+    """Kernel-sum predictor from profiled networks and latencies of whole ones.
+
+    Kernel times are fitted to the profiles, class factors to the latencies of networks that are not held out; the
+    held-out networks are the checks.
+    """
     start, seed = time.process_time(), collector.seed
     chunks, reference_ms = collector.at_common_speed()
-    whole, profiled = _whole(chunks), list(_profiled(chunks))
-    cost_us = _recording_us(np.array([(sum(us), len(us), whole[one]) for one, us in profiled if one in whole]))
-    placed = [kernel for network, _ in profiled for kernel in placed_kernels(spec_of(network, seed), lane)]
-    times = kernel_times.fit_kernel_times(placed, [one - cost_us for _, us in profiled for one in us], lane, seed)
-    seen = [network for network in whole if not held_out(network)]
+    latencies_ms, profiled = _network_latencies(chunks), list(_profiled(chunks))
+    overhead_us = _profiling_overhead_us(
+        np.array([(sum(us), len(us), latencies_ms[network]) for network, us in profiled if network in latencies_ms])
+    )
+    kernels = [kernel for network, _ in profiled for kernel in contextual_kernels(spec_of(network, seed), lane)]
+    times_us = [kernel_us - overhead_us for _, us in profiled for kernel_us in us]
+    times = kernel_times.fit_kernel_times(kernels, times_us, lane, seed)
+    seen = [network for network in latencies_ms if not is_held_out(network)]
     sums = class_sums([spec_of(network, seed) for network in seen], times)
-    factors = class_factors(sums, [whole[network] for network in seen])
+    factors = class_factors(sums, [latencies_ms[network] for network in seen])
     predictor = KernelPredictor(
         device=collector.device,
         times=times,
@@ -102,36 +118,47 @@ def _by_kernels(collector: Collector, lane: int) -> KernelPredictor:
         spent_s=collector.spent_s + time.process_time() - start,
         others=collector.others,
     )
-    return predictor.checked([(spec_of(network, seed), ms) for network, ms in whole.items() if held_out(network)])
+    return predictor.with_checks(
+        [(spec_of(network, seed), ms) for network, ms in latencies_ms.items() if is_held_out(network)]
+    )
 
 
-def _priced(collector: Collector) -> PricePredictor:
-    """Prices that explain networks measured whole, where kernels cannot be timed."""
+def _fit_price_predictor(collector: Collector) -> PricePredictor:
+    """Operation-price predictor from latencies of whole networks.
+
+    It is for backends whose kernels cannot be timed.
+    """
     chunks, _ = collector.at_common_speed()
-    whole = [(spec_of(network, collector.seed), ms, held_out(network)) for network, ms in _whole(chunks).items()]
-    prices = prices_fit.fit_prices(
-        [spec for spec, _, held in whole if not held], [ms for _, ms, held in whole if not held]
+    measured = [
+        (spec_of(network, collector.seed), ms, is_held_out(network))
+        for network, ms in _network_latencies(chunks).items()
+    ]
+    prices = op_fit.fit_prices(
+        [spec for spec, _, is_check in measured if not is_check], [ms for _, ms, is_check in measured if not is_check]
     )
     checks = [
         HeldOutCheck(
-            name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(prices_fit.network_row(spec, prices.lane))
+            name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(op_fit.network_row(spec, prices.lane))
         )
-        for spec, ms, held in whole
-        if held
+        for spec, ms, is_check in measured
+        if is_check
     ]
     return PricePredictor(device=collector.device, prices=prices, checks=checks)
 
 
 def _profiled(chunks: Sequence[Chunk]) -> Iterator[tuple[str | int, tuple[float, ...]]]:
-    """Networks whose kernels were all found in their profile, and the times of these in microseconds."""
+    """Profiled networks with the times of their kernels in microseconds.
+
+    Networks with a kernel that was not found in the profile are skipped.
+    """
     for chunk in chunks:
         for network, times in zip(chunk.networks, chunk.kernels_us, strict=True):
             if times is not None and not any(map(math.isnan, times)):
                 yield network, times
 
 
-def _whole(chunks: Sequence[Chunk]) -> dict[str | int, float]:
-    """Latencies in ms of all networks that were measured whole."""
+def _network_latencies(chunks: Sequence[Chunk]) -> dict[str | int, float]:
+    """Latencies in ms of all networks that were measured as a whole."""
     return {
         network: ms
         for chunk in chunks
@@ -140,17 +167,18 @@ def _whole(chunks: Sequence[Chunk]) -> dict[str | int, float]:
     }
 
 
-def _recording_us(both: npt.NDArray[np.float64]) -> float:
-    """Microseconds by which recording makes every kernel look longer.
+def _profiling_overhead_us(profiles: npt.NDArray[np.float64]) -> float:
+    """Profiling overhead per kernel in microseconds.
 
-    ``both`` [networks, 3]: sum of profiled times in microseconds, kernels, and latency in ms of the network unrecorded.
+    ``profiles``: shape (networks, 3): sum of profiled times in microseconds, number of kernels, and latency in ms of
+    the network without profiling.
     """
-    latencies_us = both[:, 2] * 1e3
-    sums, counts = both[:, 0] / latencies_us, both[:, 1] / latencies_us
+    latencies_us = profiles[:, 2] * 1e3
+    sums, counts = profiles[:, 0] / latencies_us, profiles[:, 1] / latencies_us
 
-    def off(parameters: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def residuals(parameters: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray(parameters[0] * (sums - parameters[1] * counts) - 1)
 
-    # Linear far out: a burst of other work during a measurement must not count for more than it is.
-    solution = least_squares(off, [1.0, 1.0], loss="soft_l1", f_scale=0.03, bounds=([0.5, 0.0], [2.0, 10.0]))
+    # The loss is linear for outliers, so that bursts of other work during a measurement do not dominate.
+    solution = least_squares(residuals, [1.0, 1.0], loss="soft_l1", f_scale=0.03, bounds=([0.5, 0.0], [2.0, 10.0]))
     return float(solution.x[1])

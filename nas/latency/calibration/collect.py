@@ -1,4 +1,4 @@
-"""Measure random networks for a calibration, chunk by chunk, kept on disk so that an interrupted one goes on."""
+"""Measurement of calibration networks, in chunks that are saved for resumption."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.core.files import write_text_atomically
 from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import network_calls
 from nas.latency.measure.backends import runner
-from nas.latency.measure.ort_profile import ProfiledNetwork, lane_of, matched
+from nas.latency.measure.ort_profile import ProfiledNetwork, call_times_us, detect_lane
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.measure.timer import COLD_RUNS, measure_runners
 from nas.latency.random_networks import random_spec
@@ -26,16 +26,15 @@ from nas.latency.random_networks import random_spec
 CHUNK_FORMAT: Final = "nas.calibration/1"
 CHUNK_SIZE: Final = 20  # networks in memory at a time
 HELD_OUT_EVERY: Final = 5
-# Many short rounds: a burst of work of another process then hits few runs of each network.
+# Short rounds: a burst of work of another process then affects few runs of each network.
 _ROUNDS, _RUNS = 3, 3
 _ATTEMPTS: Final = 3
-# Cores that other programs keep busy, from which on a chunk counts as disturbed. Processors share caches, and often
-# cores: calibrated beside tests and training, networks of 3 to 8 ms came out 5 to 10% too slow, small ones did not,
-# and the reference showed nothing.
+# Load of other programs above which a chunk counts as disturbed, in cores. Programs share caches, and often cores:
+# calibrated beside tests and training, networks of 3 to 8 ms were predicted 5 to 10% too slow, small ones were not, and
+# the latency of the reference did not reveal it.
 DISTURBING_CORES: Final = 0.25
-_ENOUGH: Final = 200  # undisturbed networks for the others to be left out
-# Never fitted, in every check: networks that people use, where the fit sees random ones, usual and odd
-# (``nas.latency.random_networks``).
+_MIN_UNDISTURBED: Final = 200  # networks; with fewer, disturbed chunks are used too
+# Published networks, which are always held out; the fit sees random ones (``nas.latency.random_networks``).
 HELD_OUT_ZOO: Final = (
     "mobilenetv1_050", "mobilenetv2_100", "mnasnet_100", "semnasnet_100", "mobilenetv3_large_100",
     "mobilenetv3_small_100", "mixnet_s", "mixnet_m", "efficientnet_b0", "efficientnet_lite0",
@@ -45,12 +44,12 @@ _PROBE: Final = ("mixnet_s", 64)  # has every kind of kernel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Networks that were measured in turns, in the CPU seconds ``spent_s``.
+    """Measurements of networks that were interleaved, one tuple item per network.
 
-    ``networks``: zoo names, or indices of random networks. ``latencies_ms`` and ``kernels_us`` (of the calls of
-    ``nas.latency.kernels.ort_lowering``, in their order): as far as they were measured. ``reference_ms``: of the
-    reference network in the same rounds. ``others``: cores that other programs kept busy meanwhile, None where nothing
-    says so.
+    ``networks``: zoo names, or indices of random networks. ``latencies_ms``: None where the network was not measured as
+    a whole. ``kernels_us``: times of the calls of ``nas.latency.kernels.ort_lowering``, in their order; None where the
+    network was not profiled. ``reference_ms``: latency of the reference network in the same rounds. ``spent_s``: CPU
+    seconds of the chunk. ``others``: mean number of cores that other programs used during it, None if unknown.
     """
 
     networks: tuple[str | int, ...]
@@ -61,7 +60,7 @@ class Chunk:
     others: float | None = None
 
     def at_speed(self, reference_ms: float) -> Chunk:
-        """What would have been measured if the reference had taken ``reference_ms``."""
+        """Chunk scaled to a speed at which the reference takes ``reference_ms``."""
         factor = reference_ms / self.reference_ms
         return replace(
             self,
@@ -73,43 +72,47 @@ class Chunk:
         )
 
 
-def held_out(network: str | int) -> bool:
-    """Whether a fit must not see this network."""
+def is_held_out(network: str | int) -> bool:
+    """Whether a network is held out from the fit."""
     return isinstance(network, str) or network % HELD_OUT_EVERY == 0
 
 
 def spec_of(network: str | int, seed: int) -> ArchSpec:
-    """The network that a chunk names."""
+    """Spec of a network of a chunk: a zoo name, or an index of random networks."""
     return zoo.get(network) if isinstance(network, str) else random_spec(seed, network)
 
 
 class Collector:
-    """Measures chunks on ``device`` and keeps them in ``path`` (None: in memory alone).
+    """Measures chunks on ``device`` and saves them in ``path`` (None: in memory only).
 
-    ``lane``: channels of one block of ONNX Runtime's kernels, None where kernels are not timed one by one.
+    ``lane``: channels of one block of ONNX Runtime's kernels, None where kernels are not timed one by one. ``seed``: of
+    the random networks.
     """
 
     def __init__(self, device: Device, seed: int, path: Path | None) -> None:
         self.device, self.seed, self._path = device, seed, path
-        self.lane = _lane(device) if _times_kernels(device) else None
-        self.chunks = self._kept()
+        self.lane = _lane(device) if _can_time_kernels(device) else None
+        self.chunks = self._load()
 
     @property
     def spent_s(self) -> float:
-        """CPU seconds spent on all chunks, of earlier, interrupted runs too."""
+        """CPU seconds spent on all chunks, including those of interrupted runs."""
         return sum(chunk.spent_s for chunk in self.chunks)
 
     @property
     def networks(self) -> list[str | int]:
-        """All that were measured."""
+        """All networks that were measured."""
         return [network for chunk in self.chunks for network in chunk.networks]
 
     def measure(self, networks: Sequence[str | int]) -> None:
-        """Measure one more chunk. Raises: NasError if the machine does not keep its speed."""
+        """Measure one more chunk, and save it.
+
+        Raises: NasError if the speed of the machine is unstable in each of ``_ATTEMPTS`` attempts.
+        """
         start, before = time.process_time(), SystemLoad.now()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                chunk = self._measured(networks)
+                chunk = self._measure_chunk(networks)
                 break
             except NasError:
                 if attempt == _ATTEMPTS:
@@ -122,31 +125,40 @@ class Collector:
 
     @property
     def others(self) -> float | None:
-        """Cores that other programs kept busy during the chunks that count, None where nothing says so."""
-        known = [chunk.others for chunk in self._undisturbed() if chunk.others is not None]
-        return float(np.mean(known)) if known else None
+        """Mean number of cores that other programs used during the selected chunks.
+
+        See ``at_common_speed``; None if unknown.
+        """
+        loads = [chunk.others for chunk in self._selected_chunks() if chunk.others is not None]
+        return float(np.mean(loads)) if loads else None
 
     def at_common_speed(self) -> tuple[list[Chunk], float]:
-        """The chunks that count as if the machine had kept one speed, and the reference's latency in ms at that."""
-        chunks = self._undisturbed()
+        """Selected chunks, scaled to one speed, and the reference's latency in ms at that.
+
+        Chunks that other programs disturbed are left out if enough networks remain without them.
+        """
+        chunks = self._selected_chunks()
         reference_ms = float(np.median([chunk.reference_ms for chunk in chunks]))
         return [chunk.at_speed(reference_ms) for chunk in chunks], reference_ms
 
     def discard(self) -> None:
-        """Forget what was kept on disk: the calibration is complete."""
+        """Delete the saved measurements: the calibration is complete."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def _undisturbed(self) -> list[Chunk]:
-        """The chunks beside which the machine had little else to do, if they are enough; otherwise all."""
+    def _selected_chunks(self) -> list[Chunk]:
+        """Chunks without much load of other programs, or all if these are too few."""
         quiet = [chunk for chunk in self.chunks if chunk.others is None or chunk.others <= DISTURBING_CORES]
-        return quiet if sum(len(chunk.networks) for chunk in quiet) >= _ENOUGH else self.chunks
+        return quiet if sum(len(chunk.networks) for chunk in quiet) >= _MIN_UNDISTURBED else self.chunks
 
-    def _measured(self, networks: Sequence[str | int]) -> Chunk:
+    def _measure_chunk(self, networks: Sequence[str | int]) -> Chunk:
+        """Chunk of ``networks``, without its CPU seconds and the load of other programs."""
         device, options = self.device, {"threads": self.device.threads, "batch": self.device.batch, "seed": self.seed}
         specs = [spec_of(network, self.seed) for network in networks]
-        whole = [row for row, network in enumerate(networks) if self.lane is None or _measured_whole(network)]
-        profiled = [] if self.lane is None else [row for row, network in enumerate(networks) if not held_out(network)]
+        whole = [row for row, network in enumerate(networks) if self.lane is None or _timed_whole(network)]
+        profiled = (
+            [] if self.lane is None else [row for row, network in enumerate(networks) if not is_held_out(network)]
+        )
         runners = [runner(specs[row], backend=device.backend, precision=device.precision, **options) for row in whole]
         profiles = [ProfiledNetwork(specs[row], **options) for row in profiled]
         measured = measure_runners(
@@ -154,7 +166,7 @@ class Collector:
         )
         latencies = {row: measured[i].latency_ms for i, row in enumerate(whole)}
         kernels = {
-            row: tuple(matched(profile.finish(counted=_COUNTED), list(network_calls(specs[row], self.lane or 1))))
+            row: tuple(call_times_us(profile.finish(counted=_COUNTED), list(network_calls(specs[row], self.lane or 1))))
             for row, profile in zip(profiled, profiles, strict=True)
         }
         return Chunk(
@@ -165,8 +177,11 @@ class Collector:
             spent_s=0.0,
         )
 
-    def _kept(self) -> list[Chunk]:
-        """Chunks of an interrupted calibration of the same device and seed; a torn last line does not count."""
+    def _load(self) -> list[Chunk]:
+        """Saved chunks of an interrupted calibration of the same device and seed.
+
+        An incomplete last line is dropped.
+        """
         if self._path is None:
             return []
         header = json.dumps(
@@ -174,35 +189,45 @@ class Collector:
         )
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
         chunks = list(_chunks(lines[1:])) if lines and lines[0] == header else []
-        # Written anew, because what is appended to half a line is lost too.
+        # Rewritten, because a chunk appended to an incomplete line would be lost too.
         write_text_atomically(self._path, "".join(line + "\n" for line in [header, *lines[1 : 1 + len(chunks)]]))
         return chunks
 
 
-# Of the runs that ``measure_runners`` makes: the first of all and the cold ones of every round are not timed.
+# Which runs of ``measure_runners`` count: neither the very first one nor the cold ones of every round.
 _COUNTED: Final = (False, *((*(False,) * COLD_RUNS, *(True,) * _RUNS) * _ROUNDS))
 
 
-def _times_kernels(device: Device) -> bool:
-    """Whether kernels can be timed one by one on ``device``: by ONNX Runtime, whose layouts of float32 are known."""
+def _can_time_kernels(device: Device) -> bool:
+    """Whether kernels can be timed one by one on ``device``.
+
+    They can in ONNX Runtime with float32, whose memory layouts are known.
+    """
     return device.backend == "onnxruntime" and device.precision == "float32"
 
 
-def _measured_whole(network: str | int) -> bool:
-    """The held-out networks, and as many others, by which profiled times are brought to the level of whole ones."""
+def _timed_whole(network: str | int) -> bool:
+    """Whether a network is measured as a whole, rather than only profiled.
+
+    These are the held-out networks and as many others, to which profiled times are fitted.
+    """
     return isinstance(network, str) or network % HELD_OUT_EVERY < 2
 
 
 def _lane(device: Device) -> int | None:
-    """Channels of one block; None where ONNX Runtime runs kernels that ``ort_lowering`` does not know."""
+    """Channels of one block of ONNX Runtime's kernels on this machine.
+
+    None where it runs kernels that ``ort_lowering`` does not predict.
+    """
     name, resolution_px = _PROBE
     spec = replace(zoo.get(name), resolution_px=resolution_px)
     profile = ProfiledNetwork(spec, threads=device.threads, batch=device.batch, seed=0)
     profile.run()
-    return lane_of(profile.finish(counted=(True,)), spec)
+    return detect_lane(profile.finish(counted=(True,)), spec)
 
 
 def _chunks(lines: Iterable[str]) -> Iterable[Chunk]:
+    """Chunks of saved lines, up to the first line that cannot be parsed."""
     for line in lines:
         try:
             data = json.loads(line)

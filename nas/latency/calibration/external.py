@@ -1,4 +1,4 @@
-"""Read latencies of whole networks that were measured on another device, and fit a predictor to them."""
+"""Predictors from latencies of whole networks that were measured elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
 from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 
 NETWORK_COLUMNS: Final = ("network", "latency_ms")
-# Of networks that are given as block strings, which say nothing of these.
+# Columns of what block strings do not define.
 BLOCK_STRING_COLUMNS: Final = ("stem_channels", "head_channels", "head_kind", "activation", "squeeze_excite", "classes")
 _TIMM: Final = "timm/"
 
@@ -37,7 +37,9 @@ class Measurements:
 def fit_measurements(
     path: Path, *, bases: Sequence[LatencyPredictor] = (), progress: ProgressCallback | None = None
 ) -> QueuePredictor:
-    """A predictor for the device of the file at ``path``; ``bases`` are predictors of other devices to learn from.
+    """Fit a predictor to the CSV file at ``path``, for the device that it names.
+
+    ``bases``: predictors of other devices to learn from. ``progress(done, total)``: called with counts of fits.
 
     Raises: NasError as ``read_measurements``, and for fewer than ten networks.
     """
@@ -49,39 +51,41 @@ def fit_measurements(
 
 
 def read_measurements(path: Path) -> Measurements:
-    """The measurements in a file; its header is that of ``read_csv``, its columns are
+    """Measurements from a CSV file with the header of ``read_csv``.
 
-    ``network``: a spec file (looked for beside this file), a name of the zoo, ``timm/NAME``, or block strings, blocks
-    separated by ``+`` or blanks and stages by ``|``. ``latency_ms``. ``resolution_px``: the network's own if empty.
-    For block strings also ``stem_channels`` (32; a 3x3 convolution of stride 2), ``head_channels`` (1280),
-    ``head_kind`` (conv_pool), ``activation`` (relu), ``squeeze_excite`` (efficientnet or mobilenet_v3) and
-    ``classes`` (1000). A network that stands there twice with one latency counts once.
+    Columns: ``network``: a spec file (relative to the folder of the CSV file), a name of the zoo, ``timm/NAME``, or
+    block strings, blocks separated by ``+`` or blanks and stages by ``|``. ``latency_ms``. ``resolution_px``: default
+    is the network's own. For block strings also ``stem_channels`` (default 32; a 3x3 convolution of stride 2),
+    ``head_channels`` (1280), ``head_kind`` (conv_pool), ``activation`` (relu), ``squeeze_excite`` (efficientnet or
+    mobilenet_v3) and ``classes`` (1000). Duplicate networks with equal latency count once.
 
-    Raises: NasError naming file, line and what is wrong.
+    Raises: NasError naming file, line and mistake.
     """
-    device, rows = read_csv(path, needed=NETWORK_COLUMNS, optional=("resolution_px", *BLOCK_STRING_COLUMNS))
-    found: dict[str, tuple[ArchSpec, float, CsvRow]] = {}
+    device, rows = read_csv(path, required=NETWORK_COLUMNS, optional=("resolution_px", *BLOCK_STRING_COLUMNS))
+    networks: dict[str, tuple[ArchSpec, float, CsvRow]] = {}
     for row in rows:
         spec, latency_ms = _network(row, path.parent), row.latency_ms()
-        _, known_ms, known = found.setdefault(spec.arch_id, (spec, latency_ms, row))
-        if known_ms != latency_ms:
+        _, first_ms, first_row = networks.setdefault(spec.arch_id, (spec, latency_ms, row))
+        if first_ms != latency_ms:
             raise row.error(
-                f"{spec.name} at {spec.resolution_px} px takes {latency_ms:g} ms, but {known_ms:g} ms in line "
-                f"{known.line}; keep one of them, or their median."
+                f"{spec.name} at {spec.resolution_px} px takes {latency_ms:g} ms, but {first_ms:g} ms in line "
+                f"{first_row.line}; keep one of them, or their median."
             )
-    return Measurements(device=device, networks=tuple((spec, ms) for spec, ms, _ in found.values()))
+    return Measurements(device=device, networks=tuple((spec, ms) for spec, ms, _ in networks.values()))
 
 
 def _network(row: CsvRow, folder: Path) -> ArchSpec:
-    """The network of a row at its resolution."""
+    """Network of a row, at the row's resolution. Raises: CsvError."""
     text = row.text("network")
     strings = "|" in text or text.split("_")[0] in BLOCK_TYPES
     for column in BLOCK_STRING_COLUMNS:
         if not strings and column in row.cells:
-            raise row.error(f"{column} is for networks given as block strings; {text!r} says it by itself.")
+            raise row.error(
+                f"{column} is for networks given as block strings; {text!r} defines its own, leave the cell empty."
+            )
     try:
         spec = _from_strings(row, text) if strings else _named(text, folder)
-        return replace(spec, resolution_px=row.whole("resolution_px", spec.resolution_px))
+        return replace(spec, resolution_px=row.positive_int("resolution_px", spec.resolution_px))
     except CsvError:
         raise
     except NasError as error:
@@ -89,7 +93,7 @@ def _network(row: CsvRow, folder: Path) -> ArchSpec:
 
 
 def _named(text: str, folder: Path) -> ArchSpec:
-    """The network of a spec file, of timm, or of the zoo. Raises: NasError."""
+    """Network of a spec file, of timm, or of the zoo. Raises: NasError."""
     if text.startswith(_TIMM):
         return _from_timm(text.removeprefix(_TIMM))
     if text in zoo.names():
@@ -103,25 +107,28 @@ def _named(text: str, folder: Path) -> ArchSpec:
 
 
 def _from_timm(name: str) -> ArchSpec:
-    """timm's network of that name. Raises: NasError."""
+    """Network of that name in timm. Raises: NasError."""
     try:
         spec: ArchSpec = import_module("nas.model.timm_import.network").timm_arch(name)
     except ImportError as error:
-        raise NasError(f"timm/{name} cannot be read: {error.msg}.") from None
+        raise NasError(f"network timm/{name}: cannot be imported: {error.msg}; pip install timm.") from None
     return spec
 
 
 def _from_strings(row: CsvRow, text: str) -> ArchSpec:
-    """A network from block strings and the columns for what these do not say. Raises: NasError."""
+    """Network from block strings, and columns for what these do not define.
+
+    Raises: NasError.
+    """
     return ArchSpec.from_strings(
         f"line {row.line}",
         [stage.replace("+", " ").split() for stage in text.split("|")],
-        stem=StemSpec(channels=row.whole("stem_channels", 32)),
+        stem=StemSpec(channels=row.positive_int("stem_channels", 32)),
         head=HeadSpec(
-            channels=row.whole("head_channels", 1280),
+            channels=row.positive_int("head_channels", 1280),
             kind=cast(HeadKind, row.text("head_kind", "conv_pool")),
         ),
         activation=row.text("activation", "relu"),
         squeeze_excite=row.squeeze_excite(),
-        classes=row.whole("classes", 1000),
+        classes=row.positive_int("classes", 1000),
     )

@@ -1,4 +1,4 @@
-"""What the time of a kernel depends on: its class, the work that it cannot avoid, and what bends that law."""
+"""Features of a kernel's time: class, work, bytes moved, network context."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.latency.kernels.padding import padded, valid_taps
 _MEGA: Final = 1e-6
 _FUNCTION_CODES: Final = {"": 0, "relu": 1, "relu6": 2, "sigmoid": 3, "hard_sigmoid": 4, "hard_swish": 5}
 _TINY: Final = 1e-7
-_WIDE: Final = 64  # channels that the inner loops of wide kernels take at a time
+_WIDE: Final = 64  # channels that the inner loops of wide kernels process at a time
 FEATURES: Final = (
     "log2_macs", "log2_bytes", "log2_weights", "in_channels", "out_channels", "in_px", "out_px", "kernel", "stride",
     "dilation", "function", "added", "blocked", "parts", "fewest_part", "worst_part_tail", "network_weights",
@@ -27,9 +27,11 @@ FEATURES: Final = (
 
 
 class Context(NamedTuple):
-    """What the network around a kernel leaves in the caches: log2 of its 10^6 bytes of weights, and of all it moves.
+    """Cache context of a kernel: log2 of the megabytes that its network moves.
 
-    Rounded to halves, so that networks of a size share what is known of their kernels. Without it, kernels of small
+    ``weights``: log2 of 10^6 bytes of weights. ``moved``: log2 of 10^6 bytes of weights and activations together.
+
+    Rounded to halves, so that networks of similar size share predictions of their kernels. Without it, kernels of small
     networks, whose weights stay in the cache from run to run, were predicted 12% too slow.
     """
 
@@ -37,32 +39,35 @@ class Context(NamedTuple):
     moved: float
 
 
-Placed = tuple[Kernel, Context]
+ContextualKernel = tuple[Kernel, Context]
 
 
-def placed_kernels(spec: ArchSpec, lane: int) -> list[Placed]:
-    """The kernels of ``spec``, one for each of ``network_calls``, each in the context that they make together."""
+def contextual_kernels(spec: ArchSpec, lane: int) -> list[ContextualKernel]:
+    """Kernels of ``spec`` in the order of ``network_calls``, each with its context.
+
+    ``lane``: channels of one block of the blocked layout.
+    """
     parts = [part.calls for part in network_parts(spec, lane)]
-    surroundings = common_context([moved_mb(calls, lane) for calls in parts])
-    return [(call.kernel, surroundings) for calls in parts for call in calls]
+    context = common_context([moved_mb(calls, lane) for calls in parts])
+    return [(call.kernel, context) for calls in parts for call in calls]
 
 
 def moved_mb(calls: Iterable[Call], lane: int) -> tuple[float, float]:
-    """10^6 bytes of activations and of weights that ``calls`` move."""
+    """Megabytes (10^6 bytes) of activations and of weights that ``calls`` move."""
     amounts = [kernel_work(call.kernel, lane) for call in calls]
     return sum(activations for _, activations, _ in amounts), sum(weights for _, _, weights in amounts)
 
 
 def common_context(parts_mb: Sequence[tuple[float, float]]) -> Context:
-    """The context that a network's parts make together, from the ``moved_mb`` of each in order.
+    """Context of a network from ``moved_mb`` of each of its parts, in order.
 
-    All who price a network sum part by part: a sum in another order may be rounded to another context.
+    Every caller sums part by part: a sum in another order may be rounded to another context.
     """
     return kernel_context(sum(activations for activations, _ in parts_mb), sum(weights for _, weights in parts_mb))
 
 
 def kernel_context(moved_mb: float, weights_mb: float) -> Context:
-    """The context that a network makes which moves so many 10^6 bytes of activations, and of weights."""
+    """Context of a network that moves so many 10^6 bytes of activations and weights."""
     return Context(_halves(weights_mb), _halves(moved_mb + weights_mb))
 
 
@@ -71,7 +76,7 @@ def _halves(megabytes: float) -> float:
 
 
 def kernel_class(kernel: Kernel) -> str:
-    """Kernels of one class run the same code: their times are learnt together."""
+    """Class of a kernel: kernels of a class run the same code and share a fit."""
     layout = "blocked" if kernel.blocked else "plain"
     if kernel.kind == "depthwise":
         return f"depthwise.{layout}"
@@ -84,7 +89,10 @@ def kernel_class(kernel: Kernel) -> str:
 
 @lru_cache(maxsize=65536)
 def kernel_work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
-    """10^6 multiply-adds, and 10^6 bytes of activations and of weights moved, with channels padded to full blocks."""
+    """Work of a kernel: (10^6 multiply-adds, MB of activations, MB of weights).
+
+    MB are 10^6 bytes moved. Channels are padded to full blocks of ``lane`` in the blocked layout.
+    """
     ins, outs = kernel.in_channels, kernel.out_channels
     if kernel.blocked:
         ins, outs = ins if kernel.narrow else padded(ins, lane), padded(outs, lane)
@@ -109,21 +117,22 @@ def kernel_work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
 
 
-def kernel_features(placed: Iterable[Placed], lane: int) -> FloatArray:
-    """Values [kernels, features] of ``FEATURES``.
+def kernel_features(kernels: Iterable[ContextualKernel], lane: int) -> FloatArray:
+    """Feature matrix, float64 of shape (kernels, features), columns as ``FEATURES``.
 
-    Tails are what a dimension leaves over when it is cut into full vectors or tiles.
+    Columns named ``*_tail`` are the remainders of a dimension that is split into full vectors or tiles.
     """
-    table = np.array([_row(kernel, surroundings, lane) for kernel, surroundings in placed], dtype=float)
+    table = np.array([_row(kernel, context, lane) for kernel, context in kernels], dtype=float)
     amounts, outs, out_px = np.log2(table[:, :3] + _TINY), table[:, 4], table[:, 6]
     tails = (table[:, 3] % lane, outs % lane, outs % _WIDE, np.ceil(outs / lane) % 4, out_px % 6)
     return np.hstack([amounts, table[:, 3:], np.stack(tails, axis=1)])
 
 
-def _row(kernel: Kernel, surroundings: Context, lane: int) -> tuple[float, ...]:
+def _row(kernel: Kernel, context: Context, lane: int) -> tuple[float, ...]:
+    """Values of one kernel before logarithms and tails, as ``FEATURES`` orders them."""
     parts = kernel.parts
     return (
         *kernel_work(kernel, lane), kernel.in_channels, kernel.out_channels, kernel.in_px, kernel.out_px, kernel.kernel,
         kernel.stride, kernel.dilation, _FUNCTION_CODES.get(kernel.function, 0), kernel.added, kernel.blocked,
-        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *surroundings,
+        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *context,
     )  # fmt: skip

@@ -1,10 +1,11 @@
-"""What ONNX Runtime really runs: the kernels of a network after fusion and changes of memory layout.
+"""Lowering of a network to the kernels that ONNX Runtime runs.
 
-On processors for which it has them, ONNX Runtime replaces convolutions by kernels that work on channels in blocks of a
-full vector (NCHWc), and reorders tensors wherever such a kernel meets one that wants them plain. These reorders are
-about a tenth of a mobile network's time, and a convolution that falls out of the blocked layout takes several times as
-long. The rules are those of its NCHWc transformer; a test, ``test_ort_lowering.py``, holds them against the profiles
-that ONNX Runtime writes itself. Attention alone is simplified: each of its products is one kernel here.
+It covers operator fusion and changes of memory layout. On processors for which it has them, ONNX Runtime replaces
+convolutions by kernels that work on channels in blocks of a full vector (NCHWc layout), and reorders tensors between
+such a kernel and one that needs the plain NCHW layout. These reorders take about a tenth of a mobile network's time,
+and a convolution that leaves the blocked layout takes several times as long. The rules are those of ONNX Runtime's
+NCHWc transformer; ``test_ort_lowering.py`` checks them against its own profiles. Attention is simplified: each of its
+products is one kernel here.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ KernelKind = Literal[
     "unblock",
 ]  # fmt: skip
 
-_ALIGNED: Final = 4  # a blocked convolution's channels must be a multiple of it
+_ALIGNED: Final = 4  # channels of a blocked convolution must be a multiple of this
 _FUSED: Final = ("relu", "relu6", "sigmoid", "hard_sigmoid")
-_PLAIN: Final = ("relu6", "mish")  # behind a concat these run on the plain layout alone
+_PLAIN: Final = ("relu6", "mish")  # after a concat these run in the plain layout only
 _MISH: Final = ("min", "exp", "add_constant", "mul", "add_constant", "div", "mul")
 
 
 class Kernel(NamedTuple):
-    """What a kernel's time depends on.
+    """Properties of a kernel call that determine its time.
 
-    ``blocked``: it works in the NCHWc layout; ``narrow``: such a convolution that reads few, plain channels.
-    ``function``: the activation that is fused into a convolution or, of an ``activation``, that it computes.
-    ``added``: a convolution that also adds the shortcut. ``parts``: channels of the parts of a split or concat.
+    ``in_channels``, ``out_channels``, ``in_px``, ``out_px``: of input maps ``(N, in_channels, in_px, in_px)`` and
+    output maps ``(N, out_channels, out_px, out_px)``. ``blocked``: it works in the NCHWc layout; ``narrow``: a blocked
+    convolution that reads few channels in the plain layout. ``function``: the activation that is fused into a
+    convolution or, for kind ``activation``, that the kernel computes. ``added``: a convolution with the residual
+    addition fused into it. ``parts``: channels of the parts of a split or concat.
     """
 
     kind: KernelKind
@@ -55,21 +58,24 @@ class Kernel(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A kernel call and the path of the operation that it serves."""
+    """A kernel call, and the path of the operation that it belongs to."""
 
     op: str
     kernel: Kernel
 
 
 class Part(NamedTuple):
-    """Calls of a network's stem, of one block or of its head; ``path`` comes before theirs."""
+    """Kernel calls of a network's stem, of one block, or of its head.
+
+    ``path``: prefix of the paths of its calls.
+    """
 
     path: str
     calls: tuple[Call, ...]
 
 
 def network_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> Iterator[Call]:
-    """All kernel calls of ``spec`` in about the order of execution, with the paths of the whole network.
+    """All kernel calls of ``spec`` with full paths, roughly in execution order.
 
     ``lane``: channels of one block, 1 where the processor has no blocked kernels.
     """
@@ -78,7 +84,7 @@ def network_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -
 
 
 def network_parts(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> Iterator[Part]:
-    """Stem, blocks and head of ``spec`` in order."""
+    """Kernel calls of stem, blocks and head of ``spec``, in order."""
     stem, px, blocked = stem_calls(spec, lane, resolution_px)
     yield Part("", stem)
     for path, block, stride, channels in spec.placed_blocks():
@@ -90,7 +96,7 @@ def network_parts(spec: ArchSpec, lane: int, resolution_px: int | None = None) -
 
 
 def stem_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> tuple[tuple[Call, ...], int, bool]:
-    """Calls of the stem, the side of its output in px, and whether that is blocked."""
+    """Kernel calls of the stem, side of its output in px, and whether that is blocked."""
     stem = stem_op(spec, resolution_px or spec.resolution_px)
     calls, blocked = _lowered((stem,), lane, False)
     return calls, stem.out_px, blocked
@@ -107,9 +113,9 @@ def block_calls(
     lane: int,
     blocked: bool,
 ) -> tuple[tuple[Call, ...], int, bool]:
-    """Calls of one block whose input is ``blocked`` or not, the side of its output in px, and whether that is blocked.
+    """Kernel calls of a block, side of its output in px, and whether that is blocked.
 
-    Paths are relative to the block.
+    ``px``: side of the input; ``blocked``: whether the input is in the NCHWc layout. Paths are relative to the block.
     """
     ops = block_ops(block, stride, in_channels, px, activation, se)
     calls, out_blocked = _lowered(ops, lane, blocked)
@@ -117,7 +123,10 @@ def block_calls(
 
 
 def head_calls(spec: ArchSpec, lane: int, px: int, blocked: bool) -> tuple[Call, ...]:
-    """Calls of pooling, head and classifier behind a last map of side ``px`` that is ``blocked`` or not."""
+    """Kernel calls of pooling, head and classifier on a last map of side ``px``.
+
+    ``blocked``: whether that map is in the NCHWc layout.
+    """
     return _lowered(tuple(head_ops(spec, px)), lane, blocked)[0]
 
 
@@ -130,18 +139,21 @@ def _lowered(ops: tuple[Op, ...], lane: int, blocked: bool) -> tuple[tuple[Call,
 
 
 class _Graph:
-    """Kernel calls so far, and of every tensor whether it is blocked and whether its other form was made already."""
+    """Kernel calls lowered so far, and the memory layout of every tensor.
+
+    It records which tensors have been converted to the other layout already, so that each is converted once.
+    """
 
     def __init__(self, lane: int, uses: Mapping[str, int]) -> None:
         self.calls: list[Call] = []
         self.blocked: dict[str, bool] = {}
         self._lane, self._uses = lane, uses
-        self._op = ""  # that is being lowered
+        self._op = ""  # path of the operation that is being lowered
         self._converted: set[str] = set()
-        self._linear: dict[str, int] = {}  # tensor -> call of the convolution without activation that writes it
+        self._linear: dict[str, int] = {}  # tensor -> index of the call of its convolution without activation
 
     def add(self, op: Op) -> None:
-        """Append the calls of ``op``."""
+        """Append the kernel calls of ``op``."""
         self._op = op.path
         if op.kind in ("conv", "depthwise"):
             self._convolution(op)
@@ -165,7 +177,7 @@ class _Graph:
         elif op.kind == "add":
             self._add(op)
         else:
-            # Blocks are multiplied if both are of one shape: where the map is a single pixel.
+            # Blocked tensors are multiplied only if their shapes are equal: where the map is a single pixel.
             blocked = op.in_px == 1 and all(self.blocked[name] for name in op.inputs)
             for name, px in zip(op.inputs, (op.in_px, 1), strict=True):
                 self._want(name, op.out_channels, px, blocked=blocked)
@@ -175,7 +187,7 @@ class _Graph:
         lane, depthwise = self._lane, op.kind == "depthwise" and op.out_channels > 1
         narrow = not depthwise and op.in_channels < lane
         aligned = (op.out_channels if depthwise else op.in_channels) % _ALIGNED == 0
-        if op.groups > 1:  # each on full blocks of its own, or none
+        if op.groups > 1:  # blocked only if every group fills whole blocks
             narrow, aligned = False, all(side // op.groups % lane == 0 for side in (op.in_channels, op.out_channels))
         blocked = lane > 1 and (narrow or aligned)
         kind: KernelKind = "depthwise" if depthwise else "conv"
@@ -199,7 +211,10 @@ class _Graph:
             self._activate(op, blocked)
 
     def _add(self, op: Op) -> None:
-        """The shortcut: into the convolution before it where that has the same layout, else a kernel of its own."""
+        """Residual addition, fused into the preceding convolution if layouts match.
+
+        Otherwise it is a kernel of its own.
+        """
         source, shortcut = op.inputs
         conv = self._linear.get(source)
         blocked = self.blocked[source] and self.blocked[shortcut]
@@ -212,7 +227,7 @@ class _Graph:
             self._emit(op, "add", blocked=blocked)
 
     def _activate(self, op: Op, blocked: bool) -> None:
-        """The element-wise kernels of ``op``'s activation on its output."""
+        """Append the element-wise kernels of ``op``'s activation."""
         function = op.activation or ""
         names = {"hard_swish": ("hard_sigmoid", "mul"), "mish": _MISH}.get(function, (function,))
         if function in _PLAIN:
@@ -223,7 +238,7 @@ class _Graph:
         self._converted.discard(op.path)
 
     def _want(self, tensor: str, channels: int, px: int, *, blocked: bool) -> None:
-        """Convert ``tensor`` to the layout that its reader wants, once for all readers."""
+        """Convert ``tensor`` to the layout that its reader needs, once for all readers."""
         if self.blocked[tensor] == blocked or tensor in self._converted:
             return
         self._converted.add(tensor)

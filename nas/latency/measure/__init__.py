@@ -8,7 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.latency.measure.timer import measure_many
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, {"timer": ["measure_many"]})
 
 __all__ = ["measure_many"]
-
-__getattr__, __dir__ = lazy_exports(__name__, {"timer": ["measure_many"]})

@@ -1,4 +1,4 @@
-"""Make a spec runnable: for every backend, a function that runs the network once on one batch."""
+"""Runners: functions that run a network once on one batch, for every backend."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nas.latency.settings import MEASURED_BACKENDS, check_combination
 Runner = Callable[[], Any]
 ImageBatch = npt.NDArray[np.float32]
 
-# First runs on a GPU load kernels and let libraries choose among them; PyTorch's own example of a graph takes three.
+# The first runs on a GPU load kernels and let libraries select algorithms; PyTorch's own graph example uses three.
 _GPU_WARM_UPS: Final = 5
 
 
 def runner(
     spec: ArchSpec, *, backend: str, precision: str = "float32", threads: int = 1, batch: int = 1, seed: int = 0
 ) -> Runner:
-    """A function that runs ``spec`` once, on one batch of ``noise``.
+    """Function that runs ``spec`` once, on one batch of ``random_images``.
 
-    What it returns is the backend's own. A GPU may still be at work when it returns.
+    Its return value is the backend's own type. A GPU may still be running when it returns.
 
-    Raises: NasError if the backend is missing or does not run ``precision``.
+    Raises: NasError if the backend is unknown or not installed, or does not run ``precision``.
     """
     check_combination(backend, precision, threads)
     images = random_images(spec, batch, seed)
@@ -43,15 +43,20 @@ def runner(
 
 
 def random_images(spec: ArchSpec, batch: int, seed: int) -> ImageBatch:
-    """A seeded batch of normal noise: zeros can be unduly fast or slow."""
+    """Batch of standard normal noise, float32 of shape (N, C, H, W).
+
+    N is ``batch``; C, H and W are the input channels and the resolution of ``spec``. Zeros would be unrepresentative:
+    they can be faster or slower.
+    """
     shape = (batch, spec.in_channels, spec.resolution_px, spec.resolution_px)
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
 def onnx_session(model: bytes, threads: int, profile_prefix: str | None = None) -> Any:
-    """A session of ONNX Runtime on the CPU; with one thread it has no pool and works on the calling thread.
+    """Session of ONNX Runtime on the CPU, for the serialised ``model``.
 
-    ``profile_prefix``: path that the name of a profile begins with, if its runs are to be profiled.
+    With one thread it has no thread pool and works on the calling thread. ``profile_prefix``: path prefix of the
+    profile's file; None for no profiling.
     """
     import onnxruntime
 
@@ -66,7 +71,10 @@ def onnx_session(model: bytes, threads: int, profile_prefix: str | None = None) 
 
 
 def _onnxruntime(spec: ArchSpec, images: ImageBatch, precision: str, threads: int, seed: int) -> Runner:
-    """The spec's graph in a session."""
+    """Runner in ONNX Runtime, on ``images`` of shape (N, C, H, W), float32.
+
+    It returns a list of one array, the logits of shape (N, classes).
+    """
     try:
         from nas.export.onnx.graph import INPUT, to_onnx
         from nas.export.onnx.static_int8 import quantize_int8
@@ -74,15 +82,19 @@ def _onnxruntime(spec: ArchSpec, images: ImageBatch, precision: str, threads: in
         model = to_onnx(spec, batch=len(images), seed=seed)
         if precision == "int8":
             model = quantize_int8(model, [images])
-        made = onnx_session(model.SerializeToString(), threads)
+        session = onnx_session(model.SerializeToString(), threads)
     except ImportError as error:
         raise _missing("onnxruntime", error, "onnx onnxruntime") from None
     feed = {INPUT: images}
-    return lambda: made.run(None, feed)
+    return lambda: session.run(None, feed)
 
 
 def _torch(spec: ArchSpec, images: ImageBatch, threads: int) -> Runner:
-    """Eager float32 in the default memory layout, in inference mode; torch's thread count is the caller's after it."""
+    """Runner in eager PyTorch on the CPU: float32, default memory layout.
+
+    ``images``: shape (N, C, H, W), float32; it returns logits of shape (N, classes). It runs in inference mode and
+    restores the caller's thread count afterwards.
+    """
     try:
         import torch
 
@@ -104,9 +116,11 @@ def _torch(spec: ArchSpec, images: ImageBatch, threads: int) -> Runner:
 
 
 def eager_runner(spec: ArchSpec, images: ImageBatch, device: str, precision: str) -> Runner:
-    """``spec`` on torch's ``device`` in inference mode, weights and images in ``precision`` and channels last.
+    """Runner in eager PyTorch on ``device``, channels last, in inference mode.
 
-    That is the layout of tensor cores. TF32 and the choice of algorithms are as torch is set.
+    ``images``: shape (N, C, H, W), float32; they and the weights are converted to ``precision``. It returns logits of
+    shape (N, classes). Channels last is the layout of tensor cores. TF32 and the selection of algorithms are as torch
+    is set.
     """
     try:
         import torch
@@ -114,8 +128,8 @@ def eager_runner(spec: ArchSpec, images: ImageBatch, device: str, precision: str
         from nas.model.build import build
     except ImportError as error:
         raise _missing("torch", error, "torch timm") from None
-    placed = {"device": device, "dtype": getattr(torch, precision), "memory_format": torch.channels_last}
-    model, batch = build(spec).eval().to(**placed), torch.from_numpy(images).to(**placed)
+    target = {"device": device, "dtype": getattr(torch, precision), "memory_format": torch.channels_last}
+    model, batch = build(spec).eval().to(**target), torch.from_numpy(images).to(**target)
 
     def run() -> object:
         with torch.inference_mode():
@@ -125,7 +139,7 @@ def eager_runner(spec: ArchSpec, images: ImageBatch, device: str, precision: str
 
 
 def _cuda(spec: ArchSpec, images: ImageBatch, precision: str) -> Runner:
-    """Eager on torch's current GPU, warmed up."""
+    """Runner in eager PyTorch on the current GPU, warmed up."""
     run = eager_runner(spec, images, "cuda", precision)
     import torch
 
@@ -136,11 +150,12 @@ def _cuda(spec: ArchSpec, images: ImageBatch, precision: str) -> Runner:
 
 
 def _captured(source: Runner) -> Runner:
-    """All kernels of ``source`` as one CUDA graph: a replay costs one launch, where eager pays for every kernel.
+    """Runner that replays all kernels of ``source`` as one CUDA graph.
 
-    Captured as PyTorch documents it ("CUDA semantics"): warmed up on a side stream, then recorded on another. Capture
-    begins outside of inference mode, which would leave torch's own random state a tensor that no later capture of
-    the process, inside or outside of that mode, could count on (pytorch issue 166792).
+    A replay costs one launch, where eager execution pays for every kernel. Captured as PyTorch documents it ("CUDA
+    semantics"): warmed up on a side stream, then recorded on another. Capture starts outside of inference mode, which
+    would leave in torch's random state a tensor that breaks every later capture of the process, inside or outside of
+    that mode (pytorch issue 166792).
     """
     import torch
 
@@ -161,10 +176,13 @@ def _captured(source: Runner) -> Runner:
 
 
 def _replay(graph: Any, output: Any, source: Runner) -> Any:
-    """``output``, computed anew; ``source`` is held because a graph reads weights and images where they lay."""
+    """Replay ``graph`` and return ``output``, recomputed in place.
+
+    ``source`` is a parameter only to keep it alive: a graph reads weights and images from their original memory.
+    """
     graph.replay()
     return output
 
 
 def _missing(backend: str, error: ImportError, packages: str) -> NasError:
-    return NasError(f"latency.backend: {backend} cannot be used: {error.msg}. pip install {packages}.")
+    return NasError(f"latency.backend {backend!r}: cannot be imported: {error.msg}; pip install {packages}.")

@@ -1,4 +1,7 @@
-"""Time stem, blocks and head one by one on this machine: the classic way to a latency table."""
+"""Block-wise timing on this machine: stem, blocks and head, one by one.
+
+This is the classic way to build a latency table.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from nas.latency.predictors.block_table import BlockTable
 
 Graph = tuple[bytes, Mapping[str, ImageBatch]]
 
-_BACKEND: Final = "onnxruntime"  # its graphs can be cut
+_BACKEND: Final = "onnxruntime"  # parts of its graphs can be extracted
 _CHUNK: Final = 50  # pieces in memory at a time
 
 
@@ -32,68 +35,74 @@ def table_of(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> BlockTable:
-    """A table of all pieces of ``specs``, each timed alone in ONNX Runtime (float32) on this machine.
+    """Measure a latency table of all pieces of ``specs`` on this machine.
 
-    A piece is cut out of its network's graph and fed with normal noise, so that nothing before or after it is timed;
-    what a call costs with next to nothing to do is subtracted from all but the stem. What a sum of such entries
-    misses is what follows from context: the memory layout that the runtime carries from block to block, and caches.
+    Each piece is timed alone in ONNX Runtime (float32): it is extracted from its network's graph and fed with normal
+    noise, so that nothing before or after it is timed. The overhead of a call that does next to nothing is subtracted
+    from all pieces but the stem. A sum of such entries misses what depends on context: the memory layout that the
+    runtime carries from block to block, and caches.
 
-    ``progress`` is told pieces done and all. Raises: NasError as ``measure_many``.
+    ``progress(done, total)``: called with counts of pieces. Raises: NasError as ``measure_many``.
     """
     for name, value in (("rounds", rounds), ("runs", runs), ("threads", threads), ("batch", batch)):
         check_number(name, value, low=1, whole=True)
     device = describe(_BACKEND, threads, batch)
-    found = _distinct(specs)
+    distinct = _distinct(specs)
     idle: list[Measurement] = []
     measured: list[Measurement] = []
-    for start in range(0, len(found), _CHUNK):
+    for start in range(0, len(distinct), _CHUNK):
         if progress:
-            progress(start, len(found))
-        graphs = [_idle(), *cut_out(found[start : start + _CHUNK], batch, seed)]
-        runners = [_run(onnx_session(graph, threads), feed) for graph, feed in graphs]
+            progress(start, len(distinct))
+        graphs = [_idle(), *extract_graphs(distinct[start : start + _CHUNK], batch, seed)]
+        runners = [_session_runner(onnx_session(graph, threads), feed) for graph, feed in graphs]
         first, *others = measure_runners(runners, device, rounds=rounds, runs=runs)
         idle.append(first)
         measured += others
     if progress:
-        progress(len(found), len(found))
-    idle_ms = float(np.median([one.latency_ms for one in idle]))
+        progress(len(distinct), len(distinct))
+    idle_ms = float(np.median([measurement.latency_ms for measurement in idle]))
     entries = {
-        piece: max(one.latency_ms - (idle_ms if place else 0.0), idle_ms / 10)
-        for (piece, _, place), one in zip(found, at_common_speed(measured), strict=True)
+        piece: max(measurement.latency_ms - (idle_ms if index else 0.0), idle_ms / 10)
+        for (piece, _, index), measurement in zip(distinct, at_common_speed(measured), strict=True)
     }
     return BlockTable(device=device, entries=entries)
 
 
 def _distinct(specs: Sequence[ArchSpec]) -> list[tuple[Piece, ArchSpec, int]]:
-    """Each piece once, with the first network that has it and its place there."""
-    found: dict[Ops, tuple[Piece, ArchSpec, int]] = {}
+    """Distinct pieces, each with the first network that has it and its index there."""
+    distinct: dict[Ops, tuple[Piece, ArchSpec, int]] = {}
     for spec in specs:
-        for place, (_, piece) in enumerate(pieces(spec)):
-            found.setdefault(piece.ops, (piece, spec, place))
-    return list(found.values())
+        for index, (_, piece) in enumerate(pieces(spec)):
+            distinct.setdefault(piece.ops, (piece, spec, index))
+    return list(distinct.values())
 
 
-def cut_out(chunk: Sequence[tuple[Piece, ArchSpec, int]], batch: int, seed: int) -> Iterator[Graph]:
-    """The ONNX graph of each piece, which stands at a place of a network, and noise to feed it with."""
+def extract_graphs(chunk: Sequence[tuple[Piece, ArchSpec, int]], batch: int, seed: int) -> Iterator[Graph]:
+    """ONNX graph of each piece of ``chunk``, and noise to feed it with.
+
+    ``chunk``: pieces, each with a network and its index among the pieces of that. The noise is float32 of shape
+    (N, C, H, W), with N = ``batch`` and C, H and W those of the piece's input.
+    """
     from onnx import shape_inference
     from onnx.utils import Extractor
 
     from nas.export.onnx.graph import INPUT, to_onnx
 
-    known: ArchSpec | None = None
-    for piece, spec, place in chunk:
-        if spec is not known:
-            known, extractor = spec, Extractor(shape_inference.infer_shapes(to_onnx(spec, batch=batch, seed=seed)))
-            outputs = [f"{path}.{one.ops[-1].path}" if path else one.ops[-1].path for path, one in pieces(spec)]
-        source = outputs[place - 1] if place else INPUT
-        graph = extractor.extract_model([source], [outputs[place]])
+    loaded: ArchSpec | None = None
+    for piece, spec, index in chunk:
+        if spec is not loaded:
+            loaded, extractor = spec, Extractor(shape_inference.infer_shapes(to_onnx(spec, batch=batch, seed=seed)))
+            last_ops = [(path, part.ops[-1].path) for path, part in pieces(spec)]
+            outputs = [f"{path}.{op}" if path else op for path, op in last_ops]
+        source = outputs[index - 1] if index else INPUT
+        graph = extractor.extract_model([source], [outputs[index]])
         shape = (batch, piece.in_channels, piece.input_px, piece.input_px)
         feed = {source: np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)}
         yield graph.SerializeToString(), feed
 
 
 def _idle() -> Graph:
-    """A graph that does next to nothing."""
+    """ONNX graph of one Relu on an array of shape (1,), for the overhead of a call."""
     from onnx import TensorProto, helper
 
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("input", "output")]
@@ -102,5 +111,5 @@ def _idle() -> Graph:
     return model.SerializeToString(), {"input": np.ones(1, dtype=np.float32)}
 
 
-def _run(made: Any, feed: Mapping[str, ImageBatch]) -> Runner:
-    return lambda: made.run(None, feed)
+def _session_runner(session: Any, feed: Mapping[str, ImageBatch]) -> Runner:
+    return lambda: session.run(None, feed)

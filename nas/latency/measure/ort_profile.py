@@ -1,4 +1,4 @@
-"""Time every kernel of whole networks in place, from the profiles that ONNX Runtime writes of its own runs."""
+"""Per-kernel times of whole networks, from ONNX Runtime's profiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas.latency.kernels.ort_lowering import Call, Kernel, network_calls
 from nas.latency.measure.backends import onnx_session, random_images
 from nas.latency.predictors.op_features import LANES
 
-# Kernels as the profile names them; of convolutions it gives the path, of all others the shapes.
+# Kernel types as profiles name them. Convolutions are identified by path, all others by shape.
 _TYPES: Final = {
     "gemm": "Gemm", "pool": "GlobalAveragePool", "scale": "Mul", "add": "Add", "concat": "Concat", "split": "Split",
     "block": "ReorderInput", "unblock": "ReorderOutput",
@@ -27,20 +27,20 @@ _FUNCTIONS: Final = {
     "gelu": "Gelu", "min": "Min", "exp": "Exp", "add_constant": "Add", "mul": "Mul", "div": "Div",
 }  # fmt: skip
 _CONVOLUTIONS: Final = ("Conv", "FusedConv")
-_FREE: Final = ("Flatten",)  # a change of shape
+_FREE: Final = ("Flatten",)  # a reshape
 _COARSEST: Final = LANES[-1]
 # Durations are whole microseconds, rounded down.
 _HALF_US: Final = 0.5
-# Quantiles of the runs that a kernel's time is the mean of. Interference only adds, but some processors also have a
-# rare fast moment (a shared core to themselves).
-_KEPT: Final = (0.1, 0.5)
+# A kernel's time is the mean of its runs between these quantiles. Interference only adds time, but some processors also
+# have rare fast moments (exclusive use of a shared core).
+_QUANTILES: Final = (0.1, 0.5)
 
 Event = Mapping[str, Any]
 Key = tuple[str | int, ...]
 
 
 class ProfiledNetwork:
-    """A network whose every run is recorded, kernel by kernel."""
+    """A network whose every run is profiled, kernel by kernel."""
 
     def __init__(self, spec: ArchSpec, *, threads: int, batch: int, seed: int) -> None:
         from nas.export.onnx.graph import INPUT, to_onnx
@@ -52,50 +52,55 @@ class ProfiledNetwork:
         self._runs = 0
 
     def run(self) -> None:
-        """Run once."""
+        """Run the network once, on one batch of ``random_images``."""
         self._session.run(None, self._feed)
         self._runs += 1
 
     def finish(self, *, counted: Sequence[bool]) -> list[tuple[Event, float]]:
-        """The kernels of one run in order, each as the profile describes it, with its time in microseconds.
+        """Kernels of one run in order: (event of the profile, time in microseconds).
 
-        ``counted``: of every run whether its times count, over and over if there were more runs.
+        ``counted``: for each run, whether its times count; repeated cyclically if there were more runs.
         """
         path = Path(self._session.end_profiling())
         nodes = [event for event in json.loads(path.read_text(encoding="utf-8")) if event["cat"] == "Node"]
         self._folder.cleanup()
         count, used = len(nodes) // self._runs, np.resize(counted, self._runs)
         durations = np.sort(np.array([node["dur"] for node in nodes], dtype=float).reshape(self._runs, count)[used], 0)
-        low, high = (round(quantile * len(durations)) for quantile in _KEPT)
-        kept = durations[low : max(high, low + 1)]
-        return list(zip(nodes[:count], (kept.mean(axis=0) + _HALF_US).tolist(), strict=True))
+        low, high = (round(quantile * len(durations)) for quantile in _QUANTILES)
+        trimmed = durations[low : max(high, low + 1)]  # (runs, kernels)
+        return list(zip(nodes[:count], (trimmed.mean(axis=0) + _HALF_US).tolist(), strict=True))
 
 
-def matched(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> list[float]:
-    """Times in microseconds of ``calls``, from the profiled ``events`` of the same network; NaN for what is not there.
+def call_times_us(events: Sequence[tuple[Event, float]], calls: Sequence[Call]) -> list[float]:
+    """Times of ``calls`` in microseconds, from a profile of the same network.
 
-    Kernels other than convolutions are told apart by their shapes alone: of two alike, either may come first.
+    ``events``: of that profile, with their times, see ``ProfiledNetwork.finish``.
+
+    NaN for a call without an event, and for all calls if an event is left over. Kernels other than convolutions are
+    matched by shape alone: if two are alike, either may come first.
     """
     times: dict[Key, list[float]] = defaultdict(list)
     for event, duration_us in events:
         if event["args"]["op_name"] not in _FREE:
             times[_event_key(event)].append(duration_us)
-    found = [times[key].pop(0) if times[key] else math.nan for key in map(_call_key, calls)]
-    return found if not any(times.values()) else [math.nan] * len(found)
+    matched_us = [times[key].pop(0) if times[key] else math.nan for key in map(_call_key, calls)]
+    return matched_us if not any(times.values()) else [math.nan] * len(matched_us)
 
 
-def lane_of(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None:
-    """Channels of one block of this processor, read off the profile of ``spec``.
+def detect_lane(events: Sequence[tuple[Event, float]], spec: ArchSpec) -> int | None:
+    """Block size in channels of this processor's kernels, from a profile of ``spec``.
 
-    None if the kernels that ran are not those that ``nas.latency.kernels.ort_lowering`` knows of, whatever the block.
+    None if, for every block size, the kernels that ran differ from those that ``nas.latency.kernels.ort_lowering``
+    predicts.
     """
     for lane in LANES:
-        if not any(map(math.isnan, matched(events, list(network_calls(spec, lane))))):
+        if not any(map(math.isnan, call_times_us(events, list(network_calls(spec, lane))))):
             return lane
     return None
 
 
 def _event_key(event: Event) -> Key:
+    """Key by which an event of a profile is matched with a call."""
     kind, name = event["args"]["op_name"], event["name"].removesuffix("_kernel_time")
     if kind in _CONVOLUTIONS:
         return "Conv", name.removesuffix("_nchwc").removesuffix(".linear")
@@ -107,6 +112,7 @@ def _event_key(event: Event) -> Key:
 
 
 def _call_key(call: Call) -> Key:
+    """Key by which a call is matched with an event of a profile."""
     kernel = call.kernel
     if kernel.kind in ("conv", "depthwise"):
         return "Conv", call.op
@@ -120,5 +126,8 @@ def _type(kernel: Kernel) -> str:
 
 
 def _blocks(channels: int) -> int:
-    """Profiles give the channels of a blocked tensor padded or not, as it comes."""
+    """Channels in units of the coarsest block.
+
+    Profiles report the channels of a blocked tensor with or without padding.
+    """
     return -(-channels // _COARSEST)

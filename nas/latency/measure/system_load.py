@@ -1,4 +1,4 @@
-"""What other programs do on this machine meanwhile: their work slows ours down in ways that no clock shows."""
+"""CPU load of other programs, which slows measurements down unseen by any clock."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Final
 
 _STAT: Final = Path("/proc/stat")
-_IDLE: Final = (3, 4)  # idle and iowait among the columns of its first line, which is of all cores together
-_COLUMNS: Final = 8  # up to stolen time; guests are counted among users
+_IDLE: Final = (3, 4)  # columns of idle and iowait in its first line, which sums all cores
+_COLUMNS: Final = 8  # up to stolen time; guest time is included in user time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemLoad:
-    """CPU seconds that all programs of the machine have had so far (None where it does not say), and this one."""
+    """CPU seconds used by the whole machine and by this process, at one moment.
+
+    ``all_s``: of all programs since boot, None where the system does not report it. ``own_s``: of this process.
+    ``wall_s``: monotonic clock.
+    """
 
     all_s: float | None
     own_s: float
@@ -23,11 +27,14 @@ class SystemLoad:
 
     @classmethod
     def now(cls) -> SystemLoad:
-        """As it stands."""
+        """Current reading."""
         return cls(all_s=_all_s(), own_s=time.process_time(), wall_s=time.monotonic())
 
     def others_since(self, before: SystemLoad) -> float | None:
-        """Cores that other programs kept busy between ``before`` and this, on average; stolen time is theirs too."""
+        """Mean number of cores that other programs used between ``before`` and this.
+
+        Stolen time of a virtual machine counts as theirs. None where the system does not report it.
+        """
         if self.all_s is None or before.all_s is None or self.wall_s <= before.wall_s:
             return None
         others_s = (self.all_s - before.all_s) - (self.own_s - before.own_s)
@@ -35,6 +42,7 @@ class SystemLoad:
 
 
 def _all_s() -> float | None:
+    """CPU seconds of all programs since boot, None where ``/proc/stat`` is missing."""
     try:
         ticks = [int(text) for text in _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1 : _COLUMNS + 1]]
     except (OSError, ValueError):

@@ -9,13 +9,13 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.latency.predictors.base import HeldOutCheck, LatencyEstimate, LatencyPredictor, error_text
     from nas.latency.predictors.block_table import BlockTable, check_covers
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "base": ["HeldOutCheck", "LatencyEstimate", "LatencyPredictor", "error_text"],
+            "block_table": ["BlockTable", "check_covers"],
+        },
+    )
 
 __all__ = ["BlockTable", "HeldOutCheck", "LatencyEstimate", "LatencyPredictor", "check_covers", "error_text"]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "base": ["HeldOutCheck", "LatencyEstimate", "LatencyPredictor", "error_text"],
-        "block_table": ["BlockTable", "check_covers"],
-    },
-)

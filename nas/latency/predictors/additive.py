@@ -1,4 +1,4 @@
-"""Latency as a sum over operations: what every predictor of that kind shares."""
+"""Base class of predictors that sum latencies over operations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas.latency.predictors.base import LatencyEstimate
 
 
 class SumPredictor(ABC):
-    """A predictor whose latency is a sum over operations; what a block costs is kept."""
+    """Predictor whose latency is a sum over operations; costs of blocks are cached."""
 
     def __init__(self, *, low: float, high: float) -> None:
         self._low, self._high = low, high
@@ -22,7 +22,7 @@ class SumPredictor(ABC):
 
     @abstractmethod
     def op_ms(self, op: Op) -> float:
-        """Share of one operation, in ms."""
+        """Latency of one operation in ms."""
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
@@ -42,11 +42,12 @@ class SumPredictor(ABC):
         return [self.predict(spec) for spec in specs]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) of every operation in execution order; they sum to the predicted latency."""
+        """(path, ms) per operation in execution order; they sum to the prediction."""
         return [(op.path, self.op_ms(op)) for op in network_ops(spec)]
 
     def _price_block(
         self, block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite
     ) -> tuple[float, int]:
+        """Latency of one block in ms, and the side of its output in px."""
         ops = block_ops(block, stride, in_channels, px, activation, se)
         return sum(self.op_ms(op) for op in ops), ops[-1].out_px

@@ -1,4 +1,4 @@
-"""Price a spec without building it: what every latency predictor answers, and how far off it is."""
+"""Interface of latency predictors, their estimates and held-out errors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.latency.device import Device
 
-_TAIL: Final = 0.05  # of networks on either side of an interval
+_TAIL: Final = 0.05  # share of networks beyond each end of an interval
 _ENOUGH_FOR_QUANTILES: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyEstimate:
-    """Predicted latency; about nine networks in ten measure between ``low_ms`` and ``high_ms``.
+    """Predicted latency with its 90% prediction interval, in ms.
 
-    Of a predictor whose ``error`` is None, never held against measurements, the two are a guess.
+    ``low_ms``, ``high_ms``: about nine networks in ten are measured between them. If the ``error`` of the predictor is
+    None (it was never compared with measurements), they are a guess.
     """
 
     latency_ms: float
@@ -31,7 +32,7 @@ class LatencyEstimate:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_ms <= self.latency_ms <= self.high_ms:
-            raise ValueError(f"{self}: must be ordered and not negative.")
+            raise ValueError(f"{self}: must be ordered and non-negative.")
 
     def __str__(self) -> str:
         return f"{self.latency_ms:.2f} ms ({self.low_ms:.2f} to {self.high_ms:.2f})"
@@ -39,7 +40,7 @@ class LatencyEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutCheck:
-    """One network that the predictor did not see: what was measured and what it says."""
+    """Measured and predicted latency of one network that the fit did not see."""
 
     name: str
     measured_ms: float
@@ -48,11 +49,11 @@ class HeldOutCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutError:
-    """How wrong a predictor is on networks that it did not see.
+    """Error of a predictor on networks that its fit did not see.
 
-    ``median`` and ``p90``: of |predicted / measured - 1|; ``within_5`` and ``within_10``: share of networks where that
-    is at most 5 and 10%; ``bias``: mean of predicted / measured - 1; ``kendall_tau``: agreement of the two orders, 1
-    is the same.
+    ``median`` and ``p90``: quantiles of |predicted / measured - 1|; ``within_5`` and ``within_10``: share of networks
+    where that is at most 5 and 10%; ``bias``: mean of predicted / measured - 1; ``kendall_tau``: rank correlation of
+    predicted and measured latencies, 1 for the same order; ``networks``: their number.
     """
 
     median: float
@@ -65,7 +66,10 @@ class HeldOutError:
 
     @classmethod
     def of(cls, checks: Sequence[HeldOutCheck]) -> HeldOutError:
-        """The error over ``checks``. Raises: NasError for fewer than two."""
+        """Error over ``checks``.
+
+        Raises: NasError for fewer than two.
+        """
         if len(checks) < 2:
             raise NasError(f"held-out error: {len(checks)} networks are too few; at least 2 are needed.")
         relative = np.array([check.predicted_ms / check.measured_ms - 1 for check in checks])
@@ -82,35 +86,35 @@ class HeldOutError:
 
     def __str__(self) -> str:
         return (
-            f"off by {self.median:.1%} (median), {self.p90:.1%} (90% of networks), bias {self.bias:+z.1%}, "
-            f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} networks it had "
-            "not seen"
+            f"median error {self.median:.1%}, 90th percentile {self.p90:.1%}, bias {self.bias:+z.1%}, "
+            f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} held-out networks"
         )
 
 
 def prediction_interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """Factors of a prediction between which nine networks in ten measure, from measured / predicted of others.
+    """Factors (low, high) of a prediction that bound its 90% prediction interval.
 
-    Order statistics, shifted outwards so that a network not among them is covered as often (conformal prediction);
-    for fewer than 40, where these do not reach far enough, Student's interval for one more draw, of logarithms, with
-    half the degrees of freedom: so few were also used to choose what foresees them.
+    Nine networks in ten are measured between them. ``ratios``: measured / predicted of held-out networks. From 40 on:
+    order statistics, shifted outwards so that a new network is covered as often (conformal prediction). For fewer,
+    whose order statistics do not reach far enough: Student's t interval for one more draw, of logarithms, with half the
+    degrees of freedom, because so few networks also served to select the model. The interval always contains 1.
     """
     if len(ratios) >= _ENOUGH_FOR_QUANTILES:
         outer = (_TAIL * (len(ratios) + 1) - 1) / (len(ratios) - 1)
         low, high = np.quantile(ratios, [outer, 1 - outer]).tolist()
     else:
         logs = np.log(ratios)
-        reach = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
-        low, high = np.exp([logs.mean() - reach, logs.mean() + reach]).tolist()
+        margin = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
+        low, high = np.exp([logs.mean() - margin, logs.mean() + margin]).tolist()
     return min(low, 1.0), max(high, 1.0)
 
 
 class LatencyPredictor(Protocol):
-    """What a search needs to know of latency. Nothing here builds a module or imports torch.
+    """Interface of latency predictors; none of it builds a module or imports torch.
 
-    ``kind``: its name in files. ``device``: what the figures hold for. ``error``: None if the predictor was never
-    compared with measurements; the intervals of its estimates are then a guess, not what nine networks in ten were
-    seen to do: do not show them.
+    ``kind``: its name in files. ``device``: what its latencies are valid for. ``error``: None if the predictor was
+    never compared with measurements; the intervals of its estimates are then a guess without measured coverage: do not
+    show them.
     """
 
     kind: ClassVar[str]
@@ -130,13 +134,15 @@ class LatencyPredictor(Protocol):
         ...
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) of every operation in execution order; they sum to the predicted latency."""
+        """(path, ms) per operation in execution order; they sum to the prediction."""
         ...
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> LatencyPredictor:
-        """A predictor that has learned from networks and their measured ms; this one stays as it is.
+        """New predictor that has learned from networks and their measured ms.
 
-        Raises: NasError if it cannot learn.
+        This one is unchanged.
+
+        Raises: NasError if this kind of predictor cannot learn.
         """
         ...
 
@@ -146,5 +152,5 @@ class LatencyPredictor(Protocol):
 
 
 def error_text(predictor: LatencyPredictor) -> str:
-    """How far off the predictor was on networks that it did not see."""
-    return str(predictor.error) if predictor.error else "never held against measurements"
+    """Held-out error of the predictor as text, also where there is none."""
+    return str(predictor.error) if predictor.error else "never compared with measurements"

@@ -1,4 +1,7 @@
-"""Networks cut into stem, blocks and head: the entries of block tables, and how they are written."""
+"""Pieces of a network (stem, blocks, head): the entries of block tables.
+
+A piece is written as one string.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,12 @@ _HEAD: Final = re.compile(r"head_([a-z_]+)_c(\d+)_o(\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A part of a network that a block table has one entry for.
+    """Part of a network that has one entry in a block table.
 
     ``block``: one block string (``ir_r1_k3_s2_e6_c24``), ``stem_k3_s2_c32`` (kernel, stride, channels) or
-    ``head_conv_pool_c1280_o1000`` (kind, channels, classes). ``in_channels``, ``input_px``: of its input.
-    ``activation``: where the block string names none. ``squeeze_excite``: what its ``se`` means.
+    ``head_conv_pool_c1280_o1000`` (kind, channels, classes). ``in_channels``, ``input_px``: of its input ``(N,
+    in_channels, input_px, input_px)``. ``activation``: default where the block string names none. ``squeeze_excite``:
+    convention of its ``se`` ratio.
     """
 
     block: str
@@ -42,9 +46,9 @@ class Piece:
 
     @property
     def ops(self) -> Ops:
-        """The operations, with paths as within the piece: what two pieces must share to take equally long.
+        """Operations of the piece, with paths relative to it.
 
-        Raises: SpecError for a ``block`` that cannot be read.
+        Two pieces with equal operations share a latency. Raises: SpecError for a ``block`` that cannot be parsed.
         """
         return _ops(self)
 
@@ -53,7 +57,10 @@ class Piece:
 
 
 def pieces(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[tuple[str, Piece]]:
-    """(path, piece) of stem, blocks and head of ``spec`` in order; stem and head have no path of their own."""
+    """(path, piece) of stem, blocks and head of ``spec``, in order.
+
+    The paths of stem and head are empty.
+    """
     px = resolution_px or spec.resolution_px
     convention: dict[str, Any] = {"activation": spec.activation, "squeeze_excite": spec.squeeze_excite}
     stem = spec.stem
@@ -74,19 +81,23 @@ def pieces(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[tuple[s
 def _ops(piece: Piece) -> Ops:
     if stem := _STEM.fullmatch(piece.block):
         kernel, stride, channels = (int(text) for text in stem.groups())
-        spec = _around(piece, stem=StemSpec(channels=channels, kernel=kernel, stride=stride))
+        spec = _minimal_spec(piece, stem=StemSpec(channels=channels, kernel=kernel, stride=stride))
         return (stem_op(spec, piece.input_px),)
     if head := _HEAD.fullmatch(piece.block):
-        spec = _around(piece, head=HeadSpec(kind=cast(HeadKind, head[1]), channels=int(head[2])), classes=int(head[3]))
+        head_spec = HeadSpec(kind=cast(HeadKind, head[1]), channels=int(head[2]))
+        spec = _minimal_spec(piece, head=head_spec, classes=int(head[3]))
         return tuple(head_ops(spec, piece.input_px))
     block = parse_block(piece.block)
     if block.repeats != 1:
-        raise SpecError(f"block {piece.block!r}: an entry is for one block; write r1.")
+        raise SpecError(f"block {piece.block!r}: an entry describes one block; write r1.")
     return block_ops(block, block.stride, piece.in_channels, piece.input_px, piece.activation, piece.squeeze_excite)
 
 
-def _around(piece: Piece, **parts: Any) -> ArchSpec:
-    """The least network that has ``parts``; images and last map have the piece's channels."""
+def _minimal_spec(piece: Piece, **parts: Any) -> ArchSpec:
+    """Smallest network that has ``parts``.
+
+    Its images and its last map have the piece's channels.
+    """
     last = StageSpec.parse([f"cn_r1_k1_s1_c{piece.in_channels}"])
-    known = {"stem": StemSpec(channels=1), "head": HeadSpec(channels=0), **parts}
-    return ArchSpec(name="", stages=(last,), in_channels=piece.in_channels, activation=piece.activation, **known)
+    fields = {"stem": StemSpec(channels=1), "head": HeadSpec(channels=0), **parts}
+    return ArchSpec(name="", stages=(last,), in_channels=piece.in_channels, activation=piece.activation, **fields)

@@ -1,4 +1,7 @@
-"""A table of blocks that were timed one by one elsewhere: a network costs the sum of its entries."""
+"""Latency table of blocks that were timed one by one, for instance elsewhere.
+
+A network costs the sum of its entries.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,17 @@ from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
 
 BLOCK_COLUMNS: Final = ("block", "in_channels", "input_px", "latency_ms")
 OPTIONAL_BLOCK_COLUMNS: Final = ("activation", "squeeze_excite")
-# Blocks timed alone begin with cold caches and end with a synchronisation, or the reverse: a guess.
+# A rough guess: blocks that are timed alone may pay for cold caches and a synchronisation, or for less than in place.
 _FACTOR: Final = 1.25
 _SHOWN: Final = 5
 _REMEDY: Final = "Measure them, or narrow the space to what the table covers."
 
 
 class MissingEntries(NasError):
-    """A table has no entry for blocks of a network; ``missing`` describes them."""
+    """Error for a network of which a table lacks entries.
+
+    ``missing``: the pieces without an entry.
+    """
 
     def __init__(self, name: str, missing: Sequence[Piece]) -> None:
         self.missing = tuple(missing)
@@ -35,10 +41,11 @@ class MissingEntries(NasError):
 
 
 class BlockTable:
-    """Latency as the sum of a stem's, blocks' and a head's entries, as ProxylessNAS and once-for-all have it.
+    """Predictor that sums table entries of stem, blocks and head.
 
-    Two blocks share an entry if their operations are the same, however they are written. ``error`` is None: nothing
-    says how far sums of parts are off on the device, and intervals are a guess.
+    This is the latency table of ProxylessNAS and once-for-all. ``entries``: ms by piece. Two blocks share an entry if
+    their operations are equal, however they are written. ``error`` is None: how far sums of parts are off on the device
+    is not known, and intervals are a guess.
     """
 
     kind: ClassVar[str] = "table"
@@ -49,12 +56,15 @@ class BlockTable:
         self._ms: dict[Ops, float] = {piece.ops: ms for piece, ms in self.entries.items()}
 
     def missing(self, spec: ArchSpec, resolution_px: int | None = None) -> list[Piece]:
-        """The pieces of ``spec`` that the table has no entry for, each once."""
+        """Distinct pieces of ``spec`` without an entry in the table."""
         absent = {piece.ops: piece for _, piece in pieces(spec, resolution_px) if piece.ops not in self._ms}
         return list(absent.values())
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
-        """Latency of ``spec`` at ``resolution_px`` (default: its own). Raises: MissingEntries."""
+        """Latency of ``spec`` at ``resolution_px`` (default: its own).
+
+        Raises: MissingEntries.
+        """
         latency_ms = 0.0
         for _, piece in pieces(spec, resolution_px):
             if piece.ops not in self._ms:
@@ -63,13 +73,18 @@ class BlockTable:
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms / _FACTOR, high_ms=latency_ms * _FACTOR)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
-        """Latencies at each spec's own resolution, in order. Raises: MissingEntries."""
+        """Latencies at each spec's own resolution, in order.
+
+        Raises: MissingEntries.
+        """
         return [self.predict(spec) for spec in specs]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) of every operation in execution order; they sum to the predicted latency.
+        """(path, ms) per operation in execution order; they sum to the prediction.
 
-        A table knows blocks alone: within one, the time is dealt out by multiply-adds. Raises: MissingEntries.
+        A table only knows blocks: the time of a block is divided among its operations by multiply-adds.
+
+        Raises: MissingEntries.
         """
         self.predict(spec)
         shares = []
@@ -80,8 +95,13 @@ class BlockTable:
         return shares
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> BlockTable:
-        """Raises: NasError: whole networks say nothing of single entries."""
-        raise NasError("latency=table holds what was measured elsewhere: it cannot learn from measurements here.")
+        """Unsupported: whole networks do not determine single entries.
+
+        Raises: NasError, always.
+        """
+        raise NasError(
+            "latency=table: a block table cannot learn from latencies of whole networks; set latency.refine=false."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain data."""
@@ -90,71 +110,76 @@ class BlockTable:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BlockTable:
-        """The table that ``to_dict`` wrote. Raises: KeyError, TypeError or NasError for other data."""
+        """Table from the plain data of ``to_dict``.
+
+        Raises: KeyError, TypeError or NasError for other data.
+        """
         entries = {}
         for row in data["rows"]:
-            given = {**row, "squeeze_excite": SqueezeExcite(**row["squeeze_excite"])}
-            latency_ms = float(given.pop("latency_ms"))
-            entries[Piece(**given)] = latency_ms
+            fields = {**row, "squeeze_excite": SqueezeExcite(**row["squeeze_excite"])}
+            latency_ms = float(fields.pop("latency_ms"))
+            entries[Piece(**fields)] = latency_ms
         return cls(device=Device.from_dict(data["device"]), entries=entries)
 
 
 def missing_entries(table: BlockTable, specs: Iterable[ArchSpec]) -> Counter[Piece]:
-    """Pieces that ``table`` lacks, with the number of ``specs`` that need each: what a search cannot price."""
+    """Pieces that ``table`` lacks, with the number of ``specs`` that need each."""
     return Counter(piece for spec in specs for piece in table.missing(spec))
 
 
 def check_covers(table: BlockTable, specs: Sequence[ArchSpec], space: str) -> None:
-    """Refuse ``space`` if ``table`` lacks pieces of ``specs``, a sample of it; the most needed come first.
+    """Validate that ``table`` has all pieces of ``specs``, a sample of ``space``.
 
-    Raises: NasError.
+    Raises: NasError naming missing pieces, those that most networks need first.
     """
-    lacking = missing_entries(table, specs)
-    if lacking:
+    missing = missing_entries(table, specs)
+    if missing:
         needed = {piece for spec in specs for _, piece in pieces(spec)}
-        first = [piece for piece, _ in lacking.most_common()]
+        by_need = [piece for piece, _ in missing.most_common()]
         raise NasError(
-            f"space {space!r}: the latency table lacks {len(lacking)} of the {len(needed)} entries that "
-            f"{len(specs)} sampled networks need, first {_listed(first)}. {_REMEDY}"
+            f"space {space!r}: the latency table lacks {len(missing)} of the {len(needed)} entries that "
+            f"{len(specs)} sampled networks need, first {_listed(by_need)}. {_REMEDY}"
         )
 
 
 def read_table(path: Path) -> BlockTable:
-    """The table in a CSV file; its header is that of ``read_csv``, its columns are
+    """Block table from a CSV file with the header of ``read_csv``.
 
-    ``block``, ``in_channels``, ``input_px`` (see ``block_pieces.Piece``), ``latency_ms``, and, where a block string
-    does not say it or has squeeze-excite, ``activation`` (relu) and ``squeeze_excite`` (efficientnet, or
-    mobilenet_v3). An entry that stands there twice with one latency counts once.
+    Columns: ``block``, ``in_channels``, ``input_px`` (see ``block_pieces.Piece``), ``latency_ms``, and, where a block
+    string does not name it or has squeeze-excite, ``activation`` (default relu) and ``squeeze_excite`` (efficientnet,
+    the default, or mobilenet_v3). Duplicate entries with equal latency count once.
 
-    Raises: NasError naming file, line and what is wrong.
+    Raises: NasError naming file, line and mistake.
     """
-    device, rows = read_csv(path, needed=BLOCK_COLUMNS, optional=OPTIONAL_BLOCK_COLUMNS)
-    found: dict[Ops, tuple[Piece, float, CsvRow]] = {}
+    device, rows = read_csv(path, required=BLOCK_COLUMNS, optional=OPTIONAL_BLOCK_COLUMNS)
+    entries: dict[Ops, tuple[Piece, float, CsvRow]] = {}
     for row in rows:
         piece, latency_ms = _piece(row), row.latency_ms()
-        _, known_ms, known = found.setdefault(piece.ops, (piece, latency_ms, row))
-        if known_ms != latency_ms:
+        _, first_ms, first_row = entries.setdefault(piece.ops, (piece, latency_ms, row))
+        if first_ms != latency_ms:
             raise row.error(
-                f"{piece} takes {latency_ms:g} ms, but {known_ms:g} ms in line {known.line}; keep one of them."
+                f"{piece} takes {latency_ms:g} ms, but {first_ms:g} ms in line {first_row.line}; keep one of them."
             )
-    return BlockTable(device=device, entries={piece: ms for piece, ms, _ in found.values()})
+    return BlockTable(device=device, entries={piece: ms for piece, ms, _ in entries.values()})
 
 
 def _listed(missing: Sequence[Piece]) -> str:
+    """The first of ``missing``, and the number of the others."""
     hidden = len(missing) - _SHOWN
     return "; ".join(map(str, missing[:_SHOWN])) + (f"; and {hidden} more" if hidden > 0 else "")
 
 
 def _piece(row: CsvRow) -> Piece:
+    """Piece of a row. Raises: CsvError for one that cannot be parsed."""
     try:
         piece = Piece(
             block=row.text("block"),
-            in_channels=row.whole("in_channels"),
-            input_px=row.whole("input_px"),
+            in_channels=row.positive_int("in_channels"),
+            input_px=row.positive_int("input_px"),
             activation=row.text("activation", "relu"),
             squeeze_excite=row.squeeze_excite(),
         )
-        _ = piece.ops  # a block that cannot be read is told with its line
+        _ = piece.ops  # parsed here, so that an error names the line
     except CsvError:
         raise
     except NasError as error:

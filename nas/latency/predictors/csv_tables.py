@@ -1,4 +1,7 @@
-"""Files of figures from elsewhere: a header that names the device, then CSV rows that errors can point at."""
+"""CSV files of latencies from elsewhere: device header, columns, rows.
+
+Errors name file and line.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +17,50 @@ from nas.core.errors import NasError, suggestion
 from nas.latency.device import Device
 
 SQUEEZE_EXCITES: Final = {"efficientnet": SqueezeExcite(), "mobilenet_v3": MOBILENET_V3_SE}
-_NEEDED: Final = ("device", "backend")
-_HEADER: Final = {"threads": "1", "batch": "1", "precision": "float32", "unit": "ms", "cores": "", "os": "elsewhere"}
+_REQUIRED: Final = ("device", "backend")
+_DEFAULTS: Final = {"threads": "1", "batch": "1", "precision": "float32", "unit": "ms", "cores": "", "os": "elsewhere"}
 
 
 class CsvError(NasError):
-    """A mistake in a file of figures that says its file and line."""
+    """Mistake in a CSV file of latencies; the message names file and line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvRow:
-    """One row of a file: its cells by column (an empty cell is left out), and where it stands."""
+    """One row of a CSV file.
 
-    place: str
+    ``path``, ``line``: its position, for errors. ``cells``: by column, without empty ones.
+    """
+
+    path: str
     line: int
     cells: dict[str, str]
 
     def text(self, column: str, default: str | None = None) -> str:
-        """The cell of ``column``. Raises: NasError if it is empty and there is no ``default``."""
+        """Cell of ``column``.
+
+        Raises: CsvError if it is empty and there is no ``default``.
+        """
         value = self.cells.get(column, default)
         if value is None:
             raise self.error(f"{column} is missing.")
         return value
 
-    def whole(self, column: str, default: int | None = None) -> int:
-        """The cell as a whole number of at least 1. Raises: NasError."""
+    def positive_int(self, column: str, default: int | None = None) -> int:
+        """Cell of ``column`` as a whole number of at least 1.
+
+        Raises: CsvError for anything else, and if it is empty and there is no ``default``.
+        """
         text = self.text(column, None if default is None else str(default))
         if not (text.isascii() and text.isdigit() and int(text) > 0):
             raise self.error(f"{column} {text!r}: must be a whole number of at least 1.")
         return int(text)
 
     def latency_ms(self) -> float:
-        """The cell ``latency_ms``. Raises: NasError if it is missing or not a positive number."""
+        """Cell ``latency_ms``.
+
+        Raises: CsvError if it is missing or not a positive number.
+        """
         text = self.text("latency_ms")
         try:
             value = float(text)
@@ -56,26 +71,29 @@ class CsvRow:
         return value
 
     def squeeze_excite(self) -> SqueezeExcite:
-        """The convention that the cell ``squeeze_excite`` names, EfficientNet's if it is empty. Raises: NasError."""
+        """Squeeze-excite convention of the row, EfficientNet's if the cell is empty.
+
+        Raises: CsvError for an unknown convention.
+        """
         name = self.text("squeeze_excite", "efficientnet")
         if name not in SQUEEZE_EXCITES:
             raise self.error(f"squeeze_excite {name!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
         return SQUEEZE_EXCITES[name]
 
     def error(self, text: str) -> CsvError:
-        """An error that begins with file and line."""
-        return CsvError(f"{self.place}, line {self.line}: {text}")
+        """Error that starts with file and line."""
+        return CsvError(f"{self.path}, line {self.line}: {text}")
 
 
-def read_csv(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> tuple[Device, list[CsvRow]]:
-    """Device and rows of a file of latencies.
+def read_csv(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> tuple[Device, list[CsvRow]]:
+    """Device and rows of a CSV file of latencies.
 
-    It begins with lines ``# name: value``: ``device`` and ``backend`` (``tflite 2.16``) are needed; ``threads`` and
-    ``batch`` (1), ``precision`` (float32), ``unit`` (ms, and nothing else), ``cores`` and ``os`` have defaults. Then
-    come the line of columns, which holds all of ``needed``, any of ``optional`` and no other, and the rows. Empty
-    lines and further lines that begin with # are passed over.
+    The file starts with lines ``# name: value``: ``device`` and ``backend`` (``tflite 2.16``) are required; ``threads``
+    and ``batch`` (1), ``precision`` (float32), ``unit`` (must be ms), ``cores`` and ``os`` have defaults. The line of
+    column names follows, with all columns of ``required``, any of ``optional`` and no others, and then the rows. Empty
+    lines and further lines that start with # are ignored.
 
-    Raises: NasError naming the file, the line and what is wrong.
+    Raises: NasError naming file, line and mistake.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -85,9 +103,9 @@ def read_csv(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> t
     start = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
     device = _device(path, lines[:start])
     if start == len(lines):
-        raise NasError(f"{path}: holds no rows; its columns are {', '.join((*needed, *optional))}.")
+        raise NasError(f"{path}: contains no rows; add some with the columns {', '.join((*required, *optional))}.")
     columns = [name.strip() for name in next(csv.reader([lines[start]]))]
-    _check_columns(path, start + 1, columns, needed, optional)
+    _check_columns(path, start + 1, columns, required, optional)
     rows = [
         _row(path, number, columns, line)
         for number, line in enumerate(lines[start + 1 :], start=start + 2)
@@ -97,45 +115,48 @@ def read_csv(path: Path, *, needed: Sequence[str], optional: Sequence[str]) -> t
 
 
 def _device(path: Path, lines: Sequence[str]) -> Device:
-    """What the lines before the columns say."""
-    known = (*_NEEDED, *_HEADER)
-    found = dict(_HEADER)
+    """Device of the header lines, those before the column names.
+
+    Raises: NasError naming file, line and mistake.
+    """
+    known = (*_REQUIRED, *_DEFAULTS)
+    header = dict(_DEFAULTS)
     for number, line in enumerate(lines, start=1):
         name, colon, value = line.lstrip("# \t").partition(":")
         name, value = name.strip(), value.strip()
         if not colon or " " in name:
             continue  # a comment
         if name not in known:
-            raise NasError(f"{path}, line {number}: {_unknown(name, known)}")
+            raise NasError(f"{path}, line {number}: {_unknown('header', name, known)}")
         if name == "unit" and value != "ms":
             raise NasError(f"{path}, line {number}: unit {value!r}: latencies must be in ms; convert them.")
-        found[name] = value
-    for name in _NEEDED:
-        if not found.get(name):
-            raise NasError(f"{path}: the line '# {name}: ...' is missing; figures in ms mean nothing without it.")
-    counts = CsvRow(place=str(path), line=1, cells={name: value for name, value in found.items() if value})
-    threads = counts.whole("threads")
-    backend, _, version = found["backend"].partition(" ")
+        header[name] = value
+    for name in _REQUIRED:
+        if not header.get(name):
+            raise NasError(f"{path}: the line '# {name}: ...' is missing; add it before the line of column names.")
+    counts = CsvRow(path=str(path), line=1, cells={name: value for name, value in header.items() if value})
+    threads = counts.positive_int("threads")
+    backend, _, version = header["backend"].partition(" ")
     return Device(
-        processor=found["device"],
-        cores=counts.whole("cores", threads),
+        processor=header["device"],
+        cores=counts.positive_int("cores", threads),
         backend=backend,
         backend_version=version.strip(),
         threads=threads,
-        batch=counts.whole("batch"),
-        precision=found["precision"],
-        os=found["os"],
+        batch=counts.positive_int("batch"),
+        precision=header["precision"],
+        os=header["os"],
     )
 
 
-def _check_columns(path: Path, line: int, columns: list[str], needed: Sequence[str], optional: Sequence[str]) -> None:
-    known = (*needed, *optional)
+def _check_columns(path: Path, line: int, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+    known = (*required, *optional)
     for name in columns:
         if name not in known:
-            raise NasError(f"{path}, line {line}: {_unknown(name, known)}")
+            raise NasError(f"{path}, line {line}: {_unknown('column', name, known)}")
         if columns.count(name) > 1:
-            raise NasError(f"{path}, line {line}: column {name!r} is given twice.")
-    for name in needed:
+            raise NasError(f"{path}, line {line}: column {name!r} is given twice; remove one.")
+    for name in required:
         if name not in columns:
             raise NasError(f"{path}, line {line}: column {name!r} is missing; the columns are {', '.join(known)}.")
 
@@ -143,10 +164,12 @@ def _check_columns(path: Path, line: int, columns: list[str], needed: Sequence[s
 def _row(path: Path, line: int, columns: list[str], text: str) -> CsvRow:
     cells = [cell.strip() for cell in next(csv.reader([text]))]
     if len(cells) > len(columns):
-        raise NasError(f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns.")
+        raise NasError(
+            f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns; quote cells that contain commas."
+        )
     filled = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
-    return CsvRow(place=str(path), line=line, cells=filled)
+    return CsvRow(path=str(path), line=line, cells=filled)
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
-    return f"unknown {name!r}; known are {', '.join(known)}.{suggestion(name, known)}"
+def _unknown(what: str, name: str, known: Sequence[str]) -> str:
+    return f"unknown {what} {name!r}; allowed are {', '.join(known)}.{suggestion(name, known)}"

@@ -1,4 +1,4 @@
-"""Learn the times of kernels: a law of work for each class, bent by gradient-boosted trees where it does not hold."""
+"""Kernel time model: a linear law per class, corrected by gradient-boosted trees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from nas.latency.arrays import FloatArray
-from nas.latency.kernels.kernel import Placed, kernel_class, kernel_features, kernel_work
+from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
 
 if TYPE_CHECKING:
     import lightgbm
@@ -26,44 +26,50 @@ _SETTINGS: Final = {
     "bagging_fraction": 0.8, "bagging_freq": 1, "feature_fraction": 0.8, "num_threads": 1, "verbosity": -1,
     "deterministic": True, "force_row_wise": True,
 }  # fmt: skip
-_FEWEST: Final = 60  # kernels of a class; with fewer its law stands alone
+_MIN_KERNELS: Final = 60  # of a class for trees; with fewer, only its law is fitted
 _LEAST_US: Final = 0.1
-ANY_CLASS: Final = "any"  # the law of classes that were never seen
+ANY_CLASS: Final = "any"  # key of the law for unseen classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelTimes:
-    """Times of kernels on one processor.
+    """Model of kernel times on one processor.
 
     ``laws``: by class, microseconds per 10^6 multiply-adds, per 10^6 bytes of activations and of weights, and per call.
-    ``trees``: by class, what corrects the logarithm of the law's time. ``lane``: channels of one block.
+    ``trees``: by class, the correction of the logarithm of the law's time. ``lane``: channels of one block.
     """
 
     lane: int
     laws: Mapping[str, tuple[float, ...]]
     trees: Mapping[str, lightgbm.Booster]
 
-    def microseconds(self, placed: Sequence[Placed]) -> FloatArray:
-        """Times [kernels] in microseconds of kernels in their contexts, class by class at once."""
-        times = np.empty(len(placed))
-        for name, rows in _by_class(placed).items():
-            members = [placed[row] for row in rows]
+    def microseconds(self, kernels: Sequence[ContextualKernel]) -> FloatArray:
+        """Times of kernels in their contexts in microseconds, float64, shape (kernels,)."""
+        times = np.empty(len(kernels))
+        for name, rows in _by_class(kernels).items():
+            members = [kernels[row] for row in rows]  # of one class
             law = np.array(self.laws.get(name, self.laws[ANY_CLASS]))
             times[rows] = _terms(members, self.lane) @ law
             if name in self.trees:
-                bends = self.trees[name].predict(kernel_features(members, self.lane), num_threads=1)
-                times[rows] *= np.exp(np.asarray(bends))
+                corrections = self.trees[name].predict(kernel_features(members, self.lane), num_threads=1)
+                times[rows] *= np.exp(np.asarray(corrections))
         return np.maximum(times, _LEAST_US)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data; trees in LightGBM's text format, which packed takes a fifth of the room."""
+        """The model as plain data.
+
+        Trees are in LightGBM's text format, compressed to a fifth of its size.
+        """
         trees = {name: _packed(booster.model_to_string()) for name, booster in self.trees.items()}
         return {"lane": self.lane, "laws": {name: list(law) for name, law in self.laws.items()}, "trees": trees}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> KernelTimes:
-        """What ``to_dict`` wrote. Raises: KeyError, TypeError or ValueError for other data."""
-        import lightgbm  # a second
+        """Model from the plain data of ``to_dict``.
+
+        Raises: KeyError, TypeError or ValueError for other data.
+        """
+        import lightgbm  # here, because it takes a second
 
         try:
             trees = {name: lightgbm.Booster(model_str=_unpacked(text)) for name, text in data["trees"].items()}
@@ -72,36 +78,46 @@ class KernelTimes:
         return cls(lane=data["lane"], laws={name: tuple(law) for name, law in data["laws"].items()}, trees=trees)
 
 
-def fit_kernel_times(placed: Sequence[Placed], times_us: Sequence[float], lane: int, seed: int = 0) -> KernelTimes:
-    """Laws and trees for kernels in their contexts and times in microseconds, minimising relative errors."""
+def fit_kernel_times(
+    kernels: Sequence[ContextualKernel], times_us: Sequence[float], lane: int, seed: int = 0
+) -> KernelTimes:
+    """Fit laws and trees to measured kernels, minimising relative errors.
+
+    ``kernels``: kernels in their contexts; ``times_us``: their times in microseconds, in the same order.
+    """
     import lightgbm
 
     times = np.maximum(np.asarray(times_us), _LEAST_US)
-    laws, trees = {ANY_CLASS: _law(_terms(placed, lane), times)}, {}
-    for name, rows in _by_class(placed).items():
-        members, measured = [placed[row] for row in rows], times[rows]
+    laws, trees = {ANY_CLASS: _law(_terms(kernels, lane), times)}, {}
+    for name, rows in _by_class(kernels).items():
+        members, measured = [kernels[row] for row in rows], times[rows]
         terms = _terms(members, lane)
         laws[name] = _law(terms, measured)
-        if len(rows) >= _FEWEST:
-            bends = np.log(measured / np.maximum(terms @ laws[name], _LEAST_US))
-            table = lightgbm.Dataset(kernel_features(members, lane), bends, free_raw_data=True)
+        if len(rows) >= _MIN_KERNELS:
+            corrections = np.log(measured / np.maximum(terms @ laws[name], _LEAST_US))
+            table = lightgbm.Dataset(kernel_features(members, lane), corrections, free_raw_data=True)
             trees[name] = lightgbm.train({**_SETTINGS, "seed": seed}, table, _TREES)
     return KernelTimes(lane=lane, laws=laws, trees=trees)
 
 
 def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
-    """Non-negative prices of ``terms`` [kernels, 4] that minimise the squared relative error."""
+    """Non-negative coefficients of a law that minimise the squared relative error.
+
+    ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
+    """
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
 
 
-def _terms(placed: Iterable[Placed], lane: int) -> FloatArray:
-    return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in placed])
+def _terms(kernels: Iterable[ContextualKernel], lane: int) -> FloatArray:
+    """Terms of the laws, shape (kernels, 4): ``kernel_work``, and 1 per call."""
+    return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in kernels])
 
 
-def _by_class(placed: Iterable[Placed]) -> dict[str, list[int]]:
+def _by_class(kernels: Iterable[ContextualKernel]) -> dict[str, list[int]]:
+    """Indices of the kernels of each class."""
     rows: dict[str, list[int]] = {}
-    for row, (kernel, _) in enumerate(placed):
+    for row, (kernel, _) in enumerate(kernels):
         rows.setdefault(kernel_class(kernel), []).append(row)
     return rows
 

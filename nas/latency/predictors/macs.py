@@ -1,4 +1,4 @@
-"""Multiply-adds times a constant: the stand-in for a latency where no device is meant."""
+"""Multiply-adds times a constant: a proxy for latency without a device."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MACS_FACTOR: Final = 3.0
 
 
 class MacsPredictor(SumPredictor):
-    """``ms_per_gmac`` ms per 10^9 multiply-adds: a crude stand-in that needs no calibration and no device.
+    """Predictor of ``ms_per_gmac`` ms per 10^9 multiply-adds, without calibration.
 
-    It ranks networks by multiply-adds, which on real devices they are not ranked by; for quick tries and tests. Its
-    interval is the factor by which published mobile networks differ around their middle.
+    It ranks networks by multiply-adds, which is not their ranking on real devices: use it for quick trials and tests.
+    Its interval is the factor by which published mobile networks differ around their median.
     """
 
     kind: ClassVar[str] = "macs"
@@ -35,7 +35,7 @@ class MacsPredictor(SumPredictor):
         super().__init__(low=1 / _MACS_FACTOR, high=_MACS_FACTOR)
 
     def op_ms(self, op: Op) -> float:
-        """Share of one operation, in ms."""
+        """Latency of one operation in ms."""
         return op.macs * 1e-9 * self.ms_per_gmac
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,9 +44,15 @@ class MacsPredictor(SumPredictor):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> MacsPredictor:
-        """The predictor that ``to_dict`` wrote. Raises: KeyError or TypeError for other data."""
+        """Predictor from the plain data of ``to_dict``.
+
+        Raises: KeyError or TypeError for other data.
+        """
         return cls(data["ms_per_gmac"])
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> MacsPredictor:
-        """Raises: NasError: a formula has nothing to learn."""
-        raise NasError("latency=macs is a formula, not a device: it cannot learn from measurements.")
+        """Unsupported: a formula has nothing to learn.
+
+        Raises: NasError, always.
+        """
+        raise NasError("latency=macs: a formula cannot learn from measurements; set latency.refine=false.")

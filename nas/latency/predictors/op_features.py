@@ -1,9 +1,9 @@
-"""What an operation's time may depend on, as numbers that add up over a network: work, bytes moved, a call's overhead.
+"""Features of an operation's time: work, bytes moved, overhead of a call.
 
-The classes and their special cases were read off ONNX Runtime's per-node profiles of 80 random networks (AVX-512):
-convolutions work on channels padded to a full vector (``lane``); a depthwise convolution whose channels are no
-multiple of 4 leaves the blocked memory layout and takes about ten times as long, which MixConv groups of
-odd sizes do; parts of a split or concat are copied, and more dearly where their sizes are no multiple of the vector.
+They add up over a network. Classes and special cases were derived from ONNX Runtime's per-node profiles of 80 random
+networks (AVX-512): convolutions work on channels padded to a full vector (``lane``); a depthwise convolution whose
+channels are no multiple of 4 leaves the blocked memory layout and takes about ten times as long, as MixConv groups of
+odd sizes do; parts of a split or concat are copied, at higher cost where their sizes are no multiple of the vector.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Features = tuple[tuple[str, float], ...]
 # Vector widths in channels: none (eager torch), SSE and NEON, AVX2, AVX-512.
 LANES: Final = (1, 4, 8, 16)
 _MEGA: Final = 1e-6
-_BLOCKED: Final = 4  # ONNX Runtime keeps its blocked layout for multiples of this
+_BLOCKED: Final = 4  # ONNX Runtime uses its blocked layout for multiples of this
 _WIDEST: Final = 11
-# Relu costs nothing measurable behind a convolution. Relu6 is fused too, but not free: to think so made published
-# networks with it 11 to 20% too cheap.
+# Relu costs nothing measurable after a convolution. Relu6 is fused too, but not free: treating it as free predicted
+# published networks with it 11 to 20% too fast.
 _FREE: Final = ("relu", None)
 
-# Rough prices in ms per unit, by quantity. A fit first scales them all to the device, then moves each as far as the
-# measurements ask for, so that what was never measured is not free.
+# Prior prices in ms per unit, by quantity. A fit first scales them all to the device, then adapts each as far as the
+# measurements require, so that features without measurements are not free.
 PRIORS: Final = {"macs": 0.02, "taps": 0.03, "odd": 0.6, "mb": 0.1, "weights": 0.1, "call": 0.003, "channels": 0.5}
 
 
 def op_features(op: Op, lane: int) -> Features:
-    """(name, value) of everything that the time of ``op`` at batch 1 may depend on.
+    """(name, value) of every feature of ``op`` at batch 1.
 
     Names are ``class.quantity``. Quantities: ``macs``, ``taps`` (depthwise) and ``odd`` (depthwise, slow path) in 10^6
     multiply-adds, ``mb`` and ``weights`` in 10^6 bytes moved, ``channels`` in thousands, ``call`` 1 per operation.
@@ -50,7 +50,7 @@ def op_features(op: Op, lane: int) -> Features:
 
 
 def total_features(features: Iterable[Features]) -> dict[str, float]:
-    """Sums by name."""
+    """Sums of features by name."""
     sums: dict[str, float] = {}
     for vector in features:
         for name, value in vector:
@@ -59,12 +59,12 @@ def total_features(features: Iterable[Features]) -> dict[str, float]:
 
 
 def prior_price(name: str) -> float:
-    """Rough price of feature ``name`` in ms per unit."""
+    """Prior price of feature ``name`` in ms per unit."""
     return PRIORS[name.rpartition(".")[2]]
 
 
 def _dense(op: Op, lane: int) -> Features:
-    """Convolutions over all channels and linear layers."""
+    """Features of full and grouped convolutions and of linear layers."""
     weights = _mb(op.weights)
     if op.kind == "linear" or op.out_px == 1:
         kind = "linear" if op.kind == "linear" else "vector"
@@ -87,7 +87,10 @@ def _dense(op: Op, lane: int) -> Features:
 
 
 def _depthwise(op: Op, lane: int) -> Features:
-    """Depthwise convolutions: taps that fall on padding are skipped, columns near the border are slower."""
+    """Features of depthwise convolutions.
+
+    Taps on padding are skipped; columns near the border are slower.
+    """
     odd = op.out_channels % _BLOCKED != 0
     channels = op.out_channels if odd else padded(op.out_channels, lane)
     side = min(op.kernel, _WIDEST)
@@ -96,7 +99,7 @@ def _depthwise(op: Op, lane: int) -> Features:
     kind = f"depthwise{side}s{op.stride}" if op.dilation == 1 else "dilated"
     moved = _mb(channels * (op.in_px**2 + op.out_px**2))
     if odd:
-        fast = op.kernel == 3 and op.stride == 1  # it has a routine of its own
+        fast = op.kernel == 3 and op.stride == 1  # ONNX Runtime has a specialised routine for it
         kind = f"depthwise_plain{'3' if fast else ''}s{op.stride}"
         return (
             (f"{kind}.odd", op.macs * _MEGA),
@@ -113,7 +116,7 @@ def _depthwise(op: Op, lane: int) -> Features:
 
 
 def _movement(op: Op, lane: int) -> Features:
-    """Pooling, element-wise operations, splits and concats."""
+    """Features of pooling, element-wise operations, splits and concats."""
     size = _mb(op.in_elements)
     if op.kind == "scale":
         size = _mb(op.out_elements)

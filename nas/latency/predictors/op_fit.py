@@ -1,4 +1,7 @@
-"""Fit prices of features to measured networks: non-negative least squares on relative errors, drawn to rough priors."""
+"""Fit of feature prices to measured networks.
+
+It is non-negative least squares on relative errors, regularised towards prior prices.
+"""
 
 from __future__ import annotations
 
@@ -16,38 +19,41 @@ from nas.latency.predictors.op_features import LANES, op_features, prior_price, 
 
 FeatureRow = Mapping[str, float]
 
-# Weight of the priors against the measurements. 0.0005 to 0.006 made no difference on held-out networks; 0.03 doubled
-# their error. It serves only to settle what the measurements leave open.
+# Weight of the priors relative to the measurements. 0.0005 to 0.006 made no difference on held-out networks; 0.03
+# doubled their error. It only determines what the measurements do not.
 RIDGE: Final = 0.003
 _FOLDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """ms per unit of each feature; one that the fit did not see costs ``scale`` times its prior."""
+    """Price of each feature in ms per unit.
+
+    A feature that the fit did not see costs ``scale`` times its prior price. ``lane``: channels of one vector.
+    """
 
     values: Mapping[str, float]
     scale: float
     lane: int
 
     def of(self, name: str) -> float:
-        """Price of feature ``name``."""
+        """Price of feature ``name`` in ms per unit."""
         return self.values.get(name, self.scale * prior_price(name))
 
     def total_ms(self, row: FeatureRow) -> float:
-        """Latency of a network whose features sum to ``row``."""
+        """Latency in ms of a network whose features sum to ``row``."""
         return sum(value * self.of(name) for name, value in row.items())
 
 
 def network_row(spec: ArchSpec, lane: int) -> dict[str, float]:
-    """Features of a whole network, summed."""
+    """Features of a whole network, summed by name."""
     return total_features(op_features(op, lane) for op in network_ops(spec))
 
 
 def fit_prices(specs: Sequence[ArchSpec], latencies_ms: Sequence[float]) -> Prices:
-    """Prices that explain ``latencies_ms`` of ``specs`` best, with the vector width that generalises best.
+    """Prices that best explain ``latencies_ms`` of ``specs``, and the vector width.
 
-    The width is the one with the smallest median relative error over five-fold cross-validation.
+    The width is the one of ``LANES`` with the smallest median relative error in five-fold cross-validation.
     """
     target = np.asarray(latencies_ms)
     rows = {lane: [network_row(spec, lane) for spec in specs] for lane in LANES}
@@ -56,30 +62,35 @@ def fit_prices(specs: Sequence[ArchSpec], latencies_ms: Sequence[float]) -> Pric
 
 
 def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: int) -> Prices:
-    """Prices for summed features ``rows`` [networks] and their latencies in ms [networks].
+    """Prices for summed features of networks and their latencies.
 
-    Minimises the squared relative error plus ``RIDGE`` times the squared relative distance to the scaled priors.
+    ``rows``: one mapping per network; ``latencies_ms``: shape (networks,). Minimises the squared relative error plus
+    ``RIDGE`` times the squared relative distance to the scaled priors.
     """
     names = sorted({name for row in rows for name in row})
     priors = np.array([prior_price(name) for name in names])
     features = np.array([[row.get(name, 0.0) for name in names] for row in rows]) * priors
-    # Priors are rough: one factor takes them to the speed of this device. The median bears networks that deviate.
+    # Priors are rough: one factor scales them to the speed of this device. The median is robust against outliers.
     scale = float(np.median(latencies_ms / features.sum(axis=1)))
     relative = features * scale / latencies_ms[:, None]
-    pull = RIDGE * np.sqrt(len(rows))
+    ridge = RIDGE * np.sqrt(len(rows))
     solution, _ = nnls(
-        np.vstack([relative, pull * np.eye(len(names))]),
-        np.concatenate([np.ones(len(rows)), np.full(len(names), pull)]),
+        np.vstack([relative, ridge * np.eye(len(names))]),
+        np.concatenate([np.ones(len(rows)), np.full(len(names), ridge)]),
     )
     values = dict(zip(names, (solution * scale * priors).tolist(), strict=True))
     return Prices(values=values, scale=scale, lane=lane)
 
 
 def _validation_error(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: int) -> float:
+    """Median relative error of five-fold cross-validation.
+
+    ``latencies_ms``: shape (networks,), in the order of ``rows``.
+    """
     fold = np.arange(len(rows)) % _FOLDS
     errors: list[float] = []
-    for held in range(min(_FOLDS, len(rows))):
-        seen, unseen = np.flatnonzero(fold != held).tolist(), np.flatnonzero(fold == held).tolist()
+    for test_fold in range(min(_FOLDS, len(rows))):
+        seen, unseen = np.flatnonzero(fold != test_fold).tolist(), np.flatnonzero(fold == test_fold).tolist()
         prices = fit_price_rows([rows[index] for index in seen], latencies_ms[seen], lane)
         errors += [abs(prices.total_ms(rows[index]) / latencies_ms[index] - 1) for index in unseen]
     return float(np.median(errors))

@@ -1,4 +1,7 @@
-"""The predictor where kernels cannot be timed one by one: operations have prices that explain whole networks."""
+"""Operation-price predictor, for backends without per-kernel timing.
+
+Prices of operations are fitted to latencies of whole networks.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ from nas.latency.predictors.op_fit import Prices
 
 
 class PricePredictor(SumPredictor):
-    """Every operation is priced by its work, the bytes it moves and a constant, per class; a network is their sum.
+    """Predictor that sums prices of operations, fitted to whole networks.
 
-    ``checks`` are networks that the fit of ``prices`` did not see: they give the error and the interval.
+    An operation costs its work, the bytes that it moves and a constant, each at a price of its class. ``checks``:
+    networks that the fit of ``prices`` did not see; they give error and interval.
     """
 
     kind: ClassVar[str] = "prices"
@@ -32,12 +36,15 @@ class PricePredictor(SumPredictor):
         super().__init__(low=low, high=high)
 
     def op_ms(self, op: Op) -> float:
-        """Share of one operation, in ms."""
+        """Latency of one operation in ms."""
         prices = self.prices
         return sum(value * prices.of(name) for name, value in op_features(op, prices.lane))
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> PricePredictor:
-        """This predictor times the median of measured / predicted; its interval stays as wide as it is."""
+        """This predictor scaled by the median of measured / predicted.
+
+        Predictions of the checks are scaled with it, so that the interval stays as wide as it was.
+        """
         if not measured:
             return self
         factor = float(np.median([ms / self.predict(spec).latency_ms for spec, ms in measured]))
@@ -47,7 +54,10 @@ class PricePredictor(SumPredictor):
         return PricePredictor(device=self.device, prices=prices, checks=checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The predictor as plain data; the error is for people, a reader works it out from the checks."""
+        """The predictor as plain data.
+
+        The error is for human readers; ``from_dict`` recomputes it from the checks.
+        """
         return {
             "kind": self.kind,
             "device": self.device.to_dict(),
@@ -60,7 +70,10 @@ class PricePredictor(SumPredictor):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PricePredictor:
-        """The predictor that ``to_dict`` wrote. Raises: KeyError or TypeError for other data."""
+        """Predictor from the plain data of ``to_dict``.
+
+        Raises: KeyError or TypeError for other data.
+        """
         prices = Prices(values=data["prices"], scale=data["scale"], lane=data["lane"])
         checks = [HeldOutCheck(**check) for check in data["checks"]]
         return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks)

@@ -1,4 +1,4 @@
-"""A predictor for a device known only from whole networks: prices of the queue law, and how far they hold."""
+"""Queue-law predictor of a device of which only whole-network latencies are known."""
 
 from __future__ import annotations
 
@@ -23,19 +23,25 @@ from nas.latency.predictors.base import (
     LatencyPredictor,
     prediction_interval,
 )
-from nas.latency.predictors.queue_fit import ROUGH_BELIEF, QueuePrices, fit_queue_prices, update_belief
-from nas.latency.predictors.queue_law import NAMES, ONCE, Span, cuts, shares_ms, span, stacked
+from nas.latency.predictors.queue_fit import (
+    DEFAULT_PRIOR,
+    QueuePrices,
+    fit_and_cross_validate,
+    fit_queue_prices,
+)
+from nas.latency.predictors.queue_law import NAMES, ONCE, Span, design_matrix, shares_ms, span, stack_designs
 from nas.latency.random_networks import random_specs
 
-MIN_NETWORKS: Final = 10  # networks; see tests/benchmarks/measurements.py for what so few can tell
-_OUTLYING: Final = 3.0  # standard deviations of the bulk
-_STUDIED: Final = 150  # random networks that another kind of predictor is asked about
+MIN_NETWORKS: Final = 10  # see tests/benchmarks/measurements.py for the accuracy with so few
+_OUTLIER_DEVIATIONS: Final = 3.0  # standard deviations of the bulk
+_DISTILLED_NETWORKS: Final = 150  # random networks by which another kind of predictor is approximated
 
 
 class QueuePredictor:
-    """Latency by the queue law (``nas.latency.predictors.queue_law``) at prices fitted to measured networks.
+    """Predictor by the queue law, with prices fitted to measured networks.
 
-    ``checks``: the measured networks, each predicted by a fit that did not see it; they give error and interval.
+    See ``nas.latency.predictors.queue_law``. ``checks``: the measured networks, each predicted by a fit that did not
+    see it; they give error and interval.
     """
 
     kind: ClassVar[str] = "whole"
@@ -49,21 +55,21 @@ class QueuePredictor:
 
     @property
     def outliers(self) -> tuple[HeldOutCheck, ...]:
-        """Measured networks that lie far outside of what the others do: to be measured again, or not believed."""
+        """Measured networks far off the law, to be measured again or distrusted."""
         errors = np.log([check.measured_ms / check.predicted_ms for check in self.checks])
-        middle = np.median(errors)
-        bulk = 1.4826 * np.median(np.abs(errors - middle))  # the standard deviation, if the bulk is normal
-        far = np.abs(errors - middle) > _OUTLYING * bulk
-        return tuple(check for check, outlying in zip(self.checks, far, strict=True) if outlying)
+        median = np.median(errors)
+        bulk = 1.4826 * np.median(np.abs(errors - median))  # the standard deviation, if the bulk is normal
+        far = np.abs(errors - median) > _OUTLIER_DEVIATIONS * bulk
+        return tuple(check for check, is_far in zip(self.checks, far, strict=True) if is_far)
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
         stem = stem_op(spec, resolution_px or spec.resolution_px)
-        whole, px = span((stem,), self._ms), stem.out_px
+        total, px = span((stem,), self._ms), stem.out_px
         for _, block, stride, channels in spec.placed_blocks():
             part, px = self._block(block, stride, channels, px, spec.activation, spec.squeeze_excite)
-            whole = whole.then(part)
-        latency_ms = self._ms[ONCE] + whole.then(span(head_ops(spec, px), self._ms)).total_ms
+            total = total.then(part)
+        latency_ms = self._ms[ONCE] + total.then(span(head_ops(spec, px), self._ms)).total_ms
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms * self._low, high_ms=latency_ms * self._high)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
@@ -71,11 +77,14 @@ class QueuePredictor:
         return [self.predict(spec) for spec in specs]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) of every operation in execution order; they sum to the predicted latency."""
+        """(path, ms) per operation in execution order; they sum to the prediction."""
         return shares_ms(spec, self._ms)
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> QueuePredictor:
-        """This predictor times the median of measured / predicted; its interval stays as wide as it is."""
+        """This predictor scaled by the median of measured / predicted.
+
+        Predictions of the checks are scaled with it, so that the interval stays as wide as it was.
+        """
         if not measured:
             return self
         factor = float(np.median([ms / self.predict(spec).latency_ms for spec, ms in measured]))
@@ -84,7 +93,10 @@ class QueuePredictor:
         return QueuePredictor(device=self.device, prices=prices, checks=checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The predictor as plain data; the error is for people, a reader works it out from the checks."""
+        """The predictor as plain data.
+
+        The error is for human readers; ``from_dict`` recomputes it from the checks.
+        """
         return {
             "kind": self.kind,
             "device": self.device.to_dict(),
@@ -96,7 +108,10 @@ class QueuePredictor:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> QueuePredictor:
-        """The predictor that ``to_dict`` wrote. Raises: KeyError, TypeError or ValueError for other data."""
+        """Predictor from the plain data of ``to_dict``.
+
+        Raises: KeyError, TypeError or ValueError for other data.
+        """
         prices = QueuePrices(
             log_ms=np.log([data["prices"][name] for name in NAMES]),
             spread=np.array([data["spread"][name] for name in NAMES]),
@@ -107,6 +122,7 @@ class QueuePredictor:
     def _block_span(
         self, block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite
     ) -> tuple[Span, int]:
+        """Span of one block, and the side of its output in px."""
         ops = block_ops(block, stride, in_channels, px, activation, se)
         return span(ops, self._ms), ops[-1].out_px
 
@@ -118,21 +134,22 @@ def fit_queue_predictor(
     bases: Sequence[LatencyPredictor] = (),
     progress: ProgressCallback | None = None,
 ) -> QueuePredictor:
-    """A predictor for ``device`` from networks and their latencies in ms.
+    """Fit a predictor for ``device`` to networks and their latencies in ms.
 
-    ``bases``: predictors of other devices, or of other batches on this one. Each is a guess at the prices beside the
-    rough one; the guesses are weighted by how well fits that begin with them foresee networks left out.
+    ``bases``: predictors of other devices, or of other batch sizes on this one. Each gives priors of the prices in
+    addition to the default one; priors are weighted by how well their fits predict held-out networks. ``progress(done,
+    total)``: called with counts of fits.
 
     Raises: NasError for fewer than ten networks.
     """
     if len(measured) < MIN_NETWORKS:
         raise NasError(
-            f"{len(measured)} measured networks are too few for a predictor: measure at least {MIN_NETWORKS}."
+            f"{len(measured)} measured networks are too few for a predictor; measure at least {MIN_NETWORKS}."
         )
-    tables = stacked([cuts(spec) for spec, _ in measured])
+    tables = stack_designs([design_matrix(spec) for spec, _ in measured])
     latencies_ms = np.array([ms for _, ms in measured])
-    beliefs = [ROUGH_BELIEF, *(belief for base in bases for belief in _prices(base).beliefs())]
-    prices, held_out_ms = update_belief(tables, latencies_ms, beliefs, progress)
+    priors = [DEFAULT_PRIOR, *(prior for base in bases for prior in _prices(base).priors())]
+    prices, held_out_ms = fit_and_cross_validate(tables, latencies_ms, priors, progress)
     checks = [
         HeldOutCheck(name=spec.name, measured_ms=ms, predicted_ms=float(predicted_ms))
         for (spec, ms), predicted_ms in zip(measured, held_out_ms, strict=True)
@@ -141,9 +158,12 @@ def fit_queue_predictor(
 
 
 def _prices(base: LatencyPredictor) -> QueuePrices:
-    """Prices of the queue law that stand for ``base``; a predictor of another kind is asked about random networks."""
+    """Queue-law prices of ``base``.
+
+    A predictor of another kind is approximated: prices are fitted to its predictions for random networks.
+    """
     if isinstance(base, QueuePredictor):
         return base.prices
-    specs = random_specs(_STUDIED, seed=0)
+    specs = random_specs(_DISTILLED_NETWORKS, seed=0)
     latencies_ms = np.array([estimate.latency_ms for estimate in base.predict_many(specs)])
-    return fit_queue_prices(stacked([cuts(spec) for spec in specs]), latencies_ms, ROUGH_BELIEF)
+    return fit_queue_prices(stack_designs([design_matrix(spec) for spec in specs]), latencies_ms, DEFAULT_PRIOR)

@@ -8,7 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.model.timm_import.network import from_timm, timm_arch
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, {"network": ["from_timm", "timm_arch"]})
 
 __all__ = ["from_timm", "timm_arch"]
-
-__getattr__, __dir__ = lazy_exports(__name__, {"network": ["from_timm", "timm_arch"]})

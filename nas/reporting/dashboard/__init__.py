@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from nas.reporting.dashboard.exhibit import TrialNotes, is_up_to_date, study_state, trial_link
     from nas.reporting.dashboard.notes import Pairs, StudyNote, escape_markdown, link, measured_text, predicted_text
     from nas.reporting.dashboard.serving import HOST, make_dashboard
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "board": ["ARTIFACTS", "DashboardBoard"],
+            "exhibit": ["TrialNotes", "is_up_to_date", "study_state", "trial_link"],
+            "notes": ["Pairs", "StudyNote", "escape_markdown", "link", "measured_text", "predicted_text"],
+            "serving": ["HOST", "make_dashboard"],
+        },
+    )
 
 __all__ = [
     "ARTIFACTS",
@@ -28,13 +38,3 @@ __all__ = [
     "study_state",
     "trial_link",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "board": ["ARTIFACTS", "DashboardBoard"],
-        "exhibit": ["TrialNotes", "is_up_to_date", "study_state", "trial_link"],
-        "notes": ["Pairs", "StudyNote", "escape_markdown", "link", "measured_text", "predicted_text"],
-        "serving": ["HOST", "make_dashboard"],
-    },
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from nas.arch.blocks import number
+from nas.arch.blocks import format_number
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec, PlacedBlock
 
@@ -115,10 +115,10 @@ def _block_box(placed: PlacedBlock, ops: Sequence[Op], activation: str) -> Box:
     path, block = placed.path, placed.block
     names = [f"{path}.{name}" for name in ("conv_exp", "conv_dw", "conv")]
     spatial = [op for op in ops if op.kind == "depthwise" or (op.kind == "conv" and op.path in names)]
-    expansion = number(round(block.expansion, 2)) if block.has_expansion else ""
+    expansion = format_number(round(block.expansion, 2)) if block.has_expansion else ""
     heads = f"h{block.heads} d{block.key_channels}"
     lines = [f"c{block.channels}", heads if block.heads else _activation(block.activation or activation)]
-    lines.append(f"SE {number(block.se_ratio)}" if block.se_ratio else "")
+    lines.append(f"SE {format_number(block.se_ratio)}" if block.se_ratio else "")
     grouped = (("a", block.expand_kernels), ("p", block.project_kernels))
     words = [key + ".".join(map(str, sides)) for key, sides in grouped if len(sides) > 1]
     lines.append(" ".join(words + ([] if block.group_size is None else [f"gs{block.group_size}"])))

@@ -1,4 +1,4 @@
-"""Adapter to Optuna's private names: the one module that touches them, so that a new Optuna is checked here."""
+"""Adapter to Optuna's private names: no other module may touch them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def storage_of(study: optuna.Study) -> Any:
-    """Storage of ``study``; a ``RetryingStorage`` for studies that this project opened."""
+    """Storage of ``study``: a ``RetryingStorage`` if this project opened it."""
     return study._storage
 
 
@@ -22,12 +22,12 @@ def study_id(study: optuna.Study | FrozenStudy) -> int:
 
 
 def trial_id(trial: Trial | FrozenTrial) -> int:
-    """Key of ``trial`` in its storage; unlike ``trial.number``, unique over all studies of the storage."""
+    """Key of ``trial`` in its storage, unique over all its studies, unlike ``number``."""
     return int(trial._trial_id)
 
 
 def with_trial_cache(database: RDBStorage) -> BaseStorage:
-    """``database`` behind Optuna's cache of finished trials, as ``optuna.create_study`` opens a URL."""
+    """``database`` behind Optuna's cache of finished trials."""
     from optuna import storages
 
     cached: BaseStorage = storages._CachedStorage(database)
@@ -35,7 +35,7 @@ def with_trial_cache(database: RDBStorage) -> BaseStorage:
 
 
 def database_behind_cache(storage: BaseStorage) -> Any:
-    """The database that ``with_trial_cache`` made ``storage`` of; None for any other storage."""
+    """Database that ``with_trial_cache`` wrapped; None for any other ``storage``."""
     from optuna import storages
 
     return storage._backend if isinstance(storage, storages._CachedStorage) else None

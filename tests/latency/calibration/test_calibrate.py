@@ -1,4 +1,4 @@
-"""Calibration end to end: on a made-up device for its figures, on this one for its plumbing."""
+"""Tests of calibration end to end, on synthetic devices and on this machine."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LatencySettings
 from nas.latency.store import device_of, load_or_calibrate, load_predictor, save_predictor
-from tests.latency.law import CHUNK_S, DEVICE, KERNEL_DEVICE, LANE, fake_chunk, kernel_law_ms, law_ms
+from tests.latency.synthetic_device import CHUNK_S, DEVICE, KERNEL_DEVICE, LANE, fake_chunk, true_kernel_sum_ms, true_ms
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def synthetic_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for room in (module, store):
         monkeypatch.setattr(room, "describe", lambda *_: DEVICE)
     monkeypatch.setattr(collect, "_lane", lambda device: LANE)
-    monkeypatch.setattr(Collector, "_measured", fake_chunk)
+    monkeypatch.setattr(Collector, "_measure_chunk", fake_chunk)
 
 
 def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(Collector, "_measured", refuse)
+    monkeypatch.setattr(Collector, "_measure_chunk", refuse)
 
 
-def test_a_known_law_is_learnt_from_whole_networks_and_checked_on_unseen_ones(made_up: None) -> None:
-    told: list[tuple[int, int]] = []
-    predictor = calibrate(DEVICE, seed=5, networks=160, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (100, 100)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+def test_price_calibration_on_a_synthetic_device(synthetic_device: None) -> None:
+    calls: list[tuple[int, int]] = []
+    predictor = calibrate(DEVICE, seed=5, networks=160, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (100, 100)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert isinstance(predictor, PricePredictor)
     assert predictor.device == DEVICE
     assert predictor.error.networks == 160 // 5 + len(HELD_OUT_ZOO)
     assert predictor.error.median < 0.02
     assert predictor.error.kendall_tau > 0.95
     spec = zoo.get("mobilenetv2_140")
-    assert predictor.predict(spec).latency_ms == pytest.approx(law_ms(spec), rel=0.1)
+    assert predictor.predict(spec).latency_ms == pytest.approx(true_ms(spec), rel=0.1)
 
 
-def test_a_known_law_of_kernels_is_learnt_and_recording_is_not_paid_for(
-    made_up: None, monkeypatch: pytest.MonkeyPatch
+def test_kernel_calibration_excludes_profiling_overhead(
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
     predictor = calibrate(KERNEL_DEVICE, seed=5, networks=160)
@@ -66,19 +66,19 @@ def test_a_known_law_of_kernels_is_learnt_and_recording_is_not_paid_for(
     assert predictor.error.median < 0.02
     for name in ("mobilenetv2_140", "mixnet_l", "mobilenetv3_small_075"):
         spec = zoo.get(name)
-        assert predictor.predict(spec).latency_ms == pytest.approx(kernel_law_ms(spec), rel=0.06)
+        assert predictor.predict(spec).latency_ms == pytest.approx(true_kernel_sum_ms(spec), rel=0.06)
 
 
-def test_where_the_kernels_are_not_known_operations_are_priced(made_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_kernels_fall_back_to_operation_prices(synthetic_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "describe", lambda *_: KERNEL_DEVICE)
     monkeypatch.setattr(collect, "_lane", lambda device: None)
     assert isinstance(calibrate(KERNEL_DEVICE, networks=60), PricePredictor)
 
 
-def test_an_interrupted_calibration_goes_on_where_it_was(
-    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_calibration_resumes(
+    synthetic_device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, seen = tmp_path / "device.measured", list[str | int]()
+    partial_path, seen = tmp_path / "device.measured", list[str | int]()
 
     def until_interrupted(collector: Collector, networks: Sequence[str | int]) -> Chunk:
         if len(seen) > 40:
@@ -86,20 +86,20 @@ def test_an_interrupted_calibration_goes_on_where_it_was(
         seen.extend(networks)
         return fake_chunk(collector, networks)
 
-    monkeypatch.setattr(Collector, "_measured", until_interrupted)
+    monkeypatch.setattr(Collector, "_measure_chunk", until_interrupted)
     with pytest.raises(KeyboardInterrupt):
-        calibrate(DEVICE, networks=100, kept=kept)
+        calibrate(DEVICE, networks=100, partial_path=partial_path)
     before = list(seen)
-    monkeypatch.setattr(Collector, "_measured", lambda *given: (seen.extend(given[1]), fake_chunk(*given))[1])
-    predictor = calibrate(DEVICE, networks=100, kept=kept)
+    monkeypatch.setattr(Collector, "_measure_chunk", lambda *given: (seen.extend(given[1]), fake_chunk(*given))[1])
+    predictor = calibrate(DEVICE, networks=100, partial_path=partial_path)
     assert seen == [*HELD_OUT_ZOO, *range(100)]
     assert 0 < len(before) < len(seen)
-    assert not kept.exists()
+    assert not partial_path.exists()
     spec = zoo.get("mixnet_s")
     assert predictor.predict(spec) == calibrate(DEVICE, networks=100).predict(spec)
 
 
-def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
+def test_json_and_back_predicts_the_same(synthetic_device: None, tmp_path: Path) -> None:
     predictor = calibrate(DEVICE, networks=60)
     save_predictor(predictor, tmp_path / "sub" / "latency.json")
     again = load_predictor(tmp_path / "sub" / "latency.json", LatencySettings())
@@ -111,9 +111,9 @@ def test_json_and_back_predicts_the_same(made_up: None, tmp_path: Path) -> None:
 
 
 def test_the_second_search_on_a_device_does_not_measure(
-    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_NETWORKS", 60)
+    monkeypatch.setattr(module, "_MAX_NETWORKS", 60)
     settings = LatencySettings(budget_s=1000)
     first = load_or_calibrate(settings, tmp_path)
     assert (tmp_path / "latency" / f"{DEVICE.key}.json").is_file()
@@ -125,7 +125,7 @@ def test_the_second_search_on_a_device_does_not_measure(
 
 
 def test_a_calibration_of_another_device_is_refused_unless_meant(
-    made_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "other.json"
     save_predictor(calibrate(DEVICE, networks=60), path)
@@ -136,7 +136,7 @@ def test_a_calibration_of_another_device_is_refused_unless_meant(
         load_or_calibrate(settings, tmp_path)
     meant = load_or_calibrate(replace(settings, allow_other_device=True), tmp_path)
     assert meant.device == DEVICE
-    with pytest.raises(NasError, match="calibrate there"):
+    with pytest.raises(NasError, match="calibrate on that device"):
         calibrate(DEVICE)
 
 
@@ -149,7 +149,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(NasError, match=r"bad\.json|device"):
             load_predictor(path, LatencySettings())
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(NasError, match=r"bad\.json: is no calibration"):
+    with pytest.raises(NasError, match=r"bad\.json: not a valid calibration file"):
         load_predictor(path, LatencySettings())
     with pytest.raises(NasError, match=r"cannot be read: Is a directory"):
         load_predictor(tmp_path, LatencySettings())
@@ -174,20 +174,20 @@ def test_macs_need_no_calibration_and_survive_a_file(tmp_path: Path) -> None:
 
 
 def test_a_budget_for_too_few_networks_is_refused_with_one_that_does(
-    made_up: None, monkeypatch: pytest.MonkeyPatch
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 0.0
 
     def slow(collector: Collector, networks: Sequence[str | int]) -> Chunk:
-        """The 10 published networks and the 40 that are needed take 25 s of CPU time."""
+        """Take 25 s of CPU time for the 10 published and the 40 required networks."""
         nonlocal now_s
         now_s += CHUNK_S * len(networks)
         return fake_chunk(collector, networks)
 
-    monkeypatch.setattr(Collector, "_measured", slow)
+    monkeypatch.setattr(Collector, "_measure_chunk", slow)
     monkeypatch.setattr(collect.time, "process_time", lambda: now_s)
     with pytest.raises(
-        NasError, match=r"budget_s 16: .* about \d+ CPU seconds .* \(40\); give at least \d+\."
+        NasError, match=r"budget_s 16: .* about \d+ CPU seconds .* \(40\); set it to at least \d+\."
     ) as raised:
         calibrate(DEVICE, budget_s=16)
     enough_s = float(str(raised.value).rsplit(" ", 1)[1].rstrip("."))

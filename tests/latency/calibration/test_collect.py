@@ -1,4 +1,4 @@
-"""Measurements for a calibration are kept chunk by chunk, and an interrupted one goes on."""
+"""Tests of chunks of measurements, their storage and resumption."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pytest
 from nas.arch import zoo
 from nas.core.errors import NasError
 from nas.latency.calibration import collect as module
-from nas.latency.calibration.collect import Chunk, Collector, held_out, spec_of
+from nas.latency.calibration.collect import Chunk, Collector, is_held_out, spec_of
 from nas.latency.device import describe
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.random_networks import random_spec
 from tests.deadline import DEADLINE_S
-from tests.latency.law import DEVICE, KERNEL_DEVICE, fake_chunk
+from tests.latency.synthetic_device import DEVICE, KERNEL_DEVICE, fake_chunk
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def synthetic_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_lane", lambda device: 16)
-    monkeypatch.setattr(Collector, "_measured", fake_chunk)
+    monkeypatch.setattr(Collector, "_measure_chunk", fake_chunk)
 
 
-def test_chunks_survive_a_kill_and_a_torn_line(made_up: None, tmp_path: Path) -> None:
+def test_chunks_survive_a_kill_and_a_torn_line(synthetic_device: None, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "device.measured"
     first = Collector(KERNEL_DEVICE, 0, path)
     first.measure(["mobilenetv1_025"])
@@ -42,7 +42,7 @@ def test_chunks_survive_a_kill_and_a_torn_line(made_up: None, tmp_path: Path) ->
     assert not path.exists()
 
 
-def test_measurements_of_another_device_or_seed_are_not_gone_on_with(made_up: None, tmp_path: Path) -> None:
+def test_measurements_of_another_device_or_seed_are_not_resumed(synthetic_device: None, tmp_path: Path) -> None:
     path = tmp_path / "device.measured"
     Collector(DEVICE, 0, path).measure([0])
     assert Collector(DEVICE, 0, path).networks == [0]
@@ -51,7 +51,7 @@ def test_measurements_of_another_device_or_seed_are_not_gone_on_with(made_up: No
     assert Collector(replace(DEVICE, batch=2), 0, path).networks == []
 
 
-def test_a_slow_chunk_is_brought_to_the_common_speed() -> None:
+def test_a_slow_chunk_is_scaled_to_the_common_speed() -> None:
     def chunk(reference_ms: float) -> Chunk:
         return Chunk(
             networks=(0, 1),
@@ -90,7 +90,7 @@ def test_disturbed_chunks_do_not_count_where_there_are_enough_others() -> None:
     assert collector.others == pytest.approx((0.1 + 0.9 + 1.0 + 1.1) / 4)
 
 
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux says what other programs do")
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux reports the load of other programs")
 def test_the_work_of_another_program_is_seen_and_our_own_is_not() -> None:
     code = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.6: pass"
     before = SystemLoad.now()
@@ -103,24 +103,24 @@ def test_the_work_of_another_program_is_seen_and_our_own_is_not() -> None:
     assert SystemLoad(all_s=None, own_s=0.0, wall_s=1.0).others_since(before) is None
 
 
-def test_networks_are_named_for_good() -> None:
+def test_names_of_networks_are_stable() -> None:
     assert spec_of("mixnet_s", 5) == zoo.get("mixnet_s")
     assert spec_of(17, 5) == random_spec(5, 17)
     assert spec_of(17, 5) != spec_of(17, 6)
-    assert [held_out(network) for network in ("mixnet_s", 0, 1, 4, 5)] == [True, True, False, False, True]
+    assert [is_held_out(network) for network in ("mixnet_s", 0, 1, 4, 5)] == [True, True, False, False, True]
 
 
-def test_a_machine_that_never_keeps_its_speed_is_refused_after_a_few_tries(
-    made_up: None, monkeypatch: pytest.MonkeyPatch
+def test_an_unstable_machine_is_refused_after_three_attempts(
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
 
-    def restless(*_: object) -> Chunk:
+    def unstable(*_: object) -> Chunk:
         nonlocal tries
         tries += 1
         raise NasError("the machine changed speed")
 
-    monkeypatch.setattr(Collector, "_measured", restless)
+    monkeypatch.setattr(Collector, "_measure_chunk", unstable)
     with pytest.raises(NasError, match="changed speed"):
         Collector(DEVICE, 0, None).measure([0])
     assert tries == 3

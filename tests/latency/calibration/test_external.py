@@ -1,4 +1,4 @@
-"""Files of measured networks: every way of naming one, and mistakes told with their line."""
+"""Tests of CSV files of measured networks, and of mistakes in them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nas.core.errors import NasError
 from nas.latency.calibration.external import fit_measurements, read_measurements
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.random_networks import random_specs
-from tests.latency.law import law_ms
+from tests.latency.synthetic_device import true_ms
 
 HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\n# threads: 1\n# batch: 1\n# unit: ms\n"
 
 
-def written(folder: Path, rows: str, *, header: str = HEADER, columns: str = "network,latency_ms") -> Path:
+def write_csv(folder: Path, rows: str, *, header: str = HEADER, columns: str = "network,latency_ms") -> Path:
     path = folder / "phone.csv"
     path.write_text(f"{header}{columns}\n{rows}", encoding="utf-8")
     return path
@@ -28,14 +28,14 @@ def written(folder: Path, rows: str, *, header: str = HEADER, columns: str = "ne
 
 def test_the_header_names_the_device(tmp_path: Path) -> None:
     header = HEADER + "# precision: int8\n# cores: 8\n#\n# measured on a Tuesday\n"
-    device = read_measurements(written(tmp_path, "mixnet_s,20\n", header=header)).device
+    device = read_measurements(write_csv(tmp_path, "mixnet_s,20\n", header=header)).device
     assert (device.processor, device.backend, device.backend_version) == ("Pixel 6, big core", "tflite", "2.16")
     assert (device.threads, device.batch, device.precision, device.cores) == (1, 1, "int8", 8)
     for part in ("Pixel 6, big core", "tflite 2.16", "int8"):
         assert part in str(device)
 
 
-def test_networks_by_every_name(tmp_path: Path) -> None:
+def test_networks_in_every_notation(tmp_path: Path) -> None:
     own = replace(random_specs(1, seed=0)[0], name="own")
     (tmp_path / "own.yaml").write_text(dump_spec(own), encoding="utf-8")
     rows = (
@@ -47,9 +47,9 @@ def test_networks_by_every_name(tmp_path: Path) -> None:
         "ds_r1_k3_s1_c16 ds_r1_k3_s1_c8 | ir_r2_k3_s2_e6_c24,7,,,,,,,\n"
     )
     columns = "network,latency_ms,resolution_px,stem_channels,head_channels,head_kind,activation,squeeze_excite,classes"
-    found = read_measurements(written(tmp_path, rows, columns=columns)).networks
-    assert [ms for _, ms in found] == [20.0, 10.0, 5.5, 30.0, 7.0]
-    specs = [spec for spec, _ in found]
+    networks = read_measurements(write_csv(tmp_path, rows, columns=columns)).networks
+    assert [ms for _, ms in networks] == [20.0, 10.0, 5.5, 30.0, 7.0]
+    specs = [spec for spec, _ in networks]
     assert specs[0] == zoo.get("mixnet_s")
     assert specs[1] == replace(zoo.get("mixnet_s"), resolution_px=160)
     assert specs[2] == own
@@ -71,14 +71,14 @@ def test_networks_by_every_name(tmp_path: Path) -> None:
 def test_networks_of_timm(tmp_path: Path) -> None:
     from nas.model.timm_import.network import timm_arch
 
-    ((spec, _),) = read_measurements(written(tmp_path, "timm/lcnet_050,3\n")).networks
+    ((spec, _),) = read_measurements(write_csv(tmp_path, "timm/lcnet_050,3\n")).networks
     assert spec == timm_arch("lcnet_050")
     with pytest.raises(NasError, match=r"line 7: .*timm/resnet18"):
-        read_measurements(written(tmp_path, "timm/resnet18,3\n"))
+        read_measurements(write_csv(tmp_path, "timm/resnet18,3\n"))
 
 
 def test_one_network_with_one_latency_counts_once(tmp_path: Path) -> None:
-    assert len(read_measurements(written(tmp_path, "mixnet_s,20\nmixnet_s,20.0\nmixnet_m,30\n")).networks) == 2
+    assert len(read_measurements(write_csv(tmp_path, "mixnet_s,20\nmixnet_s,20.0\nmixnet_m,30\n")).networks) == 2
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_one_network_with_one_latency_counts_once(tmp_path: Path) -> None:
         ("mixnet_s,1\n\nmixnet_s,2\n", r"line 9: mixnet_s at 224 px takes 2 ms, but 1 ms in line 7"),
     ],
 )
-def test_mistakes_are_told_with_their_line(tmp_path: Path, rows: str, message: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(NasError, match=message):
-        read_measurements(written(tmp_path, rows))
+        read_measurements(write_csv(tmp_path, rows))
 
 
 @pytest.mark.parametrize(
@@ -110,20 +110,20 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, rows: str, message: s
         (HEADER.replace("# device: Pixel 6, big core\n", ""), "network,latency_ms", r"'# device: \.\.\.' is missing"),
         (HEADER.replace("# backend: tflite 2.16\n", ""), "network,latency_ms", r"'# backend: \.\.\.' is missing"),
         (HEADER.replace("threads: 1", "threads: all"), "network,latency_ms", r"threads 'all': must be a whole number"),
-        (HEADER + "# bach: 1\n", "network,latency_ms", r"line 6: unknown 'bach'.*Did you mean 'batch'"),
-        (HEADER, "network,latency", r"line 6: unknown 'latency'.*Did you mean 'latency_ms'"),
+        (HEADER + "# bach: 1\n", "network,latency_ms", r"line 6: unknown header 'bach'.*Did you mean 'batch'"),
+        (HEADER, "network,latency", r"line 6: unknown column 'latency'.*Did you mean 'latency_ms'"),
         (HEADER, "network,latency_ms,latency_ms", r"line 6: column 'latency_ms' is given twice"),
         (HEADER, "latency_ms", r"line 6: column 'network' is missing"),
     ],
 )
 def test_headers_and_columns_are_strict(tmp_path: Path, header: str, columns: str, message: str) -> None:
     with pytest.raises(NasError, match=message):
-        read_measurements(written(tmp_path, "mixnet_s,1\n", header=header, columns=columns))
+        read_measurements(write_csv(tmp_path, "mixnet_s,1\n", header=header, columns=columns))
 
 
 def test_columns_of_block_strings_do_not_change_other_networks(tmp_path: Path) -> None:
     with pytest.raises(NasError, match=r"line 7: classes is for networks given as block strings"):
-        read_measurements(written(tmp_path, "mixnet_s,1,10\n", columns="network,latency_ms,classes"))
+        read_measurements(write_csv(tmp_path, "mixnet_s,1,10\n", columns="network,latency_ms,classes"))
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         read_measurements(tmp_path / "none.csv")
     empty = tmp_path / "empty.csv"
     empty.write_text(HEADER, encoding="utf-8")
-    with pytest.raises(NasError, match="holds no rows"):
+    with pytest.raises(NasError, match="contains no rows"):
         read_measurements(empty)
 
 
@@ -139,15 +139,15 @@ def test_a_predictor_from_a_file_alone_or_with_a_relative(tmp_path: Path) -> Non
     specs = random_specs(14, seed=3)
     for spec in specs:
         (tmp_path / f"{spec.name}.yaml").write_text(dump_spec(spec), encoding="utf-8")
-    rows = "".join(f"{spec.name}.yaml,{law_ms(spec)}\n" for spec in specs[:12])
-    told: list[tuple[int, int]] = []
+    rows = "".join(f"{spec.name}.yaml,{true_ms(spec)}\n" for spec in specs[:12])
+    calls: list[tuple[int, int]] = []
     for bases in ([], [MacsPredictor(20.0)]):
-        found = fit_measurements(
-            written(tmp_path, rows), bases=bases, progress=lambda done, total: told.append((done, total))
+        fitted = fit_measurements(
+            write_csv(tmp_path, rows), bases=bases, progress=lambda done, total: calls.append((done, total))
         )
-        assert found.device.processor == "Pixel 6, big core"
-        assert found.error.networks == 12
-        assert found.predict(specs[13]).latency_ms == pytest.approx(law_ms(specs[13]), rel=0.5)
-    assert told[-1] == (33, 33)  # ten folds and the whole, three beliefs each
+        assert fitted.device.processor == "Pixel 6, big core"
+        assert fitted.error.networks == 12
+        assert fitted.predict(specs[13]).latency_ms == pytest.approx(true_ms(specs[13]), rel=0.5)
+    assert calls[-1] == (33, 33)  # ten folds and the final fit, three priors each
     with pytest.raises(NasError, match=r"phone\.csv: 2 measured networks are too few"):
-        fit_measurements(written(tmp_path, rows[: rows.index("\n", rows.index("\n") + 1) + 1]))
+        fit_measurements(write_csv(tmp_path, rows[: rows.index("\n", rows.index("\n") + 1) + 1]))

@@ -1,4 +1,4 @@
-"""The work of a kernel by closed formulas and brute force, and the law that is learnt from times."""
+"""Tests of kernel work, by formulas and brute force, and of the kernel time model."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nas.arch import zoo
 from nas.arch.ops.network import network_ops
 from nas.latency.kernels.kernel import (
     FEATURES,
-    Placed,
+    ContextualKernel,
+    contextual_kernels,
     kernel_class,
     kernel_context,
     kernel_features,
     kernel_work,
-    placed_kernels,
 )
 from nas.latency.kernels.ort_lowering import Kernel
 from nas.latency.predictors import kernel_times
 from nas.latency.predictors.kernel_times import KernelTimes
 from nas.latency.random_networks import random_specs
-from tests.latency.law import LANE, kernel_us
+from tests.latency.synthetic_device import LANE, true_kernel_us
 
 
 def test_work_counts_full_blocks() -> None:
@@ -56,7 +56,7 @@ def test_depthwise_taps_on_padding_are_no_work(kernel: int, stride: int, dilatio
     assert kernel_work(depthwise, 16)[0] == pytest.approx(16 * inside * 1e-6)
 
 
-def test_features_are_named_and_classes_tell_layouts_apart() -> None:
+def test_features_are_named_and_classes_distinguish_layouts() -> None:
     conv = Kernel("conv", 24, 40, 14, 14, True)
     (row,) = kernel_features([(conv, kernel_context(1.0, 2.0))], 16)
     named = dict(zip(FEATURES, row.tolist(), strict=True))
@@ -68,25 +68,25 @@ def test_features_are_named_and_classes_tell_layouts_apart() -> None:
 
 
 def test_the_context_is_that_of_the_whole_network_in_halves_of_a_power_of_two() -> None:
-    placed = placed_kernels(zoo.get("mobilenetv1_100"), 16)
+    placed = contextual_kernels(zoo.get("mobilenetv1_100"), 16)
     assert {surroundings for _, surroundings in placed} == {placed[0][1]}
     weights_mb = 4e-6 * sum(op.weights for op in network_ops(zoo.get("mobilenetv1_100")))  # all fill their blocks
     assert placed[0][1].weights == round(2 * math.log2(weights_mb)) / 2
     assert kernel_context(3.0, 1.0).moved == 2.0
 
 
-def kernels_of(seed: int, count: int) -> list[Placed]:
-    return [placed for spec in random_specs(count, seed) for placed in placed_kernels(spec, LANE)]
+def kernels_of(seed: int, count: int) -> list[ContextualKernel]:
+    return [placed for spec in random_specs(count, seed) for placed in contextual_kernels(spec, LANE)]
 
 
-def times_us(placed: list[Placed]) -> list[float]:
-    return [kernel_us(kernel) for kernel, _ in placed]
+def times_us(placed: list[ContextualKernel]) -> list[float]:
+    return [true_kernel_us(kernel) for kernel, _ in placed]
 
 
-def test_a_known_law_is_learnt_and_survives_a_file() -> None:
+def test_a_fit_to_a_known_law_is_accurate_and_survives_a_file() -> None:
     seen = kernels_of(1, 60)
     times = kernel_times.fit_kernel_times(seen, times_us(seen), LANE)
-    unseen = placed_kernels(zoo.get("mixnet_m"), LANE)
+    unseen = contextual_kernels(zoo.get("mixnet_m"), LANE)
     expected = np.array(times_us(unseen))
     predicted = times.microseconds(unseen)
     assert np.median(np.abs(predicted / expected - 1)) < 0.03
@@ -94,7 +94,7 @@ def test_a_known_law_is_learnt_and_survives_a_file() -> None:
     assert KernelTimes.from_dict(times.to_dict()).microseconds(unseen).tolist() == predicted.tolist()
 
 
-def test_a_class_that_was_never_seen_follows_the_law_of_all() -> None:
+def test_an_unseen_class_uses_the_law_of_all_kernels() -> None:
     seen = [placed for placed in kernels_of(1, 20) if kernel_class(placed[0]) != "spatial.plain"]
     times = kernel_times.fit_kernel_times(seen, times_us(seen), LANE)
     unseen = Kernel("conv", 50, 64, 28, 28, False, kernel=3)
@@ -102,7 +102,7 @@ def test_a_class_that_was_never_seen_follows_the_law_of_all() -> None:
     assert times.microseconds([(unseen, kernel_context(1.0, 1.0))])[0] > 100
 
 
-def test_a_damaged_tree_is_no_predictor() -> None:
+def test_damaged_trees_are_refused() -> None:
     seen = kernels_of(1, 5)
     data = kernel_times.fit_kernel_times(seen, times_us(seen), LANE).to_dict()
     for damaged in ("no base 64", "bm8gdHJlZQ==", base64.b64encode(zlib.compress(b"no tree")).decode()):

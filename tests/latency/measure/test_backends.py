@@ -1,4 +1,4 @@
-"""Every backend runs the network that it was given, in the precision that it was asked for."""
+"""Tests that every backend runs the given network in the requested precision."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_torch_keeps_the_thread_count_of_its_caller() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_eager_is_channels_last_and_in_the_precision_asked_for() -> None:
+def test_eager_is_channels_last_and_in_the_requested_precision() -> None:
     import torch
 
     seen: list[torch.Tensor] = []
@@ -67,7 +67,7 @@ def test_eager_is_channels_last_and_in_the_precision_asked_for() -> None:
         ("macs", "float32", 1, r"unknown latency\.backend 'macs'"),
     ],
 )
-def test_what_a_backend_does_not_run_is_refused_in_words(
+def test_unsupported_precisions_and_threads_are_refused(
     backend: str, precision: str, threads: int, message: str
 ) -> None:
     with pytest.raises(NasError, match=message):
@@ -75,7 +75,7 @@ def test_what_a_backend_does_not_run_is_refused_in_words(
 
 
 @pytest.mark.parametrize("backend", ["cuda", "cuda_graph"])
-def test_without_a_gpu_its_backends_are_refused_in_words(backend: str) -> None:
+def test_gpu_backends_are_refused_without_a_gpu(backend: str) -> None:
     if has_gpu():
         pytest.skip("there is a GPU here")
     with pytest.raises(NasError, match=rf"backend '{backend}': torch .* sees no GPU here.*latency=onnxruntime"):

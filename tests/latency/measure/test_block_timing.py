@@ -1,4 +1,4 @@
-"""Blocks timed one by one: every piece of a network once, cut out so that it computes what it does in its place."""
+"""Tests of block-wise timing and of the graphs extracted for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.latency.measure.backends import onnx_session, runner
-from nas.latency.measure.block_timing import cut_out, table_of
+from nas.latency.measure.block_timing import extract_graphs, table_of
 from nas.latency.predictors.block_pieces import pieces
 
 TINY = ArchSpec.from_strings(
@@ -25,19 +25,19 @@ TINY = ArchSpec.from_strings(
 
 @pytest.mark.usefixtures("unsteady")
 def test_every_piece_is_measured_once() -> None:
-    told: list[tuple[int, int]] = []
-    table = table_of([TINY, TINY], rounds=2, runs=2, batch=2, progress=lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    table = table_of([TINY, TINY], rounds=2, runs=2, batch=2, progress=lambda done, total: calls.append((done, total)))
     assert table.missing(TINY) == []
     assert len(table.entries) == 5  # stem, strided and other block, ds, head
     assert min(table.entries.values()) > 0
     assert table.device.batch == 2
-    assert told == [(0, 5), (5, 5)]
+    assert calls == [(0, 5), (5, 5)]
 
 
 def test_pieces_one_after_another_give_the_network_s_output() -> None:
-    found = [(piece, TINY, place) for place, (_, piece) in enumerate(pieces(TINY))]
+    chunk = [(piece, TINY, index) for index, (_, piece) in enumerate(pieces(TINY))]
     values = None
-    for (piece, _, _), (graph, feed) in zip(found, cut_out(found, batch=2, seed=3), strict=True):
+    for (piece, _, _), (graph, feed) in zip(chunk, extract_graphs(chunk, batch=2, seed=3), strict=True):
         ((name, noise),) = feed.items()
         assert noise.shape == (2, piece.in_channels, piece.input_px, piece.input_px)
         (values,) = onnx_session(graph, 1).run(None, {name: noise if values is None else values})
@@ -45,6 +45,6 @@ def test_pieces_one_after_another_give_the_network_s_output() -> None:
     assert np.asarray(values) == pytest.approx(whole, rel=1e-4, abs=1e-5)
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(NasError, match="rounds 0"):
         table_of([TINY], rounds=0)

@@ -1,4 +1,4 @@
-"""Profiles are read as ONNX Runtime writes them, and matched with kernels by path and shape."""
+"""Tests of reading ONNX Runtime's profiles and matching them with kernel calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from nas.arch import zoo
 from nas.latency.kernels.ort_lowering import Call, Kernel
-from nas.latency.measure.ort_profile import ProfiledNetwork, lane_of, matched
+from nas.latency.measure.ort_profile import ProfiledNetwork, call_times_us, detect_lane
 
 CONV = Call("blocks.0.0.conv_pw", Kernel("conv", 24, 96, 14, 14, True))
 POOL = Call("blocks.0.0.se.pool", Kernel("pool", 96, 96, 14, 1, True))
@@ -28,18 +28,18 @@ def test_convolutions_are_found_by_path_and_others_by_shape() -> None:
         (event("Flatten", "flat", [1, 96, 1, 1]), 1.0),
         (event("Conv", "blocks.0.0.conv_pw.linear_nchwc", [1, 32, 14, 14]), 7.0),
     ]
-    assert matched(events, [CONV, POOL]) == [7.0, 5.0]
+    assert call_times_us(events, [CONV, POOL]) == [7.0, 5.0]
 
 
-def test_what_is_missing_or_left_over_makes_no_times() -> None:
+def test_unmatched_calls_and_events_give_no_times() -> None:
     conv = (event("Conv", "blocks.0.0.conv_pw_nchwc", [1, 32, 14, 14]), 7.0)
-    assert [math.isnan(us) for us in matched([conv], [CONV, POOL])] == [False, True]
+    assert [math.isnan(us) for us in call_times_us([conv], [CONV, POOL])] == [False, True]
     other = (event("Conv", "blocks.9.9.conv_pw_nchwc", [1, 32, 14, 14]), 7.0)
-    assert all(math.isnan(us) for us in matched([conv, other], [CONV]))
+    assert all(math.isnan(us) for us in call_times_us([conv, other], [CONV]))
 
 
-def test_kernels_that_nas_does_not_know_have_no_blocks() -> None:
-    assert lane_of([(event("Conv", "new_fused_thing", [1, 3, 8, 8]), 1.0)], zoo.get("mobilenetv1_025")) is None
+def test_unknown_kernels_give_no_block_size() -> None:
+    assert detect_lane([(event("Conv", "new_fused_thing", [1, 3, 8, 8]), 1.0)], zoo.get("mobilenetv1_025")) is None
 
 
 def test_times_are_those_of_counted_runs_and_leave_nothing_behind() -> None:

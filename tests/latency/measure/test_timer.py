@@ -1,4 +1,4 @@
-"""Measuring takes turns, reports low quantiles, and sees through a machine that changes its speed."""
+"""Tests of the timer: interleaving, low quantiles, changes of the machine's speed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from nas.latency.measure.timer import (
     steady_measurements,
     summarize,
 )
-from tests.latency.law import DEVICE
+from tests.latency.synthetic_device import DEVICE
 from tests.latency.tiny import TINY
 
 ROUNDS, RUNS = 10, 4
 
 
 class Machine:
-    """A made-up machine whose speed changes with every round; every network runs ``RUNS`` times a round."""
+    """Synthetic machine whose speed changes with every round.
+
+    Every network runs ``RUNS`` times per round.
+    """
 
     def __init__(self, slowdowns: list[float]) -> None:
         self.slowdowns = slowdowns
@@ -45,7 +48,7 @@ class Machine:
         return cost_s * self.slowdowns[turn]
 
 
-def test_networks_take_turns_and_the_cold_runs_of_a_turn_are_not_timed() -> None:
+def test_networks_are_interleaved_and_cold_runs_are_not_timed() -> None:
     log, now = "", 0.0
 
     def network(name: str, cost: float) -> Callable[[], None]:
@@ -95,7 +98,7 @@ def test_rounds_at_another_speed_are_left_out_and_the_others_untouched() -> None
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, slowdowns: list[float]) -> None:
-    """Let ``measure_many`` measure a 3 ms network beside a 2 ms reference on a made-up machine."""
+    """Let ``measure_many`` measure a 3 ms network and a 2 ms reference on ``Machine``."""
     machine = Machine(slowdowns)
     monkeypatch.setattr(module, "reference_runner", lambda _: machine.network(2e-3))
     monkeypatch.setattr(module, "runner", lambda *_, **__: machine.network(3e-3))
@@ -103,8 +106,8 @@ def fake(monkeypatch: pytest.MonkeyPatch, slowdowns: list[float]) -> None:
 
 
 @given(st.lists(st.floats(1.0, 4.0), min_size=ROUNDS - 3, max_size=ROUNDS - 3), st.integers(0, 5))
-def test_injected_slow_downs_do_not_show(slow: list[float], at: int) -> None:
-    """Whatever happens in seven rounds of ten: the other three are at full speed, and set the measure."""
+def test_injected_slowdowns_do_not_change_the_latency(slow: list[float], at: int) -> None:
+    """Latency is exact if three of ten rounds are at full speed."""
     slowdowns = [*slow[:at], *[1.0] * 3, *slow[at:]]
     with pytest.MonkeyPatch.context() as patch:
         fake(patch, slowdowns + [1.0] * ROUNDS)  # as many rounds again, if too few of these could be used
@@ -120,14 +123,14 @@ def test_disturbed_rounds_are_measured_again(monkeypatch: pytest.MonkeyPatch) ->
     assert measurement.runs == 4 * RUNS  # of the six rounds, the two at half speed are left out
 
 
-def test_a_machine_that_never_settles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unstable_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # The machine's speed is the second of ten: 1, 1, 2, 4, ..., 256. Two rounds keep it, fewer than half of five.
     fake(monkeypatch, [1.0, *[2.0**index for index in range(9)]])
     with pytest.raises(NasError, match=r"changed speed by up to 256\.0 times .* in 8 of 10 rounds; close other"):
         measure_many([TINY], rounds=5, runs=RUNS)
 
 
-def test_measurements_of_several_calls_are_brought_to_the_speed_of_the_middle_one() -> None:
+def test_measurements_of_several_calls_are_scaled_to_the_median_speed() -> None:
     calls = [
         summarize([10e-3 * slow], DEVICE, reference=[2e-3 * slow])
         for slow in (1.0, 1.1, 1.6)  # each call met the machine at another speed
@@ -144,7 +147,7 @@ def test_measurements_of_several_calls_are_brought_to_the_speed_of_the_middle_on
 @pytest.mark.parametrize(
     ("backend", "precision"), [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("torch", "float32")]
 )
-def test_backends_of_the_processor_run_a_network(backend: str, precision: str) -> None:
+def test_cpu_backends_run_a_network(backend: str, precision: str) -> None:
     first, second = measure_many([TINY, TINY], backend=backend, precision=precision, rounds=2, runs=2, batch=2)
     assert first.latency_ms > 0
     assert second.runs == 4
@@ -153,7 +156,7 @@ def test_backends_of_the_processor_run_a_network(backend: str, precision: str) -
     assert first.reference_ms > first.latency_ms  # a network of 60 million multiply-adds beside one of half a million
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(NasError, match="rounds 0: must be a whole number of at least 1"):
         measure_many([TINY], rounds=0)
     with pytest.raises(NasError, match="'macs'"):

@@ -1,4 +1,4 @@
-"""Predictors price specs without building them, layer by layer, and say how wrong they are."""
+"""Tests of predictions, intervals and held-out errors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
 from nas.latency.predictors.base import HeldOutCheck, HeldOutError, LatencyEstimate
+from nas.latency.predictors.block_table import BlockTable
+from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_fit import Prices, network_row
 from nas.latency.predictors.op_regression import PricePredictor
+from nas.latency.predictors.queue_model import QueuePredictor
 from nas.latency.random_networks import random_specs
 from tests.deadline import DEADLINE_S
-from tests.latency.law import DEVICE
+from tests.latency.synthetic_device import DEVICE
 from tests.paths import ROOT
 
-# Prices of nothing: every feature costs its prior.
+# No fitted prices: every feature costs its prior.
 PRICES = Prices(values={}, scale=1.0, lane=16)
 CHECKS = [HeldOutCheck(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(30)]
 
@@ -72,7 +75,7 @@ def test_held_out_error_by_hand() -> None:
         for (m1, p1), (m2, p2) in itertools.combinations(zip(measured, predicted, strict=True), 2)
     ]
     assert error.kendall_tau == pytest.approx((2 * sum(pairs) - len(pairs)) / len(pairs))
-    assert "4 networks" in str(error)
+    assert "4 held-out networks" in str(error)
     with pytest.raises(NasError, match="too few"):
         HeldOutError.of(checks[:1])
 
@@ -101,3 +104,8 @@ def test_predicting_imports_neither_torch_nor_a_runtime() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, cwd=ROOT)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_kinds_in_saved_files_do_not_change() -> None:
+    classes = (BlockTable, KernelPredictor, MacsPredictor, PricePredictor, QueuePredictor)
+    assert [predictor.kind for predictor in classes] == ["table", "kernels", "macs", "prices", "whole"]

@@ -1,4 +1,4 @@
-"""Pieces put together are the network, and what takes equally long is one piece however it is written."""
+"""Tests that pieces cover a network, and that equal work is one piece."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from nas.latency.random_networks import random_specs
 @pytest.mark.parametrize("spec", [zoo.get("mobilenetv3_large_100"), zoo.get("mixnet_s"), *random_specs(8, seed=6)])
 @pytest.mark.parametrize("px", [None, 97])
 def test_pieces_hold_every_operation_once_in_order(spec, px: int | None) -> None:
-    found = [(path, op) for path, piece in pieces(spec, px) for op in piece.ops]
+    from_pieces = [(path, op) for path, piece in pieces(spec, px) for op in piece.ops]
     whole = list(network_ops(spec, px))
-    assert [f"{path}.{op.path}" if path else op.path for path, op in found] == [op.path for op in whole]
-    for (_, part), op in zip(found, whole, strict=True):
+    assert [f"{path}.{op.path}" if path else op.path for path, op in from_pieces] == [op.path for op in whole]
+    for (_, part), op in zip(from_pieces, whole, strict=True):
         assert part._replace(path="", inputs=(), norm=bool(part.norm)) == op._replace(
             path="", inputs=(), norm=bool(op.norm)
         )
@@ -60,7 +60,7 @@ def test_stem_and_head_by_hand() -> None:
         ("stem", "unknown type 'stem'"),
     ],
 )
-def test_what_cannot_be_read_is_named(block: str, message: str) -> None:
+def test_unparsable_pieces_are_refused(block: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         _ = Piece(block=block, in_channels=16, input_px=56).ops
     with pytest.raises(SpecError, match="activation 'gelu'"):

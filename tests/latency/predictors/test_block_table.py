@@ -1,4 +1,4 @@
-"""Block tables add up their entries, say what they lack, and are read strictly."""
+"""Tests of block tables: sums of entries, missing entries, CSV files."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nas.latency.predictors.block_table import BlockTable, MissingEntries, missi
 from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings
 from nas.latency.store import device_of, load_or_calibrate, load_predictor, save_predictor
-from tests.latency.law import DEVICE
+from tests.latency.synthetic_device import DEVICE
 
 SMALL = zoo.get("mobilenetv3_small_100")
 HEADER = "# device: Pixel 1\n# backend: tflite 1.15\n# unit: ms\n"
 COLUMNS = "block,in_channels,input_px,latency_ms,activation,squeeze_excite\n"
 
 
-def priced(*specs) -> dict[Piece, float]:
-    """Entries of made-up ms, no two alike."""
-    found = {piece.ops: piece for spec in specs for _, piece in pieces(spec)}
-    return {piece: 1 + index / 100 for index, piece in enumerate(found.values())}
+def synthetic_entries(*specs) -> dict[Piece, float]:
+    """Table entries for all pieces of ``specs``, with distinct synthetic ms."""
+    distinct = {piece.ops: piece for spec in specs for _, piece in pieces(spec)}
+    return {piece: 1 + index / 100 for index, piece in enumerate(distinct.values())}
 
 
 def csv_of(entries: dict[Piece, float], path: Path) -> Path:
@@ -46,7 +46,7 @@ def expected_ms(spec, entries: dict[Piece, float]) -> float:
 
 def test_a_network_is_the_sum_of_its_entries() -> None:
     specs = [SMALL, zoo.get("mixnet_s"), *random_specs(5, seed=1)]
-    entries = priced(*specs)
+    entries = synthetic_entries(*specs)
     table = BlockTable(device=DEVICE, entries=entries)
     for spec, estimate in zip(specs, table.predict_many(specs), strict=True):
         assert estimate.latency_ms == pytest.approx(expected_ms(spec, entries))
@@ -56,8 +56,8 @@ def test_a_network_is_the_sum_of_its_entries() -> None:
         table.refined([])
 
 
-def test_what_a_table_lacks_is_told_before_and_in_the_error() -> None:
-    entries = priced(SMALL)
+def test_missing_entries_are_listed_before_and_in_the_error() -> None:
+    entries = synthetic_entries(SMALL)
     dropped = [piece for piece in entries if piece.block.startswith(("head", "ir_r1_k5_s2"))]
     table = BlockTable(device=DEVICE, entries={piece: ms for piece, ms in entries.items() if piece not in dropped})
     assert table.missing(SMALL) == dropped
@@ -73,7 +73,7 @@ def test_what_a_table_lacks_is_told_before_and_in_the_error() -> None:
 
 
 def test_tables_survive_files_of_both_kinds(tmp_path: Path) -> None:
-    entries = priced(SMALL, zoo.get("efficientnet_b0"))
+    entries = synthetic_entries(SMALL, zoo.get("efficientnet_b0"))
     path = csv_of(entries, tmp_path / "blocks.csv")
     settings = LatencySettings(backend="table", path=str(path))
     table = load_or_calibrate(settings, tmp_path)
@@ -81,11 +81,11 @@ def test_tables_survive_files_of_both_kinds(tmp_path: Path) -> None:
     assert (table.device.processor, table.device.backend) == ("Pixel 1", "tflite")
     assert table.device == device_of(settings)
     assert table.predict(SMALL).latency_ms == pytest.approx(expected_ms(SMALL, entries))
-    save_predictor(table, tmp_path / "kept.json")
-    again = load_predictor(tmp_path / "kept.json", settings)
+    save_predictor(table, tmp_path / "saved.json")
+    again = load_predictor(tmp_path / "saved.json", settings)
     assert isinstance(again, BlockTable)
     assert again.entries == table.entries
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["blocks.csv", "kept.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["blocks.csv", "saved.json"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_tables_survive_files_of_both_kinds(tmp_path: Path) -> None:
         ("stem_k3_s2_c16,3,224,2", r"line 6: stem_k3_s2_c16 .* takes 2 ms, but 1 ms in line 5"),
     ],
 )
-def test_mistakes_are_told_with_their_row(tmp_path: Path, row: str, message: str) -> None:
+def test_errors_name_the_row(tmp_path: Path, row: str, message: str) -> None:
     path = tmp_path / "blocks.csv"
     path.write_text(f"{HEADER}{COLUMNS}stem_k3_s2_c16,3,224,1\n{row}\n", encoding="utf-8")
     with pytest.raises(NasError, match=message):
@@ -116,7 +116,7 @@ def test_a_unit_other_than_ms_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_path_belongs_to_a_table_and_only_to_it() -> None:
-    with pytest.raises(NasError, match=r"latency\.path null: latency=table needs"):
+    with pytest.raises(NasError, match=r"latency\.path null: latency=table requires"):
         LatencySettings(backend="table")
-    with pytest.raises(NasError, match=r"latency\.path 'x\.csv': .*others take none"):
+    with pytest.raises(NasError, match=r"latency\.path 'x\.csv': .*other backends do not accept one"):
         LatencySettings(path="x.csv")

@@ -1,4 +1,4 @@
-"""Networks take the sum of their kernels, times factors that are learnt from networks measured whole."""
+"""Tests of the kernel-sum predictor and its factors of classes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
-from nas.latency.kernels.kernel import placed_kernels
+from nas.latency.kernels.kernel import contextual_kernels
 from nas.latency.predictors import kernel_sum, kernel_times
 from nas.latency.predictors.base import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.random_networks import random_specs
 from nas.latency.store import disturbance_warning
-from tests.latency.law import KERNEL_DEVICE, LANE, kernel_law_ms, kernel_us
+from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, true_kernel_sum_ms, true_kernel_us
 
 CHECKS = [
     HeldOutCheck(name=str(i), measured_ms=(10.0 + i % 3) * (1 + i), predicted_ms=10.0 * (1 + i)) for i in range(120)
@@ -25,8 +25,8 @@ NAMES = ("mixnet_s", "mobilenetv3_small_100", "efficientnet_lite0", "mobilenetv1
 
 @pytest.fixture(scope="module")
 def times() -> kernel_times.KernelTimes:
-    placed = [kernel for spec in random_specs(30, 1) for kernel in placed_kernels(spec, LANE)]
-    return kernel_times.fit_kernel_times(placed, [kernel_us(kernel) for kernel, _ in placed], LANE)
+    kernels = [kernel for spec in random_specs(30, 1) for kernel in contextual_kernels(spec, LANE)]
+    return kernel_times.fit_kernel_times(kernels, [true_kernel_us(kernel) for kernel, _ in kernels], LANE)
 
 
 def predictor(times: kernel_times.KernelTimes, **factors: float) -> KernelPredictor:
@@ -36,9 +36,9 @@ def predictor(times: kernel_times.KernelTimes, **factors: float) -> KernelPredic
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_prediction_is_the_sum_of_kernels_however_it_is_asked_for(times: kernel_times.KernelTimes, name: str) -> None:
+def test_every_way_of_predicting_is_the_sum_of_kernels(times: kernel_times.KernelTimes, name: str) -> None:
     spec = zoo.get(name)
-    expected_ms = times.microseconds(placed_kernels(spec, LANE)).sum() * 1e-3
+    expected_ms = times.microseconds(contextual_kernels(spec, LANE)).sum() * 1e-3
     shared = predictor(times, pool=1.0)
     assert shared.predict(spec).latency_ms == pytest.approx(expected_ms)
     assert shared.predict(spec) == shared.predict(spec)
@@ -59,18 +59,18 @@ def test_layers_sum_to_the_prediction_to_the_last_digits(times: kernel_times.Ker
         assert sum(ms for _, ms in shared.layer_ms(spec)) == pytest.approx(shared.predict(spec).latency_ms, rel=1e-13)
 
 
-def test_a_predictor_that_forgets_predicts_the_same(
+def test_dropping_cached_times_does_not_change_predictions(
     times: kernel_times.KernelTimes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_sum, "_REMEMBERED", 0)
-    forgetful = predictor(times, pool=1.0)
+    monkeypatch.setattr(kernel_sum, "_CACHE_SIZE", 0)
+    uncached = predictor(times, pool=1.0)
     alike = replace(zoo.get("mixnet_s"), classes=990)  # shares all kernels but the last, and their context
     for spec in (zoo.get("mixnet_s"), alike, *random_specs(3, 4)):
         fresh = predictor(times, pool=1.0)
-        assert forgetful.predict(spec) == fresh.predict(spec)
-        assert forgetful.layer_ms(spec) == fresh.layer_ms(spec)
+        assert uncached.predict(spec) == fresh.predict(spec)
+        assert uncached.layer_ms(spec) == fresh.layer_ms(spec)
     named = [zoo.get(name) for name in NAMES]
-    assert forgetful.predict_many(named) == predictor(times, pool=1.0).predict_many(named)
+    assert uncached.predict_many(named) == predictor(times, pool=1.0).predict_many(named)
 
 
 def test_factors_act_on_their_class_and_the_interval_is_that_of_the_checks(times: kernel_times.KernelTimes) -> None:
@@ -83,7 +83,7 @@ def test_factors_act_on_their_class_and_the_interval_is_that_of_the_checks(times
     assert doubled.high_ms == pytest.approx(1.2 * doubled.latency_ms)
 
 
-def test_factors_are_found_that_explain_whole_networks(times: kernel_times.KernelTimes) -> None:
+def test_factors_are_fitted_to_whole_networks(times: kernel_times.KernelTimes) -> None:
     specs = random_specs(80, 3)
     sums = class_sums(specs, times)
     truth = {"pointwise.blocked": 1.3, "depthwise.blocked": 1.1}
@@ -95,10 +95,10 @@ def test_factors_are_found_that_explain_whole_networks(times: kernel_times.Kerne
 
 
 def slowed(spec: ArchSpec) -> float:
-    return 1.25 * kernel_law_ms(spec)
+    return 1.25 * true_kernel_sum_ms(spec)
 
 
-def test_measurements_teach_and_a_few_of_them_only_part_of_the_way(times: kernel_times.KernelTimes) -> None:
+def test_refinement_is_shrunk_for_few_measurements(times: kernel_times.KernelTimes) -> None:
     known = predictor(times, **{name: 1.0 for name in class_sums([zoo.get("mixnet_s")], times)[0]})
     unseen = zoo.get("mobilenetv2_100")
     before = known.predict(unseen).latency_ms
@@ -111,11 +111,11 @@ def test_measurements_teach_and_a_few_of_them_only_part_of_the_way(times: kernel
     assert known.refined([]).predict(unseen).latency_ms == before
 
 
-@pytest.mark.parametrize(("others", "said"), [(None, False), (0.1, False), (0.9, True)])
-def test_a_calibration_beside_other_work_is_said_to_be_one(
-    times: kernel_times.KernelTimes, others: float | None, said: bool
+@pytest.mark.parametrize(("others", "warns"), [(None, False), (0.1, False), (0.9, True)])
+def test_a_disturbed_calibration_has_a_warning(
+    times: kernel_times.KernelTimes, others: float | None, warns: bool
 ) -> None:
-    one = KernelPredictor(
+    predictor = KernelPredictor(
         device=KERNEL_DEVICE,
         times=times,
         factors={"pool": 1.0},
@@ -124,11 +124,11 @@ def test_a_calibration_beside_other_work_is_said_to_be_one(
         spent_s=1.0,
         others=others,
     )
-    assert ("0.9 cores busy" in disturbance_warning(KernelPredictor.from_dict(one.to_dict()))) is said
+    assert ("used 0.9 cores" in disturbance_warning(KernelPredictor.from_dict(predictor.to_dict()))) is warns
 
 
 def test_plain_data_and_back_predicts_the_same(times: kernel_times.KernelTimes) -> None:
-    one = predictor(times, pool=1.1, gemm=0.9)
-    again = KernelPredictor.from_dict(one.to_dict())
-    assert [again.predict(zoo.get(name)) for name in NAMES] == [one.predict(zoo.get(name)) for name in NAMES]
-    assert (again.error, again.reference_ms, again.spent_s) == (one.error, 2.0, 1.0)
+    saved = predictor(times, pool=1.1, gemm=0.9)
+    loaded = KernelPredictor.from_dict(saved.to_dict())
+    assert [loaded.predict(zoo.get(name)) for name in NAMES] == [saved.predict(zoo.get(name)) for name in NAMES]
+    assert (loaded.error, loaded.reference_ms, loaded.spent_s) == (saved.error, 2.0, 1.0)

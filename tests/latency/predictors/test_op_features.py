@@ -1,4 +1,4 @@
-"""Features describe the work that an operation does, and every one has a prior."""
+"""Tests of operation features, their priors, and random networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law is what a simulation of host and processor gives, whole or composed of parts, and its shares sum to it."""
+"""Tests that the queue law equals a simulation of host and processor."""
 
 from __future__ import annotations
 
@@ -8,20 +8,34 @@ import pytest
 from nas.arch import zoo
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec
-from nas.latency.predictors.queue_law import ISSUE, NAMES, ONCE, PRICES, Span, amounts, cuts, shares_ms, span, stacked
+from nas.latency.predictors.queue_law import (
+    ISSUE,
+    NAMES,
+    ONCE,
+    PRICES,
+    Span,
+    amounts,
+    design_matrix,
+    shares_ms,
+    span,
+    stack_designs,
+)
 from nas.latency.random_networks import random_specs
 
 SPECS = [zoo.get("mobilenetv3_large_100"), zoo.get("mixnet_s"), *random_specs(4, seed=2)]
-ROUGH = np.array([PRICES[name].ms for name in NAMES])
+PRIOR_MS = np.array([PRICES[name].ms for name in NAMES])
 
 
 def prices(issue: float) -> list[float]:
-    """Rough prices with a host that is ``issue`` times as slow."""
-    return np.where(ISSUE, ROUGH * issue, ROUGH).tolist()
+    """Default prices with a host that is ``issue`` times as slow."""
+    return np.where(ISSUE, PRIOR_MS * issue, PRIOR_MS).tolist()
 
 
 def simulated_ms(spec: ArchSpec, prices_ms: list[float]) -> float:
-    """Kernel by kernel: it starts when it is issued and the one before has ended."""
+    """Latency in ms by simulation, kernel by kernel.
+
+    A kernel starts when it has been issued and the previous one has ended.
+    """
     clock = end = 0.0
     for op in network_ops(spec):
         issue = sum(amount * prices_ms[index] for index, amount in amounts(op) if ISSUE[index])
@@ -36,7 +50,7 @@ def simulated_ms(spec: ArchSpec, prices_ms: list[float]) -> float:
 def test_the_law_is_the_simulation_in_every_form(spec: ArchSpec, issue: float) -> None:
     paid = prices(issue)
     expected = simulated_ms(spec, paid)
-    assert (cuts(spec) @ paid).max() == pytest.approx(expected)
+    assert (design_matrix(spec) @ paid).max() == pytest.approx(expected)
     ops = list(network_ops(spec))
     assert paid[ONCE] + span(ops, paid).total_ms == pytest.approx(expected)
     for middle in (1, len(ops) // 2, len(ops) - 1):
@@ -50,19 +64,21 @@ def test_the_law_is_the_simulation_in_every_form(spec: ArchSpec, issue: float) -
 def test_a_slow_host_counts_kernels_and_a_fast_one_work() -> None:
     spec = zoo.get("mobilenetv2_100")
     ops = list(network_ops(spec))
-    host, work = (np.where(chosen, ROUGH, 0.0).tolist() for chosen in (ISSUE, ~ISSUE))
+    host, work = (np.where(chosen, PRIOR_MS, 0.0).tolist() for chosen in (ISSUE, ~ISSUE))
     kernels = sum(1 + bool(op.norm) + bool(op.activation) for op in ops)
-    assert (cuts(spec) @ host).max() == pytest.approx(0.02 * kernels)  # every issue costs the same, roughly
-    assert (cuts(spec) @ work).max() == pytest.approx(sum(span((op,), work).work_ms for op in ops) + work[ONCE])
+    assert (design_matrix(spec) @ host).max() == pytest.approx(0.02 * kernels)  # every issue costs the same, roughly
+    assert (design_matrix(spec) @ work).max() == pytest.approx(
+        sum(span((op,), work).work_ms for op in ops) + work[ONCE]
+    )
 
 
 def test_amounts_by_hand() -> None:
     op = Op("depthwise", "x", ("",), 18, 18, 14, 7, 5, 2, norm="bn1", activation="swish")
-    found: dict[str, float] = {}
+    totals: dict[str, float] = {}
     for index, amount in amounts(op):
-        found[NAMES[index]] = found.get(NAMES[index], 0.0) + amount
+        totals[NAMES[index]] = totals.get(NAMES[index], 0.0) + amount
     taps, out_mb = 25 * 18 * 49 * 1e-6, 18 * 49 * 4e-6
-    assert found == pytest.approx(
+    assert totals == pytest.approx(
         {
             "issue.layer": 1, "issue.norm": 1, "issue.activation": 1, "kernel.layer": 1, "kernel.pointwise": 2,
             "depthwise5.taps": taps, "depthwise_odd.taps": taps, "depthwise.mb": 18 * 196 * 4e-6 + out_mb,
@@ -77,9 +93,9 @@ def test_amounts_by_hand() -> None:
 
 
 def test_padding_tables_changes_no_latency() -> None:
-    tables = [cuts(spec) for spec in SPECS]
+    tables = [design_matrix(spec) for spec in SPECS]
     paid = prices(1.0)
-    padded = stacked(tables)
+    padded = stack_designs(tables)
     assert padded.shape == (len(SPECS), max(map(len, tables)), len(NAMES))
     assert (padded @ paid).max(axis=1).tolist() == pytest.approx([(table @ paid).max() for table in tables])
 

@@ -1,4 +1,4 @@
-"""The predictor of whole networks: its law, its intervals, its files, outliers, and real measurements."""
+"""Tests of the queue-law predictor: intervals, files, outliers, real measurements."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pytest
 from nas.arch import zoo
 from nas.arch.ops.network import network_ops
 from nas.core.errors import NasError
+from nas.latency.predictors.base import prediction_interval
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.queue_law import ONCE, span
-from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor, interval
+from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 from nas.latency.random_networks import random_specs
 from nas.latency.settings import LatencySettings
 from nas.latency.store import load_predictor, save_predictor
 from tests.latency import ofa
-from tests.latency.law import DEVICE, law_ms
+from tests.latency.synthetic_device import DEVICE, true_ms
 
 SPECS = random_specs(60, seed=11)
 PHONE = replace(DEVICE, processor="phone", backend="tflite", backend_version="2.16")
@@ -26,12 +27,12 @@ PHONE = replace(DEVICE, processor="phone", backend="tflite", backend_version="2.
 
 @pytest.fixture(scope="module")
 def phone() -> QueuePredictor:
-    return fit_queue_predictor(PHONE, [(spec, law_ms(spec)) for spec in SPECS])
+    return fit_queue_predictor(PHONE, [(spec, true_ms(spec)) for spec in SPECS])
 
 
 def test_another_law_is_learned_well_enough_to_rank(phone: QueuePredictor) -> None:
     unseen = random_specs(30, seed=12)
-    ratios = [phone.predict(spec).latency_ms / law_ms(spec) for spec in unseen]
+    ratios = [phone.predict(spec).latency_ms / true_ms(spec) for spec in unseen]
     assert np.median(np.abs(np.array(ratios) - 1)) < 0.06
     assert phone.error.median < 0.08
     assert phone.error.networks == 60
@@ -61,11 +62,11 @@ def test_a_file_gives_the_same_predictor(phone: QueuePredictor, tmp_path: Path) 
         load_predictor(tmp_path / "phone.json", replace(settings, allow_other_device=False))
 
 
-def test_networks_off_the_law_are_named() -> None:
+def test_outliers_are_listed() -> None:
     rng = np.random.default_rng(0)
     slow = {3, 17}
     measured = [
-        (spec, law_ms(spec) * rng.normal(1, 0.02) * (2.0 if i in slow else 1.0)) for i, spec in enumerate(SPECS)
+        (spec, true_ms(spec) * rng.normal(1, 0.02) * (2.0 if i in slow else 1.0)) for i, spec in enumerate(SPECS)
     ]
     named = {check.name for check in fit_queue_predictor(PHONE, measured).outliers}
     assert {SPECS[i].name for i in slow} <= named
@@ -87,8 +88,8 @@ def test_a_predictor_of_another_kind_can_be_learned_from() -> None:
     truth = {spec: 7 * base.predict(spec).latency_ms for spec in SPECS}
     measured = list(truth.items())[:10]
     off = [
-        np.median([abs(found.predict(spec).latency_ms / truth[spec] - 1) for spec in SPECS[10:]])
-        for found in (fit_queue_predictor(PHONE, measured), fit_queue_predictor(PHONE, measured, bases=[base]))
+        np.median([abs(fitted.predict(spec).latency_ms / truth[spec] - 1) for spec in SPECS[10:]])
+        for fitted in (fit_queue_predictor(PHONE, measured), fit_queue_predictor(PHONE, measured, bases=[base]))
     ]
     assert off[1] < off[0]
 
@@ -99,11 +100,11 @@ def test_too_few_networks_are_refused() -> None:
 
 
 @pytest.mark.parametrize("count", [10, 30, 60, 200])
-def test_intervals_cover_nine_in_ten_of_what_comes_next(count: int) -> None:
+def test_intervals_cover_nine_in_ten_new_draws(count: int) -> None:
     rng = np.random.default_rng(count)
     covered = []
     for _ in range(400):
-        low, high = interval(np.exp(rng.normal(0, 0.1, count)).tolist())
+        low, high = prediction_interval(np.exp(rng.normal(0, 0.1, count)).tolist())
         covered.append(low <= np.exp(rng.normal(0, 0.1)) <= high)
     # 400 draws: the standard error is 1.5 points. Student's interval is made wider on purpose: 2.02 standard
     # deviations instead of 1.83 for ten draws, which cover 93%.
@@ -113,16 +114,16 @@ def test_intervals_cover_nine_in_ten_of_what_comes_next(count: int) -> None:
 @pytest.mark.parametrize(
     ("target", "within", "tau"), [("2080ti_1", 0.7, 0.55), ("2080ti_32", 0.7, 0.64), ("titan_xp_64", 0.96, 0.93)]
 )
-def test_a_hundred_measured_networks_price_others_of_their_space(target: str, within: float, tau: float) -> None:
+def test_a_fit_to_a_hundred_networks_predicts_others_of_their_space(target: str, within: float, tau: float) -> None:
     # Ridge regression on multiply-adds, depth, resolution and counts of operations reaches 0.70 and 0.58, 0.59 and
     # 0.62, 0.94 and 0.92; with 300 networks, the standard error of a share of 0.8 is 2.3 points.
     latencies = ofa.data()[f"lat_{target}"]
     order = np.random.default_rng(0).permutation(len(latencies))[:400].tolist()
     specs = {index: ofa.spec(index) for index in order}
-    found = fit_queue_predictor(PHONE, [(specs[i], float(latencies[i])) for i in order[:100]])
-    estimates = {i: found.predict(specs[i]) for i in order[100:]}
+    fitted = fit_queue_predictor(PHONE, [(specs[i], float(latencies[i])) for i in order[:100]])
+    estimates = {i: fitted.predict(specs[i]) for i in order[100:]}
     ratios = np.array([estimates[i].latency_ms / latencies[i] for i in estimates])
     assert np.mean(np.abs(ratios - 1) < 0.1) > within
-    assert found.error.kendall_tau > tau - 0.07
+    assert fitted.error.kendall_tau > tau - 0.07
     covered = [estimates[i].low_ms <= latencies[i] <= estimates[i].high_ms for i in estimates]
     assert np.mean(covered) == pytest.approx(0.9, abs=0.07)

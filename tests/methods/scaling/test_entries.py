@@ -118,7 +118,7 @@ def test_a_memory_limit_leaves_out_what_breaks_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"grid": replace(GRID, alpha=(1.3,), beta=(1.3,), tolerance=0.01)}, r"grid\.tolerance 0\.01: .* with 0\.19"),
+        ({"grid": replace(GRID, alpha=(1.3,), beta=(1.3,), tolerance=0.01)}, r"grid\.tolerance 0\.01: .* needs 0\.19"),
         ({"grid": replace(GRID, alpha=(1.2,), beta=(1.1,), realised_tolerance=0.1)}, r"of 1 .* x1\.78: 0\.22 would do"),
         ({"limits": {"macs_m": 300.0}}, r"the baseline itself breaks it \(macs_m 385\.8 > 300\).*smaller baseline"),
         ({"limits": {"macs_m": 500.0}}, r"none of 10 networks of x2 macs meets macs_m <= 500; the least.*lower phi"),
@@ -133,7 +133,7 @@ def test_impossible_requests_are_answered_with_what_is_possible(changes: dict, m
 def test_images_smaller_than_the_strides_are_refused() -> None:
     plan = make_plan()
     small = replace(plan, baseline=replace(plan.baseline, resolution_px=16))
-    with pytest.raises(SpecError, match="too small for 'efficientnet_b0', whose strides come to 32"):
+    with pytest.raises(SpecError, match="too small for 'efficientnet_b0', whose total stride is 32"):
         entries_of(small)
 
 
