@@ -39,8 +39,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _value(name: str, value: object) -> str:
-    """``value`` in the grammar of Hydra's overrides."""
+def _value(name: str, value: object, *, nested: bool = False) -> str:
+    """``value`` in the grammar of Hydra's overrides; ``nested``: within a list or a mapping."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -52,35 +52,36 @@ def _value(name: str, value: object) -> str:
     if isinstance(value, PathLike):
         value = fspath(value)
     if isinstance(value, str):
-        return _text(name, value)
+        return _text(name, value, nested=nested)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_text(name, str(key))}:{_value(name, item)}" for key, item in value.items()) + "}"
+        pairs = (f"{_text(name, str(key), nested=True)}:{_value(name, one, nested=True)}" for key, one in value.items())
+        return "{" + ",".join(pairs) + "}"
     if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return "[" + ",".join(_value(name, item) for item in value) + "]"
+        return "[" + ",".join(_value(name, one, nested=True) for one in value) + "]"
     raise NasError(
         f"{name}: a value of type {type(value).__name__} is no setting; give text, a number, a bool, None, a path, or "
         "a list or mapping of these."
     )
 
 
-def _text(name: str, text: str) -> str:
+def _text(name: str, text: str, *, nested: bool) -> str:
     """``text``, quoted if Hydra would read something else. Raises: NasError."""
     if text == "~" or text.startswith("~/"):  # as shells, and ``normalize_override``, read it
         text = str(Path(text).expanduser())
-    if _read(text) == text and "${" not in text:
+    if _is_read_as(text, text, nested) and "${" not in text:
         return text
     # A backslash means itself but before a quote or an interpolation, where it has to be doubled.
     escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
     written = "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (r"\'" if found[2] else ""), escaped) + "'"
-    if _read(written) != escaped:
+    if not _is_read_as(written, escaped, nested):
         raise NasError(f"{name} {text!r}: holds characters that no setting can have.")
     return written
 
 
-def _read(value: str) -> Any:
-    """What Hydra reads of ``value``; None for what it cannot read."""
+def _is_read_as(written: str, text: str, nested: bool) -> bool:
+    """Whether Hydra reads ``text`` of what is ``written``."""
     try:
-        override = OverridesParser.create().parse_override(f"name={value}")
+        override = OverridesParser.create().parse_override(f"name=[{written}]" if nested else f"name={written}")
     except HydraException:
-        return None
-    return None if override.is_sweep_override() else override.value()
+        return False
+    return not override.is_sweep_override() and bool(override.value() == ([text] if nested else text))
