@@ -1,4 +1,4 @@
-"""Where trials run: this process, worker processes of this machine, or a Ray cluster."""
+"""Where trials run: this process, local worker processes, or a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study from its first look to its results: what every engine has around the trials that it runs."""
+"""A study from its start to its results, whatever the engine."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], Non
 
 
 def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
-    """Run ``plan`` to its end or an interrupt, with results either way; returns whether it was interrupted.
+    """Run ``plan`` to its end or an interrupt, and write results either way.
 
-    Whatever is said goes to ``console``.
+    Returns whether it was interrupted.
+
+    Progress goes to ``console``.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
     """
     with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
         session = kind.prepare(plan, console)
-        with exclusive_ownership(plan.folder, console) as hold:
+        with exclusive_ownership(plan.folder, console) as acquire:
             study = session.find()
-            recovered = recover_trials(hold(study), max_retries=plan.engine.max_retries) if study else 0
+            recovered = recover_trials(acquire(study), max_retries=plan.engine.max_retries) if study else 0
             if recovered:
                 print_lines(console, f"queued again, left unfinished by a killed run: {recovered}")
             if study is None or not session.is_complete(study):
-                study = session.start(study, console, hold)
+                study = session.start(study, console, acquire)
             try:
                 stopped = _run_trials(run_trials, session, kind, study, console)
             finally:
@@ -73,7 +75,7 @@ def _run_trials(
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Treat a polite request to end (SIGTERM) as Ctrl-C, so that schedulers stop a search cleanly too.
+    """Treat SIGTERM as Ctrl-C, so that schedulers stop a search cleanly too.
 
     Yields the signals that have come so far. Only the main thread gets signals; in another one, as of a server that
     runs searches, nothing is treated.

@@ -1,4 +1,7 @@
-"""One resumable study on Optuna, of whatever method: settings, trial attributes, records, the trial loop."""
+"""One resumable study on Optuna, whatever the method.
+
+Settings, session, trial attributes, trial records, the trial loop.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidates and their price: decoded, counted, predicted and held against the limits before any training."""
+"""Candidates: decoded, priced and checked against the limits before training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ SURVEY_SAMPLES: Final = 2000
 
 
 class Space(Protocol):
-    """What a search needs to know of a search space; the spaces themselves live in ``search_spaces``."""
+    """The interface of a search space, as a search uses it.
+
+    The spaces themselves live in ``search_spaces``.
+    """
 
     name: str
 
@@ -44,7 +47,7 @@ class Space(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A genotype with the network that it decodes to and what that network costs on the search's device."""
+    """A genotype, the network it decodes to, and that network's cost on the device."""
 
     genotype: Genotype
     arch: ArchSpec
@@ -73,7 +76,7 @@ class Pricer:
     in_channels: int
 
     def decode(self, genotype: Genotype) -> ArchSpec:
-        """The network that ``genotype`` stands for on this data."""
+        """The network that ``genotype`` decodes to on this data."""
         return self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
 
     def price(self, genotype: Genotype) -> Candidate:
@@ -100,7 +103,10 @@ class Survey:
 def survey(
     pricer: Pricer, *, samples: int = SURVEY_SAMPLES, seed: int, progress: ProgressCallback | None = None
 ) -> Survey:
-    """Price ``samples`` random candidates, or all of a smaller space; if none meets the limits, walk on from the best.
+    """Price a random sample of the space, and find a feasible candidate.
+
+    ``samples`` candidates are drawn, or all of a smaller space. If none meets the limits, coordinate descent starts
+    from the closest.
 
     The walk changes one choice at a time, so that a space with a feasible corner is not called infeasible because
     chance missed it. Raises: NasError if nothing feasible is found, saying what the space can do, and before that if

@@ -1,4 +1,4 @@
-"""The studies of a storage: how each of them stands, and the one that a name means; none is locked or changed."""
+"""The studies of a storage, read without locking or changing them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ OnRefused = Callable[[NasError], object]
 
 
 class StudySummary(NamedTuple):
-    """A study as its trials tell it. ``running``: begun and not ended, by a search at work or by one that was killed.
+    """Counts and best accuracy of a study, from its trials.
 
-    ``best``: the highest accuracy in [0, 1]; ``latest``: when a trial began or ended last, as its machine's clock said.
+    ``running``: started and not ended, by a search at work or by one that was killed.
+
+    ``best``: the highest accuracy in [0, 1]; ``latest``: the last start or end of a trial, by its machine's clock.
     """
 
     name: str
@@ -57,12 +59,15 @@ def load_study(url: str, name: str) -> optuna.Study:
 
 
 def summarize_studies(url: str, on_refused: OnRefused) -> list[StudySummary]:
-    """How the studies at ``url`` stand; as ``studies``. Raises: NasError as ``load_study``."""
+    """Summaries of the studies at ``url``, as ``studies`` lists them.
+
+    Raises: NasError as ``load_study``.
+    """
     return [_standing(study) for study in studies(existing_studies_storage(url), on_refused)]
 
 
 def studies(storage: optuna.storages.BaseStorage, on_refused: OnRefused) -> list[optuna.Study]:
-    """All studies in ``storage`` that are this project's and that this version reads, by name.
+    """The studies in ``storage`` that nas made and this version reads, by name.
 
     ``on_refused`` is called with the error of each whose format is newer.
     """
@@ -84,7 +89,10 @@ def trial_times(trials: Sequence[FrozenTrial]) -> list[datetime]:
 
 
 def existing_studies_storage(url: str, wanted: str = "") -> RetryingStorage:
-    """What is at ``url``. Raises: NasError, which ``wanted`` begins, for a file that is not there and is not made."""
+    """The storage at ``url``; a missing file is not created.
+
+    Raises: NasError, beginning with ``wanted``, if the file does not exist.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = url_file(url)
     if path is not None and not path.is_file():

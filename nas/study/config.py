@@ -1,4 +1,7 @@
-"""What a study is told, group by group, as checked plain data; loads neither torch nor Optuna."""
+"""Settings of a study by group, as checked plain data.
+
+Loads neither torch nor Optuna.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSettings:
-    """Where a study is kept: its ``name``, the ``seed`` of its draws, and the ``storage`` (None: below ``runs_dir``).
+    """Name, seed and storage of a study.
+
+    ``name``, the ``seed`` of its random draws, and the ``storage`` URL (None: a file below ``runs_dir``).
 
     ``patience_s``: how long a storage that is locked, full or gone is waited for before the study stops.
     """
@@ -54,8 +59,10 @@ class RecordSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySettings(RecordSettings):
-    """``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are
-    infeasible or repeat an earlier network cost nothing and do not.
+    """Settings of a search's study.
+
+    ``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are infeasible
+    or repeat an earlier network cost nothing and do not.
 
     ``max_screened``: candidates that may be turned down per trained one before the search gives up.
     ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
@@ -94,7 +101,9 @@ class SamplerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunerSettings:
-    """``name``: none, median, asha, mo_asha (a Pareto front alone) or hyperband (a single reward alone).
+    """Rule that stops trainings early.
+
+    ``name``: none, median, asha, mo_asha (a Pareto front alone) or hyperband (a single reward alone).
 
     ``min_epochs``: of every training. ``eta``: asha, mo_asha and hyperband let one in so many go on at the rungs,
     epochs ``min_epochs`` x ``eta``^k. ``latency_window``: on a Pareto front median and asha hold a network against
@@ -117,7 +126,10 @@ class PrunerSettings:
         check_number("pruner.startup", self.startup, low=1, whole=True)
 
     def check_fits(self, objective: ObjectiveSettings, epochs: int) -> None:
-        """Refuse a rule that ``objective`` or trainings of ``epochs`` leave no use for. Raises: NasError."""
+        """Check that the rule suits ``objective`` and trainings of ``epochs``.
+
+        Raises: NasError where it could never stop a training.
+        """
         if self.name == "hyperband" and objective.kind == "pareto":
             raise NasError(
                 "pruner hyperband: is for a single reward; add objective=mnasnet, or take pruner=mo_asha or asha."
@@ -136,7 +148,9 @@ class PrunerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Where trials run, ``workers`` at a time (None: one per core, with Ray as many as the cluster has room for).
+    """Where trials run, and how many at a time.
+
+    ``workers`` at a time (None: one per core, with Ray as many as the cluster has room for).
 
     ``local``: in as many processes on this machine (1: in this process), each of ``proxy.threads``. ``trial_timeout_s``
     and ``trial_memory_mb``: a training that takes longer, or whose process holds more resident memory (MB of 10^6
@@ -190,7 +204,9 @@ class EngineSettings:
 
 
 class StudyPlan:
-    """A study to run, as checked plain data: what every kind of study has. Picklable, so that workers get it whole.
+    """A study to run, as checked plain data: what every kind of study has.
+
+    Picklable, so that workers get it whole.
 
     ``command``: what the user typed, to be repeated for going on.
     """
@@ -216,12 +232,15 @@ class StudyPlan:
         raise NotImplementedError
 
     def identity(self, device: str) -> dict[str, Any]:
-        """What must not change within a study, by dotted names: anything that trials would differ by."""
+        """Settings that must not change within a study, by dotted names.
+
+        These are the settings that trials would differ by.
+        """
         raise NotImplementedError
 
     @property
     def folder(self) -> Path:
-        """Where the results of this study stand."""
+        """The folder of the results of this study."""
         return self.runs_dir / self.name
 
     @property

@@ -13,7 +13,10 @@ _MEASURES: Final = ("latency_ms", "macs_m", "params_m", "peak_memory_mb")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
-    """Upper limits on a network at its own resolution; None is no limit. MB are 10^6 bytes."""
+    """Upper limits on the cost of a network at its own resolution.
+
+    None is no limit. MB are 10^6 bytes.
+    """
 
     latency_ms: float | None = None
     macs_m: float | None = None
@@ -30,7 +33,10 @@ class Constraints:
         return {name: value for name in _MEASURES if (value := getattr(self, name)) is not None}
 
     def violations(self, measures: Mapping[str, float]) -> dict[str, float]:
-        """For each limit, value / limit - 1: at most 0 where it is met (Optuna's convention)."""
+        """For each limit, value / limit - 1.
+
+        At most 0 where the limit is met, which is Optuna's convention.
+        """
         return {name: measures[name] / limit - 1 for name, limit in self.limits.items()}
 
     def explain(self, measures: Mapping[str, float]) -> str:

@@ -14,7 +14,9 @@ from nas.study.config import StudyPlan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyContext:
-    """A study as its report has to know it, with its images in memory or from its folder alone.
+    """A study as its report has to know it, besides the trials.
+
+    Made with the images in memory, or from the study's folder alone.
 
     ``versions``: of the libraries that the study ran with, by name. ``proxy_of``: the network that is trained in the
     place of another.

@@ -1,4 +1,4 @@
-"""A kind of study: what a method declares, so that engines and commands can run and show its studies."""
+"""A kind of study: what a method declares for engines and commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class StudyKind(ABC):
     session_module: ClassVar[str]
 
     def owns(self, identity: Mapping[str, Any]) -> bool:
-        """Whether a study with the settings ``identity``, by dotted names, is of this kind."""
+        """Whether a study with the settings ``identity`` is of this kind.
+
+        ``identity``: settings by dotted names, or by group.
+        """
         return any(key.partition(".")[0] in self.groups for key in identity)
 
     @abstractmethod
@@ -54,19 +57,28 @@ class StudyKind(ABC):
 
     @abstractmethod
     def is_finished(self, plan: Any) -> bool:
-        """Whether the study of ``plan`` has all its trials and its report; False for a study of another plan."""
+        """Whether the study of ``plan`` has all its trials and its report.
+
+        False for a study of another plan.
+        """
 
     @abstractmethod
     def render(self, plan: Any, manifest: StudyManifest, study: optuna.Study) -> Path:
-        """Write tables, plots and report of ``study`` as it is now, and return the report's path.
+        """Write tables, plots and report of ``study`` as of now; the report's path.
 
         Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
         """
 
     @abstractmethod
     def refresh_notes(self, plan: Any, manifest: StudyManifest, study: optuna.Study) -> None:
-        """As ``render``, and bring what a dashboard shows of ``study`` up to date. Raises: NasError."""
+        """Do as ``render``, and update what a dashboard shows of ``study``.
+
+        Raises: NasError.
+        """
 
     @abstractmethod
     def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
-        """What ``study`` found, best first, as plain data: at least name, accuracy and latency_ms of each network."""
+        """The networks that ``study`` found, best first, as plain data.
+
+        Each has at least ``name``, ``accuracy`` and ``latency_ms``.
+        """

@@ -1,4 +1,7 @@
-"""What a study keeps beside its trials: ``config.yaml``, from which it can be told without loading its images."""
+"""A study's ``config.yaml``: command, versions, images and settings.
+
+Reports are rendered from it without loading the images.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ _LIBRARIES: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyManifest:
-    """A study's ``config.yaml``: the command that runs it, versions by name, its images, and ``settings`` by group.
+    """The content of a study's ``config.yaml``.
+
+    The command that runs the study, library versions by name, its images, and ``settings`` by group.
 
     The file begins with the format of the study, see ``study_format``.
     """
@@ -76,7 +81,9 @@ def read_manifest(folder: Path) -> StudyManifest:
 
 
 def check_manifest_format(folder: Path) -> None:
-    """Refuse a ``folder`` of a study of a newer format; a file that cannot be read will be written anew.
+    """Refuse a ``folder`` of a study of a newer format.
+
+    A file that cannot be read is rewritten later.
 
     Raises: NasError.
     """

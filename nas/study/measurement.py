@@ -1,4 +1,4 @@
-"""Networks measured for real: winners after a search and, with ``latency.refine=true``, candidates before training."""
+"""Measured latency: of winners, and of candidates with ``latency.refine=true``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ Measurer = Callable[[Sequence[ArchSpec]], list[MeasuredLatency]]
 
 
 def make_measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer | None:
-    """A function that measures networks as ``predictor`` prices them; None if its device is not this machine.
+    """A function that measures networks as ``predictor`` prices them.
+
+    None if the predictor's device is not this machine.
 
     Raises: NasError if ``settings`` ask for a search with measurements and there is nothing to measure.
     """
@@ -59,7 +61,10 @@ def make_measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Mea
 def measure_rows(
     rows: Sequence[TrialRecord], study: optuna.Study, pricer: Pricer, measure: Measurer | None
 ) -> list[TrialRecord]:
-    """``rows`` with their networks' latency as measured now, in turns, which the study remembers."""
+    """``rows`` with their networks' latency measured now, interleaved.
+
+    The measurements are recorded in the study.
+    """
     if measure is None or not rows:
         return list(rows)
     measured = [at_usual_speed(study, one) for one in measure([pricer.decode(row.genotype) for row in rows])]
@@ -69,9 +74,12 @@ def measure_rows(
 
 
 class PredictorRefinement:
-    """Candidates are measured before they are trained, and the predictor learns from every measurement of the study.
+    """A predictor that is refined by the study's own measurements.
 
-    All that it knows stands in the study's storage, so that workers share it and a resumed search has it again.
+    Candidates are measured before they are trained, and the predictor is fitted again to every measurement of the
+    study.
+
+    All its measurements are in the study's storage: workers share them, and a resumed search has them again.
     ``measure`` times the network of a running trial. The sequence of candidates cannot be repeated: no two
     measurements are the same. It learns from every new measurement and, beyond 40, whenever they are a 20th more:
     at 1,000 learning anew takes a CPU-second, and one more changes nothing.
@@ -92,7 +100,10 @@ class PredictorRefinement:
 
 
 def _lesson(measured: int) -> int:
-    """The last of the numbers of measurements, up to ``measured``, at which it is learned from them."""
+    """The number of measurements at which the predictor was last refined.
+
+    The largest such number that is at most ``measured``.
+    """
     last = 0
     while (following := last + max(1, last // 20)) <= measured:
         last = following

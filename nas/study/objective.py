@@ -1,4 +1,7 @@
-"""What a search maximises: accuracy against latency as two objectives, or MnasNet's single reward."""
+"""What a search optimises: a Pareto front, or MnasNet's single reward.
+
+The front is of accuracy against latency.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,16 @@ FORMS: Final[Mapping[str, tuple[float, float]]] = {"soft": (-0.07, -0.07), "hard
 
 
 def mnasnet_reward(accuracy: float, latency_ms: float, target_ms: float, *, alpha: float, beta: float) -> float:
-    """ACC * (LAT / T)^w with w = ``alpha`` up to the target and ``beta`` beyond it (MnasNet, equations 2 and 3)."""
+    """MnasNet's reward ACC * (LAT / T)^w (equations 2 and 3).
+
+    w is ``alpha`` up to the target T and ``beta`` beyond it.
+    """
     exponent = alpha if latency_ms <= target_ms else beta
     return float(accuracy * (latency_ms / target_ms) ** exponent)
 
 
 class Objective(Protocol):
-    """What a study maximises or minimises: Optuna's directions, and the names of the values."""
+    """A study's objective: Optuna's directions, and the names of its values."""
 
     @property
     def directions(self) -> tuple[str, ...]: ...
@@ -83,11 +89,14 @@ class ObjectiveSettings:
         return ("accuracy", "latency_ms") if self.kind == "pareto" else ("reward",)
 
     def values(self, accuracy: float, latency_ms: float) -> tuple[float, ...]:
-        """What Optuna is told for a trained candidate; accuracy in [0, 1]."""
+        """A trained candidate's values for Optuna; accuracy in [0, 1]."""
         return (accuracy, latency_ms) if self.kind == "pareto" else (self.reward(accuracy, latency_ms),)
 
     def score(self, row: TrialRecord) -> float:
-        """What the best of the rows so far is told by: accuracy on a Pareto front, otherwise the reward."""
+        """The value by which the best trial so far is shown.
+
+        Accuracy on a Pareto front, otherwise the reward.
+        """
         return (row.accuracy or 0.0) if self.kind == "pareto" else self.reward_of(row)
 
     def reward_of(self, row: TrialRecord) -> float:
@@ -105,7 +114,7 @@ class ObjectiveSettings:
 
 
 def choose_winners(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[TrialRecord]:
-    """The Pareto front, fastest first; for a single reward, the candidate with the highest."""
+    """The Pareto front, fastest first; the highest for a single reward."""
     if objective.kind == "pareto":
         return pareto_front(rows)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]

@@ -1,4 +1,4 @@
-"""The latency predictor that settings ask for, with what a person sees while it is made and should know of it."""
+"""The latency predictor of a study, calibrated with progress on a console."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from nas.study.manifest import PREDICTOR_FILE
 
 
 def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Console) -> LatencyPredictor:
-    """``load_or_calibrate`` with a bar on ``console``, and a warning there if other programs disturbed the calibration.
+    """``load_or_calibrate`` with a progress bar on ``console``.
+
+    Prints a warning if other programs disturbed the calibration.
 
     Raises: NasError.
     """
     with progress_bar(console, f"calibrating latency ({settings.backend}, once per device)") as progress:
         predictor = load_or_calibrate(settings, runs_dir, progress=progress)
-    if said := disturbance_warning(predictor):
-        print_lines(console, f"{said} python -m nas.calibrate device=cpu does it again.")
+    if warning := disturbance_warning(predictor):
+        print_lines(console, f"{warning} python -m nas.calibrate device=cpu does it again.")
     return predictor
 
 
 def study_predictor(plan: StudyPlan, console: Console) -> LatencyPredictor:
-    """The study's own predictor when it goes on, so that its latencies stay comparable; else this device's."""
+    """The study's own predictor if it has one; else this device's.
+
+    A resumed study keeps its predictor, so that its latencies stay comparable.
+    """
     saved = plan.folder / PREDICTOR_FILE
     if saved.is_file():
         try:
             return load_predictor(saved, plan.latency)
         except NasError as error:
             raise NasError(
-                f"study {plan.name!r} was begun with another latency; choose another study.name. {error}"
+                f"study {plan.name!r} was started with another latency predictor; choose another study.name. {error}"
             ) from None
     predictor = find_or_calibrate(plan.latency, plan.runs_dir, console)
     print_lines(console, f"latency: {predictor.device}; {error_text(predictor)}")

@@ -1,4 +1,7 @@
-"""What a person sees while a search runs: a bar with the best so far and the time left, or plain lines when piped."""
+"""Progress of a running study: a bar, or plain lines when output is piped.
+
+The bar shows the best so far and the time left.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 
 class TrialProgress:
-    """Follows a study row by row; ``done`` of ``total`` trials may already stand in it.
+    """Progress of a study, updated record by record.
+
+    ``done`` of ``total`` trials may have ended before.
 
     The best row has the highest ``score``; ``describe`` puts a trained row into a few words.
     """

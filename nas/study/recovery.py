@@ -1,4 +1,7 @@
-"""What a kill left in a study: RUNNING trials without a worker are queued again, or given up."""
+"""Recovery after a kill: RUNNING trials without a worker are queued again.
+
+A trial that is killed again and again fails.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,15 @@ from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_record import Outcome
 
 INTERRUPTED_OUTCOME: Final = "interrupted"
-_KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last epoch that it had told, for each kill
+_KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last reported epoch at each kill
 OUT_OF_MEMORY: Final = "out of memory? Fewer engine.workers, or a lower proxy.batch_size, need less"
 
 
 def recover_trials(study: optuna.Study, *, max_retries: int = MAX_RETRIES) -> int:
-    """Queue the RUNNING trials of killed workers again; how many there were. Call it with the study held."""
+    """Queue the RUNNING trials of killed workers again; returns their number.
+
+    Call it with the study acquired.
+    """
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
         recover_killed_trial(study, trial, max_retries=max_retries)
@@ -43,7 +49,9 @@ def recover_killed_trial(study: optuna.Study, trial: FrozenTrial, *, max_retries
 
 
 def requeue_trial(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Put an unfinished trial back at the head of the queue, so that it is neither lost nor counted.
+    """Put an unfinished trial back at the head of the queue.
+
+    It is neither lost nor counted.
 
     It keeps its number and its genotype: whatever comes after it is as if it had never been interrupted. A trial that
     was interrupted before its genotype was complete is abandoned; its successor draws the same genotype again.
@@ -55,7 +63,10 @@ def requeue_trial(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def fail_trial(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome: str = Outcome.FAILED) -> None:
-    """End an unfinished trial without a result; ``INTERRUPTED_OUTCOME`` ones do not count as trials of the study."""
+    """End an unfinished trial without a result.
+
+    Trials of ``INTERRUPTED_OUTCOME`` do not count as trials of the study.
+    """
     storage_of(study).set_trial_user_attr(trial_id(trial), "outcome", str(outcome))
     storage_of(study).set_trial_user_attr(trial_id(trial), "reason", reason)
     storage_of(study).set_trial_state_values(trial_id(trial), TrialState.FAIL)

@@ -1,4 +1,4 @@
-"""A study's session: its plan with everything heavy loaded, and the study in its storage."""
+"""A study's session: its plan with everything heavy loaded, and its storage."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class StudySession(ABC):
         return self.plan.identity(self.predictor.device.key)
 
     def find(self) -> optuna.Study | None:
-        """The study if a plan that asks for the same made it before. Raises: NasError for any other plan."""
+        """The study, if an equal plan created it before; else None.
+
+        Raises: NasError if another plan did.
+        """
         plan = self.plan
         check_folder(plan.folder, plan.storage_url, self.identity)
         return matching_study(plan.storage_url, plan.name, plan.objective, self.identity, self.retry)
@@ -85,7 +88,7 @@ class StudySession(ABC):
         return open_study(open_storage(plan.storage_url, self.retry), plan.name, plan.objective, self.identity)
 
     def write_manifest(self) -> None:
-        """Write into the study's folder what its trials follow from: configuration, images and predictor."""
+        """Write configuration, images and predictor into the study's folder."""
         plan = self.plan
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         manifest = StudyManifest(
@@ -98,7 +101,10 @@ class StudySession(ABC):
 
     @abstractmethod
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
-        """Print what to expect, and queue the first trials of ``study``, created if it is None, and acquired."""
+        """Print what to expect, and queue the first trials of ``study``.
+
+        ``study`` is created if it is None, and acquired by ``acquire``.
+        """
 
     @abstractmethod
     def total(self, study: optuna.Study) -> int:
@@ -139,9 +145,11 @@ def load_session_parts(
     base_resolution_px: int | None,
     keep_weights: bool,
 ) -> SessionParts:
-    """Load the images and the latency predictor, calibrated now if this device never was.
+    """Load the images and the latency predictor.
 
-    ``image_side_px``: side that images are kept at; None leaves them as they are. ``base_resolution_px``: the
+    The predictor is calibrated now if this device never was.
+
+    ``image_side_px``: side that images are resized to; None leaves them as they are. ``base_resolution_px``: the
     resolution that a proxy's own is in proportion to. Raises: NasError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -161,7 +169,9 @@ def load_session_parts(
 
 
 def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
-    """How long the storage of ``plan`` is waited for; one that the user named is opened before a calibration is spent.
+    """The retry policy of a plan's storage, after a first look at it.
+
+    A storage that the user named is opened before a calibration is spent.
 
     Creates no storage. Raises: NasError if it cannot be opened, or is a server that stays away, and for the folder of
     a study of a newer format.
@@ -175,7 +185,7 @@ def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
 
 
 def is_study_finished(plan: StudyPlan, has_all: Callable[[optuna.Study], bool]) -> bool:
-    """Whether the report of ``plan`` stands in its folder and its own study ``has_all`` that it is to have."""
+    """Whether a plan's report exists and its own study ``has_all`` its trials."""
     if not (plan.folder / REPORT_FILE).is_file():
         return False
     try:

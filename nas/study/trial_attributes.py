@@ -22,8 +22,15 @@ _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboa
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _REFERENCE: Final = "reference_ms"
 _DRIFT: Final = 1.2
-_TOLD: Final = "measured_ms"  # written last: where it stands, the others of ``_LATENCY`` do
-_LATENCY: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "measured_spread_ms", "latency_ms", _TOLD)
+_MEASURED_MS: Final = "measured_ms"  # written last: with it, the others of ``_LATENCY`` are there
+_LATENCY: Final = (
+    "predicted_ms",
+    "latency_low_ms",
+    "latency_high_ms",
+    "measured_spread_ms",
+    "latency_ms",
+    _MEASURED_MS,
+)
 
 
 class MeasuredLatency(NamedTuple):
@@ -43,7 +50,10 @@ def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna
 
 
 def count_finished(study: optuna.Study) -> int:
-    """Trials of ``study`` that count: trained ones, those stopped early and those that failed by themselves."""
+    """The number of trials of ``study`` that count.
+
+    Trained ones, those stopped early and those that failed by themselves.
+    """
     return sum(map(is_counted, study.get_trials(deepcopy=False)))
 
 
@@ -55,10 +65,12 @@ def is_counted(trial: FrozenTrial) -> bool:
 def record_candidate(
     trial: Trial, candidate: Candidate, *, has_interval: bool, latency: Mapping[str, float] | None = None
 ) -> None:
-    """Write what is known before training into the trial, as scalars that dashboards show, block strings aside.
+    """Write what is known before training into the trial.
+
+    As scalars that dashboards show, block strings aside.
 
     A predictor that was never held against measurements has no interval worth showing. ``latency``: what
-    ``earlier_measurement`` says; it stands instead of what is predicted now.
+    ``earlier_measurement`` returns; it replaces what is predicted now.
     """
     facts: dict[str, str | float] = {
         "arch_id": candidate.arch.arch_id,
@@ -74,17 +86,19 @@ def record_candidate(
 
 
 def record_measured(trial: Trial, measured: MeasuredLatency) -> None:
-    """Put the measured latency in the place of the predicted one, which stays beside it."""
+    """Replace the predicted latency by the measured one; both are stored."""
     trial.set_user_attr("predicted_ms", trial.user_attrs["latency_ms"])
     if measured.reference_ms is not None:
         trial.set_user_attr(_REFERENCE, round(measured.reference_ms, 6))
     trial.set_user_attr("measured_spread_ms", round(measured.spread_ms, 6))
     trial.set_user_attr("latency_ms", round(measured.latency_ms, 6))
-    trial.set_user_attr(_TOLD, round(measured.latency_ms, 6))
+    trial.set_user_attr(_MEASURED_MS, round(measured.latency_ms, 6))
 
 
 def at_usual_speed(study: optuna.Study, measured: MeasuredLatency) -> MeasuredLatency:
-    """``measured`` as if the machine had run at its usual speed, the median over what ``study`` measured so far.
+    """``measured`` corrected to the machine's usual speed.
+
+    That is the median of the reference network's latency over what ``study`` measured so far.
 
     A search measures for hours, and another program may slow the machine for some of them. Differences up to a fifth
     stay: with one network in a call they are as much noise of the reference (corrected for them, the same networks
@@ -102,26 +116,38 @@ def at_usual_speed(study: optuna.Study, measured: MeasuredLatency) -> MeasuredLa
 
 
 def earlier_measurement(study: optuna.Study, arch_id: str) -> dict[str, float]:
-    """The latency of a network as the first trial that measured it tells it, prediction included; may be empty."""
+    """A network's latency from the first trial that measured it, or empty.
+
+    The prediction is included.
+    """
     for trial in study.get_trials(deepcopy=False):
-        if trial.user_attrs.get("arch_id") == arch_id and _TOLD in trial.user_attrs:
+        if trial.user_attrs.get("arch_id") == arch_id and _MEASURED_MS in trial.user_attrs:
             return {name: trial.user_attrs[name] for name in _LATENCY if name in trial.user_attrs}
     return {}
 
 
 def count_measurements(study: optuna.Study) -> int:
-    """How many trials of ``study`` and networks of finished trials have a measured latency."""
-    told = sum(_TOLD in trial.user_attrs for trial in study.get_trials(deepcopy=False))
-    return int(told + sum(name.startswith(_CHECKED) for name in system_attributes(study)))
+    """The number of measured latencies in ``study``.
+
+    Of trials, and of networks of finished trials.
+    """
+    measured_trials = sum(_MEASURED_MS in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+    return int(measured_trials + sum(name.startswith(_CHECKED) for name in system_attributes(study)))
 
 
 def record_network_measurement(study: optuna.Study, arch_id: str, measured: MeasuredLatency) -> None:
-    """Keep what a network of a finished trial measured; ``trial_records`` puts it into the network's rows."""
+    """Record the measured latency of a finished trial's network.
+
+    ``trial_records`` puts it into the network's records.
+    """
     set_system_attribute(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:
-    """Whether ``trial`` was given up before its network was known; it is part of no table, count or progress."""
+    """Whether ``trial`` was abandoned before its network was known.
+
+    It is part of no table, count or progress.
+    """
     return bool(trial.user_attrs.get("outcome") == INTERRUPTED_OUTCOME)
 
 
@@ -145,7 +171,10 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
 
 
 def trial_records(study: optuna.Study) -> list[TrialRecord]:
-    """All trials that were begun, oldest first; queued and abandoned ones are left out."""
+    """All started trials, oldest first.
+
+    Queued and abandoned ones are left out.
+    """
     checked = {
         name: MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
     }

@@ -1,4 +1,7 @@
-"""Trainings that a study wants, one after the other: what is asked and told, wherever the training itself runs."""
+"""The trial loop: ask for a training, run it, tell its result.
+
+The training itself may run anywhere.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ OnTrial = Callable[[TrialRecord], None]
 
 
 class Idle(Enum):
-    """Nothing to train: for the moment, because of what other workers are at, or for good."""
+    """Nothing to train: for now, while other workers are busy, or for good."""
 
     WAIT = "wait"
     OVER = "over"
@@ -36,7 +39,9 @@ class Idle(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTask:
-    """One training: of the trial ``number``, of ``arch``, with draws of its own for each ``repeat``.
+    """One training: the trial ``number`` and its network ``arch``.
+
+    Each ``repeat`` has random draws of its own.
 
     Picklable, so that it may be done on another machine than the one that asked.
     """
@@ -48,7 +53,9 @@ class TrialTask:
 
 
 class AskTell(Protocol):
-    """The rules of a kind of study, without the training. ``ask`` never blocks for what another worker does.
+    """The ask-and-tell interface of a method's study, without the training.
+
+    ``ask`` never blocks for what another worker does.
 
     Whoever takes a task ends it by ``tell`` or by ``finish_without_result``, or gives it back.
     """
@@ -57,11 +64,14 @@ class AskTell(Protocol):
     def study(self) -> optuna.Study: ...
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
-        """A training to be done, or a trial that ended without one. Raises: NasError where nothing is left to try."""
+        """A training to be run, or a trial that ended without one.
+
+        Raises: NasError where nothing is left to try.
+        """
         ...
 
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
-        """Write down what an epoch gave; why the training is not worth going on with, None if it is."""
+        """Record an epoch's result; the reason to stop the training, or None."""
         ...
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
@@ -69,7 +79,10 @@ class AskTell(Protocol):
         ...
 
     def release(self) -> None:
-        """Queue again whatever this worker holds without having handed it out; called once, at its end."""
+        """Queue again what this worker holds and has not handed out.
+
+        Called once, at its end.
+        """
         ...
 
 
@@ -104,7 +117,10 @@ def run_trial_loop(
 
 
 def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRecord:
-    """Train one task in this process and tell what came out. Raises: what ``tasks`` raise, KeyboardInterrupt."""
+    """Run one training in this process and tell its result.
+
+    Raises: what ``tasks`` raise, KeyboardInterrupt.
+    """
     not_of_training: Exception | None = None
 
     def after_epoch(result: EpochResult) -> None:
@@ -133,7 +149,7 @@ def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRec
         row = finish_without_result(tasks.study, task, Outcome.FAILED, failure_reason(error))
     else:
         row = tasks.tell(task, evaluation)
-    evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained for again
+    evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained again
     return row
 
 
@@ -147,7 +163,10 @@ def finish_trial(
     reason: str = "",
     cpu_s: float | None = None,
 ) -> TrialRecord:
-    """End ``trial`` in Optuna's terms and ours. With ``values`` it is complete, without it failed or was cut short."""
+    """Finish ``trial`` in Optuna, with its outcome as an attribute.
+
+    With ``values`` it is complete, without them failed or pruned.
+    """
     storage = storage_of(study)
     facts = {
         "reason": reason or None,
@@ -179,7 +198,7 @@ def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome
 
 
 def release_trial(study: optuna.Study, trial_id: int) -> None:
-    """Queue a trial that this worker holds again unless it was told already."""
+    """Queue a trial that this worker holds again unless it is finished."""
     trial = storage_of(study).get_trial(trial_id)
     if not trial.state.is_finished():
         requeue_trial(study, trial)

@@ -1,4 +1,4 @@
-"""The record of a search as plain rows, one per candidate: what tables, reports and plots are made from."""
+"""Trial records: plain rows, of which tables, reports and plots are made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any, Final
 
 
 class Outcome(StrEnum):
-    """What became of a candidate; ``stopped``: its training was ended early, for it fell behind."""
+    """What became of a candidate.
+
+    ``stopped``: its training was ended early, for it fell behind.
+    """
 
     TRAINED = "trained"
     STOPPED = "stopped"
@@ -26,7 +29,9 @@ COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)  # of the tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
-    """One candidate of a study. ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
+    """The record of one candidate of a study.
+
+    ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
 
     ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
     ``latency.refine=true`` what was measured before training. ``latency_low_ms`` and ``latency_high_ms`` are the ends
@@ -58,7 +63,10 @@ _COLUMNS: Final = tuple(item.name for item in fields(TrialRecord) if item.name !
 
 
 def records_to_csv(rows: Iterable[TrialRecord]) -> str:
-    """``trials.csv``: a header and one line per row, the genotype in columns of their dotted names at the end."""
+    """``trials.csv``: a header and one line per record.
+
+    The genotype comes last, in columns of its dotted names.
+    """
     rows = list(rows)
     names = sorted({name for row in rows for name in row.genotype})
     records = ({**{column: getattr(row, column) for column in _COLUMNS}, **row.genotype} for row in rows)
@@ -66,7 +74,10 @@ def records_to_csv(rows: Iterable[TrialRecord]) -> str:
 
 
 def csv_text(columns: Sequence[str], records: Iterable[Mapping[str, object]]) -> str:
-    """A CSV file's text: a line of ``columns``, then one per record; what a record lacks is empty."""
+    """The text of a CSV file: a line of ``columns``, then one per record.
+
+    A value that a record lacks is empty.
+    """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
@@ -80,9 +91,11 @@ def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Trained rows that no other beats: higher accuracy or lower latency without losing on the other; fastest first.
+    """Trained records that no other dominates, fastest first.
 
-    Of rows equal in both, the earliest trial stands for all.
+    One dominates another by higher accuracy or lower latency without being worse in the other.
+
+    Of rows equal in both, the earliest trial represents all.
     """
     front: list[TrialRecord] = []
     best = -1.0

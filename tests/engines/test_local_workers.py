@@ -129,7 +129,7 @@ def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
     report = (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
     assert "Predicted against measured" in report and "3 networks measured" in report
 
-    with pytest.raises(NasError, match=r"begun with latency\.refine = true, now it is false"):
+    with pytest.raises(NasError, match=r"started with latency\.refine = true, now it is false"):
         command([*arguments, "latency.refine=false"])
     # Resumed in one process, it predicts by all that the storage knows.
     space = make_plan(arguments).space

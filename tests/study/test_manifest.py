@@ -1,4 +1,4 @@
-"""What a study keeps of how it was begun: files that are none of ours are told in words."""
+"""The study manifest, and errors for files that are no manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Loaded by multiprocessing's fork server alone, which then ends with the run that started it, even if that is killed.
+"""Preloaded by multiprocessing's fork server alone.
+
+It makes the server end with the run that started it, even if that is killed.
 
 Workers are children of the fork server and end with it. Otherwise a worker that is stopped for a measurement would
 outlive a run that is killed: it could not end itself, and its locks in the storage would stay.

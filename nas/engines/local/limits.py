@@ -1,4 +1,4 @@
-"""What a trial may take of time and memory: the limits of ``engine.*``, and what to say of a trial beyond them."""
+"""Limits on a trial's time and memory (``engine.*``), and their messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _LESS: Final = "proxy.batch_size, proxy.resolution_px or proxy.width_multiplier"
 
 
 def resident_mb(pid: int | str = "self") -> float:
-    """Resident memory of a process in MB (10^6 bytes) as ``top`` shows it, libraries included; 0 if it is gone."""
+    """Resident memory of a process in MB (10^6 bytes); 0 if it has ended.
+
+    As ``top`` shows it, libraries included.
+    """
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     except (OSError, IndexError):
@@ -23,7 +26,10 @@ def resident_mb(pid: int | str = "self") -> float:
 
 
 def check_baseline(settings: EngineSettings) -> None:
-    """Refuse a limit that this process is beyond before its first trial. Raises: NasError."""
+    """Check that this process is within the limits before its first trial.
+
+    Raises: NasError.
+    """
     limit_mb, held_mb = settings.trial_memory_mb, resident_mb()
     if limit_mb is not None and held_mb > limit_mb:
         raise NasError(
@@ -33,7 +39,10 @@ def check_baseline(settings: EngineSettings) -> None:
 
 
 def exceeded_limit(settings: EngineSettings, *, trained_s: float, held_mb: float) -> str:
-    """Why a trial that has been trained for ``trained_s``, in a process of ``held_mb``, is to be ended; else empty."""
+    """Why a trial has to be ended, or an empty text.
+
+    It has been trained for ``trained_s`` in a process that holds ``held_mb`` of resident memory.
+    """
     if settings.trial_timeout_s is not None and trained_s > settings.trial_timeout_s:
         return (
             f"trained for longer than engine.trial_timeout_s {settings.trial_timeout_s:g}; raise it, or lower "

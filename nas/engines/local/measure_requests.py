@@ -1,4 +1,7 @@
-"""Workers ask and their parent measures: one network at a time, and nothing is trained beside it."""
+"""Measurements that workers request from their parent process.
+
+One network at a time, and nothing is trained beside it.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +28,25 @@ _POLL_S: Final = 0.2
 
 
 def request_measurement(study: optuna.Study, trial: Trial) -> MeasuredLatency:
-    """What the parent measures of the network of ``trial``, waited for. Raises: NasError with its reason if it cannot.
+    """The parent's measurement of the network of ``trial``, waited for.
 
-    The question stands in the study's storage, so that nothing is left over from a worker that is killed.
+    Raises: NasError with its reason if it cannot measure.
+
+    The request is an attribute of the trial in the study's storage, so that a killed worker leaves nothing behind.
     """
     storage = storage_of(study)
     storage.set_trial_system_attr(trial_id(trial), _KEY, _ASKED)
-    while (said := storage.get_trial(trial_id(trial)).system_attrs[_KEY]) == _ASKED:
+    while (reply := storage.get_trial(trial_id(trial)).system_attrs[_KEY]) == _ASKED:
         time.sleep(_POLL_S)
-    if said["state"] == "failed":
-        raise NasError(said["reason"])
-    return MeasuredLatency(said["latency_ms"], said["spread_ms"], said["reference_ms"])
+    if reply["state"] == "failed":
+        raise NasError(reply["reason"])
+    return MeasuredLatency(reply["latency_ms"], reply["spread_ms"], reply["reference_ms"])
 
 
 def serve_requests(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequence[BaseProcess] = ()) -> None:
-    """Measure what the ``workers`` of ``study`` wait for, one after the other and each network once."""
+    """Measure the networks that ``workers`` wait for, each once, one by one."""
     trials = study.get_trials(deepcopy=False)
-    known = {trial.user_attrs.get("arch_id"): said for trial in trials if (said := _answer_in(trial.system_attrs))}
+    known = {trial.user_attrs.get("arch_id"): reply for trial in trials if (reply := _reply_in(trial.system_attrs))}
     for trial in trials:
         if trial.state is TrialState.RUNNING and trial.system_attrs.get(_KEY) == _ASKED:
             arch = pricer.decode(trial.params)
@@ -51,14 +56,17 @@ def serve_requests(study: optuna.Study, pricer: Pricer, measure: Measurer, worke
                         measured = measure([arch])[0]
                     known[arch.arch_id] = {"state": "measured", **measured._asdict()}
                 except Exception as error:  # the candidate's trouble, as it is in a search without workers
-                    _tell(study, trial, {"state": "failed", "reason": str(error) or type(error).__name__})
+                    _write_reply(study, trial, {"state": "failed", "reason": str(error) or type(error).__name__})
                     continue
-            _tell(study, trial, known[arch.arch_id])
+            _write_reply(study, trial, known[arch.arch_id])
 
 
 @contextmanager
 def pause_training(workers: Sequence[BaseProcess]) -> Iterator[None]:
-    """Stop the living ``workers`` meanwhile: beside a training the same network took half as long again."""
+    """Stop the living ``workers`` within the context.
+
+    Beside a training the same network took half as long again.
+    """
     pids = [worker.pid for worker in workers if worker.pid is not None and worker.is_alive()]
     try:
         for pid in pids:
@@ -70,14 +78,14 @@ def pause_training(workers: Sequence[BaseProcess]) -> Iterator[None]:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # it was killed meanwhile
+    with suppress(ProcessLookupError):  # it was killed in the meantime
         os.kill(pid, number)
 
 
-def _answer_in(attributes: dict[str, Any]) -> dict[str, Any] | None:
-    said = attributes.get(_KEY)
-    return said if said and said["state"] == "measured" else None
+def _reply_in(attributes: dict[str, Any]) -> dict[str, Any] | None:
+    reply = attributes.get(_KEY)
+    return reply if reply and reply["state"] == "measured" else None
 
 
-def _tell(study: optuna.Study, trial: optuna.trial.FrozenTrial, said: dict[str, Any]) -> None:
-    storage_of(study).set_trial_system_attr(trial_id(trial), _KEY, said)
+def _write_reply(study: optuna.Study, trial: optuna.trial.FrozenTrial, reply: dict[str, Any]) -> None:
+    storage_of(study).set_trial_system_attr(trial_id(trial), _KEY, reply)

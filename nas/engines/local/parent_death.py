@@ -10,5 +10,5 @@ _PR_SET_PDEATHSIG: Final = 1  # of Linux' prctl
 
 
 def die_with_parent() -> None:
-    """Have this process killed when its parent ends, even if it is stopped at that moment."""
+    """Have this process killed when its parent ends, even if it is stopped then."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,7 @@
-"""Worker processes under supervision: one that dies is replaced, its trials are recovered, the others go on."""
+"""Supervised worker processes: one that dies is replaced.
+
+Its trials are recovered, and the others go on.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,13 @@ _CLAIM_S: Final = 30.0  # between taking a trial and writing one's name into it 
 class Supervisor:
     """The workers of one study, from the first to the last. ``run`` it once.
 
-    Its clock stands still while workers are held for a measurement, and while the storage lets the parent wait.
+    Its clock is stopped while workers are held for a measurement, and while the storage lets the parent wait.
     """
 
     def __init__(self, session: StudySession, kind: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
         self._session, self._kind, self._study, self._progress = session, kind, study, progress
         self._settings = session.plan.engine
-        self._kinders: list[Worker] = []
+        self._workers: list[Worker] = []
         self._places = list(range(self._settings.processes))
         self._in_vain = 0  # workers in a row that were killed before they took a trial
         self._reasons: list[str] = []
@@ -55,7 +58,7 @@ class Supervisor:
         try:
             start_server(self._kind)
             self._fill()
-            while self._kinders:
+            while self._workers:
                 self._watch()
         finally:
             try:
@@ -69,25 +72,28 @@ class Supervisor:
             raise NasError(self._reasons[0] if self._reasons else f"{so_far}: no worker is left.")
 
     def _fill(self) -> None:
-        """Start workers for the places that are empty, as far as there are trials for them."""
+        """Start workers for empty places, as far as there are trials for them."""
         left = self._session.total(self._study) - count_finished(self._study)
-        taken = {worker.place for worker in self._kinders}
+        taken = {worker.place for worker in self._workers}
         for place in [place for place in self._places if place not in taken]:
-            if len(self._kinders) < left:
-                self._kinders.append(Worker(self._session.plan, self._kind, place))
+            if len(self._workers) < left:
+                self._workers.append(Worker(self._session.plan, self._kind, place))
 
     def _watch(self) -> None:
-        """Wait until a worker ends or the poll is due; then recover, replace, show, measure and check limits."""
+        """Wait until a worker ends or the poll is due, then handle what happened.
+
+        Recover, replace, show, measure and check limits.
+        """
         before = time.monotonic()
         limited = self._settings.trial_memory_mb is not None
-        wait([worker.process.sentinel for worker in self._kinders], _LIMITED_POLL_S if limited else _POLL_S)
+        wait([worker.process.sentinel for worker in self._workers], _LIMITED_POLL_S if limited else _POLL_S)
         self._clock_s += time.monotonic() - before
-        dead = [worker for worker in self._kinders if not worker.process.is_alive()]
-        told = [worker.hear(self._clock_s) for worker in self._kinders]
+        dead = [worker for worker in self._workers if not worker.process.is_alive()]
+        has_ended = [worker.hear(self._clock_s) for worker in self._workers]
         for worker in dead:
             self._remove(worker)
         self._recover_unclaimed()
-        if dead or any(told):
+        if dead or any(has_ended):
             self._show_new()
         if dead:
             self._fill()
@@ -95,18 +101,24 @@ class Supervisor:
         self._enforce()
 
     def _remove(self, worker: Worker) -> None:
-        """Recover the trials of a worker that has ended, and note RUNNING trials that no living worker has signed."""
-        self._kinders.remove(worker)
+        """Recover the trials of a worker that has ended.
+
+        Notes RUNNING trials that belong to no living worker.
+        """
+        self._workers.remove(worker)
         trials = [trial for trial in self._running() if trial.user_attrs.get(WORKER) == worker.name]
         for trial in trials:
             self._recover_from(worker, trial)
         self._report_end(worker, ", ".join(str(trial.number) for trial in trials))
-        living = {other.name for other in self._kinders}
+        living = {other.name for other in self._workers}
         nobodys = [trial.number for trial in self._running() if trial.user_attrs.get(WORKER) not in living]
         self._unclaimed = {number: self._unclaimed.get(number, self._clock_s) for number in nobodys}
 
     def _report_end(self, worker: Worker, numbers: str) -> None:
-        """Say how a worker ended, and give its place up if another one would end as it did."""
+        """Print how a worker ended.
+
+        Its place stays empty if another worker would end in the same way.
+        """
         code = worker.exit_code
         killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
         how = f"was {killed}" if killed else f"ended with exit code {code}"
@@ -127,7 +139,10 @@ class Supervisor:
             self._progress.say(f"{worker.name} {how}" + (f"; taken back: trial {numbers}" if numbers else ""))
 
     def _recover_from(self, worker: Worker, trial: FrozenTrial) -> None:
-        """Queue a trial of a dead worker again, with a mark if that may have died of it; fail one beyond a limit."""
+        """Queue a dead worker's trial again, or fail one beyond a limit.
+
+        A trial that may have caused the death is marked.
+        """
         with contextlib.suppress(UpdateFinishedTrialError):  # its last word reached the storage only now
             if worker.ended_for:
                 number, reason = worker.ended_for
@@ -142,44 +157,50 @@ class Supervisor:
         due = {number for number, since_s in self._unclaimed.items() if self._clock_s - since_s > _CLAIM_S}
         if not due:
             return
-        living = {worker.name for worker in self._kinders}
+        living = {worker.name for worker in self._workers}
         for trial in self._running():
             if trial.number in due and trial.user_attrs.get(WORKER) not in living:
                 recover_killed_trial(self._study, trial, max_retries=self._settings.max_retries)
         self._unclaimed = {number: since for number, since in self._unclaimed.items() if number not in due}
 
     def _enforce(self) -> None:
-        """Kill the workers whose trial is beyond a limit; the next round recovers what they held."""
-        for worker in self._kinders:
+        """Kill the workers whose trial is beyond a limit.
+
+        The next round recovers their trials.
+        """
+        for worker in self._workers:
             if worker.number is None:
                 continue
             held_mb = resident_mb(worker.process.pid or 0)
-            said = memory_warning(self._settings, held_mb=held_mb)
-            if said and not self._has_warned:
+            warning = memory_warning(self._settings, held_mb=held_mb)
+            if warning and not self._has_warned:
                 self._has_warned = True
-                self._progress.say(f"{worker.name} at trial {worker.number} holds {said}")
+                self._progress.say(f"{worker.name} at trial {worker.number} holds {warning}")
             reason = exceeded_limit(self._settings, trained_s=self._clock_s - worker.since_s, held_mb=held_mb)
             if reason:
                 worker.ended_for = (worker.number, reason)
                 worker.kill()
 
     def _answer(self) -> None:
-        """Measure for the workers that ask for it; all of them stand still meanwhile."""
+        """Measure for the workers that ask for it; all of them are stopped in the meantime."""
         session = self._session
         if session.plan.latency.refine and session.pricer and session.measure:
-            serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._kinders])
+            serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._workers])
 
     def _stop(self) -> None:
-        """Let the workers give their trials back; those that do not, or a second interrupt, end them at once."""
+        """Let the workers release their trials.
+
+        Those that do not, or all on a second interrupt, are killed at once.
+        """
         try:
-            for worker in self._kinders:
+            for worker in self._workers:
                 worker.hear(self._clock_s)
                 worker.interrupt()
             deadline = time.monotonic() + _GRACE_S
-            for worker in self._kinders:
+            for worker in self._workers:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
         finally:
-            for worker in self._kinders:
+            for worker in self._workers:
                 worker.kill()
 
     def _running(self) -> Iterable[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""Trials on this machine: in this process, or in supervised worker processes on the same study."""
+"""Trials on this machine: in this process, or in supervised workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from nas.study.trial_loop import run_trial_loop as run_tasks
 
 
 def run_local_trials(session: StudySession, kind: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
-    """Run the trials that are left of ``study``. Raises: KeyboardInterrupt when the user stops them; NasError."""
+    """Run the remaining trials of ``study``.
+
+    Raises: KeyboardInterrupt when the user stops them; NasError.
+    """
     settings, threads = session.plan.engine, session.plan.proxy.threads
     workers = min(settings.processes, session.total(study) - count_finished(study))
     if workers <= 1 and not settings.limits_trials:

@@ -34,13 +34,15 @@ _LONGEST_REASON: Final = 900  # what is sent stays below 4096 bytes, which a pip
 
 
 class WorkerMessage(NamedTuple):
-    """What a worker says: that it is ready, then at which trial ``number`` it trains (None: at none).
+    """A message of a worker: it is ready, or it trains the trial ``number``.
 
-    ``told``: a trial has just ended. ``reason``: why it stops before the study has its trials.
+    ``number`` is None while it trains none.
+
+    ``has_ended``: a trial has just ended. ``reason``: why it stops before the study has its trials.
     """
 
     number: int | None = None
-    told: bool = False
+    has_ended: bool = False
     reason: str = ""
 
 
@@ -69,24 +71,33 @@ class Worker:
         far_end.close()
 
     def hear(self, now_s: float) -> bool:
-        """Take in what it has said since; whether a trial ended. What a dead worker said last is heard too."""
-        told = False
+        """Read its messages; returns whether a trial ended.
+
+        The last messages of a dead worker are read too.
+        """
+        has_ended = False
         with contextlib.suppress(EOFError, OSError):  # its end of the line is closed
             while self._line.poll():
-                news: WorkerMessage = self._line.recv()
-                self.began |= self.ready and not news.reason
-                self.ready, self.number, self.since_s = True, news.number, now_s
-                self.reason, told = self.reason or news.reason, told or news.told
-        return told
+                message: WorkerMessage = self._line.recv()
+                self.began |= self.ready and not message.reason
+                self.ready, self.number, self.since_s = True, message.number, now_s
+                self.reason, has_ended = self.reason or message.reason, has_ended or message.has_ended
+        return has_ended
 
     @property
     def exit_code(self) -> int:
-        """How a dead worker ended, negative for a signal: that is SIGKILL too if it died with its server."""
+        """The exit code of a dead worker, negative for a signal.
+
+        SIGKILL too if it died with its fork server.
+        """
         code = self.process.exitcode or 0
         return -signal.SIGKILL if code == _SERVER_DIED else code
 
     def interrupt(self) -> None:
-        """Ask it to give its trial back and to end; one that is still loading has none and is killed."""
+        """Ask it to release its trial and to end.
+
+        One that is still loading has no trial and is killed.
+        """
         if not self.ready:
             self.process.kill()
         elif self.process.is_alive() and self.process.pid is not None:
@@ -99,9 +110,11 @@ class Worker:
 
 
 def start_server(kind: StudyKind) -> None:
-    """Start the process that workers are forked from, which loads what all need once: seconds of CPU for each.
+    """Start the fork server, which imports once what all workers need.
 
-    It only imports; neither threads nor CUDA are begun in it, which a fork would break.
+    That takes seconds of CPU for each worker otherwise.
+
+    It only imports: it starts neither threads nor CUDA, which a fork would break.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
     context = multiprocessing.get_context("forkserver")
@@ -135,7 +148,10 @@ def without_main_module(needed: object = None) -> Iterator[None]:
 
 
 def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:
-    """What a worker process runs: a session of its own on the shared study, without output, until it has its trials."""
+    """The main function of a worker process.
+
+    It makes a session of its own on the shared study, prints nothing, and runs trials until none is left.
+    """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     die_with_parent()
     torch.set_num_threads(1)
@@ -153,7 +169,7 @@ def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:
             run_tasks(
                 tasks,
                 session.evaluator,
-                on_trial=lambda _: line.send(WorkerMessage(told=True)),
+                on_trial=lambda _: line.send(WorkerMessage(has_ended=True)),
                 on_task=lambda task: line.send(WorkerMessage(number=task.number)),
             )
         except NasError as error:
@@ -161,14 +177,20 @@ def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """End this worker by one interrupt; the terminal and the parent may both send one, the second must not disturb."""
+    """End this worker by one interrupt.
+
+    The terminal and the parent may both send one; the second must not disturb.
+    """
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
-    """End this worker as soon as its parent is gone: a new run must find nobody at work on the study."""
+    """End this worker as soon as its parent has ended.
+
+    A new run must find no process at work on the study.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -177,7 +199,9 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _stopping_held_back() -> Iterator[None]:
-    """Within, an interrupt waits until the end; in a process that is started here, until it can take one.
+    """Block interrupts within the context.
+
+    In a process that is started here, until it can handle one.
 
     A worker that is interrupted before would show a traceback, and one of whom its parent does not know would go on.
     """

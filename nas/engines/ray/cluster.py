@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster: Ray Tune runs the trainings, this process alone asks and tells the study."""
+"""Trials on a Ray cluster: Ray Tune trains, this process asks and tells."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ _CONNECT_S: Final = 10.0
 def ray_cluster(
     settings: EngineSettings,
 ) -> Iterator[Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]]:
-    """What runs trials, within. A cluster is joined at once, so that a wrong address is told before any work.
+    """A context whose value runs trials on a Ray cluster.
+
+    The cluster is joined at once, so that a wrong address is reported before any work.
 
     Raises: NasError if there is no cluster at ``settings.address``.
     """
@@ -42,7 +44,10 @@ def ray_cluster(
 
 
 def run_ray_trials(session: StudySession, _: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
-    """Run the trials that are left of ``study``. Raises: KeyboardInterrupt when the user stops them; NasError."""
+    """Run the remaining trials of ``study``.
+
+    Raises: KeyboardInterrupt when the user stops them; NasError.
+    """
     if session.is_complete(study):
         return  # not worth starting Ray for
     settings = session.plan.engine
@@ -97,7 +102,10 @@ def _name(trial: tune.experiment.Trial) -> str:
 
 
 def _say_room(settings: EngineSettings, say: Callable[[str], None]) -> None:
-    """Say how many trials there is room for. Raises: NasError if there is none and this machine is all."""
+    """Print how many trials the cluster has room for.
+
+    Raises: NasError if there is none and this machine is the whole cluster.
+    """
     room = _room(settings)
     wanted = f"engine.cpus_per_trial {settings.cpus_per_trial:g}, engine.gpus_per_trial {settings.gpus_per_trial:g}"
     if room:
@@ -109,7 +117,7 @@ def _say_room(settings: EngineSettings, say: Callable[[str], None]) -> None:
 
 
 def _room(settings: EngineSettings) -> int:
-    """Trials that the machines of the cluster hold at a time, whatever else runs there."""
+    """The number of trials that the cluster can run at a time when idle."""
     wanted = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus_per_trial}
     needed = {name: amount for name, amount in wanted.items() if amount > 0}
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -119,7 +127,10 @@ def _room(settings: EngineSettings) -> int:
 
 @contextmanager
 def _ray(address: str) -> Iterator[None]:
-    """Within, this process is a driver of the cluster at ``address``, or of one of its own if that is ``local``."""
+    """A context in which this process is a driver of the cluster at ``address``.
+
+    ``local`` starts a cluster of its own.
+    """
     _check_answer(address)
     terminate = signal.getsignal(signal.SIGTERM)
     with _scratch() if address == "local" else nullcontext() as folder:
@@ -147,16 +158,19 @@ def _check_answer(address: str) -> None:
 
 
 def _no_cluster(address: str, error: Exception) -> NasError:
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     return NasError(
-        f"engine.address {address!r}: no Ray cluster that this machine is part of ({said}). Start one with "
+        f"engine.address {address!r}: no Ray cluster that this machine is part of ({text}). Start one with "
         "ray start --head, join it with ray start --address=HOST:6379, or leave engine.address out."
     )
 
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for what Ray writes; its name is short, for the paths of sockets are limited to 107 characters."""
+    """A folder with a short path for what Ray writes.
+
+    Paths of sockets are limited to 107 characters.
+    """
     folder = Path(mkdtemp(prefix="nas-ray-"))
     try:
         yield folder

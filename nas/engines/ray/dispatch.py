@@ -1,4 +1,4 @@
-"""The driver's side of a cluster: hands out a study's trainings, and writes what they report into the study."""
+"""The driver's side of a cluster: hands out trainings, records their reports."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from nas.training.results import EpochResult
 
 
 class Dispatcher:
-    """The driver's side: it alone touches the study. Keys are the cluster's names for trainings under way.
+    """The driver's side, the only one that touches the study.
+
+    Keys are the cluster's names for trainings under way.
 
     ``most``: trainings at a time, as things are now. ``max_retries``: how often a trial is tried again whose worker was
     lost. The study is given up when as many more workers than were ever at work are lost without an epoch in between.
-    Whatever goes wrong is kept in ``error`` for the caller to raise: an exception would be lost in Ray.
+    Errors are stored in ``error`` for the caller to raise: an exception would be lost in Ray.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Dispatcher:
         self.error: Exception | None = None
 
     def ask(self, key: str) -> TrialTask | Idle:
-        """A training, which is then under way as ``key``, or that there is none now or ever."""
+        """A training, which is then under way as ``key``, or none now or for good."""
         if self.error is not None:
             return Idle.OVER
         if len(self._under_way) >= self._most():
@@ -80,7 +82,10 @@ class Dispatcher:
         return True
 
     def lost(self, key: str, reason: str) -> None:
-        """Queue a training again whose worker is gone, ``reason`` says how; fail it if that happens to it too often."""
+        """Queue a training again whose worker is gone, for ``reason``.
+
+        It fails if that happens too often.
+        """
         task, study = self._under_way.pop(key), self._tasks.study
         self._lost_in_a_row += 1
         try:
@@ -96,7 +101,10 @@ class Dispatcher:
             self.error = NasError(f"{self._lost_in_a_row} workers in a row were lost without an epoch: {reason}")
 
     def unfit(self, reason: str) -> None:
-        """Stop: a worker could not even begin, nor could the next one there. ``release`` queues its trial again."""
+        """Stop, because a worker could not start, nor would the next one there.
+
+        ``release`` queues its trial again.
+        """
         self.error, self._is_broken = NasError(f"a machine of the cluster cannot train: {reason}"), True
 
     def release(self) -> None:

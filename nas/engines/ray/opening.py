@@ -1,4 +1,4 @@
-"""engine=ray: what Ray and Tune are told before they are loaded, and words for where they are not installed."""
+"""engine=ray: settings for Ray before it is loaded, and errors if it is missing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ _ENVIRONMENT: Final = {
 
 
 def ray_engine(settings: EngineSettings) -> AbstractContextManager[Any]:
-    """``nas.engines.ray.cluster.ray_cluster`` of ``settings``. Raises: NasError where Ray is not installed."""
+    """``nas.engines.ray.cluster.ray_cluster`` of ``settings``.
+
+    Raises: NasError where Ray is not installed.
+    """
     os.environ.update(_ENVIRONMENT)
     try:
         module = import_module("nas.engines.ray.cluster")
     except ImportError as error:
-        said = str(error).splitlines()[0]
-        raise NasError(f"engine=ray: Ray Tune cannot be loaded ({said}): pip install 'ray[tune]>=2.50'.") from error
+        reason = str(error).splitlines()[0]
+        raise NasError(f"engine=ray: Ray Tune cannot be loaded ({reason}): pip install 'ray[tune]>=2.50'.") from error
     found: AbstractContextManager[Any] = module.ray_cluster(settings)
     return found

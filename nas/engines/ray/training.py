@@ -1,4 +1,7 @@
-"""A proxy training on a worker of a cluster: it pauses after every epoch until the driver has said to go on."""
+"""A proxy training on a cluster's worker, which pauses after every epoch.
+
+It goes on when the driver says so.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from nas.training.results import EpochResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingDone:
-    """A training came to its end. ``files``: what it would have kept, by name, for the driver to keep."""
+    """The report of a training that has ended.
+
+    ``files``: what it would have written, by name, for the driver to write.
+    """
 
     evaluation: Evaluation
     files: dict[str, bytes] = field(default_factory=dict)
@@ -32,7 +38,10 @@ Report = EpochResult | TrainingDone | TrainingFailed
 
 
 class SteppedTraining:
-    """The training of ``task`` in a thread of its own, epoch by epoch. Nothing runs between two calls of ``next``."""
+    """The training of ``task`` in a thread of its own, epoch by epoch.
+
+    Nothing runs between two calls of ``next``.
+    """
 
     def __init__(self, evaluator: ProxyEvaluator, task: TrialTask) -> None:
         self._evaluator, self._task = evaluator, task
@@ -42,7 +51,10 @@ class SteppedTraining:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def next(self) -> Report:
-        """Train on, and say what came of it: the next epoch, or the end. Not to be called after the end."""
+        """Train on, and report the next epoch or the end.
+
+        Not to be called after the end.
+        """
         if self._thread.ident is None:
             self._thread.start()
         else:
@@ -81,7 +93,9 @@ class SteppedTraining:
 
 
 def _here(evaluator: ProxyEvaluator, folder: Path) -> ProxyEvaluator:
-    """``evaluator`` on this machine, where the run's folder may not be: weights, if they are kept, go to ``folder``.
+    """``evaluator`` on this machine, where the run's folder may be missing.
+
+    Weights, if they are written, go to ``folder``.
 
     Checkpoints are of use to another machine only in a folder that both see; without one there are none.
     """

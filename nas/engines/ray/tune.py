@@ -1,4 +1,4 @@
-"""The dispatcher and its trainings in the terms of Ray Tune: a searcher, a scheduler, a callback and a trainable."""
+"""The dispatcher in Ray Tune's terms: searcher, scheduler, callback, trainable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas.study.trial_loop import Idle
 
 _TASK: Final = "task"
 _REPORT: Final = "report"
-# Ray's words: for an exception while a worker is set up, whose own words stand last, and for one that Ray killed.
+# Ray's messages: for an exception while a worker is set up, which ends with that exception, and for a killed one.
 _UNBORN: Final = "error raised in its creation task"
 _OUT_OF_MEMORY: Final = "low on memory"
 
@@ -44,7 +44,10 @@ class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next report. It is the scheduler that ends a training: Tune would not show it one that says ``done``."""
+        """The next report.
+
+        The scheduler ends a training: Tune would not show it one that says ``done``.
+        """
         return {_REPORT: self._training.next()}
 
     def cleanup(self) -> None:
@@ -86,17 +89,23 @@ class TuneScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(self.STOP if over else self.CONTINUE)
 
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
-        """A worker is gone, or never came to be; exceptions of a training do not come here, they are reports."""
-        said = Path(trial.error_file).read_text(encoding="utf-8")
-        if _UNBORN in said:
-            self._dispatcher.unfit(said.strip().splitlines()[-1])
+        """Handle a worker that is gone, or that never started.
+
+        Exceptions of a training do not come here, they are reports.
+        """
+        text = Path(trial.error_file).read_text(encoding="utf-8")
+        if _UNBORN in text:
+            self._dispatcher.unfit(text.strip().splitlines()[-1])
         else:
-            reason = "its machine ran out of memory" if _OUT_OF_MEMORY in said else "its process or its machine died"
+            reason = "its machine ran out of memory" if _OUT_OF_MEMORY in text else "its process or its machine died"
             self._dispatcher.lost(trial.trial_id, reason)
 
 
 class ForgetReport(Callback):  # type: ignore[misc]
-    """Takes the weights out of what Tune keeps of each trial in memory and in files, once the scheduler has them."""
+    """Removes weights from what Tune stores of each trial, once they are read.
+
+    In memory and in files.
+    """
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: object

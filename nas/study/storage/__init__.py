@@ -1,4 +1,7 @@
-"""Where a study is kept: URLs, backends, retries, lease, ownership. The only room that uses Optuna's private names."""
+"""Where a study is kept: URLs, backends, retries, lease, ownership.
+
+The only room that uses Optuna's private names.
+"""
 
 from __future__ import annotations
 

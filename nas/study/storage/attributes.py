@@ -1,4 +1,4 @@
-"""What a study keeps for the program alone: Optuna's system attributes, which dashboards do not show to people."""
+"""System attributes of a study, which dashboards do not show."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def system_attributes(study: optuna.Study) -> dict[str, Any]:
 
 
 def set_system_attribute(study: optuna.Study, name: str, value: Any) -> None:
-    """Keep ``value``, which JSON can hold, under ``name``; one commit."""
+    """Set the attribute ``name`` to ``value``, which JSON can hold, in one commit."""
     storage_of(study).set_study_system_attr(study_id(study), name, value)

@@ -1,4 +1,4 @@
-"""Optuna's storages as a study needs them: SQLite and journals for several writers, servers, the gRPC proxy."""
+"""Optuna's storages, adapted for several writers, servers and the gRPC proxy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ _EXTRAS: Final = {"postgresql": "postgres", "mysql": "mysql", "grpc": "grpc"}
 
 
 def make_backend(url: str) -> BaseStorage:
-    """The storage at ``url``, as ``checked_url`` gives it, with Optuna's cache where it has one.
+    """The storage at ``url``, with Optuna's cache where it has one.
+
+    ``url`` is as ``checked_url`` returns it.
 
     Raises: NasError where the package for it is missing; whatever the storage raises if it cannot be reached.
     """
@@ -55,7 +57,7 @@ def make_backend(url: str) -> BaseStorage:
 
 
 def close_backend(backend: BaseStorage) -> None:
-    """Give back the connections that this process holds; the storage may be used again."""
+    """Close the connections of this process; the storage may be used again."""
     if isinstance(backend, GrpcStorageProxy):
         backend.close()
     elif database := database_behind_cache(backend):
@@ -63,7 +65,7 @@ def close_backend(backend: BaseStorage) -> None:
 
 
 class Database(RDBStorage):  # type: ignore[misc]
-    """Optuna's storage in a database, which leaves no connection open where it could not be made."""
+    """Optuna's database storage, which leaves no connection open on failure."""
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
         try:
@@ -102,7 +104,7 @@ class SerialSqlite(Database):
 
 
 class RepairingJournal(JournalFileBackend):  # type: ignore[misc]
-    """Optuna's journal file, in which a line that could not be written whole leaves nothing behind.
+    """Optuna's journal file, in which a partly written line is removed.
 
     Optuna would write the next line behind the half one, and nobody could read the journal any more.
     """
@@ -134,7 +136,10 @@ class RepairingJournal(JournalFileBackend):  # type: ignore[misc]
 
 
 def _check_journal(path: Path) -> None:
-    """Refuse a file that is no journal, which would be written into: Optuna takes one bad line for a torn one."""
+    """Refuse a file that is no journal.
+
+    Optuna would take its last line for a torn one, and write into the file.
+    """
     if path.is_file():
         with path.open("rb") as file:
             begins = file.read(1)
@@ -143,7 +148,10 @@ def _check_journal(path: Path) -> None:
 
 
 def _end_of_last_line(file: FileIO) -> int:
-    """Where the last whole line ends; what follows is of a writer that was killed or whose disk was full."""
+    """Offset of the end of the last complete line.
+
+    What follows was written by a process that was killed or whose disk was full.
+    """
     end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - _CHUNK_BYTES)

@@ -1,4 +1,7 @@
-"""A lease kept in the study itself: which search works on it, renewed as long as it does, so that others keep away."""
+"""A lease in the study, renewed by the search that works on it.
+
+It keeps other searches away, also those of other machines.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _KEY: Final = "nas:lease"  # system attribute of a study
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTiming:
-    """Seconds between renewals, of watching whether a lease is renewed, and between writing one and reading it back.
+    """Seconds between renewals, of watching a lease, and between write and check.
 
     Nobody's clock is compared with another's. A lease is renewed three times while it is watched.
     """
@@ -43,7 +46,9 @@ class LeaseTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseHolder:
-    """The process at work on a study. ``place``: where its number means something; ``started``: that it is the same.
+    """The process at work on a study.
+
+    ``place``: where its process number is valid; ``started``: that it is the same process.
 
     ``beat`` counts the renewals.
     """
@@ -67,9 +72,11 @@ class LeaseHolder:
 
 @contextmanager
 def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | None = None) -> Iterator[None]:
-    """Hold ``study`` against other searches; of two that begin in the same moment one goes on.
+    """Hold ``study`` against other searches.
 
-    A lease that somebody else holds is taken over where its process is seen to be dead or it is not renewed. One that
+    Of two that start at the same moment one goes on.
+
+    A lease that another process holds is taken over where its process is seen to be dead or it is not renewed. One that
     is lost in the end, because this process stood still, bars the study's storage: the next call raises NasError.
     Raises: NasError if another is at work.
     """
@@ -94,7 +101,7 @@ def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | N
     finally:
         stop.set()
         renewal.join()
-        with suppress(NasError):  # lost, or not reachable any more: it is told elsewhere, and runs out by itself
+        with suppress(NasError):  # lost, or not reachable any more: it is reported elsewhere, and expires by itself
             _release(study, own)
 
 
@@ -104,7 +111,7 @@ def lease_holder(study: optuna.Study) -> LeaseHolder | None:
 
 
 def work_under_lease(study: optuna.Study) -> None:
-    """Let this process make and change trials only as long as the lease stands that is there now."""
+    """Let this process change trials only while the present lease holds."""
     storage = storage_of(study)
     known = lease_holder(study)
     if known is None or not isinstance(storage, RetryingStorage):
@@ -118,7 +125,10 @@ def work_under_lease(study: optuna.Study) -> None:
 
 
 def _watch(study: optuna.Study, known: LeaseHolder, console: Console, timing: LeaseTiming) -> None:
-    """Wait until it is sure that ``known`` renews its lease no more. Raises: NasError if it does."""
+    """Wait until ``known`` has certainly stopped renewing its lease.
+
+    Raises: NasError if it renews it.
+    """
     start = timing.clock()
     text = f"study {study.study_name!r} is held by {known}: watching whether it is still at work"
     with progress_bar(console, text) as progress:
@@ -133,21 +143,24 @@ def _watch(study: optuna.Study, known: LeaseHolder, console: Console, timing: Le
 
 
 def _renew(study: optuna.Study, own: LeaseHolder, console: Console, timing: LeaseTiming, stop: threading.Event) -> None:
-    """Renew the lease until ``stop``, and say when that fails: workers that wait for the storage are silent."""
-    patient = storage_of(study)
-    storage = patient.backend if isinstance(patient, RetryingStorage) else patient
+    """Renew the lease until ``stop``, and print when that fails.
+
+    Workers that wait for the storage print nothing themselves.
+    """
+    retrying = storage_of(study)
+    storage = retrying.backend if isinstance(retrying, RetryingStorage) else retrying
     mine, is_away = own, False
     while not stop.wait(timing.renew_s):
         try:
             found = _read(storage, study)
             if found is None or found.token != own.token:
-                if isinstance(patient, RetryingStorage):
-                    patient.refuse(_at_work(study, found))
+                if isinstance(retrying, RetryingStorage):
+                    retrying.refuse(_at_work(study, found))
                 break
             mine = replace(mine, beat=mine.beat + 1)
             _write(storage, study, mine)
         except Exception as error:  # what the study's own calls will meet too, and stop for if need be
-            if not is_away and isinstance(patient, RetryingStorage) and not patient.is_waiting:
+            if not is_away and isinstance(retrying, RetryingStorage) and not retrying.is_waiting:
                 is_away = True
                 print_lines(console, f"storage not reachable ({storage_error_reason(error)}): waiting for it")
         else:
@@ -193,7 +206,7 @@ def _myself() -> LeaseHolder:
 
 
 def _place() -> str:
-    """This machine since it was switched on, and the numbering of processes in this container."""
+    """This machine's boot, and the process namespace of this container."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
 

@@ -1,4 +1,4 @@
-"""The study in its storage: opened or made, and refused where it or its folder is another study's."""
+"""Opening or creating a study, and refusing another study's name or folder."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ _TABLES: Final = 20  # a few more than Optuna has
 _SILENT: Final = RetryPolicy()
 
 
-def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
-    """Optuna's storage at ``url``, which is waited for while it is locked, full or gone.
+def open_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage:
+    """Optuna's storage at ``url``, with retries while it is unavailable.
+
+    It may be locked, full or unreachable for a while.
 
     Raises: NasError for a URL that is no storage's, and for a storage that cannot be opened or stays away.
     """
@@ -47,7 +49,7 @@ def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
 
     def make() -> optuna.storages.BaseStorage:
         try:
-            return _with_tables(url, patience)
+            return _with_tables(url, retry)
         except NasError:
             raise
         except Exception as error:  # of several hierarchies; each means the same to the user
@@ -57,14 +59,17 @@ def open_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage:
                 f"study.storage {mask_credentials(url)!r} cannot be opened: {storage_error_reason(error)}."
             ) from None
 
-    return RetryingStorage(call_with_retries(make, RetryWait(patience, url)), url, patience)
+    return RetryingStorage(call_with_retries(make, RetryWait(retry, url)), url, retry)
 
 
-def existing_storage(url: str, patience: RetryPolicy = _SILENT) -> RetryingStorage | None:
-    """The storage at ``url``; None where that is a file that is not there. Raises: NasError as ``open_storage``."""
+def existing_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage | None:
+    """The storage at ``url``; None if that is a file that does not exist.
+
+    Raises: NasError as ``open_storage``.
+    """
     check_url_file(url)
     path = url_file(url)
-    return None if path is not None and not path.exists() else open_storage(url, patience)
+    return None if path is not None and not path.exists() else open_storage(url, retry)
 
 
 def open_study(
@@ -72,7 +77,7 @@ def open_study(
 ) -> optuna.Study:
     """The study ``name``, created or resumed.
 
-    ``identity`` is what must stay the same for trials to be comparable, by dotted names; a study that was begun with
+    ``identity`` is what must stay the same for trials to be comparable, by dotted names; a study that was started with
     another is refused with the first difference in words.
     """
     study = optuna.create_study(
@@ -91,26 +96,29 @@ def open_study(
         check_stored_format(study)
         _check_identity(name, study_identity(known), stored_identity(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
-        raise NasError(f"study.name {name!r}: was begun with other objectives; choose another study.name.")
+        raise NasError(f"study.name {name!r}: was started with other objectives; choose another study.name.")
     work_under_lease(study)
     return study
 
 
 def check_stored_format(study: optuna.Study) -> None:
-    """Refuse a ``study`` whose format in its storage is newer than this version reads. Raises: NasError."""
+    """Refuse a ``study`` stored in a format newer than this version reads.
+
+    Raises: NasError.
+    """
     storage = storage_of(study)
     place = f" in {mask_credentials(storage.url)}" if isinstance(storage, RetryingStorage) else ""
     check_study_format(f"study {study.study_name!r}{place}", system_attributes(study).get(FORMAT_ATTRIBUTE))
 
 
 def matching_study(
-    url: str, name: str, objective: Objective, identity: Mapping[str, Any], patience: RetryPolicy = _SILENT
+    url: str, name: str, objective: Objective, identity: Mapping[str, Any], retry: RetryPolicy = _SILENT
 ) -> optuna.Study | None:
-    """The study ``name`` in the storage at ``url`` if it was begun before; makes none.
+    """The study ``name`` in the storage at ``url`` if it exists; creates none.
 
     Raises: NasError as ``open_storage`` and ``open_study``.
     """
-    storage = existing_storage(url, patience)
+    storage = existing_storage(url, retry)
     if storage is None:
         return None
     if name not in optuna.get_all_study_names(storage):
@@ -120,7 +128,10 @@ def matching_study(
 
 
 def study_identity(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the study of these system ``attributes`` was begun with, by dotted names; empty if it is none of ours."""
+    """The settings in a study's system ``attributes``, by dotted names.
+
+    Empty if nas did not make the study.
+    """
     return dict(json.loads(attributes.get(IDENTITY, "{}")))
 
 
@@ -130,7 +141,7 @@ def stored_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
-    """Refuse a ``folder`` that another study's results stand in. Raises: NasError."""
+    """Refuse a ``folder`` that holds another study's results. Raises: NasError."""
     path = folder / _OWNER
     if not path.is_file():
         return
@@ -144,7 +155,9 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
 
 
 def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
-    """Write into ``study`` and ``folder`` what they are of; call it with the study held.
+    """Write the settings' identity into ``study`` and ``folder``.
+
+    Call it with the study acquired.
 
     Of two searches that made the study in the same moment the other may have written its own identity last.
     """
@@ -171,23 +184,29 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         key = changed[0]
         more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
         raise NasError(
-            f"study {name!r} was begun with {key} = {quoted(before.get(key))}, now it is {quoted(now.get(key))}{more}: "
-            "its trials could not be compared. Choose another study.name, or give the earlier value."
+            f"study {name!r} was started with {key} = {quoted(before.get(key))}, now it is {quoted(now.get(key))}{more}"
+            ": its trials could not be compared. Choose another study.name, or give the earlier value."
         )
 
 
 def _own_groups(identity: Mapping[str, Any]) -> set[str]:
-    """Groups of settings by which a study's kind is recognised: those that not every kind has."""
+    """Groups of settings that not every kind of study has.
+
+    A study's kind is recognised by them.
+    """
     return {key.partition(".")[0] for key in identity} - _COMMON_GROUPS
 
 
-def _with_tables(url: str, patience: RetryPolicy) -> optuna.storages.BaseStorage:
-    """The storage at ``url``; where others open a new database too, one makes a table or its row and the rest fail."""
+def _with_tables(url: str, retry: RetryPolicy) -> optuna.storages.BaseStorage:
+    """The storage at ``url``, with its tables created once.
+
+    Where several processes open a new database, one creates a table or its row and the others fail; they try again.
+    """
     for _ in range(_TABLES):
         try:
             return make_backend(url)
         except sqlalchemy.exc.DBAPIError as error:
             if not isinstance(error, sqlalchemy.exc.IntegrityError) and "already exists" not in str(error):
                 raise
-            patience.sleep(0.1)
+            retry.sleep(0.1)
     return make_backend(url)

@@ -1,4 +1,4 @@
-"""One search per study: a lock in the run's folder for this machine, a lease in the study for all others."""
+"""One search per study: a file lock on this machine, a lease for all others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ AcquireStudy = Callable[[optuna.Study], optuna.Study]
 
 @contextmanager
 def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy]:
-    """Hold the run's ``folder``, and the study too once it is known; to hold it twice is the same as once.
+    """Hold the run's ``folder``, and the study too once it is known.
+
+    Holding it twice is the same as once.
 
     With the study held no other search works on it, on whatever machine, so that its RUNNING trials are stale.
     Raises: NasError at once if another process holds the folder; in ``acquire_lease`` if another holds the study.
@@ -27,13 +29,13 @@ def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy
     with _locked(folder), ExitStack() as leases:
         held: set[int] = set()
 
-        def hold(study: optuna.Study) -> optuna.Study:
+        def acquire(study: optuna.Study) -> optuna.Study:
             if study_id(study) not in held:
                 leases.enter_context(acquire_lease(study, console))
                 held.add(study_id(study))
             return study
 
-        yield hold
+        yield acquire
 
 
 @contextmanager
@@ -61,6 +63,6 @@ def _locked(folder: Path) -> Iterator[None]:
         finally:
             if list(folder.iterdir()) == [lock]:  # the search ended before it began
                 lock.unlink()
-                with suppress(OSError):  # something else was put there meanwhile
+                with suppress(OSError):  # another process created a file there
                     for parent in missing:
                         parent.rmdir()

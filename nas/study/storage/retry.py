@@ -1,4 +1,7 @@
-"""How long a storage is waited for that is locked, full or gone for a while, and which of its errors mean that."""
+"""Retries while a storage is locked, full or unreachable.
+
+Decides which of its errors are transient.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long a storage is waited for: ``limit_s`` per call. ``say`` tells the user; clock and sleep are for tests."""
+    """How long a call to a storage is retried: ``limit_s`` seconds.
+
+    ``say`` prints a line for the user; ``clock`` and ``sleep`` are for tests.
+    """
 
     limit_s: float = 600.0
     say: Callable[[str], None] = lambda _: None
@@ -51,54 +57,59 @@ class RetryPolicy:
 
 
 def retry_policy(console: Console, limit_s: float) -> RetryPolicy:
-    """Patience that is told on ``console``."""
+    """The policy that prints its waits on ``console``."""
     return RetryPolicy(limit_s=limit_s, say=lambda text: print_lines(console, text))
 
 
 class RetryWait:
-    """One call that may have to be made several times: how long it has been tried, and what the user is told."""
+    """One call that may have to be retried: for how long, and what is printed."""
 
-    def __init__(self, patience: RetryPolicy, url: str) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy, url: str) -> None:
+        self._policy = policy
         self._url = url
-        self._started = patience.clock()
+        self._started = policy.clock()
         self._pause_s = _FIRST_PAUSE_S
         self._said_s: float | None = None
         self.reason = ""
 
     def after(self, error: Exception) -> None:
-        """Pause before the next attempt. Raises: NasError when it has been waited long enough."""
-        patience, waited_s = self._patience, self._waited_s
+        """Pause before the next attempt.
+
+        Raises: NasError once the limit is exceeded.
+        """
+        policy, waited_s = self._policy, self._waited_s
         self.reason = storage_error_reason(error)
-        if waited_s >= patience.limit_s:
+        if waited_s >= policy.limit_s:
             raise NasError(self.stopped("stopped"))
         if waited_s >= (_QUIET_S if self._said_s is None else self._said_s + _SAY_EVERY_S):
             self._said_s = waited_s
-            so_far = f"{_minutes(waited_s)} of {_minutes(patience.limit_s)}"
-            patience.say(f"storage not reachable ({self.reason}): trying again, {so_far}")
-        patience.sleep(min(self._pause_s, patience.limit_s - waited_s))
+            so_far = f"{_minutes(waited_s)} of {_minutes(policy.limit_s)}"
+            policy.say(f"storage not reachable ({self.reason}): trying again, {so_far}")
+        policy.sleep(min(self._pause_s, policy.limit_s - waited_s))
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def over(self) -> None:
         """The call has come through."""
         if self._said_s is not None:
-            self._patience.say(f"storage reachable again after {_minutes(self._waited_s)}")
+            self._policy.say(f"storage reachable again after {_minutes(self._waited_s)}")
 
     def stopped(self, how: str) -> str:
         """What a user is to know when there is no more waiting."""
         return (
             f"study.storage {mask_credentials(self._url)!r} was not reachable for {_minutes(self._waited_s)} "
-            f"({self.reason}): {how}. Every trial that was told is kept in it, those under way are tried again. When "
+            f"({self.reason}): {how}. Every finished trial is in it, those under way are run again. When "
             "it is back, go on with the same command; study.patience_s sets how many seconds it is waited for."
         )
 
     @property
     def _waited_s(self) -> float:
-        return self._patience.clock() - self._started
+        return self._policy.clock() - self._started
 
 
 def call_with_retries(call: Callable[[], Result], wait: RetryWait, again: Callable[[], Result] | None = None) -> Result:
-    """``call()``, made again while the storage is away; ``again`` in its place where it may have succeeded unheard.
+    """``call()``, retried while the storage is unavailable.
+
+    ``again`` is called in its place where the first call may have succeeded unnoticed.
 
     Raises: NasError when it has been waited long enough; any other error of ``call`` as it is.
     """
@@ -117,7 +128,7 @@ def call_with_retries(call: Callable[[], Result], wait: RetryWait, again: Callab
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether ``error`` of a storage is one that passes: locked, disk full, server gone; not a mistake of ours."""
+    """Whether an ``error`` of a storage may pass: locked, disk full, server gone."""
     cause = _cause(error)
     if isinstance(cause, OSError):
         return cause.errno in _FILE
@@ -135,19 +146,19 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a server that was asked for the first time said no for good: wrong password, no such database."""
+    """Whether a server refused for good: wrong password, no such database."""
     return any(text in str(_cause(error)) for text in _REFUSALS)
 
 
 def storage_error_reason(error: BaseException) -> str:
-    """What a storage said, in its own first line, without passwords."""
+    """The first line of a storage's error, without passwords."""
     cause: Any = _cause(error)
     details = getattr(cause, "details", None)  # of gRPC
     original = getattr(cause, "orig", None) or cause
-    said = str(details() if callable(details) else original)
+    text = str(details() if callable(details) else original)
     if len(original.args) == 2 and isinstance(original.args[0], int):  # of MySQL or the system: a number, its meaning
-        said = str(original.args[1])
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+        text = str(original.args[1])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return mask_credentials(lines[0].rstrip(". ") if lines else type(cause).__name__)
 
 

@@ -1,4 +1,4 @@
-"""Optuna's storage behind our patience: every call is made again while it is away, and has its effect once."""
+"""Optuna's storage with retries: a call that failed is repeated, idempotently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTLE_S: Final = 1.0
 
 
 def _forwarded(name: str) -> Callable[..., Any]:
-    """A method that hands its call on; one that reads, or writes the same twice without harm."""
+    """A method that forwards an idempotent call: a read, or a repeatable write."""
 
     def method(self: RetryingStorage, *arguments: Any, **named: Any) -> Any:
         return self._through(lambda: getattr(self.backend, name)(*arguments, **named))
@@ -33,7 +33,7 @@ def _forwarded(name: str) -> Callable[..., Any]:
 
 
 class RetryingStorage(BaseStorage):  # type: ignore[misc]
-    """The storage ``backend``, found at ``url``, with ``patience``.
+    """The storage ``backend``, found at ``url``, with ``retry``.
 
     A connection that breaks may take the answer with it: what was asked for is done or is not. A call that must not
     be done twice leaves a mark in what it does, by which the next attempt knows its work.
@@ -42,11 +42,11 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     Once it was waited in vain, or the guard refused, every further call is refused at once.
     """
 
-    def __init__(self, backend: BaseStorage, url: str, patience: RetryPolicy) -> None:
+    def __init__(self, backend: BaseStorage, url: str, retry: RetryPolicy) -> None:
         self.backend = backend
         self.guard: Callable[[], str] = str
         self.url = url
-        self._patience = patience
+        self._retry = retry
         self._refusal = ""
         self._waits: set[RetryWait] = set()
 
@@ -101,7 +101,10 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
         return self._through(make, find_or_make)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Change the state of a trial; False if it was to be taken (WAITING to RUNNING) and another was faster."""
+        """Change the state of a trial.
+
+        False if it was to go from WAITING to RUNNING and another worker was faster.
+        """
         self._ask_guard()
         if state is TrialState.RUNNING:
             return self._take(trial_id)
@@ -135,12 +138,14 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
         return taken
 
     def _adopt(self, trial_id: int, mark: str) -> bool:
-        """Whether a RUNNING trial is ours: taken by our attempt whose answer was lost, or by another worker?
+        """Whether a RUNNING trial was taken by this worker's unanswered attempt.
+
+        Otherwise another worker took it.
 
         Another signs it as soon as it reaches the storage. Two that both lost their answer sign one after the other,
-        and the later signature stands.
+        and the later signature is valid.
         """
-        clock, sleep = self._patience.clock, self._patience.sleep
+        clock, sleep = self._retry.clock, self._retry.sleep
         until = clock() + _GRACE_S
         while clock() < until:
             trial = self.backend.get_trial(trial_id)
@@ -160,7 +165,7 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
     def _through(self, call: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
         if self._refusal:
             raise NasError(self._refusal)
-        wait = RetryWait(self._patience, self.url)
+        wait = RetryWait(self._retry, self.url)
         self._waits.add(wait)
         try:
             return call_with_retries(call, wait, again)

@@ -1,4 +1,4 @@
-"""The format of a study on disk, and the refusal of a study that a newer version wrote."""
+"""The format of a study on disk; studies of newer versions are refused."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ FORMAT_ATTRIBUTE: Final = "nas:format"  # system attribute of a study
 
 
 def is_readable_format(found: object) -> bool:
-    """Whether this version reads studies of the format that was ``found``; None where there is none.
+    """Whether this version reads studies of the format ``found``.
 
-    Studies that were begun before formats were written are of format 1.
+    None, where a study has no mark, is format 1.
+
+    Studies without a format mark are of format 1.
     """
     return found is None or (type(found) is int and 1 <= found <= STUDY_FORMAT)
 
 
 def check_study_format(where: str, found: object) -> None:
-    """Refuse the study at ``where`` if this version cannot read the format ``found`` there. Raises: NasError."""
+    """Refuse the study at ``where`` if its format ``found`` is too new.
+
+    Raises: NasError.
+    """
     if not is_readable_format(found):
         raise NasError(
             f"{where}: the study is of format {quoted(found)}, nas {__version__} reads formats up to {STUDY_FORMAT}: "

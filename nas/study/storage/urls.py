@@ -1,4 +1,7 @@
-"""Where a study may be kept: the kinds of storage there are, and what is wrong with a URL; loads no Optuna."""
+"""Storage URLs: which kinds there are, and what is wrong with one.
+
+Loads no Optuna.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Final
 
 from nas.core.errors import NasError, suggestion
 
-# What stands before "://" without a driver, and the driver that is meant then.
+# Scheme without a driver, and the driver that is used then.
 _DRIVERS: Final = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
@@ -51,7 +54,9 @@ def checked_url(url: str) -> str:
 
 
 def url_file(url: str) -> Path | None:
-    """The file of an SQLite database or of a journal: three slashes and a relative path, or four and an absolute one.
+    """The file of an SQLite or journal URL.
+
+    Three slashes and a relative path, or four and an absolute one.
 
     None for a server, and for a database in memory, which would be lost with its process.
     """
@@ -60,7 +65,7 @@ def url_file(url: str) -> Path | None:
 
 
 def check_url_file(url: str) -> None:
-    """Refuse a folder in the place of a file, and a file in a folder that is not there.
+    """Refuse a folder in the place of a file, or a file in a missing folder.
 
     That is more often a slip than a wish for a new tree. Raises: NasError.
     """
@@ -85,5 +90,8 @@ def url_proxy(url: str) -> tuple[str, int] | None:
 
 
 def mask_credentials(text: str) -> str:
-    """``text`` with the passwords of database URLs in it struck out: commands are kept beside results, and shared."""
+    """``text`` with the passwords of database URLs in it masked.
+
+    Commands are written beside results, and shared.
+    """
     return _PASSWORD.sub(lambda found: (found[1] or found[2]) + ("***@" if found[1] else "***"), text)

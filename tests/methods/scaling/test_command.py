@@ -215,7 +215,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     before = outcomes(tmp_path)
     assert command(list(TINY)) == 0 and outcomes(tmp_path) == before
     assert "8 of 8 trials are done already" in capsys.readouterr().out
-    with pytest.raises(NasError, match=r"'tiny' was begun with phi = 1, now it is 2"):
+    with pytest.raises(NasError, match=r"'tiny' was started with phi = 1, now it is 2"):
         command([*TINY[1:], "phi=2"])
 
 

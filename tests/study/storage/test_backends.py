@@ -149,7 +149,7 @@ def test_a_proxy_is_a_storage_like_any_other(tmp_path: Path, opened: Opened) -> 
         study.tell(taken, [0.5, 1.0])
         assert away.is_told_from_first_to_last
         assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
-        with pytest.raises(NasError, match=r"begun with a = 1, now it is 2"):
+        with pytest.raises(NasError, match=r"started with a = 1, now it is 2"):
             open_study(opened(f"grpc://localhost:{port}"), "s", PARETO, {"a": 2})
     finally:
         away.heard.set()

@@ -81,7 +81,7 @@ def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
         NasError, match=r"holds the results of a study in sqlite:///a\.db, this one is in sqlite:///b\.db"
     ):
         check_folder(tmp_path, "sqlite:///b.db", identity)
-    with pytest.raises(NasError, match=r"begun with study\.seed = 0, now it is 7"):
+    with pytest.raises(NasError, match=r"started with study\.seed = 0, now it is 7"):
         check_folder(tmp_path, "sqlite:///a.db", {**identity, "study.seed": 7})
 
 
@@ -92,7 +92,7 @@ def test_a_study_goes_on_with_the_same_identity(storage_url: str, opened: Opened
     again = open_study(opened(storage_url), "s", PARETO, identity)
     assert len(again.trials) == 1
     assert again.metric_names == ["accuracy", "latency_ms"]
-    with pytest.raises(NasError, match=r"begun with study\.seed = 0, now it is 1"):
+    with pytest.raises(NasError, match=r"started with study\.seed = 0, now it is 1"):
         open_study(opened(storage_url), "s", PARETO, {**identity, "study.seed": 1})
 
 
@@ -121,10 +121,10 @@ def test_several_may_open_a_new_storage_at_once(storage_url: str) -> None:
 @pytest.mark.parametrize(
     ("now", "message"),
     [
-        ({"proxy.epochs": 8, "study.seed": 0}, r"begun with proxy\.epochs = 4, now it is 8: .* another study\.name"),
+        ({"proxy.epochs": 8, "study.seed": 0}, r"started with proxy\.epochs = 4, now it is 8: .* another study\.name"),
         ({"proxy.epochs": 8, "study.seed": 1}, r"proxy\.epochs = 4, now it is 8 \(and 1 more: study\.seed\)"),
         ({"study.seed": 0}, r"proxy\.epochs = 4, now it is null"),
-        ({"proxy.epochs": 4, "study.seed": 0, "new": 1}, r"begun with new = null, now it is 1"),
+        ({"proxy.epochs": 4, "study.seed": 0, "new": 1}, r"started with new = null, now it is 1"),
     ],
 )
 def test_trials_that_could_not_be_compared_are_not_mixed(now: Mapping[str, int], message: str) -> None:
