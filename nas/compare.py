@@ -21,7 +21,7 @@ _FILES: Final = ("csv", "html")
 
 def main() -> None:
     """Console entry point."""
-    app.run_command(command)
+    app.run_command(command, short=True)
 
 
 def command(arguments: list[str]) -> int:

@@ -23,7 +23,7 @@ _COLUMNS: Final = ("study", "kind", "trained", "others", "running", "best", "las
 
 def main() -> None:
     """Console entry point."""
-    app.run_command(command)
+    app.run_command(command, short=True)
 
 
 def command(arguments: list[str]) -> int:

@@ -108,7 +108,7 @@ def search_result(found: ReopenedStudy, *, interrupted: bool) -> SearchResult:
     Raises: NasError if its space no longer decodes to the networks of its trials.
     """
     from nas.methods.search.context import search_context
-    from nas.methods.search.winner_files import existing_winners
+    from nas.methods.search.report_data import existing_winners
     from nas.study.objective import choose_winners
     from nas.study.trial_attributes import trial_records
 
@@ -126,9 +126,9 @@ def search_result(found: ReopenedStudy, *, interrupted: bool) -> SearchResult:
 
 def compound_grid_result(found: ReopenedStudy, *, interrupted: bool) -> CompoundGridResult:
     """The result of a grid, a comparison of rules or a table. Raises: NasError."""
-    from nas.methods.scaling.conclude import study_ranking
     from nas.methods.scaling.context import scaling_context
     from nas.methods.scaling.family_files import FAMILY_FOLDER
+    from nas.methods.scaling.report_data import study_ranking
     from nas.study.trial_attributes import trial_records
 
     plan = found.plan

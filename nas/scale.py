@@ -35,7 +35,7 @@ _KEYS: Final = (
 
 def main() -> None:
     """Console entry point."""
-    app.run_command(command)
+    app.run_command(command, short=True)
 
 
 def command(arguments: list[str]) -> int:

@@ -28,7 +28,7 @@ _COLUMNS: Final = ("layer", "kind", "in", "out", "params", "MACs", "acts", "ms")
 
 def main() -> None:
     """Console entry point."""
-    app.run_command(command)
+    app.run_command(command, short=True)
 
 
 def command(arguments: list[str]) -> int:

@@ -10,7 +10,6 @@ from typing import Final
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from nas.study.trial_record import TrialRecord, trained_networks
@@ -86,6 +85,9 @@ def _shares(study: optuna.Study, values: Sequence[float]) -> dict[str, float]:
     """The share of each choice, which sum to 1, in the variance of ``values`` by trial; empty where all are equal."""
     if len(set(values)) < 2 or not study.trials[0].params:
         return {}
+    # These load scikit-learn, a second of CPU, which studies of fewer networks do not need.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = FanovaImportanceEvaluator(n_trees=_TREES, seed=0)

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from scipy.stats import binomtest, kendalltau
-
 from nas.core.errors import NasError
 from nas.core.formatting import plural
+from nas.core.rank_correlation import kendall_tau
 from nas.core.validation import check_number
 from nas.study.trial_record import TrialRecord
 
@@ -77,10 +76,8 @@ class LatencyAgreement:
     @property
     def kendall_tau(self) -> float | None:
         """Agreement of the two orders, 1 is the same; None where there is no order (fewer than two, or all equal)."""
-        if len(self.pairs) < 2:
-            return None
-        tau = kendalltau([pair.predicted_ms for pair in self.pairs], [pair.measured_ms for pair in self.pairs])
-        return None if math.isnan(tau.statistic) else float(tau.statistic)
+        tau = kendall_tau([pair.predicted_ms for pair in self.pairs], [pair.measured_ms for pair in self.pairs])
+        return None if math.isnan(tau) else tau
 
     @property
     def mean_ratio(self) -> float | None:
@@ -105,9 +102,7 @@ class LatencyAgreement:
     @property
     def chance(self) -> float:
         """Probability that 90% intervals leave so many or more outside (exact binomial test, one-sided)."""
-        if not self.judged:
-            return 1.0
-        return float(binomtest(self.outside, self.judged, OUTSIDE_SHARE, alternative="greater").pvalue)
+        return _at_least(self.outside, self.judged, OUTSIDE_SHARE)
 
     @property
     def warning(self) -> str:
@@ -132,6 +127,23 @@ class LatencyAgreement:
                 f"{self.judged - self.outside} of {self.judged} ({self.share_inside:.0%}) inside their 90% interval"
             )
         return ", ".join([*said, f"predicted / measured {self.mean_ratio:.3f} on average"])
+
+
+def _at_least(successes: int, trials: int, share: float) -> float:
+    """Probability of so many ``successes`` or more among ``trials`` with a chance of ``share`` each."""
+    if successes <= 0:
+        return 1.0
+    log_all = math.lgamma(trials + 1)
+    return math.fsum(
+        math.exp(
+            log_all
+            - math.lgamma(count + 1)
+            - math.lgamma(trials - count + 1)
+            + count * math.log(share)
+            + (trials - count) * math.log1p(-share)
+        )
+        for count in range(successes, trials + 1)
+    )
 
 
 def pair_of(row: TrialRecord, label: str | None = None) -> LatencyPair | None:

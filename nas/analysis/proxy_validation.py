@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import Any, Final
 
 import optuna
-from scipy.stats import kendalltau
 
 from nas.core.formatting import plural
+from nas.core.rank_correlation import kendall_tau
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.storage.optuna_private import storage_of, study_id
@@ -36,13 +36,17 @@ class LongerTraining:
     @property
     def kendall_tau(self) -> float | None:
         """Agreement of the two orders, 1 is the same; None where there is no order."""
-        tau = kendalltau(*zip(*self.pairs, strict=True)).statistic if len(self.pairs) >= LEAST_PAIRS else math.nan
-        return None if math.isnan(tau) else float(tau)
+        tau = kendall_tau(*zip(*self.pairs, strict=True)) if len(self.pairs) >= LEAST_PAIRS else math.nan
+        return None if math.isnan(tau) else tau
 
     @property
     def p_value(self) -> float | None:
         """Probability of an agreement so far from none if there were none; None where there is no order."""
-        return None if self.kendall_tau is None else float(kendalltau(*zip(*self.pairs, strict=True)).pvalue)
+        if self.kendall_tau is None:
+            return None
+        from scipy.stats import kendalltau  # a second of CPU, for the few studies that have a longer one beside them
+
+        return float(kendalltau(*zip(*self.pairs, strict=True)).pvalue)
 
     def __str__(self) -> str:
         count = plural(len(self.pairs), "network")

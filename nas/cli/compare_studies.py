@@ -10,7 +10,7 @@ from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hy
 from nas.cli.comparison import Comparison
 from nas.cli.resolve.studies import FoundStudy
 from nas.core.formatting import MISSING, decimal, percent, shown_path
-from nas.latency.store import read_predictor
+from nas.latency.store import read_device
 from nas.methods import kind_of
 from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE
 from nas.study.storage.attributes import system_attributes
@@ -77,7 +77,7 @@ def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
 def _told(found: FoundStudy, label: str) -> _Told:
     identity = study_identity(system_attributes(found.study))
     kept = found.folder / PREDICTOR_FILE
-    device = str(read_predictor(kept).device) if kept.is_file() else str(identity.get("latency.device", "unknown"))
+    device = str(read_device(kept)) if kept.is_file() else str(identity.get("latency.device", "unknown"))
     return _Told(label, found, identity, trial_records(found.study), device)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
     from nas.core.lazy import lazy_exports
     from nas.core.progress import ProgressCallback
+    from nas.core.rank_correlation import kendall_tau
     from nas.core.tables import TableRow, print_table
     from nas.core.validation import check_number, check_whole
     from nas.core.version import __version__
@@ -38,6 +39,7 @@ else:
             ],
             "lazy": ["lazy_exports"],
             "progress": ["ProgressCallback"],
+            "rank_correlation": ["kendall_tau"],
             "tables": ["TableRow", "print_table"],
             "validation": ["check_number", "check_whole"],
             "version": ["__version__"],
@@ -56,6 +58,7 @@ __all__ = [
     "decimal",
     "from_mapping",
     "interval",
+    "kendall_tau",
     "lazy_exports",
     "megabytes",
     "millions",

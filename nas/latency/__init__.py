@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         disturbance_warning,
         load_or_calibrate,
         load_predictor,
+        read_device,
         read_predictor,
         save_predictor,
     )
@@ -28,6 +29,7 @@ else:
                 "disturbance_warning",
                 "load_or_calibrate",
                 "load_predictor",
+                "read_device",
                 "read_predictor",
                 "save_predictor",
             ],
@@ -42,6 +44,7 @@ __all__ = [
     "disturbance_warning",
     "load_or_calibrate",
     "load_predictor",
+    "read_device",
     "read_predictor",
     "save_predictor",
 ]

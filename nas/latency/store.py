@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.progress import ProgressCallback
-from nas.latency.calibration.calibrate import calibrate
-from nas.latency.calibration.collect import DISTURBING_CORES
-from nas.latency.device import Device, describe
+from nas.latency.device import Device
+from nas.latency.host import describe
+from nas.latency.measure.system_load import DISTURBING_CORES
 from nas.latency.predictors.base import LatencyPredictor
-from nas.latency.predictors.block_table import BlockTable, read_table
-from nas.latency.predictors.kernel_sum import KernelPredictor
+from nas.latency.predictors.block_table import read_table
 from nas.latency.predictors.macs import MacsPredictor
-from nas.latency.predictors.op_regression import PricePredictor
-from nas.latency.predictors.queue_model import QueuePredictor
 from nas.latency.settings import LatencySettings
+
+if TYPE_CHECKING:
+    pass
 
 CALIBRATION_FORMAT: Final = (
     "nas.latency/2"  # increment with every change of features: prices of old files would be misread
 )
-_KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], LatencyPredictor]]] = {
-    KernelPredictor.kind: KernelPredictor.from_dict,
-    MacsPredictor.kind: MacsPredictor.from_dict,
-    PricePredictor.kind: PricePredictor.from_dict,
-    QueuePredictor.kind: QueuePredictor.from_dict,
-    BlockTable.kind: BlockTable.from_dict,
+# Module and class by the kind in a file; only the module of a kind that is read is loaded.
+_KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "kernels": ("kernel_sum", "KernelPredictor"),
+    "macs": ("macs", "MacsPredictor"),
+    "prices": ("op_regression", "PricePredictor"),
+    "whole": ("queue_model", "QueuePredictor"),
+    "table": ("block_table", "BlockTable"),
 }
 
 
@@ -64,11 +66,35 @@ def read_predictor(path: Path, remedy: str = "calibrate that device again") -> L
 
     Raises: NasError if the file cannot be read, holds no predictor, or has another format version.
     """
+    predictor: LatencyPredictor = _read(path, remedy, _predictor_from_dict)
+    return predictor
+
+
+def read_device(path: Path) -> Device:
+    """Device of the predictor in the file at ``path``, without loading the predictor.
+
+    Raises: NasError as ``read_predictor``.
+    """
+    device: Device = _read(path, "calibrate that device again", lambda data: Device.from_dict(data["device"]))
+    return device
+
+
+def _predictor_from_dict(data: Mapping[str, Any]) -> LatencyPredictor:
+    module, name = _KINDS[data["kind"]]
+    predictor: LatencyPredictor = getattr(import_module(f"nas.latency.predictors.{module}"), name).from_dict(data)
+    return predictor
+
+
+def _read(path: Path, remedy: str, parse: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """Result of ``parse`` for the data in the file at ``path``.
+
+    Raises: NasError as ``read_predictor``.
+    """
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != CALIBRATION_FORMAT:
             raise NasError(f"{path}: format {data['format']!r} is not {CALIBRATION_FORMAT}; {remedy}.")
-        return _KINDS[data["kind"]](data)
+        return parse(data)
     except FileNotFoundError:
         raise NasError(f"calibration {path}: does not exist; {remedy}.") from None
     except NasError:
@@ -84,7 +110,7 @@ def disturbance_warning(predictor: LatencyPredictor) -> str:
 
     Empty if their load was too low to matter, or is not known.
     """
-    others = predictor.others if isinstance(predictor, KernelPredictor) else None
+    others: float | None = getattr(predictor, "others", None)  # only a KernelPredictor has it
     if others is None or others <= DISTURBING_CORES:
         return ""
     return (
@@ -129,6 +155,8 @@ def load_or_calibrate(
     path = calibration_path(device, runs_dir)
     if path.exists() and not settings.recalibrate:
         return load_predictor(path, settings)
+    from nas.latency.calibration.calibrate import calibrate
+
     partial_path = path.with_suffix(".measured")
     predictor = calibrate(
         device, seed=settings.seed, budget_s=settings.budget_s, progress=progress, partial_path=partial_path

@@ -12,26 +12,21 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.study import manifest, trial_loop
     from nas.study.candidates import Candidate, Pricer, Survey, space_size_text, survey
-    from nas.study.catalog import (
-        StudySummary,
-        existing_studies_storage,
-        load_study,
-        studies,
-        summarize_studies,
-        trial_times,
-    )
+    from nas.study.catalog import StudySummary, existing_studies_storage, load_study, studies, summarize_studies
     from nas.study.config import (
         EngineSettings,
         PrunerSettings,
         RecordSettings,
         SamplerSettings,
+        SettingsGroups,
         StudyPlan,
         StudySettings,
+        dotted_names,
     )
     from nas.study.constraints import Constraints
-    from nas.study.context import StudyContext
+    from nas.study.context import Facts, StudyContext, load_context_parts
     from nas.study.kind import SpaceFactory, StudyKind
-    from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, library_versions, read_manifest
+    from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, read_manifest
     from nas.study.measurement import Measurer, PredictorRefinement, make_measurer, measure_rows
     from nas.study.objective import OBJECTIVES, Accuracy, ObjectiveSettings, choose_winners
     from nas.study.predictor import find_or_calibrate
@@ -67,9 +62,8 @@ if TYPE_CHECKING:
         Outcome,
         TrialRecord,
         count_outcomes,
-        csv_text,
+        outcome_counts_text,
         pareto_front,
-        records_to_csv,
         trained_networks,
     )
 else:
@@ -77,26 +71,21 @@ else:
         __name__,
         {
             "candidates": ["Candidate", "Pricer", "Survey", "space_size_text", "survey"],
-            "catalog": [
-                "StudySummary",
-                "existing_studies_storage",
-                "load_study",
-                "studies",
-                "summarize_studies",
-                "trial_times",
-            ],
+            "catalog": ["StudySummary", "existing_studies_storage", "load_study", "studies", "summarize_studies"],
             "config": [
                 "EngineSettings",
                 "PrunerSettings",
                 "RecordSettings",
                 "SamplerSettings",
+                "SettingsGroups",
                 "StudyPlan",
                 "StudySettings",
+                "dotted_names",
             ],
             "constraints": ["Constraints"],
-            "context": ["StudyContext"],
+            "context": ["Facts", "StudyContext", "load_context_parts"],
             "kind": ["SpaceFactory", "StudyKind"],
-            "manifest": ["PREDICTOR_FILE", "REPORT_FILE", "StudyManifest", "library_versions", "read_manifest"],
+            "manifest": ["PREDICTOR_FILE", "REPORT_FILE", "StudyManifest", "read_manifest"],
             "measurement": ["Measurer", "PredictorRefinement", "make_measurer", "measure_rows"],
             "objective": ["OBJECTIVES", "Accuracy", "ObjectiveSettings", "choose_winners"],
             "predictor": ["find_or_calibrate"],
@@ -132,9 +121,8 @@ else:
                 "Outcome",
                 "TrialRecord",
                 "count_outcomes",
-                "csv_text",
+                "outcome_counts_text",
                 "pareto_front",
-                "records_to_csv",
                 "trained_networks",
             ],
         },
@@ -153,6 +141,7 @@ __all__ = [
     "Candidate",
     "Constraints",
     "EngineSettings",
+    "Facts",
     "Idle",
     "MeasuredLatency",
     "Measurer",
@@ -164,6 +153,7 @@ __all__ = [
     "PrunerSettings",
     "RecordSettings",
     "SamplerSettings",
+    "SettingsGroups",
     "SpaceFactory",
     "StudyContext",
     "StudyKind",
@@ -182,8 +172,8 @@ __all__ = [
     "choose_winners",
     "count_finished",
     "count_outcomes",
-    "csv_text",
     "distributions",
+    "dotted_names",
     "earlier_measurement",
     "existing_studies_storage",
     "fail_trial",
@@ -193,17 +183,17 @@ __all__ = [
     "is_abandoned",
     "is_counted",
     "is_study_finished",
-    "library_versions",
+    "load_context_parts",
     "load_session_parts",
     "load_study",
     "make_measurer",
     "manifest",
     "measure_rows",
+    "outcome_counts_text",
     "pareto_front",
     "read_manifest",
     "record_candidate",
     "record_measured",
-    "records_to_csv",
     "recover_killed_trial",
     "recover_trials",
     "release_trial",
@@ -216,5 +206,4 @@ __all__ = [
     "trained_networks",
     "trial_loop",
     "trial_records",
-    "trial_times",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.errors import NasError, suggestion
 from nas.study.storage.attributes import system_attributes
+from nas.study.storage.backends import close_backend
 from nas.study.storage.opening import IDENTITY, check_stored_format, open_storage, study_identity
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.storage.urls import mask_credentials, url_file
@@ -100,7 +102,10 @@ def existing_studies_storage(url: str, wanted: str = "") -> RetryingStorage:
             f"{wanted}{path} does not exist: run nas.search or nas.compound_grid first, or say where your studies are "
             "with runs_dir= or storage=."
         )
-    return open_storage(url)
+    storage = open_storage(url)
+    # What holds the storage at the end of a command is not always collected: see ``short`` of nas.cli.app.run_command.
+    weakref.finalize(storage, close_backend, storage.backend)
+    return storage
 
 
 def _is_ours(storage: optuna.storages.BaseStorage, name: str) -> bool:

@@ -1,4 +1,7 @@
-"""A space, its latencies and its trainings, read from tests/reference/learning_curves.json (see learning_curves.py)."""
+"""Space, latencies and trainings of the table of learning curves.
+
+Read from tests/reference/learning_curves.json; see learning_curves.py.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
-from nas.latency.device import describe
-from nas.latency.predictors.base import HeldOutCheck
+from nas.latency.host import describe
+from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.op_fit import Prices
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.store import save_predictor

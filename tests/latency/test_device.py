@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from nas.core.errors import NasError
-from nas.latency.device import Device, describe, driver_version
+from nas.latency.device import Device
+from nas.latency.host import describe, driver_version
 from nas.latency.settings import BACKENDS, LatencySettings
 from tests.latency.synthetic_device import KERNEL_DEVICE as DEVICE
 from tests.paths import CONF
@@ -66,7 +67,7 @@ def test_a_missing_backend_names_the_package_to_install(monkeypatch: pytest.Monk
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("nas.latency.device.metadata.version", missing)
+    monkeypatch.setattr("nas.latency.host.metadata.version", missing)
     with pytest.raises(NasError, match="pip install onnxruntime"):
         describe("onnxruntime")
 

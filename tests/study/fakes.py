@@ -18,7 +18,7 @@ from nas.arch.spec import ArchSpec
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.evaluator import Evaluation
 from nas.estimators.proxy.settings import ProxySettings
-from nas.latency.predictors.base import HeldOutCheck, HeldOutError
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
 from nas.methods.search.ask_tell import SearchAskTell

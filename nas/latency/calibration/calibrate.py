@@ -18,10 +18,11 @@ from scipy.optimize import least_squares
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Collector, is_held_out, spec_of
-from nas.latency.device import Device, describe
+from nas.latency.device import Device
+from nas.latency.host import describe
 from nas.latency.kernels.kernel import contextual_kernels
 from nas.latency.predictors import kernel_times, op_fit
-from nas.latency.predictors.base import HeldOutCheck
+from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LEAST_BUDGET_S

@@ -19,7 +19,7 @@ from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import network_calls
 from nas.latency.measure.backends import runner
 from nas.latency.measure.ort_profile import ProfiledNetwork, call_times_us, detect_lane
-from nas.latency.measure.system_load import SystemLoad
+from nas.latency.measure.system_load import DISTURBING_CORES, SystemLoad
 from nas.latency.measure.timer import COLD_RUNS, measure_runners
 from nas.latency.random_networks import random_spec
 
@@ -29,10 +29,6 @@ HELD_OUT_EVERY: Final = 5
 # Short rounds: a burst of work of another process then affects few runs of each network.
 _ROUNDS, _RUNS = 3, 3
 _ATTEMPTS: Final = 3
-# Load of other programs above which a chunk counts as disturbed, in cores. Programs share caches, and often cores:
-# calibrated beside tests and training, networks of 3 to 8 ms were predicted 5 to 10% too slow, small ones were not, and
-# the latency of the reference did not reveal it.
-DISTURBING_CORES: Final = 0.25
 _MIN_UNDISTURBED: Final = 200  # networks; with fewer, disturbed chunks are used too
 # Published networks, which are always held out; the fit sees random ones (``nas.latency.random_networks``).
 HELD_OUT_ZOO: Final = (

@@ -13,7 +13,7 @@ import numpy as np
 from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
 from nas.core.validation import check_number
-from nas.latency.device import describe
+from nas.latency.host import describe
 from nas.latency.measure.backends import ImageBatch, Runner, onnx_session
 from nas.latency.measure.timer import Measurement, at_common_speed, measure_runners
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces

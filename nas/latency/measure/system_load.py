@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+# Load of other programs above which a chunk counts as disturbed, in cores. Programs share caches, and often cores:
+# calibrated beside tests and training, networks of 3 to 8 ms were predicted 5 to 10% too slow, small ones were not, and
+# the latency of the reference did not reveal it.
+DISTURBING_CORES: Final = 0.25
 _STAT: Final = Path("/proc/stat")
 _IDLE: Final = (3, 4)  # columns of idle and iowait in its first line, which sums all cores
 _COLUMNS: Final = 8  # up to stolen time; guest time is included in user time

@@ -32,7 +32,8 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
 from nas.latency.arrays import FloatArray
-from nas.latency.device import Device, describe
+from nas.latency.device import Device
+from nas.latency.host import describe
 from nas.latency.measure.backends import Runner, runner
 from nas.latency.settings import GPU_BACKENDS
 

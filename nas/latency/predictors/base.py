@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol
-
-import numpy as np
-from scipy.stats import kendalltau
-from scipy.stats import t as student
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError
 from nas.latency.device import Device
 
-_TAIL: Final = 0.05  # share of networks beyond each end of an interval
-_ENOUGH_FOR_QUANTILES: Final = 40
+if TYPE_CHECKING:
+    from nas.latency.predictors.held_out import HeldOutError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,77 +31,6 @@ class LatencyEstimate:
 
     def __str__(self) -> str:
         return f"{self.latency_ms:.2f} ms ({self.low_ms:.2f} to {self.high_ms:.2f})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutCheck:
-    """Measured and predicted latency of one network that the fit did not see."""
-
-    name: str
-    measured_ms: float
-    predicted_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutError:
-    """Error of a predictor on networks that its fit did not see.
-
-    ``median`` and ``p90``: quantiles of |predicted / measured - 1|; ``within_5`` and ``within_10``: share of networks
-    where that is at most 5 and 10%; ``bias``: mean of predicted / measured - 1; ``kendall_tau``: rank correlation of
-    predicted and measured latencies, 1 for the same order; ``networks``: their number.
-    """
-
-    median: float
-    p90: float
-    within_5: float
-    within_10: float
-    bias: float
-    kendall_tau: float
-    networks: int
-
-    @classmethod
-    def of(cls, checks: Sequence[HeldOutCheck]) -> HeldOutError:
-        """Error over ``checks``.
-
-        Raises: NasError for fewer than two.
-        """
-        if len(checks) < 2:
-            raise NasError(f"held-out error: {len(checks)} networks are too few; at least 2 are needed.")
-        relative = np.array([check.predicted_ms / check.measured_ms - 1 for check in checks])
-        order = kendalltau([check.predicted_ms for check in checks], [check.measured_ms for check in checks])
-        return cls(
-            median=float(np.median(np.abs(relative))),
-            p90=float(np.quantile(np.abs(relative), 0.9)),
-            within_5=float(np.mean(np.abs(relative) <= 0.05)),
-            within_10=float(np.mean(np.abs(relative) <= 0.1)),
-            bias=float(relative.mean()),
-            kendall_tau=float(order.statistic),
-            networks=len(checks),
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"median error {self.median:.1%}, 90th percentile {self.p90:.1%}, bias {self.bias:+z.1%}, "
-            f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} held-out networks"
-        )
-
-
-def prediction_interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """Factors (low, high) of a prediction that bound its 90% prediction interval.
-
-    Nine networks in ten are measured between them. ``ratios``: measured / predicted of held-out networks. From 40 on:
-    order statistics, shifted outwards so that a new network is covered as often (conformal prediction). For fewer,
-    whose order statistics do not reach far enough: Student's t interval for one more draw, of logarithms, with half the
-    degrees of freedom, because so few networks also served to select the model. The interval always contains 1.
-    """
-    if len(ratios) >= _ENOUGH_FOR_QUANTILES:
-        outer = (_TAIL * (len(ratios) + 1) - 1) / (len(ratios) - 1)
-        low, high = np.quantile(ratios, [outer, 1 - outer]).tolist()
-    else:
-        logs = np.log(ratios)
-        margin = student.ppf(1 - _TAIL, len(logs) // 2) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
-        low, high = np.exp([logs.mean() - margin, logs.mean() + margin]).tolist()
-    return min(low, 1.0), max(high, 1.0)
 
 
 class LatencyPredictor(Protocol):

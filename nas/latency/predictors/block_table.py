@@ -9,15 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.latency.device import Device
-from nas.latency.predictors.base import HeldOutError, LatencyEstimate
+from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces
 from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
+
+if TYPE_CHECKING:
+    from nas.latency.predictors.held_out import HeldOutError
 
 BLOCK_COLUMNS: Final = ("block", "in_channels", "input_px", "latency_ms")
 OPTIONAL_BLOCK_COLUMNS: Final = ("activation", "squeeze_excite")

@@ -22,7 +22,8 @@ from nas.latency.kernels.kernel import (
     moved_mb,
 )
 from nas.latency.kernels.ort_lowering import Call, block_calls, head_calls, network_calls, stem_calls
-from nas.latency.predictors.base import HeldOutCheck, HeldOutError, LatencyEstimate, prediction_interval
+from nas.latency.predictors.base import LatencyEstimate
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.kernel_times import KernelTimes
 
 # Ridge penalties: variance of one network's error over the prior variance of a class's factor, and of the common one.

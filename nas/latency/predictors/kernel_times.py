@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from scipy.optimize import nnls
 
 from nas.latency.arrays import FloatArray
 from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
@@ -105,6 +104,8 @@ def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
 
     ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
     """
+    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
@@ -11,7 +11,9 @@ from nas.core.errors import NasError
 from nas.core.validation import check_number
 from nas.latency.device import Device
 from nas.latency.predictors.additive import SumPredictor
-from nas.latency.predictors.base import HeldOutError
+
+if TYPE_CHECKING:
+    from nas.latency.predictors.held_out import HeldOutError
 
 # Between published mobile networks the time per multiply-add differs by a factor of four on one core.
 _MACS_FACTOR: Final = 3.0

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.optimize import nnls
 
 from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
@@ -67,6 +66,8 @@ def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: i
     ``rows``: one mapping per network; ``latencies_ms``: shape (networks,). Minimises the squared relative error plus
     ``RIDGE`` times the squared relative distance to the scaled priors.
     """
+    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+
     names = sorted({name for row in rows for name in row})
     priors = np.array([prior_price(name) for name in names])
     features = np.array([[row.get(name, 0.0) for name in names] for row in rows]) * priors

@@ -15,7 +15,7 @@ from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
 from nas.latency.device import Device
 from nas.latency.predictors.additive import SumPredictor
-from nas.latency.predictors.base import HeldOutCheck, HeldOutError, prediction_interval
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.op_features import op_features
 from nas.latency.predictors.op_fit import Prices
 

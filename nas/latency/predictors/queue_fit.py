@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import OptimizeResult, least_squares
 
 from nas.core.progress import ProgressCallback
 from nas.latency.arrays import FloatArray
 from nas.latency.predictors.queue_law import ISSUE, NAMES, PRICES
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
 
 # Scale of the Cauchy noise of log latencies: networks further off have ever less weight. On the once-for-all
 # measurements 0.05 to 0.1 were alike: less is better for ten networks, more where a fifth of the runs were slow.
@@ -122,6 +125,8 @@ def fit_queue_prices(designs: FloatArray, latencies_ms: FloatArray, prior: Prior
     ``designs``: design matrices of shape (networks, operations, prices); ``latencies_ms``: shape (networks,), with
     Cauchy noise of relative width ``NOISE``.
     """
+    from scipy.optimize import least_squares  # by a fit alone: predictors are read more often than fitted
+
     prior_ms = np.exp(prior.log_ms)
     ratio = float(np.median(designs[:, -1] @ (prior_ms * ISSUE) / (designs[:, 0] @ (prior_ms * ~ISSUE))))
     solutions: list[tuple[_Problem, OptimizeResult]] = []

@@ -16,13 +16,8 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
-from nas.latency.predictors.base import (
-    HeldOutCheck,
-    HeldOutError,
-    LatencyEstimate,
-    LatencyPredictor,
-    prediction_interval,
-)
+from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.queue_fit import (
     DEFAULT_PRIOR,
     QueuePrices,

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.methods.scaling.conclude import study_ranking
     from nas.methods.scaling.config import ScalingPlan
     from nas.methods.scaling.context import scaling_context
     from nas.methods.scaling.family_files import FAMILY_FOLDER
+    from nas.methods.scaling.report_data import study_ranking
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "conclude": ["study_ranking"],
             "config": ["ScalingPlan"],
             "context": ["scaling_context"],
             "family_files": ["FAMILY_FOLDER"],
+            "report_data": ["study_ranking"],
         },
     )
 

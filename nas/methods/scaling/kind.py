@@ -50,13 +50,13 @@ class ScalingKind(StudyKind):
 
     def render(self, plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
         """Write tables, plots and report as of now; the report's path. Raises: NasError."""
-        from nas.methods.scaling.conclude import render_scaling
+        from nas.methods.scaling.render import render_scaling
 
         return render_scaling(plan, manifest, study)
 
     def refresh_notes(self, plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
         """As ``render``, and what a dashboard shows. Raises: NasError."""
-        from nas.methods.scaling.conclude import refresh_scaling_notes
+        from nas.methods.scaling.render import refresh_scaling_notes
 
         refresh_scaling_notes(plan, manifest, study)
 

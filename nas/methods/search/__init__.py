@@ -9,10 +9,10 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.methods.search.config import SearchPlan
     from nas.methods.search.context import search_context
-    from nas.methods.search.winner_files import existing_winners
+    from nas.methods.search.report_data import existing_winners
 else:
     __getattr__, __dir__ = lazy_exports(
-        __name__, {"config": ["SearchPlan"], "context": ["search_context"], "winner_files": ["existing_winners"]}
+        __name__, {"config": ["SearchPlan"], "context": ["search_context"], "report_data": ["existing_winners"]}
     )
 
 __all__ = ["SearchPlan", "existing_winners", "search_context"]

@@ -51,13 +51,13 @@ class SearchKind(StudyKind):
 
     def render(self, plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
         """Write table, plot and report as of now; the report's path. Raises: NasError."""
-        from nas.methods.search.conclude import render_search
+        from nas.methods.search.render import render_search
 
         return render_search(plan, manifest, study)
 
     def refresh_notes(self, plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
         """As ``render``, and what a dashboard shows. Raises: NasError."""
-        from nas.methods.search.conclude import refresh_search_notes
+        from nas.methods.search.render import refresh_search_notes
 
         refresh_search_notes(plan, manifest, study)
 

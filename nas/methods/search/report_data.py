@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import optuna
 
 from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.importance import importances
 from nas.analysis.proxy_validation import longer_trainings, validation_command
+from nas.arch.files import load_spec_file
 from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
 from nas.methods.search.warm_start import best_records
-from nas.reporting.run_facts import run_facts
+from nas.reporting.columns import plain_record
+from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
+from nas.reporting.study_report import write_report
 from nas.study.candidates import space_size_text
+from nas.study.context import Facts
 from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.trial_attributes import PUBLISHED, trial_records
-from nas.study.trial_record import Outcome, TrialRecord, records_to_csv
+from nas.study.trial_record import Outcome, TrialRecord
+
+_PROXY: Final = "trained proxy"
+_FILES: Final[Mapping[str, str]] = {
+    "spec (block strings)": ".yaml",
+    "spec (coefficients)": ".efficientnet.yaml",
+    "Python, timm alone": ".py",
+    _PROXY: ".proxy.yaml",
+    "proxy weights": ".proxy.safetensors",
+}
+
+
+def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchContext) -> list[Winner]:
+    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
+
+    Raises: NasError if a row's choices no longer decode to its network.
+    """
+    written = _written(folder)
+    return [
+        _known_winner(winner_label(place), row, written.get(row.arch_id), folder, context)
+        for place, row in enumerate(rows)
+    ]
 
 
 def search_report(
@@ -60,31 +87,29 @@ def search_report(
 def write_search_report(report: SearchReport, folder: Path) -> Path:
     """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
     drawn = search_plot(report)
-    write_text_atomically(folder / "trials.csv", records_to_csv(report.rows))
     write_text_atomically(folder / "pareto.svg", drawn)
-    write_text_atomically(folder / REPORT_FILE, render_search_report(report, drawn))
-    return folder / REPORT_FILE
+    return write_report(report, render_search_report(report, drawn), folder / REPORT_FILE)
 
 
 def _is_rewarded(context: SearchContext) -> bool:
     return context.plan.objective.kind == "mnasnet"
 
 
-def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
+def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> Facts:
     plan = context.plan
-    sampler, pruner, proxy = plan.sampler, plan.pruner, plan.proxy
+    sampler, pruner = plan.sampler, plan.pruner
     stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"
     facts = (
         ("space", f"{plan.space.name}, {space_size_text(plan.space)} points"),
-        ("data", f"{plan.data.name}: {context.images}"),
+        context.data_fact,
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
-        ("training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"),
+        context.training_fact,
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
-        *run_facts(plan, context.predictor, context.versions, study),
+        *context.run_facts(study),
     )
     return tuple((name, value) for name, value in facts if value)
 
@@ -101,14 +126,38 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
     identity = study_identity(system_attributes(study))
     settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
+    columns = select_winner_columns(None, "name", "trial", "arch_id", "accuracy", "latency_ms", "measured_ms")
+    winners = choose_winners(trial_records(study), objective)
     return [
-        {
-            "name": f"W{index}",
-            "trial": record.number,
-            "arch_id": record.arch_id,
-            "accuracy": record.accuracy,
-            "latency_ms": record.latency_ms,
-            "measured_ms": record.measured_ms,
-        }
-        for index, record in enumerate(choose_winners(trial_records(study), objective), start=1)
+        plain_record(columns, LabelledRecord(label=winner_label(place), row=row)) for place, row in enumerate(winners)
     ]
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
+    specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
+    return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
+
+
+def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
+    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
+    arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
+    if arch.arch_id != row.arch_id:
+        raise NasError(
+            f"trial {row.number}: space {context.plan.space.name!r} decodes its choices to another network now; "
+            "its code has changed since."
+        )
+    paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
+    files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
+    stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    proxy = context.proxy_of(arch)
+    return Winner(
+        label=label,
+        arch=arch,
+        row=row,
+        latency_by_path=dict(context.predictor.layer_ms(arch)),
+        proxy_note=proxy.realised_note,
+        files=files,
+        proxy=proxy.spec,
+        sample_logits=tuple(stated.get("logits_of_ramp", ())),
+    )

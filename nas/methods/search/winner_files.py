@@ -12,7 +12,7 @@ import torch
 
 from nas.analysis.latency_agreement import pair_of
 from nas.arch.complexity import complexity
-from nas.arch.files import dump_scaled_spec, dump_spec, load_spec_file, parse_spec
+from nas.arch.files import dump_scaled_spec, dump_spec, parse_spec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically, write_text_atomically
@@ -20,19 +20,12 @@ from nas.data.images import ImageData
 from nas.estimators.proxy.reduce import Proxy
 from nas.export.standalone import load_weights, standalone_source
 from nas.methods.search.context import SearchContext
+from nas.methods.search.report_data import existing_winners
 from nas.model.build import build
 from nas.reporting.search_report import Winner
 from nas.study.trial_record import TrialRecord
 
 LOGITS_SHOWN: Final = 5
-_PROXY: Final = "trained proxy"
-_FILES: Final[Mapping[str, str]] = {
-    "spec (block strings)": ".yaml",
-    "spec (coefficients)": ".efficientnet.yaml",
-    "Python, timm alone": ".py",
-    _PROXY: ".proxy.yaml",
-    "proxy weights": ".proxy.safetensors",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +58,6 @@ def write_winners(rows: Sequence[TrialRecord], folder: Path, source: WinnerSourc
     return existing_winners(rows, folder, source.context)
 
 
-def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchContext) -> list[Winner]:
-    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
-
-    Raises: NasError if a row's choices no longer decode to its network.
-    """
-    written = _written(folder)
-    return [
-        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, context)
-        for index, row in enumerate(rows, start=1)
-    ]
-
-
 def probe_input(arch: ArchSpec) -> torch.Tensor:
     """A fixed input (1, in_channels, px, px), a ramp from -1 to 1, whose logits anybody can compare."""
     shape = (1, arch.in_channels, arch.resolution_px, arch.resolution_px)
@@ -94,36 +75,6 @@ def _write_one(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) 
         write_text_atomically(folder / name, text)
     if logits:
         write_bytes_atomically(folder / f"{stem}.proxy.safetensors", weights.read_bytes())
-
-
-def _written(folder: Path) -> dict[str, str]:
-    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
-    specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
-    return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
-
-
-def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
-    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
-    arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
-    if arch.arch_id != row.arch_id:
-        raise NasError(
-            f"trial {row.number}: space {context.plan.space.name!r} decodes its choices to another network now; "
-            "its code has changed since."
-        )
-    paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
-    files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
-    stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
-    proxy = context.proxy_of(arch)
-    return Winner(
-        label=label,
-        arch=arch,
-        row=row,
-        latency_by_path=dict(context.predictor.layer_ms(arch)),
-        proxy_note=proxy.realised_note,
-        files=files,
-        proxy=proxy.spec,
-        sample_logits=tuple(stated.get("logits_of_ramp", ())),
-    )
 
 
 def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, str]:

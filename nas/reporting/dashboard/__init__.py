@@ -8,16 +8,16 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.reporting.dashboard.board import ARTIFACTS, DashboardBoard
-    from nas.reporting.dashboard.exhibit import TrialNotes, is_up_to_date, study_state, trial_link
-    from nas.reporting.dashboard.notes import Pairs, StudyNote, escape_markdown, link, measured_text, predicted_text
+    from nas.reporting.dashboard.exhibit import TrialNotes, is_up_to_date, publish_study, trial_link
+    from nas.reporting.dashboard.notes import Pairs, escape_markdown, link, markdown_rows
     from nas.reporting.dashboard.serving import HOST, make_dashboard
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "board": ["ARTIFACTS", "DashboardBoard"],
-            "exhibit": ["TrialNotes", "is_up_to_date", "study_state", "trial_link"],
-            "notes": ["Pairs", "StudyNote", "escape_markdown", "link", "measured_text", "predicted_text"],
+            "exhibit": ["TrialNotes", "is_up_to_date", "publish_study", "trial_link"],
+            "notes": ["Pairs", "escape_markdown", "link", "markdown_rows"],
             "serving": ["HOST", "make_dashboard"],
         },
     )
@@ -27,14 +27,12 @@ __all__ = [
     "HOST",
     "DashboardBoard",
     "Pairs",
-    "StudyNote",
     "TrialNotes",
     "escape_markdown",
     "is_up_to_date",
     "link",
     "make_dashboard",
-    "measured_text",
-    "predicted_text",
-    "study_state",
+    "markdown_rows",
+    "publish_study",
     "trial_link",
 ]

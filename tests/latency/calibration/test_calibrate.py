@@ -16,7 +16,7 @@ from nas.latency.calibration import calibrate as module
 from nas.latency.calibration import collect
 from nas.latency.calibration.calibrate import calibrate
 from nas.latency.calibration.collect import HELD_OUT_ZOO, Chunk, Collector
-from nas.latency.device import describe
+from nas.latency.host import describe
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_regression import PricePredictor

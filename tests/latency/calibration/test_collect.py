@@ -13,7 +13,7 @@ from nas.arch import zoo
 from nas.core.errors import NasError
 from nas.latency.calibration import collect as module
 from nas.latency.calibration.collect import Chunk, Collector, is_held_out, spec_of
-from nas.latency.device import describe
+from nas.latency.host import describe
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.random_networks import random_spec
 from tests.deadline import DEADLINE_S

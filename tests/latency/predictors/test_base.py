@@ -12,8 +12,9 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
-from nas.latency.predictors.base import HeldOutCheck, HeldOutError, LatencyEstimate
+from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.block_table import BlockTable
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_fit import Prices, network_row

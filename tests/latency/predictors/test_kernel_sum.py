@@ -11,7 +11,7 @@ from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.latency.kernels.kernel import contextual_kernels
 from nas.latency.predictors import kernel_sum, kernel_times
-from nas.latency.predictors.base import HeldOutCheck
+from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.random_networks import random_specs
 from nas.latency.store import disturbance_warning

@@ -11,7 +11,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.ops.network import network_ops
 from nas.core.errors import NasError
-from nas.latency.predictors.base import prediction_interval
+from nas.latency.predictors.held_out import prediction_interval
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.queue_law import ONCE, span
 from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor

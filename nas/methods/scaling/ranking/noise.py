@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from nas.methods.scaling.ranking.studentized_range import studentized_range_sf
+
 SIGNIFICANCE_LEVEL: Final = 0.05
 
 
@@ -40,14 +42,12 @@ class Noise:
 
         ``variance``: of the difference, in units of one training's.
         """
-        from scipy.stats import studentized_range
-
         if not self.freedom or compared < 2:
             return None
         spread = self.deviation * math.sqrt(variance / 2)
         if spread == 0:
             return 1.0 if apart == 0 else 0.0
-        return float(studentized_range.sf(abs(apart) / spread, compared, self.freedom))
+        return studentized_range_sf(abs(apart) / spread, compared, self.freedom)
 
 
 def pooled_noise(accuracies: Mapping[str, Sequence[float]]) -> Noise:

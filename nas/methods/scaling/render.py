@@ -1,0 +1,30 @@
+"""A scaling study's tables, plots and report from its folder and its trials, at work or not; loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.context import scaling_context
+from nas.methods.scaling.dashboard import write_scaling_notes
+from nas.methods.scaling.report_data import scaling_report, write_scaling_report
+from nas.study.manifest import StudyManifest
+
+
+def render_scaling(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
+    """Write tables, plots and report of ``study`` as it is now, at work or not; the report's path.
+
+    Nothing is trained or written into the study, no images are loaded, and a family is left to the end of the race.
+    Raises: NasError.
+    """
+    return write_scaling_report(scaling_report(scaling_context(plan, manifest, study), study), plan.folder)
+
+
+def refresh_scaling_notes(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+    """As ``render_scaling``, and bring what a dashboard shows of ``study`` up to date."""
+    context = scaling_context(plan, manifest, study)
+    report = scaling_report(context, study)
+    write_scaling_report(report, plan.folder)
+    write_scaling_notes(context, study, report)

@@ -1,0 +1,39 @@
+"""A search's table, plot and report made again of its folder and its trials, at work or not; loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from nas.methods.search.config import SearchPlan
+from nas.methods.search.context import SearchContext, search_context
+from nas.methods.search.dashboard import write_search_notes
+from nas.methods.search.report_data import existing_winners, search_report, write_search_report
+from nas.reporting.dashboard.board import ARTIFACTS
+from nas.reporting.search_report import SearchReport
+from nas.study.manifest import StudyManifest
+from nas.study.objective import choose_winners
+from nas.study.trial_attributes import trial_records
+
+
+def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
+    """Write table, plot and report of ``study`` as it is now, at work or not; the report's path.
+
+    Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
+    """
+    return write_search_report(_report_again(search_context(plan, manifest), study), plan.folder)
+
+
+def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+    """As ``render_search``, and bring what a dashboard shows of ``study`` up to date."""
+    context = search_context(plan, manifest)
+    report = _report_again(context, study)
+    write_search_report(report, plan.folder)
+    write_search_notes(study, report, context.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+
+
+def _report_again(context: SearchContext, study: optuna.Study) -> SearchReport:
+    plan, rows = context.plan, trial_records(study)
+    winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", context)
+    return search_report(context, study, rows, winners)

@@ -1,0 +1,27 @@
+"""The tail of the studentized range beside SciPy's and beside printed tables."""
+
+from __future__ import annotations
+
+import pytest
+from scipy.stats import studentized_range
+
+from nas.methods.scaling.ranking.studentized_range import studentized_range_sf
+
+
+@pytest.mark.parametrize("groups", [2, 3, 6, 25])
+@pytest.mark.parametrize("freedom", [1, 2, 5, 12, 60, 500])
+@pytest.mark.parametrize("q", [0.05, 1.0, 3.5, 6.0, 30.0])
+def test_it_is_what_scipy_says(q: float, groups: int, freedom: int) -> None:
+    assert studentized_range_sf(q, groups, freedom) == pytest.approx(studentized_range.sf(q, groups, freedom), abs=1e-9)
+
+
+# Upper 5% points at 10 degrees of freedom: Pearson and Hartley, Biometrika Tables for Statisticians I, table 29.
+@pytest.mark.parametrize(("q", "groups"), [(3.151, 2), (3.877, 3), (4.654, 5)])
+def test_printed_points_have_their_probability(q: float, groups: int) -> None:
+    assert studentized_range_sf(q, groups, 10) == pytest.approx(0.05, abs=1e-4)
+
+
+def test_ends() -> None:
+    assert studentized_range_sf(0.0, 3, 5) == 1.0
+    assert studentized_range_sf(1e6, 3, 50) < 1e-200
+    assert 0 < studentized_range_sf(1e6, 3, 1) < 1e-5
