@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 from nas.analysis.history import Curve, FrontProgress
-from nas.analysis.importance import LEAST_TRIALS, Importance
-from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, pair_of
+from nas.analysis.importance import MIN_TRIALS, Importance
+from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, latency_pair
 from nas.analysis.proxy_validation import LongerTraining
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
@@ -25,7 +25,7 @@ from nas.reporting.plots.pareto import agreement_svg, pareto_svg
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, select_winner_columns
 from nas.reporting.search_summary import MAX_ROWS, losses, search_summary, table_rows
 from nas.reporting.study_report import StudyReport
-from nas.study.objective import KINDS
+from nas.study.objective import OBJECTIVES
 from nas.study.trial_record import TrialRecord, pareto_front
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Winner:
 
     def remarks(self, limit_ms: float | None) -> list[str]:
         """What its measured latency has to say against it, in words."""
-        pair = pair_of(self.row, self.label)
+        pair = latency_pair(self.row, self.label)
         return pair.remarks(limit_ms) if pair else []
 
     @property
@@ -111,8 +111,8 @@ class SearchReport(StudyReport):
     find_out: str = ""
 
     def __post_init__(self) -> None:
-        if self.objective not in KINDS:
-            raise unknown_choice("objective", self.objective, KINDS)
+        if self.objective not in OBJECTIVES:
+            raise unknown_choice("objective", self.objective, OBJECTIVES)
         labels = [winner.label for winner in self.winners]
         if len(set(labels)) < len(labels):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")
@@ -153,7 +153,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
         agreement_columns=AGREEMENT_COLUMNS,
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),
-        least_trials=LEAST_TRIALS,
+        least_trials=MIN_TRIALS,
         most_rows=MAX_ROWS,
         plot=drawn or search_plot(data),
         agreement=data.agreement,

@@ -119,7 +119,7 @@ def ours(root: Path, network: str, images: int, variant: str) -> Round:
     from nas.training.trainer import train
 
     if variant in ("default_layout", "channels_last"):
-        runtime.keep_freed_memory = lambda: False  # type: ignore[assignment]
+        runtime.retain_freed_memory = lambda: False  # type: ignore[assignment]
     if variant in ("default_layout", "channels_last", "keep_memory"):
         runtime._COPYING_IN_PLACE = ()  # type: ignore[assignment]
     start = time.process_time()

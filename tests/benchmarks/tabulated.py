@@ -90,5 +90,5 @@ class TabulatedEvaluator:
                 on_epoch(result)
         return Evaluation(accuracy=one["accuracy"][-1], cpu_s=sum(one["cpu_s"]), duration_s=0.0)
 
-    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         """Nothing was kept."""

@@ -26,7 +26,7 @@ def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Cons
     write_scaling_report(report, plan.folder)
     write_scaling_notes(context, study, report)
     if session.is_complete(study):
-        session.evaluator.forget_all()
+        session.evaluator.discard_checkpoints()
     _print_results(plan, report, console)
     return report.standings
 

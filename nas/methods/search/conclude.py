@@ -48,7 +48,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         if path.stem not in kept:
             path.unlink()
     if session.is_complete(study):
-        session.evaluator.forget_all()
+        session.evaluator.discard_checkpoints()
     report = search_report(context, study, rows, winners)
     write_search_report(report, plan.folder)
     write_search_notes(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
