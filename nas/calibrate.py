@@ -91,7 +91,9 @@ def _from_file(config: dict[str, Any], folder: Path) -> _Result:
     """Fit latencies that were measured elsewhere."""
     _refuse(config, _HERE, "is said by the file's header")
     if not isinstance(config["path"], str) or not config["path"]:
-        raise NasError(f"path {quoted(config['path'])}: add path= with the CSV file of measurements; see the README.")
+        raise NasError(
+            f"path {quoted(config['path'])}: add path= with the CSV file of measurements; see nas/latency/README.md."
+        )
     bases = [config["base"]] if isinstance(config["base"], str) else config["base"]
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise NasError(f"base {quoted(config['base'])}: must be the path of a calibration, or [one,another].")
@@ -143,7 +145,7 @@ def _help() -> str:
         ("device=cuda", f"backend={'|'.join(_BACKENDS['cuda'])} precision=float32|float16|bfloat16 batch=1"),
         (
             "device=measurements",
-            "path=phone.csv base=runs/latency/other.json: from latencies measured anywhere (see the README)",
+            "path=phone.csv base=runs/latency/other.json: from latencies measured anywhere (see nas/latency/README.md)",
         ),
         ("budget_s=120", "CPU seconds; interrupted, the same command goes on"),
         ("runs_dir=runs", "calibrations are kept in <runs_dir>/latency"),

@@ -31,7 +31,7 @@ def make_plan(arguments: list[str]) -> Any:
     app.check_keys(config, _KEYS, optional=("space",))
     app.check_flags(config, "json")
     if "space" in config and not config["space"]:
-        raise NasError("space: the configuration is empty; see the README for what a space needs.")
+        raise NasError("space: the configuration is empty; see search_spaces/README.md for what a space needs.")
     if not config.get("space"):
         raise NasError(f"which space? Add one of these:\n{_spaces()}")
     from nas.data.sources import check_data

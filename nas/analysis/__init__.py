@@ -1,1 +1,1 @@
-"""Statistics of trial records; draws nothing and loads no torch."""
+"""Statistics of trial records, without drawing and without torch."""

@@ -1,4 +1,4 @@
-"""How a search came along: the front's hypervolume over trials and over hours, and learning curves."""
+"""Search history: hypervolume over trials and hours, and learning curves."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from optuna.trial import FrozenTrial
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_record import TrialRecord, trained_networks
 
-Curve = tuple[tuple[int, float], ...]  # epoch and accuracy in [0, 1], in the order of the epochs
+Curve = tuple[tuple[int, float], ...]  # (epoch, accuracy in [0, 1]), by epoch
 
 
 class ReferencePoint(NamedTuple):
-    """The point that hypervolumes are measured from: nothing at or below its accuracy or above its latency counts."""
+    """Reference point of a hypervolume.
+
+    Only points better in both objectives contribute. ``accuracy`` in [0, 1], ``latency_ms`` in ms.
+    """
 
     accuracy: float
     latency_ms: float
 
 
 class ProgressStep(NamedTuple):
-    """The state after a trial; ``hours`` of work since the first began, None where its end is not known."""
+    """Value after a trial.
+
+    ``hours``: busy time from the start of the first trial to the end of this one, None if its end is unknown.
+    """
 
     trial: int
     hours: float | None
@@ -34,10 +40,11 @@ class ProgressStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontProgress:
-    """How far the best got: ``steps`` after every trained trial by number, ``timed`` those with hours, in their order.
+    """Progress of a search over its trained trials.
 
-    ``reference``: of the hypervolume, whose ``value`` is the share of the rectangle between it and the best accuracy
-    and latency of all; None where the values are rewards.
+    ``steps``: one per trained trial, by number; ``timed``: those with known hours, by hours. Without rewards the
+    ``value`` of a step is the hypervolume as a share of the rectangle between ``reference`` and the ideal point (the
+    best accuracy and the best latency of all). ``reference`` is None if values are rewards: the highest so far.
     """
 
     steps: tuple[ProgressStep, ...]
@@ -46,9 +53,10 @@ class FrontProgress:
 
 
 def hypervolume(points: Iterable[tuple[float, float]], reference: ReferencePoint) -> float:
-    """The area, in accuracy x ms, that ``points`` (accuracy, latency in ms) dominate up to ``reference``; exact.
+    """Compute the exact hypervolume of ``points``, in accuracy x ms.
 
-    Accuracy is to be high and latency low; points that do not beat the reference in both add nothing.
+    ``points`` are pairs (accuracy, latency in ms). Accuracy is maximised and latency minimised. Points that are not
+    better than ``reference`` in both objectives contribute nothing.
     """
     area, best = 0.0, reference.accuracy
     for accuracy, latency_ms in sorted(points, key=lambda point: (point[1], -point[0])):
@@ -63,10 +71,11 @@ def hypervolume(points: Iterable[tuple[float, float]], reference: ReferencePoint
 def front_progress(
     rows: Sequence[TrialRecord], hours: Mapping[int, float], reward: Mapping[int, float] | None = None
 ) -> FrontProgress | None:
-    """How the front of ``rows`` grew, or with ``reward`` (by trial number) the highest one; None before two networks.
+    """Compute the hypervolume over trials, or with ``reward`` the best reward so far.
 
-    ``hours``: by trial number, when each ended. The reference is the lowest accuracy and the highest latency of all
-    trained networks.
+    ``hours`` and ``reward`` map trial numbers to the hour at which the trial ended and to its reward. The reference
+    point is the lowest accuracy and the highest latency of all trained networks. Returns None with fewer than two
+    trained networks, or if they span no area.
     """
     trained = trained_networks(rows)
     if len(trained) < 2:
@@ -74,26 +83,27 @@ def front_progress(
     by_time = sorted((row for row in trained if row.number in hours), key=lambda row: (hours[row.number], row.number))
     if reward is not None:
         return FrontProgress(
-            steps=_highest(trained, hours, reward), timed=_highest(by_time, hours, reward), reference=None
+            steps=_best_rewards(trained, hours, reward), timed=_best_rewards(by_time, hours, reward), reference=None
         )
     points = [accuracy_and_ms(row) for row in trained]
     reference = ReferencePoint(min(accuracy for accuracy, _ in points), max(latency for _, latency in points))
-    whole = (max(accuracy for accuracy, _ in points) - reference.accuracy) * (
+    total = (max(accuracy for accuracy, _ in points) - reference.accuracy) * (
         reference.latency_ms - min(latency for _, latency in points)
     )
-    if not whole:
+    if not total:
         return None
     return FrontProgress(
-        steps=_growth(trained, hours, reference, whole),
-        timed=_growth(by_time, hours, reference, whole),
+        steps=_hypervolumes(trained, hours, reference, total),
+        timed=_hypervolumes(by_time, hours, reference, total),
         reference=reference,
     )
 
 
 def busy_hours(trials: Iterable[FrozenTrial]) -> dict[int, float]:
-    """By trial number, hours from the first trial's beginning to each one's end, without those when none ran.
+    """Map trial numbers to busy hours from the first trial's start to the trial's end.
 
-    A search that was interrupted over night took no longer for it.
+    Time without a running trial does not count, such as an interruption overnight. Trials that have not ended are
+    omitted.
     """
     spans = [
         (trial.datetime_start, trial.datetime_complete, trial.number)
@@ -101,65 +111,69 @@ def busy_hours(trials: Iterable[FrozenTrial]) -> dict[int, float]:
         if trial.datetime_start and trial.datetime_complete
     ]
     ends = dict.fromkeys((end for _, end, _ in sorted(spans)), 0.0)
-    covered: list[tuple[datetime, datetime]] = []  # stretches of work, in their order, apart from each other
-    for begin, end, _ in sorted(spans):
-        if covered and begin <= covered[-1][1]:
-            covered[-1] = (covered[-1][0], max(end, covered[-1][1]))
+    busy: list[tuple[datetime, datetime]] = []  # disjoint intervals with a running trial, in order
+    for start, end, _ in sorted(spans):
+        if busy and start <= busy[-1][1]:
+            busy[-1] = (busy[-1][0], max(end, busy[-1][1]))
         else:
-            covered.append((begin, end))
-    before = [0.0]
-    for begin, end in covered:
-        before.append(before[-1] + (end - begin).total_seconds())
-    begins = [begin for begin, _ in covered]
-    for moment in ends:
-        place = bisect_right(begins, moment) - 1
-        ends[moment] = (before[place] + (moment - begins[place]).total_seconds()) / 3600
+            busy.append((start, end))
+    elapsed_s = [0.0]  # busy time before each interval
+    for start, end in busy:
+        elapsed_s.append(elapsed_s[-1] + (end - start).total_seconds())
+    starts = [start for start, _ in busy]
+    for time in ends:
+        index = bisect_right(starts, time) - 1
+        ends[time] = (elapsed_s[index] + (time - starts[index]).total_seconds()) / 3600
     return {number: ends[end] for _, end, number in spans}
 
 
 def learning_curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[int, Curve]:
-    """By trial number, the accuracy after each epoch that was written down.
+    """Map trial numbers to the recorded accuracy after each epoch.
 
-    The value that is kept is the first objective; a reward is turned into its accuracy again.
+    The study stores intermediate values of the first objective; a reward is converted back to accuracy.
     """
-    found: dict[int, Curve] = {}
+    curves: dict[int, Curve] = {}
     for trial in study.get_trials(deepcopy=False):
         if trial.intermediate_values and "latency_ms" in trial.user_attrs:
             unit = objective.values(1.0, trial.user_attrs["latency_ms"])[0]
             values = sorted(trial.intermediate_values.items())
-            found[trial.number] = tuple((epoch, value / unit if unit else 0.0) for epoch, value in values)
-    return found
+            curves[trial.number] = tuple((epoch, value / unit if unit else 0.0) for epoch, value in values)
+    return curves
 
 
 def accuracy_and_ms(row: TrialRecord) -> tuple[float, float]:
-    """Where a trained row lies: accuracy in [0, 1] and latency in ms."""
+    """Return the objectives of a trained row: accuracy in [0, 1] and latency in ms."""
     return row.accuracy or 0.0, row.latency_ms or 0.0
 
 
-def _growth(
-    rows: Iterable[TrialRecord], hours: Mapping[int, float], reference: ReferencePoint, whole: float
+def _hypervolumes(
+    rows: Iterable[TrialRecord], hours: Mapping[int, float], reference: ReferencePoint, total: float
 ) -> tuple[ProgressStep, ...]:
-    """The hypervolume after each of ``rows`` as a share of ``whole``, of a front that is kept as it grows."""
-    front: list[tuple[float, float]] = []  # latency and accuracy, both rising
+    """Return the hypervolume after each of ``rows`` as a share of ``total``.
+
+    The Pareto front is updated incrementally.
+    """
+    front: list[tuple[float, float]] = []  # (latency, accuracy), both increasing
     steps, area = [], 0.0
     for row in rows:
         accuracy, latency_ms = accuracy_and_ms(row)
-        place = bisect_right(front, (latency_ms, accuracy))
-        if not (place and front[place - 1][1] >= accuracy):
-            rest = place
-            while rest < len(front) and front[rest][1] <= accuracy:
-                rest += 1
-            if place and front[place - 1][0] == latency_ms:
-                place -= 1
-            front[place:rest] = [(latency_ms, accuracy)]
-            area = hypervolume(((high, slow) for slow, high in front), reference)
-        steps.append(ProgressStep(row.number, hours.get(row.number), area / whole))
+        start = bisect_right(front, (latency_ms, accuracy))
+        if not (start and front[start - 1][1] >= accuracy):
+            end = start
+            while end < len(front) and front[end][1] <= accuracy:
+                end += 1
+            if start and front[start - 1][0] == latency_ms:
+                start -= 1
+            front[start:end] = [(latency_ms, accuracy)]  # replaces the points that it dominates
+            area = hypervolume(((point[1], point[0]) for point in front), reference)
+        steps.append(ProgressStep(row.number, hours.get(row.number), area / total))
     return tuple(steps)
 
 
-def _highest(
+def _best_rewards(
     rows: Iterable[TrialRecord], hours: Mapping[int, float], reward: Mapping[int, float]
 ) -> tuple[ProgressStep, ...]:
+    """Return the highest reward after each of ``rows``."""
     steps, best = [], float("-inf")
     for row in rows:
         best = max(best, reward.get(row.number, float("-inf")))

@@ -1,4 +1,4 @@
-"""Which choices of a space mattered: fANOVA (Hutter et al., 2014) on what was trained, beside what chance gives."""
+"""Importance of choices by fANOVA (Hutter et al., 2014), with a permuted baseline."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from optuna.trial import create_trial
 
 from nas.study.trial_record import TrialRecord, trained_networks
 
-LEAST_TRIALS: Final = 30
-_MOST_TRIALS: Final = 256  # half a second of CPU for each quantity at a hundred choices
+MIN_TRIALS: Final = 30
+_MAX_TRIALS: Final = 256  # 0.5 CPU-s per quantity with a hundred choices
 _TREES: Final = 16
-_SHOWN: Final = 8
+_MAX_SHARES: Final = 8
 _QUANTITIES: Final[Mapping[str, Callable[[TrialRecord], float]]] = {
     "accuracy": lambda row: row.accuracy or 0.0,
     "latency": lambda row: row.latency_ms or 0.0,
@@ -26,9 +26,10 @@ _QUANTITIES: Final[Mapping[str, Callable[[TrialRecord], float]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """Shares of the variance of ``quantity`` among ``networks`` that single choices explain, the largest first.
+    """Shares of the variance of a quantity explained by single choices.
 
-    ``by_chance``: the largest share that a choice got when the values were dealt out to the networks anew.
+    ``shares``: (choice, share in [0, 1]), the largest first. ``networks``: sample size. ``by_chance``: the largest
+    share of any choice after a random permutation of the values; shares up to it are not significant.
     """
 
     quantity: str
@@ -38,24 +39,25 @@ class Importance:
 
 
 def importances(rows: Sequence[TrialRecord]) -> tuple[Importance, ...]:
-    """Importance for the accuracy and for the latency; empty with fewer than ``LEAST_TRIALS`` trained networks.
+    """Compute choice importances for accuracy and latency.
 
-    Of more than 256 networks an even sample is taken. fANOVA asks how much a value varies, not which way is better.
+    Empty with fewer than ``MIN_TRIALS`` trained networks; a quantity without variance is omitted. Of more than 256
+    networks an evenly spaced sample is used. fANOVA measures explained variance, not the direction of an effect.
     """
     trained = trained_networks(rows)
-    if len(trained) < LEAST_TRIALS:
+    if len(trained) < MIN_TRIALS:
         return ()
-    step = max(1.0, len(trained) / _MOST_TRIALS)
-    sample = [trained[int(place * step)] for place in range(min(len(trained), _MOST_TRIALS))]
-    study = _study_of(sample)
-    found = []
-    for quantity, value in _QUANTITIES.items():
-        values = [value(row) for row in sample]
+    step = max(1.0, len(trained) / _MAX_TRIALS)
+    sample = [trained[int(index * step)] for index in range(min(len(trained), _MAX_TRIALS))]
+    study = _as_study(sample)
+    results = []
+    for quantity, get_value in _QUANTITIES.items():
+        values = [get_value(row) for row in sample]
         shares = _shares(study, values)
         if shares:
             by_chance = _shares(study, random.Random(0).sample(values, len(values)))
-            top = sorted(shares.items(), key=lambda item: -item[1])[:_SHOWN]
-            found.append(
+            top = sorted(shares.items(), key=lambda item: -item[1])[:_MAX_SHARES]
+            results.append(
                 Importance(
                     quantity=quantity,
                     shares=tuple(top),
@@ -63,15 +65,18 @@ def importances(rows: Sequence[TrialRecord]) -> tuple[Importance, ...]:
                     by_chance=max(by_chance.values(), default=0.0),
                 )
             )
-    return tuple(found)
+    return tuple(results)
 
 
-def _study_of(rows: Sequence[TrialRecord]) -> optuna.Study:
-    """A study in memory of the choices that were made in more than one way; its values mean nothing."""
+def _as_study(rows: Sequence[TrialRecord]) -> optuna.Study:
+    """Create an in-memory study of the choices with more than one value in ``rows``.
+
+    Its objective values are placeholders.
+    """
     names = set.intersection(*(set(row.genotype) for row in rows))
-    made = {name: sorted({row.genotype[name] for row in rows}, key=str) for name in sorted(names)}
+    values = {name: sorted({row.genotype[name] for row in rows}, key=str) for name in sorted(names)}
     spaces: dict[str, BaseDistribution] = {
-        name: CategoricalDistribution(choices) for name, choices in made.items() if len(choices) > 1
+        name: CategoricalDistribution(choices) for name, choices in values.items() if len(choices) > 1
     }
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
     study.add_trials(
@@ -82,7 +87,10 @@ def _study_of(rows: Sequence[TrialRecord]) -> optuna.Study:
 
 
 def _shares(study: optuna.Study, values: Sequence[float]) -> dict[str, float]:
-    """The share of each choice, which sum to 1, in the variance of ``values`` by trial; empty where all are equal."""
+    """Return each choice's share of the variance of ``values``; shares sum to 1.
+
+    ``values`` are by trial number. Empty if all values are equal or no choice varies.
+    """
     if len(set(values)) < 2 or not study.trials[0].params:
         return {}
     # These load scikit-learn, a second of CPU, which studies of fewer networks do not need.
@@ -91,5 +99,5 @@ def _shares(study: optuna.Study, values: Sequence[float]) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = FanovaImportanceEvaluator(n_trees=_TREES, seed=0)
-        found = get_param_importances(study, evaluator=evaluator, target=lambda trial: values[trial.number])
-    return {name: float(share) for name, share in found.items()}
+        shares = get_param_importances(study, evaluator=evaluator, target=lambda trial: values[trial.number])
+    return {name: float(share) for name, share in shares.items()}

@@ -1,4 +1,7 @@
-"""Did the proxy work? Its ranking of networks beside that of a study of the same storage that trained them longer."""
+"""Proxy validation: rank correlation with longer trainings of the same networks.
+
+Both studies must be in the same storage.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +21,36 @@ from nas.study.storage.opening import study_identity
 from nas.study.storage.study_format import FORMAT_ATTRIBUTE, is_readable_format
 from nas.study.trial_record import Outcome, TrialRecord
 
-LEAST_PAIRS: Final = 3
+MIN_PAIRS: Final = 3
 _EFFORT: Final = ("epochs", "width_multiplier", "depth_multiplier", "resolution_px")
-_TIMES_LONGER: Final = 3
+_EPOCHS_FACTOR: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongerTraining:
-    """The networks that ``study`` trained too, with more effort: ``more`` says what of, ``pairs`` hold accuracies in
-    [0, 1], here and there."""
+    """Networks that another study trained with more effort.
+
+    ``study``: its name. ``effort``: the settings that are greater there, in words. ``pairs``: accuracies in [0, 1] in
+    this study and in the other.
+    """
 
     study: str
-    more: str
+    effort: str
     pairs: tuple[tuple[float, float], ...]
 
     @property
     def kendall_tau(self) -> float | None:
-        """Agreement of the two orders, 1 is the same; None where there is no order."""
-        tau = kendall_tau(*zip(*self.pairs, strict=True)) if len(self.pairs) >= LEAST_PAIRS else math.nan
+        """Kendall's tau-b of the two studies' accuracies, or None.
+
+        None: too few pairs, or all accuracies of a study are equal. 1 is equal order; at least ``MIN_PAIRS`` pairs are
+        needed.
+        """
+        tau = kendall_tau(*zip(*self.pairs, strict=True)) if len(self.pairs) >= MIN_PAIRS else math.nan
         return None if math.isnan(tau) else tau
 
     @property
     def p_value(self) -> float | None:
-        """Probability of an agreement so far from none if there were none; None where there is no order."""
+        """Two-sided p-value of ``kendall_tau`` under independence; None if tau is None."""
         if self.kendall_tau is None:
             return None
         from scipy.stats import kendalltau  # a second of CPU, for the few studies that have a longer one beside them
@@ -50,55 +60,65 @@ class LongerTraining:
     def __str__(self) -> str:
         count = plural(len(self.pairs), "network")
         if self.kendall_tau is None:
-            return f"Study {self.study} ({self.more}) trained {count} of this one too: too few for a rank correlation"
+            return (
+                f"Study {self.study} ({self.effort}) also trained {count} of this study: no rank correlation with "
+                f"fewer than {MIN_PAIRS} networks or equal accuracies"
+            )
         return (
-            f"Kendall tau {self.kendall_tau:.2f} (p {self.p_value:.2g}) between the proxy accuracies here and those "
-            f"of the same {count} in study {self.study} ({self.more})"
+            f"Kendall tau {self.kendall_tau:.2f} (p {self.p_value:.2g}) between the proxy accuracies of this study "
+            f"and those of the same {count} in study {self.study} ({self.effort})"
         )
 
 
 def longer_trainings(study: optuna.Study, rows: Sequence[TrialRecord]) -> tuple[LongerTraining, ...]:
-    """The studies beside ``study`` that trained some of its networks longer, those with the most in common first.
+    """Find studies of the same storage that trained networks of ``study`` longer.
 
-    One counts if it is of the same images, no part of its proxy's effort (epochs, width, depth, side) is less and one
-    is more. A network that was trained several times there counts with its mean.
+    A study qualifies if it uses the same images, none of its proxy settings for effort (epochs, width, depth,
+    resolution) is smaller and at least one is greater. Repeated trainings of a network are averaged. The studies with
+    the most networks in common come first.
     """
     identity = study_identity(system_attributes(study))
-    here = {row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None}
-    found = []
-    for other in study._storage.get_all_studies() if here else ():
+    accuracies = {
+        row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None
+    }
+    results = []
+    for other in study._storage.get_all_studies() if accuracies else ():
         if other.study_name == study.study_name or not is_readable_format(other.system_attrs.get(FORMAT_ATTRIBUTE)):
             continue
-        more = _more(identity, study_identity(other.system_attrs))
-        if more:
-            there: dict[str, list[float]] = {}
+        effort = _greater_effort(identity, study_identity(other.system_attrs))
+        if effort:
+            repeats: dict[str, list[float]] = {}
             for trial in study._storage.get_all_trials(other._study_id, deepcopy=False):
-                if trial.user_attrs.get("outcome") == Outcome.TRAINED and trial.user_attrs.get("arch_id") in here:
-                    there.setdefault(trial.user_attrs["arch_id"], []).append(trial.user_attrs["accuracy"])
-            pairs = tuple((here[name] or 0.0, fmean(values)) for name, values in there.items())
+                if trial.user_attrs.get("outcome") == Outcome.TRAINED and trial.user_attrs.get("arch_id") in accuracies:
+                    repeats.setdefault(trial.user_attrs["arch_id"], []).append(trial.user_attrs["accuracy"])
+            pairs = tuple((accuracies[name] or 0.0, fmean(values)) for name, values in repeats.items())
             if pairs:
-                found.append(LongerTraining(study=other.study_name, more=more, pairs=pairs))
-    return tuple(sorted(found, key=lambda one: -len(one.pairs)))
+                results.append(LongerTraining(study=other.study_name, effort=effort, pairs=pairs))
+    return tuple(sorted(results, key=lambda result: -len(result.pairs)))
 
 
 def validation_command(command: str, name: str, epochs: int, networks: int) -> str:
-    """The command of a second study that trains published and best ones of study ``name`` longer: ``networks``.
+    """Return the command of a study that trains networks of study ``name`` longer.
 
-    It stops none of them early, for a ranking needs them all.
+    It trains ``networks`` published and best networks, three times ``epochs`` each, without a pruner: a ranking needs
+    complete trainings.
     """
     words = shlex.split(command)
-    anew = {
-        "proxy.epochs": _TIMES_LONGER * epochs,
+    overrides = {
+        "proxy.epochs": _EPOCHS_FACTOR * epochs,
         "study.name": f"{name}-longer",
         "study.first": name,
         "study.n_trials": networks,
     }
-    kept = [word for word in words if word.partition("=")[0] not in anew and not word.startswith("pruner")]
-    return shlex.join([*kept, *(f"{key}={value}" for key, value in anew.items())])
+    unchanged = [word for word in words if word.partition("=")[0] not in overrides and not word.startswith("pruner")]
+    return shlex.join([*unchanged, *(f"{key}={value}" for key, value in overrides.items())])
 
 
-def _more(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
-    """What the effort of ``there`` is greater in, in words; empty if it is no longer training of the same."""
+def _greater_effort(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Describe the settings in which study ``there`` exceeds ``here``.
+
+    Empty if the images differ, an effort setting is smaller, or none is greater.
+    """
     keys = [f"proxy.{name}" for name in _EFFORT]
     same = ("data.name", "data.root", "data.seed", "data.val_fraction")
     if not all(key in there and key in here for key in keys) or any(here.get(key) != there.get(key) for key in same):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.core.files import write_text_atomically
-from nas.study.trial_record import csv_text
+from nas.reporting.columns import csv_text
 
 if TYPE_CHECKING:
     from jinja2 import Template

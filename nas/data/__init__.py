@@ -1,1 +1,1 @@
-"""Images: where they come from, decoding, splits, and a summary of what was loaded."""
+"""Images: sources, decoding, train/validation splits, and a summary of the data."""

@@ -1,4 +1,4 @@
-"""Image files into one uint8 tensor, with threads, naming the file that cannot be read."""
+"""Multi-threaded decoding of image files into one uint8 tensor."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def decode_images(
     check_size: Callable[[int, int], None],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """``files`` as RGB, uint8, (N, 3, H, H), where H is ``resolution_px``.
+    """Decode ``files`` to RGB images, uint8 (N, 3, H, H) with H = ``resolution_px``.
 
-    Images are cropped in the middle to a square and resized (bilinear, antialiased, as Pillow does). With
-    ``resolution_px`` None all must be squares of one size already. ``check_size(count, side_px)`` is called before
-    memory is taken and may raise.
+    Images are center-cropped to a square and resized (bilinear, antialiased, with Pillow). With ``resolution_px``
+    None all must be squares of the same size. ``check_size(count, side_px)`` is called before memory is allocated and
+    may raise. ``on_progress(done, total)`` is called every 256 images and at the end.
 
     Raises: NasError naming a file that is corrupt or of another size.
     """
@@ -49,23 +49,23 @@ def decode_images(
                 if on_progress is not None and (done % _REPORT_EVERY == 0 or done == len(files)):
                     on_progress(done, len(files))
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # otherwise a corrupt first file waits for all the others
+            pool.shutdown(cancel_futures=True)  # otherwise the error is raised only after all files are decoded
             raise
     return torch.from_numpy(out)
 
 
 def _decode(file: Path, side_px: int, *, resize: bool) -> np.ndarray:
-    """One image as uint8 (3, side_px, side_px)."""
+    """Decode one image to uint8 (3, side_px, side_px)."""
     try:
         with Image.open(file) as image:
-            image.draft("RGB", (side_px, side_px))  # JPEG: decode at the nearest smaller scale
+            image.draft("RGB", (side_px, side_px))  # JPEG: decode at the smallest scale that is not below it
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise NasError(f"data.root: cannot decode {file} ({error}); replace or remove this file.") from error
     if upright.size != (side_px, side_px):
         if not resize:
             raise NasError(
-                f"data.resolution_px: null needs images of one size, but {file} is {upright.size[0]}x{upright.size[1]} "
+                f"data.resolution_px: null needs equal image sizes, but {file} is {upright.size[0]}x{upright.size[1]} "
                 f"where {side_px}x{side_px} was expected; set data.resolution_px."
             )
         upright = ImageOps.fit(upright, (side_px, side_px), Image.Resampling.BILINEAR)
@@ -79,5 +79,7 @@ def _square_side(file: Path) -> int:
     except OSError as error:
         raise NasError(f"data.root: cannot decode {file} ({error}); replace or remove this file.") from error
     if width != height:
-        raise NasError(f"data.resolution_px: null needs square images, but {file} is {width}x{height}; set it.")
+        raise NasError(
+            f"data.resolution_px: null needs square images, but {file} is {width}x{height}; set data.resolution_px."
+        )
     return width

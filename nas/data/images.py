@@ -1,4 +1,4 @@
-"""Image data decoded once into memory as uint8 tensors, with a real train/validation split."""
+"""In-memory image data sets: uint8 tensors with a stratified validation split."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nas.data.sources import (
     find_splits,
     images_in,
 )
-from nas.data.split import Labels, Rows, keep_subset, split_rows
+from nas.data.split import Labels, Rows, draw_subset, split_rows
 
-# Called with the number of images decoded so far and in all.
+# Called with (images decoded, images in total).
 Progress = Callable[[int, int], None]
 
 _RESIZE_CHUNK: Final = 4096  # images resized at once: bounds the float copy
@@ -33,11 +33,13 @@ _RESIZE_CHUNK: Final = 4096  # images resized at once: bounds the float copy
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageData:
-    """A classification data set in memory.
+    """Classification data set in memory.
 
     Images are uint8 of shape (N, C, H, W) with H = W, labels int64 of shape (N,) with values in [0, classes).
-    ``mean`` and ``std`` are per channel, on the scale where a pixel lies in [0, 1], taken from the train images only.
-    ``flips`` says whether a mirrored image keeps its label.
+    ``mean`` and ``std`` are per channel, for pixels scaled to [0, 1], computed on the train images only. ``flips``:
+    horizontal flips preserve the label.
+
+    Raises: NasError for tensors of another dtype or shape, or labels out of range.
     """
 
     train_images: Tensor
@@ -59,9 +61,12 @@ class ImageData:
             if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
                 raise NasError(f"{split}_labels: {labels.dtype} {tuple(labels.shape)} must be int64 ({len(images)},).")
             if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= self.classes:
-                raise NasError(f"{split}_labels: must be {self.classes} classes numbered from 0, and not empty.")
+                raise NasError(f"{split}_labels: must be numbers from 0 to {self.classes - 1}, and not empty.")
         if self.train_images.shape[1:] != self.val_images.shape[1:]:
-            raise NasError(f"val_images: {tuple(self.val_images.shape)} must have the shape of the train images.")
+            raise NasError(
+                f"val_images: {tuple(self.val_images.shape)} must equal the train images' shape "
+                f"{tuple(self.train_images.shape)} except for N."
+            )
         if not len(self.mean) == len(self.std) == self.channels:
             raise NasError(f"mean, std: {self.mean}, {self.std} must have one value per channel ({self.channels}).")
 
@@ -77,18 +82,21 @@ class ImageData:
 
     @property
     def resolution_px(self) -> int:
-        """Side of the square images."""
+        """Side of the square images in px."""
         return int(self.train_images.shape[2])
 
     def resized(self, side_px: int) -> ImageData:
-        """The same data with images of ``side_px`` (itself where they are)."""
+        """Return the data with images resized to (N, C, side_px, side_px), uint8.
+
+        Bilinear and antialiased; returns self if they have this size already.
+        """
         if side_px == self.resolution_px:
             return self
         train, val = _resize(self.train_images, side_px), _resize(self.val_images, side_px)
         return replace(self, train_images=train, val_images=val)
 
     def to(self, device: torch.device) -> ImageData:
-        """The same data with its tensors on ``device`` (itself where they are there already)."""
+        """Return the data with all tensors on ``device`` (self if they are already)."""
         if self.train_images.device == device:
             return self
         return replace(
@@ -101,19 +109,19 @@ class ImageData:
 
 
 def load_images(settings: DataSettings, *, on_progress: Progress | None = None) -> ImageData:
-    """The images that ``settings`` name: read, split, decoded and resized.
+    """Load, split, decode and resize the images of ``settings``.
 
-    The split is stratified and depends on ``settings.seed`` alone.
+    The split is stratified and determined by ``settings.seed``.
 
-    Raises: NasError for what ``check_data`` finds, for a corrupt image (naming the file) and for data that would not
-    fit ``settings.max_memory_bytes``.
+    Raises: NasError as ``check_data`` does, for a corrupt image (naming the file), and for data larger than
+    ``settings.max_memory_bytes``.
     """
     check_data(settings)
     if settings.name == "imagefolder":
         return _load_folder(settings, on_progress)
     images, labels, names = _load_digits() if settings.name == "digits" else _load_torchvision(settings)
     train, val = split_rows(labels, settings.val_fraction, settings.seed)
-    train = keep_subset(train, labels, settings.subset, settings.seed)
+    train = draw_subset(train, labels, settings.subset, settings.seed)
     side_px = settings.resolution_px or images.shape[-1]
     _check_memory(len(train) + len(val), images.shape[1], side_px, settings.max_memory_bytes)
     return _image_data(
@@ -122,6 +130,7 @@ def load_images(settings: DataSettings, *, on_progress: Progress | None = None) 
 
 
 def _load_digits() -> tuple[Tensor, Labels, tuple[str, ...]]:
+    """Return images uint8 (1797, 1, 8, 8), labels int64 (1797,) and class names."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -130,7 +139,11 @@ def _load_digits() -> tuple[Tensor, Labels, tuple[str, ...]]:
 
 
 def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str, ...]]:
-    """The train part alone: the test part of a benchmark is not for choosing networks."""
+    """Read the train split of a torchvision data set.
+
+    The test split of a benchmark must not be used to select networks. Returns images uint8 (N, C, H, W), labels int64
+    (N,) and class names.
+    """
     from torchvision import datasets
 
     reader: Any = {
@@ -139,7 +152,7 @@ def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str
         "fashion_mnist": datasets.FashionMNIST,
     }[settings.name]
     root = existing_root(settings)
-    try:  # torchvision compares CIFAR's files with their published checksums before it unpickles them
+    try:  # torchvision verifies the published checksums of CIFAR's files before unpickling them
         raw = reader(root=str(root), train=True, download=False)
     except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as error:
         folder = root / TORCHVISION_FOLDERS[settings.name]
@@ -152,7 +165,7 @@ def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str
 def _load_folder(settings: DataSettings, on_progress: Progress | None) -> ImageData:
     splits = find_splits(existing_root(settings))
     files, labels, train, val = _folder_rows(splits, settings)
-    train = keep_subset(train, labels, settings.subset, settings.seed)
+    train = draw_subset(train, labels, settings.subset, settings.seed)
     rows = np.concatenate([train, val])
     images = decode_images(
         [files[row] for row in rows],
@@ -165,7 +178,7 @@ def _load_folder(settings: DataSettings, on_progress: Progress | None) -> ImageD
 
 
 def _folder_rows(splits: FolderSplits, settings: DataSettings) -> tuple[list[Path], Labels, Rows, Rows]:
-    """All files with their labels, and the rows that train and that validate."""
+    """Return all files, their labels int64 (N,), and the train and validation rows."""
     files, labels = _list_split(splits.train, splits.class_names)
     if splits.val is None:
         return files, labels, *split_rows(labels, settings.val_fraction, settings.seed)
@@ -190,6 +203,7 @@ def _check_memory(count: int, channels: int, side_px: int, limit_bytes: int) -> 
 
 
 def _resize(images: Tensor, side_px: int) -> Tensor:
+    """Resize uint8 images (N, C, H, W) to uint8 (N, C, side_px, side_px), in chunks."""
     if images.shape[-1] == side_px:
         return images.contiguous()
     out = torch.empty((*images.shape[:2], side_px, side_px), dtype=torch.uint8)
@@ -222,9 +236,10 @@ def _image_data(
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images (N, C, H, W), for pixels scaled to [0, 1].
+    """Compute mean and standard deviation per channel of uint8 images (N, C, H, W).
 
-    Exact, from a histogram of the 256 levels. A constant channel gets a deviation of one level, not zero.
+    Both are tuples of C floats, for pixels scaled to [0, 1]. Exact, from a histogram of the 256 levels. The deviation
+    is at least one level (1/255), so that a constant channel does not give zero.
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []

@@ -1,4 +1,4 @@
-"""Where the images come from, checked on disk in milliseconds and without torch."""
+"""Data source settings and checks of the files on disk; does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".pn
 TRAIN_FOLDER: Final = "train"
 VAL_FOLDERS: Final = ("val", "valid", "validation", "test")
 
-# What torchvision unpacks below its root. Data sets without an entry are read from a package or from class folders.
+# Folder of each torchvision data set below ``data.root``. Others come from scikit-learn or from class folders.
 TORCHVISION_FOLDERS: Final = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
@@ -25,13 +25,13 @@ KNOWN_DATA: Final = ("digits", "imagefolder", *TORCHVISION_FOLDERS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
-    """Which images to train and validate on.
+    """Settings of the train and validation images.
 
-    ``root`` is relative to the working directory. ``val_fraction`` is the share of every class that validates; it is
-    not used by an image folder that brings its own validation split. ``resolution_px`` is the side of the square
-    images (None: as they are), ``proxy_resolution_px`` the one that proxies take by default. ``subset`` bounds the
-    *train* images: a share (float), or at most a number (int), every class keeping its share. ``flip`` says whether a
-    mirrored image keeps its label (None: by data set, no for digits). ``max_memory_bytes`` bounds the decoded images.
+    ``root`` is relative to the working directory. ``val_fraction`` is the validation share of every class; unused by
+    an image folder with a validation split of its own. ``resolution_px`` is the side of the square images in px (None:
+    unchanged), ``proxy_resolution_px`` the default side of proxies. ``subset`` limits the *train* images, stratified
+    by class: a share (float) or a maximum number (int). ``flip``: horizontal flips preserve the label (None: by data
+    set, false for digits). ``max_memory_bytes`` limits the decoded images.
 
     Raises: NasError for values out of range.
     """
@@ -63,13 +63,13 @@ class DataSettings:
 
     @property
     def flips(self) -> bool:
-        """Whether a mirrored image keeps its label."""
+        """Whether horizontal flips preserve the label."""
         return self.name != "digits" if self.flip is None else self.flip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSplits:
-    """The class folders of an image folder; ``val`` is None where one set of folders has to be split."""
+    """Class folders of an image folder; ``val`` is None if ``train`` is to be split."""
 
     train: Path
     val: Path | None
@@ -77,7 +77,10 @@ class FolderSplits:
 
 
 def check_data(settings: DataSettings) -> None:
-    """Check that the images are where the settings say. Raises: NasError naming the folder or file at fault."""
+    """Check that the files of ``settings`` exist and are laid out as expected.
+
+    Raises: NasError naming the folder or file at fault.
+    """
     if settings.name == "imagefolder":
         find_splits(existing_root(settings))
     elif settings.name in TORCHVISION_FOLDERS:
@@ -85,46 +88,55 @@ def check_data(settings: DataSettings) -> None:
         if not folder.is_dir():
             raise NasError(
                 f"data.root: {folder} does not exist; unpack {settings.name} there (nothing is downloaded), "
-                f"or set data.root to the folder that holds {TORCHVISION_FOLDERS[settings.name]}."
+                f"or set data.root to the folder that contains {TORCHVISION_FOLDERS[settings.name]}."
             )
 
 
 def existing_root(settings: DataSettings) -> Path:
-    """``settings.root`` as a path. Raises: NasError where it is missing, absent or not a folder."""
+    """Return ``settings.root`` as a path.
+
+    Raises: NasError if it is not set, does not exist or is not a folder.
+    """
     if not settings.root:
         raise NasError(f"data.root: missing, {settings.name} needs a folder; add data.root=/path/to/the/images.")
     root = Path(settings.root).expanduser()
     if not root.exists():
-        beside = f" (looked for {root.absolute()})" if not root.is_absolute() else ""
-        raise NasError(f"data.root: {root} does not exist{beside}; set data.root to the folder of the images.")
+        hint = f" (looked for {root.absolute()})" if not root.is_absolute() else ""
+        raise NasError(f"data.root: {root} does not exist{hint}; set data.root to the folder of the images.")
     if not root.is_dir():
         raise NasError(f"data.root: {root} is a file; set data.root to the folder of the images.")
     return root
 
 
 def find_splits(root: Path) -> FolderSplits:
-    """The class folders of ``root/{train,val|valid|validation|test}/<class>/*`` or ``root/<class>/*``.
+    """Find the class folders below ``root``.
 
-    Raises: NasError for a split without class folders, an empty class, or a validation split of other classes.
+    Layouts: ``root/{train,val|valid|validation|test}/<class>/*`` or ``root/<class>/*``.
+
+    Raises: NasError for a split without class folders, an empty class, fewer than two classes, or a validation split
+    with other classes.
     """
     train = root / TRAIN_FOLDER
     val = next((root / name for name in VAL_FOLDERS if (root / name).is_dir()), None)
     if not train.is_dir():
         if val is not None:
-            raise NasError(f"data.root: {root} holds {val.name}/ but no {TRAIN_FOLDER}/; add the train split.")
+            raise NasError(f"data.root: {root} contains {val.name}/ but no {TRAIN_FOLDER}/; add the train split.")
         train = root
     train_names = _class_names(train)
     if len(train_names) < 2:
-        raise NasError(f"data.root: {train} holds one class only, {train_names[0]}; a classifier needs two or more.")
+        raise NasError(f"data.root: {train} contains one class only, {train_names[0]}; a classifier needs two or more.")
     if val is not None:
         val_names = _class_names(val)
         _check_same(f"{val} has no folder for class", set(train_names) - set(val_names))
-        _check_same(f"{val} has a class that {train} lacks:", set(val_names) - set(train_names))
+        _check_same(f"{train} has no folder for class", set(val_names) - set(train_names))
     return FolderSplits(train=train, val=val, class_names=train_names)
 
 
 def images_in(folder: Path) -> Iterator[Path]:
-    """The image files below ``folder`` at any depth, hidden files left out, in no particular order."""
+    """Yield the image files below ``folder`` at any depth, without hidden files.
+
+    The order is unspecified.
+    """
     for path in folder.rglob("*"):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
             yield path
@@ -134,8 +146,10 @@ def _class_names(split: Path) -> tuple[str, ...]:
     folders = sorted(path for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         loose = next((path for path in sorted(split.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES), None)
-        found = f"images such as {loose.name} lie directly in it" if loose else "it holds no folders"
-        raise NasError(f"data.root: {split} is unlabelled, {found}; put every class into a folder of its own.")
+        reason = f"images such as {loose.name} lie directly in it" if loose else "it contains no folders"
+        raise NasError(
+            f"data.root: {split} is unlabelled, {reason}; put the images of each class into a folder of its own."
+        )
     for folder in folders:
         if next(images_in(folder), None) is None:
             raise NasError(
@@ -147,4 +161,4 @@ def _class_names(split: Path) -> tuple[str, ...]:
 def _check_same(fault: str, classes: set[str]) -> None:
     if classes:
         names = ", ".join(sorted(classes)[:5]) + (" and more" if len(classes) > 5 else "")
-        raise NasError(f"data.root: {fault} {names}; both splits must hold the same classes.")
+        raise NasError(f"data.root: {fault} {names}; both splits must contain the same classes.")

@@ -1,4 +1,4 @@
-"""A summary of the images of a study, which stands for them where they are not loaded."""
+"""Summary of a data set, for use where its images are not loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSummary:
-    """What a study's networks and reports have to know of its images; ``train`` and ``val`` count them."""
+    """Properties of the images that networks and reports depend on.
+
+    ``channels`` per image, ``resolution_px`` their side, ``train`` and ``val`` the numbers of images.
+    """
 
     classes: int
     channels: int
@@ -21,7 +24,7 @@ class ImageSummary:
 
     @classmethod
     def of(cls, data: ImageData) -> ImageSummary:
-        """Those of ``data``."""
+        """Summarise ``data``."""
         return cls(
             classes=data.classes,
             channels=data.channels,

@@ -1,1 +1,1 @@
-"""Performance estimation: what a network's accuracy is estimated by without training it in full."""
+"""Performance estimation strategies: accuracy estimates without full training."""

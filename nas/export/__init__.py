@@ -1,1 +1,1 @@
-"""From a spec or a trained module to files for others: standalone Python, and one folder per runtime."""
+"""Export of specs and trained modules: standalone Python, one folder per runtime."""

@@ -1,4 +1,7 @@
-"""What a winner is shipped as: weights in safetensors, and a Python file that needs torch and timm alone."""
+"""Deployment files of a winner: safetensors weights and a standalone Python file.
+
+The Python file needs torch and timm only.
+"""
 
 from __future__ import annotations
 
@@ -22,47 +25,57 @@ from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_st
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Write the state dict of ``model`` to ``path`` as safetensors, which timm's ``checkpoint_path=`` reads too.
+    """Write the state dict of ``model`` to ``path`` as safetensors.
 
-    Raises: NasError where the file cannot be written.
+    timm's ``checkpoint_path=`` reads it too. Shapes and dtypes are unchanged.
+
+    Raises: NasError if the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    # Not by save_file, whose files nobody but their maker may read.
+    # Not by save_file, whose files are readable by their owner only.
     write_bytes_atomically(Path(path), save(tensors, metadata={"format": "pt"}))
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Fill ``model`` with the weights of ``path``, all of them. Raises: NasError for a file that does not fit."""
+    """Load all weights of ``model`` from a safetensors file.
+
+    Raises: NasError for an unreadable file, or names and shapes other than the model's.
+    """
     try:
         tensors = load_file(str(path))
     except (OSError, SafetensorError) as error:
         raise NasError(f"weights {str(path)!r}: not a readable safetensors file ({error}).") from None
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    odd = [name for name in (*expected, *found) if expected.get(name) != found.get(name)]
-    if odd:
-        name, words = odd[0], f"{len(set(odd))} tensors do not fit the network"
+    stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    mismatched = [name for name in (*expected, *stored) if expected.get(name) != stored.get(name)]
+    if mismatched:
+        name, summary = mismatched[0], f"{len(set(mismatched))} tensors do not fit the network"
         raise NasError(
-            f"weights {str(path)!r}: {words}, first {name!r}: the file has {found.get(name, 'none')}, "
+            f"weights {str(path)!r}: {summary}, first {name!r}: the file has {stored.get(name, 'none')}, "
             f"the network {expected.get(name, 'none')}; build it from the spec that the weights were saved with."
         )
     model.load_state_dict(tensors)
 
 
 def standalone_source(spec: ArchSpec) -> str:
-    """A short Python file with ``build(num_classes=, in_chans=)``, the network of ``spec`` by timm's own classes.
+    """Generate Python source that builds the network of ``spec`` with timm's classes.
 
-    The module has the state-dict keys and, with the same weights, the outputs of ``nas.model.build.build``.
-    Raises: NasError for the two kinds of networks that timm's classes cannot build by themselves.
+    It defines ``build(num_classes=, in_chans=)``, whose module has the state-dict keys and, with the same weights,
+    the outputs of ``nas.model.build.build``.
+
+    Raises: NasError for networks that timm's classes cannot build: too large a total stride for MobileNetV3, or
+    layer scale in EfficientNet.
     """
-    deep = counted_stride(spec) > TIMM_OUTPUT_STRIDE
-    if spec.head.pools_first and deep:
+    exceeds_stride = counted_stride(spec) > TIMM_OUTPUT_STRIDE
+    if spec.head.pools_first and exceeds_stride:
         raise NasError(
-            f"{spec.name}: the stages halve the map too often for timm's MobileNetV3 class (its total stride ends at "
-            f"{TIMM_OUTPUT_STRIDE}, this is {counted_stride(spec)}); ship the spec file instead."
+            f"{spec.name}: timm's MobileNetV3 class supports a total stride of at most {TIMM_OUTPUT_STRIDE}, this "
+            f"network has {counted_stride(spec)}; load the spec file instead."
         )
     if spec.layer_scale is not None and not spec.head.pools_first:
-        raise NasError(f"{spec.name}: timm's EfficientNet class has no layer scale; ship the spec file instead.")
+        raise NasError(
+            f"{spec.name}: timm's EfficientNet class does not support layer scale; load the spec file instead."
+        )
     values: dict[str, Any] = {
         "spec": spec,
         "name": " ".join(spec.name.replace("\\", "/").replace('"', "'").split()),
@@ -72,7 +85,7 @@ def standalone_source(spec: ArchSpec) -> str:
         "source": inspect.getsource(mixconv.depthwise_conv) + "\n\n" + inspect.getsource(mixconv.MixConv2d),
         "class_name": "MobileNetV3" if spec.head.pools_first else "EfficientNet",
         "se_layer": _se_layer(spec),
-        "output_stride": counted_stride(spec) if deep else None,
+        "output_stride": counted_stride(spec) if exceeds_stride else None,
         "pad_type": PAD_TYPES[spec.padding],
         "other_stem": (spec.stem.kernel, spec.stem.stride) != TIMM_STEM,
     }
@@ -84,7 +97,7 @@ def standalone_source(spec: ArchSpec) -> str:
 
 
 def _timm_strings(spec: ArchSpec) -> list[list[str]]:
-    """Block strings without the words that timm does not know."""
+    """Return block strings without the tokens that timm does not support."""
     return [
         [format_block(replace(block, partition="equal", dilated=False)) for block in stage.blocks]
         for stage in spec.stages
@@ -92,17 +105,17 @@ def _timm_strings(spec: ArchSpec) -> list[list[str]]:
 
 
 def _plans(spec: ArchSpec) -> dict[str, mixconv.DepthwisePlan]:
-    """Depthwise convolutions that timm's block strings cannot say, by the path of their block."""
+    """Return the depthwise convolutions that timm's notation lacks, by block path."""
     plans = {}
     for placed in spec.placed_blocks():
-        plan = mixconv.beyond_timm(placed.block, placed.stride, placed.hidden_channels)
+        plan = mixconv.custom_depthwise_plan(placed.block, placed.stride, placed.hidden_channels)
         if plan is not None:
             plans[placed.path] = plan
     return plans
 
 
 def _se_layer(spec: ArchSpec) -> str:
-    """Python for the squeeze-excite layer; empty if no block has one."""
+    """Return the Python expression of the squeeze-excite layer; empty if unused."""
     se = spec.squeeze_excite
     squeezes = [
         se.squeeze_channels(placed.block, placed.hidden_channels)
@@ -125,13 +138,13 @@ def _imports(body: str) -> str:
     lines = ["from collections.abc import Sequence"] if "Sequence[" in body else []
     lines += ["from functools import partial", "", "import torch"]
     for module, names in _IMPORTS:
-        used = [name for name, sign in names if sign in body]
+        used = [name for name, usage in names if usage in body]
         if used:
             lines.append(f"from {module} import {', '.join(used)}")
     return "\n".join([*lines, "from torch import nn"])
 
 
-# Modules and names that a standalone file may import, each name with the text that shows that the file uses it.
+# Modules and names that a standalone file may import, each name with the text by which its use is detected.
 _IMPORTS: Final = (
     ("timm.layers", (("create_conv2d", "create_conv2d("), ("get_act_layer", "get_act_layer("))),
     ("timm.models._efficientnet_blocks", (("SqueezeExcite", "SqueezeExcite"),)),
@@ -149,7 +162,7 @@ _IMPORTS: Final = (
 
 _TEMPLATE: Final = '''\
 """{{ name }}: {{ "{:,}".format(cost.params) }} parameters, {{ "{:,}".format(cost.macs) }} multiply-adds at \
-{{ spec.resolution_px }} px; needs torch and timm alone."""
+{{ spec.resolution_px }} px; needs torch and timm only."""
 
 RESOLUTION_PX = {{ spec.resolution_px }}
 ARCH_DEF = [
@@ -158,7 +171,7 @@ ARCH_DEF = [
 {% endfor %}
 ]
 {% if plans %}
-# Depthwise convolutions beyond timm's notation, by block: channels, kernels and dilations of the groups; the stride.
+# Depthwise convolutions that timm's notation lacks, by block: channels, kernels and dilations per group; the stride.
 DEPTHWISE = {
 {% for path, plan in plans.items() %}
     "{{ path }}": ({{ plan.channels }}, {{ plan.kernels }}, {{ plan.dilations }}, {{ plan.stride }}),
@@ -170,10 +183,10 @@ DEPTHWISE = {
 
 
 def build(num_classes={{ spec.classes }}, in_chans={{ spec.in_channels }}):
-    """The network with random weights."""
+    """Build the network with random weights."""
     block_args = decode_arch_def(ARCH_DEF)
 {% if se_layer and class_name == "EfficientNet" and spec.squeeze_excite.relative_to == "expanded" %}
-    for args in sum(block_args, []):  # timm's class would take the ratio for one of the block's input channels
+    for args in sum(block_args, []):  # timm's class takes the ratio relative to the block's input channels
         if ratio := args.pop("se_ratio", 0):
             args["se_layer"] = partial({{ se_layer }}, rd_ratio=ratio)
 {% endif %}

@@ -1,1 +1,4 @@
-"""From a spec to a timm module, and from a module to files that need timm alone. The room of timm's private names."""
+"""Conversion between an ``ArchSpec`` and a timm module; MixConv; initialisation.
+
+The only package that uses timm's private names.
+"""

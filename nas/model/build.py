@@ -1,4 +1,7 @@
-"""ArchSpec to the timm module of the same parameters, state-dict keys and outputs as timm's own of that network."""
+"""Build the timm module of an ``ArchSpec``.
+
+Parameters, state-dict keys and outputs are those of timm's own model of the same network.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,24 @@ from torch import nn
 
 from nas.arch.blocks import BlockSpec, BlockType
 from nas.arch.spec import ArchSpec, PlacedBlock
-from nas.model.mixconv import beyond_timm, depthwise_conv
+from nas.model.mixconv import custom_depthwise_plan, depthwise_conv
 
-# timm's names of our paddings.
+# Our paddings to timm's ``pad_type``.
 PAD_TYPES: Final = {"symmetric": "", "same": "same"}
-# Stem that both of timm's classes build, and the output stride beyond which MobileNetV3 dilates, whatever it is told.
+# Kernel and stride of the stem that both timm classes build, and the output stride beyond which MobileNetV3 dilates
+# whatever its arguments.
 TIMM_STEM: Final = (3, 2)
 TIMM_OUTPUT_STRIDE: Final = 32
 
 
 def build(spec: ArchSpec, *, dropout: float | None = None, drop_path: float | None = None) -> nn.Module:
-    """The network of ``spec`` with random weights: N x in_channels x H x W to N x classes, for any H and W.
+    """Build the timm module of ``spec`` with random weights.
 
-    ``dropout`` and ``drop_path``: None takes the spec's. Built under ``torch.device("meta")`` it has no storage and
-    serves for counting. Raises: SpecError for rates outside [0, 1).
+    It maps float images (N, in_channels, H, W), for any H and W in px, to logits (N, classes). ``dropout`` and
+    ``drop_path`` override the spec's rates; None keeps them. Under ``torch.device("meta")`` it has no storage and
+    serves for counting.
+
+    Raises: SpecError for rates outside [0, 1).
     """
     spec = replace(
         spec,
@@ -43,7 +50,10 @@ def build(spec: ArchSpec, *, dropout: float | None = None, drop_path: float | No
 
 
 def counted_stride(spec: ArchSpec) -> int:
-    """Total stride as timm's builder counts it: it takes the stem's for 2."""
+    """Return the total stride as timm's builder counts it.
+
+    The builder assumes a stem stride of 2.
+    """
     return spec.total_stride // spec.stem.stride * TIMM_STEM[1]
 
 
@@ -52,7 +62,7 @@ def _conv_pool(spec: ArchSpec) -> nn.Module:
         _block_args(spec), **_class_args(spec), output_stride=max(TIMM_OUTPUT_STRIDE, counted_stride(spec))
     )
     if spec.layer_scale is not None:
-        _set_trunk(model, spec)  # the class does not pass it on to its blocks
+        _set_trunk(model, spec)  # EfficientNet does not pass layer scale to its blocks
     return cast(nn.Module, model)
 
 
@@ -65,16 +75,16 @@ def _pool_conv(spec: ArchSpec) -> nn.Module:
         layer_scale_init_value=spec.layer_scale,
     )
     if counted_stride(spec) > TIMM_OUTPUT_STRIDE:
-        _set_trunk(model, spec)  # the class has turned strides into dilation
+        _set_trunk(model, spec)  # MobileNetV3 has replaced strides by dilation
     return cast(nn.Module, model)
 
 
 def _set_trunk(model: Any, spec: ArchSpec) -> None:
-    """Build the blocks of ``model`` again, as its class does it, but for what the class cannot be told."""
+    """Rebuild the blocks with builder arguments that the model class does not expose."""
     builder = EfficientNetBuilder(
         output_stride=max(TIMM_OUTPUT_STRIDE, counted_stride(spec)),
         pad_type=PAD_TYPES[spec.padding],
-        round_chs_fn=_as_they_are,
+        round_chs_fn=_unrounded,
         act_layer=get_act_layer(spec.activation),
         norm_layer=_norm_layer(spec),
         drop_path_rate=spec.drop_path,
@@ -87,14 +97,14 @@ def _set_trunk(model: Any, spec: ArchSpec) -> None:
 
 
 def _class_args(spec: ArchSpec) -> dict[str, Any]:
-    """Constructor arguments that timm's two classes share."""
+    """Return the constructor arguments that timm's two classes share."""
     return {
         "num_classes": spec.classes,
         "in_chans": spec.in_channels,
         "stem_size": spec.stem.channels,
         "fix_stem": True,
         "num_features": spec.head.channels,
-        "round_chs_fn": _as_they_are,
+        "round_chs_fn": _unrounded,
         "pad_type": PAD_TYPES[spec.padding],
         "act_layer": get_act_layer(spec.activation),
         "norm_layer": _norm_layer(spec),
@@ -103,8 +113,8 @@ def _class_args(spec: ArchSpec) -> dict[str, Any]:
     }
 
 
-def _as_they_are(channels: int) -> int:
-    """Channels of a spec are final: scaling and rounding happened before."""
+def _unrounded(channels: int) -> int:
+    """Return ``channels``: those of a spec are already scaled and rounded."""
     return channels
 
 
@@ -113,12 +123,15 @@ def _norm_layer(spec: ArchSpec) -> partial[nn.BatchNorm2d]:
 
 
 def _block_args(spec: ArchSpec) -> list[list[dict[str, Any]]]:
-    """Keyword arguments of every block, stage by stage, as timm's decode_arch_def gives them; consumed by a build."""
+    """Return timm's keyword arguments of every block, stage by stage.
+
+    The format is that of timm's ``decode_arch_def``. timm's builder modifies them, so that every build needs its own.
+    """
     placed = spec.placed_blocks()
-    return [[_arguments(next(placed), spec) for _ in range(stage.depth)] for stage in spec.stages]
+    return [[_block_kwargs(next(placed), spec) for _ in range(stage.depth)] for stage in spec.stages]
 
 
-def _arguments(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
+def _block_kwargs(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
     block = placed.block
     arguments: dict[str, Any] = {
         "block_type": block.type,
@@ -133,9 +146,9 @@ def _arguments(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
     arguments["noskip"] = not block.skip or block.type == "dsa"
     if block.has_expansion:
         arguments["exp_ratio"] = block.expansion
-    arguments |= _OF_TYPE[block.type](block)
+    arguments |= _TYPE_ARGUMENTS[block.type](block)
     if block.se_ratio:
-        # A finished layer in place of timm's se_ratio: EfficientNet cannot be told what the ratio is relative to.
+        # A complete layer instead of se_ratio: timm's EfficientNet has no option for what the ratio is relative to.
         se = spec.squeeze_excite
         squeeze = se.squeeze_channels(block, placed.hidden_channels)
         inner = get_act_layer(se.activation) if se.activation else None
@@ -143,26 +156,26 @@ def _arguments(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
     return arguments
 
 
-def _of_inverted(block: BlockSpec) -> dict[str, Any]:
+def _inverted_arguments(block: BlockSpec) -> dict[str, Any]:
     expand, depthwise, project = map(_kernel_size, (block.expand_kernels, block.kernels, block.project_kernels))
     return {"exp_kernel_size": expand, "dw_kernel_size": depthwise, "pw_kernel_size": project}
 
 
-def _of_separable(block: BlockSpec) -> dict[str, Any]:
+def _separable_arguments(block: BlockSpec) -> dict[str, Any]:
     depthwise, project = map(_kernel_size, (block.kernels, block.project_kernels))
     return {"dw_kernel_size": depthwise, "pw_kernel_size": project, "pw_act": block.type == "dsa"}
 
 
-def _of_fused(block: BlockSpec) -> dict[str, Any]:
+def _fused_arguments(block: BlockSpec) -> dict[str, Any]:
     return {"exp_kernel_size": block.kernels[0], "pw_kernel_size": _kernel_size(block.project_kernels)}
 
 
-def _of_universal(block: BlockSpec) -> dict[str, Any]:
+def _universal_arguments(block: BlockSpec) -> dict[str, Any]:
     sides = block.start_kernel, block.kernels[0], block.end_kernel
     return {f"dw_kernel_size_{where}": side for where, side in zip(("start", "mid", "end"), sides, strict=True)}
 
 
-def _of_attention(block: BlockSpec) -> dict[str, Any]:
+def _attention_arguments(block: BlockSpec) -> dict[str, Any]:
     return {
         "dw_kernel_size": block.kernels[0],
         "num_heads": block.heads,
@@ -172,23 +185,23 @@ def _of_attention(block: BlockSpec) -> dict[str, Any]:
     }
 
 
-_OF_TYPE: Final[Mapping[BlockType, Callable[[BlockSpec], dict[str, Any]]]] = {
-    "ir": _of_inverted,
-    "ds": _of_separable,
-    "dsa": _of_separable,
-    "er": _of_fused,
-    "uir": _of_universal,
-    "mqa": _of_attention,
+_TYPE_ARGUMENTS: Final[Mapping[BlockType, Callable[[BlockSpec], dict[str, Any]]]] = {
+    "ir": _inverted_arguments,
+    "ds": _separable_arguments,
+    "dsa": _separable_arguments,
+    "er": _fused_arguments,
+    "uir": _universal_arguments,
+    "mqa": _attention_arguments,
 }
 
 
 def _kernel_size(kernels: tuple[int, ...]) -> int | list[int]:
-    """timm's notation: a number, or a list for a convolution in groups."""
+    """Return kernel sizes in timm's notation: an int, or a list for a MixConv."""
     return kernels[0] if len(kernels) == 1 else list(kernels)
 
 
 def _set_stem(model: Any, spec: ArchSpec) -> None:
-    """Put in the stem of ``spec`` where it is not the one that timm's classes build."""
+    """Replace the stem convolution where it differs from the one of timm's classes."""
     stem = spec.stem
     if (stem.kernel, stem.stride) == TIMM_STEM:
         return
@@ -201,9 +214,9 @@ def _set_stem(model: Any, spec: ArchSpec) -> None:
 
 
 def _set_depthwise(model: nn.Module, spec: ArchSpec) -> None:
-    """Put in the depthwise convolutions that timm cannot build."""
+    """Replace the depthwise convolutions that timm cannot build."""
     for placed in spec.placed_blocks():
-        plan = beyond_timm(placed.block, placed.stride, placed.hidden_channels)
+        plan = custom_depthwise_plan(placed.block, placed.stride, placed.hidden_channels)
         if plan is not None:
             conv = depthwise_conv(*plan, padding=PAD_TYPES[spec.padding])
             efficientnet_init_weights(conv)

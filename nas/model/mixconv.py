@@ -1,7 +1,7 @@
-"""Depthwise MixConv with what timm's lacks: the exponential partition and dilated kernels.
+"""Depthwise MixConv with exponential partition and dilated kernels.
 
-``depthwise_conv`` and ``MixConv2d`` take plain numbers and need torch and timm alone: ``nas.export.standalone`` writes
-their source into standalone files.
+timm's MixedConv2d has neither. ``depthwise_conv`` and ``MixConv2d`` take plain numbers and depend on torch and timm
+only: ``nas.export.standalone`` writes their source into standalone files.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from nas.arch.rounding import split_channels
 
 
 class DepthwisePlan(NamedTuple):
-    """Numbers of one depthwise convolution, a value per group: channels, kernel side in px, dilation; and its stride.
+    """Parameters of one depthwise convolution: channels, kernel, dilation per group.
 
-    A kernel is what the weights hold: 3 with dilation (k-1)/2 for a dilated k.
+    ``kernels`` are sides in px of the weights: 3 with dilation (k-1)/2 for a dilated k. All groups share ``stride``.
     """
 
     channels: tuple[int, ...]
@@ -29,8 +29,12 @@ class DepthwisePlan(NamedTuple):
     stride: int
 
 
-def beyond_timm(block: BlockSpec, stride: int, hidden: int) -> DepthwisePlan | None:
-    """The depthwise convolution of ``block`` on ``hidden`` channels, or None where timm's own is the same."""
+def custom_depthwise_plan(block: BlockSpec, stride: int, hidden: int) -> DepthwisePlan | None:
+    """Return the depthwise convolution of ``block`` that timm cannot build, or None.
+
+    ``stride`` is that of the block's position, ``hidden`` its expanded channels. None: timm's layer is the same, or
+    the block has no depthwise convolution.
+    """
     if not block.has_depthwise:
         return None
     kernels = block.effective_kernels(stride)
@@ -45,12 +49,12 @@ def beyond_timm(block: BlockSpec, stride: int, hidden: int) -> DepthwisePlan | N
 
 
 class MixConv2d(nn.ModuleDict):
-    """Depthwise convolution whose channel groups have kernels of their own: N x C x H x W to N x C x H' x W'.
+    """Depthwise convolution with one kernel size per channel group.
 
     Paper: MixConv: Mixed Depthwise Convolutional Kernels (https://arxiv.org/abs/1907.09595), section 3.2. Group i
-    takes ``channels[i]`` channels through a ``kernels[i]`` px kernel of dilation ``dilations[i]``. Children are named
-    "0", "1", ... as in timm's MixedConv2d, whose state dict with the same groups this loads. ``padding`` is timm's
-    pad_type.
+    convolves ``channels[i]`` channels with a ``kernels[i]`` px kernel of dilation ``dilations[i]``. Maps
+    (N, C, H, W) to (N, C, H', W') with C = sum(channels). Children are named "0", "1", ... as in timm's
+    MixedConv2d, whose state dict with the same groups it loads. ``padding`` is timm's pad_type.
     """
 
     def __init__(
@@ -59,24 +63,28 @@ class MixConv2d(nn.ModuleDict):
         super().__init__()
         self.splits = list(channels)
         self.in_channels = self.out_channels = sum(channels)
-        for index, (width, kernel, dilation) in enumerate(zip(channels, kernels, dilations, strict=True)):
-            group = depthwise_conv([width], [kernel], [dilation], stride, padding)
+        for index, (count, kernel, dilation) in enumerate(zip(channels, kernels, dilations, strict=True)):
+            group = depthwise_conv([count], [kernel], [dilation], stride, padding)
             self.add_module(str(index), group)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve ``x`` (N, C, H, W) to (N, C, H', W'), dtype unchanged."""
         parts = torch.split(x, self.splits, dim=1)
-        # By index: torch.fx and exporters that trace cannot iterate over what split returns.
+        # By index: torch.fx and tracing exporters cannot iterate over the result of split.
         return torch.cat([conv(parts[index]) for index, conv in enumerate(self.values())], dim=1)
 
 
 def depthwise_conv(
     channels: Sequence[int], kernels: Sequence[int], dilations: Sequence[int], stride: int, padding: str
 ) -> nn.Module:
-    """A depthwise convolution: plain for one group, otherwise a ``MixConv2d``."""
+    """Build a depthwise convolution: ``MixConv2d``, or a plain one for a single group.
+
+    Maps (N, C, H, W) to (N, C, H', W') with C = sum(channels); ``padding`` is timm's pad_type.
+    """
     if len(channels) > 1:
         return MixConv2d(channels, kernels, dilations, stride, padding)
-    (width,), (kernel,), (dilation,) = channels, kernels, dilations
+    (count,), (kernel,), (dilation,) = channels, kernels, dilations
     conv: nn.Module = create_conv2d(
-        width, width, kernel, stride=stride, dilation=dilation, padding=padding, depthwise=True
+        count, count, kernel, stride=stride, dilation=dilation, padding=padding, depthwise=True
     )
     return conv

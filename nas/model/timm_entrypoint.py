@@ -1,7 +1,7 @@
-"""``timm.create_model("nas_arch", spec="winner.yaml")``: the entry point that makes every spec a timm model.
+"""timm entry point: ``timm.create_model("nas_arch", spec="winner.yaml")``.
 
-``import nas`` loads this module as soon as timm is loaded. What needs torch is imported in the functions: timm may
-be loading because ``nas.model.build`` is, and that module then is not there yet.
+``import nas`` loads this module as soon as timm is loaded. Modules that need torch are imported inside functions:
+timm may be loading because ``nas.model.build`` imports it, and that module is then not yet initialised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["nas_arch"]
 
-# Fields of the spec by timm's names for them; num_classes 0 (no classifier) is not among a spec's classes.
+# timm's argument names to fields of the spec. num_classes is not one: 0 (no classifier) is not a valid spec value.
 FIELDS: Final = {"in_chans": "in_channels", "drop_rate": "dropout", "drop_path_rate": "drop_path"}
 
 
@@ -33,17 +33,19 @@ def nas_arch(
     spec: ArchSpec | str | Path | None = None,
     pretrained_cfg: object = None,
     pretrained_cfg_overlay: object = None,
-    cache_dir: object = None,
+    cache_dir: object = None,  # passed by timm to every entry point
     **kwargs: Any,
 ) -> nn.Module:
-    """The network of ``spec``, an ArchSpec, a name of ``nas.arch.zoo`` or the path of a spec file, with random weights.
+    """Build the network of ``spec`` with random weights, as a timm model.
 
-    ``num_classes`` (0: no classifier), ``in_chans``, ``drop_rate`` and ``drop_path_rate`` override the spec's. Weights
-    come by timm's ``checkpoint_path=``. A file's ``provenance.normalisation`` (``mean`` and ``std`` of the training
-    images on the 0..1 scale, one number per input channel) becomes the model's; else they are ImageNet's.
+    ``spec`` is an ArchSpec, a name of ``nas.arch.zoo`` or the path of a spec file. The model maps float images (N,
+    in_channels, H, W) to logits (N, classes). ``num_classes`` (0: no classifier), ``in_chans``, ``drop_rate`` and
+    ``drop_path_rate`` override the spec's values. Weights are loaded with timm's ``checkpoint_path=``. A file's
+    ``provenance.normalisation`` (``mean`` and ``std`` of the training images on the 0..1 scale, one number per input
+    channel) becomes the model's; otherwise ImageNet's is used.
 
     Raises: NasError for a missing spec, an unknown argument, ``pretrained=True`` or a faulty normalisation; SpecError
-    for a faulty spec file. timm hands ``cache_dir`` to every entry point.
+    for a faulty spec file.
     """
     from nas.model.build import build
 
@@ -71,7 +73,7 @@ register_model(nas_arch)
 
 
 def _spec_file(spec: object) -> SpecFile:
-    """The network that ``spec`` means, with its provenance where it is a file's."""
+    """Resolve ``spec`` to a network, with provenance if it is a file."""
     if isinstance(spec, ArchSpec):
         return SpecFile(arch=spec)
     if not isinstance(spec, str | Path):
@@ -85,22 +87,25 @@ def _spec_file(spec: object) -> SpecFile:
 
 
 def _normalisation(file: SpecFile, arch: ArchSpec, where: str) -> dict[str, tuple[float, ...]]:
-    """``mean`` and ``std`` that the file gives; empty where it gives none, or ``arch`` takes other channels than it.
+    """Return ``mean`` and ``std`` of the file's provenance.
+
+    Both have one number per input channel. Empty if the file has none, or if ``arch`` has another number of input
+    channels than the file's network.
 
     Raises: NasError where they are not one number per channel.
     """
-    given = file.provenance.get("normalisation")
-    if given is None or arch.in_channels != file.arch.in_channels:
+    statistics = file.provenance.get("normalisation")
+    if statistics is None or arch.in_channels != file.arch.in_channels:
         return {}
-    if not isinstance(given, Mapping) or set(given) != {"mean", "std"}:
-        raise NasError(f"{where} {given!r}: must be a mapping of mean and std.")
-    for word, values in given.items():
+    if not isinstance(statistics, Mapping) or set(statistics) != {"mean", "std"}:
+        raise NasError(f"{where} {statistics!r}: must be a mapping of mean and std.")
+    for name, values in statistics.items():
         numbers = isinstance(values, list) and all(_is_number(value) for value in values)
-        if not numbers or len(values) != arch.in_channels or (word == "std" and min(values) <= 0):
-            kind = "positive numbers" if word == "std" else "numbers"
+        if not numbers or len(values) != arch.in_channels or (name == "std" and min(values) <= 0):
+            kind = "positive numbers" if name == "std" else "numbers"
             channels = f"one per input channel ({arch.in_channels})"
-            raise NasError(f"{where}.{word} {values!r}: must be a list of {kind}, {channels}.")
-    return {word: tuple(map(float, given[word])) for word in ("mean", "std")}
+            raise NasError(f"{where}.{name} {values!r}: must be a list of {kind}, {channels}.")
+    return {name: tuple(map(float, statistics[name])) for name in ("mean", "std")}
 
 
 def _is_number(value: object) -> bool:
@@ -108,7 +113,7 @@ def _is_number(value: object) -> bool:
 
 
 def _default_cfg(arch: ArchSpec, normalisation: Mapping[str, tuple[float, ...]]) -> dict[str, Any]:
-    """timm's description of a model's input and ends, from which it makes transforms; by default ImageNet's colours."""
+    """Return timm's ``default_cfg``; without ``normalisation``, ImageNet's statistics."""
     from timm.models import PretrainedCfg
 
     side = arch.resolution_px

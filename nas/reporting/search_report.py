@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 from nas.analysis.history import Curve, FrontProgress
-from nas.analysis.importance import LEAST_TRIALS, Importance
-from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_agreement, pair_of
+from nas.analysis.importance import MIN_TRIALS, Importance
+from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, latency_pair
 from nas.analysis.proxy_validation import LongerTraining
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
@@ -22,12 +22,18 @@ from nas.reporting.network_drawing.draw import draw
 from nas.reporting.plots.history import curves_svg, progress_svgs
 from nas.reporting.plots.hover_points import trial_row_id
 from nas.reporting.plots.pareto import agreement_svg, pareto_svg
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, select_winner_columns
 from nas.reporting.search_summary import MAX_ROWS, losses, search_summary, table_rows
+from nas.reporting.study_report import StudyReport
 from nas.study.objective import KINDS
 from nas.study.trial_record import TrialRecord, pareto_front
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+_WINNER_COLUMNS: Final = (
+    "name", "accuracy", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m", "params_m", "peak_memory_mb",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +66,7 @@ class Winner:
 
     def remarks(self, limit_ms: float | None) -> list[str]:
         """What its measured latency has to say against it, in words."""
-        pair = pair_of(self.row, self.label)
+        pair = latency_pair(self.row, self.label)
         return pair.remarks(limit_ms) if pair else []
 
     @property
@@ -83,7 +89,7 @@ class Winner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchReport:
+class SearchReport(StudyReport):
     """Everything that a report says.
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
@@ -92,10 +98,6 @@ class SearchReport:
     number. ``longer``: studies that tell whether the proxy worked, ``find_out`` the command that makes one.
     """
 
-    title: str
-    command: str
-    facts: tuple[tuple[str, str], ...]
-    rows: tuple[TrialRecord, ...]
     winners: tuple[Winner, ...] = ()
     baselines: Mapping[int, str] = field(default_factory=dict)
     objective: Literal["pareto", "mnasnet"] = "pareto"
@@ -114,6 +116,11 @@ class SearchReport:
         labels = [winner.label for winner in self.winners]
         if len(set(labels)) < len(labels):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")
+
+    @property
+    def summary(self) -> str:
+        """The search in one paragraph."""
+        return search_summary(self.rows, self.reward)
 
     @property
     def label_of(self) -> dict[int, str]:
@@ -135,15 +142,18 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
     shown, left_out = table_rows(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
     return _template().render(
         data=data,
-        summary=search_summary(data.rows, data.reward),
+        summary=data.summary,
         losses=losses(data.rows),
         shown=shown,
         left_out=left_out,
         on_front=on_front,
         label_of=data.label_of,
+        winner_columns=select_winner_columns(data.reward, *_WINNER_COLUMNS),
+        candidate_columns=candidate_columns(data.reward),
+        agreement_columns=AGREEMENT_COLUMNS,
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),
-        least_trials=LEAST_TRIALS,
+        least_trials=MIN_TRIALS,
         most_rows=MAX_ROWS,
         plot=drawn or search_plot(data),
         agreement=data.agreement,
@@ -175,7 +185,6 @@ def winner_drawing(winner: Winner) -> str:
 def _template() -> Template:
     filters: dict[str, Any] = {
         "interval": _interval,
-        "ends": _ends,
         "measured": _measured,
         "address": _address,
         "row_id": trial_row_id,
@@ -185,10 +194,6 @@ def _template() -> Template:
 
 def _interval(row: TrialRecord) -> str:
     return interval(row.latency_low_ms, row.latency_high_ms)
-
-
-def _ends(pair: LatencyPair) -> str:
-    return interval(pair.low_ms, pair.high_ms)
 
 
 def _measured(row: TrialRecord) -> str:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
+from nas.study.constraints import Constraints
 from nas.study.objective import Objective, ObjectiveSettings
 from nas.study.storage.urls import checked_url
 
@@ -203,23 +206,55 @@ class EngineSettings:
         return f"{self.name}, {self.workers or 'as many as there is room for'} at a time"
 
 
+# Groups of a configuration: the field of the plan that each becomes, and the class that checks it.
+SettingsGroups = Mapping[str, tuple[str, type[Any]]]
+
+
+def dotted_names(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings by group as one mapping by dotted names, such as ``data.seed``."""
+    return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+
+
 class StudyPlan:
     """A study to run, as checked plain data: what every kind of study has.
 
     Picklable, so that workers get it whole.
 
-    ``command``: what the user typed, to be repeated for going on.
+    ``command``: what the user typed, to be repeated for going on. ``GROUPS``: groups of the configuration, with the
+    field of the plan that each becomes and the class that checks it.
     """
 
     __slots__ = ()
+    GROUPS: ClassVar[SettingsGroups]
     objective: Objective
     data: DataSettings
     proxy: ProxySettings
     latency: LatencySettings
+    constraints: Constraints
     engine: EngineSettings
     study: RecordSettings
     runs_dir: Path
     command: str
+
+    @classmethod
+    def read_groups(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that the groups of ``config`` become. Raises: NasError."""
+        return {field: from_mapping(kind, config[name], name) for name, (field, kind) in cls.GROUPS.items()}
+
+    @property
+    def group_settings(self) -> dict[str, Any]:
+        """The groups as plain data, by name; what ``read_groups`` reads."""
+        return {name: asdict(getattr(self, field)) for name, (field, _) in self.GROUPS.items()}
+
+    def shared_identity(self, device: str) -> dict[str, Mapping[str, Any]]:
+        """The part of ``identity`` that studies of all methods have, by group."""
+        return {
+            "data": asdict(self.data),
+            "proxy": self.proxy.identity(),
+            "constraint": asdict(self.constraints),
+            "study": {"seed": self.study.seed},
+            "latency": {"backend": self.latency.backend, "device": device},
+        }
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -229,6 +264,21 @@ class StudyPlan:
     @property
     def name(self) -> str:
         """The study's name."""
+        raise NotImplementedError
+
+    @property
+    def largest_kernel(self) -> int:
+        """Of all networks of the study, to which proxies are fitted."""
+        raise NotImplementedError
+
+    @property
+    def base_resolution_px(self) -> int | None:
+        """The resolution that a proxy's own is in proportion to; None where all networks have the same."""
+        raise NotImplementedError
+
+    @property
+    def image_side_px(self) -> int | None:
+        """The side that images are kept at; None leaves them as they are."""
         raise NotImplementedError
 
     def identity(self, device: str) -> dict[str, Any]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import optuna
 
 from nas.arch.spec import ArchSpec
 from nas.data.summary import ImageSummary
-from nas.estimators.proxy.reduce import Proxy
-from nas.latency.predictors.base import LatencyPredictor
+from nas.estimators.proxy.reduce import Proxy, proxy_factory
+from nas.latency.predictors.base import LatencyPredictor, error_text
+from nas.latency.store import read_predictor
+from nas.study.catalog import trial_times
 from nas.study.config import StudyPlan
+from nas.study.manifest import PREDICTOR_FILE, StudyManifest
+from nas.study.storage.urls import mask_credentials
+
+Fact = tuple[str, str]  # name and value
+Facts = tuple[Fact, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +37,62 @@ class StudyContext:
     versions: Mapping[str, str]
     predictor: LatencyPredictor
     proxy_of: Callable[[ArchSpec], Proxy]
+
+    def provenance(self, study_name: str) -> dict[str, Any]:
+        """Where a file of results comes from, as plain data: what studies of all methods say."""
+        plan = self.plan
+        return {
+            "study": study_name,
+            "data": plan.data.name,
+            "command": plan.command,
+            "versions": dict(self.versions),
+        }
+
+    @property
+    def data_fact(self) -> Fact:
+        """The images of the study."""
+        return "data", f"{self.plan.data.name}: {self.images}"
+
+    @property
+    def training_fact(self) -> Fact:
+        """How proxies are trained."""
+        proxy = self.plan.proxy
+        return "training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"
+
+    def run_facts(self, study: optuna.Study) -> Facts:
+        """What every report says last: how ``study`` was run, on what, and where it is stored."""
+        plan = self.plan
+        return (
+            ("engine", str(plan.engine)),
+            ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
+            ("device", str(self.predictor.device)),
+            ("latency predictor", error_text(self.predictor)),
+            ("last change", _last_change(study)),
+            ("storage", mask_credentials(plan.storage_url)),
+            ("versions", ", ".join(f"{name} {number}" for name, number in self.versions.items())),
+        )
+
+
+class ContextParts(NamedTuple):
+    """What every context has besides its plan."""
+
+    images: ImageSummary
+    versions: Mapping[str, str]
+    predictor: LatencyPredictor
+    proxy_of: Callable[[ArchSpec], Proxy]
+
+
+def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts:
+    """The parts of the context of a study that was started, from its folder and ``manifest``. Raises: NasError."""
+    return ContextParts(
+        images=manifest.images,
+        versions=manifest.versions,
+        predictor=read_predictor(plan.folder / PREDICTOR_FILE),
+        proxy_of=proxy_factory(manifest.images, plan.proxy, plan.largest_kernel, plan.base_resolution_px),
+    )
+
+
+def _last_change(study: optuna.Study) -> str:
+    """When the newest trial of ``study`` began or ended, to the minute, by the clock of the machine that ran it."""
+    found = trial_times(study.get_trials(deepcopy=False))
+    return f"{max(found):%Y-%m-%d %H:%M}" if found else ""

@@ -23,6 +23,7 @@ from nas.latency.store import save_predictor
 from nas.study.candidates import Pricer
 from nas.study.catalog import load_study
 from nas.study.config import StudyPlan
+from nas.study.context import ContextParts
 from nas.study.manifest import (
     PREDICTOR_FILE,
     REPORT_FILE,
@@ -98,6 +99,16 @@ class StudySession(ABC):
         )
         manifest.write(plan.folder)
 
+    @property
+    def context_parts(self) -> ContextParts:
+        """What the context of every study has, from what is loaded here."""
+        return ContextParts(
+            images=ImageSummary.of(self.data),
+            versions=library_versions(),
+            predictor=self.predictor,
+            proxy_of=self.evaluator.proxy,
+        )
+
     @abstractmethod
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
         """Print what to expect, and queue the first trials of ``study``.
@@ -135,32 +146,22 @@ class SessionParts(NamedTuple):
     retry: RetryPolicy
 
 
-def load_session_parts(
-    plan: StudyPlan,
-    console: Console,
-    *,
-    image_side_px: int | None,
-    largest_kernel: int,
-    base_resolution_px: int | None,
-    keep_weights: bool,
-) -> SessionParts:
+def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool) -> SessionParts:
     """Load the images and the latency predictor.
 
-    The predictor is calibrated now if this device never was.
-
-    ``image_side_px``: side that images are resized to; None leaves them as they are. ``base_resolution_px``: the
-    resolution that a proxy's own is in proportion to. Raises: NasError.
+    The predictor is calibrated now if this device never was. ``keep_weights``: the weights of trained proxies are
+    written into the study's folder. Raises: NasError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     retry = check_storage(plan, console)
     with progress_bar(console, f"images of {plan.data.name}") as progress:
-        data = load_images(replace(plan.data, resolution_px=image_side_px), on_progress=progress)
+        data = load_images(replace(plan.data, resolution_px=plan.image_side_px), on_progress=progress)
     evaluator = ProxyEvaluator(
         data=data,
         settings=plan.proxy,
-        largest_kernel=largest_kernel,
+        largest_kernel=plan.largest_kernel,
         seed=plan.study.seed,
-        base_resolution_px=base_resolution_px,
+        base_resolution_px=plan.base_resolution_px,
         weights_dir=plan.folder / "weights" if keep_weights else None,
         checkpoints_dir=plan.folder / "checkpoints",
     )

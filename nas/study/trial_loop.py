@@ -148,7 +148,8 @@ def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRec
         row = finish_without_result(tasks.study, task, Outcome.FAILED, failure_reason(error))
     else:
         row = tasks.tell(task, evaluation)
-    evaluator.forget(task.arch, repeat=task.repeat)  # not before: a result that cannot be told is trained again
+    # Only now: if the result cannot be stored, the training resumes from its checkpoint.
+    evaluator.discard_checkpoint(task.arch, repeat=task.repeat)
     return row
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -59,32 +57,6 @@ class TrialRecord:
     genotype: Mapping[str, Any] = field(default_factory=dict)
 
 
-_COLUMNS: Final = tuple(item.name for item in fields(TrialRecord) if item.name != "genotype")
-
-
-def records_to_csv(rows: Iterable[TrialRecord]) -> str:
-    """``trials.csv``: a header and one line per record.
-
-    The genotype comes last, in columns of its dotted names.
-    """
-    rows = list(rows)
-    names = sorted({name for row in rows for name in row.genotype})
-    records = ({**{column: getattr(row, column) for column in _COLUMNS}, **row.genotype} for row in rows)
-    return csv_text([*_COLUMNS, *names], records)
-
-
-def csv_text(columns: Sequence[str], records: Iterable[Mapping[str, object]]) -> str:
-    """The text of a CSV file: a line of ``columns``, then one per record.
-
-    A value that a record lacks is empty.
-    """
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
-
-
 def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The trained ones with accuracy and latency, in their order."""
     return [row for row in rows if row.outcome is Outcome.TRAINED and None not in (row.accuracy, row.latency_ms)]
@@ -104,6 +76,11 @@ def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
             front.append(row)
             best = row.accuracy or 0.0
     return front
+
+
+def outcome_counts_text(rows: Sequence[TrialRecord]) -> str:
+    """How many rows had each outcome, such as ``5 trained, 1 failed``; empty without rows."""
+    return ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(rows).items() if count)
 
 
 def count_outcomes(rows: Sequence[TrialRecord]) -> dict[Outcome, int]:

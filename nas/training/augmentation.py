@@ -1,4 +1,4 @@
-"""Batched augmentation where the data lie: one gather shifts and flips a whole batch, timm mixes it."""
+"""Batched augmentation on the data's device: shift, flip and timm's mixup."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from nas.training.settings import TrainSettings
 
 
 def take_shifted(images: Tensor, rows: Tensor, *, shift_px: int, flips: bool, generator: Generator) -> Tensor:
-    """The images at ``rows``, each shifted by up to ``shift_px`` both ways and mirrored half of the time.
+    """Gather ``images[rows]`` with random shifts and horizontal flips.
 
-    ``images`` (N, C, H, W), ``rows`` (B,); returns (B, C, H, W) of the same type in channels_last layout. Pixels that a
-    shift uncovers repeat the border. All draws come from ``generator``, which lives where the images live.
+    ``images`` (N, C, H, W) with H = W, ``rows`` int64 (B,); returns (B, C, H, W) of the same dtype in channels_last
+    layout. Each image is shifted by up to ``shift_px`` in both directions, borders replicated, and with ``flips``
+    mirrored with probability 0.5. All random numbers come from ``generator``, which must be on the images' device.
     """
     batch, side_px, device = len(rows), images.shape[-1], images.device
     line = torch.arange(side_px, device=device)
@@ -22,18 +23,25 @@ def take_shifted(images: Tensor, rows: Tensor, *, shift_px: int, flips: bool, ge
     if flips:
         mirrored = torch.rand(batch, 1, generator=generator, device=device) < 0.5
         across = torch.where(mirrored, across.flip(1), across)
-    # The index on both sides of the channels moves them last: (B, H, W, C) in memory, which is channels_last.
+    # Indices on both sides of the channel dimension move it last: (B, H, W, C) in memory, which is channels_last.
     picked = images[rows[:, None, None], :, down[:, :, None], across[:, None, :]]
     return picked.permute(0, 3, 1, 2)
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 (B, C, H, W) as float32 of zero mean and unit deviation; ``mean``, ``std`` (1, C, 1, 1) on [0, 1]."""
+    """Normalise uint8 images (B, C, H, W) to float32, zero mean and unit deviation.
+
+    ``mean`` and ``std`` are (1, C, 1, 1), for pixels scaled to [0, 1].
+    """
     return images.to(torch.float32).sub_(mean * 255).div_(std * 255)
 
 
 def make_mixup(settings: TrainSettings, classes: int) -> Mixup | None:
-    """timm's mixup and cutmix for ``settings``, or None where both are off. It draws from numpy's global state."""
+    """Create timm's mixup and cutmix, or None if both are off.
+
+    It maps images (B, C, H, W) with B even and labels int64 (B,) to mixed images and soft targets (B, classes). Draws
+    come from numpy's global random state.
+    """
     if settings.mixup == 0 and settings.cutmix == 0:
         return None
     return Mixup(

@@ -1,4 +1,7 @@
-"""A file that a killed training goes on from: written whole or not at all, read only by the training it belongs to."""
+"""Checkpoint file of a training, written atomically and bound to that training.
+
+A fingerprint of network, data and settings ensures that only the training that wrote a checkpoint resumes from it.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """The state of one training at ``path``, written every ``every_s`` seconds of training.
+    """State of one training at ``path``, written every ``every_s`` s of training.
 
-    ``fingerprint`` says which training (``training_fingerprint``). A checkpoint is a convenience: one that cannot be
-    written or read costs time, never the training; the log says so at level INFO. Plain containers and tensors alone
-    are read back, so that no file can run code.
+    ``fingerprint`` identifies the training (``training_fingerprint``). Failure to read or write a checkpoint never
+    fails the training; it is logged at level INFO. Only plain containers and tensors are loaded
+    (``weights_only=True``), so that no file can run code.
     """
 
     def __init__(self, path: Path, fingerprint: str, every_s: float) -> None:
@@ -39,25 +42,28 @@ class Checkpoint:
         self._unsaved_s = 0.0
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was saved, on the CPU; None where there is no whole file of this very training."""
+        """Load the saved state, tensors on the CPU, or None.
+
+        None: the file is missing, damaged or of another training.
+        """
         try:
             data = self._path.read_bytes()
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                damaged = archive.testzip()  # torch checks no sums
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            if damaged is None and found["fingerprint"] == self._fingerprint:
-                return dict(found["state"])
-            _log.info("checkpoint %s is damaged or of another training: starting anew", self._path)
+                damaged = archive.testzip()  # torch does not verify checksums
+            stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            if damaged is None and stored["fingerprint"] == self._fingerprint:
+                return dict(stored["state"])
+            _log.info("checkpoint %s is damaged or of another training; the training restarts from epoch 1", self._path)
         except FileNotFoundError:
             pass
-        except Exception as error:  # a file of any content raises from many hierarchies
-            _log.info("checkpoint %s cannot be read, starting anew: %s", self._path, error)
+        except Exception as error:  # arbitrary content raises errors of many types
+            _log.info("checkpoint %s cannot be read, the training restarts from epoch 1: %s", self._path, error)
         return None
 
     def advance(self, duration_s: float, state: Callable[[], Mapping[str, Any]]) -> None:
-        """Count ``duration_s`` seconds more of training, and save ``state`` if it is time.
+        """Add ``duration_s`` s of training, and save ``state()`` if a checkpoint is due.
 
-        ``state`` gives plain containers and tensors. On a full disk the file before stays as it was.
+        ``state`` returns plain containers and tensors. On a full disk the previous file remains unchanged.
         """
         self._unsaved_s += duration_s
         if self._unsaved_s < self._every_s:
@@ -68,13 +74,16 @@ class Checkpoint:
             write_bytes_atomically(self._path, buffer.getvalue())
             self._unsaved_s = 0.0
         except (OSError, NasError) as error:
-            _log.info("no checkpoint at %s: %s", self._path, error)
+            _log.info("checkpoint %s cannot be written, the training continues: %s", self._path, error)
 
 
 def open_checkpoint(
     path: Path | None, model: nn.Module, data: ImageData, settings: TrainSettings, *, seed: int, device: torch.device
 ) -> Checkpoint | None:
-    """The checkpoint at ``path`` of the training that is about to begin; None where none is wanted."""
+    """Create the checkpoint of a training that is about to start, or None if disabled.
+
+    Disabled: ``path`` or ``settings.checkpoint_s`` is None. Call before the first step (``training_fingerprint``).
+    """
     if path is None or settings.checkpoint_s is None:
         return None
     return Checkpoint(
@@ -85,10 +94,10 @@ def open_checkpoint(
 def training_fingerprint(
     model: nn.Module, data: ImageData, settings: TrainSettings, *, seed: int, device: torch.device
 ) -> str:
-    """A hash of all that a training's numbers follow from; call it before the first step.
+    """Hash everything that determines the results of a training (SHA-256, hex).
 
-    That is the network with its initial weights, the images (by their number, side and statistics), settings, seed,
-    kind of device and the versions of torch, timm and this package.
+    That is the network with its initial weights, the images (their shapes, statistics, classes and ``flips``),
+    settings, seed, device type and the versions of torch, timm and this package. Call it before the first step.
     """
     facts = {
         "network": repr(model),

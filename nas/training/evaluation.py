@@ -1,4 +1,4 @@
-"""Score a network on the validation images, and the device, layout and number format that training shares."""
+"""Validation scores, and the device, memory layout and dtype shared with training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _SCORE_BATCH: Final = 256
 
 
 def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
-    """Score ``model`` on the validation images; the model keeps its mode and moves to the device of ``settings``."""
+    """Score ``model`` on the validation images.
+
+    The model is moved to the device of ``settings``; its train/eval mode is restored.
+    """
     device = pick_device(settings)
     was_training = model.training
     with fast_training(model, device, settings.threads):
@@ -29,7 +32,10 @@ def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Scor
 
 
 def pick_device(settings: TrainSettings) -> torch.device:
-    """The device that ``settings.device`` means here. Raises: NasError for CUDA where there is none."""
+    """Resolve ``settings.device`` on this machine; ``auto`` prefers CUDA.
+
+    Raises: NasError if CUDA is requested and not available.
+    """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise NasError(
             "proxy.device: cuda is not available here; set proxy.device=cpu or install a CUDA build of torch."
@@ -41,7 +47,10 @@ def pick_device(settings: TrainSettings) -> torch.device:
 
 @torch.inference_mode()
 def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
-    """Score ``model``, which is on the device of ``data`` already, and leave it in evaluation mode."""
+    """Score ``model`` on the validation images and leave it in evaluation mode.
+
+    ``model`` must be on the device of ``data`` and map float32 (B, C, H, W) to logits (B, classes).
+    """
     model.eval()
     device = data.val_images.device
     mean, std = normalization_statistics(data)
@@ -57,24 +66,27 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
 
 
 def normalization_statistics(data: ImageData) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the train images, each (1, C, 1, 1), on their device."""
+    """Return mean and deviation of the train images, float32 (1, C, 1, 1).
+
+    Both are on the images' device, for pixels scaled to [0, 1].
+    """
     device = data.train_images.device
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))
     return mean, std
 
 
 def memory_layout(settings: TrainSettings) -> torch.memory_format:
-    """The memory layout that the settings ask for."""
+    """Return the memory layout of ``settings.channels_last``."""
     return torch.channels_last if settings.channels_last else torch.contiguous_format
 
 
-def amp_type(settings: TrainSettings, device: torch.device) -> torch.dtype:
-    """The number format of the forward pass on ``device``; float32 is no autocast."""
+def amp_dtype(settings: TrainSettings, device: torch.device) -> torch.dtype:
+    """Return the dtype of the forward pass on ``device``; float32 means no autocast."""
     names = {"none": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return names.get(settings.amp, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
 def autocast(settings: TrainSettings, device: torch.device) -> torch.autocast:
-    """The autocast context of the settings, disabled for float32."""
-    dtype = amp_type(settings, device)
+    """Return the autocast context of the settings, disabled for float32."""
+    dtype = amp_dtype(settings, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

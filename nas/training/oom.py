@@ -1,4 +1,4 @@
-"""A training that ran out of memory: how one knows, and how the memory is had back."""
+"""Detection of out-of-memory errors, and release of the memory they hold."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Final
 
 import torch
 
-# Of errors that are no more than RuntimeErrors: CUDA's driver, torch's allocator on the CPU, cuDNN and cuBLAS.
-_SAID: Final = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+# Texts of plain RuntimeErrors by CUDA's driver, torch's CPU allocator, cuDNN and cuBLAS.
+_OUT_OF_MEMORY_TEXTS: Final = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that there was no memory left, on the device or on the machine."""
+    """Whether ``error`` means out of memory, on the device or on the host."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
     )
 
 
 def release_memory(error: BaseException) -> None:
-    """Free what the functions that ``error`` left still hold, and give it back to the device for its other users.
+    """Free the memory referenced by the traceback of ``error``, and CUDA's cache.
 
-    An error that is kept keeps the variables of those functions: here a network, its gradients and activations.
+    A stored exception keeps the local variables of its frames alive: here a network, its gradients and activations.
     """
     traceback.clear_frames(error.__traceback__)
-    gc.collect()  # what refers to itself
-    torch.cuda.empty_cache()  # nothing where CUDA is not in use
+    gc.collect()  # reference cycles
+    torch.cuda.empty_cache()  # no-op if CUDA is not initialised

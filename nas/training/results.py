@@ -1,4 +1,4 @@
-"""What a proxy training leaves behind: figures per epoch and for the whole, without torch."""
+"""Results of a training per epoch and in total, and its errors; without torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from nas.core.errors import NasError
 
 
 class TrainingError(NasError):
-    """A training that cannot be scored, with the reason: its network or settings are at fault, not the program."""
+    """A training without a score, caused by its network or settings.
+
+    The message gives the reason, such as a loss that is not finite.
+    """
 
 
 class OutOfMemoryError(TrainingError):
-    """A training that needs more memory than there is."""
+    """A training that needs more memory than is available."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +28,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One epoch, counted from 1. ``train_loss`` is the mean of its steps (with smoothing and mixing)."""
+    """Result of one epoch, counted from 1.
+
+    ``accuracy`` is top-1 in [0, 1] and ``val_loss`` in nats, on the validation images. ``train_loss`` is the mean of
+    the steps, with label smoothing and mixup. ``duration_s`` is wall time, ``cpu_s`` CPU time of all threads, both
+    including validation.
+    """
 
     epoch: int
     accuracy: float
@@ -37,9 +45,10 @@ class EpochResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """A whole training. ``duration_s`` is wall time, ``cpu_s`` CPU time of all threads, scoring included in both.
+    """Result of a complete training.
 
-    ``images_per_s`` counts train images per second of training alone (wall), ``images_per_cpu_s`` per CPU-second.
+    ``duration_s`` is wall time, ``cpu_s`` CPU time of all threads, both including validation. ``images_per_s`` counts
+    train images per wall second of training steps, ``images_per_cpu_s`` per CPU-second of them.
     """
 
     epochs: tuple[EpochResult, ...]
@@ -50,7 +59,10 @@ class TrainResult:
 
     @property
     def accuracy(self) -> float:
-        """Accuracy after the last epoch, in [0, 1]: what trials are compared on (the best epoch flatters noise)."""
+        """Top-1 accuracy after the last epoch, in [0, 1], by which trials are compared.
+
+        The best epoch would be biased upwards by noise.
+        """
         return self.epochs[-1].accuracy
 
     @property

@@ -1,4 +1,4 @@
-"""What makes a training step fast on this machine without changing a digit of its result."""
+"""Process settings that speed up training without changing results; random state."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import numpy as np
 import torch
 from torch import nn
 
-# In place SiLU saves a copy of its input for the backward pass; out of place it moves less memory and a step is 3 to 7%
-# faster. Hard-swish does so too, but gained nothing in measurements (tests/benchmarks/proxy.py).
+# In-place SiLU saves a copy of its input for the backward pass; out of place it moves less memory and a step is 3 to 7%
+# faster. Hard-swish copies too, but showed no gain in measurements (tests/benchmarks/proxy.py).
 _COPYING_IN_PLACE: Final = (nn.SiLU,)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
-_KEPT_BYTES: Final = 2**31 - 1
-_MMAP_BYTES: Final = (2**30, 2**25)  # the second is the most that older glibc takes
+_RETAINED_BYTES: Final = 2**31 - 1
+_MMAP_BYTES: Final = (2**30, 2**25)  # the second is the maximum of older glibc versions
 
 
 @functools.cache
-def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep freed memory; whether it listens.
+def retain_freed_memory() -> bool:
+    """Make glibc's allocator retain freed memory; returns whether it succeeded.
 
-    By default activations of many megabytes are mapped afresh in every step and given back, and the system has to zero
-    their pages: 2% of the time of a narrow network, about 20% where single activations reach 25 MB. It holds for the
-    whole process, with up to 2 GiB kept.
+    By default activations of many megabytes are mapped and unmapped in every step, and the system has to zero their
+    pages: 2% of the time of a narrow network, about 20% where single activations reach 25 MB. The setting applies to
+    the whole process, which retains up to 2 GiB.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -36,18 +36,21 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library, such as musl
         return False
-    listens = any(mallopt(_M_MMAP_THRESHOLD, size) == 1 for size in _MMAP_BYTES)
-    return listens and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES) == 1
+    accepted = any(mallopt(_M_MMAP_THRESHOLD, size) == 1 for size in _MMAP_BYTES)
+    return accepted and mallopt(_M_TRIM_THRESHOLD, _RETAINED_BYTES) == 1
 
 
 @contextmanager
 def fast_training(model: nn.Module, device: torch.device, threads: int) -> Iterator[None]:
-    """Within, ``model`` trains on ``device`` as fast as is known; all switches are put back afterwards."""
+    """Context with the fastest known settings for training ``model`` on ``device``.
+
+    All settings but ``retain_freed_memory`` are restored afterwards.
+    """
     before = torch.get_num_threads()
     in_place = [m for m in model.modules() if isinstance(m, _COPYING_IN_PLACE) and m.inplace]
     benchmark = torch.backends.cudnn.benchmark
     if device.type == "cpu":
-        keep_freed_memory()
+        retain_freed_memory()
     try:
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = True
@@ -63,7 +66,10 @@ def fast_training(model: nn.Module, device: torch.device, threads: int) -> Itera
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
-    """Within, torch and numpy draw from ``seed``, outside as before; yields a generator of that seed on ``device``."""
+    """Context that seeds torch and numpy; yields a seeded generator on ``device``.
+
+    The previous global random states are restored afterwards.
+    """
     numpy_state = np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -75,7 +81,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
 
 
 def random_state(generator: torch.Generator) -> dict[str, Any]:
-    """Where all draws of a training stand within ``seeded``, as plain containers and tensors."""
+    """Return all random states of ``seeded``, as plain containers and tensors."""
     name, keys, *rest = np.random.get_state(legacy=True)
     device = generator.device
     return {
@@ -87,7 +93,7 @@ def random_state(generator: torch.Generator) -> dict[str, Any]:
 
 
 def set_random_state(generator: torch.Generator, state: Mapping[str, Any]) -> None:
-    """Go on drawing from where ``random_state`` was called."""
+    """Restore the random states that ``random_state`` returned."""
     generator.set_state(state["generator"])
     torch.set_rng_state(state["torch"])
     name, keys, *rest = state["numpy"]

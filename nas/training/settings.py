@@ -1,4 +1,4 @@
-"""The settings of a training, checked without torch."""
+"""Training settings, validated without torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ AMP: Final = ("auto", "none", "bfloat16", "float16")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How a network is trained. Names of optimizers and schedules are timm's; ``sgd`` is Nesterov with momentum 0.9.
+    """Hyperparameters and runtime settings of a training.
 
-    ``lr`` holds for ``batch_size`` as it is, nothing rescales it. ``warmup_epochs`` may be a fraction. ``shift`` is the
-    largest random shift as a share of the image side. ``mixup`` and ``cutmix`` are the alphas of their beta
-    distributions, 0 is off. ``ema`` is the decay of averaged weights, None is off. ``amp`` auto is bfloat16 on CUDA and
-    none on CPU, where training in bfloat16 is slower. ``threads`` is for CPU. ``checkpoint_s``: an epoch that ends so
-    many seconds of training after the last checkpoint writes one, which a killed training goes on from; None is never.
+    Names of optimizers and schedules are timm's; ``sgd`` is Nesterov with momentum 0.9. ``lr`` is not rescaled with
+    ``batch_size``. ``warmup_epochs`` may be a fraction. ``shift`` is the largest random shift as a share of the image
+    side. ``mixup`` and ``cutmix`` are the alphas of their beta distributions, 0 disables them. ``ema`` is the decay of
+    the exponential moving average of weights, None disables it. ``clip_grad`` is the largest gradient norm, None
+    disables clipping. ``amp``: auto is bfloat16 on CUDA and none on CPU, where training in bfloat16 is slower.
+    ``threads`` applies to CPU. ``checkpoint_s``: seconds of training between checkpoints, written at the end of an
+    epoch, from which an interrupted training resumes; None disables them.
 
     Raises: NasError naming the field.
     """
@@ -64,7 +66,7 @@ class TrainSettings:
         self._check("checkpoint_s", low=0, optional=True)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that a training's numbers depend on, by name."""
+        """Return the settings that affect training results, by name."""
         fields = asdict(self)
         del fields["checkpoint_s"]
         return fields

@@ -1,4 +1,4 @@
-"""Train a network for a few epochs on images in memory and score it on the validation split."""
+"""Training loop on in-memory images, with validation after every epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nas.data.images import ImageData
 from nas.training.augmentation import make_mixup, normalise, take_shifted
 from nas.training.checkpoint import open_checkpoint
 from nas.training.evaluation import (
-    amp_type,
+    amp_dtype,
     autocast,
     memory_layout,
     normalization_statistics,
@@ -41,34 +41,36 @@ def train(
     on_epoch: Callable[[EpochResult], None] | None = None,
     checkpoint: Path | None = None,
 ) -> TrainResult:
-    """Train ``model`` in place and score it after every epoch; with one thread on CPU a seed gives the same numbers.
+    """Train ``model`` in place, with validation after every epoch.
 
-    With ``settings.ema`` the averaged weights are scored, and the model ends with them.
-    ``on_epoch`` may raise to stop the training, which then leaves as that exception.
+    ``model`` maps float32 images (B, C, H, W), normalised by the data's mean and deviation, to logits (B, classes).
+    Results are deterministic for a ``seed`` with one thread on CPU. With ``settings.ema`` the averaged weights are
+    scored, and the model ends with them. ``on_epoch`` is called after every epoch; an exception that it raises stops
+    the training and propagates.
 
-    ``checkpoint``: a file that is written after an epoch (but the last) when ``settings.checkpoint_s`` seconds of
-    training have passed since the last time. The same training, begun again from the same initial weights, goes on from
-    it, and ends with the numbers of an unbroken one; the times of all epochs count. An epoch is told to ``on_epoch``
-    before it is written, and one that is read back is not told again: a kill in between tells an epoch twice, with the
-    same figures. The file is the caller's to remove, who knows when the result is safe. Writing one took 0.03 CPU-s for
-    the default proxy of mixnet_s, whose epoch on digits took 11 (0.2 for 4 million parameters with averages, 65 MB); a
-    training that is too short for one pays 0.01 for knowing itself.
+    ``checkpoint``: a file written after an epoch (except the last) when ``settings.checkpoint_s`` seconds of training
+    have passed since the previous write. The same training, restarted from the same initial weights, resumes from it
+    and ends with the results of an uninterrupted one; the times of all epochs are included. ``on_epoch`` is called
+    before the checkpoint is written and not again for epochs restored from it: an interruption between the two reports
+    an epoch twice, with the same results. The caller deletes the file once the result is stored. Writing it took 0.03
+    CPU-s for the default proxy of mixnet_s, whose epoch on digits took 11 (0.2 for 4 million parameters with ``ema``,
+    65 MB); a training that is too short for a checkpoint spends 0.01 CPU-s on its fingerprint.
 
-    Raises: TrainingError when the loss is no longer a number; torch's out-of-memory error passes through.
+    Raises: TrainingError if a loss is not finite; torch's out-of-memory errors propagate.
     """
     device = pick_device(settings)
     with seeded(seed, device) as generator, fast_training(model, device, settings.threads):
-        kept = open_checkpoint(checkpoint, model, data, settings, seed=seed, device=device)
+        saved = open_checkpoint(checkpoint, model, data, settings, seed=seed, device=device)
         run = _Run(model, data.to(device), settings, generator)
-        if kept is not None and (state := kept.load()) is not None:
+        if saved is not None and (state := saved.load()) is not None:
             run.load_state_dict(state)
         while len(run.results) < settings.epochs:
             result = run.next_epoch()
             if on_epoch is not None:
                 on_epoch(result)
-            if kept is not None and result.epoch < settings.epochs:
-                kept.advance(result.duration_s, run.state_dict)
-        run.keep_scored_weights()
+            if saved is not None and result.epoch < settings.epochs:
+                saved.advance(result.duration_s, run.state_dict)
+        run.load_scored_weights()
     images = settings.epochs * len(data.train_labels)
     return TrainResult(
         epochs=tuple(run.results),
@@ -80,7 +82,7 @@ def train(
 
 
 class _Times(NamedTuple):
-    """Readings of two clocks, or what lies between: of the wall, and of the CPU time of all threads."""
+    """Wall time and CPU time of all threads, in s: clock readings or differences."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -97,9 +99,10 @@ class _Times(NamedTuple):
 
 
 class _Run:
-    """The moving parts of one training: model, optimizer, schedule, averaged weights, random draws, results so far.
+    """Mutable state of one training.
 
-    ``trained``: the time that the steps alone took, without scoring.
+    Model, optimizer, schedule, averaged weights, random generator and the results so far. ``trained``: time of the
+    training steps, without validation.
     """
 
     def __init__(self, model: nn.Module, data: ImageData, settings: TrainSettings, generator: torch.Generator) -> None:
@@ -109,7 +112,7 @@ class _Run:
         self.device = data.train_images.device
         self.model = model.to(self.device, memory_format=memory_layout(settings))  # type: ignore[call-overload]
         count = len(data.train_labels)
-        # Batches of nearly equal size: no small last one, whose statistics would be poor and whose weight too high.
+        # Batches of nearly equal size: a small last one would have poor batch statistics and too much weight per image.
         self.steps = max(1, min(math.ceil(count / settings.batch_size), count // 2))
         self.optimizer = create_optimizer_v2(
             model, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay
@@ -121,12 +124,15 @@ class _Run:
             self.loss = LabelSmoothingCrossEntropy(settings.label_smoothing)
         self.ema = ModelEmaV3(model, settings.ema, use_warmup=True) if settings.ema is not None else None
         self.scored_model: nn.Module = self.model if self.ema is None else self.ema.module
-        # Only float16 needs its small gradients scaled up.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_type(settings, self.device) == torch.float16)
+        # Only float16 needs gradient scaling.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_dtype(settings, self.device) == torch.float16)
         self.mean, self.std = normalization_statistics(data)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes from epoch to epoch, as plain containers and tensors; the schedule follows from the step."""
+        """Return the state after an epoch, as plain containers and tensors.
+
+        The learning rate schedule is not included: it is a function of the step.
+        """
         return {
             "results": [asdict(result) for result in self.results],
             "trained": list(self.trained),
@@ -138,7 +144,7 @@ class _Run:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where ``state_dict`` was called in a run of the same training."""
+        """Restore a ``state_dict`` of the same training."""
         self.results = [EpochResult(**result) for result in state["results"]]
         self.trained = _Times(*state["trained"])
         self.model.load_state_dict(state["model"])
@@ -149,36 +155,42 @@ class _Run:
         set_random_state(self.generator, state["random"])
 
     def next_epoch(self) -> EpochResult:
-        """Train and score one epoch more."""
+        """Train and score the next epoch.
+
+        Raises: TrainingError if the training or validation loss is not finite.
+        """
         epoch, start = len(self.results) + 1, _Times.now()
         train_loss = self._train_epoch(epoch)
         self.trained = self.trained.plus(_Times.now().since(start))
         score = score_model(self.scored_model, self.data, self.settings)
         if not math.isfinite(score.loss):
             raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr.")
-        taken = _Times.now().since(start)
+        elapsed = _Times.now().since(start)
         result = EpochResult(
             epoch=epoch,
             accuracy=score.accuracy,
             val_loss=score.loss,
             train_loss=train_loss,
-            duration_s=taken.wall_s,
-            cpu_s=taken.cpu_s,
+            duration_s=elapsed.wall_s,
+            cpu_s=elapsed.cpu_s,
         )
         self.results.append(result)
         return result
 
-    def keep_scored_weights(self) -> None:
-        """Leave the averaged weights in the model where those were scored: what is saved must give the accuracy."""
+    def load_scored_weights(self) -> None:
+        """Load the averaged weights into the model if those were scored.
+
+        Saved weights must reproduce the reported accuracy.
+        """
         if self.ema is not None:
             self.model.load_state_dict(self.ema.module.state_dict())
 
     def _train_epoch(self, epoch: int) -> float:
-        """Train one epoch (counted from 1); its mean loss."""
+        """Train one epoch (counted from 1) and return its mean loss."""
         self.model.train()
         count = len(self.data.train_labels)
         order = torch.randperm(count, generator=self.generator, device=self.device)
-        losses = torch.empty(self.steps, device=self.device)  # read once per epoch: reading stalls a GPU
+        losses = torch.empty(self.steps, device=self.device)  # read once per epoch: a read synchronises the GPU
         for step, rows in enumerate(order.tensor_split(self.steps)):
             done = (epoch - 1) * self.steps + step
             losses[step] = self._train_step(rows)
@@ -193,6 +205,7 @@ class _Run:
         return float(losses.mean())
 
     def _train_step(self, rows: Tensor) -> Tensor:
+        """Take one optimizer step on ``rows``, int64 (B,); returns the detached loss, ()."""
         images, targets = self._batch(rows)
         self.optimizer.zero_grad()
         with autocast(self.settings, self.device):
@@ -207,6 +220,10 @@ class _Run:
         return detached
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return augmented images and targets of ``rows``, int64 (B,).
+
+        Images are float32 (B, C, H, W); targets int64 (B,), or with mixup soft float32 (B, classes) for an even B.
+        """
         if self.mixup is not None:
             rows = rows[: len(rows) // 2 * 2]  # timm mixes pairs
         shift_px = round(self.settings.shift * self.data.resolution_px)
@@ -219,7 +236,7 @@ class _Run:
 
 
 def _make_scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
-    """timm's schedule, stepped per update, or None for a constant rate."""
+    """Create timm's learning rate schedule, stepped per update; None if constant."""
     if settings.schedule == "constant":
         return None
     scheduler, _ = create_scheduler_v2(

@@ -1,4 +1,4 @@
-"""Hypervolume against a count of cells, progress against fronts made anew, hours against minutes that are counted."""
+"""Search history against brute force: hypervolume, progress, busy hours, curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def row(number: int, accuracy: float, latency_ms: float) -> TrialRecord:
 
 
 @given(POINTS, st.integers(0, 12), st.integers(0, 12))
-def test_hypervolume_is_the_number_of_unit_cells_that_some_point_dominates(
+def test_hypervolume_equals_the_number_of_dominated_unit_cells(
     points: list[tuple[int, int]], worst: int, slowest: int
 ) -> None:
     cells = sum(
@@ -35,70 +35,72 @@ def test_hypervolume_is_the_number_of_unit_cells_that_some_point_dominates(
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=2, max_size=15))
-def test_each_step_is_the_hypervolume_of_the_front_up_to_it(points: list[tuple[int, int]]) -> None:
+def test_steps_equal_the_hypervolume_of_the_front_so_far(points: list[tuple[int, int]]) -> None:
     rows = [row(number, accuracy / 10, latency) for number, (accuracy, latency) in enumerate(points)]
-    told = front_progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
-    accuracies, latencies = zip(*[(one.accuracy, one.latency_ms) for one in rows], strict=True)
+    progress = front_progress(rows, {number: float(number) for number in range(0, len(rows), 2)})
+    accuracies, latencies = zip(*[(item.accuracy, item.latency_ms) for item in rows], strict=True)
     reference = ReferencePoint(min(accuracies), max(latencies))
     whole = (max(accuracies) - reference.accuracy) * (reference.latency_ms - min(latencies))
     if not whole:
-        assert told is None
+        assert progress is None
         return
-    assert told is not None and told.reference == reference
-    for step in told.steps:
+    assert progress is not None and progress.reference == reference
+    for step in progress.steps:
         front = pareto_front(rows[: step.trial + 1])
-        area = hypervolume([(one.accuracy, one.latency_ms) for one in front], reference)
+        area = hypervolume([(item.accuracy, item.latency_ms) for item in front], reference)
         assert step.value == pytest.approx(area / whole)
-    assert [step.trial for step in told.timed] == list(range(0, len(rows), 2))
-    assert all(one.value <= other.value for steps in (told.steps, told.timed) for one, other in pairwise(steps))
+    assert [step.trial for step in progress.timed] == list(range(0, len(rows), 2))
+    assert all(
+        step.value <= after.value for steps in (progress.steps, progress.timed) for step, after in pairwise(steps)
+    )
 
 
-def test_hours_follow_the_order_in_which_trials_ended() -> None:
+def test_timed_steps_are_ordered_by_end_time() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
-    told = front_progress(rows, {0: 3.0, 1: 1.0, 2: 2.0})
-    assert told is not None
-    assert [(step.trial, step.hours) for step in told.timed] == [(1, 1.0), (2, 2.0), (0, 3.0)]
-    assert [step.hours for step in told.steps] == [3.0, 1.0, 2.0]
+    progress = front_progress(rows, {0: 3.0, 1: 1.0, 2: 2.0})
+    assert progress is not None
+    assert [(step.trial, step.hours) for step in progress.timed] == [(1, 1.0), (2, 2.0), (0, 3.0)]
+    assert [step.hours for step in progress.steps] == [3.0, 1.0, 2.0]
 
 
-def test_of_a_single_reward_the_highest_so_far_is_told() -> None:
+def test_rewards_give_the_best_so_far() -> None:
     rows = [row(0, 0.5, 4.0), row(1, 0.9, 2.0), row(2, 0.6, 1.0)]
-    told = front_progress(rows, {}, {0: 0.4, 1: 0.7, 2: 0.6})
-    assert told is not None and told.reference is None and told.timed == ()
-    assert [step.value for step in told.steps] == [0.4, 0.7, 0.7]
+    progress = front_progress(rows, {}, {0: 0.4, 1: 0.7, 2: 0.6})
+    assert progress is not None and progress.reference is None and progress.timed == ()
+    assert [step.value for step in progress.steps] == [0.4, 0.7, 0.7]
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), min_size=1, max_size=8))
-def test_hours_are_the_minutes_at_which_some_trial_ran(spans: list[tuple[int, int]]) -> None:
+def test_busy_hours_count_minutes_with_a_running_trial(spans: list[tuple[int, int]]) -> None:
     zero = datetime(2026, 1, 1)
     trials = [
         create_trial(state=TrialState.COMPLETE, value=0.0, params={}, distributions={}) for _ in range(len(spans))
     ]
-    for number, (trial, (begin, length)) in enumerate(zip(trials, spans, strict=True)):
+    for number, (trial, (start, length)) in enumerate(zip(trials, spans, strict=True)):
         trial.number = number
-        trial.datetime_start = zero + timedelta(minutes=begin)
-        trial.datetime_complete = zero + timedelta(minutes=begin + length)
-    for number, (begin, length) in enumerate(spans):
+        trial.datetime_start = zero + timedelta(minutes=start)
+        trial.datetime_complete = zero + timedelta(minutes=start + length)
+    for number, (start, length) in enumerate(spans):
         ran = sum(
-            any(one <= minute < one + other for one, other in spans) for minute in range(begin + length)
+            any(first <= minute < first + minutes for first, minutes in spans) for minute in range(start + length)
         )  # of the minutes before the trial's end
         assert 60 * busy_hours(trials)[number] == pytest.approx(ran)
 
 
-def test_trials_that_have_not_ended_have_no_hours() -> None:
+def test_unfinished_trials_have_no_hours() -> None:
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
     study.ask()
     assert busy_hours(study.trials) == {}
 
 
-def test_curves_hold_accuracies_whatever_the_study_maximises() -> None:
+def test_learning_curves_are_accuracies_for_every_objective() -> None:
     reward = ObjectiveSettings(kind="mnasnet", target_ms=10.0)
     for objective in (ObjectiveSettings(), reward):
         study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
-        told = {1: 0.25, 2: 0.5}
-        values = {epoch: objective.values(accuracy, 20.0)[0] for epoch, accuracy in told.items()}
+        accuracies = {1: 0.25, 2: 0.5}
+        values = {epoch: objective.values(accuracy, 20.0)[0] for epoch, accuracy in accuracies.items()}
         study.add_trial(create_trial(value=0.0, intermediate_values=values, user_attrs={"latency_ms": 20.0}))
         study.add_trial(create_trial(value=0.0))
         ((number, curve),) = learning_curves(study, objective).items()
         assert number == 0 and [epoch for epoch, _ in curve] == [1, 2]
-        assert [accuracy for _, accuracy in curve] == pytest.approx(list(told.values()))
+        assert [accuracy for _, accuracy in curve] == pytest.approx(list(accuracies.values()))

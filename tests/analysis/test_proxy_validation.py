@@ -1,4 +1,4 @@
-"""The proxy's ranking beside that of longer trainings: which studies count, and Kendall's tau by counting pairs."""
+"""Proxy validation: which studies qualify, and Kendall's tau by counting pairs."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ def row(number: int, arch_id: str, accuracy: float) -> TrialRecord:
 
 
 def study(storage: Memory, name: str, accuracies: Mapping[str, Any], **identity: Any) -> optuna.Study:
-    """A study that trained the networks of ``accuracies``, some of them several times."""
-    made = open_study(
+    """Create a study that trained the networks of ``accuracies``; tuples are repeats."""
+    created = open_study(
         storage, name, PARETO, {**IDENTITY, **{key.replace("_", ".", 1): identity[key] for key in identity}}
     )
     for arch_id, values in accuracies.items():
         for value in values if isinstance(values, tuple) else (values,):
             attrs = {"arch_id": arch_id, "accuracy": value, "outcome": "trained"}
-            made.add_trial(create_trial(values=[value, 1.0], user_attrs=attrs))
-    return made
+            created.add_trial(create_trial(values=[value, 1.0], user_attrs=attrs))
+    return created
 
 
 def rows() -> list[TrialRecord]:
     return [row(number, *item) for number, item in enumerate(HERE.items())]
 
 
-def test_tau_is_that_of_the_networks_in_common() -> None:
+def test_tau_uses_the_networks_in_common() -> None:
     storage, there = Memory(), {"a": (0.6, 0.8), "b": 0.65, "c": 0.9, "d": 0.95, "z": 0.1}
     own = study(storage, "own", HERE)
     study(storage, "long", there, proxy_epochs=9)
-    (found,) = longer_trainings(own, rows())
+    (result,) = longer_trainings(own, rows())
     means = {"a": 0.7, "b": 0.65, "c": 0.9, "d": 0.95}
     signs = [(HERE[one] - HERE[two]) * (means[one] - means[two]) > 0 for one, two in combinations(means, 2)]
-    assert found.kendall_tau == pytest.approx((2 * sum(signs) - len(signs)) / len(signs)) == pytest.approx(2 / 3)
-    assert "Kendall tau 0.67" in str(found) and "the same 4 networks in study long" in str(found)
-    assert found.more == "epochs 9 instead of 2"
+    assert result.kendall_tau == pytest.approx((2 * sum(signs) - len(signs)) / len(signs)) == pytest.approx(2 / 3)
+    assert "Kendall tau 0.67" in str(result) and "the same 4 networks in study long" in str(result)
+    assert result.effort == "epochs 9 instead of 2"
 
 
-def test_two_networks_are_no_rank_correlation() -> None:
+def test_two_networks_are_too_few_for_tau() -> None:
     storage = Memory()
     own = study(storage, "own", HERE)
     study(storage, "long", {"a": 0.6, "b": 0.7}, proxy_epochs=9)
-    (found,) = longer_trainings(own, rows())
-    assert found.kendall_tau is None and "trained 2 networks of this one too: too few" in str(found)
+    (result,) = longer_trainings(own, rows())
+    assert result.kendall_tau is None and "also trained 2 networks of this study: no rank correlation" in str(result)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_two_networks_are_no_rank_correlation() -> None:
         {"proxy_epochs": 9, "data_seed": 1},
     ],
 )
-def test_what_is_no_longer_training_of_the_same_does_not_count(identity: dict[str, Any]) -> None:
+def test_studies_without_longer_training_are_ignored(identity: dict[str, Any]) -> None:
     storage = Memory()
     own = study(storage, "own", HERE)
     study(storage, "other", HERE, **identity)
@@ -82,7 +82,7 @@ def test_what_is_no_longer_training_of_the_same_does_not_count(identity: dict[st
     assert longer_trainings(own, rows()) == ()
 
 
-def test_a_study_of_a_newer_format_does_not_count() -> None:
+def test_studies_of_a_newer_format_are_ignored() -> None:
     storage = Memory()
     own, other = study(storage, "own", HERE), study(storage, "long", HERE, proxy_epochs=9)
     assert len(longer_trainings(own, rows())) == 1
@@ -95,10 +95,10 @@ def test_the_study_with_most_in_common_comes_first() -> None:
     own = study(storage, "own", HERE)
     study(storage, "some", {"a": 0.6}, proxy_epochs=9)
     study(storage, "most", HERE, proxy_width_multiplier=1.0)
-    assert [found.study for found in longer_trainings(own, rows())] == ["most", "some"]
+    assert [result.study for result in longer_trainings(own, rows())] == ["most", "some"]
 
 
-def test_the_command_that_finds_out_trains_the_same_space_and_seed_longer() -> None:
+def test_validation_command_trains_the_same_space_and_seed_longer() -> None:
     command = "python -m nas.search +space=mixnet latency=macs pruner=asha proxy.epochs=2 study.name=it study.seed=7"
     words = shlex.split(validation_command(command, "it", 2, 8))
     assert words[:3] == ["python", "-m", "nas.search"]

@@ -1,14 +1,11 @@
-"""How many times faster ``complexity(spec)`` is than building the module with timm and counting it.
+"""Cost of ``complexity(spec)`` against building and counting timm's module.
 
 Run from the root: ``python tests/benchmarks/complexity.py``. CPU time of this process on one thread; the ways take
 turns, so that a busy machine slows all of them alike. ``cold``: every block is seen for the first time; ``warm``: the
 block costs are cached, as in a search, whose candidates share most blocks. ``from_strings`` adds parsing and checking
 the spec. ``meta`` and ``cpu``: timm's module, built and counted on that device with torch's flop counter and hooks.
 
-Found with torch 2.15, timm 1.0.31, Python 3.11 on a busy two-core x86-64 machine, medians over six networks, two runs:
-a warm count takes 0.03 ms, 5900 to 6500 times less than timm on meta tensors (170 ms) and 5000 to 5500 times less
-than timm on the CPU; a cold one 0.5 ms, 270 to 330 times less than either; parsing, checking and counting block
-strings 0.2 ms, 580 to 750 times less. Meta tensors save no time on networks smaller than EfficientNet-B4.
+Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

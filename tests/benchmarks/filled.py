@@ -1,4 +1,4 @@
-"""Studies of thousands of made-up trials, as a search leaves them, for those who time what a study costs."""
+"""Studies of thousands of synthetic trials, to time what a study costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far latency predictions hold for published networks that no calibration has seen.
+"""Accuracy of latency predictions for networks that no calibration has seen.
 
     python -m nas.calibrate device=cpu
     python tests/benchmarks/latency_accuracy.py [runs_dir]
@@ -8,23 +8,7 @@ mean beside three predictions: multiply-adds times the constant that suits these
 whose every entry was measured here for them, and ours. The two measurements set beside each other are the noise floor:
 no predictor can be better. The last line is one JSON object.
 
-On a two-core Xeon (AVX-512, ONNX Runtime 1.31), 42 networks; RMSPE, share within 5 and 10%, Kendall tau:
-
-                                     multiply-adds       block table         ours                noise floor
-    177 CPU-s of calibration, quiet  34% .05 .17 .82     12% .48 .79 .94     2.4% .98 1.0 .99    1.6% .98 1.0 1.0
-    119 CPU-s, quiet                 36% .07 .14 .82     13% .48 .76 .94     2.7% .95 1.0 .98    1.9% .98 1.0 1.0
-    297 CPU-s beside tests, and they
-      again while this was measured  35% .05 .14 .83     11% .48 .79 .94     4.6% .69 .93 .99    6.4% .64 .83 .98
-      only during the calibration    34% .07 .19 .84     11% .64 .81 .96     8.1% .55 .74 .98    3.7% .79 1.0 .99
-
-What it took, from 4.8% median error of prices per operation:
-- to know the kernels that run: ONNX Runtime reorders tensors between blocked and plain layouts, a tenth of the time;
-  sums of profiled kernels are within 3% of whole networks, so that errors of single kernels average out;
-- 2.4 microseconds off every profiled kernel, which is what recording costs it;
-- the size of the network as a feature of its kernels: weights of small ones stay in the cache (12% on the smallest);
-- to calibrate on deep networks too (4.4 to 3.0%), and to time no network before its fifth run in a turn.
-What gained nothing: more or larger trees, one model for all kernels, the kernel before as a feature, the second half of
-300 CPU-s, choosing networks by where errors were largest.
+Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

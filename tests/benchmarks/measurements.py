@@ -1,4 +1,4 @@
-"""Predicting a device from whole networks measured on it: the queue law beside what is commonly done.
+"""Latency predicted from whole networks measured on a device, by method.
 
     python tests/benchmarks/measurements.py [seeds]
 
@@ -8,24 +8,7 @@ within 10% of the measurement, the root mean square of predicted / measured - 1,
 correlation, and for ours the share inside of the 90% interval. Then from 10 and 20 networks, alone and with a predictor
 of another device to learn from. The last line is one JSON object.
 
-Learned (five seeds; share within 10%, RMSPE, Spearman of the best other method and of ours):
-
-    target        best other                                  queue law            from 10 networks
-    2080ti_1      73% 0.104 0.757  macs, depth, px, counts    78% 0.103 0.767      75% 0.105 0.757
-    2080ti_32     58% 0.141 0.790  macs, depth, px, counts    79% 0.120 0.830      65% 0.149 0.798
-    2080ti_64     95% 0.059 0.981  multiply-adds              96% 0.051 0.984      96% 0.054 0.984
-    titan_xp_1    72% 0.091 0.780  macs, depth, px, counts    78% 0.088 0.785      74% 0.100 0.746
-    titan_xp_32   92% 0.063 0.985  macs, depth, px, counts    96% 0.048 0.991      94% 0.057 0.989
-    titan_xp_64   95% 0.054 0.991  macs, depth, px, counts    99% 0.034 0.997      90% 0.061 0.993
-
-- Intervals of 90% cover 87 to 91% from 100 networks, 87 to 95% from twenty, 81 to 97% from ten.
-- At batch 1 a fifth of the runs is 1.2 times as slow as the others, whatever the network: boosted trees with 4000
-  networks and every feature we have reach 79% there, and 76% on 2080ti_32, below the law with 100.
-- Other devices are worth having for ten networks at batch 1 (titan_xp_1 74 -> 76%) and for plain work (titan_xp_64
-  90 -> 93%); to scale one by a factor alone is good where the batch is the same, and useless (30%) where it is not.
-- A single start of the fit fell into a trap on 2080ti_32 (68%), where host and GPU are level: hence six.
-- The same law on a CPU (100 random networks in ONNX Runtime): 7% median error on random ones, 3% on published ones,
-  where the kernel sum of nas.latency.predictors.op_fit has 5% and 3%.
+Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

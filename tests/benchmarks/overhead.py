@@ -1,38 +1,13 @@
-"""What ask plus tell cost beside a training, with 100, 1,000 and 10,000 trials in the study, by sampler and storage.
+"""Cost of ask and tell besides a training, by sampler, storage and trials.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/overhead.py [--sizes 100 1000 10000] [--samplers tpe]
 
-A trial is what a worker does for it but train: ask, screen, one epoch written down, tell; on the published mixnet space
-(68 choices) with a limit. Samplers are timed in memory and storages with random search, each storage by a worker that
-has not seen its study before. CPU time of the worker alone: not of a database's server. The studies are filled with
-made-up trials, databases with 100 of them and copies. A quarter of an hour of CPU.
+A trial is all that a worker does for it except training: ask, screen, record one epoch, tell; on the published mixnet
+space (68 choices) with a limit. Samplers are timed in memory and storages with random search, each storage by a worker
+that has not seen its study before. CPU time of the worker alone: not of a database's server. The studies are filled
+with synthetic trials, databases with 100 of them and copies. A quarter of an hour of CPU.
 
-CPU-ms per trial, and CPU-s of a new worker's first trial, on a busy two-core x86 server, Optuna 5.0:
-
-    trials        100          1,000          10,000
-    random        5  0.0       5   0.0        6   0.0
-    nsga2         8  0.0       7   0.0       22   0.1
-    nsga3         5  0.0       4   0.0       19   0.0
-    tpe          11  0.0      34   0.0      275   0.3
-    gp        3,234  3.0  71,104  59.1
-    sqlite      129  0.3     112   2.9      115  23.1
-    journal      35  0.3      36   0.6       53   4.1
-    postgresql  162  0.7     202   2.7      173  22.4
-    grpc         40  0.1      40   0.4       77   4.8
-
-- What was ours is gone. At 2,000 trials any trial took 90 ms: a network's id was hashed for every other trial, and all
-  of them were counted six times (now trial_index.py). At 1,000, NSGA-II then took 177 ms and TPE 587: a sampler is
-  made for every trial, and each worked out the space from all distributions of all trials (samplers.py).
-- What is left of TPE is Optuna's: it reads all trials' choices anew at every draw. Of GPSampler too. TPE was timed
-  again, four times, twice in turns with random search, under a load of 10: 10 to 12, 31 to 36 and 272 to 281 ms. The
-  107 and 1,426 ms that stood here did not come back, not with the code of that day either (34 and 41 ms at 1,000).
-- In memory the made-up trials share their choices. Read from SQLite, each has its own, and TPE takes about twice as
-  long: beside what random search takes there, 63 ms at 1,000 trials and 490 at 10,000.
-- On SQLite 59 of 132 ms are 68 commits of choices (0.87 ms each), 12 are 10 attributes (1.2), 24 are 8 readings of the
-  trial (2.9) and 14 are 4 of the study (3.6); on PostgreSQL each is twice that, in a journal a fifth or less. Optuna
-  writes several at once only for a trial that is made whole, which one that a sampler draws for cannot be.
-- A new worker reads all of the study, by Optuna's rows and objects: at 10,000 trials 0.1 MB of memory for each.
-- In the end 10,000 trials take 0.5 s as rows, 0.2 s as a table and 0.7 s as a page.
+Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -58,6 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.estimators.proxy.evaluator import Evaluation
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.samplers import SAMPLERS
+from nas.reporting.search_columns import records_to_csv
 from nas.reporting.search_report import SearchReport, render_search_report
 from nas.study.config import SamplerSettings, StudySettings
 from nas.study.objective import ObjectiveSettings
@@ -65,7 +41,6 @@ from nas.study.storage.opening import open_storage, open_study
 from nas.study.storage.urls import checked_url
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_loop import TrialTask
-from nas.study.trial_record import records_to_csv
 from tests.postgres_server import Postgres
 from tests.study.fakes import CONF, accuracy_of, epoch_result, pricer
 

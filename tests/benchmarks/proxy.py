@@ -1,4 +1,4 @@
-"""Proxy training beside a plain timm loop: images per CPU-second on the same network and the same image files.
+"""Proxy training against a plain timm loop, in images per CPU-second.
 
 Run from the project's root: OMP_NUM_THREADS=1 python tests/benchmarks/proxy.py [--root FOLDER] [--rounds 3]
 
@@ -9,28 +9,7 @@ rounds, each in its own process, because memory settings of one side would other
 epoch after a warm-up of a few steps. Both are charged CPU time of the whole process (all threads). Decoding once into
 memory is charged to ours as ``decode_cpu_s``, beside the ratio: it is paid once per study, not per trial.
 
-Learned on one thread of a busy two-core x86 server CPU with AVX-512 and AMX, torch 2.15, in images per CPU-second and
-times the plain loop. mixnet_s (stride 32): one round of 512 PNG files of CIFAR-10; its proxy (width 0.25, last map
-8 px): two rounds of 256; mobilenetv3_small_050: three rounds of 1,024 digits.
-
-                                       mixnet_s   proxy-mixnet_s   mobilenetv3_small_050
-    plain timm loop                    126  1.00       41  1.00         689  1.00
-    images in memory, batched          139  1.10       41  1.02         853  1.24
-    + channels_last                    298  2.36       64  1.58        1755  2.55
-    + freed memory kept                288  2.28       66  1.61        1759  2.55
-    + SiLU out of place (as it ships)  308  2.44       68  1.66        1730  2.51
-    as it ships, in bfloat16           136  1.08       41  1.01         729  1.06
-
-- The memory layout is nearly all of it. The loader (with timm's crops and colour jitter, ours shifts and mirrors)
-  costs 2% in a network of large maps and 24% in a tiny one.
-- bfloat16 autocast throws the gain away, AMX or not.
-- Keeping freed memory is within the noise here; in a step with 25 MB activations, timed alone, it was worth 20%.
-- SiLU in place copies its input for the backward pass; out of place it is 3 to 7% faster and bit-equal. Hard-swish
-  out of place gained nothing (third column), and is left as it is.
-- Batches of 32 to 128 are equally fast within 10%; smaller ones learned more per image, so the default is small.
-- Foreach AdamW gained nothing, fused AdamW 3% at best, below the noise of its runs: neither is used.
-- No CUDA device was at hand: that path (data on the device, channels_last, bfloat16, cuDNN benchmark) has tests that
-  run where there is one, and no figures.
+Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -140,7 +119,7 @@ def ours(root: Path, network: str, images: int, variant: str) -> Round:
     from nas.training.trainer import train
 
     if variant in ("default_layout", "channels_last"):
-        runtime.keep_freed_memory = lambda: False  # type: ignore[assignment]
+        runtime.retain_freed_memory = lambda: False  # type: ignore[assignment]
     if variant in ("default_layout", "channels_last", "keep_memory"):
         runtime._COPYING_IN_PLACE = ()  # type: ignore[assignment]
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""What stopping early saves and what it costs: searches replayed on tabulated learning curves.
+"""Savings and cost of early stopping, replayed on tabulated learning curves.
 
     python tests/benchmarks/pruners.py [--seeds 20] [--samplers shuffled tpe nsga2]
 
@@ -8,32 +8,7 @@ table in an order of its own for each seed, the others ask for 48 trainings. Qua
 (accuracy x ln(ms), above the table's worst) that the networks trained to the end have of the whole table's front, or
 their best reward as a share of the table's. The last line is one JSON object.
 
-Means of 20 seeds (standard error of the qualities up to 0.008 on a front, 0.013 with mo_asha; 0.002 of a reward):
-epochs as a share of training all to the end, quality, and that of the search without stopping at the same cost.
-
-                    shuffled, 96           tpe, 48                nsga2, 48
-    front    none     1.00 1.000             1.00 .971              1.00 .963
-             median   0.52  .985 for .957    0.64 .946 for .931     0.64 .942 for .925
-             asha     0.49  .988 for .953    0.60 .944 for .924     0.60 .937 for .921
-             mo_asha  0.29  .908 for .902    0.32 .855 for .864     0.32 .866 for .849
-    reward   none     1.00 1.000             1.00 1.000             1.00 .999
-             median   0.28  .996 for .994    0.32 .995 for .992     0.32 .996 for .993
-             asha     0.28  .996 for .994    0.32 .994 for .992     0.32 .993 for .993
-             hyperb.  0.48  .997 for .998    0.52 .997 for .995     0.51 .996 for .996
-
-- On a front, asha and median save half of the epochs and 1 to 3% of the hypervolume; for the same epochs they have 2 to
-  4% more. mo_asha saves most, but it is no better than to train fewer networks to the end: at the first rung all
-  latencies compete for the same third, and after one epoch the order is poor (Kendall tau with the last: 0.43; after
-  three 0.59). In a finite table what is saved has an end, so that these are lower bounds for a large space.
-- Whom to compare with matters most (asha, 91 networks, 12 seeds; epochs and quality): latencies within a factor of 1.5
-  either way 0.34 .942, within 1.15 0.45 .969, all that are as fast or faster 0.51 .989, as fast or up to 1.5 times
-  faster 0.49 .986. A slower one is no reason to stop. The last is the rule, for the one before it spares the slowest of
-  a wide space, which beat most of what is far smaller.
-- A later first rung, eta of 2 or 4, and more or fewer networks for a comparison moved along the same line or below it
-  (tried with factors either way).
-- TPE with several objectives cannot take stopped trials (Optuna 5.0 raises); told as a broken constraint, 60 trainings
-  with asha end at .959, with stopped trials hidden from it at .943, with their last accuracy as the final one at .959.
-  NSGA-II leaves them out, and gained nothing from their last accuracy (.951 both).
+Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trials per hour and CPU-seconds per trial of the same search with 1, 2 and 4 workers, in each engine.
+"""Trials per hour and CPU-seconds per trial with 1, 2 and 4 workers, by engine.
 
 Run from the root: ``python tests/benchmarks/scaling.py [--trials 12] [--epochs 4] [--rounds 1]``. Every search is a
 process of its own on the handwritten digits. ``per hour`` counts from the first result to the last, ``first_s`` is what
@@ -7,10 +7,7 @@ a user waits for the first one, and CPU-seconds are of all processes that a sear
 what asking and telling cost in studies of 100, 1,000 and 10,000 trials with the default sampler and storage, and with
 random search; ``tests/benchmarks/overhead.py`` does that for all samplers and storages.
 
-Found on a two-core machine with three times as much to do as it has cores, so that trials per hour say little there:
-CPU-seconds per trial of 2.5 in training were 3.1 with one worker in this process, 3.7 with two workers and 4.1 with
-four, and 4.0, 4.5 and 4.5 with Ray. Beside its trainings a search of 12 trials took 8 CPU-seconds, 13 to 15 with
-workers, 19 to 24 with Ray, most of it for loading libraries.
+Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

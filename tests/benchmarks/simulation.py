@@ -1,48 +1,17 @@
-"""Which sampler and how many workers: searches of tabulated networks by 1 to 1,000 simulated workers.
+"""Samplers with 1 to 1,000 simulated workers on tabulated networks.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/simulation.py [--trials 400] [--seeds 4]
 
 The rules are those of a real study, in memory; what is simulated stands in tests/methods/search/simulation.py, and the
 networks are those of NAS-Bench-Macro (nas_bench_macro.py beside it), each with one of its three trainings drawn per
 seed. Latency is in proportion to multiply-adds. Made up are the times and the learning curves: a median network takes
-ten minutes,
-one of them whatever the size, with a lognormal spread of 20%; one training in twenty takes five times as long; a worker
-dies every ten hours and is replaced, and its trial begins anew. The nine epochs rise to the tabulated accuracy as
-1 - exp(-r t), r lognormal around 5 with a spread of 30%: curves cross and never fall.
+ten minutes, one of them whatever the size, with a lognormal spread of 20%; one training in twenty takes five times as
+long; a worker dies every ten hours and is replaced, and its trial begins anew. The nine epochs rise to the tabulated
+accuracy as 1 - exp(-r t), r lognormal around 5 with a spread of 30%: curves cross and never fall.
 
 The answer of a search is its Pareto front, held against that of all 3,969 networks, both at the mean accuracy of three
 trainings: "missed" is the share of the hypervolume (latency, and accuracy above 80%) that the answer lacks. Seven
-CPU-minutes; 400 trials, means of four seeds:
-
-                     missed, after 50, 100, 200 networks  in the end   hours: in all, of training
-    tpe       1 worker    7.5%  4.4%  2.1%   0.9% +- 0.3%    69.9   70
-              4           8.2%  5.7%  3.0%   1.3% +- 0.5%    16.8   66
-             16           7.8%  5.4%  2.2%   0.6% +- 0.1%     4.8   68
-             64           9.8%  6.2%  3.4%   0.8% +- 0.3%     2.0   70
-            128          10.5%  7.4%  4.2%   1.4% +- 0.3%     1.6   73
-            256           8.9%  7.2%  5.2%   3.1% +- 0.5%     1.5   76
-          1,000          10.8%  7.3%  6.2%   3.3% +- 0.7%     1.3   78
-    nsga2     1           9.8%  5.8%  2.8%   1.2% +- 0.2%    66.9   67
-             16          11.4%  6.4%  3.1%   1.5% +- 0.3%     4.4   63
-             64          11.7%  6.6%  3.4%   2.1% +- 0.2%     1.6   62
-            128          11.2%  8.7%  5.0%   2.4% +- 0.3%     1.4   66
-            256           8.9%  7.2%  5.1%   2.6% +- 0.7%     1.4   72
-          1,000          10.8%  7.5%  6.6%   3.9% +- 0.7%     1.4   78
-    random    1          12.2% 10.0%  6.7%   4.6% +- 0.5%    81.4   81
-             64          12.0%  8.9%  6.1%   4.6% +- 0.5%     2.1   80
-          1,000          10.8%  7.5%  6.6%   4.6% +- 0.5%     1.3   79
-
-- Parallel TPE (constant liar) loses nothing in the end with up to 64 workers, six trials for each. On the way it is
-  behind: after 200 networks 3.4% instead of 2.1%, for what it draws from is 64 trainings older. With 256 workers, less
-  than two trials each, it is between its best and random search, and with 1,000 hardly better than random.
-- NSGA-II is a little behind TPE with one worker, and 64 workers cost it more: 2.1% instead of 1.2%.
-- Workers beyond a sixth of the trials save no time either: the end of a search is a straggler's training (0.9 hours
-  here). 64 workers are 35 times as fast as one, 1,000 are 52 times.
-- With many workers the networks that are done first are the small ones, whence random search's early figures.
-- After 20 hours of training by one worker: TPE 3.5%, with asha 3.2%; NSGA-II 5.3% and 4.8%, random 10.0% and 7.7%. asha
-  spends a third of the hours on the same number of trials, mo_asha a quarter and then is at 4.2%, 3.9% and 7.2%:
-  worse than asha with TPE, better with NSGA-II, on curves as smooth as these.
-- The rules of the study themselves took 0.6 (random), 1.4 (NSGA-II) and 3 CPU-seconds (TPE) for all 400 trials.
+CPU-minutes. Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A space, its latencies and its trainings, read from tests/reference/learning_curves.json (see learning_curves.py)."""
+"""Space, latencies and trainings of the table of learning curves.
+
+Read from tests/reference/learning_curves.json; see learning_curves.py.
+"""
 
 from __future__ import annotations
 
@@ -87,5 +90,5 @@ class TabulatedEvaluator:
                 on_epoch(result)
         return Evaluation(accuracy=one["accuracy"][-1], cpu_s=sum(one["cpu_s"]), duration_s=0.0)
 
-    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         """Nothing was kept."""

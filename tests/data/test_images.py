@@ -1,4 +1,4 @@
-"""Decoded data are complete, split honestly, and say which file is broken."""
+"""Image loading: completeness, stratified splits, statistics, errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ CIFAR10_MINI = SHARED_DATA / "cifar10_mini"
 
 
 def make_images(root: Path, *, count: int = 5, size: tuple[int, int] = (12, 12)) -> Path:
-    """Two classes of plain images: class ``dark`` of level 10 + i, class ``light`` of level 200 + i."""
+    """Write constant images of two classes.
+
+    Image i of class ``dark`` has level 10 + i, of class ``light`` 200 + i.
+    """
     for name, level in (("dark", 10), ("light", 200)):
         (root / name).mkdir(parents=True)
         for index in range(count):
@@ -34,7 +37,7 @@ def folder(root: Path, **fields: Any) -> DataSettings:
     return DataSettings(name="imagefolder", root=str(root), **fields)
 
 
-def test_digits_are_all_there_and_split_by_class() -> None:
+def test_digits_are_complete_and_stratified() -> None:
     data = load_images(DataSettings(name="digits", val_fraction=0.25))
     raw = load_digits()
     assert len(data.train_labels) + len(data.val_labels) == len(raw.target) == 1797
@@ -42,18 +45,18 @@ def test_digits_are_all_there_and_split_by_class() -> None:
     for label in range(10):
         of_class = int((raw.target == label).sum())
         assert abs(int((data.val_labels == label).sum()) - of_class / 4) <= 1
-    # 0..16 onto 0..255: every source level has one byte, so the pixel sums agree within half a level each.
+    # 0..16 maps to 0..255: every source level has one byte, so pixel sums agree within half a level per pixel.
     total = int(data.train_images.sum(dtype=torch.int64) + data.val_images.sum(dtype=torch.int64))
     assert abs(total - raw.images.sum() * 255 / 16) <= 0.5 * raw.images.size
 
 
-def test_digits_split_follows_the_seed_alone() -> None:
+def test_digits_split_depends_on_the_seed_only() -> None:
     first, again, other = (load_images(DataSettings(seed=seed)) for seed in (3, 3, 4))
     assert torch.equal(first.train_images, again.train_images)
     assert not torch.equal(first.val_labels, other.val_labels)
     small = load_images(DataSettings(seed=3, subset=200))
     assert len(small.train_labels) == 200
-    assert torch.equal(small.val_images, first.val_images)  # a subset never touches what is compared on
+    assert torch.equal(small.val_images, first.val_images)  # a subset does not change the validation images
 
 
 def test_resizing_keeps_the_mean_of_a_plain_image(tmp_path: Path) -> None:
@@ -71,16 +74,16 @@ def test_subset_may_be_a_share(tmp_path: Path) -> None:
         load_images(folder(tmp_path, subset=1))
 
 
-def test_a_number_of_images_is_an_upper_bound(tmp_path: Path) -> None:
+def test_subset_may_be_a_maximum_number(tmp_path: Path) -> None:
     make_images(tmp_path, count=10)
     assert load_images(folder(tmp_path, subset=4)).train_labels.tolist() == [0, 0, 1, 1]
     for subset in (16, 17, 2000):
         assert len(load_images(folder(tmp_path, subset=subset)).train_labels) == 16
-    # One image cannot be left out of both classes alike.
+    # A stratified draw cannot leave out a single image of two classes.
     assert torch.bincount(load_images(folder(tmp_path, subset=15)).train_labels).tolist() == [7, 7]
 
 
-def test_statistics_equal_torch_on_the_train_split_alone() -> None:
+def test_statistics_match_torch_on_the_train_split() -> None:
     images = torch.randint(0, 256, (7, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean, std = channel_statistics(images)
     flat = images.double().div(255).transpose(0, 1).reshape(3, -1)
@@ -101,7 +104,7 @@ def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
         load_images(folder(tmp_path))
 
 
-def test_sizes_that_differ_need_a_resolution(tmp_path: Path) -> None:
+def test_unequal_sizes_need_a_resolution(tmp_path: Path) -> None:
     make_images(tmp_path)
     Image.new("RGB", (12, 13)).save(tmp_path / "light" / "3.png")
     with pytest.raises(NasError, match=r"3\.png is 12x13 where 12x12 was expected; set data\.resolution_px"):
@@ -109,7 +112,7 @@ def test_sizes_that_differ_need_a_resolution(tmp_path: Path) -> None:
     assert load_images(folder(tmp_path, resolution_px=12)).resolution_px == 12
 
 
-def test_too_much_for_memory_is_said_before_decoding(tmp_path: Path) -> None:
+def test_memory_limit_is_checked_before_decoding(tmp_path: Path) -> None:
     make_images(tmp_path)
     with pytest.raises(NasError, match=r"10 images of 1000 px need 0\.03 GB in memory"):
         load_images(folder(tmp_path, resolution_px=1000, max_memory_bytes=1_000_000))
@@ -155,10 +158,10 @@ def test_real_image_folder() -> None:
     assert data.mean == pytest.approx((0.491, 0.482, 0.447), abs=4 * 0.25 / 200**0.5)
 
 
-def test_image_data_refuse_what_does_not_fit() -> None:
+def test_image_data_validates_shapes_and_labels() -> None:
     images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
     fields: dict[str, Any] = {"class_names": ("a", "b"), "mean": (0.5,), "std": (0.5,), "flips": True}
     with pytest.raises(NasError, match=r"val_images: .* must be uint8"):
         ImageData(train_images=images, train_labels=labels, val_images=images.float(), val_labels=labels, **fields)
-    with pytest.raises(NasError, match="train_labels: must be 2 classes"):
+    with pytest.raises(NasError, match="train_labels: must be numbers from 0 to 1, and not empty"):
         ImageData(train_images=images, train_labels=labels + 1, val_images=images, val_labels=labels, **fields)

@@ -1,4 +1,4 @@
-"""Data mistakes are found on disk, named, and found before torch is imported."""
+"""Data source checks: errors name the folder or setting; torch is not imported."""
 
 from __future__ import annotations
 
@@ -52,13 +52,16 @@ def test_class_folders_at_the_root_are_one_split(tmp_path: Path) -> None:
         (["train/a/1.png", "train/b/1.png", "val/7.png"], r"val is unlabelled, images such as 7\.png"),
         (["train/a/1.png", "train/b/notes.txt"], r"class .*train/b is empty"),
         (["train/a/1.png", "train/b/1.png", "val/a/1.png"], r"val has no folder for class b"),
-        (["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "val/c/1.png"], r"train lacks: c"),
-        (["val/a/1.png", "val/b/1.png"], r"holds val/ but no train/"),
+        (
+            ["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "val/c/1.png"],
+            r"train has no folder for class c; both splits",
+        ),
+        (["val/a/1.png", "val/b/1.png"], r"contains val/ but no train/"),
         (["a/1.png"], r"one class only, a"),
-        ([], r"unlabelled, it holds no folders"),
+        ([], r"unlabelled, it contains no folders"),
     ],
 )
-def test_a_wrong_folder_is_named(tmp_path: Path, files: list[str], message: str) -> None:
+def test_invalid_folders_are_named(tmp_path: Path, files: list[str], message: str) -> None:
     make_folder(tmp_path, *files)
     with pytest.raises(NasError, match=message) as caught:
         check_folder(tmp_path)
@@ -66,7 +69,7 @@ def test_a_wrong_folder_is_named(tmp_path: Path, files: list[str], message: str)
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_root_that_is_missing_absent_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_root_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NasError, match=r"data\.root: missing, imagefolder needs a folder"):
         check_data(DataSettings(name="imagefolder"))
     monkeypatch.chdir(tmp_path)
@@ -103,18 +106,18 @@ def test_torchvision_data_are_not_downloaded(tmp_path: Path, name: str, folder: 
         ({"max_memory_bytes": 0}, r"data\.max_memory_bytes 0:"),
     ],
 )
-def test_a_bad_field_names_itself(fields: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
         DataSettings(**fields)
 
 
-def test_mirrored_digits_are_no_digits() -> None:
+def test_flips_default_by_data_set() -> None:
     assert not DataSettings(name="digits").flips
     assert DataSettings(name="cifar10", root="x").flips
     assert not DataSettings(name="imagefolder", root="x", flip=False).flips
 
 
-def test_checking_imports_nothing_heavy() -> None:
+def test_checks_do_not_import_torch() -> None:
     code = "import sys, nas.data.sources; print([m for m in ('torch', 'sklearn', 'numpy', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

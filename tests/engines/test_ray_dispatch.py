@@ -56,7 +56,7 @@ class TwoEpochs:
             (self.weights_dir / f"{arch.arch_id}.safetensors").write_bytes(b"weights")
         return Evaluation(accuracy=accuracy_of(arch), cpu_s=1.0, duration_s=2.0)
 
-    def forget(self, arch: ArchSpec, *, repeat: int) -> None:
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int) -> None:
         self.seen.append(("forgotten", arch.arch_id))
 
 

@@ -1,4 +1,4 @@
-"""The configs of data and proxy say what the settings accept, and the default config is the default."""
+"""Proxy and data configs are valid; the default config equals the defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.paths import CONF
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The config with its ``default`` beneath, as Hydra composes it, but for the data set that it is composed with."""
+    """Merge a config over its ``default.yaml`` as Hydra does; ignore group overrides."""
     fields: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     return {**read(path.with_name("default.yaml")), **fields} if fields.pop("defaults", None) else fields
 
@@ -28,6 +28,6 @@ def test_proxy_configs_are_accepted(name: str) -> None:
 def test_every_known_data_set_has_a_config() -> None:
     for name in KNOWN_DATA:
         settings = DataSettings(**read(CONF / "data" / f"{name}.yaml"))
-        # What a first search needs: the digits are no larger than 8 px and few, everything else is cut short.
+        # Defaults of a first search: digits are 8 px and few images; other data sets are subsampled.
         first = {"proxy_resolution_px": 8} if name == "digits" else {"subset": 2000}
         assert settings == DataSettings(name=name, **first)

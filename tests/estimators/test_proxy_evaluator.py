@@ -1,4 +1,4 @@
-"""Trainings of proxies: one that was killed goes on from its checkpoint, which stays until its result is told."""
+"""Proxy evaluator: resume from checkpoints, their deletion, out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCH = zoo.get("mobilenetv1_100")
 
 @pytest.fixture
 def evaluator(tmp_path: Path) -> ProxyEvaluator:
-    """Of a hundred digits, with folders for weights and checkpoints that are not there yet."""
+    """Evaluator on a hundred digits, before its weight and checkpoint folders exist."""
     return ProxyEvaluator(
         data=load_images(DataSettings(resolution_px=8, subset=100)),
         settings=TINY,
@@ -37,7 +37,7 @@ def evaluator(tmp_path: Path) -> ProxyEvaluator:
     )
 
 
-def killed_in(epoch: int) -> Callable[[EpochResult], None]:
+def interrupt_at(epoch: int) -> Callable[[EpochResult], None]:
     def on_epoch(result: EpochResult) -> None:
         if result.epoch == epoch:
             raise KeyboardInterrupt
@@ -50,47 +50,45 @@ def checkpoints(evaluator: ProxyEvaluator) -> set[str]:
     return {path.name for path in evaluator.checkpoints_dir.glob("*")}
 
 
-def test_a_killed_evaluation_goes_on_and_is_kept_until_it_is_forgotten(
-    evaluator: ProxyEvaluator, tmp_path: Path
-) -> None:
+def test_evaluation_resumes_and_its_checkpoint_stays_until_discarded(evaluator: ProxyEvaluator, tmp_path: Path) -> None:
     unbroken = replace(evaluator, checkpoints_dir=None, weights_dir=tmp_path / "expected")
     expected = unbroken.evaluate(ARCH)
     with pytest.raises(KeyboardInterrupt):
-        evaluator.evaluate(ARCH, on_epoch=killed_in(2))
+        evaluator.evaluate(ARCH, on_epoch=interrupt_at(2))
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
-    told: list[EpochResult] = []
-    assert evaluator.evaluate(ARCH, on_epoch=told.append).accuracy == expected.accuracy
-    assert [epoch.epoch for epoch in told] == [2]
+    reported: list[EpochResult] = []
+    assert evaluator.evaluate(ARCH, on_epoch=reported.append).accuracy == expected.accuracy
+    assert [epoch.epoch for epoch in reported] == [2]
     name = f"{ARCH.arch_id}.safetensors"
     ours, theirs = load_file(tmp_path / "weights" / name), load_file(tmp_path / "expected" / name)
     assert all((ours[key] == theirs[key]).all() for key in theirs)
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
-    evaluator.forget(ARCH)
-    evaluator.forget(ARCH)
+    evaluator.discard_checkpoint(ARCH)
+    evaluator.discard_checkpoint(ARCH)
     assert checkpoints(evaluator) == set()
 
 
-def test_repeats_have_checkpoints_of_their_own(evaluator: ProxyEvaluator) -> None:
+def test_repeats_have_separate_checkpoints(evaluator: ProxyEvaluator) -> None:
     for repeat in (0, 2):
         with pytest.raises(KeyboardInterrupt):
-            evaluator.evaluate(ARCH, repeat=repeat, on_epoch=killed_in(2))
+            evaluator.evaluate(ARCH, repeat=repeat, on_epoch=interrupt_at(2))
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt", f"{ARCH.arch_id}-2.pt"}
-    evaluator.forget(ARCH, repeat=2)
+    evaluator.discard_checkpoint(ARCH, repeat=2)
     assert checkpoints(evaluator) == {f"{ARCH.arch_id}.pt"}
-    evaluator.forget_all()
-    evaluator.forget_all()
+    evaluator.discard_checkpoints()
+    evaluator.discard_checkpoints()
     assert checkpoints(evaluator) == set()
 
 
-def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
+def test_out_of_memory_error_names_settings_and_frees_memory(
     evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models: list[weakref.ref[nn.Module]] = []
 
     def fill(model: nn.Module) -> nn.Module:
         def forward(*_: object) -> torch.Tensor:
-            kept = torch.ones(1000)
-            return torch.cat([kept, torch.empty(2**50)])  # more than any machine has
+            activations = torch.ones(1000)
+            return torch.cat([activations, torch.empty(2**50)])  # more memory than any machine has
 
         model.forward = forward  # type: ignore[method-assign]
         models.append(weakref.ref(model))
@@ -99,13 +97,11 @@ def test_a_training_without_memory_says_what_to_lower_and_leaves_nothing(
     monkeypatch.setattr("nas.estimators.proxy.evaluator.build", lambda spec: fill(build(spec)))
     with pytest.raises(OutOfMemoryError, match=r"out of memory at proxy\.batch_size 32: lower it") as caught:
         evaluator.evaluate(ARCH)
-    assert models[0]() is None  # though the error is still here
+    assert models[0]() is None  # although the error is still referenced
     assert isinstance(caught.value, TrainingError)
 
 
-def test_another_error_of_a_training_stays_what_it_is(
-    evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_propagate(evaluator: ProxyEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> nn.Module:
         raise RuntimeError("a broken kernel")
 

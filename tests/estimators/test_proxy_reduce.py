@@ -1,4 +1,4 @@
-"""A proxy keeps apart what the search compares, and says what its rounding really did."""
+"""Reduction to proxies: strides, rounding, realised scaling, warnings."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from nas.model.build import build
 
 
 def with_kernels(spec: ArchSpec, kernels: tuple[int, ...]) -> ArchSpec:
-    """``spec`` with other kernels in the last block string."""
+    """Return ``spec`` with other kernel sizes in the last block string."""
     *stages, last = spec.stages
     *blocks, block = last.blocks
     return replace(spec, stages=(*stages, StageSpec((*blocks, replace(block, kernels=kernels)))))
 
 
 @pytest.mark.parametrize(
-    ("side_px", "least_px", "expected"),
+    ("side_px", "min_map_px", "expected"),
     [
-        (224, 5, (2, 1, 2, 2, 2, 1, 2)),  # 7 px: nothing to do
+        (224, 5, (2, 1, 2, 2, 2, 1, 2)),  # 7 px: unchanged
         (32, 5, (1, 1, 1, 1, 2, 1, 2)),  # 32 / 4 = 8 px, one stride more would leave 4
         (32, 4, (1, 1, 1, 2, 2, 1, 2)),
         (16, 5, (1, 1, 1, 1, 1, 1, 2)),
         (8, 5, (1, 1, 1, 1, 1, 1, 1)),
-        (4, 5, (1, 1, 1, 1, 1, 1, 1)),  # cannot be kept
+        (4, 5, (1, 1, 1, 1, 1, 1, 1)),  # not reachable
         (33, 5, (1, 1, 1, 2, 2, 1, 2)),  # sides round up: 33, 17, 9, 5
     ],
 )
-def test_strides_go_from_the_front(side_px: int, least_px: int, expected: tuple[int, ...]) -> None:
-    assert limit_strides((2, 1, 2, 2, 2, 1, 2), side_px, least_px) == expected
+def test_strides_are_removed_first_to_last(side_px: int, min_map_px: int, expected: tuple[int, ...]) -> None:
+    assert limit_strides((2, 1, 2, 2, 2, 1, 2), side_px, min_map_px) == expected
 
 
 @pytest.mark.parametrize("name", ["mixnet_s", "efficientnet_b0", "mobilenetv3_large_100"])
-def test_the_built_proxy_has_the_map_that_is_promised(name: str) -> None:
+def test_built_proxy_has_the_final_map_size(name: str) -> None:
     proxy = reduce_arch(zoo.get(name), ProxySettings(resolution_px=20), classes=7, largest_kernel=9, in_channels=1)
     model = build(proxy.spec).eval()
     images = torch.zeros(1, 1, proxy.spec.resolution_px, proxy.spec.resolution_px)
@@ -56,7 +56,7 @@ def test_the_built_proxy_has_the_map_that_is_promised(name: str) -> None:
     assert proxy.final_map_px >= 5
 
 
-def test_every_candidate_of_a_space_gets_the_same_strides() -> None:
+def test_candidates_of_a_space_share_strides() -> None:
     base = zoo.get("mixnet_s")
     candidates = [with_kernels(base, (3,)), with_kernels(base, (3, 5, 7, 9)), scale(base, Scaling(width=2, depth=1.4))]
     proxies = [reduce_arch(spec, ProxySettings(), classes=10, largest_kernel=9) for spec in candidates]
@@ -64,7 +64,7 @@ def test_every_candidate_of_a_space_gets_the_same_strides() -> None:
     assert identical_proxies(proxies) == ()
 
 
-def test_a_map_that_cannot_be_kept_is_warned_about() -> None:
+def test_unreachable_map_size_is_warned_about() -> None:
     spec = zoo.get("mixnet_s")
     proxy = reduce_arch(spec, ProxySettings(resolution_px=4, width_multiplier=0.5), classes=10, largest_kernel=11)
     assert proxy.final_map_px == 4
@@ -74,18 +74,18 @@ def test_a_map_that_cannot_be_kept_is_warned_about() -> None:
     assert own.final_map_px == 1
 
 
-def test_a_fine_divisor_keeps_a_width_of_1_1_that_8_swallows() -> None:
+def test_fine_divisor_preserves_a_width_of_1_1() -> None:
     base = zoo.get("efficientnet_b0")
     wider = scale(base, Scaling(width=1.1))
     fine, coarse = ProxySettings(divisor=1), ProxySettings(divisor=8)
-    kept = [reduce_arch(spec, fine, classes=10, largest_kernel=5).spec for spec in (base, wider)]
-    gone = [reduce_arch(spec, coarse, classes=10, largest_kernel=5).spec for spec in (base, wider)]
-    widths = [[stage.blocks[0].channels for stage in spec.stages] for spec in (*kept, *gone)]
+    distinct = [reduce_arch(spec, fine, classes=10, largest_kernel=5).spec for spec in (base, wider)]
+    merged = [reduce_arch(spec, coarse, classes=10, largest_kernel=5).spec for spec in (base, wider)]
+    widths = [[stage.blocks[0].channels for stage in spec.stages] for spec in (*distinct, *merged)]
     assert sum(widths[1]) / sum(widths[0]) == pytest.approx(1.1, abs=0.03)
     assert widths[2][:4] == widths[3][:4]
 
 
-def test_realised_ratios_are_those_of_the_channels() -> None:
+def test_realised_ratios_match_the_channels() -> None:
     spec = ArchSpec.from_strings(
         "two", [["ds_r1_k3_s1_c10"], ["ir_r3_k3_s2_e4_c30"]], stem=StemSpec(channels=16), head=HeadSpec(channels=64)
     )
@@ -100,7 +100,7 @@ def test_realised_ratios_are_those_of_the_channels() -> None:
         assert figure in proxy.realised_note
 
 
-def test_what_rounding_merges_is_found_and_warned_about() -> None:
+def test_rounding_to_equal_proxies_is_detected_and_warned_about() -> None:
     base = zoo.get("mobilenetv3_large_100")
     shallow, deep = scale(base, Scaling(depth=1.2)), scale(base, Scaling(depth=1.3))
     half = ProxySettings(depth_multiplier=0.3)
@@ -111,12 +111,12 @@ def test_what_rounding_merges_is_found_and_warned_about() -> None:
     assert any("hidden channels are multiples of 8" in warning for warning in narrow.warnings)
 
 
-def test_too_narrow_a_proxy_is_an_error_that_says_so() -> None:
+def test_too_narrow_proxy_is_refused() -> None:
     with pytest.raises(NasError, match=r"proxy\.width_multiplier: 0\.01 is too narrow for mixnet_s: .*\. Raise it\."):
         reduce_arch(zoo.get("mixnet_s"), ProxySettings(width_multiplier=0.01, divisor=1), classes=10, largest_kernel=9)
 
 
-def test_resolutions_that_a_search_compares_stay_apart() -> None:
+def test_compared_resolutions_stay_distinct() -> None:
     base = zoo.get("efficientnet_b0")
     sides = [
         reduce_arch(
@@ -129,7 +129,7 @@ def test_resolutions_that_a_search_compares_stay_apart() -> None:
     assert len({proxy.strides for proxy in sides}) == 1
 
 
-def test_long_training_parts_of_a_candidate_are_replaced() -> None:
+def test_regularisation_and_momentum_are_replaced() -> None:
     spec = replace(zoo.get("efficientnet_b0"), drop_path=0.2, norm=NormSpec(eps=1e-3, momentum=0.01))
     small = reduce_arch(spec, ProxySettings(dropout=0.1), classes=10, largest_kernel=5).spec
     assert (small.dropout, small.drop_path) == (0.1, 0.0)
@@ -146,12 +146,12 @@ def test_long_training_parts_of_a_candidate_are_replaced() -> None:
         ({"lr": -1}, r"proxy\.lr -1:"),
     ],
 )
-def test_a_bad_setting_names_itself(fields: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
         ProxySettings(**fields)
 
 
-def test_reducing_imports_no_torch() -> None:
+def test_reduction_does_not_import_torch() -> None:
     code = "import sys, nas.estimators.proxy.reduce, nas.training.results; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

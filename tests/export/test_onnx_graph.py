@@ -1,4 +1,4 @@
-"""The ONNX graph written from a spec computes what the timm module of the same network computes."""
+"""ONNX graphs of specs against the outputs of the timm modules."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from nas.export.onnx.graph import to_onnx
 from nas.model.build import build
 from nas.model.timm_import.network import from_timm
 
-# Sums run in another order, and deep networks with random norms amplify it: the tolerance is relative to the output.
+# Summation order differs, and deep networks with random norms amplify it: the tolerance is relative to the output.
 TOLERANCE = 1e-4
 
 
 def with_random_norms(model: nn.Module, seed: int = 0) -> nn.Module:
-    """``model`` in eval mode, its norms far from the identity that a fresh network has."""
+    """Return ``model`` in eval mode with random norm parameters and statistics."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -104,7 +104,7 @@ def test_layer_scale_and_gelu_are_in_the_graph() -> None:
     check_same(spec, build(spec), 33)
 
 
-def test_mish_holds_where_its_parts_overflow_or_vanish() -> None:
+def test_mish_is_finite_where_its_terms_overflow_or_vanish() -> None:
     stages = [["cn_r1_k1_s1_c1_nmi"]]
     spec = ArchSpec.from_strings(
         "mish",
@@ -115,7 +115,7 @@ def test_mish_holds_where_its_parts_overflow_or_vanish() -> None:
         classes=1,
     )
     values = np.array([-200.0, -30, -5, -1, 0, 1, 5, 19, 21, 200], dtype=np.float32)
-    # Stem (relu), the block and the classifier pass one value through, the sign being the block's norm.
+    # Stem (relu), block and classifier pass one value through; the block's norm sets its sign.
     identity = {"weight": [1.0], "bias": [0.0], "running_mean": [0.0], "running_var": [1.0 - spec.norm.eps]}
     for value in values:
         sign = -1.0 if value < 0 else 1.0

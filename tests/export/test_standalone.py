@@ -1,4 +1,4 @@
-"""Weights on disk come back unchanged, and a standalone file is the same network without nas."""
+"""Weight files round-trip; standalone files build the same network without nas."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def standalone(spec: ArchSpec) -> dict[str, Any]:
     return names
 
 
-def same_network(ours: nn.Module, theirs: nn.Module, spec: ArchSpec) -> None:
-    """Same keys and shapes, and bitwise the same outputs with the same weights."""
+def assert_same_network(ours: nn.Module, theirs: nn.Module, spec: ArchSpec) -> None:
+    """Assert equal keys and shapes, and bitwise equal outputs with equal weights."""
     theirs.load_state_dict(ours.state_dict())
     assert list(theirs.state_dict()) == list(ours.state_dict())
     images = torch.randn(2, spec.in_channels, 21, 21)
@@ -38,7 +38,7 @@ def same_network(ours: nn.Module, theirs: nn.Module, spec: ArchSpec) -> None:
         assert torch.equal(theirs.eval()(images), ours.eval()(images))
 
 
-def test_weights_come_back_unchanged(tmp_path: Path) -> None:
+def test_weights_round_trip(tmp_path: Path) -> None:
     trained = build(SMALL).to(memory_format=torch.channels_last)
     save_weights(trained, tmp_path / "weights.safetensors")
     (tmp_path / "any").touch()
@@ -64,17 +64,17 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mobilenetv1_100", "mobilenetv2_035", "mobilenetv3_small_050", "mixnet_s"])
 def test_standalone_file_builds_a_published_network(name: str) -> None:
     spec = zoo.get(name)
-    same_network(build(spec), standalone(spec)["build"](), spec)
+    assert_same_network(build(spec), standalone(spec)["build"](), spec)
 
 
 @settings(max_examples=25, deadline=None)
 @given(spec=specs())
 def test_standalone_file_builds_any_network(spec: ArchSpec) -> None:
     assume(spec.layer_scale is None if spec.head.kind == "conv_pool" else counted_stride(spec) <= 32)
-    same_network(build(spec), standalone(spec)["build"](), spec)
+    assert_same_network(build(spec), standalone(spec)["build"](), spec)
 
 
-def test_standalone_file_is_short_and_needs_timm_alone() -> None:
+def test_standalone_file_is_short_and_imports_only_torch_and_timm() -> None:
     source = standalone_source(zoo.get("mixnet_s"))
     roots = set(re.findall(r"^\s*(?:from|import) (\w+)", source, flags=re.MULTILINE))
     assert roots == {"functools", "torch", "timm"}
@@ -100,7 +100,7 @@ def test_network_too_deep_for_timms_class_is_refused() -> None:
 def test_layer_scale_that_timms_class_does_not_pass_on_is_refused() -> None:
     stages, head = [["uir_r1_k3_s1_e2_c8"]], HeadSpec(channels=0)
     spec = ArchSpec.from_strings("scaled", stages, stem=StemSpec(channels=8), head=head, layer_scale=0.1)
-    with pytest.raises(NasError, match="scaled: timm's EfficientNet class has no layer scale"):
+    with pytest.raises(NasError, match="scaled: timm's EfficientNet class does not support layer scale"):
         standalone_source(spec)
 
 
@@ -108,4 +108,4 @@ def test_standalone_file_has_attention_and_groups() -> None:
     stages = [["er_r1_k3_gs16_s2_e4_c24"], ["mqa_r1_k3_h2_v2_d8_s1_c24", "uir_r1_a3_k5_s1_e4_c24"]]
     head = HeadSpec(channels=16, kind="pool_conv_norm")
     spec = ArchSpec.from_strings("hybrid", stages, stem=StemSpec(channels=16), head=head, layer_scale=0.1)
-    same_network(build(spec), standalone(spec)["build"](), spec)
+    assert_same_network(build(spec), standalone(spec)["build"](), spec)

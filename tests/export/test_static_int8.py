@@ -1,4 +1,4 @@
-"""Quantised graphs run in int8 kernels, not merely in int8 weights."""
+"""Static int8 quantisation: operators run in int8 kernels, outputs near float32."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def session(model: onnx.ModelProto, optimised: Path | None = None) -> onnxruntim
 
 
 def kernels(model: onnx.ModelProto, folder: Path) -> Counter[str]:
-    """Types of the operations that ONNX Runtime really runs."""
+    """Count the operator types in the graph that ONNX Runtime executes."""
     session(model, folder / "optimised.onnx")
     return Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
 
@@ -55,23 +55,23 @@ def images() -> np.ndarray:
 def test_all_of_a_network_runs_in_int8_kernels(activation: str, images: np.ndarray, tmp_path: Path) -> None:
     model = to_onnx(network(activation), batch=2)
     convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
-    found = kernels(quantize_int8(model, [images]), tmp_path)
-    assert found["QLinearConv"] == convolutions
-    assert found["QGemm"] == 1
-    # The input is quantised and the logits are turned back; nothing else crosses over.
-    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
-    assert not {"Conv", "FusedConv", "Gemm", "Sigmoid", "Add", "Mul"} & set(found)
+    executed = kernels(quantize_int8(model, [images]), tmp_path)
+    assert executed["QLinearConv"] == convolutions
+    assert executed["QGemm"] == 1
+    # Only the input is quantised and only the logits are dequantised.
+    assert (executed["QuantizeLinear"], executed["DequantizeLinear"]) == (1, 1)
+    assert not {"Conv", "FusedConv", "Gemm", "Sigmoid", "Add", "Mul"} & set(executed)
 
 
 def test_hard_swish_has_no_int8_kernel_but_its_convolutions_do(images: np.ndarray, tmp_path: Path) -> None:
     model = to_onnx(network("hard_swish", squeeze_excite=MOBILENET_V3_SE), batch=2)
     convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
-    found = kernels(quantize_int8(model, [images]), tmp_path)
-    assert found["QLinearConv"] == convolutions
-    assert found["HardSigmoid"] > 0
+    executed = kernels(quantize_int8(model, [images]), tmp_path)
+    assert executed["QLinearConv"] == convolutions
+    assert executed["HardSigmoid"] > 0
 
 
-def test_the_output_is_near_that_of_float32_and_the_given_graph_stays(images: np.ndarray) -> None:
+def test_output_is_near_float32_and_the_input_graph_is_unchanged(images: np.ndarray) -> None:
     model = to_onnx(network("swish"), batch=2)
     before = model.SerializeToString(deterministic=True)
     int8 = quantize_int8(model, [images])
@@ -82,7 +82,11 @@ def test_the_output_is_near_that_of_float32_and_the_given_graph_stays(images: np
 
 def test_weights_have_a_scale_per_output_channel(images: np.ndarray) -> None:
     model = to_onnx(network("relu"), batch=2)
-    constants = {one.name: onnx.numpy_helper.to_array(one) for one in quantize_int8(model, [images]).graph.initializer}
-    weight = onnx.numpy_helper.to_array(next(one for one in model.graph.initializer if one.name == "conv_stem.weight"))
+    constants = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantize_int8(model, [images]).graph.initializer
+    }
+    weight = onnx.numpy_helper.to_array(
+        next(tensor for tensor in model.graph.initializer if tensor.name == "conv_stem.weight")
+    )
     assert constants["conv_stem.weight_quantized"].dtype == np.int8
     np.testing.assert_allclose(constants["conv_stem.weight_scale"], np.abs(weight).max(axis=(1, 2, 3)) / 127, rtol=0.01)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for small networks that use every field of the spec language."""
+"""Hypothesis strategies for small networks that cover every field of a spec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS = st.integers(1, 3).map(lambda groups: (1,) * groups)
 
 @st.composite
 def blocks(draw: st.DrawFn, stride: int) -> BlockSpec:
-    """Any block that a spec may hold, of the given stride."""
+    """Any valid block with the given stride."""
     kind = draw(st.sampled_from(("ir", "ir", "ir", "ds", "dsa", "er", "cn", "uir", "uir")))
     fields = {"activation": draw(st.sampled_from((None, *ACTIVATIONS))), "skip": draw(st.booleans())}
     if kind in ("ir", "ds", "dsa"):
@@ -49,7 +49,7 @@ def stages(draw: st.DrawFn) -> StageSpec:
 
 @st.composite
 def specs(draw: st.DrawFn) -> ArchSpec:
-    """Any network of one to three stages on an image of at most 33 px."""
+    """Any network of one to three stages at a resolution of at most 33 px."""
     kind = draw(st.sampled_from(HEAD_KINDS))
     parts = tuple(draw(st.lists(stages(), min_size=1, max_size=3)))
     scaled = any(block.type == "uir" for stage in parts for block in stage.blocks)

@@ -1,4 +1,4 @@
-"""Modules built from specs are timm's own: parameters, state-dict keys, structure and outputs, network by network."""
+"""Built modules against timm's: parameters, state-dict keys, structure, outputs."""
 
 from __future__ import annotations
 
@@ -48,18 +48,21 @@ COUNTED_NAMES = (
 
 @cache
 def on_meta(name: str) -> nn.Module:
-    """The network without training rates, which timm's own names do not carry, and without storage."""
+    """Build a network on the meta device, without dropout and drop path as in timm."""
     with without_storage():
         return build(zoo.get(name), dropout=0, drop_path=0)
 
 
 def structure(model: nn.Module) -> str:
-    """Every submodule with its arguments, but for the momentum, which timm leaves to the training script."""
+    """Describe all submodules and their arguments, except momentum.
+
+    timm leaves momentum to training scripts.
+    """
     return re.sub(r"momentum=[\d.]+", "momentum", repr(model))
 
 
 @pytest.mark.parametrize("name", TIMM_NAMES)
-def test_module_is_that_of_timm(name: str) -> None:
+def test_module_matches_timm(name: str) -> None:
     with without_storage():
         reference = timm.create_model(name)
     ours = on_meta(name)
@@ -72,7 +75,7 @@ def test_module_is_that_of_timm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COUNTED_NAMES)
-def test_counts_are_those_of_torch(name: str) -> None:
+def test_counts_match_torch(name: str) -> None:
     spec = zoo.get(name)
     cost = complexity(spec)
     expected = counts(on_meta(name), spec.in_channels, spec.resolution_px)
@@ -80,17 +83,17 @@ def test_counts_are_those_of_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*RUN_NAMES, "efficientnet_b7", "mixnet_xxl"])
-def test_peak_memory_is_that_of_the_traced_module(name: str) -> None:
+def test_peak_memory_matches_the_traced_module(name: str) -> None:
     spec = zoo.get(name)
     expected = peak_memory_bytes(on_meta(name), spec.in_channels, spec.resolution_px)
     assert complexity(spec).peak_memory_bytes == expected
 
 
 @pytest.mark.parametrize("name", RUN_NAMES)
-def test_outputs_are_those_of_timm(name: str) -> None:
+def test_outputs_match_timm(name: str) -> None:
     torch.manual_seed(1)
     reference = timm.create_model(name).eval()
-    for key, value in reference.state_dict().items():  # statistics of a fresh network hide the norms
+    for key, value in reference.state_dict().items():  # initial statistics make norms the identity
         if key.endswith("running_mean"):
             value.uniform_(-0.5, 0.5)
         elif key.endswith("running_var"):
@@ -104,7 +107,7 @@ def test_outputs_are_those_of_timm(name: str) -> None:
         assert torch.equal(ours(images), expected)
 
 
-def test_same_seed_gives_the_weights_that_timm_gives() -> None:
+def test_same_seed_gives_the_weights_of_timm() -> None:
     torch.manual_seed(7)
     reference = timm.create_model("mobilenetv3_small_050").state_dict()
     torch.manual_seed(7)
@@ -114,7 +117,7 @@ def test_same_seed_gives_the_weights_that_timm_gives() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(spec=specs())
-def test_counts_of_any_network_are_those_of_torch(spec: ArchSpec) -> None:
+def test_counts_of_random_networks_match_torch(spec: ArchSpec) -> None:
     with without_storage():
         model = build(spec)
     params, macs, activations = counts(model, spec.in_channels, spec.resolution_px)
@@ -127,7 +130,7 @@ def test_counts_of_any_network_are_those_of_torch(spec: ArchSpec) -> None:
 @pytest.mark.parametrize("kind", ["conv_pool", "pool_conv"])
 @pytest.mark.parametrize("stem_stride", [1, 2])
 def test_no_stride_turns_into_dilation(kind: str, stem_stride: int) -> None:
-    """timm keeps a total stride of 32 and takes the stem's for 2; a spec means what it says."""
+    """Unlike timm, keep total strides above 32 and other stem strides than 2."""
     stages = [["ir_r2_k3_s2_e2_c16"]] * 6
     stem, head = StemSpec(channels=8, stride=stem_stride), HeadSpec(channels=8, kind=kind)
     spec = ArchSpec.from_strings("deep", stages, stem=stem, head=head, classes=2, drop_path=0.5)
@@ -142,12 +145,12 @@ def test_no_stride_turns_into_dilation(kind: str, stem_stride: int) -> None:
     assert model.blocks[5][1].drop_path.drop_prob == pytest.approx(0.5 * 11 / 12)  # timm: rate * index / blocks
 
 
-def test_rates_are_the_specs_unless_given() -> None:
+def test_rates_default_to_the_spec() -> None:
     spec = replace(zoo.get("mnasnet_small"), dropout=0.3, drop_path=0.1)
     with torch.device("meta"):
-        kept, changed = build(spec), build(spec, dropout=0.0, drop_path=0.0)
-    assert (kept.drop_rate, changed.drop_rate) == (0.3, 0.0)
-    assert kept.blocks[-1][0].drop_path.drop_prob > 0
+        default, changed = build(spec), build(spec, dropout=0.0, drop_path=0.0)
+    assert (default.drop_rate, changed.drop_rate) == (0.3, 0.0)
+    assert default.blocks[-1][0].drop_path.drop_prob > 0
     assert not any("DropPath" in type(module).__name__ for module in changed.modules())
     with pytest.raises(SpecError, match=r"drop_path 1\.5"):
         build(spec, drop_path=1.5)

@@ -1,4 +1,4 @@
-"""Families load in timm: members of ours have the parameters of timm's own builders at the same coefficients."""
+"""Scaled families against timm's builders at the same coefficients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def loaded(member: ScaledNetwork, folder: Path) -> Any:
 @pytest.mark.parametrize(
     ("name", "builder"), [("efficientnet_b0", _gen_efficientnet), ("mixnet_m", _gen_mixnet_m)], ids=["b0", "mixnet_m"]
 )
-def test_a_member_by_the_formula_is_timm_s_at_its_coefficients(name: str, builder: Any, tmp_path: Path) -> None:
+def test_formula_members_match_timm_at_their_coefficients(name: str, builder: Any, tmp_path: Path) -> None:
     member = family(zoo.get(name), Compound(), [2])[0]
     with without_storage():
         theirs = builder(name, channel_multiplier=1.1**2, depth_multiplier=1.2**2)
@@ -46,15 +46,15 @@ def test_a_member_by_the_formula_is_timm_s_at_its_coefficients(name: str, builde
     assert sum(parameter.numel() for parameter in ours.parameters()) == member.cost.params
 
 
-def test_a_published_member_is_timm_s(tmp_path: Path) -> None:
+def test_published_members_match_timm(tmp_path: Path) -> None:
     member = family(zoo.get("efficientnet_b0"), "published", [1])[0]
     with without_storage():
         assert shapes(loaded(member, tmp_path)) == shapes(timm.create_model("efficientnet_b1"))
 
 
 @pytest.mark.parametrize("row", [TINYNET["models"][0], TINYNET["models"][4]], ids=lambda row: row["name"])
-def test_tinynets_are_b0_made_smaller(row: dict[str, Any]) -> None:
-    """Coefficients below 1 (arXiv:2010.14819): the same arithmetic, with rules that keep stem and head."""
+def test_tinynets_are_scaled_down_b0(row: dict[str, Any]) -> None:
+    """Coefficients below 1 (TinyNet, arXiv:2010.14819), stem and head unscaled."""
     factors = Factors(row["depth"], row["width"], row["resolution"] / 224)
     member = scale_rounded(zoo.get("efficientnet_b0"), factors, TINYNET_RULES)
     with without_storage():

@@ -1,4 +1,4 @@
-"""Initial weights for short trainings: blocks with a shortcut are the identity, and nothing else changes."""
+"""Zero-initialised residuals: blocks with a shortcut are initially the identity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNIVERSAL = ArchSpec.from_strings(
 
 
 @pytest.mark.parametrize("name", ["mixnet_s", "mobilenetv3_small_100", "mobilenetv2_035", "universal"])
-def test_blocks_with_a_shortcut_begin_as_the_identity(name: str) -> None:
+def test_residual_blocks_are_initially_the_identity(name: str) -> None:
     spec = UNIVERSAL if name == "universal" else zoo.get(name)
     torch.manual_seed(0)
     model = build(spec).train()

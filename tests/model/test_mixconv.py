@@ -1,4 +1,4 @@
-"""MixConv against one plain depthwise convolution with zero-padded kernels, and against timm's where timm has it."""
+"""MixConv against zero-padded depthwise kernels and against timm's MixedConv2d."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.model.build import build
-from nas.model.mixconv import MixConv2d, beyond_timm, depthwise_conv
+from nas.model.mixconv import MixConv2d, custom_depthwise_plan, depthwise_conv
 
 
 def as_one_kernel(conv: nn.Module, widest: int) -> torch.Tensor:
-    """All weights of a MixConv in one widest x widest depthwise kernel per channel, dilated ones spread out."""
+    """Embed the weights of a MixConv in depthwise kernels (C, 1, widest, widest).
+
+    Dilated kernels are expanded with zeros.
+    """
     kernel = torch.zeros(conv.out_channels, 1, widest, widest)
     start = 0
     for group in conv.values():
@@ -52,7 +55,7 @@ def test_mixconv_is_one_depthwise_convolution(
 
 @pytest.mark.parametrize("padding", ["", "same"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_equal_groups_are_timms(padding: str, stride: int) -> None:
+def test_equal_groups_match_timm(padding: str, stride: int) -> None:
     ours = MixConv2d((6, 5, 5), (3, 5, 7), (1, 1, 1), stride, padding)
     reference = MixedConv2d(16, 16, [3, 5, 7], stride=stride, padding=padding, depthwise=True)
     ours.load_state_dict(reference.state_dict())
@@ -76,7 +79,7 @@ def test_equal_groups_are_timms(padding: str, stride: int) -> None:
     ],
 )
 def test_only_what_timm_lacks_is_replaced(text: str, stride: int, expected: object) -> None:
-    assert beyond_timm(parse_block(text), stride, 32) == expected
+    assert custom_depthwise_plan(parse_block(text), stride, 32) == expected
 
 
 def test_block_keeps_timms_state_dict_keys() -> None:

@@ -1,4 +1,4 @@
-"""``timm.create_model("nas_arch", spec=...)`` works whichever of timm and nas is imported first."""
+"""timm entry point ``nas_arch``: import order, overrides, statistics, errors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nas.model.build import build
 from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
-# One process that has torch, which takes most of the time of importing timm, begets one for each order.
+# One process imports torch, which takes most of the time of importing timm, and forks a child for each order.
 ORDERS = """
 import os, sys, warnings
 warnings.simplefilter("error")
-warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # by threads of numpy, which no child uses
+warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # caused by threads of numpy, which no child uses
 import torch, torchvision
 
 for order in sys.argv[1:]:
@@ -40,11 +40,11 @@ for order in sys.argv[1:]:
 """
 
 
-def test_entry_point_is_there_in_every_order() -> None:
+def test_entry_point_is_registered_in_every_import_order() -> None:
     orders = (
         "import nas; assert 'timm' not in sys.modules; import timm",
         "import timm; import nas",
-        "import nas.model.build; import timm",  # timm loads while a module of ours is being loaded
+        "import nas.model.build; import timm",  # timm loads during the import of a module of nas
     )
     command = [sys.executable, "-c", ORDERS, *orders]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
@@ -73,11 +73,11 @@ def write_spec(path: Path, normalisation: object) -> Path:
     return path
 
 
-def test_input_statistics_of_a_file_are_the_models(tmp_path: Path) -> None:
+def test_normalisation_of_a_file_becomes_the_models(tmp_path: Path) -> None:
     path = write_spec(tmp_path / "winner.yaml", {"mean": [0.25], "std": [0.5]})
     data = resolve_model_data_config(timm.create_model("nas_arch", spec=path))
     assert (data["input_size"], data["mean"], data["std"]) == ((1, 224, 224), (0.25,), (0.5,))
-    coloured = timm.create_model("nas_arch", spec=path, in_chans=3)  # grey statistics say nothing of colours
+    coloured = timm.create_model("nas_arch", spec=path, in_chans=3)  # grey statistics do not apply to RGB
     assert coloured.default_cfg["mean"] == (0.485, 0.456, 0.406)
 
 
@@ -96,12 +96,12 @@ def test_input_statistics_of_a_file_are_the_models(tmp_path: Path) -> None:
         ({"mean": [0], "std": [float("nan")]}, r"normalisation\.std \[nan\]: must be"),
     ],
 )
-def test_faulty_statistics_are_refused(tmp_path: Path, normalisation: object, message: str) -> None:
+def test_invalid_normalisation_is_refused(tmp_path: Path, normalisation: object, message: str) -> None:
     with pytest.raises(NasError, match=message):
         timm.create_model("nas_arch", spec=write_spec(tmp_path / "winner.yaml", normalisation))
 
 
-def test_a_name_of_the_zoo_stands_for_its_spec() -> None:
+def test_zoo_name_as_spec() -> None:
     named = timm.create_model("nas_arch", spec="mobilenetv1_025", num_classes=3)
     same = timm.create_model("nas_arch", spec=zoo.get("mobilenetv1_025"), num_classes=3)
     assert {name: t.shape for name, t in named.state_dict().items()} == {
@@ -133,13 +133,13 @@ def test_arguments_of_timm_override_the_spec() -> None:
         ({"spec": 5}, r"spec 5: must be an ArchSpec, the path of a spec file, or a name"),
     ],
 )
-def test_mistakes_are_one_clear_line(arguments: dict[str, object], message: str) -> None:
+def test_errors_are_one_line(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         timm.create_model("nas_arch", **arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_other_models_of_timm_are_as_before() -> None:
+def test_other_timm_models_are_unaffected() -> None:
     assert timm.create_model("mnasnet_small", num_classes=2).num_classes == 2
     with pytest.raises(SpecError):
         timm.create_model("nas_arch", spec=zoo.get("mnasnet_small"), in_chans=0)

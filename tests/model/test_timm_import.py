@@ -1,4 +1,4 @@
-"""Networks of timm's EfficientNet builder, read as specs: the same modules, cost and outputs, or a refusal in words."""
+"""Import of timm networks as specs: equal modules, cost, outputs; errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_cost_and_tensors_are_those_of_timm(name: str) -> None:
+def test_cost_and_tensors_match_timm(name: str) -> None:
     model, spec = on_meta(name), read(name)
     cost = complexity(spec)
     assert (cost.params, cost.macs, cost.activations) == counts(model, 3, spec.resolution_px)
@@ -73,7 +73,7 @@ def test_cost_and_tensors_are_those_of_timm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_read_can_be_written(name: str) -> None:
+def test_imported_specs_round_trip(name: str) -> None:
     spec = read(name)
     assert parse_spec(dump_spec(spec)).arch == spec
     blocks = [block for stage in spec.stages for block in stage.blocks]
@@ -81,10 +81,10 @@ def test_what_was_read_can_be_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUN_NAMES)
-def test_outputs_are_those_of_timm(name: str) -> None:
+def test_outputs_match_timm(name: str) -> None:
     torch.manual_seed(1)
     reference = timm.create_model(name).eval()
-    for key, value in reference.state_dict().items():  # a fresh network hides its norms and its layer scales
+    for key, value in reference.state_dict().items():  # initial norms and layer scales are the identity
         if key.endswith(("running_mean", "gamma")):
             value.uniform_(-0.5, 0.5)
         elif key.endswith("running_var"):
@@ -100,14 +100,17 @@ def test_outputs_are_those_of_timm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ZOO_NAMES)
-def test_published_networks_are_read_as_the_zoo_has_them(name: str) -> None:
-    """But for what timm leaves to the training script, and sides at which it evaluates other weights than published."""
+def test_imported_networks_equal_the_zoo(name: str) -> None:
+    """Specs equal those of the zoo, except norm settings and resolution.
+
+    timm leaves norm settings to training scripts, and some of its weights are evaluated at other resolutions.
+    """
     published = zoo.get(name)
     spec = replace(read(name), norm=published.norm, resolution_px=published.resolution_px)
     assert spec.arch_id == published.arch_id
 
 
-def test_strings_are_those_that_a_person_writes() -> None:
+def test_block_strings_are_in_canonical_notation() -> None:
     assert read("mobilenetv4_conv_small_050").strings[3] == (
         *("uir_r1_k3_a3_s2_e6_c64", "uir_r1_k5_a5_s1_e4_c64", "uir_r1_k5_s1_e4_c64", "uir_r1_k5_s1_e3_c64"),
         "uir_r2_k3_s1_e4_c64",
@@ -123,21 +126,21 @@ def test_strings_are_those_that_a_person_writes() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(spec=specs())
-def test_what_is_built_reads_back(spec: ArchSpec) -> None:
+def test_built_models_round_trip(spec: ArchSpec) -> None:
     plain = [
         StageSpec(tuple(replace(block, partition="equal", dilated=False) for block in stage.blocks))
-        for stage in spec.stages  # without what timm lacks
+        for stage in spec.stages  # without partition and dilation, which timm lacks
     ]
     spec = replace(spec, stages=tuple(plain))
-    assume(spec.total_stride > 1 or spec.padding == "symmetric")  # without stride the two pad alike
+    assume(spec.total_stride > 1 or spec.padding == "symmetric")  # at stride 1 both paddings are equal
     with without_storage():
-        found = from_timm(build(spec))
-    # Another ratio may stand for the same squeeze channels: what counts are the operations.
-    assert list(network_ops(found, spec.resolution_px)) == list(network_ops(spec))
-    assert (found.norm, found.padding, found.classes) == (spec.norm, spec.padding, spec.classes)
+        imported = from_timm(build(spec))
+    # Different ratios may give the same squeeze channels, so operations are compared.
+    assert list(network_ops(imported, spec.resolution_px)) == list(network_ops(spec))
+    assert (imported.norm, imported.padding, imported.classes) == (spec.norm, spec.padding, spec.classes)
 
 
-def test_settings_of_the_model_are_read() -> None:
+def test_model_arguments_are_imported() -> None:
     with without_storage():
         model = timm.create_model(
             "lcnet_035", num_classes=7, in_chans=1, drop_rate=0.25, drop_path_rate=0.1, bn_eps=0.01, bn_momentum=0.2
@@ -156,12 +159,12 @@ def test_settings_of_the_model_are_read() -> None:
         ("efficientnet_b0_gn", "group norms"),
         ("test_efficientnet_ln", "layer norms"),
         ("test_efficientnet_evos", "evolved norms"),
-        ("efficientnet_x_b3", r"space to depth \(at blocks\.0\.0\)"),
+        ("efficientnet_x_b3", r"space-to-depth convolution \(at blocks\.0\.0\)"),
         ("gc_efficientnetv2_rw_t", "global context in place of squeeze-excite"),
-        ("efficientnet_b1_pruned", r"blocks\.1\.1: 62 hidden channels: a spec's are multiples of 8"),
+        ("efficientnet_b1_pruned", r"blocks\.1\.1: 62 hidden channels: a spec needs a multiple of 8"),
     ],
 )
-def test_what_a_spec_cannot_express_is_named(name: str, message: str) -> None:
+def test_inexpressible_networks_are_refused(name: str, message: str) -> None:
     with pytest.raises(NasError, match=f"{name} cannot be read exactly: .*{message}") as caught:
         read(name)
     assert "\n" not in str(caught.value)
@@ -173,34 +176,34 @@ def test_what_a_spec_cannot_express_is_named(name: str, message: str) -> None:
         ({"output_stride": 8}, "it has dilation in place of strides"),
         ({"num_classes": 0}, "it has no classifier"),
         ({"global_pool": "max"}, r"it has .*max.* where its spec would have .*avg"),
-        ({"act_layer": "elu"}, "activation ELU: a spec knows relu"),
+        ({"act_layer": "elu"}, "activation ELU: a spec supports relu"),
         ({"features_only": True}, "EfficientNetFeatures: only timm's EfficientNet and MobileNetV3 classes can be read"),
     ],
 )
-def test_settings_that_a_spec_cannot_express(arguments: dict[str, object], message: str) -> None:
+def test_inexpressible_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with without_storage(), pytest.raises(NasError, match=message):
         from_timm(timm.create_model("mobilenetv2_035", **arguments))
 
 
-def test_a_network_changed_by_hand_is_never_read_as_another() -> None:
+def test_manually_modified_networks_are_refused() -> None:
     with without_storage():
         model = timm.create_model("mobilenetv2_035")
         model.blocks[2][0].bn2.eps = 0.5
         with pytest.raises(NasError, match=r"eps=0\.5.* where its spec would have .*eps=1e-05"):
             from_timm(model)
         shortcut = timm.create_model("mobilenetv2_035")
-        shortcut.blocks[1][0].has_skip = True  # over a stride
+        shortcut.blocks[1][0].has_skip = True  # across a stride
         with pytest.raises(NasError, match=r"a shortcut at blocks\.1\.0 where its spec would have"):
             from_timm(shortcut)
         foreign = timm.create_model("mobilenetv2_035")
         foreign.bn1 = nn.BatchNorm2d(16)
-        with pytest.raises(NasError, match=r"it is not as timm builds it .*'act'"):
+        with pytest.raises(NasError, match=r"its modules differ from those that timm builds .*'act'"):
             from_timm(foreign)
     with pytest.raises(NasError, match="Linear: only timm's EfficientNet and MobileNetV3 classes"):
         from_timm(nn.Linear(1, 1))
 
 
-def test_networks_are_found_by_timms_names() -> None:
+def test_timm_arch_by_name() -> None:
     assert timm_arch("tinynet_e").arch_id == read("tinynet_e").arch_id
     assert timm_arch("fbnetc_100.rmsp_in1k").name == "fbnetc_100"
 
@@ -211,13 +214,13 @@ def test_networks_are_found_by_timms_names() -> None:
         ("fbnetc_10", r"arch 'timm/fbnetc_10': timm has no such network\. Did you mean 'fbnetc_100'"),
         (
             "resnet18",
-            r"arch 'timm/resnet18': not of a family that can be read; those are efficientnet\*, .*tf_ variants",
+            r"arch 'timm/resnet18': its family is not supported; supported are efficientnet\*, .*tf_ variants",
         ),
         ("hf-hub:timm/fbnetc_100", "timm has no such network"),
         ("", "arch 'timm/': timm has no such network"),
     ],
 )
-def test_names_that_cannot_be_read(name: str, message: str) -> None:
+def test_unsupported_names_are_refused(name: str, message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         timm_arch(name)
     assert "\n" not in str(caught.value)

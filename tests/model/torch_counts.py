@@ -1,4 +1,4 @@
-"""Cost of a built module counted by torch alone: an oracle for ``nas.arch.complexity`` that shares no code with it."""
+"""Independent cost counts by torch: the oracle for ``nas.arch.complexity``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ COMPUTING_CALLS = ("mean", operator.mul, operator.add, torch.cat)
 
 
 def counts(model: nn.Module, in_channels: int, px: int) -> tuple[int, int, int]:
-    """Parameters, multiply-adds and activations of a module on the meta device, at batch 1."""
+    """Return (parameters, multiply-adds, activations) of a meta-device module.
+
+    The input is (1, in_channels, px, px).
+    """
     outputs: list[int] = []
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.numel()))
@@ -36,7 +39,7 @@ def counts(model: nn.Module, in_channels: int, px: int) -> tuple[int, int, int]:
 
 @contextmanager
 def without_storage() -> Iterator[None]:
-    """Within, modules are built on the meta device, and no time goes into weights that are not there."""
+    """Context that builds modules on the meta device and skips weight initialisation."""
     names = ("normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "trunc_normal_", "ones_", "zeros_")
     with torch.device("meta"), ExitStack() as stack:
         for name in names:
@@ -45,12 +48,15 @@ def without_storage() -> Iterator[None]:
 
 
 def _quick_norms() -> AbstractContextManager[object]:
-    """Norms pass their input on: they change no shape and count nothing, and on the meta device they are slow."""
+    """Patch batch norms to the identity.
+
+    They change no count, and are slow on the meta device.
+    """
     return patch.object(nn.functional, "batch_norm", lambda images, *_args, **_kwargs: images)
 
 
 class _Tracer(fx.Tracer):
-    """Keeps every convolution, norm, layer scale and pooling whole; timm's other modules are traced through."""
+    """Tracer with convolutions, norms, layer scales and poolings as leaves."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         whole = isinstance(module, (*COMPUTING, nn.BatchNorm2d, LayerScale2d))
@@ -58,11 +64,11 @@ class _Tracer(fx.Tracer):
 
 
 def peak_memory_bytes(model: nn.Module, in_channels: int, px: int) -> int:
-    """Largest sum of float32 tensors alive at once in the traced graph of a module on the meta device.
+    """Peak sum of live float32 tensors in the traced graph of a meta-device module.
 
-    Convolutions, linear layers, pooling, multiplication, addition and concatenation make a tensor; anything else
-    (norm, layer scale, activation, gate, split, flatten, identity) works in place or looks at the tensor of its first
-    argument.
+    The input is (1, in_channels, px, px). Convolutions, linear layers, pooling, multiplication, addition and
+    concatenation allocate a tensor; anything else (norm, layer scale, activation, gate, split, flatten, identity)
+    works in place or is a view of its first argument.
     """
     graph = _Tracer().trace(model.eval())
     module = fx.GraphModule(model, graph)
@@ -71,8 +77,8 @@ def peak_memory_bytes(model: nn.Module, in_channels: int, px: int) -> int:
     nodes = [node for node in graph.nodes if node.op != "output"]
     tensor: dict[fx.Node, fx.Node] = {}
     for node in nodes:
-        makes = node.op == "placeholder" or _computes(node, model)
-        tensor[node] = node if makes else tensor[node.all_input_nodes[0]]
+        allocates = node.op == "placeholder" or _computes(node, model)
+        tensor[node] = node if allocates else tensor[node.all_input_nodes[0]]
     last_read = {
         tensor[source]: index
         for index, node in enumerate(nodes)

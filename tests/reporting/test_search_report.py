@@ -145,7 +145,7 @@ def test_without_measurements_there_is_no_comparison() -> None:
 def test_a_predictor_that_is_off_more_often_than_it_says_is_flagged_with_what_to_do() -> None:
     rows = tuple(row(i, accuracy=0.5, arch_id=f"a{i}", measured_ms=15.0, **TIMES) for i in range(2))
     text = Page(render_search_report(report(rows=rows))).text
-    assert "off by more than it says: 2 of 2 measurements" in text and "latency.refine=true" in text
+    assert "intervals are too narrow: 2 of 2 measurements" in text and "latency.refine=true" in text
 
 
 def test_a_winner_above_the_limit_is_said_to_be_so() -> None:

@@ -135,7 +135,7 @@ class FakeEvaluator:
         self.trained.append(arch.arch_id)
         return Evaluation(accuracy=accuracy_of(arch), cpu_s=0.0, duration_s=0.0)
 
-    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         self.forgotten.append(arch.arch_id)
 
 

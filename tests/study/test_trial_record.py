@@ -1,14 +1,11 @@
-"""The front against a brute-force definition of dominance; rows as CSV read back by the standard library."""
+"""The front against a brute-force definition of dominance, and the count of outcomes."""
 
 from __future__ import annotations
-
-import csv
-import io
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.study.trial_record import Outcome, TrialRecord, count_outcomes, pareto_front, records_to_csv
+from nas.study.trial_record import Outcome, TrialRecord, count_outcomes, pareto_front
 
 # Few distinct values, so that ties in one or both objectives are common.
 VALUES = st.one_of(st.none(), st.integers(0, 6))
@@ -63,42 +60,3 @@ def test_counts_name_every_outcome() -> None:
     rows = [TrialRecord(number=0, outcome=Outcome.TRAINED), TrialRecord(number=1, outcome=Outcome.TRAINED)]
     expected = dict.fromkeys(Outcome, 0) | {Outcome.TRAINED: 2}
     assert count_outcomes(rows) == expected
-
-
-# Carriage returns are left out: with "\n" as line end, csv reads a quoted one back but text files translate it.
-TEXTS = st.text(st.characters(exclude_characters="\r\0", exclude_categories=("Cs",)), max_size=20)
-REALS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
-
-
-@st.composite
-def full_rows(draw: st.DrawFn) -> TrialRecord:
-    names = ("accuracy", "latency_ms", "macs_m", "params_m", "cpu_s")
-    genotype = draw(st.dictionaries(st.sampled_from(("stage1.kernels", "stage2.expansion")), TEXTS.filter(bool)))
-    return TrialRecord(
-        number=draw(st.integers(0, 10**6)),
-        outcome=draw(st.sampled_from(Outcome)),
-        reason=draw(TEXTS),
-        blocks=draw(TEXTS),
-        genotype=genotype,
-        **{name: draw(REALS) for name in names},
-    )
-
-
-@given(st.lists(full_rows(), max_size=4))
-def test_csv_reads_back_with_every_value(rows: list[TrialRecord]) -> None:
-    lines = list(csv.DictReader(io.StringIO(records_to_csv(rows), newline="")))
-    assert len(lines) == len(rows)
-    for row, line in zip(rows, lines, strict=True):
-        assert int(line["number"]) == row.number
-        assert Outcome(line["outcome"]) is row.outcome
-        assert (line["reason"], line["blocks"]) == (row.reason, row.blocks)
-        for name in ("accuracy", "latency_ms", "macs_m", "params_m", "cpu_s"):
-            value = getattr(row, name)
-            assert (float(line[name]) if line[name] else None) == value
-        chosen = {name: line[name] for name in ("stage1.kernels", "stage2.expansion") if line.get(name)}
-        assert chosen == row.genotype
-
-
-def test_csv_of_no_rows_is_a_header() -> None:
-    header = records_to_csv([]).splitlines()
-    assert len(header) == 1 and header[0].startswith("number,outcome,arch_id,accuracy,latency_ms,")

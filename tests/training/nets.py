@@ -1,4 +1,4 @@
-"""Small networks and few images for the proxy's tests."""
+"""Small networks and data sets for the training tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from nas.data.images import ImageData
 
 
 def make_net(*, seed: int = 0, stem_stride: int = 1) -> nn.Module:
-    """A MixNet-like network of some 30,000 parameters for grey images of 10 classes, total stride 4 or 8."""
+    """Build a MixNet-like network: (N, 1, H, W) to (N, 10), 30,000 parameters.
+
+    Its total stride is 4 times ``stem_stride``.
+    """
     torch.manual_seed(seed)
     stages = [["ds_r1_k3_s1_e1_c16"], ["ir_r2_k3.5_s2_e3_c24_se0.25"], ["ir_r1_k3.5.7_s2_e4_c40_se0.25"]]
     net = EfficientNet(
@@ -23,7 +26,8 @@ def make_net(*, seed: int = 0, stem_stride: int = 1) -> nn.Module:
     return net
 
 
-def few(data: ImageData, count: int, val_count: int = 40) -> ImageData:
+def first_images(data: ImageData, count: int, val_count: int = 40) -> ImageData:
+    """Return ``data`` cut to the first ``count`` train and ``val_count`` images."""
     return replace(
         data,
         train_images=data.train_images[:count],

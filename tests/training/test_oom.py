@@ -1,4 +1,4 @@
-"""What counts as being out of memory, by errors as libraries raise them and as they are documented."""
+"""Detection of out-of-memory errors, as raised or documented by the libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from nas.training.oom import is_out_of_memory
 
 
-def test_errors_of_this_machine_are_known() -> None:
+def test_errors_raised_here_are_detected() -> None:
     with pytest.raises(RuntimeError) as of_torch:
         torch.empty(2**50)
     with pytest.raises(MemoryError) as of_numpy:
@@ -31,5 +31,5 @@ def test_errors_of_this_machine_are_known() -> None:
     ],
     ids=str,
 )
-def test_errors_of_other_machines_are_told_apart(error: BaseException, expected: bool) -> None:
+def test_errors_of_cuda_and_others_are_classified(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected

@@ -1,4 +1,7 @@
-"""An image folder of real photographs, read in place: 4,000 train and 1,000 validation images of CIFAR-10, as PNG."""
+"""Image folder of photographs: 4,000 train and 1,000 validation CIFAR-10 PNGs.
+
+Skipped where the folder is missing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tests.paths import SHARED_DATA
 
 ROOT = SHARED_DATA / "cifar10_mini"
 
-pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="../shared/data/cifar10_mini is not there")
+pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="../shared/data/cifar10_mini is missing")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def test_every_image_is_read_with_its_class(data: ImageData) -> None:
     assert data.class_names == tuple(sorted(path.name for path in (ROOT / "train").iterdir()))
 
 
-def test_pixels_are_those_of_the_files(data: ImageData) -> None:
+def test_pixels_match_the_files(data: ImageData) -> None:
     for split, images, labels in (
         ("train", data.train_images, data.train_labels),
         ("val", data.val_images, data.val_labels),
@@ -44,7 +47,7 @@ def test_pixels_are_those_of_the_files(data: ImageData) -> None:
                 assert np.ascontiguousarray(pixels).tobytes() in stored
 
 
-def test_statistics_are_of_the_train_images_alone(data: ImageData) -> None:
+def test_statistics_use_the_train_images_only(data: ImageData) -> None:
     pixels = data.train_images.double() / 255
     assert data.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
     assert data.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-6)

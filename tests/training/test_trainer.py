@@ -1,4 +1,4 @@
-"""Proxy training learns real data, repeats itself for a seed, and fails in words."""
+"""Training loop: accuracy, determinism, restored global state, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas.training.results import EpochResult, TrainingError
 from nas.training.runtime import fast_training, seeded
 from nas.training.settings import OPTIMIZERS, TrainSettings
 from nas.training.trainer import train
-from tests.training.nets import few, make_net
+from tests.training.nets import first_images, make_net
 
 SHORT = TrainSettings(epochs=1, device="cpu", warmup_epochs=0.2)
 
@@ -35,26 +35,26 @@ def test_a_small_net_learns_real_digits(digits: ImageData) -> None:
     assert result.duration_s > 0
 
 
-def test_a_seed_gives_the_same_numbers_and_another_seed_others(digits: ImageData) -> None:
-    data = few(digits, 200)
+def test_results_are_determined_by_the_seed(digits: ImageData) -> None:
+    data = first_images(digits, 200)
     settings = replace(SHORT, mixup=0.2, ema=0.9)
     losses = []
     for seed in (1, 1, 2):
-        torch.rand(3), np.random.rand(3)  # what was drawn before must not matter
+        torch.rand(3), np.random.rand(3)  # earlier draws must not matter
         losses.append([(e.train_loss, e.val_loss) for e in train(make_net(), data, settings, seed=seed).epochs])
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_the_model_ends_with_the_weights_that_were_scored(digits: ImageData, ema: float | None) -> None:
-    model, data = make_net(), few(digits, 200)
+def test_model_ends_with_the_scored_weights(digits: ImageData, ema: float | None) -> None:
+    model, data = make_net(), first_images(digits, 200)
     settings = replace(SHORT, ema=ema)
     result = train(model, data, settings, seed=0)
     assert evaluate(model, data, settings).loss == pytest.approx(result.loss, rel=1e-6)
 
 
-def test_training_leaves_global_draws_threads_and_switches_alone(digits: ImageData) -> None:
+def test_global_random_state_and_settings_are_restored(digits: ImageData) -> None:
     torch.manual_seed(5)
     np.random.seed(5)
     expected = torch.rand(1), np.random.rand()
@@ -69,13 +69,13 @@ def test_training_leaves_global_draws_threads_and_switches_alone(digits: ImageDa
         assert torch.get_num_threads() == threads + 1
         assert not model[1].inplace
     assert model[1].inplace
-    train(model, few(digits, 20), SHORT, seed=0)
+    train(model, first_images(digits, 20), SHORT, seed=0)
     assert torch.get_num_threads() == threads
     assert (torch.rand(1), np.random.rand()) == expected
 
 
-def test_activations_out_of_place_change_no_digit(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = few(digits, 100)
+def test_out_of_place_activations_are_bitwise_equal(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = first_images(digits, 100)
     fast = train(make_net(), data, SHORT, seed=0)
     monkeypatch.setattr("nas.training.runtime._COPYING_IN_PLACE", ())
     plain = train(make_net(), data, SHORT, seed=0)
@@ -83,7 +83,7 @@ def test_activations_out_of_place_change_no_digit(digits: ImageData, monkeypatch
     assert fast.loss == plain.loss
 
 
-def test_scores_equal_a_plain_loop(digits: ImageData) -> None:
+def test_scores_match_a_plain_loop(digits: ImageData) -> None:
     model = make_net().eval()
     score = evaluate(model, digits, SHORT)
     images = (digits.val_images / 255 - digits.mean[0]) / digits.std[0]
@@ -94,14 +94,14 @@ def test_scores_equal_a_plain_loop(digits: ImageData) -> None:
     assert not model.training
 
 
-def test_a_linear_net_reaches_what_logistic_regression_reaches(digits: ImageData) -> None:
+def test_linear_model_matches_logistic_regression(digits: ImageData) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
     result = train(model, digits, TrainSettings(epochs=8, shift=0.0, lr=0.005, device="cpu"), seed=0)
     flat = [part.reshape(len(part), -1).numpy() / 255 for part in (digits.train_images, digits.val_images)]
     oracle = LogisticRegression(max_iter=2000).fit(flat[0], digits.train_labels.numpy())
     expected = oracle.score(flat[1], digits.val_labels.numpy())
-    # Two estimates on the same 360 images, whose standard error is about 0.01 each at 0.96.
+    # Two estimates on the same 360 images, each with a standard error of about 0.01 at 0.96.
     assert result.accuracy == pytest.approx(expected, abs=0.03)
 
 
@@ -109,17 +109,17 @@ def test_every_image_is_trained_on_once_per_epoch_in_even_batches(digits: ImageD
     sizes: list[int] = []
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
     model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])) if module.training else None)
-    train(model, few(digits, 131), replace(SHORT, batch_size=64), seed=0)
+    train(model, first_images(digits, 131), replace(SHORT, batch_size=64), seed=0)
     assert sizes == [44, 44, 43]
 
 
 @pytest.mark.parametrize("count", [2, 3, 65])
-def test_a_small_rest_does_not_break_batch_norm(digits: ImageData, count: int) -> None:
+def test_small_remainders_do_not_break_batch_norm(digits: ImageData, count: int) -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(1, 10))
-    train(model, few(digits, count), replace(SHORT, batch_size=2, mixup=0.1 if count == 65 else 0.0), seed=0)
+    train(model, first_images(digits, count), replace(SHORT, batch_size=2, mixup=0.1 if count == 65 else 0.0), seed=0)
 
 
-def test_a_loss_that_explodes_names_epoch_and_step(digits: ImageData) -> None:
+def test_diverging_loss_names_epoch_and_step(digits: ImageData) -> None:
     class Breaks(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -130,9 +130,9 @@ def test_a_loss_that_explodes_names_epoch_and_step(digits: ImageData) -> None:
             return self.linear(x.flatten(1)) * (float("nan") if self.steps == 5 else 1.0)
 
     with pytest.raises(TrainingError, match=r"loss became nan at epoch 2, step 2: lower proxy\.lr"):
-        train(Breaks(), few(digits, 9), replace(SHORT, epochs=2, batch_size=4), seed=0)
+        train(Breaks(), first_images(digits, 9), replace(SHORT, epochs=2, batch_size=4), seed=0)
     with pytest.raises(NasError, match="loss became"):
-        train(make_net(), few(digits, 64), replace(SHORT, optimizer="sgd", lr=1e30, batch_size=8), seed=0)
+        train(make_net(), first_images(digits, 64), replace(SHORT, optimizer="sgd", lr=1e30, batch_size=8), seed=0)
 
 
 def test_out_of_memory_and_pruning_pass_through(digits: ImageData) -> None:
@@ -141,19 +141,19 @@ def test_out_of_memory_and_pruning_pass_through(digits: ImageData) -> None:
             raise torch.OutOfMemoryError("full")
 
     with pytest.raises(torch.OutOfMemoryError):
-        train(Full(1, 1), few(digits, 9), SHORT, seed=0)
+        train(Full(1, 1), first_images(digits, 9), SHORT, seed=0)
 
     def stop(result: EpochResult) -> None:
         raise KeyError(result.epoch)
 
     with pytest.raises(KeyError, match="1"):
-        train(nn.Sequential(nn.Flatten(), nn.Linear(256, 10)), few(digits, 9), SHORT, seed=0, on_epoch=stop)
+        train(nn.Sequential(nn.Flatten(), nn.Linear(256, 10)), first_images(digits, 9), SHORT, seed=0, on_epoch=stop)
 
 
 @pytest.mark.parametrize("field", ["mixup", "cutmix", "ema", "clip_grad"])
 def test_optional_parts_run(digits: ImageData, field: str) -> None:
     settings = replace(SHORT, **{field: 0.5}, schedule="constant", channels_last=False)  # type: ignore[arg-type]
-    assert 0 <= train(make_net(stem_stride=2), few(digits, 64), settings, seed=0).accuracy <= 1
+    assert 0 <= train(make_net(stem_stride=2), first_images(digits, 64), settings, seed=0).accuracy <= 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -174,7 +174,7 @@ def test_seeded_yields_a_generator_of_that_seed() -> None:
         assert torch.equal(torch.rand(2, generator=generator), inside)
 
 
-def test_known_optimizers_are_timms() -> None:
+def test_optimizers_exist_in_timm() -> None:
     assert set(OPTIMIZERS) <= set(timm.optim.list_optimizers())
 
 
@@ -193,6 +193,6 @@ def test_known_optimizers_are_timms() -> None:
         ({"ema": 1.0}, r"proxy\.ema 1\.0:"),
     ],
 )
-def test_a_bad_setting_names_itself(fields: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
         TrainSettings(**fields)

@@ -127,5 +127,5 @@ class Dispatcher:
                         write_bytes_atomically(self._evaluator.weights_dir / name, content)
                 row = self._tasks.tell(task, evaluation)
         if row is not None:
-            self._evaluator.forget(task.arch, repeat=task.repeat)
+            self._evaluator.discard_checkpoint(task.arch, repeat=task.repeat)
         return row

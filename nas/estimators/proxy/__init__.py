@@ -1,1 +1,1 @@
-"""Proxies: short trainings of narrow copies of a network on small images."""
+"""Proxy training: short trainings of narrow copies of a network on small images."""

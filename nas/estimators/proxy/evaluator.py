@@ -1,4 +1,4 @@
-"""From a network to its proxy's accuracy: reduce, build, train, keep the weights."""
+"""Proxy evaluation of a candidate: reduce, build, train, save the weights."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from nas.training.oom import is_out_of_memory, release_memory
 from nas.training.results import EpochResult, OutOfMemoryError
 from nas.training.trainer import train
 
-_REPEAT_STRIDE: Final = 1_000_003  # far from the seeds that people give, so that repeats are never another study's
+_REPEAT_STRIDE: Final = 1_000_003  # far above usual seeds, so that repeats do not share seeds with other studies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What training a candidate's proxy gave. ``accuracy``: top-1 on the validation split, in [0, 1]."""
+    """Result of a candidate's proxy training.
+
+    ``accuracy``: top-1 on the validation split, in [0, 1]. ``cpu_s``: CPU time of all threads, ``duration_s``: wall
+    time.
+    """
 
     accuracy: float
     cpu_s: float
@@ -34,25 +38,29 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """Anything that can score a network; raises to say that it cannot. ``on_epoch`` may raise to stop it.
+    """Interface of accuracy estimators.
 
-    ``forget``: the training was told, good or bad, and what was kept to go on with it may go.
+    ``evaluate`` raises TrainingError for a network that it cannot score; ``on_epoch`` may raise to stop it.
+    ``discard_checkpoint`` is called once the result or failure is stored, and deletes the state for resuming the
+    evaluation.
     """
 
     def evaluate(
         self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None
     ) -> Evaluation: ...
-    def forget(self, arch: ArchSpec, *, repeat: int) -> None: ...
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyEvaluator:
-    """Trains proxies on ``data``. The seed of a training depends on ``seed``, network and repeat, not on its turn.
+    """Evaluator that trains proxies on ``data``.
 
-    ``base_resolution_px``: the largest resolution of a space that compares resolutions, which proxies then keep apart.
-    ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not kept).
-    ``checkpoints_dir`` holds trainings under way, ``<arch_id>.pt`` or ``<arch_id>-<repeat>.pt``: one that was killed
-    goes on from there (None: from its beginning).
+    The seed of a training is a function of ``seed``, network and repeat, not of the order of evaluations.
+    ``largest_kernel`` is the side in px of the largest kernel of the space. ``base_resolution_px`` is the largest
+    resolution of a space that compares resolutions, so that their proxies differ in resolution too.
+    ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not saved).
+    ``checkpoints_dir`` contains checkpoints of unfinished trainings, ``<arch_id>.pt`` or ``<arch_id>-<repeat>.pt``,
+    from which an interrupted training resumes (None: it restarts).
     """
 
     data: ImageData
@@ -64,7 +72,7 @@ class ProxyEvaluator:
     checkpoints_dir: Path | None = None
 
     def proxy(self, arch: ArchSpec) -> Proxy:
-        """The network that stands for ``arch`` in training."""
+        """Reduce ``arch`` to its proxy."""
         return reduce_arch(
             arch,
             self.settings,
@@ -77,10 +85,12 @@ class ProxyEvaluator:
     def evaluate(
         self, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
     ) -> Evaluation:
-        """Train the proxy of ``arch``, each ``repeat`` with weights and draws of its own.
+        """Train the proxy of ``arch`` and return its accuracy.
 
-        ``on_epoch`` may raise to stop the training; after a kill it is told what follows the checkpoint alone.
-        Raises: TrainingError where the loss leaves the numbers, OutOfMemoryError, which leaves no memory taken.
+        Each ``repeat`` has its own seed for weights and draws. ``on_epoch`` may raise to stop the training; when
+        resuming it is called only for the epochs after the checkpoint.
+
+        Raises: TrainingError if a loss is not finite; OutOfMemoryError, after releasing the memory.
         """
         try:
             return self._train(arch, repeat, on_epoch)
@@ -93,14 +103,14 @@ class ProxyEvaluator:
                 "proxy.width_multiplier, or run fewer trainings at a time."
             ) from None
 
-    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
-        """Remove the checkpoint of a training that was told."""
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+        """Delete the checkpoint of a training whose result is stored; idempotent."""
         checkpoint = self._checkpoint(arch, repeat)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
 
-    def forget_all(self) -> None:
-        """Remove all checkpoints: the study is complete, those of trainings that were given up are left."""
+    def discard_checkpoints(self) -> None:
+        """Delete all checkpoints, including those of abandoned trainings; idempotent."""
         if self.checkpoints_dir is not None:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 

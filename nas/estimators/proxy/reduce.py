@@ -1,4 +1,7 @@
-"""Make a candidate small enough to train many of, while keeping apart what the search compares; without torch."""
+"""Reduction of candidates to proxies that preserves differences under search.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,18 @@ from nas.core.errors import NasError, SpecError
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.settings import ProxySettings
 
-# A network made for long trainings averages its statistics over hundreds of steps (momentum 0.01, as TensorFlow's):
-# after the hundred steps of a proxy they would still be mostly their initial values.
+# Networks for long trainings average batch norm statistics over hundreds of steps (momentum 0.01, as in TensorFlow):
+# after the hundred steps of a proxy these would still be close to their initial values.
 _MIN_NORM_MOMENTUM: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """A reduced network and what the reduction really did after all rounding.
+    """Reduced network with the scaling realised after rounding.
 
-    ``width_ratio`` is the mean over stages of proxy channels over candidate channels, ``width_range`` the extremes;
-    ``depth_ratio`` compares blocks. ``strides`` are those of the stem and then of each stage, ``final_map_px`` is the
-    side of the last map. ``warnings`` are sentences for the user.
+    ``width_ratio`` is the mean over stages of proxy channels / candidate channels, ``width_range`` its minimum and
+    maximum; ``depth_ratio`` is the ratio of block counts. ``strides`` are those of the stem and then of each stage,
+    ``final_map_px`` is the side of the last feature map. ``warnings`` are messages for the user.
     """
 
     spec: ArchSpec
@@ -41,7 +44,7 @@ class Proxy:
 
     @property
     def realised_note(self) -> str:
-        """One line on the scaling that was really realised."""
+        """One-line summary of the realised scaling."""
         low, high = self.width_range
         strides = "-".join(map(str, self.strides))
         return (
@@ -59,18 +62,19 @@ def reduce_arch(
     in_channels: int = 3,
     base_resolution_px: int | None = None,
 ) -> Proxy:
-    """The proxy of ``spec`` for images of ``in_channels`` channels and ``classes`` classes.
+    """Reduce ``spec`` to its proxy.
 
-    ``largest_kernel`` is that of the whole space, not of ``spec``: together with the strides it decides the proxy's
-    strides, so that all candidates of a space get the same. With ``base_resolution_px``, where a space compares
-    resolutions, the proxy's side is ``settings.resolution_px`` times the candidate's over this one (strides are still
-    those of the base).
+    The proxy takes images (N, in_channels, H, W) of ``classes`` classes. ``largest_kernel`` (px) is that of the whole
+    space, not of ``spec``: together with the candidate's strides it determines the proxy's strides, so that all
+    candidates of a space get the same. With ``base_resolution_px``, where a space compares resolutions, the proxy's
+    resolution is ``settings.resolution_px`` * ``spec.resolution_px`` / ``base_resolution_px``, with the strides of the
+    base resolution.
 
-    Raises: NasError where the reduction leaves too few channels for a block.
+    Raises: NasError if the reduction leaves too few channels for a block.
     """
     side_px = _side(spec, settings, base_resolution_px)
-    least_px = -(-largest_kernel // 2) if settings.min_map_px == "auto" else settings.min_map_px
-    strides = limit_strides(_strides(spec), settings.resolution_px, least_px)
+    min_map_px = -(-largest_kernel // 2) if settings.min_map_px == "auto" else settings.min_map_px
+    strides = limit_strides(_strides(spec), settings.resolution_px, min_map_px)
     try:
         small = scale(_with_strides(spec, strides), _scaling(settings, side_px))
     except SpecError as error:
@@ -91,25 +95,29 @@ def reduce_arch(
         depth_ratio=small.depth / spec.depth,
         strides=strides,
         final_map_px=final_px,
-        warnings=_warnings(spec, small, settings, final_px=final_px, least_px=least_px),
+        warnings=_warnings(spec, small, settings, final_px=final_px, min_map_px=min_map_px),
     )
 
 
-def limit_strides(strides: Sequence[int], side_px: int, least_px: int) -> tuple[int, ...]:
-    """``strides`` with 2 turned into 1, from the first on, until the last map has ``least_px`` or none is left."""
-    kept = list(strides)
+def limit_strides(strides: Sequence[int], side_px: int, min_map_px: int) -> tuple[int, ...]:
+    """Set strides to 1, first to last, until the last map is at least ``min_map_px``.
+
+    ``side_px`` is the side of the input image. All strides are 1 if that is not enough.
+    """
+    limited = list(strides)
     for position, stride in enumerate(strides):
-        if _map_side(side_px, kept) >= least_px:
+        if _map_side(side_px, limited) >= min_map_px:
             break
         if stride > 1:
-            kept[position] = 1
-    return tuple(kept)
+            limited[position] = 1
+    return tuple(limited)
 
 
 def identical_proxies(proxies: Sequence[Proxy]) -> tuple[tuple[int, ...], ...]:
-    """Groups of positions in ``proxies`` whose networks are the same, operation by operation.
+    """Group the indices of ``proxies`` whose networks have equal operations.
 
-    Candidates that differ and land in one group cannot be told apart by training: their difference was rounded away.
+    Groups of one are omitted. Different candidates in a group are indistinguishable by training: rounding removed
+    their difference.
     """
     groups: dict[object, list[int]] = defaultdict(list)
     for position, proxy in enumerate(proxies):
@@ -160,38 +168,38 @@ def _width_ratios(spec: ArchSpec, small: ArchSpec) -> list[float]:
 
 
 def _warnings(
-    spec: ArchSpec, small: ArchSpec, settings: ProxySettings, *, final_px: int, least_px: int
+    spec: ArchSpec, small: ArchSpec, settings: ProxySettings, *, final_px: int, min_map_px: int
 ) -> tuple[str, ...]:
-    found = []
-    if final_px < least_px:
-        found.append(
-            f"the last map of {final_px} px is below {least_px} px although no stride is left: the largest kernels "
+    messages = []
+    if final_px < min_map_px:
+        messages.append(
+            f"the last map of {final_px} px is below {min_map_px} px although all strides are 1: the largest kernels "
             f"act there as smaller ones; raise proxy.resolution_px"
         )
     if small.depth != round(spec.depth * settings.depth_multiplier):
-        found.append(
+        messages.append(
             f"depth x{settings.depth_multiplier:g} is realised as x{small.depth / spec.depth:.2f}: repeats are rounded "
-            f"up by stage; numbers of repeats that the search compares may become one"
+            f"up by stage; different numbers of repeats in the space may become equal"
         )
-    lost = [
+    deviations = [
         (abs(realised / placed.block.expansion - 1), placed.path, placed.block.expansion, realised)
         for placed in small.placed_blocks()
         if placed.block.has_expansion
         for realised in [placed.hidden_channels / placed.in_channels]
     ]
-    deviation, path, wanted, realised = max(lost, key=itemgetter(0), default=(0.0, "", 0.0, 0.0))
+    deviation, path, nominal, realised = max(deviations, key=itemgetter(0), default=(0.0, "", 0.0, 0.0))
     if deviation > 0.15:
-        found.append(
-            f"{path}: expansion {wanted:g} is realised as {realised:.2f}, because hidden channels are multiples of 8; "
+        messages.append(
+            f"{path}: expansion {nominal:g} is realised as {realised:.2f}, because hidden channels are multiples of 8; "
             f"raise proxy.width_multiplier if the search compares expansion ratios"
         )
-    return tuple(found)
+    return tuple(messages)
 
 
 def proxy_factory(
     images: ImageSummary, settings: ProxySettings, largest_kernel: int, base_resolution_px: int | None
 ) -> Callable[[ArchSpec], Proxy]:
-    """What makes networks smaller for ``images``, as ``reduce_arch`` does."""
+    """Return ``reduce_arch`` with all arguments but the network bound."""
     return partial(
         reduce_arch,
         settings=settings,

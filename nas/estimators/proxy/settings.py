@@ -1,4 +1,4 @@
-"""The choices of proxy training, checked without torch."""
+"""Proxy settings, validated without torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nas.training.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySettings(TrainSettings):
-    """How a candidate is made smaller, and how that smaller network, its proxy, is trained.
+    """Settings for reducing a candidate to its proxy and for training the proxy.
 
-    ``width_multiplier`` and ``depth_multiplier`` shrink the network, channels to multiples of ``divisor`` (finer than
-    the usual 8, which would swallow small differences of width). ``resolution_px`` is the side of the training images.
-    ``min_map_px`` bounds the last feature map from below: strides are taken out, first of the stem and then of the
-    earliest stages, until it holds; ``auto`` is half of the largest kernel of the space, rounded up.
-    ``dropout`` and ``drop_path`` replace those of the candidate, which are meant for long trainings.
+    ``width_multiplier`` and ``depth_multiplier`` scale the network, channels to multiples of ``divisor`` (finer than
+    the usual 8, which would round away small differences of width). ``resolution_px`` is the side of the training
+    images. ``min_map_px`` is the minimum side of the last feature map: strides are set to 1, first of the stem and
+    then of the earliest stages, until it is reached; ``auto`` is half of the largest kernel of the space, rounded up.
+    ``dropout`` and ``drop_path`` replace those of the candidate, which are for long trainings.
     """
 
     width_multiplier: float = 0.25

@@ -1,1 +1,1 @@
-"""ONNX: the graph of a spec or module, and static int8 quantisation."""
+"""ONNX: the inference graph of a spec, and static int8 quantisation."""

@@ -1,4 +1,4 @@
-"""An ONNX graph written straight from a spec, norms folded into convolutions: no module is built, no torch loaded."""
+"""ONNX inference graph of a spec, batch norms folded; does not import torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from onnx import TensorProto, helper
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec, Padding
 from nas.core.errors import NasError
-from nas.export.onnx.nodes import Nodes
+from nas.export.onnx.nodes import GraphBuilder
 
 Array = npt.NDArray[np.float32]
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"
-# HardSwish came with opset 14; 17 is read by every ONNX Runtime since 1.12, and IR 8 is the version that goes with it.
+# HardSwish needs opset 14; ONNX Runtime reads 17 since 1.12, and IR 8 is the version that belongs to it.
 OPSET: Final = 17
 IR_VERSION: Final = 8
 
@@ -32,12 +32,14 @@ def to_onnx(
     seed: int = 0,
     resolution_px: int | None = None,
 ) -> onnx.ModelProto:
-    """The inference graph of ``spec``: float32, ``input`` [batch, in_channels, px, px] to ``output`` [batch, classes].
+    """Write the float32 inference graph of ``spec``.
 
-    ``weights``: arrays by timm's state-dict names; batch norms are folded. None draws weights from ``seed``, scaled
-    so that activations neither die nor overflow (enough to measure with). Nodes bear the paths of their ``Op``.
+    It maps ``input`` (batch, in_channels, H, H), with H = ``resolution_px`` (None: the spec's) in px, to logits
+    ``output`` (batch, classes). ``weights``: arrays by timm's state-dict names; batch norms are folded. None draws
+    random weights from ``seed``, scaled so that activations neither vanish nor overflow (sufficient for latency
+    measurements). Nodes are named by the paths of their ``Op``.
 
-    Raises: NasError if a weight is missing or has another shape than the spec asks for.
+    Raises: NasError if a weight is missing or its shape differs from the spec's.
     """
     px = resolution_px or spec.resolution_px
     graph = _Graph(spec.padding, _Weights(weights, spec.norm.eps) if weights is not None else _Random(seed))
@@ -58,19 +60,22 @@ def to_onnx(
 
 
 class _Weights:
-    """Weights of a state dict, with the batch norm behind a convolution folded into it."""
+    """Weights of a state dict with batch norms folded into the preceding convolutions."""
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], eps: float) -> None:
         self._arrays, self._eps = arrays, eps
-        self._taken: dict[str, int] = {}  # channels of each norm that earlier MixConv groups have taken
+        self._norm_offsets: dict[str, int] = {}  # channels of each norm consumed by earlier MixConv groups
 
     def folded(self, op: Op) -> tuple[Array, Array]:
-        """Weight and bias of ``op`` as the graph needs them."""
+        """Return folded weight and bias of ``op``, float32.
+
+        Shapes: ``weight_shape(op)`` and (out_channels,).
+        """
         weight = np.ones(op.out_channels) if op.kind == "norm" else self._get(f"{op.path}.weight", weight_shape(op))
         bias = self._get(f"{op.path}.bias", (op.out_channels,)) if op.bias else np.zeros(op.out_channels)
         if op.norm:
-            start = self._taken.get(op.norm, 0)
-            self._taken[op.norm] = stop = start + op.out_channels
+            start = self._norm_offsets.get(op.norm, 0)
+            self._norm_offsets[op.norm] = stop = start + op.out_channels
             gamma, beta, mean, variance = (
                 self._get(f"{op.norm}.{name}")[start:stop] for name in ("weight", "bias", "running_mean", "running_var")
             )
@@ -83,43 +88,49 @@ class _Weights:
 
     def _get(self, name: str, shape: tuple[int, ...] | None = None) -> npt.NDArray[np.float64]:
         if name not in self._arrays:
-            raise NasError(f"weights: {name!r} is missing; give the state dict of this very network.")
+            raise NasError(f"weights: {name!r} is missing; pass the state dict of the spec's own network.")
         array = np.asarray(self._arrays[name], dtype=np.float64)
         if shape is not None and array.shape != shape:
-            raise NasError(f"weights: {name!r} has shape {array.shape}, the spec asks for {shape}.")
+            raise NasError(f"weights: {name!r} has shape {array.shape}, the spec needs {shape}.")
         return array
 
 
 def _scaled(weight: npt.NDArray[Any], factors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """``weight`` with every output channel times its factor."""
+    """Multiply ``weight`` (C, ...) by ``factors`` (C,) per output channel."""
     return np.asarray(weight * factors.reshape(-1, *[1] * (weight.ndim - 1)))
 
 
 class _Random:
-    """Seeded weights that keep the variance of activations (He et al., arXiv:1502.01852), and small biases."""
+    """Seeded random weights that preserve activation variance, and small biases.
+
+    Weights follow He et al., arXiv:1502.01852.
+    """
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
     def folded(self, op: Op) -> tuple[Array, Array]:
-        """Weight and bias of ``op``."""
+        """Draw weight and bias of ``op``, float32.
+
+        Shapes: ``weight_shape(op)`` and (out_channels,).
+        """
         shape = weight_shape(op)
         fan_in = int(np.prod(shape[1:]))
-        # Uniform rather than normal: a third of the time, and a large network has millions of weights.
+        # Uniform draws take a third of the time of normal ones, and a large network has millions of weights.
         bound = np.float32((6 / fan_in) ** 0.5)
         weight = (self._rng.random(shape, dtype=np.float32) * 2 - 1) * bound
         return weight, (self._rng.random(op.out_channels, dtype=np.float32) - np.float32(0.5)) * np.float32(0.1)
 
 
-class _Graph(Nodes):
-    """A graph that grows op by op."""
+class _Graph(GraphBuilder):
+    """ONNX graph under construction, extended op by op."""
 
     def __init__(self, padding: Padding, weights: _Weights | _Random) -> None:
         super().__init__()
         self._padding, self._weights = padding, weights
 
     def add(self, op: Op) -> None:
-        """Append the nodes of ``op``; its last node writes the tensor ``op.path``."""
+        """Append the nodes of ``op``; the last one has the output tensor ``op.path``."""
         inputs = [name or INPUT for name in op.inputs]
         raw = f"{op.path}.linear" if op.activation else op.path
         if op.kind in ("conv", "depthwise"):
@@ -143,30 +154,33 @@ class _Graph(Nodes):
             self.activate(op.activation, raw, op.path)
 
     def _norm(self, op: Op, source: str) -> None:
-        """A norm that no convolution comes before: a factor and a shift per channel."""
+        """Add a norm without a preceding convolution: a factor and a shift per channel."""
         factor, shift = (array.reshape(-1, 1, 1) for array in self._weights.folded(op))
         self.node("Mul", [source, self.constant(f"{op.path}.factor", factor)], f"{op.path}.scaled")
         self.node("Add", [f"{op.path}.scaled", self.constant(f"{op.path}.shift", shift)], op.path)
 
     def _matmul(self, op: Op, first: str, second: str) -> None:
-        """One of an attention's two products; the logits stay [batch, heads, positions, key positions]."""
+        """Add one of the two products of an attention.
+
+        Its logits and weights have the shape (batch, heads, positions, key positions).
+        """
         positions, per_head = op.out_px**2, op.in_channels // op.groups
-        if op.activation:  # query and key, to shares that sum to 1
+        if op.activation:  # query and key to attention weights
             query, key = f"{op.path}.query", f"{op.path}.key"
-            self.reshaped(first, query, [0, op.groups, per_head, positions])
+            self.reshape(first, query, [0, op.groups, per_head, positions])
             self.node("Transpose", [query], f"{query}.t", perm=[0, 1, 3, 2])
-            self.reshaped(second, key, [0, 1, per_head, op.out_channels // op.groups])
+            self.reshape(second, key, [0, 1, per_head, op.out_channels // op.groups])
             scale = self.constant(f"{op.path}.scale", np.float32(per_head**-0.5))
             self.node("Mul", [f"{query}.t", scale], f"{query}.scaled")
             self.node("MatMul", [f"{query}.scaled", key], f"{op.path}.linear")
             self.node("Softmax", [f"{op.path}.linear"], op.path, axis=-1)
-        else:  # shares and value
+        else:  # attention weights and value
             value, heads = f"{op.path}.value", f"{op.path}.heads"
-            self.reshaped(second, value, [0, 1, op.out_channels // op.groups, per_head])
+            self.reshape(second, value, [0, 1, op.out_channels // op.groups, per_head])
             self.node("Transpose", [value], f"{value}.t", perm=[0, 1, 3, 2])
             self.node("MatMul", [first, f"{value}.t"], heads)
             self.node("Transpose", [heads], f"{heads}.t", perm=[0, 1, 3, 2])
-            self.reshaped(f"{heads}.t", op.path, [0, op.out_channels, op.out_px, op.out_px])
+            self.reshape(f"{heads}.t", op.path, [0, op.out_channels, op.out_px, op.out_px])
 
     def _parameters(self, op: Op) -> list[str]:
         weight, bias = self._weights.folded(op)
@@ -183,7 +197,10 @@ class _Graph(Nodes):
 
 
 def weight_shape(op: Op) -> tuple[int, ...]:
-    """Shape of a layer's weight: [out, in / groups, kernel, kernel], [out, in] of a linear layer, [out] of a norm."""
+    """Return the shape of a layer's weight.
+
+    (out, in / groups, kernel, kernel) of a convolution, (out, in) of a linear layer, (out,) of a norm.
+    """
     if op.kind == "norm":
         return (op.out_channels,)
     if op.kind == "linear":
@@ -192,7 +209,10 @@ def weight_shape(op: Op) -> tuple[int, ...]:
 
 
 def pads(op: Op, padding: Padding) -> list[int]:
-    """ONNX pads [top, left, bottom, right] in px; TensorFlow's ``same`` puts the odd px at the bottom right."""
+    """Return ONNX pads [top, left, bottom, right] in px.
+
+    TensorFlow's ``same`` puts the odd px at the bottom right.
+    """
     reach = op.dilation * (op.kernel - 1)
     if padding == "symmetric":
         return [reach // 2] * 4

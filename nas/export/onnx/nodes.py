@@ -1,4 +1,4 @@
-"""Nodes and constants of an ONNX graph that grows one by one, and activation functions written with them."""
+"""Builder of ONNX nodes and initializers, including activation functions."""
 
 from __future__ import annotations
 
@@ -8,28 +8,34 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 
-class Nodes:
-    """What a graph consists of so far; every node bears the name of the tensor that it writes."""
+class GraphBuilder:
+    """Nodes and initializers of an ONNX graph under construction.
+
+    Every node is named after its output tensor.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def constant(self, name: str, value: Any) -> str:
-        """Add ``value`` under ``name``, which it gives back."""
+        """Add the array ``value`` as an initializer, dtype unchanged; returns ``name``."""
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        """Add a node of ``kind`` that writes the tensor ``output``."""
+        """Add a node of operator ``kind`` with the output tensor ``output``."""
         self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
 
-    def reshaped(self, source: str, target: str, shape: list[int]) -> None:
-        """Add ``source`` in another ``shape``; 0 keeps the side of that position."""
+    def reshape(self, source: str, target: str, shape: list[int]) -> None:
+        """Add a reshape of ``source`` to ``shape``, where 0 copies the input's dimension."""
         self.node("Reshape", [source, self.constant(f"{target}.shape", np.asarray(shape, dtype=np.int64))], target)
 
     def activate(self, function: str, source: str, target: str) -> None:
-        """Add the activation ``function``, a name of ``Op.activation``."""
+        """Add an elementwise activation of ``source``.
+
+        ``function`` is a value of ``Op.activation``.
+        """
         if function == "relu":
             self.node("Relu", [source], target)
         elif function == "relu6":
@@ -41,7 +47,7 @@ class Nodes:
             self.node("HardSigmoid", [source], target, alpha=1 / 6, beta=0.5)
         elif function == "hard_swish":
             self.node("HardSwish", [source], target)
-        elif function == "swish":  # Sigmoid and Mul: ONNX Runtime fuses the pair
+        elif function == "swish":  # ONNX Runtime fuses Sigmoid and Mul
             self.node("Sigmoid", [source], f"{target}.gate")
             self.node("Mul", [source, f"{target}.gate"], target)
         elif function == "gelu":
@@ -50,7 +56,7 @@ class Nodes:
             self._mish(source, target)
 
     def _gelu(self, source: str, target: str) -> None:
-        """x (1 + erf(x / sqrt 2)) / 2, in the order that ONNX Runtime fuses."""
+        """Add GELU, x (1 + erf(x / sqrt 2)) / 2, in the pattern that ONNX Runtime fuses."""
         numbers = (("root", 2**0.5), ("one", 1), ("half", 0.5))
         root, one, half = (self.constant(f"{target}.{name}", np.float32(x)) for name, x in numbers)
         self.node("Div", [source, root], f"{target}.div")
@@ -60,9 +66,10 @@ class Nodes:
         self.node("Mul", [f"{target}.mul", half], target)
 
     def _mish(self, source: str, target: str) -> None:
-        """x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2): ONNX Runtime's Softplus takes ten times as long.
+        """Add Mish, x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2).
 
-        Above 20 the quotient is 1 in float32, so the exponent is cut off there before it overflows.
+        This form avoids ONNX Runtime's Softplus, which takes ten times as long. Above x = 20 the quotient is 1 in
+        float32, so the exponent is clipped there before it overflows.
         """
         two, limit = (self.constant(f"{target}.{name}", np.float32(x)) for name, x in (("two", 2), ("limit", 20)))
         step = {name: f"{target}.{name}" for name in ("cut", "exp", "exp2", "n", "n2", "gate")}

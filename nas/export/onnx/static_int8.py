@@ -1,4 +1,4 @@
-"""An int8 graph from a float32 one, as it is deployed on CPUs: ONNX Runtime's static quantisation with Q/DQ nodes."""
+"""Static int8 quantisation for CPUs by ONNX Runtime, with Q/DQ nodes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from nas.export.onnx.graph import INPUT
 
 
 def quantize_int8(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.float32]]) -> onnx.ModelProto:
-    """``model`` in int8, with the ranges that its activations take on ``batches`` [batch, in_channels, px, px].
+    """Quantise a float32 ``model`` to int8, calibrated on ``batches``.
 
-    Weights are signed, one scale per output channel; activations unsigned, smallest to largest value. With signed
-    activations, the library's default, ONNX Runtime 1.31 leaves a third of the convolutions of published networks in
-    float32 on x86, and several times as slow; with unsigned ones, whatever has an int8 kernel runs in int8, the
-    squeeze-excite and swish included. HardSigmoid has none, so that hard swish and the gates of MobileNetV3 go
-    through float32 and back, on every device alike.
+    ``batches``: float32 arrays (N, in_channels, H, W) of the model's input shape. Weights are signed with one scale per
+    output channel; activations are unsigned with min-max ranges. With signed activations, the library's default, ONNX
+    Runtime 1.31 leaves a third of the convolutions of published networks in float32 on x86, several times as slow; with
+    unsigned ones, every operator that has an int8 kernel runs in int8, including squeeze-excite and swish. HardSigmoid
+    has no int8 kernel, so hard swish and the gates of MobileNetV3 are computed in float32 on every device.
+
+    ``model`` itself is not modified.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    # Norms are folded and shapes are fixed already: all that the recommended preparation does to a graph of ours.
+    # Norms are folded and shapes fixed already, so the recommended pre-processing has nothing else to do.
     add_pre_process_metadata(copy)
     with TemporaryDirectory(prefix="nas-int8-") as folder:
         path = Path(folder) / "int8.onnx"
@@ -44,11 +46,12 @@ def quantize_int8(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.float
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    """Inputs one after the other, as the quantiser asks for them."""
+    """Adapter from an iterable of batches to the quantiser's reader interface."""
 
     def __init__(self, batches: Iterable[npt.NDArray[np.float32]]) -> None:
         self._batches = iter(batches)
 
     def get_next(self) -> dict[str, Any] | None:
+        """Return the next batch by input name, float32 (N, in_channels, H, W), or None."""
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
@@ -32,23 +33,11 @@ from nas.methods.scaling.settings import (
     TableSettings,
     compared_of,
 )
-from nas.study.config import EngineSettings, RecordSettings, StudyPlan
+from nas.study.config import EngineSettings, RecordSettings, SettingsGroups, StudyPlan, dotted_names
 from nas.study.constraints import Constraints
 from nas.study.objective import Accuracy
 
 BASELINE_FILE: Final = "baseline.yaml"
-# Groups of the configuration: the field of the plan that each becomes, and what checks it.
-_GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
-    "grid": ("grid", GridSettings),
-    "table": ("table", TableSettings),
-    "race": ("race", RaceSettings),
-    "data": ("data", DataSettings),
-    "proxy": ("proxy", ProxySettings),
-    "latency": ("latency", LatencySettings),
-    "constraint": ("constraints", Constraints),
-    "engine": ("engine", EngineSettings),
-    "study": ("study", RecordSettings),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +48,18 @@ class ScalingPlan(StudyPlan):
     ``compare``: names of rules, or of one table alone. ``coefficients``: of the compound rule in a comparison.
     ``rules``: how channels, repeats and sides are rounded.
     """
+
+    GROUPS: ClassVar[SettingsGroups] = {
+        "grid": ("grid", GridSettings),
+        "table": ("table", TableSettings),
+        "race": ("race", RaceSettings),
+        "data": ("data", DataSettings),
+        "proxy": ("proxy", ProxySettings),
+        "latency": ("latency", LatencySettings),
+        "constraint": ("constraints", Constraints),
+        "engine": ("engine", EngineSettings),
+        "study": ("study", RecordSettings),
+    }
 
     baseline: ArchSpec
     phi: float
@@ -115,7 +116,7 @@ class ScalingPlan(StudyPlan):
             rules=from_mapping(RoundingOverrides, config["rounding"], "rounding").rules(baseline),
             runs_dir=runs_dir,
             command=command,
-            **{field: from_mapping(kind, config[name], name) for name, (field, kind) in _GROUPS.items()},
+            **cls.read_groups(config),
         )
 
     @property
@@ -128,13 +129,25 @@ class ScalingPlan(StudyPlan):
             "compare": list(self.compare) or None,
             "coefficients": [factors.alpha, factors.beta, factors.gamma],
             "rounding": asdict(self.rules),
-            **{name: asdict(getattr(self, field)) for name, (field, _) in _GROUPS.items()},
+            **self.group_settings,
         }
 
     @property
     def largest_kernel(self) -> int:
         """Of the baseline's blocks, and so of every network here."""
         return max(max(block.kernels) for stage in self.baseline.stages for block in stage.blocks)
+
+    @property
+    def base_resolution_px(self) -> int:
+        """The baseline's."""
+        return self.baseline.resolution_px
+
+    @property
+    def image_side_px(self) -> int | None:
+        """The side that images are kept at: their own, or that of the largest proxies where files are of any size."""
+        if self.data.resolution_px or self.data.name != "imagefolder":
+            return self.data.resolution_px
+        return math.ceil(self.proxy.resolution_px * self.most_resolution)
 
     @property
     def is_table(self) -> bool:
@@ -198,10 +211,6 @@ class ScalingPlan(StudyPlan):
             "grid": {} if self.compare else asdict(self.grid),
             "rounding": asdict(self.rules),
             "race": {"finalists": self.race.finalists, "stop_share": self.race.stop_share},
-            "data": asdict(self.data),
-            "proxy": self.proxy.identity(),
-            "constraint": asdict(self.constraints),
-            "study": {"seed": self.study.seed},
-            "latency": {"backend": self.latency.backend, "device": device},
+            **self.shared_identity(device),
         }
-        return own | {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+        return own | dotted_names(groups)

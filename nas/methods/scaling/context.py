@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import optuna
 
-from nas.estimators.proxy.reduce import proxy_factory
-from nas.latency.store import read_predictor
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.design.networks import make_design
 from nas.methods.scaling.trial_attributes import taken_axes
-from nas.study.context import StudyContext
-from nas.study.manifest import PREDICTOR_FILE, StudyManifest
+from nas.study.context import StudyContext, load_context_parts
+from nas.study.manifest import StudyManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +27,6 @@ def scaling_context(plan: ScalingPlan, manifest: StudyManifest, study: optuna.St
 
     The baseline of ``plan`` is the one that stands there: for the images' classes and channels.
     """
-    predictor = read_predictor(plan.folder / PREDICTOR_FILE)
-    proxy_of = proxy_factory(manifest.images, plan.proxy, plan.largest_kernel, plan.baseline.resolution_px)
-    return ScalingContext(
-        plan=plan,
-        images=manifest.images,
-        versions=manifest.versions,
-        predictor=predictor,
-        entries=make_design(plan, plan.baseline, predictor.predict, proxy_of)(taken_axes(study)),
-        proxy_of=proxy_of,
-    )
+    parts = load_context_parts(plan, manifest)
+    design_at = make_design(plan, plan.baseline, parts.predictor.predict, parts.proxy_of)
+    return ScalingContext(plan=plan, entries=design_at(taken_axes(study)), **parts._asdict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,13 +14,14 @@ from nas.core.formatting import shown_path
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.context import ScalingContext
 from nas.methods.scaling.ranking.ranking import RankedNetwork
-from nas.methods.scaling.report_data import ScalingReport
+from nas.methods.scaling.report_page import ScalingReport
 from nas.methods.scaling.settings import STEPWISE
-from nas.methods.scaling.terminal import best_caption, rank_cells, rank_columns, table_networks
+from nas.methods.scaling.terminal import best_caption, best_columns, table_networks
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE
+from nas.reporting.columns import Column
 from nas.reporting.dashboard.board import ARTIFACTS, DashboardBoard
-from nas.reporting.dashboard.exhibit import TrialNotes, study_state, trial_link
-from nas.reporting.dashboard.notes import Pairs, StudyNote, escape_markdown, link
+from nas.reporting.dashboard.exhibit import TrialNotes, publish_study, trial_link
+from nas.reporting.dashboard.notes import Pairs, link, markdown_rows
 from nas.reporting.network_drawing.draw import draw
 from nas.reporting.svg import standalone
 from nas.study.manifest import REPORT_FILE
@@ -36,60 +38,71 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
     trials = {label: [row.number for name, row in report.trainings if name == label] for label in entries}
     if known.end:  # stepwise expansion has no trainings of its own
         trials[STEPWISE] = trials[known.end.label]
-    left_out = TrialNotes(
-        board=board,
-        predictor=context.predictor,
-        decode=lambda trial: entries[trial.user_attrs[LABEL_ATTRIBUTE]].arch,
-        facts=_facts,
-        labels=dict.fromkeys(trials.get(best, ()), best),
-    ).show([row for label, row in report.trainings if label in entries])
-    files = _attach(plan, board, report)
-    rows = [_cells(one, study, trials[one.entry.label]) for one in table_networks(found)]
-    reading = [
+    plots = _attach_plots(plan, board)
+    links, attached = _attach_best(plan, board, report)
+    best_rows = markdown_rows(
+        (*best_columns(plan), _trainings_column(trials)),
+        table_networks(found),
+        {"trainings": lambda one: ", ".join(trial_link(study, number) for number in trials[one.entry.label])},
+    )
+    publish_study(
+        TrialNotes(
+            board=board,
+            predictor=context.predictor,
+            decode=lambda trial: entries[trial.user_attrs[LABEL_ATTRIBUTE]].arch,
+            facts=_facts,
+            labels=dict.fromkeys(trials.get(best, ()), best),
+        ),
+        report,
+        noted=[row for label, row in report.trainings if label in entries],
+        caption=best_caption(plan, found),
+        best=best_rows,
+        reading=_reading(plan, links),
+        plot=("accuracy over multiply-adds", board.address("macs.svg")),
+        files={*plots, *attached},
+    )
+
+
+def _reading(plan: ScalingPlan, links: Sequence[str]) -> list[str]:
+    """How to read the dashboard's pages of a scaling study; ``links``: to the files of the best network."""
+    return [
         "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
         "noise between them.",
         "**Trials** (list): each trial is one training, of the network and seed that its note names; below it stand "
         "its drawing and its spec.",
         f"**Parameters**: {_parameters(plan)}, each beside the baseline's.",
-        f"Everything else: `{shown_path(plan.folder / REPORT_FILE)}`. " + ", ".join(files),
+        f"Everything else: `{shown_path(plan.folder / REPORT_FILE)}`. " + ", ".join(links),
     ]
-    note = StudyNote(
-        title=report.title,
-        summary=report.summary,
-        command=report.command,
-        facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
-        caption=best_caption(plan, found),
-        best=[(*rank_columns(plan), "trainings"), *rows],
-        reading=reading,
-        plot=("accuracy over multiply-adds", board.address("macs.svg")),
-    )
-    board.pin(note.markdown)
-    board.tell(note.gist)
-    board.mark(study_state([row for _, row in report.trainings]))
 
 
 def _parameters(plan: ScalingPlan) -> str:
     return "depth, width and resolution" if plan.compare else "alpha is depth, beta width, gamma resolution"
 
 
-def _attach(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport) -> list[str]:
-    """Attach the plots, and the best network; links to the latter's files."""
+def _attach_plots(plan: ScalingPlan, board: DashboardBoard) -> list[str]:
+    """Attach the plots; their names."""
     plots = {path.name: path.read_text(encoding="utf-8") for path in sorted(plan.folder.glob("*.svg"))}
     for name, text in plots.items():
         board.attach(name, standalone(text).encode())
-    links, best = [], report.standings.best
-    if best:
-        arch = replace(best.entry.arch, name="best")
-        links = [
-            link("drawing of the best", board.attach("best.svg", standalone(draw(arch)).encode())),
-            link("its spec", board.attach("best.yaml", dump_spec(arch, {"study": plan.name}).encode())),
-        ]
-    board.keep({*plots, *(("best.svg", "best.yaml") if best else ())})
-    return links
+    return list(plots)
 
 
-def _cells(one: RankedNetwork, study: optuna.Study, trials: list[int]) -> tuple[str, ...]:
-    return (*map(escape_markdown, rank_cells(one)), ", ".join(trial_link(study, number) for number in trials))
+def _attach_best(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport) -> tuple[list[str], list[str]]:
+    """Attach drawing and spec of the best network: links to them, and their names."""
+    best = report.standings.best
+    if not best:
+        return [], []
+    arch = replace(best.entry.arch, name="best")
+    links = [
+        link("drawing of the best", board.attach("best.svg", standalone(draw(arch)).encode())),
+        link("its spec", board.attach("best.yaml", dump_spec(arch, {"study": plan.name}).encode())),
+    ]
+    return links, ["best.svg", "best.yaml"]
+
+
+def _trainings_column(trials: Mapping[str, Sequence[int]]) -> Column[RankedNetwork]:
+    """The numbers of a network's trials."""
+    return Column(name="trainings", heading="trainings", value=lambda one: trials[one.entry.label], align="left")
 
 
 def _facts(trial: FrozenTrial) -> Pairs:

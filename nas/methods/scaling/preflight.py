@@ -11,6 +11,7 @@ from rich.table import Table
 from nas.estimators.proxy.reduce import Proxy
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.design.entries import Design, DesignEntry
+from nas.methods.scaling.ranking.columns import GROWTH_COLUMNS
 from nas.methods.scaling.settings import STEPWISE
 from nas.methods.scaling.terminal import request_text
 
@@ -42,16 +43,10 @@ def growth_table(plan: ScalingPlan, entries: Design) -> Table:
         left = column in ("network", "")
         table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=bool(column))
     for entry in entries.everything:
-        network, proxy = entry.grown, entry.proxy
         same = f"= {', '.join(entry.same)}" if entry.same else ""
-        growth = (network.macs_growth, network.params_growth, network.memory_growth, entry.latency_growth)
         table.add_row(
             entry.label,
-            *(f"{value:.2f}" for value in growth),
-            f"{proxy.realised.depth:.2f}",
-            f"{proxy.realised.width:.2f}",
-            str(proxy.arch.resolution_px),
-            f"{proxy.macs_growth:.2f}",
+            *(column.cell(entry) for column in GROWTH_COLUMNS),
             "; ".join(filter(None, (same, f"left out: {entry.reason}" if entry.reason else ""))),
         )
     return table

@@ -1,55 +1,131 @@
-"""``report.html`` of a grid: the answer, accuracy over cost, the surface, the family, and every training."""
+"""From the trials of a scaling study to its report: everything that the page says, and the files that hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict
+from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nas.methods.scaling.family_files import FamilyMember
-from nas.methods.scaling.plots import network_row_id
+import optuna
+from optuna.trial import TrialState
+
+from nas.arch.spec import ArchSpec
+from nas.core.files import write_bytes_atomically, write_text_atomically
+from nas.methods.scaling.config import ScalingPlan
+from nas.methods.scaling.context import ScalingContext
+from nas.methods.scaling.family_files import FamilyMember, members_of
+from nas.methods.scaling.plots.networks import Cost, cost_plot, rules_plot, surface_plot
+from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
+from nas.methods.scaling.preflight import design_notes
+from nas.methods.scaling.ranking.columns import ranking_to_csv
 from nas.methods.scaling.ranking.noise import pooled_noise
-from nas.methods.scaling.ranking.ranking import Ranking
+from nas.methods.scaling.ranking.ranking import Ranking, rank_networks
 from nas.methods.scaling.ranking.rounds import rank_means
-from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of
-from nas.reporting.html_page import template
-from nas.study.trial_record import TrialRecord
-
-if TYPE_CHECKING:
-    import optuna
-    from jinja2 import Template
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingReport:
-    """Everything that a grid's report says.
-
-    ``command`` goes on with the study. ``facts``: pairs of name and value. ``plots``: caption to SVG. ``trainings``:
-    label and row of every trial. ``noun``: what a network stands for: a triple, a rule, or nothing but a network.
-    """
-
-    title: str
-    command: str
-    facts: tuple[tuple[str, str], ...]
-    summary: str
-    standings: Ranking
-    notes: tuple[str, ...]
-    plots: Mapping[str, str]
-    members: tuple[FamilyMember, ...]
-    trainings: tuple[tuple[str, TrialRecord], ...]
-    noun: str
+from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
+from nas.methods.scaling.report_page import ScalingReport, render_scaling_report
+from nas.methods.scaling.terminal import TABLE_AXES, network_noun, request_text, scaling_kind
+from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of, labels_by_number
+from nas.reporting.plots.axes import Canvas
+from nas.reporting.study_report import write_report
+from nas.study.context import Facts
+from nas.study.manifest import REPORT_FILE
+from nas.study.trial_attributes import trial_records
+from nas.study.trial_record import Outcome
 
 
-def render_scaling_report(data: ScalingReport) -> str:
-    """The whole page as text, with no address to fetch anything from."""
-    return _template().render(data=data, summary=data.summary)
+def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingReport:
+    """What the report of ``study`` says as of now."""
+    plan, entries = context.plan, context.entries
+    rows = trial_records(study)  # before the labels: a study at work may have one more the next moment
+    found = rank_networks(entries, accuracies_of(study), _closed(study))
+    layout = table_layout(entries, found) if plan.is_table else None
+    return ScalingReport(
+        title=f"{plan.name}: {scaling_kind(plan)}",
+        command=plan.command,
+        facts=_facts(context, study),
+        rows=tuple(rows),
+        standings=found,
+        layout=layout,
+        sentences=(*found.sentences(), *(table_sentences(layout, found) if layout else ())),
+        notes=tuple(design_notes(plan, entries, context.proxy_of(entries.baseline.arch))),
+        plots=_plots(plan, found, layout),
+        members=tuple(_family(context, found)),
+        labels=labels_by_number(study),
+        noun=network_noun(plan),
+    )
 
 
-@cache
-def _template() -> Template:
-    return template("nas.methods.scaling", "compound.html", {"row_id": network_row_id})
+def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
+    """Write ``networks.csv``, ``trials.csv``, plots and ``report.html`` into ``folder``; the path of the last."""
+    write_text_atomically(folder / "networks.csv", ranking_to_csv(report.standings.everybody))
+    for name, (_, plot) in report.plots.items():
+        write_text_atomically(folder / f"{name}.svg", plot.svg)
+        write_bytes_atomically(folder / f"{name}.png", plot.png())
+    return write_report(report, render_scaling_report(report), folder / REPORT_FILE)
+
+
+def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
+    plan, baseline = context.plan, context.entries.baseline.arch
+    return (
+        ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
+        ("asked", f"{request_text(plan)}, limits {plan.constraints}"),
+        ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
+        context.data_fact,
+        ("proxy of the baseline", context.proxy_of(baseline).realised_note),
+        context.training_fact,
+        ("race", _race(plan)),
+        *context.run_facts(study),
+    )
+
+
+def _race(plan: ScalingPlan) -> str:
+    finalists = "" if plan.compare else f", {plan.race.finalists} finalists"
+    return f"{'up to ' if finalists else ''}{plan.race.seeds} seeds{finalists}"
+
+
+def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
+    """How a network's training ended without an accuracy, by label."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.PRUNED, TrialState.FAIL))
+    known = {outcome.value: outcome for outcome in (Outcome.STOPPED, Outcome.FAILED)}
+    return {
+        trial.user_attrs[LABEL_ATTRIBUTE]: (known[trial.user_attrs["outcome"]], trial.user_attrs.get("reason", ""))
+        for trial in ended
+        if trial.user_attrs.get("outcome") in known
+    }
+
+
+def _family(context: ScalingContext, found: Ranking) -> list[FamilyMember]:
+    """The family of the best triple; what is no grid has none."""
+    if found.best is None:
+        return []
+
+    def latency_ms(arch: ArchSpec) -> float:
+        return context.predictor.predict(arch).latency_ms
+
+    triple = found.best.entry.grown.compound
+    return members_of(found.baseline.entry.arch, triple, context.plan.rules, latency_ms) if triple else []
+
+
+def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
+    """Caption and plot by the name of their files."""
+    costs: dict[str, tuple[str, str, Cost]] = {
+        "macs": ("multiply-adds", "MACs, M", lambda one: one.entry.candidate.measures["macs_m"]),
+        "latency": ("latency", "predicted latency, ms", lambda one: one.entry.latency.latency_ms),
+    }
+    if table:
+        over = {
+            name: (f"Accuracy over {cost}", lines_plot(table, found, value, name=name, axis=axis))
+            for name, (cost, axis, value) in costs.items()
+        }
+        return {**over, "table": (f"Accuracy by {TABLE_AXES[plan.compare[0]]}", matrix_plot(table, found))}
+    over = {
+        name: (f"Accuracy over {cost}", cost_plot(found, value, name=name, axis=axis))
+        for name, (cost, axis, value) in costs.items()
+    }
+    if plan.compare:
+        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(found)), **over}
+    return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
 
 
 def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:

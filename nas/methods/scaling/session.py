@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import optuna
@@ -12,15 +11,14 @@ from nas.arch.files import dump_spec, load_spec
 from nas.core.console import print_lines
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
-from nas.data.summary import ImageSummary
 from nas.methods.scaling.ask_tell import ScalingAskTell
 from nas.methods.scaling.config import BASELINE_FILE, ScalingPlan
 from nas.methods.scaling.context import ScalingContext, scaling_context
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.design.networks import DesignAt, make_design
 from nas.methods.scaling.preflight import design_notes, design_summary, growth_table
-from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE
-from nas.study.manifest import library_versions, read_manifest
+from nas.methods.scaling.trial_attributes import labels_by_number
+from nas.study.manifest import read_manifest
 from nas.study.progress import TrialProgress
 from nas.study.session import StudySession, TrialTimer, is_study_finished, load_session_parts
 from nas.study.storage.opening import claim_study
@@ -38,14 +36,7 @@ class ScalingSession(StudySession):
 
     def context(self, study: optuna.Study) -> ScalingContext:
         """What the report of ``study`` has to know besides the trials."""
-        return ScalingContext(
-            plan=self.plan,
-            images=ImageSummary.of(self.data),
-            versions=library_versions(),
-            predictor=self.predictor,
-            entries=self.entries(study),
-            proxy_of=self.evaluator.proxy,
-        )
+        return ScalingContext(plan=self.plan, entries=self.entries(study), **self.context_parts._asdict())
 
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
         """Say which networks there are, queue the first round, and keep what the study was begun with."""
@@ -86,13 +77,11 @@ class ScalingSession(StudySession):
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
         """What a person sees while ``study`` runs."""
-        labels = {trial.number: trial.user_attrs[LABEL_ATTRIBUTE] for trial in study.get_trials(deepcopy=False)}
+        labels = labels_by_number(study)
 
         def describe(row: TrialRecord) -> str:
             if row.number not in labels:  # of a later round
-                labels.update(
-                    (trial.number, trial.user_attrs[LABEL_ATTRIBUTE]) for trial in study.get_trials(deepcopy=False)
-                )
+                labels.update(labels_by_number(study))
             seed = row.genotype.get("seed", 0)
             return f"{labels[row.number]} (seed {seed}): accuracy {100 * (row.accuracy or 0):.1f}%"
 
@@ -113,14 +102,7 @@ class ScalingSession(StudySession):
 
 def prepare_scaling(plan: ScalingPlan, console: Console) -> ScalingSession:
     """Load the images and the predictor (calibrated now if this device never was), and find the networks."""
-    parts = load_session_parts(
-        plan,
-        console,
-        image_side_px=_image_side(plan),
-        largest_kernel=plan.largest_kernel,
-        base_resolution_px=plan.baseline.resolution_px,
-        keep_weights=False,
-    )
+    parts = load_session_parts(plan, console, keep_weights=False)
     baseline = replace(plan.baseline, classes=parts.data.classes, in_channels=parts.data.channels)
     design_at = make_design(plan, baseline, parts.predictor.predict, parts.evaluator.proxy)
     return ScalingSession(plan=plan, entries_at=design_at, **parts._asdict())
@@ -146,10 +128,3 @@ def _is_over(plan: ScalingPlan, study: optuna.Study) -> bool:
         has_interval=context.predictor.error is not None,
         everybody=bool(plan.compare),
     ).is_over
-
-
-def _image_side(plan: ScalingPlan) -> int | None:
-    """The side that images are kept at: their own, or that of the largest proxies where files are of any size."""
-    if plan.data.resolution_px or plan.data.name != "imagefolder":
-        return plan.data.resolution_px
-    return math.ceil(plan.proxy.resolution_px * plan.most_resolution)

@@ -7,16 +7,17 @@ from typing import Final
 
 from rich.table import Table
 
-from nas.core.formatting import decimal, plural, shown_path
+from nas.core.formatting import plural, shown_path
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.family_files import FAMILY_FOLDER, FamilyMember
+from nas.methods.scaling.ranking.columns import TRIPLE, ranking_columns
 from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
 from nas.methods.scaling.ranking.table_lines import TableLayout
 from nas.methods.scaling.settings import WIDTH_LINES, WIDTH_RESOLUTION
-from nas.study.manifest import REPORT_FILE
-from nas.study.trial_record import TrialRecord, count_outcomes
+from nas.reporting.columns import Column, select, terminal_table
 
 _SHOWN: Final = 12
+_BEST_COLUMNS: Final = ("network", "accuracy_with_error", "seeds", "macs_x", "latency_ms", "p_value", "verdict")
 TABLE_AXES: Final = {
     WIDTH_LINES: "depth and resolution (d, r) and by width (w)",
     WIDTH_RESOLUTION: "width and input side",
@@ -33,7 +34,7 @@ def scaling_kind(plan: ScalingPlan) -> str:
 
 def network_noun(plan: ScalingPlan) -> str:
     """What the networks of the study stand for."""
-    return "network" if plan.is_table else "rule" if plan.compare else "triple"
+    return "network" if plan.is_table else "rule" if plan.compare else TRIPLE
 
 
 def request_text(plan: ScalingPlan) -> str:
@@ -50,14 +51,7 @@ def request_text(plan: ScalingPlan) -> str:
 
 def ranks_table(plan: ScalingPlan, found: Ranking) -> Table:
     """The best networks and the baseline."""
-    table = Table(title=best_caption(plan, found), title_justify="left")
-    columns = rank_columns(plan)
-    for column in columns:
-        left = column in (columns[0], "verdict")
-        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=column != "verdict")
-    for one in table_networks(found):
-        table.add_row(*rank_cells(one))
-    return table
+    return terminal_table(best_caption(plan, found), best_columns(plan), table_networks(found))
 
 
 def best_caption(plan: ScalingPlan, found: Ranking) -> str:
@@ -65,22 +59,15 @@ def best_caption(plan: ScalingPlan, found: Ranking) -> str:
     return f"{plan.name}: the best of {len(found.ranked)}"
 
 
-def rank_columns(plan: ScalingPlan) -> tuple[str, ...]:
-    """The columns of ``rank_cells``."""
-    return (network_noun(plan), "accuracy, %", "seeds", "MACs x", "ms", "p", "verdict")
+def best_columns(plan: ScalingPlan) -> tuple[Column[RankedNetwork], ...]:
+    """What terminal and dashboard show of the best networks."""
+    return select(ranking_columns(network_noun(plan)), *_BEST_COLUMNS)
 
 
 def table_networks(found: Ranking) -> tuple[RankedNetwork, ...]:
     """The best networks, and the baseline."""
     best = found.ranked[:_SHOWN]
     return best if found.baseline.entry.label in {one.entry.label for one in best} else (*best, found.baseline)
-
-
-def rank_cells(one: RankedNetwork) -> tuple[str, ...]:
-    """A network's place in words."""
-    growth, latency_ms = one.entry.grown.macs_growth, one.entry.latency.latency_ms
-    figures = (f"{growth:.2f}", decimal(latency_ms), decimal(one.p_value, 3))
-    return (one.entry.label, one.percent, str(len(one.accuracies)), *figures, one.verdict)
 
 
 def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:
@@ -98,10 +85,7 @@ def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:
     return shown
 
 
-def closing_lines(plan: ScalingPlan, members: Sequence[FamilyMember], rows: Sequence[TrialRecord]) -> list[str]:
-    """Where the results stand."""
+def family_lines(plan: ScalingPlan, members: Sequence[FamilyMember]) -> list[str]:
+    """Which family was made, and where it is; nothing where there is none."""
     family = shown_path(plan.folder / FAMILY_FOLDER)
-    made = [f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {family}"] if members else []
-    done = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(rows).items() if count)
-    results, page = shown_path(plan.folder), shown_path(plan.folder / REPORT_FILE)
-    return [*made, f"{done or 'no trainings'}; results in {results}", f"open {page}"]
+    return [f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {family}"] if members else []

@@ -89,6 +89,11 @@ def training_of(trial: FrozenTrial | Trial) -> SeededTraining:
     return trial.user_attrs[LABEL_ATTRIBUTE], trial.user_attrs["seed"]
 
 
+def labels_by_number(study: optuna.Study) -> dict[int, str]:
+    """Which network each trial trains, by the trial's number."""
+    return {trial.number: trial.user_attrs[LABEL_ATTRIBUTE] for trial in study.get_trials(deepcopy=False)}
+
+
 def accuracies_of(study: optuna.Study) -> dict[str, tuple[float, ...]]:
     """Accuracies of all trainings that came to their end, by network, in the order of their seeds."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

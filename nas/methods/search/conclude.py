@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
 from rich.console import Console
-from rich.table import Table
 
 from nas.core.console import print_lines
 from nas.core.errors import NasError
-from nas.core.formatting import decimal, interval, shown_path
 from nas.methods.search.config import SearchPlan
+from nas.methods.search.context import SearchContext
 from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, write_winners
+from nas.reporting.columns import terminal_table
 from nas.reporting.dashboard.board import ARTIFACTS
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
+from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
 from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
 from nas.study.trial_attributes import trial_records
-from nas.study.trial_record import TrialRecord, count_outcomes
+from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
+_WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
@@ -36,7 +38,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         context=context,
         data=session.data,
         weights_dir=plan.folder / "weights",
-        provenance=_provenance(session, study),
+        provenance=_provenance(context, study),
     )
     chosen = _measured(choose_winners(rows, plan.objective), session, study, console)
     rows = trial_records(study)  # again, with what the winners measured
@@ -46,7 +48,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         if path.stem not in kept:
             path.unlink()
     if session.is_complete(study):
-        session.evaluator.forget_all()
+        session.evaluator.discard_checkpoints()
     report = search_report(context, study, rows, winners)
     write_search_report(report, plan.folder)
     write_search_notes(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
@@ -66,45 +68,19 @@ def _measured(
         return rows
 
 
-def _provenance(session: SearchSession, study: optuna.Study) -> dict[str, Any]:
-    plan = session.plan
-    return {
-        "space": plan.space.name,
-        "study": study.study_name,
-        "data": plan.data.name,
-        "seed": plan.study.seed,
-        "command": plan.command,
-        "versions": session.context.versions,
-    }
+def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
+    """Where the files of winners come from, in the order that they say it."""
+    plan, shared = context.plan, context.provenance(study.study_name)
+    first = {"space": plan.space.name, "study": shared.pop("study"), "data": shared.pop("data")}
+    return {**first, "seed": plan.study.seed, **shared}
 
 
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
-    table = Table(title=f"winners of {plan.name}", title_justify="left")
-    rewarded = plan.objective.kind == "mnasnet"
-    reward = ("reward",) if rewarded else ()
-    for column in ("", *reward, "accuracy", "predicted ms", "measured", "M MACs", "M params", "file"):
-        table.add_column(column, justify="left" if column in ("", "file") else "right", overflow="fold")
-    for winner in report.winners:
-        row = winner.row
-        table.add_row(
-            winner.label,
-            *([f"{plan.objective.reward_of(row):.4f}"] if rewarded else []),
-            f"{100 * (row.accuracy or 0):.1f}%",
-            decimal(row.predicted_ms),
-            decimal(row.measured_ms),
-            f"{row.macs_m:.1f}",
-            f"{row.params_m:.2f}",
-            Path(winner.spec_file or "").stem,
-        )
     if report.winners:
-        console.print(table)
+        columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
+        console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
     _print_agreement(report, console)
-    done = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(report.rows).items() if count)
-    print_lines(
-        console,
-        f"{done or 'no trials'}; results in {shown_path(plan.folder)}",
-        f"open {shown_path(plan.folder / REPORT_FILE)}",
-    )
+    print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:
@@ -112,19 +88,7 @@ def _print_agreement(report: SearchReport, console: Console) -> None:
     agreement = report.agreement
     if not agreement.pairs:
         return
-    table = Table(title="predicted against measured", title_justify="left")
-    for column in ("", "predicted ms", "90% interval", "measured ms", "spread", "ratio"):
-        table.add_column(column, justify="right" if column else "left")
-    for pair in agreement.pairs[:_PAIRS_SHOWN]:
-        table.add_row(
-            pair.name,
-            decimal(pair.predicted_ms),
-            interval(pair.low_ms, pair.high_ms),
-            decimal(pair.measured_ms),
-            decimal(pair.spread_ms),
-            decimal(pair.ratio, 3),
-        )
-    console.print(table)
+    console.print(terminal_table("predicted against measured", AGREEMENT_COLUMNS, agreement.pairs[:_PAIRS_SHOWN]))
     hidden = len(agreement.pairs) - _PAIRS_SHOWN
     said = [f"{agreement}" + (f"; {hidden} more of them in the report" if hidden > 0 else "")]
     said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]

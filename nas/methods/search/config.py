@@ -5,29 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar
 
-from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
-from nas.study.config import EngineSettings, PrunerSettings, SamplerSettings, StudyPlan, StudySettings
+from nas.study.config import (
+    EngineSettings,
+    PrunerSettings,
+    SamplerSettings,
+    SettingsGroups,
+    StudyPlan,
+    StudySettings,
+    dotted_names,
+)
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
-
-# Groups of the configuration: the field of the plan that each becomes, and what checks it.
-_GROUPS: Final[Mapping[str, tuple[str, type[Any]]]] = {
-    "data": ("data", DataSettings),
-    "proxy": ("proxy", ProxySettings),
-    "latency": ("latency", LatencySettings),
-    "objective": ("objective", ObjectiveSettings),
-    "constraint": ("constraints", Constraints),
-    "sampler": ("sampler", SamplerSettings),
-    "pruner": ("pruner", PrunerSettings),
-    "engine": ("engine", EngineSettings),
-    "study": ("study", StudySettings),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +30,18 @@ class SearchPlan(StudyPlan):
 
     ``space``: a search space object; ``space_config``: the plain data it was made from.
     """
+
+    GROUPS: ClassVar[SettingsGroups] = {
+        "data": ("data", DataSettings),
+        "proxy": ("proxy", ProxySettings),
+        "latency": ("latency", LatencySettings),
+        "objective": ("objective", ObjectiveSettings),
+        "constraint": ("constraints", Constraints),
+        "sampler": ("sampler", SamplerSettings),
+        "pruner": ("pruner", PrunerSettings),
+        "engine": ("engine", EngineSettings),
+        "study": ("study", StudySettings),
+    }
 
     space: Any
     space_config: Mapping[str, Any]
@@ -67,14 +73,23 @@ class SearchPlan(StudyPlan):
 
         Raises: NasError.
         """
-        groups = {field: from_mapping(kind, config[name], name) for name, (field, kind) in _GROUPS.items()}
+        groups = cls.read_groups(config)
         return cls(space=space, space_config=space_config, runs_dir=runs_dir, command=command, **groups)
 
     @property
     def settings(self) -> dict[str, Any]:
         """All of it as plain data, by the groups of its configuration."""
-        groups = {name: asdict(getattr(self, field)) for name, (field, _) in _GROUPS.items()}
-        return {"space": dict(self.space_config), **groups}
+        return {"space": dict(self.space_config), **self.group_settings}
+
+    @property
+    def largest_kernel(self) -> int:
+        """Of the space."""
+        return int(self.space.largest_kernel)
+
+    @property
+    def image_side_px(self) -> int | None:
+        """The side that images are kept at."""
+        return self.data.resolution_px or self.proxy.resolution_px
 
     @property
     def base_resolution_px(self) -> int | None:
@@ -89,13 +104,10 @@ class SearchPlan(StudyPlan):
 
     def identity(self, device: str) -> dict[str, Any]:
         """What must not change within a study, by dotted names: anything that trials would differ by."""
-        groups = {
-            "space": dict(self.space_config),
-            "data": asdict(self.data),
-            "proxy": self.proxy.identity(),
+        shared = self.shared_identity(device)
+        own = {
+            "space": self.space_config,
             "objective": asdict(self.objective),
-            "constraint": asdict(self.constraints),
-            "study": {"seed": self.study.seed},
-            "latency": {"backend": self.latency.backend, "device": device, "refine": self.latency.refine},
+            "latency": {**shared["latency"], "refine": self.latency.refine},
         }
-        return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+        return dotted_names(shared | own)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.data.summary import ImageSummary
-from nas.estimators.proxy.reduce import proxy_factory
 from nas.latency.predictors.base import LatencyPredictor
-from nas.latency.store import read_predictor
 from nas.methods.search.config import SearchPlan
 from nas.study.candidates import Pricer
-from nas.study.context import StudyContext
-from nas.study.manifest import PREDICTOR_FILE, StudyManifest
+from nas.study.context import StudyContext, load_context_parts
+from nas.study.manifest import StudyManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +33,5 @@ def search_pricer(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSu
 
 def search_context(plan: SearchPlan, manifest: StudyManifest) -> SearchContext:
     """The context of a search that was begun, from what stands in its folder. Raises: NasError."""
-    pricer = search_pricer(plan, read_predictor(plan.folder / PREDICTOR_FILE), manifest.images)
-    return SearchContext(
-        plan=plan,
-        images=manifest.images,
-        versions=manifest.versions,
-        predictor=pricer.predictor,
-        pricer=pricer,
-        proxy_of=proxy_factory(manifest.images, plan.proxy, plan.space.largest_kernel, plan.base_resolution_px),
-    )
+    parts = load_context_parts(plan, manifest)
+    return SearchContext(plan=plan, pricer=search_pricer(plan, parts.predictor, parts.images), **parts._asdict())

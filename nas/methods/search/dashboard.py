@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import optuna
 
 from nas.arch.files import dump_spec
-from nas.core.formatting import decimal, percent, shown_path
+from nas.core.formatting import shown_path
 from nas.reporting.dashboard.board import DashboardBoard
-from nas.reporting.dashboard.exhibit import TrialNotes, study_state, trial_link
-from nas.reporting.dashboard.notes import StudyNote, escape_markdown, link, measured_text, predicted_text
+from nas.reporting.dashboard.exhibit import TrialNotes, publish_study, trial_link
+from nas.reporting.dashboard.notes import escape_markdown, link, markdown_rows
+from nas.reporting.search_columns import select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner, winner_drawing
-from nas.reporting.search_summary import search_summary
 from nas.reporting.svg import standalone
 from nas.study.candidates import Pricer
 from nas.study.manifest import REPORT_FILE
+
+_WINNER_COLUMNS: Final = (
+    "name", "trial", "reward", "accuracy", "predicted_ms", "latency_interval_ms", "measured_ms", "measured_spread_ms",
+    "macs_m", "params_m", "files",
+)  # fmt: skip
 
 
 def write_search_notes(
@@ -24,54 +30,46 @@ def write_search_notes(
 ) -> None:
     """Put what a dashboard shows of a search into its study and into ``artifacts``; its results stand in ``folder``."""
     board = DashboardBoard.of(study, artifacts)
-    exhibit = TrialNotes(
-        board=board,
-        predictor=pricer.predictor,
-        decode=lambda trial: pricer.decode(trial.params),
-        labels=report.label_of,
-    )
-    left_out = exhibit.show(report.rows)
-    rows = [_winner_cells(winner, report, board, folder) for winner in report.winners]
+    names = [winner.arch.name for winner in report.winners]
     plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
-    note = StudyNote(
-        title=report.title,
-        summary=search_summary(report.rows, report.reward),
-        command=report.command,
-        facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
+    publish_study(
+        TrialNotes(
+            board=board,
+            predictor=pricer.predictor,
+            decode=lambda trial: pricer.decode(trial.params),
+            labels=report.label_of,
+        ),
+        report,
+        noted=report.rows,
         caption="Winners",
-        best=[_winner_head(report), *rows] if rows else (),
+        best=_winner_table(report, board, folder) if report.winners else (),
         reading=_reading(report, folder),
         plot=("accuracy over latency", board.attach("pareto.svg", plot)),
+        files={"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))},
     )
-    board.pin(note.markdown)
-    board.tell(note.gist)
-    names = [winner.arch.name for winner in report.winners]
-    board.keep({"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))})
-    board.mark(study_state(report.rows))
 
 
-def _winner_head(report: SearchReport) -> tuple[str, ...]:
-    reward = ("reward",) if report.reward else ()
-    return ("", "trial", *reward, "proxy accuracy", "predicted latency", "measured", "M MACs", "M params", "files")
+def _winner_table(report: SearchReport, board: DashboardBoard, folder: Path) -> list[tuple[str, ...]]:
+    """The winners' head and rows in Markdown, with links to their trials and files."""
+    links = {winner.label: ", ".join(_links(winner, board, folder)) for winner in report.winners}
+    return markdown_rows(
+        select_winner_columns(report.reward, *_WINNER_COLUMNS),
+        report.winners,
+        {
+            "name": lambda winner: f"**{escape_markdown(winner.label)}**",
+            "trial": lambda winner: trial_link(board.study, winner.row.number),
+            "files": lambda winner: links[winner.label],
+        },
+    )
 
 
-def _winner_cells(winner: Winner, report: SearchReport, board: DashboardBoard, folder: Path) -> tuple[str, ...]:
-    row, name = winner.row, winner.arch.name
-    files = [
+def _links(winner: Winner, board: DashboardBoard, folder: Path) -> list[str]:
+    """Links to drawing and spec of a winner, which are attached."""
+    name = winner.arch.name
+    return [
         link("drawing", board.attach(f"{name}.svg", standalone(winner_drawing(winner)).encode())),
         link("spec", board.attach(f"{name}.yaml", _spec_of(winner, folder))),
     ]
-    return (
-        f"**{escape_markdown(winner.label)}**",
-        trial_link(board.study, row.number),
-        *([decimal(report.reward.get(row.number), 4)] if report.reward else []),
-        percent(row.accuracy),
-        predicted_text(row),
-        measured_text(row),
-        decimal(row.macs_m, 1),
-        decimal(row.params_m),
-        ", ".join(files),
-    )
 
 
 def _spec_of(winner: Winner, folder: Path) -> bytes:

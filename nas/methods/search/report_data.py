@@ -18,15 +18,18 @@ from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
 from nas.methods.search.warm_start import best_records
-from nas.reporting.run_facts import run_facts
+from nas.reporting.columns import plain_record
+from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
+from nas.reporting.study_report import write_report
 from nas.study.candidates import space_size_text
+from nas.study.context import Facts
 from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.trial_attributes import PUBLISHED, trial_records
-from nas.study.trial_record import Outcome, TrialRecord, records_to_csv
+from nas.study.trial_record import Outcome, TrialRecord
 
 _PROXY: Final = "trained proxy"
 _FILES: Final[Mapping[str, str]] = {
@@ -45,8 +48,8 @@ def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchC
     """
     written = _written(folder)
     return [
-        _known_winner(f"W{index}", row, written.get(row.arch_id), folder, context)
-        for index, row in enumerate(rows, start=1)
+        _known_winner(winner_label(place), row, written.get(row.arch_id), folder, context)
+        for place, row in enumerate(rows)
     ]
 
 
@@ -84,31 +87,29 @@ def search_report(
 def write_search_report(report: SearchReport, folder: Path) -> Path:
     """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
     drawn = search_plot(report)
-    write_text_atomically(folder / "trials.csv", records_to_csv(report.rows))
     write_text_atomically(folder / "pareto.svg", drawn)
-    write_text_atomically(folder / REPORT_FILE, render_search_report(report, drawn))
-    return folder / REPORT_FILE
+    return write_report(report, render_search_report(report, drawn), folder / REPORT_FILE)
 
 
 def _is_rewarded(context: SearchContext) -> bool:
     return context.plan.objective.kind == "mnasnet"
 
 
-def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> tuple[tuple[str, str], ...]:
+def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner]) -> Facts:
     plan = context.plan
-    sampler, pruner, proxy = plan.sampler, plan.pruner, plan.proxy
+    sampler, pruner = plan.sampler, plan.pruner
     stopping = "none" if pruner.name == "none" else f"{pruner.name}, from epoch {pruner.min_epochs} on"
     facts = (
         ("space", f"{plan.space.name}, {space_size_text(plan.space)} points"),
-        ("data", f"{plan.data.name}: {context.images}"),
+        context.data_fact,
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
-        ("training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"),
+        context.training_fact,
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
-        *run_facts(plan, context.predictor, context.versions, study),
+        *context.run_facts(study),
     )
     return tuple((name, value) for name, value in facts if value)
 
@@ -125,16 +126,10 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
     identity = study_identity(system_attributes(study))
     settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
+    columns = select_winner_columns(None, "name", "trial", "arch_id", "accuracy", "latency_ms", "measured_ms")
+    winners = choose_winners(trial_records(study), objective)
     return [
-        {
-            "name": f"W{index}",
-            "trial": record.number,
-            "arch_id": record.arch_id,
-            "accuracy": record.accuracy,
-            "latency_ms": record.latency_ms,
-            "measured_ms": record.measured_ms,
-        }
-        for index, record in enumerate(choose_winners(trial_records(study), objective), start=1)
+        plain_record(columns, LabelledRecord(label=winner_label(place), row=row)) for place, row in enumerate(winners)
     ]
 
 

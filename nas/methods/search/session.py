@@ -24,7 +24,6 @@ from nas.methods.search.pruners import make_pruner
 from nas.methods.search.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
-from nas.study.manifest import library_versions
 from nas.study.measurement import PredictorRefinement, make_measurer
 from nas.study.progress import TrialProgress
 from nas.study.session import StudySession, TrialTimer, is_study_finished, load_session_parts
@@ -47,14 +46,7 @@ class SearchSession(StudySession):
     @property
     def context(self) -> SearchContext:
         """What its report has to know besides the trials."""
-        return SearchContext(
-            plan=self.plan,
-            images=ImageSummary.of(self.data),
-            versions=library_versions(),
-            predictor=self.predictor,
-            pricer=self.pricer,
-            proxy_of=self.evaluator.proxy,
-        )
+        return SearchContext(plan=self.plan, pricer=self.pricer, **self.context_parts._asdict())
 
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
         """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
@@ -101,14 +93,7 @@ class SearchSession(StudySession):
 
 def prepare_search(plan: SearchPlan, console: Console) -> SearchSession:
     """Load the images and the latency predictor (calibrated now if this device never was). Raises: NasError."""
-    parts = load_session_parts(
-        plan,
-        console,
-        image_side_px=plan.data.resolution_px or plan.proxy.resolution_px,
-        largest_kernel=plan.space.largest_kernel,
-        base_resolution_px=plan.base_resolution_px,
-        keep_weights=True,
-    )
+    parts = load_session_parts(plan, console, keep_weights=True)
     return SearchSession(
         plan=plan,
         pricer=search_pricer(plan, parts.predictor, ImageSummary.of(parts.data)),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from nas.analysis.latency_agreement import pair_of
+from nas.analysis.latency_agreement import latency_pair
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_scaled_spec, dump_spec, parse_spec
 from nas.arch.spec import ArchSpec
@@ -126,7 +126,7 @@ def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[
             "measured_ms": round(row.measured_ms, 4),
             "measured_spread_ms": round(row.measured_spread_ms or 0.0, 4),
         }
-    pair = pair_of(row)
+    pair = latency_pair(row)
     remarks = pair.remarks(source.context.pricer.constraints.latency_ms) if pair else []
     return {
         **source.provenance,

@@ -1,1 +1,1 @@
-"""From timm's modules back to a spec."""
+"""Conversion of timm modules to an ``ArchSpec``."""

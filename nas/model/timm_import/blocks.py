@@ -1,4 +1,7 @@
-"""Blocks of a timm trunk as block specs: what each module is, the ratios its channels come from, equal ones merged."""
+"""Import of the blocks of a timm trunk as block specs.
+
+Reads each module, infers the ratios behind its channel counts, and merges equal neighbours into repeats.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from nas.arch.blocks import ACTIVATIONS, BlockSpec
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import StageSpec, can_skip, hidden_channels
 from nas.core.errors import NasError
-from nas.model.timm_import.modules import function_of, read_block
+from nas.model.timm_import.modules import activation_name, read_block
 
-# Tried first, as the ones that published networks use; most squeezes can be had with shorter numbers by rounding.
+# Tried first, as published networks use them; rounding makes shorter numbers give most squeeze channel counts too.
 _USUAL_RATIOS: Final = (0.25, 0.5)
-_MOST_DIGITS: Final = 6
-# How squeeze channels may come from a ratio, the likeliest first.
+_MAX_DIGITS: Final = 6
+# Conventions by which squeeze channels follow from a ratio, the most common first.
 _CONVENTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"relative_to": "input", "divisor": 1},
     {"relative_to": "expanded", "divisor": 1},
@@ -28,11 +31,11 @@ _CONVENTIONS: Final[tuple[dict[str, Any], ...]] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundBlock:
-    """One block as it stands in a trunk: ``spec`` has no squeeze-excite yet and, for ``cn``, perhaps no say on skip.
+class ImportedBlock:
+    """One block of a timm trunk before equal neighbours are merged.
 
-    ``squeeze``: channels inside of the squeeze-excite module ``se``, 0 without one. ``skips``: None where no shortcut
-    fits around the block, so that either answer describes it.
+    ``spec`` has no squeeze-excite yet, and the ``skip`` of a ``cn`` block may be undecided. ``se`` is the
+    squeeze-excite module or None. ``skips``: None where no shortcut fits the shapes, so that ``skip`` has no effect.
     """
 
     path: str
@@ -43,62 +46,67 @@ class FoundBlock:
 
     @property
     def hidden(self) -> int:
-        """Channels where the squeeze-excite acts."""
+        """Channels that the squeeze-excite gates."""
         return hidden_channels(self.spec, self.in_channels)
 
     @property
     def squeeze(self) -> int:
-        """Channels inside of the squeeze-excite; 0 without one."""
+        """Squeeze channels of the squeeze-excite; 0 without one."""
         return 0 if self.se is None else int(self.se.conv_reduce.out_channels)
 
 
-def find_blocks(trunk: Iterable[Iterable[nn.Module]], stem_channels: int, activation: str) -> list[list[FoundBlock]]:
-    """Every block of ``trunk``, stage by stage. Raises: NasError naming the first that a spec cannot express."""
+def read_blocks(trunk: Iterable[Iterable[nn.Module]], stem_channels: int, activation: str) -> list[list[ImportedBlock]]:
+    """Read every block of ``trunk``, stage by stage.
+
+    Raises: NasError naming the first block that a spec cannot express.
+    """
     channels, stages = stem_channels, []
     for stage_index, stage in enumerate(trunk):
-        found = []
+        blocks = []
         for index, module in enumerate(stage):
             path = f"blocks.{stage_index}.{index}"
             try:
-                found.append(_found(path, module, channels, activation))
+                blocks.append(_read_block(path, module, channels, activation))
             except NasError as error:
                 raise NasError(f"{path}: {error}") from None
-            channels = found[-1].spec.channels
-        stages.append(found)
+            channels = blocks[-1].spec.channels
+        stages.append(blocks)
     return stages
 
 
-def squeeze_excite(stages: Sequence[Sequence[FoundBlock]], activation: str) -> SqueezeExcite:
-    """The one convention that gives the squeeze channels of all blocks, with as few different ratios as possible.
+def squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> SqueezeExcite:
+    """Infer the squeeze-excite convention of all blocks.
 
-    Raises: NasError where the functions inside differ between blocks.
+    Of the conventions that explain all squeeze channels, the one with the fewest distinct ratios is chosen.
+
+    Raises: NasError where gate or inner activation differ between blocks, or no convention fits.
     """
-    found = [block for stage in stages for block in stage if block.squeeze]
-    if not found:
+    blocks = [block for stage in stages for block in stage if block.squeeze]
+    if not blocks:
         return SqueezeExcite()
-    gates = {function_of(block.se.gate) for block in found}
-    inner = {function_of(block.se.act1) for block in found}
-    own = all(function_of(block.se.act1) == (block.spec.activation or activation) for block in found)
-    if len(gates) > 1 or (len(inner) > 1 and not own):
-        raise NasError("squeeze-excite: its functions are not the same in all blocks.")
-    functions: dict[str, Any] = {"activation": None if own else inner.pop(), "gate": gates.pop()}
+    gates = {activation_name(block.se.gate) for block in blocks}
+    inner = {activation_name(block.se.act1) for block in blocks}
+    inherited = all(activation_name(block.se.act1) == (block.spec.activation or activation) for block in blocks)
+    if len(gates) > 1 or (len(inner) > 1 and not inherited):
+        raise NasError("squeeze-excite: its gate and activation are not the same in all blocks.")
+    functions: dict[str, Any] = {"activation": None if inherited else inner.pop(), "gate": gates.pop()}
     conventions = [SqueezeExcite(**convention, **functions) for convention in _CONVENTIONS]
-    counted: dict[SqueezeExcite, int] = {}
+    ratio_counts: dict[SqueezeExcite, int] = {}
     for se in conventions:
-        ratios = {_ratio(se, block) for block in found}
+        ratios = {_ratio(se, block) for block in blocks}
         if None not in ratios:
-            counted[se] = len(ratios)
-    if not counted:
+            ratio_counts[se] = len(ratios)
+    if not ratio_counts:
         raise NasError("squeeze-excite: no rounding of one ratio per block gives its channels.")
-    return min(counted, key=lambda se: counted[se])
+    return min(ratio_counts, key=lambda se: ratio_counts[se])
 
 
-def merged(stage: Sequence[FoundBlock], se: SqueezeExcite) -> StageSpec:
-    """``stage`` as block strings: neighbours that one string can say are one, with its ``repeats``."""
+def merge_blocks(stage: Sequence[ImportedBlock], se: SqueezeExcite) -> StageSpec:
+    """Return ``stage`` as a spec, equal neighbours merged into ``repeats``."""
     return StageSpec(tuple(_merge(stage, se)))
 
 
-def _merge(stage: Sequence[FoundBlock], se: SqueezeExcite) -> Iterator[BlockSpec]:
+def _merge(stage: Sequence[ImportedBlock], se: SqueezeExcite) -> Iterator[BlockSpec]:
     run: BlockSpec | None = None
     skips: bool | None = None
     for block in stage:
@@ -118,8 +126,11 @@ def _skip(spec: BlockSpec, skips: bool | None) -> bool:
     return spec.type != "cn" if skips is None else skips
 
 
-def _continues(block: FoundBlock, run: BlockSpec, skips: bool | None, se: SqueezeExcite) -> bool:
-    """Whether ``block`` is one more of ``run``: equal but for ratios, which need only come to the same channels."""
+def _continues(block: ImportedBlock, run: BlockSpec, skips: bool | None, se: SqueezeExcite) -> bool:
+    """Whether ``block`` is a repeat of ``run``.
+
+    All fields must be equal, except ratios, which need only give the same channels.
+    """
     if run.type != block.spec.type:
         return False
     same = replace(run, repeats=1, stride=1, se_ratio=0.0, expansion=block.spec.expansion, skip=block.spec.skip)
@@ -131,30 +142,30 @@ def _continues(block: FoundBlock, run: BlockSpec, skips: bool | None, se: Squeez
     )
 
 
-def _ratio(se: SqueezeExcite, block: FoundBlock) -> float | None:
-    """The simplest ``se_ratio`` that gives the squeeze channels of ``block``; None if there is none."""
+def _ratio(se: SqueezeExcite, block: ImportedBlock) -> float | None:
+    """Return the shortest ``se_ratio`` for the squeeze channels of ``block``, or None."""
     if not block.squeeze:
         return None
     exact = block.squeeze / block.hidden
     if se.relative_to == "input" and block.spec.has_expansion:
         exact *= block.spec.expansion
     exact = min(exact, 1.0)  # a divisor may have rounded up beyond the channels themselves
-    for ratio in (*_USUAL_RATIOS, *(round(exact, digits) for digits in range(1, _MOST_DIGITS + 1))):
+    for ratio in (*_USUAL_RATIOS, *(round(exact, digits) for digits in range(1, _MAX_DIGITS + 1))):
         if ratio > 0 and se.squeeze_channels(replace(block.spec, se_ratio=ratio), block.hidden) == block.squeeze:
             return ratio
     return None
 
 
-def _found(path: str, module: Any, channels: int, activation: str) -> FoundBlock:
+def _read_block(path: str, module: Any, channels: int, activation: str) -> ImportedBlock:
     fields = read_block(module, channels)
     act = fields.pop("activation", None)
     if act is not None and act != activation:
         if act not in ACTIVATIONS:
-            raise NasError(f"activation {act}: a spec has it for the whole network or not at all.")
+            raise NasError(f"activation {act}: a spec supports it for the whole network only, not for single blocks.")
         fields["activation"] = act
     spec = BlockSpec(**fields)
     se = getattr(module, "se", None)
-    return FoundBlock(
+    return ImportedBlock(
         path=path,
         spec=spec,
         in_channels=channels,

@@ -1,4 +1,4 @@
-"""What the modules of timm's blocks say about themselves, as fields of a block spec."""
+"""``BlockSpec`` fields from the modules of timm's blocks."""
 
 from __future__ import annotations
 
@@ -14,28 +14,35 @@ from nas.arch.blocks import BlockSpec
 from nas.arch.spec import NETWORK_ACTIVATIONS, hidden_channels
 from nas.core.errors import NasError
 
-# By the name of their class: timm has some of torch's functions a second time.
-_FUNCTIONS: Final = {get_act_layer(name).__name__: name for name in (*NETWORK_ACTIVATIONS, "sigmoid", "hard_sigmoid")}
-_MOST_DIGITS: Final = 6
+# Keyed by class name, because timm defines some of torch's activations a second time.
+_ACTIVATION_NAMES: Final = {
+    get_act_layer(name).__name__: name for name in (*NETWORK_ACTIVATIONS, "sigmoid", "hard_sigmoid")
+}
+_MAX_DIGITS: Final = 6
 
 
 def read_block(module: Any, channels: int) -> dict[str, Any]:
-    """Fields of the ``BlockSpec`` of a block on ``channels`` input channels, without shortcut and squeeze-excite.
+    """Return the ``BlockSpec`` fields of a timm block with ``channels`` inputs.
+
+    Shortcut (``skip``) and squeeze-excite (``se_ratio``) are not included.
 
     Raises: NasError for a module that no spec can express.
     """
     reader = _READERS.get(type(module))
     if reader is None:
-        raise NasError(f"a {type(module).__name__} is none of the blocks that a spec can express.")
+        raise NasError(f"a {type(module).__name__} is not a block type that a spec can express.")
     return reader(module, channels)
 
 
-def function_of(module: nn.Module) -> str:
-    """The name of an activation or gate. Raises: NasError for one that no spec can express."""
+def activation_name(module: nn.Module) -> str:
+    """Return the spec's name of an activation or gate module.
+
+    Raises: NasError for one that no spec can express.
+    """
     name = type(module).__name__
-    if name not in _FUNCTIONS:
-        raise NasError(f"activation {name}: a spec knows {', '.join(_FUNCTIONS.values())}.")
-    return _FUNCTIONS[name]
+    if name not in _ACTIVATION_NAMES:
+        raise NasError(f"activation {name}: a spec supports {', '.join(_ACTIVATION_NAMES.values())}.")
+    return _ACTIVATION_NAMES[name]
 
 
 def _kernels(conv: Any) -> tuple[int, ...]:
@@ -43,24 +50,24 @@ def _kernels(conv: Any) -> tuple[int, ...]:
 
 
 def _parts(conv: Any) -> list[Any]:
-    """The convolutions of a MixConv, or the one there is."""
+    """Return the convolutions of a MixConv, or the single convolution in a list."""
     return list(conv.values()) if isinstance(conv, MixedConv2d) else [conv]
 
 
 def _expansion(channels: int, hidden: int) -> float:
-    """The expansion ratio with the fewest digits that makes ``hidden`` of ``channels``."""
-    trial = BlockSpec(type="ir", channels=hidden)
-    for digits in range(_MOST_DIGITS + 1):
+    """Return the shortest expansion ratio that turns ``channels`` into ``hidden``."""
+    block = BlockSpec(type="ir", channels=hidden)
+    for digits in range(_MAX_DIGITS + 1):
         ratio = round(hidden / channels, digits)
-        if ratio > 0 and hidden_channels(replace(trial, expansion=ratio), channels) == hidden:
+        if ratio > 0 and hidden_channels(replace(block, expansion=ratio), channels) == hidden:
             return ratio
-    raise NasError(f"{hidden} hidden channels: a spec's are multiples of 8 (was the network pruned?).")
+    raise NasError(f"{hidden} hidden channels: a spec needs a multiple of 8 (was the network pruned?).")
 
 
-def _group_size(conv: Any, dealt: int, default: int) -> int | None:
-    """Channels per group where the groups are not the ``default``; ``dealt`` channels are dealt to them."""
+def _group_size(conv: Any, channels: int, default: int) -> int | None:
+    """Return ``channels`` per group; None for the ``default`` number of groups."""
     groups = _parts(conv)[0].groups
-    return None if isinstance(conv, MixedConv2d) or groups == default else dealt // groups
+    return None if isinstance(conv, MixedConv2d) or groups == default else channels // groups
 
 
 def _read_conv(module: Any, channels: int) -> dict[str, Any]:
@@ -71,7 +78,7 @@ def _read_conv(module: Any, channels: int) -> dict[str, Any]:
         "kernels": _kernels(conv),
         "stride": conv.stride[0],
         "group_size": _group_size(conv, channels, 1),
-        "activation": function_of(module.bn1.act),
+        "activation": activation_name(module.bn1.act),
     }
 
 
@@ -83,7 +90,7 @@ def _read_separable(module: Any, channels: int) -> dict[str, Any]:
         "stride": _parts(module.conv_dw)[0].stride[0],
         "project_kernels": _kernels(module.conv_pw),
         "group_size": _group_size(module.conv_dw, channels, channels),
-        "activation": function_of(module.bn1.act),
+        "activation": activation_name(module.bn1.act),
     }
 
 
@@ -98,7 +105,7 @@ def _read_inverted(module: Any, channels: int) -> dict[str, Any]:
         "expand_kernels": _kernels(module.conv_pw),
         "project_kernels": _kernels(module.conv_pwl),
         "group_size": _group_size(module.conv_dw, hidden, hidden),
-        "activation": function_of(module.bn1.act),
+        "activation": activation_name(module.bn1.act),
     }
 
 
@@ -112,7 +119,7 @@ def _read_fused(module: Any, channels: int) -> dict[str, Any]:
         "expansion": _expansion(channels, hidden),
         "project_kernels": _kernels(module.conv_pwl),
         "group_size": _group_size(module.conv_exp, hidden, 1),
-        "activation": function_of(module.bn1.act),
+        "activation": activation_name(module.bn1.act),
     }
 
 
@@ -127,14 +134,14 @@ def _read_universal(module: Any, channels: int) -> dict[str, Any]:
         "expansion": _expansion(channels, module.pw_exp.conv.out_channels),
         "start_kernel": start,
         "end_kernel": end,
-        "activation": function_of(module.pw_exp.bn.act),
+        "activation": activation_name(module.pw_exp.bn.act),
     }
 
 
 def _read_attention(module: Any, channels: int) -> dict[str, Any]:
     attention = module.attn
     if not isinstance(attention, MultiQueryAttention2d):
-        raise NasError(f"a {type(attention).__name__}: of attentions, a spec has the multi-query one alone.")
+        raise NasError(f"a {type(attention).__name__}: a spec supports multi-query attention only.")
     conv = getattr(attention.key, "down_conv", None)
     return {
         "type": "mqa",

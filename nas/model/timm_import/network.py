@@ -1,4 +1,7 @@
-"""Networks of timm's EfficientNet builder as specs: read from the module, and proved by building them again."""
+"""Import of timm's EfficientNet and MobileNetV3 networks as specs.
+
+A spec is read from the module and verified by building it again.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from nas.arch.parts import HeadSpec, NormSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion
 from nas.model.build import build
-from nas.model.timm_import.blocks import find_blocks, merged, squeeze_excite
-from nas.model.timm_import.modules import function_of
+from nas.model.timm_import.blocks import merge_blocks, read_blocks, squeeze_excite
+from nas.model.timm_import.modules import activation_name
 
 # timm's modules whose networks its EfficientNet builder makes, and what they call them.
 TIMM_MODULES: Final = ("efficientnet", "mobilenetv3", "hardcorenas")
@@ -27,8 +30,8 @@ FAMILIES: Final = (
     "mobilenetv4*, mobilenet_edgetpu* and their tf_ variants"
 )
 _DEFAULT_RESOLUTION_PX: Final = 224
-# What these networks may have and a spec has not, by the type of the module that shows it.
-_BEYOND: Final = {
+# Features that a spec cannot express, by the class name of the module that implements them.
+_INEXPRESSIBLE: Final = {
     "CondConv2d": "convolutions mixed from experts",
     "BlurPool2d": "blur pooling in place of strides",
     "AvgPool2d": "average pooling in place of strides",
@@ -40,13 +43,13 @@ _BEYOND: Final = {
 
 
 def from_timm(model: nn.Module) -> ArchSpec:
-    """The spec of ``model``, one of timm's EfficientNet or MobileNetV3 class, at the input side of its ``default_cfg``.
+    """Return the spec of a timm ``EfficientNet`` or ``MobileNetV3`` module.
 
-    The spec is exact: ``build`` of it has the same modules and state-dict keys and, with the same weights, the same
-    outputs. Ratios are read back from channels and may be written otherwise than timm writes them (an ``er`` block
-    with e4 and fc24 on 32 channels is e3).
+    Its resolution in px is that of the model's ``default_cfg`` (224 without one). The spec is exact: ``build(spec)``
+    has the same modules and state-dict keys and, with the same weights, the same outputs. Ratios are derived from
+    channel counts and may differ from timm's notation (an ``er`` block with e4 and fc24 on 32 channels becomes e3).
 
-    Raises: NasError naming what the network has and a spec cannot express.
+    Raises: NasError naming the feature of the network that a spec cannot express.
     """
     if type(model) not in (EfficientNet, MobileNetV3):
         raise NasError(f"{type(model).__name__}: only timm's EfficientNet and MobileNetV3 classes can be read.")
@@ -57,21 +60,25 @@ def from_timm(model: nn.Module) -> ArchSpec:
         _check_same(model, spec)
     except NasError as error:
         raise NasError(f"{name} cannot be read exactly: {error}") from None
-    except AttributeError as error:  # of modules that someone put in place of timm's
-        raise NasError(f"{name} cannot be read exactly: it is not as timm builds it ({error}).") from None
+    except AttributeError as error:  # modules of timm replaced by others
+        raise NasError(
+            f"{name} cannot be read exactly: its modules differ from those that timm builds ({error})."
+        ) from None
     return spec
 
 
 def timm_arch(name: str) -> ArchSpec:
-    """``from_timm`` of timm's network of that name, such as ``fbnetc_100``; no weights are made or downloaded.
+    """Return the spec of timm's network ``name``, such as ``fbnetc_100``.
 
-    Raises: NasError for an unknown name, one of another family, and what ``from_timm`` raises.
+    No weights are allocated or downloaded.
+
+    Raises: NasError for an unknown name or an unsupported family, and as ``from_timm`` does.
     """
     if not timm.is_model(name):
-        known = [each for module in TIMM_MODULES for each in timm.list_models(module=module)]
+        known = [model_name for module in TIMM_MODULES for model_name in timm.list_models(module=module)]
         raise NasError(f"arch {f'timm/{name}'!r}: timm has no such network.{suggestion(name, known)}")
     if not is_model_in_modules(name, TIMM_MODULES):
-        raise NasError(f"arch {f'timm/{name}'!r}: not of a family that can be read; those are {FAMILIES}.")
+        raise NasError(f"arch {f'timm/{name}'!r}: its family is not supported; supported are {FAMILIES}.")
     with torch.device("meta"):
         return from_timm(timm.create_model(name, pretrained=False))
 
@@ -79,25 +86,25 @@ def timm_arch(name: str) -> ArchSpec:
 def _check_expressible(model: nn.Module) -> None:
     for path, module in model.named_modules():
         kind = type(module).__name__
-        if kind in _BEYOND:
-            raise NasError(f"it has {_BEYOND[kind]} ({kind} at {path}), which a spec has not.")
+        if kind in _INEXPRESSIBLE:
+            raise NasError(f"it has {_INEXPRESSIBLE[kind]} ({kind} at {path}), which a spec cannot express.")
         if getattr(module, "conv_s2d", None) is not None:
-            raise NasError(f"it has a convolution from space to depth (at {path}), which a spec has not.")
+            raise NasError(f"it has a space-to-depth convolution (at {path}), which a spec cannot express.")
         if isinstance(module, nn.Conv2d) and max(module.dilation) > 1:
-            raise NasError(f"it has dilation in place of strides (at {path}), which a spec has not.")
+            raise NasError(f"it has dilation in place of strides (at {path}), which a spec cannot express.")
 
 
 def _read(name: str, model: Any) -> ArchSpec:
     if not isinstance(model.classifier, nn.Linear):
         raise NasError("it has no classifier; create it with num_classes of at least 1.")
-    stem, activation = model.conv_stem, function_of(model.bn1.act)
-    found = find_blocks(model.blocks, stem.out_channels, activation)
-    se = squeeze_excite(found, activation)
+    stem, activation = model.conv_stem, activation_name(model.bn1.act)
+    blocks = read_blocks(model.blocks, stem.out_channels, activation)
+    se = squeeze_excite(blocks, activation)
     scales = {module.init_values for module in model.modules() if type(module).__name__ == "LayerScale2d"}
     return ArchSpec(
         name=name,
         stem=StemSpec(channels=stem.out_channels, kernel=stem.kernel_size[0], stride=stem.stride[0]),
-        stages=tuple(merged(stage, se) for stage in found),
+        stages=tuple(merge_blocks(stage, se) for stage in blocks),
         head=_head(model),
         resolution_px=_resolution_px(model),
         in_channels=stem.in_channels,
@@ -128,28 +135,31 @@ def _resolution_px(model: Any) -> int:
     if not size:
         return _DEFAULT_RESOLUTION_PX
     if size[-1] != size[-2]:
-        raise NasError(f"its input is {size[-2]} x {size[-1]} px; a spec's is square.")
+        raise NasError(f"its input is {size[-2]} x {size[-1]} px; a spec needs a square input.")
     return int(size[-1])
 
 
 def _drop_path(model: Any) -> float:
-    """timm's rate: that of block i of n is rate * i / n."""
+    """Return timm's ``drop_path_rate``, from the rule rate * i / n for block i of n."""
     blocks = [block for stage in model.blocks for block in stage]
     last = blocks[-1].drop_path
     return round(last.drop_prob * len(blocks) / (len(blocks) - 1), 9) if isinstance(last, DropPath) else 0.0
 
 
 def _check_same(model: nn.Module, spec: ArchSpec) -> None:
-    """Refuse a ``spec`` whose network is not ``model``, module by module and tensor by tensor."""
+    """Raise NasError unless ``build(spec)`` equals ``model``, modules and tensors."""
     with torch.device("meta"):
         rebuilt = build(spec)
-    for theirs, ours in zip_longest(_facts(model), _facts(rebuilt), fillvalue="nothing"):
+    for theirs, ours in zip_longest(_structure(model), _structure(rebuilt), fillvalue="nothing"):
         if theirs != ours:
             raise NasError(f"it has {theirs} where its spec would have {ours}.")
 
 
-def _facts(model: nn.Module) -> list[str]:
-    """Everything that makes two networks compute the same from the same weights, a line each."""
+def _structure(model: nn.Module) -> list[str]:
+    """Describe tensors, shortcuts and modules, one line each.
+
+    Models with equal lines compute the same outputs from the same weights.
+    """
     skips = [f"a shortcut at {path}" for path, module in model.named_modules() if getattr(module, "has_skip", False)]
     tensors = [f"{name} {tuple(tensor.shape)}" for name, tensor in model.state_dict().items()]
     return [*tensors, *skips, *(line.strip() for line in repr(model).splitlines())]

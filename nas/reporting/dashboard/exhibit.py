@@ -15,11 +15,12 @@ from nas.arch.spec import ArchSpec
 from nas.core.formatting import plural
 from nas.latency.predictors.base import LatencyPredictor
 from nas.reporting.dashboard.board import DashboardBoard
-from nas.reporting.dashboard.notes import Pairs, TrialNote, link
+from nas.reporting.dashboard.notes import Pairs, StudyNote, TrialNote, link
 from nas.reporting.search_report import Winner, winner_drawing
+from nas.reporting.study_report import StudyReport
 from nas.reporting.svg import standalone
 from nas.study.trial_attributes import PUBLISHED, trial_records
-from nas.study.trial_record import Outcome, TrialRecord, count_outcomes
+from nas.study.trial_record import Outcome, TrialRecord, outcome_counts_text
 
 NEWEST: Final = 300
 NEWEST_FAILED: Final = 100
@@ -82,6 +83,39 @@ class TrialNotes:
         return self.board.address(drawing_name, trial)
 
 
+def publish_study(
+    notes: TrialNotes,
+    report: StudyReport,
+    *,
+    noted: Sequence[TrialRecord],
+    caption: str,
+    best: Sequence[Sequence[str]],
+    reading: Sequence[str],
+    plot: tuple[str, str],
+    files: Collection[str],
+) -> None:
+    """Put the notes on the ``noted`` trials and on their study where a dashboard looks for them.
+
+    ``caption`` and ``best``: of the table of winners. ``reading``, ``plot``: as a ``StudyNote`` has them. ``files``:
+    names of the study's attachments; earlier ones are removed. That the dashboard is up to date is written last.
+    """
+    board, left_out = notes.board, notes.show(noted)
+    note = StudyNote(
+        title=report.title,
+        summary=report.summary,
+        command=report.command,
+        facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
+        caption=caption,
+        best=best,
+        reading=reading,
+        plot=plot,
+    )
+    board.pin(note.markdown)
+    board.tell(note.gist)
+    board.keep(files)
+    board.mark(study_state(report.rows))
+
+
 def noted_trials(rows: Sequence[TrialRecord], always: Collection[int]) -> list[int]:
     """Numbers of the trials that get a note: those of ``always``, the newest, and the newest that failed."""
     failed = [row.number for row in rows if row.outcome is Outcome.FAILED]
@@ -107,8 +141,7 @@ def is_up_to_date(study: optuna.Study, artifacts: Path) -> bool:
 
 def study_state(rows: Sequence[TrialRecord]) -> str:
     """How far a study is: it changes with every trial that ends."""
-    ended = count_outcomes([row for row in rows if row.outcome is not Outcome.RUNNING])
-    return ", ".join(f"{count} {outcome}" for outcome, count in ended.items() if count)
+    return outcome_counts_text([row for row in rows if row.outcome is not Outcome.RUNNING])
 
 
 def _baselines(trials: Collection[FrozenTrial]) -> list[int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
 from nas.core.formatting import decimal, interval, ms, percent
+from nas.reporting.columns import Column, Row
 from nas.study.trial_record import Outcome, TrialRecord
 
 Pairs = Sequence[tuple[str, str]]
@@ -161,6 +162,19 @@ def wrap_command(command: str) -> str:
 def markdown_table(head: Sequence[str], *rows: Sequence[str]) -> str:
     """A table of cells that are Markdown already."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def markdown_rows(
+    columns: Sequence[Column[Row]], rows: Iterable[Row], marked: Mapping[str, Callable[[Row], str]]
+) -> list[tuple[str, ...]]:
+    """Head and ``rows`` of a table in Markdown; ``marked``: what makes the Markdown of a cell, by a column's name."""
+
+    def cell(column: Column[Row], row: Row) -> str:
+        mark = marked.get(column.name)
+        return mark(row) if mark else escape_markdown(column.cell(row))
+
+    head = tuple(escape_markdown(column.label) for column in columns)
+    return [head, *(tuple(cell(column, row) for column in columns) for row in rows)]
 
 
 def link(text: str, address: str) -> str:

@@ -97,8 +97,8 @@ class RetryWait:
         """What a user is to know when there is no more waiting."""
         return (
             f"study.storage {mask_credentials(self._url)!r} was not reachable for {_minutes(self._waited_s)} "
-            f"({self.reason}): {how}. Every finished trial is in it, those under way are run again. When "
-            "it is back, go on with the same command; study.patience_s sets how many seconds it is waited for."
+            f"({self.reason}): {how}. Every finished trial is kept in it, those under way are run again. "
+            "When it is back, go on with the same command; study.patience_s sets how many seconds it is waited for."
         )
 
     @property

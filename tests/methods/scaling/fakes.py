@@ -105,7 +105,7 @@ class FakeTrainer:
         self.trained.append((label, repeat))
         return Evaluation(accuracy=value, cpu_s=0.0, duration_s=0.0)
 
-    def forget(self, arch: ArchSpec, *, repeat: int) -> None:
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int) -> None:
         """Nothing is kept."""
 
 

@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.methods.scaling.design.entries import BASELINE, Design
-from nas.methods.scaling.ranking.ranking import BEST, PEER, WORSE, rank_networks, ranking_to_csv
+from nas.methods.scaling.ranking.columns import ranking_to_csv
+from nas.methods.scaling.ranking.ranking import BEST, PEER, WORSE, rank_networks
 from nas.methods.scaling.settings import RaceSettings
 from nas.methods.scaling.trial_attributes import (
     accuracies_of,

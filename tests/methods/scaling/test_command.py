@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -127,15 +126,6 @@ def test_names_and_identity_tell_studies_apart() -> None:
         assert make_plan(["compare=width_lines", same]).identity("here") == lines, same
 
 
-def test_commands_of_the_readme_are_accepted() -> None:
-    lines = re.findall(r"python -m nas\.compound_grid (\S[^\n#`]*)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(lines) >= 4
-    for line in lines:
-        words = shlex.split(line.replace("runs/mixnet-digits", str(ROOT / "runs" / "example")))
-        plan = make_plan(words)
-        assert plan.name.endswith(plan.compare[0] if plan.is_table else ("compare", "latency", f"-phi{plan.phi}"))
-
-
 def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,7 +145,7 @@ def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
         running.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"network": "baseline", "seed": 9}))
         return trial_records(running)
 
-    monkeypatch.setattr("nas.methods.scaling.render.trial_records", of_a_study_at_work)
+    monkeypatch.setattr("nas.methods.scaling.report_data.trial_records", of_a_study_at_work)
     assert report(["study=tiny"]) == 0
 
 

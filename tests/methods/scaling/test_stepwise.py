@@ -63,7 +63,7 @@ class ByMerit:
         accuracy = merit(arch) + self.noise * (1 if repeat % 2 else -1)
         return Evaluation(accuracy=accuracy, cpu_s=0.0, duration_s=0.0)
 
-    def forget(self, arch: ArchSpec, *, repeat: int = 0) -> None:
+    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         """Nothing is kept."""
 
 

@@ -13,10 +13,10 @@ from nas.arch.complexity import complexity
 from nas.core.errors import NasError
 from nas.estimators.proxy.settings import ProxySettings
 from nas.methods.scaling.design.entries import Design
+from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
 from nas.methods.scaling.ranking.ranking import BEST, rank_networks
 from nas.methods.scaling.ranking.table_lines import compared_at, table_layout, table_sentences
 from nas.methods.scaling.settings import RaceSettings, TableSettings
-from nas.methods.scaling.table_plots import lines_plot, matrix_plot
 from nas.methods.scaling.trial_attributes import accuracies_of, training_of
 from tests.methods.scaling.fakes import FakeTrainer, entries_of, make_plan, make_race, table
 from tests.paths import REFERENCE

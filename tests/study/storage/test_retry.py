@@ -108,7 +108,7 @@ def test_a_moment_is_not_worth_a_message() -> None:
     assert study.trials == [] and time.said == []
 
 
-def test_patience_ends_with_everything_told_and_is_not_begun_again() -> None:
+def test_retries_end_at_the_limit_and_do_not_start_again() -> None:
     time = FakeTime()
     backend, study = flaky_study(time, limit_s=60.0)
     backend.lost["get_all_trials"] = 10**6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
@@ -12,9 +12,16 @@ from nas.methods.scaling.design.entries import Design, DesignEntry, DesignStep
 from nas.methods.scaling.ranking.noise import SIGNIFICANCE_LEVEL, Noise, is_significant, pooled_noise
 from nas.methods.scaling.ranking.rounds import Accuracies, rank_means
 from nas.methods.scaling.settings import STEPWISE
-from nas.study.trial_record import Outcome, csv_text
+from nas.study.trial_record import Outcome
 
 BEST, PEER, WORSE = "best", "not told apart", "worse"
+
+
+def percent_with_error(mean: float | None, error: float | None) -> str:
+    """A mean accuracy with its standard error, in percent; empty where there is none."""
+    if mean is None:
+        return ""
+    return f"{100 * mean:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +46,7 @@ class RankedNetwork:
     @property
     def percent(self) -> str:
         """Mean and standard error in percent."""
-        if self.mean is None:
-            return ""
-        return f"{100 * self.mean:.2f}" + ("" if self.error is None else f" ± {100 * self.error:.2f}")
+        return percent_with_error(self.mean, self.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,29 +191,6 @@ def _way(entries: Design, entry: DesignEntry) -> str:
                 outcome = "taken" if decided and entries.taken[step.number - 1] == axis else "not taken"
                 return f"step {step.number} of {STEPWISE}: {outcome if decided else 'not decided yet'}"
     return ""
-
-
-def ranking_to_csv(table: Iterable[RankedNetwork]) -> str:
-    """``networks.csv``: one line per network with its accuracy, its verdict, its cost and its real growth."""
-    rows = [_cells(one) for one in table]
-    return csv_text(list(rows[0]), rows)
-
-
-def _cells(one: RankedNetwork) -> dict[str, object]:
-    entry = one.entry
-    return {
-        "network": entry.label,
-        **entry.parameters,
-        "same": " ".join(entry.same),
-        "arch_id": entry.arch.arch_id,
-        "accuracy": one.mean,
-        "standard_error": one.error,
-        "seeds": len(one.accuracies),
-        "p_value": one.p_value,
-        "verdict": one.verdict,
-        **entry.candidate.measures,
-        **entry.growths,
-    }
 
 
 def _untrained(entry: DesignEntry, closed: tuple[Outcome, str] | None) -> str:

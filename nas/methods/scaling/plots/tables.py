@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from nas.methods.scaling.plots import COST_INCHES, Cost, draw_cell, network_points
+from nas.methods.scaling.plots.networks import COST_INCHES, Cost, draw_cell, network_points
 from nas.methods.scaling.ranking.ranking import BEST, Ranking
 from nas.methods.scaling.ranking.table_lines import TableLayout
 from nas.reporting.plots.axes import BASELINE_COLOR, TEXT_COLOR, Canvas, canvas

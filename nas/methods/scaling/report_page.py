@@ -1,0 +1,70 @@
+"""``report.html`` of a scaling study: its answer, accuracy over cost, the surface, the family, and every training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from nas.methods.scaling.family_files import FamilyMember
+from nas.methods.scaling.plots.networks import network_row_id
+from nas.methods.scaling.ranking.columns import GROWTH_COLUMNS, Training, ranking_columns, training_columns
+from nas.methods.scaling.ranking.ranking import Ranking
+from nas.methods.scaling.ranking.table_lines import TableLayout
+from nas.reporting.columns import select
+from nas.reporting.html_page import template
+from nas.reporting.plots.axes import Canvas
+from nas.reporting.study_report import StudyReport
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_NETWORK_COLUMNS: Final = (
+    "network", "accuracy", "standard_error", "seeds", "p_value", "macs_m", "latency_ms",
+    *(column.name for column in GROWTH_COLUMNS), "verdict",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingReport(StudyReport):
+    """Everything that the report of a scaling study says.
+
+    ``standings``: where its networks rank, with their ``layout`` in a table where it is of one; ``sentences``: the
+    answer in words. ``plots``: caption and plot, by the name of their files. ``labels``: of the trials' networks, by
+    number. ``noun``: what a network stands for: a triple, a rule, or nothing but a network.
+    """
+
+    standings: Ranking
+    layout: TableLayout | None
+    sentences: tuple[str, ...]
+    notes: tuple[str, ...]
+    plots: Mapping[str, tuple[str, Canvas]]
+    members: tuple[FamilyMember, ...]
+    labels: Mapping[int, str]
+    noun: str
+
+    @property
+    def summary(self) -> str:
+        """The answer."""
+        return " ".join(self.sentences)
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """Label of the network, and row, of every trial."""
+        return tuple((self.labels[row.number], row) for row in self.rows)
+
+
+def render_scaling_report(data: ScalingReport) -> str:
+    """The whole page as text, with no address to fetch anything from."""
+    return _template().render(
+        data=data,
+        summary=data.summary,
+        network_columns=select(ranking_columns(data.noun), *_NETWORK_COLUMNS),
+        training_columns=training_columns(),
+    )
+
+
+@cache
+def _template() -> Template:
+    return template("nas.methods.scaling", "compound.html", {"row_id": network_row_id})

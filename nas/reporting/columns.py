@@ -1,0 +1,108 @@
+"""Columns of tables: defined once, and shown alike in the terminal, CSV, JSON, pages and dashboards."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+from nas.core.errors import NasError
+from nas.core.formatting import decimal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = TypeVar("Row")
+Whole = TypeVar("Whole")
+_SHORTEST_WORD: Final = 3  # shorter ones are symbols and units: p, ms, px
+
+
+def plain_text(value: object) -> str:
+    """``value`` as it is; empty for None."""
+    return "" if value is None else str(value)
+
+
+def percent_number(value: float | None) -> str:
+    """A share of one as a bare number of percent."""
+    return decimal(None if value is None else 100 * value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column(Generic[Row]):
+    """One column of a table.
+
+    ``name``: its key in CSV and JSON. ``value``: plain data of a row, as CSV and JSON hold it. ``heading``: what people
+    read, in lower case, with the ``unit`` behind it; ``note``: what it means, for pages. ``text``: how people read a
+    value. ``wraps``: a narrow terminal may break its cells into several lines.
+    """
+
+    name: str
+    heading: str
+    value: Callable[[Row], Any]
+    unit: str = ""
+    note: str = ""
+    text: Callable[[Any], str] = plain_text
+    align: Literal["left", "right"] = "right"
+    wraps: bool = True
+
+    @property
+    def label(self) -> str:
+        """Heading and unit, as terminals and dashboards show them."""
+        return f"{self.heading}, {self.unit}" if self.unit else self.heading
+
+    @property
+    def title(self) -> str:
+        """The label in sentence case, as pages show it; symbols stay as they are."""
+        word = self.label.partition(" ")[0].rstrip(",")
+        is_word = len(word) >= _SHORTEST_WORD and word.isalpha() and word.islower()
+        return self.label[:1].upper() + self.label[1:] if is_word else self.label
+
+    def cell(self, row: Row) -> str:
+        """What people read in ``row``."""
+        return self.text(self.value(row))
+
+    def of(self, part: Callable[[Whole], Row]) -> Column[Whole]:
+        """The same column of a table whose rows contain, as ``part``, a row of this one."""
+        return replace(self, value=lambda whole: self.value(part(whole)))  # type: ignore[arg-type,return-value]
+
+
+def select(columns: Iterable[Column[Row]], *names: str) -> tuple[Column[Row], ...]:
+    """The columns called ``names``, in that order. Raises: NasError for a name that none has."""
+    known = {column.name: column for column in columns}
+    for name in names:
+        if name not in known:
+            raise NasError(f"column {name!r}: is not in this table; known are {', '.join(known)}.")
+    return tuple(known[name] for name in names)
+
+
+def plain_record(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
+    """A row as plain data by the names of ``columns``."""
+    return {column.name: column.value(row) for column in columns}
+
+
+def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
+    """``rows`` as a table for the terminal."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column.label, justify=column.align, overflow="fold", no_wrap=not column.wraps)
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in columns))
+    return table
+
+
+def csv_text(names: Sequence[str], records: Iterable[Mapping[str, object]]) -> str:
+    """A CSV file's text: a line of ``names``, then one per record; what a record lacks is empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return stream.getvalue()
+
+
+def csv_table(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> str:
+    """``rows`` as CSV: their plain data by the names of ``columns``."""
+    return csv_text([column.name for column in columns], (plain_record(columns, row) for row in rows))

@@ -1,0 +1,157 @@
+"""Columns of the tables of a search: its trials, its winners, and predicted beside measured latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from operator import attrgetter
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from nas.core.formatting import decimal, interval
+from nas.reporting.columns import Column, csv_table, percent_number, select
+from nas.study.trial_record import TrialRecord
+
+if TYPE_CHECKING:
+    from nas.analysis.latency_agreement import LatencyPair
+
+_TENTHS: Final = partial(decimal, digits=1)
+_THOUSANDTHS: Final = partial(decimal, digits=3)
+_CSV_NAMES: Final = tuple(item.name for item in fields(TrialRecord) if item.name != "genotype")
+
+
+def _record_column(name: str, heading: str, **options: Any) -> Column[TrialRecord]:
+    return Column(name=name, heading=heading, value=attrgetter(name), **options)
+
+
+def _ends_text(ends: tuple[float | None, float | None]) -> str:
+    return interval(*ends)
+
+
+RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
+    _record_column("number", "trial"),
+    _record_column("outcome", "outcome", align="left"),
+    _record_column("arch_id", "network or reason", align="left"),
+    _record_column("accuracy", "accuracy", unit="%", text=percent_number),
+    _record_column("latency_ms", "latency", unit="ms", text=decimal),
+    _record_column("latency_low_ms", "90% interval from", unit="ms", text=decimal),
+    _record_column("latency_high_ms", "90% interval to", unit="ms", text=decimal),
+    Column(
+        name="latency_interval_ms",
+        heading="90% interval",
+        unit="ms",
+        value=attrgetter("latency_low_ms", "latency_high_ms"),
+        text=_ends_text,
+    ),
+    _record_column("predicted_ms", "predicted", unit="ms", text=decimal),
+    _record_column("measured_ms", "measured", unit="ms", text=decimal),
+    _record_column("measured_spread_ms", "spread", unit="ms", text=decimal),
+    _record_column("macs_m", "MACs", unit="M", text=decimal),
+    _record_column("params_m", "params", unit="M", text=_THOUSANDTHS),
+    _record_column("peak_memory_mb", "memory", unit="MB", text=decimal),
+    _record_column("cpu_s", "CPU", unit="s", text=_TENTHS),
+    _record_column("reason", "reason", align="left"),
+    _record_column("blocks", "blocks", align="left"),
+)
+
+
+def _pair_column(name: str, *attributes: str) -> Column[LatencyPair]:
+    """The record's column ``name``, with its value from the ``attributes`` of a pair."""
+    (column,) = select(RECORD_COLUMNS, name)
+    return replace(column, value=attrgetter(*attributes))  # type: ignore[return-value]
+
+
+AGREEMENT_COLUMNS: Final[tuple[Column[LatencyPair], ...]] = (
+    Column(name="name", heading="network", value=attrgetter("name"), align="left"),
+    _pair_column("predicted_ms", "predicted_ms"),
+    _pair_column("latency_interval_ms", "low_ms", "high_ms"),
+    _pair_column("measured_ms", "measured_ms"),
+    _pair_column("measured_spread_ms", "spread_ms"),
+    Column(name="ratio", heading="ratio", note="predicted / measured", value=attrgetter("ratio"), text=_THOUSANDTHS),
+)
+
+
+class WinnerRow(Protocol):
+    """What the table of winners reads of one: its label, its trial, and the file of its spec if it is written."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def row(self) -> TrialRecord: ...
+    @property
+    def spec_file(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledRecord:
+    """A winner as its trial alone tells it, with no network decoded and no file looked for."""
+
+    label: str
+    row: TrialRecord
+    spec_file: str | None = None
+
+
+def winner_label(place: int) -> str:
+    """What the winner at ``place``, from 0, is called everywhere."""
+    return f"W{place + 1}"
+
+
+def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecord], ...]:
+    """The column of MnasNet's ``reward`` by trial number; none where it is None: two objectives have none."""
+    if reward is None:
+        return ()
+    rewards = reward
+    text = partial(decimal, digits=4)
+    return (Column(name="reward", heading="reward", value=lambda row: rewards.get(row.number), text=text),)
+
+
+def candidate_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[TrialRecord], ...]:
+    """The table of all candidates of a search."""
+    figures = ("number", "accuracy", "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
+    return (
+        *select(RECORD_COLUMNS, *figures),
+        *reward_column(reward),
+        *select(RECORD_COLUMNS, "outcome", "arch_id"),
+    )
+
+
+def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[WinnerRow], ...]:
+    """Everything that a table of winners may show of them, ``reward`` included where the search had one."""
+
+    def record_of(winner: WinnerRow) -> TrialRecord:
+        return winner.row
+
+    figures = (
+        "accuracy", "latency_ms", "predicted_ms", "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m",
+        "params_m", "peak_memory_mb",
+    )  # fmt: skip
+    (number,) = select(RECORD_COLUMNS, "number")
+    return (
+        Column(name="name", heading="", value=lambda winner: winner.label, align="left"),
+        replace(number, name="trial").of(record_of),
+        *(column.of(record_of) for column in reward_column(reward)),
+        *(column.of(record_of) for column in select(RECORD_COLUMNS, "arch_id", *figures)),
+        Column(name="files", heading="files", value=_spec_stem, align="left"),
+    )
+
+
+def select_winner_columns(reward: Mapping[int, float] | None, *names: str) -> tuple[Column[WinnerRow], ...]:
+    """The columns called ``names`` of ``winner_columns``; ``reward`` is left out where the search had none."""
+    return select(winner_columns(reward), *(name for name in names if name != "reward" or reward is not None))
+
+
+def records_to_csv(rows: Iterable[TrialRecord]) -> str:
+    """``trials.csv``: a header and one line per row, the genotype in columns of their dotted names at the end."""
+    rows = list(rows)
+    names = sorted({name for row in rows for name in row.genotype})
+    choices = (Column(name=name, heading=name, value=partial(_choice, name)) for name in names)
+    return csv_table((*select(RECORD_COLUMNS, *_CSV_NAMES), *choices), rows)
+
+
+def _choice(name: str, row: TrialRecord) -> Any:
+    return row.genotype.get(name)
+
+
+def _spec_stem(winner: WinnerRow) -> str:
+    return PurePosixPath(winner.spec_file or "").stem
