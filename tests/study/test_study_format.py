@@ -14,8 +14,8 @@ from wsgiref.simple_server import WSGIServer
 import optuna
 import pytest
 
-from nas.core.errors import NasError
 from nas import compare, compound_grid, dashboard, report, search
+from nas.core.errors import NasError
 from nas.core.version import __version__
 from nas.study.manifest import CONFIG_FILE
 from nas.study.storage.attributes import set_system_attribute, system_attributes
