@@ -13,7 +13,8 @@ import pytest
 
 from nas import search
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.training.results import EpochResult
 from tests.methods.scaling.tiny import Finished
 from tests.paths import ROOT
