@@ -43,7 +43,7 @@ class FatalSearch(SearchKind):
         self.marker = marker
 
     def prepare(self, plan: Any, console: Console) -> SearchSession:
-        session = SearchKind.prepare(self, plan, console)
+        session = super().prepare(plan, console)
         assert isinstance(session, SearchSession)
         known = {field.name: getattr(session.evaluator, field.name) for field in fields(ProxyEvaluator)}
         return replace(session, evaluator=FatalEvaluator(**known, marker=self.marker))
