@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from nas.latency.arrays import FloatArray
+
 Indices = npt.NDArray[np.int64]
 
 _CATEGORICAL: Final = 1  # bit of a decision type
