@@ -83,14 +83,17 @@ def plain_record(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
 
 
 def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """``rows`` as a table for the terminal."""
+    """``rows`` as a table for the terminal; where it is narrow, headings are broken between words and figures never."""
     from rich.table import Table
 
+    texts = [[column.cell(row) for column in columns] for row in rows]
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column.label, justify=column.align, overflow="fold", no_wrap=not column.wraps)
-    for row in rows:
-        table.add_row(*(column.cell(row) for column in columns))
+    for index, column in enumerate(columns):
+        words = [word for text in (column.label, *(cells[index] for cells in texts)) for word in text.split()]
+        least = max(map(len, words), default=0) if column.align == "right" else None
+        table.add_column(column.label, justify=column.align, overflow="fold", no_wrap=not column.wraps, min_width=least)
+    for cells in texts:
+        table.add_row(*cells)
     return table
 
 

@@ -97,6 +97,14 @@ def test_csv_holds_plain_values_and_people_read_rounded_ones() -> None:
     assert [line.split("│")[-1].strip() for line in lines if line.startswith(("a_b", "<c>"))] == ["0.12", decimal(None)]
 
 
+def test_a_narrow_terminal_breaks_headings_between_words_and_no_figure() -> None:
+    columns = select_winner_columns({7: 0.5}, "name", "reward", "accuracy", "predicted_ms", "measured_ms", "params_m")
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(terminal_table("winners", columns, [LabelledRecord(label="W1", row=ROW)]))
+    words = console.export_text().replace("│", " ").replace("┃", " ").split()
+    assert {"accuracy,", "predicted,", "measured,", "params,", "98.77", "0.5000", "0.215"} <= set(words)
+
+
 def test_a_page_escapes_cells_and_takes_html_for_those_that_are_marked() -> None:
     page = template("nas.reporting", "table.html", {}).module
     cells = str(page.cells(COLUMNS, PAIRS[1], head="label", classes={"label": "text"}))
