@@ -49,7 +49,7 @@ class Column(Generic[Row]):
 
     @property
     def label(self) -> str:
-        """Heading and unit, as terminals and dashboards show them."""
+        """Heading and unit in one line."""
         return f"{self.heading}, {self.unit}" if self.unit else self.heading
 
     @property
@@ -83,17 +83,15 @@ def plain_record(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
 
 
 def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """``rows`` as a table for the terminal; where it is narrow, headings are broken between words and figures never."""
+    """``rows`` as a table for the terminal, units below the headings: it is to fit into 80 characters."""
     from rich.table import Table
 
-    texts = [[column.cell(row) for column in columns] for row in rows]
     table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        words = [word for text in (column.label, *(cells[index] for cells in texts)) for word in text.split()]
-        least = max(map(len, words), default=0) if column.align == "right" else None
-        table.add_column(column.label, justify=column.align, overflow="fold", no_wrap=not column.wraps, min_width=least)
-    for cells in texts:
-        table.add_row(*cells)
+    for column in columns:
+        heading = "\n".join(filter(None, (column.heading, column.unit)))
+        table.add_column(heading, justify=column.align, overflow="fold", no_wrap=not column.wraps)
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in columns))
     return table
 
 
