@@ -14,7 +14,6 @@ from nas.latency.arrays import FloatArray
 from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
 from nas.latency.predictors.boosted_trees import BoostedTrees
 
-
 # Chosen on 600 profiled networks, with 158 random and 52 published ones held out: twice as many and larger trees gain
 # nothing there. One model for all classes, linear leaves and extra-random trees were worse.
 _TREES: Final = 100
@@ -100,7 +99,7 @@ def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
 
     ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
     """
-    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+    from scipy.optimize import nnls  # for fits only: predictors are loaded more often than fitted
 
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
