@@ -14,7 +14,6 @@ from nas.latency.arrays import FloatArray
 from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
 from nas.latency.predictors.boosted_trees import BoostedTrees
 
-
 # Chosen on 600 profiled networks, with 158 random and 52 published ones held out: twice as many and larger trees gain
 # nothing there. One model for all classes, linear leaves and extra-random trees were worse.
 _TREES: Final = 100
