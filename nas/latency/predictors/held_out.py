@@ -1,4 +1,7 @@
-"""Error of a predictor on held-out networks, which its fit did not see, and the interval that follows from it."""
+"""Held-out error of a predictor, and the prediction interval derived from it.
+
+Held-out networks are those that its fit did not see.
+"""
 
 from __future__ import annotations
 

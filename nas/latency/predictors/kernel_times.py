@@ -99,7 +99,7 @@ def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
 
     ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
     """
-    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+    from scipy.optimize import nnls  # for fits only: predictors are loaded more often than fitted
 
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
