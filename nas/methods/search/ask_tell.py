@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial, Trial
 from nas.core.errors import NasError
 from nas.estimators.base import Evaluation
 from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
-from nas.methods.search.screening import Screening
-from nas.methods.search.trial_index import TrialIndex
+from nas.methods.search.settings import SamplerSettings, StudySettings
+from nas.methods.search.trials.screening import Screening
+from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study import trial_loop
 from nas.study.candidates import Pricer
-from nas.study.config import SamplerSettings, StudySettings
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id

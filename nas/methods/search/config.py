@@ -11,15 +11,8 @@ from nas.core.errors import NasError
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
-from nas.study.config import (
-    EngineSettings,
-    PrunerSettings,
-    SamplerSettings,
-    SettingsGroups,
-    StudyPlan,
-    StudySettings,
-    dotted_names,
-)
+from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
+from nas.study.config import EngineSettings, SettingsGroups, StudyPlan, dotted_names
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 

@@ -19,7 +19,7 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.config import PrunerSettings
+from nas.methods.search.settings import PrunerSettings
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import PUBLISHED
 

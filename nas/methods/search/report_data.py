@@ -17,7 +17,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
-from nas.methods.search.warm_start import best_records
+from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.config import SamplerSettings
+from nas.methods.search.settings import SamplerSettings
 
 
 def make_sampler(settings: SamplerSettings, *, seed: int, trial: int) -> optuna.samplers.BaseSampler:

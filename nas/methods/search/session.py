@@ -19,9 +19,9 @@ from nas.estimators.proxy.reduce import Proxy, identical_proxies
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_pricer
-from nas.methods.search.initial_trials import QUEUED_MARK, queue_initial_trials
 from nas.methods.search.pruners import make_pruner
-from nas.methods.search.warm_start import earlier_networks
+from nas.methods.search.trials.initial_trials import QUEUED_MARK, queue_initial_trials
+from nas.methods.search.trials.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
 from nas.study.measurement import PredictorRefinement, make_measurer

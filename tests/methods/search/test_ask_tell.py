@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.methods.search.initial_trials import queue_initial_trials
+from nas.methods.search.trials.initial_trials import queue_initial_trials
 from nas.study.candidates import survey
 from nas.study.objective import ObjectiveSettings
 from nas.study.recovery import recover_trials

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.errors import NasError
 from nas.methods.search.pruners import EpochScore, make_pruner, non_dominated_ranks, spread_order
-from nas.study.config import PRUNER_NAMES, PrunerSettings
+from nas.methods.search.settings import PRUNER_NAMES, PrunerSettings
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.trial_attributes import PUBLISHED, count_finished, trial_records

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from nas.methods.search.samplers import SAMPLERS, FixedSpaceSampler, make_sampler
-from nas.study.config import SAMPLER_NAMES, SamplerSettings
+from nas.methods.search.settings import SAMPLER_NAMES, SamplerSettings
 
 CHOICES = {f"c{index}": optuna.distributions.CategoricalDistribution(list(range(10))) for index in range(6)}
 

@@ -11,7 +11,7 @@ from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
-from nas.study.config import PrunerSettings
+from nas.methods.search.settings import PrunerSettings
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.methods.search.trial_index import TrialIndex
+from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.opening import open_storage
 from nas.study.trial_attributes import count_finished
@@ -66,7 +66,7 @@ def test_a_finished_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     ledger.read(study)
     looked_at = []
     monkeypatch.setattr(
-        "nas.methods.search.trial_index.is_counted", lambda trial: looked_at.append(trial.number) or False
+        "nas.methods.search.trials.trial_index.is_counted", lambda trial: looked_at.append(trial.number) or False
     )
     study.tell(study.ask(), 1.0)
     ledger.read(study)

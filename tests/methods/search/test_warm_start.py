@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from nas.methods.search.warm_start import best_records
+from nas.methods.search.trials.warm_start import best_records
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 from tests.study.fakes import PARETO
