@@ -1,4 +1,7 @@
-"""Methods that run as a study, and the registry of their kinds: the one place that lists them."""
+"""Methods that run as a study, and the registry of study kinds.
+
+``KINDS`` is the one place that lists them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING)
 
 
 def kind_of(identity: Mapping[str, Any]) -> StudyKind:
-    """The kind of the study with the settings ``identity``, by dotted names or by group.
+    """Kind of the study with the settings ``identity``, by dotted names or by group.
 
     Raises: NasError for a study that is of none of ``KINDS``.
     """
@@ -30,5 +33,5 @@ def kind_of(identity: Mapping[str, Any]) -> StudyKind:
 
 
 def kind_name(identity: Mapping[str, Any]) -> str:
-    """The name of a study's kind for a list of studies; ``unknown`` where ``kind_of`` would raise."""
+    """Name of a study's kind for listings; ``unknown`` where ``kind_of`` raises."""
     return next((kind.name for kind in KINDS if kind.owns(identity)), "unknown")

@@ -1,1 +1,1 @@
-"""Architecture search: ask, screen, train, tell, and what comes out of it."""
+"""Architecture search: ask-and-tell, screening, pruning, and the files it writes."""

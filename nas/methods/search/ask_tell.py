@@ -1,4 +1,7 @@
-"""The rules of a search: ask Optuna for a genotype, screen it, hand it out for training, tell what came out."""
+"""Ask-and-tell loop of a search: sample, screen, deduplicate, train, tell.
+
+Optuna is asked for a genotype, which is screened against the limits, handed out for training, and told its result.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,10 @@ _PARKED: Final = "nas:parked"
 
 @dataclass(slots=True)
 class _Memory:
-    """What one worker remembers between its questions.
+    """Per-worker state of a search between calls of ``ask``.
 
-    ``ledger``: the study as it was read last. ``parked``: its trials whose network another worker is training.
-    ``turned_down``: infeasible candidates and repeats since its last training.
+    ``index``: the study's trials as of the last read. ``parked``: trials of this worker whose network another worker is
+    training. ``rejected``: infeasible candidates and duplicates since the last training.
     """
 
     ledger: TrialIndex = field(default_factory=TrialIndex)
@@ -41,11 +44,13 @@ class _Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchAskTell:
-    """One worker's view of a study. Several workers may ask and tell on the same storage at the same time.
+    """One worker's ask-and-tell interface to a search study.
 
-    With a ``refinement``, candidates that pass the limits as predicted are measured and screened again before they
-    are trained, and what was measured is the latency that the study counts with. ``pruner`` is asked after each of
-    the ``epochs`` but the last whether the training is to go on. ``worker`` is written into the trials that it takes.
+    Several workers may ask and tell on the same storage at the same time.
+
+    With a ``refinement``, candidates whose predicted cost meets the limits are measured and screened again before
+    training, and the measured latency (ms) is the one that counts in the study. ``pruner`` decides after each of the
+    ``epochs`` but the last whether the training continues. ``worker`` is written into the trials that it takes.
     """
 
     study: optuna.Study
@@ -60,9 +65,9 @@ class SearchAskTell:
     _memory: _Memory = field(default_factory=_Memory, init=False, repr=False)
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
-        """The next candidate: a training, a trial that was turned down, or that there is none.
+        """Next candidate to train, a rejected trial, or ``Idle`` if there is none.
 
-        Raises: NasError if the space has nothing new left to offer under the limits.
+        Raises: NasError if the space has no new candidate left under the limits.
         """
         ledger = self._read()
         found: TrialTask | TrialRecord | Idle | None = self._unparked()
@@ -80,7 +85,10 @@ class SearchAskTell:
         return found
 
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
-        """Write the epoch into the trial as its intermediate value; why to stop there, None to go on."""
+        """Report the epoch's objective; the reason to stop there, or None to continue.
+
+        The value is stored as an intermediate value of the trial, by epoch.
+        """
         storage = self.study._storage
         latency_ms = storage.get_trial(task.trial_id).user_attrs["latency_ms"]
         value = self.objective.values(result.accuracy, latency_ms)[0]
@@ -92,7 +100,7 @@ class SearchAskTell:
         return None
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
-        """Tell the accuracy, with the latency that was known before."""
+        """Finish the trial with its accuracy and the latency known before training."""
         trial = self._frozen(task.trial_id)
         values = self.objective.values(evaluation.accuracy, trial.user_attrs["latency_ms"])
         return trial_loop.finish_trial(
@@ -105,12 +113,12 @@ class SearchAskTell:
             trial_loop.release_trial(self.study, self._memory.parked.pop().trial_id)
 
     def _read(self) -> TrialIndex:
-        """The study as it is now."""
+        """Index of the study's trials, updated from the storage."""
         self._memory.ledger.read(self.study)
         return self._memory.ledger
 
     def _asked(self) -> TrialTask | TrialRecord | Idle:
-        """One candidate of the sampler, screened."""
+        """Draw one candidate from the sampler and screen it."""
         turn = self._memory.ledger.total - self._memory.ledger.interrupted
         space = distributions(self.pricer.space.parameters)
         self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=turn), space)
@@ -127,17 +135,17 @@ class SearchAskTell:
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:
-        """Whether earlier trials, if all that are open are trained, make the study complete without ``trial``.
+        """Whether the trials before ``trial``, once trained, already complete the study.
 
-        Two workers may have asked at the same moment for the last that was wanted; the later one steps back. An earlier
-        one of a worker that was killed may just have been queued again: it comes first.
+        Two workers may have asked for the last trial at the same moment; the later one gives way. An earlier trial of a
+        killed worker may just have been queued again: it takes precedence.
         """
         ledger = self._read()
         earlier = [number for number in ledger.open if number < trial.number]
         return ledger.finished + len(earlier) >= self.settings.n_trials
 
     def _screened(self, trial: Trial) -> TrialTask | TrialRecord | Idle:
-        """The training that ``trial`` stands for, unless it breaks a limit or was trained before."""
+        """Training of ``trial``, unless it violates a limit or its network was trained."""
         screen = Screening(study=self.study, pricer=self.pricer, refinement=self.refinement)
         try:
             arch, broken = screen.judge(trial)
@@ -156,7 +164,7 @@ class SearchAskTell:
         return found
 
     def _unparked(self) -> TrialTask | TrialRecord | None:
-        """A parked candidate whose twin's training has ended."""
+        """First parked candidate whose duplicate has finished training."""
         for task in self._memory.parked:
             found = self._first_of_its_kind(task)
             if found is not None:
@@ -165,12 +173,13 @@ class SearchAskTell:
         return None
 
     def _first_of_its_kind(self, task: TrialTask) -> TrialTask | TrialRecord | None:
-        """``task``, or if another trial trained or stopped its network what came out; None while one trains it.
+        """Deduplicate ``task``: itself, the finished duplicate, or None to wait.
 
-        A trial under way whose network is written into it has a claim on that network unless it is marked as parked.
-        Each worker makes its claim before it looks for others and gives way to any, so that no two of them train a
-        network at the same time, whichever trial was killed and taken again meanwhile. Of those that gave way the
-        earliest trial claims again.
+        A ``TrialRecord`` if another trial trained or stopped this network already; None while another trial trains it.
+
+        A running trial with its network written into it claims that network unless it is marked as parked. Each worker
+        claims before it looks for others and gives way to any, so that no two of them train a network at the same time,
+        whichever trial was killed and restarted in between. Of those that gave way the earliest trial claims again.
         """
         ledger = self._memory.ledger
         twin = ledger.tried.get(task.arch.arch_id)
@@ -188,7 +197,7 @@ class SearchAskTell:
         return self._first_of_its_kind(task)
 
     def _is_claimed(self, task: TrialTask) -> bool:
-        """Whether another trial under way trains the network of ``task``, or comes before it."""
+        """Whether another running trial trains the network of ``task`` or precedes it."""
         running, arch_id = self._memory.ledger.running(), task.arch.arch_id
         twins = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
         return any(twin.number < task.number or not _is_parked(twin) for twin in twins if twin.number != task.number)
@@ -207,7 +216,10 @@ class SearchAskTell:
         return self.study._storage.get_trial(trial_id)
 
     def _check_supply(self) -> None:
-        """Raise NasError if the space is used up, or the candidates turned down in a row say that it nearly is."""
+        """Check that the space still yields new candidates.
+
+        Raises: NasError if every point has been tried, or if ``study.max_screened`` candidates in a row were rejected.
+        """
         so_far = f"stopped after {self._memory.ledger.finished} of {self.settings.n_trials} trials"
         if self._exhausted():
             raise NasError(
@@ -221,7 +233,7 @@ class SearchAskTell:
             )
 
     def _exhausted(self) -> bool:
-        """Whether every point of a small space has been dealt with."""
+        """Whether every point of a small space has been tried."""
         space, ledger = self.pricer.space, self._memory.ledger
         if ledger.total < space.size or ledger.open:
             return False

@@ -1,4 +1,4 @@
-"""A search after its last trial: winners, table, report and what is printed about them."""
+"""Conclusion of a search: winners, table, report, and the terminal summary."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measure
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
-    """Write winners, table and report of all that the study holds, and print where they are."""
+    """Write winners, table and report of ``study``, and print where they are."""
     plan, rows = session.plan, trial_records(study)
     context = session.context
     source = WinnerSource(
@@ -59,7 +59,10 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
 def _measured(
     rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console
 ) -> list[TrialRecord]:
-    """The winners' rows with their measured latency; results are worth having on a machine too busy to measure."""
+    """Measure the winners' latency; their rows as they are if it cannot be measured.
+
+    A machine too busy to measure must not cost the user the results.
+    """
     try:
         with console.status("measuring the winners"):
             return measure_rows(rows, study, session.pricer, session.measure)
@@ -69,7 +72,7 @@ def _measured(
 
 
 def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
-    """Where the files of winners come from, in the order that they say it."""
+    """Provenance of the winners' files, in the order in which they list it."""
     plan, shared = context.plan, context.provenance(study.study_name)
     first = {"space": plan.space.name, "study": shared.pop("study"), "data": shared.pop("data")}
     return {**first, "seed": plan.study.seed, **shared}
@@ -84,7 +87,7 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:
-    """How the predictions compare with what was measured, and what a user should know of it."""
+    """Print predicted against measured latency, with remarks and warnings."""
     agreement = report.agreement
     if not agreement.pairs:
         return

@@ -1,8 +1,9 @@
-"""Stopping a training early: rules that compare a trial with others at the same epoch, for one objective or several.
+"""Pruners for early stopping, for one objective or several.
 
-Optuna's trials of several objectives can neither report nor prune. A rule here is an Optuna pruner that the search asks
-itself; all that it needs stands in the trials (the first objective after each epoch as intermediate value, the latency
-that was known before training), so that it works across workers and machines and after a restart.
+They compare a trial with others at the same epoch. Optuna's multi-objective trials can neither report nor prune. A rule
+here is an Optuna pruner that the search calls itself; everything it needs is stored in the trials (the first objective
+after each epoch as intermediate value, and the latency known before training), so that it works across workers and
+machines and after a restart.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from nas.study.trial_attributes import PUBLISHED
 
 
 class EpochScore(NamedTuple):
-    """Where a network stands after an epoch: the first objective, which goes up, and its latency in ms."""
+    """Objectives after an epoch: the first one, maximised, and the latency in ms."""
 
     value: float
     latency_ms: float
 
 
 def make_pruner(settings: PrunerSettings, objective: ObjectiveSettings, *, epochs: int) -> BasePruner | None:
-    """The rule that ``settings`` name for trainings of ``epochs``, or None where none is to be stopped."""
+    """Pruner that ``settings`` name for trainings of ``epochs``; None for ``none``."""
     if settings.name == "none":
         return None
     if settings.name == "hyperband":
@@ -47,18 +48,18 @@ def make_pruner(settings: PrunerSettings, objective: ObjectiveSettings, *, epoch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerPruner(BasePruner):  # type: ignore[misc]
-    """Compares a trial, at its last epoch, with all others that came as far, stopped ones and those at work too.
+    """Compares a trial at its last epoch with all others that reached that epoch.
 
-    With a ``latency_window`` only those count that are as fast, or faster by at most this factor: what is slower cannot
-    replace it, and what is far smaller says nothing about it. Published networks are never stopped: they are the
-    reference. An epoch that a trial passed is not looked at again when it is resumed.
+    Stopped and running trials count too. With a ``latency_window`` only trials count that are as fast, or faster by at
+    most this factor: a slower network cannot replace it, and a far smaller one says nothing about it. Published
+    networks are never stopped: they are the reference. A resumed trial is not checked again at epochs that it passed.
     """
 
     settings: PrunerSettings
     latency_window: float | None
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether ``trial`` is to stop now."""
+        """Whether to stop ``trial`` after its last reported epoch."""
         epoch = trial.last_step
         if epoch is None or not self.looks_at(epoch) or PUBLISHED in trial.user_attrs:
             return False
@@ -75,11 +76,11 @@ class PeerPruner(BasePruner):  # type: ignore[misc]
 
     @abstractmethod
     def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Whether ``own`` is not worth going on with beside ``others``."""
+        """Whether ``own`` ranks too low among ``others`` to continue."""
 
 
 class MedianPruner(PeerPruner):
-    """Stops what is below the median of the others, from ``min_epochs`` on.
+    """Stops trials below the median of the others, from ``min_epochs`` on.
 
     The rule of Vizier (Golovin et al., KDD 2017, section 3.2.2) without its running averages.
     """
@@ -87,36 +88,38 @@ class MedianPruner(PeerPruner):
     __slots__ = ()
 
     def looks_at(self, epoch: int) -> bool:
-        """Every epoch from ``min_epochs`` on."""
+        """Whether ``epoch`` is ``min_epochs`` or later."""
         return epoch >= self.settings.min_epochs
 
     def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Below the median."""
+        """Whether ``own`` is below the median of ``others``."""
         return own.value < median(other.value for other in others)
 
 
 class HalvingPruner(PeerPruner):
-    """Asynchronous successive halving that stops: one in ``eta`` passes each rung, at ``min_epochs`` x ``eta``^k.
+    """Asynchronous successive halving (ASHA) in its stopping variant.
 
-    Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934, algorithm 2; as
-    Optuna does, what would wait there for promotion is stopped here. Whoever comes early is judged by fewer.
+    One trial in ``eta`` passes each rung, at epoch ``min_epochs`` x ``eta``^k.
+
+    Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934, algorithm 2; as in
+    Optuna, trials that would wait for promotion there are stopped here. Early arrivals are compared with fewer trials.
     """
 
     __slots__ = ()
 
     def looks_at(self, epoch: int) -> bool:
-        """The rungs alone."""
+        """Whether ``epoch`` is a rung."""
         rung = self.settings.min_epochs
         while rung < epoch:
             rung *= self.settings.eta
         return rung == epoch
 
     def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Not among the best ``1 / eta``."""
+        """Whether ``own`` is not among the best ``1 / eta``."""
         return sum(other.value > own.value for other in others) >= self.places(len(others) + 1)
 
     def places(self, came: int) -> int:
-        """How many of those that ``came`` to a rung may pass it."""
+        """Number of trials that may pass a rung which ``came`` trials reached."""
         return max(1, came // self.settings.eta)
 
 
@@ -124,14 +127,14 @@ class ParetoHalvingPruner(HalvingPruner):
     """Successive halving by non-dominated rank, and within a rank by an epsilon-net.
 
     Schmucker, Donini, Zafar, Salinas and Archambeau, "Multi-objective Asynchronous Successive Halving",
-    arXiv:2106.12639. The net begins with the best first objective and then takes whatever is farthest from all taken;
-    distances are in the value and in the logarithm of the latency, each as a share of its range within the rank.
+    arXiv:2106.12639. The net begins with the best first objective and then adds the point farthest from all selected
+    ones; distances are in the value and in the logarithm of the latency, each normalised by its range within the rank.
     """
 
     __slots__ = ()
 
     def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Not among the first ``1 / eta`` in the order of ranks."""
+        """Whether ``own`` is not among the first ``1 / eta`` by rank and epsilon-net."""
         everyone = [own, *others]
         ranks = non_dominated_ranks(everyone)
         before = sum(rank < ranks[0] for rank in ranks)
@@ -141,16 +144,20 @@ class ParetoHalvingPruner(HalvingPruner):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardHyperband(BasePruner):  # type: ignore[misc]
-    """Optuna's Hyperband, of one objective, which spares published networks and the first ``startup`` at each epoch.
+    """Optuna's Hyperband for one objective, with exceptions for some trials.
 
-    Its rungs stand in the trials' system attributes.
+    It never stops published networks, nor the first ``startup`` trials at each epoch. Its rungs are stored in the
+    trials' system attributes.
     """
 
     settings: PrunerSettings
     brackets: optuna.pruners.HyperbandPruner
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether ``trial`` is to stop now; the rung is written down in any case, for others are held against it."""
+        """Whether to stop ``trial`` now.
+
+        The rung is recorded in any case, because others are compared with it.
+        """
         is_behind: bool = self.brackets.prune(study, trial)
         if not is_behind or trial.last_step is None or PUBLISHED in trial.user_attrs:
             return False
@@ -158,7 +165,10 @@ class RewardHyperband(BasePruner):  # type: ignore[misc]
 
 
 def non_dominated_ranks(standings: Sequence[EpochScore]) -> list[int]:
-    """The rank of each: 0 on the Pareto front, 1 on the front of the rest, and so on; equal ones share theirs."""
+    """Non-dominated rank of each score, in the given order.
+
+    0 on the Pareto front, 1 on the front of the rest, and so on; equal scores share a rank.
+    """
     order = sorted(range(len(standings)), key=lambda i: (standings[i].latency_ms, -standings[i].value))
     best: list[tuple[float, float]] = []  # of each front, negated so that it rises: its best value so far, with latency
     ranks = [0] * len(standings)
@@ -174,7 +184,10 @@ def non_dominated_ranks(standings: Sequence[EpochScore]) -> list[int]:
 
 
 def spread_order(standings: Sequence[EpochScore]) -> list[int]:
-    """Positions in ``standings``, each next one the farthest from all before; the best value comes first."""
+    """Positions in ``scores`` in the order of an epsilon-net.
+
+    The best value comes first; each further one is the farthest from all before.
+    """
     points = list(zip(_shares([one.value for one in standings]),
                       _shares([math.log(one.latency_ms) for one in standings]), strict=True))  # fmt: skip
     first = max(range(len(points)), key=lambda i: (standings[i].value, -standings[i].latency_ms))
@@ -189,13 +202,13 @@ def spread_order(standings: Sequence[EpochScore]) -> list[int]:
 
 
 def _shares(values: Sequence[float]) -> list[float]:
-    """``values`` as shares of their range, from 0 to 1."""
+    """Normalise ``values`` to [0, 1] by their range."""
     low, high = min(values), max(values)
     return [(value - low) / ((high - low) or 1.0) for value in values]
 
 
 def _others(study: optuna.Study, trial: FrozenTrial, epoch: int) -> list[FrozenTrial]:
-    """The other trials that were trained up to ``epoch`` and did not fail."""
+    """Other trials that were trained up to ``epoch`` and did not fail."""
     return [
         other
         for other in study.get_trials(deepcopy=False)

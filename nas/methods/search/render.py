@@ -1,4 +1,7 @@
-"""A search's table, plot and report made again of its folder and its trials, at work or not; loads no torch."""
+"""Render a search's table, plot and report from its folder and trials.
+
+Works for running and finished studies; loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from nas.study.trial_attributes import trial_records
 
 
 def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
-    """Write table, plot and report of ``study`` as it is now, at work or not; the report's path.
+    """Write table, plot and report of ``study`` as of now; the report's path.
 
     Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
     """
@@ -26,7 +29,10 @@ def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study
 
 
 def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-    """As ``render_search``, and bring what a dashboard shows of ``study`` up to date."""
+    """Render the search, and update what the dashboard shows of ``study``.
+
+    Raises: NasError.
+    """
     context = search_context(plan, manifest)
     report = _report_again(context, study)
     write_search_report(report, plan.folder)

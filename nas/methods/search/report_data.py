@@ -1,4 +1,4 @@
-"""From a study's trials to its report: everything that the page says, and the files that hold it."""
+"""Report data of a search: from the study's trials to the files of the report."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _FILES: Final[Mapping[str, str]] = {
 
 
 def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchContext) -> list[Winner]:
-    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
+    """Winners from ``rows``, each with those of its files that exist in ``folder``.
 
-    Raises: NasError if a row's choices no longer decode to its network.
+    While a search is running there are no files. Raises: NasError if a row's genotype no longer decodes to its network.
     """
     written = _written(folder)
     return [
@@ -56,7 +56,7 @@ def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchC
 def search_report(
     context: SearchContext, study: optuna.Study, rows: Sequence[TrialRecord], winners: Sequence[Winner]
 ) -> SearchReport:
-    """What the report of ``study`` says of ``rows``, its trials, and ``winners`` among them."""
+    """Assemble the report of ``study`` from its trials ``rows`` and its ``winners``."""
     plan, trials = context.plan, study.get_trials(deepcopy=False)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
     reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(context) else None
@@ -85,7 +85,7 @@ def search_report(
 
 
 def write_search_report(report: SearchReport, folder: Path) -> Path:
-    """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
+    """Write ``trials.csv``, ``pareto.svg`` and ``report.html``; the report's path."""
     drawn = search_plot(report)
     write_text_atomically(folder / "pareto.svg", drawn)
     return write_report(report, render_search_report(report, drawn), folder / REPORT_FILE)
@@ -122,7 +122,7 @@ def _objective(settings: ObjectiveSettings) -> str:
 
 
 def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
-    """The winners of ``study`` as plain data, in the order of the report."""
+    """Winners of ``study`` as plain data, in the order of the report."""
     identity = study_identity(system_attributes(study))
     settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
@@ -134,13 +134,13 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
 
 
 def _written(folder: Path) -> dict[str, str]:
-    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
+    """Stems of the winner files in ``folder``, by network id."""
     specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
     return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
 
 
 def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
-    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
+    """Winner from its row and from its files, whose names begin with ``stem``."""
     arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
     if arch.arch_id != row.arch_id:
         raise NasError(

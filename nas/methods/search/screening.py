@@ -1,4 +1,7 @@
-"""Screening: a candidate decoded, priced, written down and held against the limits before any training."""
+"""Screening of candidates before training.
+
+Each one is decoded, priced, recorded and checked against the limits.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,20 @@ _LEGACY_CONSTRAINTS: Final = "constraints"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screening:
-    """Prices the candidates of ``study``; with a ``refinement``, those that pass are measured and screened again."""
+    """Prices and records the candidates of ``study``.
+
+    With a ``refinement``, candidates within the limits are measured and screened again.
+    """
 
     study: optuna.Study
     pricer: Pricer
     refinement: PredictorRefinement | None = None
 
     def judge(self, trial: Trial) -> tuple[ArchSpec, str]:
-        """The network of ``trial``, and in words the limits that it breaks; both are written into the trial."""
+        """Price ``trial`` and record it; its network and the violated limits in words.
+
+        The text is empty for a feasible candidate.
+        """
         pricer = self.refinement.pricer(self.study) if self.refinement else self.pricer
         candidate = pricer.price(trial.params)
         known = earlier_measurement(self.study, candidate.arch.arch_id) if self.refinement else {}
@@ -42,7 +51,7 @@ class Screening:
         return candidate.arch, broken and broken + how
 
     def _tell_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
-        """Tell Optuna how far ``measures`` are beyond each limit."""
+        """Record in Optuna how far ``measures`` exceed each limit."""
         violations = self.pricer.constraints.violations(measures)
         storage = self.study._storage
         known = storage.get_trial(trial._trial_id).constraints  # of a trial that was interrupted

@@ -1,4 +1,7 @@
-"""The best networks of an earlier study as the first of a new one: trained longer, they tell if its proxy was right."""
+"""Warm start: the best networks of an earlier study as initial trials.
+
+Trained longer, they validate the earlier study's proxy.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _LEAST: Final = 8  # so many networks, if there are, make a rank correlation
 
 
 def best_records(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[TrialRecord]:
-    """The Pareto front of ``rows`` and, where it is of fewer than eight networks, the best of the others."""
+    """Pareto front of ``rows``, filled up with the best others to eight networks."""
     front = {row.arch_id: row for row in pareto_front(rows)}
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.arch_id not in front]
     others = sorted(trained, key=lambda row: (-objective.score(row), row.number))
@@ -25,9 +28,9 @@ def best_records(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> l
 
 
 def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
-    """The genotypes that ``study.first`` asks for; none where it names no study.
+    """Genotypes of the study that ``study.first`` names; empty where it is null.
 
-    Raises: NasError for a study that is not in the storage of ``plan``, or whose networks its space does not hold.
+    Raises: NasError for a study that is not in the storage of ``plan``, or whose networks are not in its space.
     """
     name = plan.study.first
     if name is None:
