@@ -93,11 +93,16 @@ def import_heavy(module: str) -> ModuleType:
         ) from error
 
 
-def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool) -> int:
-    """Run a checked plan as a study of ``kind``, reporting on one stream; returns the exit code. Raises: NasError."""
+def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool, quiet: bool = False) -> int:
+    """Run a checked plan as a study of ``kind``, reporting on one stream; returns the exit code.
+
+    ``to_stderr``: leaves stdout to an answer for programs. ``quiet``: nothing is reported. Raises: NasError.
+    """
+    from rich.console import Console
+
     check_writable(plan.runs_dir)
     import_heavy(kind.session_module)
-    stopped = import_heavy("nas.engines.run").run_study(plan, kind, to_stderr=to_stderr)
+    stopped = import_heavy("nas.engines.run").run_study(plan, kind, Console(stderr=to_stderr, quiet=quiet))
     return EXIT_INTERRUPTED if stopped else 0
 
 
@@ -164,7 +169,12 @@ def answer_option(config_name: str, arguments: Sequence[str], help_text: Callabl
     if any(argument in _SHELL for argument in arguments):
         import_module("nas.cli.completion").complete(config_name, arguments)
         return True
+    refuse_options(arguments)
+    return False
+
+
+def refuse_options(arguments: Sequence[str]) -> None:
+    """Refuse whatever looks like an option. Raises: NasError."""
     for argument in arguments:
         if argument.startswith("-"):
             raise NasError(f"unknown option {argument!r}: settings are given as name=value; see --help.")
-    return False

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from nas.latency.arrays import FloatArray
 from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
 
 if TYPE_CHECKING:
     import lightgbm
 
-Array = npt.NDArray[np.float64]
 
 # Chosen on 600 profiled networks, with 158 random and 52 published ones held out: twice as many and larger trees gain
 # nothing there. One model for all classes, linear leaves and extra-random trees were worse.
@@ -43,7 +42,7 @@ class KernelTimes:
     laws: Mapping[str, tuple[float, ...]]
     trees: Mapping[str, lightgbm.Booster]
 
-    def microseconds(self, kernels: Sequence[ContextualKernel]) -> Array:
+    def microseconds(self, kernels: Sequence[ContextualKernel]) -> FloatArray:
         """Times of kernels in their contexts in microseconds, float64, shape (kernels,)."""
         times = np.empty(len(kernels))
         for name, rows in _by_class(kernels).items():
@@ -100,7 +99,7 @@ def fit_kernel_times(
     return KernelTimes(lane=lane, laws=laws, trees=trees)
 
 
-def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
+def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
     """Non-negative coefficients of a law that minimise the squared relative error.
 
     ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
@@ -111,7 +110,7 @@ def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
     return tuple(solution.tolist())
 
 
-def _terms(kernels: Iterable[ContextualKernel], lane: int) -> Array:
+def _terms(kernels: Iterable[ContextualKernel], lane: int) -> FloatArray:
     """Terms of the laws, shape (kernels, 4): ``kernel_work``, and 1 per call."""
     return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in kernels])
 

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a compound study: its answer, and what became of each training."""
+"""Dashboard notes of a scaling study: the result, and each training's outcome."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ _GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memo
 
 
 def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: ScalingReport) -> None:
-    """Put what a dashboard shows into ``study`` and beside it; its results stand in the plan's folder."""
-    plan, found, known = context.plan, report.standings, context.entries
+    """Publish the dashboard's notes into ``study``, and its files beside it.
+
+    The results themselves are in the plan's folder.
+    """
+    plan, found, known = context.plan, report.ranking, context.entries
     entries = known.by_label
     board = DashboardBoard.of(study, plan.runs_dir / ARTIFACTS)
     best = found.best.entry.label if found.best else ""
@@ -64,7 +67,10 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
 
 
 def _reading(plan: ScalingPlan, links: Sequence[str]) -> list[str]:
-    """How to read the dashboard's pages of a scaling study; ``links``: to the files of the best network."""
+    """Markdown paragraphs on how to read the dashboard's pages of a scaling study.
+
+    ``links``: to the files of the best network.
+    """
     return [
         "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
         "noise between them.",
@@ -80,7 +86,7 @@ def _parameters(plan: ScalingPlan) -> str:
 
 
 def _attach_plots(plan: ScalingPlan, board: DashboardBoard) -> list[str]:
-    """Attach the plots; their names."""
+    """Attach the plots; their file names."""
     plots = {path.name: path.read_text(encoding="utf-8") for path in sorted(plan.folder.glob("*.svg"))}
     for name, text in plots.items():
         board.attach(name, standalone(text).encode())
@@ -88,8 +94,8 @@ def _attach_plots(plan: ScalingPlan, board: DashboardBoard) -> list[str]:
 
 
 def _attach_best(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport) -> tuple[list[str], list[str]]:
-    """Attach drawing and spec of the best network: links to them, and their names."""
-    best = report.standings.best
+    """Attach drawing and spec of the best network; links to them, and file names."""
+    best = report.ranking.best
     if not best:
         return [], []
     arch = replace(best.entry.arch, name="best")
@@ -101,12 +107,12 @@ def _attach_best(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport
 
 
 def _trainings_column(trials: Mapping[str, Sequence[int]]) -> Column[RankedNetwork]:
-    """The numbers of a network's trials."""
+    """Column with the numbers of a network's trials."""
     return Column(name="trainings", heading="trainings", value=lambda one: trials[one.entry.label], align="left")
 
 
 def _facts(trial: FrozenTrial) -> Pairs:
-    """Which network a training is of, and what that is beside the baseline."""
+    """Network, seed and growth over the baseline of a training."""
     known = trial.user_attrs
     growth = ", ".join(f"x{known[key]:.2f} {name}" for key, name in _GROWTHS.items() if key in known)
     proxy = f"x{known['proxy_macs_x']:.2f} MACs, {known['proxy_resolution_px']} px" if "proxy_macs_x" in known else ""

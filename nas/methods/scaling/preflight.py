@@ -1,4 +1,4 @@
-"""What a grid says before it trains: the real growth of every network and proxy, and what the proxies do not keep."""
+"""Summary before training: realised growth of networks and proxies, and warnings."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _UNEVEN: Final = 0.15  # proxies whose growth differs from the middle one's by m
 
 
 def design_summary(plan: ScalingPlan, entries: Design) -> str:
-    """Baseline, number of triples and networks, and how many of them are worth a training, in one line."""
+    """One line on the baseline, the requested networks, and how many are trained."""
     base = entries.baseline
-    kept = f"{len(entries.trained) + len(entries.walked)} to train"
+    kept = f"{len(entries.trained) + len(entries.step_networks)} to train"
     if plan.compare:
         what = request_text(plan)
     else:
         networks = len(entries.trained) + len(entries.left_out)
-        what = f"{entries.asked} triples at phi {plan.phi:g}, {networks} networks after rounding"
+        what = f"{entries.requested} triples at phi {plan.phi:g}, {networks} networks after rounding"
     cost = base.candidate.measures
     return (
         f"{plan.baseline.name}: {cost['macs_m']:.1f} M MACs, {cost['params_m']:.2f} M parameters, "
@@ -35,14 +35,17 @@ def design_summary(plan: ScalingPlan, entries: Design) -> str:
 
 
 def growth_table(plan: ScalingPlan, entries: Design) -> Table:
-    """Every network's growth over the baseline's after rounding, and its proxy's over the baseline's proxy."""
+    """Table of each network's growth over the baseline, and its proxy's, all rounded.
+
+    A proxy's growth is over the baseline's proxy.
+    """
     triple = "" if plan.compare else " (alpha/beta/gamma)"
     title = f"growth after rounding: of the network{triple} | of its proxy"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("network", "MACs", "params", "memory", "latency", "| depth", "width", "px", "MACs", ""):
         left = column in ("network", "")
         table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=bool(column))
-    for entry in entries.everything:
+    for entry in entries.all_entries:
         same = f"= {', '.join(entry.same)}" if entry.same else ""
         table.add_row(
             entry.label,
@@ -53,11 +56,14 @@ def growth_table(plan: ScalingPlan, entries: Design) -> Table:
 
 
 def design_notes(plan: ScalingPlan, entries: Design, baseline: Proxy) -> list[str]:
-    """What the proxies do not keep: equal cost, differences between networks, maps as large as the kernels."""
+    """Warnings on the proxies, and a note on stepwise expansion.
+
+    Proxies may lose equal cost, differences between networks, or feature maps as large as the kernels.
+    """
     found = [f"{text} (proxy of the baseline)" for text in baseline.warnings]
     if not plan.is_table:  # where costs differ on purpose
         found += _uneven(entries.trained)
-    for twins in _same_proxies((*entries.trained, *entries.walked)):
+    for twins in _same_proxies((*entries.trained, *entries.step_networks)):
         found.append(f"{' and '.join(twins)} have the same proxy: training cannot tell them apart")
     if entries.steps:
         found.append(
@@ -68,7 +74,7 @@ def design_notes(plan: ScalingPlan, entries: Design, baseline: Proxy) -> list[st
 
 
 def _uneven(entries: Sequence[DesignEntry]) -> list[str]:
-    """What is to be said of proxies whose growth is far off that of the others."""
+    """Warning on proxies whose growth is far from the median growth."""
     growths = sorted(entry.proxy.macs_growth for entry in entries)
     middle = growths[len(growths) // 2] if growths else 1.0
     uneven = [entry for entry in entries if abs(entry.proxy.macs_growth / middle - 1) > _UNEVEN]

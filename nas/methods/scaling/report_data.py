@@ -1,4 +1,4 @@
-"""From the trials of a scaling study to its report: everything that the page says, and the files that hold it."""
+"""Report data of a scaling study: from its trials to the files of the report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.files import write_bytes_atomically, write_text_atomically
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.context import ScalingContext
+from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.family_files import FamilyMember, members_of
 from nas.methods.scaling.plots.networks import Cost, cost_plot, rules_plot, surface_plot
 from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
@@ -35,17 +36,17 @@ from nas.study.trial_record import Outcome
 
 
 def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingReport:
-    """What the report of ``study`` says as of now."""
+    """Assemble the report of ``study`` as of now."""
     plan, entries = context.plan, context.entries
     rows = trial_records(study)  # before the labels: a study at work may have one more the next moment
-    found = rank_networks(entries, accuracies_of(study), _closed(study))
+    found = study_ranking(entries, study)
     layout = table_layout(entries, found) if plan.is_table else None
     return ScalingReport(
         title=f"{plan.name}: {scaling_kind(plan)}",
         command=plan.command,
         facts=_facts(context, study),
         rows=tuple(rows),
-        standings=found,
+        ranking=found,
         layout=layout,
         sentences=(*found.sentences(), *(table_sentences(layout, found) if layout else ())),
         notes=tuple(design_notes(plan, entries, context.proxy_of(entries.baseline.arch))),
@@ -56,9 +57,17 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
     )
 
 
+def study_ranking(entries: Design, study: optuna.Study) -> Ranking:
+    """Ranking of the networks of ``study`` by the trials that it holds now."""
+    return rank_networks(entries, accuracies_of(study), _closed(study))
+
+
 def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
-    """Write ``networks.csv``, ``trials.csv``, plots and ``report.html`` into ``folder``; the path of the last."""
-    write_text_atomically(folder / "networks.csv", ranking_to_csv(report.standings.everybody))
+    """Write tables, plots and report into ``folder``; the report's path.
+
+    The files are ``networks.csv``, ``trials.csv``, the plots as SVG and PNG, and ``report.html``.
+    """
+    write_text_atomically(folder / "networks.csv", ranking_to_csv(report.ranking.all_networks))
     for name, (_, plot) in report.plots.items():
         write_text_atomically(folder / f"{name}.svg", plot.svg)
         write_bytes_atomically(folder / f"{name}.png", plot.png())
@@ -85,7 +94,7 @@ def _race(plan: ScalingPlan) -> str:
 
 
 def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
-    """How a network's training ended without an accuracy, by label."""
+    """How trainings without an accuracy ended, by network label."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.PRUNED, TrialState.FAIL))
     known = {outcome.value: outcome for outcome in (Outcome.STOPPED, Outcome.FAILED)}
     return {
@@ -96,19 +105,19 @@ def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
 
 
 def _family(context: ScalingContext, found: Ranking) -> list[FamilyMember]:
-    """The family of the best triple; what is no grid has none."""
+    """Family by the best triple; empty unless the study is a grid."""
     if found.best is None:
         return []
 
     def latency_ms(arch: ArchSpec) -> float:
         return context.predictor.predict(arch).latency_ms
 
-    triple = found.best.entry.grown.compound
+    triple = found.best.entry.scaled.compound
     return members_of(found.baseline.entry.arch, triple, context.plan.rules, latency_ms) if triple else []
 
 
 def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
-    """Caption and plot by the name of their files."""
+    """Caption and plot by file name."""
     costs: dict[str, tuple[str, str, Cost]] = {
         "macs": ("multiply-adds", "MACs, M", lambda one: one.entry.candidate.measures["macs_m"]),
         "latency": ("latency", "predicted latency, ms", lambda one: one.entry.latency.latency_ms),
@@ -129,7 +138,7 @@ def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict
 
 
 def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:
-    """The network of the highest mean accuracy in ``study`` as plain data, as the report names it.
+    """Network of the highest mean accuracy as plain data, named as in the report.
 
     Of stepwise expansion a network of an earlier step may be the best.
     """

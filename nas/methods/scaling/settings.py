@@ -1,4 +1,4 @@
-"""The settings of a compound study, as checked plain data: the grid, the rules, the tables, the race over seeds."""
+"""Settings groups of a scaling study: grid, rules, tables, and race over seeds."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ SIDES: Final = (7, 6, 5, 4)  # sevenths of the baseline's: 224, 192, 160 and 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridSettings:
-    """The triples: all of ``alpha`` x ``beta`` x ``gamma`` whose growth is within ``tolerance`` of 2 per unit of phi.
+    """Grid of triples ``alpha`` x ``beta`` x ``gamma`` and the cost it accepts.
 
-    ``realised_tolerance``: the same of the growth that is left after rounding; triples beyond it are not trained,
-    because a costlier network wins for its cost (None: train them all).
+    A triple is taken if its growth is within ``tolerance`` of 2 per unit of phi. ``realised_tolerance``: the same for
+    the growth after rounding; triples beyond it are not trained, because a costlier network wins by its cost (None:
+    train them all).
     """
 
     alpha: tuple[float, ...] = ALPHAS
@@ -47,10 +48,11 @@ class GridSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSettings:
-    """The networks of a table: ``widths`` (multipliers; None: those of the table that is chosen) on each line.
+    """Multipliers of a table's networks.
 
-    ``starts``: (depth, resolution) multipliers of the baseline at which the lines of ``width_lines`` begin.
-    ``sides_px``: input sides of ``width_resolution``; None: MobileNetV1's shares of the baseline's.
+    ``widths``: multipliers on each line; None: the default ones of the selected table. ``starts``: (depth, resolution)
+    multipliers of the baseline at which the lines of ``width_lines`` begin. ``sides_px``: input sides of
+    ``width_resolution``; None: MobileNetV1's fractions of the baseline's.
     """
 
     widths: tuple[float, ...] | None = None
@@ -76,11 +78,12 @@ class TableSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaceSettings:
-    """How many trainings a triple gets: one each, then ``seeds`` in all for those that may be the best.
+    """Number of trainings per network: one each, then up to ``seeds`` for the best.
 
     ``finalists``: the best of the first round, which get a second training whatever the noise; from the third on, only
-    those that the noise does not tell apart from the best. ``stop_share``: in the first round a training ends half way
-    if its accuracy is below that share of the others' there, from the fifth on; 0 is never.
+    those get one that are statistically indistinguishable from the best (Tukey-Kramer). ``stop_share``: in the first
+    round a training ends halfway if its accuracy is among the lowest ``stop_share`` there, once four others reached
+    that epoch; 0 disables stopping.
     """
 
     seeds: int = 3
@@ -94,7 +97,10 @@ class RaceSettings:
 
 
 def compared_of(value: object) -> tuple[str, ...]:
-    """``compare`` as names: null, a list of rules, or the name of one table. Raises: NasError for anything else."""
+    """Parse ``compare``: null, a list of rules, or the name of one table.
+
+    Raises: NasError for anything else.
+    """
     if value is None:
         return ()
     if isinstance(value, str) and value in TABLES:
@@ -106,7 +112,7 @@ def compared_of(value: object) -> tuple[str, ...]:
 
 
 def _listed(field: str, value: object, what: str, *, optional: bool) -> list[Any]:
-    """The items of a list that must not be empty; none for null where that is allowed. Raises: NasError."""
+    """Items of a non-empty list; empty for null where ``optional``. Raises: NasError."""
     if optional and value is None:
         return []
     if not isinstance(value, list | tuple) or not value:

@@ -21,6 +21,7 @@ from nas.study.candidates import Pricer
 from nas.study.config import SamplerSettings, StudySettings
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import WORKER, distributions
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
 from nas.study.trial_record import Outcome, TrialRecord
@@ -30,16 +31,16 @@ _PARKED: Final = "nas:parked"
 
 
 @dataclass(slots=True)
-class _Memory:
+class _WorkerState:
     """Per-worker state of a search between calls of ``ask``.
 
     ``index``: the study's trials as of the last read. ``parked``: trials of this worker whose network another worker is
     training. ``rejected``: infeasible candidates and duplicates since the last training.
     """
 
-    ledger: TrialIndex = field(default_factory=TrialIndex)
+    index: TrialIndex = field(default_factory=TrialIndex)
     parked: list[TrialTask] = field(default_factory=list)
-    turned_down: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +63,34 @@ class SearchAskTell:
     refinement: PredictorRefinement | None = None
     pruner: optuna.pruners.BasePruner | None = None
     worker: str = ""
-    _memory: _Memory = field(default_factory=_Memory, init=False, repr=False)
+    _state: _WorkerState = field(default_factory=_WorkerState, init=False, repr=False)
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
         """Next candidate to train, a rejected trial, or ``Idle`` if there is none.
 
         Raises: NasError if the space has no new candidate left under the limits.
         """
-        ledger = self._read()
-        found: TrialTask | TrialRecord | Idle | None = self._unparked()
-        if found is None:
-            if ledger.finished >= self.settings.n_trials:
+        index = self._read()
+        result: TrialTask | TrialRecord | Idle | None = self._resume_parked()
+        if result is None:
+            if index.finished >= self.settings.n_trials:
                 return Idle.OVER
-            if ledger.finished + len(ledger.running()) >= self.settings.n_trials:
+            if index.finished + len(index.running()) >= self.settings.n_trials:
                 return Idle.WAIT  # other workers hold the last trials; one of theirs may yet be turned down
-            self._check_supply()
-            found = self._asked()
-        if isinstance(found, TrialRecord) and found.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
-            self._memory.turned_down += 1
-        elif not isinstance(found, Idle):
-            self._memory.turned_down = 0
-        return found
+            self._check_exhaustion()
+            result = self._ask_sampler()
+        if isinstance(result, TrialRecord) and result.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
+            self._state.rejected += 1
+        elif not isinstance(result, Idle):
+            self._state.rejected = 0
+        return result
 
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
         """Report the epoch's objective; the reason to stop there, or None to continue.
 
         The value is stored as an intermediate value of the trial, by epoch.
         """
-        storage = self.study._storage
+        storage = storage_of(self.study)
         latency_ms = storage.get_trial(task.trial_id).user_attrs["latency_ms"]
         value = self.objective.values(result.accuracy, latency_ms)[0]
         storage.set_trial_intermediate_value(task.trial_id, result.epoch, value)
@@ -109,29 +110,29 @@ class SearchAskTell:
 
     def release(self) -> None:
         """Queue the parked candidates again."""
-        while self._memory.parked:
-            trial_loop.release_trial(self.study, self._memory.parked.pop().trial_id)
+        while self._state.parked:
+            trial_loop.release_trial(self.study, self._state.parked.pop().trial_id)
 
     def _read(self) -> TrialIndex:
         """Index of the study's trials, updated from the storage."""
-        self._memory.ledger.read(self.study)
-        return self._memory.ledger
+        self._state.index.read(self.study)
+        return self._state.index
 
-    def _asked(self) -> TrialTask | TrialRecord | Idle:
+    def _ask_sampler(self) -> TrialTask | TrialRecord | Idle:
         """Draw one candidate from the sampler and screen it."""
-        turn = self._memory.ledger.total - self._memory.ledger.interrupted
+        number = self._state.index.total - self._state.index.interrupted
         space = distributions(self.pricer.space.parameters)
-        self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=turn), space)
+        self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=number), space)
         trial = self.study.ask(space)
         try:
             if self.worker:
                 trial.set_user_attr(WORKER, self.worker)
             if self._is_surplus(trial):
-                trial_loop.release_trial(self.study, trial._trial_id)
+                trial_loop.release_trial(self.study, trial_id(trial))
                 return Idle.WAIT
-            return self._screened(trial)
+            return self._screen(trial)
         except KeyboardInterrupt:
-            trial_loop.release_trial(self.study, trial._trial_id)
+            trial_loop.release_trial(self.study, trial_id(trial))
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -140,39 +141,41 @@ class SearchAskTell:
         Two workers may have asked for the last trial at the same moment; the later one gives way. An earlier trial of a
         killed worker may just have been queued again: it takes precedence.
         """
-        ledger = self._read()
-        earlier = [number for number in ledger.open if number < trial.number]
-        return ledger.finished + len(earlier) >= self.settings.n_trials
+        index = self._read()
+        earlier = [number for number in index.open if number < trial.number]
+        return index.finished + len(earlier) >= self.settings.n_trials
 
-    def _screened(self, trial: Trial) -> TrialTask | TrialRecord | Idle:
+    def _screen(self, trial: Trial) -> TrialTask | TrialRecord | Idle:
         """Training of ``trial``, unless it violates a limit or its network was trained."""
         screen = Screening(study=self.study, pricer=self.pricer, refinement=self.refinement)
         try:
-            arch, broken = screen.judge(trial)
+            arch, violated = screen.judge(trial)
         except Exception as error:  # a network that cannot be decoded or measured is one failed trial
             return trial_loop.finish_trial(
-                self.study, self._frozen(trial._trial_id), Outcome.FAILED, reason=failure_reason(error)
+                self.study, self._frozen(trial_id(trial)), Outcome.FAILED, reason=failure_reason(error)
             )
-        if broken:
-            return trial_loop.finish_trial(self.study, self._frozen(trial._trial_id), Outcome.INFEASIBLE, reason=broken)
-        task = TrialTask(number=trial.number, trial_id=trial._trial_id, arch=arch)
+        if violated:
+            return trial_loop.finish_trial(
+                self.study, self._frozen(trial_id(trial)), Outcome.INFEASIBLE, reason=violated
+            )
+        task = TrialTask(number=trial.number, trial_id=trial_id(trial), arch=arch)
         self._read()
-        found = self._first_of_its_kind(task)
-        if found is None:
-            self._memory.parked.append(task)
+        result = self._deduplicated(task)
+        if result is None:
+            self._state.parked.append(task)
             return Idle.WAIT
-        return found
+        return result
 
-    def _unparked(self) -> TrialTask | TrialRecord | None:
+    def _resume_parked(self) -> TrialTask | TrialRecord | None:
         """First parked candidate whose duplicate has finished training."""
-        for task in self._memory.parked:
-            found = self._first_of_its_kind(task)
-            if found is not None:
-                self._memory.parked.remove(task)
-                return found
+        for task in self._state.parked:
+            result = self._deduplicated(task)
+            if result is not None:
+                self._state.parked.remove(task)
+                return result
         return None
 
-    def _first_of_its_kind(self, task: TrialTask) -> TrialTask | TrialRecord | None:
+    def _deduplicated(self, task: TrialTask) -> TrialTask | TrialRecord | None:
         """Deduplicate ``task``: itself, the finished duplicate, or None to wait.
 
         A ``TrialRecord`` if another trial trained or stopped this network already; None while another trial trains it.
@@ -181,64 +184,68 @@ class SearchAskTell:
         claims before it looks for others and gives way to any, so that no two of them train a network at the same time,
         whichever trial was killed and restarted in between. Of those that gave way the earliest trial claims again.
         """
-        ledger = self._memory.ledger
-        twin = ledger.tried.get(task.arch.arch_id)
-        if twin is not None:
-            return self._repeated(task, twin)
-        is_parked = _is_parked(ledger.open[task.number])
+        index = self._state.index
+        duplicate = index.tried.get(task.arch.arch_id)
+        if duplicate is not None:
+            return self._finish_duplicate(task, duplicate)
+        is_parked = _is_parked(index.open[task.number])
         if self._is_claimed(task):
             if not is_parked:
-                self.study._storage.set_trial_system_attr(task.trial_id, _PARKED, True)
+                storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, True)
             return None
         if not is_parked:
             return task
-        self.study._storage.set_trial_system_attr(task.trial_id, _PARKED, False)
+        storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, False)
         self._read()
-        return self._first_of_its_kind(task)
+        return self._deduplicated(task)
 
     def _is_claimed(self, task: TrialTask) -> bool:
         """Whether another running trial trains the network of ``task`` or precedes it."""
-        running, arch_id = self._memory.ledger.running(), task.arch.arch_id
-        twins = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
-        return any(twin.number < task.number or not _is_parked(twin) for twin in twins if twin.number != task.number)
+        running, arch_id = self._state.index.running(), task.arch.arch_id
+        duplicates = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
+        return any(
+            duplicate.number < task.number or not _is_parked(duplicate)
+            for duplicate in duplicates
+            if duplicate.number != task.number
+        )
 
-    def _repeated(self, task: TrialTask, twin: FrozenTrial) -> TrialRecord:
-        trial, reason = self._frozen(task.trial_id), f"same as trial {twin.number}"
-        if twin.user_attrs["outcome"] == Outcome.STOPPED:
+    def _finish_duplicate(self, task: TrialTask, duplicate: FrozenTrial) -> TrialRecord:
+        trial, reason = self._frozen(task.trial_id), f"same as trial {duplicate.number}"
+        if duplicate.user_attrs["outcome"] == Outcome.STOPPED:
             return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
-        accuracy = twin.user_attrs["accuracy"]
+        accuracy = duplicate.user_attrs["accuracy"]
         values = self.objective.values(accuracy, trial.user_attrs["latency_ms"])
         return trial_loop.finish_trial(
             self.study, trial, Outcome.DUPLICATE, values=values, accuracy=accuracy, reason=reason
         )
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
-        return self.study._storage.get_trial(trial_id)
+        return storage_of(self.study).get_trial(trial_id)
 
-    def _check_supply(self) -> None:
+    def _check_exhaustion(self) -> None:
         """Check that the space still yields new candidates.
 
         Raises: NasError if every point has been tried, or if ``study.max_screened`` candidates in a row were rejected.
         """
-        so_far = f"stopped after {self._memory.ledger.finished} of {self.settings.n_trials} trials"
+        so_far = f"stopped after {self._state.index.finished} of {self.settings.n_trials} trials"
         if self._exhausted():
             raise NasError(
                 f"{so_far}: all {self.pricer.space.size} points of space {self.pricer.space.name!r} have been tried. "
                 "Widen the space, or lower study.n_trials."
             )
-        if self._memory.turned_down >= self.settings.max_screened:
+        if self._state.rejected >= self.settings.max_screened:
             raise NasError(
-                f"{so_far}: the last {self._memory.turned_down} candidates were infeasible or repeats. The space has "
+                f"{so_far}: the last {self._state.rejected} candidates were infeasible or repeats. The space has "
                 "little new left under these limits; loosen them, widen the space, or lower study.n_trials."
             )
 
     def _exhausted(self) -> bool:
         """Whether every point of a small space has been tried."""
-        space, ledger = self.pricer.space, self._memory.ledger
-        if ledger.total < space.size or ledger.open:
+        space, index = self.pricer.space, self._state.index
+        if index.total < space.size or index.open:
             return False
-        every = (trial.params for trial in self.study.get_trials(deepcopy=False))
-        complete = (params for params in every if len(params) == len(space.parameters))
+        all_params = (trial.params for trial in self.study.get_trials(deepcopy=False))
+        complete = (params for params in all_params if len(params) == len(space.parameters))
         return len({tuple(sorted(params.items())) for params in complete}) >= space.size
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nas.study.manifest import StudyManifest
 
 
-class Search(StudyKind):
+class SearchKind(StudyKind):
     """Architecture search of a space for high accuracy at low latency."""
 
     name = "search"

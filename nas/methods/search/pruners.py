@@ -61,21 +61,21 @@ class PeerPruner(BasePruner):  # type: ignore[misc]
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether to stop ``trial`` after its last reported epoch."""
         epoch = trial.last_step
-        if epoch is None or not self.looks_at(epoch) or PUBLISHED in trial.user_attrs:
+        if epoch is None or not self.is_rung(epoch) or PUBLISHED in trial.user_attrs:
             return False
-        own = _standing(trial, epoch)
-        others = [_standing(other, epoch) for other in _others(study, trial, epoch)]
+        own = _epoch_score(trial, epoch)
+        others = [_epoch_score(other, epoch) for other in _others(study, trial, epoch)]
         if self.latency_window is not None:
             fastest_ms = own.latency_ms / self.latency_window
             others = [other for other in others if fastest_ms <= other.latency_ms <= own.latency_ms]
-        return len(others) >= self.settings.startup and self.is_behind(own, others)
+        return len(others) >= self.settings.startup and self.ranks_low(own, others)
 
     @abstractmethod
-    def looks_at(self, epoch: int) -> bool:
+    def is_rung(self, epoch: int) -> bool:
         """Whether a trial may be stopped after ``epoch``."""
 
     @abstractmethod
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Whether ``own`` ranks too low among ``others`` to continue."""
 
 
@@ -87,11 +87,11 @@ class MedianPruner(PeerPruner):
 
     __slots__ = ()
 
-    def looks_at(self, epoch: int) -> bool:
+    def is_rung(self, epoch: int) -> bool:
         """Whether ``epoch`` is ``min_epochs`` or later."""
         return epoch >= self.settings.min_epochs
 
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Whether ``own`` is below the median of ``others``."""
         return own.value < median(other.value for other in others)
 
@@ -107,20 +107,20 @@ class HalvingPruner(PeerPruner):
 
     __slots__ = ()
 
-    def looks_at(self, epoch: int) -> bool:
+    def is_rung(self, epoch: int) -> bool:
         """Whether ``epoch`` is a rung."""
         rung = self.settings.min_epochs
         while rung < epoch:
             rung *= self.settings.eta
         return rung == epoch
 
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Whether ``own`` is not among the best ``1 / eta``."""
-        return sum(other.value > own.value for other in others) >= self.places(len(others) + 1)
+        return sum(other.value > own.value for other in others) >= self.promotions(len(others) + 1)
 
-    def places(self, came: int) -> int:
-        """Number of trials that may pass a rung which ``came`` trials reached."""
-        return max(1, came // self.settings.eta)
+    def promotions(self, arrivals: int) -> int:
+        """Number of trials that may pass a rung which ``arrivals`` trials reached."""
+        return max(1, arrivals // self.settings.eta)
 
 
 class ParetoHalvingPruner(HalvingPruner):
@@ -133,13 +133,13 @@ class ParetoHalvingPruner(HalvingPruner):
 
     __slots__ = ()
 
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
         """Whether ``own`` is not among the first ``1 / eta`` by rank and epsilon-net."""
-        everyone = [own, *others]
-        ranks = non_dominated_ranks(everyone)
+        scores = [own, *others]
+        ranks = non_dominated_ranks(scores)
         before = sum(rank < ranks[0] for rank in ranks)
-        beside = [standing for standing, rank in zip(everyone, ranks, strict=True) if rank == ranks[0]]
-        return before + spread_order(beside).index(0) >= self.places(len(everyone))
+        same_rank = [score for score, rank in zip(scores, ranks, strict=True) if rank == ranks[0]]
+        return before + spread_order(same_rank).index(0) >= self.promotions(len(scores))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,22 +158,22 @@ class RewardHyperband(BasePruner):  # type: ignore[misc]
 
         The rung is recorded in any case, because others are compared with it.
         """
-        is_behind: bool = self.brackets.prune(study, trial)
-        if not is_behind or trial.last_step is None or PUBLISHED in trial.user_attrs:
+        ranks_low: bool = self.brackets.prune(study, trial)
+        if not ranks_low or trial.last_step is None or PUBLISHED in trial.user_attrs:
             return False
         return len(_others(study, trial, trial.last_step)) >= self.settings.startup
 
 
-def non_dominated_ranks(standings: Sequence[EpochScore]) -> list[int]:
+def non_dominated_ranks(scores: Sequence[EpochScore]) -> list[int]:
     """Non-dominated rank of each score, in the given order.
 
     0 on the Pareto front, 1 on the front of the rest, and so on; equal scores share a rank.
     """
-    order = sorted(range(len(standings)), key=lambda i: (standings[i].latency_ms, -standings[i].value))
+    order = sorted(range(len(scores)), key=lambda i: (scores[i].latency_ms, -scores[i].value))
     best: list[tuple[float, float]] = []  # of each front, negated so that it rises: its best value so far, with latency
-    ranks = [0] * len(standings)
+    ranks = [0] * len(scores)
     for i in order:
-        value, latency_ms = standings[i]
+        value, latency_ms = scores[i]
         # The first front without a faster or equally fast network that is as good, unless that is the same point.
         rank = bisect.bisect_right(best, -value, key=lambda front: front[0])
         if rank and best[rank - 1] == (-value, latency_ms):
@@ -183,25 +183,25 @@ def non_dominated_ranks(standings: Sequence[EpochScore]) -> list[int]:
     return ranks
 
 
-def spread_order(standings: Sequence[EpochScore]) -> list[int]:
+def spread_order(scores: Sequence[EpochScore]) -> list[int]:
     """Positions in ``scores`` in the order of an epsilon-net.
 
     The best value comes first; each further one is the farthest from all before.
     """
-    points = list(zip(_shares([one.value for one in standings]),
-                      _shares([math.log(one.latency_ms) for one in standings]), strict=True))  # fmt: skip
-    first = max(range(len(points)), key=lambda i: (standings[i].value, -standings[i].latency_ms))
-    order, left = [first], [i for i in range(len(points)) if i != first]
+    points = list(zip(_normalised([one.value for one in scores]),
+                      _normalised([math.log(one.latency_ms) for one in scores]), strict=True))  # fmt: skip
+    first = max(range(len(points)), key=lambda i: (scores[i].value, -scores[i].latency_ms))
+    order, remaining = [first], [i for i in range(len(points)) if i != first]
     gaps = [math.dist(point, points[first]) for point in points]
-    while left:
-        farthest = max(left, key=lambda i: gaps[i])
+    while remaining:
+        farthest = max(remaining, key=lambda i: gaps[i])
         order.append(farthest)
-        left.remove(farthest)
+        remaining.remove(farthest)
         gaps = [min(gap, math.dist(point, points[farthest])) for gap, point in zip(gaps, points, strict=True)]
     return order
 
 
-def _shares(values: Sequence[float]) -> list[float]:
+def _normalised(values: Sequence[float]) -> list[float]:
     """Normalise ``values`` to [0, 1] by their range."""
     low, high = min(values), max(values)
     return [(value - low) / ((high - low) or 1.0) for value in values]
@@ -216,5 +216,5 @@ def _others(study: optuna.Study, trial: FrozenTrial, epoch: int) -> list[FrozenT
     ]
 
 
-def _standing(trial: FrozenTrial, epoch: int) -> EpochScore:
+def _epoch_score(trial: FrozenTrial, epoch: int) -> EpochScore:
     return EpochScore(trial.intermediate_values[epoch], trial.user_attrs["latency_ms"])

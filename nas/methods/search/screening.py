@@ -15,6 +15,7 @@ from optuna.trial import Trial
 from nas.arch.spec import ArchSpec
 from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import at_usual_speed, earlier_measurement, record_candidate, record_measured
 
 # Optuna's samplers and its dashboard still read the constraints under this older name.
@@ -42,21 +43,21 @@ class Screening:
         known = earlier_measurement(self.study, candidate.arch.arch_id) if self.refinement else {}
         record_candidate(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
         measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
-        broken, how = pricer.constraints.explain(measures), ", as measured" if known else ""
-        if self.refinement and not known and not broken:
+        violated, origin = pricer.constraints.explain(measures), ", as measured" if known else ""
+        if self.refinement and not known and not violated:
             record_measured(trial, at_usual_speed(self.study, self.refinement.measure(trial, candidate.arch)))
             measures["latency_ms"] = trial.user_attrs["latency_ms"]
-            broken, how = pricer.constraints.explain(measures), ", as measured"
-        self._tell_constraints(trial, measures)
-        return candidate.arch, broken and broken + how
+            violated, origin = pricer.constraints.explain(measures), ", as measured"
+        self._record_constraints(trial, measures)
+        return candidate.arch, violated and violated + origin
 
-    def _tell_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
+    def _record_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
         """Record in Optuna how far ``measures`` exceed each limit."""
         violations = self.pricer.constraints.violations(measures)
-        storage = self.study._storage
-        known = storage.get_trial(trial._trial_id).constraints  # of a trial that was interrupted
+        storage = storage_of(self.study)
+        known = storage.get_trial(trial_id(trial)).constraints  # of a trial that was interrupted
         for name, excess in violations.items():
             if name not in known:
                 trial.set_constraint(name, excess)
         if violations:
-            storage.set_trial_system_attr(trial._trial_id, _LEGACY_CONSTRAINTS, list(violations.values()))
+            storage.set_trial_system_attr(trial_id(trial), _LEGACY_CONSTRAINTS, list(violations.values()))

@@ -55,9 +55,9 @@ class SearchSession(StudySession):
         """
         is_seeded = study is not None and QUEUED_MARK in system_attributes(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
-        found = survey_space(self, console)
+        result = survey_space(self, console)
         study = acquire(study or self.open())
-        _queue_first(self, study, found, earlier)
+        _queue_first(self, study, result, earlier)
         return study
 
     def total(self, _: optuna.Study) -> int:
@@ -118,16 +118,16 @@ def survey_space(session: SearchSession, console: Console) -> Survey:
     """
     plan = session.plan
     with progress_bar(console, f"survey of space {plan.space.name}") as progress:
-        found = survey(session.pricer, seed=plan.study.seed, progress=progress)
+        result = survey(session.pricer, seed=plan.study.seed, progress=progress)
     print_lines(
         console,
-        f"space {plan.space.name}: {points(plan.space)} points; {len(found.feasible)} of {found.sampled} sampled "
-        f"meet the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
+        f"space {plan.space.name}: {points(plan.space)} points; {len(result.feasible)} of {result.sampled} sampled "
+        f"meet the limits ({plan.constraints}); latency {result.fastest_ms:.2f} to {result.slowest_ms:.2f} ms",
     )
-    proxies = [session.evaluator.proxy(candidate.arch) for candidate in found.feasible[:_PROXIES_CHECKED]]
+    proxies = [session.evaluator.proxy(candidate.arch) for candidate in result.feasible[:_PROXIES_CHECKED]]
     print_lines(console, f"{proxies[0].realised_note} (of the first one)")
     print_lines(console, *(f"note: {note}" for note in _proxy_notes(proxies)))
-    return found
+    return result
 
 
 def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
@@ -144,7 +144,7 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
 
 
 def _queue_first(
-    session: SearchSession, study: optuna.Study, found: Survey, earlier: Sequence[Mapping[str, Any]]
+    session: SearchSession, study: optuna.Study, result: Survey, earlier: Sequence[Mapping[str, Any]]
 ) -> None:
     """Queue the first trials of a new study, and write its manifest."""
     plan = session.plan
@@ -155,7 +155,7 @@ def _queue_first(
         except NasError:
             continue  # a space narrowed on the command line need not hold it any more
     claim_study(study, plan.folder, plan.storage_url, session.identity)
-    queue_initial_trials(study, found, published=published, startup=plan.sampler.startup, earlier=earlier)
+    queue_initial_trials(study, result, published=published, startup=plan.sampler.startup, earlier=earlier)
     session.write_manifest()
 
 

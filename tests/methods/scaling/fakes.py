@@ -62,10 +62,10 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> ScalingPlan:
 
 def entries_of(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> Design:
     """The networks of ``plan`` that are known from the beginning."""
-    return entries_at(plan, proxy)(())
+    return design_at(plan, proxy)(())
 
 
-def entries_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
+def design_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
     """The networks of ``plan`` for grey images of ten classes, priced by multiply-adds."""
     kernel = max(max(block.kernels) for stage in plan.baseline.stages for block in stage.blocks)
 
@@ -132,11 +132,11 @@ def make_race(
     return OneWorker(
         trainer=trainer,
         study=study or new_study(plan),
-        entries_at=entries if callable(entries) else lambda _: entries,
+        design_at=entries if callable(entries) else lambda _: entries,
         settings=plan.race,
         epochs=2,
         has_interval=False,
-        everybody=bool(plan.compare),
+        all_seeds=bool(plan.compare),
     )
 
 

@@ -54,15 +54,15 @@ def test_a_race_trains_all_once_and_those_that_may_be_best_again(entries: Design
     trainer = FakeTrainer(entries, table(ladder(entries), noise=0.01))
     race = make_race(PLAN, entries, trainer)
     race.run()
-    everybody, best = list(entries.by_label), list(entries.by_label)[-4:]
-    assert trainer.trained[: len(everybody)] == [(label, 0) for label in everybody]
-    assert trainer.trained[len(everybody) :] == [(label, seed) for seed in (1, 2) for label in [BASELINE, *best]]
+    all_seeds, best = list(entries.by_label), list(entries.by_label)[-4:]
+    assert trainer.trained[: len(all_seeds)] == [(label, 0) for label in all_seeds]
+    assert trainer.trained[len(all_seeds) :] == [(label, seed) for seed in (1, 2) for label in [BASELINE, *best]]
     assert race.is_over and len(trainer.trained) == race.most_trainings == count_finished(race.study)
     for trial in race.study.trials:
         entry = entries.by_label[trial.user_attrs["network"]]
         assert {name: trial.params[name] for name in ("alpha", "beta", "gamma")} == entry.parameters
         assert trial.user_attrs["arch_id"] == entry.arch.arch_id and trial.params["seed"] == training_of(trial)[1]
-        assert trial.user_attrs["macs_x"] == pytest.approx(entry.grown.macs_growth, abs=1e-6)
+        assert trial.user_attrs["macs_x"] == pytest.approx(entry.scaled.macs_growth, abs=1e-6)
         assert trial.intermediate_values == {1: trial.value / 2, 2: trial.value}
 
 
@@ -237,5 +237,5 @@ def test_standings_say_who_is_best_and_who_may_be(entries: Design) -> None:
     said = " ".join(found.sentences())
     assert f"Best: {second} with 91.50" in said and f"Not told apart from it by the noise: {first}." in said
     assert "1 of the other 2 are worse" in said
-    lines = ranking_to_csv(found.everybody).splitlines()
+    lines = ranking_to_csv(found.all_networks).splitlines()
     assert len(lines) == 1 + len(entries.by_label) + len(entries.left_out)

@@ -1,4 +1,4 @@
-"""The plots of a grid: accuracy over cost with errors, and the surface over alpha and beta."""
+"""Plots of a grid: accuracy over cost with errors, and over alpha and beta."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _PUBLISHED: Final = "1.2/1.1/1.15"
 Cost = Callable[[RankedNetwork], float]
 
 
-def cost_plot(standings: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas:
-    """Accuracy in % over ``cost``, with the standard errors of the means; ``axis`` is the cost's name with its unit.
+def cost_plot(ranking: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas:
+    """Accuracy in % over ``cost``, with standard errors of the means.
 
-    The best and those that the noise does not tell apart from it are filled, the others hollow: without colours too.
+    ``axis`` is the cost's name with its unit. The best network and those statistically indistinguishable from it are
+    filled, the others hollow, so that the plot works without colours.
     """
-    shown = [one for one in standings.ranked if one.mean is not None]
+    shown = [one for one in ranking.ranked if one.mean is not None]
     with canvas(name, f"Accuracy over {axis} of {len(shown)} networks", COST_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=axis, ylabel="proxy accuracy, %")
         axes.margins(x=0.14)  # room for the names
-        _draw_means(axes, standings, cost)
-        _draw_steps(axes, standings, cost)
-        drawn.points += network_points((standings.baseline, *shown), cost)
+        _draw_means(axes, ranking, cost)
+        _draw_steps(axes, ranking, cost)
+        drawn.points += network_points((ranking.baseline, *shown), cost)
         for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
             offset = (7, 5) if place % 2 == 0 else (7, -12)
             weight = "bold" if one.verdict == BEST else "normal"
@@ -43,9 +44,12 @@ def cost_plot(standings: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas
     return drawn
 
 
-def rules_plot(standings: Ranking) -> Canvas:
-    """Accuracy in % rule by rule, at equal cost: means with standard errors, and the single trainings as small dots."""
-    shown = [one for one in (standings.baseline, *standings.ranked) if one.mean is not None]
+def rules_plot(ranking: Ranking) -> Canvas:
+    """Accuracy in % by rule, at equal cost: means with standard errors.
+
+    Single trainings are small dots.
+    """
+    shown = [one for one in (ranking.baseline, *ranking.ranked) if one.mean is not None]
     places = {one.entry.label: float(place) for place, one in enumerate(shown)}
     with canvas("rules", f"Accuracy of {len(shown)} networks by rule", COST_INCHES) as drawn:
         axes = drawn.axes
@@ -54,18 +58,18 @@ def rules_plot(standings: Ranking) -> Canvas:
         dots = [(places[one.entry.label] + 0.12, 100 * value) for one in shown for value in one.accuracies]
         if dots:
             axes.plot(*zip(*dots, strict=True), ".", color=GREY_COLOR, markersize=5, label="one training")
-        _draw_means(axes, standings, lambda one: places[one.entry.label])
+        _draw_means(axes, ranking, lambda one: places[one.entry.label])
         drawn.points += network_points(shown, lambda one: places[one.entry.label])
     return drawn
 
 
 def network_points(ones: Iterable[RankedNetwork], across: Cost) -> list[Point]:
-    """Networks that were trained to the end, at their mean accuracy in %, as points that answer."""
+    """Interactive points of trained networks at their mean accuracy in %."""
     return [Point(across(one), 100 * one.mean, network_row_id(one.entry.label), _text(one)) for one in ones if one.mean]
 
 
 def network_row_id(label: str) -> str:
-    """The id of a network's row in the table of all networks."""
+    """HTML id of a network's row in the table of all networks."""
     return f"network-{label.replace(' ', '_')}"
 
 
@@ -75,26 +79,24 @@ def _text(one: RankedNetwork) -> str:
         f"{entry.label}: {one.verdict}" if one.verdict else entry.label,
         f"{one.percent}% ({plural(len(one.accuracies), 'seed')})",
         f"{ms(entry.latency.latency_ms)} predicted, {cost['macs_m']:.1f} M MACs, {cost['params_m']:.2f} M parameters",
-        f"x{entry.grown.macs_growth:.2f} MACs and x{entry.latency_growth:.2f} latency beside the baseline, "
+        f"x{entry.scaled.macs_growth:.2f} MACs and x{entry.latency_growth:.2f} latency beside the baseline, "
         f"{entry.arch.resolution_px} px",
         *block_lines(" ".join(stage) for stage in entry.arch.strings),
     ]
     return "\n".join(lines)
 
 
-def surface_plot(standings: Ranking) -> Canvas:
-    """Accuracy by alpha (across) and beta (up); gamma, which the rule of equal cost leaves, stands in each cell.
+def surface_plot(ranking: Ranking) -> Canvas:
+    """Accuracy by alpha (x) and beta (y), with gamma in each cell.
 
-    Of several gammas at one place all are written, and the shade is the best one's: the lighter, the better. Triples
-    without an accuracy, stopped early as a rule, are hatched.
+    Gamma follows from the rule of equal cost. Of several gammas in one cell all are written, and the shade is that of
+    the best: the lighter, the better. Triples without an accuracy, usually stopped early, are hatched.
     """
     cells: dict[tuple[float, float], list[RankedNetwork]] = {}
-    for one in (*standings.ranked, *(other for other in standings.others if not other.entry.reason)):
+    for one in (*ranking.ranked, *(other for other in ranking.others if not other.entry.reason)):
         triple = one.entry.parameters
         cells.setdefault((triple["alpha"], triple["beta"]), []).append(one)
-    with canvas(
-        "surface", f"Accuracy over alpha and beta of {len(standings.ranked)} triples", _SURFACE_INCHES
-    ) as drawn:
+    with canvas("surface", f"Accuracy over alpha and beta of {len(ranking.ranked)} triples", _SURFACE_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel="alpha (depth)", ylabel="beta (width)")
         axes.grid(False)
@@ -121,25 +123,28 @@ _STYLES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def _draw_means(axes: Any, standings: Ranking, across: Cost) -> None:
-    """Means with errors, each verdict in its style, and the baseline."""
+def _draw_means(axes: Any, ranking: Ranking, across: Cost) -> None:
+    """Draw means with errors, each verdict in its style, and the baseline."""
     for verdict, style in _STYLES.items():
-        _errorbars(axes, [one for one in standings.ranked if one.verdict == verdict], across, verdict, style)
-    if standings.baseline.mean is not None:
+        _errorbars(axes, [one for one in ranking.ranked if one.verdict == verdict], across, verdict, style)
+    if ranking.baseline.mean is not None:
         style = {"fmt": "D", "color": BASELINE_COLOR, "markerfacecolor": "none", "markersize": 7}
-        _errorbars(axes, [standings.baseline], across, "baseline", style)
+        _errorbars(axes, [ranking.baseline], across, "baseline", style)
 
 
-def _draw_steps(axes: Any, standings: Ranking, cost: Cost) -> None:
-    """The way of stepwise expansion, from the baseline through what each step took, and what it did not take."""
-    taken = [step.candidates[step.axis] for step in standings.steps]
-    if not taken or standings.baseline.mean is None:
+def _draw_steps(axes: Any, ranking: Ranking, cost: Cost) -> None:
+    """Draw the path of stepwise expansion, and the candidates not chosen.
+
+    The path leads from the baseline through the network that each step chose.
+    """
+    taken = [step.candidates[step.axis] for step in ranking.steps]
+    if not taken or ranking.baseline.mean is None:
         return
-    way = [(cost(one), 100 * (one.mean or 0.0)) for one in (standings.baseline, *taken)]
+    way = [(cost(one), 100 * (one.mean or 0.0)) for one in (ranking.baseline, *taken)]
     axes.plot(
         *zip(*way, strict=True), linestyle=":", marker=".", color=TEXT_COLOR, linewidth=1, label="steps taken", zorder=2
     )
-    passed = [one for step in standings.steps for axis, one in step.candidates.items() if axis != step.axis]
+    passed = [one for step in ranking.steps for axis, one in step.candidates.items() if axis != step.axis]
     points = [(cost(one), 100 * one.mean) for one in passed if one.mean is not None]
     if points:
         axes.plot(*zip(*points, strict=True), "x", color=GREY_COLOR, markersize=6, label="steps not taken", zorder=2)
@@ -162,7 +167,7 @@ def _errorbars(axes: Any, ones: Sequence[RankedNetwork], cost: Cost, label: str,
 
 
 def _is_named(one: RankedNetwork, count: int) -> bool:
-    """With many points only those that one looks for carry their names."""
+    """Whether a point carries its label: with many points, only the important ones."""
     published = _PUBLISHED in (one.entry.label, *one.entry.same)
     return count <= _NAMED or one.verdict == BEST or published
 
@@ -174,7 +179,10 @@ def _label(axes: Any, one: RankedNetwork, cost: Cost, *, offset: tuple[int, int]
 
 
 def draw_cell(axes: Any, place: tuple[int, int], lines: Sequence[str], share: float | None, *, marked: bool) -> None:
-    """One place of a surface: ``lines`` of text on a grey of ``share`` (0 dark, 1 light; None: hatched)."""
+    """Draw one cell: ``lines`` of text on a grey of ``share``.
+
+    ``share``: 0 dark, 1 light; None: hatched.
+    """
     from matplotlib.patches import Rectangle
 
     x, y = place

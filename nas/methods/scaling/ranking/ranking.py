@@ -1,4 +1,4 @@
-"""Where each network of a grid stands: its accuracy with error, and whether the noise tells it apart from the best."""
+"""Ranking of a study's networks: accuracy with error, and significance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEST, PEER, WORSE = "best", "not told apart", "worse"
 
 
 def percent_with_error(mean: float | None, error: float | None) -> str:
-    """A mean accuracy with its standard error, in percent; empty where there is none."""
+    """Mean accuracy with its standard error, in percent; empty where there is none."""
     if mean is None:
         return ""
     return f"{100 * mean:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
@@ -26,10 +26,11 @@ def percent_with_error(mean: float | None, error: float | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedNetwork:
-    """One network: ``accuracies`` of its seeds in [0, 1], and what is to be said of it.
+    """One network with the ``accuracies`` of its seeds, in [0, 1], and its verdict.
 
-    ``error``: standard error of the mean, from the noise pooled over all networks; None if that is not known.
-    ``p_value``: of the difference to the best; None for the best, the baseline, and what was not trained to the end.
+    ``error``: standard error of the mean, from the noise pooled over all networks; None if that is unknown.
+    ``p_value``: of the difference to the best; None for the best, the baseline, and networks that did not finish
+    training.
     """
 
     entry: DesignEntry
@@ -40,7 +41,7 @@ class RankedNetwork:
 
     @property
     def mean(self) -> float | None:
-        """Mean accuracy; None if no training came to its end."""
+        """Mean accuracy; None if no training finished."""
         return fmean(self.accuracies) if self.accuracies else None
 
     @property
@@ -51,7 +52,10 @@ class RankedNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedStep:
-    """One step of stepwise expansion: which ``axis`` was taken, and the others that the noise does not tell from it."""
+    """One decided step of stepwise expansion.
+
+    ``axis``: the one it chose; ``peers``: other axes, statistically indistinguishable from it (Tukey-Kramer).
+    """
 
     number: int
     axis: str
@@ -64,16 +68,17 @@ class RankedStep:
         taken = self.candidates[self.axis]
         figures = [f"{axis} {one.percent}%" for axis, one in self.candidates.items() if axis != self.axis]
         against = f" against {', '.join(figures)}" if figures else ""
-        growth = f"x{taken.entry.grown.macs_growth:.2f} MACs"
+        growth = f"x{taken.entry.scaled.macs_growth:.2f} MACs"
         said = f"Step {self.number} ({growth}) took {self.axis}, {taken.percent}%{against}"
         return said + (f"; by the noise it might as well have been {' or '.join(self.peers)}." if self.peers else ".")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """All networks: the baseline, then those that were trained to the end, the best first, then the others.
+    """Networks of a study by rank.
 
-    In a table the baseline may be one of them. ``steps``: those of stepwise expansion that were decided.
+    ``baseline``, then the ``ranked`` ones, which finished training, the best first, then the ``others``. In a table the
+    baseline may be one of the ranked networks. ``steps``: decided steps of stepwise expansion.
     """
 
     baseline: RankedNetwork
@@ -84,28 +89,28 @@ class Ranking:
 
     @property
     def best(self) -> RankedNetwork | None:
-        """The best network, if one was trained to the end."""
+        """Best network, or None if none finished training."""
         return self.ranked[0] if self.ranked else None
 
     @property
     def peers(self) -> tuple[RankedNetwork, ...]:
-        """Networks that the noise does not tell apart from the best."""
+        """Networks statistically indistinguishable from the best (Tukey-Kramer)."""
         return tuple(one for one in self.ranked if one.verdict == PEER)
 
     @property
-    def everybody(self) -> tuple[RankedNetwork, ...]:
-        """All of them."""
+    def all_networks(self) -> tuple[RankedNetwork, ...]:
+        """All networks, the baseline first."""
         own = self.baseline.entry.label
         return (self.baseline, *(one for one in (*self.ranked, *self.others) if one.entry.label != own))
 
     @property
-    def way(self) -> list[str]:
+    def step_sentences(self) -> list[str]:
         """Stepwise expansion in words, step by step."""
         chosen = "The same trainings chose its steps, so that the mean of stepwise expansion flatters a little."
         return [*(step.sentence for step in self.steps), *([chosen] if self.steps else [])]
 
     def sentences(self) -> list[str]:
-        """The answer in words."""
+        """The result in words."""
         best = self.best
         if best is None:
             return ["No network was trained to the end yet."]
@@ -118,9 +123,9 @@ class Ranking:
         if self.peers:
             names = ", ".join(one.entry.label for one in self.peers)
             said.append(f"Not told apart from it by the noise: {names}.")
-            cheapest = min((best, *self.peers), key=lambda one: one.entry.grown.cost.macs)
-            if cheapest.entry.places and cheapest is not best:
-                growth = cheapest.entry.grown.macs_growth / best.entry.grown.macs_growth
+            cheapest = min((best, *self.peers), key=lambda one: one.entry.scaled.cost.macs)
+            if cheapest.entry.cells and cheapest is not best:
+                growth = cheapest.entry.scaled.macs_growth / best.entry.scaled.macs_growth
                 said.append(f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs.")
         said.append(
             f"{apart} of the other {len(self.ranked) - 1} are worse by more than the noise (Tukey-Kramer, "
@@ -131,9 +136,10 @@ class Ranking:
 
 
 def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, tuple[Outcome, str]]) -> Ranking:
-    """Where all ``entries`` stand; ``closed``: by label, how a training without accuracy ended, and why.
+    """Rank all networks of ``entries`` by their ``accuracies``.
 
-    Networks on the way of stepwise expansion have a cost of their own: its end alone is held against the others.
+    ``closed``: by label, how a training without accuracy ended, and why. Intermediate networks of stepwise expansion
+    have another cost: only its final network is compared with the others.
     """
     noise = pooled_noise(accuracies)
     rivals = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
@@ -158,7 +164,10 @@ def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, 
         )
 
     end = [replace(entries.end, label=STEPWISE, same=())] if entries.end else []
-    ways = [standing(entry, _way(entries, entry) if entry.label in accuracies else "") for entry in entries.walked]
+    ways = [
+        standing(entry, _step_verdict(entries, entry) if entry.label in accuracies else "")
+        for entry in entries.step_networks
+    ]
     every = [standing(entry) for entry in (*entries.trained, *end)]
     ranked = sorted((one for one in every if one.entry.label in order), key=lambda one: order[one.entry.label])
     others = (one for one in every if one.entry.label not in order)
@@ -167,7 +176,7 @@ def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, 
         ranked=tuple(ranked),
         others=(*others, *ways, *(standing(entry) for entry in entries.left_out)),
         noise=noise,
-        steps=tuple(map(partial(_decided, standing, noise), entries.steps, entries.taken)),
+        steps=tuple(map(partial(_decided, standing, noise), entries.steps, entries.chosen_axes)),
     )
 
 
@@ -182,13 +191,13 @@ def _decided(standing: Callable[[DesignEntry], RankedNetwork], noise: Noise, ste
     return RankedStep(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
 
 
-def _way(entries: Design, entry: DesignEntry) -> str:
-    """What became of a network on the way of stepwise expansion."""
+def _step_verdict(entries: Design, entry: DesignEntry) -> str:
+    """Whether stepwise expansion chose a network of one of its steps."""
     for step in entries.steps:
         for axis, candidate in step.candidates.items():
             if candidate.label == entry.label:
-                decided = step.number <= len(entries.taken)
-                outcome = "taken" if decided and entries.taken[step.number - 1] == axis else "not taken"
+                decided = step.number <= len(entries.chosen_axes)
+                outcome = "taken" if decided and entries.chosen_axes[step.number - 1] == axis else "not taken"
                 return f"step {step.number} of {STEPWISE}: {outcome if decided else 'not decided yet'}"
     return ""
 
