@@ -25,11 +25,13 @@ def kind_of(identity: Mapping[str, Any]) -> StudyKind:
 
     Raises: NasError for a study that is of none of ``KINDS``.
     """
-    known = next((kind for kind in KINDS if kind.owns(identity)), None)
-    if known is None:
+    kind = next((kind for kind in KINDS if kind.owns(identity)), None)
+    if kind is None:
         names = ", ".join(kind.name for kind in KINDS)
-        raise NasError(f"this study is none of {names}: a newer version of nas made it; upgrade nas.")
-    return known
+        raise NasError(
+            f"unknown kind of study: must be one of {names}. A newer version of nas created it; upgrade nas."
+        )
+    return kind
 
 
 def kind_name(identity: Mapping[str, Any]) -> str:

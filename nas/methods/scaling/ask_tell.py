@@ -36,7 +36,7 @@ from nas.study.trial_loop import Idle, TrialTask
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
-_LEAST_OTHERS: Final = 4
+_MIN_OTHERS: Final = 4
 
 
 class HalfwayPruner(optuna.pruners.BasePruner):  # type: ignore[misc]  # Optuna is not typed here
@@ -59,10 +59,10 @@ class HalfwayPruner(optuna.pruners.BasePruner):  # type: ignore[misc]  # Optuna 
         others = [
             other.intermediate_values[self._half]
             for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and self._half in other.intermediate_values and _runs_first(other)
+            if other.number != trial.number and self._half in other.intermediate_values and _is_first_seed(other)
         ]
         better = sum(value > trial.intermediate_values[self._half] for value in others)
-        return len(others) >= _LEAST_OTHERS and better >= (1 - self._share) * len(others)
+        return len(others) >= _MIN_OTHERS and better >= (1 - self._share) * len(others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class ScalingAskTell:
                     trial_loop.release_trial(self.study, trial_id(trial))
                     raise
             if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                return Idle.WAIT  # whom the next round trains depends on what other workers are at
+                return Idle.WAIT  # the next round depends on the trainings that are still running
             self.prepare_round()
         return Idle.OVER
 
@@ -111,9 +111,9 @@ class ScalingAskTell:
         storage.set_trial_intermediate_value(task.trial_id, result.epoch, result.accuracy)
         if self.all_seeds or not self.settings.stop_share or result.epoch >= self.epochs:
             return None
-        stops = HalfwayPruner(half=half, share=self.settings.stop_share)
-        if stops.prune(self.study, storage.get_trial(task.trial_id)):
-            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, among the last there"
+        pruner = HalfwayPruner(half=half, share=self.settings.stop_share)
+        if pruner.prune(self.study, storage.get_trial(task.trial_id)):
+            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, among the lowest there"
         return None
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
@@ -152,21 +152,21 @@ class ScalingAskTell:
         """Whether all rounds are trained and no further one is needed."""
         if self._has_open_trials():
             return False
-        held = {training_of(trial) for trial in self.study.get_trials(deepcopy=False)}
+        existing = {training_of(trial) for trial in self.study.get_trials(deepcopy=False)}
         rounds = planned_rounds(self.study)
-        wanted = {training for trainings in rounds for training in trainings}
-        if not wanted <= held or self._next_round(rounds) or self._next_axis():
+        planned = {training for trainings in rounds for training in trainings}
+        if not planned <= existing or self._next_round(rounds) or self._next_axis():
             return False
-        return not self._has_open_trials()  # another worker may have queued the next round meanwhile
+        return not self._has_open_trials()  # another worker may have queued the next round in the meantime
 
     @property
     def most_trainings(self) -> int:
         """Upper bound on the number of trainings."""
         entries = self.entries
         racing = entries.racing
-        left_behind = [label for one in planned_rounds(self.study) for label, _ in one if label not in racing]
+        dropped = [label for trainings in planned_rounds(self.study) for label, _ in trainings if label not in racing]
         to_come = entries.further * len(DIRECTIONS) * self.settings.seeds
-        return most_trainings(racing, self.settings, all_seeds=self.all_seeds) + len(left_behind) + to_come
+        return most_trainings(racing, self.settings, all_seeds=self.all_seeds) + len(dropped) + to_come
 
     def _has_open_trials(self) -> bool:
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)))
@@ -208,6 +208,6 @@ class ScalingAskTell:
         return storage_of(self.study).get_trial(trial_id)
 
 
-def _runs_first(trial: FrozenTrial) -> bool:
+def _is_first_seed(trial: FrozenTrial) -> bool:
     label, seed = training_of(trial)
     return seed == 0 and label != BASELINE

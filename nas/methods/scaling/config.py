@@ -93,16 +93,20 @@ class ScalingPlan(StudyPlan):
             if name not in COMPARED:
                 raise unknown_choice("compare", name, (*COMPARED, *TABLES))
         if len(set(self.compare)) < len(self.compare):
-            raise NasError(f"compare [{', '.join(self.compare)}]: each rule once.")
+            raise NasError(f"compare [{', '.join(self.compare)}]: list each rule once.")
         if self.latency.refine:
-            raise NasError("latency.refine true: a grid measures nothing; leave it out, and measure with nas.search.")
+            raise NasError(
+                "latency.refine true: a scaling study measures no latency; leave it out, or measure with nas.search."
+            )
 
     def _check_table(self) -> None:
         if len(self.compare) > 1:
-            raise NasError(f"compare [{', '.join(self.compare)}]: a table stands alone, such as compare={TABLES[0]}.")
+            raise NasError(
+                f"compare [{', '.join(self.compare)}]: a table cannot be combined with others; use compare={TABLES[0]}."
+            )
         if self.phi != 1 or self.target != "macs":
             given = f"phi {self.phi:g}" if self.phi != 1 else f"target {self.target}"
-            raise NasError(f"{given}: a table has no growth to aim at; leave it out, and say table.widths instead.")
+            raise NasError(f"{given}: a table has no target growth; leave it out, and set table.widths instead.")
 
     @classmethod
     def of(cls, config: Mapping[str, Any], *, baseline: ArchSpec, runs_dir: Path, command: str) -> ScalingPlan:

@@ -34,18 +34,18 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
 
     The results themselves are in the plan's folder.
     """
-    plan, found, known = context.plan, report.ranking, context.entries
+    plan, ranking, known = context.plan, report.ranking, context.entries
     entries = known.by_label
     board = DashboardBoard.of(study, plan.runs_dir / ARTIFACTS)
-    best = found.best.entry.label if found.best else ""
+    best = ranking.best.entry.label if ranking.best else ""
     trials = {label: [row.number for name, row in report.trainings if name == label] for label in entries}
-    if known.end:  # stepwise expansion has no trainings of its own
+    if known.end:  # stepwise expansion shares the trainings of its final network
         trials[STEPWISE] = trials[known.end.label]
     plots = _attach_plots(plan, board)
     links, attached = _attach_best(plan, board, report)
     best_rows = markdown_rows(
         (*best_columns(plan), _trainings_column(trials)),
-        table_networks(found),
+        table_networks(ranking),
         {"trainings": lambda one: ", ".join(trial_link(study, number) for number in trials[one.entry.label])},
     )
     publish_study(
@@ -58,7 +58,7 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
         ),
         report,
         noted=[row for label, row in report.trainings if label in entries],
-        caption=best_caption(plan, found),
+        caption=best_caption(plan, ranking),
         best=best_rows,
         reading=_reading(plan, links),
         plot=("accuracy over multiply-adds", board.address("macs.svg")),
@@ -72,9 +72,9 @@ def _reading(plan: ScalingPlan, links: Sequence[str]) -> list[str]:
     ``links``: to the files of the best network.
     """
     return [
-        "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
+        "**Best Trial** and **History** show single trainings: the result above is the mean over seeds, with the "
         "noise between them.",
-        "**Trials** (list): each trial is one training, of the network and seed that its note names; below it stand "
+        "**Trials** (list): each trial is one training, of the network and seed in its note, followed by "
         "its drawing and its spec.",
         f"**Parameters**: {_parameters(plan)}, each beside the baseline's.",
         f"Everything else: `{shown_path(plan.folder / REPORT_FILE)}`. " + ", ".join(links),
@@ -117,7 +117,7 @@ def _facts(trial: FrozenTrial) -> Pairs:
     growth = ", ".join(f"x{known[key]:.2f} {name}" for key, name in _GROWTHS.items() if key in known)
     proxy = f"x{known['proxy_macs_x']:.2f} MACs, {known['proxy_resolution_px']} px" if "proxy_macs_x" in known else ""
     return [
-        ("stands for", known[LABEL_ATTRIBUTE]),
+        ("network", known[LABEL_ATTRIBUTE]),
         ("seed", str(known["seed"])),
         ("growth", growth),
         ("its proxy", proxy),

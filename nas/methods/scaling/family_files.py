@@ -46,11 +46,13 @@ def members_of(baseline: ArchSpec, compound: Compound, rules: RoundingRules, lat
     members = []
     for phi in PHIS:
         try:
-            found = formula_member(baseline, compound, phi, rules)
+            scaled = formula_member(baseline, compound, phi, rules)
         except NasError:
             break
         members.append(
-            FamilyMember(phi=phi, scaled=found, latency_ms=latency_ms(found.arch), published=_published(baseline, phi))
+            FamilyMember(
+                phi=phi, scaled=scaled, latency_ms=latency_ms(scaled.arch), published=_published(baseline, phi)
+            )
         )
     return members
 

@@ -38,20 +38,20 @@ from nas.study.trial_record import Outcome
 def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingReport:
     """Assemble the report of ``study`` as of now."""
     plan, entries = context.plan, context.entries
-    rows = trial_records(study)  # before the labels: a study at work may have one more the next moment
-    found = study_ranking(entries, study)
-    layout = table_layout(entries, found) if plan.is_table else None
+    rows = trial_records(study)  # before the labels: a running study may get another trial at any moment
+    ranking = study_ranking(entries, study)
+    layout = table_layout(entries, ranking) if plan.is_table else None
     return ScalingReport(
         title=f"{plan.name}: {scaling_kind(plan)}",
         command=plan.command,
         facts=_facts(context, study),
         rows=tuple(rows),
-        ranking=found,
+        ranking=ranking,
         layout=layout,
-        sentences=(*found.sentences(), *(table_sentences(layout, found) if layout else ())),
+        sentences=(*ranking.sentences(), *(table_sentences(layout, ranking) if layout else ())),
         notes=tuple(design_notes(plan, entries, context.proxy_of(entries.baseline.arch))),
-        plots=_plots(plan, found, layout),
-        members=tuple(_family(context, found)),
+        plots=_plots(plan, ranking, layout),
+        members=tuple(_family(context, ranking)),
         labels=labels_by_number(study),
         noun=network_noun(plan),
     )
@@ -78,7 +78,7 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
     plan, baseline = context.plan, context.entries.baseline.arch
     return (
         ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
-        ("asked", f"{request_text(plan)}, limits {plan.constraints}"),
+        ("request", f"{request_text(plan)}, limits {plan.constraints}"),
         ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
         context.data_fact,
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
@@ -104,19 +104,19 @@ def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
     }
 
 
-def _family(context: ScalingContext, found: Ranking) -> list[FamilyMember]:
+def _family(context: ScalingContext, ranking: Ranking) -> list[FamilyMember]:
     """Family by the best triple; empty unless the study is a grid."""
-    if found.best is None:
+    if ranking.best is None:
         return []
 
     def latency_ms(arch: ArchSpec) -> float:
         return context.predictor.predict(arch).latency_ms
 
-    triple = found.best.entry.scaled.compound
-    return members_of(found.baseline.entry.arch, triple, context.plan.rules, latency_ms) if triple else []
+    triple = ranking.best.entry.scaled.compound
+    return members_of(ranking.baseline.entry.arch, triple, context.plan.rules, latency_ms) if triple else []
 
 
-def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
+def _plots(plan: ScalingPlan, ranking: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
     """Caption and plot by file name."""
     costs: dict[str, tuple[str, str, Cost]] = {
         "macs": ("multiply-adds", "MACs, M", lambda one: one.entry.candidate.measures["macs_m"]),
@@ -124,17 +124,17 @@ def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict
     }
     if table:
         over = {
-            name: (f"Accuracy over {cost}", lines_plot(table, found, value, name=name, axis=axis))
+            name: (f"Accuracy over {cost}", lines_plot(table, ranking, value, name=name, axis=axis))
             for name, (cost, axis, value) in costs.items()
         }
-        return {**over, "table": (f"Accuracy by {TABLE_AXES[plan.compare[0]]}", matrix_plot(table, found))}
+        return {**over, "table": (f"Accuracy by {TABLE_AXES[plan.compare[0]]}", matrix_plot(table, ranking))}
     over = {
-        name: (f"Accuracy over {cost}", cost_plot(found, value, name=name, axis=axis))
+        name: (f"Accuracy over {cost}", cost_plot(ranking, value, name=name, axis=axis))
         for name, (cost, axis, value) in costs.items()
     }
     if plan.compare:
-        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(found)), **over}
-    return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
+        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(ranking)), **over}
+    return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(ranking))}
 
 
 def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:
@@ -143,15 +143,15 @@ def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:
     Of stepwise expansion a network of an earlier step may be the best.
     """
     accuracies = accuracies_of(study)
-    found = rank_means(accuracies, pooled_noise(accuracies))
-    if found is None:
+    result = rank_means(accuracies, pooled_noise(accuracies))
+    if result is None:
         return []
-    values = accuracies[found.best]
+    values = accuracies[result.best]
     trials = study.get_trials(deepcopy=False)
-    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == found.best)
+    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == result.best)
     return [
         {
-            "name": found.best,
+            "name": result.best,
             "arch_id": attributes.get("arch_id"),
             "accuracy": fmean(values),
             "latency_ms": attributes.get("latency_ms"),

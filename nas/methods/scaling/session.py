@@ -89,7 +89,7 @@ class ScalingSession(StudySession):
         labels = labels_by_number(study)
 
         def describe(row: TrialRecord) -> str:
-            if row.number not in labels:  # of a later round
+            if row.number not in labels:  # a trial of a later round
                 labels.update(labels_by_number(study))
             seed = row.genotype.get("seed", 0)
             return f"{labels[row.number]} (seed {seed}): accuracy {100 * (row.accuracy or 0):.1f}%"
@@ -108,8 +108,8 @@ class ScalingSession(StudySession):
     def _print_design(self, entries: Design, console: Console) -> None:
         print_lines(console, design_summary(self.plan, entries))
         console.print(growth_table(self.plan, entries))
-        found = design_notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
-        print_lines(console, *(f"note: {note}" for note in found))
+        notes = design_notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
+        print_lines(console, *(f"note: {note}" for note in notes))
 
 
 def prepare_scaling(plan: ScalingPlan, console: Console) -> ScalingSession:
@@ -139,7 +139,7 @@ def _is_over(plan: ScalingPlan, study: optuna.Study) -> bool:
     try:
         as_started = replace(plan, baseline=load_spec(plan.folder / BASELINE_FILE))
         context = scaling_context(as_started, read_manifest(plan.folder), study)
-    except NasError:  # what is missing is written when it is run
+    except NasError:  # missing files are written when the study is run
         return False
     return ScalingAskTell(
         study=study,

@@ -11,14 +11,14 @@ from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
 
 TARGETS: Final = ("macs", "latency")
-MOST_FACTOR: Final = 4096.0  # of any one multiplier
+MAX_FACTOR: Final = 4096.0  # upper bound of each multiplier
 STEPWISE: Final = "stepwise"
 COMPARED: Final = (*DIRECTIONS, "compound", "dwr", STEPWISE)
 WIDTH_LINES, WIDTH_RESOLUTION = "width_lines", "width_resolution"
 TABLES: Final = (WIDTH_LINES, WIDTH_RESOLUTION)
-# Of width lines so far that the first one reaches the cost at which the last one begins.
+# For width_lines, wide enough that the first line reaches the cost at which the last one begins.
 WIDTHS: Final = {WIDTH_LINES: (1.0, 1.5, 2.2), WIDTH_RESOLUTION: (1.0, 0.75, 0.5, 0.25)}
-SIDES: Final = (7, 6, 5, 4)  # sevenths of the baseline's: 224, 192, 160 and 128 px of 224
+SIDES: Final = (7, 6, 5, 4)  # sevenths of the baseline's side: 224, 192, 160 and 128 px for 224 px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class TableSettings:
 
     def __post_init__(self) -> None:
         for width in _listed("table.widths", self.widths, "multipliers, such as [1.0, 1.4]", optional=True):
-            check_number("table.widths", width, low=0, high=MOST_FACTOR, open_low=True)
+            check_number("table.widths", width, low=0, high=MAX_FACTOR, open_low=True)
         for side in _listed("table.sides_px", self.sides_px, "input sides, such as [224, 160]", optional=True):
             check_number("table.sides_px", side, low=1, whole=True)
         pairs = "[depth, resolution] multipliers, such as [[1, 1], [2, 1.3]]"
@@ -69,7 +69,7 @@ class TableSettings:
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise NasError(f"table.starts {quoted(pair)}: must be a list of {pairs}.")
             for factor in pair:
-                check_number("table.starts", factor, low=0, high=MOST_FACTOR, open_low=True)
+                check_number("table.starts", factor, low=0, high=MAX_FACTOR, open_low=True)
         for name in ("widths", "sides_px"):
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(dict.fromkeys(values)))

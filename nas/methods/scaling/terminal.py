@@ -49,14 +49,14 @@ def request_text(plan: ScalingPlan) -> str:
     return f"{plural(len(plan.compare), network_noun(plan))} at {growth}" if plan.compare else growth
 
 
-def ranks_table(plan: ScalingPlan, found: Ranking) -> Table:
+def ranks_table(plan: ScalingPlan, ranking: Ranking) -> Table:
     """Terminal table of the best networks and the baseline."""
-    return terminal_table(best_caption(plan, found), best_columns(plan), table_networks(found))
+    return terminal_table(best_caption(plan, ranking), best_columns(plan), table_networks(ranking))
 
 
-def best_caption(plan: ScalingPlan, found: Ranking) -> str:
+def best_caption(plan: ScalingPlan, ranking: Ranking) -> str:
     """Caption of the table of the best networks."""
-    return f"{plan.name}: the best of {len(found.ranked)}"
+    return f"{plan.name}: the best of {len(ranking.ranked)}"
 
 
 def best_columns(plan: ScalingPlan) -> tuple[Column[RankedNetwork], ...]:
@@ -64,10 +64,10 @@ def best_columns(plan: ScalingPlan) -> tuple[Column[RankedNetwork], ...]:
     return select(ranking_columns(network_noun(plan)), *_BEST_COLUMNS)
 
 
-def table_networks(found: Ranking) -> tuple[RankedNetwork, ...]:
+def table_networks(ranking: Ranking) -> tuple[RankedNetwork, ...]:
     """Best networks, and the baseline."""
-    best = found.ranked[:_SHOWN]
-    return best if found.baseline.entry.label in {one.entry.label for one in best} else (*best, found.baseline)
+    best = ranking.ranked[:_SHOWN]
+    return best if ranking.baseline.entry.label in {one.entry.label for one in best} else (*best, ranking.baseline)
 
 
 def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:

@@ -17,7 +17,7 @@ from nas.study.trial_record import Outcome
 LABEL_ATTRIBUTE: Final = "network"
 _ROUNDS: Final = "nas:rounds"
 _TAKEN: Final = "nas:taken"
-_USUAL_SEEDS: Final = 9  # more may be asked for
+_DEFAULT_MAX_SEED: Final = 9  # upper end of the seeds' range; a larger seed extends it
 
 
 def planned_rounds(study: optuna.Study) -> list[tuple[SeededTraining, ...]]:
@@ -33,7 +33,7 @@ def plan_round(
 
     It is recorded before it is queued, so that a kill in between loses nothing.
     """
-    if len(planned_rounds(study)) == len(before):  # else another worker went on meanwhile
+    if len(planned_rounds(study)) == len(before):  # else another worker planned it already
         set_system_attribute(study, _ROUNDS, [list(map(list, one)) for one in (*before, trainings)])
 
 
@@ -47,14 +47,14 @@ def record_chosen_axes(study: optuna.Study, axes: Sequence[str]) -> None:
 
     Later seeds must not change the choice.
     """
-    if len(axes) > len(chosen_axes(study)):  # else another worker went on meanwhile
+    if len(axes) > len(chosen_axes(study)):  # else another worker planned it already
         set_system_attribute(study, _TAKEN, list(axes))
 
 
 def queue_missing(study: optuna.Study, entries: Design) -> int:
     """Queue planned trainings that the study lacks; their number."""
-    held = {training_of(trial) for trial in study.get_trials(deepcopy=False)}
-    missing = [training for trainings in planned_rounds(study) for training in trainings if training not in held]
+    existing = {training_of(trial) for trial in study.get_trials(deepcopy=False)}
+    missing = [training for trainings in planned_rounds(study) for training in trainings if training not in existing]
     known = entries.by_label
     for label, seed in missing:
         parameters = {**known[label].parameters, "seed": seed}
@@ -68,8 +68,8 @@ def ranges(first: Design) -> dict[str, tuple[float, float]]:
     They are the axes of a dashboard's plots, which omits parameters whose range differs between trials.
     """
     every = [entry.parameters for entry in first.by_label.values()]
-    names = dict.fromkeys(name for one in every for name in one)
-    # Each step of stepwise expansion doubles the cost, which is depth's growth, and rounding may make it more.
+    names = dict.fromkeys(name for parameters in every for name in parameters)
+    # Each step of stepwise expansion doubles the cost, for which depth grows most, by 2; rounding may add to it.
     reached = 2.0 ** (2 + first.further) if first.undecided else 1.0
     return {name: (min(one[name] for one in every), max(reached, *(one[name] for one in every))) for name in names}
 
@@ -80,13 +80,13 @@ def start_next_queued(study: optuna.Study, known: Mapping[str, tuple[float, floa
     ``known``: ``ranges`` of the parameters.
     """
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        # Another worker may have been faster; the storage says so. ``Study.ask`` would draw a trial of its own then.
+        # False if another worker started it first; ``Study.ask`` would then sample a new trial.
         if storage_of(study).set_trial_state_values(trial_id(waiting), TrialState.RUNNING):
             trial = Trial(study, trial_id(waiting))
-            # Optuna is to read the queued values, as numbers that dashboards can plot.
+            # Suggest the queued values, so that Optuna records them as numbers that dashboards can plot.
             for name, value in waiting.system_attrs["fixed_params"].items():
                 if name == "seed":
-                    trial.suggest_int(name, 0, max(_USUAL_SEEDS, value))
+                    trial.suggest_int(name, 0, max(_DEFAULT_MAX_SEED, value))
                 else:
                     low, high = known.get(name, (value, value))
                     trial.suggest_float(name, min(low, value), max(high, value))

@@ -76,7 +76,7 @@ class SearchAskTell:
             if index.finished >= self.settings.n_trials:
                 return Idle.OVER
             if index.finished + len(index.running()) >= self.settings.n_trials:
-                return Idle.WAIT  # other workers hold the last trials; one of theirs may yet be turned down
+                return Idle.WAIT  # other workers run the last trials, of which one may still be rejected
             self._check_exhaustion()
             result = self._ask_sampler()
         if isinstance(result, TrialRecord) and result.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
@@ -97,7 +97,7 @@ class SearchAskTell:
         if self.pruner is None or result.epoch >= self.epochs:
             return None
         if self.pruner.prune(self.study, storage.get_trial(task.trial_id)):
-            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, behind others there"
+            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, below the other trials there"
         return None
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
@@ -235,8 +235,8 @@ class SearchAskTell:
             )
         if self._state.rejected >= self.settings.max_screened:
             raise NasError(
-                f"{so_far}: the last {self._state.rejected} candidates were infeasible or repeats. The space has "
-                "little new left under these limits; loosen them, widen the space, or lower study.n_trials."
+                f"{so_far}: the last {self._state.rejected} candidates were infeasible or duplicates. Few new "
+                "networks are left under these limits; relax them, widen the space, or lower study.n_trials."
             )
 
     def _exhausted(self) -> bool:

@@ -40,12 +40,12 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         weights_dir=plan.folder / "weights",
         provenance=_provenance(context, study),
     )
-    chosen = _measured(choose_winners(rows, plan.objective), session, study, console)
-    rows = trial_records(study)  # again, with what the winners measured
+    chosen = _measure_winners(choose_winners(rows, plan.objective), session, study, console)
+    rows = trial_records(study)  # read again with the winners' measurements
     winners = write_winners(chosen, plan.folder / "winners", source)
-    kept = {row.arch_id for row in chosen}
+    winner_ids = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
-        if path.stem not in kept:
+        if path.stem not in winner_ids:
             path.unlink()
     if session.is_complete(study):
         session.evaluator.discard_checkpoints()
@@ -56,7 +56,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     return winners
 
 
-def _measured(
+def _measure_winners(
     rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console
 ) -> list[TrialRecord]:
     """Measure the winners' latency; their rows as they are if it cannot be measured.
@@ -67,7 +67,7 @@ def _measured(
         with console.status("measuring the winners"):
             return measure_rows(rows, study, session.pricer, session.measure)
     except NasError as error:
-        print_lines(console, f"the winners were not measured: {error}")
+        print_lines(console, f"latency of the winners was not measured: {error}")
         return rows
 
 
@@ -92,8 +92,8 @@ def _print_agreement(report: SearchReport, console: Console) -> None:
     if not agreement.pairs:
         return
     console.print(terminal_table("predicted against measured", AGREEMENT_COLUMNS, agreement.pairs[:_PAIRS_SHOWN]))
-    hidden = len(agreement.pairs) - _PAIRS_SHOWN
-    said = [f"{agreement}" + (f"; {hidden} more of them in the report" if hidden > 0 else "")]
-    said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
-    said += [agreement.warning] if agreement.warning else []
-    print_lines(console, *said)
+    omitted = len(agreement.pairs) - _PAIRS_SHOWN
+    lines = [f"{agreement}" + (f"; {omitted} more in the report" if omitted > 0 else "")]
+    lines += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
+    lines += [agreement.warning] if agreement.warning else []
+    print_lines(console, *lines)

@@ -90,13 +90,12 @@ def _reading(report: SearchReport, folder: Path) -> list[str]:
     """Markdown paragraphs on how to read the dashboard's pages of a search."""
     pareto = report.objective == "pareto"
     return [
-        "**Pareto Front**: each point is a network; accuracy of its proxy is to be high, latency in ms low."
+        "**Pareto Front**: each point is a network; maximise the accuracy of its proxy, minimise its latency in ms."
         if pareto
-        else "**History**: the reward of each network is to be high.",
-        "**Best Trials** knows nothing of networks that came up twice, nor of later measurements: the winners are "
-        "those above.",
-        "**Trials** (list): each trial's note says what became of it, and below it stand its drawing and its spec. "
-        "State *Pruned* is a network beyond a limit, or a training that was stopped; *Complete* may be a duplicate.",
+        else "**History**: the reward of each network, to be maximised.",
+        "**Best Trials** includes neither duplicates nor later measurements: the winners are those above.",
+        "**Trials** (list): each trial's note states its outcome, followed by its drawing and its spec. "
+        "State *Pruned* is a network beyond a limit or a stopped training; *Complete* may be a duplicate.",
         "**Parameters**: `s3.b0.kernel` is the kernel of the first block of stage 3; `k3.5.7` are MixConv groups of "
         "3x3, 5x5 and 7x7. In *Smart Selection* untick *Check All* and tick the few that *Hyperparameter Importance* "
         "names.",

@@ -14,7 +14,7 @@ from nas.study.candidates import Candidate, Survey
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.trial_attributes import PUBLISHED
 
-QUEUED_MARK: Final = "nas:seeded"  # whether the first trials of a study are queued
+QUEUED_MARK: Final = "nas:seeded"  # set once the initial trials of a study are queued
 
 
 def queue_initial_trials(

@@ -42,7 +42,7 @@ def make_pruner(settings: PrunerSettings, objective: ObjectiveSettings, *, epoch
         )
         return RewardHyperband(settings=settings, brackets=brackets)
     rules = {"median": MedianPruner, "asha": HalvingPruner, "mo_asha": ParetoHalvingPruner}
-    ranks_itself = settings.name == "mo_asha" or objective.kind != "pareto"  # by something that has the latency in it
+    ranks_itself = settings.name == "mo_asha" or objective.kind != "pareto"  # by a score that includes the latency
     return rules[settings.name](settings=settings, latency_window=None if ranks_itself else settings.latency_window)
 
 
@@ -170,7 +170,7 @@ def non_dominated_ranks(scores: Sequence[EpochScore]) -> list[int]:
     0 on the Pareto front, 1 on the front of the rest, and so on; equal scores share a rank.
     """
     order = sorted(range(len(scores)), key=lambda i: (scores[i].latency_ms, -scores[i].value))
-    best: list[tuple[float, float]] = []  # of each front, negated so that it rises: its best value so far, with latency
+    best: list[tuple[float, float]] = []  # best value so far of each front, negated so that it rises, with latency
     ranks = [0] * len(scores)
     for i in order:
         value, latency_ms = scores[i]

@@ -25,7 +25,7 @@ def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study
 
     Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
     """
-    return write_search_report(_report_again(search_context(plan, manifest), study), plan.folder)
+    return write_search_report(_current_report(search_context(plan, manifest), study), plan.folder)
 
 
 def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
@@ -34,12 +34,12 @@ def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optun
     Raises: NasError.
     """
     context = search_context(plan, manifest)
-    report = _report_again(context, study)
+    report = _current_report(context, study)
     write_search_report(report, plan.folder)
     write_search_notes(study, report, context.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
 
 
-def _report_again(context: SearchContext, study: optuna.Study) -> SearchReport:
+def _current_report(context: SearchContext, study: optuna.Study) -> SearchReport:
     plan, rows = context.plan, trial_records(study)
     winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", context)
     return search_report(context, study, rows, winners)

@@ -46,10 +46,9 @@ def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchC
 
     While a search is running there are no files. Raises: NasError if a row's genotype no longer decodes to its network.
     """
-    written = _written(folder)
+    stems = _winner_stems(folder)
     return [
-        _known_winner(winner_label(place), row, written.get(row.arch_id), folder, context)
-        for place, row in enumerate(rows)
+        _winner_of(winner_label(place), row, stems.get(row.arch_id), folder, context) for place, row in enumerate(rows)
     ]
 
 
@@ -61,10 +60,10 @@ def search_report(
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
     reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(context) else None
     longer = longer_trainings(study, rows)
-    known = any(one.kendall_tau is not None for one in longer)
+    is_validated = any(one.kendall_tau is not None for one in longer)
     baselines = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
-    again = {row.arch_id for row in best_records(rows, plan.objective)}
-    again |= {row.arch_id for row in trained if row.number in baselines}
+    retrained = {row.arch_id for row in best_records(rows, plan.objective)}
+    retrained |= {row.arch_id for row in trained if row.number in baselines}
     return SearchReport(
         title=f"Search {plan.name}",
         command=plan.command,
@@ -80,7 +79,9 @@ def search_report(
         curves=learning_curves(study, plan.objective),
         importances=importances(rows),
         longer=longer,
-        find_out="" if known else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(again), 1)),
+        find_out=""
+        if is_validated
+        else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
     )
 
 
@@ -133,23 +134,23 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
     ]
 
 
-def _written(folder: Path) -> dict[str, str]:
+def _winner_stems(folder: Path) -> dict[str, str]:
     """Stems of the winner files in ``folder``, by network id."""
     specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
     return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
 
 
-def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
+def _winner_of(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
     """Winner from its row and from its files, whose names begin with ``stem``."""
     arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
     if arch.arch_id != row.arch_id:
         raise NasError(
             f"trial {row.number}: space {context.plan.space.name!r} decodes its choices to another network now; "
-            "its code has changed since."
+            "its code has changed since; check out the version that made the study."
         )
     paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
     files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
-    stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    provenance = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
     proxy = context.proxy_of(arch)
     return Winner(
         label=label,
@@ -159,5 +160,5 @@ def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, 
         proxy_note=proxy.realised_note,
         files=files,
         proxy=proxy.spec,
-        sample_logits=tuple(stated.get("logits_of_ramp", ())),
+        sample_logits=tuple(provenance.get("logits_of_ramp", ())),
     )

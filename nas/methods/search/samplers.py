@@ -35,7 +35,7 @@ class FixedSpaceSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # O
 
     def __init__(self, sampler: optuna.samplers.BaseSampler, space: Mapping[str, BaseDistribution]) -> None:
         self._sampler = sampler
-        self._space = dict(sorted(space.items()))  # as Optuna would hand it on
+        self._space = dict(sorted(space.items()))  # in the order in which Optuna passes it
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space, whether or not the wrapped sampler uses all of it."""

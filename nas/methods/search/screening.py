@@ -55,7 +55,7 @@ class Screening:
         """Record in Optuna how far ``measures`` exceed each limit."""
         violations = self.pricer.constraints.violations(measures)
         storage = storage_of(self.study)
-        known = storage.get_trial(trial_id(trial)).constraints  # of a trial that was interrupted
+        known = storage.get_trial(trial_id(trial)).constraints  # of an interrupted trial
         for name, excess in violations.items():
             if name not in known:
                 trial.set_constraint(name, excess)

@@ -125,7 +125,7 @@ def survey_space(session: SearchSession, console: Console) -> Survey:
         f"meet the limits ({plan.constraints}); latency {result.fastest_ms:.2f} to {result.slowest_ms:.2f} ms",
     )
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in result.feasible[:_PROXIES_CHECKED]]
-    print_lines(console, f"{proxies[0].realised_note} (of the first one)")
+    print_lines(console, f"{proxies[0].realised_note} (first candidate)")
     print_lines(console, *(f"note: {note}" for note in _proxy_notes(proxies)))
     return result
 
@@ -137,8 +137,8 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
     merged = sum(len(group) for group in identical_proxies(proxies))
     if merged:
         notes.append(
-            f"{merged} of {len(proxies)} sampled candidates have a proxy that another has too: training cannot tell "
-            "them apart; raise proxy.width_multiplier or proxy.depth_multiplier"
+            f"{merged} of {len(proxies)} sampled candidates share a proxy with another: training cannot distinguish "
+            "them; raise proxy.width_multiplier or proxy.depth_multiplier"
         )
     return notes
 
@@ -153,7 +153,7 @@ def _queue_first(
         try:
             published[name] = plan.space.encode(zoo.get(name))
         except NasError:
-            continue  # a space narrowed on the command line need not hold it any more
+            continue  # a space narrowed on the command line may not contain it
     claim_study(study, plan.folder, plan.storage_url, session.identity)
     queue_initial_trials(study, result, published=published, startup=plan.sampler.startup, earlier=earlier)
     session.write_manifest()

@@ -17,7 +17,7 @@ from nas.study.storage.optuna_private import storage_of
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
-_LEAST: Final = 8  # so many networks, if there are, make a rank correlation
+_MIN_NETWORKS: Final = 8  # networks needed for a rank correlation
 
 
 def best_records(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[TrialRecord]:
@@ -25,7 +25,7 @@ def best_records(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> l
     front = {row.arch_id: row for row in pareto_front(rows)}
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.arch_id not in front]
     others = sorted(trained, key=lambda row: (-objective.score(row), row.number))
-    return [*front.values(), *others[: max(0, _LEAST - len(front))]]
+    return [*front.values(), *others[: max(0, _MIN_NETWORKS - len(front))]]
 
 
 def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
@@ -47,7 +47,7 @@ def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
         for key in {*parameters, *row.genotype}:
             if key not in parameters or row.genotype.get(key) not in parameters[key]:
                 raise NasError(
-                    f"study.first {name!r}: trial {row.number} has {key} {quoted(row.genotype.get(key))}, which space "
-                    f"{plan.space.name!r} does not hold; search the space that it was searched in."
+                    f"study.first {name!r}: trial {row.number} has {key} {quoted(row.genotype.get(key))}, "
+                    f"which is not in space {plan.space.name!r}; use the space of that study."
                 )
     return [row.genotype for row in rows]

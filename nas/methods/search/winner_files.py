@@ -53,11 +53,13 @@ def write_winners(rows: Sequence[TrialRecord], folder: Path, source: WinnerSourc
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         for index, row in enumerate(rows, start=1):
-            _write_one(f"winner_{index}", row, staging, source)
+            _write_winner(f"winner_{index}", row, staging, source)
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
     except OSError as error:
-        raise NasError(f"cannot write {str(folder)!r}: {error.strerror}; mend that, then go on.") from None
+        raise NasError(
+            f"cannot write {str(folder)!r}: {error.strerror}; fix that, then run the command again."
+        ) from None
     return existing_winners(rows, folder, source.context)
 
 
@@ -70,7 +72,7 @@ def probe_input(arch: ArchSpec) -> torch.Tensor:
     return torch.linspace(-1, 1, arch.in_channels * arch.resolution_px**2).reshape(shape)
 
 
-def _write_one(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) -> None:
+def _write_winner(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) -> None:
     arch = replace(source.context.pricer.decode(row.genotype), name=stem)
     proxy = source.context.proxy_of(arch)
     weights = source.weights_dir / f"{row.arch_id}.safetensors"
@@ -90,7 +92,7 @@ def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSourc
     provenance = _provenance(row, arch, source)
     scaled = dump_scaled_spec(replace(base, name=stem), scaling, provenance)
     if parse_spec(scaled).arch.arch_id != arch.arch_id:
-        raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
+        raise NasError(f"winner {row.arch_id}: its coefficients do not reproduce the network; please report this.")
     return {
         f"{stem}.yaml": dump_spec(arch, provenance),
         f"{stem}.efficientnet.yaml": scaled,

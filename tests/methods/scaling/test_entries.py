@@ -1,4 +1,4 @@
-"""The networks of a grid against plain loops over triples, and what their proxies keep of them."""
+"""Tests of a grid's networks against plain loops, and of their proxies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def test_every_triple_of_equal_cost_is_there_once_and_the_published_one_is() -> 
 
 
 def test_triples_that_rounding_makes_equal_are_named() -> None:
-    """A ceiling per stage gives 1.1 and 1.2 the same 23 blocks, MixNet's rounding gives 1 and 1.1 the same 16."""
+    """Different alphas can give the same number of blocks.
+
+    A ceiling per stage gives 1.1 and 1.2 the same 23 blocks, MixNet's rounding gives 1 and 1.1 the same 16.
+    """
     grid = replace(FINE, alpha=(1.1, 1.2), beta=(1.1,), gamma=(1.2,))
     (entry,) = entries_of(make_plan(grid=grid, rules=rules_for(zoo.get("efficientnet_b0")))).trained
     assert (entry.label, entry.same, entry.arch.depth) == ("1.1/1.1/1.2", ("1.2/1.1/1.2",), 23)
@@ -80,7 +83,7 @@ def test_a_proxy_keeps_a_tenth_of_the_width_a_block_of_depth_and_a_pixel_of_reso
 
 
 def test_latency_as_target_takes_the_place_of_multiply_adds() -> None:
-    """Priced by multiply-adds, the rule is real growth within the tolerance, phi by phi."""
+    """With latency by multiply-adds, the rule is realised growth within the tolerance."""
     for phi in (1, 2):
         found = entries_of(make_plan(target="latency", phi=phi))
         base = zoo.get("efficientnet_b0")
@@ -119,9 +122,9 @@ def test_a_memory_limit_leaves_out_what_breaks_it() -> None:
     ("changes", "message"),
     [
         ({"grid": replace(GRID, alpha=(1.3,), beta=(1.3,), tolerance=0.01)}, r"grid\.tolerance 0\.01: .* needs 0\.19"),
-        ({"grid": replace(GRID, alpha=(1.2,), beta=(1.1,), realised_tolerance=0.1)}, r"of 1 .* x1\.78: 0\.22 would do"),
+        ({"grid": replace(GRID, alpha=(1.2,), beta=(1.1,), realised_tolerance=0.1)}, r"of 1 .* x1\.78: 0\.22 suffices"),
         ({"limits": {"macs_m": 300.0}}, r"the baseline itself breaks it \(macs_m 385\.8 > 300\).*smaller baseline"),
-        ({"limits": {"macs_m": 500.0}}, r"none of 10 networks of x2 macs meets macs_m <= 500; the least.*lower phi"),
+        ({"limits": {"macs_m": 500.0}}, r"none of 10 networks of x2 macs meets macs_m <= 500; the lowest values are macs_m .*lower phi"),
         ({"phi": 30}, r"phi 30 with .*resolution_px .*Lower phi"),
     ],
 )  # fmt: skip

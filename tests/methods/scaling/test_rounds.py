@@ -1,4 +1,4 @@
-"""Who is trained again: rounds as a function of the accuracies, and what the race answers."""
+"""Tests of the rounds and of the ranking as functions of the accuracies."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RACE = RaceSettings(seeds=4, finalists=3)
 
 
 def rounds(*labels: str) -> list[list[SeededTraining]]:
-    """As many rounds as labels given, each of the networks that its letters name."""
+    """Rounds, one per argument, whose letters are the labels of its networks."""
     return [
         [(label, seed) for label in LABELS if label == BASELINE or label in names] for seed, names in enumerate(labels)
     ]
 
 
 def named(trainings: Sequence[SeededTraining], seed: int) -> tuple[str, ...]:
-    """The labels of ``trainings``, which are all of one ``seed``."""
+    """Labels of ``trainings``, all of which have the ``seed``."""
     assert {one for _, one in trainings} <= {seed}
     return tuple(label for label, _ in trainings)
 

@@ -1,4 +1,7 @@
-"""Stepwise expansion as trainings: which networks a step needs, which axis it takes, and what a kill changes."""
+"""Tests of stepwise expansion in a study: networks, chosen axes, and resumption.
+
+Which networks a step needs, which axis it chooses, and that a kill changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ def at() -> DesignAt:
 
 
 def merit(arch: ArchSpec) -> float:
-    """Accuracy by the network itself: what each doubling of a dimension pays; of width only the first fifth of one."""
+    """Accuracy of a network: a gain per doubling of each dimension.
+
+    Width pays only for the first fifth of a doubling.
+    """
     wider = math.log2(arch.stages[-1].blocks[-1].channels / B.stages[-1].blocks[-1].channels)
     deeper, larger = math.log2(arch.depth / B.depth), math.log2(arch.resolution_px / B.resolution_px)
     return 0.3 + 0.5 * min(0.2, wider) + 0.02 * deeper + 0.12 * larger
@@ -43,9 +49,10 @@ def merit(arch: ArchSpec) -> float:
 
 @dataclass
 class ByMerit:
-    """A trainer of accuracies by ``merit``, ``noise`` below with even repeats and above with odd ones.
+    """Fake trainer: accuracy by ``merit``, with noise that alternates between repeats.
 
-    ``trouble``: called with the number of the training, from 1, and its network; may raise.
+    ``noise``: subtracted for even repeats, added for odd ones. ``trouble``: called with the number of the training,
+    from 1, and its network; may raise.
     """
 
     noise: float = 0.001
@@ -64,7 +71,7 @@ class ByMerit:
         return Evaluation(accuracy=accuracy, cpu_s=0.0, duration_s=0.0)
 
     def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
-        """Nothing is kept."""
+        """Do nothing: there are no checkpoints."""
 
 
 def race_of(at: DesignAt, trainer: ByMerit, study: optuna.Study | None = None, plan: ScalingPlan = PLAN) -> OneWorker:
@@ -91,7 +98,9 @@ def test_the_path_is_that_of_stepwise_expansion(at: DesignAt) -> None:
         }
     end = race.entries.end
     assert end is not None and end.arch.arch_id == expected[-1].chosen.arch.arch_id
-    assert len({axis for axis in chosen_axes(race.study)}) > 1  # the path bends, or this would test little
+    assert (
+        len({axis for axis in chosen_axes(race.study)}) > 1
+    )  # otherwise the test would not depend on the order of steps
 
 
 def test_every_network_is_trained_once_per_seed_and_all_axes_of_a_step_alike(at: DesignAt) -> None:
@@ -116,7 +125,7 @@ def test_parameters_have_the_same_axes_in_all_steps(at: DesignAt) -> None:
 
 
 def test_a_step_that_another_rule_trains_too_is_trained_once() -> None:
-    """At one doubling the only step is depth, width and resolution at twice the cost: the rules themselves."""
+    """With one doubling the step's networks are those of the single-dimension rules."""
     plan = make_plan(compare=("depth", "width", "resolution", "stepwise"), race=RaceSettings(seeds=2))
     found = design_at(plan)
     assert not found(()).step_networks and len(found(()).steps) == 1
@@ -136,23 +145,23 @@ def test_only_the_end_is_held_against_the_other_rules_at_equal_cost(at: DesignAt
     assert {one.entry.label for one in found.ranked} == {"depth", "compound", "stepwise"}
     for one in found.ranked:
         assert one.entry.scaled.macs_growth == pytest.approx(8, rel=0.08)
-    ways = {one.entry.label: one.verdict for one in found.others}
+    verdicts = {one.entry.label: one.verdict for one in found.others}
     axes = chosen_axes(race.study)
-    assert ways[f"step {axes[0][0]}"] == "step 1 of stepwise: taken"
-    assert sum(verdict.endswith(": taken") for verdict in ways.values()) == len(axes) == 3
+    assert verdicts[f"step {axes[0][0]}"] == "step 1 of stepwise: chosen"
+    assert sum(verdict.endswith(": chosen") for verdict in verdicts.values()) == len(axes) == 3
     assert [step.axis for step in found.steps] == list(axes)
 
 
 def test_a_step_says_when_its_choice_is_within_the_noise(at: DesignAt) -> None:
-    """Noise of ten points hides all differences, of a hundred-thousandth none."""
+    """Noise of 10 points hides all differences, noise of 0.001 points none."""
     loud, quiet = race_of(at, ByMerit(noise=0.1)), race_of(at, ByMerit(noise=1e-5))
     for race in (loud, quiet):
         race.run()
     assert chosen_axes(loud.study) == chosen_axes(quiet.study)  # by the mean
     for step in ranking_of(loud).steps:
         assert set(step.peers) == set(DIRECTIONS) - {step.axis}
-        assert f"took {step.axis}" in step.sentence and "by the noise it might as well have been" in step.sentence
-    assert not any(step.peers or "might" in step.sentence for step in ranking_of(quiet).steps)
+        assert f"chose {step.axis}" in step.sentence and "; statistically indistinguishable: " in step.sentence
+    assert not any(step.peers or "indistinguishable" in step.sentence for step in ranking_of(quiet).steps)
 
 
 def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: DesignAt) -> None:
@@ -160,12 +169,12 @@ def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: DesignAt) -> None
     unbroken.run()
     total = len(unbroken.study.trials)
 
-    def trouble(call: int, _: ArchSpec) -> None:
+    def fail(call: int, _: ArchSpec) -> None:
         if call % 3 == 0:
             raise KeyboardInterrupt
 
     study, broken = new_study(PLAN), 0
-    trainer = ByMerit(trouble=trouble)
+    trainer = ByMerit(trouble=fail)
     race = race_of(at, trainer, study)
     while not race.is_over:
         try:
@@ -175,27 +184,27 @@ def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: DesignAt) -> None
     assert broken > total // 3 and record(study) == record(unbroken.study)
 
 
-@pytest.mark.parametrize("at_work_on", ["record_chosen_axes", "plan_round", "queue_missing"])
+@pytest.mark.parametrize("interrupted_at", ["record_chosen_axes", "plan_round", "queue_missing"])
 def test_a_kill_between_the_choice_and_its_trainings_changes_nothing(
-    at: DesignAt, monkeypatch: pytest.MonkeyPatch, at_work_on: str
+    at: DesignAt, monkeypatch: pytest.MonkeyPatch, interrupted_at: str
 ) -> None:
-    """Written down one after the other: the axis, the round, the queue. A kill may come before each of them."""
+    """Axis, round and queue are recorded in this order; a kill may precede each."""
     unbroken = race_of(at, ByMerit())
     unbroken.run()
-    study, real, killed = new_study(PLAN), getattr(race_module, at_work_on), []
+    study, real, killed = new_study(PLAN), getattr(race_module, interrupted_at), []
 
     def killing(study: optuna.Study, *arguments: object) -> object:
-        decided = at_work_on == "record_chosen_axes" or chosen_axes(study)
-        round_is_planned = at_work_on != "queue_missing" or len(planned_rounds(study)) == 3
+        decided = interrupted_at == "record_chosen_axes" or chosen_axes(study)
+        round_is_planned = interrupted_at != "queue_missing" or len(planned_rounds(study)) == 3
         if decided and round_is_planned and not killed:
-            killed.append(at_work_on)
+            killed.append(interrupted_at)
             raise KeyboardInterrupt
         return real(study, *arguments)
 
-    monkeypatch.setattr(race_module, at_work_on, killing)
+    monkeypatch.setattr(race_module, interrupted_at, killing)
     with pytest.raises(KeyboardInterrupt):
         race_of(at, ByMerit(), study).run()
-    assert len(chosen_axes(study)) == (at_work_on != "record_chosen_axes")
+    assert len(chosen_axes(study)) == (interrupted_at != "record_chosen_axes")
     race_of(at, ByMerit(), study).run()
     assert chosen_axes(study) == chosen_axes(unbroken.study) and record(study) == record(unbroken.study)
 
@@ -215,11 +224,11 @@ def test_more_seeds_later_go_to_the_rules_and_leave_the_path_as_it_was(at: Desig
 def test_an_axis_whose_training_fails_is_not_taken(at: DesignAt) -> None:
     best = at(()).steps[0].candidates[chosen_axes(_done(at))[0]].arch.arch_id
 
-    def trouble(_: int, arch: ArchSpec) -> None:
+    def fail(_: int, arch: ArchSpec) -> None:
         if arch.arch_id == best:
             raise RuntimeError("a broken kernel")
 
-    race = race_of(at, ByMerit(trouble=trouble))
+    race = race_of(at, ByMerit(trouble=fail))
     race.run()
     assert race.is_over and race.entries.end is not None
     assert chosen_axes(race.study)[0] != chosen_axes(_done(at))[0]
@@ -234,11 +243,11 @@ def _done(at: DesignAt) -> optuna.Study:
 def test_a_path_without_a_network_left_ends_and_the_rules_go_on(at: DesignAt) -> None:
     steps = {entry.arch.arch_id for entry in at(()).steps[0].candidates.values()}
 
-    def trouble(_: int, arch: ArchSpec) -> None:
+    def fail(_: int, arch: ArchSpec) -> None:
         if arch.arch_id in steps:
             raise RuntimeError("a broken kernel")
 
-    race = race_of(at, ByMerit(trouble=trouble))
+    race = race_of(at, ByMerit(trouble=fail))
     race.run()
     found = ranking_of(race)
     assert race.is_over and race.entries.end is None and chosen_axes(race.study) == ()
@@ -246,7 +255,7 @@ def test_a_path_without_a_network_left_ends_and_the_rules_go_on(at: DesignAt) ->
 
 
 def test_axes_beyond_the_limits_are_left_out_and_said() -> None:
-    """A memory limit below what the input side needs: the path keeps to depth and width, which need less."""
+    """A memory limit that excludes resolution leaves depth and width as axes."""
     compare = ("depth", "stepwise")
     free = design_at(make_plan(baseline="mobilenetv2_035", phi=2, compare=compare))(())
     memory = {axis: entry.candidate.measures["peak_memory_mb"] for axis, entry in free.steps[0].candidates.items()}

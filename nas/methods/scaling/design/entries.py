@@ -129,9 +129,9 @@ class Design:
 
         These are all but the networks of decided steps.
         """
-        at = self.undecided.candidates.values() if self.undecided else filter(None, [self.end])
-        kept = {entry.label for entry in (self.baseline, *self.trained, *at)}
-        return tuple(label for label in self.by_label if label in kept)
+        open_networks = self.undecided.candidates.values() if self.undecided else filter(None, [self.end])
+        labels = {entry.label for entry in (self.baseline, *self.trained, *open_networks)}
+        return tuple(label for label in self.by_label if label in labels)
 
 
 Predict = Callable[[ArchSpec], LatencyEstimate]
@@ -147,16 +147,16 @@ class EntryPricer:
     proxy_of: Callable[[ArchSpec], Proxy]
 
     def entry(
-        self, label: str, found: ScaledNetwork, same: Iterable[str] = (), cells: Iterable[TableCell] = ()
+        self, label: str, scaled: ScaledNetwork, same: Iterable[str] = (), cells: Iterable[TableCell] = ()
     ) -> DesignEntry:
         """Entry of ``scaled`` with cost and proxy, and the reason if beyond the limits."""
-        latency, base = self.predict(found.arch), self.base.arch
+        latency, base = self.predict(scaled.arch), self.base.arch
         entry = DesignEntry(
             label=label,
-            scaled=replace(found, baseline=base),
+            scaled=replace(scaled, baseline=base),
             latency=latency,
             latency_growth=latency.latency_ms / self.predict(base).latency_ms,
-            proxy=replace(found, baseline=self.proxy_of(base).spec, arch=self.proxy_of(found.arch).spec),
+            proxy=replace(scaled, baseline=self.proxy_of(base).spec, arch=self.proxy_of(scaled.arch).spec),
             same=tuple(same),
             cells=tuple(cells),
         )

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from nas.core.formatting import ms, plural
-from nas.methods.scaling.ranking.ranking import BEST, PEER, RankedNetwork, Ranking
+from nas.methods.scaling.ranking.ranking import BEST, PEER, WORSE, RankedNetwork, Ranking
 from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, TEXT_COLOR, Canvas, canvas
 from nas.reporting.plots.hover_points import Point, block_lines
 from nas.reporting.svg import printable
 
-COST_INCHES: Final = (6.6, 4.4)  # 475 x 317 units of SVG, of which a telephone has 370: its text can be read there
+COST_INCHES: Final = (6.6, 4.4)  # 475 x 317 SVG units: its text is legible on a phone, which is 370 wide
 _SURFACE_INCHES: Final = (6.6, 4.7)
-_NAMED: Final = 5
+_MAX_LABELLED: Final = 5
 _PUBLISHED: Final = "1.2/1.1/1.15"
 
 Cost = Callable[[RankedNetwork], float]
@@ -29,18 +29,16 @@ def cost_plot(ranking: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas:
     with canvas(name, f"Accuracy over {axis} of {len(shown)} networks", COST_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=axis, ylabel="proxy accuracy, %")
-        axes.margins(x=0.14)  # room for the names
+        axes.margins(x=0.14)  # space for the labels
         _draw_means(axes, ranking, cost)
         _draw_steps(axes, ranking, cost)
         drawn.points += network_points((ranking.baseline, *shown), cost)
-        for place, one in enumerate(one for one in shown if _is_named(one, len(shown))):
+        for place, one in enumerate(one for one in shown if _is_labelled(one, len(shown))):
             offset = (7, 5) if place % 2 == 0 else (7, -12)
             weight = "bold" if one.verdict == BEST else "normal"
             _label(axes, one, cost, offset=offset, weight=weight)
         if not shown:
-            axes.text(
-                0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=TEXT_COLOR
-            )
+            axes.text(0.5, 0.5, "no training finished", transform=axes.transAxes, ha="center", color=TEXT_COLOR)
     return drawn
 
 
@@ -50,22 +48,24 @@ def rules_plot(ranking: Ranking) -> Canvas:
     Single trainings are small dots.
     """
     shown = [one for one in (ranking.baseline, *ranking.ranked) if one.mean is not None]
-    places = {one.entry.label: float(place) for place, one in enumerate(shown)}
+    positions = {one.entry.label: float(place) for place, one in enumerate(shown)}
     with canvas("rules", f"Accuracy of {len(shown)} networks by rule", COST_INCHES) as drawn:
         axes = drawn.axes
         axes.set(ylabel="proxy accuracy, %", xlim=(-0.6, max(1, len(shown)) - 0.4))
         axes.set_xticks(range(len(shown)), [printable(one.entry.label) for one in shown])
-        dots = [(places[one.entry.label] + 0.12, 100 * value) for one in shown for value in one.accuracies]
+        dots = [(positions[one.entry.label] + 0.12, 100 * value) for one in shown for value in one.accuracies]
         if dots:
             axes.plot(*zip(*dots, strict=True), ".", color=GREY_COLOR, markersize=5, label="one training")
-        _draw_means(axes, ranking, lambda one: places[one.entry.label])
-        drawn.points += network_points(shown, lambda one: places[one.entry.label])
+        _draw_means(axes, ranking, lambda one: positions[one.entry.label])
+        drawn.points += network_points(shown, lambda one: positions[one.entry.label])
     return drawn
 
 
-def network_points(ones: Iterable[RankedNetwork], across: Cost) -> list[Point]:
+def network_points(networks: Iterable[RankedNetwork], across: Cost) -> list[Point]:
     """Interactive points of trained networks at their mean accuracy in %."""
-    return [Point(across(one), 100 * one.mean, network_row_id(one.entry.label), _text(one)) for one in ones if one.mean]
+    return [
+        Point(across(one), 100 * one.mean, network_row_id(one.entry.label), _text(one)) for one in networks if one.mean
+    ]
 
 
 def network_row_id(label: str) -> str:
@@ -79,7 +79,7 @@ def _text(one: RankedNetwork) -> str:
         f"{entry.label}: {one.verdict}" if one.verdict else entry.label,
         f"{one.percent}% ({plural(len(one.accuracies), 'seed')})",
         f"{ms(entry.latency.latency_ms)} predicted, {cost['macs_m']:.1f} M MACs, {cost['params_m']:.2f} M parameters",
-        f"x{entry.scaled.macs_growth:.2f} MACs and x{entry.latency_growth:.2f} latency beside the baseline, "
+        f"x{entry.scaled.macs_growth:.2f} MACs and x{entry.latency_growth:.2f} latency over the baseline, "
         f"{entry.arch.resolution_px} px",
         *block_lines(" ".join(stage) for stage in entry.arch.strings),
     ]
@@ -100,18 +100,18 @@ def surface_plot(ranking: Ranking) -> Canvas:
         axes = drawn.axes
         axes.set(xlabel="alpha (depth)", ylabel="beta (width)")
         axes.grid(False)
-        best = {place: max(one.mean or 0.0 for one in ones) for place, ones in cells.items()}
+        best = {place: max(one.mean or 0.0 for one in networks) for place, networks in cells.items()}
         alphas, betas = sorted({alpha for alpha, _ in cells}), sorted({beta for _, beta in cells})
         axes.set_xticks(range(len(alphas)), [f"{value:g}" for value in alphas])
         axes.set_yticks(range(len(betas)), [f"{value:g}" for value in betas])
         axes.set(xlim=(-0.6, len(alphas) - 0.4), ylim=(-0.6, len(betas) - 0.4))
         known = [value for value in best.values() if value]
         low, high = min(known, default=0.0), max(known, default=1.0)
-        for (alpha, beta), ones in cells.items():
+        for (alpha, beta), networks in cells.items():
             share = (best[alpha, beta] - low) / (high - low) if high > low else 1.0
-            lines = [line for one in ones for line in (_figure(one), f"gamma {one.entry.parameters['gamma']:g}")]
-            place, untrained = (alphas.index(alpha), betas.index(beta)), all(one.mean is None for one in ones)
-            marked = any(one.verdict == BEST for one in ones)
+            lines = [line for one in networks for line in (_figure(one), f"gamma {one.entry.parameters['gamma']:g}")]
+            place, untrained = (alphas.index(alpha), betas.index(beta)), all(one.mean is None for one in networks)
+            marked = any(one.verdict == BEST for one in networks)
             draw_cell(axes, place, lines, None if untrained else share, marked=marked)
     return drawn
 
@@ -119,7 +119,7 @@ def surface_plot(ranking: Ranking) -> Canvas:
 _STYLES: Final[dict[str, dict[str, Any]]] = {
     BEST: {"fmt": "*", "color": FRONT_COLOR, "markersize": 13},
     PEER: {"fmt": "o", "color": FRONT_COLOR, "markersize": 6},
-    "worse": {"fmt": "o", "color": GREY_COLOR, "markerfacecolor": "none", "markersize": 6},
+    WORSE: {"fmt": "o", "color": GREY_COLOR, "markerfacecolor": "none", "markersize": 6},
 }
 
 
@@ -137,26 +137,32 @@ def _draw_steps(axes: Any, ranking: Ranking, cost: Cost) -> None:
 
     The path leads from the baseline through the network that each step chose.
     """
-    taken = [step.candidates[step.axis] for step in ranking.steps]
-    if not taken or ranking.baseline.mean is None:
+    chosen = [step.candidates[step.axis] for step in ranking.steps]
+    if not chosen or ranking.baseline.mean is None:
         return
-    way = [(cost(one), 100 * (one.mean or 0.0)) for one in (ranking.baseline, *taken)]
+    path = [(cost(one), 100 * (one.mean or 0.0)) for one in (ranking.baseline, *chosen)]
     axes.plot(
-        *zip(*way, strict=True), linestyle=":", marker=".", color=TEXT_COLOR, linewidth=1, label="steps taken", zorder=2
+        *zip(*path, strict=True),
+        linestyle=":",
+        marker=".",
+        color=TEXT_COLOR,
+        linewidth=1,
+        label="steps chosen",
+        zorder=2,
     )
-    passed = [one for step in ranking.steps for axis, one in step.candidates.items() if axis != step.axis]
-    points = [(cost(one), 100 * one.mean) for one in passed if one.mean is not None]
+    rejected = [one for step in ranking.steps for axis, one in step.candidates.items() if axis != step.axis]
+    points = [(cost(one), 100 * one.mean) for one in rejected if one.mean is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), "x", color=GREY_COLOR, markersize=6, label="steps not taken", zorder=2)
+        axes.plot(*zip(*points, strict=True), "x", color=GREY_COLOR, markersize=6, label="steps not chosen", zorder=2)
 
 
-def _errorbars(axes: Any, ones: Sequence[RankedNetwork], cost: Cost, label: str, style: dict[str, Any]) -> None:
-    if not ones:
+def _errorbars(axes: Any, networks: Sequence[RankedNetwork], cost: Cost, label: str, style: dict[str, Any]) -> None:
+    if not networks:
         return
     axes.errorbar(
-        [cost(one) for one in ones],
-        [100 * (one.mean or 0.0) for one in ones],
-        yerr=[100 * (one.error or 0.0) for one in ones],
+        [cost(one) for one in networks],
+        [100 * (one.mean or 0.0) for one in networks],
+        yerr=[100 * (one.error or 0.0) for one in networks],
         label=label,
         linestyle="none",
         capsize=3,
@@ -166,10 +172,10 @@ def _errorbars(axes: Any, ones: Sequence[RankedNetwork], cost: Cost, label: str,
     )
 
 
-def _is_named(one: RankedNetwork, count: int) -> bool:
+def _is_labelled(one: RankedNetwork, count: int) -> bool:
     """Whether a point carries its label: with many points, only the important ones."""
     published = _PUBLISHED in (one.entry.label, *one.entry.same)
-    return count <= _NAMED or one.verdict == BEST or published
+    return count <= _MAX_LABELLED or one.verdict == BEST or published
 
 
 def _label(axes: Any, one: RankedNetwork, cost: Cost, *, offset: tuple[int, int], weight: str) -> None:

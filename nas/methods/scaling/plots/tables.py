@@ -9,7 +9,7 @@ from nas.methods.scaling.ranking.ranking import BEST, Ranking
 from nas.methods.scaling.ranking.table_lines import TableLayout
 from nas.reporting.plots.axes import BASELINE_COLOR, TEXT_COLOR, Canvas, canvas
 
-# Lines are told apart by dashes and markers first: they must be readable in grey.
+# Dashes and markers distinguish the lines, so that they are readable in greyscale.
 _DASHES: Final = ("-", "--", "-.", ":")
 _MARKERS: Final = "osD^vPX*"
 _INKS: Final = ("#0b7285", "#c2255c", "#5f3dc4", "#d9480f", "#2b8a3e", "#868e96")
@@ -45,9 +45,7 @@ def lines_plot(table: TableLayout, ranking: Ranking, cost: Cost, *, name: str, a
             style = {"color": BASELINE_COLOR, "markerfacecolor": "none", "markersize": 12, "zorder": 6}
             axes.errorbar([cost(base)], [100 * base.mean], fmt="s", label="baseline", **style)  # last in the legend
         if not ranking.ranked:
-            axes.text(
-                0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=TEXT_COLOR
-            )
+            axes.text(0.5, 0.5, "no training finished", transform=axes.transAxes, ha="center", color=TEXT_COLOR)
         _ticks(axes)
     return drawn
 
@@ -79,6 +77,6 @@ def matrix_plot(table: TableLayout, ranking: Ranking) -> Canvas:
         for (row, column), one in table.cells.items():
             share = ((one.mean or 0.0) - low) / (high - low) if high > low else 1.0
             text = [one.percent or one.verdict.partition(":")[0], f"x{one.entry.scaled.macs_growth:.2f} MACs"]
-            place = table.columns.index(column), table.rows.index(row)
-            draw_cell(axes, place, text, None if one.mean is None else share, marked=one.verdict == BEST)
+            cell = table.columns.index(column), table.rows.index(row)
+            draw_cell(axes, cell, text, None if one.mean is None else share, marked=one.verdict == BEST)
     return drawn

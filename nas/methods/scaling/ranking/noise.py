@@ -36,10 +36,10 @@ class Noise:
         which was selected for its accuracy. A test of the single pair (Welch's) would call too many differences
         significant.
         """
-        apart = sum(first) / len(first) - sum(second) / len(second)
-        return self.p_of_difference(apart, 1 / len(first) + 1 / len(second), self.networks)
+        difference = sum(first) / len(first) - sum(second) / len(second)
+        return self.p_of_difference(difference, 1 / len(first) + 1 / len(second), self.networks)
 
-    def p_of_difference(self, apart: float, variance: float, compared: int) -> float | None:
+    def p_of_difference(self, difference: float, variance: float, compared: int) -> float | None:
         """P-value of the ``difference`` between any two of ``compared`` estimates.
 
         ``variance``: of the difference, in units of the variance of one training. None if the noise is unknown.
@@ -48,8 +48,8 @@ class Noise:
             return None
         spread = self.deviation * math.sqrt(variance / 2)
         if spread == 0:
-            return 1.0 if apart == 0 else 0.0
-        return studentized_range_sf(abs(apart) / spread, compared, self.freedom)
+            return 1.0 if difference == 0 else 0.0
+        return studentized_range_sf(abs(difference) / spread, compared, self.freedom)
 
 
 def pooled_noise(accuracies: Mapping[str, Sequence[float]]) -> Noise:

@@ -44,7 +44,7 @@ def rank_means(accuracies: Accuracies, noise: Noise) -> RoundResult | None:
     labels = [label for label, values in accuracies.items() if values and label != BASELINE]
     if not labels:
         return None
-    # One seed that was lucky is no reason to put a network before those that were asked again.
+    # A single lucky seed must not rank a network above those with several seeds.
     ranked = sorted(labels, key=lambda label: (len(accuracies[label]) == 1, -fmean(accuracies[label])))
     best = accuracies[ranked[0]]
     peers = tuple(label for label in ranked[1:] if not is_significant(noise, best, accuracies[label]))
@@ -67,10 +67,10 @@ def next_round(
     alive = [label for label in labels if label != BASELINE and len(accuracies.get(label, ())) == done]
     if done >= race.seeds or not alive:
         return ()
-    kept = _finalists(alive, accuracies, done, race)
-    if len(kept) < 2:
+    finalists = _finalists(alive, accuracies, done, race)
+    if len(finalists) < 2:
         return ()
-    return tuple((label, done) for label in labels if label in kept or label == BASELINE)
+    return tuple((label, done) for label in labels if label in finalists or label == BASELINE)
 
 
 def _due(labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, seeds: int) -> tuple[SeededTraining, ...]:
@@ -106,7 +106,7 @@ def most_trainings(labels: Sequence[str], race: RaceSettings, *, all_seeds: bool
 
 
 def _finalists(alive: Sequence[str], accuracies: Accuracies, done: int, race: RaceSettings) -> list[str]:
-    if done == 1:  # one seed each: the noise is not known yet
+    if done == 1:  # one seed each: the noise is unknown
         return sorted(alive, key=lambda label: -accuracies[label][0])[: race.finalists]
     noise = pooled_noise(accuracies)
     best = max((accuracies[label] for label in alive), key=fmean)

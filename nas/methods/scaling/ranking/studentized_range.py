@@ -12,9 +12,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _NODES: Final = 128
-_WIDEST: Final = 12.0  # standard deviations: no range of normal deviates is wider, but for a probability below 1e-15
-_FARTHEST: Final = 8.5  # standard deviations: no normal deviate lies further from its mean, likewise
-_DEVIATIONS: Final = 10.0  # of the estimate of a standard deviation around 1
+_WIDEST: Final = 12.0  # standard deviations: a wider range of normal deviates has a probability below 1e-15
+_FARTHEST: Final = 8.5  # standard deviations: the same for a deviate's distance from its mean
+_DEVIATIONS: Final = 10.0  # standard errors of the estimated standard deviation, around 1
 
 
 def studentized_range_sf(q: float, groups: int, freedom: int) -> float:

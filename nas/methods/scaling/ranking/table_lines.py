@@ -27,8 +27,8 @@ class TableLayout:
 
     def line(self, row: str) -> list[RankedNetwork]:
         """Trained networks of ``row``, the cheapest first."""
-        found = {one.entry.label: one for (at, _), one in self.cells.items() if at == row and one.mean is not None}
-        return sorted(found.values(), key=_macs)
+        result = {one.entry.label: one for (name, _), one in self.cells.items() if name == row and one.mean is not None}
+        return sorted(result.values(), key=_macs)
 
 
 class LineHeight(NamedTuple):
@@ -44,7 +44,7 @@ class LineHeight(NamedTuple):
 def table_layout(entries: Design, ranking: Ranking) -> TableLayout:
     """Layout of the requested table, with the rank of each network."""
     rows, columns = (tuple(dict.fromkeys(names)) for names in zip(*entries.cells, strict=True))
-    cells = {place: one for one in ranking.all_networks for place in one.entry.cells}
+    cells = {cell: one for one in ranking.all_networks for cell in one.entry.cells}
     return TableLayout(rows=rows, columns=columns, cells=cells)
 
 
@@ -65,17 +65,17 @@ def compared_at(table: TableLayout) -> tuple[float, dict[str, LineHeight]] | Non
 
 def table_sentences(table: TableLayout, ranking: Ranking) -> list[str]:
     """Comparison of the lines at equal cost in words; empty without a common cost."""
-    found = compared_at(table)
-    if found is None:
+    result = compared_at(table)
+    if result is None:
         return []
-    growth, heights = found
+    growth, heights = result
     ranked = sorted(heights, key=lambda row: -heights[row].accuracy)
     best, noise = heights[ranked[0]], ranking.noise
     figures = []
     for row in ranked:
         error = f" ± {100 * noise.deviation * math.sqrt(heights[row].variance):.2f}" if noise.freedom else ""
         figures.append(f"{row} has {100 * heights[row].accuracy:.2f}{error}%")
-    said = [f"At x{growth:.2f} MACs, the most that all lines reach, by interpolation, {', '.join(figures)}."]
+    sentences = [f"At x{growth:.2f} MACs, the largest that all lines reach, by interpolation: {', '.join(figures)}."]
     if noise.freedom:
         p_values = {
             row: noise.p_of_difference(best.accuracy - height.accuracy, best.variance + height.variance, len(heights))
@@ -83,8 +83,10 @@ def table_sentences(table: TableLayout, ranking: Ranking) -> list[str]:
             if row != ranked[0]
         }
         peers = [row for row in ranked[1:] if (p_values[row] or 0.0) >= SIGNIFICANCE_LEVEL]
-        said.append(f"There the noise does not tell {', '.join(peers)} from {ranked[0]}." if peers else "")
-    return [sentence for sentence in said if sentence]
+        sentences.append(
+            f"Statistically indistinguishable from {ranked[0]} there: {', '.join(peers)}." if peers else ""
+        )
+    return [sentence for sentence in sentences if sentence]
 
 
 def _height(line: Sequence[RankedNetwork], growth: float) -> LineHeight:
@@ -96,8 +98,8 @@ def _height(line: Sequence[RankedNetwork], growth: float) -> LineHeight:
                 (1 - share) * _mean(left) + share * _mean(right),
                 (1 - share) ** 2 / len(left.accuracies) + share**2 / len(right.accuracies),
             )
-    at = min(line, key=lambda one: abs(_growth(one) - growth))
-    return LineHeight(_mean(at), 1 / len(at.accuracies))
+    nearest = min(line, key=lambda one: abs(_growth(one) - growth))
+    return LineHeight(_mean(nearest), 1 / len(nearest.accuracies))
 
 
 def _mean(one: RankedNetwork) -> float:
