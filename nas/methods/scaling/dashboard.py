@@ -117,7 +117,7 @@ def _facts(trial: FrozenTrial) -> Pairs:
     growth = ", ".join(f"x{known[key]:.2f} {name}" for key, name in _GROWTHS.items() if key in known)
     proxy = f"x{known['proxy_macs_x']:.2f} MACs, {known['proxy_resolution_px']} px" if "proxy_macs_x" in known else ""
     return [
-        ("network", known[LABEL_ATTRIBUTE]),
+        ("label", known[LABEL_ATTRIBUTE]),
         ("seed", str(known["seed"])),
         ("growth", growth),
         ("its proxy", proxy),

@@ -193,7 +193,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     assert note.startswith("# tiny: compound grid") and best_one in note and f"Best: {best['network']} with" in note
     assert {"macs.svg", "best.svg", "best.yaml"} <= {meta["filename"] for meta in answer["artifacts"]}
     for trial in answer["trials"]:
-        label = trial["note"]["body"].partition("| stands for | ")[2].partition(" |")[0]
+        label = trial["note"]["body"].partition("| label | ")[2].partition(" |")[0]
         assert label in rows and (f"Winner {label}." in trial["note"]["body"]) is (label == best["network"])
         assert len(trial["artifacts"]) == 2
 

@@ -124,7 +124,10 @@ def test_a_memory_limit_leaves_out_what_breaks_it() -> None:
         ({"grid": replace(GRID, alpha=(1.3,), beta=(1.3,), tolerance=0.01)}, r"grid\.tolerance 0\.01: .* needs 0\.19"),
         ({"grid": replace(GRID, alpha=(1.2,), beta=(1.1,), realised_tolerance=0.1)}, r"of 1 .* x1\.78: 0\.22 suffices"),
         ({"limits": {"macs_m": 300.0}}, r"the baseline itself breaks it \(macs_m 385\.8 > 300\).*smaller baseline"),
-        ({"limits": {"macs_m": 500.0}}, r"none of 10 networks of x2 macs meets macs_m <= 500; the lowest values are macs_m .*lower phi"),
+        (
+            {"limits": {"macs_m": 500.0}},
+            r"none of 10 networks of x2 macs meets macs_m <= 500; the lowest values are macs_m .*lower phi",
+        ),
         ({"phi": 30}, r"phi 30 with .*resolution_px .*Lower phi"),
     ],
 )  # fmt: skip

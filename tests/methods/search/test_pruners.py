@@ -331,7 +331,7 @@ def test_a_network_whose_twin_was_stopped_is_not_trained() -> None:
 def test_optuna_still_needs_to_be_told_of_stopped_trials_by_a_constraint() -> None:
     """If this fails, Optuna's TPE ranks stopped trials itself.
 
-    Then `cut_short` may leave that to it.
+    Then `trial_loop` need not mark them with a constraint any more.
     """
     study = new_study()
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=0, seed=0)
