@@ -1,4 +1,7 @@
-"""The language of networks: specs, notation, cost, scaling and the published networks. Loads no torch."""
+"""Networks as specs: block notation, exact cost, scaling and published networks.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 

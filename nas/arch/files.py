@@ -86,10 +86,11 @@ def parse_spec(text: str) -> SpecFile:
 
 
 def save_spec(arch: ArchSpec, path: str | Path, provenance: Mapping[str, Any] | None = None) -> None:
-    """Write ``arch`` as a spec file, whole or not at all; ``load_spec`` of it gives the same network.
+    """Write ``arch`` atomically as a spec file; inverse of ``load_spec``.
 
-    ``provenance``: plain data on where the network comes from. Raises: SpecError for anything else; NasError where the
-    file cannot be written.
+    ``provenance``: plain data on the origin of the network.
+
+    Raises: SpecError for provenance that is not plain data; NasError if the file cannot be written.
     """
     write_text_atomically(Path(path), dump_spec(arch, provenance))
 

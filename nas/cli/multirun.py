@@ -201,10 +201,11 @@ def _wants_json(overrides: Sequence[str], command: StudyCommand) -> bool:
 
 def _tell(plans: Sequence[Any], *, as_json: bool) -> None:
     """The studies of ``plans`` side by side."""
+    from nas.cli.compare_studies import compare_studies
     from nas.cli.resolve.studies import resolve_study
 
     found = [resolve_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
-    comparison = app.import_heavy("nas.cli.compare_studies").compare_studies(found)
+    comparison = compare_studies(found)
     if as_json:
         print(comparison.json())
     else:

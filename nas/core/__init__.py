@@ -1,4 +1,7 @@
-"""What every room may use, and what knows nothing of networks: errors, validation, files, formatting, console."""
+"""Shared helpers below all other rooms; they know nothing of networks.
+
+Errors, validation, dataclass I/O, atomic files, formatting, console and tables. Does not import torch.
+"""
 
 from __future__ import annotations
 

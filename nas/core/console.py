@@ -1,4 +1,4 @@
-"""What commands print to a console: plain lines and progress bars."""
+"""Console output of commands: plain lines and progress bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lazy public names of a package (PEP 562): importing it loads no module of it."""
+"""Lazy exports of a package (PEP 562): importing it loads none of its modules."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 def lazy_exports(
     package: str, exports: Mapping[str, Sequence[str]], *, submodules: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` that load a name's module at its first use.
+    """Build ``__getattr__`` and ``__dir__`` that import a name's module on first use.
 
-    ``exports``: names by the module that defines them, relative to ``package``. ``submodules``: modules that are
-    public themselves. Type checkers get the same names from imports, and see that there are no others::
+    ``exports``: names by the module that defines them, relative to ``package``. ``submodules``: modules that are public
+    themselves. Type checkers get the same names from imports, and detect unknown ones::
 
         if TYPE_CHECKING:
             from nas.data.images import ImageData

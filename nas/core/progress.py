@@ -1,4 +1,4 @@
-"""What a function reports its progress to."""
+"""Type of the callbacks that report progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a network costs in time: the device, measuring on it, and predictors that price a spec without building it."""
+"""Latency of networks: devices, measurement, calibration and predictors.
+
+Predictors estimate the latency of a spec without building it.
+"""
 
 from __future__ import annotations
 

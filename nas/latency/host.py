@@ -1,4 +1,4 @@
-"""This machine as a device: its processor or GPU, and the backend that runs networks on it."""
+"""This machine as a ``Device``: its processor or GPU, and runtime versions."""
 
 from __future__ import annotations
 

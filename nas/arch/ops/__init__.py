@@ -1,4 +1,4 @@
-"""The operations of a network, block by block: shapes, kernels, parameters and MACs."""
+"""Operations of a network, per block: shapes, kernels, parameters and MACs."""
 
 from __future__ import annotations
 

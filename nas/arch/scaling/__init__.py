@@ -1,4 +1,7 @@
-"""Scaling a network: depth, width and resolution, the rules that choose them, families and cost targets."""
+"""Scaling of a network in depth, width and resolution.
+
+Rounding rules, compound coefficients and alternatives to them, families and cost targets.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,11 @@ SCALING_RULES: Final = ("compound", "published", "dwr", *DIRECTIONS)
 
 
 def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeasure]:
-    """What each target limits, by its name; ``target_ms`` where ``latency_ms`` (of a predictor) is given."""
+    """Cost measure of each scaling target, by the target's name.
+
+    ``target_macs_m`` and ``target_params_m`` in millions, ``target_memory_mb`` in MB (10^6 bytes), and ``target_ms`` in
+    milliseconds if ``latency_ms``, the measure of a latency predictor, is given.
+    """
     measures: dict[str, CostMeasure] = {
         "target_macs_m": lambda arch: macs(arch) / 1e6,
         "target_params_m": lambda arch: params(arch) / 1e6,

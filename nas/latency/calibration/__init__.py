@@ -1,4 +1,4 @@
-"""Fitting a predictor to a device: on this machine, or from measurements made elsewhere."""
+"""Fit of a latency predictor to a device: this machine, or one measured elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timing networks on this machine: the timer, backends, per-kernel profiles, system load."""
+"""Latency measurement on this machine: timer, backends, profiles, system load."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: i
     ``rows``: one mapping per network; ``latencies_ms``: shape (networks,). Minimises the squared relative error plus
     ``RIDGE`` times the squared relative distance to the scaled priors.
     """
-    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+    from scipy.optimize import nnls  # for fits only: predictors are loaded more often than fitted
 
     names = sorted({name for row in rows for name in row})
     priors = np.array([prior_price(name) for name in names])

@@ -125,7 +125,7 @@ def fit_queue_prices(designs: FloatArray, latencies_ms: FloatArray, prior: Prior
     ``designs``: design matrices of shape (networks, operations, prices); ``latencies_ms``: shape (networks,), with
     Cauchy noise of relative width ``NOISE``.
     """
-    from scipy.optimize import least_squares  # by a fit alone: predictors are read more often than fitted
+    from scipy.optimize import least_squares  # for fits only: predictors are loaded more often than fitted
 
     prior_ms = np.exp(prior.log_ms)
     ratio = float(np.median(designs[:, -1] @ (prior_ms * ISSUE) / (designs[:, 0] @ (prior_ms * ~ISSUE))))
