@@ -200,7 +200,7 @@ class SearchAskTell:
         return self._deduplicated(task)
 
     def _is_claimed(self, task: TrialTask) -> bool:
-        """Whether another running trial trains the network of ``task`` or precedes it."""
+        """Whether another running trial of this network trains it or is earlier."""
         running, arch_id = self._state.index.running(), task.arch.arch_id
         duplicates = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
         return any(
