@@ -53,7 +53,7 @@ def _help() -> str:
     about = """The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth),
         beta (width) and gamma (resolution) whose cost grows by about 2, the real growth of each after rounding, a proxy
         trained of each, several where the accuracies are closer than their noise. It answers with the best triple, its
-        uncertainty, and the triples that it cannot tell apart from it."""
+        uncertainty, and the triples that are indistinguishable from it."""
     asked = entries(
         ("baseline=NAME", "efficientnet_b0, any published network, timm/NAME, or a spec file, such as a winner's"),
         ("phi=1", "the target grows by 2^phi"),

@@ -1,4 +1,7 @@
-"""Workers that straggle, die and are replaced, simulated on the real rules: nothing is lost and nothing done twice."""
+"""Tests with simulated workers that straggle, die and are replaced.
+
+They run the real ask-and-tell loop: no trial is lost, and none is trained twice.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The ledger against a count over all trials, whatever workers do to a study in between."""
+"""Tests of the trial index against a count over all trials.
+
+Workers change the study at random in between.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ OUTCOMES = ("trained", "stopped", "failed", "infeasible", "duplicate", INTERRUPT
 
 
 def act(study: optuna.Study, rng: random.Random) -> None:
-    """One thing that some worker may do: queue, begin, end, or give a trial back."""
+    """Random action of some worker: queue, start, finish, or release a trial."""
     running = study.get_trials(states=(TrialState.RUNNING,))
     if not running or rng.random() < 0.4:
         study.enqueue_trial({}) if rng.random() < 0.3 else study.ask()

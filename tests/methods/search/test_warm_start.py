@@ -1,4 +1,4 @@
-"""Which networks of an earlier study come first in a new one."""
+"""Tests of the networks that an earlier study contributes to a new one."""
 
 from __future__ import annotations
 
