@@ -18,7 +18,9 @@ _TIMM = "timm.models"
 
 
 class _AfterTimm:
-    """A finder that finds nothing new: it lets the others find timm's models and registers ours once they are loaded.
+    """Import hook that registers our timm entry point once timm.models is loaded.
+
+    It finds no modules of its own: the other finders locate timm's.
 
     It leaves ``sys.meta_path`` after the first success; a failed import of timm fails as it would without it.
     """

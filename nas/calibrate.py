@@ -1,4 +1,7 @@
-"""``python -m nas.calibrate device=cpu``: learn what networks cost on a device, and say how far that holds."""
+"""``python -m nas.calibrate device=cpu``: calibrate a latency predictor.
+
+It measures networks on the device, or reads measurements made elsewhere, and reports the predictor's error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m nas.compare mixnet_s mobilenetv3_large_100``: networks, or studies, side by side."""
+"""``python -m nas.compare mixnet_s mixnet_m``: compare networks or studies."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def _names(words: Sequence[str], given: object) -> list[str]:
 
 
 def _compared(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
-    """``names`` side by side. Raises: NasError where some are networks and some are studies."""
+    """Compare ``names``, which are all networks or all studies.
+
+    Raises: NasError for a mix of the two.
+    """
     networks = [name for name in names if is_network(name)]
     if not networks:
         return _studies(names, config)

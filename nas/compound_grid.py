@@ -1,4 +1,7 @@
-"""``python -m nas.compound_grid phi=1``: how to scale a network up: more depth, more width, or larger images."""
+"""``python -m nas.compound_grid phi=1``: find out how to scale a network up.
+
+By more depth, more width, or larger images.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
+    """Run the grid, after all quick checks and before any heavy import."""
     return multirun.run_studies(
         arguments,
         multirun.StudyCommand("compound_grid", make_plan, SCALING, _help),

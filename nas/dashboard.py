@@ -1,4 +1,7 @@
-"""``python -m nas.dashboard``: look at studies in the browser, with notes, drawings and specs of their networks."""
+"""``python -m nas.dashboard``: browse studies in Optuna's dashboard.
+
+With notes, drawings and specs of their networks.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,10 @@ def command(arguments: list[str]) -> int:
 
 
 class _Notes:
-    """Notes and files of all studies at ``url``, written where trials have ended since. ``said``: where mistakes go."""
+    """Dashboard notes and files of all studies in the storage at ``url``.
+
+    Written for studies with newly ended trials. ``said``: the stream for messages and errors.
+    """
 
     def __init__(self, url: str, runs_dir: Path, said: TextIO) -> None:
         from nas.study.catalog import existing_studies_storage
@@ -78,7 +84,9 @@ class _Notes:
         self._storage = existing_studies_storage(url)  # kept, for it remembers finished trials
 
     def write(self, *, say: bool, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Bring them up to date, study by study until ``is_over``; what cannot be told of one is told once, and passed.
+        """Update outdated notes, study by study, until ``is_over`` returns true.
+
+        An error in one study is reported once, and the others are updated.
 
         ``say``: which they are.
         """
@@ -120,7 +128,9 @@ class _Notes:
 
 @contextmanager
 def _kept_up(notes: _Notes, every_s: float | None) -> Iterator[None]:
-    """Meanwhile write ``notes`` every so many seconds, of which at most a twentieth goes into it; None: never.
+    """Update ``notes`` in the background every ``every_s`` seconds; None: never.
+
+    At most a twentieth of the time is spent on it.
 
     In the end a study whose notes are being written is finished, so that none is left in the middle.
     """

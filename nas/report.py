@@ -1,4 +1,7 @@
-"""``python -m nas.report study=NAME``: a study's report as it stands now, finished, at work or killed."""
+"""``python -m nas.report study=NAME``: render a study's report again.
+
+The study may be finished, running or killed.
+"""
 
 from __future__ import annotations
 

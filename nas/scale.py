@@ -1,4 +1,7 @@
-"""``python -m nas.scale arch=efficientnet_b0 phi=2``: a network scaled by phi, by multipliers or to a target."""
+"""``python -m nas.scale arch=efficientnet_b0 phi=2``: scale a network.
+
+By phi, by multipliers, or up to a cost target.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Print a scaled network beside its baseline, or a family, and write their spec files."""
+    """Print and write a scaled network, or a whole family.
+
+    A single network is printed beside its baseline.
+    """
     arguments = app.word_as_setting(arguments, "arch")
     if app.answer_option("scale", arguments, _help):
         return 0
@@ -66,7 +72,10 @@ def _request(config: Mapping[str, Any]) -> ScalingRequest:
 
 
 def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
-    """One scaled network; whatever needs no latency is checked before the predictor, which may have to calibrate."""
+    """Scale one network.
+
+    Everything that needs no latency is checked before the predictor is loaded, which may trigger a calibration.
+    """
     from nas.cli.scale_output import check_free, print_scaled, scaling_facts, write_scaled
 
     path = Path(config["out"]).expanduser() if config["out"] else None
@@ -91,7 +100,10 @@ def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec,
 
 
 def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
-    """All members at ``phis``, by the published coefficients, where there are any, and by the formula."""
+    """Scale to all members at ``phis``, by published coefficients and formula.
+
+    Published coefficients only where there are any.
+    """
     from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
 
     if not request.is_empty:
@@ -135,7 +147,10 @@ def _members(
 
 
 def _file_name(arch: ArchSpec) -> str:
-    """The network's name as that of a file: names come from files of anybody, and may look like paths."""
+    """File name for a network, without path separators.
+
+    Spec files come from anywhere: the names in them are not trusted as paths.
+    """
     return re.sub(r"[^\w.+-]+|^\.+", "_", arch.name)
 
 

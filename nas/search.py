@@ -1,4 +1,7 @@
-"""``python -m nas.search +space=mixnet``: search a space for networks that are accurate and fast on this machine."""
+"""``python -m nas.search +space=mixnet``: search a space for networks.
+
+For networks that are accurate, and fast on this machine.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,15 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Check everything that can be checked in a moment, then load what is heavy and search."""
+    """Run the search, after all quick checks and before any heavy import."""
     return multirun.run_studies(arguments, multirun.StudyCommand("search", make_plan, SEARCH, _help))
 
 
 def make_plan(arguments: list[str]) -> Any:
-    """A checked ``SearchPlan`` from command-line overrides; loads neither torch nor Optuna. Raises: NasError."""
+    """Build a checked ``SearchPlan`` from command-line overrides.
+
+    Imports neither torch nor Optuna. Raises: NasError.
+    """
     config = hydra_config.compose_config("search", arguments)
     app.check_keys(config, _KEYS, optional=("space",))
     app.check_flags(config, "json")

@@ -1,4 +1,7 @@
-"""``python -m nas.show arch=mixnet_s``: the layers of a network with shapes, cost and latency, and its drawing."""
+"""``python -m nas.show arch=mixnet_s``: show the layers of a network.
+
+With shapes, cost and latency of each, and its drawing.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,10 @@ def command(arguments: list[str]) -> int:
 
 
 def _drawing_path(value: object) -> Path | None:
-    """``draw`` as a path; checked before the latency is known, for which the device may have to be calibrated."""
+    """Check ``draw`` and return it as a path.
+
+    Called before the latency is predicted, which may trigger a calibration.
+    """
     if value is None:
         return None
     path = Path(value).expanduser() if isinstance(value, str) else Path()

@@ -1,1 +1,4 @@
-"""What a list of choices means: search spaces that decode a genotype into one network. Knows ``nas.arch`` alone."""
+"""Search spaces: decoders of a genotype into one network.
+
+They import ``nas.arch`` and ``nas.core`` alone.
+"""

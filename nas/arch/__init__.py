@@ -1,1 +1,4 @@
-"""The language of networks: specs, notation, cost, scaling and the published networks. Loads no torch."""
+"""Network representation: specs, notation, cost, scaling, published networks.
+
+Imports no torch.
+"""

@@ -1,1 +1,1 @@
-"""What the commands share: options, configuration, completion, help, running one study or several."""
+"""Shared code of the commands: options, configuration, completion, multirun."""

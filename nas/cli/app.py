@@ -1,4 +1,4 @@
-"""What all commands share: their options, checks of their settings, and failing well."""
+"""Shared command code: options, setting checks, exit codes, error output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _SHELL: Final = ("-sc", "--shell-completion")
 
 
 def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Sequence[str] = ()) -> None:
-    """Refuse top-level keys that no command reads (``+typo=1`` passes through Hydra), and missing ones (``~data``)."""
+    """Refuse unknown and missing top-level keys.
+
+    Hydra accepts ``+typo=1`` and ``~data``. Raises: NasError.
+    """
     for key in config:
         if key not in known:
             raise NasError(f"unknown key {key!r}: known are {', '.join(known)}.{suggestion(str(key), known)}")
@@ -49,7 +52,10 @@ def check_flags(config: Mapping[str, Any], *names: str) -> None:
 
 
 def check_texts(config: Mapping[str, Any], *names: str) -> None:
-    """Refuse settings that are neither text nor null, such as ``study=3``. Raises: NasError."""
+    """Refuse settings that are neither text nor null, such as ``study=3``.
+
+    Raises: NasError.
+    """
     for name in names:
         if not isinstance(config[name], str | None):
             raise NasError(f"{name} {quoted(config[name])}: must be text, or null.")
@@ -64,7 +70,9 @@ def runs_dir(config: Mapping[str, Any]) -> Path:
 
 
 def check_writable(path: Path, field: str = "runs_dir") -> None:
-    """Refuse a folder that results cannot be written to, before hours are spent on them; leaves nothing there.
+    """Refuse an unwritable folder before time is spent on results for it.
+
+    Folders created for the check are removed again.
 
     ``field``: the setting's name, for the error. Raises: NasError.
     """
@@ -82,7 +90,10 @@ def check_writable(path: Path, field: str = "runs_dir") -> None:
 
 
 def import_heavy(module: str) -> ModuleType:
-    """Import a module that needs torch. Raises: NasError in words where torch and torchvision do not fit together."""
+    """Import a module that needs torch.
+
+    Raises: NasError with a remedy where torch, torchvision or timm cannot be loaded.
+    """
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:
@@ -94,7 +105,10 @@ def import_heavy(module: str) -> ModuleType:
 
 
 def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool) -> int:
-    """Run a checked plan as a study of ``kind``, reporting on one stream; returns the exit code. Raises: NasError."""
+    """Run a checked plan as a study of ``kind``; return the exit code.
+
+    Progress goes to stderr with ``to_stderr``, otherwise to stdout. Raises: NasError.
+    """
     check_writable(plan.runs_dir)
     import_heavy(kind.session_module)
     stopped = import_heavy("nas.engines.run").run_study(plan, kind, to_stderr=to_stderr)
@@ -102,7 +116,9 @@ def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool) -> int:
 
 
 def run_command(main: Callable[[list[str]], int], *, short: bool = False) -> NoReturn:
-    """Run a command's main function: its exit code, 2 with one line for a user's mistake, 130 for an interrupt.
+    """Run a command's main function and exit with its code.
+
+    A user error exits with 2 and one line on stderr, an interrupt with 130.
 
     ``short``: the process ends before garbage in cycles is worth a search, which costs such a command a third of its
     CPU time: most of its objects are modules that were just loaded.
@@ -132,7 +148,10 @@ def run_command(main: Callable[[list[str]], int], *, short: bool = False) -> NoR
 
 
 def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that a command takes as they are (``a b`` of ``nas.compare a b json=true``), and the rest for Hydra."""
+    """Split arguments into bare words and Hydra overrides.
+
+    Bare words are the ``a b`` of ``nas.compare a b json=true``.
+    """
     words: list[str] = []
     rest: list[str] = []
     before = ""
@@ -144,13 +163,18 @@ def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def word_as_setting(arguments: Sequence[str], key: str) -> list[str]:
-    """``arguments`` with ``key=WORD`` in the place of a lone word: ``nas.show mixnet_s`` is ``arch=mixnet_s``."""
+    """Rewrite a single bare word as ``key=WORD``.
+
+    So that ``nas.show mixnet_s`` means ``nas.show arch=mixnet_s``.
+    """
     words, rest = split_words(arguments)
     return [f"{key}={words[0]}", *rest] if len(words) == 1 else list(arguments)
 
 
 def answer_option(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
-    """Answer ``--help``, ``--cfg job`` with the whole configuration, and a shell; whether one of them was asked for.
+    """Handle ``--help``, ``--cfg job`` and shell completion.
+
+    Returns whether ``arguments`` contained one of them. ``--cfg job`` prints the whole configuration.
 
     Raises: NasError for any other option.
     """

@@ -1,4 +1,4 @@
-"""Networks side by side: exact cost, latency on one device, and what is known of their accuracy."""
+"""Comparison of networks: exact cost, predicted latency, known accuracy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def find_networks(names: Sequence[str]) -> list[Network]:
 
 
 def compare_networks(networks: Sequence[Network], predictor: LatencyPredictor) -> Comparison:
-    """``networks`` side by side, latency as ``predictor`` has it; ratios are to the first."""
+    """Compare ``networks``, with latency predicted by ``predictor``.
+
+    Ratios are relative to the first network.
+    """
     facts = [network_totals(network.arch, predictor) for network in networks]
     records = [
         {
@@ -96,7 +99,10 @@ def _cells(record: Mapping[str, Any], *, known: bool) -> tuple[str, ...]:
 
 
 def _labels(networks: Sequence[Network]) -> list[str]:
-    """Names short enough for a table: those of winners with their study; as given where two would be the same."""
+    """Table labels of ``networks``, prefixed with the study for winners.
+
+    Networks whose labels would be equal are shown as the user gave them.
+    """
     labels = [
         f"{network.provenance['study']}/{network.arch.name}" if "study" in network.provenance else network.arch.name
         for network in networks
@@ -106,7 +112,10 @@ def _labels(networks: Sequence[Network]) -> list[str]:
 
 
 def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
-    """What an accuracy was reached by, so that nobody takes it for that of the whole network."""
+    """The proxy, data set and study that a reported accuracy comes from.
+
+    It is not the accuracy of the full network, and must not be read as such.
+    """
     if "proxy_accuracy" not in provenance:
         return None
     return f"proxy on {provenance.get('data', 'unknown data')}, study {provenance.get('study', 'unknown')}"

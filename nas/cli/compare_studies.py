@@ -1,4 +1,7 @@
-"""Studies side by side: trials, best accuracy, front, time and winners, and whether they can be compared at all."""
+"""Comparison of studies: trials, accuracy, Pareto front, time, winners.
+
+It also reports whether the studies are comparable at all.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _ALIKE: Final = ("data.", "proxy.", "latency.")
 
 
 class _Told(NamedTuple):
-    """A study as it stands: what it was begun with by dotted names, its trials, its device in words."""
+    """A study to compare: identity settings, trial records, device.
+
+    ``identity``: settings by dotted name that the study was started with.
+    """
 
     label: str
     found: FoundStudy
@@ -135,7 +141,10 @@ def _winners_line(record: Mapping[str, Any]) -> str:
 
 
 def _differing(told: Sequence[_Told]) -> list[str]:
-    """Settings that make accuracies or latencies incomparable and are not the same in all."""
+    """Names of settings that differ and make the studies incomparable.
+
+    Accuracies or latencies of studies with different values cannot be compared.
+    """
     keys = {key for one in told for key in one.identity if key.startswith(_ALIKE)}
     # What one kind of study has no setting for is off in it: a grid never measures before it trains.
     return sorted(key for key in keys if len({json.dumps(one.identity.get(key) or None) for one in told}) > 1)

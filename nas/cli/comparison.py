@@ -1,4 +1,4 @@
-"""Things side by side as ``nas.compare`` tells them: a table in the terminal, JSON, CSV, and a page of its own."""
+"""Output of ``nas.compare``: terminal table, JSON, CSV, HTML page."""
 
 from __future__ import annotations
 

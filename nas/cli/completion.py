@@ -1,4 +1,7 @@
-"""Tab completion of the installed commands (``nas-search``), by Hydra's rules: groups, choices, keys, values."""
+"""Shell completion of the installed commands, such as ``nas-search``.
+
+By Hydra's rules: groups, choices, keys, values.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ _HOW: Final = 'eval "$(nas-search -sc install=bash)", or: nas-search -sc install
 
 
 def complete(config_name: str, arguments: Sequence[str]) -> None:
-    """Print what a shell asks for: ``install=bash`` (zsh, fish), ``uninstall=...``, or ``query=...`` on each Tab.
+    """Print the completion script or the candidates that a shell requests.
+
+    ``install=bash`` (zsh, fish) and ``uninstall=...`` print a script; shells send ``query=...`` on each Tab.
 
     Raises: NasError for anything else, and where the command was not started by its name, which shells go by.
     """
@@ -44,7 +49,10 @@ def complete(config_name: str, arguments: Sequence[str]) -> None:
 
 
 def completions(config_name: str, line: str) -> list[str]:
-    """What the last word of ``line`` can become; ``line`` begins with the command's name."""
+    """Completion candidates for the last word of ``line``.
+
+    ``line`` starts with the command's name.
+    """
     try:
         words = shlex.split(line)[1:]
     except ValueError:  # a quote that is still open

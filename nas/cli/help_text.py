@@ -1,4 +1,4 @@
-"""Help texts that fit a terminal of 80 columns: paragraphs, and lists of names with what they do."""
+"""Help text formatting for 80-column terminals: paragraphs, option lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def paragraph(text: str) -> str:
 
 
 def entries(*pairs: HelpEntry, column: int = _COLUMN) -> str:
-    """A line or more for each name and what it does, which begins at ``column``; a long name stands above it."""
+    """Format names and their descriptions as a definition list.
+
+    Descriptions start at ``column``; a name too long for that gets its own line above.
+    """
     return "\n".join(_entry(name, text, column) for name, text in pairs)
 
 

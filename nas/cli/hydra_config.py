@@ -1,4 +1,7 @@
-"""From the command line to a configuration as plain data: Hydra's composition, fast, and its errors in words."""
+"""Hydra composition of a command line into plain data.
+
+It composes fast and converts Hydra's errors into plain messages.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,17 @@ _ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experimen
 
 
 def config_dir() -> Path:
-    """The folder of configurations: the checkout's ``conf`` where there is one, otherwise the copy in the package."""
+    """The configuration folder: the checkout's ``conf``, else the packaged copy."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent / "conf"
     return checkout if (checkout / "search.yaml").is_file() else package / "conf"
 
 
 def config_dirs() -> list[Path]:
-    """All folders that configurations are looked for in; ``conf`` in the working directory comes before ours."""
+    """Configuration folders in order of precedence.
+
+    ``conf`` in the working directory precedes the project's own.
+    """
     own = Path.cwd() / "conf"
     return [own, config_dir()] if own.is_dir() and own.resolve() != config_dir().resolve() else [config_dir()]
 
@@ -44,14 +50,17 @@ def choices(group: str) -> list[str]:
 
 
 def headline(group: str, name: str) -> str:
-    """The first comment line of a configuration: what it is, in the words of its author."""
+    """First comment line of a configuration, its one-line description."""
     lines = _text(group, name).splitlines()
     first = lines[1] if lines and lines[0].startswith("# @") else next(iter(lines), "")  # Hydra's own comes first
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def presets(config_name: str) -> list[str]:
-    """Names of the experiments that are for a command: their header gives its command line."""
+    """Names of the experiments for a command.
+
+    An experiment belongs to the command that its header's command line runs.
+    """
     return [name for name in choices("experiment") if f"nas.{config_name} " in _text("experiment", name)]
 
 
@@ -66,7 +75,10 @@ def alternatives(*groups: str) -> str:
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved configuration as plain data. Raises: NasError in words for anything wrong with an override."""
+    """Compose and resolve the configuration as plain data.
+
+    Raises: NasError with a plain message for any invalid override.
+    """
     arguments = [normalize_override(argument) for argument in overrides]
     check_form(arguments)
     _check_groups(config_name, arguments)
@@ -135,13 +147,19 @@ def hydra_initialized() -> Iterator[None]:
 
 
 def search_path() -> list[str]:
-    """The override that has Hydra look into the user's own folder too; none without one."""
+    """Hydra search path override for the user's own ``conf`` folder.
+
+    Empty without such a folder.
+    """
     searched = ",".join(f"file://{folder}" for folder in config_dirs()[:-1])
     return [f"hydra.searchpath=[{searched}]"] if searched else []
 
 
 def override_presets(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` where ``space=`` takes the place of an experiment's own, which ``+space=`` would stand beside."""
+    """Make ``space=`` replace an experiment's space instead of adding one.
+
+    ``+space=`` beside an experiment's own space would give the group two values.
+    """
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("+experiment=")]
     if not any("- /space:" in _text("experiment", name) for name in chosen):
         return list(arguments)
@@ -149,7 +167,10 @@ def override_presets(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
-    """Answer a misspelt choice of a group with the list of its choices, before Hydra does with a stack of lines."""
+    """Report an unknown group choice with the list of valid ones.
+
+    Hydra's own error for it spans many lines.
+    """
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
         if key == "experiment" and value not in (known := presets(config_name)):
@@ -170,13 +191,16 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
 
 
 def _group_choices(argument: str) -> list[str]:
-    """The choices of the group that ``argument`` chooses from; empty if it does something else."""
+    """Valid choices of the config group that ``argument`` selects from.
+
+    Empty if it selects no group.
+    """
     key, separator, _ = argument.lstrip("+~").partition("=")
     return choices(key) if separator and key.isidentifier() else []
 
 
 def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasError:
-    """The error for a key that the chosen configurations do not have, with the nearest that they have."""
+    """The error for an unknown configuration key, with the closest known key."""
     choosing = [argument for argument in arguments if _group_choices(argument)]
     try:
         keys = list(_dotted(_compose(config_name, choosing)))

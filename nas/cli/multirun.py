@@ -1,4 +1,7 @@
-"""Running a study or, with ``--multirun``, one for each combination of values, and telling of them in the end."""
+"""Running one study or, with ``--multirun``, one per combination of values.
+
+A comparison of the studies is printed at the end.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +44,17 @@ WORKERS_HELP: Final = (
 
 
 class Job(NamedTuple):
-    """One study: all its overrides, and those of them that differ from study to study, by key."""
+    """One study of a multirun: its overrides, and the swept ones by key."""
 
     overrides: tuple[str, ...]
     swept: Mapping[str, str]
 
 
 class StudyCommand(NamedTuple):
-    """A command that runs studies: its configuration, what makes a checked plan of overrides, and their kind."""
+    """A command that runs studies: configuration, plan factory, study kind.
+
+    ``make_plan`` checks the overrides and returns the plan.
+    """
 
     config_name: str
     make_plan: Callable[[list[str]], Any]
@@ -57,7 +63,9 @@ class StudyCommand(NamedTuple):
 
 
 def run_studies(arguments: Sequence[str], command: StudyCommand) -> int:
-    """Do what ``arguments`` ask of ``command``: answer an option, or run one study or several; returns the exit code.
+    """Run ``command`` with ``arguments``: an option, one study, or several.
+
+    Returns the exit code.
 
     Raises: NasError.
     """
@@ -82,7 +90,10 @@ def split_multirun_flag(arguments: Sequence[str]) -> tuple[bool, list[str]]:
 
 
 def run_one(arguments: Sequence[str], command: StudyCommand) -> int:
-    """Run the study that ``arguments`` ask for; returns the exit code. Raises: NasError."""
+    """Run the study that ``arguments`` configure; return the exit code.
+
+    Raises: NasError.
+    """
     plan, as_json = command.make_plan(list(arguments)), _wants_json(arguments, command)
     code = app.launch_study(plan, command.kind, to_stderr=as_json)
     if as_json:
@@ -91,7 +102,7 @@ def run_one(arguments: Sequence[str], command: StudyCommand) -> int:
 
 
 def run_each(arguments: Sequence[str], command: StudyCommand) -> int:
-    """Run the studies that ``arguments`` ask for; all of their plans are checked before the first one begins.
+    """Run one study per combination of values, after checking all plans.
 
     Those that are finished are skipped, one that cannot go on does not keep the others from it, and Ctrl-C ends them
     all. Returns the exit code: of a mistake if there was one, 130 after Ctrl-C. Raises: NasError for what can be seen
@@ -124,7 +135,7 @@ def run_each(arguments: Sequence[str], command: StudyCommand) -> int:
 
 
 def jobs(arguments: Sequence[str]) -> list[Job]:
-    """All combinations of the values that ``arguments`` give in Hydra's way, the last one changing first.
+    """All combinations of Hydra sweep values in ``arguments``, last fastest.
 
     Raises: NasError for what Hydra cannot read, and if nothing has several values.
     """
@@ -143,7 +154,10 @@ def jobs(arguments: Sequence[str]) -> list[Job]:
 
 
 def _alternatives(text: str) -> list[tuple[str, str | None]]:
-    """The overrides that ``text`` stands for, each with its value; None beside the only one. Raises: NasError."""
+    """Expand a sweep override into (override, swept value) pairs.
+
+    The swept value is None for an override with a single value. Raises: NasError.
+    """
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -163,7 +177,9 @@ def _alternatives(text: str) -> list[tuple[str, str | None]]:
 
 
 def distinct_names(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> list[str]:
-    """``names`` with what tells their studies apart behind them, as far as it is needed: ``mixnet-digits-seed1``.
+    """Study names made unique by their swept values: ``mixnet-digits-seed1``.
+
+    Only as many swept values are appended as distinguish the studies.
 
     They do not depend on the order of the settings nor, as long as there are several, on how many values they have.
     """

@@ -1,4 +1,4 @@
-"""How ``nas.scale`` tells what it made: tables for a person, plain data for a program, spec files for the rest."""
+"""Output of ``nas.scale``: terminal tables, JSON, spec files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _DISPENSABLE: Final = ("drop-path", "dropout", "memory MB", "blocks", "params")
 
 
 def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
-    """A scaled network as plain data: what was asked for, what rounding left of it, its cost, and the growths."""
+    """A scaled network as plain data: factors, costs, growth.
+
+    Factors as requested and as realised after rounding.
+    """
     before, after = network_totals(member.baseline, predictor), network_totals(member.arch, predictor)
     compound = member.compound
     return {
@@ -46,7 +49,9 @@ def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor)
 
 
 def write_scaled(member: ScaledNetwork, told: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
-    """The spec file of a scaled network: block arguments of the baseline, and the coefficients that scale it.
+    """Write the spec file of a scaled network.
+
+    It holds the block arguments of the baseline, and the coefficients that scale it.
 
     Raises: NasError where the file cannot be written, or holds something else than this network.
     """
@@ -68,7 +73,10 @@ def write_scaled(member: ScaledNetwork, told: Mapping[str, Any], path: Path, pre
 
 
 def check_free(member: ScaledNetwork, path: Path) -> None:
-    """Refuse to write over anything but an earlier file of the same network. Raises: NasError."""
+    """Refuse to overwrite anything but an earlier file of the same network.
+
+    Raises: NasError.
+    """
     if not path.exists():
         return
     try:
@@ -105,7 +113,10 @@ def print_scaled(member: ScaledNetwork, told: Mapping[str, Any], predictor: Late
 
 
 def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
-    """One line per member, the ``published`` one and that of the formula side by side at each phi."""
+    """Print one row per family member, grouped by phi.
+
+    Published and formula members of the same phi are adjacent.
+    """
     rows: list[TableRow] = []
     last = None
     for member, told in members:

@@ -1,1 +1,4 @@
-"""What every room may use, and what knows nothing of networks: errors, validation, files, formatting, console."""
+"""Utilities of all rooms: errors, validation, files, formatting, console.
+
+Nothing here knows about networks.
+"""

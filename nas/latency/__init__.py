@@ -1,1 +1,4 @@
-"""What a network costs in time: the device, measuring on it, and predictors that price a spec without building it."""
+"""Latency of networks: device, measurement, predictors.
+
+Predictors price a spec without building the network.
+"""

@@ -1,4 +1,4 @@
-"""This machine as a device: its processor or GPU, and the backend that runs networks on it."""
+"""Host device identification: processor or GPU, and the inference backend."""
 
 from __future__ import annotations
 

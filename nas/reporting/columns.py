@@ -1,4 +1,4 @@
-"""Columns of tables: defined once, and shown alike in the terminal, CSV, JSON, pages and dashboards."""
+"""Table columns, defined once for terminal, CSV, JSON, pages and dashboards."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ class Column(Generic[Row]):
 
 
 def select(columns: Iterable[Column[Row]], *names: str) -> tuple[Column[Row], ...]:
-    """The columns called ``names``, in that order. Raises: NasError for a name that none has."""
+    """The columns called ``names``, in that order.
+
+    Raises: NasError for an unknown name.
+    """
     known = {column.name: column for column in columns}
     for name in names:
         if name not in known:
@@ -95,7 +98,10 @@ def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Ro
 
 
 def csv_text(names: Sequence[str], records: Iterable[Mapping[str, object]]) -> str:
-    """A CSV file's text: a line of ``names``, then one per record; what a record lacks is empty."""
+    """CSV text: a header of ``names``, then one row per record.
+
+    Missing values are empty cells.
+    """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()

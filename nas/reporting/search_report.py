@@ -1,4 +1,7 @@
-"""``report.html``: what a search tried and found, in one file that opens offline and fetches nothing."""
+"""``report.html``: the self-contained report page of a search.
+
+One file that opens offline and fetches nothing.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +137,9 @@ class SearchReport(StudyReport):
 
 
 def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
-    """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from.
+    """Render the whole page as HTML text.
+
+    Plot, winners, drawings, tables and style are inside; no URL is fetched.
 
     ``drawn``: the ``plot`` of the same data where it was drawn already.
     """
@@ -177,7 +182,10 @@ def _without_interval(row: TrialRecord) -> TrialRecord:
 
 
 def winner_drawing(winner: Winner) -> str:
-    """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
+    """Draw a winner with the latency share of each block.
+
+    Kernel latencies are scaled so that they sum to the predicted latency of the whole network.
+    """
     return draw(winner.arch, latency_by_path=winner.latency_by_path, total_ms=winner.row.predicted_ms)
 
 
@@ -209,5 +217,8 @@ def _measured(row: TrialRecord) -> str:
 
 
 def _address(path: str) -> str:
-    """A path as a relative link; quoting its colons keeps it from being read as another scheme."""
+    """A path as a relative URL.
+
+    Colons are quoted so that a prefix is not read as a URL scheme.
+    """
     return quote(path)

@@ -1,4 +1,4 @@
-"""A search in a few words and lines: the summary, what fell out and why, and the rows that a table can hold."""
+"""Summary of a search: one paragraph, untrained candidates, table rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _IMPORTANCE: Final = (Outcome.TRAINED, Outcome.RUNNING, Outcome.FAILED, Outcome.
 
 
 class Loss(NamedTuple):
-    """Candidates that fell out for reasons that differ in numbers alone; ``reason`` is the first one's."""
+    """Untrained candidates whose reasons differ in numbers alone.
+
+    ``reason`` is that of the first one.
+    """
 
     outcome: Outcome
     reason: str
@@ -26,7 +29,10 @@ class Loss(NamedTuple):
 
 
 def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | None = None) -> str:
-    """The search in one paragraph of plain words; ``reward`` by trial number where it had a single one."""
+    """Summarize the search in one paragraph.
+
+    ``reward``: by trial number, for a search with a single reward.
+    """
     count = count_outcomes(rows)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
     text = f"{plural(len(rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
@@ -52,7 +58,10 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
 
 
 def losses(rows: Iterable[TrialRecord]) -> list[Loss]:
-    """Candidates without an accuracy of their own by reason, failures first, the most frequent first."""
+    """Untrained candidates grouped by reason.
+
+    Failures first, then by frequency.
+    """
     groups: dict[tuple[Outcome, str], list[TrialRecord]] = {}
     for row in rows:
         if row.outcome in _LOST:
@@ -66,7 +75,10 @@ def losses(rows: Iterable[TrialRecord]) -> list[Loss]:
 
 
 def table_rows(rows: Sequence[TrialRecord], kept: Collection[int]) -> tuple[list[TrialRecord], str]:
-    """At most ``MAX_ROWS`` of ``rows`` in their order, those numbered in ``kept`` among them; and what is left out."""
+    """At most ``MAX_ROWS`` of ``rows`` in order, and a note on the omitted ones.
+
+    Rows numbered in ``kept`` are always included.
+    """
     if len(rows) <= MAX_ROWS:
         return list(rows), ""
     places = {outcome: place for place, outcome in enumerate(_IMPORTANCE)}

@@ -1,4 +1,4 @@
-"""A few shapes of SVG, written as an element tree so that whatever text goes in, well-formed XML comes out."""
+"""SVG shapes, written as an element tree so that the XML is well-formed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _PIXELS: Final = 2  # of a PNG to a unit of the drawing
 
 
 def root(width: float, height: float, title: str) -> Element:
-    """An ``svg`` of ``width`` x ``height`` units that fills its container up to that many px and says what it is.
+    """Create an ``svg`` of ``width`` x ``height`` units that scales down.
+
+    It fills its container up to that many px and has an accessible title.
 
     A page that would rather have it scrolled than shrunk finds its width in ``--full``.
     """
@@ -33,7 +35,7 @@ def root(width: float, height: float, title: str) -> Element:
 
 
 def to_string(svg: Element) -> str:
-    """The text of ``svg``, without an XML declaration, to stand in a page or in a file."""
+    """Serialize ``svg`` without an XML declaration."""
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -55,7 +57,9 @@ def png_renderer() -> Callable[..., Any]:
 
 
 def to_png(svg: str) -> bytes:
-    """``svg``, made ``standalone``, in pixels, with matplotlib's font where the system has none.
+    """Render ``svg``, made ``standalone``, as PNG bytes.
+
+    With matplotlib's font where the system has none.
 
     Raises: NasError as ``png_renderer``.
     """
@@ -86,7 +90,10 @@ def text(
     parent: Element, x: float, y: float, content: str, *, size: float, bold: bool = False, anchor: str = "middle",
     fill: str = "", room: float = math.inf,
 ) -> Element:  # fmt: skip
-    """Text on its base line; squeezed where its estimated width (0.6 em a character) exceeds ``room``."""
+    """Add text at its baseline.
+
+    It is squeezed where its estimated width (0.6 em a character) exceeds ``room``.
+    """
     attributes = {"x": f"{x:.6g}", "y": f"{y:.6g}", "font-size": f"{size:g}"}
     attributes |= {"text-anchor": anchor} if anchor != "start" else {}
     attributes |= ({"font-weight": "700"} if bold else {}) | ({"fill": fill} if fill else {})

@@ -1,1 +1,1 @@
-"""The operations of a network, block by block: shapes, kernels, parameters and MACs."""
+"""Operations of a network by block: shapes, kernels, parameters, MACs."""

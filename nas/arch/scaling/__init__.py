@@ -1,1 +1,4 @@
-"""Scaling a network: depth, width and resolution, the rules that choose them, families and cost targets."""
+"""Depth, width and resolution scaling of a network.
+
+The rules that choose the factors, rounding, families and cost targets.
+"""

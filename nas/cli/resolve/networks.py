@@ -1,4 +1,4 @@
-"""What ``arch=`` means in every command: a published network, one of timm's, or a spec file."""
+"""Resolution of ``arch=``: a published network, one of timm's, a spec file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMM_PREFIX: Final = "timm/"
 
 
 def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
-    """The network that ``arch=`` means: a name of the zoo, ``timm/NAME``, or the path of a spec file.
+    """Resolve ``arch=``: a name of the zoo, ``timm/NAME``, or a spec file's path.
 
     ``field``: the setting's name, for errors.
 
@@ -45,7 +45,7 @@ def is_network(text: str) -> bool:
 
 
 def is_spec_file(text: str) -> bool:
-    """Whether ``text`` is the path of a spec file, as far as one can tell without reading it."""
+    """Whether ``text`` names a spec file, judged without reading it."""
     named = text not in zoo.names() and not text.startswith(TIMM_PREFIX)
     return named and (Path(text).suffix in (".yaml", ".yml") or Path(text).is_file())
 

@@ -1,4 +1,4 @@
-"""What ``latency=`` and ``runs_dir=`` mean in every command that prices networks, and a network's totals."""
+"""Resolution of ``latency=`` and ``runs_dir=``, and a network's total costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def resolve_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
-    """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout.
+    """Load this device's latency predictor, calibrating it if there is none.
+
+    Progress goes to stderr, so that stdout holds the results alone.
 
     Raises: NasError for settings that are wrong and a folder that cannot be written to, before it is loaded.
     """

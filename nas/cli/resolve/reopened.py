@@ -1,4 +1,4 @@
-"""A study opened again from its storage and its folder, for nas.report and nas.dashboard."""
+"""Reopening of a study from storage and folder, for report and dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class ReopenedStudy(NamedTuple):
-    """A study with its ``plan``, its ``manifest`` and its ``kind``, which renders it again."""
+    """A stored study with its ``plan``, ``manifest`` and study ``kind``.
+
+    The kind renders its report again.
+    """
 
     plan: Any
     manifest: StudyManifest
@@ -26,7 +29,10 @@ class ReopenedStudy(NamedTuple):
 
 
 def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStudy:
-    """The study ``name``, which is only read, in ``storage`` or else where its folder says. Raises: NasError."""
+    """Open the study ``name`` read-only from ``storage`` or its folder's storage.
+
+    Raises: NasError.
+    """
     from nas.methods import kind_of
     from nas.study.manifest import read_manifest
 

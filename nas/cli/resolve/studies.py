@@ -1,4 +1,4 @@
-"""What the name of a study means in commands that read it: one in ``runs_dir`` or, with a slash, its folder."""
+"""Resolution of study names: one in ``runs_dir``, or a folder with a slash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class FoundStudy(NamedTuple):
 
 
 def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
-    """The study that ``text`` means, which is only read; ``storage``: its URL where its folder does not say.
+    """Open the study that ``text`` names, read-only.
+
+    ``storage``: its URL, where its folder does not record one.
 
     Raises: NasError, with the studies that there are.
     """

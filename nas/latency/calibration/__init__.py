@@ -1,1 +1,1 @@
-"""Fitting a predictor to a device: on this machine, or from measurements made elsewhere."""
+"""Predictor calibration: measured here, or from external measurements."""

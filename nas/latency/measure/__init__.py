@@ -1,1 +1,1 @@
-"""Timing networks on this machine: the timer, backends, per-kernel profiles, system load."""
+"""Latency measurement: timer, backends, per-kernel profiles, system load."""

@@ -1,4 +1,7 @@
-"""Error of a predictor on held-out networks, which its fit did not see, and the interval that follows from it."""
+"""Prediction error on held-out networks, and the intervals derived from it.
+
+Held-out networks take no part in the predictor's fit.
+"""
 
 from __future__ import annotations
 

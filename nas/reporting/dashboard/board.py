@@ -1,4 +1,4 @@
-"""Notes and files that optuna-dashboard shows beside a study and its trials, kept where it looks for them.
+"""Notes and files of a study and its trials, stored for optuna-dashboard.
 
 They stand in system attributes of the study: a trial that is finished takes none of its own any more. The form is
 optuna-dashboard's (``save_note``, and the place of files that were uploaded in it), written here because a search runs
@@ -35,7 +35,9 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardBoard:
-    """Notes and files of one ``study``; ``folder`` holds the files, each under its id. A trial of None is the study.
+    """Notes and attached files of one ``study`` in optuna-dashboard.
+
+    ``folder`` holds the files, each under its id. A ``trial`` of None in a method means the study itself.
 
     ``known`` is what the study's system attributes were, and are after each change: they are read once.
     """
@@ -58,7 +60,10 @@ class DashboardBoard:
         return "".join(parts)
 
     def pin(self, text: str, trial: FrozenTrial | None = None) -> bool:
-        """Put the note ``text`` there; False if it stands there already, or a note that a person has written."""
+        """Write a note, unless it is unchanged or was edited by a person.
+
+        Returns whether the note was written.
+        """
         before, signed = self.note(trial), _signed(text)
         if before == signed or not (_is_ours(before) or not before):
             return False
@@ -72,7 +77,10 @@ class DashboardBoard:
         return True
 
     def tell(self, facts: Iterable[tuple[str, str]]) -> None:
-        """Put ``facts`` on the study, name and value, where the dashboard's first page lists them."""
+        """Set (name, value) ``facts`` as user attributes of the study.
+
+        The dashboard lists them on its first page.
+        """
         before = self.study.user_attrs
         for name, value in facts:
             if before.get(name) != value:
@@ -83,7 +91,7 @@ class DashboardBoard:
         return self._key(name, trial) in self.known and (self.folder / self._id(name, trial)).is_file()
 
     def attach(self, name: str, content: bytes, trial: FrozenTrial | None = None) -> str:
-        """Attach a file, in the place of the one of that name, and return the path that the dashboard serves it at."""
+        """Attach a file, replacing one of the same name; return its URL path."""
         path = self.folder / self._id(name, trial)
         write_bytes_atomically(path, content)
         mimetype = _TYPES.get(Path(name).suffix, "application/octet-stream")
@@ -92,7 +100,7 @@ class DashboardBoard:
         return self.address(name, trial)
 
     def keep(self, names: Collection[str]) -> None:
-        """Take away the files that were attached to the study here and are none of ``names``."""
+        """Remove the study's attachments whose names are not in ``names``."""
         for key in [key for key in self.known if key.startswith("artifacts:")]:
             facts = json.loads(self.known[key])
             if facts and facts["filename"] not in names and key == self._key(facts["filename"], None):
@@ -115,7 +123,10 @@ class DashboardBoard:
         return f"/artifacts/{owner}/{self._id(name, trial)}"
 
     def _id(self, name: str, trial: FrozenTrial | None) -> str:
-        """The same for the same study, trial and name, so that a file that is made again replaces the one before."""
+        """Deterministic file id from study, trial and name.
+
+        A file that is written again replaces the previous one.
+        """
         owner = "" if trial is None else str(trial.number)
         return str(uuid.uuid5(_NAMESPACE, f"{self.study.study_name}/{owner}/{name}"))
 
@@ -135,7 +146,10 @@ def _prefix(trial: FrozenTrial | None) -> str:
 
 
 def _signed(text: str) -> str:
-    """``text`` with its digest in a line that Markdown does not show: a note that was changed by hand is told by it."""
+    """``text`` with its digest in a Markdown comment.
+
+    The digest detects notes that were edited by hand.
+    """
     body = text.rstrip() + "\n"
     return f"{body}\n[//]: # (nas {sha256(body.encode()).hexdigest()[:12]})\n"
 

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a study: notes on it and on its trials, drawings and specs of their networks."""
+"""Dashboard content of a study: notes, drawings and specs of its networks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class TrialNotes:
     labels: dict[int, str]
 
     def show(self, told: Sequence[TrialRecord]) -> str:
-        """Put up what is missing or out of date of ``told``, the trials in the report; others may have begun since.
+        """Write the notes of trials in ``told`` that are missing or outdated.
+
+        ``told`` holds the trials in the report; trials that started later are ignored.
 
         Says in words which of them are left out, nothing if none is.
         """
@@ -73,7 +75,7 @@ class TrialNotes:
         self.board.pin(note.markdown, trial)
 
     def _draw(self, trial: FrozenTrial, row: TrialRecord) -> str:
-        """Attach drawing and spec of a trial's network if they are not there; the drawing's address."""
+        """Attach a trial's drawing and spec if missing; return the drawing's URL path."""
         drawing_name, spec_name = f"trial_{row.number}.svg", f"trial_{row.number}.yaml"
         if not (self.board.has(drawing_name, trial) and self.board.has(spec_name, trial)):
             arch = replace(self.decode(trial), name=f"trial_{row.number}")
@@ -94,7 +96,7 @@ def publish_study(
     plot: tuple[str, str],
     files: Collection[str],
 ) -> None:
-    """Put the notes on the ``noted`` trials and on their study where a dashboard looks for them.
+    """Publish the notes of a study and its ``noted`` trials to the dashboard.
 
     ``caption`` and ``best``: of the table of winners. ``reading``, ``plot``: as a ``StudyNote`` has them. ``files``:
     names of the study's attachments; earlier ones are removed. That the dashboard is up to date is written last.
@@ -117,7 +119,10 @@ def publish_study(
 
 
 def noted_trials(rows: Sequence[TrialRecord], always: Collection[int]) -> list[int]:
-    """Numbers of the trials that get a note: those of ``always``, the newest, and the newest that failed."""
+    """Numbers of the trials that get a note, ascending.
+
+    Those of ``always``, the newest, and the newest that failed.
+    """
     failed = [row.number for row in rows if row.outcome is Outcome.FAILED]
     newest = [row.number for row in rows[-NEWEST:]]
     return sorted({*always, *newest, *failed[-NEWEST_FAILED:]})

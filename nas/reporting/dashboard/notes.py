@@ -1,4 +1,4 @@
-"""Notes in Markdown: what a study is about, and what became of each of its trials, for whoever opens a dashboard."""
+"""Markdown notes of a study and its trials, shown in optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ class StudyNote:
 
     @property
     def gist(self) -> Pairs:
-        """What it says in few words, name and value: for where there is no room for a note."""
+        """Short form of the note as (name, value) pairs.
+
+        For places without room for a note.
+        """
         return [("in short", self.summary), ("go on with", self.command), *self.facts]
 
 
@@ -167,7 +170,10 @@ def markdown_table(head: Sequence[str], *rows: Sequence[str]) -> str:
 def markdown_rows(
     columns: Sequence[Column[Row]], rows: Iterable[Row], marked: Mapping[str, Callable[[Row], str]]
 ) -> list[tuple[str, ...]]:
-    """Head and ``rows`` of a table in Markdown; ``marked``: what makes the Markdown of a cell, by a column's name."""
+    """Header and ``rows`` of a Markdown table.
+
+    ``marked``: by column name, functions that render a cell as Markdown.
+    """
 
     def cell(column: Column[Row], row: Row) -> str:
         mark = marked.get(column.name)
@@ -183,7 +189,10 @@ def link(text: str, address: str) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as one character each, from the lowest to the highest; nothing where they are all the same."""
+    """Values as block characters between their minimum and maximum.
+
+    Empty if all values are equal.
+    """
     low, reach = min(values), max(values) - min(values)
     top = len(_LEVELS) - 1
     return "".join(_LEVELS[round(top * (value - low) / reach)] for value in values) if reach else ""
@@ -198,7 +207,7 @@ def predicted_text(row: TrialRecord) -> str:
 
 
 def measured_text(row: TrialRecord) -> str:
-    """Measured latency with the distance of its quartiles; empty if it was not measured."""
+    """Measured latency with its interquartile range; empty if not measured."""
     if row.measured_ms is None:
         return ""
     spread = "" if row.measured_spread_ms is None else f" (spread {decimal(row.measured_spread_ms)})"

@@ -1,4 +1,7 @@
-"""Optuna's dashboard with our notes, drawings and specs, served to this machine alone."""
+"""Local server of optuna-dashboard with our notes, drawings and specs.
+
+It listens on the loopback interface alone.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ class _Quiet(WSGIRequestHandler):
 
 
 def make_dashboard(url: str, runs_dir: Path, port: int) -> WSGIServer:
-    """The dashboard of the storage at ``url``, at ``port`` of this machine or at the next free one; 0 is any.
+    """Create the dashboard server of the storage at ``url``.
+
+    It listens on ``port`` or the next free one; 0 is any free port.
 
     Raises: NasError where optuna-dashboard is not installed, or no port is free.
     """

@@ -1,4 +1,7 @@
-"""What a drawing of a network says, before any coordinate: stem, stages and head as groups of labelled boxes."""
+"""Content of a network drawing: stem, stages and head as labelled boxes.
+
+No coordinates: ``draw`` lays them out.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ _LINE_WORDS: Final = {
 
 
 class Bar(NamedTuple):
-    """One group of a convolution: its text, its kernel's reach in px (0: no convolution), its output channels."""
+    """One group of a convolution: label, effective kernel size, output channels.
+
+    ``reach_px`` is the kernel's extent with its dilation, in px; 0 where there is no convolution.
+    """
 
     text: str
     reach_px: int
@@ -59,7 +65,10 @@ class Group(NamedTuple):
 
 
 def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
-    """Stem, stages and head of ``spec``; stages of more than ``longest`` boxes in pieces."""
+    """Stem, stages and head of ``spec`` as groups of boxes.
+
+    Stages of more than ``longest`` boxes are split.
+    """
     ops: dict[str, list[Op]] = {}
     for op in network_ops(spec):
         ops.setdefault(owner(op.path), []).append(op)
@@ -101,7 +110,10 @@ def explanations(boxes: Sequence[Box]) -> list[str]:
 
 
 def owner(path: str) -> str:
-    """The path of the box that shows an operation: ``blocks.2.1`` for all inside of a block, else the first word."""
+    """Path of the box that shows an operation.
+
+    ``blocks.2.1`` for everything inside a block, otherwise the first component.
+    """
     parts = path.split(".")
     return ".".join(parts[:3]) if parts[0] == "blocks" else parts[0]
 

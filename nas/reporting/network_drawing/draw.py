@@ -1,4 +1,7 @@
-"""A network drawn block by block as an SVG, in the manner of figure 5 of the MixConv paper (arXiv:1907.09595)."""
+"""Block-by-block SVG drawing of a network.
+
+After figure 5 of the MixConv paper (arXiv:1907.09595).
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ class _Latency(NamedTuple):
 
 
 class _Style(NamedTuple):
-    """What all groups of one drawing share: heights, and latencies if they are to be shown."""
+    """Heights and latencies shared by all groups of one drawing.
+
+    ``latency`` is None if no latencies are shown.
+    """
 
     bars: float
     box: float
@@ -52,7 +58,9 @@ class _Style(NamedTuple):
 
 
 def draw(spec: ArchSpec, *, latency_by_path: Mapping[str, float] | None = None, total_ms: float | None = None) -> str:
-    """``spec`` as an SVG: stages from left to right in as many rows as needed, each block with its kernels as bars.
+    """Draw ``spec`` as an SVG, with the kernels of each block as bars.
+
+    Stages run from left to right in as many rows as needed.
 
     A bar's height grows with the group's share of the channels, its colour is the kernel's size. ``latency_by_path``
     gives ms by operation path (``blocks.2.1.conv_dw.0``) and adds each block's share of the whole; they are scaled so
@@ -101,7 +109,10 @@ def _row_width(row: Sequence[Group]) -> int:
 
 
 def _rows(groups: Sequence[Group]) -> list[list[Group]]:
-    """``groups`` in as few rows of at most ``_MAX_WIDTH`` as possible, the longest row as short as it can then be."""
+    """Arrange ``groups`` in the fewest rows of at most ``_MAX_WIDTH``.
+
+    Among those arrangements, the longest row is as short as possible.
+    """
     limit = _MAX_WIDTH - 2 * _MARGIN
     fewest, widths = len(_fill(groups, limit)), [_width(group) + _BETWEEN for group in groups]
     sums = {total - _BETWEEN for start in range(len(widths)) for total in accumulate(widths[start:])}
@@ -110,7 +121,7 @@ def _rows(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 def _fill(groups: Sequence[Group], limit: int) -> list[list[Group]]:
-    """``groups`` in order, each in the current row if that stays within ``limit``, else in a new one."""
+    """Fill rows greedily with ``groups``, each at most ``limit`` wide."""
     rows: list[list[Group]] = [[]]
     for group in groups:
         if rows[-1] and _row_width([*rows[-1], group]) > limit:
@@ -120,7 +131,10 @@ def _fill(groups: Sequence[Group], limit: int) -> list[list[Group]]:
 
 
 def _caption(svg: Element, spec: ArchSpec, latency: _Latency | None) -> None:
-    """The name and the line of figures at the top, and the whole network in words for those who cannot see it."""
+    """Draw the name and the line of figures, and add a text description.
+
+    The description serves screen readers.
+    """
     cost = complexity(spec)
     facts = f"{squared(spec.resolution_px)}{TIMES_SIGN}{spec.in_channels} input · {plural(spec.depth, 'block')} · "
     facts += f"{cost.params / 1e6:.2f} M parameters · {cost.macs / 1e6:.1f} M MACs"
@@ -181,7 +195,10 @@ def _draw_box(parent: Element, box: Box, x: float, y: float, style: _Style) -> N
 
 
 def _draw_bars(parent: Element, box: Box, x: float, y: float, height: float) -> None:
-    """One bar per kernel; each has room for its text, the rest of the height is dealt by channels."""
+    """Draw one bar per kernel, its height by its share of the channels.
+
+    Each bar is at least high enough for its text.
+    """
     channels, spare = sum(bar.channels for bar in box.bars), height - _BAR_MIN * len(box.bars)
     for bar in box.bars:
         bar_height = _BAR_MIN + spare * bar.channels / channels
@@ -202,7 +219,10 @@ def _outline(bar: Bar) -> str:
 
 
 def _draw_share(parent: Element, box: Box, latency: _Latency, x: float, y: float) -> None:
-    """A strip as long and as dark as the box's latency is next to the slowest box's, and its share of the whole."""
+    """Draw the box's latency as a strip relative to the slowest box.
+
+    Length and shade grow with the latency; below it, the share of the total in %.
+    """
     value_ms = latency.of([box])
     share = value_ms / latency.total_ms if latency.total_ms else 0.0
     size = value_ms / latency.largest_ms if latency.largest_ms else 0.0

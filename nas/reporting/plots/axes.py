@@ -1,4 +1,4 @@
-"""Axes in the manner of the reports, and the finished plot as an SVG to stand in a page, or as a PNG."""
+"""Matplotlib axes in the style of the reports, exported as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ _SETTINGS: Final = {
 
 
 class Canvas:
-    """Axes to draw on, and the finished SVG once the drawing is over. ``points``: places on them that answer."""
+    """Axes to draw on, and the finished SVG after drawing.
+
+    ``points``: data points with a tooltip.
+    """
 
     def __init__(self, figure: Any, axes: Any) -> None:
         self.axes = axes
@@ -54,7 +57,7 @@ class Canvas:
 
 @contextmanager
 def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canvas]:
-    """Empty axes in the manner of the report; a legend below is added where anything is labelled."""
+    """Empty axes in the style of the reports; labelled artists get a legend."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -82,7 +85,10 @@ def _hits(drawn: Canvas, figure: Any) -> str:
 
 
 def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> str:
-    """The SVG element alone, as wide as its container, in the page's text colour, with a title and ids of its own."""
+    """Post-process matplotlib's output into an embeddable SVG element.
+
+    It is as wide as its container, takes the page's text colour, and has a title and unique ids.
+    """
     body = text[text.index("<svg") :]
     body = re.sub(r"<[^>]*>", lambda tag: re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", tag[0]), body)
     head, rest = body.split(">", 1)

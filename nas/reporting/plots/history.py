@@ -1,4 +1,7 @@
-"""How a search came along, drawn: the best so far over trials and over hours, and learning curves."""
+"""Plots of a search's progress and of learning curves.
+
+Progress is the best result so far over trials and over hours.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ _MOST_CURVES: Final = 150
 
 
 def progress_svgs(progress: FrontProgress) -> tuple[str, ...]:
-    """SVGs of the hypervolume in %, or of the highest reward, over trials and, where they are known, over hours."""
+    """SVGs of hypervolume in %, or of the highest reward, over trials and hours.
+
+    The plot over hours only where trial times are known.
+    """
     what = "highest reward" if progress.reference is None else "hypervolume, %"
     scale = 1.0 if progress.reference is None else 100.0
     drawn = [_steps(progress.steps, "trials", "trial", what, scale, lambda step: step.trial)]
@@ -27,7 +33,9 @@ def progress_svgs(progress: FrontProgress) -> tuple[str, ...]:
 
 
 def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRecord], winners: Mapping[int, str]) -> str | None:
-    """An SVG of accuracy in % over epochs; None where no training has written down two epochs.
+    """SVG of accuracy in % over epochs.
+
+    None where no training recorded at least two epochs.
 
     Winners (trial number to label) are drawn strongly and named, trainings that were stopped end in a cross. Of very
     many others an even sample is drawn.
@@ -80,7 +88,7 @@ def _lines(axes: Any, curves: Sequence[Curve], label: str, color: str) -> None:
 
 
 def _name_ends(axes: Any, ends: Mapping[str, tuple[int, float]]) -> None:
-    """Names beside the ends of curves; those of ends that lie close together share one place."""
+    """Label the ends of curves; ends close together share one label."""
     low, high = axes.get_ylim()
     names: list[str] = []
     place = (0, 0.0)

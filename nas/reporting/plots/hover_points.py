@@ -1,4 +1,4 @@
-"""Points of a plot that answer: where each lies, what it has to say, and the table's row that it belongs to."""
+"""Plot points with tooltips, linked to rows of the page's table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _FINEST: Final = 256  # cells across a plot
 
 
 class Point(NamedTuple):
-    """A place on the axes, the id of a table's row, and lines of text, the first of them the heading."""
+    """Data coordinates, table row id and tooltip text of a point.
+
+    The first line of ``text`` is the tooltip's heading.
+    """
 
     x: float
     y: float
@@ -30,7 +33,9 @@ def trial_row_id(number: int) -> str:
 
 
 def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Point:
-    """A trained candidate, ``name`` it if it has one, at its latency in ms and its accuracy in %.
+    """The point of a trained candidate: latency in ms, accuracy in %.
+
+    ``name``: shown in front of its trial number.
 
     ``measured``: its latency is no prediction, whose interval is then left out.
     """
@@ -56,7 +61,9 @@ def block_lines(stages: Iterable[str]) -> list[str]:
 
 
 def thin_points(rows: Sequence[TrialRecord], kept: Collection[int]) -> list[TrialRecord]:
-    """At most ``MAX_POINTS`` of ``rows``, spread over the plot; those whose numbers are in ``kept`` stay, and first.
+    """Sample at most ``MAX_POINTS`` of ``rows``, spread over the plot.
+
+    Rows whose numbers are in ``kept`` are always included.
 
     Of rows that share a cell of a grid over the plot the earliest stands for all.
     """
@@ -79,7 +86,7 @@ def thin_points(rows: Sequence[TrialRecord], kept: Collection[int]) -> list[Tria
 
 
 def markup(points: Iterable[tuple[Point, float, float]]) -> str:
-    """SVG of points that can be pointed at, each with its place in the units of the drawing."""
+    """SVG of hover targets, each with its position in drawing units."""
     drawn = "".join(
         f'<circle class="hit" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="transparent" role="img" '
         f"data-row={quoteattr(point.row)}><title>{escape(_clean(point.text))}</title></circle>"

@@ -1,4 +1,7 @@
-"""Accuracy over latency and measured over predicted latency as one SVG each, the same for the same figures."""
+"""SVG plots of accuracy over latency, and of measured over predicted latency.
+
+Deterministic: equal data gives equal SVGs.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def pareto_svg(
 
 
 def agreement_svg(agreement: LatencyAgreement, limit_ms: float | None = None) -> str:
-    """An SVG of measured over predicted latency, both in ms, with the 90% intervals of the predictions.
+    """SVG of measured over predicted latency in ms, with 90% intervals.
 
     On the diagonal the two are equal; an interval that does not cross it belongs to a measurement outside of it.
     Winners carry their names, ``limit_ms`` is a dashed line. Of very many an even sample is drawn.
@@ -156,13 +159,16 @@ def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, i
 
 
 def _left_edge(trained: Sequence[TrialRecord], right_ms: float) -> float:
-    """Where the plot begins, in ms: the intervals of the fastest are seen whole, and a name left of them has room."""
+    """Left axis limit in ms, with room for intervals and labels."""
     low_ms = min(row.latency_low_ms or row.latency_ms or 0.0 for row in trained)
     return low_ms - _MARGIN * (right_ms - low_ms)
 
 
 def _right_edge(trained: Sequence[TrialRecord], limit_ms: float | None) -> float | None:
-    """Where the plot ends, in ms: slow infeasible candidates must not squeeze what was trained."""
+    """Right axis limit in ms, set by trained candidates and the limit.
+
+    Slow infeasible candidates must not squeeze the trained ones.
+    """
     if not trained:
         return None
     ends = [row.latency_high_ms or row.latency_ms or 0.0 for row in trained]
