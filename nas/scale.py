@@ -57,21 +57,21 @@ def command(arguments: list[str]) -> int:
         raise NasError(f"out {quoted(config['out'])}: must be the path of a file (a folder with family=true), or null.")
     request, baseline = _request(config), resolve_arch(config["arch"])
     rules = from_mapping(RoundingOverrides, config["rounding"], "rounding").rules(baseline)
-    return (_family if config["family"] else _one)(config, request, baseline, rules)
+    return (_family if config["family"] else _single)(config, request, baseline, rules)
 
 
 def _request(config: Mapping[str, Any]) -> ScalingRequest:
-    """What is asked for. Raises: NasError."""
+    """The requested scaling. Raises: NasError."""
     fields, given = {name: config[name] for name in _REQUEST}, config["coefficients"]
     if given == "published":
         if config["rule"] not in ("compound", "published"):
-            raise NasError(f"coefficients 'published': are not those of rule={config['rule']}; leave one of them out.")
+            raise NasError(f"coefficients 'published': do not apply to rule={config['rule']}; set only one of them.")
         fields["rule"] = "published"
     targets = {name: config[name] for name in _TARGETS if config[name] is not None}
     return ScalingRequest(**fields, targets=targets, coefficients=coefficients_of(given))
 
 
-def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
+def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
     """Scale one network.
 
     Everything that needs no latency is checked before the predictor is loaded, which may trigger a calibration.
@@ -86,16 +86,16 @@ def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec,
         check_free(member, path)
     predictor = resolve_predictor(config)
     member = member or request.resolve(baseline, _measures(predictor), rules)
-    told = scaling_facts(member, request.applied_rule, predictor)
+    facts = scaling_facts(member, request.applied_rule, predictor)
     if path:
-        write_scaled(member, told, path, predictor)
+        write_scaled(member, facts, path, predictor)
     if config["json"]:
-        print(json.dumps({"baseline": baseline.name, **told, "path": str(path) if path else None}))
+        print(json.dumps({"baseline": baseline.name, **facts, "path": str(path) if path else None}))
         return 0
-    print_scaled(member, told, predictor)
+    print_scaled(member, facts, predictor)
     if member.arch.arch_id == baseline.arch_id:
-        print("rounding left the baseline as it is; rounding.depth_rule=round and a smaller divisor take finer steps")
-    print(f"written: {path}" if path else "out=scaled.yaml would write it")
+        print("rounding left the baseline unchanged; rounding.depth_rule=round and a smaller divisor allow finer steps")
+    print(f"written: {path}" if path else "add out=scaled.yaml to write its spec")
     return 0
 
 
@@ -107,21 +107,21 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
 
     if not request.is_empty:
-        raise NasError("family=true makes all members at phis: leave phi, width, depth, resolution and targets out.")
+        raise NasError("family=true scales to all phis: remove phi, width, depth, resolution and targets.")
     members = _members(config, request, baseline, rules)
     folder = Path(config["out"] or app.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
     paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
     for (_, member), path in zip(members, paths, strict=True):
         check_free(member, path)
     predictor = resolve_predictor(config)
-    told = [scaling_facts(member, rule, predictor) for rule, member in members]
-    for (_, member), fact, path in zip(members, told, paths, strict=True):
+    facts = [scaling_facts(member, rule, predictor) for rule, member in members]
+    for (_, member), fact, path in zip(members, facts, paths, strict=True):
         write_scaled(member, fact, path, predictor)
     if config["json"]:
-        listed = [{**fact, "path": str(path)} for fact, path in zip(told, paths, strict=True)]
+        listed = [{**fact, "path": str(path)} for fact, path in zip(facts, paths, strict=True)]
         print(json.dumps({"baseline": baseline.name, "members": listed}))
         return 0
-    print_family([(member, fact) for (_, member), fact in zip(members, told, strict=True)], predictor)
+    print_family([(member, fact) for (_, member), fact in zip(members, facts, strict=True)], predictor)
     print(f"written: {len(paths)} spec files in {folder}")
     return 0
 
@@ -129,7 +129,7 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
 def _members(
     config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules
 ) -> list[tuple[str, ScaledNetwork]]:
-    """(rule, member) at every phi; published coefficients have but so many."""
+    """(rule, member) pairs at every phi; not every phi has a published member."""
     phis = config["phis"]
     for phi in phis if isinstance(phis, list) else ():
         check_number("phis", phi, low=0)
@@ -174,14 +174,14 @@ def _help() -> str:
     how = entries(
         ("rule=", " | ".join(SCALING_RULES)),
         ("coefficients=", "[1.2,1.1,1.15] or published"),
-        ("dwr_alpha=0.8", "the share of the growth that rule=dwr gives to the width"),
-        ("rounding.depth_rule=round rounding.divisor=8 ...", "otherwise than the family of the baseline"),
+        ("dwr_alpha=0.8", "the share of the growth that rule=dwr assigns to the width"),
+        ("rounding.depth_rule=round rounding.divisor=8 ...", "override the rules of the baseline's family"),
         ("latency=", " | ".join(hydra_config.choices("latency"))),
     )
     results = option_lines(
         "scale",
         ("out=scaled.yaml", "writes the spec"),
-        ("family=true", "members at phis=[0,1,...,7], published and by the formula, written to a folder"),
+        ("family=true", "writes members at phis=[0,1,...,7], published and by the formula, to a folder"),
         ("json=true", 'one JSON object: {"baseline", "phi", "macs", "latency_ms", ...} or {"baseline", "members"}'),
         ("runs_dir=runs", "the folder of calibrations and families"),
     )

@@ -63,8 +63,8 @@ def _spaces() -> str:
 def _help() -> str:
     groups = ("data", "proxy", "latency", "objective", "sampler", "pruner", "engine")
     settings = entries(
-        ("study.name study.n_trials study.seed", "the study; the same name goes on where it stopped"),
-        ("study.first=NAME", "the best networks of that study are trained first"),
+        ("study.name study.n_trials study.seed", "the study; the same name resumes it"),
+        ("study.first=NAME", "an earlier study whose best networks are trained first"),
         *multirun.STORAGE_HELP,
         *multirun.LIMITS_HELP,
         ("data.root proxy.epochs proxy.width_multiplier objective.target_ms runs_dir", "see --cfg job for all"),
@@ -76,18 +76,18 @@ def _help() -> str:
 Spaces:
 {_spaces()}
 
-Experiments, complete and named after themselves:
+Experiments, complete studies of the same name:
 {hydra_config.describe_choices("experiment", hydra_config.presets("search"), "experiment=")}
 
 Choices:
-{hydra_config.alternatives(*groups)}
+{hydra_config.choices_help(*groups)}
 
 Settings (name=value):
 {settings}
 {option_lines("search", *multirun.multirun_options(several))}
 
-Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html;
-the study in <runs_dir>/optuna.db."""
+Results are in <runs_dir>/<study.name>/: winners/, trials.csv, report.html;
+the study is in <runs_dir>/optuna.db."""
 
 
 if __name__ == "__main__":

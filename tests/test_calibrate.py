@@ -36,7 +36,7 @@ def test_a_device_is_learnt_and_kept_where_searches_find_it(made_up: None, capsy
     assert command(["device=cpu", "budget_s=10000"]) == 0
     told = capsys.readouterr()
     assert "test core" in told.err and "calibrating" in told.err
-    assert "sums of kernels: median error" in told.out
+    assert "sum of kernel latencies: median error" in told.out
     (path,) = Path("runs/latency").iterdir()
     assert str(path) in told.out
     spec = zoo.get("mobilenetv2_100")
@@ -80,7 +80,7 @@ def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
         (["device=cpu", "json=maybe"], r"json 'maybe': must be true or false"),
         (["device=measurements"], r"path null: add path="),
         (["device=measurements", "path=none.csv"], r"'none\.csv': No such file"),
-        (["device=measurements", "path=phone.csv", "threads=2"], r"threads 2: is said by the file's header"),
+        (["device=measurements", "path=phone.csv", "threads=2"], r"threads 2: is given by the file's header"),
         (["device=measurements", "path=phone.csv", "base=none.json"], r"none\.json: does not exist"),
         (["device=measurements", "path=phone.csv", "base=3"], r"base 3: must be the path of a calibration"),
     ],

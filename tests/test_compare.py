@@ -133,9 +133,9 @@ def test_fronts_are_measured_from_one_point(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("identity", "remark"),
     [
-        ({"latency.device": "macs-2"}, "latencies cannot be compared:"),
-        ({"data.name": "cifar10"}, "accuracies cannot be compared, these differ: data.name digits, cifar10"),
-        ({"proxy.epochs": 9}, "accuracies cannot be compared, these differ: proxy.epochs 3, 9"),
+        ({"latency.device": "macs-2"}, "latencies are not comparable:"),
+        ({"data.name": "cifar10"}, "accuracies are not comparable, these settings differ: data.name digits, cifar10"),
+        ({"proxy.epochs": 9}, "accuracies are not comparable, these settings differ: proxy.epochs 3, 9"),
     ],
 )
 def test_what_cannot_be_compared_is_said_and_has_no_volume(
@@ -227,12 +227,12 @@ def test_80_columns_suffice(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"what stands side by side\? Name two or more networks, or studies"),
-        (["mixnet_s"], r"nothing beside 'mixnet_s': name two or more"),
-        (["mixnet_s", "mixnet_s"], r"nothing beside 'mixnet_s'"),
+        ([], r"nothing to compare: name two or more networks, or studies"),
+        (["mixnet_s"], r"nothing to compare 'mixnet_s' with: name two or more"),
+        (["mixnet_s", "mixnet_s"], r"nothing to compare 'mixnet_s' with"),
         (["names=mixnet_s"], r"names 'mixnet_s': must be a list"),
-        (["mixnet_s", "one"], r"'mixnet_s' is a network and 'one' is none: compare networks with networks"),
-        (["mixnet_s", "mixnet_x"], r"'mixnet_x' is none.*Did you mean 'mixnet_"),
+        (["mixnet_s", "one"], r"'mixnet_s' is a network and 'one' is not: compare networks with networks"),
+        (["mixnet_s", "mixnet_x"], r"'mixnet_x' is not.*Did you mean 'mixnet_"),
         (["mixnet_x", "one"], r"'mixnet_x': runs/optuna\.db does not exist.*Did you mean 'mixnet_"),
         (["mixnet_s", "gone.yaml"], r"cannot read spec file 'gone\.yaml'"),
         (["mixnet_s", "mixnet_m", "csv=out.txt"], r"csv 'out\.txt': must be the path of a file that ends in \.csv"),

@@ -24,7 +24,7 @@ from optuna_dashboard import get_note
 
 from nas import compound_grid, search
 from nas.core.errors import NasError
-from nas.dashboard import _kept_up, _Notes, command
+from nas.dashboard import _background_updates, _Notes, command
 from nas.reporting.dashboard.serving import HOST, make_dashboard
 from nas.study.storage.opening import open_storage
 from tests.deadline import DEADLINE_S
@@ -57,7 +57,7 @@ def test_mistakes_are_told_and_leave_nothing_behind(
 def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_storage(database(tmp_path))
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(NasError, match=r"not installed: pip install 'nas\[dashboard\]'"):
+    with pytest.raises(NasError, match=r"not installed: run pip install 'nas\[dashboard\]'"):
         command([f"runs_dir={tmp_path}"])
 
 
@@ -72,8 +72,8 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline(), process.stdout.readline()]
-            found = re.search(r"http://127\.0\.0\.1:(\d+)/dashboard/ \(Ctrl-C ends it\)", lines[1])
-            assert found and lines[0] == f"port {port} is taken: {found[1]} instead\n"
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/dashboard/ \(stop with Ctrl-C\)", lines[1])
+            assert found and lines[0] == f"port {port} is in use: serving on {found[1]}\n"
             with urlopen(f"http://{HOST}:{found[1]}/api/studies", timeout=DEADLINE_S) as answer:
                 assert [one["study_name"] for one in json.load(answer)["study_summaries"]] == ["small"]
             process.send_signal(signal.SIGINT)
@@ -81,7 +81,7 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
         finally:
             process.kill()
             process.communicate()
-    assert (process.returncode, said, error) == (0, "ended\n", "")
+    assert (process.returncode, said, error) == (0, "stopped\n", "")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     capsys.readouterr()
     assert command(["port=0"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[:2] == ["writing the notes of a ...", "writing the notes of b ..."] and said[-1] == "ended"
+    assert said[:2] == ["writing the notes of a ...", "writing the notes of b ..."] and said[-1] == "stopped"
     assert "2 trained" in get_note(studies["a"]) and "1 still running" in get_note(studies["a"])
     assert "![accuracy over latency]" in get_note(studies["a"]) and "[spec](/artifacts/1/" in get_note(studies["a"])
     assert get_note(studies["b"]).startswith("# b: compound grid\n\nBest: 2/1/1 with")
@@ -126,7 +126,7 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     Path("runs/a/config.yaml").unlink()
     shutil.rmtree("runs/artifacts")
     assert command(["port=0"]) == 0
-    assert re.search(r"they are as they were: runs/a/config.yaml: does not exist.*\n.*of b", capsys.readouterr().out)
+    assert re.search(r"notes not updated: runs/a/config.yaml: does not exist.*\n.*of b", capsys.readouterr().out)
 
 
 def test_meanwhile_only_trials_that_ended_get_new_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,20 +160,20 @@ class Writing:
         self.has_begun = threading.Event()
         self.has_ended = False
 
-    def write(self, *, say: bool, is_over: Callable[[], bool]) -> None:
+    def write(self, *, verbose: bool, is_over: Callable[[], bool]) -> None:
         self.has_begun.set()
         while not is_over():
             time.sleep(0.001)
-        self.has_ended = not say
+        self.has_ended = not verbose
 
 
 def test_a_writing_that_has_begun_comes_to_its_end() -> None:
     notes = Writing()
-    with _kept_up(notes, 0.001):
+    with _background_updates(notes, 0.001):
         assert notes.has_begun.wait(60) and not notes.has_ended
     assert notes.has_ended
     never = Writing()
-    with _kept_up(never, None):
+    with _background_updates(never, None):
         pass
     assert not never.has_begun.is_set()
 

@@ -76,7 +76,7 @@ def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str
 def test_a_target_that_rounding_does_not_reach_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
     """The ceiling of any depth above 1 adds seven blocks to B0, 48% of its MACs; nothing lies between."""
     assert command(["arch=efficientnet_b0", "target_macs_m=500", "latency=macs"]) == 0
-    assert "rounding left the baseline as it is; rounding.depth_rule=round" in capsys.readouterr().out
+    assert "rounding left the baseline unchanged; rounding.depth_rule=round" in capsys.readouterr().out
     finer = asked(capsys, "arch=efficientnet_b0", "target_macs_m=500", "rounding.depth_rule=round")
     assert 450e6 < finer["macs"] <= 500e6
 
@@ -128,7 +128,7 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         (["arch=mixnet_s", "rule=width1", "phi=1"], r"unknown rule 'width1': choose from .* Did you mean 'width'"),
         (["arch=mixnet_s", "coefficients=[1.2,1.1]", "phi=1"], r"coefficients \[1\.2, 1\.1\]: must be \[alpha"),
         (["arch=mixnet_s", "coefficients=[0.9,1,1]", "phi=1"], r"alpha 0\.9: must be at least 1"),
-        (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': are not those of rule=dwr"),
+        (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': do not apply to rule=dwr"),
         (["arch=mixnet_s", "target_ms=5"], r"target_ms 5: below the baseline, which needs 7\.175; raise it"),
         (["arch=mixnet_s", "target_ms=20", "phi=1"], r"give one"),
         (
@@ -137,7 +137,7 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         ),
         (["arch=mixnet_s", "rounding.divisor=0", "phi=1"], r"rounding\.divisor 0: must be at least 1"),
         (["arch=mixnet_s", "rounding.stem=no", "phi=1"], r"rounding.*stem"),
-        (["arch=mixnet_s", "phi=1", "family=true"], r"family=true makes all members at phis"),
+        (["arch=mixnet_s", "phi=1", "family=true"], r"family=true scales to all phis"),
         (["arch=mixnet_s", "family=true", "phis=[1,1]"], r"phis \[1, 1\]: must be a list of different numbers"),
         (["arch=mixnet_s", "family=true", "phis=[-1]"], r"phis -1: must be a number of at least 0"),
         (["arch=mixnet_s", "family=2"], r"family 2: must be true or false"),
@@ -157,7 +157,7 @@ def test_no_other_file_is_written_over(capsys: pytest.CaptureFixture[str]) -> No
     Path("mine.yaml").write_text("notes: mine\n", encoding="utf-8")
     asked(capsys, "arch=mixnet_s", "phi=1", "out=one.yaml")
     for path in ("mine.yaml", "one.yaml"):
-        with pytest.raises(NasError, match=rf"out '{path}': exists, and holds something else than mixnet_s_phi2"):
+        with pytest.raises(NasError, match=rf"out '{path}': exists and is not a spec of mixnet_s_phi2"):
             command(["arch=mixnet_s", "phi=2", f"out={path}", "latency=macs"])
     assert Path("mine.yaml").read_text(encoding="utf-8") == "notes: mine\n"
 

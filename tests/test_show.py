@@ -117,7 +117,7 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         ([], r"which network\? Add arch= with a published network such as mixnet_s, .* --help lists them"),
         (
             ["arch=mixnet_x"],
-            r"arch 'mixnet_x': neither a published network nor a \.yaml spec file nor timm/NAME\. Did you mean",
+            r"arch 'mixnet_x': neither a published network nor timm/NAME nor a \.yaml spec file\. Did you mean",
         ),
         (["arch=timm/mixnet_x"], r"arch 'timm/mixnet_x': timm has no such network\. Did you mean 'mixnet_"),
         (["arch=timm/efficientnet_b0_gn"], r"efficientnet_b0_gn cannot be read exactly: it has group norms"),
@@ -133,7 +133,7 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         (["arch=mixnet_s", "resolution=3"], r"unknown key 'resolution': .* Did you mean 'resolution_px'"),
         (["arch=mixnet_s", "runs_dir=null", "latency=macs"], r"runs_dir null: must be the path of a folder"),
         (["mixnet_x"], r"arch 'mixnet_x': neither a published network"),
-        (["mixnet_s", "mixnet_m"], r"'mixnet_s': settings are given as name=value"),
+        (["mixnet_s", "mixnet_m"], r"'mixnet_s': settings have the form name=value"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -> None:
@@ -181,7 +181,7 @@ def test_a_png_without_its_package_says_what_to_install(monkeypatch: pytest.Monk
 
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     monkeypatch.setattr(show, "resolve_predictor", priced)
-    with pytest.raises(NasError, match=r"needs resvg-py: pip install 'nas\[png\]'"):
+    with pytest.raises(NasError, match=r"needs resvg-py: run pip install 'nas\[png\]'"):
         command(["arch=mixnet_s", "latency=macs", "draw=mixnet_s.png"])
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
-_SHORT_COMMAND_THRESHOLD: Final = 500_000  # new objects before a search for garbage; Python's own value is 700
+_SHORT_COMMAND_THRESHOLD: Final = 500_000  # allocations before a garbage collection; Python's default is 700
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _HELP: Final = ("--help", "-h")
 _CFG: Final = ("--cfg", "-c")
@@ -38,10 +38,10 @@ def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Seq
     """
     for key in config:
         if key not in known:
-            raise NasError(f"unknown key {key!r}: known are {', '.join(known)}.{suggestion(str(key), known)}")
+            raise NasError(f"unknown key {key!r}: choose from {', '.join(known)}.{suggestion(str(key), known)}")
     for key in known:
         if key not in config and key not in optional:
-            raise NasError(f"{key}: missing; do not take it away with ~{key}.")
+            raise NasError(f"{key}: missing; remove ~{key} from the command line.")
 
 
 def check_flags(config: Mapping[str, Any], *names: str) -> None:
@@ -62,7 +62,7 @@ def check_texts(config: Mapping[str, Any], *names: str) -> None:
 
 
 def runs_dir(config: Mapping[str, Any]) -> Path:
-    """The folder of results. Raises: NasError if it is no path."""
+    """The results folder. Raises: NasError if it is not a path."""
     value = config["runs_dir"]
     if not isinstance(value, str) or not value:
         raise NasError(f"runs_dir {quoted(value)}: must be the path of a folder, such as runs.")
@@ -84,7 +84,7 @@ def check_writable(path: Path, field: str = "runs_dir") -> None:
     except OSError as error:
         raise NasError(f"{field} {str(path)!r}: cannot be written to: {error.strerror}; choose another.") from None
     finally:
-        with suppress(OSError):  # another command has begun there, or looks too
+        with suppress(OSError):  # another command may use or check the folder too
             for folder in missing:
                 folder.rmdir()
 
@@ -97,10 +97,10 @@ def import_heavy(module: str) -> ModuleType:
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NasError(
-            f"torch, torchvision or timm cannot be loaded ({said}). Install torch and torchvision anew, together and "
-            "from the same place: a torch without CUDA beside a torchvision with it, or the reverse, does not work."
+            f"torch, torchvision or timm cannot be loaded ({cause}). Reinstall torch and torchvision, together and "
+            "from the same source: a CPU build of one does not work with a CUDA build of the other."
         ) from error
 
 
@@ -120,14 +120,14 @@ def run_command(main: Callable[[list[str]], int], *, short: bool = False) -> NoR
 
     A user error exits with 2 and one line on stderr, an interrupt with 130.
 
-    ``short``: the process ends before garbage in cycles is worth a search, which costs such a command a third of its
-    CPU time: most of its objects are modules that were just loaded.
+    ``short``: raises the garbage collection threshold for commands that end soon. Collections would take a third of
+    their CPU time, as most of their objects are freshly imported modules.
     """
     if short:
         gc.set_threshold(_SHORT_COMMAND_THRESHOLD)
     try:
         code = main(sys.argv[1:])
-        sys.stdout.flush()  # here, where it can still be told that nobody reads, or that the disk is full
+        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be reported
     except NasError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_USAGE
@@ -140,10 +140,10 @@ def run_command(main: Callable[[list[str]], int], *, short: bool = False) -> NoR
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        print(f"error: the output cannot be written: {error.strerror}; send it elsewhere.", file=sys.stderr, flush=True)
-        os._exit(1)  # Python would try once more, and tell of it at length
+        print(f"error: cannot write the output: {error.strerror}; redirect it elsewhere.", file=sys.stderr, flush=True)
+        os._exit(1)  # a normal exit would flush again and print a traceback
     if short:
-        gc.freeze()  # Python searches all that is not frozen once more at its end
+        gc.freeze()  # the interpreter collects everything that is not frozen at exit
     sys.exit(code)
 
 
@@ -190,5 +190,5 @@ def answer_option(config_name: str, arguments: Sequence[str], help_text: Callabl
         return True
     for argument in arguments:
         if argument.startswith("-"):
-            raise NasError(f"unknown option {argument!r}: settings are given as name=value; see --help.")
+            raise NasError(f"unknown option {argument!r}: settings have the form name=value; see --help.")
     return False

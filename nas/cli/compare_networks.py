@@ -35,7 +35,7 @@ _RATIOS: Final = ("latency_ms", "macs", "params", "peak_memory_bytes")
 
 
 class Network(NamedTuple):
-    """A network, and what its spec file says of where it comes from."""
+    """A network to compare, and the provenance from its spec file."""
 
     given: str
     arch: ArchSpec
@@ -43,12 +43,12 @@ class Network(NamedTuple):
 
 
 def find_networks(names: Sequence[str]) -> list[Network]:
-    """The networks that ``names`` mean, as ``arch=`` does. Raises: NasError."""
-    found = []
+    """Resolve ``names`` as ``arch=`` does. Raises: NasError."""
+    networks = []
     for name in names:
         arch = resolve_arch(name, "names")
-        found.append(Network(name, arch, load_spec_file(Path(name)).provenance if is_spec_file(name) else {}))
-    return found
+        networks.append(Network(name, arch, load_spec_file(Path(name)).provenance if is_spec_file(name) else {}))
+    return networks
 
 
 def compare_networks(networks: Sequence[Network], predictor: LatencyPredictor) -> Comparison:
@@ -124,16 +124,16 @@ def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
 def _remarks(
     networks: Sequence[Network], records: Sequence[Mapping[str, Any]], predictor: LatencyPredictor
 ) -> list[str]:
-    said = [latency_remark(predictor), "×: over the first"]
+    remarks = [latency_remark(predictor), "×: relative to the first"]
     sources = sorted({record["accuracy_of"] for record in records if record["accuracy_of"]})
     if sources:
-        said.append(f"accuracy: {'; '.join(sources)}")
+        remarks.append(f"accuracy: {'; '.join(sources)}")
     if len(sources) > 1:
-        said.append("accuracies of different studies can be compared only where data and proxy were the same")
+        remarks.append("accuracies of different studies are comparable only if data and proxy were the same")
     for name, values in (
         ("classes", {network.arch.classes for network in networks}),
         ("input channels", {network.arch.in_channels for network in networks}),
     ):
         if len(values) > 1:
-            said.append(f"{name} differ ({', '.join(map(str, sorted(values)))}), and cost with them")
-    return said
+            remarks.append(f"{name} differ ({', '.join(map(str, sorted(values)))}), and so do the costs")
+    return remarks

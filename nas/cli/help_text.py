@@ -12,7 +12,7 @@ HelpEntry = tuple[str, str]
 
 
 def paragraph(text: str) -> str:
-    """``text`` in lines; a docstring without its mark-up."""
+    """Wrap ``text``, such as a docstring, and remove its markup."""
     return _filled(text.replace("``", ""), "", "")
 
 
@@ -25,7 +25,7 @@ def entries(*pairs: HelpEntry, column: int = _COLUMN) -> str:
 
 
 def option_lines(command: str, *own: HelpEntry) -> str:
-    """``own`` options of ``nas.<command>``, and those that all commands have."""
+    """Help lines of ``own`` options of ``nas.<command>`` and the common ones."""
     script = f"nas-{command.replace('_', '-')}"
     return entries(
         *own,

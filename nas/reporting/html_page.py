@@ -19,8 +19,8 @@ def template(package: str, name: str, filters: Mapping[str, Callable[..., Any]])
 
     The template may extend ``page.html``.
 
-    ``page.html`` needs ``data`` (title, command, facts: pairs of name and value) and ``summary``; a button in the head
-    of a table sorts it by that column. jinja2 is imported here so that commands do not wait for it.
+    ``page.html`` needs ``data`` (title, command, facts: pairs of name and value) and ``summary``; a button in a table's
+    header sorts by that column. jinja2 is imported here so that commands do not wait for it.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 

@@ -98,9 +98,9 @@ class LabelledRecord:
     spec_file: str | None = None
 
 
-def winner_label(place: int) -> str:
-    """What the winner at ``place``, from 0, is called everywhere."""
-    return f"W{place + 1}"
+def winner_label(index: int) -> str:
+    """Label of the winner at ``index``, counted from 0."""
+    return f"W{index + 1}"
 
 
 def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecord], ...]:
@@ -116,7 +116,7 @@ def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecor
 
 
 def candidate_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[TrialRecord], ...]:
-    """The table of all candidates of a search."""
+    """Columns of the table of all candidates of a search."""
     figures = ("number", "accuracy", "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
     return (
         *select(RECORD_COLUMNS, *figures),

@@ -73,7 +73,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=mixnet +study.n_trals=3", r"study\.n_trals: unknown field; .*Did you mean 'n_trials'"),
         ("spcae=mixnet", r"unknown key 'spcae'.*Did you mean 'space'"),
         ("space=mixnet nonsense=3", r"unknown key 'nonsense'"),
-        ("space=mixnet +nonsense=3", r"unknown key 'nonsense': known are data, "),
+        ("space=mixnet +nonsense=3", r"unknown key 'nonsense': choose from data, "),
         ("space=mixnet +space.choices.kernle=[3]", r"space\.choices\.kernle: unknown.*Did you mean 'kernel"),
         ("space=mixnet ~sampler", r"sampler: missing"),
         ("space=mixnet study.n_trials=0", r"study\.n_trials 0: must be a whole number of at least 1"),
@@ -93,10 +93,10 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=mixnet data=imagefolder data.root=nowhere", r"data\.root: nowhere does not exist"),
         ("space=mixnet data=cifar10 data.root=.", r"data\.root: .*cifar-10-batches-py does not exist"),
         ("space=mixnet study.n_trials=[", r"'study\.n_trials=\[': "),
-        ("space=mixnet study.seed=0,1", r"'study\.seed=0,1': a list is written in brackets, .*--multirun"),
+        ("space=mixnet study.seed=0,1", r"'study\.seed=0,1': write a list in brackets, .*--multirun"),
         ("space=mixnet data.root=${nowhere}", r"Interpolation key 'nowhere' not found"),
-        ("space=mixnet =3", r"'=3': settings are given as name=value"),
-        ("mixnet", r"'mixnet': settings are given as name=value"),
+        ("space=mixnet =3", r"'=3': settings have the form name=value"),
+        ("mixnet", r"'mixnet': settings have the form name=value"),
         ("space=mixnet --multirn", r"unknown option '--multirn'"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_torch_that_cannot_be_loaded_is_answered_in_words(monkeypatch: pytest.
 
     monkeypatch.setattr(app, "import_module", broken)
     with pytest.raises(
-        NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Install torch"
+        NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Reinstall torch"
     ):
         app.import_heavy("nas.engines.run")
 

@@ -110,7 +110,7 @@ def test_one_study_each_then_a_table_and_the_second_time_nothing_is_trained(
     again = trained(monkeypatch, lambda _: pytest.fail("a training"))
     assert search.command(arguments) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[:2] == [f"[{index}/2] {name}: finished before" for index, name in enumerate(names, start=1)]
+    assert said[:2] == [f"[{index}/2] {name}: already finished" for index, name in enumerate(names, start=1)]
     assert again == [] and any(line.startswith("study ") for line in said)
 
 
@@ -141,14 +141,14 @@ def test_one_that_cannot_go_on_does_not_keep_the_others_from_it(capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["space=mobilenet_v1"], r"--multirun: nothing has several values"),
+        (["space=mobilenet_v1"], r"--multirun: no setting has several values"),
         (["space=mobilenet_v1", "study.seed=0,0"], r"two studies would be named 'mobilenet_v1-digits'"),
         (["space=mobilenet_v1", "study.seed=0,x"], r"study\.seed: 'x' is not a whole number"),
         (["space=mobilenet_v1,mixnett"], r"unknown space 'mixnett'.*Did you mean 'mixnet'"),
-        (["space=mobilenet_v1", "study.seed=interval(0,1)"], r"'study\.seed=interval\(0,1\)': endless many values"),
+        (["space=mobilenet_v1", "study.seed=interval(0,1)"], r"'study\.seed=interval\(0,1\)': infinitely many values"),
         (["space=mobilenet_v1", "study.seed=0,["], r"'study\.seed=0,\['"),
-        (["space=glob(x*)"], r"none of efficientnet, mixnet, .* is meant"),
-        (["mobilenet_v1", "study.seed=0,1"], r"'mobilenet_v1': settings are given as name=value"),
+        (["space=glob(x*)"], r"matches none of efficientnet, mixnet, "),
+        (["mobilenet_v1", "study.seed=0,1"], r"'mobilenet_v1': settings have the form name=value"),
     ],
 )
 def test_mistakes_are_told_before_the_first_study(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -159,7 +159,7 @@ def test_mistakes_are_told_before_the_first_study(tmp_path: Path, arguments: lis
 
 def test_several_values_without_the_flag_say_what_to_do() -> None:
     for command, arguments in ((search.command, SEARCH), (compound_grid.command, ("latency=macs",))):
-        with pytest.raises(NasError, match=r"'study\.seed=0,1': a list is written in brackets.*--multirun"):
+        with pytest.raises(NasError, match=r"'study\.seed=0,1': write a list in brackets.*--multirun"):
             command([*arguments, "study.seed=0,1"])
 
 

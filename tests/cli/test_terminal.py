@@ -90,7 +90,7 @@ def test_output_that_nobody_takes_is_told_in_a_line_at_most() -> None:
             show, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S
         )
     assert told.returncode == 1
-    assert told.stderr == "error: the output cannot be written: No space left on device; send it elsewhere.\n"
+    assert told.stderr == "error: cannot write the output: No space left on device; redirect it elsewhere.\n"
 
 
 def test_a_log_has_one_plain_line_for_each_event(

@@ -121,7 +121,7 @@ def test_a_title_is_in_sentence_case_and_symbols_stay(heading: str, title: str) 
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
-    with pytest.raises(NasError, match=r"column 'macs': is not in this table; known are label, share\."):
+    with pytest.raises(NasError, match=r"column 'macs': not in this table; choose from label, share\."):
         select(COLUMNS, "label", "macs")
 
 

@@ -57,7 +57,7 @@ def test_a_trained_trial_says_what_it_cost_and_gave() -> None:
 @pytest.mark.parametrize(
     ("outcome", "reason", "said"),
     [
-        (Outcome.INFEASIBLE, "latency_ms 15.2 > 14", r"**Not trained, it is beyond a limit**: latency\_ms 15.2 \> 14."),
+        (Outcome.INFEASIBLE, "latency_ms 15.2 > 14", r"**Not trained: beyond a limit**: latency\_ms 15.2 \> 14."),
         (Outcome.DUPLICATE, "same as trial 3", "**Not trained again**: same as trial 3."),
         (Outcome.FAILED, "ValueError: a|b", r"**Failed**: ValueError: a\|b."),
         (Outcome.STOPPED, "41.2% after epoch 1, behind", "**Training stopped early**: 41.2% after epoch 1, behind."),

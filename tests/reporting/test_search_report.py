@@ -127,7 +127,7 @@ def test_measured_latency_comes_with_its_spread_and_the_error_of_the_prediction(
 
 def test_what_was_measured_stands_beside_what_was_predicted(full: SearchReport, html: str) -> None:
     text = Page(html).text
-    assert "Predicted against measured" in text
+    assert "Predicted vs. measured latency" in text
     # One network, 12.5 ms in an interval of 11 to 14 ms predicted and 10 ms measured: outside, and once is no habit.
     assert "1 network measured, 0 of 1 (0%) inside their 90% interval, predicted / measured 1.250 on average." in text
     assert "measured 10.00 ms, below the 90% interval of the prediction (11.00 to 14.00 ms)" in text
@@ -139,7 +139,7 @@ def test_what_was_measured_stands_beside_what_was_predicted(full: SearchReport, 
 
 
 def test_without_measurements_there_is_no_comparison() -> None:
-    assert "Predicted against measured" not in render_search_report(report(rows=(row(0, accuracy=0.5, **TIMES),)))
+    assert "Predicted vs. measured latency" not in render_search_report(report(rows=(row(0, accuracy=0.5, **TIMES),)))
 
 
 def test_a_predictor_that_is_off_more_often_than_it_says_is_flagged_with_what_to_do() -> None:
@@ -158,7 +158,7 @@ def test_latencies_that_were_measured_are_called_so_and_have_no_interval() -> No
     times = {**TIMES, "latency_ms": 12.0, "measured_ms": 12.0}
     first = winner("W1", "mixnet_s", 0, times)
     page = Page(render_search_report(report(rows=(first.row,), winners=(first,), refined=True)))
-    assert "measured latency, ms" in page.text and "Latency is measured for the whole network." in page.text
+    assert "measured latency, ms" in page.text and "Latency is measured for the full network." in page.text
     assert "winner, with 90% interval" not in page.text
     assert "12.50 ms (90% interval 11.00 to 14.00 ms)" in page.text  # of the prediction, where it is told
     assert "Each prediction was made before its measurement" in page.text

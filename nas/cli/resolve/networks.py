@@ -20,7 +20,7 @@ def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
 
     ``field``: the setting's name, for errors.
 
-    Raises: NasError saying where it looked.
+    Raises: NasError that lists the accepted forms.
     """
     if not name:
         raise NasError(
@@ -36,7 +36,7 @@ def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
     if is_spec_file(text):
         return load_spec(text)
     near = suggestion(text, zoo.names())
-    raise NasError(f"{field} {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
+    raise NasError(f"{field} {text!r}: neither a published network nor timm/NAME nor a .yaml spec file.{near}")
 
 
 def is_network(text: str) -> bool:
@@ -51,6 +51,6 @@ def is_spec_file(text: str) -> bool:
 
 
 def known_networks() -> str:
-    """What ``arch=`` knows by name, in lines for a help text."""
+    """Help text of the networks that ``arch=`` accepts by name."""
     text = f"Networks: {', '.join(zoo.names())}; timm/NAME for any of timm's EfficientNet and MobileNet families"
     return paragraph(text)

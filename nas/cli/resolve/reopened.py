@@ -37,9 +37,9 @@ def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStud
     from nas.study.manifest import read_manifest
 
     found = resolve_study(name, runs_dir, storage)
-    known = found.manifest or read_manifest(found.folder)  # an unknown study is reported before a missing folder
-    settings = {**known.settings, "study": {**known.settings["study"], "name": name, "storage": found.storage}}
-    manifest = replace(known, settings=settings)
+    stored = found.manifest or read_manifest(found.folder)  # an unknown study is reported before a missing folder
+    settings = {**stored.settings, "study": {**stored.settings["study"], "name": name, "storage": found.storage}}
+    manifest = replace(stored, settings=settings)
     kind = kind_of(settings)
-    plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=known.command)
+    plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=stored.command)
     return ReopenedStudy(plan, manifest, found.study, kind)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class FoundStudy(NamedTuple):
-    """A study that was begun, in ``storage`` (None: that of its runs_dir).
+    """A started study in ``storage`` (None: that of its runs_dir).
 
-    ``manifest``: what its ``folder`` keeps beside the trials; None where that is missing.
+    ``manifest``: the metadata in its ``folder``; None where that is missing.
     """
 
     study: optuna.Study
@@ -30,7 +30,7 @@ def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
 
     ``storage``: its URL, where its folder does not record one.
 
-    Raises: NasError, with the studies that there are.
+    Raises: NasError that lists the existing studies.
     """
     catalog = import_heavy("nas.study.catalog")
     from nas.study import manifest

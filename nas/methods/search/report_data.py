@@ -79,8 +79,10 @@ def search_report(
         progress=front_progress(rows, busy_hours(trials), reward),
         curves=learning_curves(study, plan.objective),
         importances=importances(rows),
-        longer=longer,
-        find_out="" if known else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(again), 1)),
+        longer_trainings=longer,
+        validation_command=""
+        if known
+        else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(again), 1)),
     )
 
 

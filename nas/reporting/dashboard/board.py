@@ -1,8 +1,7 @@
 """Notes and files of a study and its trials, stored for optuna-dashboard.
 
-They stand in system attributes of the study: a trial that is finished takes none of its own any more. The form is
-optuna-dashboard's (``save_note``, and the place of files that were uploaded in it), written here because a search runs
-without that package.
+They are system attributes of the study, because finished trials accept no attributes. The format is optuna-dashboard's
+(``save_note``, and its layout of uploaded artifacts), implemented here because a search runs without that package.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class DashboardBoard:
 
     ``folder`` holds the files, each under its id. A ``trial`` of None in a method means the study itself.
 
-    ``known`` is what the study's system attributes were, and are after each change: they are read once.
+    ``known`` caches the study's system attributes: they are read once and updated with each write.
     """
 
     study: optuna.Study
@@ -48,18 +47,18 @@ class DashboardBoard:
 
     @classmethod
     def of(cls, study: optuna.Study, folder: Path) -> DashboardBoard:
-        """The board of ``study`` as it is now."""
+        """The board of ``study`` in its current state."""
         return cls(study=study, folder=folder, known=system_attributes(study))
 
     def note(self, trial: FrozenTrial | None = None) -> str:
-        """The Markdown that stands there; empty if none does."""
+        """The Markdown note of the study or ``trial``; empty if there is none."""
         start = f"{_prefix(trial)}note_str:"
         parts: list[str] = []
         while (part := self.known.get(f"{start}{len(parts)}")) is not None:
             parts.append(part)
         return "".join(parts)
 
-    def pin(self, text: str, trial: FrozenTrial | None = None) -> bool:
+    def write_note(self, text: str, trial: FrozenTrial | None = None) -> bool:
         """Write a note, unless it is unchanged or was edited by a person.
 
         Returns whether the note was written.
@@ -68,15 +67,15 @@ class DashboardBoard:
         if before == signed or not (_is_ours(before) or not before):
             return False
         prefix = _prefix(trial)
-        version = int(self.known.get(f"{prefix}note_ver", 0)) + 1  # by which the dashboard notices two writers
+        version = int(self.known.get(f"{prefix}note_ver", 0)) + 1  # the dashboard detects concurrent edits by it
         for key in [key for key in self.known if key.startswith(f"{prefix}note_str:") and not key.endswith(":0")]:
-            self._set(key, "")  # of a note that was divided in the dashboard
-        # One commit: half of a note that was killed on its way would be taken for a person's own.
+            self._set(key, "")  # parts of a note that the dashboard had split
+        # A single write: a note cut off by a kill would have no valid digest and pass for one edited by a person.
         self._set(f"{prefix}note_str:0", signed)
         self._set(f"{prefix}note_ver", version)
         return True
 
-    def tell(self, facts: Iterable[tuple[str, str]]) -> None:
+    def set_facts(self, facts: Iterable[tuple[str, str]]) -> None:
         """Set (name, value) ``facts`` as user attributes of the study.
 
         The dashboard lists them on its first page.
@@ -87,7 +86,7 @@ class DashboardBoard:
                 self.study.set_user_attr(name, value)
 
     def has(self, name: str, trial: FrozenTrial | None = None) -> bool:
-        """Whether a file of that name is attached there."""
+        """Whether a file called ``name`` is attached to the study or ``trial``."""
         return self._key(name, trial) in self.known and (self.folder / self._id(name, trial)).is_file()
 
     def attach(self, name: str, content: bytes, trial: FrozenTrial | None = None) -> str:
@@ -99,7 +98,7 @@ class DashboardBoard:
         self._set(self._key(name, trial), json.dumps(facts))
         return self.address(name, trial)
 
-    def keep(self, names: Collection[str]) -> None:
+    def remove_except(self, names: Collection[str]) -> None:
         """Remove the study's attachments whose names are not in ``names``."""
         for key in [key for key in self.known if key.startswith("artifacts:")]:
             facts = json.loads(self.known[key])
@@ -108,17 +107,17 @@ class DashboardBoard:
                 (self.folder / facts["artifact_id"]).unlink(missing_ok=True)
 
     def mark(self, state: str) -> None:
-        """Remember that all is up to date at ``state``."""
+        """Record that notes and files are up to date at ``state``."""
         self._set(_STATE, state)
 
     def is_marked(self, state: str) -> bool:
-        """Whether all is up to date at ``state``, and its files are in the folder."""
+        """Whether notes and files are up to date at ``state``, and the files exist."""
         attached = [json.loads(value) for key, value in self.known.items() if key.startswith("artifacts:")]
         files = (self.folder / facts["artifact_id"] for facts in attached if facts)
         return self.known.get(_STATE) == state and all(path.is_file() for path in files)
 
     def address(self, name: str, trial: FrozenTrial | None = None) -> str:
-        """The path that the dashboard serves an attached file at."""
+        """URL path of an attached file in the dashboard."""
         owner = f"{self.study._study_id}" + (f"/{trial._trial_id}" if trial else "")
         return f"/artifacts/{owner}/{self._id(name, trial)}"
 
@@ -135,7 +134,7 @@ class DashboardBoard:
         return owner + self._id(name, trial)
 
     def _set(self, key: str, value: str | int) -> None:
-        """Every attribute is a commit: what stands there already is not written."""
+        """Write an attribute if it differs: every write is a database commit."""
         if self.known.get(key) != value:
             set_system_attribute(self.study, key, value)
             self.known[key] = value
@@ -155,6 +154,6 @@ def _signed(text: str) -> str:
 
 
 def _is_ours(note: str) -> bool:
-    """Whether ``note`` is as it was written here."""
+    """Whether ``note`` was written by this module and not edited since."""
     body, mark, _ = note.rpartition("\n[//]: # (nas ")
     return bool(mark) and _signed(body) == note

@@ -18,14 +18,14 @@ from nas.reporting import svg as canvas
 from nas.reporting.network_drawing.boxes import TIMES_SIGN, Bar, Box, Group, explanations, figure, owner, squared
 from nas.reporting.svg import Element
 
-# Lightness falls as the kernel grows, in even steps, so that sizes stay apart in greyscale too (after ColorBrewer's
-# YlGnBu); what is no convolution has no fill.
+# Lightness decreases in even steps with the kernel size, so that sizes differ in greyscale too (after ColorBrewer's
+# YlGnBu); boxes without a convolution have no fill.
 _FILLS: Final = {1: "#fbfbf7", 3: "#eae18a", 5: "#8ccfa0", 7: "#3fb0be", 9: "#2672a8", 11: "#253494", 13: "#171452"}
-_LEAST_SHARE, _LARGEST_SHARE = (0xFD, 0xBE, 0x85), (0x7F, 0x27, 0x04)  # between them lightness falls evenly
+_LEAST_SHARE, _LARGEST_SHARE = (0xFD, 0xBE, 0x85), (0x7F, 0x27, 0x04)  # lightness is interpolated between them
 _STRIDE_FILL: Final = "#5f3dc4"
 _OUTLINE, _INK = "#333333", "#111111"
 
-# All lengths are user units, which are px at full size.
+# All lengths are in user units, which are px at full size.
 _MAX_WIDTH, _MIN_WIDTH, _MARGIN = 1100, 600, 8
 _BOX, _GAP, _PAD, _BETWEEN = 58, 8, 6, 16
 _TITLE, _HEADER, _SHARE, _STRIP = 50, 42, 35, 8
@@ -35,7 +35,7 @@ _LONGEST: Final = (_MAX_WIDTH - 2 * (_MARGIN + _PAD) + _GAP) // (_BOX + _GAP)  #
 
 
 class _Latency(NamedTuple):
-    """Predicted ms of each box, of the whole, and of the slowest box."""
+    """Predicted latency in ms by box, in total, and of the slowest box."""
 
     by_box: Mapping[str, float]
     total_ms: float
@@ -214,7 +214,7 @@ def _fill_of(reach_px: int) -> str:
 
 
 def _outline(bar: Bar) -> str:
-    """Dark around a fill, and the page's colour around nothing."""
+    """Outline colour: dark around a fill, otherwise the page's text colour."""
     return _OUTLINE if bar.reach_px else "currentColor"
 
 
@@ -234,10 +234,10 @@ def _draw_share(parent: Element, box: Box, latency: _Latency, x: float, y: float
 
 
 def _legend_lines(boxes: Sequence[Box], width: float, latency: _Latency | None) -> list[str]:
-    """What the marks of this drawing mean, in lines that fit."""
-    strip = ["strip: latency next to the slowest block's, and in % of the whole"] if latency else []
+    """Legend text of the drawing, wrapped to ``width``."""
+    strip = ["strip: latency relative to the slowest block, and in % of the total"] if latency else []
     lines = [""]
-    for part in ["below a stage's name: size of its maps", *explanations(boxes), *strip]:
+    for part in ["below a stage's name: feature map size", *explanations(boxes), *strip]:
         longer = f"{lines[-1]} · {part}" if lines[-1] else part
         if len(longer) * _LEGEND_CHAR > width - 2 * _MARGIN:
             lines.append(part)
@@ -252,6 +252,6 @@ def _draw_legend(svg: Element, boxes: Sequence[Box], y: float, words: Sequence[s
         canvas.rect(svg, x, y - 9, 11, 11, fill=_fill_of(reach_px), stroke=_OUTLINE)
         canvas.text(svg, x + 15, y, squared(reach_px), size=10.5, anchor="start")
         x += 25 + 6.4 * len(squared(reach_px))
-    canvas.text(svg, x, y, "kernels, as high as their share of the channels", size=10.5, anchor="start")
+    canvas.text(svg, x, y, "kernel sizes; bar height: share of the channels", size=10.5, anchor="start")
     for index, line in enumerate(words, start=1):
         canvas.text(svg, _MARGIN, y + index * _LEGEND_LINE, line, size=10.5, anchor="start")

@@ -10,7 +10,7 @@ from nas.core.formatting import interval, ms, percent
 from nas.reporting.svg import printable
 from nas.study.trial_record import TrialRecord
 
-MAX_POINTS: Final = 1000  # of one plot; more would neither be told apart by eye nor be quick to point at
+MAX_POINTS: Final = 1000  # per plot; more can neither be distinguished by eye nor be hovered fast
 _RADIUS: Final = 3
 _FINEST: Final = 256  # cells across a plot
 
@@ -37,7 +37,7 @@ def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Poi
 
     ``name``: shown in front of its trial number.
 
-    ``measured``: its latency is no prediction, whose interval is then left out.
+    ``measured``: its latency is measured, so the interval of the prediction is omitted.
     """
     ends = "" if measured else interval(row.latency_low_ms, row.latency_high_ms)
     costs = (
@@ -56,33 +56,33 @@ def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Poi
 
 
 def block_lines(stages: Iterable[str]) -> list[str]:
-    """One line per stage: its number and its block strings."""
+    """One line per stage: index and block strings."""
     return [f"{number}: {blocks}" for number, blocks in enumerate(stages)]
 
 
-def thin_points(rows: Sequence[TrialRecord], kept: Collection[int]) -> list[TrialRecord]:
+def thin_points(rows: Sequence[TrialRecord], required: Collection[int]) -> list[TrialRecord]:
     """Sample at most ``MAX_POINTS`` of ``rows``, spread over the plot.
 
-    Rows whose numbers are in ``kept`` are always included.
+    Rows whose numbers are in ``required`` are always included.
 
-    Of rows that share a cell of a grid over the plot the earliest stands for all.
+    The earliest row in each cell of a grid over the plot represents the others in that cell.
     """
     if len(rows) <= MAX_POINTS:
         return list(rows)
-    first = [row for row in rows if row.number in kept]
-    others = [row for row in reversed(rows) if row.number not in kept]
-    places = [(row.latency_ms or 0.0, row.accuracy or 0.0) for row in rows]
-    low, high = (tuple(map(pick, zip(*places, strict=True))) for pick in (min, max))
+    always = [row for row in rows if row.number in required]
+    others = [row for row in reversed(rows) if row.number not in required]
+    positions = [(row.latency_ms or 0.0, row.accuracy or 0.0) for row in rows]
+    low, high = (tuple(map(pick, zip(*positions, strict=True))) for pick in (min, max))
 
     def cell(row: TrialRecord, cells: int) -> tuple[int, ...]:
-        place = (row.latency_ms or 0.0, row.accuracy or 0.0)
-        spans = zip(place, low, high, strict=True)
+        position = (row.latency_ms or 0.0, row.accuracy or 0.0)
+        spans = zip(position, low, high, strict=True)
         return tuple(int(cells * (value - least) / ((most - least) or 1.0)) for value, least, most in spans)
 
     cells = _FINEST
-    while len(found := {cell(row, cells): row for row in others}) > max(1, MAX_POINTS - len(first)):
+    while len(sampled := {cell(row, cells): row for row in others}) > max(1, MAX_POINTS - len(always)):
         cells //= 2
-    return sorted([*first, *found.values()], key=lambda row: row.number)
+    return sorted([*always, *sampled.values()], key=lambda row: row.number)
 
 
 def markup(points: Iterable[tuple[Point, float, float]]) -> str:
