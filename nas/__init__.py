@@ -1,7 +1,17 @@
 """nas: architecture search and compound scaling for mobile convolutional networks.
 
-Importing it makes ``timm.create_model("nas_arch", spec=...)`` known, before or after timm is imported, and loads
-neither timm nor torch: commands must answer in a second.
+The names in ``__all__`` are the public Python API::
+
+    import nas
+
+    spec = nas.published("mixnet_s")  # or nas.load_spec("winner_1.yaml"), nas.from_timm("fbnetc_100")
+    print(nas.complexity(spec).macs, nas.predict_latency(spec))
+    model = nas.build(spec)  # a timm module
+    result = nas.run_search("space=mixnet", study={"n_trials": 4})
+    print(result.winners[0].accuracy, result.report)
+
+Each is loaded when it is first used: importing ``nas`` loads neither torch nor timm. It makes
+``timm.create_model("nas_arch", spec=...)`` known, before or after timm is imported.
 """
 
 from __future__ import annotations
@@ -11,16 +21,100 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from nas.core.lazy import lazy_exports
+from nas.core.version import __version__
+
+if TYPE_CHECKING:
+    from nas.api import (
+        from_timm,
+        latency_predictor,
+        load_study,
+        predict_latency,
+        published,
+        published_names,
+        run_compound_grid,
+        run_search,
+        scale_spec,
+    )
+    from nas.arch.complexity import Complexity, complexity
+    from nas.arch.files import load_spec, save_spec
+    from nas.arch.scaling.compound import ScaledNetwork
+    from nas.arch.scaling.family import family
+    from nas.arch.scaling.transform import Compound, Scaling
+    from nas.arch.spec import ArchSpec
+    from nas.core.errors import NasError
+    from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
+    from nas.model.build import build
+    from nas.results import CompoundGridResult, FoundNetwork, SearchResult
+    from nas.study.trial_record import TrialRecord
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "api": [
+                "from_timm",
+                "latency_predictor",
+                "load_study",
+                "predict_latency",
+                "published",
+                "published_names",
+                "run_compound_grid",
+                "run_search",
+                "scale_spec",
+            ],
+            "arch.complexity": ["Complexity", "complexity"],
+            "arch.files": ["load_spec", "save_spec"],
+            "arch.scaling.compound": ["ScaledNetwork"],
+            "arch.scaling.family": ["family"],
+            "arch.scaling.transform": ["Compound", "Scaling"],
+            "arch.spec": ["ArchSpec"],
+            "core.errors": ["NasError"],
+            "latency.predictors.base": ["LatencyEstimate", "LatencyPredictor"],
+            "model.build": ["build"],
+            "results": ["CompoundGridResult", "FoundNetwork", "SearchResult"],
+            "study.trial_record": ["TrialRecord"],
+        },
+    )
+
+__all__ = [
+    "ArchSpec",
+    "Complexity",
+    "Compound",
+    "CompoundGridResult",
+    "FoundNetwork",
+    "LatencyEstimate",
+    "LatencyPredictor",
+    "NasError",
+    "ScaledNetwork",
+    "Scaling",
+    "SearchResult",
+    "TrialRecord",
+    "__version__",
+    "build",
+    "complexity",
+    "family",
+    "from_timm",
+    "latency_predictor",
+    "load_spec",
+    "load_study",
+    "predict_latency",
+    "published",
+    "published_names",
+    "run_compound_grid",
+    "run_search",
+    "save_spec",
+    "scale_spec",
+]
 
 _TIMM = "timm.models"
 
 
 class _AfterTimm:
-    """Import hook that registers our timm entry point once timm.models is loaded.
+    """Import hook that registers our timm entry point once timm's models are loaded.
 
-    It finds no modules of its own: the other finders locate timm's.
+    It finds nothing new itself: the other finders find timm.
 
     It leaves ``sys.meta_path`` after the first success; a failed import of timm fails as it would without it.
     """

@@ -80,6 +80,7 @@ def _compared(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
 
 
 def _studies(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
+    from nas.cli.compare_studies import compare_studies
     from nas.cli.resolve.studies import resolve_study
 
     runs_dir, found = app.runs_dir(config), []
@@ -88,8 +89,7 @@ def _studies(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
             found.append(resolve_study(name, runs_dir, config["storage"]))
         except NasError as error:
             raise NasError(f"{error}{suggestion(name, zoo.names())}") from None
-    comparison: Comparison = app.import_heavy("nas.cli.compare_studies").compare_studies(found)
-    return comparison
+    return compare_studies(found)
 
 
 def _path(config: Mapping[str, Any], name: str) -> Path | None:

@@ -19,6 +19,7 @@ from nas.cli.help_text import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.core.errors import NasError
 from nas.core.validation import check_number
+from nas.study.storage.optuna_private import storage_of
 
 if TYPE_CHECKING:
     import optuna
@@ -115,7 +116,7 @@ class _Notes:
     def _write(self, study: optuna.Study) -> None:
         try:
             found = reopen_study(study.study_name, self._url, self._runs_dir)
-            with closing(found.study._storage):
+            with closing(storage_of(found.study)):
                 found.kind.refresh_notes(found.plan, found.manifest, study)
         except NasError as error:
             self._report_error(error)

@@ -42,7 +42,6 @@ def command(arguments: list[str]) -> int:
     from nas.study.config import RecordSettings
 
     record = RecordSettings(name=config["study"], storage=config["storage"])
-    app.import_heavy("nas.study.catalog")
     if record.name is None:
         from nas.study.catalog import summarize_studies
 
@@ -65,7 +64,9 @@ def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) ->
     path = found.kind.render(found.plan, found.manifest, found.study)
     if as_json:
         known = FoundStudy(found.study, found.plan.study.storage, found.plan.folder, found.manifest)
-        print(app.import_heavy("nas.cli.compare_studies").compare_studies([known]).json())
+        from nas.cli.compare_studies import compare_studies
+
+        print(compare_studies([known]).json())
     else:
         print(f"open {shown_path(path)}")
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.family import formula_member, published_labels, published_member
-from nas.arch.scaling.request import SCALING_RULES, ScalingRequest
+from nas.arch.scaling.request import SCALING_RULES, ScalingRequest, target_measures
 from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
-from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes
 from nas.arch.scaling.transform import coefficients_of
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config
@@ -27,7 +26,7 @@ from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
-    from nas.latency.predictors.base import LatencyPredictor
+    pass
 
 _TARGETS: Final = ("target_ms", "target_macs_m", "target_params_m", "target_memory_mb")
 _REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution")
@@ -81,11 +80,13 @@ def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     path = Path(config["out"]).expanduser() if config["out"] else None
     if path and path.suffix not in (".yaml", ".yml"):
         raise NasError(f"out {str(path)!r}: must end in .yaml.")
-    member = None if "target_ms" in request.targets else request.resolve(baseline, _measures(None), rules)
+    member = None if "target_ms" in request.targets else request.resolve(baseline, target_measures(), rules)
     if member and path:
         check_free(member, path)
     predictor = resolve_predictor(config)
-    member = member or request.resolve(baseline, _measures(predictor), rules)
+    member = member or request.resolve(
+        baseline, target_measures(lambda arch: predictor.predict(arch).latency_ms), rules
+    )
     facts = scaling_facts(member, request.applied_rule, predictor)
     if path:
         write_scaled(member, facts, path, predictor)
@@ -152,17 +153,6 @@ def _file_name(arch: ArchSpec) -> str:
     Spec files come from anywhere: the names in them are not trusted as paths.
     """
     return re.sub(r"[^\w.+-]+|^\.+", "_", arch.name)
-
-
-def _measures(predictor: LatencyPredictor | None) -> dict[str, CostMeasure]:
-    measures: dict[str, CostMeasure] = {
-        "target_macs_m": lambda arch: macs(arch) / 1e6,
-        "target_params_m": lambda arch: params(arch) / 1e6,
-        "target_memory_mb": lambda arch: peak_memory_bytes(arch) / 1e6,
-    }
-    if predictor is not None:
-        measures["target_ms"] = lambda arch: predictor.predict(arch).latency_ms
-    return measures
 
 
 def _help() -> str:

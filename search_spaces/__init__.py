@@ -1,4 +1,4 @@
-"""Search spaces: decoders of a genotype into one network.
+"""Search spaces: modules that decode a genotype into one network.
 
 They import ``nas.arch`` and ``nas.core`` alone.
 """

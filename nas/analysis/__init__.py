@@ -1,1 +1,64 @@
 """Statistics of trial records, without drawing and without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.analysis.history import (
+        Curve,
+        FrontProgress,
+        ProgressStep,
+        ReferencePoint,
+        accuracy_and_ms,
+        busy_hours,
+        front_progress,
+        hypervolume,
+        learning_curves,
+    )
+    from nas.analysis.importance import MIN_TRIALS, Importance, importances
+    from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_pair
+    from nas.analysis.proxy_validation import LongerTraining, longer_trainings, validation_command
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "history": [
+                "Curve",
+                "FrontProgress",
+                "ProgressStep",
+                "ReferencePoint",
+                "accuracy_and_ms",
+                "busy_hours",
+                "front_progress",
+                "hypervolume",
+                "learning_curves",
+            ],
+            "importance": ["MIN_TRIALS", "Importance", "importances"],
+            "latency_agreement": ["LatencyAgreement", "LatencyPair", "latency_pair"],
+            "proxy_validation": ["LongerTraining", "longer_trainings", "validation_command"],
+        },
+    )
+
+__all__ = [
+    "MIN_TRIALS",
+    "Curve",
+    "FrontProgress",
+    "Importance",
+    "LatencyAgreement",
+    "LatencyPair",
+    "LongerTraining",
+    "ProgressStep",
+    "ReferencePoint",
+    "accuracy_and_ms",
+    "busy_hours",
+    "front_progress",
+    "hypervolume",
+    "importances",
+    "learning_curves",
+    "longer_trainings",
+    "latency_pair",
+    "validation_command",
+]

@@ -18,6 +18,7 @@ from nas.core.formatting import plural
 from nas.core.rank_correlation import kendall_tau
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
+from nas.study.storage.optuna_private import storage_of, study_id
 from nas.study.storage.study_format import FORMAT_ATTRIBUTE, is_readable_format
 from nas.study.trial_record import Outcome, TrialRecord
 
@@ -82,13 +83,13 @@ def longer_trainings(study: optuna.Study, rows: Sequence[TrialRecord]) -> tuple[
         row.arch_id: row.accuracy for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None
     }
     results = []
-    for other in study._storage.get_all_studies() if accuracies else ():
+    for other in storage_of(study).get_all_studies() if accuracies else ():
         if other.study_name == study.study_name or not is_readable_format(other.system_attrs.get(FORMAT_ATTRIBUTE)):
             continue
         effort = _greater_effort(identity, study_identity(other.system_attrs))
         if effort:
             repeats: dict[str, list[float]] = {}
-            for trial in study._storage.get_all_trials(other._study_id, deepcopy=False):
+            for trial in storage_of(study).get_all_trials(study_id(other), deepcopy=False):
                 if trial.user_attrs.get("outcome") == Outcome.TRAINED and trial.user_attrs.get("arch_id") in accuracies:
                     repeats.setdefault(trial.user_attrs["arch_id"], []).append(trial.user_attrs["accuracy"])
             pairs = tuple((accuracies[name] or 0.0, fmean(values)) for name, values in repeats.items())

@@ -1,4 +1,109 @@
-"""Network representation: specs, notation, cost, scaling, published networks.
+"""Networks as specs: block notation, exact cost, scaling and published networks.
 
-Imports no torch.
+Does not import torch.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.arch import zoo
+    from nas.arch.blocks import (
+        ACTIVATIONS,
+        BLOCK_TYPES,
+        DEPTHWISE_TYPES,
+        EXPANDING_TYPES,
+        BlockSpec,
+        BlockType,
+        format_block,
+        format_number,
+        parse_kernels,
+    )
+    from nas.arch.complexity import BYTES_PER_ELEMENT, Complexity, layers
+    from nas.arch.files import SpecFile, dump_scaled_spec, dump_spec, load_spec, load_spec_file, parse_spec, save_spec
+    from nas.arch.notation import parse_block
+    from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, NormSpec, SqueezeExcite, StemSpec
+    from nas.arch.rounding import scale_repeats, split_channels
+    from nas.arch.spec import NETWORK_ACTIVATIONS, ArchSpec, Padding, PlacedBlock, StageSpec, can_skip, hidden_channels
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "blocks": [
+                "ACTIVATIONS",
+                "BLOCK_TYPES",
+                "DEPTHWISE_TYPES",
+                "EXPANDING_TYPES",
+                "BlockSpec",
+                "BlockType",
+                "format_block",
+                "format_number",
+                "parse_kernels",
+            ],
+            "complexity": ["BYTES_PER_ELEMENT", "Complexity", "layers"],
+            "files": [
+                "SpecFile",
+                "dump_scaled_spec",
+                "dump_spec",
+                "load_spec",
+                "load_spec_file",
+                "parse_spec",
+                "save_spec",
+            ],
+            "notation": ["parse_block"],
+            "parts": ["MOBILENET_V3_SE", "HeadKind", "HeadSpec", "NormSpec", "SqueezeExcite", "StemSpec"],
+            "rounding": ["scale_repeats", "split_channels"],
+            "spec": [
+                "NETWORK_ACTIVATIONS",
+                "ArchSpec",
+                "Padding",
+                "PlacedBlock",
+                "StageSpec",
+                "can_skip",
+                "hidden_channels",
+            ],
+        },
+        submodules=["zoo"],
+    )
+
+__all__ = [
+    "ACTIVATIONS",
+    "BLOCK_TYPES",
+    "BYTES_PER_ELEMENT",
+    "DEPTHWISE_TYPES",
+    "EXPANDING_TYPES",
+    "MOBILENET_V3_SE",
+    "NETWORK_ACTIVATIONS",
+    "ArchSpec",
+    "BlockSpec",
+    "BlockType",
+    "Complexity",
+    "HeadKind",
+    "HeadSpec",
+    "NormSpec",
+    "Padding",
+    "PlacedBlock",
+    "SpecFile",
+    "SqueezeExcite",
+    "StageSpec",
+    "StemSpec",
+    "can_skip",
+    "dump_scaled_spec",
+    "dump_spec",
+    "format_block",
+    "format_number",
+    "hidden_channels",
+    "layers",
+    "load_spec",
+    "load_spec_file",
+    "parse_block",
+    "parse_kernels",
+    "parse_spec",
+    "save_spec",
+    "scale_repeats",
+    "split_channels",
+    "zoo",
+]

@@ -18,6 +18,7 @@ from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import SpecError, quoted
+from nas.core.files import write_text_atomically
 
 SPEC_FORMAT: Final = "nas.arch/1"
 
@@ -82,6 +83,16 @@ def parse_spec(text: str) -> SpecFile:
     if coefficients is not None:
         arch = scale(arch, from_mapping(Scaling, coefficients, "coefficients", error=SpecError))
     return SpecFile(arch=arch, provenance=provenance)
+
+
+def save_spec(arch: ArchSpec, path: str | Path, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write ``arch`` atomically as a spec file; inverse of ``load_spec``.
+
+    ``provenance``: plain data on the origin of the network.
+
+    Raises: SpecError for provenance that is not plain data; NasError if the file cannot be written.
+    """
+    write_text_atomically(Path(path), dump_spec(arch, provenance))
 
 
 def dump_spec(arch: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:

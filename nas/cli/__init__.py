@@ -1,1 +1,53 @@
 """Shared code of the commands: options, configuration, completion, multirun."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.cli import app, hydra_config, multirun
+    from nas.cli.app import EXIT_INTERRUPTED, import_heavy, launch_study, refuse_options
+    from nas.cli.compare_networks import find_networks
+    from nas.cli.comparison import Comparison
+    from nas.cli.help_text import entries, option_lines, paragraph
+    from nas.cli.hydra_config import compose_config
+    from nas.cli.overrides import overrides_of
+    from nas.cli.scale_output import check_free, print_family, print_scaled, scaling_facts, write_scaled
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "app": ["EXIT_INTERRUPTED", "import_heavy", "launch_study", "refuse_options"],
+            "compare_networks": ["find_networks"],
+            "comparison": ["Comparison"],
+            "help_text": ["entries", "option_lines", "paragraph"],
+            "hydra_config": ["compose_config"],
+            "overrides": ["overrides_of"],
+            "scale_output": ["check_free", "print_family", "print_scaled", "scaling_facts", "write_scaled"],
+        },
+        submodules=["app", "hydra_config", "multirun"],
+    )
+
+__all__ = [
+    "EXIT_INTERRUPTED",
+    "Comparison",
+    "app",
+    "check_free",
+    "compose_config",
+    "entries",
+    "find_networks",
+    "hydra_config",
+    "import_heavy",
+    "launch_study",
+    "multirun",
+    "option_lines",
+    "overrides_of",
+    "paragraph",
+    "print_family",
+    "print_scaled",
+    "refuse_options",
+    "scaling_facts",
+    "write_scaled",
+]

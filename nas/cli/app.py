@@ -104,14 +104,17 @@ def import_heavy(module: str) -> ModuleType:
         ) from error
 
 
-def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool) -> int:
+def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool, quiet: bool = False) -> int:
     """Run a checked plan as a study of ``kind``; return the exit code.
 
-    Progress goes to stderr with ``to_stderr``, otherwise to stdout. Raises: NasError.
+    Progress goes to stdout, or with ``to_stderr`` to stderr, which leaves stdout to JSON. ``quiet``: no
+    progress at all. Raises: NasError.
     """
+    from rich.console import Console
+
     check_writable(plan.runs_dir)
     import_heavy(kind.session_module)
-    stopped = import_heavy("nas.engines.run").run_study(plan, kind, to_stderr=to_stderr)
+    stopped = import_heavy("nas.engines.run").run_study(plan, kind, Console(stderr=to_stderr, quiet=quiet))
     return EXIT_INTERRUPTED if stopped else 0
 
 
@@ -188,7 +191,12 @@ def answer_option(config_name: str, arguments: Sequence[str], help_text: Callabl
     if any(argument in _SHELL for argument in arguments):
         import_module("nas.cli.completion").complete(config_name, arguments)
         return True
+    refuse_options(arguments)
+    return False
+
+
+def refuse_options(arguments: Sequence[str]) -> None:
+    """Refuse arguments in the form of an option. Raises: NasError."""
     for argument in arguments:
         if argument.startswith("-"):
             raise NasError(f"unknown option {argument!r}: settings have the form name=value; see --help.")
-    return False

@@ -219,10 +219,11 @@ def _wants_json(overrides: Sequence[str], command: StudyCommand) -> bool:
 
 def _print_comparison(plans: Sequence[Any], *, as_json: bool) -> None:
     """Print a comparison of the studies of ``plans``."""
+    from nas.cli.compare_studies import compare_studies
     from nas.cli.resolve.studies import resolve_study
 
     studies = [resolve_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
-    comparison = app.import_heavy("nas.cli.compare_studies").compare_studies(studies)
+    comparison = compare_studies(studies)
     if as_json:
         print(comparison.json())
     else:

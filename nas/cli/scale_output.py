@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas import __version__
 from nas.arch.files import dump_scaled_spec, load_spec
 from nas.arch.scaling.compound import ScaledNetwork
 from nas.cli.resolve.predictors import latency_remark, network_totals, short_count
@@ -15,6 +14,7 @@ from nas.core.errors import NasError, SpecError
 from nas.core.files import write_text_atomically
 from nas.core.formatting import interval
 from nas.core.tables import TableRow, print_table
+from nas.core.version import __version__
 
 if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor

@@ -1,4 +1,80 @@
-"""Utilities of all rooms: errors, validation, files, formatting, console.
+"""Shared helpers below all other rooms; they know nothing of networks.
 
-Nothing here knows about networks.
+Errors, validation, dataclass I/O, atomic files, formatting, console and tables. Does not import torch.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.core.console import print_lines, progress_bar
+    from nas.core.dataclass_io import from_mapping
+    from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
+    from nas.core.files import write_bytes_atomically, write_text_atomically
+    from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
+    from nas.core.lazy import lazy_exports
+    from nas.core.progress import ProgressCallback
+    from nas.core.rank_correlation import kendall_tau
+    from nas.core.tables import TableRow, print_table
+    from nas.core.validation import check_number, check_whole
+    from nas.core.version import __version__
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "console": ["print_lines", "progress_bar"],
+            "dataclass_io": ["from_mapping"],
+            "errors": ["NasError", "SpecError", "quoted", "suggestion", "unknown_choice"],
+            "files": ["write_bytes_atomically", "write_text_atomically"],
+            "formatting": [
+                "MISSING",
+                "decimal",
+                "interval",
+                "megabytes",
+                "millions",
+                "ms",
+                "percent",
+                "plural",
+                "shown_path",
+            ],
+            "lazy": ["lazy_exports"],
+            "progress": ["ProgressCallback"],
+            "rank_correlation": ["kendall_tau"],
+            "tables": ["TableRow", "print_table"],
+            "validation": ["check_number", "check_whole"],
+            "version": ["__version__"],
+        },
+    )
+
+__all__ = [
+    "MISSING",
+    "NasError",
+    "ProgressCallback",
+    "SpecError",
+    "TableRow",
+    "__version__",
+    "check_number",
+    "check_whole",
+    "decimal",
+    "from_mapping",
+    "interval",
+    "kendall_tau",
+    "lazy_exports",
+    "megabytes",
+    "millions",
+    "ms",
+    "percent",
+    "plural",
+    "print_lines",
+    "print_table",
+    "progress_bar",
+    "quoted",
+    "shown_path",
+    "suggestion",
+    "unknown_choice",
+    "write_bytes_atomically",
+    "write_text_atomically",
+]

@@ -1,12 +1,14 @@
-"""What commands print to a console: plain lines and progress bars."""
+"""Console output of commands: plain lines and progress bars."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nas.core.progress import ProgressCallback
 
 
 def print_lines(console: Console, *lines: str) -> None:
@@ -16,7 +18,7 @@ def print_lines(console: Console, *lines: str) -> None:
 
 
 @contextmanager
-def progress_bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(console: Console, text: str) -> Iterator[ProgressCallback]:
     """Context manager of a progress bar; yields a callback ``report(done, total)``.
 
     The bar appears with the first report. When output is piped, one plain line is printed instead.

@@ -1,4 +1,4 @@
-"""Agreement of two orders, without loading SciPy's statistics for it."""
+"""Rank correlation of two series, without loading SciPy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Hashable, Iterable, Sequence
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau-b of two series of equal length; 1 is the same order.
+    """Kendall's tau-b of two series of equal length ``(N,)``; 1 is the same order.
 
-    NaN where there is no order: with fewer than two values, or where all of one series are equal. By counting
-    inversions (Knight, 1966), as ``scipy.stats.kendalltau``, which loads for a second.
+    NaN if it is undefined: with fewer than two values, or if all values of one series are equal. Computed by counting
+    inversions (Knight, 1966); agrees with ``scipy.stats.kendalltau``, whose import takes a second.
     """
     ordered = sorted(zip(first, second, strict=True))
     pairs = math.comb(len(ordered), 2)

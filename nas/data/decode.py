@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 
 _MAX_THREADS: Final = 8
 _REPORT_EVERY: Final = 256  # images between two calls of on_progress
@@ -24,7 +25,7 @@ def decode_images(
     *,
     resolution_px: int | None,
     check_size: Callable[[int, int], None],
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Tensor:
     """Decode ``files`` to RGB images, uint8 (N, 3, H, H) with H = ``resolution_px``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.data.decode import decode_images
 from nas.data.sources import (
     TORCHVISION_FOLDERS,
@@ -25,8 +26,7 @@ from nas.data.sources import (
 )
 from nas.data.split import Labels, Rows, draw_subset, split_rows
 
-# Called with (images decoded, images in total).
-Progress = Callable[[int, int], None]
+# Called with the number of images decoded so far and in all.
 
 _RESIZE_CHUNK: Final = 4096  # images resized at once: bounds the float copy
 
@@ -108,7 +108,7 @@ class ImageData:
         )
 
 
-def load_images(settings: DataSettings, *, on_progress: Progress | None = None) -> ImageData:
+def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None = None) -> ImageData:
     """Load, split, decode and resize the images of ``settings``.
 
     The split is stratified and determined by ``settings.seed``.
@@ -162,7 +162,7 @@ def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str
     return images, np.asarray(raw.targets, dtype=np.int64), tuple(raw.classes)
 
 
-def _load_folder(settings: DataSettings, on_progress: Progress | None) -> ImageData:
+def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -> ImageData:
     splits = find_splits(existing_root(settings))
     files, labels, train, val = _folder_rows(splits, settings)
     train = draw_subset(train, labels, settings.subset, settings.seed)

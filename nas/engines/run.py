@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -17,21 +18,21 @@ from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
 from nas.study.recovery import recover_trials
 from nas.study.session import StudySession
+from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.ownership import exclusive_ownership
 from nas.study.trial_attributes import count_finished
 
 RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]
 
 
-def run_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool = False) -> bool:
+def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
     """Run ``plan`` to its end or an interrupt, and write results either way.
 
     Returns whether it was interrupted.
 
-    ``to_stderr``: progress goes to stderr, and stdout is left to output for programs.
+    Progress goes to ``console``.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
     """
-    console = Console(stderr=to_stderr)
     with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
         session = kind.prepare(plan, console)
         with exclusive_ownership(plan.folder, console) as acquire:
@@ -46,7 +47,7 @@ def run_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool = False) -> b
             finally:
                 if len(interrupts) < 2:
                     kind.conclude(session, study, console)
-        study._storage.close()  # not before the study is given back; others may be run in this process
+        storage_of(study).close()  # not before the study is given back; others may be run in this process
     if stopped:
         print_lines(console, f"stopped; go on with: {plan.command}")
     return stopped
@@ -76,7 +77,8 @@ def _run_trials(
 def _interruptible() -> Iterator[list[int]]:
     """Treat SIGTERM as Ctrl-C, so that schedulers stop a search cleanly too.
 
-    Yields the signals that have come so far.
+    Yields the signals that have come so far. Only the main thread gets signals; in another one, as of a server that
+    runs searches, nothing is treated.
     """
     interrupts: list[int] = []
 
@@ -84,7 +86,9 @@ def _interruptible() -> Iterator[list[int]]:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield interrupts
     finally:

@@ -1,4 +1,53 @@
-"""Latency of networks: device, measurement, predictors.
+"""Latency of networks: devices, measurement, calibration and predictors.
 
-Predictors price a spec without building the network.
+Predictors estimate the latency of a spec without building it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
+    from nas.latency.store import (
+        calibration_path,
+        device_of,
+        disturbance_warning,
+        load_or_calibrate,
+        load_predictor,
+        read_device,
+        read_predictor,
+        save_predictor,
+    )
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "settings": ["MEASURED_BACKENDS", "LatencySettings"],
+            "store": [
+                "calibration_path",
+                "device_of",
+                "disturbance_warning",
+                "load_or_calibrate",
+                "load_predictor",
+                "read_device",
+                "read_predictor",
+                "save_predictor",
+            ],
+        },
+    )
+
+__all__ = [
+    "MEASURED_BACKENDS",
+    "LatencySettings",
+    "calibration_path",
+    "device_of",
+    "disturbance_warning",
+    "load_or_calibrate",
+    "load_predictor",
+    "read_device",
+    "read_predictor",
+    "save_predictor",
+]

@@ -1,4 +1,4 @@
-"""Host device identification: processor or GPU, and the inference backend."""
+"""This machine as a ``Device``: its processor or GPU, and runtime versions."""
 
 from __future__ import annotations
 

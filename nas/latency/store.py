@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
+from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
 from nas.latency.host import describe
 from nas.latency.measure.system_load import DISTURBING_CORES
@@ -19,7 +20,7 @@ from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
 
 if TYPE_CHECKING:
-    from nas.latency.calibration.calibrate import Progress
+    pass
 
 CALIBRATION_FORMAT: Final = (
     "nas.latency/2"  # increment with every change of features: prices of old files would be misread
@@ -134,7 +135,9 @@ def device_of(settings: LatencySettings) -> Device:
     return describe(settings.backend, settings.threads, settings.batch, settings.precision)
 
 
-def load_or_calibrate(settings: LatencySettings, runs_dir: Path, progress: Progress | None = None) -> LatencyPredictor:
+def load_or_calibrate(
+    settings: LatencySettings, runs_dir: Path, progress: ProgressCallback | None = None
+) -> LatencyPredictor:
     """Predictor that ``settings`` describe: loaded, or calibrated here and saved.
 
     A saved predictor is looked up below ``runs_dir``; a new one is saved there. ``progress(done, total)``: called

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from nas.core.errors import NasError
-from nas.methods.scaling.kind import Scaling
-from nas.methods.search.kind import Search
+from nas.methods.scaling.kind import ScalingKind
+from nas.methods.search.kind import SearchKind
 from nas.study.kind import StudyKind
 
 __all__ = ["KINDS", "SCALING", "SEARCH", "kind_name", "kind_of"]
 
-SEARCH: Final = Search()
-SCALING: Final = Scaling()
+SEARCH: Final = SearchKind()
+SCALING: Final = ScalingKind()
 KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING)
 
 

@@ -2,3 +2,25 @@
 
 The only package that uses timm's private names.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.model import mixconv
+    from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
+    from nas.model.initialization import zero_init_residual
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "build": ["PAD_TYPES", "TIMM_OUTPUT_STRIDE", "TIMM_STEM", "counted_stride"],
+            "initialization": ["zero_init_residual"],
+        },
+        submodules=["mixconv"],
+    )
+
+__all__ = ["PAD_TYPES", "TIMM_OUTPUT_STRIDE", "TIMM_STEM", "counted_stride", "mixconv", "zero_init_residual"]

@@ -1,1 +1,75 @@
 """How results are shown: plots, network drawings, pages, dashboard notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.reporting.columns import Column, csv_table, csv_text, percent_number, plain_record, select, terminal_table
+    from nas.reporting.html_page import template
+    from nas.reporting.search_columns import (
+        AGREEMENT_COLUMNS,
+        RECORD_COLUMNS,
+        LabelledRecord,
+        select_winner_columns,
+        winner_label,
+    )
+    from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot, winner_drawing
+    from nas.reporting.study_report import StudyReport, closing_lines, write_report
+    from nas.reporting.svg import png_renderer, printable, standalone, to_png
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "columns": [
+                "Column",
+                "csv_table",
+                "csv_text",
+                "percent_number",
+                "plain_record",
+                "select",
+                "terminal_table",
+            ],
+            "html_page": ["template"],
+            "search_columns": [
+                "AGREEMENT_COLUMNS",
+                "RECORD_COLUMNS",
+                "LabelledRecord",
+                "select_winner_columns",
+                "winner_label",
+            ],
+            "search_report": ["SearchReport", "Winner", "render_search_report", "search_plot", "winner_drawing"],
+            "study_report": ["StudyReport", "closing_lines", "write_report"],
+            "svg": ["png_renderer", "printable", "standalone", "to_png"],
+        },
+    )
+
+__all__ = [
+    "AGREEMENT_COLUMNS",
+    "RECORD_COLUMNS",
+    "Column",
+    "LabelledRecord",
+    "SearchReport",
+    "StudyReport",
+    "Winner",
+    "closing_lines",
+    "csv_table",
+    "csv_text",
+    "percent_number",
+    "plain_record",
+    "png_renderer",
+    "printable",
+    "render_search_report",
+    "search_plot",
+    "select",
+    "select_winner_columns",
+    "standalone",
+    "template",
+    "terminal_table",
+    "to_png",
+    "winner_drawing",
+    "winner_label",
+    "write_report",
+]

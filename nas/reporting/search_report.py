@@ -28,7 +28,7 @@ from nas.reporting.plots.pareto import agreement_svg, pareto_svg
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, select_winner_columns
 from nas.reporting.search_summary import MAX_ROWS, losses, search_summary, table_rows
 from nas.reporting.study_report import StudyReport
-from nas.study.objective import KINDS
+from nas.study.objective import OBJECTIVES
 from nas.study.trial_record import TrialRecord, pareto_front
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ class SearchReport(StudyReport):
     validation_command: str = ""
 
     def __post_init__(self) -> None:
-        if self.objective not in KINDS:
-            raise unknown_choice("objective", self.objective, KINDS)
+        if self.objective not in OBJECTIVES:
+            raise unknown_choice("objective", self.objective, OBJECTIVES)
         labels = [winner.label for winner in self.winners]
         if len(set(labels)) < len(labels):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final, Protocol
@@ -12,6 +12,7 @@ from nas.arch.complexity import Complexity, complexity
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
 from nas.latency.predictors.block_table import BlockTable, check_covers
 from nas.study.constraints import Constraints
@@ -100,7 +101,7 @@ class Survey:
 
 
 def survey(
-    pricer: Pricer, *, samples: int = SURVEY_SAMPLES, seed: int, progress: Callable[[int, int], None] | None = None
+    pricer: Pricer, *, samples: int = SURVEY_SAMPLES, seed: int, progress: ProgressCallback | None = None
 ) -> Survey:
     """Price a random sample of the space, and find a feasible candidate.
 

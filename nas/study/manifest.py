@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import yaml
 
-from nas import __version__
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
+from nas.core.version import __version__
 from nas.data.summary import ImageSummary as Images
 from nas.study.storage.study_format import STUDY_FORMAT, check_study_format
 from nas.study.storage.urls import mask_credentials

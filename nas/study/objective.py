@@ -14,7 +14,7 @@ from nas.core.validation import check_number
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
 Kind = Literal["pareto", "mnasnet"]
-KINDS: Final = ("pareto", "mnasnet")
+OBJECTIVES: Final = ("pareto", "mnasnet")
 FORMS: Final[Mapping[str, tuple[float, float]]] = {"soft": (-0.07, -0.07), "hard": (0.0, -1.0)}
 
 
@@ -60,8 +60,8 @@ class ObjectiveSettings:
     beta: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise unknown_choice("objective.kind", self.kind, KINDS)
+        if self.kind not in OBJECTIVES:
+            raise unknown_choice("objective.kind", self.kind, OBJECTIVES)
         if self.form not in FORMS:
             raise unknown_choice("objective.form", self.form, FORMS)
         if self.kind == "mnasnet" and self.target_ms is None:

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.config import MAX_RETRIES
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_record import Outcome
 
 INTERRUPTED_OUTCOME: Final = "interrupted"
@@ -37,8 +38,8 @@ def recover_killed_trial(study: optuna.Study, trial: FrozenTrial, *, max_retries
     """
     epoch = trial.last_step or 0
     killed_at = [*trial.system_attrs.get(_KILLED_AT, ()), epoch]
-    study._storage.set_trial_system_attr(trial._trial_id, _KILLED_AT, killed_at)
-    study._storage.set_trial_user_attr(trial._trial_id, "kills", len(killed_at))
+    storage_of(study).set_trial_system_attr(trial_id(trial), _KILLED_AT, killed_at)
+    storage_of(study).set_trial_user_attr(trial_id(trial), "kills", len(killed_at))
     in_vain = killed_at.count(epoch)  # a trial's last epoch never goes down
     if in_vain <= max_retries:
         requeue_trial(study, trial)
@@ -56,7 +57,7 @@ def requeue_trial(study: optuna.Study, trial: FrozenTrial) -> None:
     was interrupted before its genotype was complete is abandoned; its successor draws the same genotype again.
     """
     if "arch_id" in trial.user_attrs or "fixed_params" in trial.system_attrs:
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        storage_of(study).set_trial_state_values(trial_id(trial), TrialState.WAITING)
     else:
         fail_trial(study, trial, "abandoned before its network was known", outcome=INTERRUPTED_OUTCOME)
 
@@ -66,6 +67,6 @@ def fail_trial(study: optuna.Study, trial: FrozenTrial, reason: str, *, outcome:
 
     Trials of ``INTERRUPTED_OUTCOME`` do not count as trials of the study.
     """
-    study._storage.set_trial_user_attr(trial._trial_id, "outcome", str(outcome))
-    study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    storage_of(study).set_trial_user_attr(trial_id(trial), "outcome", str(outcome))
+    storage_of(study).set_trial_user_attr(trial_id(trial), "reason", reason)
+    storage_of(study).set_trial_state_values(trial_id(trial), TrialState.FAIL)

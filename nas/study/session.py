@@ -44,6 +44,7 @@ from nas.study.storage.opening import (
     stored_identity,
     study_identity,
 )
+from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.ownership import AcquireStudy
 from nas.study.storage.retry import RetryPolicy, retry_policy
 from nas.study.trial_attributes import MeasuredLatency
@@ -192,7 +193,7 @@ def is_study_finished(plan: StudyPlan, has_all: Callable[[optuna.Study], bool]) 
         study = load_study(plan.storage_url, plan.name)
     except NasError:
         return False
-    with closing(study._storage):
+    with closing(storage_of(study)):
         known = study_identity(system_attributes(study))
         wanted = stored_identity(plan.identity(known.get("latency.device", "")))
         return known == wanted and has_all(study)

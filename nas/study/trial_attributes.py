@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.study.candidates import Candidate
 from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.attributes import set_system_attribute, system_attributes
+from nas.study.storage.optuna_private import trial_id
 from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 WORKER: Final = "worker"  # user attribute: who took the trial
@@ -79,7 +80,7 @@ def record_candidate(
         facts["latency_low_ms"] = round(candidate.latency.low_ms, 6)
         facts["latency_high_ms"] = round(candidate.latency.high_ms, 6)
     blocks = "; ".join(" ".join(stage) for stage in candidate.arch.strings)
-    trial.storage.set_trial_system_attr(trial._trial_id, _BLOCKS, blocks)
+    trial.storage.set_trial_system_attr(trial_id(trial), _BLOCKS, blocks)
     for name, value in {**facts, **(latency or {})}.items():
         trial.set_user_attr(name, value)
 

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import Evaluation, Evaluator
 from nas.study.recovery import requeue_trial
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import trial_record
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
@@ -167,7 +168,7 @@ def finish_trial(
 
     With ``values`` it is complete, without them failed or pruned.
     """
-    storage = study._storage
+    storage = storage_of(study)
     facts = {
         "reason": reason or None,
         "accuracy": accuracy,
@@ -176,12 +177,12 @@ def finish_trial(
     }
     for name, value in facts.items():
         if value is not None:
-            storage.set_trial_user_attr(trial._trial_id, name, value)
+            storage.set_trial_user_attr(trial_id(trial), name, value)
     if values:
         study.tell(trial.number, list(values))
     else:
         study.tell(trial.number, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
-    return trial_record(storage.get_trial(trial._trial_id))
+    return trial_record(storage.get_trial(trial_id(trial)))
 
 
 def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome, reason: str) -> TrialRecord:
@@ -191,7 +192,7 @@ def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome
     raises RuntimeError at the next ask). One that is stopped there breaks a constraint: TPE then counts it among the
     bad ones, and the other samplers leave it out as they do any pruned trial.
     """
-    trial = study._storage.get_trial(task.trial_id)
+    trial = storage_of(study).get_trial(task.trial_id)
     if outcome is Outcome.STOPPED and len(study.directions) > 1 and _STOPPED_EARLY not in trial.constraints:
         Trial(study, task.trial_id).set_constraint(_STOPPED_EARLY, 1.0)
     return finish_trial(study, trial, outcome, reason=reason)
@@ -199,7 +200,7 @@ def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome
 
 def release_trial(study: optuna.Study, trial_id: int) -> None:
     """Queue a trial that this worker holds again unless it is finished."""
-    trial = study._storage.get_trial(trial_id)
+    trial = storage_of(study).get_trial(trial_id)
     if not trial.state.is_finished():
         requeue_trial(study, trial)
 

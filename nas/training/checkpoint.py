@@ -18,9 +18,9 @@ import timm
 import torch
 from torch import nn
 
-from nas import __version__
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
+from nas.core.version import __version__
 from nas.data.images import ImageData
 from nas.training.settings import TrainSettings
 

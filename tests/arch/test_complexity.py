@@ -67,7 +67,10 @@ def test_universal_bottleneck() -> None:
 
 @pytest.mark.parametrize(("kv_stride", "kv_px"), [(1, 7), (2, 4)])
 def test_multi_query_attention(kv_stride: int, kv_px: int) -> None:
-    """All heads share one key and one value map (Shazeer 2019, arXiv:1911.02150, section 3)."""
+    """All heads share one key and one value map.
+
+    Shazeer 2019, arXiv:1911.02150, section 3.
+    """
     px, width, heads, d, out = 7, 48, 4, 16, 40
     ops = ops_of(f"mqa_r1_k3_h{heads}_v{kv_stride}_d{d}_s1_c{out}", width, px)
     macs, params, acts = cost_of(ops)

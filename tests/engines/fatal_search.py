@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
-from nas.methods.search.kind import Search
+from nas.methods.search.kind import SearchKind
 from nas.methods.search.session import SearchSession
 from nas.training.results import EpochResult
 
@@ -36,14 +36,14 @@ class FatalEvaluator(ProxyEvaluator):
         return ProxyEvaluator.evaluate(self, arch, repeat=repeat, on_epoch=after)
 
 
-class FatalSearch(Search):
+class FatalSearch(SearchKind):
     """A search whose workers have ``FatalEvaluator``."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
     def prepare(self, plan: Any, console: Console) -> SearchSession:
-        session = Search.prepare(self, plan, console)
+        session = super().prepare(plan, console)
         assert isinstance(session, SearchSession)
         known = {field.name: getattr(session.evaluator, field.name) for field in fields(ProxyEvaluator)}
         return replace(session, evaluator=FatalEvaluator(**known, marker=self.marker))

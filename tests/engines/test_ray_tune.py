@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nas import __version__
 from nas.core.errors import NasError
+from nas.core.version import __version__
 from nas.engines.ray import cluster
 from nas.engines.ray.tune import ForgetReport, TuneScheduler, TuneSearcher, TuneTraining
 from nas.search import command, make_plan

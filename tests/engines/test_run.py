@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from nas.engines.run import run_study
 from nas.study.storage.lease import lease_holder
@@ -30,5 +31,5 @@ def test_a_storage_is_closed_once_its_study_is_given_back(tmp_path: Path, monkey
     holders = []
     monkeypatch.setattr(RetryingStorage, "close", lambda _: holders.append(lease_holder(search.study)))
     kind: Any = SimpleNamespace(prepare=lambda *_: session, conclude=lambda *_: None)
-    assert run_study(plan, kind) is False
+    assert run_study(plan, kind, Console()) is False
     assert holders == [None]

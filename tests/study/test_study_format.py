@@ -14,8 +14,9 @@ from wsgiref.simple_server import WSGIServer
 import optuna
 import pytest
 
-from nas import __version__, compare, compound_grid, dashboard, report, search
+from nas import compare, compound_grid, dashboard, report, search
 from nas.core.errors import NasError
+from nas.core.version import __version__
 from nas.study.manifest import CONFIG_FILE
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.opening import open_storage

@@ -10,13 +10,27 @@ from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.family import formula_member, published_label, published_member, published_table
 from nas.arch.scaling.rounding_rules import RoundingRules, rules_for
 from nas.arch.scaling.rules import DIRECTIONS, dwr
-from nas.arch.scaling.targets import CostMeasure, phi_for, phi_limit
+from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes, phi_for, phi_limit
 from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
 SCALING_RULES: Final = ("compound", "published", "dwr", *DIRECTIONS)
+
+
+def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeasure]:
+    """Cost measure of each scaling target, by the target's name.
+
+    ``target_macs_m`` and ``target_params_m`` in millions, ``target_memory_mb`` in MB (10^6 bytes), and ``target_ms`` in
+    milliseconds if ``latency_ms``, the measure of a latency predictor, is given.
+    """
+    measures: dict[str, CostMeasure] = {
+        "target_macs_m": lambda arch: macs(arch) / 1e6,
+        "target_params_m": lambda arch: params(arch) / 1e6,
+        "target_memory_mb": lambda arch: peak_memory_bytes(arch) / 1e6,
+    }
+    return measures if latency_ms is None else {"target_ms": latency_ms, **measures}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

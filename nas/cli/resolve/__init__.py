@@ -1,1 +1,39 @@
 """What arch=, space=, latency= and the name of a study mean in every command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.cli.resolve.networks import is_network, known_networks, resolve_arch
+    from nas.cli.resolve.predictors import network_totals, resolve_predictor, short_count
+    from nas.cli.resolve.reopened import ReopenedStudy, reopen_study
+    from nas.cli.resolve.spaces import make_space
+    from nas.cli.resolve.studies import FoundStudy, resolve_study
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "networks": ["is_network", "known_networks", "resolve_arch"],
+            "predictors": ["network_totals", "resolve_predictor", "short_count"],
+            "reopened": ["ReopenedStudy", "reopen_study"],
+            "spaces": ["make_space"],
+            "studies": ["FoundStudy", "resolve_study"],
+        },
+    )
+
+__all__ = [
+    "FoundStudy",
+    "ReopenedStudy",
+    "is_network",
+    "known_networks",
+    "make_space",
+    "network_totals",
+    "reopen_study",
+    "resolve_arch",
+    "resolve_predictor",
+    "resolve_study",
+    "short_count",
+]

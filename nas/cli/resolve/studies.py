@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nas.cli.app import import_heavy
-
 if TYPE_CHECKING:
     import optuna
 
@@ -32,8 +30,7 @@ def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
 
     Raises: NasError that lists the existing studies.
     """
-    catalog = import_heavy("nas.study.catalog")
-    from nas.study import manifest
+    from nas.study import catalog, manifest
     from nas.study.config import RecordSettings
 
     folder = Path(text).expanduser() if "/" in text else runs_dir / text

@@ -19,6 +19,7 @@ from optuna.trial import Trial, TrialState
 from nas.core.errors import NasError
 from nas.study.candidates import Pricer
 from nas.study.measurement import Measurer
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import MeasuredLatency
 
 _KEY: Final = "nas:measure"  # system attribute of a trial: the question, then the answer in its place
@@ -33,9 +34,9 @@ def request_measurement(study: optuna.Study, trial: Trial) -> MeasuredLatency:
 
     The request is an attribute of the trial in the study's storage, so that a killed worker leaves nothing behind.
     """
-    storage = study._storage
-    storage.set_trial_system_attr(trial._trial_id, _KEY, _ASKED)
-    while (reply := storage.get_trial(trial._trial_id).system_attrs[_KEY]) == _ASKED:
+    storage = storage_of(study)
+    storage.set_trial_system_attr(trial_id(trial), _KEY, _ASKED)
+    while (reply := storage.get_trial(trial_id(trial)).system_attrs[_KEY]) == _ASKED:
         time.sleep(_POLL_S)
     if reply["state"] == "failed":
         raise NasError(reply["reason"])
@@ -87,4 +88,4 @@ def _reply_in(attributes: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _write_reply(study: optuna.Study, trial: optuna.trial.FrozenTrial, reply: dict[str, Any]) -> None:
-    study._storage.set_trial_system_attr(trial._trial_id, _KEY, reply)
+    storage_of(study).set_trial_system_attr(trial_id(trial), _KEY, reply)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Final, NamedTuple, NoReturn
 
 import torch
@@ -63,7 +66,7 @@ class Worker:
         context = multiprocessing.get_context("forkserver")
         self._line, far_end = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(target=_work, args=(plan, kind, far_end), name=self.name)
-        with _stopping_held_back():
+        with _stopping_held_back(), without_main_module(plan):
             self.process.start()
         far_end.close()
 
@@ -120,8 +123,30 @@ def start_server(kind: StudyKind) -> None:
     with _stopping_held_back():
         forkserver.ensure_running()
     loaded = context.Process(target=int)
-    loaded.start()
+    with without_main_module():
+        loaded.start()
     loaded.join()
+
+
+@contextlib.contextmanager
+def without_main_module(needed: object = None) -> Iterator[None]:
+    """Start processes without re-running the caller's main script.
+
+    As a context manager; multiprocessing would otherwise run the script in each process.
+
+    A script that calls ``nas.run_search`` would start another search in each worker. The script is run all the same
+    where ``needed``, which a process is given, is of a class that it defines.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        pickle.dumps(needed)
+    except (pickle.PicklingError, AttributeError):
+        sys.modules["__main__"] = main
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _work(plan: StudyPlan, kind: StudyKind, line: Connection) -> None:

@@ -16,8 +16,8 @@ import optuna
 import ray
 from ray import tune
 
-from nas import __version__
 from nas.core.errors import NasError
+from nas.core.version import __version__
 from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.tune import ForgetReport, TuneScheduler, TuneSearcher, TuneTraining
 from nas.estimators.proxy.evaluator import ProxyEvaluator

@@ -9,6 +9,7 @@ from nas.core.files import write_bytes_atomically
 from nas.engines.ray.training import Report, TrainingDone, TrainingFailed
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.study.recovery import recover_killed_trial
+from nas.study.storage.optuna_private import storage_of
 from nas.study.trial_attributes import trial_record
 from nas.study.trial_loop import AskTell, Idle, OnTrial, TrialTask, finish_without_result, release_trial
 from nas.study.trial_record import Outcome, TrialRecord
@@ -88,8 +89,8 @@ class Dispatcher:
         task, study = self._under_way.pop(key), self._tasks.study
         self._lost_in_a_row += 1
         try:
-            recover_killed_trial(study, study._storage.get_trial(task.trial_id), max_retries=self._max_retries)
-            trial = study._storage.get_trial(task.trial_id)
+            recover_killed_trial(study, storage_of(study).get_trial(task.trial_id), max_retries=self._max_retries)
+            trial = storage_of(study).get_trial(task.trial_id)
         except Exception as error:
             self.error, self._is_broken = error, True
             return

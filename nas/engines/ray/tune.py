@@ -10,8 +10,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from nas import __version__
 from nas.core.errors import NasError
+from nas.core.version import __version__
 from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.training import SteppedTraining
 from nas.estimators.proxy.evaluator import ProxyEvaluator

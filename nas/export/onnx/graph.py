@@ -15,7 +15,7 @@ from nas.arch.spec import ArchSpec, Padding
 from nas.core.errors import NasError
 from nas.export.onnx.nodes import GraphBuilder
 
-Array = npt.NDArray[np.float32]
+WeightArray = npt.NDArray[np.float32]
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"
@@ -66,7 +66,7 @@ class _Weights:
         self._arrays, self._eps = arrays, eps
         self._norm_offsets: dict[str, int] = {}  # channels of each norm consumed by earlier MixConv groups
 
-    def folded(self, op: Op) -> tuple[Array, Array]:
+    def folded(self, op: Op) -> tuple[WeightArray, WeightArray]:
         """Return folded weight and bias of ``op``, float32.
 
         Shapes: ``weight_shape(op)`` and (out_channels,).
@@ -109,7 +109,7 @@ class _Random:
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def folded(self, op: Op) -> tuple[Array, Array]:
+    def folded(self, op: Op) -> tuple[WeightArray, WeightArray]:
         """Draw weight and bias of ``op``, float32.
 
         Shapes: ``weight_shape(op)`` and (out_channels,).

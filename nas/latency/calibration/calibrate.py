@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Collector, is_held_out, spec_of
 from nas.latency.device import Device
 from nas.latency.host import describe
@@ -25,8 +26,6 @@ from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LEAST_BUDGET_S
-
-Progress = Callable[[int, int], None]
 
 _MAX_NETWORKS: Final = 4000  # more than any budget allows; only for the progress bar
 _MIN_NETWORKS: Final = 40  # random networks
@@ -38,7 +37,7 @@ def calibrate(
     *,
     seed: int = 0,
     budget_s: float = 60.0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     networks: int | None = None,
     partial_path: Path | None = None,
 ) -> KernelPredictor | PricePredictor:
@@ -65,7 +64,7 @@ def calibrate(
     return predictor
 
 
-def _collect(collector: Collector, budget_s: float, networks: int, progress: Progress) -> None:
+def _collect(collector: Collector, budget_s: float, networks: int, progress: ProgressCallback) -> None:
     """Measure chunks until another one would exceed the budget.
 
     Raises: NasError if the budget is too small for the minimum number of networks.

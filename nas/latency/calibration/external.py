@@ -14,10 +14,10 @@ from nas.arch.files import load_spec
 from nas.arch.parts import HeadKind, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion
+from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
 from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
-from nas.latency.predictors.queue_fit import Progress
 from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 
 NETWORK_COLUMNS: Final = ("network", "latency_ms")
@@ -35,7 +35,7 @@ class Measurements:
 
 
 def fit_measurements(
-    path: Path, *, bases: Sequence[LatencyPredictor] = (), progress: Progress | None = None
+    path: Path, *, bases: Sequence[LatencyPredictor] = (), progress: ProgressCallback | None = None
 ) -> QueuePredictor:
     """Fit a predictor to the CSV file at ``path``, for the device that it names.
 

@@ -8,10 +8,10 @@ from math import log2
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.spec import ArchSpec
+from nas.latency.arrays import FloatArray
 from nas.latency.kernels.ort_lowering import Call, Kernel, network_parts
 from nas.latency.kernels.padding import padded, valid_taps
 
@@ -24,7 +24,6 @@ FEATURES: Final = (
     "dilation", "function", "added", "blocked", "parts", "fewest_part", "worst_part_tail", "network_weights",
     "network_bytes", "in_tail", "out_tail", "wide_tail", "out_blocks", "columns_tail",
 )  # fmt: skip
-Array = npt.NDArray[np.float64]
 
 
 class Context(NamedTuple):
@@ -118,7 +117,7 @@ def kernel_work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
 
 
-def kernel_features(kernels: Iterable[ContextualKernel], lane: int) -> Array:
+def kernel_features(kernels: Iterable[ContextualKernel], lane: int) -> FloatArray:
     """Feature matrix, float64 of shape (kernels, features), columns as ``FEATURES``.
 
     Columns named ``*_tail`` are the remainders of a dimension that is split into full vectors or tiles.

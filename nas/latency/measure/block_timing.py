@@ -5,12 +5,13 @@ This is the classic way to build a latency table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from nas.arch.spec import ArchSpec
+from nas.core.progress import ProgressCallback
 from nas.core.validation import check_number
 from nas.latency.host import describe
 from nas.latency.measure.backends import ImageBatch, Runner, onnx_session
@@ -19,7 +20,6 @@ from nas.latency.predictors.block_pieces import Ops, Piece, pieces
 from nas.latency.predictors.block_table import BlockTable
 
 Graph = tuple[bytes, Mapping[str, ImageBatch]]
-Progress = Callable[[int, int], None]
 
 _BACKEND: Final = "onnxruntime"  # parts of its graphs can be extracted
 _CHUNK: Final = 50  # pieces in memory at a time
@@ -33,7 +33,7 @@ def table_of(
     rounds: int = 10,
     runs: int = 4,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> BlockTable:
     """Measure a latency table of all pieces of ``specs`` on this machine.
 

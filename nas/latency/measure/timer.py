@@ -31,12 +31,12 @@ from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
+from nas.latency.arrays import FloatArray
 from nas.latency.device import Device
 from nas.latency.host import describe
 from nas.latency.measure.backends import Runner, runner
 from nas.latency.settings import GPU_BACKENDS
 
-Array = npt.NDArray[np.float64]
 Timer = Callable[[Runner], float]
 
 # Interference only adds time, so a low quantile is nearer to the true latency than the median, and unlike the minimum
@@ -134,7 +134,7 @@ def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, r
     return [summarize(steady[:, index], device, reference=steady[:, 0]) for index in range(1, len(all_runners))]
 
 
-def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> Array:
+def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> FloatArray:
     """Durations of interleaved runs, float64 of shape (rounds, runners, runs).
 
     In the unit of ``timer``. The first ``COLD_RUNS`` runs of a turn are not timed.
@@ -150,7 +150,7 @@ def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Tim
     return times
 
 
-def drifts(reference: Array) -> Array:
+def drifts(reference: FloatArray) -> FloatArray:
     """Speed ratio of each round and the fast rounds, at least 1, shape (rounds,).
 
     ``reference``: durations of the reference network, shape (rounds, runs), of any unit. A round that is faster than
@@ -161,7 +161,7 @@ def drifts(reference: Array) -> Array:
     return np.asarray(np.maximum(slower, 1 / slower))
 
 
-def steady_measurements(durations: Array, drift: Array, *, least: int = 1) -> Array:
+def steady_measurements(durations: FloatArray, drift: FloatArray, *, least: int = 1) -> FloatArray:
     """Rounds of ``durations`` in which the machine kept its speed.
 
     ``durations``: shape (rounds, networks, runs); ``drift``: shape (rounds,), see ``drifts``. The result has shape

@@ -1,6 +1,6 @@
-"""Prediction error on held-out networks, and the intervals derived from it.
+"""Held-out error of a predictor, and the prediction interval derived from it.
 
-Held-out networks take no part in the predictor's fit.
+Held-out networks are those that its fit did not see.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ from nas.core.rank_correlation import kendall_tau
 
 _TAIL: Final = 0.05  # share of networks beyond each end of an interval
 _ENOUGH_FOR_QUANTILES: Final = 40
+# Quantiles 1 - _TAIL of Student's t distribution with 1, 2, ... degrees of freedom; SciPy takes long to load for them.
+_STUDENT: Final = (
+    6.313751514675037, 2.9199855803537242, 2.3533634348018233, 2.1318467863266495, 2.0150483733330233,
+    1.9431802805153042, 1.8945786050900062, 1.8595480375308973, 1.833112932656237, 1.8124611228116756,
+    1.7958848187040433, 1.782287555649319, 1.7709333959868725, 1.761310135774891, 1.753050355692572,
+    1.7458836762762495, 1.7396067260750725, 1.7340636066175388, 1.7291328115213682,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +90,7 @@ def prediction_interval(ratios: Sequence[float]) -> tuple[float, float]:
         outer = (_TAIL * (len(ratios) + 1) - 1) / (len(ratios) - 1)
         low, high = np.quantile(ratios, [outer, 1 - outer]).tolist()
     else:
-        from scipy.special import stdtrit  # takes a tenth of a second to load, and few predictors need it
-
         logs = np.log(ratios)
-        margin = stdtrit(len(logs) // 2, 1 - _TAIL) * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
+        margin = _STUDENT[len(logs) // 2 - 1] * logs.std(ddof=1) * np.sqrt(1 + 1 / len(logs))
         low, high = np.exp([logs.mean() - margin, logs.mean() + margin]).tolist()
     return min(low, 1.0), max(high, 1.0)

@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.parts import SqueezeExcite
@@ -26,8 +25,6 @@ from nas.latency.kernels.ort_lowering import Call, block_calls, head_calls, netw
 from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.kernel_times import KernelTimes
-
-Array = npt.NDArray[np.float64]
 
 # Ridge penalties: variance of one network's error over the prior variance of a class's factor, and of the common one.
 _CLASS_RIDGE: Final = 1.0

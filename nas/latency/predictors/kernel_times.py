@@ -6,17 +6,13 @@ import base64
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from nas.latency.arrays import FloatArray
 from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
-
-if TYPE_CHECKING:
-    import lightgbm
-
-Array = npt.NDArray[np.float64]
+from nas.latency.predictors.boosted_trees import BoostedTrees
 
 # Chosen on 600 profiled networks, with 158 random and 52 published ones held out: twice as many and larger trees gain
 # nothing there. One model for all classes, linear leaves and extra-random trees were worse.
@@ -41,9 +37,9 @@ class KernelTimes:
 
     lane: int
     laws: Mapping[str, tuple[float, ...]]
-    trees: Mapping[str, lightgbm.Booster]
+    trees: Mapping[str, BoostedTrees]
 
-    def microseconds(self, kernels: Sequence[ContextualKernel]) -> Array:
+    def microseconds(self, kernels: Sequence[ContextualKernel]) -> FloatArray:
         """Times of kernels in their contexts in microseconds, float64, shape (kernels,)."""
         times = np.empty(len(kernels))
         for name, rows in _by_class(kernels).items():
@@ -51,8 +47,7 @@ class KernelTimes:
             law = np.array(self.laws.get(name, self.laws[ANY_CLASS]))
             times[rows] = _terms(members, self.lane) @ law
             if name in self.trees:
-                corrections = self.trees[name].predict(kernel_features(members, self.lane), num_threads=1)
-                times[rows] *= np.exp(np.asarray(corrections))
+                times[rows] *= np.exp(self.trees[name].predict(kernel_features(members, self.lane)))
         return np.maximum(times, _LEAST_US)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,7 +55,7 @@ class KernelTimes:
 
         Trees are in LightGBM's text format, compressed to a fifth of its size.
         """
-        trees = {name: _packed(booster.model_to_string()) for name, booster in self.trees.items()}
+        trees = {name: _packed(trees.text) for name, trees in self.trees.items()}
         return {"lane": self.lane, "laws": {name: list(law) for name, law in self.laws.items()}, "trees": trees}
 
     @classmethod
@@ -69,11 +64,9 @@ class KernelTimes:
 
         Raises: KeyError, TypeError or ValueError for other data.
         """
-        import lightgbm  # here, because it takes a second
-
         try:
-            trees = {name: lightgbm.Booster(model_str=_unpacked(text)) for name, text in data["trees"].items()}
-        except (lightgbm.basic.LightGBMError, zlib.error) as error:
+            trees = {name: BoostedTrees.parse(_unpacked(text)) for name, text in data["trees"].items()}
+        except zlib.error as error:
             raise ValueError(str(error)) from None
         return cls(lane=data["lane"], laws={name: tuple(law) for name, law in data["laws"].items()}, trees=trees)
 
@@ -85,7 +78,7 @@ def fit_kernel_times(
 
     ``kernels``: kernels in their contexts; ``times_us``: their times in microseconds, in the same order.
     """
-    import lightgbm
+    import lightgbm  # here, because it takes a second
 
     times = np.maximum(np.asarray(times_us), _LEAST_US)
     laws, trees = {ANY_CLASS: _law(_terms(kernels, lane), times)}, {}
@@ -96,22 +89,23 @@ def fit_kernel_times(
         if len(rows) >= _MIN_KERNELS:
             corrections = np.log(measured / np.maximum(terms @ laws[name], _LEAST_US))
             table = lightgbm.Dataset(kernel_features(members, lane), corrections, free_raw_data=True)
-            trees[name] = lightgbm.train({**_SETTINGS, "seed": seed}, table, _TREES)
+            booster = lightgbm.train({**_SETTINGS, "seed": seed}, table, _TREES)
+            trees[name] = BoostedTrees.parse(booster.model_to_string())
     return KernelTimes(lane=lane, laws=laws, trees=trees)
 
 
-def _law(terms: Array, times_us: Array) -> tuple[float, ...]:
+def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
     """Non-negative coefficients of a law that minimise the squared relative error.
 
     ``terms``: shape (kernels, 4), see ``_terms``; ``times_us``: shape (kernels,).
     """
-    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+    from scipy.optimize import nnls  # for fits only: predictors are loaded more often than fitted
 
     solution, _ = nnls(terms / times_us[:, None], np.ones(len(times_us)))
     return tuple(solution.tolist())
 
 
-def _terms(kernels: Iterable[ContextualKernel], lane: int) -> Array:
+def _terms(kernels: Iterable[ContextualKernel], lane: int) -> FloatArray:
     """Terms of the laws, shape (kernels, 4): ``kernel_work``, and 1 per call."""
     return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in kernels])
 

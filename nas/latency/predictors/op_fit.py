@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
+from nas.latency.arrays import FloatArray
 from nas.latency.predictors.op_features import LANES, op_features, prior_price, total_features
 
-Array = npt.NDArray[np.float64]
 FeatureRow = Mapping[str, float]
 
 # Weight of the priors relative to the measurements. 0.0005 to 0.006 made no difference on held-out networks; 0.03
@@ -61,13 +60,13 @@ def fit_prices(specs: Sequence[ArchSpec], latencies_ms: Sequence[float]) -> Pric
     return fit_price_rows(rows[best], target, best)
 
 
-def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -> Prices:
+def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: int) -> Prices:
     """Prices for summed features of networks and their latencies.
 
     ``rows``: one mapping per network; ``latencies_ms``: shape (networks,). Minimises the squared relative error plus
     ``RIDGE`` times the squared relative distance to the scaled priors.
     """
-    from scipy.optimize import nnls  # by a fit alone: predictors are read more often than fitted
+    from scipy.optimize import nnls  # for fits only: predictors are loaded more often than fitted
 
     names = sorted({name for row in rows for name in row})
     priors = np.array([prior_price(name) for name in names])
@@ -84,7 +83,7 @@ def fit_price_rows(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -
     return Prices(values=values, scale=scale, lane=lane)
 
 
-def _validation_error(rows: Sequence[FeatureRow], latencies_ms: Array, lane: int) -> float:
+def _validation_error(rows: Sequence[FeatureRow], latencies_ms: FloatArray, lane: int) -> float:
     """Median relative error of five-fold cross-validation.
 
     ``latencies_ms``: shape (networks,), in the order of ``rows``.

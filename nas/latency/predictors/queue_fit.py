@@ -5,19 +5,20 @@ Priors are rough defaults, or prices fitted to other devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from nas.latency.predictors.queue_law import ISSUE, NAMES, PRICES, Array
+from nas.core.progress import ProgressCallback
+from nas.latency.arrays import FloatArray
+from nas.latency.predictors.queue_law import ISSUE, NAMES, PRICES
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-Progress = Callable[[int, int], None]
 
 # Scale of the Cauchy noise of log latencies: networks further off have ever less weight. On the once-for-all
 # measurements 0.05 to 0.1 were alike: less is better for ten networks, more where a fifth of the runs were slow.
@@ -43,8 +44,8 @@ class Prior:
     ``ratio_spread``: standard deviation of a common factor (as logarithm) of all issue prices relative to work prices.
     """
 
-    log_ms: Array
-    spread: Array
+    log_ms: FloatArray
+    spread: FloatArray
     ratio_spread: float = _RATIO_SPREAD
 
 
@@ -60,11 +61,11 @@ class QueuePrices:
     ``log_ms``, ``spread`` (standard deviation): shape (prices,), in the order of ``NAMES``.
     """
 
-    log_ms: Array
-    spread: Array
+    log_ms: FloatArray
+    spread: FloatArray
 
     @property
-    def ms(self) -> Array:
+    def ms(self) -> FloatArray:
         """Prices in ms per unit, shape (prices,), in the order of ``NAMES``."""
         return np.exp(self.log_ms)
 
@@ -78,7 +79,7 @@ class QueuePrices:
         )
 
 
-def queue_ms(designs: Array, prices: QueuePrices) -> Array:
+def queue_ms(designs: FloatArray, prices: QueuePrices) -> FloatArray:
     """Latencies in ms, shape (networks,), by the queue law.
 
     ``designs``: design matrices of shape (networks, operations, prices).
@@ -87,8 +88,8 @@ def queue_ms(designs: Array, prices: QueuePrices) -> Array:
 
 
 def fit_and_cross_validate(
-    designs: Array, latencies_ms: Array, priors: Sequence[Prior], progress: Progress | None = None
-) -> tuple[QueuePrices, Array]:
+    designs: FloatArray, latencies_ms: FloatArray, priors: Sequence[Prior], progress: ProgressCallback | None = None
+) -> tuple[QueuePrices, FloatArray]:
     """Fit prices from each of ``priors``, average the fits, and cross-validate.
 
     ``designs``: design matrices of shape (networks, operations, prices); ``latencies_ms``: shape (networks,). Each
@@ -118,13 +119,13 @@ def fit_and_cross_validate(
     return _mean(fits[-1], weights), held_out_ms
 
 
-def fit_queue_prices(designs: Array, latencies_ms: Array, prior: Prior) -> QueuePrices:
+def fit_queue_prices(designs: FloatArray, latencies_ms: FloatArray, prior: Prior) -> QueuePrices:
     """Maximum a posteriori prices, given a prior and measured latencies.
 
     ``designs``: design matrices of shape (networks, operations, prices); ``latencies_ms``: shape (networks,), with
     Cauchy noise of relative width ``NOISE``.
     """
-    from scipy.optimize import least_squares  # by a fit alone: predictors are read more often than fitted
+    from scipy.optimize import least_squares  # for fits only: predictors are loaded more often than fitted
 
     prior_ms = np.exp(prior.log_ms)
     ratio = float(np.median(designs[:, -1] @ (prior_ms * ISSUE) / (designs[:, 0] @ (prior_ms * ~ISSUE))))
@@ -151,16 +152,16 @@ class _Problem:
     (networks,). ``scale``: prior mean of the common scale.
     """
 
-    designs: Array
-    log_ms: Array
+    designs: FloatArray
+    log_ms: FloatArray
     prior: Prior
     scale: float
 
-    def prices(self, unknowns: Array) -> Array:
+    def prices(self, unknowns: FloatArray) -> FloatArray:
         """Logarithms of the prices in ms per unit, shape (prices,)."""
         return np.asarray(self.prior.log_ms + unknowns[0] + unknowns[1] * ISSUE + unknowns[2:])
 
-    def residuals(self, unknowns: Array) -> Array:
+    def residuals(self, unknowns: FloatArray) -> FloatArray:
         """Residuals, shape (networks + unknowns,).
 
         First those of the networks in units of the noise, then those of the unknowns in units of their spread.
@@ -170,7 +171,7 @@ class _Problem:
         centre[0] = self.scale
         return np.concatenate([(np.log(predicted) - self.log_ms) / NOISE, (unknowns - centre) / self._spreads])
 
-    def jacobian(self, unknowns: Array) -> Array:
+    def jacobian(self, unknowns: FloatArray) -> FloatArray:
         """Derivatives of ``residuals``, shape (networks + unknowns, unknowns).
 
         Between two changes of the operation that attains the maximum, the law is a sum.
@@ -183,7 +184,7 @@ class _Problem:
         by_network = np.column_stack([shares.sum(axis=1), shares @ ISSUE, shares]) / NOISE
         return np.vstack([by_network, np.diag(1 / self._spreads)])
 
-    def loss(self, squared: Array) -> Array:
+    def loss(self, squared: FloatArray) -> FloatArray:
         """Robust loss (rho, rho', rho''), shape (3, residuals), of squared residuals.
 
         Logarithmic for networks, so that no outlier dominates; quadratic for the prior.
@@ -193,7 +194,7 @@ class _Problem:
         result[:, : len(self.designs)] = np.log1p(networks), 1 / (1 + networks), -1 / (1 + networks) ** 2
         return result
 
-    def spread(self, unknowns: Array) -> Array:
+    def spread(self, unknowns: FloatArray) -> FloatArray:
         """Posterior standard deviation of each price, shape (prices,).
 
         It is Laplace's approximation, without scale and ratio.
@@ -204,14 +205,14 @@ class _Problem:
         return np.sqrt(np.diag(np.linalg.inv(rows.T @ rows))[2:])
 
     @property
-    def _spreads(self) -> Array:
+    def _spreads(self) -> FloatArray:
         """Prior standard deviations of the unknowns, shape (2 + prices,)."""
         return np.concatenate([[_SCALE_SPREAD, self.prior.ratio_spread], self.prior.spread])
 
 
 def _weights(
-    designs: Array, latencies_ms: Array, fold: npt.NDArray[np.intp], fits: Sequence[Sequence[QueuePrices]]
-) -> Array:
+    designs: FloatArray, latencies_ms: FloatArray, fold: npt.NDArray[np.intp], fits: Sequence[Sequence[QueuePrices]]
+) -> FloatArray:
     """Weight of each prior, shape (priors,), by the likelihood of held-out networks.
 
     It is the square root of the likelihood, because few networks make that noisy. ``fold``: fold of each network, shape
@@ -227,7 +228,7 @@ def _weights(
     return np.asarray(weights / weights.sum())
 
 
-def _mean(prices: Sequence[QueuePrices], weights: Array) -> QueuePrices:
+def _mean(prices: Sequence[QueuePrices], weights: FloatArray) -> QueuePrices:
     """Weighted geometric mean of prices; ``weights`` has shape (priors,)."""
     return QueuePrices(
         log_ms=sum(weight * price.log_ms for weight, price in zip(weights, prices, strict=True)),

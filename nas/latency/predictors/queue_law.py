@@ -24,8 +24,8 @@ import numpy.typing as npt
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec
+from nas.latency.arrays import FloatArray
 
-Array = npt.NDArray[np.float64]
 Amounts = tuple[tuple[int, float], ...]
 
 
@@ -128,7 +128,7 @@ def span(ops: Iterable[Op], prices_ms: Sequence[float]) -> Span:
     return Span(issue_ms, work_ms, total_ms)
 
 
-def design_matrix(spec: ArchSpec) -> Array:
+def design_matrix(spec: ArchSpec) -> FloatArray:
     """Design matrix of the law's linear functions, float64, (operations, prices).
 
     Row j has the issues of operations 0 to j and the work of operations j to the last. The latency is the largest entry
@@ -145,7 +145,7 @@ def design_matrix(spec: ArchSpec) -> Array:
     return table
 
 
-def stack_designs(tables: Sequence[Array]) -> Array:
+def stack_designs(tables: Sequence[FloatArray]) -> FloatArray:
     """Design matrices of networks as one array, (networks, operations, prices).
 
     Shorter ones are padded by repeating their last row, which does not change the maximum.

@@ -14,12 +14,12 @@ from nas.arch.ops.network import block_ops, head_ops, stem_op
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
 from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.queue_fit import (
     DEFAULT_PRIOR,
-    Progress,
     QueuePrices,
     fit_and_cross_validate,
     fit_queue_prices,
@@ -127,7 +127,7 @@ def fit_queue_predictor(
     measured: Sequence[tuple[ArchSpec, float]],
     *,
     bases: Sequence[LatencyPredictor] = (),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> QueuePredictor:
     """Fit a predictor for ``device`` to networks and their latencies in ms.
 

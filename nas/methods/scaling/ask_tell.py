@@ -27,6 +27,7 @@ from nas.methods.scaling.trial_attributes import (
     training_of,
 )
 from nas.study import trial_loop
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import WORKER, record_candidate
 from nas.study.trial_loop import Idle, TrialTask
 from nas.study.trial_record import Outcome, TrialRecord
@@ -85,7 +86,7 @@ class ScalingAskTell:
                 try:
                     return self._begun(trial)
                 except KeyboardInterrupt:
-                    trial_loop.release_trial(self.study, trial._trial_id)
+                    trial_loop.release_trial(self.study, trial_id(trial))
                     raise
             if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 return Idle.WAIT  # whom the next round trains depends on what other workers are at
@@ -94,7 +95,7 @@ class ScalingAskTell:
 
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
         """Write the epoch into the trial; why to stop there, None to go on."""
-        storage, half = self.study._storage, self.epochs // 2
+        storage, half = storage_of(self.study), self.epochs // 2
         storage.set_trial_intermediate_value(task.trial_id, result.epoch, result.accuracy)
         if self.everybody or not self.settings.stop_share or result.epoch >= self.epochs:
             return None
@@ -178,8 +179,8 @@ class ScalingAskTell:
         record_growth(trial, entry)
         if self._is_repeated(trial):
             reason = "two workers queued the same training"
-            return trial_loop.finish_trial(self.study, self._frozen(trial._trial_id), Outcome.DUPLICATE, reason=reason)
-        return TrialTask(number=trial.number, trial_id=trial._trial_id, arch=entry.arch, repeat=seed)
+            return trial_loop.finish_trial(self.study, self._frozen(trial_id(trial)), Outcome.DUPLICATE, reason=reason)
+        return TrialTask(number=trial.number, trial_id=trial_id(trial), arch=entry.arch, repeat=seed)
 
     def _is_repeated(self, trial: Trial) -> bool:
         """Whether an earlier trial has this training; the race of two workers to plan a round."""
@@ -189,7 +190,7 @@ class ScalingAskTell:
         )
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
-        return self.study._storage.get_trial(trial_id)
+        return storage_of(self.study).get_trial(trial_id)
 
 
 def _runs_first(trial: FrozenTrial) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nas.study.manifest import StudyManifest
 
 
-class Scaling(StudyKind):
+class ScalingKind(StudyKind):
     """A grid of scaling coefficients, a comparison of scaling rules, or a table of multipliers."""
 
     name = "compound grid"

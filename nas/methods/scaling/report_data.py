@@ -14,6 +14,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.files import write_bytes_atomically, write_text_atomically
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.context import ScalingContext
+from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.family_files import FamilyMember, members_of
 from nas.methods.scaling.plots.networks import Cost, cost_plot, rules_plot, surface_plot
 from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
@@ -38,7 +39,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
     """What the report of ``study`` says as of now."""
     plan, entries = context.plan, context.entries
     rows = trial_records(study)  # before the labels: a study at work may have one more the next moment
-    found = rank_networks(entries, accuracies_of(study), _closed(study))
+    found = study_ranking(entries, study)
     layout = table_layout(entries, found) if plan.is_table else None
     return ScalingReport(
         title=f"{plan.name}: {scaling_kind(plan)}",
@@ -54,6 +55,11 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         labels=labels_by_number(study),
         noun=network_noun(plan),
     )
+
+
+def study_ranking(entries: Design, study: optuna.Study) -> Ranking:
+    """Ranking of the networks of ``study`` by the trials that it holds now."""
+    return rank_networks(entries, accuracies_of(study), _closed(study))
 
 
 def write_scaling_report(report: ScalingReport, folder: Path) -> Path:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.methods.scaling.design.entries import Design, DesignEntry
 from nas.methods.scaling.ranking.rounds import SeededTraining
 from nas.study.storage.attributes import set_system_attribute, system_attributes
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_record import Outcome
 
 LABEL_ATTRIBUTE: Final = "network"
@@ -71,8 +72,8 @@ def start_next_queued(study: optuna.Study, known: Mapping[str, tuple[float, floa
     """The next queued training, now this worker's; None if none is waiting. ``known``: ``ranges`` of the parameters."""
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         # Another worker may have been faster; the storage says so. ``Study.ask`` would draw a trial of its own then.
-        if study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-            trial = Trial(study, waiting._trial_id)
+        if storage_of(study).set_trial_state_values(trial_id(waiting), TrialState.RUNNING):
+            trial = Trial(study, trial_id(waiting))
             # Optuna is to read the queued values, as numbers that dashboards can plot.
             for name, value in waiting.system_attrs["fixed_params"].items():
                 if name == "seed":

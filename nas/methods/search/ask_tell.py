@@ -18,6 +18,7 @@ from nas.study.candidates import Pricer
 from nas.study.config import SamplerSettings, StudySettings
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import WORKER, distributions
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
 from nas.study.trial_record import Outcome, TrialRecord
@@ -81,7 +82,7 @@ class SearchAskTell:
 
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
         """Write the epoch into the trial as its intermediate value; why to stop there, None to go on."""
-        storage = self.study._storage
+        storage = storage_of(self.study)
         latency_ms = storage.get_trial(task.trial_id).user_attrs["latency_ms"]
         value = self.objective.values(result.accuracy, latency_ms)[0]
         storage.set_trial_intermediate_value(task.trial_id, result.epoch, value)
@@ -119,11 +120,11 @@ class SearchAskTell:
             if self.worker:
                 trial.set_user_attr(WORKER, self.worker)
             if self._is_surplus(trial):
-                trial_loop.release_trial(self.study, trial._trial_id)
+                trial_loop.release_trial(self.study, trial_id(trial))
                 return Idle.WAIT
             return self._screened(trial)
         except KeyboardInterrupt:
-            trial_loop.release_trial(self.study, trial._trial_id)
+            trial_loop.release_trial(self.study, trial_id(trial))
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -143,11 +144,11 @@ class SearchAskTell:
             arch, broken = screen.judge(trial)
         except Exception as error:  # a network that cannot be decoded or measured is one failed trial
             return trial_loop.finish_trial(
-                self.study, self._frozen(trial._trial_id), Outcome.FAILED, reason=failure_reason(error)
+                self.study, self._frozen(trial_id(trial)), Outcome.FAILED, reason=failure_reason(error)
             )
         if broken:
-            return trial_loop.finish_trial(self.study, self._frozen(trial._trial_id), Outcome.INFEASIBLE, reason=broken)
-        task = TrialTask(number=trial.number, trial_id=trial._trial_id, arch=arch)
+            return trial_loop.finish_trial(self.study, self._frozen(trial_id(trial)), Outcome.INFEASIBLE, reason=broken)
+        task = TrialTask(number=trial.number, trial_id=trial_id(trial), arch=arch)
         self._read()
         found = self._first_of_its_kind(task)
         if found is None:
@@ -179,11 +180,11 @@ class SearchAskTell:
         is_parked = _is_parked(ledger.open[task.number])
         if self._is_claimed(task):
             if not is_parked:
-                self.study._storage.set_trial_system_attr(task.trial_id, _PARKED, True)
+                storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, True)
             return None
         if not is_parked:
             return task
-        self.study._storage.set_trial_system_attr(task.trial_id, _PARKED, False)
+        storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, False)
         self._read()
         return self._first_of_its_kind(task)
 
@@ -204,7 +205,7 @@ class SearchAskTell:
         )
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
-        return self.study._storage.get_trial(trial_id)
+        return storage_of(self.study).get_trial(trial_id)
 
     def _check_supply(self) -> None:
         """Raise NasError if the space is used up, or the candidates turned down in a row say that it nearly is."""

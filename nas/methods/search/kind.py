@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nas.study.manifest import StudyManifest
 
 
-class Search(StudyKind):
+class SearchKind(StudyKind):
     """A search of a space of networks for accuracy at low latency."""
 
     name = "search"

@@ -12,6 +12,7 @@ from optuna.trial import Trial
 from nas.arch.spec import ArchSpec
 from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
+from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import at_usual_speed, earlier_measurement, record_candidate, record_measured
 
 # Optuna's samplers and its dashboard still read the constraints under this older name.
@@ -44,10 +45,10 @@ class Screening:
     def _tell_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
         """Tell Optuna how far ``measures`` are beyond each limit."""
         violations = self.pricer.constraints.violations(measures)
-        storage = self.study._storage
-        known = storage.get_trial(trial._trial_id).constraints  # of a trial that was interrupted
+        storage = storage_of(self.study)
+        known = storage.get_trial(trial_id(trial)).constraints  # of a trial that was interrupted
         for name, excess in violations.items():
             if name not in known:
                 trial.set_constraint(name, excess)
         if violations:
-            storage.set_trial_system_attr(trial._trial_id, _LEGACY_CONSTRAINTS, list(violations.values()))
+            storage.set_trial_system_attr(trial_id(trial), _LEGACY_CONSTRAINTS, list(violations.values()))

@@ -10,6 +10,7 @@ from nas.core.errors import NasError, quoted
 from nas.methods.search.config import SearchPlan
 from nas.study.catalog import load_study
 from nas.study.objective import ObjectiveSettings
+from nas.study.storage.optuna_private import storage_of
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
@@ -36,7 +37,7 @@ def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
         study = load_study(plan.storage_url, name)
     except NasError as error:
         raise NasError(f"study.first: {error}") from None
-    with closing(study._storage):
+    with closing(storage_of(study)):
         rows = best_records(trial_records(study), plan.objective)
     parameters = plan.space.parameters
     for row in rows:

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 
 from nas.core.files import write_bytes_atomically
 from nas.study.storage.attributes import set_system_attribute, system_attributes
+from nas.study.storage.optuna_private import study_id, trial_id
 
 ARTIFACTS: Final = "artifacts"  # the folder below runs_dir
 _STATE: Final = "nas:shown"
@@ -118,7 +119,7 @@ class DashboardBoard:
 
     def address(self, name: str, trial: FrozenTrial | None = None) -> str:
         """URL path of an attached file in the dashboard."""
-        owner = f"{self.study._study_id}" + (f"/{trial._trial_id}" if trial else "")
+        owner = f"{study_id(self.study)}" + (f"/{trial_id(trial)}" if trial else "")
         return f"/artifacts/{owner}/{self._id(name, trial)}"
 
     def _id(self, name: str, trial: FrozenTrial | None) -> str:
@@ -130,7 +131,7 @@ class DashboardBoard:
         return str(uuid.uuid5(_NAMESPACE, f"{self.study.study_name}/{owner}/{name}"))
 
     def _key(self, name: str, trial: FrozenTrial | None) -> str:
-        owner = "artifacts:" if trial is None else f"dashboard:artifacts:{trial._trial_id}:"
+        owner = "artifacts:" if trial is None else f"dashboard:artifacts:{trial_id(trial)}:"
         return owner + self._id(name, trial)
 
     def _set(self, key: str, value: str | int) -> None:
@@ -141,7 +142,7 @@ class DashboardBoard:
 
 
 def _prefix(trial: FrozenTrial | None) -> str:
-    return "dashboard:" if trial is None else f"dashboard:{trial._trial_id}:"
+    return "dashboard:" if trial is None else f"dashboard:{trial_id(trial)}:"
 
 
 def _signed(text: str) -> str:

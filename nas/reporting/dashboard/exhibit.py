@@ -19,6 +19,7 @@ from nas.reporting.dashboard.notes import Pairs, StudyNote, TrialNote, link
 from nas.reporting.search_report import Winner, winner_drawing
 from nas.reporting.study_report import StudyReport
 from nas.reporting.svg import standalone
+from nas.study.storage.optuna_private import study_id
 from nas.study.trial_attributes import PUBLISHED, trial_records
 from nas.study.trial_record import Outcome, TrialRecord, outcome_counts_text
 
@@ -136,7 +137,7 @@ def trial_drawing(arch: ArchSpec, row: TrialRecord, predictor: LatencyPredictor)
 
 def trial_link(study: optuna.Study, number: int) -> str:
     """Markdown link to a trial in the dashboard."""
-    return link(f"trial {number}", f"/dashboard/studies/{study._study_id}/trials?numbers={number}")
+    return link(f"trial {number}", f"/dashboard/studies/{study_id(study)}/trials?numbers={number}")
 
 
 def is_up_to_date(study: optuna.Study, artifacts: Path) -> bool:

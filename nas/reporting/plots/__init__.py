@@ -1,1 +1,21 @@
 """Static plots of trial records, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, TEXT_COLOR, Canvas, canvas
+    from nas.reporting.plots.hover_points import Point, block_lines
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "axes": ["BASELINE_COLOR", "FRONT_COLOR", "GREY_COLOR", "TEXT_COLOR", "Canvas", "canvas"],
+            "hover_points": ["Point", "block_lines"],
+        },
+    )
+
+__all__ = ["BASELINE_COLOR", "FRONT_COLOR", "GREY_COLOR", "TEXT_COLOR", "Canvas", "Point", "block_lines", "canvas"]

@@ -2,3 +2,48 @@
 
 The only room that uses Optuna's private names.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.study.storage.attributes import set_system_attribute, system_attributes
+    from nas.study.storage.opening import claim_study, open_storage, study_identity
+    from nas.study.storage.optuna_private import storage_of, study_id, trial_id
+    from nas.study.storage.ownership import AcquireStudy, exclusive_ownership
+    from nas.study.storage.retry import RetryPolicy
+    from nas.study.storage.study_format import FORMAT_ATTRIBUTE, is_readable_format
+    from nas.study.storage.urls import mask_credentials
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "attributes": ["set_system_attribute", "system_attributes"],
+            "opening": ["claim_study", "open_storage", "study_identity"],
+            "optuna_private": ["storage_of", "study_id", "trial_id"],
+            "ownership": ["AcquireStudy", "exclusive_ownership"],
+            "retry": ["RetryPolicy"],
+            "study_format": ["FORMAT_ATTRIBUTE", "is_readable_format"],
+            "urls": ["mask_credentials"],
+        },
+    )
+
+__all__ = [
+    "FORMAT_ATTRIBUTE",
+    "AcquireStudy",
+    "RetryPolicy",
+    "claim_study",
+    "exclusive_ownership",
+    "is_readable_format",
+    "mask_credentials",
+    "open_storage",
+    "set_system_attribute",
+    "storage_of",
+    "study_id",
+    "study_identity",
+    "system_attributes",
+    "trial_id",
+]

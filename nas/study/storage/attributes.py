@@ -6,12 +6,14 @@ from typing import Any
 
 import optuna
 
+from nas.study.storage.optuna_private import storage_of, study_id
+
 
 def system_attributes(study: optuna.Study) -> dict[str, Any]:
     """All that ``study`` keeps so, by name."""
-    return dict(study._storage.get_study_system_attrs(study._study_id))
+    return dict(storage_of(study).get_study_system_attrs(study_id(study)))
 
 
 def set_system_attribute(study: optuna.Study, name: str, value: Any) -> None:
     """Set the attribute ``name`` to ``value``, which JSON can hold, in one commit."""
-    study._storage.set_study_system_attr(study._study_id, name, value)
+    storage_of(study).set_study_system_attr(study_id(study), name, value)

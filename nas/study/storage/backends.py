@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from nas.core.errors import NasError
+from nas.study.storage.optuna_private import database_behind_cache, with_trial_cache
 from nas.study.storage.urls import mask_credentials, url_file, url_proxy
 
 _SQLITE_TIMEOUT_S: Final = 60.0
@@ -47,7 +48,7 @@ def make_backend(url: str) -> BaseStorage:
             return _journal(path)
         if proxy is not None:
             return _proxy(*proxy)
-        return optuna.storages._CachedStorage(_database(url, kind))
+        return with_trial_cache(_database(url, kind))
     except ImportError as error:
         extra = _EXTRAS.get(kind)
         how = f"pip install 'nas[{extra}]' (or the driver that the URL names)" if extra else "install its driver"
@@ -59,8 +60,8 @@ def close_backend(backend: BaseStorage) -> None:
     """Close the connections of this process; the storage may be used again."""
     if isinstance(backend, GrpcStorageProxy):
         backend.close()
-    elif isinstance(backend, optuna.storages._CachedStorage):
-        backend._backend.engine.dispose()
+    elif database := database_behind_cache(backend):
+        database.engine.dispose()
 
 
 class Database(RDBStorage):  # type: ignore[misc]

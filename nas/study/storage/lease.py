@@ -23,6 +23,7 @@ from rich.console import Console
 from nas.core.console import print_lines, progress_bar
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
+from nas.study.storage.optuna_private import storage_of, study_id
 from nas.study.storage.retry import storage_error_reason
 from nas.study.storage.retrying import RetryingStorage
 
@@ -86,7 +87,7 @@ def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | N
             _watch(study, known, console, timing)
         print_lines(console, f"study {study.study_name!r} is taken over from {known}, which has ended")
     own = _myself()
-    _write(study._storage, study, own)
+    _write(storage_of(study), study, own)
     timing.sleep(timing.settle_s)
     found = lease_holder(study)
     if found is None or found.token != own.token:
@@ -106,12 +107,12 @@ def acquire_lease(study: optuna.Study, console: Console, timing: LeaseTiming | N
 
 def lease_holder(study: optuna.Study) -> LeaseHolder | None:
     """Who holds ``study``; None if nobody does."""
-    return _read(study._storage, study)
+    return _read(storage_of(study), study)
 
 
 def work_under_lease(study: optuna.Study) -> None:
     """Let this process change trials only while the present lease holds."""
-    storage = study._storage
+    storage = storage_of(study)
     known = lease_holder(study)
     if known is None or not isinstance(storage, RetryingStorage):
         return
@@ -146,7 +147,7 @@ def _renew(study: optuna.Study, own: LeaseHolder, console: Console, timing: Leas
 
     Workers that wait for the storage print nothing themselves.
     """
-    retrying = study._storage
+    retrying = storage_of(study)
     storage = retrying.backend if isinstance(retrying, RetryingStorage) else retrying
     mine, is_away = own, False
     while not stop.wait(timing.renew_s):
@@ -172,16 +173,16 @@ def _renew(study: optuna.Study, own: LeaseHolder, console: Console, timing: Leas
 def _release(study: optuna.Study, own: LeaseHolder) -> None:
     found = lease_holder(study)
     if found is not None and found.token == own.token:
-        study._storage.set_study_system_attr(study._study_id, _KEY, None)
+        storage_of(study).set_study_system_attr(study_id(study), _KEY, None)
 
 
 def _read(storage: optuna.storages.BaseStorage, study: optuna.Study) -> LeaseHolder | None:
-    data = storage.get_study_system_attrs(study._study_id).get(_KEY)
+    data = storage.get_study_system_attrs(study_id(study)).get(_KEY)
     return from_mapping(LeaseHolder, data, _KEY) if data else None
 
 
 def _write(storage: optuna.storages.BaseStorage, study: optuna.Study, holder: LeaseHolder) -> None:
-    storage.set_study_system_attr(study._study_id, _KEY, asdict(holder))
+    storage.set_study_system_attr(study_id(study), _KEY, asdict(holder))
 
 
 def _at_work(study: optuna.Study, holder: LeaseHolder | None) -> str:

@@ -17,6 +17,7 @@ from nas.study.objective import Objective
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.backends import make_backend
 from nas.study.storage.lease import work_under_lease
+from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.retry import (
     RetryPolicy,
     RetryWait,
@@ -105,7 +106,7 @@ def check_stored_format(study: optuna.Study) -> None:
 
     Raises: NasError.
     """
-    storage = study._storage
+    storage = storage_of(study)
     place = f" in {mask_credentials(storage.url)}" if isinstance(storage, RetryingStorage) else ""
     check_study_format(f"study {study.study_name!r}{place}", system_attributes(study).get(FORMAT_ATTRIBUTE))
 

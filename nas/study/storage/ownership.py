@@ -12,6 +12,7 @@ from rich.console import Console
 
 from nas.core.errors import NasError
 from nas.study.storage.lease import acquire_lease
+from nas.study.storage.optuna_private import study_id
 
 AcquireStudy = Callable[[optuna.Study], optuna.Study]
 
@@ -29,9 +30,9 @@ def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy
         held: set[int] = set()
 
         def acquire(study: optuna.Study) -> optuna.Study:
-            if study._study_id not in held:
+            if study_id(study) not in held:
                 leases.enter_context(acquire_lease(study, console))
-                held.add(study._study_id)
+                held.add(study_id(study))
             return study
 
         yield acquire

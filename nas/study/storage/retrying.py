@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.core.errors import NasError
 from nas.study.storage.backends import close_backend
+from nas.study.storage.optuna_private import trial_id
 from nas.study.storage.retry import LONGEST_PAUSE_S, Result, RetryPolicy, RetryWait, call_with_retries
 
 _MADE_BY: Final = "nas:made_by"  # system attributes of a trial: the call that made it, and the call that took it
@@ -94,7 +95,7 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
 
         def find_or_make() -> int:
             trials = self.backend.get_all_trials(study_id, deepcopy=False)
-            made = [trial._trial_id for trial in trials if trial.system_attrs.get(_MADE_BY) == mark]
+            made = [trial_id(trial) for trial in trials if trial.system_attrs.get(_MADE_BY) == mark]
             return made[0] if made else make()
 
         return self._through(make, find_or_make)

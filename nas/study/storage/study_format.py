@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from nas import __version__
 from nas.core.errors import NasError, quoted
+from nas.core.version import __version__
 
 # Raise it where an earlier version would misread a study's folder or what its storage holds beside Optuna's own.
 STUDY_FORMAT: Final = 1

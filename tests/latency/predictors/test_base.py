@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
 from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.block_table import BlockTable
-from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_fit import Prices, network_row
@@ -53,6 +56,14 @@ def test_resolution_replaces_the_spec_s_own_and_caches_do_not_mix() -> None:
     assert small.latency_ms < own.latency_ms
     assert shared.predict(spec) == own
     assert shared.predict_many([spec, spec]) == [own, own]
+
+
+@pytest.mark.parametrize("count", [2, 3, 12, 39])
+def test_interval_of_few_networks_is_student_s(count: int) -> None:
+    logs = np.random.default_rng(count).normal(0.05, 0.2, count)
+    margin = scipy.stats.t.ppf(0.95, count // 2) * logs.std(ddof=1) * math.sqrt(1 + 1 / count)
+    expected = (min(1.0, math.exp(logs.mean() - margin)), max(1.0, math.exp(logs.mean() + margin)))
+    assert prediction_interval(np.exp(logs).tolist()) == pytest.approx(expected)
 
 
 def test_interval_is_that_of_the_held_out_ratios() -> None:

@@ -144,7 +144,7 @@ def test_a_limit_leaves_cells_empty_and_the_table_whole() -> None:
 
 
 def test_impossible_tables_are_answered_with_what_is_possible() -> None:
-    with pytest.raises(NasError, match=r"table: resolution_px 16: too small .* give it at least 32 px"):
+    with pytest.raises(NasError, match=r"table: resolution_px 16: too small .* use at least 32 px"):
         entries_of(replace(SIXTEEN, table=TableSettings(sides_px=(224, 16))))
     with pytest.raises(NasError, match=r"none of 1 networks of the table meets macs_m <= 600; .*or give others"):
         limits = replace(SIXTEEN.constraints, macs_m=600.0)

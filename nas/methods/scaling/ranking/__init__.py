@@ -1,1 +1,14 @@
 """Ranking scaled networks: noise between seeds, rounds of trainings, and the order that the noise allows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, {"ranking": ["RankedNetwork", "Ranking"]})
+
+__all__ = ["RankedNetwork", "Ranking"]
