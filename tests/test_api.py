@@ -1,4 +1,7 @@
-"""The public Python API: published figures, timm's networks, and the same studies and errors as the commands."""
+"""Tests of the public Python API: published figures, studies, errors.
+
+timm's networks too; studies and errors are the same as those of the commands.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nas.calibrate`` learns a device, says how far that holds, and answers mistakes in a line."""
+"""Tests of ``nas.calibrate``: calibration, reported error, bad settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nas.compare: networks beside networks, studies beside studies, as a table, JSON, CSV and a page."""
+"""Tests of nas.compare: networks, studies, table, JSON, CSV, page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def searched(name: str, *, runs_dir: str = "runs", seed: int = 0, trials: int = 6, **identity: Any) -> optuna.Study:
-    """A search of made-up accuracies in the database of ``runs_dir``; some of its trials are infeasible."""
+    """Create a search with synthetic accuracies; some trials are infeasible.
+
+    In the database of ``runs_dir``.
+    """
     Path(runs_dir).mkdir(exist_ok=True)
     storage = open_storage(f"sqlite:///{runs_dir}/optuna.db")
     study = open_study(storage, name, PARETO, {**SEARCH, **identity})
@@ -112,7 +115,10 @@ def test_studies_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def covered(dominating: list[tuple[float, float]], everything: list[tuple[float, float]]) -> float:
-    """The share of the rectangle around ``everything`` that is dominated, cell by cell of its grid."""
+    """Dominated share of the rectangle around ``everything``, by grid cells.
+
+    An independent computation of the hypervolume.
+    """
     highs, slows = (sorted({point[axis] for point in everything}) for axis in (0, 1))
     area = 0.0
     for (low, high), (fast, slow) in itertools.product(itertools.pairwise(highs), itertools.pairwise(slows)):

@@ -1,4 +1,4 @@
-"""nas.dashboard on the command line: what it answers, what it serves, and how it ends."""
+"""Tests of nas.dashboard on the command line: output, serving, shutdown."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
 
 @pytest.fixture
 def ended_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run in an empty folder, and the dashboard is ended as soon as it answers."""
+    """Run commands in an empty folder, with a dashboard that stops at once."""
 
     def end(_: WSGIServer) -> None:
         raise KeyboardInterrupt

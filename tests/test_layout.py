@@ -1,4 +1,4 @@
-"""The house itself: what is at the top, what travels in the package, how light the language of networks is."""
+"""Tests of the project layout: top level, packaging, imports, docstrings."""
 
 from __future__ import annotations
 

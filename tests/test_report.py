@@ -1,4 +1,4 @@
-"""nas.report: the page that a search wrote, written again from its folder; of a search at work; the list of studies."""
+"""Tests of nas.report: reports rendered again, running searches, study list."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def searched(finished: Path, tmp_path: Path) -> None:
 
 
 def made_up(before: Callable[[int], object]) -> Callable[..., Evaluation]:
-    """Trainings of three epochs with made-up accuracies; ``before`` hears the number of each."""
+    """Fake trainings of three epochs with synthetic accuracies.
+
+    ``before`` is called with the number of each.
+    """
     calls = 0
 
     def evaluate(

@@ -1,4 +1,4 @@
-"""nas.scale: published networks from the command line, files that load again, families, and mistakes in one line."""
+"""Tests of nas.scale: published networks, spec files, families, bad settings."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str
 
 
 def test_a_target_that_rounding_does_not_reach_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
-    """The ceiling of any depth above 1 adds seven blocks to B0, 48% of its MACs; nothing lies between."""
+    """Any depth above 1 adds seven blocks to B0 and 48% of its MACs.
+
+    The depth rule is the ceiling; nothing lies between.
+    """
     assert command(["arch=efficientnet_b0", "target_macs_m=500", "latency=macs"]) == 0
     assert "rounding left the baseline unchanged; rounding.depth_rule=round" in capsys.readouterr().out
     finer = asked(capsys, "arch=efficientnet_b0", "target_macs_m=500", "rounding.depth_rule=round")

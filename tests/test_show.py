@@ -1,4 +1,4 @@
-"""nas.show: exact figures of published networks, every layer in the table, and mistakes in one line."""
+"""Tests of nas.show: exact figures, layer table, bad settings."""
 
 from __future__ import annotations
 

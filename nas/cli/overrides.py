@@ -62,8 +62,8 @@ def _value(name: str, value: object, *, nested: bool = False) -> str:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return "[" + ",".join(_value(name, one, nested=True) for one in value) + "]"
     raise NasError(
-        f"{name}: type {type(value).__name__} is not allowed for a setting; give text, a number, a bool, None, a path, or "
-        "a list or mapping of these."
+        f"{name}: type {type(value).__name__} is not allowed for a setting; give text, a number, a bool, None, a path, "
+        "or a list or mapping of these."
     )
 
 

@@ -1,4 +1,7 @@
-"""nas.search on the command line: every mistake is answered at once, in words, and leaves nothing behind."""
+"""Tests of nas.search on the command line: errors are immediate and clean.
+
+One line for each, and no files left behind.
+"""
 
 from __future__ import annotations
 

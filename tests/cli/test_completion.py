@@ -1,4 +1,4 @@
-"""Tab completion: what a shell is offered, in a real bash too, and that nothing heavy is loaded for it."""
+"""Tests of tab completion: candidates, a real bash, no heavy imports."""
 
 from __future__ import annotations
 

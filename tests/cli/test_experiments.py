@@ -1,4 +1,7 @@
-"""experiment= presets: each composes, says in its header what it is, and gives way to whatever is set beside it."""
+"""Tests of experiment= presets: composition, headers, precedence.
+
+Settings given beside an experiment override it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--multirun: which studies there are, what they are called, and what becomes of them when one fails or is stopped."""
+"""Tests of --multirun: the studies, their names, failures, interrupts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], object]) -> list[str]:
-    """Trainings with made-up accuracies, ``before`` which each is counted; the networks' ids as they come."""
+    """Fake trainings with synthetic accuracies; collects network ids in order.
+
+    ``before`` is called with the count of each.
+    """
     seen: list[str] = []
 
     def evaluate(

@@ -1,4 +1,7 @@
-"""What commands load that train nothing: reports, lists and comparisons need neither torch nor statistics packages."""
+"""Tests of the imports of commands that train nothing.
+
+Reports, lists and comparisons need neither torch nor statistics packages.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A search as a person sees it in a narrow terminal, and as a log gets it: no colours, no control characters."""
+"""Tests of a search's output in a narrow terminal and in a log.
+
+A log has no colours and no control characters.
+"""
 
 from __future__ import annotations
 

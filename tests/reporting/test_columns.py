@@ -1,4 +1,7 @@
-"""Columns: the same figures in terminal, CSV, Markdown and page; CSV read back by the standard library."""
+"""Tests of columns: equal figures in terminal, CSV, Markdown and pages.
+
+CSV is read back by the standard library.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Notes and files on a study: read back by Optuna and by optuna-dashboard, replaced, kept when a person wrote them."""
+"""Tests of dashboard notes and files: read back, replaced, user edits kept.
+
+They are read back by Optuna and by optuna-dashboard.
+"""
 
 from __future__ import annotations
 

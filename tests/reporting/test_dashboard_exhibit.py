@@ -1,4 +1,7 @@
-"""What a dashboard shows of a search, as its server answers: notes, drawings, specs, and no more than was promised."""
+"""Tests of a search's dashboard content through the dashboard's server.
+
+Notes, drawings, specs, and the limits on their number.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes in Markdown: what they say of every outcome, and that nothing in them is taken for mark-up."""
+"""Tests of Markdown notes: content per outcome, escaping of markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points that answer: where they lie, what they say, and which are left when there are too many."""
+"""Tests of hover points: position, text, and thinning of many."""
 
 from __future__ import annotations
 

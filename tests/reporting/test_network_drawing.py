@@ -1,4 +1,7 @@
-"""Drawings as XML: every block is there with what its spec says, nothing overlaps, nothing leaves the page."""
+"""Tests of network drawings as XML: content, overlap, bounds.
+
+Every block is drawn with what its spec says.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,10 @@ def bar_heights(spec: ArchSpec) -> list[float]:
 
 
 def test_bars_grow_with_the_share_of_channels_and_fill_the_box() -> None:
-    """Of 78 units each bar has 13 for its text; 96 channels halve to 48, 24, 12, 12 and deal the other 26."""
+    """Bars of 78 units: 13 each for text, the rest by share of the channels.
+
+    96 channels halve to 48, 24, 12, 12, which share the remaining 26 units.
+    """
     heights = bar_heights(mixed("ir_r1_k3.5.7.9_s1_e6_c16_exponential"))
     assert heights == pytest.approx([13 + 26 * share for share in (0.5, 0.25, 0.125, 0.125)])
     assert bar_heights(mixed("ir_r1_k3.5_s1_e6_c16")) == pytest.approx([39, 39])

@@ -1,4 +1,7 @@
-"""The report as a parser sees it: complete, equal to its specs, escaped, and without a single address to fetch."""
+"""Tests of the search report, parsed: complete, escaped, self-contained.
+
+Its figures equal those of the specs, and it has no URL to fetch.
+"""
 
 from __future__ import annotations
 
@@ -194,7 +197,10 @@ def test_every_candidate_has_a_line(full: SearchReport, html: str) -> None:
 
 
 def test_drawn_latencies_sum_to_the_prediction_for_the_whole(html: str) -> None:
-    """1 and 4 ms of kernels under a prediction of 12.5 ms are a stem of 2.5 ms and a first stage of 10 ms."""
+    """Kernels of 1 and 4 ms, scaled to a prediction of 12.5 ms: 2.5 and 10 ms.
+
+    The stem is 2.5 ms and the first stage 10 ms.
+    """
     text = Page(html).text
     assert "12.50 ms predicted" in text
     assert "2.50 ms" in text and "10.00 ms" in text
