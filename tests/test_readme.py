@@ -208,9 +208,9 @@ def study_command(name: str, words: list[str]) -> None:
     """Check the immediate output of ``nas.<name>`` and build its plan."""
     module = import_module(f"nas.{name}")
     if any(word.startswith("-") and word not in ("-m", "--multirun") for word in words):
-        with redirect_stdout(StringIO()) as said:
+        with redirect_stdout(StringIO()) as output:
             assert module.command(words) == 0
-        assert said.getvalue()
+        assert output.getvalue()
     elif not words and name == "search":
         with pytest.raises(NasError, match=r"which space\? Add one of these:"):
             module.command(words)

@@ -36,7 +36,7 @@ def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in an empty folder and leave it so."""
     monkeypatch.chdir(tmp_path)
 
@@ -93,7 +93,7 @@ def test_networks_of_timm_are_shown_at_the_side_they_are_made_for(capsys: pytest
     assert (data["name"], data["resolution_px"], data["params"]) == ("tinynet_e", 106, params)
 
 
-def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disturbed_calibration_is_reported_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     disturbed = KernelPredictor(
         device=KERNEL_DEVICE,
         times=KernelTimes(lane=LANE, laws={ANY_CLASS: (1.0, 1.0, 1.0, 1.0)}, trees={}),
@@ -104,11 +104,11 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         others=0.9,
     )
     save_predictor(disturbed, Path("elsewhere.json"))
-    elsewhere = ("latency.calibration=elsewhere.json", "latency.allow_other_device=true")
-    assert command(["arch=mixnet_s", "json=true", *elsewhere]) == 0
-    out, told = capsys.readouterr()
+    foreign = ("latency.calibration=elsewhere.json", "latency.allow_other_device=true")
+    assert command(["arch=mixnet_s", "json=true", *foreign]) == 0
+    out, error = capsys.readouterr()
     assert json.loads(out)["latency_ms"] == disturbed.predict(zoo.get("mixnet_s")).latency_ms
-    assert "Other programs used 0.9 cores" in told
+    assert "Other programs used 0.9 cores" in error
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         (["mixnet_s", "mixnet_m"], r"'mixnet_s': settings have the form name=value"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -> None:
+def test_user_errors_are_one_line(arguments: list[str], message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         command(arguments)
     assert "\n" not in str(caught.value)
@@ -150,7 +150,7 @@ def test_help_and_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert "arch: mixnet_s" in capsys.readouterr().out
 
 
-def test_a_drawing_has_every_block_and_the_latency_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_drawing_has_every_block_and_the_total_latency(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["arch=mixnet_s", "latency=macs", "draw=drawings/mixnet_s.svg"]) == 0
     out = capsys.readouterr().out
     assert "drawn: drawings/mixnet_s.svg" in out and "latency 7.18 ms" in out
@@ -175,7 +175,7 @@ def test_a_png_has_the_drawing_s_shape_and_is_no_blank_page(capsys: pytest.Captu
     assert darkest < 60 and lightest == 255  # dark letters on white
 
 
-def test_a_png_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_png_without_its_package_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def priced(_: object) -> None:
         pytest.fail("the device would be calibrated for a drawing that cannot be made")
 
@@ -185,7 +185,7 @@ def test_a_png_without_its_package_says_what_to_install(monkeypatch: pytest.Monk
         command(["arch=mixnet_s", "latency=macs", "draw=mixnet_s.png"])
 
 
-def test_a_place_that_cannot_be_written_is_told() -> None:
+def test_an_unwritable_folder_is_reported() -> None:
     Path("file").touch()
     with pytest.raises(NasError, match=r"cannot write 'file/out\.svg': Not a directory|File exists"):
         command(["arch=mixnet_s", "latency=macs", "draw=file/out.svg"])

@@ -26,7 +26,7 @@ from tests.study.fakes import PARETO, FakeEvaluator, OneWorker, make_search, sma
 
 
 def database(runs_dir: Path) -> str:
-    """Where searches are kept unless they say otherwise."""
+    """Default storage URL of searches."""
     return f"sqlite:///{runs_dir / 'optuna.db'}"
 
 

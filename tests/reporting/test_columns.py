@@ -135,7 +135,7 @@ ROW = TrialRecord(
 )  # fmt: skip
 
 
-def test_a_winner_is_told_as_its_row_is_in_every_table() -> None:
+def test_a_winner_has_equal_figures_in_every_table() -> None:
     winner = LabelledRecord(label="W1", row=ROW)
     known = {column.label: column.cell(ROW) for column in RECORD_COLUMNS}
     for column in select_winner_columns(None, "trial", "accuracy", "predicted_ms", "latency_interval_ms", "macs_m"):

@@ -70,7 +70,7 @@ def test_files_of_a_study_are_optuna_s(study: optuna.Study, tmp_path: Path) -> N
     assert (tmp_path / "copy").read_bytes() == b"<svg></svg>"
 
 
-def test_files_of_trials_stand_apart(study: optuna.Study, tmp_path: Path) -> None:
+def test_files_of_different_trials_are_separate(study: optuna.Study, tmp_path: Path) -> None:
     board = DashboardBoard.of(study, tmp_path)
     for trial in study.trials:
         board.attach("a.yaml", f"{trial.number}".encode(), trial)

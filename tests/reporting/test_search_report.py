@@ -128,7 +128,7 @@ def test_measured_latency_comes_with_its_spread_and_the_error_of_the_prediction(
     assert "not measured" in text
 
 
-def test_what_was_measured_stands_beside_what_was_predicted(full: SearchReport, html: str) -> None:
+def test_measured_and_predicted_latency_are_shown_together(full: SearchReport, html: str) -> None:
     text = Page(html).text
     assert "Predicted vs. measured latency" in text
     # One network, 12.5 ms in an interval of 11 to 14 ms predicted and 10 ms measured: outside, and once is no habit.
@@ -145,13 +145,13 @@ def test_without_measurements_there_is_no_comparison() -> None:
     assert "Predicted vs. measured latency" not in render_search_report(report(rows=(row(0, accuracy=0.5, **TIMES),)))
 
 
-def test_a_predictor_that_is_off_more_often_than_it_says_is_flagged_with_what_to_do() -> None:
+def test_overconfident_intervals_are_flagged_with_a_remedy() -> None:
     rows = tuple(row(i, accuracy=0.5, arch_id=f"a{i}", measured_ms=15.0, **TIMES) for i in range(2))
     text = Page(render_search_report(report(rows=rows))).text
     assert "intervals are too narrow: 2 of 2 measurements" in text and "latency.refine=true" in text
 
 
-def test_a_winner_above_the_limit_is_said_to_be_so() -> None:
+def test_a_winner_above_the_limit_is_flagged() -> None:
     slow = winner("W1", "mixnet_s", 0, {**TIMES, "measured_ms": 13.5})
     text = Page(render_search_report(report(rows=(slow.row,), winners=(slow,), limit_ms=13.0))).text
     assert "measured 13.50 ms, above the limit of 13 ms" in text
@@ -235,7 +235,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one_reason(full: SearchReport)
         (row(0, Outcome.TRAINED, latency_ms=3.0),),
     ],
 )
-def test_a_search_without_accuracy_has_a_report_that_says_so(rows: tuple[TrialRecord, ...]) -> None:
+def test_a_search_without_accuracy_is_reported_as_such(rows: tuple[TrialRecord, ...]) -> None:
     text = Page(render_search_report(report(rows=rows, limit_ms=20.0))).text
     assert "No candidate was trained" in text
     assert "no candidate was trained" in text  # in the plot
