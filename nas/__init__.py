@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from nas.core.errors import NasError
     from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
     from nas.model.build import build
-    from nas.results import CompoundGridResult, FoundNetwork, SearchResult
+    from nas.results import CompoundGridResult, FoundNetwork, SearchResult, StudyResult
     from nas.study.trial_record import TrialRecord
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -73,7 +73,7 @@ else:
             "core.errors": ["NasError"],
             "latency.predictors.base": ["LatencyEstimate", "LatencyPredictor"],
             "model.build": ["build"],
-            "results": ["CompoundGridResult", "FoundNetwork", "SearchResult"],
+            "results": ["CompoundGridResult", "FoundNetwork", "SearchResult", "StudyResult"],
             "study.trial_record": ["TrialRecord"],
         },
     )
@@ -90,6 +90,7 @@ __all__ = [
     "ScaledNetwork",
     "Scaling",
     "SearchResult",
+    "StudyResult",
     "TrialRecord",
     "__version__",
     "build",

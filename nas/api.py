@@ -183,13 +183,16 @@ def run_search(*overrides: str, progress: bool = True, **settings: Any) -> Searc
 def run_compound_grid(*overrides: str, progress: bool = True, **settings: Any) -> CompoundGridResult:
     """Run or resume a grid of compound scalings, as ``python -m nas.compound_grid``.
 
-    Settings as of ``run_search``: ``nas.run_compound_grid(baseline="mixnet_s", phi=1, race={"seeds": 2})``.
+    Settings and ``progress`` as of ``run_search``, such as
+    ``nas.run_compound_grid(baseline="mixnet_s", phi=1, race={"seeds": 2})``; a ``baseline`` is a name or a spec file.
     Raises: NasError, with the text that the command prints, for a wrong setting.
     """
     from nas.compound_grid import make_plan
     from nas.methods import SCALING
     from nas.results import compound_grid_result
 
+    if isinstance(settings.get("baseline"), ArchSpec):
+        raise NasError("baseline: must be a name or the path of a spec file; nas.save_spec(spec, path) writes one.")
     plan = make_plan(_arguments(overrides, settings))
     found, interrupted = _run(plan, SCALING, progress)
     return compound_grid_result(found, interrupted=interrupted)

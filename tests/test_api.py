@@ -201,6 +201,7 @@ def test_a_wrong_latency_setting_is_refused_as_by_the_command(settings: dict[str
     [
         ([], {}),
         (["space=mixnett"], {"space": "mixnett"}),
+        (["space.name=mine"], {"space": {"name": "mine"}}),
         (["space=mixnet", "study.n_trails=4"], {"space": "mixnet", "study": {"n_trails": 4}}),
         (["space=mixnet", "study.n_trials=0"], {"space": "mixnet", "study": {"n_trials": 0}}),
         (["space=mixnet", "study.n_trials=four"], {"space": "mixnet", "study": {"n_trials": "four"}}),
@@ -239,6 +240,14 @@ def test_a_wrong_setting_of_a_grid_is_refused_as_by_the_command(typed: list[str]
     text = refused(compound_grid.command, typed)
     assert refused(nas.run_compound_grid, *typed) == text
     assert refused(nas.run_compound_grid, **settings) == text
+
+
+def test_what_python_alone_can_get_wrong_is_said_in_one_line() -> None:
+    spec = nas.published("mixnet_s")
+    assert "add space=NAME, one of efficientnet, mixnet" in refused(nas.run_search, space={"name": "mine"})
+    assert "nas.save_spec(spec, path) writes one" in refused(nas.run_compound_grid, baseline=spec)
+    assert refused(nas.run_search, space=spec).startswith("space: a value of type ArchSpec is no setting; give text")
+    assert refused(nas.scale_spec, spec, nas.Scaling(width=2), phi=1).startswith("scaling: says how far to go")
 
 
 def test_options_are_for_commands() -> None:

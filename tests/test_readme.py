@@ -28,7 +28,8 @@ from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config, multirun
 from nas.cli.resolve.networks import is_network, resolve_arch
 from nas.core.errors import NasError
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.latency.calibration.external import read_measurements
 from nas.latency.predictors.block_table import read_table
 from nas.study.candidates import survey

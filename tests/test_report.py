@@ -18,7 +18,8 @@ from nas import report, search
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.data import images as images
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.training.results import EpochResult
 from tests.deadline import DEADLINE_S
 from tests.json_output import json_answer

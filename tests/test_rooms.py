@@ -119,6 +119,12 @@ def test_names_that_other_rooms_import_are_public() -> None:
     assert missing == []
 
 
+def test_every_room_says_what_is_public() -> None:
+    rooms = {name for name in PACKAGES if name.count(".") <= 1 and name.startswith("nas")}
+    assert {"nas", "nas.core", "nas.latency", "nas.engines"} <= rooms
+    assert {room for room in rooms if not exported(room)} == set()
+
+
 @pytest.mark.parametrize("package", [name for name in PACKAGES if exported(name)])
 def test_public_names_are_there_for_programs_and_for_type_checkers(package: str) -> None:
     loaded, names = importlib.import_module(package), exported(package)

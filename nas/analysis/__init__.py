@@ -57,8 +57,8 @@ __all__ = [
     "front_progress",
     "hypervolume",
     "importances",
+    "latency_pair",
     "learning_curves",
     "longer_trainings",
-    "latency_pair",
     "validation_command",
 ]

@@ -49,7 +49,7 @@ class Column(Generic[Row]):
 
     @property
     def label(self) -> str:
-        """Heading and unit, as terminals and dashboards show them."""
+        """Heading and unit in one line."""
         return f"{self.heading}, {self.unit}" if self.unit else self.heading
 
     @property
@@ -86,12 +86,13 @@ def plain_record(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
 
 
 def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """``rows`` as a table for the terminal."""
+    """``rows`` as a table for the terminal, units below the headings: it is to fit into 80 characters."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column.label, justify=column.align, overflow="fold", no_wrap=not column.wraps)
+        heading = "\n".join(filter(None, (column.heading, column.unit)))
+        table.add_column(heading, justify=column.align, overflow="fold", no_wrap=not column.wraps)
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     return table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.study import manifest, trial_loop
+    from nas.study import catalog, manifest, trial_loop
     from nas.study.candidates import Candidate, Pricer, Survey, space_size_text, survey
     from nas.study.catalog import StudySummary, existing_studies_storage, load_study, studies, summarize_studies
     from nas.study.config import (
@@ -126,7 +126,7 @@ else:
                 "trained_networks",
             ],
         },
-        submodules=["manifest", "trial_loop"],
+        submodules=["catalog", "manifest", "trial_loop"],
     )
 
 __all__ = [
@@ -169,6 +169,7 @@ __all__ = [
     "TrialTask",
     "TrialTimer",
     "at_usual_speed",
+    "catalog",
     "choose_winners",
     "count_finished",
     "count_outcomes",

@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation, Evaluator
+from nas.estimators.base import Evaluation, Evaluator
 from nas.study.recovery import requeue_trial
 from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_attributes import trial_record

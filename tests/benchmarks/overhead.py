@@ -30,7 +30,7 @@ from filled import fill, multiply
 from hydra.utils import instantiate
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.samplers import SAMPLERS
 from nas.reporting.search_columns import records_to_csv

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.latency.predictors.base import LatencyEstimate
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult

@@ -16,7 +16,8 @@ from nas import compound_grid, search
 from nas.cli.multirun import distinct_names, jobs, split_multirun_flag
 from nas.compound_grid import make_plan as make_grid
 from nas.core.errors import NasError
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.training.results import EpochResult
 from tests.study.fakes import accuracy_of
 

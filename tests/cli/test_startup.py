@@ -16,8 +16,16 @@ import pytest
 
 from nas import search
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.latency.kernels.kernel import contextual_kernels
+from nas.latency.predictors.held_out import HeldOutCheck
+from nas.latency.predictors.kernel_sum import KernelPredictor
+from nas.latency.predictors.kernel_times import fit_kernel_times
+from nas.latency.random_networks import random_specs
+from nas.latency.store import save_predictor
 from nas.training.results import EpochResult
+from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, true_kernel_us
 from tests.methods.scaling.tiny import Finished
 from tests.paths import ROOT
 from tests.study.fakes import accuracy_of, epoch_result
@@ -26,6 +34,7 @@ TRAINING = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "lightgbm"}
 STATISTICS = {"scipy", "sklearn", "pandas"}
 DRAWING = {"matplotlib", "jinja2"}
 STORAGE = {"optuna", "sqlalchemy", "alembic", "numpy"}
+CALIBRATED = "latency.calibration=calibrated.json latency.allow_other_device=true"
 RUN = """
 import json, sys
 from importlib import import_module
@@ -37,7 +46,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 
 @pytest.fixture(scope="module")
 def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished search, ``made``, and of a finished grid, ``tiny``."""
+    """The folder of a finished search, ``made``, of a finished grid, ``tiny``, and of ``calibrated.json``."""
 
     def evaluate(
         _: ProxyEvaluator, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
@@ -53,7 +62,19 @@ def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(ProxyEvaluator, "evaluate", evaluate)
         given = ("latency=macs", "proxy=tiny", "data.subset=100", "study.name=made", "study.n_trials=4")
         assert search.command(["+space=mobilenet_v1", *given]) == 0
+    save_predictor(calibrated(), folder / "calibrated.json")
     return folder
+
+
+def calibrated() -> KernelPredictor:
+    """A predictor with trees and with too few held-out networks for quantiles."""
+    kernels = [kernel for spec in random_specs(8, 1) for kernel in contextual_kernels(spec, LANE)]
+    times = fit_kernel_times(kernels, [true_kernel_us(kernel) for kernel, _ in kernels], LANE)
+    assert times.trees
+    checks = [HeldOutCheck(name=name, measured_ms=ms, predicted_ms=1.0) for name, ms in (("a", 0.9), ("b", 1.1))]
+    return KernelPredictor(
+        device=KERNEL_DEVICE, times=times, factors={"pool": 1.0}, checks=checks, reference_ms=2.0, spent_s=1.0
+    )
 
 
 def loaded(folder: Path, *command: str) -> set[str]:
@@ -76,6 +97,7 @@ def loaded(folder: Path, *command: str) -> set[str]:
         ("compare made tiny", {"optuna"}, TRAINING | STATISTICS | DRAWING),
         ("compare mixnet_s mixnet_m latency=macs", set(), TRAINING | STATISTICS | DRAWING | STORAGE),
         ("show mixnet_s latency=macs", set(), TRAINING | STATISTICS | DRAWING | STORAGE),
+        (f"show mixnet_s {CALIBRATED}", {"numpy"}, TRAINING | STATISTICS | DRAWING | {"optuna"}),
         ("scale mixnet_s phi=1 latency=macs", set(), TRAINING | STATISTICS | DRAWING | STORAGE),
     ],
 )

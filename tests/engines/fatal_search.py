@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.methods.search.kind import SearchKind
 from nas.methods.search.session import SearchSession
 from nas.training.results import EpochResult

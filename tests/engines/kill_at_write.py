@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.training.results import EpochResult
 
 

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.engines.local.worker import Worker
-from nas.estimators.proxy.evaluator import Evaluator
+from nas.estimators.base import Evaluator
 from nas.study.storage.retry import RetryPolicy
 from nas.study.storage.retrying import RetryingStorage
 from nas.study.trial_loop import AskTell, Idle, TrialTask, run_trial

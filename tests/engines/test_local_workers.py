@@ -21,7 +21,8 @@ from nas import search
 from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.latency.host import describe
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.op_fit import Prices

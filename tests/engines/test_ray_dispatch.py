@@ -16,7 +16,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.training import SteppedTraining, TrainingDone, TrainingFailed
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.study.recovery import OUT_OF_MEMORY
 from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_loop import Idle, TrialTask

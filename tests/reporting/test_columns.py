@@ -96,8 +96,21 @@ def test_csv_holds_plain_values_and_people_read_rounded_ones() -> None:
     console = Console(width=60, record=True, file=io.StringIO())
     console.print(terminal_table("both", COLUMNS, PAIRS))
     lines = [line.strip("│┃ ") for line in console.export_text().splitlines()]
-    assert any(line.split("┃")[-1].strip() == "share, GB" for line in lines)
     assert [line.split("│")[-1].strip() for line in lines if line.startswith(("a_b", "<c>"))] == ["0.12", decimal(None)]
+
+
+def test_the_winners_of_a_search_fit_into_80_characters() -> None:
+    names = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
+    console = Console(width=80, record=True, file=io.StringIO())
+    winner = LabelledRecord(label="W10", row=ROW, spec_file="winners/winner_10.yaml")
+    console.print(terminal_table("winners", select_winner_columns({7: 0.5}, *names), [winner]))
+    _, _, headings, units, _, cells, *_ = (
+        line.replace("┃", "│").strip("│").split("│") for line in console.export_text().splitlines()
+    )
+    assert [text.strip() for text in units] == ["", "reward", "%", "ms", "ms", "M", "M", "files"]
+    assert [text.strip() for text in headings][2:5] == ["accuracy", "predicted", "measured"]
+    expected = ["W10", "0.5000", "98.77", "2.50", "3.00", "39.00", "0.215", "winner_10"]
+    assert [text.strip() for text in cells] == expected
 
 
 def test_a_page_escapes_cells_and_takes_html_for_those_that_are_marked() -> None:

@@ -16,7 +16,7 @@ from nas.arch.complexity import complexity
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
 from nas.data.sources import DataSettings
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
 from nas.latency.predictors.macs import MacsPredictor

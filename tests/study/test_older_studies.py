@@ -18,7 +18,8 @@ from optuna_dashboard import get_note
 
 from nas import compare, compound_grid, dashboard, report, search
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.study.storage import lease
 from nas.training.results import EpochResult
 from tests.json_output import json_answer

@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
@@ -20,7 +19,7 @@ from nas.core.errors import NasError
 from nas.core.version import __version__
 from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.tune import ForgetReport, TuneScheduler, TuneSearcher, TuneTraining
-from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.base import Evaluator
 from nas.study.config import EngineSettings
 from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
@@ -69,10 +68,10 @@ def run_ray_trials(session: StudySession, _: StudyKind, study: optuna.Study, pro
         raise dispatcher.error
 
 
-def _train(dispatcher: Dispatcher, evaluator: ProxyEvaluator, settings: EngineSettings) -> None:
+def _train(dispatcher: Dispatcher, evaluator: Evaluator, settings: EngineSettings) -> None:
     """Let Tune ask the dispatcher for trainings until there are none."""
     checkpoints_dir = evaluator.checkpoints_dir and evaluator.checkpoints_dir.absolute()
-    sent = replace(evaluator, checkpoints_dir=checkpoints_dir)
+    sent = evaluator.with_folders(weights_dir=evaluator.weights_dir, checkpoints_dir=checkpoints_dir)
     trainable = tune.with_parameters(TuneTraining, evaluator=sent, version=__version__)
     with _scratch() as folder:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
 from nas.engines.ray.training import Report, TrainingDone, TrainingFailed
-from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.base import Evaluator
 from nas.study.recovery import recover_killed_trial
 from nas.study.storage.optuna_private import storage_of
 from nas.study.trial_attributes import trial_record
@@ -29,7 +29,7 @@ class Dispatcher:
     def __init__(
         self,
         tasks: AskTell,
-        evaluator: ProxyEvaluator,
+        evaluator: Evaluator,
         *,
         max_retries: int,
         most: Callable[[], int],

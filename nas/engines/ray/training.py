@@ -6,12 +6,12 @@ It goes on when the driver says so.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
-from nas.estimators.proxy.evaluator import Evaluation, ProxyEvaluator
+from nas.estimators.base import Evaluation, Evaluator
 from nas.study.trial_loop import TrainingStopped, TrialTask, failure_reason
 from nas.training.results import EpochResult
 
@@ -43,7 +43,7 @@ class SteppedTraining:
     Nothing runs between two calls of ``next``.
     """
 
-    def __init__(self, evaluator: ProxyEvaluator, task: TrialTask) -> None:
+    def __init__(self, evaluator: Evaluator, task: TrialTask) -> None:
         self._evaluator, self._task = evaluator, task
         self._reports: SimpleQueue[Report] = SimpleQueue()
         self._go_on = threading.Semaphore(0)
@@ -92,7 +92,7 @@ class SteppedTraining:
             raise TrainingStopped
 
 
-def _here(evaluator: ProxyEvaluator, folder: Path) -> ProxyEvaluator:
+def _here(evaluator: Evaluator, folder: Path) -> Evaluator:
     """``evaluator`` on this machine, where the run's folder may be missing.
 
     Weights, if they are written, go to ``folder``.
@@ -100,8 +100,7 @@ def _here(evaluator: ProxyEvaluator, folder: Path) -> ProxyEvaluator:
     Checkpoints are of use to another machine only in a folder that both see; without one there are none.
     """
     checkpoints_dir = evaluator.checkpoints_dir
-    return replace(
-        evaluator,
+    return evaluator.with_folders(
         weights_dir=evaluator.weights_dir and folder,
         checkpoints_dir=checkpoints_dir if checkpoints_dir and checkpoints_dir.parent.is_dir() else None,
     )

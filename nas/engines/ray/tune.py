@@ -14,7 +14,7 @@ from nas.core.errors import NasError
 from nas.core.version import __version__
 from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.training import SteppedTraining
-from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.base import Evaluator
 from nas.study.trial_loop import Idle
 
 _TASK: Final = "task"
@@ -30,7 +30,7 @@ class TuneTraining(Trainable):  # type: ignore[misc]  # Ray is not typed here
     The ``evaluator`` comes once per worker, and with it the ``version`` of the driver, which must be this one's.
     """
 
-    def setup(self, config: dict[str, Any], *, evaluator: ProxyEvaluator, version: str) -> None:
+    def setup(self, config: dict[str, Any], *, evaluator: Evaluator, version: str) -> None:
         """Begin the first training of this worker."""
         if version != __version__:
             raise NasError(f"a machine of the cluster has nas {__version__}, the driver has {version}.")

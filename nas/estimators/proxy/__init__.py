@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.estimators.proxy.evaluator import Evaluation, Evaluator, ProxyEvaluator
+    from nas.estimators.proxy.evaluator import ProxyEvaluator
     from nas.estimators.proxy.reduce import Proxy, identical_proxies, proxy_factory
     from nas.estimators.proxy.settings import ProxySettings
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "evaluator": ["Evaluation", "Evaluator", "ProxyEvaluator"],
+            "evaluator": ["ProxyEvaluator"],
             "reduce": ["Proxy", "identical_proxies", "proxy_factory"],
             "settings": ["ProxySettings"],
         },
     )
 
-__all__ = ["Evaluation", "Evaluator", "Proxy", "ProxyEvaluator", "ProxySettings", "identical_proxies", "proxy_factory"]
+__all__ = ["Proxy", "ProxyEvaluator", "ProxySettings", "identical_proxies", "proxy_factory"]

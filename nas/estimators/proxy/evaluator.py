@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 
 from nas.arch.spec import ArchSpec
 from nas.data.images import ImageData
+from nas.estimators.base import Evaluation
 from nas.estimators.proxy.reduce import Proxy, reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
 from nas.export.standalone import save_weights
@@ -22,33 +23,6 @@ from nas.training.results import EpochResult, OutOfMemoryError
 from nas.training.trainer import train
 
 _REPEAT_STRIDE: Final = 1_000_003  # far above usual seeds, so that repeats do not share seeds with other studies
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """Result of a candidate's proxy training.
-
-    ``accuracy``: top-1 on the validation split, in [0, 1]. ``cpu_s``: CPU time of all threads, ``duration_s``: wall
-    time.
-    """
-
-    accuracy: float
-    cpu_s: float
-    duration_s: float
-
-
-class Evaluator(Protocol):
-    """Interface of accuracy estimators.
-
-    ``evaluate`` raises TrainingError for a network that it cannot score; ``on_epoch`` may raise to stop it.
-    ``discard_checkpoint`` is called once the result or failure is stored, and deletes the state for resuming the
-    evaluation.
-    """
-
-    def evaluate(
-        self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None
-    ) -> Evaluation: ...
-    def discard_checkpoint(self, arch: ArchSpec, *, repeat: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +44,10 @@ class ProxyEvaluator:
     base_resolution_px: int | None = None
     weights_dir: Path | None = None
     checkpoints_dir: Path | None = None
+
+    def with_folders(self, *, weights_dir: Path | None, checkpoints_dir: Path | None) -> ProxyEvaluator:
+        """Return the same evaluator with other folders."""
+        return replace(self, weights_dir=weights_dir, checkpoints_dir=checkpoints_dir)
 
     def proxy(self, arch: ArchSpec) -> Proxy:
         """Reduce ``arch`` to its proxy."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from nas.latency.arrays import FloatArray
+
 Indices = npt.NDArray[np.int64]
 
 _CATEGORICAL: Final = 1  # bit of a decision type
@@ -31,10 +32,10 @@ class BoostedTrees:
 
     text: str
     features: Indices
-    thresholds: Array
+    thresholds: FloatArray
     left: Indices
     right: Indices
-    leaves: Array
+    leaves: FloatArray
     roots: Indices
 
     @classmethod
@@ -60,7 +61,7 @@ class BoostedTrees:
             roots=np.arange(len(trees)) * width,
         )
 
-    def predict(self, rows: Array) -> Array:
+    def predict(self, rows: FloatArray) -> FloatArray:
         """Predictions of shape (rows,) for features of shape (rows, columns)."""
         nodes = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
         offsets = np.arange(len(rows))[:, None] * rows.shape[1]
@@ -78,7 +79,9 @@ def _fields(block: str) -> dict[str, str]:
     return {name: value for name, mark, value in (line.partition("=") for line in block.splitlines()) if mark}
 
 
-def _tree(fields: Mapping[str, str], width: int, first: int) -> tuple[Array, Array, Array, Array, Array]:
+def _tree(
+    fields: Mapping[str, str], width: int, first: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Node and leaf arrays of a tree, each of shape ``(width,)``, padded.
 
     Split features, thresholds, left and right children, and leaf values.
@@ -107,11 +110,11 @@ def _tree(fields: Mapping[str, str], width: int, first: int) -> tuple[Array, Arr
     )  # fmt: skip
 
 
-def _numbers(text: str) -> Array:
+def _numbers(text: str) -> FloatArray:
     return np.array(text.split(), dtype=np.float64)
 
 
-def _padded(values: Sequence[Any] | Array, width: int) -> Array:
+def _padded(values: Sequence[Any] | FloatArray, width: int) -> FloatArray:
     padded = np.zeros(width)
     padded[: len(values)] = values
     return padded

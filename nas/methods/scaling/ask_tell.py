@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.scaling.rules import DIRECTIONS
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.methods.scaling.design.entries import BASELINE, Design
 from nas.methods.scaling.design.networks import DesignAt
 from nas.methods.scaling.ranking.rounds import Rounds, SeededTraining, best_key, most_trainings, next_round

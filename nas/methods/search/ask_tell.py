@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial
 
 from nas.core.errors import NasError
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
 from nas.methods.search.screening import Screening
 from nas.methods.search.trial_index import TrialIndex

@@ -14,7 +14,7 @@ from nas.arch.scaling.rounding_rules import RoundingOverrides
 from nas.arch.scaling.transform import Compound
 from nas.arch.spec import ArchSpec
 from nas.data.sources import DataSettings
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.estimators.proxy.reduce import reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.predictors.macs import MacsPredictor

@@ -13,7 +13,7 @@ from optuna.search_space import intersection_search_space
 from nas.arch import zoo
 from nas.arch.scaling.rules import DIRECTIONS, stepwise
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.methods.scaling import ask_tell as race_module
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.design.networks import DesignAt

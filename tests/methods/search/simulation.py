@@ -17,7 +17,7 @@ from typing import NamedTuple
 from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
-from nas.estimators.proxy.evaluator import Evaluation
+from nas.estimators.base import Evaluation
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.study.recovery import MAX_RETRIES, recover_killed_trial, requeue_trial
 from nas.study.trial_attributes import WORKER
