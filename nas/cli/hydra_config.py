@@ -205,7 +205,9 @@ def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasErr
     """The error for an unknown configuration key, with the closest known key."""
     if key in _ADDED.get(config_name, ()):  # a setting of a group without a selected choice
         names = ", ".join(choices(key))
-        return NasError(f"{key}: none is chosen whose settings could be changed; add {key}=NAME, one of {names}.")
+        return NasError(
+            f"{key}: no choice is selected, so it has no settings to change; add {key}=NAME, one of {names}."
+        )
     choosing = [argument for argument in arguments if _group_choices(argument)]
     try:
         keys = list(_dotted(_compose(config_name, choosing)))

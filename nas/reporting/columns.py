@@ -86,7 +86,7 @@ def plain_record(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
 
 
 def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """``rows`` as a table for the terminal, units below the headings: it is to fit into 80 characters."""
+    """Table of ``rows`` for an 80-column terminal, with units below headings."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
