@@ -1,6 +1,6 @@
-"""``python -m nas.compound_grid phi=1``: find out how to scale a network up.
+"""``python -m nas.compound_grid phi=1``: find the best way to scale a network.
 
-By more depth, more width, or larger images.
+It compares more depth, more width and larger images.
 """
 
 from __future__ import annotations

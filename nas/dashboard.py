@@ -1,6 +1,6 @@
 """``python -m nas.dashboard``: browse studies in Optuna's dashboard.
 
-With notes, drawings and specs of their networks.
+It adds notes, drawings and specs of their networks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``python -m nas.scale arch=efficientnet_b0 phi=2``: scale a network.
 
-By phi, by multipliers, or up to a cost target.
+It scales by phi, by multipliers, or up to a cost target.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``python -m nas.search +space=mixnet``: search a space for networks.
 
-For networks that are accurate, and fast on this machine.
+It looks for networks that are accurate, and fast on this machine.
 """
 
 from __future__ import annotations

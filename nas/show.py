@@ -1,6 +1,6 @@
 """``python -m nas.show arch=mixnet_s``: show the layers of a network.
 
-With shapes, cost and latency of each, and its drawing.
+It prints shapes, cost and latency of each layer, and can draw the network.
 """
 
 from __future__ import annotations
