@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import option_lines, paragraph
+from nas.cli.help_layout import option_lines, paragraph
 from nas.core.errors import NasError, quoted, unknown_choice
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nas.arch import zoo
 from nas.cli import app, hydra_config
-from nas.cli.help_text import entries, option_lines, paragraph
+from nas.cli.help_layout import entries, option_lines, paragraph
 from nas.cli.resolve.networks import is_network, known_networks
 from nas.core.errors import NasError, quoted, suggestion
 
 if TYPE_CHECKING:
-    from nas.cli.comparison import Comparison
+    from nas.cli.compare_output import Comparison
 
 _KEYS: Final = ("names", "json", "csv", "html", "storage", "runs_dir", "latency")
 _FILES: Final = ("csv", "html")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import option_lines, paragraph
+from nas.cli.help_layout import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.core.errors import NasError
 from nas.core.validation import check_number

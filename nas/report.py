@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import option_lines, paragraph
+from nas.cli.help_layout import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.cli.resolve.studies import FoundStudy
 from nas.methods import kind_name

@@ -140,7 +140,7 @@ def compound_grid_result(found: ReopenedStudy, *, interrupted: bool) -> Compound
         folder=plan.folder,
         study=found.study,
         interrupted=interrupted,
-        coefficients=ranking.best.entry.grown.compound if ranking.best else None,
+        coefficients=ranking.best.entry.scaled.compound if ranking.best else None,
         ranking=ranking,
         family=tuple(sorted((plan.folder / FAMILY_FOLDER).glob("phi_*.yaml"))),
     )

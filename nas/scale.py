@@ -18,7 +18,7 @@ from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
 from nas.arch.scaling.transform import coefficients_of
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config
-from nas.cli.help_text import entries, option_lines, paragraph
+from nas.cli.help_layout import entries, option_lines, paragraph
 from nas.cli.resolve.networks import known_networks, resolve_arch
 from nas.cli.resolve.predictors import resolve_predictor
 from nas.core.dataclass_io import from_mapping

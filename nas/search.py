@@ -9,7 +9,7 @@ import shlex
 from typing import Any, Final
 
 from nas.cli import app, hydra_config, multirun
-from nas.cli.help_text import entries, option_lines, paragraph
+from nas.cli.help_layout import entries, option_lines, paragraph
 from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
 from nas.methods import SEARCH

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nas.arch.complexity import layers
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config
-from nas.cli.help_text import option_lines, paragraph
+from nas.cli.help_layout import option_lines, paragraph
 from nas.cli.resolve.networks import known_networks, resolve_arch
 from nas.cli.resolve.predictors import network_totals, resolve_predictor, short_count
 from nas.core.errors import NasError, quoted

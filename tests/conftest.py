@@ -18,8 +18,8 @@ from tests.process_guard import start_guard
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
-    from nas.study.storage.retry import RetryPolicy
-    from nas.study.storage.retrying import RetryingStorage
+    from nas.study.storage.retry_policy import RetryPolicy
+    from nas.study.storage.retrying_storage import RetryingStorage
     from tests.methods.scaling.tiny import Finished
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

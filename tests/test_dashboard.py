@@ -137,19 +137,19 @@ def test_only_newly_ended_trials_get_new_notes(tmp_path: Path, monkeypatch: pyte
     notes = _Notes("sqlite:///runs/optuna.db", Path("runs"), sys.stdout)
     before = attributes(study)
     trial = study.ask()
-    notes.write(say=False)
+    notes.write(verbose=False)
     assert attributes(study) == before  # a search at work is not written into for a trial that has only started
     trial.set_user_attr("outcome", "failed")
     trial.set_user_attr("reason", "out of memory")
     study.tell(trial, state=TrialState.FAIL)
-    notes.write(say=False, is_over=lambda: True)
+    notes.write(verbose=False, is_over=lambda: True)
     assert attributes(study) == before
-    notes.write(say=False)
+    notes.write(verbose=False)
     after = attributes(study)
     changed = {key for key in after if "note" in key and after[key] != before.get(key)}
     assert {key.rpartition("note")[0] for key in changed} == {"dashboard:", f"dashboard:{trial._trial_id}:"}
     assert "**Failed**: out of memory." in str(after[f"dashboard:{trial._trial_id}:note_str:0"])
-    notes.write(say=False)
+    notes.write(verbose=False)
     assert attributes(study) == after
 
 

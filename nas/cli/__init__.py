@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from nas.cli import app, hydra_config, multirun
     from nas.cli.app import EXIT_INTERRUPTED, import_heavy, launch_study, refuse_options
     from nas.cli.compare_networks import find_networks
-    from nas.cli.comparison import Comparison
-    from nas.cli.help_text import entries, option_lines, paragraph
+    from nas.cli.compare_output import Comparison
+    from nas.cli.help_layout import entries, option_lines, paragraph
     from nas.cli.hydra_config import compose_config
     from nas.cli.overrides import overrides_of
     from nas.cli.scale_output import check_free, print_family, print_scaled, scaling_facts, write_scaled
@@ -21,8 +21,8 @@ else:
         {
             "app": ["EXIT_INTERRUPTED", "import_heavy", "launch_study", "refuse_options"],
             "compare_networks": ["find_networks"],
-            "comparison": ["Comparison"],
-            "help_text": ["entries", "option_lines", "paragraph"],
+            "compare_output": ["Comparison"],
+            "help_layout": ["entries", "option_lines", "paragraph"],
             "hydra_config": ["compose_config"],
             "overrides": ["overrides_of"],
             "scale_output": ["check_free", "print_family", "print_scaled", "scaling_facts", "write_scaled"],

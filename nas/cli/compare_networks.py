@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
-from nas.cli.comparison import Comparison
+from nas.cli.compare_output import Comparison
 from nas.cli.resolve.networks import is_spec_file, resolve_arch
 from nas.cli.resolve.predictors import latency_remark, network_totals
 from nas.core.formatting import decimal, interval, percent

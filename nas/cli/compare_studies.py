@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hypervolume
-from nas.cli.comparison import Comparison
+from nas.cli.compare_output import Comparison
 from nas.cli.resolve.studies import FoundStudy
 from nas.core.formatting import MISSING, decimal, percent, shown_path
 from nas.latency.store import read_device

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from nas.cli.help_text import entries
+from nas.cli.help_layout import entries
 from nas.core.errors import NasError, suggestion
 
 # Columns at which descriptions start in help texts.

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 
 from nas.cli import app, hydra_config
-from nas.cli.help_text import HelpEntry
+from nas.cli.help_layout import HelpEntry
 from nas.core.errors import NasError
 from nas.study.kind import StudyKind
 

@@ -1,4 +1,7 @@
-"""Methods that run as a study, and the registry of their kinds: the one place that lists them."""
+"""Methods that run as a study, and the registry of study kinds.
+
+``KINDS`` is the one place that lists them.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,19 @@ KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING)
 
 
 def kind_of(identity: Mapping[str, Any]) -> StudyKind:
-    """The kind of the study with the settings ``identity``, by dotted names or by group.
+    """Kind of the study with the settings ``identity``, by dotted names or by group.
 
     Raises: NasError for a study that is of none of ``KINDS``.
     """
-    known = next((kind for kind in KINDS if kind.owns(identity)), None)
-    if known is None:
+    kind = next((kind for kind in KINDS if kind.owns(identity)), None)
+    if kind is None:
         names = ", ".join(kind.name for kind in KINDS)
-        raise NasError(f"this study is none of {names}: a newer version of nas made it; upgrade nas.")
-    return known
+        raise NasError(
+            f"unknown kind of study: must be one of {names}. A newer version of nas created it; upgrade nas."
+        )
+    return kind
 
 
 def kind_name(identity: Mapping[str, Any]) -> str:
-    """The name of a study's kind for a list of studies; ``unknown`` where ``kind_of`` would raise."""
+    """Name of a study's kind for listings; ``unknown`` where ``kind_of`` raises."""
     return next((kind.name for kind in KINDS if kind.owns(identity)), "unknown")

@@ -13,16 +13,7 @@ if TYPE_CHECKING:
     from nas.study import catalog, manifest, trial_loop
     from nas.study.candidates import Candidate, Pricer, Survey, space_size_text, survey
     from nas.study.catalog import StudySummary, existing_studies_storage, load_study, studies, summarize_studies
-    from nas.study.config import (
-        EngineSettings,
-        PrunerSettings,
-        RecordSettings,
-        SamplerSettings,
-        SettingsGroups,
-        StudyPlan,
-        StudySettings,
-        dotted_names,
-    )
+    from nas.study.config import EngineSettings, RecordSettings, SettingsGroups, StudyPlan, dotted_names
     from nas.study.constraints import Constraints
     from nas.study.context import Facts, StudyContext, load_context_parts
     from nas.study.kind import SpaceFactory, StudyKind
@@ -74,12 +65,9 @@ else:
             "catalog": ["StudySummary", "existing_studies_storage", "load_study", "studies", "summarize_studies"],
             "config": [
                 "EngineSettings",
-                "PrunerSettings",
                 "RecordSettings",
-                "SamplerSettings",
                 "SettingsGroups",
                 "StudyPlan",
-                "StudySettings",
                 "dotted_names",
             ],
             "constraints": ["Constraints"],
@@ -150,9 +138,7 @@ __all__ = [
     "Outcome",
     "PredictorRefinement",
     "Pricer",
-    "PrunerSettings",
     "RecordSettings",
-    "SamplerSettings",
     "SettingsGroups",
     "SpaceFactory",
     "StudyContext",
@@ -160,7 +146,6 @@ __all__ = [
     "StudyManifest",
     "StudyPlan",
     "StudySession",
-    "StudySettings",
     "StudySummary",
     "Survey",
     "TrainingStopped",

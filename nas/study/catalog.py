@@ -15,7 +15,7 @@ from nas.core.errors import NasError, suggestion
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.backends import close_backend
 from nas.study.storage.opening import IDENTITY, check_stored_format, open_storage, study_identity
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retrying_storage import RetryingStorage
 from nas.study.storage.urls import mask_credentials, url_file
 from nas.study.trial_record import Outcome
 

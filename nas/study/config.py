@@ -19,11 +19,9 @@ from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
 from nas.study.constraints import Constraints
-from nas.study.objective import Objective, ObjectiveSettings
+from nas.study.objective import Objective
 from nas.study.storage.urls import checked_url
 
-SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
-PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
 ENGINE_NAMES: Final = ("local", "ray")
 MAX_RETRIES: Final = 2
 _ADDRESS: Final = re.compile(r"auto|[^:/\s]+:\d+")
@@ -58,95 +56,6 @@ class RecordSettings:
     def url(self, runs_dir: Path) -> str:
         """The database of trials."""
         return self.storage or f"sqlite:///{runs_dir / 'optuna.db'}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudySettings(RecordSettings):
-    """Settings of a search's study.
-
-    ``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are infeasible
-    or repeat an earlier network cost nothing and do not.
-
-    ``max_screened``: candidates that may be turned down per trained one before the search gives up.
-    ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
-    same space and storage, whose best networks come next.
-    """
-
-    n_trials: int = 12
-    max_screened: int = 200
-    seed_published: bool = True
-    first: str | None = None
-
-    def __post_init__(self) -> None:
-        RecordSettings.__post_init__(self)  # super() does not work in a slotted dataclass
-        check_number("study.n_trials", self.n_trials, low=1, whole=True)
-        check_number("study.max_screened", self.max_screened, low=1, whole=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerSettings:
-    """``name``: tpe, nsga2, nsga3, gp or random.
-
-    ``startup``: trials drawn from the feasible candidates of the survey before the sampler learns from results.
-    ``population``: of the genetic samplers.
-    """
-
-    name: str = "tpe"
-    startup: int = 5
-    population: int = 12
-
-    def __post_init__(self) -> None:
-        if self.name not in SAMPLER_NAMES:
-            raise unknown_choice("sampler.name", self.name, SAMPLER_NAMES)
-        check_number("sampler.startup", self.startup, low=0, whole=True)
-        check_number("sampler.population", self.population, low=2, whole=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrunerSettings:
-    """Rule that stops trainings early.
-
-    ``name``: none, median, asha, mo_asha (a Pareto front alone) or hyperband (a single reward alone).
-
-    ``min_epochs``: of every training. ``eta``: asha, mo_asha and hyperband let one in so many go on at the rungs,
-    epochs ``min_epochs`` x ``eta``^k. ``latency_window``: on a Pareto front median and asha hold a network against
-    those that are as fast, or faster by at most this factor. ``startup``: others needed for a comparison; with fewer
-    the training goes on.
-    """
-
-    name: str = "none"
-    eta: int = 3
-    min_epochs: int = 1
-    latency_window: float = 1.5
-    startup: int = 4
-
-    def __post_init__(self) -> None:
-        if self.name not in PRUNER_NAMES:
-            raise unknown_choice("pruner.name", self.name, PRUNER_NAMES)
-        check_number("pruner.eta", self.eta, low=2, whole=True)
-        check_number("pruner.min_epochs", self.min_epochs, low=1, whole=True)
-        check_number("pruner.latency_window", self.latency_window, low=1)
-        check_number("pruner.startup", self.startup, low=1, whole=True)
-
-    def check_fits(self, objective: ObjectiveSettings, epochs: int) -> None:
-        """Check that the rule suits ``objective`` and trainings of ``epochs``.
-
-        Raises: NasError where it could never stop a training.
-        """
-        if self.name == "hyperband" and objective.kind == "pareto":
-            raise NasError(
-                "pruner hyperband: is for a single reward; add objective=mnasnet, or take pruner=mo_asha or asha."
-            )
-        if self.name == "mo_asha" and objective.kind != "pareto":
-            raise NasError(
-                f"pruner mo_asha: ranks by two objectives, objective.kind is {objective.kind!r}; take pruner=asha, "
-                "hyperband or median."
-            )
-        if self.name != "none" and self.min_epochs >= epochs:
-            raise NasError(
-                f"pruner.min_epochs {self.min_epochs}: leaves no epoch to stop at, for proxy.epochs is {epochs}; raise "
-                "proxy.epochs, or add pruner=none."
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

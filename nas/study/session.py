@@ -46,7 +46,7 @@ from nas.study.storage.opening import (
 )
 from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.ownership import AcquireStudy
-from nas.study.storage.retry import RetryPolicy, retry_policy
+from nas.study.storage.retry_policy import RetryPolicy, console_retry_policy
 from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
 
@@ -178,7 +178,7 @@ def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
     a study of a newer format.
     """
     check_manifest_format(plan.folder)
-    retry = retry_policy(console, plan.study.patience_s)
+    retry = console_retry_policy(console, plan.study.patience_s)
     storage = existing_storage(plan.storage_url, retry) if plan.study.storage is not None else None
     if storage is not None:
         storage.close()

@@ -10,8 +10,8 @@ import sqlalchemy
 from optuna.trial import FrozenTrial
 
 from nas.methods.search.samplers import make_sampler
+from nas.methods.search.settings import SamplerSettings
 from nas.study.candidates import Space
-from nas.study.config import SamplerSettings
 from nas.study.trial_attributes import distributions
 
 POPULATION = SamplerSettings().population

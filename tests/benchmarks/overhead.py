@@ -33,9 +33,9 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.estimators.base import Evaluation
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.samplers import SAMPLERS
+from nas.methods.search.settings import SamplerSettings, StudySettings
 from nas.reporting.search_columns import records_to_csv
 from nas.reporting.search_report import SearchReport, render_search_report
-from nas.study.config import SamplerSettings, StudySettings
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.storage.urls import checked_url

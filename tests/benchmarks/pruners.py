@@ -28,8 +28,8 @@ from tabulated import Curves, TabulatedEvaluator, TabulatedPredictor
 from nas.core.errors import NasError
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
+from nas.methods.search.settings import PRUNER_NAMES, PrunerSettings, SamplerSettings, StudySettings
 from nas.study.candidates import Pricer
-from nas.study.config import PRUNER_NAMES, PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.opening import open_study

@@ -35,8 +35,8 @@ from nas.arch.spec import ArchSpec
 from nas.latency.predictors.macs import MacsPredictor
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
+from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
 from nas.study.candidates import Pricer
-from nas.study.config import PrunerSettings, SamplerSettings, StudySettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_record import TrialRecord, pareto_front

@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial
 
 from nas.engines.local.worker import Worker
 from nas.estimators.base import Evaluator
-from nas.study.storage.retry import RetryPolicy
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retry_policy import RetryPolicy
+from nas.study.storage.retrying_storage import RetryingStorage
 from nas.study.trial_loop import AskTell, Idle, TrialTask, run_trial
 from nas.study.trial_record import Outcome
 

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from nas.engines.local import supervisor
 from nas.methods.scaling.config import RaceSettings
 from nas.methods.scaling.trial_attributes import training_of
-from nas.methods.search.initial_trials import queue_initial_trials
+from nas.methods.search.trials.initial_trials import queue_initial_trials
 from nas.study.candidates import survey
 from nas.study.config import EngineSettings
 from nas.study.recovery import recover_trials

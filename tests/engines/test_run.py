@@ -12,7 +12,7 @@ from rich.console import Console
 
 from nas.engines.run import run_study
 from nas.study.storage.lease import lease_holder
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retrying_storage import RetryingStorage
 from tests.reporting.dashboard_study import made_search
 from tests.study.fakes import make_plan, small_space
 

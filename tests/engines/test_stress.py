@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from nas.search import command
 from nas.study.storage.opening import open_storage
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retrying_storage import RetryingStorage
 from nas.study.trial_attributes import count_finished, trial_records
 from tests.engines.commands import TINY, Forked, Search, beside, is_alive, send, wait_for, workers_of
 

@@ -23,8 +23,9 @@ from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
+from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
 from nas.study.candidates import Pricer
-from nas.study.config import EngineSettings, PrunerSettings, SamplerSettings, StudySettings
+from nas.study.config import EngineSettings
 from nas.study.constraints import Constraints
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings

@@ -14,7 +14,8 @@ from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
 from nas.methods.search.config import SearchPlan
-from nas.study.config import EngineSettings, PrunerSettings, SamplerSettings, StudySettings
+from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
+from nas.study.config import EngineSettings
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 from tests.study.fakes import make_plan, mobilenet_v1

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from nas.study.config import MAX_RETRIES
 from nas.study.recovery import recover_trials
 from nas.study.storage.opening import open_study
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retrying_storage import RetryingStorage
 from nas.study.trial_attributes import count_finished, distributions, trial_records
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, new_study, small_space
 

@@ -9,7 +9,7 @@ from nas.arch import zoo
 from nas.arch.files import load_spec
 from nas.arch.spec import ArchSpec
 from nas.cli.app import import_heavy
-from nas.cli.help_text import paragraph
+from nas.cli.help_layout import paragraph
 from nas.core.errors import NasError, suggestion
 
 TIMM_PREFIX: Final = "timm/"

@@ -1,4 +1,7 @@
-"""Compound scaling: a grid of coefficients, a comparison of rules, or a table of multipliers, trained and ranked."""
+"""Compound scaling: scaled networks of one baseline, trained and ranked.
+
+They are a grid of coefficients, a comparison of scaling rules, or a table of multipliers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scaling study after its last training: family, tables, plots, report, and what is printed about them."""
+"""Conclusion of a scaling study: family, tables, plots, report, terminal summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas.study.manifest import REPORT_FILE
 
 
 def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Console) -> Ranking:
-    """Write ranking, family, tables, plots and report of all that the study holds, and print the answer."""
+    """Write ranking, family, tables, plots and report of ``study``; print the result."""
     plan, context = session.plan, session.context(study)
     report = scaling_report(context, study)
     write_members(report.members, plan.folder, context.provenance(study.study_name))
@@ -28,10 +28,12 @@ def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Cons
     if session.is_complete(study):
         session.evaluator.discard_checkpoints()
     _print_results(plan, report, console)
-    return report.standings
+    return report.ranking
 
 
 def _print_results(plan: ScalingPlan, report: ScalingReport, console: Console) -> None:
-    console.print(cells_table(plan, report.layout) if report.layout else ranks_table(plan, report.standings))
+    console.print(cells_table(plan, report.layout) if report.layout else ranks_table(plan, report.ranking))
     closing = closing_lines(report.rows, plan.folder / REPORT_FILE)
-    print_lines(console, *report.sentences, *report.standings.way, *family_lines(plan, report.members), *closing)
+    print_lines(
+        console, *report.sentences, *report.ranking.step_sentences, *family_lines(plan, report.members), *closing
+    )

@@ -1,4 +1,7 @@
-"""Everything that a grid of compound scalings is told, as checked plain data; loads neither torch nor Optuna."""
+"""Settings of a scaling study as validated plain data.
+
+Loads neither torch nor Optuna.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,11 @@ BASELINE_FILE: Final = "baseline.yaml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPlan(StudyPlan):
-    """One grid, or with ``compare`` one comparison of rules or one table, complete.
+    """Complete settings of one grid, comparison of rules, or table.
 
-    ``baseline``: the network, still with its own classes. ``target``: what is to grow by 2^phi, of all but a table.
-    ``compare``: names of rules, or of one table alone. ``coefficients``: of the compound rule in a comparison.
-    ``rules``: how channels, repeats and sides are rounded.
+    ``baseline``: the network, still with its own classes. ``target``: the measure that grows by 2^phi, except in a
+    table. ``compare``: names of rules, or the name of one table. ``coefficients``: of the compound rule in a
+    comparison. ``rules``: how channels, repeats and input sides are rounded.
     """
 
     GROUPS: ClassVar[SettingsGroups] = {
@@ -90,22 +93,26 @@ class ScalingPlan(StudyPlan):
             if name not in COMPARED:
                 raise unknown_choice("compare", name, (*COMPARED, *TABLES))
         if len(set(self.compare)) < len(self.compare):
-            raise NasError(f"compare [{', '.join(self.compare)}]: each rule once.")
+            raise NasError(f"compare [{', '.join(self.compare)}]: list each rule once.")
         if self.latency.refine:
-            raise NasError("latency.refine true: a grid measures nothing; leave it out, and measure with nas.search.")
+            raise NasError(
+                "latency.refine true: a scaling study measures no latency; leave it out, or measure with nas.search."
+            )
 
     def _check_table(self) -> None:
         if len(self.compare) > 1:
-            raise NasError(f"compare [{', '.join(self.compare)}]: a table stands alone, such as compare={TABLES[0]}.")
+            raise NasError(
+                f"compare [{', '.join(self.compare)}]: a table cannot be combined with others; use compare={TABLES[0]}."
+            )
         if self.phi != 1 or self.target != "macs":
             given = f"phi {self.phi:g}" if self.phi != 1 else f"target {self.target}"
-            raise NasError(f"{given}: a table has no growth to aim at; leave it out, and say table.widths instead.")
+            raise NasError(f"{given}: a table has no target growth; leave it out, and set table.widths instead.")
 
     @classmethod
     def of(cls, config: Mapping[str, Any], *, baseline: ArchSpec, runs_dir: Path, command: str) -> ScalingPlan:
-        """The plan that a configuration describes, as the command composes it or ``settings`` gives it.
+        """Build the plan from a configuration.
 
-        Raises: NasError.
+        ``config`` is as the command composes it, or as ``settings`` returns it. Raises: NasError.
         """
         return cls(
             baseline=baseline,
@@ -121,7 +128,7 @@ class ScalingPlan(StudyPlan):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of it but the baseline as plain data, by the keys of its configuration."""
+        """All settings but the baseline as plain data, by the keys of the configuration."""
         factors = self.coefficients
         return {
             "phi": self.phi,
@@ -134,24 +141,30 @@ class ScalingPlan(StudyPlan):
 
     @property
     def largest_kernel(self) -> int:
-        """Of the baseline's blocks, and so of every network here."""
+        """Largest kernel size in px of the baseline's blocks, and so of every network."""
         return max(max(block.kernels) for stage in self.baseline.stages for block in stage.blocks)
 
     @property
     def base_resolution_px(self) -> int:
-        """The baseline's."""
+        """Input side of the baseline in px."""
         return self.baseline.resolution_px
 
     @property
     def image_side_px(self) -> int | None:
-        """The side that images are kept at: their own, or that of the largest proxies where files are of any size."""
+        """Side in px at which images are stored, or None for their own.
+
+        Where image files are of any size, it is the side of the largest proxy.
+        """
         if self.data.resolution_px or self.data.name != "imagefolder":
             return self.data.resolution_px
         return math.ceil(self.proxy.resolution_px * self.most_resolution)
 
     @property
     def is_table(self) -> bool:
-        """Whether a table of networks of all costs is asked for, instead of a grid or rules at equal cost."""
+        """Whether the study is a table of networks of all costs.
+
+        Otherwise it is a grid, or a comparison of rules at equal cost.
+        """
         return any(name in TABLES for name in self.compare)
 
     @property
@@ -161,12 +174,12 @@ class ScalingPlan(StudyPlan):
 
     @property
     def sides_px(self) -> tuple[int, ...]:
-        """Input sides of the table."""
+        """Input sides of the table in px."""
         return self.table.sides_px or tuple(round(self.baseline.resolution_px * share / SIDES[0]) for share in SIDES)
 
     @property
     def name(self) -> str:
-        """The study's name: as given, or from baseline, data and what is asked."""
+        """Name of the study: as given, or from baseline, data and request."""
         growth = [f"phi{self.phi:g}", *(["compare"] if self.compare else []), self.target]
         kinds = list(self.compare) if self.is_table else [kind for kind in growth if kind != "macs"]
         text = "-".join([self.baseline.name, self.data.name, *kinds])
@@ -174,18 +187,18 @@ class ScalingPlan(StudyPlan):
 
     @property
     def growth(self) -> float:
-        """What the target is to grow by: 2^phi."""
+        """Factor by which the target grows: 2^phi."""
         return float(2**self.phi)
 
     @property
     def compared(self) -> dict[str, Compound]:
-        """The rules of a comparison by name, as coefficients; stepwise expansion has none."""
+        """Compared rules by name, as coefficients; stepwise expansion has none."""
         known = {**DIRECTIONS, "compound": self.coefficients, "dwr": dwr()}
         return {name: known[name] for name in self.compare if name in known}
 
     @property
     def most_resolution(self) -> float:
-        """The largest growth of the input side that any network may have, before rounding."""
+        """Upper bound on any network's growth of the input side, before rounding."""
         if self.compare == (WIDTH_RESOLUTION,):
             return max(self.sides_px) / self.baseline.resolution_px
         if self.is_table:
@@ -195,7 +208,10 @@ class ScalingPlan(StudyPlan):
         return float(max(gammas) ** self.phi)
 
     def identity(self, device: str) -> dict[str, Any]:
-        """What must not change within a study, by dotted names; more ``race.seeds`` may be asked for later."""
+        """Settings that must not change within a study, by dotted names.
+
+        ``race.seeds`` is not among them: it may be increased later.
+        """
         own: dict[str, Any] = {"baseline": self.baseline.arch_id}
         if self.compare:
             own |= {"compare": list(self.compare)}

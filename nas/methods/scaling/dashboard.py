@@ -1,4 +1,4 @@
-"""What a dashboard shows of a compound study: its answer, and what became of each training."""
+"""Dashboard notes of a scaling study: the result, and each training's outcome."""
 
 from __future__ import annotations
 
@@ -30,19 +30,22 @@ _GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memo
 
 
 def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: ScalingReport) -> None:
-    """Put what a dashboard shows into ``study`` and beside it; its results stand in the plan's folder."""
-    plan, found, known = context.plan, report.standings, context.entries
+    """Publish the dashboard's notes into ``study``, and its files beside it.
+
+    The results themselves are in the plan's folder.
+    """
+    plan, ranking, known = context.plan, report.ranking, context.entries
     entries = known.by_label
     board = DashboardBoard.of(study, plan.runs_dir / ARTIFACTS)
-    best = found.best.entry.label if found.best else ""
+    best = ranking.best.entry.label if ranking.best else ""
     trials = {label: [row.number for name, row in report.trainings if name == label] for label in entries}
-    if known.end:  # stepwise expansion has no trainings of its own
+    if known.end:  # stepwise expansion shares the trainings of its final network
         trials[STEPWISE] = trials[known.end.label]
     plots = _attach_plots(plan, board)
     links, attached = _attach_best(plan, board, report)
     best_rows = markdown_rows(
         (*best_columns(plan), _trainings_column(trials)),
-        table_networks(found),
+        table_networks(ranking),
         {"trainings": lambda one: ", ".join(trial_link(study, number) for number in trials[one.entry.label])},
     )
     publish_study(
@@ -55,7 +58,7 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
         ),
         report,
         noted=[row for label, row in report.trainings if label in entries],
-        caption=best_caption(plan, found),
+        caption=best_caption(plan, ranking),
         best=best_rows,
         reading=_reading(plan, links),
         plot=("accuracy over multiply-adds", board.address("macs.svg")),
@@ -64,11 +67,14 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
 
 
 def _reading(plan: ScalingPlan, links: Sequence[str]) -> list[str]:
-    """How to read the dashboard's pages of a scaling study; ``links``: to the files of the best network."""
+    """Markdown paragraphs on how to read the dashboard's pages of a scaling study.
+
+    ``links``: to the files of the best network.
+    """
     return [
-        "**Best Trial** and **History** look at single trainings: the answer above is the mean over seeds, with the "
+        "**Best Trial** and **History** show single trainings: the result above is the mean over seeds, with the "
         "noise between them.",
-        "**Trials** (list): each trial is one training, of the network and seed that its note names; below it stand "
+        "**Trials** (list): each trial is one training, of the network and seed in its note, followed by "
         "its drawing and its spec.",
         f"**Parameters**: {_parameters(plan)}, each beside the baseline's.",
         f"Everything else: `{shown_path(plan.folder / REPORT_FILE)}`. " + ", ".join(links),
@@ -80,7 +86,7 @@ def _parameters(plan: ScalingPlan) -> str:
 
 
 def _attach_plots(plan: ScalingPlan, board: DashboardBoard) -> list[str]:
-    """Attach the plots; their names."""
+    """Attach the plots; their file names."""
     plots = {path.name: path.read_text(encoding="utf-8") for path in sorted(plan.folder.glob("*.svg"))}
     for name, text in plots.items():
         board.attach(name, standalone(text).encode())
@@ -88,8 +94,8 @@ def _attach_plots(plan: ScalingPlan, board: DashboardBoard) -> list[str]:
 
 
 def _attach_best(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport) -> tuple[list[str], list[str]]:
-    """Attach drawing and spec of the best network: links to them, and their names."""
-    best = report.standings.best
+    """Attach drawing and spec of the best network; links to them, and file names."""
+    best = report.ranking.best
     if not best:
         return [], []
     arch = replace(best.entry.arch, name="best")
@@ -101,17 +107,17 @@ def _attach_best(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport
 
 
 def _trainings_column(trials: Mapping[str, Sequence[int]]) -> Column[RankedNetwork]:
-    """The numbers of a network's trials."""
+    """Column with the numbers of a network's trials."""
     return Column(name="trainings", heading="trainings", value=lambda one: trials[one.entry.label], align="left")
 
 
 def _facts(trial: FrozenTrial) -> Pairs:
-    """Which network a training is of, and what that is beside the baseline."""
+    """Network, seed and growth over the baseline of a training."""
     known = trial.user_attrs
     growth = ", ".join(f"x{known[key]:.2f} {name}" for key, name in _GROWTHS.items() if key in known)
     proxy = f"x{known['proxy_macs_x']:.2f} MACs, {known['proxy_resolution_px']} px" if "proxy_macs_x" in known else ""
     return [
-        ("stands for", known[LABEL_ATTRIBUTE]),
+        ("label", known[LABEL_ATTRIBUTE]),
         ("seed", str(known["seed"])),
         ("growth", growth),
         ("its proxy", proxy),

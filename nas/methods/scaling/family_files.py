@@ -1,4 +1,4 @@
-"""The family of the coefficients that were found: members phi = 0 to 7 as specs, with what each costs."""
+"""Model family by the coefficients found: specs for phi 0 to 7 with their cost."""
 
 from __future__ import annotations
 
@@ -22,45 +22,53 @@ FAMILY_FOLDER: Final = "family"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyMember:
-    """One size of the family. ``published``: the same member by EfficientNet's hand-rounded coefficients, if any."""
+    """One member of the family.
+
+    ``published``: the same member by EfficientNet's hand-rounded coefficients, if any.
+    """
 
     phi: int
-    grown: ScaledNetwork
+    scaled: ScaledNetwork
     latency_ms: float
     published: ScaledNetwork | None
 
     @property
     def file(self) -> str:
-        """Its spec, relative to the study's folder."""
+        """Path of its spec, relative to the study's folder."""
         return f"{FAMILY_FOLDER}/phi_{self.phi}.yaml"
 
 
 def members_of(baseline: ArchSpec, compound: Compound, rules: RoundingRules, latency_ms: Any) -> list[FamilyMember]:
-    """Members by ``compound`` for phi 0 to 7, as far as the formula gives a network (a side has its limit)."""
+    """Family members by ``compound`` for phi 0 to 7.
+
+    It ends early where the formula no longer gives a network (the input side has an upper limit).
+    """
     members = []
     for phi in PHIS:
         try:
-            found = formula_member(baseline, compound, phi, rules)
+            scaled = formula_member(baseline, compound, phi, rules)
         except NasError:
             break
         members.append(
-            FamilyMember(phi=phi, grown=found, latency_ms=latency_ms(found.arch), published=_published(baseline, phi))
+            FamilyMember(
+                phi=phi, scaled=scaled, latency_ms=latency_ms(scaled.arch), published=_published(baseline, phi)
+            )
         )
     return members
 
 
 def write_members(members: Sequence[FamilyMember], folder: Path, provenance: Mapping[str, Any]) -> None:
-    """Write each member's spec below ``folder``."""
+    """Write the members' specs below ``folder``."""
     for member in members:
-        arch = replace(member.grown.arch, name=f"{member.grown.baseline.name}_phi{member.phi}")
+        arch = replace(member.scaled.arch, name=f"{member.scaled.baseline.name}_phi{member.phi}")
         facts = {
             **provenance,
-            "coefficients": str(member.grown.compound),
+            "coefficients": str(member.scaled.compound),
             "phi": member.phi,
-            "asked": {name: round(value, 6) for name, value in member.grown.factors._asdict().items()},
-            "realised": {name: round(value, 6) for name, value in member.grown.realised._asdict().items()},
-            "params": member.grown.cost.params,
-            "macs": member.grown.cost.macs,
+            "asked": {name: round(value, 6) for name, value in member.scaled.factors._asdict().items()},
+            "realised": {name: round(value, 6) for name, value in member.scaled.realised._asdict().items()},
+            "params": member.scaled.cost.params,
+            "macs": member.scaled.cost.macs,
             "predicted_ms": round(member.latency_ms, 4),
         }
         write_text_atomically(folder / member.file, dump_spec(arch, facts))

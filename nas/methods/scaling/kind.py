@@ -1,4 +1,4 @@
-"""Compound scaling as a kind of study."""
+"""Study kind of compound scaling."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ if TYPE_CHECKING:
 
 
 class ScalingKind(StudyKind):
-    """A grid of scaling coefficients, a comparison of scaling rules, or a table of multipliers."""
+    """Grid of scaling coefficients, comparison of rules, or table of multipliers."""
 
     name = "compound grid"
     groups = frozenset({"baseline", "grid", "rounding", "race"})
     session_module = "nas.methods.scaling.session"
 
     def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> ScalingPlan:
-        """The plan of the study in ``folder``; ``make_space`` is not called. Raises: NasError."""
+        """Plan of the study in ``folder``; ``make_space`` is not called.
+
+        Raises: NasError.
+        """
         from nas.arch.files import load_spec
         from nas.methods.scaling.config import BASELINE_FILE, ScalingPlan
 
         return ScalingPlan.of(manifest.settings, baseline=load_spec(folder / BASELINE_FILE), **common)
 
     def prepare(self, plan: ScalingPlan, console: Console) -> ScalingSession:
-        """Load what ``plan`` needs. Raises: NasError."""
+        """Load data and predictor of ``plan``. Raises: NasError."""
         from nas.methods.scaling.session import prepare_scaling
 
         return prepare_scaling(plan, console)
 
     def conclude(self, session: ScalingSession, study: optuna.Study, console: Console) -> None:
-        """Write ranking, family, tables, plots and report, and print the best."""
+        """Write ranking, family, tables, plots and report, and print the best network."""
         from nas.methods.scaling.conclude import conclude_scaling
 
         conclude_scaling(session, study, console)
@@ -55,13 +58,13 @@ class ScalingKind(StudyKind):
         return render_scaling(plan, manifest, study)
 
     def refresh_notes(self, plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-        """As ``render``, and what a dashboard shows. Raises: NasError."""
+        """Render the study, and update the dashboard's notes. Raises: NasError."""
         from nas.methods.scaling.render import refresh_scaling_notes
 
         refresh_scaling_notes(plan, manifest, study)
 
     def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
-        """The network of the highest mean accuracy; empty if none was trained to the end."""
+        """Network of the highest mean accuracy; empty if none finished training."""
         from nas.methods.scaling.report_data import best_network_facts
 
         return best_network_facts(study)

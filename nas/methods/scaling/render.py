@@ -1,4 +1,7 @@
-"""A scaling study's tables, plots and report from its folder and its trials, at work or not; loads no torch."""
+"""Render a scaling study's tables, plots and report from its folder and trials.
+
+Works for running and finished studies; loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,19 @@ from nas.study.manifest import StudyManifest
 
 
 def render_scaling(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
-    """Write tables, plots and report of ``study`` as it is now, at work or not; the report's path.
+    """Write tables, plots and report of ``study`` as of now; the report's path.
 
-    Nothing is trained or written into the study, no images are loaded, and a family is left to the end of the race.
-    Raises: NasError.
+    Nothing is trained or written into the study, no images are loaded, and the family's specs are written only when the
+    study is concluded. Raises: NasError.
     """
     return write_scaling_report(scaling_report(scaling_context(plan, manifest, study), study), plan.folder)
 
 
 def refresh_scaling_notes(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-    """As ``render_scaling``, and bring what a dashboard shows of ``study`` up to date."""
+    """Render the study, and update what the dashboard shows of ``study``.
+
+    Raises: NasError.
+    """
     context = scaling_context(plan, manifest, study)
     report = scaling_report(context, study)
     write_scaling_report(report, plan.folder)

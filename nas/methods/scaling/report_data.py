@@ -1,4 +1,4 @@
-"""From the trials of a scaling study to its report: everything that the page says, and the files that hold it."""
+"""Report data of a scaling study: from its trials to the files of the report."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from nas.study.trial_record import Outcome
 
 
 def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingReport:
-    """What the report of ``study`` says as of now."""
+    """Assemble the report of ``study`` as of now."""
     plan, entries = context.plan, context.entries
-    rows = trial_records(study)  # before the labels: a study at work may have one more the next moment
-    found = study_ranking(entries, study)
-    layout = table_layout(entries, found) if plan.is_table else None
+    rows = trial_records(study)  # before the labels: a running study may get another trial at any moment
+    ranking = study_ranking(entries, study)
+    layout = table_layout(entries, ranking) if plan.is_table else None
     return ScalingReport(
         title=f"{plan.name}: {scaling_kind(plan)}",
         command=plan.command,
         facts=_facts(context, study),
         rows=tuple(rows),
-        standings=found,
+        ranking=ranking,
         layout=layout,
-        sentences=(*found.sentences(), *(table_sentences(layout, found) if layout else ())),
+        sentences=(*ranking.sentences(), *(table_sentences(layout, ranking) if layout else ())),
         notes=tuple(design_notes(plan, entries, context.proxy_of(entries.baseline.arch))),
-        plots=_plots(plan, found, layout),
-        members=tuple(_family(context, found)),
+        plots=_plots(plan, ranking, layout),
+        members=tuple(_family(context, ranking)),
         labels=labels_by_number(study),
         noun=network_noun(plan),
     )
@@ -63,8 +63,11 @@ def study_ranking(entries: Design, study: optuna.Study) -> Ranking:
 
 
 def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
-    """Write ``networks.csv``, ``trials.csv``, plots and ``report.html`` into ``folder``; the path of the last."""
-    write_text_atomically(folder / "networks.csv", ranking_to_csv(report.standings.everybody))
+    """Write tables, plots and report into ``folder``; the report's path.
+
+    The files are ``networks.csv``, ``trials.csv``, the plots as SVG and PNG, and ``report.html``.
+    """
+    write_text_atomically(folder / "networks.csv", ranking_to_csv(report.ranking.all_networks))
     for name, (_, plot) in report.plots.items():
         write_text_atomically(folder / f"{name}.svg", plot.svg)
         write_bytes_atomically(folder / f"{name}.png", plot.png())
@@ -75,7 +78,7 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
     plan, baseline = context.plan, context.entries.baseline.arch
     return (
         ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
-        ("asked", f"{request_text(plan)}, limits {plan.constraints}"),
+        ("request", f"{request_text(plan)}, limits {plan.constraints}"),
         ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
         context.data_fact,
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
@@ -91,7 +94,7 @@ def _race(plan: ScalingPlan) -> str:
 
 
 def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
-    """How a network's training ended without an accuracy, by label."""
+    """How trainings without an accuracy ended, by network label."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.PRUNED, TrialState.FAIL))
     known = {outcome.value: outcome for outcome in (Outcome.STOPPED, Outcome.FAILED)}
     return {
@@ -101,54 +104,54 @@ def _closed(study: optuna.Study) -> dict[str, tuple[Outcome, str]]:
     }
 
 
-def _family(context: ScalingContext, found: Ranking) -> list[FamilyMember]:
-    """The family of the best triple; what is no grid has none."""
-    if found.best is None:
+def _family(context: ScalingContext, ranking: Ranking) -> list[FamilyMember]:
+    """Family by the best triple; empty unless the study is a grid."""
+    if ranking.best is None:
         return []
 
     def latency_ms(arch: ArchSpec) -> float:
         return context.predictor.predict(arch).latency_ms
 
-    triple = found.best.entry.grown.compound
-    return members_of(found.baseline.entry.arch, triple, context.plan.rules, latency_ms) if triple else []
+    triple = ranking.best.entry.scaled.compound
+    return members_of(ranking.baseline.entry.arch, triple, context.plan.rules, latency_ms) if triple else []
 
 
-def _plots(plan: ScalingPlan, found: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
-    """Caption and plot by the name of their files."""
+def _plots(plan: ScalingPlan, ranking: Ranking, table: TableLayout | None) -> dict[str, tuple[str, Canvas]]:
+    """Caption and plot by file name."""
     costs: dict[str, tuple[str, str, Cost]] = {
         "macs": ("multiply-adds", "MACs, M", lambda one: one.entry.candidate.measures["macs_m"]),
         "latency": ("latency", "predicted latency, ms", lambda one: one.entry.latency.latency_ms),
     }
     if table:
         over = {
-            name: (f"Accuracy over {cost}", lines_plot(table, found, value, name=name, axis=axis))
+            name: (f"Accuracy over {cost}", lines_plot(table, ranking, value, name=name, axis=axis))
             for name, (cost, axis, value) in costs.items()
         }
-        return {**over, "table": (f"Accuracy by {TABLE_AXES[plan.compare[0]]}", matrix_plot(table, found))}
+        return {**over, "table": (f"Accuracy by {TABLE_AXES[plan.compare[0]]}", matrix_plot(table, ranking))}
     over = {
-        name: (f"Accuracy over {cost}", cost_plot(found, value, name=name, axis=axis))
+        name: (f"Accuracy over {cost}", cost_plot(ranking, value, name=name, axis=axis))
         for name, (cost, axis, value) in costs.items()
     }
     if plan.compare:
-        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(found)), **over}
-    return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(found))}
+        return {"rules": (f"Accuracy by rule at x{plan.growth:g} {plan.target}", rules_plot(ranking)), **over}
+    return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(ranking))}
 
 
 def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:
-    """The network of the highest mean accuracy in ``study`` as plain data, as the report names it.
+    """Network of the highest mean accuracy as plain data, named as in the report.
 
     Of stepwise expansion a network of an earlier step may be the best.
     """
     accuracies = accuracies_of(study)
-    found = rank_means(accuracies, pooled_noise(accuracies))
-    if found is None:
+    result = rank_means(accuracies, pooled_noise(accuracies))
+    if result is None:
         return []
-    values = accuracies[found.best]
+    values = accuracies[result.best]
     trials = study.get_trials(deepcopy=False)
-    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == found.best)
+    attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == result.best)
     return [
         {
-            "name": found.best,
+            "name": result.best,
             "arch_id": attributes.get("arch_id"),
             "accuracy": fmean(values),
             "latency_ms": attributes.get("latency_ms"),

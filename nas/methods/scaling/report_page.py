@@ -1,4 +1,7 @@
-"""``report.html`` of a scaling study: its answer, accuracy over cost, the surface, the family, and every training."""
+"""``report.html`` of a scaling study.
+
+It shows the result, accuracy over cost, the coefficients' surface, the family, and every training.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,14 @@ _NETWORK_COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingReport(StudyReport):
-    """Everything that the report of a scaling study says.
+    """Content of a scaling study's report.
 
-    ``standings``: where its networks rank, with their ``layout`` in a table where it is of one; ``sentences``: the
-    answer in words. ``plots``: caption and plot, by the name of their files. ``labels``: of the trials' networks, by
-    number. ``noun``: what a network stands for: a triple, a rule, or nothing but a network.
+    ``ranking``: its networks as they rank, with their ``layout`` if the study is a table; ``sentences``: the result in
+    words. ``plots``: caption and plot, by file name. ``labels``: of the trials' networks, by trial number. ``noun``:
+    what a network represents: a triple, a rule, or just a network.
     """
 
-    standings: Ranking
+    ranking: Ranking
     layout: TableLayout | None
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
@@ -46,17 +49,17 @@ class ScalingReport(StudyReport):
 
     @property
     def summary(self) -> str:
-        """The answer."""
+        """The result in words."""
         return " ".join(self.sentences)
 
     @property
     def trainings(self) -> tuple[Training, ...]:
-        """Label of the network, and row, of every trial."""
+        """Network label and record of every trial."""
         return tuple((self.labels[row.number], row) for row in self.rows)
 
 
 def render_scaling_report(data: ScalingReport) -> str:
-    """The whole page as text, with no address to fetch anything from."""
+    """Render the page as self-contained HTML that fetches nothing."""
     return _template().render(
         data=data,
         summary=data.summary,

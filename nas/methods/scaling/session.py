@@ -1,4 +1,4 @@
-"""A grid before its first training: what is loaded, which networks there are, what they really cost."""
+"""Session of a scaling study: loads its inputs, and prices and lists the networks."""
 
 from __future__ import annotations
 
@@ -29,58 +29,67 @@ from nas.study.trial_record import TrialRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingSession(StudySession):
-    """A scaling study's plan with everything heavy loaded. Nothing is measured here."""
+    """Plan of a scaling study with images, predictor and evaluator loaded.
+
+    No latency is measured here.
+    """
 
     plan: ScalingPlan
-    entries_at: DesignAt
+    design_at: DesignAt
 
     def context(self, study: optuna.Study) -> ScalingContext:
-        """What the report of ``study`` has to know besides the trials."""
+        """Context of the report of ``study``: everything it needs besides the trials."""
         return ScalingContext(plan=self.plan, entries=self.entries(study), **self.context_parts._asdict())
 
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
-        """Say which networks there are, queue the first round, and keep what the study was begun with."""
-        self._say_what_there_is(self.entries(study) if study else self.entries_at(()), console)
+        """Print the networks, queue the first round, and write baseline and manifest.
+
+        The study is created if it is None.
+        """
+        self._print_design(self.entries(study) if study else self.design_at(()), console)
         study = acquire(study or self.open())
         plan = self.plan
         claim_study(study, plan.folder, plan.storage_url, self.identity)
         race = self.race(study)
         if not study.trials:
             race.prepare_round()
-        write_text_atomically(plan.folder / BASELINE_FILE, dump_spec(self.entries_at(()).baseline.arch))
+        write_text_atomically(plan.folder / BASELINE_FILE, dump_spec(self.design_at(()).baseline.arch))
         self.write_manifest()
         return study
 
     def entries(self, study: optuna.Study) -> Design:
-        """The networks as far as they are known."""
+        """Networks known so far."""
         return self.race(study).entries
 
     def race(self, study: optuna.Study, *, worker: str = "") -> ScalingAskTell:
-        """The race on ``study``."""
+        """Ask-and-tell interface to ``study``, as ``ask_tell``."""
         return ScalingAskTell(
             study=study,
-            entries_at=self.entries_at,
+            design_at=self.design_at,
             settings=self.plan.race,
             epochs=self.plan.proxy.epochs,
             has_interval=self.predictor.error is not None,
-            everybody=bool(self.plan.compare),
+            all_seeds=bool(self.plan.compare),
             worker=worker,
         )
 
     def total(self, study: optuna.Study) -> int:
-        """Trainings that the study has at most; fewer if the noise tells the networks apart before."""
+        """Upper bound on the number of trainings; their number in a complete study.
+
+        There may be fewer if differences between the networks become significant before.
+        """
         return count_finished(study) if self.is_complete(study) else self.race(study).most_trainings
 
     def is_complete(self, study: optuna.Study) -> bool:
-        """Whether all rounds are over."""
+        """Whether all rounds are trained."""
         return self.race(study).is_over
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
-        """What a person sees while ``study`` runs."""
+        """Terminal progress of ``study``."""
         labels = labels_by_number(study)
 
         def describe(row: TrialRecord) -> str:
-            if row.number not in labels:  # of a later round
+            if row.number not in labels:  # a trial of a later round
                 labels.update(labels_by_number(study))
             seed = row.genotype.get("seed", 0)
             return f"{labels[row.number]} (seed {seed}): accuracy {100 * (row.accuracy or 0):.1f}%"
@@ -90,41 +99,53 @@ class ScalingSession(StudySession):
         )
 
     def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> ScalingAskTell:
-        """The race on ``study``; nothing is measured, ``timer`` is not called."""
+        """Ask-and-tell interface to ``study`` for one worker.
+
+        Nothing is measured, so that ``timer`` is not called.
+        """
         return self.race(study, worker=worker)
 
-    def _say_what_there_is(self, entries: Design, console: Console) -> None:
+    def _print_design(self, entries: Design, console: Console) -> None:
         print_lines(console, design_summary(self.plan, entries))
         console.print(growth_table(self.plan, entries))
-        found = design_notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
-        print_lines(console, *(f"note: {note}" for note in found))
+        notes = design_notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
+        print_lines(console, *(f"note: {note}" for note in notes))
 
 
 def prepare_scaling(plan: ScalingPlan, console: Console) -> ScalingSession:
-    """Load the images and the predictor (calibrated now if this device never was), and find the networks."""
+    """Load the images and the latency predictor, and determine the networks.
+
+    The predictor is calibrated first if this device never was. Raises: NasError.
+    """
     parts = load_session_parts(plan, console, keep_weights=False)
     baseline = replace(plan.baseline, classes=parts.data.classes, in_channels=parts.data.channels)
     design_at = make_design(plan, baseline, parts.predictor.predict, parts.evaluator.proxy)
-    return ScalingSession(plan=plan, entries_at=design_at, **parts._asdict())
+    return ScalingSession(plan=plan, design_at=design_at, **parts._asdict())
 
 
 def is_scaling_finished(plan: ScalingPlan) -> bool:
-    """Whether the study of ``plan`` has all its rounds and its report; False for a study of another plan."""
+    """Whether the study of ``plan`` has all its rounds and its report.
+
+    False for a study of another plan.
+    """
     return is_study_finished(plan, lambda study: _is_over(plan, study))
 
 
 def _is_over(plan: ScalingPlan, study: optuna.Study) -> bool:
-    """Whether all rounds of ``study`` are over, as its storage and its folder tell without loading images."""
+    """Whether all rounds of ``study`` are trained.
+
+    It is read from the storage and the study's folder, without loading images.
+    """
     try:
         as_started = replace(plan, baseline=load_spec(plan.folder / BASELINE_FILE))
         context = scaling_context(as_started, read_manifest(plan.folder), study)
-    except NasError:  # what is missing is written when it is run
+    except NasError:  # missing files are written when the study is run
         return False
     return ScalingAskTell(
         study=study,
-        entries_at=lambda _: context.entries,
+        design_at=lambda _: context.entries,
         settings=plan.race,
         epochs=plan.proxy.epochs,
         has_interval=context.predictor.error is not None,
-        everybody=bool(plan.compare),
+        all_seeds=bool(plan.compare),
     ).is_over

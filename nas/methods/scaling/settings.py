@@ -1,4 +1,4 @@
-"""The settings of a compound study, as checked plain data: the grid, the rules, the tables, the race over seeds."""
+"""Settings groups of a scaling study: grid, rules, tables, and race over seeds."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
 
 TARGETS: Final = ("macs", "latency")
-MOST_FACTOR: Final = 4096.0  # of any one multiplier
+MAX_FACTOR: Final = 4096.0  # upper bound of each multiplier
 STEPWISE: Final = "stepwise"
 COMPARED: Final = (*DIRECTIONS, "compound", "dwr", STEPWISE)
 WIDTH_LINES, WIDTH_RESOLUTION = "width_lines", "width_resolution"
 TABLES: Final = (WIDTH_LINES, WIDTH_RESOLUTION)
-# Of width lines so far that the first one reaches the cost at which the last one begins.
+# For width_lines, wide enough that the first line reaches the cost at which the last one begins.
 WIDTHS: Final = {WIDTH_LINES: (1.0, 1.5, 2.2), WIDTH_RESOLUTION: (1.0, 0.75, 0.5, 0.25)}
-SIDES: Final = (7, 6, 5, 4)  # sevenths of the baseline's: 224, 192, 160 and 128 px of 224
+SIDES: Final = (7, 6, 5, 4)  # sevenths of the baseline's side: 224, 192, 160 and 128 px for 224 px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridSettings:
-    """The triples: all of ``alpha`` x ``beta`` x ``gamma`` whose growth is within ``tolerance`` of 2 per unit of phi.
+    """Grid of triples ``alpha`` x ``beta`` x ``gamma`` and the cost it accepts.
 
-    ``realised_tolerance``: the same of the growth that is left after rounding; triples beyond it are not trained,
-    because a costlier network wins for its cost (None: train them all).
+    A triple is taken if its growth is within ``tolerance`` of 2 per unit of phi. ``realised_tolerance``: the same for
+    the growth after rounding; triples beyond it are not trained, because a costlier network wins by its cost (None:
+    train them all).
     """
 
     alpha: tuple[float, ...] = ALPHAS
@@ -47,10 +48,11 @@ class GridSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSettings:
-    """The networks of a table: ``widths`` (multipliers; None: those of the table that is chosen) on each line.
+    """Multipliers of a table's networks.
 
-    ``starts``: (depth, resolution) multipliers of the baseline at which the lines of ``width_lines`` begin.
-    ``sides_px``: input sides of ``width_resolution``; None: MobileNetV1's shares of the baseline's.
+    ``widths``: multipliers on each line; None: the default ones of the selected table. ``starts``: (depth, resolution)
+    multipliers of the baseline at which the lines of ``width_lines`` begin. ``sides_px``: input sides of
+    ``width_resolution``; None: MobileNetV1's fractions of the baseline's.
     """
 
     widths: tuple[float, ...] | None = None
@@ -59,7 +61,7 @@ class TableSettings:
 
     def __post_init__(self) -> None:
         for width in _listed("table.widths", self.widths, "multipliers, such as [1.0, 1.4]", optional=True):
-            check_number("table.widths", width, low=0, high=MOST_FACTOR, open_low=True)
+            check_number("table.widths", width, low=0, high=MAX_FACTOR, open_low=True)
         for side in _listed("table.sides_px", self.sides_px, "input sides, such as [224, 160]", optional=True):
             check_number("table.sides_px", side, low=1, whole=True)
         pairs = "[depth, resolution] multipliers, such as [[1, 1], [2, 1.3]]"
@@ -67,7 +69,7 @@ class TableSettings:
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise NasError(f"table.starts {quoted(pair)}: must be a list of {pairs}.")
             for factor in pair:
-                check_number("table.starts", factor, low=0, high=MOST_FACTOR, open_low=True)
+                check_number("table.starts", factor, low=0, high=MAX_FACTOR, open_low=True)
         for name in ("widths", "sides_px"):
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(dict.fromkeys(values)))
@@ -76,11 +78,12 @@ class TableSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaceSettings:
-    """How many trainings a triple gets: one each, then ``seeds`` in all for those that may be the best.
+    """Number of trainings per network: one each, then up to ``seeds`` for the best.
 
     ``finalists``: the best of the first round, which get a second training whatever the noise; from the third on, only
-    those that the noise does not tell apart from the best. ``stop_share``: in the first round a training ends half way
-    if its accuracy is below that share of the others' there, from the fifth on; 0 is never.
+    those get one that are statistically indistinguishable from the best (Tukey-Kramer). ``stop_share``: in the first
+    round a training ends halfway if its accuracy is among the lowest ``stop_share`` there, once four others reached
+    that epoch; 0 disables stopping.
     """
 
     seeds: int = 3
@@ -94,7 +97,10 @@ class RaceSettings:
 
 
 def compared_of(value: object) -> tuple[str, ...]:
-    """``compare`` as names: null, a list of rules, or the name of one table. Raises: NasError for anything else."""
+    """Parse ``compare``: null, a list of rules, or the name of one table.
+
+    Raises: NasError for anything else.
+    """
     if value is None:
         return ()
     if isinstance(value, str) and value in TABLES:
@@ -106,7 +112,7 @@ def compared_of(value: object) -> tuple[str, ...]:
 
 
 def _listed(field: str, value: object, what: str, *, optional: bool) -> list[Any]:
-    """The items of a list that must not be empty; none for null where that is allowed. Raises: NasError."""
+    """Items of a non-empty list; empty for null where ``optional``. Raises: NasError."""
     if optional and value is None:
         return []
     if not isinstance(value, list | tuple) or not value:

@@ -1,4 +1,4 @@
-"""A compound study in the words of the terminal: what is asked, the answer as a table, and where the results stand."""
+"""Terminal output of a scaling study: request, result table, and file paths."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _KINDS: Final = {WIDTH_LINES: "width scaling from several baselines", WIDTH_RESO
 
 
 def scaling_kind(plan: ScalingPlan) -> str:
-    """What kind of study this is."""
+    """Description of the kind of study."""
     if plan.is_table:
         return _KINDS[plan.compare[0]]
     return "comparison of scaling rules" if plan.compare else "compound grid"
 
 
 def network_noun(plan: ScalingPlan) -> str:
-    """What the networks of the study stand for."""
+    """Noun for what a network represents: network, rule or triple."""
     return "network" if plan.is_table else "rule" if plan.compare else TRIPLE
 
 
 def request_text(plan: ScalingPlan) -> str:
-    """What the networks are chosen by."""
+    """Description of the requested networks."""
     if plan.is_table:
         widths = " ".join(f"{width:g}" for width in plan.widths)
         if plan.compare == (WIDTH_LINES,):
@@ -49,36 +49,36 @@ def request_text(plan: ScalingPlan) -> str:
     return f"{plural(len(plan.compare), network_noun(plan))} at {growth}" if plan.compare else growth
 
 
-def ranks_table(plan: ScalingPlan, found: Ranking) -> Table:
-    """The best networks and the baseline."""
-    return terminal_table(best_caption(plan, found), best_columns(plan), table_networks(found))
+def ranks_table(plan: ScalingPlan, ranking: Ranking) -> Table:
+    """Terminal table of the best networks and the baseline."""
+    return terminal_table(best_caption(plan, ranking), best_columns(plan), table_networks(ranking))
 
 
-def best_caption(plan: ScalingPlan, found: Ranking) -> str:
-    """The caption of the best networks."""
-    return f"{plan.name}: the best of {len(found.ranked)}"
+def best_caption(plan: ScalingPlan, ranking: Ranking) -> str:
+    """Caption of the table of the best networks."""
+    return f"{plan.name}: the best of {len(ranking.ranked)}"
 
 
 def best_columns(plan: ScalingPlan) -> tuple[Column[RankedNetwork], ...]:
-    """What terminal and dashboard show of the best networks."""
+    """Columns of the best networks in terminal and dashboard."""
     return select(ranking_columns(network_noun(plan)), *_BEST_COLUMNS)
 
 
-def table_networks(found: Ranking) -> tuple[RankedNetwork, ...]:
-    """The best networks, and the baseline."""
-    best = found.ranked[:_SHOWN]
-    return best if found.baseline.entry.label in {one.entry.label for one in best} else (*best, found.baseline)
+def table_networks(ranking: Ranking) -> tuple[RankedNetwork, ...]:
+    """Best networks, and the baseline."""
+    best = ranking.ranked[:_SHOWN]
+    return best if ranking.baseline.entry.label in {one.entry.label for one in best} else (*best, ranking.baseline)
 
 
 def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:
-    """Accuracy in every row and column, with the growth of MACs below."""
+    """Terminal table of accuracy by row and column, with the growth of MACs below."""
     shown = Table(title=f"{plan.name}: accuracy, % (MACs x)", title_justify="left")
     for column in ("", *table.columns):
         shown.add_column(column, justify="right" if column else "left", overflow="fold")
     for row in table.rows:
         cells = [table.cells.get((row, column)) for column in table.columns]
         texts = [
-            f"{one.percent or one.verdict.partition(':')[0]}\n(x{one.entry.grown.macs_growth:.2f})" if one else ""
+            f"{one.percent or one.verdict.partition(':')[0]}\n(x{one.entry.scaled.macs_growth:.2f})" if one else ""
             for one in cells
         ]
         shown.add_row(row, *texts)
@@ -86,6 +86,6 @@ def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:
 
 
 def family_lines(plan: ScalingPlan, members: Sequence[FamilyMember]) -> list[str]:
-    """Which family was made, and where it is; nothing where there is none."""
+    """Line on the family and its folder; empty without a family."""
     family = shown_path(plan.folder / FAMILY_FOLDER)
-    return [f"family phi 0 to {members[-1].phi} by {members[0].grown.compound}: {family}"] if members else []
+    return [f"family phi 0 to {members[-1].phi} by {members[0].scaled.compound}: {family}"] if members else []

@@ -1,4 +1,4 @@
-"""Architecture search: ask, screen, train, tell, and what comes out of it."""
+"""Architecture search: ask-and-tell, screening, pruning, and the files it writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rules of a search: ask Optuna for a genotype, screen it, hand it out for training, tell what came out."""
+"""Ask-and-tell loop of a search: sample, screen, deduplicate, train, tell.
+
+Optuna is asked for a genotype, which is screened against the limits, handed out for training, and told its result.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from optuna.trial import FrozenTrial, Trial
 from nas.core.errors import NasError
 from nas.estimators.base import Evaluation
 from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
-from nas.methods.search.screening import Screening
-from nas.methods.search.trial_index import TrialIndex
+from nas.methods.search.settings import SamplerSettings, StudySettings
+from nas.methods.search.trials.screening import Screening
+from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study import trial_loop
 from nas.study.candidates import Pricer
-from nas.study.config import SamplerSettings, StudySettings
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id
@@ -28,25 +31,27 @@ _PARKED: Final = "nas:parked"
 
 
 @dataclass(slots=True)
-class _Memory:
-    """What one worker remembers between its questions.
+class _WorkerState:
+    """Per-worker state of a search between calls of ``ask``.
 
-    ``ledger``: the study as it was read last. ``parked``: its trials whose network another worker is training.
-    ``turned_down``: infeasible candidates and repeats since its last training.
+    ``index``: the study's trials as of the last read. ``parked``: trials of this worker whose network another worker is
+    training. ``rejected``: infeasible candidates and duplicates since the last training.
     """
 
-    ledger: TrialIndex = field(default_factory=TrialIndex)
+    index: TrialIndex = field(default_factory=TrialIndex)
     parked: list[TrialTask] = field(default_factory=list)
-    turned_down: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchAskTell:
-    """One worker's view of a study. Several workers may ask and tell on the same storage at the same time.
+    """One worker's ask-and-tell interface to a search study.
 
-    With a ``refinement``, candidates that pass the limits as predicted are measured and screened again before they
-    are trained, and what was measured is the latency that the study counts with. ``pruner`` is asked after each of
-    the ``epochs`` but the last whether the training is to go on. ``worker`` is written into the trials that it takes.
+    Several workers may ask and tell on the same storage at the same time.
+
+    With a ``refinement``, candidates whose predicted cost meets the limits are measured and screened again before
+    training, and the measured latency (ms) is the one that counts in the study. ``pruner`` decides after each of the
+    ``epochs`` but the last whether the training continues. ``worker`` is written into the trials that it takes.
     """
 
     study: optuna.Study
@@ -58,30 +63,33 @@ class SearchAskTell:
     refinement: PredictorRefinement | None = None
     pruner: optuna.pruners.BasePruner | None = None
     worker: str = ""
-    _memory: _Memory = field(default_factory=_Memory, init=False, repr=False)
+    _state: _WorkerState = field(default_factory=_WorkerState, init=False, repr=False)
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
-        """The next candidate: a training, a trial that was turned down, or that there is none.
+        """Next candidate to train, a rejected trial, or ``Idle`` if there is none.
 
-        Raises: NasError if the space has nothing new left to offer under the limits.
+        Raises: NasError if the space has no new candidate left under the limits.
         """
-        ledger = self._read()
-        found: TrialTask | TrialRecord | Idle | None = self._unparked()
-        if found is None:
-            if ledger.finished >= self.settings.n_trials:
+        index = self._read()
+        result: TrialTask | TrialRecord | Idle | None = self._resume_parked()
+        if result is None:
+            if index.finished >= self.settings.n_trials:
                 return Idle.OVER
-            if ledger.finished + len(ledger.running()) >= self.settings.n_trials:
-                return Idle.WAIT  # other workers hold the last trials; one of theirs may yet be turned down
-            self._check_supply()
-            found = self._asked()
-        if isinstance(found, TrialRecord) and found.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
-            self._memory.turned_down += 1
-        elif not isinstance(found, Idle):
-            self._memory.turned_down = 0
-        return found
+            if index.finished + len(index.running()) >= self.settings.n_trials:
+                return Idle.WAIT  # other workers run the last trials, of which one may still be rejected
+            self._check_exhaustion()
+            result = self._ask_sampler()
+        if isinstance(result, TrialRecord) and result.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
+            self._state.rejected += 1
+        elif not isinstance(result, Idle):
+            self._state.rejected = 0
+        return result
 
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
-        """Write the epoch into the trial as its intermediate value; why to stop there, None to go on."""
+        """Report the epoch's objective; the reason to stop there, or None to continue.
+
+        The value is stored as an intermediate value of the trial, by epoch.
+        """
         storage = storage_of(self.study)
         latency_ms = storage.get_trial(task.trial_id).user_attrs["latency_ms"]
         value = self.objective.values(result.accuracy, latency_ms)[0]
@@ -89,11 +97,11 @@ class SearchAskTell:
         if self.pruner is None or result.epoch >= self.epochs:
             return None
         if self.pruner.prune(self.study, storage.get_trial(task.trial_id)):
-            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, behind others there"
+            return f"{100 * result.accuracy:.1f}% after epoch {result.epoch}, below the other trials there"
         return None
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
-        """Tell the accuracy, with the latency that was known before."""
+        """Finish the trial with its accuracy and the latency known before training."""
         trial = self._frozen(task.trial_id)
         values = self.objective.values(evaluation.accuracy, trial.user_attrs["latency_ms"])
         return trial_loop.finish_trial(
@@ -102,19 +110,19 @@ class SearchAskTell:
 
     def release(self) -> None:
         """Queue the parked candidates again."""
-        while self._memory.parked:
-            trial_loop.release_trial(self.study, self._memory.parked.pop().trial_id)
+        while self._state.parked:
+            trial_loop.release_trial(self.study, self._state.parked.pop().trial_id)
 
     def _read(self) -> TrialIndex:
-        """The study as it is now."""
-        self._memory.ledger.read(self.study)
-        return self._memory.ledger
+        """Index of the study's trials, updated from the storage."""
+        self._state.index.read(self.study)
+        return self._state.index
 
-    def _asked(self) -> TrialTask | TrialRecord | Idle:
-        """One candidate of the sampler, screened."""
-        turn = self._memory.ledger.total - self._memory.ledger.interrupted
+    def _ask_sampler(self) -> TrialTask | TrialRecord | Idle:
+        """Draw one candidate from the sampler and screen it."""
+        number = self._state.index.total - self._state.index.interrupted
         space = distributions(self.pricer.space.parameters)
-        self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=turn), space)
+        self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=number), space)
         trial = self.study.ask(space)
         try:
             if self.worker:
@@ -122,62 +130,65 @@ class SearchAskTell:
             if self._is_surplus(trial):
                 trial_loop.release_trial(self.study, trial_id(trial))
                 return Idle.WAIT
-            return self._screened(trial)
+            return self._screen(trial)
         except KeyboardInterrupt:
             trial_loop.release_trial(self.study, trial_id(trial))
             raise
 
     def _is_surplus(self, trial: Trial) -> bool:
-        """Whether earlier trials, if all that are open are trained, make the study complete without ``trial``.
+        """Whether the trials before ``trial``, once trained, already complete the study.
 
-        Two workers may have asked at the same moment for the last that was wanted; the later one steps back. An earlier
-        one of a worker that was killed may just have been queued again: it comes first.
+        Two workers may have asked for the last trial at the same moment; the later one gives way. An earlier trial of a
+        killed worker may just have been queued again: it takes precedence.
         """
-        ledger = self._read()
-        earlier = [number for number in ledger.open if number < trial.number]
-        return ledger.finished + len(earlier) >= self.settings.n_trials
+        index = self._read()
+        earlier = [number for number in index.open if number < trial.number]
+        return index.finished + len(earlier) >= self.settings.n_trials
 
-    def _screened(self, trial: Trial) -> TrialTask | TrialRecord | Idle:
-        """The training that ``trial`` stands for, unless it breaks a limit or was trained before."""
+    def _screen(self, trial: Trial) -> TrialTask | TrialRecord | Idle:
+        """Training of ``trial``, unless it violates a limit or its network was trained."""
         screen = Screening(study=self.study, pricer=self.pricer, refinement=self.refinement)
         try:
-            arch, broken = screen.judge(trial)
+            arch, violated = screen.judge(trial)
         except Exception as error:  # a network that cannot be decoded or measured is one failed trial
             return trial_loop.finish_trial(
                 self.study, self._frozen(trial_id(trial)), Outcome.FAILED, reason=failure_reason(error)
             )
-        if broken:
-            return trial_loop.finish_trial(self.study, self._frozen(trial_id(trial)), Outcome.INFEASIBLE, reason=broken)
+        if violated:
+            return trial_loop.finish_trial(
+                self.study, self._frozen(trial_id(trial)), Outcome.INFEASIBLE, reason=violated
+            )
         task = TrialTask(number=trial.number, trial_id=trial_id(trial), arch=arch)
         self._read()
-        found = self._first_of_its_kind(task)
-        if found is None:
-            self._memory.parked.append(task)
+        result = self._deduplicated(task)
+        if result is None:
+            self._state.parked.append(task)
             return Idle.WAIT
-        return found
+        return result
 
-    def _unparked(self) -> TrialTask | TrialRecord | None:
-        """A parked candidate whose twin's training has ended."""
-        for task in self._memory.parked:
-            found = self._first_of_its_kind(task)
-            if found is not None:
-                self._memory.parked.remove(task)
-                return found
+    def _resume_parked(self) -> TrialTask | TrialRecord | None:
+        """First parked candidate whose duplicate has finished training."""
+        for task in self._state.parked:
+            result = self._deduplicated(task)
+            if result is not None:
+                self._state.parked.remove(task)
+                return result
         return None
 
-    def _first_of_its_kind(self, task: TrialTask) -> TrialTask | TrialRecord | None:
-        """``task``, or if another trial trained or stopped its network what came out; None while one trains it.
+    def _deduplicated(self, task: TrialTask) -> TrialTask | TrialRecord | None:
+        """Deduplicate ``task``: itself, the finished duplicate, or None to wait.
 
-        A trial under way whose network is written into it has a claim on that network unless it is marked as parked.
-        Each worker makes its claim before it looks for others and gives way to any, so that no two of them train a
-        network at the same time, whichever trial was killed and taken again meanwhile. Of those that gave way the
-        earliest trial claims again.
+        A ``TrialRecord`` if another trial trained or stopped this network already; None while another trial trains it.
+
+        A running trial with its network written into it claims that network unless it is marked as parked. Each worker
+        claims before it looks for others and gives way to any, so that no two of them train a network at the same time,
+        whichever trial was killed and restarted in between. Of those that gave way the earliest trial claims again.
         """
-        ledger = self._memory.ledger
-        twin = ledger.tried.get(task.arch.arch_id)
-        if twin is not None:
-            return self._repeated(task, twin)
-        is_parked = _is_parked(ledger.open[task.number])
+        index = self._state.index
+        duplicate = index.tried.get(task.arch.arch_id)
+        if duplicate is not None:
+            return self._finish_duplicate(task, duplicate)
+        is_parked = _is_parked(index.open[task.number])
         if self._is_claimed(task):
             if not is_parked:
                 storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, True)
@@ -186,19 +197,23 @@ class SearchAskTell:
             return task
         storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, False)
         self._read()
-        return self._first_of_its_kind(task)
+        return self._deduplicated(task)
 
     def _is_claimed(self, task: TrialTask) -> bool:
-        """Whether another trial under way trains the network of ``task``, or comes before it."""
-        running, arch_id = self._memory.ledger.running(), task.arch.arch_id
-        twins = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
-        return any(twin.number < task.number or not _is_parked(twin) for twin in twins if twin.number != task.number)
+        """Whether another running trial of this network trains it or is earlier."""
+        running, arch_id = self._state.index.running(), task.arch.arch_id
+        duplicates = [trial for trial in running if trial.user_attrs.get("arch_id") == arch_id]
+        return any(
+            duplicate.number < task.number or not _is_parked(duplicate)
+            for duplicate in duplicates
+            if duplicate.number != task.number
+        )
 
-    def _repeated(self, task: TrialTask, twin: FrozenTrial) -> TrialRecord:
-        trial, reason = self._frozen(task.trial_id), f"same as trial {twin.number}"
-        if twin.user_attrs["outcome"] == Outcome.STOPPED:
+    def _finish_duplicate(self, task: TrialTask, duplicate: FrozenTrial) -> TrialRecord:
+        trial, reason = self._frozen(task.trial_id), f"same as trial {duplicate.number}"
+        if duplicate.user_attrs["outcome"] == Outcome.STOPPED:
             return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
-        accuracy = twin.user_attrs["accuracy"]
+        accuracy = duplicate.user_attrs["accuracy"]
         values = self.objective.values(accuracy, trial.user_attrs["latency_ms"])
         return trial_loop.finish_trial(
             self.study, trial, Outcome.DUPLICATE, values=values, accuracy=accuracy, reason=reason
@@ -207,27 +222,30 @@ class SearchAskTell:
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id)
 
-    def _check_supply(self) -> None:
-        """Raise NasError if the space is used up, or the candidates turned down in a row say that it nearly is."""
-        so_far = f"stopped after {self._memory.ledger.finished} of {self.settings.n_trials} trials"
+    def _check_exhaustion(self) -> None:
+        """Check that the space still yields new candidates.
+
+        Raises: NasError if every point has been tried, or if ``study.max_screened`` candidates in a row were rejected.
+        """
+        so_far = f"stopped after {self._state.index.finished} of {self.settings.n_trials} trials"
         if self._exhausted():
             raise NasError(
                 f"{so_far}: all {self.pricer.space.size} points of space {self.pricer.space.name!r} have been tried. "
                 "Widen the space, or lower study.n_trials."
             )
-        if self._memory.turned_down >= self.settings.max_screened:
+        if self._state.rejected >= self.settings.max_screened:
             raise NasError(
-                f"{so_far}: the last {self._memory.turned_down} candidates were infeasible or repeats. The space has "
-                "little new left under these limits; loosen them, widen the space, or lower study.n_trials."
+                f"{so_far}: the last {self._state.rejected} candidates were infeasible or duplicates. Few new "
+                "networks are left under these limits; relax them, widen the space, or lower study.n_trials."
             )
 
     def _exhausted(self) -> bool:
-        """Whether every point of a small space has been dealt with."""
-        space, ledger = self.pricer.space, self._memory.ledger
-        if ledger.total < space.size or ledger.open:
+        """Whether every point of a small space has been tried."""
+        space, index = self.pricer.space, self._state.index
+        if index.total < space.size or index.open:
             return False
-        every = (trial.params for trial in self.study.get_trials(deepcopy=False))
-        complete = (params for params in every if len(params) == len(space.parameters))
+        all_params = (trial.params for trial in self.study.get_trials(deepcopy=False))
+        complete = (params for params in all_params if len(params) == len(space.parameters))
         return len({tuple(sorted(params.items())) for params in complete}) >= space.size
 
 

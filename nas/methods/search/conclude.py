@@ -1,4 +1,4 @@
-"""A search after its last trial: winners, table, report and what is printed about them."""
+"""Conclusion of a search: winners, table, report, and the terminal summary."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measure
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
-    """Write winners, table and report of all that the study holds, and print where they are."""
+    """Write winners, table and report of ``study``, and print where they are."""
     plan, rows = session.plan, trial_records(study)
     context = session.context
     source = WinnerSource(
@@ -40,12 +40,12 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         weights_dir=plan.folder / "weights",
         provenance=_provenance(context, study),
     )
-    chosen = _measured(choose_winners(rows, plan.objective), session, study, console)
-    rows = trial_records(study)  # again, with what the winners measured
+    chosen = _measure_winners(choose_winners(rows, plan.objective), session, study, console)
+    rows = trial_records(study)  # read again with the winners' measurements
     winners = write_winners(chosen, plan.folder / "winners", source)
-    kept = {row.arch_id for row in chosen}
+    winner_ids = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
-        if path.stem not in kept:
+        if path.stem not in winner_ids:
             path.unlink()
     if session.is_complete(study):
         session.evaluator.discard_checkpoints()
@@ -56,20 +56,23 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     return winners
 
 
-def _measured(
+def _measure_winners(
     rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console
 ) -> list[TrialRecord]:
-    """The winners' rows with their measured latency; results are worth having on a machine too busy to measure."""
+    """Measure the winners' latency; their rows as they are if it cannot be measured.
+
+    A machine too busy to measure must not cost the user the results.
+    """
     try:
         with console.status("measuring the winners"):
             return measure_rows(rows, study, session.pricer, session.measure)
     except NasError as error:
-        print_lines(console, f"the winners were not measured: {error}")
+        print_lines(console, f"latency of the winners was not measured: {error}")
         return rows
 
 
 def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
-    """Where the files of winners come from, in the order that they say it."""
+    """Provenance of the winners' files, in the order in which they list it."""
     plan, shared = context.plan, context.provenance(study.study_name)
     first = {"space": plan.space.name, "study": shared.pop("study"), "data": shared.pop("data")}
     return {**first, "seed": plan.study.seed, **shared}
@@ -84,13 +87,13 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:
-    """How the predictions compare with what was measured, and what a user should know of it."""
+    """Print predicted against measured latency, with remarks and warnings."""
     agreement = report.agreement
     if not agreement.pairs:
         return
     console.print(terminal_table("predicted against measured", AGREEMENT_COLUMNS, agreement.pairs[:_PAIRS_SHOWN]))
-    hidden = len(agreement.pairs) - _PAIRS_SHOWN
-    said = [f"{agreement}" + (f"; {hidden} more of them in the report" if hidden > 0 else "")]
-    said += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
-    said += [agreement.warning] if agreement.warning else []
-    print_lines(console, *said)
+    omitted = len(agreement.pairs) - _PAIRS_SHOWN
+    lines = [f"{agreement}" + (f"; {omitted} more in the report" if omitted > 0 else "")]
+    lines += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
+    lines += [agreement.warning] if agreement.warning else []
+    print_lines(console, *lines)

@@ -1,4 +1,4 @@
-"""Everything a search is told, as checked plain data; loads neither torch nor Optuna."""
+"""Settings of a search as validated plain data; loads neither torch nor Optuna."""
 
 from __future__ import annotations
 
@@ -11,22 +11,15 @@ from nas.core.errors import NasError
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
-from nas.study.config import (
-    EngineSettings,
-    PrunerSettings,
-    SamplerSettings,
-    SettingsGroups,
-    StudyPlan,
-    StudySettings,
-    dotted_names,
-)
+from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
+from nas.study.config import EngineSettings, SettingsGroups, StudyPlan, dotted_names
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPlan(StudyPlan):
-    """One search, complete.
+    """Complete settings of one search.
 
     ``space``: a search space object; ``space_config``: the plain data it was made from.
     """
@@ -69,41 +62,47 @@ class SearchPlan(StudyPlan):
     def of(
         cls, config: Mapping[str, Any], *, space: Any, space_config: Mapping[str, Any], runs_dir: Path, command: str
     ) -> SearchPlan:
-        """The plan that a configuration's groups describe, as the command composes them or ``settings`` gives them.
+        """Build the plan from a configuration's groups.
 
-        Raises: NasError.
+        ``config`` is as the command composes it, or as ``settings`` returns it. Raises: NasError.
         """
         groups = cls.read_groups(config)
         return cls(space=space, space_config=space_config, runs_dir=runs_dir, command=command, **groups)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of it as plain data, by the groups of its configuration."""
+        """All settings as plain data, by configuration group."""
         return {"space": dict(self.space_config), **self.group_settings}
 
     @property
     def largest_kernel(self) -> int:
-        """Of the space."""
+        """Largest kernel size in the space, in px."""
         return int(self.space.largest_kernel)
 
     @property
     def image_side_px(self) -> int | None:
-        """The side that images are kept at."""
+        """Side in px at which images are stored."""
         return self.data.resolution_px or self.proxy.resolution_px
 
     @property
     def base_resolution_px(self) -> int | None:
-        """The largest resolution of a space that compares resolutions, which proxies then keep apart."""
+        """Largest resolution (px) of a space that searches resolutions, or None.
+
+        Proxies then preserve the differences between resolutions.
+        """
         return max(self.space.parameters.get("resolution_px", ()), default=None)
 
     @property
     def name(self) -> str:
-        """The study's name: as given, or from space, data and objective."""
+        """Name of the study: as given, or from space, data and objective."""
         parts = [self.space.name, self.data.name, *([] if self.objective.kind == "pareto" else [self.objective.kind])]
         return self.study.name or "-".join(parts)
 
     def identity(self, device: str) -> dict[str, Any]:
-        """What must not change within a study, by dotted names: anything that trials would differ by."""
+        """Settings that must not change within a study, by dotted names.
+
+        These are all settings that affect the result of a trial.
+        """
         shared = self.shared_identity(device)
         own = {
             "space": self.space_config,

@@ -1,4 +1,7 @@
-"""What is known of a search besides its trials, with its images in memory or from its folder alone."""
+"""Context of a search: what its report needs besides the trials.
+
+It is made with the images in memory, or from the study's folder alone.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from nas.study.manifest import StudyManifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchContext(StudyContext):
-    """A search as its report has to know it; ``pricer`` decodes and prices its candidates."""
+    """Context of a search's report; ``pricer`` decodes and prices its candidates."""
 
     plan: SearchPlan
     pricer: Pricer
 
 
 def search_pricer(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSummary) -> Pricer:
-    """What prices the candidates of ``plan``, as networks for ``images``, by ``predictor``."""
+    """Pricer of the candidates of ``plan``, as networks for ``images``."""
     return Pricer(
         space=plan.space,
         predictor=predictor,
@@ -32,6 +35,6 @@ def search_pricer(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSu
 
 
 def search_context(plan: SearchPlan, manifest: StudyManifest) -> SearchContext:
-    """The context of a search that was begun, from what stands in its folder. Raises: NasError."""
+    """Context of a started search, from the files in its folder. Raises: NasError."""
     parts = load_context_parts(plan, manifest)
     return SearchContext(plan=plan, pricer=search_pricer(plan, parts.predictor, parts.images), **parts._asdict())

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a search: its winners, its trials, and how to read the pages."""
+"""Dashboard notes of a search: winners, trials, and how to read the pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _WINNER_COLUMNS: Final = (
 def write_search_notes(
     study: optuna.Study, report: SearchReport, pricer: Pricer, folder: Path, artifacts: Path
 ) -> None:
-    """Put what a dashboard shows of a search into its study and into ``artifacts``; its results stand in ``folder``."""
+    """Publish the dashboard's notes into the study and its files into ``artifacts``.
+
+    The results themselves are in ``folder``.
+    """
     board = DashboardBoard.of(study, artifacts)
     names = [winner.arch.name for winner in report.winners]
     plot = standalone((folder / "pareto.svg").read_text(encoding="utf-8")).encode()
@@ -50,7 +53,7 @@ def write_search_notes(
 
 
 def _winner_table(report: SearchReport, board: DashboardBoard, folder: Path) -> list[tuple[str, ...]]:
-    """The winners' head and rows in Markdown, with links to their trials and files."""
+    """Markdown table of the winners, head first, with links to trials and files."""
     links = {winner.label: ", ".join(_links(winner, board, folder)) for winner in report.winners}
     return markdown_rows(
         select_winner_columns(report.reward, *_WINNER_COLUMNS),
@@ -64,7 +67,7 @@ def _winner_table(report: SearchReport, board: DashboardBoard, folder: Path) -> 
 
 
 def _links(winner: Winner, board: DashboardBoard, folder: Path) -> list[str]:
-    """Links to drawing and spec of a winner, which are attached."""
+    """Attach drawing and spec of a winner; Markdown links to them."""
     name = winner.arch.name
     return [
         link("drawing", board.attach(f"{name}.svg", standalone(winner_drawing(winner)).encode())),
@@ -73,7 +76,10 @@ def _links(winner: Winner, board: DashboardBoard, folder: Path) -> list[str]:
 
 
 def _spec_of(winner: Winner, folder: Path) -> bytes:
-    """The spec file of a winner; a search at work has written none yet, or is replacing it at this moment."""
+    """Spec file of a winner, or its spec dumped where no file exists.
+
+    A running search has written none yet, or may be replacing it at this moment.
+    """
     with suppress(FileNotFoundError):
         if winner.spec_file:
             return (folder / winner.spec_file).read_bytes()
@@ -81,16 +87,15 @@ def _spec_of(winner: Winner, folder: Path) -> bytes:
 
 
 def _reading(report: SearchReport, folder: Path) -> list[str]:
-    """How to read the dashboard's pages of a search."""
+    """Markdown paragraphs on how to read the dashboard's pages of a search."""
     pareto = report.objective == "pareto"
     return [
-        "**Pareto Front**: each point is a network; accuracy of its proxy is to be high, latency in ms low."
+        "**Pareto Front**: each point is a network; maximise the accuracy of its proxy, minimise its latency in ms."
         if pareto
-        else "**History**: the reward of each network is to be high.",
-        "**Best Trials** knows nothing of networks that came up twice, nor of later measurements: the winners are "
-        "those above.",
-        "**Trials** (list): each trial's note says what became of it, and below it stand its drawing and its spec. "
-        "State *Pruned* is a network beyond a limit, or a training that was stopped; *Complete* may be a duplicate.",
+        else "**History**: the reward of each network, to be maximised.",
+        "**Best Trials** includes neither duplicates nor later measurements: the winners are those above.",
+        "**Trials** (list): each trial's note states its outcome, followed by its drawing and its spec. "
+        "State *Pruned* is a network beyond a limit or a stopped training; *Complete* may be a duplicate.",
         "**Parameters**: `s3.b0.kernel` is the kernel of the first block of stage 3; `k3.5.7` are MixConv groups of "
         "3x3, 5x5 and 7x7. In *Smart Selection* untick *Check All* and tick the few that *Hyperparameter Importance* "
         "names.",

@@ -1,4 +1,4 @@
-"""Architecture search as a kind of study."""
+"""Study kind of architecture search."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class SearchKind(StudyKind):
-    """A search of a space of networks for accuracy at low latency."""
+    """Architecture search of a space for high accuracy at low latency."""
 
     name = "search"
     groups = frozenset({"space"})
     session_module = "nas.methods.search.session"
 
     def plan_of(self, manifest: StudyManifest, folder: Path, make_space: SpaceFactory, **common: Any) -> SearchPlan:
-        """The plan of the search in ``folder``. Raises: NasError."""
+        """Plan of the search in ``folder``. Raises: NasError."""
         from nas.methods.search.config import SearchPlan
 
         space: Mapping[str, Any] = manifest.settings["space"]
         return SearchPlan.of(manifest.settings, space=make_space(space), space_config=space, **common)
 
     def prepare(self, plan: SearchPlan, console: Console) -> SearchSession:
-        """Load what ``plan`` needs. Raises: NasError."""
+        """Load data and predictor of ``plan``. Raises: NasError."""
         from nas.methods.search.session import prepare_search
 
         return prepare_search(plan, console)
@@ -56,13 +56,13 @@ class SearchKind(StudyKind):
         return render_search(plan, manifest, study)
 
     def refresh_notes(self, plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-        """As ``render``, and what a dashboard shows. Raises: NasError."""
+        """Render the search, and update the dashboard's notes. Raises: NasError."""
         from nas.methods.search.render import refresh_search_notes
 
         refresh_search_notes(plan, manifest, study)
 
     def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
-        """The front, or the highest rewards first."""
+        """Winners as plain data: the Pareto front, or the highest rewards first."""
         from nas.methods.search.report_data import winner_facts
 
         return winner_facts(study)

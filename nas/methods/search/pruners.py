@@ -1,8 +1,9 @@
-"""Stopping a training early: rules that compare a trial with others at the same epoch, for one objective or several.
+"""Pruners for early stopping, for one objective or several.
 
-Optuna's trials of several objectives can neither report nor prune. A rule here is an Optuna pruner that the search asks
-itself; all that it needs stands in the trials (the first objective after each epoch as intermediate value, the latency
-that was known before training), so that it works across workers and machines and after a restart.
+They compare a trial with others at the same epoch. Optuna's multi-objective trials can neither report nor prune. A rule
+here is an Optuna pruner that the search calls itself; everything it needs is stored in the trials (the first objective
+after each epoch as intermediate value, and the latency known before training), so that it works across workers and
+machines and after a restart.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.config import PrunerSettings
+from nas.methods.search.settings import PrunerSettings
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import PUBLISHED
 
 
 class EpochScore(NamedTuple):
-    """Where a network stands after an epoch: the first objective, which goes up, and its latency in ms."""
+    """Objectives after an epoch: the first one, maximised, and the latency in ms."""
 
     value: float
     latency_ms: float
 
 
 def make_pruner(settings: PrunerSettings, objective: ObjectiveSettings, *, epochs: int) -> BasePruner | None:
-    """The rule that ``settings`` name for trainings of ``epochs``, or None where none is to be stopped."""
+    """Pruner that ``settings`` name for trainings of ``epochs``; None for ``none``."""
     if settings.name == "none":
         return None
     if settings.name == "hyperband":
@@ -41,129 +42,138 @@ def make_pruner(settings: PrunerSettings, objective: ObjectiveSettings, *, epoch
         )
         return RewardHyperband(settings=settings, brackets=brackets)
     rules = {"median": MedianPruner, "asha": HalvingPruner, "mo_asha": ParetoHalvingPruner}
-    ranks_itself = settings.name == "mo_asha" or objective.kind != "pareto"  # by something that has the latency in it
+    ranks_itself = settings.name == "mo_asha" or objective.kind != "pareto"  # by a score that includes the latency
     return rules[settings.name](settings=settings, latency_window=None if ranks_itself else settings.latency_window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerPruner(BasePruner):  # type: ignore[misc]
-    """Compares a trial, at its last epoch, with all others that came as far, stopped ones and those at work too.
+    """Compares a trial at its last epoch with all others that reached that epoch.
 
-    With a ``latency_window`` only those count that are as fast, or faster by at most this factor: what is slower cannot
-    replace it, and what is far smaller says nothing about it. Published networks are never stopped: they are the
-    reference. An epoch that a trial passed is not looked at again when it is resumed.
+    Stopped and running trials count too. With a ``latency_window`` only trials count that are as fast, or faster by at
+    most this factor: a slower network cannot replace it, and a far smaller one says nothing about it. Published
+    networks are never stopped: they are the reference. A resumed trial is not checked again at epochs that it passed.
     """
 
     settings: PrunerSettings
     latency_window: float | None
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether ``trial`` is to stop now."""
+        """Whether to stop ``trial`` after its last reported epoch."""
         epoch = trial.last_step
-        if epoch is None or not self.looks_at(epoch) or PUBLISHED in trial.user_attrs:
+        if epoch is None or not self.is_rung(epoch) or PUBLISHED in trial.user_attrs:
             return False
-        own = _standing(trial, epoch)
-        others = [_standing(other, epoch) for other in _others(study, trial, epoch)]
+        own = _epoch_score(trial, epoch)
+        others = [_epoch_score(other, epoch) for other in _others(study, trial, epoch)]
         if self.latency_window is not None:
             fastest_ms = own.latency_ms / self.latency_window
             others = [other for other in others if fastest_ms <= other.latency_ms <= own.latency_ms]
-        return len(others) >= self.settings.startup and self.is_behind(own, others)
+        return len(others) >= self.settings.startup and self.ranks_low(own, others)
 
     @abstractmethod
-    def looks_at(self, epoch: int) -> bool:
+    def is_rung(self, epoch: int) -> bool:
         """Whether a trial may be stopped after ``epoch``."""
 
     @abstractmethod
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Whether ``own`` is not worth going on with beside ``others``."""
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+        """Whether ``own`` ranks too low among ``others`` to continue."""
 
 
 class MedianPruner(PeerPruner):
-    """Stops what is below the median of the others, from ``min_epochs`` on.
+    """Stops trials below the median of the others, from ``min_epochs`` on.
 
     The rule of Vizier (Golovin et al., KDD 2017, section 3.2.2) without its running averages.
     """
 
     __slots__ = ()
 
-    def looks_at(self, epoch: int) -> bool:
-        """Every epoch from ``min_epochs`` on."""
+    def is_rung(self, epoch: int) -> bool:
+        """Whether ``epoch`` is ``min_epochs`` or later."""
         return epoch >= self.settings.min_epochs
 
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Below the median."""
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+        """Whether ``own`` is below the median of ``others``."""
         return own.value < median(other.value for other in others)
 
 
 class HalvingPruner(PeerPruner):
-    """Asynchronous successive halving that stops: one in ``eta`` passes each rung, at ``min_epochs`` x ``eta``^k.
+    """Asynchronous successive halving (ASHA) in its stopping variant.
 
-    Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934, algorithm 2; as
-    Optuna does, what would wait there for promotion is stopped here. Whoever comes early is judged by fewer.
+    One trial in ``eta`` passes each rung, at epoch ``min_epochs`` x ``eta``^k.
+
+    Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934, algorithm 2; as in
+    Optuna, trials that would wait for promotion there are stopped here. Early arrivals are compared with fewer trials.
     """
 
     __slots__ = ()
 
-    def looks_at(self, epoch: int) -> bool:
-        """The rungs alone."""
+    def is_rung(self, epoch: int) -> bool:
+        """Whether ``epoch`` is a rung."""
         rung = self.settings.min_epochs
         while rung < epoch:
             rung *= self.settings.eta
         return rung == epoch
 
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Not among the best ``1 / eta``."""
-        return sum(other.value > own.value for other in others) >= self.places(len(others) + 1)
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+        """Whether ``own`` is not among the best ``1 / eta``."""
+        return sum(other.value > own.value for other in others) >= self.promotions(len(others) + 1)
 
-    def places(self, came: int) -> int:
-        """How many of those that ``came`` to a rung may pass it."""
-        return max(1, came // self.settings.eta)
+    def promotions(self, arrivals: int) -> int:
+        """Number of trials that may pass a rung which ``arrivals`` trials reached."""
+        return max(1, arrivals // self.settings.eta)
 
 
 class ParetoHalvingPruner(HalvingPruner):
     """Successive halving by non-dominated rank, and within a rank by an epsilon-net.
 
     Schmucker, Donini, Zafar, Salinas and Archambeau, "Multi-objective Asynchronous Successive Halving",
-    arXiv:2106.12639. The net begins with the best first objective and then takes whatever is farthest from all taken;
-    distances are in the value and in the logarithm of the latency, each as a share of its range within the rank.
+    arXiv:2106.12639. The net begins with the best first objective and then adds the point farthest from all selected
+    ones; distances are in the value and in the logarithm of the latency, each normalised by its range within the rank.
     """
 
     __slots__ = ()
 
-    def is_behind(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
-        """Not among the first ``1 / eta`` in the order of ranks."""
-        everyone = [own, *others]
-        ranks = non_dominated_ranks(everyone)
+    def ranks_low(self, own: EpochScore, others: Sequence[EpochScore]) -> bool:
+        """Whether ``own`` is not among the first ``1 / eta`` by rank and epsilon-net."""
+        scores = [own, *others]
+        ranks = non_dominated_ranks(scores)
         before = sum(rank < ranks[0] for rank in ranks)
-        beside = [standing for standing, rank in zip(everyone, ranks, strict=True) if rank == ranks[0]]
-        return before + spread_order(beside).index(0) >= self.places(len(everyone))
+        same_rank = [score for score, rank in zip(scores, ranks, strict=True) if rank == ranks[0]]
+        return before + spread_order(same_rank).index(0) >= self.promotions(len(scores))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardHyperband(BasePruner):  # type: ignore[misc]
-    """Optuna's Hyperband, of one objective, which spares published networks and the first ``startup`` at each epoch.
+    """Optuna's Hyperband for one objective, with exceptions for some trials.
 
-    Its rungs stand in the trials' system attributes.
+    It never stops published networks, nor the first ``startup`` trials at each epoch. Its rungs are stored in the
+    trials' system attributes.
     """
 
     settings: PrunerSettings
     brackets: optuna.pruners.HyperbandPruner
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether ``trial`` is to stop now; the rung is written down in any case, for others are held against it."""
-        is_behind: bool = self.brackets.prune(study, trial)
-        if not is_behind or trial.last_step is None or PUBLISHED in trial.user_attrs:
+        """Whether to stop ``trial`` now.
+
+        The rung is recorded in any case, because others are compared with it.
+        """
+        ranks_low: bool = self.brackets.prune(study, trial)
+        if not ranks_low or trial.last_step is None or PUBLISHED in trial.user_attrs:
             return False
         return len(_others(study, trial, trial.last_step)) >= self.settings.startup
 
 
-def non_dominated_ranks(standings: Sequence[EpochScore]) -> list[int]:
-    """The rank of each: 0 on the Pareto front, 1 on the front of the rest, and so on; equal ones share theirs."""
-    order = sorted(range(len(standings)), key=lambda i: (standings[i].latency_ms, -standings[i].value))
-    best: list[tuple[float, float]] = []  # of each front, negated so that it rises: its best value so far, with latency
-    ranks = [0] * len(standings)
+def non_dominated_ranks(scores: Sequence[EpochScore]) -> list[int]:
+    """Non-dominated rank of each score, in the given order.
+
+    0 on the Pareto front, 1 on the front of the rest, and so on; equal scores share a rank.
+    """
+    order = sorted(range(len(scores)), key=lambda i: (scores[i].latency_ms, -scores[i].value))
+    best: list[tuple[float, float]] = []  # best value so far of each front, negated so that it rises, with latency
+    ranks = [0] * len(scores)
     for i in order:
-        value, latency_ms = standings[i]
+        value, latency_ms = scores[i]
         # The first front without a faster or equally fast network that is as good, unless that is the same point.
         rank = bisect.bisect_right(best, -value, key=lambda front: front[0])
         if rank and best[rank - 1] == (-value, latency_ms):
@@ -173,29 +183,32 @@ def non_dominated_ranks(standings: Sequence[EpochScore]) -> list[int]:
     return ranks
 
 
-def spread_order(standings: Sequence[EpochScore]) -> list[int]:
-    """Positions in ``standings``, each next one the farthest from all before; the best value comes first."""
-    points = list(zip(_shares([one.value for one in standings]),
-                      _shares([math.log(one.latency_ms) for one in standings]), strict=True))  # fmt: skip
-    first = max(range(len(points)), key=lambda i: (standings[i].value, -standings[i].latency_ms))
-    order, left = [first], [i for i in range(len(points)) if i != first]
+def spread_order(scores: Sequence[EpochScore]) -> list[int]:
+    """Positions in ``scores`` in the order of an epsilon-net.
+
+    The best value comes first; each further one is the farthest from all before.
+    """
+    points = list(zip(_normalised([one.value for one in scores]),
+                      _normalised([math.log(one.latency_ms) for one in scores]), strict=True))  # fmt: skip
+    first = max(range(len(points)), key=lambda i: (scores[i].value, -scores[i].latency_ms))
+    order, remaining = [first], [i for i in range(len(points)) if i != first]
     gaps = [math.dist(point, points[first]) for point in points]
-    while left:
-        farthest = max(left, key=lambda i: gaps[i])
+    while remaining:
+        farthest = max(remaining, key=lambda i: gaps[i])
         order.append(farthest)
-        left.remove(farthest)
+        remaining.remove(farthest)
         gaps = [min(gap, math.dist(point, points[farthest])) for gap, point in zip(gaps, points, strict=True)]
     return order
 
 
-def _shares(values: Sequence[float]) -> list[float]:
-    """``values`` as shares of their range, from 0 to 1."""
+def _normalised(values: Sequence[float]) -> list[float]:
+    """Normalise ``values`` to [0, 1] by their range."""
     low, high = min(values), max(values)
     return [(value - low) / ((high - low) or 1.0) for value in values]
 
 
 def _others(study: optuna.Study, trial: FrozenTrial, epoch: int) -> list[FrozenTrial]:
-    """The other trials that were trained up to ``epoch`` and did not fail."""
+    """Other trials that were trained up to ``epoch`` and did not fail."""
     return [
         other
         for other in study.get_trials(deepcopy=False)
@@ -203,5 +216,5 @@ def _others(study: optuna.Study, trial: FrozenTrial, epoch: int) -> list[FrozenT
     ]
 
 
-def _standing(trial: FrozenTrial, epoch: int) -> EpochScore:
+def _epoch_score(trial: FrozenTrial, epoch: int) -> EpochScore:
     return EpochScore(trial.intermediate_values[epoch], trial.user_attrs["latency_ms"])

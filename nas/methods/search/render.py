@@ -1,4 +1,7 @@
-"""A search's table, plot and report made again of its folder and its trials, at work or not; loads no torch."""
+"""Render a search's table, plot and report from its folder and trials.
+
+Works for running and finished studies; loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,25 @@ from nas.study.trial_attributes import trial_records
 
 
 def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
-    """Write table, plot and report of ``study`` as it is now, at work or not; the report's path.
+    """Write table, plot and report of ``study`` as of now; the report's path.
 
     Nothing is trained, measured or written into the study, and no images are loaded. Raises: NasError.
     """
-    return write_search_report(_report_again(search_context(plan, manifest), study), plan.folder)
+    return write_search_report(_current_report(search_context(plan, manifest), study), plan.folder)
 
 
 def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
-    """As ``render_search``, and bring what a dashboard shows of ``study`` up to date."""
+    """Render the search, and update what the dashboard shows of ``study``.
+
+    Raises: NasError.
+    """
     context = search_context(plan, manifest)
-    report = _report_again(context, study)
+    report = _current_report(context, study)
     write_search_report(report, plan.folder)
     write_search_notes(study, report, context.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
 
 
-def _report_again(context: SearchContext, study: optuna.Study) -> SearchReport:
+def _current_report(context: SearchContext, study: optuna.Study) -> SearchReport:
     plan, rows = context.plan, trial_records(study)
     winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", context)
     return search_report(context, study, rows, winners)

@@ -1,4 +1,4 @@
-"""From a study's trials to its report: everything that the page says, and the files that hold it."""
+"""Report data of a search: from the study's trials to the files of the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.methods.search.context import SearchContext
-from nas.methods.search.warm_start import best_records
+from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
@@ -42,29 +42,28 @@ _FILES: Final[Mapping[str, str]] = {
 
 
 def existing_winners(rows: Sequence[TrialRecord], folder: Path, context: SearchContext) -> list[Winner]:
-    """``rows`` as winners, each with those of its files that stand in ``folder``: none while a search is under way.
+    """Winners from ``rows``, each with those of its files that exist in ``folder``.
 
-    Raises: NasError if a row's choices no longer decode to its network.
+    While a search is running there are no files. Raises: NasError if a row's genotype no longer decodes to its network.
     """
-    written = _written(folder)
+    stems = _winner_stems(folder)
     return [
-        _known_winner(winner_label(place), row, written.get(row.arch_id), folder, context)
-        for place, row in enumerate(rows)
+        _winner_of(winner_label(place), row, stems.get(row.arch_id), folder, context) for place, row in enumerate(rows)
     ]
 
 
 def search_report(
     context: SearchContext, study: optuna.Study, rows: Sequence[TrialRecord], winners: Sequence[Winner]
 ) -> SearchReport:
-    """What the report of ``study`` says of ``rows``, its trials, and ``winners`` among them."""
+    """Assemble the report of ``study`` from its trials ``rows`` and its ``winners``."""
     plan, trials = context.plan, study.get_trials(deepcopy=False)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
     reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(context) else None
     longer = longer_trainings(study, rows)
-    known = any(one.kendall_tau is not None for one in longer)
+    is_validated = any(one.kendall_tau is not None for one in longer)
     baselines = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
-    again = {row.arch_id for row in best_records(rows, plan.objective)}
-    again |= {row.arch_id for row in trained if row.number in baselines}
+    retrained = {row.arch_id for row in best_records(rows, plan.objective)}
+    retrained |= {row.arch_id for row in trained if row.number in baselines}
     return SearchReport(
         title=f"Search {plan.name}",
         command=plan.command,
@@ -81,13 +80,13 @@ def search_report(
         importances=importances(rows),
         longer_trainings=longer,
         validation_command=""
-        if known
-        else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(again), 1)),
+        if is_validated
+        else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
     )
 
 
 def write_search_report(report: SearchReport, folder: Path) -> Path:
-    """Write ``trials.csv``, ``pareto.svg`` and ``report.html`` into ``folder``; the path of the last."""
+    """Write ``trials.csv``, ``pareto.svg`` and ``report.html``; the report's path."""
     drawn = search_plot(report)
     write_text_atomically(folder / "pareto.svg", drawn)
     return write_report(report, render_search_report(report, drawn), folder / REPORT_FILE)
@@ -124,7 +123,7 @@ def _objective(settings: ObjectiveSettings) -> str:
 
 
 def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
-    """The winners of ``study`` as plain data, in the order of the report."""
+    """Winners of ``study`` as plain data, in the order of the report."""
     identity = study_identity(system_attributes(study))
     settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
@@ -135,23 +134,23 @@ def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
     ]
 
 
-def _written(folder: Path) -> dict[str, str]:
-    """The stems of the winners that stand in ``folder``, by the ids of their networks."""
+def _winner_stems(folder: Path) -> dict[str, str]:
+    """Stems of the winner files in ``folder``, by network id."""
     specs = (path for path in sorted(folder.glob("winner_*.yaml")) if path.stem.count(".") == 0)
     return {load_spec_file(path).provenance["arch_id"]: path.stem for path in specs}
 
 
-def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
-    """A winner as its row and what was written of it tell it; ``stem`` begins the names of its files."""
+def _winner_of(label: str, row: TrialRecord, stem: str | None, folder: Path, context: SearchContext) -> Winner:
+    """Winner from its row and from its files, whose names begin with ``stem``."""
     arch = replace(context.pricer.decode(row.genotype), name=stem or f"trial_{row.number}")
     if arch.arch_id != row.arch_id:
         raise NasError(
             f"trial {row.number}: space {context.plan.space.name!r} decodes its choices to another network now; "
-            "its code has changed since."
+            "its code has changed since; check out the version that made the study."
         )
     paths = {caption: folder / f"{stem}{ending}" for caption, ending in _FILES.items()} if stem else {}
     files = {caption: f"{folder.name}/{path.name}" for caption, path in paths.items() if path.is_file()}
-    stated = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
+    provenance = load_spec_file(paths[_PROXY]).provenance if _PROXY in files else {}
     proxy = context.proxy_of(arch)
     return Winner(
         label=label,
@@ -161,5 +160,5 @@ def _known_winner(label: str, row: TrialRecord, stem: str | None, folder: Path, 
         proxy_note=proxy.realised_note,
         files=files,
         proxy=proxy.spec,
-        sample_logits=tuple(stated.get("logits_of_ramp", ())),
+        sample_logits=tuple(provenance.get("logits_of_ramp", ())),
     )

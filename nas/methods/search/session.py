@@ -1,4 +1,4 @@
-"""A search before its first trial: what is loaded, looked at and queued."""
+"""Session of a search: loads its inputs, surveys the space, queues first trials."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nas.estimators.proxy.reduce import Proxy, identical_proxies
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_pricer
-from nas.methods.search.initial_trials import QUEUED_MARK, queue_initial_trials
 from nas.methods.search.pruners import make_pruner
-from nas.methods.search.warm_start import earlier_networks
+from nas.methods.search.trials.initial_trials import QUEUED_MARK, queue_initial_trials
+from nas.methods.search.trials.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
 from nas.study.measurement import PredictorRefinement, make_measurer
@@ -38,27 +38,30 @@ _NOTES_SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSession(StudySession):
-    """A search's plan with everything heavy loaded."""
+    """Plan of a search with images, predictor and evaluator loaded."""
 
     plan: SearchPlan
     pricer: Pricer
 
     @property
     def context(self) -> SearchContext:
-        """What its report has to know besides the trials."""
+        """Context of the report: everything it needs besides the trials."""
         return SearchContext(plan=self.plan, pricer=self.pricer, **self.context_parts._asdict())
 
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
-        """Survey the space, say what to expect, and queue the first trials of ``study``, made where there is none."""
+        """Survey the space, print the result, and queue the first trials of ``study``.
+
+        The study is created if it is None.
+        """
         is_seeded = study is not None and QUEUED_MARK in system_attributes(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
-        found = survey_space(self, console)
+        result = survey_space(self, console)
         study = acquire(study or self.open())
-        _queue_first(self, study, found, earlier)
+        _queue_first(self, study, result, earlier)
         return study
 
     def total(self, _: optuna.Study) -> int:
-        """Trials that a study of this plan has in the end."""
+        """Number of trials of a complete study."""
         return self.plan.study.n_trials
 
     def is_complete(self, study: optuna.Study) -> bool:
@@ -66,12 +69,15 @@ class SearchSession(StudySession):
         return count_finished(study) >= self.plan.study.n_trials
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
-        """What a person sees while ``study`` runs."""
+        """Terminal progress of ``study``."""
         objective, total = self.plan.objective, self.plan.study.n_trials
         return TrialProgress(console, objective.score, total=total, done=count_finished(study))
 
     def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> SearchAskTell:
-        """The search on ``study``; ``timer`` measures a network somewhere else than in this process."""
+        """Ask-and-tell interface to ``study`` for one worker.
+
+        ``timer`` measures networks elsewhere than in this process.
+        """
         plan = self.plan
         return SearchAskTell(
             study=study,
@@ -92,7 +98,10 @@ class SearchSession(StudySession):
 
 
 def prepare_search(plan: SearchPlan, console: Console) -> SearchSession:
-    """Load the images and the latency predictor (calibrated now if this device never was). Raises: NasError."""
+    """Load the images and the latency predictor.
+
+    The predictor is calibrated first if this device never was. Raises: NasError.
+    """
     parts = load_session_parts(plan, console, keep_weights=True)
     return SearchSession(
         plan=plan,
@@ -103,50 +112,56 @@ def prepare_search(plan: SearchPlan, console: Console) -> SearchSession:
 
 
 def survey_space(session: SearchSession, console: Console) -> Survey:
-    """Survey the space under the limits and say what to expect; raises NasError where nothing is feasible."""
+    """Survey the space under the limits, and print the result.
+
+    Raises: NasError where no sampled candidate is feasible.
+    """
     plan = session.plan
     with progress_bar(console, f"survey of space {plan.space.name}") as progress:
-        found = survey(session.pricer, seed=plan.study.seed, progress=progress)
+        result = survey(session.pricer, seed=plan.study.seed, progress=progress)
     print_lines(
         console,
-        f"space {plan.space.name}: {points(plan.space)} points; {len(found.feasible)} of {found.sampled} sampled "
-        f"meet the limits ({plan.constraints}); latency {found.fastest_ms:.2f} to {found.slowest_ms:.2f} ms",
+        f"space {plan.space.name}: {points(plan.space)} points; {len(result.feasible)} of {result.sampled} sampled "
+        f"meet the limits ({plan.constraints}); latency {result.fastest_ms:.2f} to {result.slowest_ms:.2f} ms",
     )
-    proxies = [session.evaluator.proxy(candidate.arch) for candidate in found.feasible[:_PROXIES_CHECKED]]
-    print_lines(console, f"{proxies[0].realised_note} (of the first one)")
+    proxies = [session.evaluator.proxy(candidate.arch) for candidate in result.feasible[:_PROXIES_CHECKED]]
+    print_lines(console, f"{proxies[0].realised_note} (first candidate)")
     print_lines(console, *(f"note: {note}" for note in _proxy_notes(proxies)))
-    return found
+    return result
 
 
 def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
-    """What a sample of proxies fails to keep apart: warnings of single ones, and candidates that became the same."""
+    """Warnings of the sampled proxies, and how many candidates share a proxy."""
     by_kind = {warning.partition(": ")[2] or warning: warning for proxy in proxies for warning in proxy.warnings}
     notes = list(by_kind.values())[:_NOTES_SHOWN]
     merged = sum(len(group) for group in identical_proxies(proxies))
     if merged:
         notes.append(
-            f"{merged} of {len(proxies)} sampled candidates have a proxy that another has too: training cannot tell "
-            "them apart; raise proxy.width_multiplier or proxy.depth_multiplier"
+            f"{merged} of {len(proxies)} sampled candidates share a proxy with another: training cannot distinguish "
+            "them; raise proxy.width_multiplier or proxy.depth_multiplier"
         )
     return notes
 
 
 def _queue_first(
-    session: SearchSession, study: optuna.Study, found: Survey, earlier: Sequence[Mapping[str, Any]]
+    session: SearchSession, study: optuna.Study, result: Survey, earlier: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Queue the first trials of a new study, and keep beside its results what it was begun with."""
+    """Queue the first trials of a new study, and write its manifest."""
     plan = session.plan
     published: dict[str, Mapping[str, Any]] = {}
     for name in plan.space.published if plan.study.seed_published else ():
         try:
             published[name] = plan.space.encode(zoo.get(name))
         except NasError:
-            continue  # a space narrowed on the command line need not hold it any more
+            continue  # a space narrowed on the command line may not contain it
     claim_study(study, plan.folder, plan.storage_url, session.identity)
-    queue_initial_trials(study, found, published=published, startup=plan.sampler.startup, earlier=earlier)
+    queue_initial_trials(study, result, published=published, startup=plan.sampler.startup, earlier=earlier)
     session.write_manifest()
 
 
 def is_search_finished(plan: SearchPlan) -> bool:
-    """Whether the search of ``plan`` has all its trials and its report; not so of another plan's."""
+    """Whether the search of ``plan`` has all its trials and its report.
+
+    False for a study of another plan.
+    """
     return is_study_finished(plan, lambda study: count_finished(study) >= plan.study.n_trials)

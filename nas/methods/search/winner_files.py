@@ -1,4 +1,4 @@
-"""The winners of a study: which candidates they are, and the files that each of them is handed over as."""
+"""Files of a search's winners: specs, Python source, proxy and its weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ LOGITS_SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WinnerSource:
-    """What the files of a winner are made from, besides its row. ``data``: what its proxy was trained on."""
+    """Inputs of a winner's files besides its row.
+
+    ``data``: the images its proxy was trained on.
+    """
 
     context: SearchContext
     data: ImageData
@@ -42,29 +45,34 @@ def write_winners(rows: Sequence[TrialRecord], folder: Path, source: WinnerSourc
     """Write the files of each winner into ``folder``, which is replaced as a whole.
 
     ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
-    ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the proxy that
-    was trained, and its weights. Raises: NasError where they cannot be written.
+    ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the trained
+    proxy and its weights. Raises: NasError where they cannot be written.
     """
     staging = folder.with_name(f".{folder.name}.new")
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         for index, row in enumerate(rows, start=1):
-            _write_one(f"winner_{index}", row, staging, source)
+            _write_winner(f"winner_{index}", row, staging, source)
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
     except OSError as error:
-        raise NasError(f"cannot write {str(folder)!r}: {error.strerror}; mend that, then go on.") from None
+        raise NasError(
+            f"cannot write {str(folder)!r}: {error.strerror}; fix that, then run the command again."
+        ) from None
     return existing_winners(rows, folder, source.context)
 
 
 def probe_input(arch: ArchSpec) -> torch.Tensor:
-    """A fixed input (1, in_channels, px, px), a ramp from -1 to 1, whose logits anybody can compare."""
+    """Fixed input (1, in_channels, px, px), float32: a ramp from -1 to 1.
+
+    Its logits are stated in the winner's files, so that any runtime can be compared with them.
+    """
     shape = (1, arch.in_channels, arch.resolution_px, arch.resolution_px)
     return torch.linspace(-1, 1, arch.in_channels * arch.resolution_px**2).reshape(shape)
 
 
-def _write_one(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) -> None:
+def _write_winner(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) -> None:
     arch = replace(source.context.pricer.decode(row.genotype), name=stem)
     proxy = source.context.proxy_of(arch)
     weights = source.weights_dir / f"{row.arch_id}.safetensors"
@@ -78,13 +86,13 @@ def _write_one(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) 
 
 
 def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, str]:
-    """The files that describe the network itself, by name."""
+    """Texts of the files that describe the network itself, by name."""
     pricer = source.context.pricer
     base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
     provenance = _provenance(row, arch, source)
     scaled = dump_scaled_spec(replace(base, name=stem), scaling, provenance)
     if parse_spec(scaled).arch.arch_id != arch.arch_id:
-        raise NasError(f"winner {row.arch_id}: its coefficients do not give the network again; please report this.")
+        raise NasError(f"winner {row.arch_id}: its coefficients do not reproduce the network; please report this.")
     return {
         f"{stem}.yaml": dump_spec(arch, provenance),
         f"{stem}.efficientnet.yaml": scaled,
@@ -93,7 +101,7 @@ def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSourc
 
 
 def _proxy_text(name: str, row: TrialRecord, proxy: Proxy, logits: Sequence[float], source: WinnerSource) -> str:
-    """The spec file of the network that was trained, with what its weights must give."""
+    """Spec file of the trained proxy, with the logits that its weights must give."""
     cost = complexity(proxy.spec)
     facts = {
         "proxy_of": row.arch_id,

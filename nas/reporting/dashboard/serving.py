@@ -16,7 +16,7 @@ import optuna
 from nas.core.errors import NasError
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.study.storage.opening import open_storage
-from nas.study.storage.retry import RetryPolicy
+from nas.study.storage.retry_policy import RetryPolicy
 
 HOST: Final = "127.0.0.1"
 _PORTS_TRIED: Final = 20

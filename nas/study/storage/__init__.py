@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nas.study.storage.opening import claim_study, open_storage, study_identity
     from nas.study.storage.optuna_private import storage_of, study_id, trial_id
     from nas.study.storage.ownership import AcquireStudy, exclusive_ownership
-    from nas.study.storage.retry import RetryPolicy
+    from nas.study.storage.retry_policy import RetryPolicy
     from nas.study.storage.study_format import FORMAT_ATTRIBUTE, is_readable_format
     from nas.study.storage.urls import mask_credentials
 else:
@@ -25,7 +25,7 @@ else:
             "opening": ["claim_study", "open_storage", "study_identity"],
             "optuna_private": ["storage_of", "study_id", "trial_id"],
             "ownership": ["AcquireStudy", "exclusive_ownership"],
-            "retry": ["RetryPolicy"],
+            "retry_policy": ["RetryPolicy"],
             "study_format": ["FORMAT_ATTRIBUTE", "is_readable_format"],
             "urls": ["mask_credentials"],
         },

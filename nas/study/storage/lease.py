@@ -24,8 +24,8 @@ from nas.core.console import print_lines, progress_bar
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.study.storage.optuna_private import storage_of, study_id
-from nas.study.storage.retry import storage_error_reason
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retry_policy import storage_error_reason
+from nas.study.storage.retrying_storage import RetryingStorage
 
 _KEY: Final = "nas:lease"  # system attribute of a study
 

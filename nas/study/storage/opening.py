@@ -18,7 +18,7 @@ from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.backends import make_backend
 from nas.study.storage.lease import work_under_lease
 from nas.study.storage.optuna_private import storage_of
-from nas.study.storage.retry import (
+from nas.study.storage.retry_policy import (
     RetryPolicy,
     RetryWait,
     call_with_retries,
@@ -26,7 +26,7 @@ from nas.study.storage.retry import (
     is_transient,
     storage_error_reason,
 )
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retrying_storage import RetryingStorage
 from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format
 from nas.study.storage.urls import check_url_file, checked_url, mask_credentials, url_file
 

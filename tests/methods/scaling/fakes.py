@@ -1,4 +1,4 @@
-"""Stand-ins for the training of a grid: accuracies that are made up, and plans of a small baseline."""
+"""Fakes for scaling studies: invented accuracies, and plans of a small baseline."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ Trouble = Callable[[int, ArchSpec], None]
 
 
 def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> ScalingPlan:
-    """A plan of the default grid; ``changes`` are fields of it, ``limits`` those of its constraints."""
+    """Plan of the default grid with ``changes`` to its fields.
+
+    ``limits``: fields of its constraints.
+    """
     spec = zoo.get(baseline)
     fields: dict[str, Any] = {
         "baseline": spec,
@@ -61,12 +64,12 @@ def make_plan(baseline: str = "efficientnet_b0", **changes: Any) -> ScalingPlan:
 
 
 def entries_of(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> Design:
-    """The networks of ``plan`` that are known from the beginning."""
-    return entries_at(plan, proxy)(())
+    """Networks of ``plan`` that are known before the first training."""
+    return design_at(plan, proxy)(())
 
 
-def entries_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
-    """The networks of ``plan`` for grey images of ten classes, priced by multiply-adds."""
+def design_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
+    """Networks of ``plan`` for grey images of ten classes, priced by multiply-adds."""
     kernel = max(max(block.kernels) for stage in plan.baseline.stages for block in stage.blocks)
 
     def proxy_of(arch: ArchSpec) -> Any:
@@ -77,7 +80,7 @@ def entries_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
 
 
 class FakeTrainer:
-    """Two epochs that give what ``accuracy`` says of a label and a repeat, the first of them half of it.
+    """Fake trainer of two epochs: half of ``accuracy(label, repeat)``, then all of it.
 
     ``trouble``: called with the number of the training, from 1, and its network before it is trained; may raise.
     """
@@ -106,40 +109,40 @@ class FakeTrainer:
         return Evaluation(accuracy=value, cpu_s=0.0, duration_s=0.0)
 
     def discard_checkpoint(self, arch: ArchSpec, *, repeat: int) -> None:
-        """Nothing is kept."""
+        """Do nothing: there are no checkpoints."""
 
 
 def new_study(plan: ScalingPlan) -> optuna.Study:
-    """A study in memory."""
+    """New study in memory."""
     return open_study(Memory(), plan.name, plan.objective, {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneWorker(ScalingAskTell):
-    """A race and its only worker."""
+    """Ask-and-tell loop of a study with one worker."""
 
     trainer: FakeTrainer
 
     def run(self) -> None:
-        """Train all that it wants."""
+        """Train until the study is complete."""
         run_trial_loop(self, self.trainer)
 
 
 def make_race(
     plan: ScalingPlan, entries: Design | DesignAt, trainer: FakeTrainer, study: optuna.Study | None = None
 ) -> OneWorker:
-    """A race on ``study``, or on a new one in memory."""
+    """Worker on ``study``, or on a new one in memory."""
     return OneWorker(
         trainer=trainer,
         study=study or new_study(plan),
-        entries_at=entries if callable(entries) else lambda _: entries,
+        design_at=entries if callable(entries) else lambda _: entries,
         settings=plan.race,
         epochs=2,
         has_interval=False,
-        everybody=bool(plan.compare),
+        all_seeds=bool(plan.compare),
     )
 
 
 def table(values: Mapping[str, float], noise: float = 0.0) -> Callable[[str, int], float]:
-    """Accuracies by label, of repeats alternately ``noise`` above and below."""
+    """Accuracies by label, minus ``noise`` for even repeats, plus for odd ones."""
     return lambda label, repeat: values[label] + noise * (1 if repeat % 2 else -1)

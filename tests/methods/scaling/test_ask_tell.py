@@ -1,4 +1,7 @@
-"""The race on a study with made-up accuracies: who is trained, who is stopped, and what a kill or a rival changes."""
+"""Tests of the ask-and-tell loop of a scaling study with invented accuracies.
+
+Which networks are trained and stopped, and that kills and concurrent workers lose nothing.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def entries() -> Design:
 
 
 def ladder(entries: Design) -> dict[str, float]:
-    """Each network a tenth of a point better than the one before it; the baseline is the worst."""
+    """Accuracies that rise by 0.001 per network; the baseline is the worst."""
     return {label: 0.5 + 0.001 * place for place, label in enumerate(entries.by_label)}
 
 
@@ -54,15 +57,15 @@ def test_a_race_trains_all_once_and_those_that_may_be_best_again(entries: Design
     trainer = FakeTrainer(entries, table(ladder(entries), noise=0.01))
     race = make_race(PLAN, entries, trainer)
     race.run()
-    everybody, best = list(entries.by_label), list(entries.by_label)[-4:]
-    assert trainer.trained[: len(everybody)] == [(label, 0) for label in everybody]
-    assert trainer.trained[len(everybody) :] == [(label, seed) for seed in (1, 2) for label in [BASELINE, *best]]
+    all_seeds, best = list(entries.by_label), list(entries.by_label)[-4:]
+    assert trainer.trained[: len(all_seeds)] == [(label, 0) for label in all_seeds]
+    assert trainer.trained[len(all_seeds) :] == [(label, seed) for seed in (1, 2) for label in [BASELINE, *best]]
     assert race.is_over and len(trainer.trained) == race.most_trainings == count_finished(race.study)
     for trial in race.study.trials:
         entry = entries.by_label[trial.user_attrs["network"]]
         assert {name: trial.params[name] for name in ("alpha", "beta", "gamma")} == entry.parameters
         assert trial.user_attrs["arch_id"] == entry.arch.arch_id and trial.params["seed"] == training_of(trial)[1]
-        assert trial.user_attrs["macs_x"] == pytest.approx(entry.grown.macs_growth, abs=1e-6)
+        assert trial.user_attrs["macs_x"] == pytest.approx(entry.scaled.macs_growth, abs=1e-6)
         assert trial.intermediate_values == {1: trial.value / 2, 2: trial.value}
 
 
@@ -85,7 +88,7 @@ def test_later_more_seeds_can_be_asked_for(entries: Design) -> None:
 
 
 def test_only_the_last_of_the_first_round_are_stopped_half_way(entries: Design) -> None:
-    """Of falling accuracies each one is behind all before it: from the fifth triple on all are stopped."""
+    """With falling accuracies all networks from the fifth on are stopped."""
     falling = {label: 0.9 - 0.01 * place for place, label in enumerate(entries.by_label)}
     trainer = FakeTrainer(entries, table(falling, noise=0.0))
     race = make_race(STOPPING, entries, trainer)
@@ -224,7 +227,7 @@ def test_a_failing_training_drops_its_network_alone(entries: Design) -> None:
     ]
 
 
-def test_standings_say_who_is_best_and_who_may_be(entries: Design) -> None:
+def test_ranking_names_the_best_and_its_peers(entries: Design) -> None:
     first, second, third, *rest = list(entries.by_label)[1:]
     accuracies = {BASELINE: (0.70, 0.71), first: (0.90, 0.91), second: (0.91, 0.92), third: (0.60, 0.61)}
     found = rank_networks(entries, accuracies, {rest[0]: (Outcome.STOPPED, "10% after epoch 1")})
@@ -235,7 +238,7 @@ def test_standings_say_who_is_best_and_who_may_be(entries: Design) -> None:
     assert found.best.percent == f"91.50 ± {100 * found.noise.deviation / 2**0.5:.2f}"
     assert [one.verdict for one in found.others[:2]] == ["stopped: 10% after epoch 1", "not trained yet"]
     said = " ".join(found.sentences())
-    assert f"Best: {second} with 91.50" in said and f"Not told apart from it by the noise: {first}." in said
-    assert "1 of the other 2 are worse" in said
-    lines = ranking_to_csv(found.everybody).splitlines()
+    assert f"Best: {second} with 91.50" in said and f"Statistically indistinguishable from it: {first}." in said
+    assert "1 of the other 2 are significantly worse" in said
+    lines = ranking_to_csv(found.all_networks).splitlines()
     assert len(lines) == 1 + len(entries.by_label) + len(entries.left_out)

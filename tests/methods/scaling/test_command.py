@@ -1,4 +1,7 @@
-"""nas.compound_grid on the command line: mistakes, a whole small grid on real images, and what a kill leaves."""
+"""Tests of the nas.compound_grid command.
+
+Its error messages, a complete small grid on real images, and its state after a kill.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import timm
 import torch
 from optuna.trial import TrialState, create_trial
 
-import nas.model.timm_entrypoint  # noqa: F401  (teaches timm the name nas_arch)
+import nas.model.timm_entrypoint  # noqa: F401  (registers nas_arch in timm)
 from nas.arch.files import load_spec_file
 from nas.compound_grid import command, make_plan
 from nas.core.errors import NasError
@@ -51,15 +54,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
         ("target=flops", r"unknown target 'flops': choose from macs, latency"),
         ("compare=[depth,height]", r"unknown compare 'height': choose from depth, width, resolution, compound, dwr"),
         ("compare=depth", r"compare 'depth': must be a list such as \[depth,width.* one of width_lines, width_resol"),
-        ("compare=[width_lines,depth]", r"compare \[width_lines, depth\]: a table stands alone"),
-        ("compare=width_lines phi=2", r"phi 2: a table has no growth to aim at; leave it out, and say table\.widths"),
-        ("compare=width_resolution target=latency", r"target latency: a table has no growth"),
+        ("compare=[width_lines,depth]", r"compare \[width_lines, depth\]: a table cannot be combined with others"),
+        ("compare=width_lines phi=2", r"phi 2: a table has no target growth; leave it out, and set table\.widths"),
+        ("compare=width_resolution target=latency", r"target latency: a table has no target growth"),
         ("table.widths=[0]", r"table\.widths 0: must be a number above 0"),
         ("table.widths=2", r"table\.widths 2: must be a list of multipliers"),
         ("table.starts=[1,2]", r"table\.starts 1: must be a list of \[depth, resolution\] multipliers"),
         ("table.starts=null", r"table\.starts null: must be a list"),
         ("table.sides_px=[22.4]", r"table\.sides_px 22\.4: must be a whole number of at least 1"),
-        ("compare=[depth,depth]", r"compare \[depth, depth\]: each rule once"),
+        ("compare=[depth,depth]", r"compare \[depth, depth\]: list each rule once"),
         ("coefficients=[1.2,1.1]", r"coefficients \[1\.2, 1\.1\]: must be \[alpha,beta,gamma\]"),
         ("coefficients=[0.9,1,1]", r"alpha 0\.9: must be at least 1"),
         ("grid.alpha=[0.9]", r"grid\.alpha 0\.9: must be a number of at least 1"),
@@ -70,7 +73,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
         ("rounding=3", r"rounding: must be a mapping"),
         ("race.finalists=1", r"race\.finalists 1: must be a whole number of at least 2"),
         ("race.stop_share=1", r"race\.stop_share 1: must be a number of at least 0 and below 1"),
-        ("latency=onnxruntime latency.refine=true", r"latency\.refine true: a grid measures nothing"),
+        ("latency=onnxruntime latency.refine=true", r"latency\.refine true: a scaling study measures no latency"),
         ("study.name=a/b", r"study\.name 'a/b': may hold letters"),
         ("study.n_trials=3", r"unknown key 'study\.n_trials'"),
         ("nonsense=3", r"unknown key 'nonsense'"),
@@ -137,7 +140,7 @@ def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
     assert command(list(TINY)) == 130
     said = capsys.readouterr().out
     assert (
-        "No network was trained to the end yet." in said and "stopped; go on with: python -m nas.compound_grid" in said
+        "No network has finished training yet." in said and "stopped; go on with: python -m nas.compound_grid" in said
     )
     assert "not trained yet" in (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
 
@@ -161,7 +164,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     grid: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(grid.folder, tmp_path, dirs_exist_ok=True)
-    said = grid.said
+    said = grid.output
     folder = tmp_path / "runs" / "tiny"
     rows = networks(folder)
     (best,) = [row for row in rows.values() if row["verdict"] == "best"]
@@ -190,7 +193,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     assert note.startswith("# tiny: compound grid") and best_one in note and f"Best: {best['network']} with" in note
     assert {"macs.svg", "best.svg", "best.yaml"} <= {meta["filename"] for meta in answer["artifacts"]}
     for trial in answer["trials"]:
-        label = trial["note"]["body"].partition("| stands for | ")[2].partition(" |")[0]
+        label = trial["note"]["body"].partition("| label | ")[2].partition(" |")[0]
         assert label in rows and (f"Winner {label}." in trial["note"]["body"]) is (label == best["network"])
         assert len(trial["artifacts"]) == 2
 

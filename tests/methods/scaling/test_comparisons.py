@@ -1,4 +1,7 @@
-"""Rules at equal cost and tables on the command line, on real images: what they leave, and that they go on."""
+"""Tests of comparisons of rules and of tables as commands, on real images.
+
+Their output files, and their continuation with more seeds.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pyte
     assert {row["seeds"] for row in rows.values()} == {"2"} and count_finished(study(tmp_path)) == 10
     assert all(1.8 < float(row["macs_x"]) < 2.2 for name, row in rows.items() if name != "baseline")
     said = capsys.readouterr().out
-    (axis,) = re.findall(r"Step 1 \(x2\.\d\d MACs\) took (\w+), ", said)
+    (axis,) = re.findall(r"Step 1 \(x2\.\d\d MACs\) chose (\w+), ", said)
     assert "5 rules at macs x2" in said and rows["stepwise"]["arch_id"] == rows[axis]["arch_id"]
     assert not (folder / "family").exists() and not (folder / "surface.svg").exists()
     drawn = (folder / "rules.svg").read_text(encoding="utf-8")
@@ -36,8 +39,8 @@ def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pyte
 def test_a_table_leaves_lines_a_matrix_and_every_network_as_often(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [*TINY, "compare=width_resolution", "table.widths=[1.0,0.75]", "table.sides_px=[224,160]"]
-    assert command(asked) == 0
+    requested = [*TINY, "compare=width_resolution", "table.widths=[1.0,0.75]", "table.sides_px=[224,160]"]
+    assert command(requested) == 0
     said, folder = capsys.readouterr().out, tmp_path / "runs" / "tiny"
     rows = networks(folder)
     assert set(rows) == {"w1 224px", "w1 160px", "w0.75 224px", "w0.75 160px"}
@@ -51,5 +54,5 @@ def test_a_table_leaves_lines_a_matrix_and_every_network_as_often(
         assert (folder / f"{name}.svg").is_file() and (folder / f"{name}.png").is_file(), name
     assert not (folder / "family").exists() and not (folder / "surface.svg").exists()
     before = outcomes(tmp_path)
-    assert command([*asked, "race.seeds=3"]) == 0
+    assert command([*requested, "race.seeds=3"]) == 0
     assert outcomes(tmp_path)[:8] == before and [seed for _, seed, _, _ in outcomes(tmp_path)[8:]] == [2] * 4

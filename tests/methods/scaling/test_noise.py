@@ -1,4 +1,4 @@
-"""The noise between seeds, against scipy's own Tukey test and figures computed by hand."""
+"""Tests of the noise between seeds against SciPy's Tukey test and figures by hand."""
 
 from __future__ import annotations
 

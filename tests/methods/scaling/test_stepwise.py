@@ -1,4 +1,7 @@
-"""Stepwise expansion as trainings: which networks a step needs, which axis it takes, and what a kill changes."""
+"""Tests of stepwise expansion in a study: networks, chosen axes, and resumption.
+
+Which networks a step needs, which axis it chooses, and that a kill changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.design.networks import DesignAt
 from nas.methods.scaling.ranking.ranking import Ranking, rank_networks
 from nas.methods.scaling.settings import RaceSettings
-from nas.methods.scaling.trial_attributes import accuracies_of, planned_rounds, taken_axes, training_of
+from nas.methods.scaling.trial_attributes import accuracies_of, chosen_axes, planned_rounds, training_of
 from nas.training.results import EpochResult
-from tests.methods.scaling.fakes import OneWorker, entries_at, make_plan, make_race, new_study
+from tests.methods.scaling.fakes import OneWorker, design_at, make_plan, make_race, new_study
 
 B = zoo.get("mobilenetv2_035")
 PLAN = make_plan(
@@ -31,11 +34,14 @@ PLAN = make_plan(
 
 @pytest.fixture(scope="module")
 def at() -> DesignAt:
-    return entries_at(PLAN)
+    return design_at(PLAN)
 
 
 def merit(arch: ArchSpec) -> float:
-    """Accuracy by the network itself: what each doubling of a dimension pays; of width only the first fifth of one."""
+    """Accuracy of a network: a gain per doubling of each dimension.
+
+    Width pays only for the first fifth of a doubling.
+    """
     wider = math.log2(arch.stages[-1].blocks[-1].channels / B.stages[-1].blocks[-1].channels)
     deeper, larger = math.log2(arch.depth / B.depth), math.log2(arch.resolution_px / B.resolution_px)
     return 0.3 + 0.5 * min(0.2, wider) + 0.02 * deeper + 0.12 * larger
@@ -43,9 +49,10 @@ def merit(arch: ArchSpec) -> float:
 
 @dataclass
 class ByMerit:
-    """A trainer of accuracies by ``merit``, ``noise`` below with even repeats and above with odd ones.
+    """Fake trainer: accuracy by ``merit``, with noise that alternates between repeats.
 
-    ``trouble``: called with the number of the training, from 1, and its network; may raise.
+    ``noise``: subtracted for even repeats, added for odd ones. ``trouble``: called with the number of the training,
+    from 1, and its network; may raise.
     """
 
     noise: float = 0.001
@@ -64,14 +71,14 @@ class ByMerit:
         return Evaluation(accuracy=accuracy, cpu_s=0.0, duration_s=0.0)
 
     def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
-        """Nothing is kept."""
+        """Do nothing: there are no checkpoints."""
 
 
 def race_of(at: DesignAt, trainer: ByMerit, study: optuna.Study | None = None, plan: ScalingPlan = PLAN) -> OneWorker:
     return make_race(plan, at, trainer, study)
 
 
-def standings_of(race: OneWorker) -> Ranking:
+def ranking_of(race: OneWorker) -> Ranking:
     return rank_networks(race.entries, accuracies_of(race.study), {})
 
 
@@ -84,14 +91,16 @@ def test_the_path_is_that_of_stepwise_expansion(at: DesignAt) -> None:
     race = race_of(at, trainer)
     race.run()
     expected = stepwise(B, lambda grown: merit(grown.arch), 8, rules=PLAN.rules)
-    assert taken_axes(race.study) == tuple(step.axis for step in expected)
+    assert chosen_axes(race.study) == tuple(step.axis for step in expected)
     for step, found in zip(expected, race.entries.steps, strict=True):
         assert {axis: entry.arch.arch_id for axis, entry in found.candidates.items()} == {
             axis: grown.arch.arch_id for axis, grown in step.candidates.items()
         }
     end = race.entries.end
     assert end is not None and end.arch.arch_id == expected[-1].chosen.arch.arch_id
-    assert len({axis for axis in taken_axes(race.study)}) > 1  # the path bends, or this would test little
+    assert (
+        len({axis for axis in chosen_axes(race.study)}) > 1
+    )  # otherwise the test would not depend on the order of steps
 
 
 def test_every_network_is_trained_once_per_seed_and_all_axes_of_a_step_alike(at: DesignAt) -> None:
@@ -116,43 +125,43 @@ def test_parameters_have_the_same_axes_in_all_steps(at: DesignAt) -> None:
 
 
 def test_a_step_that_another_rule_trains_too_is_trained_once() -> None:
-    """At one doubling the only step is depth, width and resolution at twice the cost: the rules themselves."""
+    """With one doubling the step's networks are those of the single-dimension rules."""
     plan = make_plan(compare=("depth", "width", "resolution", "stepwise"), race=RaceSettings(seeds=2))
-    found = entries_at(plan)
-    assert not found(()).walked and len(found(()).steps) == 1
+    found = design_at(plan)
+    assert not found(()).step_networks and len(found(()).steps) == 1
     trainer = ByMerit()
     race = race_of(found, trainer, plan=plan)
     race.run()
     assert len(trainer.trained) == 4 * 2 == race.most_trainings
-    ranked = {one.entry.label: one for one in standings_of(race).ranked}
-    (axis,) = taken_axes(race.study)
+    ranked = {one.entry.label: one for one in ranking_of(race).ranked}
+    (axis,) = chosen_axes(race.study)
     assert ranked["stepwise"].accuracies == ranked[axis].accuracies and len(ranked) == 4
 
 
 def test_only_the_end_is_held_against_the_other_rules_at_equal_cost(at: DesignAt) -> None:
     race = race_of(at, ByMerit())
     race.run()
-    found = standings_of(race)
+    found = ranking_of(race)
     assert {one.entry.label for one in found.ranked} == {"depth", "compound", "stepwise"}
     for one in found.ranked:
-        assert one.entry.grown.macs_growth == pytest.approx(8, rel=0.08)
-    ways = {one.entry.label: one.verdict for one in found.others}
-    axes = taken_axes(race.study)
-    assert ways[f"step {axes[0][0]}"] == "step 1 of stepwise: taken"
-    assert sum(verdict.endswith(": taken") for verdict in ways.values()) == len(axes) == 3
+        assert one.entry.scaled.macs_growth == pytest.approx(8, rel=0.08)
+    verdicts = {one.entry.label: one.verdict for one in found.others}
+    axes = chosen_axes(race.study)
+    assert verdicts[f"step {axes[0][0]}"] == "step 1 of stepwise: chosen"
+    assert sum(verdict.endswith(": chosen") for verdict in verdicts.values()) == len(axes) == 3
     assert [step.axis for step in found.steps] == list(axes)
 
 
 def test_a_step_says_when_its_choice_is_within_the_noise(at: DesignAt) -> None:
-    """Noise of ten points hides all differences, of a hundred-thousandth none."""
+    """Noise of 10 points hides all differences, noise of 0.001 points none."""
     loud, quiet = race_of(at, ByMerit(noise=0.1)), race_of(at, ByMerit(noise=1e-5))
     for race in (loud, quiet):
         race.run()
-    assert taken_axes(loud.study) == taken_axes(quiet.study)  # by the mean
-    for step in standings_of(loud).steps:
+    assert chosen_axes(loud.study) == chosen_axes(quiet.study)  # by the mean
+    for step in ranking_of(loud).steps:
         assert set(step.peers) == set(DIRECTIONS) - {step.axis}
-        assert f"took {step.axis}" in step.sentence and "by the noise it might as well have been" in step.sentence
-    assert not any(step.peers or "might" in step.sentence for step in standings_of(quiet).steps)
+        assert f"chose {step.axis}" in step.sentence and "; statistically indistinguishable: " in step.sentence
+    assert not any(step.peers or "indistinguishable" in step.sentence for step in ranking_of(quiet).steps)
 
 
 def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: DesignAt) -> None:
@@ -160,12 +169,12 @@ def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: DesignAt) -> None
     unbroken.run()
     total = len(unbroken.study.trials)
 
-    def trouble(call: int, _: ArchSpec) -> None:
+    def fail(call: int, _: ArchSpec) -> None:
         if call % 3 == 0:
             raise KeyboardInterrupt
 
     study, broken = new_study(PLAN), 0
-    trainer = ByMerit(trouble=trouble)
+    trainer = ByMerit(trouble=fail)
     race = race_of(at, trainer, study)
     while not race.is_over:
         try:
@@ -175,54 +184,54 @@ def test_an_interrupted_path_goes_on_as_if_it_had_not_been(at: DesignAt) -> None
     assert broken > total // 3 and record(study) == record(unbroken.study)
 
 
-@pytest.mark.parametrize("at_work_on", ["take_axes", "plan_round", "queue_missing"])
+@pytest.mark.parametrize("interrupted_at", ["record_chosen_axes", "plan_round", "queue_missing"])
 def test_a_kill_between_the_choice_and_its_trainings_changes_nothing(
-    at: DesignAt, monkeypatch: pytest.MonkeyPatch, at_work_on: str
+    at: DesignAt, monkeypatch: pytest.MonkeyPatch, interrupted_at: str
 ) -> None:
-    """Written down one after the other: the axis, the round, the queue. A kill may come before each of them."""
+    """Axis, round and queue are recorded in this order; a kill may precede each."""
     unbroken = race_of(at, ByMerit())
     unbroken.run()
-    study, real, killed = new_study(PLAN), getattr(race_module, at_work_on), []
+    study, real, killed = new_study(PLAN), getattr(race_module, interrupted_at), []
 
     def killing(study: optuna.Study, *arguments: object) -> object:
-        decided = at_work_on == "take_axes" or taken_axes(study)
-        round_is_planned = at_work_on != "queue_missing" or len(planned_rounds(study)) == 3
+        decided = interrupted_at == "record_chosen_axes" or chosen_axes(study)
+        round_is_planned = interrupted_at != "queue_missing" or len(planned_rounds(study)) == 3
         if decided and round_is_planned and not killed:
-            killed.append(at_work_on)
+            killed.append(interrupted_at)
             raise KeyboardInterrupt
         return real(study, *arguments)
 
-    monkeypatch.setattr(race_module, at_work_on, killing)
+    monkeypatch.setattr(race_module, interrupted_at, killing)
     with pytest.raises(KeyboardInterrupt):
         race_of(at, ByMerit(), study).run()
-    assert len(taken_axes(study)) == (at_work_on != "take_axes")
+    assert len(chosen_axes(study)) == (interrupted_at != "record_chosen_axes")
     race_of(at, ByMerit(), study).run()
-    assert taken_axes(study) == taken_axes(unbroken.study) and record(study) == record(unbroken.study)
+    assert chosen_axes(study) == chosen_axes(unbroken.study) and record(study) == record(unbroken.study)
 
 
 def test_more_seeds_later_go_to_the_rules_and_leave_the_path_as_it_was(at: DesignAt) -> None:
     study = new_study(PLAN)
     race_of(at, ByMerit(), study).run()
-    before, axes = len(study.trials), taken_axes(study)
+    before, axes = len(study.trials), chosen_axes(study)
     more = race_of(at, trainer := ByMerit(), study, make_plan(phi=3, compare=PLAN.compare, race=RaceSettings(seeds=4)))
     assert not more.is_over
     more.run()
-    assert taken_axes(study) == axes and len(study.trials) == before + len(trainer.trained)
+    assert chosen_axes(study) == axes and len(study.trials) == before + len(trainer.trained)
     assert {label for label, seed, _ in record(study) if seed > 1} == set(more.entries.racing)
     assert set(more.entries.racing) == {"baseline", "depth", "compound", more.entries.end.label}
 
 
 def test_an_axis_whose_training_fails_is_not_taken(at: DesignAt) -> None:
-    best = at(()).steps[0].candidates[taken_axes(_done(at))[0]].arch.arch_id
+    best = at(()).steps[0].candidates[chosen_axes(_done(at))[0]].arch.arch_id
 
-    def trouble(_: int, arch: ArchSpec) -> None:
+    def fail(_: int, arch: ArchSpec) -> None:
         if arch.arch_id == best:
             raise RuntimeError("a broken kernel")
 
-    race = race_of(at, ByMerit(trouble=trouble))
+    race = race_of(at, ByMerit(trouble=fail))
     race.run()
     assert race.is_over and race.entries.end is not None
-    assert taken_axes(race.study)[0] != taken_axes(_done(at))[0]
+    assert chosen_axes(race.study)[0] != chosen_axes(_done(at))[0]
 
 
 def _done(at: DesignAt) -> optuna.Study:
@@ -234,24 +243,24 @@ def _done(at: DesignAt) -> optuna.Study:
 def test_a_path_without_a_network_left_ends_and_the_rules_go_on(at: DesignAt) -> None:
     steps = {entry.arch.arch_id for entry in at(()).steps[0].candidates.values()}
 
-    def trouble(_: int, arch: ArchSpec) -> None:
+    def fail(_: int, arch: ArchSpec) -> None:
         if arch.arch_id in steps:
             raise RuntimeError("a broken kernel")
 
-    race = race_of(at, ByMerit(trouble=trouble))
+    race = race_of(at, ByMerit(trouble=fail))
     race.run()
-    found = standings_of(race)
-    assert race.is_over and race.entries.end is None and taken_axes(race.study) == ()
+    found = ranking_of(race)
+    assert race.is_over and race.entries.end is None and chosen_axes(race.study) == ()
     assert {one.entry.label for one in found.ranked} == {"depth", "compound"} and not found.steps
 
 
 def test_axes_beyond_the_limits_are_left_out_and_said() -> None:
-    """A memory limit below what the input side needs: the path keeps to depth and width, which need less."""
+    """A memory limit that excludes resolution leaves depth and width as axes."""
     compare = ("depth", "stepwise")
-    free = entries_at(make_plan(baseline="mobilenetv2_035", phi=2, compare=compare))(())
+    free = design_at(make_plan(baseline="mobilenetv2_035", phi=2, compare=compare))(())
     memory = {axis: entry.candidate.measures["peak_memory_mb"] for axis, entry in free.steps[0].candidates.items()}
     limit = (memory["depth"] + memory["resolution"]) / 2
     plan = make_plan(baseline="mobilenetv2_035", phi=2, compare=compare, limits={"peak_memory_mb": limit})
-    found = entries_at(plan)(())
+    found = design_at(plan)(())
     assert "resolution" not in found.steps[0].candidates and "depth" in found.steps[0].candidates
     assert any(entry.label == "step r" and "peak_memory_mb" in entry.reason for entry in found.left_out)

@@ -1,4 +1,4 @@
-"""The tail of the studentized range beside SciPy's and beside printed tables."""
+"""Tests of the studentized range against SciPy and printed tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas.methods.scaling.ranking.studentized_range import studentized_range_sf
 @pytest.mark.parametrize("groups", [2, 3, 6, 25])
 @pytest.mark.parametrize("freedom", [1, 2, 5, 12, 60, 500])
 @pytest.mark.parametrize("q", [0.05, 1.0, 3.5, 6.0, 30.0])
-def test_it_is_what_scipy_says(q: float, groups: int, freedom: int) -> None:
+def test_the_tail_equals_that_of_scipy(q: float, groups: int, freedom: int) -> None:
     assert studentized_range_sf(q, groups, freedom) == pytest.approx(studentized_range.sf(q, groups, freedom), abs=1e-9)
 
 

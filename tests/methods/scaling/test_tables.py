@@ -1,4 +1,7 @@
-"""Tables of networks of all costs: the published sixteen, lines from several baselines, who is higher at one cost."""
+"""Tests of tables of networks of all costs.
+
+The sixteen published networks, lines from several baselines, and their comparison at equal cost.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,13 @@ def test_the_sixteen_networks_of_mobilenet_v1_at_their_published_cost() -> None:
     found = entries_of(SIXTEEN, SIXTEEN.proxy)
     rows = json.loads(PUBLISHED.read_text(encoding="utf-8"))["checkpoints"]["rows"]
     expected = {(f"w{row['width']:g}", f"{row['resolution']}px"): row for row in rows}
-    cells = {place: entry for entry in found.trained for place in entry.places}
-    assert set(cells) == set(expected) and len(found.trained) == found.asked == 16
+    cells = {place: entry for entry in found.trained for place in entry.cells}
+    assert set(cells) == set(expected) and len(found.trained) == found.requested == 16
     base = complexity(replace(zoo.get("mobilenetv1_100"))).macs
     for place, row in expected.items():
-        cost = cells[place].grown.cost
+        cost = cells[place].scaled.cost
         assert (cost.macs, cost.params) == (row["exact_macs_1000"], row["exact_params_1000"])
-        assert cells[place].grown.macs_growth == row["exact_macs_1000"] / base
+        assert cells[place].scaled.macs_growth == row["exact_macs_1000"] / base
         shrunk = {"depth": 1.0, "width": row["width"], "resolution": row["resolution"] / 224}
         assert cells[place].parameters == pytest.approx(shrunk)
 
@@ -51,8 +54,8 @@ def test_the_baseline_is_a_cell_of_its_table_and_trained_once() -> None:
     race = make_race(SIXTEEN, found, trainer)
     race.run()
     assert len(trainer.trained) == 16 * 2 == race.most_trainings
-    stands = rank_networks(found, accuracies_of(race.study), {})
-    assert stands.baseline.mean == pytest.approx(0.505) and len(stands.everybody) == len(stands.ranked) == 16
+    ranking = rank_networks(found, accuracies_of(race.study), {})
+    assert ranking.baseline.mean == pytest.approx(0.505) and len(ranking.all_networks) == len(ranking.ranked) == 16
     for trial in race.study.trials:
         label, _ = training_of(trial)
         params = {name: value for name, value in trial.params.items() if name != "seed"}
@@ -62,7 +65,7 @@ def test_the_baseline_is_a_cell_of_its_table_and_trained_once() -> None:
 def test_a_table_without_the_baseline_in_it_trains_the_baseline_beside_it() -> None:
     plan = replace(LINES, table=TableSettings(widths=(1.4,), starts=((1.0, 1.0), (2.0, 1.0))))
     found = entries_of(plan)
-    assert list(found.by_label) == ["baseline", "d1 r1 w1.4", "d2 r1 w1.4"] and not found.baseline.places
+    assert list(found.by_label) == ["baseline", "d1 r1 w1.4", "d2 r1 w1.4"] and not found.baseline.cells
 
 
 def test_lines_begin_at_their_depth_and_resolution() -> None:
@@ -73,13 +76,13 @@ def test_lines_begin_at_their_depth_and_resolution() -> None:
         depth, side, width = (float(part[1:]) for part in entry.label.split())
         assert entry.arch.depth == depth * base.depth
         assert entry.arch.resolution_px == int(224 * side / 4 + 0.5) * 4
-        assert entry.grown.factors == (depth, width, side)
+        assert entry.scaled.factors == (depth, width, side)
 
 
 def test_networks_that_rounding_makes_one_share_a_training_and_stand_in_both_cells() -> None:
     plan = replace(LINES, table=TableSettings(widths=(1.0, 1.4, 1.401), starts=((1.0, 1.0),)))
     found = entries_of(plan)
-    assert [entry.label for entry in found.trained] == ["d1 r1 w1", "d1 r1 w1.4"] and found.asked == 3
+    assert [entry.label for entry in found.trained] == ["d1 r1 w1", "d1 r1 w1.4"] and found.requested == 3
     assert found.trained[1].same == ("d1 r1 w1.401",)
     drawn = table_layout(found, rank_networks(found, {}, {}))
     assert drawn.columns == ("w1", "w1.4", "w1.401") and drawn.rows == ("d1 r1",)
@@ -92,7 +95,10 @@ def accuracies(found: Design, value: dict[str, float], noise: float) -> dict[str
 
 
 def test_lines_are_held_against_each_other_at_the_cost_that_all_reach() -> None:
-    """Accuracies straight over log(MACs): interpolation is exact, and the lines a point apart."""
+    """Accuracy is linear in log(MACs), so that interpolation is exact.
+
+    The lines differ by one percentage point.
+    """
     found = entries_of(LINES)
     lift = {"d1 r1": 0.0, "d1 r1.3": 0.01, "d2 r1": 0.02, "d2 r1.3": 0.03}
 
@@ -102,29 +108,29 @@ def test_lines_are_held_against_each_other_at_the_cost_that_all_reach() -> None:
     narrow = entries_of(replace(LINES, table=TableSettings(widths=(1.0, 1.4))))  # the first ends before the last begins
     value = dict.fromkeys(narrow.by_label, 0.5)
     assert compared_at(table_layout(narrow, rank_networks(narrow, accuracies(narrow, value, 0.001), {}))) is None
-    value = {entry.label: height(entry.label, entry.grown.macs_growth) for entry in found.trained}
-    for noise, told in ((0.001, True), (0.1, False)):
-        stands = rank_networks(found, accuracies(found, value, noise), {})
-        drawn = table_layout(found, stands)
+    value = {entry.label: height(entry.label, entry.scaled.macs_growth) for entry in found.trained}
+    for noise, significant in ((0.001, True), (0.1, False)):
+        ranking = rank_networks(found, accuracies(found, value, noise), {})
+        drawn = table_layout(found, ranking)
         growth, heights = compared_at(drawn) or pytest.fail("no common cost")
-        assert growth == found.by_label["d1 r1 w2.2"].grown.macs_growth
+        assert growth == found.by_label["d1 r1 w2.2"].scaled.macs_growth
         assert {row: one.accuracy for row, one in heights.items()} == pytest.approx(
             {row: height(f"{row} w", growth) for row in heights}
         )
         assert heights["d1 r1"].variance == 0.5 and all(0.25 <= one.variance <= 0.5 for one in heights.values())
-        said = " ".join(table_sentences(drawn, stands))
-        assert f"At x{growth:.2f} MACs" in said and said.index("d2 r1.3 has") < said.index("d1 r1.3 has")
-        assert ("does not tell" not in said) == told
+        text = " ".join(table_sentences(drawn, ranking))
+        assert f"At x{growth:.2f} MACs" in text and text.index("d2 r1.3 has") < text.index("d1 r1.3 has")
+        assert ("Statistically indistinguishable" not in text) == significant
 
 
 def test_the_cheapest_of_those_as_good_as_the_best_is_named() -> None:
     found = entries_of(SIXTEEN, SIXTEEN.proxy)
     value = {label: 0.9 if label.startswith("w1") else 0.5 for label in found.by_label}
     value["w1 224px"] = 0.91
-    stands = rank_networks(found, accuracies(found, value, 0.02), {})
-    assert stands.best is not None and stands.best.entry.label == "w1 224px" and stands.best.verdict == BEST
+    ranking = rank_networks(found, accuracies(found, value, 0.02), {})
+    assert ranking.best is not None and ranking.best.entry.label == "w1 224px" and ranking.best.verdict == BEST
     share = complexity(found.by_label["w1 128px"].arch).macs / complexity(found.baseline.arch).macs
-    assert f"The cheapest of these, w1 128px, has {share:.0%} of the best one's MACs." in stands.sentences()
+    assert f"The cheapest of these, w1 128px, has {share:.0%} of the best one's MACs." in ranking.sentences()
 
 
 def test_a_limit_leaves_cells_empty_and_the_table_whole() -> None:
@@ -133,19 +139,21 @@ def test_a_limit_leaves_cells_empty_and_the_table_whole() -> None:
     )
     found = entries_of(plan, plan.proxy)
     assert [entry.label for entry in found.left_out] == ["w1.4 224px", "w1.4 192px"]
-    stands = rank_networks(found, accuracies(found, dict.fromkeys(found.by_label, 0.5), 0.01), {})
-    drawn = table_layout(found, stands)
+    ranking = rank_networks(found, accuracies(found, dict.fromkeys(found.by_label, 0.5), 0.01), {})
+    drawn = table_layout(found, ranking)
     assert drawn.columns == ("224px", "192px", "160px", "128px") and drawn.rows == ("w1.4", "w1")
     assert len(drawn.line("w1.4")) == 2 and "left out: macs_m" in drawn.cells["w1.4", "224px"].verdict
-    svg = matrix_plot(drawn, stands).svg
+    svg = matrix_plot(drawn, ranking).svg
     assert svg.count("left out") == 2 and svg.count("50.00") == 6
-    lines = lines_plot(drawn, stands, lambda one: one.entry.grown.cost.macs / 1e6, name="macs", axis="MACs, M").svg
+    lines = lines_plot(drawn, ranking, lambda one: one.entry.scaled.cost.macs / 1e6, name="macs", axis="MACs, M").svg
     assert all(f">{name}</text>" in lines for name in ("w1.4", "w1", "baseline"))
 
 
 def test_impossible_tables_are_answered_with_what_is_possible() -> None:
     with pytest.raises(NasError, match=r"table: resolution_px 16: too small .* use at least 32 px"):
         entries_of(replace(SIXTEEN, table=TableSettings(sides_px=(224, 16))))
-    with pytest.raises(NasError, match=r"none of 1 networks of the table meets macs_m <= 600; .*or give others"):
+    with pytest.raises(
+        NasError, match=r"none of 1 networks of the table meets macs_m <= 600; .*or change the multipliers"
+    ):
         limits = replace(SIXTEEN.constraints, macs_m=600.0)
         entries_of(replace(SIXTEEN, constraints=limits, table=TableSettings(widths=(2.0,), sides_px=(224,))))

@@ -1,4 +1,4 @@
-"""A small grid of real trainings on the command line, and what is read of its results."""
+"""A small grid of real trainings as a command, and readers of its results."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ TINY = (
 
 
 class Finished(NamedTuple):
-    """Where a grid was run to its end, and what it said."""
+    """Folder and terminal output of a finished grid."""
 
     folder: Path
-    said: str
+    output: str
 
 
 def study(folder: Path) -> optuna.Study:
@@ -35,9 +35,9 @@ def study(folder: Path) -> optuna.Study:
 
 
 def study_in_dashboard(folder: Path) -> dict[str, Any]:
-    """What optuna-dashboard is told of the study."""
-    with served(folder / "runs") as address, urlopen(f"{address}/api/studies/1", timeout=DEADLINE_S) as answer:
-        return dict(json.load(answer))
+    """The study as the API of optuna-dashboard returns it."""
+    with served(folder / "runs") as address, urlopen(f"{address}/api/studies/1", timeout=DEADLINE_S) as response:
+        return dict(json.load(response))
 
 
 def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:
@@ -51,7 +51,7 @@ def networks(folder: Path) -> dict[str, dict[str, str]]:
 
 
 class Page(HTMLParser):
-    """Tags that do not match, and addresses, of a page."""
+    """Parser that checks matching tags and collects the links of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

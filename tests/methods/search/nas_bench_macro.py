@@ -1,4 +1,4 @@
-"""NAS-Bench-Macro as a space: every one of its networks was trained, so that a search of it costs nothing.
+"""NAS-Bench-Macro as a tabular benchmark: all its networks are trained already.
 
 Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, CVPR 2021, arXiv:2103.11922: 6,561 networks
 on CIFAR-10, three trainings of each. Licence Apache-2.0; read in place, never copied.
@@ -27,7 +27,7 @@ _DOWNSAMPLE: Final = "cn_r1_k1_s2_c{channels}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What the table says of a network: ``accuracies`` of its three trainings, in [0, 1]."""
+    """Table row of a network: ``accuracies`` of its three trainings, in [0, 1]."""
 
     accuracies: tuple[float, ...]
     params: int
@@ -35,15 +35,15 @@ class Entry:
 
     @property
     def accuracy(self) -> float:
-        """Their mean."""
+        """Mean accuracy in [0, 1]."""
         return sum(self.accuracies) / len(self.accuracies)
 
 
 class MacroSpace:
-    """Eight layers, each absent, an inverted residual of 3 x 3 or one of 5 x 5; the first of a stage halves the map.
+    """Eight layers, each absent or an inverted residual of 3 x 3 or 5 x 5.
 
-    Identity there is a 1 x 1 convolution; elsewhere it is no layer at all, wherever in its stage it stands, so that
-    6,561 points are 3,969 networks.
+    The first layer of a stage halves the map; identity there is a 1 x 1 convolution. Elsewhere identity is no layer at
+    all, wherever in its stage, so that 6,561 points are 3,969 networks.
     """
 
     name = "nas_bench_macro"
@@ -90,7 +90,7 @@ class MacroTable:
         self.space = MacroSpace()
 
     def genotype(self, key: str) -> dict[str, str]:
-        """The genotype that the digits of ``key`` stand for."""
+        """Genotype of the digits of ``key``."""
         return {name: LAYERS[int(digit)] for name, digit in zip(self.space.parameters, key, strict=True)}
 
     @cached_property

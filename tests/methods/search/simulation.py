@@ -1,7 +1,7 @@
-"""A simulated cluster: workers on the real rules of a study, with a clock that jumps from event to event.
+"""Discrete-event simulation of a cluster whose workers run the real search loop.
 
-Trainings take their time from a table instead of from a machine; workers straggle, die and are replaced, and what a
-dead one held is recovered, as an engine does it. The same seed gives the same study.
+Training times come from a table; workers straggle, die and are replaced, and the trials of a dead worker are
+recovered as an engine does it. The same seed gives the same study.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from tests.study.fakes import epoch_result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """``workers`` at once. Of a training, ``spread`` is the standard deviation of the logarithm of its time.
+    """Size and failure rates of a simulated cluster.
+
+    ``workers``: at the same time. ``spread``: standard deviation of the logarithm of a training's time.
 
     ``stragglers``: share of the trainings that take ``straggling`` times as long. ``deaths_per_hour``: of one worker;
     its trial is recovered and it is replaced ``detection_s`` later. A worker that has nothing to do asks again in a
@@ -46,14 +48,17 @@ class Cluster:
 
 
 class Training(NamedTuple):
-    """What a training gives and takes: the accuracy after each epoch, in [0, 1], and the seconds of an epoch."""
+    """Accuracy after each epoch, in [0, 1], and seconds per epoch of a training."""
 
     accuracies: tuple[float, ...]
     epoch_s: float
 
 
-class Found(NamedTuple):
-    """A network that was trained, ``at_s`` seconds after the start and after ``busy_s`` of all workers' training."""
+class TimedRecord(NamedTuple):
+    """Finished training, with the time since the start and the workers' total time.
+
+    ``at_s``: in s; ``busy_s``: training time of all workers until then, in s.
+    """
 
     at_s: float
     busy_s: float
@@ -65,12 +70,14 @@ class _Worker:
     search: SearchAskTell
     dies_at_s: float
     life: Iterator[float] = field(init=False)
-    number: int | None = None  # of the trial that it trains
+    number: int | None = None  # of the trial being trained
 
 
 @dataclass(slots=True)
 class Simulation:
-    """Runs a study on a cluster. ``search``: a new worker's view of the study; ``training``: what one would be.
+    """Simulation of a study on a cluster.
+
+    ``search``: the ask-and-tell interface of a new worker; ``training``: the training of a network.
 
     ``now_s``: the clock. ``found``: trained networks in the order of time. ``busy_s``: time of all trainings, also
     those that a death ended; ``deaths``: of workers.
@@ -80,7 +87,7 @@ class Simulation:
     search: Callable[[str], SearchAskTell]
     training: Callable[[ArchSpec], Training]
     now_s: float = 0.0
-    found: list[Found] = field(default_factory=list)
+    found: list[TimedRecord] = field(default_factory=list)
     busy_s: float = 0.0
     deaths: int = 0
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
@@ -91,12 +98,12 @@ class Simulation:
         self._rng = random.Random(self.cluster.seed)
 
     def run(self) -> None:
-        """Let the workers work until the study has its trials."""
+        """Run the workers until the study is complete."""
         for _ in range(self.cluster.workers):
             self._start()
         while self._events:
-            self.now_s, _, happens = heapq.heappop(self._events)
-            happens()
+            self.now_s, _, event = heapq.heappop(self._events)
+            event()
 
     def _start(self) -> None:
         search = self.search(f"worker-{next(self._order)}")
@@ -104,30 +111,30 @@ class Simulation:
         life_s = 3600 * self._rng.expovariate(rate) if rate else math.inf
         worker = _Worker(search=search, dies_at_s=self.now_s + life_s)
         worker.life = self._work(worker)
-        self._at(self.now_s, lambda: self._go_on(worker))
+        self._at(self.now_s, lambda: self._advance(worker))
 
-    def _go_on(self, worker: _Worker) -> None:
-        """Let ``worker`` act, and come back when it acts again or dies."""
+    def _advance(self, worker: _Worker) -> None:
+        """Let ``worker`` act, and schedule its next action or its death."""
         if self.now_s >= worker.dies_at_s:
             self.deaths += 1
             self._at(self.now_s + self.cluster.detection_s, lambda: self._replace(worker))
             return
         pause_s = next(worker.life, None)
         if pause_s is not None:
-            self._at(min(self.now_s + pause_s, worker.dies_at_s), lambda: self._go_on(worker))
+            self._at(min(self.now_s + pause_s, worker.dies_at_s), lambda: self._advance(worker))
 
     def _replace(self, dead: _Worker) -> None:
-        """Recover the trials of a worker that is gone, and start another."""
+        """Recover the trials of a dead worker, and start another."""
         study = dead.search.study
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs[WORKER] == dead.search.worker and trial.number == dead.number:
                 recover_killed_trial(study, trial, max_retries=MAX_RETRIES)
-            elif trial.user_attrs[WORKER] == dead.search.worker:  # put aside until its twin is trained
+            elif trial.user_attrs[WORKER] == dead.search.worker:  # parked until its duplicate is trained
                 requeue_trial(study, trial)
         self._start()
 
     def _work(self, worker: _Worker) -> Iterator[float]:
-        """A worker's life as its pauses in s."""
+        """Run a worker; yields its pauses in s."""
         wait_s = 1.0
         while (found := worker.search.ask()) is not Idle.OVER:
             if found is Idle.WAIT:
@@ -141,7 +148,7 @@ class Simulation:
                 worker.number = None
 
     def _train(self, search: SearchAskTell, task: TrialTask) -> Iterator[float]:
-        """A training as its pauses in s: its epochs."""
+        """Run a training; yields the time of each epoch in s."""
         training = self.training(task.arch)
         epoch_s = training.epoch_s * self._rng.lognormvariate(0.0, self.cluster.spread)
         epoch_s *= self.cluster.straggling if self._rng.random() < self.cluster.stragglers else 1.0
@@ -153,7 +160,7 @@ class Simulation:
                 finish_without_result(search.study, task, Outcome.STOPPED, reason)
                 return
         done = Evaluation(accuracy=training.accuracies[-1], cpu_s=0.0, duration_s=0.0)
-        self.found.append(Found(self.now_s, self.busy_s, search.tell(task, done)))
+        self.found.append(TimedRecord(self.now_s, self.busy_s, search.tell(task, done)))
 
-    def _at(self, at_s: float, happens: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (at_s, next(self._order), happens))
+    def _at(self, at_s: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at_s, next(self._order), event))

@@ -1,4 +1,7 @@
-"""The search loop on a small real space with a made-up accuracy: what is trained, what is told, what is resumed."""
+"""Tests of the search loop on a small real space with invented accuracies.
+
+Which candidates are trained, what Optuna is told, and that a search resumes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from optuna.trial import TrialState
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.methods.search.initial_trials import queue_initial_trials
+from nas.methods.search.trials.initial_trials import queue_initial_trials
 from nas.study.candidates import survey
 from nas.study.objective import ObjectiveSettings
 from nas.study.recovery import recover_trials
@@ -42,7 +45,7 @@ SAMPLERS = ("tpe", "nsga2", "random")
 REWARD = ObjectiveSettings(kind="mnasnet", target_ms=0.05)
 
 
-def every_cost() -> list[float]:
+def sorted_costs() -> list[float]:
     """Multiply-adds in millions of all points of the small space, in order."""
     prices = pricer(small_space())
     names, choices = zip(*prices.space.parameters.items(), strict=True)
@@ -51,7 +54,7 @@ def every_cost() -> list[float]:
 
 
 def interrupt_at(*calls: int) -> Callable[[int, ArchSpec], None]:
-    """Trouble for an evaluator: Ctrl-C in these calls."""
+    """Hook of a fake evaluator: Ctrl-C in these calls."""
 
     def trouble(call: int, _: ArchSpec) -> None:
         if call in calls:
@@ -61,7 +64,7 @@ def interrupt_at(*calls: int) -> Callable[[int, ArchSpec], None]:
 
 
 def sequence(study: optuna.Study) -> list[tuple[str, str]]:
-    """What became of the study's trials, in order."""
+    """Network and outcome of the study's trials, in order."""
     return [(row.arch_id, row.outcome) for row in trial_records(study)]
 
 
@@ -84,7 +87,7 @@ def test_exactly_so_many_are_trained_and_told(sampler: str, objective: Objective
 
 
 def test_an_infeasible_candidate_is_told_and_never_trained() -> None:
-    costs = every_cost()
+    costs = sorted_costs()
     limit = costs[len(costs) // 4]
     evaluator = FakeEvaluator()
     search = make_search(small_space(), evaluator, n_trials=8, limits={"macs_m": limit, "params_m": 1.0})
@@ -154,7 +157,7 @@ def test_a_failing_candidate_is_one_failed_trial(error: Exception, reason: str) 
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_an_interrupted_search_goes_on_as_if_it_had_not_been(sampler: str) -> None:
+def test_an_interrupted_search_resumes_with_the_same_trials(sampler: str) -> None:
     unbroken = make_search(small_space(), FakeEvaluator(), sampler=sampler, n_trials=14)
     _seed(unbroken.study)
     unbroken.run()
@@ -233,7 +236,7 @@ def test_a_space_used_up_by_the_last_trial_is_a_success() -> None:
 
 
 def test_a_search_that_finds_nothing_new_gives_up_in_words() -> None:
-    limit = every_cost()[0] * 0.5
+    limit = sorted_costs()[0] * 0.5
     evaluator = FakeEvaluator()
     search = make_search(small_space(), evaluator, n_trials=3, max_screened=7, limits={"macs_m": limit})
     with pytest.raises(NasError, match=r"stopped after 0 of 3 trials: the last 7 candidates were infeasible"):

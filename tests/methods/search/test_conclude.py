@@ -1,4 +1,4 @@
-"""What a search says when it ends: predicted beside measured, in the terminal, the files and the report."""
+"""Tests of predicted and measured latency in terminal, files and report."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ONE = (
 
 
 def search(folder: Path, monkeypatch: pytest.MonkeyPatch, stopwatch: Stopwatch) -> Path:
-    """A search of one trial on a device that ``stopwatch`` measures; the folder of its results."""
+    """Run a search of one trial on a device that ``stopwatch`` measures; its folder."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(session, "make_measurer", lambda *_: stopwatch)
     assert command(list(ONE)) == 0
     return folder / "runs" / "one"
 
 
-def test_a_winner_that_is_slower_than_it_may_be_is_told_everywhere(
+def test_a_winner_beyond_the_latency_limit_is_reported_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = search(tmp_path, monkeypatch, Stopwatch(2 * MS_PER_GMAC))
@@ -53,6 +53,9 @@ def test_results_are_written_though_the_winners_cannot_be_measured(
         raise NasError("the machine changed speed; close other programs.")
 
     folder = search(tmp_path, monkeypatch, Stopwatch(MS_PER_GMAC, trouble))
-    assert "the winners were not measured: the machine changed speed; close other programs." in capsys.readouterr().out
+    assert (
+        "latency of the winners was not measured: the machine changed speed; close other programs."
+        in capsys.readouterr().out
+    )
     assert "measured_ms" not in load_spec_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
     assert (folder / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""Rules for stopping early: held against Optuna's own where it has them, against brute force, and in whole searches."""
+"""Tests of the pruners: against Optuna's own, brute force, and in whole searches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.errors import NasError
 from nas.methods.search.pruners import EpochScore, make_pruner, non_dominated_ranks, spread_order
-from nas.study.config import PRUNER_NAMES, PrunerSettings
+from nas.methods.search.settings import PRUNER_NAMES, PrunerSettings
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.trial_attributes import PUBLISHED, count_finished, trial_records
@@ -34,7 +34,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)).map(lambda pai
 
 
 def rule(name: str, objective: ObjectiveSettings = PARETO, **settings: Any) -> BasePruner:
-    """The rule ``name`` for trainings of nine epochs."""
+    """Pruner ``name`` for trainings of nine epochs."""
     made = make_pruner(PrunerSettings(name=name, **settings), objective, epochs=EPOCHS)
     assert made is not None
     return made
@@ -48,7 +48,7 @@ def add(
     state: TrialState = TrialState.RUNNING,
     **attrs: Any,
 ) -> FrozenTrial:
-    """A trial whose accuracy was ``curve`` after its epochs so far."""
+    """Add a trial with the accuracies ``curve`` after its epochs so far."""
     values = [curve[-1], latency_ms][: len(study.directions)] if state is TrialState.COMPLETE else None
     study.add_trial(
         optuna.trial.create_trial(
@@ -62,7 +62,7 @@ def add(
 
 
 def replay(study: optuna.Study, pruner: BasePruner, curves: Sequence[Sequence[float]]) -> list[int]:
-    """Train ``curves`` one after the other; how many epochs each was given."""
+    """Train ``curves`` one after the other; the number of epochs of each."""
     lengths = []
     for curve in curves:
         trial = study.ask()
@@ -79,7 +79,7 @@ def replay(study: optuna.Study, pruner: BasePruner, curves: Sequence[Sequence[fl
 
 
 def rising(count: int, seed: int) -> list[list[float]]:
-    """Curves of nine epochs that rise and cross."""
+    """Learning curves of nine epochs that rise and cross."""
     rng = random.Random(seed)
     return [sorted(rng.random() for _ in range(EPOCHS)) for _ in range(count)]
 
@@ -96,7 +96,10 @@ def test_of_one_objective_halving_is_that_of_optuna(eta: int, min_epochs: int) -
 
 
 def test_of_one_objective_the_median_is_that_of_optuna_while_nothing_was_stopped() -> None:
-    """Optuna's looks at complete trials alone and at a trial's best epoch, the same for curves that rise."""
+    """Optuna compares complete trials only, by a trial's best epoch.
+
+    That is the same for rising curves.
+    """
     study = optuna.create_study(direction="maximize")
     theirs = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
     ours = rule("median", REWARD, min_epochs=2)
@@ -172,7 +175,7 @@ def test_halving_looks_at_the_rungs_alone_and_at_each_once() -> None:
 
 
 def test_a_rung_has_places_for_one_in_eta() -> None:
-    """Of n trials max(1, n // 3) may go on: the tenth has to be among the best three of ten."""
+    """Of n trials max(1, n // 3) pass: the tenth must be among the best three of ten."""
     study = new_study()
     for rank in range(9):
         add(study, [0.1 + rank / 100])
@@ -243,7 +246,10 @@ def test_a_rule_that_does_not_fit_is_refused_in_words(
 
 @pytest.fixture
 def size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accuracies by chance: where the slower one is always better, nobody falls behind the faster ones."""
+    """Random accuracies, independent of latency.
+
+    If slower networks were always better, none would rank below faster ones.
+    """
     monkeypatch.setattr(fakes, "accuracy_of", lambda arch: int(arch.arch_id[:4], 16) / 2**16)
 
 
@@ -275,7 +281,7 @@ def test_a_search_that_stops_some_counts_them_and_never_chooses_them(
 
 
 def test_a_search_that_is_interrupted_stops_the_same_networks(tmp_path: Path, size_does_not_matter: None) -> None:
-    """Whatever a rule knows stands in the storage: each run below has a rule of its own."""
+    """A pruner's state is in the storage alone: each run below has its own pruner."""
 
     def run(storage: optuna.storages.BaseStorage, interrupted_at: int | None = None) -> list[tuple[str, str]]:
         def trouble(call: int, _: object) -> None:
@@ -323,7 +329,10 @@ def test_a_network_whose_twin_was_stopped_is_not_trained() -> None:
 
 
 def test_optuna_still_needs_to_be_told_of_stopped_trials_by_a_constraint() -> None:
-    """When this fails, Optuna's TPE has learnt to rank them, and `cut_short` may leave that to it."""
+    """If this fails, Optuna's TPE ranks stopped trials itself.
+
+    Then `trial_loop` need not mark them with a constraint any more.
+    """
     study = new_study()
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=0, seed=0)
     space = {"x": optuna.distributions.CategoricalDistribution([1, 2])}

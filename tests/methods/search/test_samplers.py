@@ -1,4 +1,4 @@
-"""Samplers: one per name, whose draws depend on the seed and on the turn alone."""
+"""Tests of the samplers: draws depend on seed and trial number alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from nas.methods.search.samplers import SAMPLERS, FixedSpaceSampler, make_sampler
-from nas.study.config import SAMPLER_NAMES, SamplerSettings
+from nas.methods.search.settings import SAMPLER_NAMES, SamplerSettings
 
 CHOICES = {f"c{index}": optuna.distributions.CategoricalDistribution(list(range(10))) for index in range(6)}
 
@@ -39,7 +39,7 @@ def test_large_seeds_are_taken() -> None:
 
 
 def learnt_draws(name: str, *, known: bool) -> list[dict[str, int]]:
-    """What is drawn in a study of two objectives, of which every trial has the same space."""
+    """Draws in a study of two objectives whose trials all have the same space."""
     study = optuna.create_study(directions=["maximize", "minimize"])
     drawn = []
     for turn in range(12):
@@ -52,5 +52,5 @@ def learnt_draws(name: str, *, known: bool) -> list[dict[str, int]]:
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLER_NAMES if name != "gp"])
-def test_a_sampler_told_its_space_draws_what_it_would_have_drawn(name: str) -> None:
+def test_a_fixed_space_does_not_change_the_draws(name: str) -> None:
     assert learnt_draws(name, known=True) == learnt_draws(name, known=False)

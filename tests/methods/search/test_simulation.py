@@ -1,4 +1,7 @@
-"""Workers that straggle, die and are replaced, simulated on the real rules: nothing is lost and nothing done twice."""
+"""Tests with simulated workers that straggle, die and are replaced.
+
+They run the real ask-and-tell loop: no trial is lost, and none is trained twice.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
-from nas.study.config import PrunerSettings
+from nas.methods.search.settings import PrunerSettings
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome

@@ -1,4 +1,7 @@
-"""The ledger against a count over all trials, whatever workers do to a study in between."""
+"""Tests of the trial index against a count over all trials.
+
+Workers change the study at random in between.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.methods.search.trial_index import TrialIndex
+from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.opening import open_storage
 from nas.study.trial_attributes import count_finished
@@ -18,7 +21,7 @@ OUTCOMES = ("trained", "stopped", "failed", "infeasible", "duplicate", INTERRUPT
 
 
 def act(study: optuna.Study, rng: random.Random) -> None:
-    """One thing that some worker may do: queue, begin, end, or give a trial back."""
+    """Random action of some worker: queue, start, finish, or release a trial."""
     running = study.get_trials(states=(TrialState.RUNNING,))
     if not running or rng.random() < 0.4:
         study.enqueue_trial({}) if rng.random() < 0.3 else study.ask()
@@ -66,7 +69,7 @@ def test_a_finished_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     ledger.read(study)
     looked_at = []
     monkeypatch.setattr(
-        "nas.methods.search.trial_index.is_counted", lambda trial: looked_at.append(trial.number) or False
+        "nas.methods.search.trials.trial_index.is_counted", lambda trial: looked_at.append(trial.number) or False
     )
     study.tell(study.ask(), 1.0)
     ledger.read(study)

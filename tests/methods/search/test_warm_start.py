@@ -1,4 +1,4 @@
-"""Which networks of an earlier study come first in a new one."""
+"""Tests of the networks that an earlier study contributes to a new one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from nas.methods.search.warm_start import best_records
+from nas.methods.search.trials.warm_start import best_records
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 from tests.study.fakes import PARETO

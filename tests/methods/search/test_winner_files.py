@@ -1,4 +1,4 @@
-"""The files of a winner against what they say of themselves, judged by timm and torch alone."""
+"""Tests of a winner's files against their own figures, with timm and torch alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-import nas.model.timm_entrypoint  # noqa: F401  (teaches timm the name nas_arch)
+import nas.model.timm_entrypoint  # noqa: F401  (registers nas_arch in timm)
 from nas.arch.files import load_spec, load_spec_file
 from nas.core.errors import NasError
 from nas.data.images import load_images
@@ -56,7 +56,7 @@ def source_of(pricer: Pricer, evaluator: ProxyEvaluator, weights_dir: Path) -> W
 
 @pytest.fixture(scope="module", params=["mixnet", "mobilenet_v3"])
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Winner]]:
-    """Two random networks of a space as winners, their proxies trained on a hundred digits."""
+    """Two random networks of a space as winners, with proxies trained on 100 digits."""
     folder = tmp_path_factory.mktemp("run")
     space = space_of(request.param)
     data = load_images(DataSettings(resolution_px=8, subset=100))
@@ -142,7 +142,7 @@ def test_writing_again_replaces_the_folder_as_a_whole(written: tuple[Path, list[
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "winners").write_text("no folder", encoding="utf-8")
     with pytest.raises(NasError, match=r"^cannot write '.*winners': Not a directory"):
         write_winners([], tmp_path / "winners", None)  # type: ignore[arg-type]

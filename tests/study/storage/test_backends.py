@@ -21,8 +21,8 @@ from nas.study.recovery import recover_trials
 from nas.study.storage import backends
 from nas.study.storage.backends import RepairingJournal, make_backend
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.storage.retry import RetryPolicy
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retry_policy import RetryPolicy
+from nas.study.storage.retrying_storage import RetryingStorage
 from tests.study.fakes import PARETO
 from tests.study.test_recovery import killed_trial
 

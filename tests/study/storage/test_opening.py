@@ -13,7 +13,7 @@ import pytest
 from nas.core.errors import NasError
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.opening import check_folder, claim_study, matching_study, open_storage, open_study
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retrying_storage import RetryingStorage
 from tests.study.fakes import PARETO, new_study
 
 Opened = Callable[..., RetryingStorage]

@@ -27,7 +27,7 @@ from nas.study.storage import lease
 from nas.study.storage.lease import LeaseHolder, LeaseTiming, acquire_lease, lease_holder, work_under_lease
 from nas.study.storage.opening import open_study
 from nas.study.storage.ownership import exclusive_ownership
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retrying_storage import RetryingStorage
 from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 from tests.study.fakes import PARETO, new_study

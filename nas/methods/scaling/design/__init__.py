@@ -1,1 +1,1 @@
-"""The networks of a scaling study: which there are, what each costs, and its proxy."""
+"""Networks of a scaling study: which there are, their cost, and their proxies."""

@@ -1,4 +1,4 @@
-"""The networks of a compound study: each with its price and its proxy, beside the baseline's."""
+"""Networks of a scaling study with cost and proxy, relative to the baseline."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ TableCell = tuple[str, str]  # row and column of a table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesignEntry:
-    """One network of a study, with what it and its proxy really are beside the baseline's.
+    """One network of a study, with its realised growth over the baseline.
 
     ``proxy``: the proxy's own growth over the proxy of the baseline. ``same``: labels of others that rounding makes
-    this network too. ``places``: where it stands in a table, theirs among them. ``reason``: why it is not trained.
+    equal to this network. ``cells``: its cells in a table, including theirs. ``reason``: why it is not trained; empty
+    if it is.
     """
 
     label: str
-    grown: ScaledNetwork
+    scaled: ScaledNetwork
     latency: LatencyEstimate
     latency_growth: float
     proxy: ScaledNetwork
     same: tuple[str, ...] = ()
-    places: tuple[TableCell, ...] = ()
+    cells: tuple[TableCell, ...] = ()
     reason: str = ""
 
     @property
     def arch(self) -> ArchSpec:
-        """The network itself."""
-        return self.grown.arch
+        """The network's spec."""
+        return self.scaled.arch
 
     @property
     def parameters(self) -> dict[str, float]:
-        """What a trial of it is told by in the study, besides the seed: a triple, or else three multipliers."""
-        triple = self.grown.compound
+        """Parameters of its trials besides the seed: a triple, or three multipliers."""
+        triple = self.scaled.compound
         if triple is not None:
             return {"alpha": triple.alpha, "beta": triple.beta, "gamma": triple.gamma}
-        return {name: float(value) for name, value in self.grown.factors._asdict().items()}
+        return {name: float(value) for name, value in self.scaled.factors._asdict().items()}
 
     @property
     def candidate(self) -> Candidate:
-        """The network with its price."""
+        """The network with its cost and predicted latency."""
         return Candidate(genotype=self.parameters, arch=self.arch, cost=complexity(self.arch), latency=self.latency)
 
     @property
     def growths(self) -> dict[str, float]:
-        """What network and proxy really are beside the baseline's, as scalars by the names that tables give them."""
+        """Realised growth of network and proxy over the baseline, by column name."""
         return {
-            "macs_x": self.grown.macs_growth,
-            "params_x": self.grown.params_growth,
-            "memory_x": self.grown.memory_growth,
+            "macs_x": self.scaled.macs_growth,
+            "params_x": self.scaled.params_growth,
+            "memory_x": self.scaled.memory_growth,
             "latency_x": self.latency_growth,
             "proxy_depth_x": self.proxy.realised.depth,
             "proxy_width_x": self.proxy.realised.width,
@@ -70,9 +71,10 @@ class DesignEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesignStep:
-    """One step of stepwise expansion: by axis, what it alone would give; an axis beyond the limits is not there.
+    """One step of stepwise expansion: the network that each axis alone gives.
 
-    ``number`` from 1. A candidate may be a network that is trained for another rule already.
+    ``number`` starts at 1. Axes beyond the limits are absent. A candidate may be a network that is also trained for
+    another rule.
     """
 
     number: int
@@ -81,51 +83,55 @@ class DesignStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """All networks of a study, as far as they are known.
+    """All networks of a study known so far.
 
-    ``trained`` and ``left_out`` are in the order of the plan; ``asked`` counts before rounding made some of them equal.
-    ``places``: of a table, in its order; the baseline may be one of those trained there. ``steps``: of stepwise
-    expansion, those whose axis was ``taken`` and the one that is to be decided, if there is one; ``walked``: their
-    networks that nothing else trains; ``further``: steps that are still to come, at most.
+    ``trained`` and ``left_out`` are in the order of the plan; ``requested`` counts networks before rounding made some
+    of them equal. ``cells``: of a table, in its order; the baseline may be one of the networks trained there.
+    ``steps``: of stepwise expansion, those whose axis is among ``chosen_axes`` and the undecided one, if any;
+    ``step_networks``: their networks that nothing else trains; ``further``: upper bound on the number of steps still to
+    come.
     """
 
     baseline: DesignEntry
     trained: tuple[DesignEntry, ...]
     left_out: tuple[DesignEntry, ...]
-    asked: int
-    places: tuple[TableCell, ...] = ()
+    requested: int
+    cells: tuple[TableCell, ...] = ()
     steps: tuple[DesignStep, ...] = ()
-    taken: tuple[str, ...] = ()
-    walked: tuple[DesignEntry, ...] = ()
+    chosen_axes: tuple[str, ...] = ()
+    step_networks: tuple[DesignEntry, ...] = ()
     further: int = 0
 
     @property
     def by_label(self) -> dict[str, DesignEntry]:
-        """Those that are trained, the baseline first."""
-        return {entry.label: entry for entry in (self.baseline, *self.trained, *self.walked)}
+        """Trained networks by label, the baseline first."""
+        return {entry.label: entry for entry in (self.baseline, *self.trained, *self.step_networks)}
 
     @property
-    def everything(self) -> tuple[DesignEntry, ...]:
-        """Those that are trained, and then those that are not."""
+    def all_entries(self) -> tuple[DesignEntry, ...]:
+        """Trained networks, then those left out."""
         return (*self.by_label.values(), *self.left_out)
 
     @property
     def undecided(self) -> DesignStep | None:
-        """The step whose axis is to be taken next."""
-        return self.steps[len(self.taken)] if len(self.steps) > len(self.taken) else None
+        """Step whose axis is chosen next; None if there is none."""
+        return self.steps[len(self.chosen_axes)] if len(self.steps) > len(self.chosen_axes) else None
 
     @property
     def end(self) -> DesignEntry | None:
-        """Where stepwise expansion came to; None before that."""
+        """Final network of stepwise expansion; None until it is known."""
         ended = self.steps and not self.undecided
-        return self.steps[-1].candidates[self.taken[-1]] if ended else None
+        return self.steps[-1].candidates[self.chosen_axes[-1]] if ended else None
 
     @property
     def racing(self) -> tuple[str, ...]:
-        """Labels of those that further seeds are for: all but the networks of steps that are decided."""
-        at = self.undecided.candidates.values() if self.undecided else filter(None, [self.end])
-        kept = {entry.label for entry in (self.baseline, *self.trained, *at)}
-        return tuple(label for label in self.by_label if label in kept)
+        """Labels of the networks that get further seeds.
+
+        These are all but the networks of decided steps.
+        """
+        open_networks = self.undecided.candidates.values() if self.undecided else filter(None, [self.end])
+        labels = {entry.label for entry in (self.baseline, *self.trained, *open_networks)}
+        return tuple(label for label in self.by_label if label in labels)
 
 
 Predict = Callable[[ArchSpec], LatencyEstimate]
@@ -133,7 +139,7 @@ Predict = Callable[[ArchSpec], LatencyEstimate]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryPricer:
-    """Where networks are held beside the baseline ``base``: what entries are made with."""
+    """Prices networks relative to the baseline ``base``."""
 
     plan: ScalingPlan
     base: ScaledNetwork
@@ -141,26 +147,26 @@ class EntryPricer:
     proxy_of: Callable[[ArchSpec], Proxy]
 
     def entry(
-        self, label: str, found: ScaledNetwork, same: Iterable[str] = (), places: Iterable[TableCell] = ()
+        self, label: str, scaled: ScaledNetwork, same: Iterable[str] = (), cells: Iterable[TableCell] = ()
     ) -> DesignEntry:
-        """``found`` with its price and its proxy; with the reason if it is beyond the limits."""
-        latency, base = self.predict(found.arch), self.base.arch
+        """Entry of ``scaled`` with cost and proxy, and the reason if beyond the limits."""
+        latency, base = self.predict(scaled.arch), self.base.arch
         entry = DesignEntry(
             label=label,
-            grown=replace(found, baseline=base),
+            scaled=replace(scaled, baseline=base),
             latency=latency,
             latency_growth=latency.latency_ms / self.predict(base).latency_ms,
-            proxy=replace(found, baseline=self.proxy_of(base).spec, arch=self.proxy_of(found.arch).spec),
+            proxy=replace(scaled, baseline=self.proxy_of(base).spec, arch=self.proxy_of(scaled.arch).spec),
             same=tuple(same),
-            places=tuple(places),
+            cells=tuple(cells),
         )
         return replace(entry, reason=self.plan.constraints.explain(entry.candidate.measures))
 
     def measure(self, arch: ArchSpec) -> float:
-        """What the target of the plan counts: multiply-adds, or predicted milliseconds."""
+        """Value of the plan's target: multiply-adds, or predicted latency in ms."""
         return self.predict(arch).latency_ms if self.plan.target == "latency" else complexity(arch).macs
 
 
 def growth_of(plan: ScalingPlan, entry: DesignEntry) -> float:
-    """By what the target of ``plan`` really grows."""
-    return entry.latency_growth if plan.target == "latency" else entry.grown.macs_growth
+    """Realised growth of the target of ``plan``."""
+    return entry.latency_growth if plan.target == "latency" else entry.scaled.macs_growth

@@ -1,4 +1,7 @@
-"""Which networks a plan asks for: triples of a grid, rules at equal cost, a table, and steps of stepwise expansion."""
+"""Networks that a plan requests.
+
+These are the triples of a grid, rules at equal cost, a table, or the steps of stepwise expansion.
+"""
 
 from __future__ import annotations
 
@@ -35,68 +38,73 @@ DesignAt = Callable[[tuple[str, ...]], Design]
 def make_design(
     plan: ScalingPlan, baseline: ArchSpec, predict: Predict, proxy_of: Callable[[ArchSpec], Proxy]
 ) -> DesignAt:
-    """The networks that ``plan`` asks for on ``baseline``, which has the classes and channels of the data already.
+    """Networks that ``plan`` requests, by the axes stepwise expansion has chosen.
 
-    They are given by the axes that stepwise expansion took so far, which decide what comes next; without it, or before
-    its first step, by (). Raises: NasError where there is none, saying what would be possible; SpecError for a side
-    below the strides.
+    ``baseline`` already has the classes and channels of the data. The chosen axes decide which networks come next;
+    without stepwise expansion, or before its first step, they are ().
+
+    Raises: NasError where there is no network, with what would be possible; SpecError for an input side below the
+    strides.
     """
     is_grid = not plan.compare
     base = (
         scale_compound(baseline, _UNIT, 0.0, plan.rules) if is_grid else scale_rounded(baseline, UNSCALED, plan.rules)
     )
-    bench = EntryPricer(plan=plan, base=base, predict=cache(predict), proxy_of=cache(proxy_of))
-    own = bench.entry(BASELINE, base)
-    _check_baseline(plan, own)
+    pricer = EntryPricer(plan=plan, base=base, predict=cache(predict), proxy_of=cache(proxy_of))
+    baseline_entry = pricer.entry(BASELINE, base)
+    _check_baseline(plan, baseline_entry)
     if plan.is_table:
-        first = _table(bench, baseline, own)
+        first = _table(pricer, baseline, baseline_entry)
     else:
-        found, asked = _grid(bench, baseline) if is_grid else _rules(bench, baseline)
-        kept, left_out = _sorted_out(found)
-        first = Design(baseline=own, trained=kept, left_out=left_out, asked=asked)
-        if not kept and found:
-            raise _nothing_left(plan, found)
-    at = cache(partial(_walked, bench, baseline, first))
+        candidates, requested = _grid(pricer, baseline) if is_grid else _rules(pricer, baseline)
+        trained, left_out = _split_by_reason(candidates)
+        first = Design(baseline=baseline_entry, trained=trained, left_out=left_out, requested=requested)
+        if not trained and candidates:
+            raise _none_feasible(plan, candidates)
+    at = cache(partial(_with_steps, pricer, baseline, first))
     at(())
     return at
 
 
-def _sorted_out(found: Sequence[DesignEntry]) -> tuple[tuple[DesignEntry, ...], tuple[DesignEntry, ...]]:
-    return tuple(one for one in found if not one.reason), tuple(one for one in found if one.reason)
+def _split_by_reason(candidates: Sequence[DesignEntry]) -> tuple[tuple[DesignEntry, ...], tuple[DesignEntry, ...]]:
+    return tuple(one for one in candidates if not one.reason), tuple(one for one in candidates if one.reason)
 
 
-def _grid(bench: EntryPricer, baseline: ArchSpec) -> tuple[list[DesignEntry], int]:
-    """Triples whose cost grows by about two per unit of phi, and how many there are before rounding."""
-    plan = bench.plan
-    triples = _triples(bench, baseline)
-    groups = distinct_networks(_grown(plan, baseline, triple) for triple in triples)
-    found = [
-        bench.entry(str(group[0].compound), group[0], [str(other.compound) for other in group[1:]]) for group in groups
+def _grid(pricer: EntryPricer, baseline: ArchSpec) -> tuple[list[DesignEntry], int]:
+    """Triples whose cost grows by about two per unit of phi; their number unrounded.
+
+    The number counts triples before rounding made some networks equal.
+    """
+    plan = pricer.plan
+    triples = _triples(pricer, baseline)
+    groups = distinct_networks(_scale(plan, baseline, triple) for triple in triples)
+    candidates = [
+        pricer.entry(str(group[0].compound), group[0], [str(other.compound) for other in group[1:]]) for group in groups
     ]
-    return [replace(one, reason=one.reason or _off_target(plan, one)) for one in found], len(triples)
+    return [replace(one, reason=one.reason or _off_target_reason(plan, one)) for one in candidates], len(triples)
 
 
-def _off_target(plan: ScalingPlan, entry: DesignEntry) -> str:
+def _off_target_reason(plan: ScalingPlan, entry: DesignEntry) -> str:
     tolerance, real = plan.grid.realised_tolerance, growth_of(plan, entry)
     if tolerance is not None and abs(real ** (1 / plan.phi) - 2) > tolerance:
         return f"{plan.target} grow x{real:.2f} after rounding"
     return ""
 
 
-def _grown(plan: ScalingPlan, baseline: ArchSpec, triple: Compound) -> ScaledNetwork:
+def _scale(plan: ScalingPlan, baseline: ArchSpec, triple: Compound) -> ScaledNetwork:
     try:
         return scale_compound(baseline, triple, plan.phi, plan.rules)
     except NasError as error:
         raise NasError(f"phi {plan.phi:g} with {triple}: {error} Lower phi.") from None
 
 
-def _triples(bench: EntryPricer, baseline: ArchSpec) -> tuple[Compound, ...]:
-    """Triples by the formula, or with the latency as target by what the predictor makes of each."""
-    plan, grid, base_ms = bench.plan, bench.plan.grid, bench.predict(baseline).latency_ms
+def _triples(pricer: EntryPricer, baseline: ArchSpec) -> tuple[Compound, ...]:
+    """Triples by the formula, or by predicted latency if that is the target."""
+    plan, grid, base_ms = pricer.plan, pricer.plan.grid, pricer.predict(baseline).latency_ms
 
     def latency_growth(triple: Compound) -> float:
-        network = _grown(plan, baseline, triple).arch
-        return float((bench.predict(network).latency_ms / base_ms) ** (1 / plan.phi))
+        network = _scale(plan, baseline, triple).arch
+        return float((pricer.predict(network).latency_ms / base_ms) ** (1 / plan.phi))
 
     try:
         if plan.target == "latency":
@@ -106,72 +114,82 @@ def _triples(bench: EntryPricer, baseline: ArchSpec) -> tuple[Compound, ...]:
         raise NasError(f"grid.{error}" if str(error).startswith("tolerance") else str(error)) from None
 
 
-def _rules(bench: EntryPricer, baseline: ArchSpec) -> tuple[list[DesignEntry], int]:
-    """Each rule grown to the same cost; stepwise expansion comes step by step."""
-    plan = bench.plan
-    networks = at_equal_cost(baseline, plan.growth, plan.compared, plan.rules, measure=bench.measure)
-    return [bench.entry(label, one) for label, one in networks.items()], len(plan.compare)
+def _rules(pricer: EntryPricer, baseline: ArchSpec) -> tuple[list[DesignEntry], int]:
+    """Each rule scaled to the same cost, without stepwise expansion."""
+    plan = pricer.plan
+    networks = at_equal_cost(baseline, plan.growth, plan.compared, plan.rules, measure=pricer.measure)
+    return [pricer.entry(label, one) for label, one in networks.items()], len(plan.compare)
 
 
-def _table(bench: EntryPricer, baseline: ArchSpec, own: DesignEntry) -> Design:
-    """Every network of the table once; the one that is the baseline's takes its place."""
+def _table(pricer: EntryPricer, baseline: ArchSpec, baseline_entry: DesignEntry) -> Design:
+    """Networks of the table, each once; one that equals the baseline is the baseline."""
     groups: dict[str, list[tuple[tuple[str, str], ScaledNetwork]]] = {}
-    cells = table_cells(bench.plan, baseline)
-    for place, one in cells:
-        groups.setdefault(one.arch.arch_id, []).append((place, one))
-    found = []
+    cells = table_cells(pricer.plan, baseline)
+    for cell, one in cells:
+        groups.setdefault(one.arch.arch_id, []).append((cell, one))
+    candidates = []
     for group in groups.values():
-        labels, places = [" ".join(place) for place, _ in group], [place for place, _ in group]
-        found.append(bench.entry(labels[0], group[0][1], labels[1:], places))
-    kept, left_out = _sorted_out(found)
-    if not kept:
-        raise _nothing_left(bench.plan, found)
-    base = next((entry for entry in kept if entry.arch.arch_id == own.arch.arch_id), own)
-    order = tuple(place for place, _ in cells)
-    return Design(baseline=base, trained=kept, left_out=left_out, asked=len(cells), places=order)
+        labels, cells_of_group = [" ".join(cell) for cell, _ in group], [cell for cell, _ in group]
+        candidates.append(pricer.entry(labels[0], group[0][1], labels[1:], cells_of_group))
+    trained, left_out = _split_by_reason(candidates)
+    if not trained:
+        raise _none_feasible(pricer.plan, candidates)
+    base = next((entry for entry in trained if entry.arch.arch_id == baseline_entry.arch.arch_id), baseline_entry)
+    order = tuple(cell for cell, _ in cells)
+    return Design(baseline=base, trained=trained, left_out=left_out, requested=len(cells), cells=order)
 
 
-def _walked(bench: EntryPricer, baseline: ArchSpec, first: Design, taken: tuple[str, ...]) -> Design:
-    """``first`` and the networks of stepwise expansion after the axes ``taken``, the next step's among them."""
-    plan = bench.plan
+def _with_steps(pricer: EntryPricer, baseline: ArchSpec, first: Design, chosen: tuple[str, ...]) -> Design:
+    """Add to ``first`` the networks of stepwise expansion after the ``chosen`` axes.
+
+    The candidates of the next step are among them.
+    """
+    plan = pricer.plan
     if STEPWISE not in plan.compare:
         return first
     known = {entry.arch.arch_id: entry for entry in first.trained}
     path: list[ScaledNetwork] = []
-    steps, walked, beyond = [], [], []
-    for number in range(1, len(taken) + 2):
-        networks = _candidates(bench, baseline, path)
+    steps, step_networks, infeasible = [], [], []
+    for number in range(1, len(chosen) + 2):
+        networks = _candidates(pricer, baseline, path)
         if not networks:
             break
-        letters = [axis[0] for axis in taken[: number - 1]]
+        letters = [axis[0] for axis in chosen[: number - 1]]
         entries = {
-            axis: known.get(one.arch.arch_id) or bench.entry(f"step {'>'.join([*letters, axis[0]])}", one)
+            axis: known.get(one.arch.arch_id) or pricer.entry(f"step {'>'.join([*letters, axis[0]])}", one)
             for axis, one in networks.items()
         }
         new = [entry for entry in entries.values() if entry.arch.arch_id not in known]
-        walked += [entry for entry in new if not entry.reason]
-        beyond += [entry for entry in new if entry.reason]
+        step_networks += [entry for entry in new if not entry.reason]
+        infeasible += [entry for entry in new if entry.reason]
         steps.append(
             DesignStep(number=number, candidates={axis: one for axis, one in entries.items() if not one.reason})
         )
-        if number <= len(taken):
-            path.append(networks[taken[number - 1]])
-    if not first.trained and not walked:
-        raise _nothing_left(plan, beyond)
-    further = max(0, math.ceil(plan.phi - 1e-9) - len(steps)) if len(steps) > len(taken) else 0
+        if number <= len(chosen):
+            path.append(networks[chosen[number - 1]])
+    if not first.trained and not step_networks:
+        raise _none_feasible(plan, infeasible)
+    further = max(0, math.ceil(plan.phi - 1e-9) - len(steps)) if len(steps) > len(chosen) else 0
     return replace(
-        first, steps=tuple(steps), taken=taken, walked=tuple(walked), left_out=(*first.left_out, *beyond),
+        first,
+        steps=tuple(steps),
+        chosen_axes=chosen,
+        step_networks=tuple(step_networks),
+        left_out=(*first.left_out, *infeasible),
         further=further,
-    )  # fmt: skip
+    )
 
 
-def _candidates(bench: EntryPricer, baseline: ArchSpec, path: Sequence[ScaledNetwork]) -> dict[str, ScaledNetwork]:
-    """What each axis alone makes of the end of ``path``; hours into a study an axis that cannot go on is left out."""
+def _candidates(pricer: EntryPricer, baseline: ArchSpec, path: Sequence[ScaledNetwork]) -> dict[str, ScaledNetwork]:
+    """Scale the end of ``path`` along each axis alone.
+
+    After the first step an axis that cannot grow further is left out instead of ending a study that ran for hours.
+    """
     networks: dict[str, ScaledNetwork] = {}
     for axis in DIRECTIONS:
         try:
             networks |= stepwise_step(
-                baseline, path, bench.plan.growth, (axis,), bench.plan.rules, measure=bench.measure
+                baseline, path, pricer.plan.growth, (axis,), pricer.plan.rules, measure=pricer.measure
             )
         except NasError:
             if not path:
@@ -181,21 +199,21 @@ def _candidates(bench: EntryPricer, baseline: ArchSpec, path: Sequence[ScaledNet
 
 def _check_baseline(plan: ScalingPlan, baseline: DesignEntry) -> None:
     if baseline.reason:
-        what = "all others are held against it" if plan.is_table else "it is only to grow"
+        what = "all others are compared with it" if plan.is_table else "every other network is larger"
         raise NasError(
             f"constraint: the baseline itself breaks it ({baseline.reason}), and {what}: "
-            "raise the limit, or begin with a smaller baseline."
+            "raise the limit, or use a smaller baseline."
         )
 
 
-def _nothing_left(plan: ScalingPlan, entries: Sequence[DesignEntry]) -> NasError:
+def _none_feasible(plan: ScalingPlan, entries: Sequence[DesignEntry]) -> NasError:
     off = [abs(growth_of(plan, entry) ** (1 / plan.phi) - 2) for entry in entries]
     nearest = entries[off.index(min(off))]
     if any("grow x" in entry.reason for entry in entries):
         return NasError(
             f"grid.realised_tolerance {plan.grid.realised_tolerance:g}: after rounding, and within the limits "
-            f"({plan.constraints}), none of {len(entries)} networks is left; the nearest, {nearest.label}, grows by "
-            f"x{growth_of(plan, nearest):.2f}: {math.ceil(100 * min(off)) / 100:g} would do; or change rounding."
+            f"({plan.constraints}), none of {len(entries)} networks is left; the closest, {nearest.label}, grows by "
+            f"x{growth_of(plan, nearest):.2f}: {math.ceil(100 * min(off)) / 100:g} suffices; or change rounding."
         )
     measures = [entry.candidate.measures for entry in entries]
     least = {name: min(measure[name] for measure in measures) for name in plan.constraints.limits}
@@ -203,5 +221,5 @@ def _nothing_left(plan: ScalingPlan, entries: Sequence[DesignEntry]) -> NasError
     which = "of the table" if plan.is_table else f"of x{plan.growth:g} {plan.target}"
     return NasError(
         f"constraint: none of {len(entries)} networks {which} meets {plan.constraints}; the "
-        f"least that one needs: {needs}. Raise the limit, or {'give others' if plan.is_table else 'lower phi'}."
+        f"lowest values are {needs}. Raise the limit, or {'change the multipliers' if plan.is_table else 'lower phi'}."
     )

@@ -1,4 +1,4 @@
-"""Tables of networks of all costs: which there are, and what their lines of accuracy over cost say."""
+"""Networks of a table, by row and column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from nas.methods.scaling.settings import WIDTH_LINES
 
 
 def table_cells(plan: ScalingPlan, baseline: ArchSpec) -> list[tuple[TableCell, ScaledNetwork]]:
-    """Every network of the table of ``plan`` with its row and column. Raises: NasError for a side below the strides."""
+    """Networks of the table of ``plan``, each with its row and column.
+
+    Raises: NasError for an input side below the strides.
+    """
     try:
         if plan.compare == (WIDTH_LINES,):
             return _width_lines(plan, baseline)

@@ -1,1 +1,4 @@
-"""Plots of scaled networks: accuracy over cost, by rule, by coefficients, and by row and column of a table."""
+"""Plots of scaled networks.
+
+Accuracy is shown over cost, by rule, by coefficients, and by row and column of a table.
+"""

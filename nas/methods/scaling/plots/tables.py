@@ -1,4 +1,4 @@
-"""The plots of a table: accuracy over cost with a line per row, and the rows and columns themselves as shades."""
+"""Plots of a table: accuracy over cost with a line per row, and a shaded matrix."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nas.methods.scaling.ranking.ranking import BEST, Ranking
 from nas.methods.scaling.ranking.table_lines import TableLayout
 from nas.reporting.plots.axes import BASELINE_COLOR, TEXT_COLOR, Canvas, canvas
 
-# Lines are told apart by dashes and markers first: they must be readable in grey.
+# Dashes and markers distinguish the lines, so that they are readable in greyscale.
 _DASHES: Final = ("-", "--", "-.", ":")
 _MARKERS: Final = "osD^vPX*"
 _INKS: Final = ("#0b7285", "#c2255c", "#5f3dc4", "#d9480f", "#2b8a3e", "#868e96")
 _CELL_INCHES: Final = (1.7, 0.8)
 
 
-def lines_plot(table: TableLayout, standings: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas:
-    """Accuracy in % over ``cost``, one line per row, with the standard errors of the means.
+def lines_plot(table: TableLayout, ranking: Ranking, cost: Cost, *, name: str, axis: str) -> Canvas:
+    """Accuracy in % over ``cost``, one line per row, with standard errors of means.
 
-    The baseline is framed, and the axis logarithmic, on which a table of multipliers is spread evenly.
+    The baseline is framed. The axis is logarithmic, on which the multipliers of a table are evenly spaced.
     """
     with canvas(name, f"Accuracy over {axis}, one line per row of the table", COST_INCHES) as drawn:
         axes = drawn.axes
@@ -40,20 +40,18 @@ def lines_plot(table: TableLayout, standings: Ranking, cost: Cost, *, name: str,
                     markersize=5,
                 )
                 drawn.points += network_points(line, cost)
-        base = standings.baseline
+        base = ranking.baseline
         if base.mean is not None:
             style = {"color": BASELINE_COLOR, "markerfacecolor": "none", "markersize": 12, "zorder": 6}
             axes.errorbar([cost(base)], [100 * base.mean], fmt="s", label="baseline", **style)  # last in the legend
-        if not standings.ranked:
-            axes.text(
-                0.5, 0.5, "nothing was trained to the end", transform=axes.transAxes, ha="center", color=TEXT_COLOR
-            )
+        if not ranking.ranked:
+            axes.text(0.5, 0.5, "no training finished", transform=axes.transAxes, ha="center", color=TEXT_COLOR)
         _ticks(axes)
     return drawn
 
 
 def _ticks(axes: Any) -> None:
-    """Plain numbers at 1, 2 and 5; the usual powers of ten name too few places."""
+    """Set plain numbers at 1, 2 and 5 as ticks: powers of ten alone are too few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -61,8 +59,8 @@ def _ticks(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def matrix_plot(table: TableLayout, standings: Ranking) -> Canvas:
-    """Accuracy by row and column: the lighter, the better; what was not trained is hatched."""
+def matrix_plot(table: TableLayout, ranking: Ranking) -> Canvas:
+    """Accuracy by row and column: the lighter, the better; untrained ones hatched."""
     width, height = _CELL_INCHES
     inches = (max(6.0, 1.2 + width * len(table.columns)), 1.0 + height * len(table.rows))
     means = [one.mean for one in table.cells.values() if one.mean is not None]
@@ -78,7 +76,7 @@ def matrix_plot(table: TableLayout, standings: Ranking) -> Canvas:
         axes.spines[:].set_visible(False)
         for (row, column), one in table.cells.items():
             share = ((one.mean or 0.0) - low) / (high - low) if high > low else 1.0
-            text = [one.percent or one.verdict.partition(":")[0], f"x{one.entry.grown.macs_growth:.2f} MACs"]
-            place = table.columns.index(column), table.rows.index(row)
-            draw_cell(axes, place, text, None if one.mean is None else share, marked=one.verdict == BEST)
+            text = [one.percent or one.verdict.partition(":")[0], f"x{one.entry.scaled.macs_growth:.2f} MACs"]
+            cell = table.columns.index(column), table.rows.index(row)
+            draw_cell(axes, cell, text, None if one.mean is None else share, marked=one.verdict == BEST)
     return drawn

@@ -1,4 +1,4 @@
-"""Ranking scaled networks: noise between seeds, rounds of trainings, and the order that the noise allows."""
+"""Ranking of scaled networks: noise between seeds, rounds, significance."""
 
 from __future__ import annotations
 

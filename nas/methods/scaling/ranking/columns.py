@@ -1,4 +1,4 @@
-"""Columns of the tables of a scaling study: its networks as they rank, their growth, and its trainings."""
+"""Columns of a scaling study's tables: ranked networks, growth, and trainings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _parameter_column(name: str) -> Column[DesignEntry]:
 
 
 def _entry_columns(noun: str, parameters: Iterable[str]) -> tuple[Column[DesignEntry], ...]:
-    """What is known of a network before it is trained; ``parameters``: those of its trials."""
+    """Columns known before training; ``parameters``: those of the network's trials."""
     note = "alpha/beta/gamma" if noun == TRIPLE else ""
     return (
         Column(name="network", heading=noun, note=note, value=lambda entry: entry.label, align="left", wraps=False),
@@ -77,7 +77,7 @@ _RESULT_COLUMNS: Final[tuple[Column[RankedNetwork], ...]] = (
 
 
 def ranking_columns(noun: str, parameters: Iterable[str] = ()) -> tuple[Column[RankedNetwork], ...]:
-    """Everything that tables of ranked networks may show of them; ``noun``: what each of them stands for."""
+    """All columns of ranked networks; ``noun``: what each of them represents."""
     entries = (column.of(_entry_of) for column in _entry_columns(noun, parameters))
     return (*entries, *_RESULT_COLUMNS)
 
@@ -87,7 +87,10 @@ def _entry_of(one: RankedNetwork) -> DesignEntry:
 
 
 def ranking_to_csv(table: Iterable[RankedNetwork]) -> str:
-    """``networks.csv``: one line per network with its accuracy, its verdict, its cost and its real growth."""
+    """Text of ``networks.csv``: one line per network.
+
+    It has accuracy, verdict, cost and realised growth.
+    """
     rows = list(table)
     parameters = tuple(rows[0].entry.parameters)
     names = (
@@ -101,7 +104,7 @@ Training = tuple[str, TrialRecord]  # label of the network, and the trial
 
 
 def training_columns() -> tuple[Column[Training], ...]:
-    """The table of all trainings."""
+    """Columns of the table of all trainings."""
     number, accuracy, cpu, outcome = (
         column.of(_record_of) for column in select(RECORD_COLUMNS, "number", "accuracy", "cpu_s", "outcome")
     )

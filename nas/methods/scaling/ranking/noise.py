@@ -1,4 +1,4 @@
-"""Which accuracies differ by more than their noise, when each network was trained with few seeds."""
+"""Significance of accuracy differences when each network has few seeds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ SIGNIFICANCE_LEVEL: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """Standard deviation of one training's accuracy between seeds, pooled over all networks trained more than once.
+    """Standard deviation of a training's accuracy between seeds, pooled.
 
-    With two or three seeds a network's own deviation is worth nothing; pooled over a dozen it is. ``freedom``: its
-    degrees of freedom, repeats minus networks; at 0 nothing is known. ``networks``: how many are compared.
+    It is pooled over all networks trained more than once: with two or three seeds a network's own deviation is
+    unreliable, over a dozen networks it is not. ``freedom``: its degrees of freedom, trainings minus networks; at 0 the
+    noise is unknown. ``networks``: how many are compared.
     """
 
     deviation: float
@@ -25,33 +26,34 @@ class Noise:
     networks: int
 
     def standard_error(self, seeds: int) -> float | None:
-        """Of a mean over ``seeds`` trainings; None if the noise is not known."""
+        """Standard error of a mean over ``seeds`` trainings; None if the noise is unknown."""
         return self.deviation / math.sqrt(seeds) if self.freedom else None
 
     def p_value(self, first: Sequence[float], second: Sequence[float]) -> float | None:
-        """Probability of means so far apart if all networks were equally good; None if the noise is not known.
+        """P-value of the difference between two means; None if the noise is unknown.
 
-        Tukey and Kramer's test: it holds for every pair at once, so that it may be asked of the best of many, which
-        was picked for its accuracy. A test of the one pair (Welch's) would call too many differences real.
+        The Tukey-Kramer test: it holds for all pairs at once, so that it may be applied to the best of many networks,
+        which was selected for its accuracy. A test of the single pair (Welch's) would call too many differences
+        significant.
         """
-        apart = sum(first) / len(first) - sum(second) / len(second)
-        return self.p_of_difference(apart, 1 / len(first) + 1 / len(second), self.networks)
+        difference = sum(first) / len(first) - sum(second) / len(second)
+        return self.p_of_difference(difference, 1 / len(first) + 1 / len(second), self.networks)
 
-    def p_of_difference(self, apart: float, variance: float, compared: int) -> float | None:
-        """The same of any two of ``compared`` estimates that are ``apart``.
+    def p_of_difference(self, difference: float, variance: float, compared: int) -> float | None:
+        """P-value of the ``difference`` between any two of ``compared`` estimates.
 
-        ``variance``: of the difference, in units of one training's.
+        ``variance``: of the difference, in units of the variance of one training. None if the noise is unknown.
         """
         if not self.freedom or compared < 2:
             return None
         spread = self.deviation * math.sqrt(variance / 2)
         if spread == 0:
-            return 1.0 if apart == 0 else 0.0
-        return studentized_range_sf(abs(apart) / spread, compared, self.freedom)
+            return 1.0 if difference == 0 else 0.0
+        return studentized_range_sf(abs(difference) / spread, compared, self.freedom)
 
 
 def pooled_noise(accuracies: Mapping[str, Sequence[float]]) -> Noise:
-    """The noise in ``accuracies``, network by network."""
+    """Pooled noise of ``accuracies``, by network."""
     groups = [values for values in accuracies.values() if values]
     freedom = sum(len(values) - 1 for values in groups)
     squares = sum((value - sum(values) / len(values)) ** 2 for values in groups for value in values)
@@ -60,6 +62,9 @@ def pooled_noise(accuracies: Mapping[str, Sequence[float]]) -> Noise:
 
 
 def is_significant(noise: Noise, first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether two networks differ by more than the noise, at the 5% level; False where the noise is not known."""
+    """Whether two networks differ significantly at the 5% level.
+
+    False where the noise is unknown.
+    """
     p = noise.p_value(first, second)
     return p is not None and p < SIGNIFICANCE_LEVEL

@@ -1,4 +1,4 @@
-"""Where each network of a grid stands: its accuracy with error, and whether the noise tells it apart from the best."""
+"""Ranking of a study's networks: accuracy with error, and significance."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nas.methods.scaling.ranking.rounds import Accuracies, rank_means
 from nas.methods.scaling.settings import STEPWISE
 from nas.study.trial_record import Outcome
 
-BEST, PEER, WORSE = "best", "not told apart", "worse"
+BEST, PEER, WORSE = "best", "indistinguishable", "worse"
 
 
 def percent_with_error(mean: float | None, error: float | None) -> str:
-    """A mean accuracy with its standard error, in percent; empty where there is none."""
+    """Mean accuracy with its standard error, in percent; empty where there is none."""
     if mean is None:
         return ""
     return f"{100 * mean:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
@@ -26,10 +26,11 @@ def percent_with_error(mean: float | None, error: float | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedNetwork:
-    """One network: ``accuracies`` of its seeds in [0, 1], and what is to be said of it.
+    """One network with the ``accuracies`` of its seeds, in [0, 1], and its verdict.
 
-    ``error``: standard error of the mean, from the noise pooled over all networks; None if that is not known.
-    ``p_value``: of the difference to the best; None for the best, the baseline, and what was not trained to the end.
+    ``error``: standard error of the mean, from the noise pooled over all networks; None if that is unknown.
+    ``p_value``: of the difference to the best; None for the best, the baseline, and networks that did not finish
+    training.
     """
 
     entry: DesignEntry
@@ -40,7 +41,7 @@ class RankedNetwork:
 
     @property
     def mean(self) -> float | None:
-        """Mean accuracy; None if no training came to its end."""
+        """Mean accuracy; None if no training finished."""
         return fmean(self.accuracies) if self.accuracies else None
 
     @property
@@ -51,7 +52,10 @@ class RankedNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedStep:
-    """One step of stepwise expansion: which ``axis`` was taken, and the others that the noise does not tell from it."""
+    """One decided step of stepwise expansion.
+
+    ``axis``: the one it chose; ``peers``: other axes, statistically indistinguishable from it (Tukey-Kramer).
+    """
 
     number: int
     axis: str
@@ -61,19 +65,20 @@ class RankedStep:
     @property
     def sentence(self) -> str:
         """The step in words."""
-        taken = self.candidates[self.axis]
+        chosen = self.candidates[self.axis]
         figures = [f"{axis} {one.percent}%" for axis, one in self.candidates.items() if axis != self.axis]
         against = f" against {', '.join(figures)}" if figures else ""
-        growth = f"x{taken.entry.grown.macs_growth:.2f} MACs"
-        said = f"Step {self.number} ({growth}) took {self.axis}, {taken.percent}%{against}"
-        return said + (f"; by the noise it might as well have been {' or '.join(self.peers)}." if self.peers else ".")
+        growth = f"x{chosen.entry.scaled.macs_growth:.2f} MACs"
+        text = f"Step {self.number} ({growth}) chose {self.axis}, {chosen.percent}%{against}"
+        return text + (f"; statistically indistinguishable: {', '.join(self.peers)}." if self.peers else ".")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """All networks: the baseline, then those that were trained to the end, the best first, then the others.
+    """Networks of a study by rank.
 
-    In a table the baseline may be one of them. ``steps``: those of stepwise expansion that were decided.
+    ``baseline``, then the ``ranked`` ones, which finished training, the best first, then the ``others``. In a table the
+    baseline may be one of the ranked networks. ``steps``: decided steps of stepwise expansion.
     """
 
     baseline: RankedNetwork
@@ -84,69 +89,75 @@ class Ranking:
 
     @property
     def best(self) -> RankedNetwork | None:
-        """The best network, if one was trained to the end."""
+        """Best network, or None if none finished training."""
         return self.ranked[0] if self.ranked else None
 
     @property
     def peers(self) -> tuple[RankedNetwork, ...]:
-        """Networks that the noise does not tell apart from the best."""
+        """Networks statistically indistinguishable from the best (Tukey-Kramer)."""
         return tuple(one for one in self.ranked if one.verdict == PEER)
 
     @property
-    def everybody(self) -> tuple[RankedNetwork, ...]:
-        """All of them."""
+    def all_networks(self) -> tuple[RankedNetwork, ...]:
+        """All networks, the baseline first."""
         own = self.baseline.entry.label
         return (self.baseline, *(one for one in (*self.ranked, *self.others) if one.entry.label != own))
 
     @property
-    def way(self) -> list[str]:
+    def step_sentences(self) -> list[str]:
         """Stepwise expansion in words, step by step."""
-        chosen = "The same trainings chose its steps, so that the mean of stepwise expansion flatters a little."
-        return [*(step.sentence for step in self.steps), *([chosen] if self.steps else [])]
+        bias = "Its steps were chosen by the same trainings, so that the mean of stepwise expansion is biased upwards."
+        return [*(step.sentence for step in self.steps), *([bias] if self.steps else [])]
 
     def sentences(self) -> list[str]:
-        """The answer in words."""
+        """The result in words."""
         best = self.best
         if best is None:
-            return ["No network was trained to the end yet."]
+            return ["No network has finished training yet."]
         seeds = plural(len(best.accuracies), "seed")
-        said = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
-        said[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
+        sentences = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
+        sentences[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
         if not self.noise.freedom:
-            return [*said, "No network was trained twice: how much of the differences is noise is not known."]
-        apart = len(self.ranked) - 1 - len(self.peers)
+            return [
+                *sentences,
+                "No network was trained twice: the noise is unknown, and so is the significance of the differences.",
+            ]
+        worse = len(self.ranked) - 1 - len(self.peers)
         if self.peers:
             names = ", ".join(one.entry.label for one in self.peers)
-            said.append(f"Not told apart from it by the noise: {names}.")
-            cheapest = min((best, *self.peers), key=lambda one: one.entry.grown.cost.macs)
-            if cheapest.entry.places and cheapest is not best:
-                growth = cheapest.entry.grown.macs_growth / best.entry.grown.macs_growth
-                said.append(f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs.")
-        said.append(
-            f"{apart} of the other {len(self.ranked) - 1} are worse by more than the noise (Tukey-Kramer, "
+            sentences.append(f"Statistically indistinguishable from it: {names}.")
+            cheapest = min((best, *self.peers), key=lambda one: one.entry.scaled.cost.macs)
+            if cheapest.entry.cells and cheapest is not best:
+                growth = cheapest.entry.scaled.macs_growth / best.entry.scaled.macs_growth
+                sentences.append(
+                    f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs."
+                )
+        sentences.append(
+            f"{worse} of the other {len(self.ranked) - 1} are significantly worse (Tukey-Kramer, "
             f"{SIGNIFICANCE_LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points "
             f"between seeds (pooled, {self.noise.freedom} degrees of freedom)."
         )
-        return said
+        return sentences
 
 
 def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, tuple[Outcome, str]]) -> Ranking:
-    """Where all ``entries`` stand; ``closed``: by label, how a training without accuracy ended, and why.
+    """Rank all networks of ``entries`` by their ``accuracies``.
 
-    Networks on the way of stepwise expansion have a cost of their own: its end alone is held against the others.
+    ``closed``: by label, how a training without accuracy ended, and why. Intermediate networks of stepwise expansion
+    have another cost: only its final network is compared with the others.
     """
     noise = pooled_noise(accuracies)
-    rivals = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
+    compared = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
     if entries.end and entries.end.label in accuracies:
-        rivals[STEPWISE] = accuracies[entries.end.label]
-    found = rank_means(rivals, noise)
-    best = rivals[found.best] if found else ()
-    order = {label: position for position, label in enumerate(found.ranked if found else ())}
+        compared[STEPWISE] = accuracies[entries.end.label]
+    result = rank_means(compared, noise)
+    best = compared[result.best] if result else ()
+    order = {label: position for position, label in enumerate(result.ranked if result else ())}
 
-    def standing(entry: DesignEntry, verdict: str = "") -> RankedNetwork:
-        values, place = tuple(rivals.get(entry.label, accuracies.get(entry.label, ()))), order.get(entry.label)
-        if place is not None:
-            verdict = BEST if place == 0 else WORSE if is_significant(noise, best, values) else PEER
+    def ranked_network(entry: DesignEntry, verdict: str = "") -> RankedNetwork:
+        values, position = tuple(compared.get(entry.label, accuracies.get(entry.label, ()))), order.get(entry.label)
+        if position is not None:
+            verdict = BEST if position == 0 else WORSE if is_significant(noise, best, values) else PEER
         elif entry is not entries.baseline and not verdict:
             verdict = _untrained(entry, closed.get(entry.label))
         return RankedNetwork(
@@ -154,41 +165,46 @@ def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, 
             accuracies=values,
             verdict=verdict,
             error=noise.standard_error(len(values)) if values else None,
-            p_value=noise.p_value(best, values) if place else None,
+            p_value=noise.p_value(best, values) if position else None,
         )
 
     end = [replace(entries.end, label=STEPWISE, same=())] if entries.end else []
-    ways = [standing(entry, _way(entries, entry) if entry.label in accuracies else "") for entry in entries.walked]
-    every = [standing(entry) for entry in (*entries.trained, *end)]
-    ranked = sorted((one for one in every if one.entry.label in order), key=lambda one: order[one.entry.label])
-    others = (one for one in every if one.entry.label not in order)
+    intermediate = [
+        ranked_network(entry, _step_verdict(entries, entry) if entry.label in accuracies else "")
+        for entry in entries.step_networks
+    ]
+    entries_ranked = [ranked_network(entry) for entry in (*entries.trained, *end)]
+    ranked = sorted((one for one in entries_ranked if one.entry.label in order), key=lambda one: order[one.entry.label])
+    others = (one for one in entries_ranked if one.entry.label not in order)
     return Ranking(
-        baseline=standing(entries.baseline),
+        baseline=ranked_network(entries.baseline),
         ranked=tuple(ranked),
-        others=(*others, *ways, *(standing(entry) for entry in entries.left_out)),
+        others=(*others, *intermediate, *(ranked_network(entry) for entry in entries.left_out)),
         noise=noise,
-        steps=tuple(map(partial(_decided, standing, noise), entries.steps, entries.taken)),
+        steps=tuple(map(partial(_decided, ranked_network, noise), entries.steps, entries.chosen_axes)),
     )
 
 
-def _decided(standing: Callable[[DesignEntry], RankedNetwork], noise: Noise, step: DesignStep, axis: str) -> RankedStep:
-    candidates = {name: standing(entry) for name, entry in step.candidates.items()}
-    mine = candidates[axis].accuracies
+def _decided(
+    ranked_network: Callable[[DesignEntry], RankedNetwork], noise: Noise, step: DesignStep, axis: str
+) -> RankedStep:
+    candidates = {name: ranked_network(entry) for name, entry in step.candidates.items()}
+    own = candidates[axis].accuracies
     peers = [
         name
         for name, one in candidates.items()
-        if name != axis and noise.freedom and one.accuracies and not is_significant(noise, mine, one.accuracies)
+        if name != axis and noise.freedom and one.accuracies and not is_significant(noise, own, one.accuracies)
     ]
     return RankedStep(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
 
 
-def _way(entries: Design, entry: DesignEntry) -> str:
-    """What became of a network on the way of stepwise expansion."""
+def _step_verdict(entries: Design, entry: DesignEntry) -> str:
+    """Whether stepwise expansion chose a network of one of its steps."""
     for step in entries.steps:
         for axis, candidate in step.candidates.items():
             if candidate.label == entry.label:
-                decided = step.number <= len(entries.taken)
-                outcome = "taken" if decided and entries.taken[step.number - 1] == axis else "not taken"
+                decided = step.number <= len(entries.chosen_axes)
+                outcome = "chosen" if decided and entries.chosen_axes[step.number - 1] == axis else "not chosen"
                 return f"step {step.number} of {STEPWISE}: {outcome if decided else 'not decided yet'}"
     return ""
 

@@ -1,4 +1,7 @@
-"""Which networks the next round trains: all of them once, then those that may yet be the best, with another seed."""
+"""Rounds of trainings: all networks once, then the candidates for best again.
+
+Each further round uses another seed.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ Rounds = Sequence[Sequence[SeededTraining]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
-    """The best network, those that the noise does not tell apart from it, and the noise itself.
+    """Best network, its statistically indistinguishable peers, and the noise.
 
-    ``ranked``: all that were trained to the end, by the number of seeds and then by mean accuracy, without the
-    baseline. ``peers``: of these, the ones that may be as good as the best.
+    ``ranked``: all networks that finished training, those with several seeds first, then by mean accuracy, without the
+    baseline. ``peers``: those of them that are statistically indistinguishable from the best (Tukey-Kramer).
     """
 
     ranked: tuple[str, ...]
@@ -29,16 +32,19 @@ class RoundResult:
 
     @property
     def best(self) -> str:
-        """The network of the highest mean among those with more than one seed, where there are such."""
+        """Network of the highest mean, among those with more than one seed if any."""
         return self.ranked[0]
 
 
 def rank_means(accuracies: Accuracies, noise: Noise) -> RoundResult | None:
-    """What ``accuracies`` (by label, one value per seed) say; None if nothing but the baseline was trained."""
+    """Rank ``accuracies`` (by label, one value per seed, in [0, 1]).
+
+    None if nothing but the baseline was trained.
+    """
     labels = [label for label, values in accuracies.items() if values and label != BASELINE]
     if not labels:
         return None
-    # One seed that was lucky is no reason to put a network before those that were asked again.
+    # A single lucky seed must not rank a network above those with several seeds.
     ranked = sorted(labels, key=lambda label: (len(accuracies[label]) == 1, -fmean(accuracies[label])))
     best = accuracies[ranked[0]]
     peers = tuple(label for label in ranked[1:] if not is_significant(noise, best, accuracies[label]))
@@ -46,14 +52,14 @@ def rank_means(accuracies: Accuracies, noise: Noise) -> RoundResult | None:
 
 
 def next_round(
-    labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, race: RaceSettings, *, everybody: bool
+    labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, race: RaceSettings, *, all_seeds: bool
 ) -> tuple[SeededTraining, ...]:
-    """What to train after ``rounds``; empty if nothing is left to do. A function of its arguments alone.
+    """Trainings after ``rounds``; empty if nothing is left to do.
 
-    ``labels``: all networks, the baseline among them, which runs in every round. ``everybody``: nobody drops out, and
-    networks that come later get the seeds of those before them.
+    A pure function of its arguments. ``labels``: all networks, including the baseline, which runs in every round.
+    ``all_seeds``: no network drops out, and networks that come later get the seeds of those before them.
     """
-    if everybody:
+    if all_seeds:
         return _due(labels, accuracies, rounds, race.seeds)
     done = len(rounds)
     if done == 0:
@@ -61,14 +67,17 @@ def next_round(
     alive = [label for label in labels if label != BASELINE and len(accuracies.get(label, ())) == done]
     if done >= race.seeds or not alive:
         return ()
-    kept = _finalists(alive, accuracies, done, race)
-    if len(kept) < 2:
+    finalists = _finalists(alive, accuracies, done, race)
+    if len(finalists) < 2:
         return ()
-    return tuple((label, done) for label in labels if label in kept or label == BASELINE)
+    return tuple((label, done) for label in labels if label in finalists or label == BASELINE)
 
 
 def _due(labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, seeds: int) -> tuple[SeededTraining, ...]:
-    """Trainings of the first seed that not all have; a network that failed with a seed gets no further one."""
+    """Trainings of the first seed that some networks lack.
+
+    A network that failed with a seed gets no further one.
+    """
     planned = {training for trainings in rounds for training in trainings}
     for seed in range(seeds):
         alive = [label for label in labels if label == BASELINE or len(accuracies.get(label, ())) == seed]
@@ -79,9 +88,9 @@ def _due(labels: Sequence[str], accuracies: Accuracies, rounds: Rounds, seeds: i
 
 
 def best_key(labels: Mapping[str, str], accuracies: Accuracies) -> str | None:
-    """Which key of ``labels`` has the network of the highest mean; None if none was trained to the end.
+    """Key of ``labels`` whose network has the highest mean; None if none is trained.
 
-    Networks that lack a seed, because a training failed, stand back. Ties go to the first.
+    Networks that lack a seed because a training failed are not considered. Ties go to the first.
     """
     values = {key: accuracies.get(label, ()) for key, label in labels.items()}
     most = max(map(len, values.values()), default=0)
@@ -90,14 +99,14 @@ def best_key(labels: Mapping[str, str], accuracies: Accuracies) -> str | None:
     )
 
 
-def most_trainings(labels: Sequence[str], race: RaceSettings, *, everybody: bool) -> int:
-    """Trainings that a race takes at most."""
-    again = len(labels) if everybody else min(race.finalists + 1, len(labels))
+def most_trainings(labels: Sequence[str], race: RaceSettings, *, all_seeds: bool) -> int:
+    """Upper bound on the number of trainings of a race."""
+    again = len(labels) if all_seeds else min(race.finalists + 1, len(labels))
     return len(labels) + (race.seeds - 1) * again
 
 
 def _finalists(alive: Sequence[str], accuracies: Accuracies, done: int, race: RaceSettings) -> list[str]:
-    if done == 1:  # one seed each: the noise is not known yet
+    if done == 1:  # one seed each: the noise is unknown
         return sorted(alive, key=lambda label: -accuracies[label][0])[: race.finalists]
     noise = pooled_noise(accuracies)
     best = max((accuracies[label] for label in alive), key=fmean)

@@ -1,4 +1,4 @@
-"""Tail of the studentized range distribution, without loading SciPy's statistics for it."""
+"""Tail of the studentized range distribution, without loading ``scipy.stats``."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _NODES: Final = 128
-_WIDEST: Final = 12.0  # standard deviations: no range of normal deviates is wider, but for a probability below 1e-15
-_FARTHEST: Final = 8.5  # standard deviations: no normal deviate lies further from its mean, likewise
-_DEVIATIONS: Final = 10.0  # of the estimate of a standard deviation around 1
+_WIDEST: Final = 12.0  # standard deviations: a wider range of normal deviates has a probability below 1e-15
+_FARTHEST: Final = 8.5  # standard deviations: the same for a deviate's distance from its mean
+_DEVIATIONS: Final = 10.0  # standard errors of the estimated standard deviation, around 1
 
 
 def studentized_range_sf(q: float, groups: int, freedom: int) -> float:
-    """Probability that the studentized range of ``groups`` means exceeds ``q``, with ``freedom`` degrees of freedom.
+    """Probability that the studentized range of ``groups`` means exceeds ``q``.
 
-    Tukey's distribution: the range of ``groups`` standard normal deviates over an independent estimate ``s`` of their
-    standard deviation, integrated over ``s`` by Gauss and Legendre's rule. Within 1e-10 of
-    ``scipy.stats.studentized_range.sf``, which loads for a second of CPU.
+    Tukey's distribution with ``freedom`` degrees of freedom: the range of ``groups`` standard normal deviates over an
+    independent estimate ``s`` of their standard deviation, integrated over ``s`` by Gauss-Legendre quadrature. Within
+    1e-10 of ``scipy.stats.studentized_range.sf``, whose import takes a second of CPU.
     """
     if q <= 0:
         return 1.0
@@ -37,7 +37,10 @@ def studentized_range_sf(q: float, groups: int, freedom: int) -> float:
 
 
 def _range_cdf(widths: Array, groups: int) -> Array:
-    """Probability [widths] that the range of ``groups`` standard normal deviates is at most each of ``widths``."""
+    """CDF of the range of ``groups`` standard normal deviates at ``widths`` (W,).
+
+    float64 probabilities (W,).
+    """
     lowest, weights = _rule(-_FARTHEST, _FARTHEST)
     density = np.exp(-(lowest**2) / 2) / math.sqrt(2 * math.pi)
     between = _normal_cdf(lowest + widths[:, None]) - _normal_cdf(lowest)
@@ -51,7 +54,7 @@ def _normal_cdf(values: Array) -> Array:
 
 
 def _rule(low: float, high: float) -> tuple[Array, Array]:
-    """Nodes and weights of the integral from ``low`` to ``high``."""
+    """Gauss-Legendre nodes and weights, each (128,), from ``low`` to ``high``."""
     nodes, weights = _unit_rule()
     half = (high - low) / 2
     return low + half * (nodes + 1), half * weights

@@ -1,4 +1,4 @@
-"""A table as rows and columns, and its rows as lines of accuracy over cost: which one is higher at the same cost."""
+"""Table layout, and comparison of its rows as lines of accuracy over cost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableLayout:
-    """``rows`` and ``columns`` in the order that they were asked for; networks that rounding makes one share ``cells``.
+    """Rows and columns of a table with its ranked networks.
 
-    A cell beyond the limits has a standing without accuracy.
+    ``rows`` and ``columns`` are in the requested order; networks that rounding makes equal share an entry of ``cells``.
+    A cell beyond the limits holds a network without accuracy.
     """
 
     rows: tuple[str, ...]
@@ -25,29 +26,33 @@ class TableLayout:
     cells: Mapping[TableCell, RankedNetwork]
 
     def line(self, row: str) -> list[RankedNetwork]:
-        """What was trained of ``row``, the cheapest first."""
-        found = {one.entry.label: one for (at, _), one in self.cells.items() if at == row and one.mean is not None}
-        return sorted(found.values(), key=_macs)
+        """Trained networks of ``row``, the cheapest first."""
+        result = {one.entry.label: one for (name, _), one in self.cells.items() if name == row and one.mean is not None}
+        return sorted(result.values(), key=_macs)
 
 
 class LineHeight(NamedTuple):
-    """Accuracy of a line at some cost, in [0, 1]; ``variance`` in units of one training's."""
+    """Accuracy of a line at some cost, in [0, 1].
+
+    ``variance``: in units of the variance of one training.
+    """
 
     accuracy: float
     variance: float
 
 
-def table_layout(entries: Design, standings: Ranking) -> TableLayout:
-    """The table that ``entries`` were asked for as, with where each network stands."""
-    rows, columns = (tuple(dict.fromkeys(names)) for names in zip(*entries.places, strict=True))
-    cells = {place: one for one in standings.everybody for place in one.entry.places}
+def table_layout(entries: Design, ranking: Ranking) -> TableLayout:
+    """Layout of the requested table, with the rank of each network."""
+    rows, columns = (tuple(dict.fromkeys(names)) for names in zip(*entries.cells, strict=True))
+    cells = {cell: one for one in ranking.all_networks for cell in one.entry.cells}
     return TableLayout(rows=rows, columns=columns, cells=cells)
 
 
 def compared_at(table: TableLayout) -> tuple[float, dict[str, LineHeight]] | None:
-    """The largest growth of MACs that all lines reach, and how high each is there; None if there is none.
+    """Accuracy of each line at the largest common growth of MACs, and that growth.
 
-    Between two networks a line is straight over the logarithm of MACs.
+    None if the lines have no cost in common. Between two networks a line is interpolated linearly over the logarithm of
+    MACs.
     """
     lines = {row: line for row in table.rows if (line := table.line(row))}
     if len(lines) < 2:
@@ -58,19 +63,19 @@ def compared_at(table: TableLayout) -> tuple[float, dict[str, LineHeight]] | Non
     return growth, {row: _height(line, growth) for row, line in lines.items()}
 
 
-def table_sentences(table: TableLayout, standings: Ranking) -> list[str]:
-    """What the lines say at the same cost, in words; nothing where they have no cost in common."""
-    found = compared_at(table)
-    if found is None:
+def table_sentences(table: TableLayout, ranking: Ranking) -> list[str]:
+    """Comparison of the lines at equal cost in words; empty without a common cost."""
+    result = compared_at(table)
+    if result is None:
         return []
-    growth, heights = found
+    growth, heights = result
     ranked = sorted(heights, key=lambda row: -heights[row].accuracy)
-    best, noise = heights[ranked[0]], standings.noise
+    best, noise = heights[ranked[0]], ranking.noise
     figures = []
     for row in ranked:
         error = f" ± {100 * noise.deviation * math.sqrt(heights[row].variance):.2f}" if noise.freedom else ""
         figures.append(f"{row} has {100 * heights[row].accuracy:.2f}{error}%")
-    said = [f"At x{growth:.2f} MACs, the most that all lines reach, by interpolation, {', '.join(figures)}."]
+    sentences = [f"At x{growth:.2f} MACs, the largest that all lines reach, by interpolation: {', '.join(figures)}."]
     if noise.freedom:
         p_values = {
             row: noise.p_of_difference(best.accuracy - height.accuracy, best.variance + height.variance, len(heights))
@@ -78,8 +83,10 @@ def table_sentences(table: TableLayout, standings: Ranking) -> list[str]:
             if row != ranked[0]
         }
         peers = [row for row in ranked[1:] if (p_values[row] or 0.0) >= SIGNIFICANCE_LEVEL]
-        said.append(f"There the noise does not tell {', '.join(peers)} from {ranked[0]}." if peers else "")
-    return [sentence for sentence in said if sentence]
+        sentences.append(
+            f"Statistically indistinguishable from {ranked[0]} there: {', '.join(peers)}." if peers else ""
+        )
+    return [sentence for sentence in sentences if sentence]
 
 
 def _height(line: Sequence[RankedNetwork], growth: float) -> LineHeight:
@@ -91,8 +98,8 @@ def _height(line: Sequence[RankedNetwork], growth: float) -> LineHeight:
                 (1 - share) * _mean(left) + share * _mean(right),
                 (1 - share) ** 2 / len(left.accuracies) + share**2 / len(right.accuracies),
             )
-    at = min(line, key=lambda one: abs(_growth(one) - growth))
-    return LineHeight(_mean(at), 1 / len(at.accuracies))
+    nearest = min(line, key=lambda one: abs(_growth(one) - growth))
+    return LineHeight(_mean(nearest), 1 / len(nearest.accuracies))
 
 
 def _mean(one: RankedNetwork) -> float:
@@ -100,8 +107,8 @@ def _mean(one: RankedNetwork) -> float:
 
 
 def _macs(one: RankedNetwork) -> int:
-    return one.entry.grown.cost.macs
+    return one.entry.scaled.cost.macs
 
 
 def _growth(one: RankedNetwork) -> float:
-    return one.entry.grown.macs_growth
+    return one.entry.scaled.macs_growth

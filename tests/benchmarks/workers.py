@@ -1,6 +1,6 @@
 """Trials per hour and CPU-seconds per trial with 1, 2 and 4 workers, by engine.
 
-Run from the root: ``python tests/benchmarks/scaling.py [--trials 12] [--epochs 4] [--rounds 1]``. Every search is a
+Run from the root: ``python tests/benchmarks/workers.py [--trials 12] [--epochs 4] [--rounds 1]``. Every search is a
 process of its own on the handwritten digits. ``per hour`` counts from the first result to the last, ``first_s`` is what
 a user waits for the first one, and CPU-seconds are of all processes that a search consists of, from start to results;
 ``training`` is what the trainings themselves took of them. Figures of several rounds are medians. In the end it prints

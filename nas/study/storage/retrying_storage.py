@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nas.core.errors import NasError
 from nas.study.storage.backends import close_backend
 from nas.study.storage.optuna_private import trial_id
-from nas.study.storage.retry import LONGEST_PAUSE_S, Result, RetryPolicy, RetryWait, call_with_retries
+from nas.study.storage.retry_policy import LONGEST_PAUSE_S, Result, RetryPolicy, RetryWait, call_with_retries
 
 _MADE_BY: Final = "nas:made_by"  # system attributes of a trial: the call that made it, and the call that took it
 _TAKEN_BY: Final = "nas:taken_by"

@@ -20,8 +20,8 @@ from optuna.trial import TrialState
 
 from nas.core.errors import NasError
 from nas.study.storage.opening import open_study
-from nas.study.storage.retry import RetryPolicy, RetryWait, call_with_retries, is_transient, storage_error_reason
-from nas.study.storage.retrying import RetryingStorage
+from nas.study.storage.retry_policy import RetryPolicy, RetryWait, call_with_retries, is_transient, storage_error_reason
+from nas.study.storage.retrying_storage import RetryingStorage
 from tests.study.fakes import PARETO
 
 Opened = Callable[..., RetryingStorage]

@@ -1,4 +1,7 @@
-"""The best networks of an earlier study as the first of a new one: trained longer, they tell if its proxy was right."""
+"""Warm start: the best networks of an earlier study as initial trials.
+
+Trained longer, they validate the earlier study's proxy.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,21 @@ from nas.study.storage.optuna_private import storage_of
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
-_LEAST: Final = 8  # so many networks, if there are, make a rank correlation
+_MIN_NETWORKS: Final = 8  # networks needed for a rank correlation
 
 
 def best_records(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[TrialRecord]:
-    """The Pareto front of ``rows`` and, where it is of fewer than eight networks, the best of the others."""
+    """Pareto front of ``rows``, filled up with the best others to eight networks."""
     front = {row.arch_id: row for row in pareto_front(rows)}
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.arch_id not in front]
     others = sorted(trained, key=lambda row: (-objective.score(row), row.number))
-    return [*front.values(), *others[: max(0, _LEAST - len(front))]]
+    return [*front.values(), *others[: max(0, _MIN_NETWORKS - len(front))]]
 
 
 def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
-    """The genotypes that ``study.first`` asks for; none where it names no study.
+    """Genotypes of the study that ``study.first`` names; empty where it is null.
 
-    Raises: NasError for a study that is not in the storage of ``plan``, or whose networks its space does not hold.
+    Raises: NasError for a study that is not in the storage of ``plan``, or whose networks are not in its space.
     """
     name = plan.study.first
     if name is None:
@@ -44,7 +47,7 @@ def earlier_networks(plan: SearchPlan) -> list[Mapping[str, Any]]:
         for key in {*parameters, *row.genotype}:
             if key not in parameters or row.genotype.get(key) not in parameters[key]:
                 raise NasError(
-                    f"study.first {name!r}: trial {row.number} has {key} {quoted(row.genotype.get(key))}, which space "
-                    f"{plan.space.name!r} does not hold; search the space that it was searched in."
+                    f"study.first {name!r}: trial {row.number} has {key} {quoted(row.genotype.get(key))}, "
+                    f"which is not in space {plan.space.name!r}; use the space of that study."
                 )
     return [row.genotype for row in rows]

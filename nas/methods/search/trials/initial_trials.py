@@ -1,4 +1,7 @@
-"""The first trials of a new search: published networks, the best of an earlier study, and a sample of the feasible."""
+"""Initial trials of a search: published, warm-start and feasible networks.
+
+Published networks come first, then the best of an earlier study, then a sample of the feasible candidates.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from nas.study.candidates import Candidate, Survey
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.trial_attributes import PUBLISHED
 
-QUEUED_MARK: Final = "nas:seeded"  # whether the first trials of a study are queued
+QUEUED_MARK: Final = "nas:seeded"  # set once the initial trials of a study are queued
 
 
 def queue_initial_trials(
@@ -22,10 +25,11 @@ def queue_initial_trials(
     startup: int,
     earlier: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Queue the first trials of a new study, whatever their number, so that extending it later changes nothing.
+    """Enqueue the initial trials of a new study.
 
     These are the ``published`` genotypes by name, as baselines, those of ``earlier`` studies, then up to ``startup``
-    different feasible networks of the survey.
+    distinct feasible networks of the survey. They do not depend on the number of trials, so that extending the study
+    later changes nothing.
     """
     if system_attributes(study).get(QUEUED_MARK):
         return

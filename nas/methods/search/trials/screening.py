@@ -1,4 +1,7 @@
-"""Screening: a candidate decoded, priced, written down and held against the limits before any training."""
+"""Screening of candidates before training.
+
+Each one is decoded, priced, recorded and checked against the limits.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +24,38 @@ _LEGACY_CONSTRAINTS: Final = "constraints"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screening:
-    """Prices the candidates of ``study``; with a ``refinement``, those that pass are measured and screened again."""
+    """Prices and records the candidates of ``study``.
+
+    With a ``refinement``, candidates within the limits are measured and screened again.
+    """
 
     study: optuna.Study
     pricer: Pricer
     refinement: PredictorRefinement | None = None
 
     def judge(self, trial: Trial) -> tuple[ArchSpec, str]:
-        """The network of ``trial``, and in words the limits that it breaks; both are written into the trial."""
+        """Price ``trial`` and record it; its network and the violated limits in words.
+
+        The text is empty for a feasible candidate.
+        """
         pricer = self.refinement.pricer(self.study) if self.refinement else self.pricer
         candidate = pricer.price(trial.params)
         known = earlier_measurement(self.study, candidate.arch.arch_id) if self.refinement else {}
         record_candidate(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
         measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
-        broken, how = pricer.constraints.explain(measures), ", as measured" if known else ""
-        if self.refinement and not known and not broken:
+        violated, origin = pricer.constraints.explain(measures), ", as measured" if known else ""
+        if self.refinement and not known and not violated:
             record_measured(trial, at_usual_speed(self.study, self.refinement.measure(trial, candidate.arch)))
             measures["latency_ms"] = trial.user_attrs["latency_ms"]
-            broken, how = pricer.constraints.explain(measures), ", as measured"
-        self._tell_constraints(trial, measures)
-        return candidate.arch, broken and broken + how
+            violated, origin = pricer.constraints.explain(measures), ", as measured"
+        self._record_constraints(trial, measures)
+        return candidate.arch, violated and violated + origin
 
-    def _tell_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
-        """Tell Optuna how far ``measures`` are beyond each limit."""
+    def _record_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
+        """Record in Optuna how far ``measures`` exceed each limit."""
         violations = self.pricer.constraints.violations(measures)
         storage = storage_of(self.study)
-        known = storage.get_trial(trial_id(trial)).constraints  # of a trial that was interrupted
+        known = storage.get_trial(trial_id(trial)).constraints  # of an interrupted trial
         for name, excess in violations.items():
             if name not in known:
                 trial.set_constraint(name, excess)

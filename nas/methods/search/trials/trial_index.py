@@ -1,4 +1,7 @@
-"""What a worker keeps of a study's trials, so that each is looked at once: a finished trial never changes."""
+"""Incremental index of a study's trials for one worker.
+
+Each finished trial is read once: it never changes.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from nas.study.trial_record import Outcome
 
 @dataclass(slots=True)
 class TrialIndex:
-    """The trials of one study as of the last ``read``, whose time is that of what is new or open.
+    """Index of the trials of one study as of the last ``read``.
 
-    ``total``: all trials; ``finished``: those that count; ``interrupted``: those given up before they had begun.
-    ``open``: trials that are queued or running, by number. ``tried``: the first that was trained or stopped early, by
-    its network's id.
+    A ``read`` takes time proportional to the trials that are new or open.
+
+    ``total``: number of all trials; ``finished``: of those that count; ``interrupted``: of those abandoned before they
+    started. ``open``: queued or running trials, by number. ``tried``: the first trial of each network that was trained
+    or stopped early, by the network's id.
     """
 
     total: int = 0
@@ -27,7 +32,7 @@ class TrialIndex:
     tried: dict[str, FrozenTrial] = field(default_factory=dict)
 
     def read(self, study: optuna.Study) -> None:
-        """Take in what has happened in ``study`` since the last time."""
+        """Update the index with the changes in ``study`` since the last call."""
         trials = study.get_trials(deepcopy=False)  # the number of a trial is its place
         for number in [*self.open, *range(self.total, len(trials))]:
             self.open[number] = trials[number]
@@ -36,7 +41,7 @@ class TrialIndex:
         self.total = len(trials)
 
     def running(self) -> list[FrozenTrial]:
-        """Trials under way, at any worker."""
+        """Running trials of all workers."""
         return [trial for trial in self.open.values() if trial.state is TrialState.RUNNING]
 
     def _enter(self, trial: FrozenTrial) -> None:

@@ -56,7 +56,7 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
 
 
-def retry_policy(console: Console, limit_s: float) -> RetryPolicy:
+def console_retry_policy(console: Console, limit_s: float) -> RetryPolicy:
     """The policy that prints its waits on ``console``."""
     return RetryPolicy(limit_s=limit_s, say=lambda text: print_lines(console, text))
 

@@ -1,0 +1,1 @@
+"""Trials of a search before they are trained: initial ones, screening, index."""
