@@ -1,4 +1,7 @@
-"""``python -m nas.calibrate device=cpu``: learn what networks cost on a device, and say how far that holds."""
+"""``python -m nas.calibrate device=cpu``: calibrate a latency predictor.
+
+It measures networks on the device, or reads measurements made elsewhere, and reports the predictor's error.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ _BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_grap
 _KEYS: Final = (
     "device", "backend", "precision", "threads", "batch", "budget_s", "seed", "path", "base", "runs_dir", "json",
 )  # fmt: skip
-_WAYS: Final = {
-    "kernels": "sums of kernels",
-    "prices": "prices of operations",
-    "whole": "a law fitted to whole networks",
+_PREDICTOR_KINDS: Final = {
+    "kernels": "sum of kernel latencies",
+    "prices": "latency per operation",
+    "whole": "regression on whole networks",
 }
 _HERE: Final = {"backend": None, "precision": "float32", "threads": 1, "batch": 1}
 _ELSEWHERE: Final[dict[str, Any]] = {"path": None, "base": []}
@@ -43,7 +46,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Calibrate, keep the predictor, and report its error."""
+    """Calibrate a predictor, save it, and report its error."""
     if app.answer_option("calibrate", arguments, _help):
         return 0
     config = hydra_config.compose_config("calibrate", arguments)
@@ -62,7 +65,7 @@ def command(arguments: list[str]) -> int:
 
 
 def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
-    """Measure on this machine."""
+    """Calibrate by measuring on this machine."""
     _refuse(config, _ELSEWHERE, "belongs to device=measurements")
     backends = _BACKENDS[device]
     backend = config["backend"] or backends[0]
@@ -73,7 +76,7 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
     measured = {name: config[name] for name in ("precision", "threads", "batch", "budget_s", "seed")}
     try:
         settings = LatencySettings(backend=backend, recalibrate=True, **measured)
-    except NasError as error:  # here the fields stand at the top
+    except NasError as error:  # here the settings are top-level
         raise NasError(str(error).removeprefix("latency.")) from None
     from rich.console import Console
 
@@ -88,8 +91,8 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
 
 
 def _from_file(config: dict[str, Any], folder: Path) -> _Result:
-    """Fit latencies that were measured elsewhere."""
-    _refuse(config, _HERE, "is said by the file's header")
+    """Fit a predictor to latencies measured elsewhere."""
+    _refuse(config, _HERE, "is given by the file's header")
     if not isinstance(config["path"], str) or not config["path"]:
         raise NasError(
             f"path {quoted(config['path'])}: add path= with the CSV file of measurements; see nas/latency/README.md."
@@ -103,9 +106,9 @@ def _from_file(config: dict[str, Any], folder: Path) -> _Result:
     from nas.latency.calibration.external import fit_measurements
     from nas.latency.store import calibration_path, read_predictor, save_predictor
 
-    learnt = [read_predictor(Path(base).expanduser()) for base in bases]
+    base_predictors = [read_predictor(Path(base).expanduser()) for base in bases]
     with progress_bar(Console(stderr=True), "fitting") as progress:
-        predictor = fit_measurements(Path(config["path"]).expanduser(), bases=learnt, progress=progress)
+        predictor = fit_measurements(Path(config["path"]).expanduser(), bases=base_predictors, progress=progress)
     path = calibration_path(predictor.device, folder)
     save_predictor(predictor, path)
     return _Result(predictor=predictor, path=path, here=False, outliers=predictor.outliers)
@@ -126,16 +129,16 @@ def _report(result: _Result, *, as_json: bool) -> None:
         figures = {"device": predictor.device.to_dict(), "error": asdict(error) if error else None}
         print(json.dumps({"path": str(result.path), **figures}))
         return
-    print(f"{predictor.device}\n{_WAYS[predictor.kind]}: {error_text(predictor)}")
-    if said := disturbance_warning(predictor):
-        print(f"{said} Calibrate again when the machine has little else to do.")
+    print(f"{predictor.device}\n{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
+    if warning := disturbance_warning(predictor):
+        print(f"{warning} Calibrate again when the machine is idle.")
     for check in result.outliers:
-        said = f"measured {check.measured_ms:.3g} ms, where the others ask for {check.predicted_ms:.3g}"
-        print(f"  {check.name}: {said}; measure it again, or leave it out")
+        comparison = f"measured {check.measured_ms:.3g} ms, where the others predict {check.predicted_ms:.3g} ms"
+        print(f"  {check.name}: {comparison}; measure it again, or remove it")
     if result.here:
-        print(f"kept in {result.path}: searches on this machine with the same backend, threads and batch use it.")
+        print(f"saved to {result.path}: searches on this machine with the same backend, threads and batch use it.")
     else:
-        print(f"kept in {result.path}: search with latency.calibration={result.path} latency.allow_other_device=true")
+        print(f"saved to {result.path}: search with latency.calibration={result.path} latency.allow_other_device=true")
 
 
 def _help() -> str:
@@ -147,8 +150,8 @@ def _help() -> str:
             "device=measurements",
             "path=phone.csv base=runs/latency/other.json: from latencies measured anywhere (see nas/latency/README.md)",
         ),
-        ("budget_s=120", "CPU seconds; interrupted, the same command goes on"),
-        ("runs_dir=runs", "calibrations are kept in <runs_dir>/latency"),
+        ("budget_s=120", "CPU seconds; after an interrupt, the same command resumes"),
+        ("runs_dir=runs", "calibrations are saved in <runs_dir>/latency"),
         ("json=true", 'one JSON object: {"path", "device", "error"}'),
     )
     return f"{paragraph(__doc__ or '')}\n\n{settings}"

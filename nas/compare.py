@@ -1,4 +1,4 @@
-"""``python -m nas.compare mixnet_s mobilenetv3_large_100``: networks, or studies, side by side."""
+"""``python -m nas.compare mixnet_s mixnet_m``: compare networks or studies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Put what is named side by side."""
+    """Compare the named networks or studies."""
     words, overrides = app.split_words(arguments)
     if app.answer_option("compare", overrides, _help):
         return 0
@@ -48,25 +48,28 @@ def command(arguments: list[str]) -> int:
 
 
 def _names(words: Sequence[str], given: object) -> list[str]:
-    """What is to be compared, each once. Raises: NasError for fewer than two."""
+    """Unique names to compare. Raises: NasError for fewer than two."""
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise NasError(f"names {quoted(given)}: must be a list such as [mixnet_s,mixnet_m].")
     names = list(dict.fromkeys([*words, *given]))
     if len(names) < 2:
-        said = f"nothing beside {names[0]!r}: name" if names else "what stands side by side? Name"
-        raise NasError(f"{said} two or more networks, or studies, such as: nas.compare mixnet_s mixnet_m.")
+        problem = f"nothing to compare {names[0]!r} with: name" if names else "nothing to compare: name"
+        raise NasError(f"{problem} two or more networks, or studies, such as: nas.compare mixnet_s mixnet_m.")
     return names
 
 
 def _compared(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
-    """``names`` side by side. Raises: NasError where some are networks and some are studies."""
+    """Compare ``names``, which are all networks or all studies.
+
+    Raises: NasError for a mix of the two.
+    """
     networks = [name for name in names if is_network(name)]
     if not networks:
         return _studies(names, config)
     if len(networks) < len(names):
         other = next(name for name in names if name not in networks)
         raise NasError(
-            f"{networks[0]!r} is a network and {other!r} is none: compare networks with networks, or studies with "
+            f"{networks[0]!r} is a network and {other!r} is not: compare networks with networks, or studies with "
             f"studies.{suggestion(other, zoo.names())}"
         )
     from nas.cli.compare_networks import compare_networks, find_networks
@@ -90,7 +93,7 @@ def _studies(names: Sequence[str], config: Mapping[str, Any]) -> Comparison:
 
 
 def _path(config: Mapping[str, Any], name: str) -> Path | None:
-    """The file that ``csv=`` or ``html=`` asks for. Raises: NasError."""
+    """Path of the ``csv=`` or ``html=`` file; None if unset. Raises: NasError."""
     value = config[name]
     if value is None:
         return None
@@ -107,20 +110,23 @@ def _help() -> str:
     what = entries(
         (
             "mixnet_s timm/fbnetc_100 runs/my-study/winners/winner_1.yaml",
-            "networks: cost, predicted latency, accuracy where a spec file tells it, ratios to the first",
+            "networks: cost, predicted latency, accuracy if a spec file records it, ratios to the first",
         ),
         (
             "mixnet-digits mobilenet_v3-digits",
             "studies of runs_dir: trials, best accuracy, front, time, winners",
         ),
-        ("runs/mixnet_s other/runs/mixnet_s", "studies by folder, needed where one is named like a published network"),
+        (
+            "runs/mixnet_s other/runs/mixnet_s",
+            "studies by folder, needed if a study has the name of a published network",
+        ),
     )
     settings = option_lines(
         "compare",
         ("csv=compare.csv", "all figures to a file"),
         ("html=compare.html", "a page that opens offline"),
         ("json=true", 'one JSON object: {"networks": [...]} or {"studies": [...]}'),
-        ("storage=URL", "of the studies, if that is not what their folder says"),
+        ("storage=URL", "of the studies, if their folder does not record it"),
         ("runs_dir=runs", "the folder of studies and calibrations"),
         ("latency=", " | ".join(hydra_config.choices("latency"))),
     )

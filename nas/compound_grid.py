@@ -1,4 +1,7 @@
-"""``python -m nas.compound_grid phi=1``: how to scale a network up: more depth, more width, or larger images."""
+"""``python -m nas.compound_grid phi=1``: find the best way to scale a network.
+
+It compares more depth, more width and larger images.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Check everything that can be checked in a moment, then load what is heavy and run the grid."""
+    """Run the grid, after all quick checks and before any heavy import."""
     return multirun.run_studies(
         arguments,
         multirun.StudyCommand("compound_grid", make_plan, SCALING, _help),
@@ -51,13 +54,13 @@ def make_plan(arguments: list[str]) -> Any:
 
 def _help() -> str:
     about = """The grid of EfficientNet (arXiv:1905.11946, equation 3) on a network of your own: every alpha (depth),
-        beta (width) and gamma (resolution) whose cost grows by about 2, the real growth of each after rounding, a proxy
-        trained of each, several where the accuracies are closer than their noise. It answers with the best triple, its
-        uncertainty, and the triples that are indistinguishable from it."""
-    asked = entries(
+        beta (width) and gamma (resolution) whose cost grows by about 2, with the realised growth after rounding. It
+        trains a proxy of each, and more seeds where accuracies are within noise, and reports the best triple, its
+        uncertainty, and the triples that are statistically indistinguishable from it."""
+    questions = entries(
         ("baseline=NAME", "efficientnet_b0, any published network, timm/NAME, or a spec file, such as a winner's"),
         ("phi=1", "the target grows by 2^phi"),
-        ("target=macs|latency", "latency: of the predictor, so that the coefficients fit the device"),
+        ("target=macs|latency", "latency: the predicted one, so that the coefficients fit the device"),
         (
             "compare=[depth,width,resolution,compound,dwr,stepwise]",
             "these rules at the same cost instead of a grid; stepwise grows one axis at a time and keeps the best of "
@@ -70,17 +73,17 @@ def _help() -> str:
     settings = entries(
         (
             "grid.alpha=[1.0,1.2,1.4] grid.beta= grid.gamma= grid.tolerance= grid.realised_tolerance=",
-            "the triples that are looked at",
+            "the triples to consider",
         ),
         ("table.widths=[1.0,1.5,2.2] table.starts=[[1,1],[1,1.3]] table.sides_px=[224,192]", "the networks of a table"),
         (
             "rounding.depth_rule=ceil|round rounding.divisor= "
             "rounding.resolution_rule=exact|multiple_of_4|multiple_of_8",
-            "otherwise than the family of the baseline",
+            "override the rules of the baseline's family",
         ),
         ("race.seeds race.finalists race.stop_share", "trainings per triple"),
         *multirun.LIMITS_HELP,
-        ("study.name study.seed runs_dir", "the study; the same name goes on where it stopped"),
+        ("study.name study.seed runs_dir", "the study; the same name resumes it"),
         *multirun.STORAGE_HELP,
         *multirun.WORKERS_HELP,
     )
@@ -89,21 +92,21 @@ def _help() -> str:
 
 {paragraph(about)}
 
-{asked}
+{questions}
 
-Experiments, complete and named after themselves:
+Experiments, complete studies of the same name:
 {hydra_config.describe_choices("experiment", hydra_config.presets("compound_grid"), "experiment=")}
 
 Choices:
-{hydra_config.alternatives("data", "proxy", "latency", "engine")}
+{hydra_config.choices_help("data", "proxy", "latency", "engine")}
 
 Settings (name=value):
 {settings}
 {option_lines("compound_grid", *multirun.multirun_options(several))}
 
-Results stand in <runs_dir>/<study.name>/: report.html, networks.csv,
-trials.csv, family/; the study in <runs_dir>/optuna.db. The same command goes on
-where it stopped.
+Results are in <runs_dir>/<study.name>/: report.html, networks.csv,
+trials.csv, family/; the study is in <runs_dir>/optuna.db. The same command
+resumes it.
 
 {known_networks()}"""
 

@@ -1,4 +1,7 @@
-"""``python -m nas.dashboard``: look at studies in the browser, with notes, drawings and specs of their networks."""
+"""``python -m nas.dashboard``: browse studies in Optuna's dashboard.
+
+It adds notes, drawings and specs of their networks.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     import optuna
 
 _KEYS: Final = ("storage", "port", "refresh_s", "runs_dir", "json")
-_REST: Final = 20  # times as long as the notes took to write
+_REST: Final = 20  # pause between updates, relative to the time that the last one took
 
 
 def main() -> None:
@@ -31,7 +34,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Serve the dashboard until Ctrl-C, which is how it is meant to end."""
+    """Serve the dashboard until Ctrl-C."""
     if app.answer_option("dashboard", arguments, _help):
         return 0
     config = hydra_config.compose_config("dashboard", arguments)
@@ -45,24 +48,24 @@ def command(arguments: list[str]) -> int:
 
     runs_dir = app.runs_dir(config)
     url = RecordSettings(storage=config["storage"]).url(runs_dir)
-    said = sys.stderr if config["json"] else sys.stdout
-    notes = _Notes(url, runs_dir, said)
-    notes.write(say=True)
+    stream = sys.stderr if config["json"] else sys.stdout
+    notes = _Notes(url, runs_dir, stream)
+    notes.write(verbose=True)
     from nas.reporting.dashboard.serving import HOST, make_dashboard
 
     served = make_dashboard(url, runs_dir, config["port"])
-    wanted, got = config["port"], served.server_port
-    if wanted not in (0, got):
-        print(f"port {wanted} is taken: {got} instead", file=said)
+    requested, got = config["port"], served.server_port
+    if requested not in (0, got):
+        print(f"port {requested} is in use: serving on {got}", file=stream)
     address = f"http://{HOST}:{got}/dashboard/"
-    print(f"studies of {mask_credentials(url)}: {address} (Ctrl-C ends it)", file=said, flush=True)
+    print(f"studies of {mask_credentials(url)}: {address} (stop with Ctrl-C)", file=stream, flush=True)
     if config["json"]:
         print(json.dumps({"address": address, "storage": mask_credentials(url)}), flush=True)
     try:
-        with _kept_up(notes, config["refresh_s"]):
+        with _background_updates(notes, config["refresh_s"]):
             served.serve_forever()
     except KeyboardInterrupt:
-        print("ended", file=said, flush=True)
+        print("stopped", file=stream, flush=True)
     finally:
         served.server_close()
         notes.close()
@@ -70,39 +73,44 @@ def command(arguments: list[str]) -> int:
 
 
 class _Notes:
-    """Notes and files of all studies at ``url``, written where trials have ended since. ``said``: where mistakes go."""
+    """Dashboard notes and files of all studies in the storage at ``url``.
 
-    def __init__(self, url: str, runs_dir: Path, said: TextIO) -> None:
+    Written for studies with newly ended trials. ``stream``: the stream for messages and errors.
+    """
+
+    def __init__(self, url: str, runs_dir: Path, stream: TextIO) -> None:
         from nas.study.catalog import existing_studies_storage
 
-        self._url, self._runs_dir, self._said, self._faults = url, runs_dir, said, set[str]()
-        self._storage = existing_studies_storage(url)  # kept, for it remembers finished trials
+        self._url, self._runs_dir, self._stream, self._reported = url, runs_dir, stream, set[str]()
+        self._storage = existing_studies_storage(url)  # reused, because it caches finished trials
 
-    def write(self, *, say: bool, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Bring them up to date, study by study until ``is_over``; what cannot be told of one is told once, and passed.
+    def write(self, *, verbose: bool, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Update outdated notes, study by study, until ``is_over`` returns true.
 
-        ``say``: which they are.
+        An error in one study is reported once, and the others are updated.
+
+        ``verbose``: print the name of each study that is updated.
         """
         from nas.reporting.dashboard.board import ARTIFACTS
         from nas.reporting.dashboard.exhibit import is_up_to_date
         from nas.study.catalog import studies
 
         try:
-            found = studies(self._storage, self._complain)
+            found = studies(self._storage, self._report_error)
             stale = [one for one in found if not is_up_to_date(one, self._runs_dir / ARTIFACTS)]
             for study in stale:
                 if is_over():
                     return
-                if say:
-                    print(f"writing the notes of {study.study_name} ...", file=self._said, flush=True)
+                if verbose:
+                    print(f"writing the notes of {study.study_name} ...", file=self._stream, flush=True)
                 self._write(study)
         except NasError as error:
-            self._complain(error)
+            self._report_error(error)
         finally:
-            self._storage.remove_session()  # a connection of SQLite is to be closed by its own thread
+            self._storage.remove_session()  # SQLite connections must be closed by the thread that opened them
 
     def close(self) -> None:
-        """Give back the storage's connections."""
+        """Close the storage's connections."""
         self._storage.close()
 
     def _write(self, study: optuna.Study) -> None:
@@ -111,52 +119,53 @@ class _Notes:
             with closing(storage_of(found.study)):
                 found.kind.refresh_notes(found.plan, found.manifest, study)
         except NasError as error:
-            self._complain(error)
+            self._report_error(error)
 
-    def _complain(self, error: NasError) -> None:
-        if str(error) not in self._faults:
-            print(f"they are as they were: {error}", file=self._said, flush=True)
-        self._faults.add(str(error))
+    def _report_error(self, error: NasError) -> None:
+        if str(error) not in self._reported:
+            print(f"notes not updated: {error}", file=self._stream, flush=True)
+        self._reported.add(str(error))
 
 
 @contextmanager
-def _kept_up(notes: _Notes, every_s: float | None) -> Iterator[None]:
-    """Meanwhile write ``notes`` every so many seconds, of which at most a twentieth goes into it; None: never.
+def _background_updates(notes: _Notes, every_s: float | None) -> Iterator[None]:
+    """Update ``notes`` in the background every ``every_s`` seconds; None: never.
 
-    In the end a study whose notes are being written is finished, so that none is left in the middle.
+    At most a twentieth of the time is spent on it.
+
+    On exit, an update in progress is completed, so that no notes are left half written.
     """
     if every_s is None:
         yield
         return
-    over = threading.Event()
+    stop = threading.Event()
 
     def work() -> None:
         took_s = 0.0
-        while not over.wait(max(every_s, _REST * took_s)):
-            began = time.monotonic()
-            notes.write(say=False, is_over=over.is_set)
-            took_s = time.monotonic() - began
+        while not stop.wait(max(every_s, _REST * took_s)):
+            start = time.monotonic()
+            notes.write(verbose=False, is_over=stop.is_set)
+            took_s = time.monotonic() - start
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()
 
 
 def _help() -> str:
     settings = option_lines(
         "dashboard",
-        ("storage=sqlite:///FILE", "what study.storage was given; null: the database in runs_dir"),
-        ("port=8080", "of this machine, where alone it can be reached; the next free one if it is taken; 0: any"),
-        ("refresh_s=60", "so often the notes of trials that ended since are written; null: at the start alone"),
-        ("json=true", 'one JSON object when it serves: {"address", "storage"}; all else on stderr'),
+        ("storage=sqlite:///FILE", "the value of study.storage; null: the database in runs_dir"),
+        ("port=8080", "local port; the next free one if it is in use; 0: any; reachable from this machine only"),
+        ("refresh_s=60", "interval of note updates for newly ended trials; null: at the start only"),
+        ("json=true", 'one JSON object once it is serving: {"address", "storage"}; all else on stderr'),
         ("runs_dir=runs", "its artifacts/ holds the drawings and specs that are shown"),
     )
-    about = """It is Optuna's own dashboard (pip install 'nas[dashboard]'). Without the notes being brought up to
-        date, the same:"""
+    about = """This is Optuna's own dashboard (pip install 'nas[dashboard]'). The same, without note updates:"""
     return f"""{paragraph(__doc__ or "")}
 
 {settings}

@@ -1,4 +1,7 @@
-"""``python -m nas.report study=NAME``: a study's report as it stands now, finished, at work or killed."""
+"""``python -m nas.report study=NAME``: render a study's report again.
+
+The study may be finished, running or killed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Render the report of a study again, or list the studies that there are."""
+    """Render the report of a study again, or list all studies."""
     arguments = app.word_as_setting(arguments, "study")
     if app.answer_option("report", arguments, _help):
         return 0
@@ -43,7 +46,7 @@ def command(arguments: list[str]) -> int:
         from nas.study.catalog import summarize_studies
 
         url = record.url(runs_dir)
-        summaries = summarize_studies(url, lambda error: print(f"left out: {error}", file=sys.stderr))
+        summaries = summarize_studies(url, lambda error: print(f"skipped: {error}", file=sys.stderr))
         if config["json"]:
             print(json.dumps({"studies": list(map(_facts, summaries))}))
         else:
@@ -54,7 +57,7 @@ def command(arguments: list[str]) -> int:
 
 
 def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) -> None:
-    """Render the report of study ``name``, which is only read."""
+    """Render the report of study ``name``, opened read-only."""
     from nas.core.formatting import shown_path
 
     found = reopen_study(name, storage, runs_dir)
@@ -69,7 +72,7 @@ def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) ->
 
 
 def _facts(one: StudySummary) -> dict[str, Any]:
-    """How a study stands, as plain data."""
+    """The state of a study as plain data."""
     return {
         "name": one.name,
         "kind": kind_name(one.identity),
@@ -99,11 +102,11 @@ def _print_studies(found: Sequence[StudySummary], url: str) -> None:
         for one in found
     ]
     if not rows:
-        print(f"no study in {mask_credentials(url)} yet; python -m nas.search begins one.")
+        print(f"no study in {mask_credentials(url)} yet; start one with python -m nas.search.")
         return
     remarks = (
-        "others: infeasible, repeated, stopped early or failed; running: begun and not ended, also by a killed run",
-        f"add study=NAME for the report of one, such as study={rows[0][0]}",
+        "others: infeasible, duplicate, stopped early or failed; running: started and not ended, killed runs included",
+        f"render a report with study=NAME, such as study={rows[0][0]}",
     )
     print_table(_COLUMNS, rows, remarks, left=2, dispensable=("last change", "kind"))
 
@@ -113,14 +116,14 @@ def _help() -> str:
         "report",
         (
             "study=NAME, or NAME",
-            "the study whose report to render, such as mixnet-digits; without it, the studies that there are",
+            "the study whose report to render, such as mixnet-digits; without it, a list of all studies",
         ),
         ("runs_dir=runs", "the folder that the study was run with"),
-        ("storage=URL", "its storage, if that is not <runs_dir>/optuna.db or what the study's folder says"),
+        ("storage=URL", "its storage, if it is neither <runs_dir>/optuna.db nor recorded in the study's folder"),
         ("json=true", 'one JSON object: {"studies": [...]}; with study= its counts, best, time and winners'),
     )
-    about = """Writes report.html, trials.csv and the plots into <runs_dir>/<study>/, and changes nothing else: no
-        training, no measuring, no images, and no waiting for a search that is at work on the study."""
+    about = """Writes report.html, trials.csv and the plots into <runs_dir>/<study>/, and changes nothing else: it
+        neither trains nor measures, loads no images, and does not wait for a search that is running the study."""
     return f"{paragraph(__doc__ or '')}\n\n{settings}\n\n{paragraph(about)}"
 
 

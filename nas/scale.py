@@ -1,4 +1,7 @@
-"""``python -m nas.scale arch=efficientnet_b0 phi=2``: a network scaled by phi, by multipliers or to a target."""
+"""``python -m nas.scale arch=efficientnet_b0 phi=2``: scale a network.
+
+It scales by phi, by multipliers, or up to a cost target.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Print a scaled network beside its baseline, or a family, and write their spec files."""
+    """Print and write a scaled network, or a whole family.
+
+    A single network is printed beside its baseline.
+    """
     arguments = app.word_as_setting(arguments, "arch")
     if app.answer_option("scale", arguments, _help):
         return 0
@@ -50,22 +56,25 @@ def command(arguments: list[str]) -> int:
         raise NasError(f"out {quoted(config['out'])}: must be the path of a file (a folder with family=true), or null.")
     request, baseline = _request(config), resolve_arch(config["arch"])
     rules = from_mapping(RoundingOverrides, config["rounding"], "rounding").rules(baseline)
-    return (_family if config["family"] else _one)(config, request, baseline, rules)
+    return (_family if config["family"] else _single)(config, request, baseline, rules)
 
 
 def _request(config: Mapping[str, Any]) -> ScalingRequest:
-    """What is asked for. Raises: NasError."""
+    """The requested scaling. Raises: NasError."""
     fields, given = {name: config[name] for name in _REQUEST}, config["coefficients"]
     if given == "published":
         if config["rule"] not in ("compound", "published"):
-            raise NasError(f"coefficients 'published': are not those of rule={config['rule']}; leave one of them out.")
+            raise NasError(f"coefficients 'published': do not apply to rule={config['rule']}; set only one of them.")
         fields["rule"] = "published"
     targets = {name: config[name] for name in _TARGETS if config[name] is not None}
     return ScalingRequest(**fields, targets=targets, coefficients=coefficients_of(given))
 
 
-def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
-    """One scaled network; whatever needs no latency is checked before the predictor, which may have to calibrate."""
+def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
+    """Scale one network.
+
+    Everything that needs no latency is checked before the predictor is loaded, which may trigger a calibration.
+    """
     from nas.cli.scale_output import check_free, print_scaled, scaling_facts, write_scaled
 
     path = Path(config["out"]).expanduser() if config["out"] else None
@@ -78,39 +87,42 @@ def _one(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec,
     member = member or request.resolve(
         baseline, target_measures(lambda arch: predictor.predict(arch).latency_ms), rules
     )
-    told = scaling_facts(member, request.applied_rule, predictor)
+    facts = scaling_facts(member, request.applied_rule, predictor)
     if path:
-        write_scaled(member, told, path, predictor)
+        write_scaled(member, facts, path, predictor)
     if config["json"]:
-        print(json.dumps({"baseline": baseline.name, **told, "path": str(path) if path else None}))
+        print(json.dumps({"baseline": baseline.name, **facts, "path": str(path) if path else None}))
         return 0
-    print_scaled(member, told, predictor)
+    print_scaled(member, facts, predictor)
     if member.arch.arch_id == baseline.arch_id:
-        print("rounding left the baseline as it is; rounding.depth_rule=round and a smaller divisor take finer steps")
-    print(f"written: {path}" if path else "out=scaled.yaml would write it")
+        print("rounding left the baseline unchanged; rounding.depth_rule=round and a smaller divisor allow finer steps")
+    print(f"written: {path}" if path else "add out=scaled.yaml to write its spec")
     return 0
 
 
 def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
-    """All members at ``phis``, by the published coefficients, where there are any, and by the formula."""
+    """Scale to all members at ``phis``, by published coefficients and formula.
+
+    Published coefficients only where there are any.
+    """
     from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
 
     if not request.is_empty:
-        raise NasError("family=true makes all members at phis: leave phi, width, depth, resolution and targets out.")
+        raise NasError("family=true scales to all phis: remove phi, width, depth, resolution and targets.")
     members = _members(config, request, baseline, rules)
     folder = Path(config["out"] or app.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
     paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
     for (_, member), path in zip(members, paths, strict=True):
         check_free(member, path)
     predictor = resolve_predictor(config)
-    told = [scaling_facts(member, rule, predictor) for rule, member in members]
-    for (_, member), fact, path in zip(members, told, paths, strict=True):
+    facts = [scaling_facts(member, rule, predictor) for rule, member in members]
+    for (_, member), fact, path in zip(members, facts, paths, strict=True):
         write_scaled(member, fact, path, predictor)
     if config["json"]:
-        listed = [{**fact, "path": str(path)} for fact, path in zip(told, paths, strict=True)]
+        listed = [{**fact, "path": str(path)} for fact, path in zip(facts, paths, strict=True)]
         print(json.dumps({"baseline": baseline.name, "members": listed}))
         return 0
-    print_family([(member, fact) for (_, member), fact in zip(members, told, strict=True)], predictor)
+    print_family([(member, fact) for (_, member), fact in zip(members, facts, strict=True)], predictor)
     print(f"written: {len(paths)} spec files in {folder}")
     return 0
 
@@ -118,7 +130,7 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
 def _members(
     config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules
 ) -> list[tuple[str, ScaledNetwork]]:
-    """(rule, member) at every phi; published coefficients have but so many."""
+    """(rule, member) pairs at every phi; not every phi has a published member."""
     phis = config["phis"]
     for phi in phis if isinstance(phis, list) else ():
         check_number("phis", phi, low=0)
@@ -136,7 +148,10 @@ def _members(
 
 
 def _file_name(arch: ArchSpec) -> str:
-    """The network's name as that of a file: names come from files of anybody, and may look like paths."""
+    """File name for a network, without path separators.
+
+    Spec files come from anywhere: the names in them are not trusted as paths.
+    """
     return re.sub(r"[^\w.+-]+|^\.+", "_", arch.name)
 
 
@@ -149,14 +164,14 @@ def _help() -> str:
     how = entries(
         ("rule=", " | ".join(SCALING_RULES)),
         ("coefficients=", "[1.2,1.1,1.15] or published"),
-        ("dwr_alpha=0.8", "the share of the growth that rule=dwr gives to the width"),
-        ("rounding.depth_rule=round rounding.divisor=8 ...", "otherwise than the family of the baseline"),
+        ("dwr_alpha=0.8", "the share of the growth that rule=dwr assigns to the width"),
+        ("rounding.depth_rule=round rounding.divisor=8 ...", "override the rules of the baseline's family"),
         ("latency=", " | ".join(hydra_config.choices("latency"))),
     )
     results = option_lines(
         "scale",
         ("out=scaled.yaml", "writes the spec"),
-        ("family=true", "members at phis=[0,1,...,7], published and by the formula, written to a folder"),
+        ("family=true", "writes members at phis=[0,1,...,7], published and by the formula, to a folder"),
         ("json=true", 'one JSON object: {"baseline", "phi", "macs", "latency_ms", ...} or {"baseline", "members"}'),
         ("runs_dir=runs", "the folder of calibrations and families"),
     )

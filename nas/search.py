@@ -1,4 +1,7 @@
-"""``python -m nas.search +space=mixnet``: search a space for networks that are accurate and fast on this machine."""
+"""``python -m nas.search +space=mixnet``: search a space for networks.
+
+It looks for networks that are accurate, and fast on this machine.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,15 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Check everything that can be checked in a moment, then load what is heavy and search."""
+    """Run the search, after all quick checks and before any heavy import."""
     return multirun.run_studies(arguments, multirun.StudyCommand("search", make_plan, SEARCH, _help))
 
 
 def make_plan(arguments: list[str]) -> Any:
-    """A checked ``SearchPlan`` from command-line overrides; loads neither torch nor Optuna. Raises: NasError."""
+    """Build a checked ``SearchPlan`` from command-line overrides.
+
+    Imports neither torch nor Optuna. Raises: NasError.
+    """
     config = hydra_config.compose_config("search", arguments)
     app.check_keys(config, _KEYS, optional=("space",))
     app.check_flags(config, "json")
@@ -57,8 +63,8 @@ def _spaces() -> str:
 def _help() -> str:
     groups = ("data", "proxy", "latency", "objective", "sampler", "pruner", "engine")
     settings = entries(
-        ("study.name study.n_trials study.seed", "the study; the same name goes on where it stopped"),
-        ("study.first=NAME", "the best networks of that study are trained first"),
+        ("study.name study.n_trials study.seed", "the study; the same name resumes it"),
+        ("study.first=NAME", "an earlier study whose best networks are trained first"),
         *multirun.STORAGE_HELP,
         *multirun.LIMITS_HELP,
         ("data.root proxy.epochs proxy.width_multiplier objective.target_ms runs_dir", "see --cfg job for all"),
@@ -70,18 +76,18 @@ def _help() -> str:
 Spaces:
 {_spaces()}
 
-Experiments, complete and named after themselves:
+Experiments, complete studies of the same name:
 {hydra_config.describe_choices("experiment", hydra_config.presets("search"), "experiment=")}
 
 Choices:
-{hydra_config.alternatives(*groups)}
+{hydra_config.choices_help(*groups)}
 
 Settings (name=value):
 {settings}
 {option_lines("search", *multirun.multirun_options(several))}
 
-Results stand in <runs_dir>/<study.name>/: winners/, trials.csv, report.html;
-the study in <runs_dir>/optuna.db."""
+Results are in <runs_dir>/<study.name>/: winners/, trials.csv, report.html;
+the study is in <runs_dir>/optuna.db."""
 
 
 if __name__ == "__main__":

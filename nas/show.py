@@ -1,4 +1,7 @@
-"""``python -m nas.show arch=mixnet_s``: the layers of a network with shapes, cost and latency, and its drawing."""
+"""``python -m nas.show arch=mixnet_s``: show the layers of a network.
+
+It prints shapes, cost and latency of each layer, and can draw the network.
+"""
 
 from __future__ import annotations
 
@@ -52,19 +55,22 @@ def command(arguments: list[str]) -> int:
         print(json.dumps(facts))
     else:
         _print_table(arch, facts, predictor)
-        print(f"drawn: {path}" if path else "draw=network.svg would draw it")
+        print(f"drawn: {path}" if path else "add draw=network.svg to draw it")
     return 0
 
 
 def _drawing_path(value: object) -> Path | None:
-    """``draw`` as a path; checked before the latency is known, for which the device may have to be calibrated."""
+    """Check ``draw`` and return it as a path.
+
+    Called before the latency is predicted, which may trigger a calibration.
+    """
     if value is None:
         return None
     path = Path(value).expanduser() if isinstance(value, str) else Path()
     if path.suffix not in _DRAWINGS:
         raise NasError(f"draw {quoted(value)}: must be the path of a file that ends in {' or '.join(_DRAWINGS)}.")
     if path.is_dir():
-        raise NasError(f"draw {quoted(value)}: is a folder; name a file.")
+        raise NasError(f"draw {quoted(value)}: is a folder; give the path of a file.")
     if path.suffix == ".png":
         from nas.reporting.svg import png_renderer
 
@@ -115,7 +121,7 @@ def _help() -> str:
     settings = option_lines(
         "show",
         ("arch=NAME, or NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml"),
-        ("resolution_px=160", "another input side"),
+        ("resolution_px=160", "input side in px"),
         ("draw=network.svg", "also draws it block by block, with each block's share of the latency; or .png"),
         ("json=true", 'one JSON object: {"params", "macs", "activations", "peak_memory_bytes", "latency_ms", ...}'),
         ("latency=", " | ".join(hydra_config.choices("latency"))),

@@ -1,4 +1,7 @@
-"""The public Python API: published figures, timm's networks, and the same studies and errors as the commands."""
+"""Tests of the public Python API: published figures, studies, errors.
+
+timm's networks too; studies and errors are the same as those of the commands.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from tests.deadline import DEADLINE_S
 from tests.json_output import MS_PER_GMAC, json_answer
 from tests.methods.scaling.tiny import TINY, Finished
 from tests.paths import ROOT
-from tests.test_report import made_up
+from tests.test_report import synthetic_trainings
 
 # Two of the 16 points of the space; nothing is trained.
 SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "proxy.epochs=3", "data.subset=100", "study.n_trials=2")
@@ -55,7 +58,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[i
     """Accuracies are made up; to call it sets what hears the number of each training."""
 
     def before_each(hear: Callable[[int], object]) -> None:
-        monkeypatch.setattr(ProxyEvaluator, "evaluate", made_up(hear))
+        monkeypatch.setattr(ProxyEvaluator, "evaluate", synthetic_trainings(hear))
 
     before_each(lambda _: None)
     yield before_each

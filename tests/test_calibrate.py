@@ -1,4 +1,4 @@
-"""``nas.calibrate`` learns a device, says how far that holds, and answers mistakes in a line."""
+"""Tests of ``nas.calibrate``: calibration, reported error, bad settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\nnetwork,latency_m
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def synthetic_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for room in (calibration, store):
         monkeypatch.setattr(room, "describe", lambda *_: KERNEL_DEVICE)
@@ -32,37 +32,39 @@ def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(calibration, "_MAX_NETWORKS", 60)
 
 
-def test_a_device_is_learnt_and_kept_where_searches_find_it(made_up: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_calibration_is_stored_where_searches_find_it(
+    synthetic_device: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(["device=cpu", "budget_s=10000"]) == 0
-    told = capsys.readouterr()
-    assert "test core" in told.err and "calibrating" in told.err
-    assert "sums of kernels: median error" in told.out
+    output = capsys.readouterr()
+    assert "test core" in output.err and "calibrating" in output.err
+    assert "sum of kernel latencies: median error" in output.out
     (path,) = Path("runs/latency").iterdir()
-    assert str(path) in told.out
+    assert str(path) in output.out
     spec = zoo.get("mobilenetv2_100")
     assert load_predictor(path, LatencySettings()).predict(spec).latency_ms == pytest.approx(
         true_kernel_sum_ms(spec), rel=0.1
     )
     assert command(["device=cpu", "budget_s=10000", "json=true"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["path"] == str(path)
-    assert answer["device"]["processor"] == "test core"
-    assert answer["error"]["within_10"] > 0.9
+    result = json.loads(capsys.readouterr().out)
+    assert result["path"] == str(path)
+    assert result["device"]["processor"] == "test core"
+    assert result["error"]["within_10"] > 0.9
 
 
 def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
-    made_up: None, capsys: pytest.CaptureFixture[str]
+    synthetic_device: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = [name for name in zoo.names() if name.startswith(("mixnet", "mnasnet", "mobilenet"))]
     rows = {name: 2.0 + 3e-8 * complexity(zoo.get(name)).macs for name in names}
     rows["mixnet_s"] *= 4
     Path("phone.csv").write_text(HEADER + "".join(f"{name},{ms:.3f}\n" for name, ms in rows.items()))
     assert command(["device=measurements", "path=phone.csv"]) == 0
-    told = capsys.readouterr().out
-    assert "Pixel 6, big core" in told
-    assert "mixnet_s: measured" in told and "measure it again" in told
+    output = capsys.readouterr().out
+    assert "Pixel 6, big core" in output
+    assert "mixnet_s: measured" in output and "measure it again" in output
     (path,) = Path("runs/latency").iterdir()
-    assert f"latency.calibration={path} latency.allow_other_device=true" in told
+    assert f"latency.calibration={path} latency.allow_other_device=true" in output
     predicted = read_predictor(path).predict(zoo.get("mobilenetv2_140")).latency_ms
     assert predicted == pytest.approx(rows["mobilenetv2_140"], rel=0.15)
     assert command(["device=measurements", "path=phone.csv", f"base={path}"]) == 0
@@ -80,12 +82,12 @@ def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
         (["device=cpu", "json=maybe"], r"json 'maybe': must be true or false"),
         (["device=measurements"], r"path null: add path="),
         (["device=measurements", "path=none.csv"], r"'none\.csv': No such file"),
-        (["device=measurements", "path=phone.csv", "threads=2"], r"threads 2: is said by the file's header"),
+        (["device=measurements", "path=phone.csv", "threads=2"], r"threads 2: is given by the file's header"),
         (["device=measurements", "path=phone.csv", "base=none.json"], r"none\.json: does not exist"),
         (["device=measurements", "path=phone.csv", "base=3"], r"base 3: must be the path of a calibration"),
     ],
 )
-def test_mistakes_are_answered_in_a_line_and_leave_nothing(made_up: None, arguments: list[str], words: str) -> None:
+def test_user_errors_are_one_line_and_leave_no_files(synthetic_device: None, arguments: list[str], words: str) -> None:
     with pytest.raises(NasError, match=words) as raised:
         command(arguments)
     assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""nas.compare: networks beside networks, studies beside studies, as a table, JSON, CSV and a page."""
+"""Tests of nas.compare: networks, studies, table, JSON, CSV, page."""
 
 from __future__ import annotations
 
@@ -33,13 +33,16 @@ SEARCH = {
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
 def searched(name: str, *, runs_dir: str = "runs", seed: int = 0, trials: int = 6, **identity: Any) -> optuna.Study:
-    """A search of made-up accuracies in the database of ``runs_dir``; some of its trials are infeasible."""
+    """Create a search with synthetic accuracies; some trials are infeasible.
+
+    In the database of ``runs_dir``.
+    """
     Path(runs_dir).mkdir(exist_ok=True)
     storage = open_storage(f"sqlite:///{runs_dir}/optuna.db")
     study = open_study(storage, name, PARETO, {**SEARCH, **identity})
@@ -48,7 +51,7 @@ def searched(name: str, *, runs_dir: str = "runs", seed: int = 0, trials: int = 
     return study
 
 
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def compared_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return json_answer(command, capsys, (*arguments, "latency=macs"))
 
 
@@ -61,7 +64,7 @@ def points(study: optuna.Study) -> list[tuple[float, float]]:
 
 
 def test_networks_are_priced_alike_and_held_against_the_first(capsys: pytest.CaptureFixture[str]) -> None:
-    found = answer(capsys, "mixnet_s", "mobilenetv3_large_100")["networks"]
+    found = compared_json(capsys, "mixnet_s", "mobilenetv3_large_100")["networks"]
     assert [one["name"] for one in found] == ["mixnet_s", "mobilenetv3_large_100"]
     # Parameters and MACs as in test_complexity, against timm and the papers.
     assert [one["params"] for one in found] == [4_134_606, 5_483_032]
@@ -76,24 +79,25 @@ def test_accuracies_come_with_where_they_are_from(capsys: pytest.CaptureFixture[
     for study in ("one", "two"):
         provenance = {"study": study, "data": "digits", "proxy_accuracy": 0.875}
         (tmp_path / f"{study}.yaml").write_text(dump_spec(arch, provenance), encoding="utf-8")
-    data = answer(capsys, "one.yaml", "two.yaml", "mixnet_s")
+    data = compared_json(capsys, "one.yaml", "two.yaml", "mixnet_s")
     assert [one["name"] for one in data["networks"]] == ["one/winner_1", "two/winner_1", "mixnet_s"]
     assert [one["accuracy"] for one in data["networks"]] == [0.875, 0.875, None]
     assert data["networks"][0]["accuracy_of"] == "proxy on digits, study one"
-    said = " ".join(data["remarks"])
-    assert "accuracies of different studies" in said and "classes differ (10, 1000)" in said
+    remarks = " ".join(data["remarks"])
+    assert "accuracies of different studies" in remarks and "classes differ (10, 1000)" in remarks
 
 
-def test_networks_of_one_name_are_told_apart_by_what_was_given(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_networks_of_equal_name_are_labelled_as_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(dump_spec(replace(zoo.get("mixnet_m"), name="mixnet_s")), encoding="utf-8")
-    assert [one["name"] for one in answer(capsys, "mixnet_s", "mine.yaml")["networks"]] == ["mixnet_s", "mine.yaml"]
+    assert [one["name"] for one in compared_json(capsys, "mixnet_s", "mine.yaml")["networks"]] == [
+        "mixnet_s",
+        "mine.yaml",
+    ]
 
 
 def test_studies_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     studies = [searched("one"), searched("two", seed=3)]
-    data = answer(capsys, "one", "two")
+    data = compared_json(capsys, "one", "two")
     for record, study in zip(data["studies"], studies, strict=True):
         rows = trial_records(study)
         assert (record["name"], record["kind"]) == (study.study_name, "search")
@@ -112,7 +116,10 @@ def test_studies_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def covered(dominating: list[tuple[float, float]], everything: list[tuple[float, float]]) -> float:
-    """The share of the rectangle around ``everything`` that is dominated, cell by cell of its grid."""
+    """Dominated share of the rectangle around ``everything``, by grid cells.
+
+    An independent computation of the hypervolume.
+    """
     highs, slows = (sorted({point[axis] for point in everything}) for axis in (0, 1))
     area = 0.0
     for (low, high), (fast, slow) in itertools.product(itertools.pairwise(highs), itertools.pairwise(slows)):
@@ -123,7 +130,7 @@ def covered(dominating: list[tuple[float, float]], everything: list[tuple[float,
 
 def test_fronts_are_measured_from_one_point(capsys: pytest.CaptureFixture[str]) -> None:
     one, two = points(searched("one", trials=6)), points(searched("two", seed=3, trials=6))
-    data = answer(capsys, "one", "two")
+    data = compared_json(capsys, "one", "two")
     expected = [covered(front, one + two) for front in (one, two)]
     assert [record["hypervolume"] for record in data["studies"]] == pytest.approx(expected)
     lowest, slowest = min(high for high, _ in one + two), max(slow for _, slow in one + two)
@@ -133,17 +140,17 @@ def test_fronts_are_measured_from_one_point(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("identity", "remark"),
     [
-        ({"latency.device": "macs-2"}, "latencies cannot be compared:"),
-        ({"data.name": "cifar10"}, "accuracies cannot be compared, these differ: data.name digits, cifar10"),
-        ({"proxy.epochs": 9}, "accuracies cannot be compared, these differ: proxy.epochs 3, 9"),
+        ({"latency.device": "macs-2"}, "latencies are not comparable:"),
+        ({"data.name": "cifar10"}, "accuracies are not comparable, these settings differ: data.name digits, cifar10"),
+        ({"proxy.epochs": 9}, "accuracies are not comparable, these settings differ: proxy.epochs 3, 9"),
     ],
 )
-def test_what_cannot_be_compared_is_said_and_has_no_volume(
+def test_incomparable_studies_are_reported_and_have_no_hypervolume(
     capsys: pytest.CaptureFixture[str], identity: dict[str, Any], remark: str
 ) -> None:
     searched("one", trials=1)
     searched("two", trials=1, **identity)
-    data = answer(capsys, "one", "two")
+    data = compared_json(capsys, "one", "two")
     assert [record["hypervolume"] for record in data["studies"]] == [None, None]
     assert remark in data["remarks"] and data["differing"] == list(identity)
 
@@ -151,14 +158,14 @@ def test_what_cannot_be_compared_is_said_and_has_no_volume(
 def test_a_setting_that_one_kind_of_study_does_not_know_is_off_in_it(capsys: pytest.CaptureFixture[str]) -> None:
     searched("search", trials=1, **{"latency.refine": False})
     searched("grid", trials=1)
-    assert answer(capsys, "search", "grid")["differing"] == []
+    assert compared_json(capsys, "search", "grid")["differing"] == []
 
 
 def test_studies_of_other_folders_are_named_by_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for folder in ("here", "there"):
         searched("same", runs_dir=folder, trials=1)
         (tmp_path / folder / "same").mkdir()
-    found = answer(capsys, "here/same", str(tmp_path / "there" / "same"))["studies"]
+    found = compared_json(capsys, "here/same", str(tmp_path / "there" / "same"))["studies"]
     assert [one["name"] for one in found] == ["here/same", "there/same"]
 
 
@@ -196,7 +203,7 @@ def test_table_file_and_page_say_the_same(capsys: pytest.CaptureFixture[str], tm
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     assert [(line["name"], int(line["params"])) for line in lines] == [
-        (one["name"], one["params"]) for one in answer(capsys, *names)["networks"]
+        (one["name"], one["params"]) for one in compared_json(capsys, *names)["networks"]
     ]
     page = (tmp_path / "sub" / "out.html").read_text(encoding="utf-8")
     table = Table(page)
@@ -227,12 +234,12 @@ def test_80_columns_suffice(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"what stands side by side\? Name two or more networks, or studies"),
-        (["mixnet_s"], r"nothing beside 'mixnet_s': name two or more"),
-        (["mixnet_s", "mixnet_s"], r"nothing beside 'mixnet_s'"),
+        ([], r"nothing to compare: name two or more networks, or studies"),
+        (["mixnet_s"], r"nothing to compare 'mixnet_s' with: name two or more"),
+        (["mixnet_s", "mixnet_s"], r"nothing to compare 'mixnet_s' with"),
         (["names=mixnet_s"], r"names 'mixnet_s': must be a list"),
-        (["mixnet_s", "one"], r"'mixnet_s' is a network and 'one' is none: compare networks with networks"),
-        (["mixnet_s", "mixnet_x"], r"'mixnet_x' is none.*Did you mean 'mixnet_"),
+        (["mixnet_s", "one"], r"'mixnet_s' is a network and 'one' is not: compare networks with networks"),
+        (["mixnet_s", "mixnet_x"], r"'mixnet_x' is not.*Did you mean 'mixnet_"),
         (["mixnet_x", "one"], r"'mixnet_x': runs/optuna\.db does not exist.*Did you mean 'mixnet_"),
         (["mixnet_s", "gone.yaml"], r"cannot read spec file 'gone\.yaml'"),
         (["mixnet_s", "mixnet_m", "csv=out.txt"], r"csv 'out\.txt': must be the path of a file that ends in \.csv"),
@@ -242,14 +249,14 @@ def test_80_columns_suffice(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         (["mixnet_s", "mixnet_m", "--wide"], r"unknown option '--wide'"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_user_errors_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         command(arguments)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_studies_are_answered_with_those_that_there_are() -> None:
+def test_an_unknown_study_lists_the_existing_ones() -> None:
     searched("one", trials=1)
     with pytest.raises(NasError, match=r"study 'onne': is not in .*; there are one\. Did you mean 'one'\?"):
         command(["one", "onne"])
@@ -273,6 +280,6 @@ def test_a_grid_answers_as_its_report_does(tmp_path: Path, capsys: pytest.Captur
         for label, seed, accuracy in ((key, *one) for key, values in trained.items() for one in enumerate(values)):
             known = {"network": label, "seed": seed, "outcome": "trained", "accuracy": accuracy, "latency_ms": 2.0}
             study.add_trial(optuna.trial.create_trial(value=accuracy, user_attrs={**known, "arch_id": label}))
-    for record in answer(capsys, "one", "two")["studies"]:
+    for record in compared_json(capsys, "one", "two")["studies"]:
         (winner,) = record["winners"]
         assert (winner["name"], winner["seeds"], winner["accuracy"]) == ("2/1/1", 2, pytest.approx(0.81))

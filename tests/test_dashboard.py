@@ -1,4 +1,4 @@
-"""nas.dashboard on the command line: what it answers, what it serves, and how it ends."""
+"""Tests of nas.dashboard on the command line: output, serving, shutdown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from optuna_dashboard import get_note
 
 from nas import compound_grid, search
 from nas.core.errors import NasError
-from nas.dashboard import _kept_up, _Notes, command
+from nas.dashboard import _background_updates, _Notes, command
 from nas.reporting.dashboard.serving import HOST, make_dashboard
 from nas.study.storage.opening import open_storage
 from tests.deadline import DEADLINE_S
@@ -45,7 +45,7 @@ from tests.reporting.dashboard_study import attributes, database, made_search, s
         (["host=0.0.0.0"], r"unknown key 'host'|Could not override 'host'"),
     ],
 )
-def test_mistakes_are_told_and_leave_nothing_behind(
+def test_user_errors_are_reported_and_leave_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -54,14 +54,14 @@ def test_mistakes_are_told_and_leave_nothing_behind(
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
-def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_storage(database(tmp_path))
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(NasError, match=r"not installed: pip install 'nas\[dashboard\]'"):
+    with pytest.raises(NasError, match=r"not installed: run pip install 'nas\[dashboard\]'"):
         command([f"runs_dir={tmp_path}"])
 
 
-def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+def test_it_prints_its_address_and_stops_at_ctrl_c(tmp_path: Path) -> None:
     show(made_search(tmp_path, trials=1), tmp_path)
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
@@ -72,21 +72,21 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline(), process.stdout.readline()]
-            found = re.search(r"http://127\.0\.0\.1:(\d+)/dashboard/ \(Ctrl-C ends it\)", lines[1])
-            assert found and lines[0] == f"port {port} is taken: {found[1]} instead\n"
-            with urlopen(f"http://{HOST}:{found[1]}/api/studies", timeout=DEADLINE_S) as answer:
-                assert [one["study_name"] for one in json.load(answer)["study_summaries"]] == ["small"]
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/dashboard/ \(stop with Ctrl-C\)", lines[1])
+            assert found and lines[0] == f"port {port} is in use: serving on {found[1]}\n"
+            with urlopen(f"http://{HOST}:{found[1]}/api/studies", timeout=DEADLINE_S) as response:
+                assert [one["study_name"] for one in json.load(response)["study_summaries"]] == ["small"]
             process.send_signal(signal.SIGINT)
-            said, error = process.communicate(timeout=DEADLINE_S)
+            output, error = process.communicate(timeout=DEADLINE_S)
         finally:
             process.kill()
             process.communicate()
-    assert (process.returncode, said, error) == (0, "ended\n", "")
+    assert (process.returncode, output, error) == (0, "stopped\n", "")
 
 
 @pytest.fixture
 def ended_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run in an empty folder, and the dashboard is ended as soon as it answers."""
+    """Run commands in an empty folder, with a dashboard that stops at once."""
 
     def end(_: WSGIServer) -> None:
         raise KeyboardInterrupt
@@ -114,8 +114,8 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     assert not any(map(get_note, studies.values()))
     capsys.readouterr()
     assert command(["port=0"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[:2] == ["writing the notes of a ...", "writing the notes of b ..."] and said[-1] == "ended"
+    output = capsys.readouterr().out.splitlines()
+    assert output[:2] == ["writing the notes of a ...", "writing the notes of b ..."] and output[-1] == "stopped"
     assert "2 trained" in get_note(studies["a"]) and "1 still running" in get_note(studies["a"])
     assert "![accuracy over latency]" in get_note(studies["a"]) and "[spec](/artifacts/1/" in get_note(studies["a"])
     assert get_note(studies["b"]).startswith("# b: compound grid\n\nBest: 2/1/1 with")
@@ -126,10 +126,10 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     Path("runs/a/config.yaml").unlink()
     shutil.rmtree("runs/artifacts")
     assert command(["port=0"]) == 0
-    assert re.search(r"they are as they were: runs/a/config.yaml: does not exist.*\n.*of b", capsys.readouterr().out)
+    assert re.search(r"notes not updated: runs/a/config.yaml: does not exist.*\n.*of b", capsys.readouterr().out)
 
 
-def test_meanwhile_only_trials_that_ended_get_new_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_newly_ended_trials_get_new_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = ("latency=macs", "data.subset=100", "+space=mobilenet_v1", "proxy=tiny", "study.n_trials=2", "study.name=a")
     assert search.command([*small]) == 0
@@ -137,45 +137,45 @@ def test_meanwhile_only_trials_that_ended_get_new_notes(tmp_path: Path, monkeypa
     notes = _Notes("sqlite:///runs/optuna.db", Path("runs"), sys.stdout)
     before = attributes(study)
     trial = study.ask()
-    notes.write(say=False)
-    assert attributes(study) == before  # a search at work is not written into for a trial that has only begun
+    notes.write(verbose=False)
+    assert attributes(study) == before  # a search at work is not written into for a trial that has only started
     trial.set_user_attr("outcome", "failed")
     trial.set_user_attr("reason", "out of memory")
     study.tell(trial, state=TrialState.FAIL)
-    notes.write(say=False, is_over=lambda: True)
+    notes.write(verbose=False, is_over=lambda: True)
     assert attributes(study) == before
-    notes.write(say=False)
+    notes.write(verbose=False)
     after = attributes(study)
-    told = {key for key in after if "note" in key and after[key] != before.get(key)}
-    assert {key.rpartition("note")[0] for key in told} == {"dashboard:", f"dashboard:{trial._trial_id}:"}
+    changed = {key for key in after if "note" in key and after[key] != before.get(key)}
+    assert {key.rpartition("note")[0] for key in changed} == {"dashboard:", f"dashboard:{trial._trial_id}:"}
     assert "**Failed**: out of memory." in str(after[f"dashboard:{trial._trial_id}:note_str:0"])
-    notes.write(say=False)
+    notes.write(verbose=False)
     assert attributes(study) == after
 
 
 class Writing:
-    """Notes whose writing, once begun, lasts until the dashboard is to end."""
+    """Notes whose update, once started, lasts until the dashboard stops."""
 
     def __init__(self) -> None:
-        self.has_begun = threading.Event()
+        self.has_started = threading.Event()
         self.has_ended = False
 
-    def write(self, *, say: bool, is_over: Callable[[], bool]) -> None:
-        self.has_begun.set()
+    def write(self, *, verbose: bool, is_over: Callable[[], bool]) -> None:
+        self.has_started.set()
         while not is_over():
             time.sleep(0.001)
-        self.has_ended = not say
+        self.has_ended = not verbose
 
 
-def test_a_writing_that_has_begun_comes_to_its_end() -> None:
+def test_an_update_in_progress_is_completed() -> None:
     notes = Writing()
-    with _kept_up(notes, 0.001):
-        assert notes.has_begun.wait(60) and not notes.has_ended
+    with _background_updates(notes, 0.001):
+        assert notes.has_started.wait(60) and not notes.has_ended
     assert notes.has_ended
     never = Writing()
-    with _kept_up(never, None):
+    with _background_updates(never, None):
         pass
-    assert not never.has_begun.is_set()
+    assert not never.has_started.is_set()
 
 
 def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
@@ -185,12 +185,12 @@ def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
     server.server_close()
 
 
-def test_the_page_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_page_fetches_nothing_from_other_hosts(tmp_path: Path) -> None:
     search = made_search(tmp_path, trials=1)
     show(search, tmp_path)
     with served(tmp_path) as address:
-        with urlopen(f"{address}/dashboard/studies/1", timeout=DEADLINE_S) as answer:
-            policy, page = answer.headers["Content-Security-Policy"], answer.read().decode()
+        with urlopen(f"{address}/dashboard/studies/1", timeout=DEADLINE_S) as response:
+            policy, page = response.headers["Content-Security-Policy"], response.read().decode()
         assert "default-src 'self'" in policy and "http" not in policy
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
         with pytest.raises(HTTPError, match="404"):
@@ -201,11 +201,11 @@ def test_the_page_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
 def test_a_program_gets_the_address_alone(capsys: pytest.CaptureFixture[str]) -> None:
     show(made_search(Path("runs"), trials=1), Path("runs"))
     assert command(["port=0", "json=true"]) == 0
-    out, said = capsys.readouterr()
+    out, output = capsys.readouterr()
     address = json.loads(out)["address"]
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/dashboard/", address) and address in said
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/dashboard/", address) and address in output
 
 
-def test_help_says_how_to_do_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_the_equivalent_optuna_dashboard_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["--help"]) == 0
     assert "optuna-dashboard sqlite:///runs/optuna.db --artifact-dir runs/artifacts" in capsys.readouterr().out

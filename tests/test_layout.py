@@ -1,7 +1,8 @@
-"""The house itself: what is at the top, what travels in the package, how light the language of networks is."""
+"""Tests of the project layout: top level, packaging, imports, docstrings."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,8 @@ from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
 
 TOP_LEVEL = {"pyproject.toml", "README.md", "nas", "search_spaces", "conf", "runs", "tests", "findings"}
+
+MAX_FIRST_LINE = 80  # characters of a docstring's first line, without quotes
 
 
 def project() -> dict[str, dict]:
@@ -47,6 +50,20 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE_S
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_first_lines_of_docstrings_are_short() -> None:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    first_lines = {
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}": text.partition("\n")[0]
+        for top in ("nas", "search_spaces")
+        for path in (ROOT / top).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, documented) and (text := ast.get_docstring(node))
+    }
+    assert len(first_lines) > 1000
+    too_long = [f"{place}: {line}" for place, line in sorted(first_lines.items()) if len(line) > MAX_FIRST_LINE]
+    assert not too_long, "\n".join(too_long)
 
 
 def test_commands_are_installed_under_their_names() -> None:

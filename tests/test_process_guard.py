@@ -1,4 +1,4 @@
-"""A run of the tests that is killed leaves nothing behind: no process, however far from it, and no scratch folder."""
+"""Tests that a killed test run leaves no process and no scratch folder."""
 
 from __future__ import annotations
 

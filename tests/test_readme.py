@@ -1,4 +1,7 @@
-"""README.md and the manuals of the folders: every command, YAML, CSV and Python block, link and anchor in them."""
+"""Tests of README.md and the folders' manuals: every command, block and link.
+
+YAML, CSV and Python blocks are run or parsed, links and anchors resolved.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def blocks(manual: str, language: str) -> list[str]:
 
 
 def commands(manual: str) -> list[list[str]]:
-    """Every command line of a manual as words: in blocks, indented or not, and in running text."""
+    """Command lines of a manual as words, from code blocks and running text."""
     lines = [line for text in blocks(manual, "bash") for line in text.splitlines()]
     prose = re.sub(r"^```.*?^```$", "", TEXTS[manual], flags=re.DOTALL | re.MULTILINE)
     lines += re.findall(r"^    (\S.*)$", prose, flags=re.MULTILINE)
@@ -62,7 +65,10 @@ def commands(manual: str) -> list[list[str]]:
 
 
 def all_commands(*start: str) -> list[Any]:
-    """What is behind ``start`` in each different command line that begins so, once, with the last manual it is in."""
+    """Distinct arguments of all command lines that begin with ``start``.
+
+    Each with the last manual that contains it.
+    """
     found = {tuple(words): manual for manual in MANUALS for words in commands(manual)}
     return [
         pytest.param(list(words[len(start) :]), id=f"{manual}: {shlex.join(words)}")
@@ -73,7 +79,10 @@ def all_commands(*start: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with what the manuals assume: photographs, a finished study, files of one's own."""
+    """A working directory with the files that the manuals assume.
+
+    Photographs, a finished study, user files.
+    """
     path = tmp_path_factory.mktemp("manuals")
     for name in ("photos/cat/1.png", "photos/dog/1.png"):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +122,10 @@ def test_the_two_commands_are_on_the_front_page() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """Anchors that GitHub makes of the headings: lower case, punctuation dropped, spaces as hyphens."""
+    """GitHub's anchors of the headings.
+
+    Lower case, without punctuation, with hyphens for spaces.
+    """
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     heads = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.replace("`", "").lower()).replace(" ", "-") for head in heads}
@@ -132,7 +144,7 @@ def test_links_lead_to_files_and_headings(manual: str) -> None:
 
 
 def rooted(name: str, manual: str) -> bool:
-    """Whether ``name`` is a file of the project: from its top, beside the manual, or in a room."""
+    """Whether ``name`` is a project file, seen from root, manual or a room."""
     places = (ROOT, (ROOT / manual).parent, ROOT / "nas")
     return any((place / name).exists() for place in places)
 
@@ -194,12 +206,12 @@ def test_grids_are_accepted(words: list[str]) -> None:
 
 
 def study_command(name: str, words: list[str]) -> None:
-    """Answer what ``nas.<name>`` would answer at once, and make the plan of what it would run."""
+    """Check the immediate output of ``nas.<name>`` and build its plan."""
     module = import_module(f"nas.{name}")
     if any(word.startswith("-") and word not in ("-m", "--multirun") for word in words):
-        with redirect_stdout(StringIO()) as said:
+        with redirect_stdout(StringIO()) as output:
             assert module.command(words) == 0
-        assert said.getvalue()
+        assert output.getvalue()
     elif not words and name == "search":
         with pytest.raises(NasError, match=r"which space\? Add one of these:"):
             module.command(words)
@@ -307,7 +319,10 @@ PYTHON: Final = [manual for manual in MANUALS if blocks(manual, "python")]
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
-    """Studies that are run from Python have few trials of made-up accuracy, on no device, in a small survey."""
+    """Make studies from Python fast: few trials, synthetic accuracy, no device.
+
+    The survey is small too.
+    """
     search, grid = nas.run_search, nas.run_compound_grid
     cheap: dict[str, Any] = {"latency": "macs", "data": {"subset": 40}}
 

@@ -1,4 +1,4 @@
-"""nas.report: the page that a search wrote, written again from its folder; of a search at work; the list of studies."""
+"""Tests of nas.report: reports rendered again, running searches, study list."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SEARCH = (
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     """Commands run in an empty folder, and nothing is trained."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(ProxyEvaluator, "evaluate", made_up(lambda _: None))
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", synthetic_trainings(lambda _: None))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(ProxyEvaluator, "evaluate", made_up(lambda _: None))
+        patch.setattr(ProxyEvaluator, "evaluate", synthetic_trainings(lambda _: None))
         assert search.command(list(SEARCH)) == 0
     return folder
 
@@ -59,8 +59,11 @@ def searched(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
 
 
-def made_up(before: Callable[[int], object]) -> Callable[..., Evaluation]:
-    """Trainings of three epochs with made-up accuracies; ``before`` hears the number of each."""
+def synthetic_trainings(before: Callable[[int], object]) -> Callable[..., Evaluation]:
+    """Fake trainings of three epochs with synthetic accuracies.
+
+    ``before`` is called with the number of each.
+    """
     calls = 0
 
     def evaluate(
@@ -91,7 +94,7 @@ def test_a_page_rendered_again_is_the_same_without_images_or_training(
     winners = {path: path.read_bytes() for path in (tmp_path / "runs" / "made" / "winners").iterdir()}
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("images were asked for")
+        raise AssertionError("images were requested")
 
     monkeypatch.setattr(images, "load_images", refuse)
     monkeypatch.setattr(ProxyEvaluator, "evaluate", refuse)
@@ -106,11 +109,11 @@ def test_a_search_at_work_has_a_report_too(tmp_path: Path, monkeypatch: pytest.M
     seen: list[str] = []
 
     def before(call: int) -> None:
-        if call in (1, 4):  # the search holds its lock meanwhile
+        if call in (1, 4):  # the search holds its lock in the meantime
             assert report.command(["study=made"]) == 0
             seen.append(made(tmp_path)["report.html"])
 
-    monkeypatch.setattr(ProxyEvaluator, "evaluate", made_up(before))
+    monkeypatch.setattr(ProxyEvaluator, "evaluate", synthetic_trainings(before))
     assert search.command(list(SEARCH)) == 0
     early, late = seen
     assert "0 trained" in early and "No candidate was trained" in early and "1 still running" in early
@@ -128,14 +131,14 @@ def test_studies_are_listed_with_what_they_hold(capsys: pytest.CaptureFixture[st
     (fact,) = json_answer(report.command, capsys, ())["studies"]
     assert (fact["name"], fact["kind"], fact["trained"], fact["others"], fact["running"]) == ("made", "search", 5, 1, 0)
     assert f"{100 * fact['best_accuracy']:.2f}%" in line
-    (told,) = json_answer(report.command, capsys, ("made",))["studies"]
-    assert (told["trained"], told["infeasible"], told["report"]) == (5, 1, "runs/made/report.html")
-    assert told["best_accuracy"] == fact["best_accuracy"]
+    (reported,) = json_answer(report.command, capsys, ("made",))["studies"]
+    assert (reported["trained"], reported["infeasible"], reported["report"]) == (5, 1, "runs/made/report.html")
+    assert reported["best_accuracy"] == fact["best_accuracy"]
     with pytest.raises(NasError, match=r"study 'nade': is not in .*; there are made\. Did you mean 'made'\?"):
         report.command(["study=nade"])
 
 
-def test_what_is_not_there_is_told(finished: Path, tmp_path: Path) -> None:
+def test_missing_items_are_reported(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(NasError, match=r"^runs/optuna\.db does not exist: run nas\.search"):
         report.command([])
     (tmp_path / "runs").mkdir()

@@ -1,4 +1,4 @@
-"""The rooms of the house: their sizes, their public names, and whose private names they may touch."""
+"""Tests of the rooms: sizes, public names, use of private names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ PACKAGES = [name for name, path in MODULES.items() if path.name == "__init__.py"
 
 
 def room_of(module: str) -> str:
-    """``nas.latency`` of ``nas.latency.measure.timer``; ``nas`` for commands and the Python API."""
+    """Room of a module: ``nas.latency`` for ``nas.latency.measure.timer``.
+
+    ``nas`` for commands and the Python API.
+    """
     parts = module.split(".")
     return ".".join(parts[:2]) if len(parts) > 1 and ".".join(parts[:2]) in PACKAGES else parts[0]
 
@@ -43,7 +46,10 @@ def home_of(module: str) -> str:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """(module, name) of everything imported from this project, at the top, in functions, and for types."""
+    """(module, name) of everything that a file imports from this project.
+
+    At the top, in functions, and for types.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in MODULES:
             yield from ((node.module, alias.name) for alias in node.names)
@@ -73,7 +79,10 @@ def exported(package: str) -> list[str]:
 
 
 def named_as_its_module(module: str, name: str) -> bool:
-    """Whether a package cannot export ``name``: importing the module sets the same attribute of the package."""
+    """Whether ``name`` is also a module, so that the package cannot export it.
+
+    Importing the module sets the same attribute of the package.
+    """
     return f"{home_of(module)}.{name}" in MODULES
 
 

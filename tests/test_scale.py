@@ -1,4 +1,4 @@
-"""nas.scale: published networks from the command line, files that load again, families, and mistakes in one line."""
+"""Tests of nas.scale: published networks, spec files, families, bad settings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nas.scale import command
 from tests.json_output import MS_PER_GMAC, json_answer
 
 
-def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def scaled_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return json_answer(command, capsys, (*arguments, "latency=macs"))
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -35,7 +35,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_every_way_to_b4(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    data = asked(capsys, "arch=efficientnet_b0", *arguments)
+    data = scaled_json(capsys, "arch=efficientnet_b0", *arguments)
     assert (data["params"], data["macs"]) == (19_341_616, 4_393_771_024)
     assert data["arch_id"] == zoo.get("efficientnet_b4").arch_id
     assert data["growth"]["macs"] == 4_393_771_024 / 385_814_752
@@ -45,22 +45,22 @@ def test_every_way_to_b4(capsys: pytest.CaptureFixture[str], arguments: list[str
 
 
 def test_target_ms_is_the_largest_phi_within_it(capsys: pytest.CaptureFixture[str]) -> None:
-    data = asked(capsys, "arch=mixnet_s", "target_ms=25")
-    above = asked(capsys, "arch=mixnet_s", f"phi={data['phi'] + 0.001}")
+    data = scaled_json(capsys, "arch=mixnet_s", "target_ms=25")
+    above = scaled_json(capsys, "arch=mixnet_s", f"phi={data['phi'] + 0.001}")
     assert data["latency_ms"] == pytest.approx(data["macs"] * 1e-9 * MS_PER_GMAC)
     assert data["latency_ms"] <= 25 < above["latency_ms"]
-    assert asked(capsys, "arch=mixnet_s", f"target_macs_m={25e3 / MS_PER_GMAC}")["arch_id"] == data["arch_id"]
+    assert scaled_json(capsys, "arch=mixnet_s", f"target_macs_m={25e3 / MS_PER_GMAC}")["arch_id"] == data["arch_id"]
 
 
 def test_the_file_that_is_written_is_the_network(capsys: pytest.CaptureFixture[str]) -> None:
-    data = asked(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml")
+    data = scaled_json(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml")
     found = load_spec_file("small/wide.yaml")
     assert (found.arch.name, found.arch.arch_id) == ("mixnet_s_dwr_phi1.5", data["arch_id"])
     assert complexity(found.arch).macs == data["macs"] == found.provenance["macs"]
     assert (found.arch.dropout, found.provenance["baseline"]) == (data["dropout"], "mixnet_s")
-    again = asked(capsys, "arch=small/wide.yaml", "width=1")
+    again = scaled_json(capsys, "arch=small/wide.yaml", "width=1")
     assert again["arch_id"] == data["arch_id"]
-    assert asked(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml") == data
+    assert scaled_json(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml") == data
 
 
 def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,15 +74,18 @@ def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str
 
 
 def test_a_target_that_rounding_does_not_reach_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
-    """The ceiling of any depth above 1 adds seven blocks to B0, 48% of its MACs; nothing lies between."""
+    """Any depth above 1 adds seven blocks to B0 and 48% of its MACs.
+
+    The depth rule is the ceiling; nothing lies between.
+    """
     assert command(["arch=efficientnet_b0", "target_macs_m=500", "latency=macs"]) == 0
-    assert "rounding left the baseline as it is; rounding.depth_rule=round" in capsys.readouterr().out
-    finer = asked(capsys, "arch=efficientnet_b0", "target_macs_m=500", "rounding.depth_rule=round")
+    assert "rounding left the baseline unchanged; rounding.depth_rule=round" in capsys.readouterr().out
+    finer = scaled_json(capsys, "arch=efficientnet_b0", "target_macs_m=500", "rounding.depth_rule=round")
     assert 450e6 < finer["macs"] <= 500e6
 
 
 def test_a_family_is_printed_and_written_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    data = asked(capsys, "arch=efficientnet_b0", "family=true", "phis=[2,0,1]")
+    data = scaled_json(capsys, "arch=efficientnet_b0", "family=true", "phis=[2,0,1]")
     members = data["members"]
     assert [(member["rule"], member["phi"]) for member in members] == [
         (rule, phi) for phi in (0, 1, 2) for rule in ("published", "compound")
@@ -100,7 +103,7 @@ def test_a_family_is_printed_and_written_whole(capsys: pytest.CaptureFixture[str
 
 
 def test_a_family_of_phis_that_were_not_published_has_the_formula_s_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    data = asked(capsys, "arch=mixnet_s", "family=true", "phis=[0.5,9]", "coefficients=[1.3,1.1,1.1]", "out=mine")
+    data = scaled_json(capsys, "arch=mixnet_s", "family=true", "phis=[0.5,9]", "coefficients=[1.3,1.1,1.1]", "out=mine")
     assert [(member["rule"], member["coefficients"]) for member in data["members"]] == [
         ("compound", [1.3, 1.1, 1.1])
     ] * 2
@@ -112,7 +115,7 @@ def test_a_family_of_phis_that_were_not_published_has_the_formula_s_alone(capsys
 
 def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text(dump_spec(replace(zoo.get("mixnet_s"), name="../../x")), encoding="utf-8")
-    data = asked(capsys, "arch=mine.yaml", "family=true", "phis=[1]", "out=here")
+    data = scaled_json(capsys, "arch=mine.yaml", "family=true", "phis=[1]", "out=here")
     assert [member["path"] for member in data["members"]] == [
         "here/published/__.._x_b1.yaml",
         "here/compound/__.._x_phi1.yaml",
@@ -128,7 +131,7 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         (["arch=mixnet_s", "rule=width1", "phi=1"], r"unknown rule 'width1': choose from .* Did you mean 'width'"),
         (["arch=mixnet_s", "coefficients=[1.2,1.1]", "phi=1"], r"coefficients \[1\.2, 1\.1\]: must be \[alpha"),
         (["arch=mixnet_s", "coefficients=[0.9,1,1]", "phi=1"], r"alpha 0\.9: must be at least 1"),
-        (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': are not those of rule=dwr"),
+        (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': do not apply to rule=dwr"),
         (["arch=mixnet_s", "target_ms=5"], r"target_ms 5: below the baseline, which needs 7\.175; raise it"),
         (["arch=mixnet_s", "target_ms=20", "phi=1"], r"give one"),
         (
@@ -137,7 +140,7 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         ),
         (["arch=mixnet_s", "rounding.divisor=0", "phi=1"], r"rounding\.divisor 0: must be at least 1"),
         (["arch=mixnet_s", "rounding.stem=no", "phi=1"], r"rounding.*stem"),
-        (["arch=mixnet_s", "phi=1", "family=true"], r"family=true makes all members at phis"),
+        (["arch=mixnet_s", "phi=1", "family=true"], r"family=true scales to all phis"),
         (["arch=mixnet_s", "family=true", "phis=[1,1]"], r"phis \[1, 1\]: must be a list of different numbers"),
         (["arch=mixnet_s", "family=true", "phis=[-1]"], r"phis -1: must be a number of at least 0"),
         (["arch=mixnet_s", "family=2"], r"family 2: must be true or false"),
@@ -146,7 +149,7 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         (["arch=mixnet_s", "target=3"], r"unknown key 'target'"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -> None:
+def test_user_errors_are_one_line(arguments: list[str], message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         command([*arguments, "latency=macs"])
     assert "\n" not in str(caught.value)
@@ -155,9 +158,9 @@ def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -
 
 def test_no_other_file_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text("notes: mine\n", encoding="utf-8")
-    asked(capsys, "arch=mixnet_s", "phi=1", "out=one.yaml")
+    scaled_json(capsys, "arch=mixnet_s", "phi=1", "out=one.yaml")
     for path in ("mine.yaml", "one.yaml"):
-        with pytest.raises(NasError, match=rf"out '{path}': exists, and holds something else than mixnet_s_phi2"):
+        with pytest.raises(NasError, match=rf"out '{path}': exists and is not a spec of mixnet_s_phi2"):
             command(["arch=mixnet_s", "phi=2", f"out={path}", "latency=macs"])
     assert Path("mine.yaml").read_text(encoding="utf-8") == "notes: mine\n"
 

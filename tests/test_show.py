@@ -1,4 +1,4 @@
-"""nas.show: exact figures of published networks, every layer in the table, and mistakes in one line."""
+"""Tests of nas.show: exact figures, layer table, bad settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in an empty folder and leave it so."""
     monkeypatch.chdir(tmp_path)
 
@@ -93,7 +93,7 @@ def test_networks_of_timm_are_shown_at_the_side_they_are_made_for(capsys: pytest
     assert (data["name"], data["resolution_px"], data["params"]) == ("tinynet_e", 106, params)
 
 
-def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disturbed_calibration_is_reported_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     disturbed = KernelPredictor(
         device=KERNEL_DEVICE,
         times=KernelTimes(lane=LANE, laws={ANY_CLASS: (1.0, 1.0, 1.0, 1.0)}, trees={}),
@@ -104,11 +104,11 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         others=0.9,
     )
     save_predictor(disturbed, Path("elsewhere.json"))
-    elsewhere = ("latency.calibration=elsewhere.json", "latency.allow_other_device=true")
-    assert command(["arch=mixnet_s", "json=true", *elsewhere]) == 0
-    out, told = capsys.readouterr()
+    foreign = ("latency.calibration=elsewhere.json", "latency.allow_other_device=true")
+    assert command(["arch=mixnet_s", "json=true", *foreign]) == 0
+    out, error = capsys.readouterr()
     assert json.loads(out)["latency_ms"] == disturbed.predict(zoo.get("mixnet_s")).latency_ms
-    assert "Other programs used 0.9 cores" in told
+    assert "Other programs used 0.9 cores" in error
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         ([], r"which network\? Add arch= with a published network such as mixnet_s, .* --help lists them"),
         (
             ["arch=mixnet_x"],
-            r"arch 'mixnet_x': neither a published network nor a \.yaml spec file nor timm/NAME\. Did you mean",
+            r"arch 'mixnet_x': neither a published network nor timm/NAME nor a \.yaml spec file\. Did you mean",
         ),
         (["arch=timm/mixnet_x"], r"arch 'timm/mixnet_x': timm has no such network\. Did you mean 'mixnet_"),
         (["arch=timm/efficientnet_b0_gn"], r"efficientnet_b0_gn cannot be read exactly: it has group norms"),
@@ -133,10 +133,10 @@ def test_a_calibration_that_was_disturbed_is_said_beside_the_answer(capsys: pyte
         (["arch=mixnet_s", "resolution=3"], r"unknown key 'resolution': .* Did you mean 'resolution_px'"),
         (["arch=mixnet_s", "runs_dir=null", "latency=macs"], r"runs_dir null: must be the path of a folder"),
         (["mixnet_x"], r"arch 'mixnet_x': neither a published network"),
-        (["mixnet_s", "mixnet_m"], r"'mixnet_s': settings are given as name=value"),
+        (["mixnet_s", "mixnet_m"], r"'mixnet_s': settings have the form name=value"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str) -> None:
+def test_user_errors_are_one_line(arguments: list[str], message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         command(arguments)
     assert "\n" not in str(caught.value)
@@ -150,7 +150,7 @@ def test_help_and_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert "arch: mixnet_s" in capsys.readouterr().out
 
 
-def test_a_drawing_has_every_block_and_the_latency_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_drawing_has_every_block_and_the_total_latency(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["arch=mixnet_s", "latency=macs", "draw=drawings/mixnet_s.svg"]) == 0
     out = capsys.readouterr().out
     assert "drawn: drawings/mixnet_s.svg" in out and "latency 7.18 ms" in out
@@ -175,17 +175,17 @@ def test_a_png_has_the_drawing_s_shape_and_is_no_blank_page(capsys: pytest.Captu
     assert darkest < 60 and lightest == 255  # dark letters on white
 
 
-def test_a_png_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_png_without_its_package_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def priced(_: object) -> None:
         pytest.fail("the device would be calibrated for a drawing that cannot be made")
 
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     monkeypatch.setattr(show, "resolve_predictor", priced)
-    with pytest.raises(NasError, match=r"needs resvg-py: pip install 'nas\[png\]'"):
+    with pytest.raises(NasError, match=r"needs resvg-py: run pip install 'nas\[png\]'"):
         command(["arch=mixnet_s", "latency=macs", "draw=mixnet_s.png"])
 
 
-def test_a_place_that_cannot_be_written_is_told() -> None:
+def test_an_unwritable_folder_is_reported() -> None:
     Path("file").touch()
     with pytest.raises(NasError, match=r"cannot write 'file/out\.svg': Not a directory|File exists"):
         command(["arch=mixnet_s", "latency=macs", "draw=file/out.svg"])

@@ -143,7 +143,10 @@ class LatencyAgreement:
 
 
 def _at_least(successes: int, trials: int, share: float) -> float:
-    """Probability of so many ``successes`` or more among ``trials`` with a chance of ``share`` each."""
+    """Upper tail of a binomial: the probability of at least ``successes``.
+
+    Of ``trials`` independent trials, each with success probability ``share``.
+    """
     if successes <= 0:
         return 1.0
     log_all = math.lgamma(trials + 1)

@@ -1,4 +1,4 @@
-"""What the commands share: options, configuration, completion, help, running one study or several."""
+"""Shared code of the commands: options, configuration, completion, multirun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands share: their options, checks of their settings, and failing well."""
+"""Shared command code: options, setting checks, exit codes, error output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
-_SHORT_COMMAND_THRESHOLD: Final = 500_000  # new objects before a search for garbage; Python's own value is 700
+_SHORT_COMMAND_THRESHOLD: Final = 500_000  # allocations before a garbage collection; Python's default is 700
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _HELP: Final = ("--help", "-h")
 _CFG: Final = ("--cfg", "-c")
@@ -32,13 +32,16 @@ _SHELL: Final = ("-sc", "--shell-completion")
 
 
 def check_keys(config: Mapping[str, Any], known: Sequence[str], *, optional: Sequence[str] = ()) -> None:
-    """Refuse top-level keys that no command reads (``+typo=1`` passes through Hydra), and missing ones (``~data``)."""
+    """Refuse unknown and missing top-level keys.
+
+    Hydra accepts ``+typo=1`` and ``~data``. Raises: NasError.
+    """
     for key in config:
         if key not in known:
-            raise NasError(f"unknown key {key!r}: known are {', '.join(known)}.{suggestion(str(key), known)}")
+            raise NasError(f"unknown key {key!r}: choose from {', '.join(known)}.{suggestion(str(key), known)}")
     for key in known:
         if key not in config and key not in optional:
-            raise NasError(f"{key}: missing; do not take it away with ~{key}.")
+            raise NasError(f"{key}: missing; remove ~{key} from the command line.")
 
 
 def check_flags(config: Mapping[str, Any], *names: str) -> None:
@@ -49,14 +52,17 @@ def check_flags(config: Mapping[str, Any], *names: str) -> None:
 
 
 def check_texts(config: Mapping[str, Any], *names: str) -> None:
-    """Refuse settings that are neither text nor null, such as ``study=3``. Raises: NasError."""
+    """Refuse settings that are neither text nor null, such as ``study=3``.
+
+    Raises: NasError.
+    """
     for name in names:
         if not isinstance(config[name], str | None):
             raise NasError(f"{name} {quoted(config[name])}: must be text, or null.")
 
 
 def runs_dir(config: Mapping[str, Any]) -> Path:
-    """The folder of results. Raises: NasError if it is no path."""
+    """The results folder. Raises: NasError if it is not a path."""
     value = config["runs_dir"]
     if not isinstance(value, str) or not value:
         raise NasError(f"runs_dir {quoted(value)}: must be the path of a folder, such as runs.")
@@ -64,7 +70,9 @@ def runs_dir(config: Mapping[str, Any]) -> Path:
 
 
 def check_writable(path: Path, field: str = "runs_dir") -> None:
-    """Refuse a folder that results cannot be written to, before hours are spent on them; leaves nothing there.
+    """Refuse an unwritable folder before time is spent on results for it.
+
+    Folders created for the check are removed again.
 
     ``field``: the setting's name, for the error. Raises: NasError.
     """
@@ -76,27 +84,31 @@ def check_writable(path: Path, field: str = "runs_dir") -> None:
     except OSError as error:
         raise NasError(f"{field} {str(path)!r}: cannot be written to: {error.strerror}; choose another.") from None
     finally:
-        with suppress(OSError):  # another command has begun there, or looks too
+        with suppress(OSError):  # another command may use or check the folder too
             for folder in missing:
                 folder.rmdir()
 
 
 def import_heavy(module: str) -> ModuleType:
-    """Import a module that needs torch. Raises: NasError in words where torch and torchvision do not fit together."""
+    """Import a module that needs torch.
+
+    Raises: NasError with a remedy where torch, torchvision or timm cannot be loaded.
+    """
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NasError(
-            f"torch, torchvision or timm cannot be loaded ({said}). Install torch and torchvision anew, together and "
-            "from the same place: a torch without CUDA beside a torchvision with it, or the reverse, does not work."
+            f"torch, torchvision or timm cannot be loaded ({cause}). Reinstall torch and torchvision, together and "
+            "from the same source: a CPU build of one does not work with a CUDA build of the other."
         ) from error
 
 
 def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool, quiet: bool = False) -> int:
-    """Run a checked plan as a study of ``kind``, reporting on one stream; returns the exit code.
+    """Run a checked plan as a study of ``kind``; return the exit code.
 
-    ``to_stderr``: leaves stdout to an answer for programs. ``quiet``: nothing is reported. Raises: NasError.
+    Progress goes to stdout, or with ``to_stderr`` to stderr, which leaves stdout to JSON. ``quiet``: no
+    progress at all. Raises: NasError.
     """
     from rich.console import Console
 
@@ -107,16 +119,18 @@ def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool, quiet: bo
 
 
 def run_command(main: Callable[[list[str]], int], *, short: bool = False) -> NoReturn:
-    """Run a command's main function: its exit code, 2 with one line for a user's mistake, 130 for an interrupt.
+    """Run a command's main function and exit with its code.
 
-    ``short``: the process ends before garbage in cycles is worth a search, which costs such a command a third of its
-    CPU time: most of its objects are modules that were just loaded.
+    A user error exits with 2 and one line on stderr, an interrupt with 130.
+
+    ``short``: raises the garbage collection threshold for commands that end soon. Collections would take a third of
+    their CPU time, as most of their objects are freshly imported modules.
     """
     if short:
         gc.set_threshold(_SHORT_COMMAND_THRESHOLD)
     try:
         code = main(sys.argv[1:])
-        sys.stdout.flush()  # here, where it can still be told that nobody reads, or that the disk is full
+        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be reported
     except NasError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_USAGE
@@ -129,15 +143,18 @@ def run_command(main: Callable[[list[str]], int], *, short: bool = False) -> NoR
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        print(f"error: the output cannot be written: {error.strerror}; send it elsewhere.", file=sys.stderr, flush=True)
-        os._exit(1)  # Python would try once more, and tell of it at length
+        print(f"error: cannot write the output: {error.strerror}; redirect it elsewhere.", file=sys.stderr, flush=True)
+        os._exit(1)  # a normal exit would flush again and print a traceback
     if short:
-        gc.freeze()  # Python searches all that is not frozen once more at its end
+        gc.freeze()  # the interpreter collects everything that is not frozen at exit
     sys.exit(code)
 
 
 def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that a command takes as they are (``a b`` of ``nas.compare a b json=true``), and the rest for Hydra."""
+    """Split arguments into bare words and Hydra overrides.
+
+    Bare words are the ``a b`` of ``nas.compare a b json=true``.
+    """
     words: list[str] = []
     rest: list[str] = []
     before = ""
@@ -149,13 +166,18 @@ def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def word_as_setting(arguments: Sequence[str], key: str) -> list[str]:
-    """``arguments`` with ``key=WORD`` in the place of a lone word: ``nas.show mixnet_s`` is ``arch=mixnet_s``."""
+    """Rewrite a single bare word as ``key=WORD``.
+
+    So that ``nas.show mixnet_s`` means ``nas.show arch=mixnet_s``.
+    """
     words, rest = split_words(arguments)
     return [f"{key}={words[0]}", *rest] if len(words) == 1 else list(arguments)
 
 
 def answer_option(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
-    """Answer ``--help``, ``--cfg job`` with the whole configuration, and a shell; whether one of them was asked for.
+    """Handle ``--help``, ``--cfg job`` and shell completion.
+
+    Returns whether ``arguments`` contained one of them. ``--cfg job`` prints the whole configuration.
 
     Raises: NasError for any other option.
     """
@@ -174,7 +196,7 @@ def answer_option(config_name: str, arguments: Sequence[str], help_text: Callabl
 
 
 def refuse_options(arguments: Sequence[str]) -> None:
-    """Refuse whatever looks like an option. Raises: NasError."""
+    """Refuse arguments in the form of an option. Raises: NasError."""
     for argument in arguments:
         if argument.startswith("-"):
-            raise NasError(f"unknown option {argument!r}: settings are given as name=value; see --help.")
+            raise NasError(f"unknown option {argument!r}: settings have the form name=value; see --help.")

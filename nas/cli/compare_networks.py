@@ -1,4 +1,4 @@
-"""Networks side by side: exact cost, latency on one device, and what is known of their accuracy."""
+"""Comparison of networks: exact cost, predicted latency, known accuracy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RATIOS: Final = ("latency_ms", "macs", "params", "peak_memory_bytes")
 
 
 class Network(NamedTuple):
-    """A network, and what its spec file says of where it comes from."""
+    """A network to compare, and the provenance from its spec file."""
 
     given: str
     arch: ArchSpec
@@ -43,16 +43,19 @@ class Network(NamedTuple):
 
 
 def find_networks(names: Sequence[str]) -> list[Network]:
-    """The networks that ``names`` mean, as ``arch=`` does. Raises: NasError."""
-    found = []
+    """Resolve ``names`` as ``arch=`` does. Raises: NasError."""
+    networks = []
     for name in names:
         arch = resolve_arch(name, "names")
-        found.append(Network(name, arch, load_spec_file(Path(name)).provenance if is_spec_file(name) else {}))
-    return found
+        networks.append(Network(name, arch, load_spec_file(Path(name)).provenance if is_spec_file(name) else {}))
+    return networks
 
 
 def compare_networks(networks: Sequence[Network], predictor: LatencyPredictor) -> Comparison:
-    """``networks`` side by side, latency as ``predictor`` has it; ratios are to the first."""
+    """Compare ``networks``, with latency predicted by ``predictor``.
+
+    Ratios are relative to the first network.
+    """
     facts = [network_totals(network.arch, predictor) for network in networks]
     records = [
         {
@@ -96,7 +99,10 @@ def _cells(record: Mapping[str, Any], *, known: bool) -> tuple[str, ...]:
 
 
 def _labels(networks: Sequence[Network]) -> list[str]:
-    """Names short enough for a table: those of winners with their study; as given where two would be the same."""
+    """Table labels of ``networks``, prefixed with the study for winners.
+
+    Networks whose labels would be equal are shown as the user gave them.
+    """
     labels = [
         f"{network.provenance['study']}/{network.arch.name}" if "study" in network.provenance else network.arch.name
         for network in networks
@@ -106,7 +112,10 @@ def _labels(networks: Sequence[Network]) -> list[str]:
 
 
 def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
-    """What an accuracy was reached by, so that nobody takes it for that of the whole network."""
+    """The proxy, data set and study that a reported accuracy comes from.
+
+    It is not the accuracy of the full network, and must not be read as such.
+    """
     if "proxy_accuracy" not in provenance:
         return None
     return f"proxy on {provenance.get('data', 'unknown data')}, study {provenance.get('study', 'unknown')}"
@@ -115,16 +124,16 @@ def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
 def _remarks(
     networks: Sequence[Network], records: Sequence[Mapping[str, Any]], predictor: LatencyPredictor
 ) -> list[str]:
-    said = [latency_remark(predictor), "×: over the first"]
+    remarks = [latency_remark(predictor), "×: relative to the first"]
     sources = sorted({record["accuracy_of"] for record in records if record["accuracy_of"]})
     if sources:
-        said.append(f"accuracy: {'; '.join(sources)}")
+        remarks.append(f"accuracy: {'; '.join(sources)}")
     if len(sources) > 1:
-        said.append("accuracies of different studies can be compared only where data and proxy were the same")
+        remarks.append("accuracies of different studies are comparable only if data and proxy were the same")
     for name, values in (
         ("classes", {network.arch.classes for network in networks}),
         ("input channels", {network.arch.in_channels for network in networks}),
     ):
         if len(values) > 1:
-            said.append(f"{name} differ ({', '.join(map(str, sorted(values)))}), and cost with them")
-    return said
+            remarks.append(f"{name} differ ({', '.join(map(str, sorted(values)))}), and so do the costs")
+    return remarks

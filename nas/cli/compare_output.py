@@ -1,4 +1,4 @@
-"""Things side by side as ``nas.compare`` tells them: a table in the terminal, JSON, CSV, and a page of its own."""
+"""Output of ``nas.compare``: terminal table, JSON, CSV, HTML page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """``kind`` (networks, studies) side by side.
+    """A comparison of several ``kind`` (networks or studies).
 
-    ``records``: each as plain data, by names with units. ``columns`` and ``rows``: what people read of them, the first
-    column a name; ``dispensable`` ones are left out of a narrow terminal, empty ones everywhere. ``remarks``: what to
-    know before concluding anything. ``shared``: plain data that holds for all of them. ``facts``: name and value, for
-    the page.
+    ``records``: plain data of each, by names with units. ``columns``, ``rows``: the displayed table, the first column a
+    name; narrow terminals omit ``dispensable`` columns, empty ones are omitted everywhere. ``remarks``: caveats of
+    the comparison. ``shared``: plain data common to all. ``facts``: (name, value) pairs for the page.
     """
 
     kind: str
@@ -42,31 +41,34 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """The head of the page."""
-        return f"{len(self.records)} {self.kind} side by side"
+        """The title of the page."""
+        return f"{len(self.records)} {self.kind} compared"
 
     @property
     def command(self) -> str:
-        """None that goes on with anything: a comparison is over when it is written."""
+        """Empty: a comparison has nothing to resume."""
         return ""
 
     def print(self) -> None:
-        """The table and the remarks, in the terminal."""
+        """Print the table and the remarks in the terminal."""
         from nas.core.tables import print_table
 
         print_table(self.columns, self.rows, self.remarks, dispensable=self.dispensable)
 
     def json(self) -> str:
-        """All figures in one line."""
+        """All figures as JSON in one line."""
         return json.dumps({self.kind: list(self.records), **self.shared, "remarks": list(self.remarks)})
 
     def write_csv(self, path: Path) -> None:
-        """All figures, one line each; lists of one record in one cell. Raises: NasError."""
+        """Write all figures as CSV, one row per record. Raises: NasError.
+
+        Lists become JSON in one cell.
+        """
         cells = ({name: _cell(value) for name, value in record.items()} for record in self.records)
         write_text_atomically(path, csv_text(list(self.records[0]), cells))
 
     def write_html(self, path: Path) -> None:
-        """A page that fetches nothing. Raises: NasError."""
+        """Write a self-contained HTML page. Raises: NasError."""
         write_text_atomically(path, _template().render(data=self, summary=", ".join(row[0] for row in self.rows)))
 
 

@@ -1,4 +1,7 @@
-"""Studies side by side: trials, best accuracy, front, time and winners, and whether they can be compared at all."""
+"""Comparison of studies: trials, accuracy, Pareto front, time, winners.
+
+It also reports whether the studies are comparable at all.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,15 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _DISPENSABLE: Final = ("stopped", "repeated", "failed", "running", "clock min", "infeasible")
 _WINNERS_SHOWN: Final = 5
-# Settings that differ in one of these, and accuracies or latencies of two studies are not of one kind.
-_ALIKE: Final = ("data.", "proxy.", "latency.")
+# Accuracies or latencies of studies that differ in these settings are not comparable.
+_COMPARABILITY_PREFIXES: Final = ("data.", "proxy.", "latency.")
 
 
-class _Told(NamedTuple):
-    """A study as it stands: what it was begun with by dotted names, its trials, its device in words."""
+class _StudyData(NamedTuple):
+    """A study to compare: identity settings, trial records, device.
+
+    ``identity``: settings by dotted name that the study was started with.
+    """
 
     label: str
     found: FoundStudy
@@ -39,19 +45,20 @@ class _Told(NamedTuple):
 
     @property
     def points(self) -> list[tuple[float, float]]:
-        """Accuracy and latency in ms of all that were trained."""
+        """Accuracy and latency in ms of all trained networks."""
         return [accuracy_and_ms(row) for row in trained_networks(self.rows)]
 
 
 def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
-    """``studies`` side by side, as far as they have come; none is changed.
+    """Compare ``studies`` in their current state, read-only.
 
-    Hypervolumes are shares of the rectangle between one reference for all, the lowest accuracy and the highest latency
-    of any trained network, and the best of both. There are none where data, proxy or device differ. Raises: NasError.
+    Hypervolumes are shares of the rectangle between a common reference point, the lowest accuracy and the highest
+    latency of any trained network, and the best of both. They are None where data, proxy or device differ.
+    Raises: NasError.
     """
-    told = [_told(found, label) for found, label in zip(studies, _labels(studies), strict=True)]
-    differing = _differing(told)
-    points = [point for one in told for point in one.points]
+    compared = [_study_data(found, label) for found, label in zip(studies, _labels(studies), strict=True)]
+    differing = _differing(compared)
+    points = [point for one in compared for point in one.points]
     reference = None
     if points and not differing:
         reference = ReferencePoint(min(high for high, _ in points), max(slow for _, slow in points))
@@ -60,7 +67,7 @@ def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
     )
     records = [
         {**_record(one), "hypervolume": hypervolume(one.points, reference) / whole if reference and whole else None}
-        for one in told
+        for one in compared
     ]
     return Comparison(
         kind="studies",
@@ -68,28 +75,30 @@ def compare_studies(studies: Sequence[FoundStudy]) -> Comparison:
         columns=_COLUMNS,
         rows=[_cells(record) for record in records],
         dispensable=_DISPENSABLE,
-        remarks=[*_remarks(told, reference, differing), *map(_winners_line, records)],
+        remarks=[*_remarks(compared, reference, differing), *map(_winners_line, records)],
         shared={"reference": reference._asdict() if reference else None, "differing": differing},
-        facts=[(one.label, f"{shown_path(one.found.folder)}; {one.device}") for one in told],
+        facts=[(one.label, f"{shown_path(one.found.folder)}; {one.device}") for one in compared],
     )
 
 
-def _told(found: FoundStudy, label: str) -> _Told:
+def _study_data(found: FoundStudy, label: str) -> _StudyData:
     identity = study_identity(system_attributes(found.study))
-    kept = found.folder / PREDICTOR_FILE
-    device = str(read_device(kept)) if kept.is_file() else str(identity.get("latency.device", "unknown"))
-    return _Told(label, found, identity, trial_records(found.study), device)
+    predictor_file = found.folder / PREDICTOR_FILE
+    device = (
+        str(read_device(predictor_file)) if predictor_file.is_file() else str(identity.get("latency.device", "unknown"))
+    )
+    return _StudyData(label, found, identity, trial_records(found.study), device)
 
 
 def _labels(studies: Sequence[FoundStudy]) -> list[str]:
-    """Their names; with the folder where two are named alike."""
+    """Study names; folders where two names are equal."""
     names = [found.study.study_name for found in studies]
     return [
         shown_path(found.folder) if names.count(name) > 1 else name for found, name in zip(studies, names, strict=True)
     ]
 
 
-def _record(one: _Told) -> dict[str, Any]:
+def _record(one: _StudyData) -> dict[str, Any]:
     """A study as plain data."""
     report = one.found.folder / REPORT_FILE
     hours = busy_hours(one.found.study.get_trials(deepcopy=False))
@@ -124,7 +133,7 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _winners_line(record: Mapping[str, Any]) -> str:
-    """A study's answer in a line."""
+    """The winners of a study in one line."""
     winners = [
         f"{one['name']} {percent(one['accuracy'])} at {decimal(one['latency_ms'])} ms"
         for one in record["winners"][:_WINNERS_SHOWN]
@@ -134,28 +143,31 @@ def _winners_line(record: Mapping[str, Any]) -> str:
     return f"{record['name']}: {', '.join(winners) or MISSING}{more}"
 
 
-def _differing(told: Sequence[_Told]) -> list[str]:
-    """Settings that make accuracies or latencies incomparable and are not the same in all."""
-    keys = {key for one in told for key in one.identity if key.startswith(_ALIKE)}
-    # What one kind of study has no setting for is off in it: a grid never measures before it trains.
-    return sorted(key for key in keys if len({json.dumps(one.identity.get(key) or None) for one in told}) > 1)
+def _differing(compared: Sequence[_StudyData]) -> list[str]:
+    """Names of settings that differ and make the studies incomparable.
+
+    Accuracies or latencies of studies with different values cannot be compared.
+    """
+    keys = {key for one in compared for key in one.identity if key.startswith(_COMPARABILITY_PREFIXES)}
+    # A setting that a study kind lacks counts as off: a grid never measures before it trains.
+    return sorted(key for key in keys if len({json.dumps(one.identity.get(key) or None) for one in compared}) > 1)
 
 
-def _remarks(told: Sequence[_Told], reference: ReferencePoint | None, differing: Sequence[str]) -> list[str]:
-    said = []
+def _remarks(compared: Sequence[_StudyData], reference: ReferencePoint | None, differing: Sequence[str]) -> list[str]:
+    remarks = []
     if any(key.startswith("latency.") for key in differing):
-        said.append("latencies cannot be compared:")
-        said += [f"  {one.label}: {one.device}" for one in told]
+        remarks.append("latencies are not comparable:")
+        remarks += [f"  {one.label}: {one.device}" for one in compared]
     others = [key for key in differing if not key.startswith("latency.")]
     if others:
-        values = "; ".join(f"{key} {', '.join(str(one.identity.get(key)) for one in told)}" for key in others[:3])
+        values = "; ".join(f"{key} {', '.join(str(one.identity.get(key)) for one in compared)}" for key in others[:3])
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        said.append(f"accuracies cannot be compared, these differ: {values}{more}")
-    if not said:
-        said.append(f"device: {told[0].device}")
+        remarks.append(f"accuracies are not comparable, these settings differ: {values}{more}")
+    if not remarks:
+        remarks.append(f"device: {compared[0].device}")
     if reference:
-        said.append(
-            f"volume: what the front dominates, in % of the rectangle from {percent(reference.accuracy)} and "
+        remarks.append(
+            f"volume: area dominated by the front, in % of the rectangle from {percent(reference.accuracy)} and "
             f"{decimal(reference.latency_ms)} ms to the best accuracy and latency of all"
         )
-    return [*said, "winners:"]
+    return [*remarks, "winners:"]

@@ -1,4 +1,7 @@
-"""Tab completion of the installed commands (``nas-search``), by Hydra's rules: groups, choices, keys, values."""
+"""Shell completion of the installed commands, such as ``nas-search``.
+
+By Hydra's rules: groups, choices, keys, values.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,11 @@ _HOW: Final = 'eval "$(nas-search -sc install=bash)", or: nas-search -sc install
 
 
 def complete(config_name: str, arguments: Sequence[str]) -> None:
-    """Print what a shell asks for: ``install=bash`` (zsh, fish), ``uninstall=...``, or ``query=...`` on each Tab.
+    """Print the completion script or the candidates that a shell requests.
 
-    Raises: NasError for anything else, and where the command was not started by its name, which shells go by.
+    ``install=bash`` (zsh, fish) and ``uninstall=...`` print a script; shells send ``query=...`` on each Tab.
+
+    Raises: NasError for anything else, and where the command was not started by its installed name, which shells use.
     """
     given = next((argument for argument in arguments if not argument.startswith("-")), "")
     verb, _, shell = given.partition("=")
@@ -37,30 +42,35 @@ def complete(config_name: str, arguments: Sequence[str]) -> None:
         print("\n".join(completions(config_name, os.environ.get("COMP_LINE", ""))))
         return
     if sys.argv[0].endswith(".py"):
-        raise NasError(f"{_FLAG} {given!r}: shells complete the installed command alone. {_HOW}")
+        raise NasError(f"{_FLAG} {given!r}: shells complete only the installed command. {_HOW}")
     with hydra_initialized():
         plugin = _SHELLS[shell](GlobalHydra.instance().config_loader())
         plugin.install() if verb == "install" else plugin.uninstall()
 
 
 def completions(config_name: str, line: str) -> list[str]:
-    """What the last word of ``line`` can become; ``line`` begins with the command's name."""
+    """Completion candidates for the last word of ``line``.
+
+    ``line`` starts with the command's name.
+    """
     try:
         words = shlex.split(line)[1:]
-    except ValueError:  # a quote that is still open
+    except ValueError:  # an unclosed quote
         return []
     last = words.pop() if words and not line[-1].isspace() else ""
     if last.startswith("-"):
         return [option for option in _OPTIONS if option.startswith(last)]
-    before = override_presets([normalize_override(word) for word in words if "=" in word and not word.startswith("-")])
-    typed = [word for word in (*search_path(), *before) if " " not in word]  # Hydra splits at blanks
+    overrides = override_presets(
+        [normalize_override(word) for word in words if "=" in word and not word.startswith("-")]
+    )
+    typed = [word for word in (*search_path(), *overrides) if " " not in word]  # Hydra splits at blanks
     with hydra_initialized():
         plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
         try:
-            found = plugin._query(config_name=config_name, line=" ".join([*typed, last]))
+            candidates = plugin._query(config_name=config_name, line=" ".join([*typed, last]))
         except (HydraException, OmegaConfBaseException):
             return []
     if last.startswith(("experiment=", "+experiment=")):
         own = presets(config_name)
-        found = [word for word in found if word.partition("=")[2] in own]
-    return [word for word in found if not word.startswith("hydra")]
+        candidates = [word for word in candidates if word.partition("=")[2] in own]
+    return [word for word in candidates if not word.startswith("hydra")]

@@ -1,4 +1,4 @@
-"""Help texts that fit a terminal of 80 columns: paragraphs, and lists of names with what they do."""
+"""Help text formatting for 80-column terminals: paragraphs, option lists."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ HelpEntry = tuple[str, str]
 
 
 def paragraph(text: str) -> str:
-    """``text`` in lines; a docstring without its mark-up."""
+    """Wrap ``text``, such as a docstring, and remove its markup."""
     return _filled(text.replace("``", ""), "", "")
 
 
 def entries(*pairs: HelpEntry, column: int = _COLUMN) -> str:
-    """A line or more for each name and what it does, which begins at ``column``; a long name stands above it."""
+    """Format names and their descriptions as a definition list.
+
+    Descriptions start at ``column``; a name too long for that gets its own line above.
+    """
     return "\n".join(_entry(name, text, column) for name, text in pairs)
 
 
 def option_lines(command: str, *own: HelpEntry) -> str:
-    """``own`` options of ``nas.<command>``, and those that all commands have."""
+    """Help lines of ``own`` options of ``nas.<command>`` and the common ones."""
     script = f"nas-{command.replace('_', '-')}"
     return entries(
         *own,

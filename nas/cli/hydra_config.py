@@ -1,4 +1,7 @@
-"""From the command line to a configuration as plain data: Hydra's composition, fast, and its errors in words."""
+"""Hydra composition of a command line into plain data.
+
+It composes fast and converts Hydra's errors into plain messages.
+"""
 
 from __future__ import annotations
 
@@ -18,55 +21,66 @@ from yaml import YAMLError
 from nas.cli.help_layout import entries
 from nas.core.errors import NasError, suggestion
 
-# Columns at which lists in a help text go on.
+# Columns at which descriptions start in help texts.
 _HEADLINES: Final = 6
 _ALTERNATIVES: Final = 14
-# Groups that are not among a command's defaults, and may be chosen all the same.
+# Groups that can be selected though they are not in a command's defaults list.
 _ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",)}
 
 
 def config_dir() -> Path:
-    """The folder of configurations: the checkout's ``conf`` where there is one, otherwise the copy in the package."""
+    """The configuration folder: the checkout's ``conf``, else the packaged copy."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent / "conf"
     return checkout if (checkout / "search.yaml").is_file() else package / "conf"
 
 
 def config_dirs() -> list[Path]:
-    """All folders that configurations are looked for in; ``conf`` in the working directory comes before ours."""
+    """Configuration folders in order of precedence.
+
+    ``conf`` in the working directory precedes the project's own.
+    """
     own = Path.cwd() / "conf"
     return [own, config_dir()] if own.is_dir() and own.resolve() != config_dir().resolve() else [config_dir()]
 
 
 def choices(group: str) -> list[str]:
-    """Names of the configurations of a group, such as the spaces of ``space``."""
+    """Names of a group's configurations, such as the spaces of ``space``."""
     return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")})
 
 
 def headline(group: str, name: str) -> str:
-    """The first comment line of a configuration: what it is, in the words of its author."""
+    """First comment line of a configuration, its one-line description."""
     lines = _text(group, name).splitlines()
-    first = lines[1] if lines and lines[0].startswith("# @") else next(iter(lines), "")  # Hydra's own comes first
+    first = (
+        lines[1] if lines and lines[0].startswith("# @") else next(iter(lines), "")
+    )  # Hydra's package directive comes first
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def presets(config_name: str) -> list[str]:
-    """Names of the experiments that are for a command: their header gives its command line."""
+    """Names of the experiments for a command.
+
+    An experiment belongs to the command that its header's command line runs.
+    """
     return [name for name in choices("experiment") if f"nas.{config_name} " in _text("experiment", name)]
 
 
 def describe_choices(group: str, names: Sequence[str], prefix: str) -> str:
-    """``names`` of a group, each with its headline below it."""
+    """Help text of ``names`` of a group, each with its headline."""
     return entries(*((f"{prefix}{name}", headline(group, name)) for name in names), column=_HEADLINES)
 
 
-def alternatives(*groups: str) -> str:
-    """The choices of each of ``groups``, for a help text."""
+def choices_help(*groups: str) -> str:
+    """Help text of the choices of each of ``groups``."""
     return entries(*((f"{group}=", " | ".join(choices(group))) for group in groups), column=_ALTERNATIVES)
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved configuration as plain data. Raises: NasError in words for anything wrong with an override."""
+    """Compose and resolve the configuration as plain data.
+
+    Raises: NasError with a plain message for any invalid override.
+    """
     arguments = [normalize_override(argument) for argument in overrides]
     check_form(arguments)
     _check_groups(config_name, arguments)
@@ -83,18 +97,18 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
         several = re.search(r"Ambiguous value for argument '(.*?)'\n", text)
         if several:
             raise NasError(
-                f"{several[1]!r}: a list is written in brackets, [..]; with --multirun nas.search and "
-                "nas.compound_grid run a study for each value."
+                f"{several[1]!r}: write a list in brackets, [..]; with --multirun, nas.search and "
+                "nas.compound_grid run one study per value."
             ) from None
         given = f"{error.override!r}: " if isinstance(error, OverrideParseException) else ""
-        raise NasError(given + _in_words(text)) from None
+        raise NasError(given + _essential_line(text)) from None
 
 
 def normalize_override(argument: str) -> str:
-    """An override as Hydra wants it.
+    """Convert an override to the form that Hydra needs.
 
-    ``space=x`` as ``+space=x``: the group is not among the defaults, so that a forgotten one can be answered.
-    ``data.root=~/x`` with the home folder in full: shells leave it to us, Hydra cannot read it.
+    ``space=x`` becomes ``+space=x``: the group is not in the defaults list, so that a missing one can be reported.
+    ``data.root=~/x`` gets its home folder expanded: shells do not expand it, and Hydra cannot parse it.
     """
     name, _, value = argument.partition("=")
     if value == "~" or value.startswith("~/"):
@@ -103,23 +117,23 @@ def normalize_override(argument: str) -> str:
 
 
 def check_form(arguments: Sequence[str]) -> None:
-    """Refuse what is not ``name=value``, and a space given twice."""
+    """Refuse arguments other than ``name=value``, and a space given twice."""
     for argument in arguments:
         name, separator, _ = argument.partition("=")
         if not name.startswith("~") and not (separator and name.lstrip("+")):
-            raise NasError(f"{argument!r}: settings are given as name=value; see --help.")
+            raise NasError(f"{argument!r}: settings have the form name=value; see --help.")
         if name.startswith("+") and sum(other.startswith(f"{name}=") for other in arguments) > 1:
             raise NasError(f"{name.lstrip('+')}: given twice; give it once.")
 
 
 def _text(group: str, name: str) -> str:
-    """A configuration's file as it is; empty if there is none."""
+    """Text of a configuration file; empty if there is none."""
     paths = (folder / group / f"{name}.yaml" for folder in config_dirs())
     return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), "")
 
 
 def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Hydra's answer as plain data."""
+    """Compose with Hydra and return plain data."""
     with hydra_initialized():
         config = compose(config_name=config_name, overrides=[*arguments, *search_path()])
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
@@ -128,20 +142,26 @@ def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def hydra_initialized() -> Iterator[None]:
-    """Hydra on our configurations, whatever was done with it before."""
+    """Initialize Hydra on our configurations, discarding any earlier state."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
         yield
 
 
 def search_path() -> list[str]:
-    """The override that has Hydra look into the user's own folder too; none without one."""
+    """Hydra search path override for the user's own ``conf`` folder.
+
+    Empty without such a folder.
+    """
     searched = ",".join(f"file://{folder}" for folder in config_dirs()[:-1])
     return [f"hydra.searchpath=[{searched}]"] if searched else []
 
 
 def override_presets(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` where ``space=`` takes the place of an experiment's own, which ``+space=`` would stand beside."""
+    """Make ``space=`` replace an experiment's space instead of adding one.
+
+    ``+space=`` beside an experiment's own space would give the group two values.
+    """
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("+experiment=")]
     if not any("- /space:" in _text("experiment", name) for name in chosen):
         return list(arguments)
@@ -149,16 +169,19 @@ def override_presets(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
-    """Answer a misspelt choice of a group with the list of its choices, before Hydra does with a stack of lines."""
+    """Report an unknown group choice with the list of valid ones.
+
+    Hydra's own error for it spans many lines.
+    """
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
         if key == "experiment" and value not in (known := presets(config_name)):
-            there = (
+            remedy = (
                 f"choose one of these:\n{describe_choices(key, known, 'experiment=')}"
                 if known
-                else "there is none for this."
+                else "this command has none."
             )
-            raise NasError(f"unknown experiment {value!r}: {there}")
+            raise NasError(f"unknown experiment {value!r}: {remedy}")
         names = _group_choices(argument)
         if names and value not in names:
             parts = value.split(",")
@@ -170,23 +193,28 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
 
 
 def _group_choices(argument: str) -> list[str]:
-    """The choices of the group that ``argument`` chooses from; empty if it does something else."""
+    """Valid choices of the config group that ``argument`` selects from.
+
+    Empty if it selects no group.
+    """
     key, separator, _ = argument.lstrip("+~").partition("=")
     return choices(key) if separator and key.isidentifier() else []
 
 
 def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasError:
-    """The error for a key that the chosen configurations do not have, with the nearest that they have."""
-    if key in _ADDED.get(config_name, ()):  # a setting within a group of which nothing is chosen
+    """The error for an unknown configuration key, with the closest known key."""
+    if key in _ADDED.get(config_name, ()):  # a setting of a group without a selected choice
         names = ", ".join(choices(key))
-        return NasError(f"{key}: none is chosen whose settings could be changed; add {key}=NAME, one of {names}.")
+        return NasError(
+            f"{key}: no choice is selected, so it has no settings to change; add {key}=NAME, one of {names}."
+        )
     choosing = [argument for argument in arguments if _group_choices(argument)]
     try:
         keys = list(_dotted(_compose(config_name, choosing)))
     except (HydraException, OmegaConfBaseException):
         keys = []
     keys += _ADDED.get(config_name, ())
-    return NasError(f"unknown key {key!r}: see --cfg job for the keys there are.{suggestion(key, keys)}")
+    return NasError(f"unknown key {key!r}: see --cfg job for all keys.{suggestion(key, keys)}")
 
 
 def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -196,7 +224,7 @@ def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _dotted(value, f"{prefix}{key}.")
 
 
-def _in_words(text: str) -> str:
-    """The line of a Hydra error that says what is wrong."""
+def _essential_line(text: str) -> str:
+    """The essential line of a Hydra error message."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if "Could not" in line), lines[0] if lines else "")

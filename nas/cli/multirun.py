@@ -1,4 +1,7 @@
-"""Running a study or, with ``--multirun``, one for each combination of values, and telling of them in the end."""
+"""Running one study or, with ``--multirun``, one per combination of values.
+
+A comparison of the studies is printed at the end.
+"""
 
 from __future__ import annotations
 
@@ -21,34 +24,37 @@ _FLAGS: Final = ("--multirun", "-m")
 _NAME: Final = "study.name"
 
 
-# Lines of their help texts that commands which run studies share.
+# Help entries shared by the commands that run studies.
 STORAGE_HELP: Final = (
     (
         "study.storage study.patience_s",
-        "sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT, and how long it is waited for",
+        "sqlite:///FILE journal:///FILE postgresql://... mysql://... grpc://HOST:PORT, and how long to retry it",
     ),
 )
 LIMITS_HELP: Final = (
     ("constraint.latency_ms constraint.macs_m constraint.params_m constraint.peak_memory_mb", "upper limits"),
 )
 WORKERS_HELP: Final = (
-    ("engine.workers engine.address", "trainings at a time; a Ray cluster"),
+    ("engine.workers engine.address", "parallel trainings; a Ray cluster"),
     (
         "engine.max_retries engine.trial_timeout_s engine.trial_memory_mb",
-        "when workers die, and what a trial may take",
+        "retries after a worker dies, and limits per trial",
     ),
 )
 
 
 class Job(NamedTuple):
-    """One study: all its overrides, and those of them that differ from study to study, by key."""
+    """One study of a multirun: its overrides, and the swept ones by key."""
 
     overrides: tuple[str, ...]
     swept: Mapping[str, str]
 
 
 class StudyCommand(NamedTuple):
-    """A command that runs studies: its configuration, what makes a checked plan of overrides, and their kind."""
+    """A command that runs studies: configuration, plan factory, study kind.
+
+    ``make_plan`` checks the overrides and returns the plan.
+    """
 
     config_name: str
     make_plan: Callable[[list[str]], Any]
@@ -57,7 +63,9 @@ class StudyCommand(NamedTuple):
 
 
 def run_studies(arguments: Sequence[str], command: StudyCommand) -> int:
-    """Do what ``arguments`` ask of ``command``: answer an option, or run one study or several; returns the exit code.
+    """Run ``command`` with ``arguments``: an option, one study, or several.
+
+    Returns the exit code.
 
     Raises: NasError.
     """
@@ -68,47 +76,50 @@ def run_studies(arguments: Sequence[str], command: StudyCommand) -> int:
 
 
 def multirun_options(several: str) -> tuple[HelpEntry, ...]:
-    """Options of commands that run studies; ``several`` values as an example."""
+    """Options of commands that run studies; ``several``: an example sweep."""
     return (
-        ("json=true", "what came out as one JSON object on stdout, all else on stderr"),
-        ("--multirun, -m", f"a study for each combination of values: {several}"),
+        ("json=true", "results as one JSON object on stdout, all else on stderr"),
+        ("--multirun, -m", f"one study per combination of values: {several}"),
     )
 
 
 def split_multirun_flag(arguments: Sequence[str]) -> tuple[bool, list[str]]:
-    """Whether ``--multirun`` is asked for, and the arguments without it."""
+    """Whether ``--multirun`` is given, and the other arguments."""
     rest = [argument for argument in arguments if argument not in _FLAGS]
     return len(rest) < len(arguments), rest
 
 
 def run_one(arguments: Sequence[str], command: StudyCommand) -> int:
-    """Run the study that ``arguments`` ask for; returns the exit code. Raises: NasError."""
+    """Run the study that ``arguments`` configure; return the exit code.
+
+    Raises: NasError.
+    """
     plan, as_json = command.make_plan(list(arguments)), _wants_json(arguments, command)
     code = app.launch_study(plan, command.kind, to_stderr=as_json)
     if as_json:
-        _tell([plan], as_json=True)
+        _print_comparison([plan], as_json=True)
     return code
 
 
 def run_each(arguments: Sequence[str], command: StudyCommand) -> int:
-    """Run the studies that ``arguments`` ask for; all of their plans are checked before the first one begins.
+    """Run one study per combination of values, after checking all plans.
 
-    Those that are finished are skipped, one that cannot go on does not keep the others from it, and Ctrl-C ends them
-    all. Returns the exit code: of a mistake if there was one, 130 after Ctrl-C. Raises: NasError for what can be seen
-    to be wrong before.
+    Finished studies are skipped, a study that fails does not stop the others, and Ctrl-C stops them all. Returns the
+    exit code: 2 if a study failed, 130 after Ctrl-C. Raises: NasError for errors found in advance.
     """
-    found = jobs(arguments)
-    plans, as_json = _plans(found, command.make_plan), _wants_json(found[0].overrides, command)
-    said = sys.stderr if as_json else sys.stdout
+    combinations = jobs(arguments)
+    plans = _plans(combinations, command.make_plan)
+    as_json = _wants_json(combinations[0].overrides, command)
+    stream = sys.stderr if as_json else sys.stdout
     started, worst = [], 0
     for number, plan in enumerate(plans, start=1):
         head = f"[{number}/{len(plans)}] {plan.name}"
         try:
             if command.kind.is_finished(plan):
-                print(f"{head}: finished before", file=said, flush=True)
+                print(f"{head}: already finished", file=stream, flush=True)
                 code = 0
             else:
-                print(head, file=said, flush=True)
+                print(head, file=stream, flush=True)
                 code = app.launch_study(plan, command.kind, to_stderr=as_json)
         except NasError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -119,12 +130,12 @@ def run_each(arguments: Sequence[str], command: StudyCommand) -> int:
             worst = code
             break
     if started:
-        _tell(started, as_json=as_json)
+        _print_comparison(started, as_json=as_json)
     return worst
 
 
 def jobs(arguments: Sequence[str]) -> list[Job]:
-    """All combinations of the values that ``arguments`` give in Hydra's way, the last one changing first.
+    """All combinations of Hydra sweep values in ``arguments``, last fastest.
 
     Raises: NasError for what Hydra cannot read, and if nothing has several values.
     """
@@ -132,7 +143,7 @@ def jobs(arguments: Sequence[str]) -> list[Job]:
     hydra_config.check_form(given)
     alternatives = [_alternatives(text) for text in given]
     if all(len(values) == 1 for values in alternatives):
-        raise NasError("--multirun: nothing has several values; add some, such as study.seed=0,1,2.")
+        raise NasError("--multirun: no setting has several values; add some, such as study.seed=0,1,2.")
     return [
         Job(
             tuple(override for override, _ in chosen),
@@ -143,7 +154,10 @@ def jobs(arguments: Sequence[str]) -> list[Job]:
 
 
 def _alternatives(text: str) -> list[tuple[str, str | None]]:
-    """The overrides that ``text`` stands for, each with its value; None beside the only one. Raises: NasError."""
+    """Expand a sweep override into (override, swept value) pairs.
+
+    The swept value is None for an override with a single value. Raises: NasError.
+    """
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -151,43 +165,47 @@ def _alternatives(text: str) -> list[tuple[str, str | None]]:
     if not override.is_sweep_override():
         return [(text, None)]
     if not override.is_discrete_sweep():
-        raise NasError(f"{text!r}: endless many values; write them one by one.")
+        raise NasError(f"{text!r}: infinitely many values; list them one by one.")
     key, value = override.get_key_element(), override.value()
     if isinstance(value, Glob):
         values = value.filter(hydra_config.choices(key.lstrip("+")))
         if not values:
-            raise NasError(f"{text!r}: none of {', '.join(hydra_config.choices(key.lstrip('+')))} is meant by it.")
+            raise NasError(f"{text!r}: matches none of {', '.join(hydra_config.choices(key.lstrip('+')))}.")
     else:
         values = list(override.sweep_string_iterator())
-    return [(f"{key}={one}", one) for one in values]
+    return [(f"{key}={item}", item) for item in values]
 
 
 def distinct_names(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> list[str]:
-    """``names`` with what tells their studies apart behind them, as far as it is needed: ``mixnet-digits-seed1``.
+    """Study names made unique by their swept values: ``mixnet-digits-seed1``.
+
+    Only as many swept values are appended as distinguish the studies.
 
     They do not depend on the order of the settings nor, as long as there are several, on how many values they have.
     """
-    apart = list(names)
+    distinct = list(names)
     for key in sorted(set().union(*swept)):
         values: dict[str, set[str]] = {}
-        for name, job in zip(apart, swept, strict=True):
+        for name, job in zip(distinct, swept, strict=True):
             values.setdefault(name, set()).add(job[key])
         if max(map(len, values.values())) > 1:
             group, _, leaf = key.rpartition(".")
-            told = [f"{leaf if group else ''}{job[key]}" for job in swept]
-            apart = [f"{name}-{re.sub('[^A-Za-z0-9._-]+', '_', text)}" for name, text in zip(apart, told, strict=True)]
-    return apart
+            suffixes = [f"{leaf if group else ''}{job[key]}" for job in swept]
+            distinct = [
+                f"{name}-{re.sub('[^A-Za-z0-9._-]+', '_', text)}" for name, text in zip(distinct, suffixes, strict=True)
+            ]
+    return distinct
 
 
-def _plans(found: Sequence[Job], make_plan: Callable[[list[str]], Any]) -> list[Any]:
-    """A checked plan for each job, all of different names. Raises: NasError."""
-    plans = [make_plan(list(job.overrides)) for job in found]
-    names = distinct_names([plan.name for plan in plans], [job.swept for job in found])
+def _plans(combinations: Sequence[Job], make_plan: Callable[[list[str]], Any]) -> list[Any]:
+    """Build a checked plan per job, with distinct names. Raises: NasError."""
+    plans = [make_plan(list(job.overrides)) for job in combinations]
+    names = distinct_names([plan.name for plan in plans], [job.swept for job in combinations])
     if len(set(names)) < len(names):
         raise NasError(f"--multirun: two studies would be named {max(names, key=names.count)!r}; give each value once.")
     return [
         plan if name == plan.name else make_plan([*_without_name(job.overrides), f"{_NAME}={name}"])
-        for plan, name, job in zip(plans, names, found, strict=True)
+        for plan, name, job in zip(plans, names, combinations, strict=True)
     ]
 
 
@@ -199,13 +217,13 @@ def _wants_json(overrides: Sequence[str], command: StudyCommand) -> bool:
     return bool(hydra_config.compose_config(command.config_name, overrides)["json"])
 
 
-def _tell(plans: Sequence[Any], *, as_json: bool) -> None:
-    """The studies of ``plans`` side by side."""
+def _print_comparison(plans: Sequence[Any], *, as_json: bool) -> None:
+    """Print a comparison of the studies of ``plans``."""
     from nas.cli.compare_studies import compare_studies
     from nas.cli.resolve.studies import resolve_study
 
-    found = [resolve_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
-    comparison = compare_studies(found)
+    studies = [resolve_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
+    comparison = compare_studies(studies)
     if as_json:
         print(comparison.json())
     else:

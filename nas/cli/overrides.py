@@ -19,11 +19,11 @@ _KEY: Final = re.compile(r"[A-Za-z_][\w.]*")
 
 
 def overrides_of(settings: Mapping[str, Any]) -> list[str]:
-    """``settings`` as ``name=value`` strings, as they would be typed after a command.
+    """Convert ``settings`` to ``name=value`` strings of a command line.
 
     Nested mappings become dotted names: ``{"constraint": {"latency_ms": 20}}`` is ``constraint.latency_ms=20``.
-    None is null, and a text is quoted where Hydra would read something else of it (``"3"``, ``"a,b"``, ``"true"``).
-    Raises: NasError for a value that is none of text, number, bool, None, path, list and mapping of these.
+    None becomes null, and text is quoted where Hydra would parse it differently (``"3"``, ``"a,b"``, ``"true"``).
+    Raises: NasError for a value that is not text, a number, bool, None, a path, or a list or mapping of these.
     """
     return [f"{name}={_value(name, value)}" for name, value in _flat(settings)]
 
@@ -32,7 +32,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for key, value in settings.items():
         if not isinstance(key, str) or not _KEY.fullmatch(key):
             where = f"{prefix.rstrip('.')}: " if prefix else ""
-            raise NasError(f"{where}{quoted(key)} is no name of a setting; names are words, such as study.n_trials.")
+            raise NasError(f"{where}{quoted(key)} is not a setting's name; names are words, such as study.n_trials.")
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
@@ -40,7 +40,10 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _value(name: str, value: object, *, nested: bool = False) -> str:
-    """``value`` in the grammar of Hydra's overrides; ``nested``: within a list or a mapping."""
+    """Format ``value`` in Hydra's override grammar.
+
+    ``nested``: the value is inside a list or a mapping.
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -59,27 +62,27 @@ def _value(name: str, value: object, *, nested: bool = False) -> str:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return "[" + ",".join(_value(name, one, nested=True) for one in value) + "]"
     raise NasError(
-        f"{name}: a value of type {type(value).__name__} is no setting; give text, a number, a bool, None, a path, or "
-        "a list or mapping of these."
+        f"{name}: type {type(value).__name__} is not allowed for a setting; give text, a number, a bool, None, a path, "
+        "or a list or mapping of these."
     )
 
 
 def _text(name: str, text: str, *, nested: bool) -> str:
-    """``text``, quoted if Hydra would read something else. Raises: NasError."""
-    if text == "~" or text.startswith("~/"):  # as shells, and ``normalize_override``, read it
+    """``text``, quoted if Hydra would parse it differently. Raises: NasError."""
+    if text == "~" or text.startswith("~/"):  # expanded as in shells and ``normalize_override``
         text = str(Path(text).expanduser())
     if _is_read_as(text, text, nested) and "${" not in text:
         return text
-    # A backslash means itself but before a quote or an interpolation, where it has to be doubled.
+    # A backslash is literal except before a quote or an interpolation, where it must be doubled.
     escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
     written = "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (r"\'" if found[2] else ""), escaped) + "'"
     if not _is_read_as(written, escaped, nested):
-        raise NasError(f"{name} {text!r}: holds characters that no setting can have.")
+        raise NasError(f"{name} {text!r}: contains characters that a setting cannot hold; remove them.")
     return written
 
 
 def _is_read_as(written: str, text: str, nested: bool) -> bool:
-    """Whether Hydra reads ``text`` of what is ``written``."""
+    """Whether Hydra parses ``written`` as ``text``."""
     try:
         override = OverridesParser.create().parse_override(f"name=[{written}]" if nested else f"name={written}")
     except HydraException:

@@ -1,4 +1,4 @@
-"""How ``nas.scale`` tells what it made: tables for a person, plain data for a program, spec files for the rest."""
+"""Output of ``nas.scale``: terminal tables, JSON, spec files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _DISPENSABLE: Final = ("drop-path", "dropout", "memory MB", "blocks", "params")
 
 
 def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
-    """A scaled network as plain data: what was asked for, what rounding left of it, its cost, and the growths."""
+    """A scaled network as plain data: factors, costs, growth.
+
+    Factors as requested and as realised after rounding.
+    """
     before, after = network_totals(member.baseline, predictor), network_totals(member.arch, predictor)
     compound = member.compound
     return {
@@ -45,22 +48,24 @@ def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor)
     }
 
 
-def write_scaled(member: ScaledNetwork, told: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
-    """The spec file of a scaled network: block arguments of the baseline, and the coefficients that scale it.
+def write_scaled(member: ScaledNetwork, facts: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
+    """Write the spec file of a scaled network.
 
-    Raises: NasError where the file cannot be written, or holds something else than this network.
+    It holds the block arguments of the baseline, and the coefficients that scale it.
+
+    Raises: NasError where the file cannot be written, or contains a different network.
     """
     check_free(member, path)
-    latency: dict[str, Any] = {"device": told["device"], "predicted_ms": round(told["latency_ms"], 4)}
+    latency: dict[str, Any] = {"device": facts["device"], "predicted_ms": round(facts["latency_ms"], 4)}
     if predictor.error:
-        latency["predicted_90_percent_ms"] = [round(told[f"latency_{end}_ms"], 4) for end in ("low", "high")]
-    origin = {key: told[key] for key in ("rule", "coefficients", "phi") if told[key] is not None}
+        latency["predicted_90_percent_ms"] = [round(facts[f"latency_{end}_ms"], 4) for end in ("low", "high")]
+    origin = {key: facts[key] for key in ("rule", "coefficients", "phi") if facts[key] is not None}
     provenance = {
         "baseline": member.baseline.name,
         "baseline_id": member.baseline.arch_id,
         **origin,
         "versions": {"nas": __version__},
-        **{key: told[key] for key in ("arch_id", "params", "macs", "activations", "peak_memory_bytes")},
+        **{key: facts[key] for key in ("arch_id", "params", "macs", "activations", "peak_memory_bytes")},
         "latency": latency,
     }
     named = replace(member.baseline, name=member.arch.name)
@@ -68,7 +73,10 @@ def write_scaled(member: ScaledNetwork, told: Mapping[str, Any], path: Path, pre
 
 
 def check_free(member: ScaledNetwork, path: Path) -> None:
-    """Refuse to write over anything but an earlier file of the same network. Raises: NasError."""
+    """Refuse to overwrite anything but an earlier file of the same network.
+
+    Raises: NasError.
+    """
     if not path.exists():
         return
     try:
@@ -76,18 +84,23 @@ def check_free(member: ScaledNetwork, path: Path) -> None:
     except SpecError:
         same = False
     if not same:
-        raise NasError(f"out {str(path)!r}: exists, and holds something else than {member.arch.name}; choose another.")
+        raise NasError(f"out {str(path)!r}: exists and is not a spec of {member.arch.name}; choose another.")
 
 
-def print_scaled(member: ScaledNetwork, told: Mapping[str, Any], predictor: LatencyPredictor) -> None:
-    """Baseline beside result, with what was asked for and what it grew by."""
-    arches, asked, realised, growth = (member.baseline, member.arch), member.factors, member.realised, told["growth"]
-    both = (network_totals(member.baseline, predictor), told)
+def print_scaled(member: ScaledNetwork, facts: Mapping[str, Any], predictor: LatencyPredictor) -> None:
+    """Print baseline and result with requested factors and realised growth."""
+    arches, requested, realised, growth = (
+        (member.baseline, member.arch),
+        member.factors,
+        member.realised,
+        facts["growth"],
+    )
+    both = (network_totals(member.baseline, predictor), facts)
     channels = [f"{arch.stem.channels} to {arch.stages[-1].blocks[-1].channels}" for arch in arches]
     rows: list[tuple[str, Sequence[str], float | None, float | None]] = [
-        ("depth, blocks", [str(arch.depth) for arch in arches], realised.depth, asked.depth),
-        ("width, channels", channels, realised.width, asked.width),
-        ("resolution, px", [str(arch.resolution_px) for arch in arches], realised.resolution, asked.resolution),
+        ("depth, blocks", [str(arch.depth) for arch in arches], realised.depth, requested.depth),
+        ("width, channels", channels, realised.width, requested.width),
+        ("resolution, px", [str(arch.resolution_px) for arch in arches], realised.resolution, requested.resolution),
         ("MACs", [short_count(each["macs"]) for each in both], growth["macs"], None),
         ("parameters", [short_count(each["params"]) for each in both], growth["params"], None),
         ("peak memory, MB", [_memory(each) for each in both], growth["peak_memory_bytes"], None),
@@ -96,7 +109,7 @@ def print_scaled(member: ScaledNetwork, told: Mapping[str, Any], predictor: Late
         ("dropout", [f"{arch.dropout:g}" for arch in arches], None, None),
         ("drop-path", [f"{arch.drop_path:g}" for arch in arches], None, None),
     ]
-    columns = ("", member.baseline.name, member.arch.name, "growth", "asked for")
+    columns = ("", member.baseline.name, member.arch.name, "growth", "requested")
     cells = [
         (name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
         for name, texts, *factors in rows
@@ -105,42 +118,45 @@ def print_scaled(member: ScaledNetwork, told: Mapping[str, Any], predictor: Late
 
 
 def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
-    """One line per member, the ``published`` one and that of the formula side by side at each phi."""
+    """Print one row per family member, grouped by phi.
+
+    Published and formula members of the same phi are adjacent.
+    """
     rows: list[TableRow] = []
     last = None
-    for member, told in members:
-        if last is not None and told["phi"] != last:
+    for member, facts in members:
+        if last is not None and facts["phi"] != last:
             rows.append(None)
-        last = told["phi"]
+        last = facts["phi"]
         cells = (
-            f"{told['phi']:g}",
-            "published" if told["rule"] == "published" else str(member.compound),
+            f"{facts['phi']:g}",
+            "published" if facts["rule"] == "published" else str(member.compound),
             f"{member.factors.depth:.2f}",
             f"{member.factors.width:.2f}",
-            str(told["resolution_px"]),
-            str(told["blocks"]),
-            f"{told['dropout']:g}",
-            f"{told['drop_path']:g}",
-            short_count(told["macs"]),
-            f"{told['growth']['macs']:.2f}",
-            short_count(told["params"]),
-            _memory(told),
-            _latency(told, predictor),
+            str(facts["resolution_px"]),
+            str(facts["blocks"]),
+            f"{facts['dropout']:g}",
+            f"{facts['drop_path']:g}",
+            short_count(facts["macs"]),
+            f"{facts['growth']['macs']:.2f}",
+            short_count(facts["params"]),
+            _memory(facts),
+            _latency(facts, predictor),
         )
         rows.append(cells)
     print_table(_FAMILY, rows, [latency_remark(predictor)], dispensable=_DISPENSABLE)
 
 
-def _memory(told: Mapping[str, Any]) -> str:
-    return f"{told['peak_memory_bytes'] / 1e6:.2f}"
+def _memory(facts: Mapping[str, Any]) -> str:
+    return f"{facts['peak_memory_bytes'] / 1e6:.2f}"
 
 
-def _latency(told: Mapping[str, Any], predictor: LatencyPredictor) -> str:
-    """The prediction with its 90% interval, if that rests on measurements."""
+def _latency(facts: Mapping[str, Any], predictor: LatencyPredictor) -> str:
+    """Predicted latency in ms, with its 90% interval if it has one."""
     if predictor.error is None:
-        return f"{told['latency_ms']:.2f}"
-    return f"{told['latency_ms']:.2f} ({_interval(told)})"
+        return f"{facts['latency_ms']:.2f}"
+    return f"{facts['latency_ms']:.2f} ({_interval(facts)})"
 
 
-def _interval(told: Mapping[str, Any]) -> str:
-    return interval(told["latency_low_ms"], told["latency_high_ms"])
+def _interval(facts: Mapping[str, Any]) -> str:
+    return interval(facts["latency_low_ms"], facts["latency_high_ms"])

@@ -42,9 +42,10 @@ class Evaluator(Protocol):
         ...
 
     def evaluate(self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None] | None) -> Evaluation:
-        """Estimate the accuracy of ``arch``; ``repeat`` numbers evaluations with different random seeds.
+        """Estimate the accuracy of ``arch``.
 
-        ``on_epoch`` may raise to stop the evaluation. Raises: TrainingError for a network that it cannot score.
+        ``repeat`` numbers evaluations with different random seeds. ``on_epoch`` may raise to stop the evaluation.
+        Raises: TrainingError for a network that it cannot score.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Columns of tables: defined once, and shown alike in the terminal, CSV, JSON, pages and dashboards."""
+"""Table columns, defined once for terminal, CSV, JSON, pages and dashboards."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SHORTEST_WORD: Final = 3  # shorter ones are symbols and units: p, ms, px
 
 
 def plain_text(value: object) -> str:
-    """``value`` as it is; empty for None."""
+    """``value`` as text; empty for None."""
     return "" if value is None else str(value)
 
 
 def percent_number(value: float | None) -> str:
-    """A share of one as a bare number of percent."""
+    """A fraction in percent, as a number without a unit."""
     return decimal(None if value is None else 100 * value)
 
 
@@ -33,9 +33,9 @@ def percent_number(value: float | None) -> str:
 class Column(Generic[Row]):
     """One column of a table.
 
-    ``name``: its key in CSV and JSON. ``value``: plain data of a row, as CSV and JSON hold it. ``heading``: what people
-    read, in lower case, with the ``unit`` behind it; ``note``: what it means, for pages. ``text``: how people read a
-    value. ``wraps``: a narrow terminal may break its cells into several lines.
+    ``name``: its key in CSV and JSON. ``value``: extracts a row's plain data for these. ``heading``: the displayed name
+    in lower case, without the ``unit``; ``note``: its meaning, for pages. ``text``: formats a value for display.
+    ``wraps``: a narrow terminal may break its cells into several lines.
     """
 
     name: str
@@ -60,20 +60,23 @@ class Column(Generic[Row]):
         return self.label[:1].upper() + self.label[1:] if is_word else self.label
 
     def cell(self, row: Row) -> str:
-        """What people read in ``row``."""
+        """The displayed text for ``row``."""
         return self.text(self.value(row))
 
     def of(self, part: Callable[[Whole], Row]) -> Column[Whole]:
-        """The same column of a table whose rows contain, as ``part``, a row of this one."""
+        """This column for a table whose rows contain a row of this one, as ``part``."""
         return replace(self, value=lambda whole: self.value(part(whole)))  # type: ignore[arg-type,return-value]
 
 
 def select(columns: Iterable[Column[Row]], *names: str) -> tuple[Column[Row], ...]:
-    """The columns called ``names``, in that order. Raises: NasError for a name that none has."""
+    """The columns called ``names``, in that order.
+
+    Raises: NasError for an unknown name.
+    """
     known = {column.name: column for column in columns}
     for name in names:
         if name not in known:
-            raise NasError(f"column {name!r}: is not in this table; known are {', '.join(known)}.")
+            raise NasError(f"column {name!r}: not in this table; choose from {', '.join(known)}.")
     return tuple(known[name] for name in names)
 
 
@@ -83,7 +86,7 @@ def plain_record(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
 
 
 def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """``rows`` as a table for the terminal, units below the headings: it is to fit into 80 characters."""
+    """Table of ``rows`` for an 80-column terminal, with units below headings."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -96,7 +99,10 @@ def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Ro
 
 
 def csv_text(names: Sequence[str], records: Iterable[Mapping[str, object]]) -> str:
-    """A CSV file's text: a line of ``names``, then one per record; what a record lacks is empty."""
+    """CSV text: a header of ``names``, then one row per record.
+
+    Missing values are empty cells.
+    """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()

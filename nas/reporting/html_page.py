@@ -1,4 +1,7 @@
-"""The page that all reports are: one file with style and script inside, which fetches nothing."""
+"""Base page of all reports: one self-contained HTML file.
+
+Style and script are inside; it fetches nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ if TYPE_CHECKING:
 
 
 def template(package: str, name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
-    """The template ``name`` of ``package``, which may extend ``page.html``, with ``filters`` beside those of units.
+    """Load the template ``name`` of ``package`` with ``filters`` and unit filters.
 
-    ``page.html`` needs ``data`` (title, command, facts: pairs of name and value) and ``summary``; a button in the head
-    of a table sorts it by that column. jinja2 is imported here so that commands do not wait for it.
+    The template may extend ``page.html``.
+
+    ``page.html`` needs ``data`` (title, command, facts: pairs of name and value) and ``summary``; a button in a table's
+    header sorts by that column. jinja2 is imported here so that commands do not wait for it.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 

@@ -1,4 +1,4 @@
-"""Columns of the tables of a search: its trials, its winners, and predicted beside measured latency."""
+"""Table columns of a search: trials, winners, latency agreement."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ AGREEMENT_COLUMNS: Final[tuple[Column[LatencyPair], ...]] = (
 
 
 class WinnerRow(Protocol):
-    """What the table of winners reads of one: its label, its trial, and the file of its spec if it is written."""
+    """Interface of a row in the table of winners.
+
+    ``spec_file`` is None where the spec is not written.
+    """
 
     @property
     def label(self) -> str: ...
@@ -85,20 +88,26 @@ class WinnerRow(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledRecord:
-    """A winner as its trial alone tells it, with no network decoded and no file looked for."""
+    """A winner known from its trial record alone.
+
+    No network is decoded and no file is looked for.
+    """
 
     label: str
     row: TrialRecord
     spec_file: str | None = None
 
 
-def winner_label(place: int) -> str:
-    """What the winner at ``place``, from 0, is called everywhere."""
-    return f"W{place + 1}"
+def winner_label(index: int) -> str:
+    """Label of the winner at ``index``, counted from 0."""
+    return f"W{index + 1}"
 
 
 def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecord], ...]:
-    """The column of MnasNet's ``reward`` by trial number; none where it is None: two objectives have none."""
+    """Column of MnasNet's ``reward`` by trial number; none without a reward.
+
+    Searches with two objectives have no reward.
+    """
     if reward is None:
         return ()
     rewards = reward
@@ -107,7 +116,7 @@ def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecor
 
 
 def candidate_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[TrialRecord], ...]:
-    """The table of all candidates of a search."""
+    """Columns of the table of all candidates of a search."""
     figures = ("number", "accuracy", "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
     return (
         *select(RECORD_COLUMNS, *figures),
@@ -117,7 +126,10 @@ def candidate_columns(reward: Mapping[int, float] | None = None) -> tuple[Column
 
 
 def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[WinnerRow], ...]:
-    """Everything that a table of winners may show of them, ``reward`` included where the search had one."""
+    """All available columns of the table of winners.
+
+    With ``reward`` where the search had one.
+    """
 
     def record_of(winner: WinnerRow) -> TrialRecord:
         return winner.row
@@ -137,12 +149,18 @@ def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[Wi
 
 
 def select_winner_columns(reward: Mapping[int, float] | None, *names: str) -> tuple[Column[WinnerRow], ...]:
-    """The columns called ``names`` of ``winner_columns``; ``reward`` is left out where the search had none."""
+    """The columns ``names`` of ``winner_columns``.
+
+    ``reward`` is left out where the search had none.
+    """
     return select(winner_columns(reward), *(name for name in names if name != "reward" or reward is not None))
 
 
 def records_to_csv(rows: Iterable[TrialRecord]) -> str:
-    """``trials.csv``: a header and one line per row, the genotype in columns of their dotted names at the end."""
+    """Text of ``trials.csv``: a header and one line per row.
+
+    The genotype follows in columns named after its dotted names.
+    """
     rows = list(rows)
     names = sorted({name for row in rows for name in row.genotype})
     choices = (Column(name=name, heading=name, value=partial(_choice, name)) for name in names)

@@ -1,4 +1,7 @@
-"""``report.html``: what a search tried and found, in one file that opens offline and fetches nothing."""
+"""``report.html``: the self-contained report page of a search.
+
+One file that opens offline and fetches nothing.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,11 @@ _WINNER_COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
-    """A network to ship, with its row and what was found out about it since.
+    """A recommended network, with its trial record and later findings.
 
-    ``latency_by_path``: predicted ms by operation path; may be empty. ``proxy_note``: what its accuracy is worth.
-    ``files``: caption to path relative to the report. ``proxy``: the network that was trained in its place;
-    ``sample_logits``: first outputs of that, with its weights, for a ramp from -1 to 1 over its input.
+    ``latency_by_path``: predicted ms by operation path; may be empty. ``proxy_note``: on the validity of its accuracy.
+    ``files``: caption to path relative to the report. ``proxy``: the proxy network that was trained;
+    ``sample_logits``: the trained proxy's first outputs for a ramp from -1 to 1 over its input.
     """
 
     label: str
@@ -65,13 +68,13 @@ class Winner:
         return complexity(self.arch)
 
     def remarks(self, limit_ms: float | None) -> list[str]:
-        """What its measured latency has to say against it, in words."""
+        """Warnings about its measured latency: a missed limit or interval."""
         pair = latency_pair(self.row, self.label)
         return pair.remarks(limit_ms) if pair else []
 
     @property
     def spec_file(self) -> str | None:
-        """The first of the files that is a spec, to load the network from."""
+        """Path of the first spec among the files, to load the network from."""
         return self._file(".yaml")
 
     @property
@@ -90,12 +93,12 @@ class Winner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchReport(StudyReport):
-    """Everything that a report says.
+    """All data of a search report.
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
     versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
     ``refined``: latencies were measured before training, and predictions learned from that. ``curves``: by trial
-    number. ``longer``: studies that tell whether the proxy worked, ``find_out`` the command that makes one.
+    number. ``longer_trainings``: studies that validate the proxy, ``validation_command``: the command of one.
     """
 
     winners: tuple[Winner, ...] = ()
@@ -107,8 +110,8 @@ class SearchReport(StudyReport):
     progress: FrontProgress | None = None
     curves: Mapping[int, Curve] = field(default_factory=dict)
     importances: tuple[Importance, ...] = ()
-    longer: tuple[LongerTraining, ...] = ()
-    find_out: str = ""
+    longer_trainings: tuple[LongerTraining, ...] = ()
+    validation_command: str = ""
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -129,14 +132,16 @@ class SearchReport(StudyReport):
 
     @property
     def agreement(self) -> LatencyAgreement:
-        """Predicted beside measured latency of all networks that were measured."""
+        """Predicted and measured latency of all measured networks."""
         return latency_agreement(self.rows, self.label_of, refined=self.refined)
 
 
 def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
-    """The whole page as text: plot, winners, drawings, tables and style inside, no address to fetch anything from.
+    """Render the whole page as HTML text.
 
-    ``drawn``: the ``plot`` of the same data where it was drawn already.
+    Plot, winners, drawings, tables and style are inside; no URL is fetched.
+
+    ``drawn``: the result of ``search_plot`` for the same data, if available.
     """
     on_front = {row.number for row in pareto_front(data.rows)}
     shown, left_out = table_rows(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
@@ -165,7 +170,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
 def search_plot(data: SearchReport) -> str:
     """The Pareto plot of the page as an SVG of its own."""
     rows, winners = list(data.rows), {winner.label: winner.row for winner in data.winners}
-    if data.refined:  # an interval stands around a prediction, and these are measurements
+    if data.refined:  # intervals belong to predictions, and these are measurements
         rows = [_without_interval(row) for row in rows]
         winners = {label: _without_interval(row) for label, row in winners.items()}
     kind = "measured" if data.refined else "predicted"
@@ -177,7 +182,10 @@ def _without_interval(row: TrialRecord) -> TrialRecord:
 
 
 def winner_drawing(winner: Winner) -> str:
-    """The drawing, with kernel latencies scaled so that they sum to the predicted latency of the whole network."""
+    """Draw a winner with the latency share of each block.
+
+    Kernel latencies are scaled so that they sum to the predicted latency of the whole network.
+    """
     return draw(winner.arch, latency_by_path=winner.latency_by_path, total_ms=winner.row.predicted_ms)
 
 
@@ -197,7 +205,7 @@ def _interval(row: TrialRecord) -> str:
 
 
 def _measured(row: TrialRecord) -> str:
-    """Measured latency, its spread, and how far the prediction was off."""
+    """Measured latency in ms, its spread, and the prediction's error in %."""
     if row.measured_ms is None:
         return "not measured"
     text = ms(row.measured_ms)
@@ -209,5 +217,8 @@ def _measured(row: TrialRecord) -> str:
 
 
 def _address(path: str) -> str:
-    """A path as a relative link; quoting its colons keeps it from being read as another scheme."""
+    """A path as a relative URL.
+
+    Colons are quoted so that a prefix is not read as a URL scheme.
+    """
     return quote(path)

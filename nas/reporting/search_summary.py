@@ -1,4 +1,4 @@
-"""A search in a few words and lines: the summary, what fell out and why, and the rows that a table can hold."""
+"""Summary of a search: one paragraph, untrained candidates, table rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from nas.study.trial_record import Outcome, TrialRecord, count_outcomes, pareto_
 MAX_ROWS: Final = 1000
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _NAMED_TRIALS: Final = 12
-_LOST: Final = (Outcome.FAILED, Outcome.INFEASIBLE, Outcome.STOPPED, Outcome.DUPLICATE)  # failures come first
-_IMPORTANCE: Final = (Outcome.TRAINED, Outcome.RUNNING, Outcome.FAILED, Outcome.STOPPED)  # to who reads a table
+_UNTRAINED: Final = (Outcome.FAILED, Outcome.INFEASIBLE, Outcome.STOPPED, Outcome.DUPLICATE)  # failures come first
+_PRIORITY: Final = (Outcome.TRAINED, Outcome.RUNNING, Outcome.FAILED, Outcome.STOPPED)  # in a shortened table
 
 
 class Loss(NamedTuple):
-    """Candidates that fell out for reasons that differ in numbers alone; ``reason`` is the first one's."""
+    """Untrained candidates whose reasons differ in numbers alone.
+
+    ``reason`` is that of the first one.
+    """
 
     outcome: Outcome
     reason: str
@@ -26,7 +29,10 @@ class Loss(NamedTuple):
 
 
 def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | None = None) -> str:
-    """The search in one paragraph of plain words; ``reward`` by trial number where it had a single one."""
+    """Summarize the search in one paragraph.
+
+    ``reward``: by trial number, for a search with a single reward.
+    """
     count = count_outcomes(rows)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
     text = f"{plural(len(rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
@@ -52,30 +58,40 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
 
 
 def losses(rows: Iterable[TrialRecord]) -> list[Loss]:
-    """Candidates without an accuracy of their own by reason, failures first, the most frequent first."""
+    """Untrained candidates grouped by reason.
+
+    Failures first, then by frequency.
+    """
     groups: dict[tuple[Outcome, str], list[TrialRecord]] = {}
     for row in rows:
-        if row.outcome in _LOST:
+        if row.outcome in _UNTRAINED:
             groups.setdefault((row.outcome, _NUMBER.sub("#", row.reason)), []).append(row)
-    found = []
+    result = []
     for (outcome, _), members in groups.items():
         names = ", ".join(str(row.number) for row in members[:_NAMED_TRIALS])
         more = f" and {len(members) - _NAMED_TRIALS:,} more" if len(members) > _NAMED_TRIALS else ""
-        found.append(Loss(outcome, members[0].reason or "no reason recorded", len(members), names + more))
-    return sorted(found, key=lambda loss: (_LOST.index(loss.outcome), -loss.candidates))
+        result.append(Loss(outcome, members[0].reason or "no reason recorded", len(members), names + more))
+    return sorted(result, key=lambda loss: (_UNTRAINED.index(loss.outcome), -loss.candidates))
 
 
-def table_rows(rows: Sequence[TrialRecord], kept: Collection[int]) -> tuple[list[TrialRecord], str]:
-    """At most ``MAX_ROWS`` of ``rows`` in their order, those numbered in ``kept`` among them; and what is left out."""
+def table_rows(rows: Sequence[TrialRecord], required: Collection[int]) -> tuple[list[TrialRecord], str]:
+    """At most ``MAX_ROWS`` of ``rows`` in order, and a note on the omitted ones.
+
+    Rows numbered in ``required`` are always included.
+    """
     if len(rows) <= MAX_ROWS:
         return list(rows), ""
-    places = {outcome: place for place, outcome in enumerate(_IMPORTANCE)}
+    priorities = {outcome: priority for priority, outcome in enumerate(_PRIORITY)}
     wanted = sorted(
         rows,
-        key=lambda row: (row.number not in kept, places.get(row.outcome, len(places)), -(row.accuracy or 0.0)),
+        key=lambda row: (
+            row.number not in required,
+            priorities.get(row.outcome, len(priorities)),
+            -(row.accuracy or 0.0),
+        ),
     )[:MAX_ROWS]
     note = (
         f"{MAX_ROWS:,} of {len(rows):,} candidates: winners, front and baselines, the other trained ones by accuracy, "
-        "then those that failed or were stopped. All of them are in trials.csv."
+        "then failed and stopped ones. trials.csv contains all of them."
     )
     return sorted(wanted, key=lambda row: row.number), note

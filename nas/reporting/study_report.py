@@ -1,4 +1,4 @@
-"""What the reports of studies of all methods have, and the files and lines that every study ends with."""
+"""Common report data of all study kinds, and their output files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from nas.study.trial_record import TrialRecord, outcome_counts_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyReport(ABC):
-    """What the report of every study says. ``command`` resumes it. ``facts``: pairs of name and value."""
+    """Common report data of a study.
+
+    ``command`` resumes the study. ``facts``: (name, value) pairs.
+    """
 
     title: str
     command: str
@@ -29,13 +32,13 @@ class StudyReport(ABC):
 
 
 def write_report(report: StudyReport, html: str, path: Path) -> Path:
-    """Write the page of ``report`` to ``path``, which is returned, and ``trials.csv`` beside it."""
+    """Write the page to ``path`` and ``trials.csv`` beside it; return ``path``."""
     write_text_atomically(path.with_name("trials.csv"), records_to_csv(report.rows))
     write_text_atomically(path, html)
     return path
 
 
 def closing_lines(rows: Sequence[TrialRecord], path: Path) -> list[str]:
-    """What a command says last: what became of the trials, and where the results and their page ``path`` are."""
+    """Last lines that a command prints: trial counts and the report's path."""
     results = f"{outcome_counts_text(rows) or 'no trials'}; results in {shown_path(path.parent)}"
     return [results, f"open {shown_path(path)}"]

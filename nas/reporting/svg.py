@@ -1,4 +1,4 @@
-"""A few shapes of SVG, written as an element tree so that whatever text goes in, well-formed XML comes out."""
+"""SVG shapes, written as an element tree so that the XML is well-formed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any, Final
 from nas.core.errors import NasError
 
 Element = ET.Element
-_PIXELS: Final = 2  # of a PNG to a unit of the drawing
+_PIXELS: Final = 2  # PNG pixels per drawing unit
 
 
 def root(width: float, height: float, title: str) -> Element:
-    """An ``svg`` of ``width`` x ``height`` units that fills its container up to that many px and says what it is.
+    """Create an ``svg`` of ``width`` x ``height`` units that scales down.
 
-    A page that would rather have it scrolled than shrunk finds its width in ``--full``.
+    It fills its container up to that many px and has an accessible title.
+
+    The custom property ``--full`` holds its width for pages that scroll it instead of shrinking it.
     """
     svg = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width:g} {height:g}"})
     svg.attrib |= {
@@ -33,12 +35,12 @@ def root(width: float, height: float, title: str) -> Element:
 
 
 def to_string(svg: Element) -> str:
-    """The text of ``svg``, without an XML declaration, to stand in a page or in a file."""
+    """Serialize ``svg`` without an XML declaration."""
     return ET.tostring(svg, encoding="unicode")
 
 
 def standalone(svg: str) -> str:
-    """``svg`` for where no page surrounds it: dark on white, with a size of its own."""
+    """Make ``svg`` independent of a page: dark on white, with a fixed size."""
     head, body = svg.split(">", 1)
     size = re.sub(r'.*viewBox="0 0 ([\d.]+) ([\d.]+)".*', r' width="\1" height="\2"', head, flags=re.DOTALL)
     head = head.replace(' width="100%"', f'{size} color="#111111"')
@@ -46,16 +48,18 @@ def standalone(svg: str) -> str:
 
 
 def png_renderer() -> Callable[..., Any]:
-    """What turns an SVG into pixels. Raises: NasError where resvg-py is not installed."""
+    """The SVG rasterizer. Raises: NasError where resvg-py is not installed."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
-        raise NasError("a PNG needs resvg-py: pip install 'nas[png]', or take an ending of .svg.") from None
+        raise NasError("PNG output needs resvg-py: run pip install 'nas[png]', or use the suffix .svg.") from None
     return svg_to_bytes
 
 
 def to_png(svg: str) -> bytes:
-    """``svg``, made ``standalone``, in pixels, with matplotlib's font where the system has none.
+    """Render ``svg``, made ``standalone``, as PNG bytes.
+
+    With matplotlib's font where the system has none.
 
     Raises: NasError as ``png_renderer``.
     """
@@ -67,7 +71,7 @@ def to_png(svg: str) -> bytes:
 
 
 def element(parent: Element, tag: str, attributes: Mapping[str, str] | None = None) -> Element:
-    """A new child of ``parent``."""
+    """Add a child element to ``parent``."""
     return ET.SubElement(parent, tag, dict(attributes or {}))
 
 
@@ -75,7 +79,7 @@ def rect(
     parent: Element, x: float, y: float, width: float, height: float, *, rx: float = 0, fill: str = "none",
     stroke: str = "", opacity: float = 1,
 ) -> Element:  # fmt: skip
-    """A rectangle; ``opacity`` is the fill's."""
+    """Add a rectangle; ``opacity`` applies to the fill."""
     numbers = {"x": x, "y": y, "width": width, "height": height}
     numbers |= ({"rx": rx} if rx else {}) | ({"fill-opacity": opacity} if opacity != 1 else {})
     attributes = {key: f"{value:.6g}" for key, value in numbers.items()}
@@ -86,7 +90,10 @@ def text(
     parent: Element, x: float, y: float, content: str, *, size: float, bold: bool = False, anchor: str = "middle",
     fill: str = "", room: float = math.inf,
 ) -> Element:  # fmt: skip
-    """Text on its base line; squeezed where its estimated width (0.6 em a character) exceeds ``room``."""
+    """Add text at its baseline.
+
+    It is squeezed where its estimated width (0.6 em a character) exceeds ``room``.
+    """
     attributes = {"x": f"{x:.6g}", "y": f"{y:.6g}", "font-size": f"{size:g}"}
     attributes |= {"text-anchor": anchor} if anchor != "start" else {}
     attributes |= ({"font-weight": "700"} if bold else {}) | ({"fill": fill} if fill else {})
@@ -98,11 +105,11 @@ def text(
 
 
 def arrow(parent: Element, x: float, tip: float, y: float) -> None:
-    """A horizontal arrow from ``x`` to ``tip``."""
+    """Add a horizontal arrow from ``x`` to ``tip``."""
     element(parent, "path", {"d": f"M{x:g} {y:g}H{tip - 3:g}", "stroke": "currentColor", "fill": "none"})
     element(parent, "path", {"d": f"M{tip:g} {y:g}l-5 -3v6z"})
 
 
 def printable(content: str) -> str:
-    """``content`` without the control characters that XML cannot hold."""
+    """``content`` without control characters, which XML does not allow."""
     return "".join(char for char in content if char.isprintable())

@@ -182,7 +182,10 @@ class StudyPlan:
 
     @property
     def base_resolution_px(self) -> int | None:
-        """The resolution that a proxy's own is in proportion to; None where all networks have the same."""
+        """Resolution in px that proxy resolutions are proportional to.
+
+        None where all networks have the same resolution.
+        """
         raise NotImplementedError
 
     @property

@@ -39,7 +39,7 @@ class StudyContext:
     proxy_of: Callable[[ArchSpec], Proxy]
 
     def provenance(self, study_name: str) -> dict[str, Any]:
-        """Where a file of results comes from, as plain data: what studies of all methods say."""
+        """Provenance of a result file as plain data, common to all methods."""
         plan = self.plan
         return {
             "study": study_name,
@@ -60,7 +60,7 @@ class StudyContext:
         return "training", f"epochs {proxy.epochs}, {proxy.optimizer}, batch {proxy.batch_size}"
 
     def run_facts(self, study: optuna.Study) -> Facts:
-        """What every report says last: how ``study`` was run, on what, and where it is stored."""
+        """Closing facts of every report: how and where ``study`` was run and stored."""
         plan = self.plan
         return (
             ("engine", str(plan.engine)),
@@ -83,7 +83,10 @@ class ContextParts(NamedTuple):
 
 
 def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts:
-    """The parts of the context of a study that was started, from its folder and ``manifest``. Raises: NasError."""
+    """Load the context of a started study from its folder and ``manifest``.
+
+    Raises: NasError.
+    """
     return ContextParts(
         images=manifest.images,
         versions=manifest.versions,
@@ -93,6 +96,9 @@ def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts
 
 
 def _last_change(study: optuna.Study) -> str:
-    """When the newest trial of ``study`` began or ended, to the minute, by the clock of the machine that ran it."""
+    """Time of the latest trial start or end in ``study``, to the minute.
+
+    By the clock of the machine that ran the trial.
+    """
     found = trial_times(study.get_trials(deepcopy=False))
     return f"{max(found):%Y-%m-%d %H:%M}" if found else ""

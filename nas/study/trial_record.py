@@ -79,7 +79,10 @@ def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def outcome_counts_text(rows: Sequence[TrialRecord]) -> str:
-    """How many rows had each outcome, such as ``5 trained, 1 failed``; empty without rows."""
+    """Trials per outcome in words, such as ``5 trained, 1 failed``.
+
+    Empty without rows.
+    """
     return ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(rows).items() if count)
 
 

@@ -47,5 +47,5 @@ def test_a_trial_shows_its_note_and_its_drawing(look: Look, dashboard: str) -> N
 
 def test_a_trial_that_was_turned_down_says_why(look: Look, dashboard: str) -> None:
     page = trial(look, dashboard, 3)
-    page.get_by_text("Not trained, it is beyond a limit").wait_for()
+    page.get_by_text("Not trained: beyond a limit").wait_for()
     assert "latency_ms 16.82 > 14" in page.locator("body").inner_text()

@@ -1,4 +1,7 @@
-"""nas.search on the command line: every mistake is answered at once, in words, and leaves nothing behind."""
+"""Tests of nas.search on the command line: errors are immediate and clean.
+
+One line for each, and no files left behind.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ SPACES = ("efficientnet", "mixnet", "mnasnet", "mobilenet_v1", "mobilenet_v3", "
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -38,7 +41,7 @@ def nas_search(*arguments: str, python: tuple[str, ...] = ("-m", "nas.search")) 
     )
 
 
-def test_a_forgotten_space_is_answered_with_the_list_of_spaces(tmp_path: Path) -> None:
+def test_a_missing_space_lists_the_spaces(tmp_path: Path) -> None:
     done = nas_search()
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: which space?") and "Traceback" not in done.stderr
@@ -51,7 +54,7 @@ def test_a_forgotten_space_is_answered_with_the_list_of_spaces(tmp_path: Path) -
 @pytest.mark.parametrize(
     "arguments", [("space=mixnett",), ("space=mixnet", "study.n_trials=0"), ("space=mixnet", "=3")]
 )
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_user_error_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = nas_search(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
@@ -73,7 +76,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=mixnet +study.n_trals=3", r"study\.n_trals: unknown field; .*Did you mean 'n_trials'"),
         ("spcae=mixnet", r"unknown key 'spcae'.*Did you mean 'space'"),
         ("space=mixnet nonsense=3", r"unknown key 'nonsense'"),
-        ("space=mixnet +nonsense=3", r"unknown key 'nonsense': known are data, "),
+        ("space=mixnet +nonsense=3", r"unknown key 'nonsense': choose from data, "),
         ("space=mixnet +space.choices.kernle=[3]", r"space\.choices\.kernle: unknown.*Did you mean 'kernel"),
         ("space=mixnet ~sampler", r"sampler: missing"),
         ("space=mixnet study.n_trials=0", r"study\.n_trials 0: must be a whole number of at least 1"),
@@ -93,14 +96,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
         ("space=mixnet data=imagefolder data.root=nowhere", r"data\.root: nowhere does not exist"),
         ("space=mixnet data=cifar10 data.root=.", r"data\.root: .*cifar-10-batches-py does not exist"),
         ("space=mixnet study.n_trials=[", r"'study\.n_trials=\[': "),
-        ("space=mixnet study.seed=0,1", r"'study\.seed=0,1': a list is written in brackets, .*--multirun"),
+        ("space=mixnet study.seed=0,1", r"'study\.seed=0,1': write a list in brackets, .*--multirun"),
         ("space=mixnet data.root=${nowhere}", r"Interpolation key 'nowhere' not found"),
-        ("space=mixnet =3", r"'=3': settings are given as name=value"),
-        ("mixnet", r"'mixnet': settings are given as name=value"),
+        ("space=mixnet =3", r"'=3': settings have the form name=value"),
+        ("mixnet", r"'mixnet': settings have the form name=value"),
         ("space=mixnet --multirn", r"unknown option '--multirn'"),
     ],
 )
-def test_mistakes_name_what_is_wrong_and_leave_nothing_behind(tmp_path: Path, overrides: str, message: str) -> None:
+def test_user_errors_name_the_setting_and_leave_no_files(tmp_path: Path, overrides: str, message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         command(overrides.split())
     assert "\n" not in str(caught.value)
@@ -124,7 +127,7 @@ print(sorted(set({HEAVY!r}) & set(sys.modules)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_limit_that_nothing_meets_is_said_before_a_study_is_begun(tmp_path: Path) -> None:
+def test_a_limit_that_nothing_meets_is_reported_before_the_study_starts(tmp_path: Path) -> None:
     message = r"^0 of 16 sampled candidates of space 'mobilenet_v1' meet latency_ms <= 0\.001"
     with pytest.raises(NasError, match=message) as caught:
         command(["space=mobilenet_v1", "latency=macs", "constraint.latency_ms=0.001"])
@@ -164,21 +167,21 @@ def test_a_folder_of_ones_own_comes_first(tmp_path: Path) -> None:
 
 def test_help_and_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command(["space=mixnet", "--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(f"+space={name}" in said for name in SPACES) and "study.n_trials" in said
+    output = capsys.readouterr().out
+    assert all(f"+space={name}" in output for name in SPACES) and "study.n_trials" in output
     assert command(["space=mixnet", "--cfg", "job", "study.n_trials=9"]) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert (config["space"]["name"], config["study"]["n_trials"]) == ("mixnet", 9)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_torch_that_cannot_be_loaded_is_answered_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_torch_installation_is_a_plain_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_name: str) -> None:
         raise RuntimeError("operator torchvision::nms does not exist\nmore lines")
 
     monkeypatch.setattr(app, "import_module", broken)
     with pytest.raises(
-        NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Install torch"
+        NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Reinstall torch"
     ):
         app.import_heavy("nas.engines.run")
 

@@ -1,4 +1,4 @@
-"""Tab completion: what a shell is offered, in a real bash too, and that nothing heavy is loaded for it."""
+"""Tests of tab completion: candidates, a real bash, no heavy imports."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ echo "${COMPREPLY[@]}"
         timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     assert done.stderr == ""
-    said = done.stdout.splitlines()
-    assert "hydra_bash_completion nas-search" in said[0] and said[1] == "sampler=nsga2 sampler=nsga3"
+    output = done.stdout.splitlines()
+    assert "hydra_bash_completion nas-search" in output[0] and output[1] == "sampler=nsga2 sampler=nsga3"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -99,10 +99,10 @@ def test_each_shell_gets_its_script(
     [
         (["-sc"], r"-sc '': must be install=, uninstall= or query= of bash, zsh or fish\. eval"),
         (["-sc", "install=tcsh"], r"-sc 'install=tcsh': must be"),
-        (["-sc", "install=bash"], r"shells complete the installed command alone"),
+        (["-sc", "install=bash"], r"shells complete only the installed command"),
     ],
 )
-def test_mistakes_say_how(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_errors_name_the_remedy(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/nas/search.py"])
     with pytest.raises(NasError, match=message):
         command(arguments)

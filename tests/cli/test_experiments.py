@@ -1,4 +1,7 @@
-"""experiment= presets: each composes, says in its header what it is, and gives way to whatever is set beside it."""
+"""Tests of experiment= presets: composition, headers, precedence.
+
+Settings given beside an experiment override it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def test_it_composes_under_its_own_name(command: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("command", "name"), PRESETS)
-def test_its_header_says_source_cost_result_and_command(command: str, name: str) -> None:
+def test_its_header_has_source_cost_result_and_command(command: str, name: str) -> None:
     text = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
     head = text.partition("\ndefaults:")[0]
     for word in ("# Source: ", "# Cost: ", "# Result: ", f"# Command: python -m nas.{command} experiment={name}"):

@@ -1,4 +1,4 @@
-"""--multirun: which studies there are, what they are called, and what becomes of them when one fails or is stopped."""
+"""Tests of --multirun: the studies, their names, failures, interrupts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100",
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     """Commands run in an empty folder, and nothing is trained."""
     monkeypatch.chdir(tmp_path)
     trained(monkeypatch, lambda _: None)
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], object]) -> list[str]:
-    """Trainings with made-up accuracies, ``before`` which each is counted; the networks' ids as they come."""
+    """Fake trainings with synthetic accuracies; collects network ids in order.
+
+    ``before`` is called with the count of each.
+    """
     seen: list[str] = []
 
     def evaluate(
@@ -63,7 +66,7 @@ def test_studies_are_those_of_hydra_s_own_sweeper(arguments: list[str]) -> None:
     assert [list(job.overrides) for job in jobs(arguments)] == expected
 
 
-def test_a_pattern_stands_for_the_choices_that_it_fits() -> None:
+def test_a_glob_selects_the_matching_choices() -> None:
     found = [job.overrides for job in jobs(["space=glob(mobilenet*)", "sampler=random"])]
     names = ("mobilenet_v1", "mobilenet_v3", "mobilenet_v3_small")
     assert found == [(f"+space={name}", "sampler=random") for name in names]
@@ -110,9 +113,9 @@ def test_one_study_each_then_a_table_and_the_second_time_nothing_is_trained(
     )
     again = trained(monkeypatch, lambda _: pytest.fail("a training"))
     assert search.command(arguments) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[:2] == [f"[{index}/2] {name}: finished before" for index, name in enumerate(names, start=1)]
-    assert again == [] and any(line.startswith("study ") for line in said)
+    output = capsys.readouterr().out.splitlines()
+    assert output[:2] == [f"[{index}/2] {name}: already finished" for index, name in enumerate(names, start=1)]
+    assert again == [] and any(line.startswith("study ") for line in output)
 
 
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(
@@ -142,17 +145,17 @@ def test_one_that_cannot_go_on_does_not_keep_the_others_from_it(capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["space=mobilenet_v1"], r"--multirun: nothing has several values"),
+        (["space=mobilenet_v1"], r"--multirun: no setting has several values"),
         (["space=mobilenet_v1", "study.seed=0,0"], r"two studies would be named 'mobilenet_v1-digits'"),
         (["space=mobilenet_v1", "study.seed=0,x"], r"study\.seed: 'x' is not a whole number"),
         (["space=mobilenet_v1,mixnett"], r"unknown space 'mixnett'.*Did you mean 'mixnet'"),
-        (["space=mobilenet_v1", "study.seed=interval(0,1)"], r"'study\.seed=interval\(0,1\)': endless many values"),
+        (["space=mobilenet_v1", "study.seed=interval(0,1)"], r"'study\.seed=interval\(0,1\)': infinitely many values"),
         (["space=mobilenet_v1", "study.seed=0,["], r"'study\.seed=0,\['"),
-        (["space=glob(x*)"], r"none of efficientnet, mixnet, .* is meant"),
-        (["mobilenet_v1", "study.seed=0,1"], r"'mobilenet_v1': settings are given as name=value"),
+        (["space=glob(x*)"], r"matches none of efficientnet, mixnet, "),
+        (["mobilenet_v1", "study.seed=0,1"], r"'mobilenet_v1': settings have the form name=value"),
     ],
 )
-def test_mistakes_are_told_before_the_first_study(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_user_errors_are_reported_before_the_first_study(tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(NasError, match=message) as caught:
         search.command(["-m", *arguments])
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
@@ -160,7 +163,7 @@ def test_mistakes_are_told_before_the_first_study(tmp_path: Path, arguments: lis
 
 def test_several_values_without_the_flag_say_what_to_do() -> None:
     for command, arguments in ((search.command, SEARCH), (compound_grid.command, ("latency=macs",))):
-        with pytest.raises(NasError, match=r"'study\.seed=0,1': a list is written in brackets.*--multirun"):
+        with pytest.raises(NasError, match=r"'study\.seed=0,1': write a list in brackets.*--multirun"):
             command([*arguments, "study.seed=0,1"])
 
 

@@ -1,4 +1,7 @@
-"""Settings from Python as override strings: whatever is given is what Hydra reads, or is refused."""
+"""Tests of settings from Python as override strings that Hydra parses back.
+
+A value that Hydra cannot hold is refused.
+"""
 
 from __future__ import annotations
 
@@ -61,11 +64,11 @@ def test_paths_and_numbers_of_numpy_are_understood() -> None:
 
 @pytest.mark.parametrize("value", [object(), b"bytes", {1, 2}, [object()]])
 def test_what_is_no_setting_is_refused(value: object) -> None:
-    with pytest.raises(NasError, match=r"^group\.name: a value of type \w+ is no setting; give text, a number"):
+    with pytest.raises(NasError, match=r"^group\.name: type \w+ is not allowed for a setting; give text, a number"):
         overrides_of({"group": {"name": value}})
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a=b", "-m", 3])
 def test_a_name_that_is_none_is_refused(key: Any) -> None:
-    with pytest.raises(NasError, match="is no name of a setting"):
+    with pytest.raises(NasError, match="is not a setting's name"):
         overrides_of({key: 1})

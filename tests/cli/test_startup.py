@@ -1,4 +1,7 @@
-"""What commands load that train nothing: reports, lists and comparisons need neither torch nor statistics packages."""
+"""Tests of the imports of commands that train nothing.
+
+Reports, lists and comparisons need neither torch nor statistics packages.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 
 @pytest.fixture(scope="module")
 def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished search, ``made``, of a finished grid, ``tiny``, and of ``calibrated.json``."""
+    """A folder with a finished search, a finished grid and a calibration.
+
+    Named ``made``, ``tiny`` and ``calibrated.json``.
+    """
 
     def evaluate(
         _: ProxyEvaluator, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None

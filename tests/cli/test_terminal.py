@@ -1,4 +1,7 @@
-"""A search as a person sees it in a narrow terminal, and as a log gets it: no colours, no control characters."""
+"""Tests of a search's output in a narrow terminal and in a log.
+
+A log has no colours and no control characters.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def in_terminal(folder: Path, **more: str) -> str:
         cwd=folder, env=environment(**more), stdin=terminal, stdout=terminal, stderr=terminal,
     )  # fmt: skip
     os.close(terminal)
-    said = b""
+    output = b""
     while True:
         try:
             chunk = os.read(controller, 65536)
@@ -50,10 +53,10 @@ def in_terminal(folder: Path, **more: str) -> str:
             break
         if not chunk:
             break
-        said += chunk
+        output += chunk
     os.close(controller)
     assert process.wait(timeout=DEADLINE_S) == 0
-    return said.decode()
+    return output.decode()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -62,15 +65,15 @@ def test_help_fits_a_terminal(script: str, capsys: pytest.CaptureFixture[str]) -
     assert module.command(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= COLUMNS
-    said = " ".join(" ".join(lines).split())
-    assert said.startswith(f"python -m {module.__name__}") and f"{script} -sc install=bash" in said
-    assert "json=true" in said and "--cfg job" in said
+    output = " ".join(" ".join(lines).split())
+    assert output.startswith(f"python -m {module.__name__}") and f"{script} -sc install=bash" in output
+    assert "json=true" in output and "--cfg job" in output
 
 
 def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
-    said = in_terminal(tmp_path, NO_COLOR="1")
-    assert not COLOUR.search(said)
-    drawn = [CONTROL.sub("", part) for part in re.split(r"[\r\n]+", said)]
+    output = in_terminal(tmp_path, NO_COLOR="1")
+    assert not COLOUR.search(output)
+    drawn = [CONTROL.sub("", part) for part in re.split(r"[\r\n]+", output)]
     bars = [part for part in drawn if part.startswith("trials ")]
     assert any("2/2" in part for part in bars) and max(map(len, bars)) <= COLUMNS
     tables = [part for part in drawn if part[:1] in "┏┃┡│└"]
@@ -78,7 +81,7 @@ def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
     assert any(part.startswith("open runs/") for part in drawn)
 
 
-def test_output_that_nobody_takes_is_told_in_a_line_at_most() -> None:
+def test_unwritable_output_is_at_most_one_line_of_error() -> None:
     show = [sys.executable, "-m", "nas.show", "--help"]
     reader, writer = os.pipe()
     os.close(reader)
@@ -86,11 +89,11 @@ def test_output_that_nobody_takes_is_told_in_a_line_at_most() -> None:
     os.close(writer)
     assert (gone.returncode, gone.stderr) == (1, "")
     with Path("/dev/full").open("w") as full:
-        told = subprocess.run(
+        completed = subprocess.run(
             show, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S
         )
-    assert told.returncode == 1
-    assert told.stderr == "error: the output cannot be written: No space left on device; send it elsewhere.\n"
+    assert completed.returncode == 1
+    assert completed.stderr == "error: cannot write the output: No space left on device; redirect it elsewhere.\n"
 
 
 def test_a_log_has_one_plain_line_for_each_event(
@@ -100,8 +103,8 @@ def test_a_log_has_one_plain_line_for_each_event(
     for name in FORCED:
         monkeypatch.delenv(name, raising=False)
     assert command(list(SEARCH)) == 0
-    said, error = capfd.readouterr()
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said) and error == ""
-    lines = said.splitlines()
+    output, error = capfd.readouterr()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", output) and error == ""
+    lines = output.splitlines()
     assert [line for line in lines if re.match(r"\d/2 ", line)] == [line for line in lines if ": accuracy" in line]
     assert sum("survey of space" in line for line in lines) == 1

@@ -128,7 +128,7 @@ def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
     assert told == [trial.user_attrs["latency_ms"] for trial in study(tmp_path).trials if trial.values]
     assert "predicted against measured" in capfd.readouterr().out
     report = (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
-    assert "Predicted against measured" in report and "3 networks measured" in report
+    assert "Predicted vs. measured latency" in report and "3 networks measured" in report
 
     with pytest.raises(NasError, match=r"started with latency\.refine = true, now it is false"):
         command([*arguments, "latency.refine=false"])

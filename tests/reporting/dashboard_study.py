@@ -1,4 +1,7 @@
-"""A small search with notes and files, made in a moment, and its dashboard: for tests with and without a browser."""
+"""A small search with synthetic accuracies, and its dashboard, for tests.
+
+For tests with and without a browser.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,15 @@ from tests.study.fakes import PARETO, FakeEvaluator, OneWorker, make_search, sma
 
 
 def database(runs_dir: Path) -> str:
-    """Where searches are kept unless they say otherwise."""
+    """Default storage URL of searches."""
     return f"sqlite:///{runs_dir / 'optuna.db'}"
 
 
 def made_search(runs_dir: Path, *, name: str = "small", trials: int = 6, url: str = "") -> OneWorker:
-    """A search of made-up accuracies at ``url`` or in the database of ``runs_dir``; some trials are infeasible."""
+    """Create a search with synthetic accuracies; some trials are infeasible.
+
+    In the storage at ``url`` or in the database of ``runs_dir``.
+    """
     runs_dir.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(url or database(runs_dir)), name, PARETO, {})
     search = make_search(
@@ -60,7 +66,7 @@ def report_of(search: OneWorker, *, best: int | None = None) -> SearchReport:
 
 
 def show(search: OneWorker, runs_dir: Path, report: SearchReport | None = None) -> SearchReport:
-    """Put notes and files of ``search`` where dashboards look for them, with the results they are made from."""
+    """Publish notes and files of ``search``; return the report they show."""
     report = report or report_of(search)
     folder = runs_dir / search.study.study_name
     (folder / "winners").mkdir(parents=True, exist_ok=True)
@@ -73,7 +79,10 @@ def show(search: OneWorker, runs_dir: Path, report: SearchReport | None = None) 
 
 @contextmanager
 def served(runs_dir: Path, url: str = "") -> Iterator[str]:
-    """The address of a dashboard of ``url`` or of the database of ``runs_dir``, which answers meanwhile."""
+    """Serve the dashboard in the background; yield its address.
+
+    Of ``url`` or of the database of ``runs_dir``.
+    """
     server = make_dashboard(url or database(runs_dir), runs_dir, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -1,4 +1,7 @@
-"""Columns: the same figures in terminal, CSV, Markdown and page; CSV read back by the standard library."""
+"""Tests of columns: equal figures in terminal, CSV, Markdown and pages.
+
+CSV is read back by the standard library.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +137,7 @@ def test_a_title_is_in_sentence_case_and_symbols_stay(heading: str, title: str) 
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
-    with pytest.raises(NasError, match=r"column 'macs': is not in this table; known are label, share\."):
+    with pytest.raises(NasError, match=r"column 'macs': not in this table; choose from label, share\."):
         select(COLUMNS, "label", "macs")
 
 
@@ -145,7 +148,7 @@ ROW = TrialRecord(
 )  # fmt: skip
 
 
-def test_a_winner_is_told_as_its_row_is_in_every_table() -> None:
+def test_a_winner_has_equal_figures_in_every_table() -> None:
     winner = LabelledRecord(label="W1", row=ROW)
     known = {column.label: column.cell(ROW) for column in RECORD_COLUMNS}
     for column in select_winner_columns(None, "trial", "accuracy", "predicted_ms", "latency_interval_ms", "macs_m"):

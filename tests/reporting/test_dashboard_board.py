@@ -1,4 +1,7 @@
-"""Notes and files on a study: read back by Optuna and by optuna-dashboard, replaced, kept when a person wrote them."""
+"""Tests of dashboard notes and files: read back, replaced, user edits kept.
+
+They are read back by Optuna and by optuna-dashboard.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +30,17 @@ def study() -> optuna.Study:
 def test_optuna_dashboard_reads_the_note(study: optuna.Study, tmp_path: Path, length: int) -> None:
     board = DashboardBoard.of(study, tmp_path)
     for text in ("x" * length, "é|" * length, "short"):
-        assert board.pin(text)
+        assert board.write_note(text)
         assert get_note(study) == board.note() == DashboardBoard.of(study, tmp_path).note()
         assert get_note(study).startswith(f"{text}\n\n[//]: # (nas ")
 
 
 def test_a_note_is_written_once_and_replaced_with_a_new_version(study: optuna.Study, tmp_path: Path) -> None:
     trial = study.trials[1]
-    assert DashboardBoard.of(study, tmp_path).pin("one", trial)
+    assert DashboardBoard.of(study, tmp_path).write_note("one", trial)
     before = attributes(study)
-    assert not DashboardBoard.of(study, tmp_path).pin("one", trial) and attributes(study) == before
-    assert DashboardBoard.of(study, tmp_path).pin("two", trial)
+    assert not DashboardBoard.of(study, tmp_path).write_note("one", trial) and attributes(study) == before
+    assert DashboardBoard.of(study, tmp_path).write_note("two", trial)
     assert attributes(study)[f"dashboard:{trial._trial_id}:note_ver"] == 2
     assert (
         DashboardBoard.of(study, tmp_path).note(trial).startswith("two\n")
@@ -47,10 +50,10 @@ def test_a_note_is_written_once_and_replaced_with_a_new_version(study: optuna.St
 
 @pytest.mark.parametrize("changed", ["mine", "one, and a word of mine"])
 def test_what_a_person_wrote_stays(study: optuna.Study, tmp_path: Path, changed: str) -> None:
-    DashboardBoard.of(study, tmp_path).pin("one")
+    DashboardBoard.of(study, tmp_path).write_note("one")
     mine = get_note(study).replace("one", changed)
     save_note(study, mine)
-    assert not DashboardBoard.of(study, tmp_path).pin("two") and get_note(study) == mine
+    assert not DashboardBoard.of(study, tmp_path).write_note("two") and get_note(study) == mine
 
 
 def test_files_of_a_study_are_optuna_s(study: optuna.Study, tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_files_of_a_study_are_optuna_s(study: optuna.Study, tmp_path: Path) -> N
     assert (tmp_path / "copy").read_bytes() == b"<svg></svg>"
 
 
-def test_files_of_trials_stand_apart(study: optuna.Study, tmp_path: Path) -> None:
+def test_files_of_different_trials_are_separate(study: optuna.Study, tmp_path: Path) -> None:
     board = DashboardBoard.of(study, tmp_path)
     for trial in study.trials:
         board.attach("a.yaml", f"{trial.number}".encode(), trial)
@@ -90,8 +93,8 @@ def test_only_files_of_ours_are_taken_away(study: optuna.Study, tmp_path: Path) 
     board.attach("winner_2.svg", b"2")
     theirs = {"artifact_id": "0f", "filename": "winner_3.svg", "mimetype": "image/svg+xml", "encoding": None}
     study._storage.set_study_system_attr(study._study_id, "artifacts:0f", json.dumps(theirs))
-    DashboardBoard.of(study, tmp_path).keep({"winner_1.svg"})
-    DashboardBoard.of(study, tmp_path).keep({"winner_1.svg"})
+    DashboardBoard.of(study, tmp_path).remove_except({"winner_1.svg"})
+    DashboardBoard.of(study, tmp_path).remove_except({"winner_1.svg"})
     assert [meta["filename"] for meta in list_study_artifacts(attributes(study))] == ["winner_1.svg", "winner_3.svg"]
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"1"]
     assert DashboardBoard.of(study, tmp_path).attach("winner_2.svg", b"2")

@@ -1,4 +1,7 @@
-"""What a dashboard shows of a search, as its server answers: notes, drawings, specs, and no more than was promised."""
+"""Tests of a search's dashboard content through the dashboard's server.
+
+Notes, drawings, specs, and the limits on their number.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Shown(NamedTuple):
     report: SearchReport
     runs_dir: Path
     address: str
-    answer: dict[str, Any]
+    response: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +54,17 @@ def get(address: str) -> bytes:
 
 
 def test_the_study_has_its_note_metrics_and_winners(small: Shown) -> None:
-    answer, report = small.answer, small.report
-    note = answer["note"]["body"]
+    response, report = small.response, small.report
+    note = response["note"]["body"]
     assert note.startswith("# Search small\n") and report.command in note and "| limits | latency" in note
-    assert answer["objective_names"] == ["accuracy", "latency_ms"] and answer["directions"] == ["maximize", "minimize"]
-    names = [meta["filename"] for meta in answer["artifacts"]]
+    assert response["objective_names"] == ["accuracy", "latency_ms"] and response["directions"] == [
+        "maximize",
+        "minimize",
+    ]
+    names = [meta["filename"] for meta in response["artifacts"]]
     winners = [f"winner_{index}{end}" for index in range(1, len(report.winners) + 1) for end in (".svg", ".yaml")]
     assert sorted(names) == sorted(["pareto.svg", *winners]) and report.winners
-    for meta in answer["artifacts"]:
+    for meta in response["artifacts"]:
         address = f"/artifacts/1/{meta['artifact_id']}"
         content = get(small.address + address)
         assert f"]({address})" in note
@@ -71,9 +77,9 @@ def test_the_study_has_its_note_metrics_and_winners(small: Shown) -> None:
         assert f"[trial {winner.row.number}](/dashboard/studies/1/trials?numbers={winner.row.number})" in note
 
 
-def test_the_first_page_lists_what_a_person_asks_and_nothing_of_the_program_s_own(small: Shown) -> None:
-    told = {one["key"]: one["value"] for one in small.answer["user_attrs"]}
-    assert told == {
+def test_the_first_page_lists_the_study_s_facts_and_no_internals(small: Shown) -> None:
+    facts = {one["key"]: one["value"] for one in small.response["user_attrs"]}
+    assert facts == {
         "in short": search_summary(small.report.rows),
         "go on with": small.report.command,
         **dict(small.report.facts),
@@ -83,8 +89,8 @@ def test_the_first_page_lists_what_a_person_asks_and_nothing_of_the_program_s_ow
 def test_every_trial_has_its_note_drawing_and_spec(small: Shown) -> None:
     rows = {row.number: row for row in small.report.rows}
     assert {row.outcome for row in rows.values()} >= {Outcome.TRAINED, Outcome.INFEASIBLE}
-    assert len(small.answer["trials"]) == len(rows)
-    for trial in small.answer["trials"]:
+    assert len(small.response["trials"]) == len(rows)
+    for trial in small.response["trials"]:
         row, note = rows[trial["number"]], trial["note"]["body"]
         assert row.arch_id in note and all(block in note for block in row.blocks.replace(";", "").split())
         label = small.report.label_of.get(row.number)
@@ -99,12 +105,12 @@ def test_every_trial_has_its_note_drawing_and_spec(small: Shown) -> None:
 
 
 def test_learning_curves_stand_in_notes_of_several_objectives(small: Shown) -> None:
-    for trial in small.answer["trials"]:
+    for trial in small.response["trials"]:
         assert ("after epoch 3" in trial["note"]["body"]) is (len(trial["intermediate_values"]) == 3)
 
 
 def test_no_attribute_of_a_trial_widens_the_page(small: Shown) -> None:
-    for trial in small.answer["trials"]:
+    for trial in small.response["trials"]:
         assert all(len(attribute["key"] + attribute["value"]) < 120 for attribute in trial["user_attrs"])
 
 
@@ -117,12 +123,12 @@ def test_showing_it_again_writes_nothing(small: Shown) -> None:
 def test_a_trial_that_began_behind_the_report_waits_for_the_next_time(tmp_path: Path) -> None:
     search = made_search(tmp_path, trials=2)
     report = report_of(search)
-    begun = search.study.ask(distributions(search.pricer.space.parameters))
+    running = search.study.ask(distributions(search.pricer.space.parameters))
     show(search, tmp_path, report)
-    assert not any(key.startswith(f"dashboard:{begun._trial_id}:") for key in attributes(search.study))
+    assert not any(key.startswith(f"dashboard:{running._trial_id}:") for key in attributes(search.study))
     assert exhibit.is_up_to_date(search.study, tmp_path / ARTIFACTS)  # nothing is written for it until it ends
-    begun.set_user_attr("outcome", Outcome.FAILED.value)
-    search.study.tell(begun, state=TrialState.FAIL)
+    running.set_user_attr("outcome", Outcome.FAILED.value)
+    search.study.tell(running, state=TrialState.FAIL)
     assert not exhibit.is_up_to_date(search.study, tmp_path / ARTIFACTS)
     show(search, tmp_path)
     assert exhibit.is_up_to_date(search.study, tmp_path / ARTIFACTS)
@@ -155,9 +161,9 @@ def test_a_journal_is_shown_as_a_database_is(tmp_path: Path) -> None:
     report = show(search, tmp_path)
     with served(tmp_path, url) as address:
         (study,) = json.loads(get(f"{address}/api/studies"))["study_summaries"]
-        answer = json.loads(get(f"{address}/api/studies/{study['study_id']}"))
-    assert answer["note"]["body"].startswith("# Search small") and len(answer["trials"]) == len(report.rows)
-    assert all(len(trial["artifacts"]) == 2 for trial in answer["trials"])
+        response = json.loads(get(f"{address}/api/studies/{study['study_id']}"))
+    assert response["note"]["body"].startswith("# Search small") and len(response["trials"]) == len(report.rows)
+    assert all(len(trial["artifacts"]) == 2 for trial in response["trials"])
 
 
 def test_of_many_trials_the_winners_the_failed_and_the_newest_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +174,7 @@ def test_of_many_trials_the_winners_the_failed_and_the_newest_are_shown(monkeypa
     assert noted_trials(rows[:3], ()) == [0, 1, 2]
 
 
-def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_omitted_trials_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exhibit, "NEWEST", 1)
     search = made_search(tmp_path, trials=3)
     report = show(search, tmp_path)

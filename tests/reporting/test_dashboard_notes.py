@@ -1,4 +1,4 @@
-"""Notes in Markdown: what they say of every outcome, and that nothing in them is taken for mark-up."""
+"""Tests of Markdown notes: content per outcome, escaping of markup."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def row(outcome: Outcome = Outcome.TRAINED, **fields: object) -> TrialRecord:
     return TrialRecord(number=7, outcome=outcome, **fields)  # type: ignore[arg-type]
 
 
-def test_a_trained_trial_says_what_it_cost_and_gave() -> None:
-    told = TrialNote(
+def test_the_note_of_a_trained_trial_has_its_cost_and_accuracy() -> None:
+    note = TrialNote(
         row=row(
             accuracy=0.9722, predicted_ms=9.234, latency_low_ms=7.2, latency_high_ms=10.42, measured_ms=9.92,
             measured_spread_ms=0.35, macs_m=187.64, params_m=1.18, peak_memory_mb=3.91, cpu_s=12.345,
@@ -37,7 +37,7 @@ def test_a_trained_trial_says_what_it_cost_and_gave() -> None:
         facts=[("seed", "2")],
         drawing="/a/b",
     ).markdown  # fmt: skip
-    assert told.startswith("**Trained**. **Winner W3.**") and told.endswith("\n\n![drawing of the network](/a/b)")
+    assert note.startswith("**Trained**. **Winner W3.**") and note.endswith("\n\n![drawing of the network](/a/b)")
     for cells in (
         ("seed", "2"),
         ("proxy accuracy", "97.22%"),
@@ -48,24 +48,24 @@ def test_a_trained_trial_says_what_it_cost_and_gave() -> None:
         ("learning curve", "▁▅█ accuracy 50.00% after epoch 1, 97.22% after epoch 3"),
         ("network", "50b9294db916"),
     ):
-        assert f"| {cells[0]} | {cells[1]} |" in told
+        assert f"| {cells[0]} | {cells[1]} |" in note
     assert (
-        "```text\nstage 0:  ds_r1_k3_s1_c16\nstage 1:  ir_r1_k3.5_s2_e6_c24\n          ir_r2_k3_s1_e3_c24\n```" in told
+        "```text\nstage 0:  ds_r1_k3_s1_c16\nstage 1:  ir_r1_k3.5_s2_e6_c24\n          ir_r2_k3_s1_e3_c24\n```" in note
     )
 
 
 @pytest.mark.parametrize(
-    ("outcome", "reason", "said"),
+    ("outcome", "reason", "expected"),
     [
-        (Outcome.INFEASIBLE, "latency_ms 15.2 > 14", r"**Not trained, it is beyond a limit**: latency\_ms 15.2 \> 14."),
+        (Outcome.INFEASIBLE, "latency_ms 15.2 > 14", r"**Not trained: beyond a limit**: latency\_ms 15.2 \> 14."),
         (Outcome.DUPLICATE, "same as trial 3", "**Not trained again**: same as trial 3."),
         (Outcome.FAILED, "ValueError: a|b", r"**Failed**: ValueError: a\|b."),
         (Outcome.STOPPED, "41.2% after epoch 1, behind", "**Training stopped early**: 41.2% after epoch 1, behind."),
         (Outcome.RUNNING, "", "**Running when this was written**."),
     ],
 )
-def test_every_other_outcome_says_why(outcome: Outcome, reason: str, said: str) -> None:
-    assert TrialNote(row=row(outcome, reason=reason)).markdown == said
+def test_every_other_outcome_has_its_reason(outcome: Outcome, reason: str, expected: str) -> None:
+    assert TrialNote(row=row(outcome, reason=reason)).markdown == expected
 
 
 def test_what_took_no_time_has_no_duration() -> None:
@@ -73,15 +73,15 @@ def test_what_took_no_time_has_no_duration() -> None:
 
 
 def test_a_reward_is_no_percentage() -> None:
-    told = TrialNote(row=row(), metric="reward", curve={1: 0.51234}).markdown
-    assert "reward 0.5123 after epoch 1" in told
+    note = TrialNote(row=row(), metric="reward", curve={1: 0.51234}).markdown
+    assert "reward 0.5123 after epoch 1" in note
 
 
-def test_a_study_says_how_to_go_on() -> None:
+def test_a_study_note_has_the_command_that_resumes_it() -> None:
     command = "python -m nas.search +space=mixnet 'space.choices.groups=[1, 2]' " + " ".join(
         f"proxy.name{index}=value" for index in range(9)
     )
-    told = StudyNote(
+    note = StudyNote(
         title="Search a_b",
         summary="3 tried.",
         command=command,
@@ -90,18 +90,18 @@ def test_a_study_says_how_to_go_on() -> None:
         best=[("", "trial"), ("**W1**", "[trial 3](/x)")],
         reading=["one", "two"],
     ).markdown
-    assert told.startswith(
+    assert note.startswith(
         "# Search a\\_b\n\n3 tried.\n\n## Winners\n\n|  | trial |\n| --- | --- |\n| **W1** | [trial 3](/x) |"
     )
-    assert "- one\n- two" in told and r"| data | a\|b |" in told
-    code = told.partition("```sh\n")[2].partition("\n```")[0]
+    assert "- one\n- two" in note and r"| data | a\|b |" in note
+    code = note.partition("```sh\n")[2].partition("\n```")[0]
     assert shlex.split(code.replace("\\\n", "")) == shlex.split(command)
     assert max(map(len, code.splitlines())) <= 76 and code.count("\n") >= 2
 
 
 def test_a_study_without_winners_has_no_empty_table() -> None:
-    told = StudyNote(title="a", summary="b", command="c", facts=[]).markdown
-    assert "##  " not in told and "Winners" not in told
+    note = StudyNote(title="a", summary="b", command="c", facts=[]).markdown
+    assert "##  " not in note and "Winners" not in note
 
 
 def test_nothing_is_taken_for_markup() -> None:

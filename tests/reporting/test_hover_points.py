@@ -1,4 +1,4 @@
-"""Points that answer: where they lie, what they say, and which are left when there are too many."""
+"""Tests of hover points: position, text, and thinning of many."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def hits(svg: str) -> dict[str, tuple[float, float, str]]:
     }
 
 
-def test_a_point_says_what_its_network_is() -> None:
+def test_the_tooltip_of_a_point_describes_its_network() -> None:
     ends = {"latency_low_ms": 9.0, "latency_high_ms": 12.5, "macs_m": 120.25, "params_m": 2.5}
     one = row(7, 0.875, 10.0, blocks="ds_r1_k3_s1_c16; ir_r1_k3.5_s2_e6_c24 ir_r2_k3_s1_e6_c24", **ends)
     point = point_of(one, "W1")
@@ -67,9 +67,9 @@ def test_every_trained_network_has_a_point_where_its_dot_is() -> None:
 
 def test_of_very_many_the_chosen_stay_and_the_others_have_a_neighbour() -> None:
     rows = many(6000)
-    kept = {one.number for one in pareto_front(rows)}
-    left = thin_points(rows, kept)
-    assert len(left) <= MAX_POINTS and kept <= {one.number for one in left} <= set(range(6000))
+    required = {one.number for one in pareto_front(rows)}
+    left = thin_points(rows, required)
+    assert len(left) <= MAX_POINTS and required <= {one.number for one in left} <= set(range(6000))
     for one in rows[::50]:  # what was left out lies within a cell of one that stays: an eighth of the plot at most
         assert any(abs(a.accuracy - one.accuracy) < 1 / 8 and abs(a.latency_ms - one.latency_ms) < 9 / 8 for a in left)
     assert thin_points(rows[:MAX_POINTS], ()) == rows[:MAX_POINTS]

@@ -1,4 +1,7 @@
-"""Drawings as XML: every block is there with what its spec says, nothing overlaps, nothing leaves the page."""
+"""Tests of network drawings as XML: content, overlap, bounds.
+
+Every block is drawn with what its spec says.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def test_every_block_is_drawn_once_and_in_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("latency", [None, {"conv_stem": 1.0}])
-def test_boxes_keep_apart_and_stay_on_the_page(name: str, latency: dict[str, float] | None) -> None:
+def test_boxes_do_not_overlap_or_leave_the_page(name: str, latency: dict[str, float] | None) -> None:
     svg = parse(draw(zoo.get(name), latency_by_path=latency))
     left, top, right, bottom = page(svg)
     assert right <= 1100
@@ -80,7 +83,7 @@ def test_boxes_keep_apart_and_stay_on_the_page(name: str, latency: dict[str, flo
         assert left <= float(text.attrib["x"]) <= right and top <= float(text.attrib["y"]) <= bottom
 
 
-def test_mixnet_s_says_what_figure_5_of_the_paper_says() -> None:
+def test_mixnet_s_matches_figure_5_of_the_paper() -> None:
     """Kernels, expansion, channels and sides of MixNet-S, read off the paper's figure."""
     svg = parse(draw(zoo.get("mixnet_s")))
     found = boxes(svg)
@@ -102,9 +105,9 @@ def test_a_pool_conv_head_pools_before_its_convolution() -> None:
 def test_universal_bottlenecks_and_attention_are_drawn() -> None:
     stage = ["uir_r1_a3_k5_s2_e4_c24", "uir_r1_k0_s1_e2_c24", "mqa_r1_k3_h2_v2_d8_s1_c24", "cn_r1_k3_gs8_s1_c24"]
     spec = ArchSpec.from_strings("v4", [stage], stem=StemSpec(channels=16), head=HeadSpec(channels=0))
-    said = [texts(box) for path, box in boxes(parse(draw(spec))).items() if path.startswith("blocks.")]
+    drawn_texts = [texts(box) for path, box in boxes(parse(draw(spec))).items() if path.startswith("blocks.")]
     wanted = (("UIB4", "3×3", "5×5"), ("UIB2", "1×1"), ("MQA", "3×3", "h2 d8"), ("Conv", "3×3", "gs8"))
-    for words, expected in zip(said, wanted, strict=True):
+    for words, expected in zip(drawn_texts, wanted, strict=True):
         assert set(expected) <= set(words)
 
 
@@ -126,7 +129,10 @@ def bar_heights(spec: ArchSpec) -> list[float]:
 
 
 def test_bars_grow_with_the_share_of_channels_and_fill_the_box() -> None:
-    """Of 78 units each bar has 13 for its text; 96 channels halve to 48, 24, 12, 12 and deal the other 26."""
+    """Bars of 78 units: 13 each for text, the rest by share of the channels.
+
+    96 channels halve to 48, 24, 12, 12, which share the remaining 26 units.
+    """
     heights = bar_heights(mixed("ir_r1_k3.5.7.9_s1_e6_c16_exponential"))
     assert heights == pytest.approx([13 + 26 * share for share in (0.5, 0.25, 0.125, 0.125)])
     assert bar_heights(mixed("ir_r1_k3.5_s1_e6_c16")) == pytest.approx([39, 39])
@@ -157,7 +163,7 @@ def lightness(fill: str) -> float:
     return sum(weight * int(fill[at : at + 2], 16) for weight, at in ((0.299, 1), (0.587, 3), (0.114, 5)))
 
 
-def test_sizes_of_kernels_are_told_apart_in_greyscale() -> None:
+def test_kernel_sizes_are_distinguishable_in_greyscale() -> None:
     drawn = boxes(parse(draw(mixed("ir_r1_k1.3.5.7.9.11.13_s1_e6_c16"))))["blocks.0.0"]
     fills = [rect.attrib["fill"] for rect in drawn.iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
     assert len(fills) == 7
@@ -186,9 +192,9 @@ def test_words_stay_on_the_page_in_a_wide_font(name: str) -> None:
 
 
 def test_the_legend_explains_what_is_drawn_and_nothing_else() -> None:
-    said = " ".join(texts(parse(draw(zoo.get("mixnet_s")))))
+    drawn_texts = " ".join(texts(parse(draw(zoo.get("mixnet_s")))))
     for words in ("DS: depthwise separable", "MB6: inverted bottleneck, expansion 6", "SE 0.5: squeeze-excite", "arc:"):
-        assert words in said
+        assert words in drawn_texts
     plain = " ".join(texts(parse(draw(mixed("cn_r1_k3_s1_c24")))))
     assert not any(words in plain for words in ("bottleneck", "squeeze", "arc:", "strip:"))
 

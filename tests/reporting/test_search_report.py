@@ -1,4 +1,7 @@
-"""The report as a parser sees it: complete, equal to its specs, escaped, and without a single address to fetch."""
+"""Tests of the search report, parsed: complete, escaped, self-contained.
+
+Its figures equal those of the specs, and it has no URL to fetch.
+"""
 
 from __future__ import annotations
 
@@ -125,9 +128,9 @@ def test_measured_latency_comes_with_its_spread_and_the_error_of_the_prediction(
     assert "not measured" in text
 
 
-def test_what_was_measured_stands_beside_what_was_predicted(full: SearchReport, html: str) -> None:
+def test_measured_and_predicted_latency_are_shown_together(full: SearchReport, html: str) -> None:
     text = Page(html).text
-    assert "Predicted against measured" in text
+    assert "Predicted vs. measured latency" in text
     # One network, 12.5 ms in an interval of 11 to 14 ms predicted and 10 ms measured: outside, and once is no habit.
     assert "1 network measured, 0 of 1 (0%) inside their 90% interval, predicted / measured 1.250 on average." in text
     assert "measured 10.00 ms, below the 90% interval of the prediction (11.00 to 14.00 ms)" in text
@@ -139,16 +142,16 @@ def test_what_was_measured_stands_beside_what_was_predicted(full: SearchReport, 
 
 
 def test_without_measurements_there_is_no_comparison() -> None:
-    assert "Predicted against measured" not in render_search_report(report(rows=(row(0, accuracy=0.5, **TIMES),)))
+    assert "Predicted vs. measured latency" not in render_search_report(report(rows=(row(0, accuracy=0.5, **TIMES),)))
 
 
-def test_a_predictor_that_is_off_more_often_than_it_says_is_flagged_with_what_to_do() -> None:
+def test_overconfident_intervals_are_flagged_with_a_remedy() -> None:
     rows = tuple(row(i, accuracy=0.5, arch_id=f"a{i}", measured_ms=15.0, **TIMES) for i in range(2))
     text = Page(render_search_report(report(rows=rows))).text
     assert "intervals are too narrow: 2 of 2 measurements" in text and "latency.refine=true" in text
 
 
-def test_a_winner_above_the_limit_is_said_to_be_so() -> None:
+def test_a_winner_above_the_limit_is_flagged() -> None:
     slow = winner("W1", "mixnet_s", 0, {**TIMES, "measured_ms": 13.5})
     text = Page(render_search_report(report(rows=(slow.row,), winners=(slow,), limit_ms=13.0))).text
     assert "measured 13.50 ms, above the limit of 13 ms" in text
@@ -158,7 +161,7 @@ def test_latencies_that_were_measured_are_called_so_and_have_no_interval() -> No
     times = {**TIMES, "latency_ms": 12.0, "measured_ms": 12.0}
     first = winner("W1", "mixnet_s", 0, times)
     page = Page(render_search_report(report(rows=(first.row,), winners=(first,), refined=True)))
-    assert "measured latency, ms" in page.text and "Latency is measured for the whole network." in page.text
+    assert "measured latency, ms" in page.text and "Latency is measured for the full network." in page.text
     assert "winner, with 90% interval" not in page.text
     assert "12.50 ms (90% interval 11.00 to 14.00 ms)" in page.text  # of the prediction, where it is told
     assert "Each prediction was made before its measurement" in page.text
@@ -194,7 +197,10 @@ def test_every_candidate_has_a_line(full: SearchReport, html: str) -> None:
 
 
 def test_drawn_latencies_sum_to_the_prediction_for_the_whole(html: str) -> None:
-    """1 and 4 ms of kernels under a prediction of 12.5 ms are a stem of 2.5 ms and a first stage of 10 ms."""
+    """Kernels of 1 and 4 ms, scaled to a prediction of 12.5 ms: 2.5 and 10 ms.
+
+    The stem is 2.5 ms and the first stage 10 ms.
+    """
     text = Page(html).text
     assert "12.50 ms predicted" in text
     assert "2.50 ms" in text and "10.00 ms" in text
@@ -229,7 +235,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one_reason(full: SearchReport)
         (row(0, Outcome.TRAINED, latency_ms=3.0),),
     ],
 )
-def test_a_search_without_accuracy_has_a_report_that_says_so(rows: tuple[TrialRecord, ...]) -> None:
+def test_a_search_without_accuracy_is_reported_as_such(rows: tuple[TrialRecord, ...]) -> None:
     text = Page(render_search_report(report(rows=rows, limit_ms=20.0))).text
     assert "No candidate was trained" in text
     assert "no candidate was trained" in text  # in the plot

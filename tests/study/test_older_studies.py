@@ -158,7 +158,7 @@ def test_as_they_are_they_are_listed_rendered_compared_and_shown(
     assert {one["name"]: one["best_accuracy"] for one in told} == best
     monkeypatch.setattr(WSGIServer, "serve_forever", end)
     assert dashboard.command(["port=0"]) == 0
-    assert "they are as they were" not in capsys.readouterr().out
+    assert "notes not updated" not in capsys.readouterr().out
     for name, text in (("search", "6 trained"), ("grid", "Best: 1/1/1.4")):
         study = optuna.load_study(study_name=name, storage="sqlite:///runs/optuna.db")
         assert text in get_note(study) and study.trials == before[name]

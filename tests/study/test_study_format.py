@@ -126,7 +126,7 @@ def test_several_studies_are_run_but_the_newer_one(capsys: pytest.CaptureFixture
     assert search.command([*SEARCH, "study.name=newer,older", "--multirun"]) == 2
     said = capsys.readouterr()
     assert re.match(rf"error: study 'newer' in sqlite:///runs/optuna\.db{REFUSAL}", said.err.strip())
-    assert "older: finished before" in said.out
+    assert "older: already finished" in said.out
     assert content() == before
 
 
@@ -134,7 +134,7 @@ def test_the_others_are_listed_and_it_is_named(capsys: pytest.CaptureFixture[str
     raise_in_storage("newer")
     assert report.command([]) == 0
     said = capsys.readouterr()
-    assert re.match(rf"left out: study 'newer' in sqlite:///runs/optuna\.db{REFUSAL}", said.err.strip())
+    assert re.match(rf"skipped: study 'newer' in sqlite:///runs/optuna\.db{REFUSAL}", said.err.strip())
     assert [line.split()[0] for line in said.out.splitlines() if "search  " in line or "grid  " in line] == [
         "newer-grid",
         "older",
@@ -156,7 +156,7 @@ def test_the_dashboard_writes_no_notes_of_it(
     before = system_attributes(study)
     assert dashboard.command(["port=0"]) == 0
     said = capsys.readouterr().out
-    assert len(re.findall(rf"^they are as they were: .*newer.*{REFUSAL}", said, re.MULTILINE)) == 1
+    assert len(re.findall(rf"^notes not updated: .*newer.*{REFUSAL}", said, re.MULTILINE)) == 1
     assert "writing the notes of older ..." in said
     assert system_attributes(study) == before
 

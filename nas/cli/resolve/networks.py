@@ -1,4 +1,4 @@
-"""What ``arch=`` means in every command: a published network, one of timm's, or a spec file."""
+"""Resolution of ``arch=``: a published network, one of timm's, a spec file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TIMM_PREFIX: Final = "timm/"
 
 
 def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
-    """The network that ``arch=`` means: a name of the zoo, ``timm/NAME``, or the path of a spec file.
+    """Resolve ``arch=``: a name of the zoo, ``timm/NAME``, or a spec file's path.
 
     ``field``: the setting's name, for errors.
 
-    Raises: NasError saying where it looked.
+    Raises: NasError that lists the accepted forms.
     """
     if not name:
         raise NasError(
@@ -36,7 +36,7 @@ def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
     if is_spec_file(text):
         return load_spec(text)
     near = suggestion(text, zoo.names())
-    raise NasError(f"{field} {text!r}: neither a published network nor a .yaml spec file nor timm/NAME.{near}")
+    raise NasError(f"{field} {text!r}: neither a published network nor timm/NAME nor a .yaml spec file.{near}")
 
 
 def is_network(text: str) -> bool:
@@ -45,12 +45,12 @@ def is_network(text: str) -> bool:
 
 
 def is_spec_file(text: str) -> bool:
-    """Whether ``text`` is the path of a spec file, as far as one can tell without reading it."""
+    """Whether ``text`` names a spec file, judged without reading it."""
     named = text not in zoo.names() and not text.startswith(TIMM_PREFIX)
     return named and (Path(text).suffix in (".yaml", ".yml") or Path(text).is_file())
 
 
 def known_networks() -> str:
-    """What ``arch=`` knows by name, in lines for a help text."""
+    """Help text of the networks that ``arch=`` accepts by name."""
     text = f"Networks: {', '.join(zoo.names())}; timm/NAME for any of timm's EfficientNet and MobileNet families"
     return paragraph(text)

@@ -1,4 +1,4 @@
-"""What ``latency=`` and ``runs_dir=`` mean in every command that prices networks, and a network's totals."""
+"""Resolution of ``latency=`` and ``runs_dir=``, and a network's total costs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def resolve_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
-    """This device's predictor, calibrated now if it never was; what it says goes to stderr, the answer to stdout.
+    """Load this device's latency predictor, calibrating it if there is none.
 
-    Raises: NasError for settings that are wrong and a folder that cannot be written to, before it is loaded.
+    Progress goes to stderr, so that stdout holds the results alone.
+
+    Raises: NasError for invalid settings and an unwritable folder, before the predictor is loaded.
     """
     from nas.latency.settings import LatencySettings
 
@@ -33,7 +35,7 @@ def resolve_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
 
 
 def network_totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:
-    """Name, side, exact cost and predicted latency of a network, as plain data."""
+    """Name, resolution, exact cost and predicted latency, as plain data."""
     cost, estimate = complexity(arch), predictor.predict(arch)
     return {
         "name": arch.name,
@@ -48,7 +50,7 @@ def network_totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any
 
 
 def latency_remark(predictor: LatencyPredictor) -> str:
-    """On what device latencies beside it were predicted, and how far that holds."""
+    """The device of predicted latencies, and the predictor's error, in words."""
     from nas.latency.predictors.base import error_text
 
     known = " with 90% intervals" if predictor.error else ""
@@ -56,7 +58,7 @@ def latency_remark(predictor: LatencyPredictor) -> str:
 
 
 def short_count(value: int) -> str:
-    """Counts in three or four digits: 239.2M; nothing for 0."""
+    """A count with a unit prefix, such as 239.2M; empty for 0."""
     if not value:
         return ""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -1,4 +1,4 @@
-"""A study opened again from its storage and its folder, for nas.report and nas.dashboard."""
+"""Reopening of a study from storage and folder, for report and dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class ReopenedStudy(NamedTuple):
-    """A study with its ``plan``, its ``manifest`` and its ``kind``, which renders it again."""
+    """A stored study with its ``plan``, ``manifest`` and study ``kind``.
+
+    The kind renders its report again.
+    """
 
     plan: Any
     manifest: StudyManifest
@@ -26,14 +29,17 @@ class ReopenedStudy(NamedTuple):
 
 
 def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStudy:
-    """The study ``name``, which is only read, in ``storage`` or else where its folder says. Raises: NasError."""
+    """Open the study ``name`` read-only from ``storage`` or its folder's storage.
+
+    Raises: NasError.
+    """
     from nas.methods import kind_of
     from nas.study.manifest import read_manifest
 
     found = resolve_study(name, runs_dir, storage)
-    known = found.manifest or read_manifest(found.folder)  # an unknown study is reported before a missing folder
-    settings = {**known.settings, "study": {**known.settings["study"], "name": name, "storage": found.storage}}
-    manifest = replace(known, settings=settings)
+    stored = found.manifest or read_manifest(found.folder)  # an unknown study is reported before a missing folder
+    settings = {**stored.settings, "study": {**stored.settings["study"], "name": name, "storage": found.storage}}
+    manifest = replace(stored, settings=settings)
     kind = kind_of(settings)
-    plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=known.command)
+    plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=stored.command)
     return ReopenedStudy(plan, manifest, found.study, kind)

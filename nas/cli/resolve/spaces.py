@@ -1,4 +1,4 @@
-"""What ``space=`` means in every command: the object that a space's configuration names."""
+"""Resolution of ``space=``: instantiation of a space's configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from nas.core.errors import NasError
 
 
 def make_space(config: Mapping[str, Any]) -> Any:
-    """The space object that ``_target_`` names; its constructor checks the choices. Raises: NasError."""
+    """Instantiate the space that ``_target_`` names.
+
+    Its constructor checks the choices. Raises: NasError.
+    """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 

@@ -1,4 +1,4 @@
-"""What the name of a study means in commands that read it: one in ``runs_dir`` or, with a slash, its folder."""
+"""Resolution of study names: one in ``runs_dir``, or a folder with a slash."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class FoundStudy(NamedTuple):
-    """A study that was begun, in ``storage`` (None: that of its runs_dir).
+    """A started study in ``storage`` (None: that of its runs_dir).
 
-    ``manifest``: what its ``folder`` keeps beside the trials; None where that is missing.
+    ``manifest``: the metadata in its ``folder``; None where that is missing.
     """
 
     study: optuna.Study
@@ -24,9 +24,11 @@ class FoundStudy(NamedTuple):
 
 
 def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
-    """The study that ``text`` means, which is only read; ``storage``: its URL where its folder does not say.
+    """Open the study that ``text`` names, read-only.
 
-    Raises: NasError, with the studies that there are.
+    ``storage``: its URL, where its folder does not record one.
+
+    Raises: NasError that lists the existing studies.
     """
     from nas.study import catalog, manifest
     from nas.study.config import RecordSettings

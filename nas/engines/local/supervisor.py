@@ -182,7 +182,10 @@ class Supervisor:
                 worker.kill()
 
     def _answer(self) -> None:
-        """Measure for the workers that ask for it; all of them are stopped in the meantime."""
+        """Serve the latency measurement requests of workers.
+
+        All workers are paused while one measures.
+        """
         session = self._session
         if session.plan.latency.refine and session.pricer and session.measure:
             serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._workers])

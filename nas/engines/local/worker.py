@@ -130,7 +130,9 @@ def start_server(kind: StudyKind) -> None:
 
 @contextlib.contextmanager
 def without_main_module(needed: object = None) -> Iterator[None]:
-    """Within, processes are started without running the caller's script again, as multiprocessing does.
+    """Start processes without re-running the caller's main script.
+
+    As a context manager; multiprocessing would otherwise run the script in each process.
 
     A script that calls ``nas.run_search`` would start another search in each worker. The script is run all the same
     where ``needed``, which a process is given, is of a class that it defines.

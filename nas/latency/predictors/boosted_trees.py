@@ -1,4 +1,4 @@
-"""Predictions of LightGBM's regression trees from their text, without loading LightGBM.
+"""LightGBM regression trees evaluated from their text, without LightGBM.
 
 The package takes 1.5 seconds of CPU to load, with pandas and scikit-learn. A fit needs it, and thousands of rows at
 once are worth it: it predicts them in a sixth of the time.
@@ -95,7 +95,9 @@ def _fields(block: str) -> dict[str, str]:
 def _tree(
     fields: Mapping[str, str], width: int, first: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Features, thresholds, left and right children and leaves of a tree, padded to shape (width,).
+    """Node and leaf arrays of a tree, each of shape ``(width,)``, padded.
+
+    Split features, thresholds, left and right children, and leaf values.
 
     ``first``: number of its first node and of its first leaf in the arrays of all trees.
     """

@@ -78,8 +78,8 @@ def search_report(
         progress=front_progress(rows, busy_hours(trials), reward),
         curves=learning_curves(study, plan.objective),
         importances=importances(rows),
-        longer=longer,
-        find_out=""
+        longer_trainings=longer,
+        validation_command=""
         if is_validated
         else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
     )

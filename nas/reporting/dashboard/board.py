@@ -1,8 +1,7 @@
-"""Notes and files that optuna-dashboard shows beside a study and its trials, kept where it looks for them.
+"""Notes and files of a study and its trials, stored for optuna-dashboard.
 
-They stand in system attributes of the study: a trial that is finished takes none of its own any more. The form is
-optuna-dashboard's (``save_note``, and the place of files that were uploaded in it), written here because a search runs
-without that package.
+They are system attributes of the study, because finished trials accept no attributes. The format is optuna-dashboard's
+(``save_note``, and its layout of uploaded artifacts), implemented here because a search runs without that package.
 """
 
 from __future__ import annotations
@@ -36,9 +35,11 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardBoard:
-    """Notes and files of one ``study``; ``folder`` holds the files, each under its id. A trial of None is the study.
+    """Notes and attached files of one ``study`` in optuna-dashboard.
 
-    ``known`` is what the study's system attributes were, and are after each change: they are read once.
+    ``folder`` holds the files, each under its id. A ``trial`` of None in a method means the study itself.
+
+    ``known`` caches the study's system attributes: they are read once and updated with each write.
     """
 
     study: optuna.Study
@@ -47,44 +48,50 @@ class DashboardBoard:
 
     @classmethod
     def of(cls, study: optuna.Study, folder: Path) -> DashboardBoard:
-        """The board of ``study`` as it is now."""
+        """The board of ``study`` in its current state."""
         return cls(study=study, folder=folder, known=system_attributes(study))
 
     def note(self, trial: FrozenTrial | None = None) -> str:
-        """The Markdown that stands there; empty if none does."""
+        """The Markdown note of the study or ``trial``; empty if there is none."""
         start = f"{_prefix(trial)}note_str:"
         parts: list[str] = []
         while (part := self.known.get(f"{start}{len(parts)}")) is not None:
             parts.append(part)
         return "".join(parts)
 
-    def pin(self, text: str, trial: FrozenTrial | None = None) -> bool:
-        """Put the note ``text`` there; False if it stands there already, or a note that a person has written."""
+    def write_note(self, text: str, trial: FrozenTrial | None = None) -> bool:
+        """Write a note, unless it is unchanged or was edited by a person.
+
+        Returns whether the note was written.
+        """
         before, signed = self.note(trial), _signed(text)
         if before == signed or not (_is_ours(before) or not before):
             return False
         prefix = _prefix(trial)
-        version = int(self.known.get(f"{prefix}note_ver", 0)) + 1  # by which the dashboard notices two writers
+        version = int(self.known.get(f"{prefix}note_ver", 0)) + 1  # the dashboard detects concurrent edits by it
         for key in [key for key in self.known if key.startswith(f"{prefix}note_str:") and not key.endswith(":0")]:
-            self._set(key, "")  # of a note that was divided in the dashboard
-        # One commit: half of a note that was killed on its way would be taken for a person's own.
+            self._set(key, "")  # parts of a note that the dashboard had split
+        # A single write: a note cut off by a kill would have no valid digest and pass for one edited by a person.
         self._set(f"{prefix}note_str:0", signed)
         self._set(f"{prefix}note_ver", version)
         return True
 
-    def tell(self, facts: Iterable[tuple[str, str]]) -> None:
-        """Put ``facts`` on the study, name and value, where the dashboard's first page lists them."""
+    def set_facts(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Set (name, value) ``facts`` as user attributes of the study.
+
+        The dashboard lists them on its first page.
+        """
         before = self.study.user_attrs
         for name, value in facts:
             if before.get(name) != value:
                 self.study.set_user_attr(name, value)
 
     def has(self, name: str, trial: FrozenTrial | None = None) -> bool:
-        """Whether a file of that name is attached there."""
+        """Whether a file called ``name`` is attached to the study or ``trial``."""
         return self._key(name, trial) in self.known and (self.folder / self._id(name, trial)).is_file()
 
     def attach(self, name: str, content: bytes, trial: FrozenTrial | None = None) -> str:
-        """Attach a file, in the place of the one of that name, and return the path that the dashboard serves it at."""
+        """Attach a file, replacing one of the same name; return its URL path."""
         path = self.folder / self._id(name, trial)
         write_bytes_atomically(path, content)
         mimetype = _TYPES.get(Path(name).suffix, "application/octet-stream")
@@ -92,8 +99,8 @@ class DashboardBoard:
         self._set(self._key(name, trial), json.dumps(facts))
         return self.address(name, trial)
 
-    def keep(self, names: Collection[str]) -> None:
-        """Take away the files that were attached to the study here and are none of ``names``."""
+    def remove_except(self, names: Collection[str]) -> None:
+        """Remove the study's attachments whose names are not in ``names``."""
         for key in [key for key in self.known if key.startswith("artifacts:")]:
             facts = json.loads(self.known[key])
             if facts and facts["filename"] not in names and key == self._key(facts["filename"], None):
@@ -101,22 +108,25 @@ class DashboardBoard:
                 (self.folder / facts["artifact_id"]).unlink(missing_ok=True)
 
     def mark(self, state: str) -> None:
-        """Remember that all is up to date at ``state``."""
+        """Record that notes and files are up to date at ``state``."""
         self._set(_STATE, state)
 
     def is_marked(self, state: str) -> bool:
-        """Whether all is up to date at ``state``, and its files are in the folder."""
+        """Whether notes and files are up to date at ``state``, and the files exist."""
         attached = [json.loads(value) for key, value in self.known.items() if key.startswith("artifacts:")]
         files = (self.folder / facts["artifact_id"] for facts in attached if facts)
         return self.known.get(_STATE) == state and all(path.is_file() for path in files)
 
     def address(self, name: str, trial: FrozenTrial | None = None) -> str:
-        """The path that the dashboard serves an attached file at."""
+        """URL path of an attached file in the dashboard."""
         owner = f"{study_id(self.study)}" + (f"/{trial_id(trial)}" if trial else "")
         return f"/artifacts/{owner}/{self._id(name, trial)}"
 
     def _id(self, name: str, trial: FrozenTrial | None) -> str:
-        """The same for the same study, trial and name, so that a file that is made again replaces the one before."""
+        """Deterministic file id from study, trial and name.
+
+        A file that is written again replaces the previous one.
+        """
         owner = "" if trial is None else str(trial.number)
         return str(uuid.uuid5(_NAMESPACE, f"{self.study.study_name}/{owner}/{name}"))
 
@@ -125,7 +135,7 @@ class DashboardBoard:
         return owner + self._id(name, trial)
 
     def _set(self, key: str, value: str | int) -> None:
-        """Every attribute is a commit: what stands there already is not written."""
+        """Write an attribute if it differs: every write is a database commit."""
         if self.known.get(key) != value:
             set_system_attribute(self.study, key, value)
             self.known[key] = value
@@ -136,12 +146,15 @@ def _prefix(trial: FrozenTrial | None) -> str:
 
 
 def _signed(text: str) -> str:
-    """``text`` with its digest in a line that Markdown does not show: a note that was changed by hand is told by it."""
+    """``text`` with its digest in a Markdown comment.
+
+    The digest detects notes that were edited by hand.
+    """
     body = text.rstrip() + "\n"
     return f"{body}\n[//]: # (nas {sha256(body.encode()).hexdigest()[:12]})\n"
 
 
 def _is_ours(note: str) -> bool:
-    """Whether ``note`` is as it was written here."""
+    """Whether ``note`` was written by this module and not edited since."""
     body, mark, _ = note.rpartition("\n[//]: # (nas ")
     return bool(mark) and _signed(body) == note

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a study: notes on it and on its trials, drawings and specs of their networks."""
+"""Dashboard content of a study: notes, drawings and specs of its networks."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ NEWEST_FAILED: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialNotes:
-    """What is to be shown of the trials of the study of ``board``.
+    """Notes, drawings and specs of trials, written to ``board``.
 
-    ``decode``: the network of a trial. ``facts``: what this kind of study says of one first. ``labels``: of winners, by
-    the trial's number.
+    ``decode``: returns the network of a trial. ``facts``: returns the leading (name, value) pairs of a trial's note.
+    ``labels``: labels of winners by trial number.
     """
 
     board: DashboardBoard
@@ -41,40 +41,42 @@ class TrialNotes:
     facts: Callable[[FrozenTrial], Pairs] = lambda _: ()
     labels: dict[int, str]
 
-    def show(self, told: Sequence[TrialRecord]) -> str:
-        """Put up what is missing or out of date of ``told``, the trials in the report; others may have begun since.
+    def publish(self, records: Sequence[TrialRecord]) -> str:
+        """Write the notes of trials in ``records`` that are missing or outdated.
 
-        Says in words which of them are left out, nothing if none is.
+        ``records`` holds the trials in the report; trials that started later are ignored.
+
+        Returns a sentence on the omitted trials; empty if none is omitted.
         """
-        study, rows = self.board.study, {row.number: row for row in told}
+        study, rows = self.board.study, {row.number: row for row in records}
         trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if trial.number in rows}
-        chosen = noted_trials(told, {*self.labels, *_baselines(trials.values())})
+        chosen = noted_trials(records, {*self.labels, *_baselines(trials.values())})
         metric = (study.metric_names or ["value"])[0]
         for number in chosen:
-            self._show(trials[number], rows[number], metric)
+            self._publish_note(trials[number], rows[number], metric)
         if len(chosen) == len(rows):
             return ""
         return (
-            f"{len(chosen):,} of {plural(len(rows), 'trial')} have a note and a drawing: winners, baselines, the "
-            f"newest {NEWEST} and the newest {NEWEST_FAILED} that failed; all are in trials.csv"
+            f"{len(chosen):,} of {plural(len(rows), 'trial')} have a note and a drawing (winners, baselines, the "
+            f"newest {NEWEST}, and the newest {NEWEST_FAILED} that failed); trials.csv contains all"
         )
 
-    def _show(self, trial: FrozenTrial, row: TrialRecord, metric: str) -> None:
-        began, ended = trial.datetime_start, trial.datetime_complete
+    def _publish_note(self, trial: FrozenTrial, row: TrialRecord, metric: str) -> None:
+        start, end = trial.datetime_start, trial.datetime_complete
         note = TrialNote(
             row=row,
             label=self.labels.get(row.number, ""),
             baseline=trial.user_attrs.get(PUBLISHED, ""),
-            duration=ended - began if began and ended else None,
+            duration=end - start if start and end else None,
             metric=metric,
             curve=trial.intermediate_values,
             facts=self.facts(trial),
             drawing=self._draw(trial, row) if row.arch_id else "",
         )
-        self.board.pin(note.markdown, trial)
+        self.board.write_note(note.markdown, trial)
 
     def _draw(self, trial: FrozenTrial, row: TrialRecord) -> str:
-        """Attach drawing and spec of a trial's network if they are not there; the drawing's address."""
+        """Attach a trial's drawing and spec if missing; return the drawing's URL path."""
         drawing_name, spec_name = f"trial_{row.number}.svg", f"trial_{row.number}.yaml"
         if not (self.board.has(drawing_name, trial) and self.board.has(spec_name, trial)):
             arch = replace(self.decode(trial), name=f"trial_{row.number}")
@@ -95,12 +97,12 @@ def publish_study(
     plot: tuple[str, str],
     files: Collection[str],
 ) -> None:
-    """Put the notes on the ``noted`` trials and on their study where a dashboard looks for them.
+    """Publish the notes of a study and its ``noted`` trials to the dashboard.
 
-    ``caption`` and ``best``: of the table of winners. ``reading``, ``plot``: as a ``StudyNote`` has them. ``files``:
-    names of the study's attachments; earlier ones are removed. That the dashboard is up to date is written last.
+    ``caption`` and ``best``: caption and cells of the table of winners. ``reading``, ``plot``: as in ``StudyNote``.
+    ``files``: names of the study's attachments; other attachments are removed. The up-to-date mark is written last.
     """
-    board, left_out = notes.board, notes.show(noted)
+    board, left_out = notes.board, notes.publish(noted)
     note = StudyNote(
         title=report.title,
         summary=report.summary,
@@ -111,37 +113,40 @@ def publish_study(
         reading=reading,
         plot=plot,
     )
-    board.pin(note.markdown)
-    board.tell(note.gist)
-    board.keep(files)
+    board.write_note(note.markdown)
+    board.set_facts(note.short_facts)
+    board.remove_except(files)
     board.mark(study_state(report.rows))
 
 
 def noted_trials(rows: Sequence[TrialRecord], always: Collection[int]) -> list[int]:
-    """Numbers of the trials that get a note: those of ``always``, the newest, and the newest that failed."""
+    """Numbers of the trials that get a note, ascending.
+
+    Those of ``always``, the newest, and the newest that failed.
+    """
     failed = [row.number for row in rows if row.outcome is Outcome.FAILED]
     newest = [row.number for row in rows[-NEWEST:]]
     return sorted({*always, *newest, *failed[-NEWEST_FAILED:]})
 
 
 def trial_drawing(arch: ArchSpec, row: TrialRecord, predictor: LatencyPredictor) -> bytes:
-    """The drawing of a trial's network, as a file of its own."""
+    """SVG file of a trial's network, UTF-8 encoded."""
     times = dict(predictor.layer_ms(arch))
     return standalone(winner_drawing(Winner(label=arch.name, arch=arch, row=row, latency_by_path=times))).encode()
 
 
 def trial_link(study: optuna.Study, number: int) -> str:
-    """A link to a trial in the dashboard."""
+    """Markdown link to a trial in the dashboard."""
     return link(f"trial {number}", f"/dashboard/studies/{study_id(study)}/trials?numbers={number}")
 
 
 def is_up_to_date(study: optuna.Study, artifacts: Path) -> bool:
-    """Whether a dashboard shows all trials of ``study`` that have ended."""
+    """Whether the dashboard notes cover all ended trials of ``study``."""
     return DashboardBoard.of(study, artifacts).is_marked(study_state(trial_records(study)))
 
 
 def study_state(rows: Sequence[TrialRecord]) -> str:
-    """How far a study is: it changes with every trial that ends."""
+    """State of a study's progress, which changes with every ended trial."""
     return outcome_counts_text([row for row in rows if row.outcome is not Outcome.RUNNING])
 
 

@@ -1,4 +1,4 @@
-"""Notes in Markdown: what a study is about, and what became of each of its trials, for whoever opens a dashboard."""
+"""Markdown notes of a study and its trials, shown in optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Pairs = Sequence[tuple[str, str]]
 
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~#])")
 _FENCES: Final = re.compile(r"`{3,}")
-_WIDTH: Final = 72  # characters of code in a line: dashboards make the page wider than the screen for longer ones
+_WIDTH: Final = 72  # characters of a line of code; longer ones make the dashboard wider than the screen
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
 _HEADLINES: Final = {
     Outcome.TRAINED: "Trained",
     Outcome.STOPPED: "Training stopped early",
-    Outcome.INFEASIBLE: "Not trained, it is beyond a limit",
+    Outcome.INFEASIBLE: "Not trained: beyond a limit",
     Outcome.DUPLICATE: "Not trained again",
     Outcome.FAILED: "Failed",
     Outcome.RUNNING: "Running when this was written",
@@ -31,10 +31,11 @@ _HEADLINES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyNote:
-    """What a study's note says. ``command`` resumes the study.
+    """Content of a study's note. ``command`` resumes the study.
 
-    ``best``: caption and table of the winners, whose cells are Markdown, the first row its head. ``facts``: name and
-    value, plain text. ``reading``: sentences in Markdown on how to read the dashboard. ``plot``: caption and address.
+    ``caption``, ``best``: caption and Markdown cells of the table of winners, the first row its header. ``facts``:
+    plain text (name, value) pairs. ``reading``: sentences in Markdown on how to read the dashboard. ``plot``: caption
+    and URL path.
     """
 
     title: str
@@ -48,32 +49,35 @@ class StudyNote:
 
     @property
     def markdown(self) -> str:
-        """The whole note."""
+        """The note as Markdown."""
         parts = [f"# {escape_markdown(self.title)}", escape_markdown(self.summary)]
         parts += [f"!{link(*self.plot)}"] if self.plot else []
         if self.best:
             parts += [f"## {escape_markdown(self.caption)}", markdown_table(*self.best)]
         if self.reading:
             parts += ["## How to read this", "\n".join(f"- {sentence}" for sentence in self.reading)]
-        parts += ["## Go on with it", code_block(wrap_command(self.command), "sh")]
+        parts += ["## Resume", code_block(wrap_command(self.command), "sh")]
         parts += [
-            "## What it is",
+            "## Facts",
             markdown_table(("", ""), *((escape_markdown(name), escape_markdown(value)) for name, value in self.facts)),
         ]
         return "\n\n".join(parts)
 
     @property
-    def gist(self) -> Pairs:
-        """What it says in few words, name and value: for where there is no room for a note."""
+    def short_facts(self) -> Pairs:
+        """Short form of the note as (name, value) pairs.
+
+        For places without room for a note.
+        """
         return [("in short", self.summary), ("go on with", self.command), *self.facts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialNote:
-    """What a trial's note says besides its ``row``.
+    """Content of a trial's note in addition to its ``row``.
 
-    ``label``: of a winner. ``baseline``: the published network that it is. ``duration``: by the clock. ``curve``: the
-    ``metric`` after each epoch. ``facts``: name and value, plain text, of this kind of study. ``drawing``: address.
+    ``label``: of a winner. ``baseline``: the published network's name. ``duration``: wall-clock time. ``curve``: the
+    ``metric`` by epoch. ``facts``: plain text (name, value) pairs of the study kind. ``drawing``: URL path.
     """
 
     row: TrialRecord
@@ -87,7 +91,7 @@ class TrialNote:
 
     @property
     def markdown(self) -> str:
-        """The whole note."""
+        """The note as Markdown."""
         facts = [(escape_markdown(name), escape_markdown(value)) for name, value in self._pairs() if value]
         drawn = f"!{link('drawing of the network', self.drawing)}" if self.drawing else ""
         parts = [self._headline(), markdown_table(("", ""), *facts) if facts else "", self._blocks(), drawn]
@@ -138,18 +142,18 @@ class TrialNote:
 
 
 def escape_markdown(text: str) -> str:
-    """``text`` as it is, in one line: nothing in it is taken for Markdown."""
+    """``text`` in one line, with all Markdown characters escaped."""
     return " ".join(_MARKUP.sub(r"\\\1", text).split())
 
 
 def code_block(text: str, language: str) -> str:
-    """``text`` as a block of code."""
+    """``text`` as a fenced code block."""
     fence = "`" * max([3, *(len(found) + 1 for found in _FENCES.findall(text))])
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def wrap_command(command: str) -> str:
-    """A command in lines short enough for a dashboard, which a shell reads as one."""
+    """Wrap a command with line continuations to fit a dashboard."""
     lines: list[str] = []
     for word in map(shlex.quote, shlex.split(command)):
         if lines and len(lines[-1]) + len(word) < _WIDTH:
@@ -160,14 +164,17 @@ def wrap_command(command: str) -> str:
 
 
 def markdown_table(head: Sequence[str], *rows: Sequence[str]) -> str:
-    """A table of cells that are Markdown already."""
+    """A Markdown table of cells that are already Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def markdown_rows(
     columns: Sequence[Column[Row]], rows: Iterable[Row], marked: Mapping[str, Callable[[Row], str]]
 ) -> list[tuple[str, ...]]:
-    """Head and ``rows`` of a table in Markdown; ``marked``: what makes the Markdown of a cell, by a column's name."""
+    """Header and ``rows`` of a Markdown table.
+
+    ``marked``: by column name, functions that render a cell as Markdown.
+    """
 
     def cell(column: Column[Row], row: Row) -> str:
         mark = marked.get(column.name)
@@ -178,19 +185,22 @@ def markdown_rows(
 
 
 def link(text: str, address: str) -> str:
-    """A link within the dashboard."""
+    """A Markdown link within the dashboard."""
     return f"[{escape_markdown(text)}]({address})"
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as one character each, from the lowest to the highest; nothing where they are all the same."""
+    """Values as block characters between their minimum and maximum.
+
+    Empty if all values are equal.
+    """
     low, reach = min(values), max(values) - min(values)
     top = len(_LEVELS) - 1
     return "".join(_LEVELS[round(top * (value - low) / reach)] for value in values) if reach else ""
 
 
 def predicted_text(row: TrialRecord) -> str:
-    """Predicted latency with its interval; empty if there is none."""
+    """Predicted latency with its 90% interval; empty if not predicted."""
     if row.predicted_ms is None:
         return ""
     ends = interval(row.latency_low_ms, row.latency_high_ms)
@@ -198,7 +208,7 @@ def predicted_text(row: TrialRecord) -> str:
 
 
 def measured_text(row: TrialRecord) -> str:
-    """Measured latency with the distance of its quartiles; empty if it was not measured."""
+    """Measured latency with its interquartile range; empty if not measured."""
     if row.measured_ms is None:
         return ""
     spread = "" if row.measured_spread_ms is None else f" (spread {decimal(row.measured_spread_ms)})"

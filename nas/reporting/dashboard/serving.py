@@ -1,4 +1,7 @@
-"""Optuna's dashboard with our notes, drawings and specs, served to this machine alone."""
+"""Local server of optuna-dashboard with our notes, drawings and specs.
+
+It listens on the loopback interface alone.
+"""
 
 from __future__ import annotations
 
@@ -17,38 +20,40 @@ from nas.study.storage.retry_policy import RetryPolicy
 
 HOST: Final = "127.0.0.1"
 _PORTS_TRIED: Final = 20
-_PATIENCE_S: Final = 10.0  # with a storage that is away; a page asks again soon
+_RETRY_LIMIT_S: Final = 10.0  # for an unavailable storage; pages poll again soon
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """One thread per request: the dashboard asks for several things at once."""
+    """A server with one thread per request: pages send several at once."""
 
     daemon_threads = True
     allow_reuse_address = True
 
 
-class _Quiet(WSGIRequestHandler):
+class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a page asks every few seconds."""
+        """Log nothing: pages poll every few seconds."""
 
 
 def make_dashboard(url: str, runs_dir: Path, port: int) -> WSGIServer:
-    """The dashboard of the storage at ``url``, at ``port`` of this machine or at the next free one; 0 is any.
+    """Create the dashboard server of the storage at ``url``.
+
+    It listens on ``port`` or the next free one; 0 is any free port.
 
     Raises: NasError where optuna-dashboard is not installed, or no port is free.
     """
     try:
         from optuna_dashboard import wsgi
     except ImportError:
-        raise NasError("optuna-dashboard is not installed: pip install 'nas[dashboard]'") from None
-    storage = open_storage(url, RetryPolicy(limit_s=_PATIENCE_S))
+        raise NasError("optuna-dashboard is not installed: run pip install 'nas[dashboard]'") from None
+    storage = open_storage(url, RetryPolicy(limit_s=_RETRY_LIMIT_S))
     artifacts = runs_dir / ARTIFACTS
     artifacts.mkdir(parents=True, exist_ok=True)
     app = wsgi(storage, artifact_store=optuna.artifacts.FileSystemArtifactStore(artifacts))
     for offset in range(_PORTS_TRIED):
         try:
-            return make_server(HOST, port + offset, app, server_class=_Server, handler_class=_Quiet)
+            return make_server(HOST, port + offset, app, server_class=_Server, handler_class=_SilentHandler)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise NasError(f"port {port + offset}: {error.strerror}; choose another.") from None
-    raise NasError(f"port {port}: neither it nor one of the {_PORTS_TRIED - 1} after it is free; choose another.")
+    raise NasError(f"port {port}: it and the next {_PORTS_TRIED - 1} are in use; choose another.")

@@ -1,4 +1,7 @@
-"""What a drawing of a network says, before any coordinate: stem, stages and head as groups of labelled boxes."""
+"""Content of a network drawing: stem, stages and head as labelled boxes.
+
+No coordinates: ``draw`` lays them out.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ _LINE_WORDS: Final = {
 
 
 class Bar(NamedTuple):
-    """One group of a convolution: its text, its kernel's reach in px (0: no convolution), its output channels."""
+    """One group of a convolution: label, effective kernel size, output channels.
+
+    ``reach_px`` is the kernel's extent with its dilation, in px; 0 where there is no convolution.
+    """
 
     text: str
     reach_px: int
@@ -38,7 +44,7 @@ class Bar(NamedTuple):
 class Box(NamedTuple):
     """One block, or one layer of stem and head.
 
-    ``lines`` stand under the bars; ``note`` is what a reader gets who asks for more: notation, shapes, cost.
+    ``lines``: text under the bars. ``note``: tooltip with notation, shapes and cost.
     """
 
     path: str
@@ -51,7 +57,7 @@ class Box(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A stage, the stem or the head; ``subtitle`` is the side of its maps."""
+    """A stage, the stem or the head; ``subtitle`` is its feature map size."""
 
     title: str
     subtitle: str
@@ -59,7 +65,10 @@ class Group(NamedTuple):
 
 
 def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
-    """Stem, stages and head of ``spec``; stages of more than ``longest`` boxes in pieces."""
+    """Stem, stages and head of ``spec`` as groups of boxes.
+
+    Stages of more than ``longest`` boxes are split.
+    """
     ops: dict[str, list[Op]] = {}
     for op in network_ops(spec):
         ops.setdefault(owner(op.path), []).append(op)
@@ -80,34 +89,37 @@ def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
 
 
 def explanations(boxes: Sequence[Box]) -> list[str]:
-    """What the marks in ``boxes`` mean, each by the first that occurs."""
-    found: dict[str, str] = {}
+    """Legend of the labels in ``boxes``, each by its first occurrence."""
+    legend: dict[str, str] = {}
     for box in boxes:
         kind = box.label.rstrip("0123456789.")
         expansion = box.label.removeprefix(kind)
         if kind in _TYPE_WORDS:
             more = f", expansion {expansion}" if expansion else ""
-            found.setdefault(kind, f"{box.label}: {_TYPE_WORDS[kind]}{more}")
-        found.setdefault("channels", f"{box.lines[0]}: {box.lines[0][1:]} channels out")
+            legend.setdefault(kind, f"{box.label}: {_TYPE_WORDS[kind]}{more}")
+        legend.setdefault("channels", f"{box.lines[0]}: {box.lines[0][1:]} channels out")
         if box.stride > 1:
-            found.setdefault("stride", f"s{box.stride}: stride {box.stride}")
+            legend.setdefault("stride", f"s{box.stride}: stride {box.stride}")
         for line in box.lines[1:]:
             for start, words in _LINE_WORDS.items():
                 if line.startswith(start):
-                    found.setdefault(words, f"{line}: {words}")
+                    legend.setdefault(words, f"{line}: {words}")
         if box.shortcut:
-            found["shortcut"] = "arc: shortcut"
-    return list(found.values())
+            legend["shortcut"] = "arc: shortcut"
+    return list(legend.values())
 
 
 def owner(path: str) -> str:
-    """The path of the box that shows an operation: ``blocks.2.1`` for all inside of a block, else the first word."""
+    """Path of the box that shows an operation.
+
+    ``blocks.2.1`` for everything inside a block, otherwise the first component.
+    """
     parts = path.split(".")
     return ".".join(parts[:3]) if parts[0] == "blocks" else parts[0]
 
 
 def squared(side: int) -> str:
-    """``56`` as 56x56, with a proper multiplication sign."""
+    """``56`` as 56x56, with the multiplication sign."""
     return f"{side}{TIMES_SIGN}{side}"
 
 
@@ -137,7 +149,7 @@ def _block_box(placed: PlacedBlock, ops: Sequence[Op], activation: str) -> Box:
 
 
 def _layer_box(path: str, op: Op) -> Box:
-    """A layer of stem or head."""
+    """Box of a layer in stem or head."""
     note = f"{path}: {_figures([op])}"
     if op.kind == "conv":
         lines = (f"c{op.out_channels}", _activation(op.activation or ""))
@@ -156,7 +168,7 @@ def _activation(name: str) -> str:
 
 
 def _figures(ops: Sequence[Op]) -> str:
-    """Shapes in and out, parameters and multiply-adds of consecutive operations."""
+    """Input and output shape, parameters and MACs of consecutive operations."""
     source, result = ops[0], ops[-1]
     shape_in = f"{squared(source.in_px)}{TIMES_SIGN}{source.in_channels}"
     shape_out = f"{squared(result.out_px)}{TIMES_SIGN}{result.out_channels}"

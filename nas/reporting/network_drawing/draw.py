@@ -1,4 +1,7 @@
-"""A network drawn block by block as an SVG, in the manner of figure 5 of the MixConv paper (arXiv:1907.09595)."""
+"""Block-by-block SVG drawing of a network.
+
+After figure 5 of the MixConv paper (arXiv:1907.09595).
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from nas.reporting import svg as canvas
 from nas.reporting.network_drawing.boxes import TIMES_SIGN, Bar, Box, Group, explanations, figure, owner, squared
 from nas.reporting.svg import Element
 
-# Lightness falls as the kernel grows, in even steps, so that sizes stay apart in greyscale too (after ColorBrewer's
-# YlGnBu); what is no convolution has no fill.
+# Lightness decreases in even steps with the kernel size, so that sizes differ in greyscale too (after ColorBrewer's
+# YlGnBu); boxes without a convolution have no fill.
 _FILLS: Final = {1: "#fbfbf7", 3: "#eae18a", 5: "#8ccfa0", 7: "#3fb0be", 9: "#2672a8", 11: "#253494", 13: "#171452"}
-_LEAST_SHARE, _LARGEST_SHARE = (0xFD, 0xBE, 0x85), (0x7F, 0x27, 0x04)  # between them lightness falls evenly
+_LEAST_SHARE, _LARGEST_SHARE = (0xFD, 0xBE, 0x85), (0x7F, 0x27, 0x04)  # lightness is interpolated between them
 _STRIDE_FILL: Final = "#5f3dc4"
 _OUTLINE, _INK = "#333333", "#111111"
 
-# All lengths are user units, which are px at full size.
+# All lengths are in user units, which are px at full size.
 _MAX_WIDTH, _MIN_WIDTH, _MARGIN = 1100, 600, 8
 _BOX, _GAP, _PAD, _BETWEEN = 58, 8, 6, 16
 _TITLE, _HEADER, _SHARE, _STRIP = 50, 42, 35, 8
@@ -32,7 +35,7 @@ _LONGEST: Final = (_MAX_WIDTH - 2 * (_MARGIN + _PAD) + _GAP) // (_BOX + _GAP)  #
 
 
 class _Latency(NamedTuple):
-    """Predicted ms of each box, of the whole, and of the slowest box."""
+    """Predicted latency in ms by box, in total, and of the slowest box."""
 
     by_box: Mapping[str, float]
     total_ms: float
@@ -43,7 +46,10 @@ class _Latency(NamedTuple):
 
 
 class _Style(NamedTuple):
-    """What all groups of one drawing share: heights, and latencies if they are to be shown."""
+    """Heights and latencies shared by all groups of one drawing.
+
+    ``latency`` is None if no latencies are shown.
+    """
 
     bars: float
     box: float
@@ -52,7 +58,9 @@ class _Style(NamedTuple):
 
 
 def draw(spec: ArchSpec, *, latency_by_path: Mapping[str, float] | None = None, total_ms: float | None = None) -> str:
-    """``spec`` as an SVG: stages from left to right in as many rows as needed, each block with its kernels as bars.
+    """Draw ``spec`` as an SVG, with the kernels of each block as bars.
+
+    Stages run from left to right in as many rows as needed.
 
     A bar's height grows with the group's share of the channels, its colour is the kernel's size. ``latency_by_path``
     gives ms by operation path (``blocks.2.1.conv_dw.0``) and adds each block's share of the whole; they are scaled so
@@ -101,7 +109,10 @@ def _row_width(row: Sequence[Group]) -> int:
 
 
 def _rows(groups: Sequence[Group]) -> list[list[Group]]:
-    """``groups`` in as few rows of at most ``_MAX_WIDTH`` as possible, the longest row as short as it can then be."""
+    """Arrange ``groups`` in the fewest rows of at most ``_MAX_WIDTH``.
+
+    Among those arrangements, the longest row is as short as possible.
+    """
     limit = _MAX_WIDTH - 2 * _MARGIN
     fewest, widths = len(_fill(groups, limit)), [_width(group) + _BETWEEN for group in groups]
     sums = {total - _BETWEEN for start in range(len(widths)) for total in accumulate(widths[start:])}
@@ -110,7 +121,7 @@ def _rows(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 def _fill(groups: Sequence[Group], limit: int) -> list[list[Group]]:
-    """``groups`` in order, each in the current row if that stays within ``limit``, else in a new one."""
+    """Fill rows greedily with ``groups``, each at most ``limit`` wide."""
     rows: list[list[Group]] = [[]]
     for group in groups:
         if rows[-1] and _row_width([*rows[-1], group]) > limit:
@@ -120,7 +131,10 @@ def _fill(groups: Sequence[Group], limit: int) -> list[list[Group]]:
 
 
 def _caption(svg: Element, spec: ArchSpec, latency: _Latency | None) -> None:
-    """The name and the line of figures at the top, and the whole network in words for those who cannot see it."""
+    """Draw the name and the line of figures, and add a text description.
+
+    The description serves screen readers.
+    """
     cost = complexity(spec)
     facts = f"{squared(spec.resolution_px)}{TIMES_SIGN}{spec.in_channels} input · {plural(spec.depth, 'block')} · "
     facts += f"{cost.params / 1e6:.2f} M parameters · {cost.macs / 1e6:.1f} M MACs"
@@ -181,7 +195,10 @@ def _draw_box(parent: Element, box: Box, x: float, y: float, style: _Style) -> N
 
 
 def _draw_bars(parent: Element, box: Box, x: float, y: float, height: float) -> None:
-    """One bar per kernel; each has room for its text, the rest of the height is dealt by channels."""
+    """Draw one bar per kernel, its height by its share of the channels.
+
+    Each bar is at least high enough for its text.
+    """
     channels, spare = sum(bar.channels for bar in box.bars), height - _BAR_MIN * len(box.bars)
     for bar in box.bars:
         bar_height = _BAR_MIN + spare * bar.channels / channels
@@ -197,12 +214,15 @@ def _fill_of(reach_px: int) -> str:
 
 
 def _outline(bar: Bar) -> str:
-    """Dark around a fill, and the page's colour around nothing."""
+    """Outline colour: dark around a fill, otherwise the page's text colour."""
     return _OUTLINE if bar.reach_px else "currentColor"
 
 
 def _draw_share(parent: Element, box: Box, latency: _Latency, x: float, y: float) -> None:
-    """A strip as long and as dark as the box's latency is next to the slowest box's, and its share of the whole."""
+    """Draw the box's latency as a strip relative to the slowest box.
+
+    Length and shade grow with the latency; below it, the share of the total in %.
+    """
     value_ms = latency.of([box])
     share = value_ms / latency.total_ms if latency.total_ms else 0.0
     size = value_ms / latency.largest_ms if latency.largest_ms else 0.0
@@ -214,10 +234,10 @@ def _draw_share(parent: Element, box: Box, latency: _Latency, x: float, y: float
 
 
 def _legend_lines(boxes: Sequence[Box], width: float, latency: _Latency | None) -> list[str]:
-    """What the marks of this drawing mean, in lines that fit."""
-    strip = ["strip: latency next to the slowest block's, and in % of the whole"] if latency else []
+    """Legend text of the drawing, wrapped to ``width``."""
+    strip = ["strip: latency relative to the slowest block, and in % of the total"] if latency else []
     lines = [""]
-    for part in ["below a stage's name: size of its maps", *explanations(boxes), *strip]:
+    for part in ["below a stage's name: feature map size", *explanations(boxes), *strip]:
         longer = f"{lines[-1]} · {part}" if lines[-1] else part
         if len(longer) * _LEGEND_CHAR > width - 2 * _MARGIN:
             lines.append(part)
@@ -232,6 +252,6 @@ def _draw_legend(svg: Element, boxes: Sequence[Box], y: float, words: Sequence[s
         canvas.rect(svg, x, y - 9, 11, 11, fill=_fill_of(reach_px), stroke=_OUTLINE)
         canvas.text(svg, x + 15, y, squared(reach_px), size=10.5, anchor="start")
         x += 25 + 6.4 * len(squared(reach_px))
-    canvas.text(svg, x, y, "kernels, as high as their share of the channels", size=10.5, anchor="start")
+    canvas.text(svg, x, y, "kernel sizes; bar height: share of the channels", size=10.5, anchor="start")
     for index, line in enumerate(words, start=1):
         canvas.text(svg, _MARGIN, y + index * _LEGEND_LINE, line, size=10.5, anchor="start")

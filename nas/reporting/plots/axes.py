@@ -1,4 +1,4 @@
-"""Axes in the manner of the reports, and the finished plot as an SVG to stand in a page, or as a PNG."""
+"""Matplotlib axes in the style of the reports, exported as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from nas.reporting.plots.hover_points import Point, markup
 
-TEXT_COLOR: Final = "#010203"  # stands for the page's text colour until ``_finish`` puts currentColor in its place
+TEXT_COLOR: Final = "#010203"  # placeholder of the page's text colour; ``_finish`` replaces it by currentColor
 FRONT_COLOR: Final = "#0b7285"
 BASELINE_COLOR: Final = "#c2255c"
 LIMIT_COLOR: Final = "#d9480f"
 GREY_COLOR: Final = "#868e96"
 _PNG_DPI: Final = 150
 _HALF: Final = 5.5  # inches; narrower drawings have legends of two columns
-_LARGEST: Final = 1.4  # px of a page to a unit of a drawing, at most
+_LARGEST: Final = 1.4  # upper limit of page px per drawing unit
 _SETTINGS: Final = {
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "nas",  # ids are random without it
@@ -34,7 +34,10 @@ _SETTINGS: Final = {
 
 
 class Canvas:
-    """Axes to draw on, and the finished SVG once the drawing is over. ``points``: places on them that answer."""
+    """Axes to draw on, and the finished SVG after drawing.
+
+    ``points``: data points with a tooltip.
+    """
 
     def __init__(self, figure: Any, axes: Any) -> None:
         self.axes = axes
@@ -43,7 +46,7 @@ class Canvas:
         self._figure = figure
 
     def png(self) -> bytes:
-        """The finished drawing on white, for where no SVG can stand."""
+        """The finished drawing as PNG on white, for positions without SVG support."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         stream = io.BytesIO()
@@ -54,7 +57,7 @@ class Canvas:
 
 @contextmanager
 def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canvas]:
-    """Empty axes in the manner of the report; a legend below is added where anything is labelled."""
+    """Empty axes in the style of the reports; labelled artists get a legend."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -74,15 +77,18 @@ def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canva
 
 
 def _hits(drawn: Canvas, figure: Any) -> str:
-    """The points of a drawing that is laid out, in the units of its SVG."""
+    """SVG of hover targets for the points of a finished layout."""
     scale = 72 / figure.dpi
     height = 72 * figure.get_figheight()
-    places = [drawn.axes.transData.transform((point.x, point.y)) * scale for point in drawn.points]
-    return markup((point, x, height - y) for point, (x, y) in zip(drawn.points, places, strict=True))
+    positions = [drawn.axes.transData.transform((point.x, point.y)) * scale for point in drawn.points]
+    return markup((point, x, height - y) for point, (x, y) in zip(drawn.points, positions, strict=True))
 
 
 def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> str:
-    """The SVG element alone, as wide as its container, in the page's text colour, with a title and ids of its own."""
+    """Post-process matplotlib's output into an embeddable SVG element.
+
+    It is as wide as its container, takes the page's text colour, and has a title and unique ids.
+    """
     body = text[text.index("<svg") :]
     body = re.sub(r"<[^>]*>", lambda tag: re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", tag[0]), body)
     head, rest = body.split(">", 1)
@@ -90,5 +96,5 @@ def _finish(text: str, name: str, title: str, inches: tuple[float, float]) -> st
     for side, value in (("width", width), ("height", height)):
         head = head.replace(f' {side}="{value:g}pt"', "")
     head += f' width="100%" style="max-width:{_LARGEST * width:.0f}px" role="img" class="plot"'
-    rest = rest.replace("*{stroke", ".plot *{stroke")  # matplotlib's rule would reach the whole page
+    rest = rest.replace("*{stroke", ".plot *{stroke")  # matplotlib's rule would apply to the whole page
     return f"{head}><title>{title}</title>{rest}".replace(TEXT_COLOR, "currentColor").strip()

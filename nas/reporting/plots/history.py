@@ -1,4 +1,7 @@
-"""How a search came along, drawn: the best so far over trials and over hours, and learning curves."""
+"""Plots of a search's progress and of learning curves.
+
+Progress is the best result so far over trials and over hours.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ _MOST_CURVES: Final = 150
 
 
 def progress_svgs(progress: FrontProgress) -> tuple[str, ...]:
-    """SVGs of the hypervolume in %, or of the highest reward, over trials and, where they are known, over hours."""
+    """SVGs of hypervolume in %, or of the highest reward, over trials and hours.
+
+    The plot over hours only where trial times are known.
+    """
     what = "highest reward" if progress.reference is None else "hypervolume, %"
     scale = 1.0 if progress.reference is None else 100.0
     drawn = [_steps(progress.steps, "trials", "trial", what, scale, lambda step: step.trial)]
@@ -27,30 +33,32 @@ def progress_svgs(progress: FrontProgress) -> tuple[str, ...]:
 
 
 def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRecord], winners: Mapping[int, str]) -> str | None:
-    """An SVG of accuracy in % over epochs; None where no training has written down two epochs.
+    """SVG of accuracy in % over epochs.
 
-    Winners (trial number to label) are drawn strongly and named, trainings that were stopped end in a cross. Of very
-    many others an even sample is drawn.
+    None where no training recorded at least two epochs.
+
+    Winners (trial number to label) are emphasized and labelled, stopped trainings end in a cross. Very many others are
+    sampled evenly.
     """
     outcomes = {row.number: row.outcome for row in rows}
-    told = {number: curve for number, curve in curves.items() if number in outcomes and curve}
-    if max((len(curve) for curve in told.values()), default=0) < 2:
+    recorded = {number: curve for number, curve in curves.items() if number in outcomes and curve}
+    if max((len(curve) for curve in recorded.values()), default=0) < 2:
         return None
-    others = [number for number in told if number not in winners]
-    sample = {others[place * len(others) // _MOST_CURVES] for place in range(_MOST_CURVES)} if others else set()
-    with canvas("curves", f"Accuracy after each epoch of {len(told)} trainings", _INCHES) as drawn:
+    others = [number for number in recorded if number not in winners]
+    sample = {others[index * len(others) // _MOST_CURVES] for index in range(_MOST_CURVES)} if others else set()
+    with canvas("curves", f"Accuracy after each epoch of {len(recorded)} trainings", _INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel="epoch", ylabel="proxy accuracy, %")
         axes.xaxis.get_major_locator().set_params(integer=True)
         stopped = [number for number in sorted(sample) if outcomes[number] is Outcome.STOPPED]
-        _lines(axes, [told[number] for number in sorted(sample - set(stopped))], "trained", GREY_COLOR)
-        _lines(axes, [told[number] for number in stopped], "stopped early", BASELINE_COLOR)
+        _lines(axes, [recorded[number] for number in sorted(sample - set(stopped))], "trained", GREY_COLOR)
+        _lines(axes, [recorded[number] for number in stopped], "stopped early", BASELINE_COLOR)
         if stopped:
-            ends = [_percent(told[number])[-1] for number in stopped]
+            ends = [_percent(recorded[number])[-1] for number in stopped]
             axes.plot(*zip(*ends, strict=True), "x", color=BASELINE_COLOR, markersize=5)
-        named = {winners[number]: _percent(told[number]) for number in winners if number in told}
-        for place, points in enumerate(named.values()):
-            label = "winners" if place == 0 else None
+        named = {winners[number]: _percent(recorded[number]) for number in winners if number in recorded}
+        for index, points in enumerate(named.values()):
+            label = "winners" if index == 0 else None
             axes.plot(
                 *zip(*points, strict=True), color=FRONT_COLOR, linewidth=1.8, marker="o", markersize=3, label=label
             )
@@ -58,15 +66,15 @@ def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRecord], winners
     return drawn.svg
 
 
-def _steps(steps: Sequence[ProgressStep], name: str, across: str, up: str, scale: float, place: Any) -> str:
-    """One staircase; of steps that change nothing those between are left out."""
-    told = [
+def _steps(steps: Sequence[ProgressStep], name: str, across: str, up: str, scale: float, x_of: Any) -> str:
+    """One step plot; intermediate steps without a change are omitted."""
+    recorded = [
         step for index, step in enumerate(steps) if index in (0, len(steps) - 1) or step.value != steps[index - 1].value
     ][-_MOST_STEPS:]
     with canvas(f"progress-{name}", f"{up} over {across}", _INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=across, ylabel=up)
-        points = [(place(step), scale * step.value) for step in told]
+        points = [(x_of(step), scale * step.value) for step in recorded]
         axes.plot(*zip(*points, strict=True), color=FRONT_COLOR, drawstyle="steps-post", linewidth=1.6)
         axes.plot(*points[-1], "o", color=FRONT_COLOR, markersize=4)
         axes.margins(x=0.04, y=0.08)
@@ -80,23 +88,23 @@ def _lines(axes: Any, curves: Sequence[Curve], label: str, color: str) -> None:
 
 
 def _name_ends(axes: Any, ends: Mapping[str, tuple[int, float]]) -> None:
-    """Names beside the ends of curves; those of ends that lie close together share one place."""
+    """Label the ends of curves; ends close together share one label."""
     low, high = axes.get_ylim()
     names: list[str] = []
-    place = (0, 0.0)
+    position = (0, 0.0)
     for name, end in sorted(ends.items(), key=lambda item: -item[1][1]):
-        if names and place[1] - end[1] > 0.05 * (high - low):
-            _name_end(axes, names, place)
+        if names and position[1] - end[1] > 0.05 * (high - low):
+            _name_end(axes, names, position)
             names = []
-        place = place if names else end
+        position = position if names else end
         names.append(name)
     if names:
-        _name_end(axes, names, place)
+        _name_end(axes, names, position)
 
 
-def _name_end(axes: Any, names: Sequence[str], place: tuple[int, float]) -> None:
+def _name_end(axes: Any, names: Sequence[str], position: tuple[int, float]) -> None:
     style = {"xytext": (5, 0), "textcoords": "offset points", "color": TEXT_COLOR, "fontsize": 9, "va": "center"}
-    axes.annotate(", ".join(names), place, annotation_clip=False, **style)
+    axes.annotate(", ".join(names), position, annotation_clip=False, **style)
 
 
 def _percent(curve: Curve) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""Points of a plot that answer: where each lies, what it has to say, and the table's row that it belongs to."""
+"""Plot points with tooltips, linked to rows of the page's table."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from nas.core.formatting import interval, ms, percent
 from nas.reporting.svg import printable
 from nas.study.trial_record import TrialRecord
 
-MAX_POINTS: Final = 1000  # of one plot; more would neither be told apart by eye nor be quick to point at
+MAX_POINTS: Final = 1000  # per plot; more can neither be distinguished by eye nor be hovered fast
 _RADIUS: Final = 3
 _FINEST: Final = 256  # cells across a plot
 
 
 class Point(NamedTuple):
-    """A place on the axes, the id of a table's row, and lines of text, the first of them the heading."""
+    """Data coordinates, table row id and tooltip text of a point.
+
+    The first line of ``text`` is the tooltip's heading.
+    """
 
     x: float
     y: float
@@ -30,9 +33,11 @@ def trial_row_id(number: int) -> str:
 
 
 def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Point:
-    """A trained candidate, ``name`` it if it has one, at its latency in ms and its accuracy in %.
+    """The point of a trained candidate: latency in ms, accuracy in %.
 
-    ``measured``: its latency is no prediction, whose interval is then left out.
+    ``name``: shown in front of its trial number.
+
+    ``measured``: its latency is measured, so the interval of the prediction is omitted.
     """
     ends = "" if measured else interval(row.latency_low_ms, row.latency_high_ms)
     costs = (
@@ -51,35 +56,37 @@ def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Poi
 
 
 def block_lines(stages: Iterable[str]) -> list[str]:
-    """One line per stage: its number and its block strings."""
+    """One line per stage: index and block strings."""
     return [f"{number}: {blocks}" for number, blocks in enumerate(stages)]
 
 
-def thin_points(rows: Sequence[TrialRecord], kept: Collection[int]) -> list[TrialRecord]:
-    """At most ``MAX_POINTS`` of ``rows``, spread over the plot; those whose numbers are in ``kept`` stay, and first.
+def thin_points(rows: Sequence[TrialRecord], required: Collection[int]) -> list[TrialRecord]:
+    """Sample at most ``MAX_POINTS`` of ``rows``, spread over the plot.
 
-    Of rows that share a cell of a grid over the plot the earliest stands for all.
+    Rows whose numbers are in ``required`` are always included.
+
+    The earliest row in each cell of a grid over the plot represents the others in that cell.
     """
     if len(rows) <= MAX_POINTS:
         return list(rows)
-    first = [row for row in rows if row.number in kept]
-    others = [row for row in reversed(rows) if row.number not in kept]
-    places = [(row.latency_ms or 0.0, row.accuracy or 0.0) for row in rows]
-    low, high = (tuple(map(pick, zip(*places, strict=True))) for pick in (min, max))
+    always = [row for row in rows if row.number in required]
+    others = [row for row in reversed(rows) if row.number not in required]
+    positions = [(row.latency_ms or 0.0, row.accuracy or 0.0) for row in rows]
+    low, high = (tuple(map(pick, zip(*positions, strict=True))) for pick in (min, max))
 
     def cell(row: TrialRecord, cells: int) -> tuple[int, ...]:
-        place = (row.latency_ms or 0.0, row.accuracy or 0.0)
-        spans = zip(place, low, high, strict=True)
+        position = (row.latency_ms or 0.0, row.accuracy or 0.0)
+        spans = zip(position, low, high, strict=True)
         return tuple(int(cells * (value - least) / ((most - least) or 1.0)) for value, least, most in spans)
 
     cells = _FINEST
-    while len(found := {cell(row, cells): row for row in others}) > max(1, MAX_POINTS - len(first)):
+    while len(sampled := {cell(row, cells): row for row in others}) > max(1, MAX_POINTS - len(always)):
         cells //= 2
-    return sorted([*first, *found.values()], key=lambda row: row.number)
+    return sorted([*always, *sampled.values()], key=lambda row: row.number)
 
 
 def markup(points: Iterable[tuple[Point, float, float]]) -> str:
-    """SVG of points that can be pointed at, each with its place in the units of the drawing."""
+    """SVG of hover targets, each with its position in drawing units."""
     drawn = "".join(
         f'<circle class="hit" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="transparent" role="img" '
         f"data-row={quoteattr(point.row)}><title>{escape(_clean(point.text))}</title></circle>"

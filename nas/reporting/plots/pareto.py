@@ -1,4 +1,7 @@
-"""Accuracy over latency and measured over predicted latency as one SVG each, the same for the same figures."""
+"""SVG plots of accuracy over latency, and of measured over predicted latency.
+
+Deterministic: equal data gives equal SVGs.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from nas.reporting.plots.hover_points import point_of, thin_points
 from nas.reporting.svg import printable
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front, trained_networks
 
-_PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 units of SVG, of which a telephone has 370: its text can be read there
+_PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 SVG units; text stays legible on phones, which show 370
 _AGREEMENT_INCHES: Final = (5.0, 4.9)
-_MARGIN: Final = 0.08  # of the axes: names above, below and left of the outermost points have room
+_MARGIN: Final = 0.08  # share of the axes that leaves room for labels around the outermost points
 _MOST_PAIRS: Final = 500
-_TICKS: Final = 400  # infeasible candidates closer than one part in so many of the width are one mark
+_TICKS: Final = 400  # per width; infeasible candidates closer than that share one tick
 
 
 def pareto_svg(
@@ -27,12 +30,13 @@ def pareto_svg(
     limit_ms: float | None = None,
     latency: str = "predicted",
 ) -> str:
-    """An SVG of accuracy in % over latency in ms, of the kind that ``latency`` says.
+    """SVG of accuracy in % over predicted or measured latency in ms.
 
-    Trained candidates are dots, the front of all of them a step line, ``winners`` (label to row) carry the 90%
+    ``latency``: ``predicted`` or ``measured``. Trained candidates are dots, their Pareto front a step line,
+    ``winners`` (label to row) carry the 90%
     interval of their latency, ``baselines`` (trial number to name) are diamonds, ``limit_ms`` a dashed line.
-    Infeasible candidates have no accuracy: they are ticks along the bottom, where their latency is. Every dot answers
-    when it is pointed at; of very many dots those that hide others are drawn alone.
+    Infeasible candidates have no accuracy: they are ticks at their latency along the bottom. Every dot has a tooltip;
+    very many dots are thinned out where they overlap.
     """
     trained = trained_networks(rows)
     with canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as drawn:
@@ -57,14 +61,14 @@ def pareto_svg(
 
 
 def agreement_svg(agreement: LatencyAgreement, limit_ms: float | None = None) -> str:
-    """An SVG of measured over predicted latency, both in ms, with the 90% intervals of the predictions.
+    """SVG of measured over predicted latency in ms, with 90% intervals.
 
-    On the diagonal the two are equal; an interval that does not cross it belongs to a measurement outside of it.
-    Winners carry their names, ``limit_ms`` is a dashed line. Of very many an even sample is drawn.
+    On the diagonal both are equal; an interval that does not cross it misses its measurement. Winners are labelled,
+    ``limit_ms`` is a dashed line. Very many pairs are sampled evenly.
     """
     step = len(agreement.pairs) / _MOST_PAIRS
-    spaced = {int(place * step) for place in range(_MOST_PAIRS)}
-    pairs = [pair for place, pair in enumerate(agreement.pairs) if step <= 1 or place in spaced or pair.winner]
+    spaced = {int(index * step) for index in range(_MOST_PAIRS)}
+    pairs = [pair for index, pair in enumerate(agreement.pairs) if step <= 1 or index in spaced or pair.winner]
     ends = [end for pair in pairs for end in (pair.predicted_ms, pair.measured_ms, pair.low_ms, pair.high_ms) if end]
     low, high = 0.95 * min(ends, default=0.0), 1.05 * max(ends, default=1.0)
     title = f"Measured over predicted latency of {len(pairs)} networks"
@@ -82,15 +86,15 @@ def agreement_svg(agreement: LatencyAgreement, limit_ms: float | None = None) ->
 def _draw_pairs(axes: Any, pairs: Sequence[LatencyPair], marker: str, color: str, label: str) -> None:
     if not pairs:
         return
-    places = [(pair.predicted_ms, pair.measured_ms) for pair in pairs]
+    positions = [(pair.predicted_ms, pair.measured_ms) for pair in pairs]
     low = [max(0.0, pair.predicted_ms - (pair.low_ms or pair.predicted_ms)) for pair in pairs]
     high = [max(0.0, (pair.high_ms or pair.predicted_ms) - pair.predicted_ms) for pair in pairs]
     style = {"fmt": marker, "color": color, "markersize": 5, "capsize": 2, "elinewidth": 0.8, "zorder": 4}
     legend = label if pairs[0].low_ms else "measured"
-    axes.errorbar(*zip(*places, strict=True), xerr=(low, high), label=legend, **style)
-    for pair, place in zip(pairs, places, strict=True):
+    axes.errorbar(*zip(*positions, strict=True), xerr=(low, high), label=legend, **style)
+    for pair, position in zip(pairs, positions, strict=True):
         if pair.winner:
-            _name(axes, pair.name, place, offset=(6, -12), color=TEXT_COLOR, weight="bold")
+            _name(axes, pair.name, position, offset=(6, -12), color=TEXT_COLOR, weight="bold")
 
 
 def _draw_trained(
@@ -117,12 +121,12 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRecord]) -> None:
     left, right = axes.get_xlim()
     above, previous_ms = True, -math.inf
     for index, (point, label, row) in enumerate(named):
-        # Labels stand above the front, where nothing is; of two close neighbours one goes below.
+        # Labels go above the front, which is free; of two close neighbours one goes below.
         above = not above if point[0] - previous_ms < 0.08 * (right - left) else True
         previous_ms = point[0]
         low = point[0] if row.latency_low_ms is None else row.latency_low_ms
         high = point[0] if row.latency_high_ms is None else row.latency_high_ms
-        # A corrected prediction can lie outside of its interval's ends by rounding; a bar is never negative.
+        # Rounding can put a corrected prediction outside its interval; error bars must not be negative.
         reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
         interval = "" if row.latency_low_ms is None else ", with 90% interval"
         legend = f"winner{interval}" if index == 0 else None
@@ -149,20 +153,23 @@ def _draw_limit_and_infeasible(
 
 
 def _name(axes: Any, name: str, point: tuple[float, float], offset: tuple[int, int], **style: Any) -> None:
-    """A name beside its point, on the side that its offset points to."""
+    """Draw a label next to its point, on the side of its offset."""
     side = "left" if offset[0] > 0 else "right"
     text = printable(name if len(name) <= 32 else name[:31] + "…")
     axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=side, fontsize=10, zorder=6, **style)
 
 
 def _left_edge(trained: Sequence[TrialRecord], right_ms: float) -> float:
-    """Where the plot begins, in ms: the intervals of the fastest are seen whole, and a name left of them has room."""
+    """Left axis limit in ms, with room for intervals and labels."""
     low_ms = min(row.latency_low_ms or row.latency_ms or 0.0 for row in trained)
     return low_ms - _MARGIN * (right_ms - low_ms)
 
 
 def _right_edge(trained: Sequence[TrialRecord], limit_ms: float | None) -> float | None:
-    """Where the plot ends, in ms: slow infeasible candidates must not squeeze what was trained."""
+    """Right axis limit in ms, set by trained candidates and the limit.
+
+    Slow infeasible candidates must not squeeze the trained ones.
+    """
     if not trained:
         return None
     ends = [row.latency_high_ms or row.latency_ms or 0.0 for row in trained]
