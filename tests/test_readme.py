@@ -24,6 +24,7 @@ import pytest
 import nas
 from nas.arch import zoo
 from nas.arch.files import dump_spec, load_spec
+from nas.arch.notation import parse_block
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config, multirun
 from nas.cli.resolve.networks import is_network, resolve_arch
@@ -174,6 +175,37 @@ def test_symbols_named_in_the_text_exist(manual: str) -> None:
         for path in (ROOT / top).rglob("*.py")
     )
     assert {name for name in names if not re.search(rf"\b{name}\b", sources)} == set()
+
+
+ROOM_TABLES: Final = {
+    "nas": "Map", "nas/reporting": "The modules", "nas/methods/scaling": "The modules", "nas/latency": "The modules",
+    "nas/study": "The modules", "search_spaces": "The modules",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("room", ROOM_TABLES)
+def test_tables_of_modules_name_every_module_and_no_other(room: str) -> None:
+    """First column: all modules and subfolders; second: files of theirs."""
+    section = TEXTS[f"{room}/README.md"].partition(f"\n## {ROOM_TABLES[room]}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*) \| (.*) \|$", section, flags=re.MULTILINE)
+    named = [name for first, _ in rows for name in re.findall(r"`([^`]+)`", first)]
+    there = {path.name for path in (ROOT / room).glob("*.py") if path.name != "__init__.py"}
+    there |= {
+        f"{path.name}/"
+        for path in (ROOT / room).iterdir()
+        if path.is_dir() and (any(path.glob("*.py")) or path.name == "templates")
+    }
+    assert sorted(set(named) - {"__init__.py"}) == sorted(there)
+    for first, second in rows:
+        folders = [ROOT, ROOT / room, *(ROOT / room / name for name in re.findall(r"`([^`]+/)`", first))]
+        for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|html)|(?:\w+/)+)`", second):
+            assert any((folder / name).exists() for folder in folders), name
+
+
+@pytest.mark.parametrize("manual", MANUALS)
+def test_block_strings_shown_are_parsed(manual: str) -> None:
+    for text in re.findall(r"`((?:ir|ds|dsa|er|cn|uir|mqa)_r\d\w*(?:\.\w+)*)`", TEXTS[manual]):
+        assert str(parse_block(text)).split("_")[0] == text.split("_")[0]
 
 
 def test_the_space_shown_is_the_one_that_is_tested() -> None:
