@@ -1,12 +1,14 @@
 """LightGBM regression trees evaluated from their text, without LightGBM.
 
-The package takes 1.5 seconds of CPU to load, with pandas and scikit-learn, and only a fit needs it.
+The package takes 1.5 seconds of CPU to load, with pandas and scikit-learn. A fit needs it, and thousands of rows at
+once are worth it: it predicts them in a sixth of the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +18,7 @@ from nas.latency.arrays import FloatArray
 
 Indices = npt.NDArray[np.int64]
 
+_MANY_ROWS: Final = 1000
 _CATEGORICAL: Final = 1  # bit of a decision type
 _MISSING: Final = 0b1100  # bits of a decision type: how missing values are treated, 0 if there were none
 
@@ -45,7 +48,7 @@ class BoostedTrees:
         Raises: KeyError or ValueError for other text, and for models with splits that are not supported.
         """
         head, *blocks = text.partition("\nend of trees")[0].split("\nTree=")
-        if _fields(head)["num_tree_per_iteration"] != "1" or not blocks:
+        if _fields(head).get("num_tree_per_iteration") != "1" or not blocks:
             raise ValueError("not one regression tree per iteration")
         trees = [_fields(block) for block in blocks]
         width = max(int(tree["num_leaves"]) for tree in trees)
@@ -63,6 +66,8 @@ class BoostedTrees:
 
     def predict(self, rows: FloatArray) -> FloatArray:
         """Predictions of shape (rows,) for features of shape (rows, columns)."""
+        if len(rows) >= _MANY_ROWS:
+            return np.asarray(_booster(self.text).predict(rows, num_threads=1))
         nodes = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
         offsets = np.arange(len(rows))[:, None] * rows.shape[1]
         values = np.ascontiguousarray(rows, dtype=np.float64).ravel()
@@ -72,6 +77,14 @@ class BoostedTrees:
             nodes = np.where(inner, np.where(goes_left, self.left[at], self.right[at]), nodes)
         # In LightGBM's order of addition, whose rounding is then the same.
         return np.asarray(np.add.accumulate(self.leaves[~nodes], axis=1)[:, -1])
+
+
+@lru_cache(maxsize=64)
+def _booster(text: str) -> Any:
+    """LightGBM's model of ``text``."""
+    import lightgbm
+
+    return lightgbm.Booster(model_str=text)
 
 
 def _fields(block: str) -> dict[str, str]:

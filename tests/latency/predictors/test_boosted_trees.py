@@ -25,7 +25,7 @@ def unseen(rows: int) -> np.ndarray:
 
 @pytest.mark.parametrize("objective", ["huber", "regression"])
 @pytest.mark.parametrize("leaves", [2, 15, 60])
-@pytest.mark.parametrize("rows", [1, 500])
+@pytest.mark.parametrize("rows", [1, 500, 1500])
 def test_predictions_are_lightgbms(objective: str, leaves: int, rows: int) -> None:
     booster = trained(leaves=leaves, objective=objective)
     expected = booster.predict(unseen(rows), num_threads=1)
