@@ -168,7 +168,9 @@ def test_the_suggested_command_validates_the_proxy(tmp_path: Path) -> None:
     with pytest.raises(NasError, match=r"study\.first: study 'nobody': is not in"):
         search.command([*SEARCH, "study.name=other", "study.first=nobody"])
     assert not (tmp_path / "runs" / "other").exists()
-    with pytest.raises(NasError, match=r"study\.first 'made': trial \d+ has width .*, which is not in space 'mobilenet_v1'"):
+    with pytest.raises(
+        NasError, match=r"study\.first 'made': trial \d+ has width .*, which is not in space 'mobilenet_v1'"
+    ):
         search.command(
             [*SEARCH, "study.name=other", "study.first=made", "space.width=[0.6]", "study.seed_published=false"]
         )
