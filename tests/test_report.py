@@ -156,19 +156,21 @@ def test_missing_items_are_reported(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("searched")
-def test_whether_the_proxy_worked_is_known_once_its_own_command_has_found_out(tmp_path: Path) -> None:
+def test_the_suggested_command_validates_the_proxy(tmp_path: Path) -> None:
     page = made(tmp_path)["report.html"]
     (command,) = re.findall(r"<pre class=\"command\">python -m nas.search (.*study.first=made.*)</pre>", page)
     assert search.command(shlex.split(unescape(command))) == 0
     assert report.command(["study=made"]) == 0
     page = made(tmp_path)["report.html"]
-    # The made-up accuracies are the same each time: all five networks keep their order.
+    # The synthetic accuracies are deterministic: all five networks keep their order.
     assert "Kendall tau 1.00" in page and "the same 5 networks in study made-longer (epochs 9 instead of 3)" in page
     assert "study.first=made" not in page
     with pytest.raises(NasError, match=r"study\.first: study 'nobody': is not in"):
         search.command([*SEARCH, "study.name=other", "study.first=nobody"])
     assert not (tmp_path / "runs" / "other").exists()
-    with pytest.raises(NasError, match=r"study\.first 'made': trial \d+ has width .*, which space 'mobilenet_v1'"):
+    with pytest.raises(
+        NasError, match=r"study\.first 'made': trial \d+ has width .*, which is not in space 'mobilenet_v1'"
+    ):
         search.command(
             [*SEARCH, "study.name=other", "study.first=made", "space.width=[0.6]", "study.seed_published=false"]
         )
