@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ class TwoEpochs:
     checkpoints_dir: Path | None = None
     error: Exception | None = None
     seen: list[Any] = field(default_factory=list)
+
+    def with_folders(self, *, weights_dir: Path | None, checkpoints_dir: Path | None) -> TwoEpochs:
+        return replace(self, weights_dir=weights_dir, checkpoints_dir=checkpoints_dir)
 
     def evaluate(self, arch: ArchSpec, *, repeat: int, on_epoch: Callable[[EpochResult], None]) -> Evaluation:
         self.seen.append(self.checkpoints_dir)
