@@ -23,7 +23,7 @@ class StudySettings(RecordSettings):
     ``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are infeasible
     or repeat an earlier network cost nothing and do not.
 
-    ``max_screened``: candidates that may be turned down per trained one before the search gives up.
+    ``max_screened``: consecutive candidates that may be rejected before the search gives up.
     ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
     same space and storage, whose best networks come next.
     """
