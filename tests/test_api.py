@@ -246,7 +246,9 @@ def test_what_python_alone_can_get_wrong_is_said_in_one_line() -> None:
     spec = nas.published("mixnet_s")
     assert "add space=NAME, one of efficientnet, mixnet" in refused(nas.run_search, space={"name": "mine"})
     assert "nas.save_spec(spec, path) writes one" in refused(nas.run_compound_grid, baseline=spec)
-    assert refused(nas.run_search, space=spec).startswith("space: type ArchSpec is not allowed for a setting; give text")
+    assert refused(nas.run_search, space=spec).startswith(
+        "space: type ArchSpec is not allowed for a setting; give text"
+    )
     assert refused(nas.scale_spec, spec, nas.Scaling(width=2), phi=1).startswith("scaling: says how far to go")
 
 

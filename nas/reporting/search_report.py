@@ -197,7 +197,7 @@ def _template() -> Template:
         "address": _address,
         "row_id": trial_row_id,
     }
-    return template("nas.reporting", "report.html", filters)
+    return template("nas.reporting", "search.html", filters)
 
 
 def _interval(row: TrialRecord) -> str:
