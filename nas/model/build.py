@@ -19,7 +19,7 @@ from torch import nn
 
 from nas.arch.blocks import BlockSpec, BlockType
 from nas.arch.spec import ArchSpec, PlacedBlock
-from nas.model.mixconv import custom_depthwise_plan, depthwise_conv
+from nas.model.mixconv import DepthwisePlan, custom_depthwise_plan, depthwise_conv
 
 # Our paddings to timm's ``pad_type``.
 PAD_TYPES: Final = {"symmetric": "", "same": "same"}
@@ -43,7 +43,24 @@ def build(spec: ArchSpec, *, dropout: float | None = None, drop_path: float | No
         dropout=spec.dropout if dropout is None else dropout,
         drop_path=spec.drop_path if drop_path is None else drop_path,
     )
-    model = _pool_conv(spec) if spec.head.pools_first else _conv_pool(spec)
+    return build_variant(spec, classes=spec.classes)
+
+
+def build_variant(
+    spec: ArchSpec, *, classes: int, global_pool: str = "avg", output_stride: int | None = None
+) -> nn.Module:
+    """Build a spec's timm module with another classifier, pooling or stride.
+
+    ``classes``: 0 for none, which leaves the pooled features. ``global_pool``: timm's name of the pooling; "" for none,
+    with 0 classes only. ``output_stride``: largest ratio of the input side to a map's side, a power of two from the
+    stem's stride; later strides become dilations (DeepLab, arXiv:1706.05587, section 3.1) and the state dict stays the
+    same. None keeps all strides.
+    """
+    counted = max(TIMM_OUTPUT_STRIDE, counted_stride(spec))
+    if output_stride is not None:
+        counted = output_stride * TIMM_STEM[1] // spec.stem.stride
+    head = {"num_classes": classes, "global_pool": global_pool}
+    model = (_pool_conv if spec.head.pools_first else _conv_pool)(spec, head, counted)
     _set_stem(model, spec)
     _set_depthwise(model, spec)
     return model
@@ -57,32 +74,31 @@ def counted_stride(spec: ArchSpec) -> int:
     return spec.total_stride // spec.stem.stride * TIMM_STEM[1]
 
 
-def _conv_pool(spec: ArchSpec) -> nn.Module:
-    model: Any = EfficientNet(
-        _block_args(spec), **_class_args(spec), output_stride=max(TIMM_OUTPUT_STRIDE, counted_stride(spec))
-    )
+def _conv_pool(spec: ArchSpec, head: Mapping[str, Any], output_stride: int) -> nn.Module:
+    model: Any = EfficientNet(_block_args(spec), **_class_args(spec), **head, output_stride=output_stride)
     if spec.layer_scale is not None:
-        _set_trunk(model, spec)  # EfficientNet does not pass layer scale to its blocks
+        _set_trunk(model, spec, output_stride)  # EfficientNet does not pass layer scale to its blocks
     return cast(nn.Module, model)
 
 
-def _pool_conv(spec: ArchSpec) -> nn.Module:
+def _pool_conv(spec: ArchSpec, head: Mapping[str, Any], output_stride: int) -> nn.Module:
     model: Any = MobileNetV3(
         _block_args(spec),
         **_class_args(spec),
+        **head,
         head_bias=spec.head.kind == "pool_conv",
         head_norm=spec.head.kind == "pool_conv_norm",
         layer_scale_init_value=spec.layer_scale,
     )
-    if counted_stride(spec) > TIMM_OUTPUT_STRIDE:
-        _set_trunk(model, spec)  # MobileNetV3 has replaced strides by dilation
+    if output_stride != TIMM_OUTPUT_STRIDE:
+        _set_trunk(model, spec, output_stride)  # MobileNetV3 has no such argument
     return cast(nn.Module, model)
 
 
-def _set_trunk(model: Any, spec: ArchSpec) -> None:
+def _set_trunk(model: Any, spec: ArchSpec, output_stride: int) -> None:
     """Rebuild the blocks with builder arguments that the model class does not expose."""
     builder = EfficientNetBuilder(
-        output_stride=max(TIMM_OUTPUT_STRIDE, counted_stride(spec)),
+        output_stride=output_stride,
         pad_type=PAD_TYPES[spec.padding],
         round_chs_fn=_unrounded,
         act_layer=get_act_layer(spec.activation),
@@ -99,7 +115,6 @@ def _set_trunk(model: Any, spec: ArchSpec) -> None:
 def _class_args(spec: ArchSpec) -> dict[str, Any]:
     """Return the constructor arguments that timm's two classes share."""
     return {
-        "num_classes": spec.classes,
         "in_chans": spec.in_channels,
         "stem_size": spec.stem.channels,
         "fix_stem": True,
@@ -218,6 +233,18 @@ def _set_depthwise(model: nn.Module, spec: ArchSpec) -> None:
     for placed in spec.placed_blocks():
         plan = custom_depthwise_plan(placed.block, placed.stride, placed.hidden_channels)
         if plan is not None:
+            block = model.get_submodule(placed.path)
+            plan = _dilated(plan, block.get_submodule("conv_dw"))
             conv = depthwise_conv(*plan, padding=PAD_TYPES[spec.padding])
             efficientnet_init_weights(conv)
-            model.get_submodule(placed.path).conv_dw = conv
+            block.conv_dw = conv
+
+
+def _dilated(plan: DepthwisePlan, built: nn.Module) -> DepthwisePlan:
+    """Return ``plan`` with the stride and dilation of timm's own convolution.
+
+    They differ from the spec's where an output stride has turned strides into dilations.
+    """
+    conv = next(module for module in built.modules() if isinstance(module, nn.Conv2d))
+    dilations = tuple(dilation * conv.dilation[0] for dilation in plan.dilations)
+    return plan._replace(dilations=dilations, stride=conv.stride[0])

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,7 @@ from nas.arch import zoo
 from nas.arch.files import SpecFile, load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion, unknown_choice
+from nas.core.validation import check_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +29,35 @@ __all__ = ["nas_arch"]
 
 # timm's argument names to fields of the spec. num_classes is not one: 0 (no classifier) is not a valid spec value.
 FIELDS: Final = {"in_chans": "in_channels", "drop_rate": "dropout", "drop_path_rate": "drop_path"}
+FEATURE_ARGUMENTS: Final = ("out_indices", "feature_cls")  # these need features_only=True
+ARGUMENTS: Final = ("spec", "num_classes", *FIELDS, "global_pool", "output_stride", "features_only", *FEATURE_ARGUMENTS)
+# Arguments of timm's own models that a spec decides, and what to use instead.
+INSTEAD: Final = {
+    "act_layer": "set activation in the spec",
+    "aa_layer": "a spec has no anti-aliasing layers; leave it out",
+    "bn_eps": "set norm.eps in the spec",
+    "bn_momentum": "set norm.momentum in the spec",
+    "device": "move the model: timm.create_model(...).to(device)",
+    "dtype": "convert the model: timm.create_model(...).to(dtype)",
+    "feature_cfg": "use out_indices and feature_cls",
+    "feature_location": "features are the outputs of blocks; choose them with out_indices",
+    "fix_stem": "set stem.channels in the spec",
+    "head_bias": "set head.kind in the spec",
+    "head_norm": "set head.kind in the spec",
+    "img_size": "images of any size are accepted; set resolution_px in the spec for the default",
+    "layer_scale_init_value": "set layer_scale in the spec",
+    "norm_layer": "set norm in the spec",
+    "num_features": "set head.channels in the spec",
+    "pad_type": "set padding in the spec",
+    "pruned": "give the pruned network as the spec",
+    "se_layer": "set squeeze_excite in the spec",
+    "stem_kernel_size": "set stem.kernel in the spec",
+    "stem_size": "set stem.channels in the spec",
+}
+POOLS: Final = ("avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax", "fastavgmax", "fastcatavgmax", "")
+FEATURE_CLASSES: Final = ("list", "dict", "hook", "fx", "getter")
+WEIGHT_SOURCES: Final = ("file", "state_dict", "url", "hf_hub_id")  # entries of timm's pretrained_cfg
+HEAD_MODULES: Final = ("conv_head", "bn2", "norm_head", "classifier")
 
 
 def nas_arch(
@@ -33,43 +65,175 @@ def nas_arch(
     spec: ArchSpec | str | Path | None = None,
     pretrained_cfg: object = None,
     pretrained_cfg_overlay: object = None,
-    cache_dir: object = None,  # passed by timm to every entry point
+    cache_dir: Any = None,  # passed by timm to every entry point
     **kwargs: Any,
 ) -> nn.Module:
     """Build the network of ``spec`` with random weights, as a timm model.
 
     ``spec`` is an ArchSpec, a name of ``nas.arch.zoo`` or the path of a spec file. The model maps float images (N,
     in_channels, H, W) to logits (N, classes). ``num_classes`` (0: no classifier), ``in_chans``, ``drop_rate`` and
-    ``drop_path_rate`` override the spec's values. Weights are loaded with timm's ``checkpoint_path=``. A file's
-    ``provenance.normalisation`` (``mean`` and ``std`` of the training images on the 0..1 scale, one number per input
-    channel) becomes the model's; otherwise ImageNet's is used.
+    ``drop_path_rate`` override the spec's values, ``global_pool`` and ``output_stride`` (a power of two from the
+    stem's stride; later strides become dilations) mean the same as in timm. A file's ``provenance.normalisation``
+    (``mean`` and ``std`` of the training images on the 0..1 scale, one number per input channel) becomes the model's;
+    otherwise ImageNet's is used.
 
-    Raises: NasError for a missing spec, an unknown argument, ``pretrained=True`` or a faulty normalisation; SpecError
-    for a faulty spec file.
+    ``features_only=True`` returns a backbone: images to a list of maps (N, C, H, W), one per resolution or those of
+    ``out_indices``, with timm's ``feature_info``. ``feature_cls`` (list, dict, hook, fx, getter) picks another of
+    timm's feature extractors.
+
+    Weights of the spec's own network are loaded with timm's ``checkpoint_path=``, or ``pretrained=True,
+    pretrained_cfg_overlay={"file": ...}`` (with ``feature_cls``, this alone). They are converted as timm converts
+    pretrained weights: the stem to ``in_chans``; a classifier of the spec's classes is left out where
+    ``num_classes`` differs, the whole head for features.
+
+    Raises: NasError for a missing spec, an argument that a spec decides or that is unknown, a value out of range,
+    ``pretrained=True`` without a source of weights, or a faulty normalisation; SpecError for a faulty spec file.
     """
-    from nas.model.build import build
+    from timm.models import build_model_with_cfg
+
+    from nas.model.build import build_variant
 
     if spec is None:
         raise NasError('nas_arch needs a spec: timm.create_model("nas_arch", spec="winner.yaml").')
-    if pretrained or pretrained_cfg or pretrained_cfg_overlay:
-        raise NasError("pretrained: a spec has no published weights; load a file with checkpoint_path=...")
-    classes = kwargs.pop("num_classes", None)
-    for name in kwargs:
-        if name not in FIELDS:
-            raise unknown_choice("nas_arch argument", name, ("spec", "num_classes", *FIELDS))
+    _check_arguments(kwargs)
+    given = _given_cfg(pretrained_cfg, "pretrained_cfg") | _given_cfg(pretrained_cfg_overlay, "pretrained_cfg_overlay")
+    if pretrained and not any(given.get(source) for source in WEIGHT_SOURCES):
+        raise NasError(
+            "pretrained: a spec has no published weights; load a file with checkpoint_path=..., "
+            'or name one with pretrained_cfg_overlay={"file": ...}.'
+        )
     file = _spec_file(spec)
-    arch = replace(file.arch, **{FIELDS[name]: value for name, value in kwargs.items()})
-    if classes:
-        arch = replace(arch, classes=classes)
+    classes = kwargs.get("num_classes", file.arch.classes)
+    fields = {FIELDS[name]: value for name, value in kwargs.items() if name in FIELDS}
+    arch = replace(file.arch, **fields, classes=classes or file.arch.classes)
     cfg = _default_cfg(arch, _normalisation(file, arch, f"{spec}: provenance.normalisation"))
-    model = build(arch)
-    if classes == 0:
-        model.reset_classifier(0)  # type: ignore[operator]
-    model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
+    options: dict[str, Any] = {name: kwargs[name] for name in ("global_pool", "output_stride") if name in kwargs}
+    _check_options(arch, classes, **options)
+    weights_shape = {
+        "input_size": (file.arch.in_channels, *cfg["input_size"][1:]),
+        "num_classes": file.arch.classes,
+    }
+    network: Any = build_variant(arch, classes=classes, **options)
+    wrapper: dict[str, Any] = {}
+    if kwargs.get("features_only"):
+        network, wrapper = _features(network, kwargs.get("out_indices"), kwargs.get("feature_cls"))
+    network.register_load_state_dict_pre_hook(partial(_adapt_weights, file.arch.in_channels, file.arch.classes))
+    model: nn.Module = build_model_with_cfg(
+        lambda **_: network,
+        "nas_arch",
+        pretrained,
+        pretrained_cfg=cfg | weights_shape | given,
+        cache_dir=cache_dir,
+        num_classes=classes,
+        in_chans=arch.in_channels,
+        **wrapper,
+    )
+    final = cfg | given
+    if kwargs.get("features_only"):
+        final = {name: value for name, value in final.items() if name not in ("num_classes", "classifier")}
+    model.pretrained_cfg = model.default_cfg = final  # type: ignore[assignment]
     return model
 
 
 register_model(nas_arch)
+
+
+def _features(network: Any, out_indices: object, feature_cls: object) -> tuple[Any, dict[str, Any]]:
+    """Return a feature extractor, or the network with timm's arguments for one."""
+    from nas.model.features import NetworkFeatures, feature_levels
+
+    levels = feature_levels(out_indices, len(network.feature_info))
+    if feature_cls is None:
+        return NetworkFeatures(network, levels), {}
+    wrapper: dict[str, Any] = {"features_only": True, "out_indices": levels, "feature_cls": feature_cls}
+    if feature_cls in ("list", "dict"):  # these find the stages in a flattened network only
+        wrapper["feature_cfg"] = {"flatten_sequential": True}
+    return network, wrapper
+
+
+def _adapt_weights(
+    channels: int, classes: int, module: Any, state: dict[str, Any], prefix: str, *_: Any, **__: Any
+) -> None:
+    """Convert, in place, weights of ``channels`` and ``classes`` to ``module``'s.
+
+    The same rules as timm's for pretrained weights. What does not fit for another reason stays as it is, for torch to
+    report.
+    """
+    from timm.models import adapt_input_conv
+
+    stem = state.get(f"{prefix}conv_stem.weight")
+    if stem is not None and stem.shape[1] == channels != module.in_chans:
+        state[f"{prefix}conv_stem.weight"] = adapt_input_conv(module.in_chans, stem, base_chans=channels)
+    present = dict(module.named_children())
+    for name in [name for name in state if name.startswith(prefix)]:
+        part, _dot, leaf = name.removeprefix(prefix).partition(".")
+        if part not in HEAD_MODULES:
+            continue
+        if part not in present:  # features
+            del state[name]
+        elif part == "classifier" and len(state[name]) == classes != module.num_classes:
+            own = present[part].state_dict()
+            if leaf in own:
+                state[name] = own[leaf]
+            else:
+                del state[name]
+
+
+def _check_arguments(kwargs: Mapping[str, Any]) -> None:
+    """Check names and values of the arguments that need no network.
+
+    Raises: NasError.
+    """
+    for name in kwargs:
+        if name in INSTEAD:
+            raise NasError(f"{name}: nas_arch builds what the spec says; {INSTEAD[name]}.")
+        if name not in ARGUMENTS:
+            raise unknown_choice("nas_arch argument", name, ARGUMENTS)
+    for name in FEATURE_ARGUMENTS:
+        if name in kwargs and not kwargs.get("features_only"):
+            raise NasError(f"{name} {kwargs[name]!r}: needs features_only=True.")
+    if kwargs.get("feature_cls") not in (None, *FEATURE_CLASSES):
+        raise unknown_choice("feature_cls", kwargs["feature_cls"], FEATURE_CLASSES)
+    if not isinstance(kwargs.get("features_only", False), bool):
+        raise NasError(f"features_only {kwargs['features_only']!r}: must be True or False.")
+    # Here, not by the spec alone, so that messages have the names that the caller wrote.
+    for name, low in (("num_classes", 0), ("in_chans", 1)):
+        check_number(name, kwargs.get(name, low), low=low, whole=True)
+    for name in ("drop_rate", "drop_path_rate"):
+        check_number(name, kwargs.get(name, 0), low=0, high=1, open_high=True)
+
+
+def _check_options(arch: ArchSpec, classes: int, global_pool: object = "avg", output_stride: object = None) -> None:
+    """Check the arguments whose allowed values depend on the network.
+
+    Raises: NasError.
+    """
+    if global_pool not in POOLS:
+        raise unknown_choice("global_pool", global_pool, POOLS)
+    if not global_pool and classes:
+        raise NasError(f"global_pool '': a classifier needs pooled features; add num_classes=0 (is {classes}).")
+    stem = arch.stem.stride
+    allowed = [stem << power for power in range(6)]
+    if output_stride is not None and (output_stride not in allowed or isinstance(output_stride, bool)):
+        choices = ", ".join(map(str, allowed))
+        raise NasError(f"output_stride {output_stride!r}: choose from {choices} (the stem's stride is {stem}).")
+
+
+def _given_cfg(cfg: object, name: str) -> dict[str, Any]:
+    """Return the entries of timm's ``pretrained_cfg`` that the caller gives."""
+    from timm.models import PretrainedCfg
+
+    if not cfg:
+        return {}
+    if isinstance(cfg, PretrainedCfg):
+        return dict(cfg.to_dict())
+    if not isinstance(cfg, Mapping):
+        raise NasError(f'{name} {cfg!r}: a spec has no published weights; must be a mapping such as {{"file": ...}}.')
+    known = [field.name for field in dataclass_fields(PretrainedCfg)]
+    for key in cfg:
+        if key not in known:
+            raise unknown_choice(f"{name} entry", key, known)
+    return dict(cfg)
 
 
 def _spec_file(spec: object) -> SpecFile:
