@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -23,7 +24,7 @@ def read(folder: Path, text: str) -> tuple[Device, list[CsvRow]]:
     return read_csv(path, required=REQUIRED, optional=OPTIONAL)
 
 
-def spreadsheet(folder: Path, rows: list[list[str]], *, quoting: int, delimiter: str = ",") -> Path:
+def spreadsheet(folder: Path, rows: list[list[str]], *, quoting: Literal[0, 1, 2, 3], delimiter: str = ",") -> Path:
     """File of ``rows`` padded with empty cells to one width, as spreadsheets save them."""
     width = max(map(len, rows)) + 1
     path = folder / "sheet.csv"
@@ -34,7 +35,7 @@ def spreadsheet(folder: Path, rows: list[list[str]], *, quoting: int, delimiter:
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-def test_measurements_from_a_spreadsheet(tmp_path: Path, quoting: int) -> None:
+def test_measurements_from_a_spreadsheet(tmp_path: Path, quoting: Literal[0, 1, 2, 3]) -> None:
     rows = [
         ["# device: Pixel 4, kitchen"],
         ["# backend:", "tflite 2.16"],
@@ -56,7 +57,7 @@ def test_measurements_from_a_spreadsheet(tmp_path: Path, quoting: int) -> None:
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-def test_block_table_from_a_spreadsheet(tmp_path: Path, quoting: int) -> None:
+def test_block_table_from_a_spreadsheet(tmp_path: Path, quoting: Literal[0, 1, 2, 3]) -> None:
     rows = [
         ["# device: Pixel 1"],
         ["# backend: tflite"],
