@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     )
     from nas.arch.complexity import BYTES_PER_ELEMENT, Complexity, layers
     from nas.arch.files import SpecFile, dump_scaled_spec, dump_spec, load_spec, load_spec_file, parse_spec, save_spec
-    from nas.arch.notation import parse_block
+    from nas.arch.notation import first_in_channels, is_block_string, parse_block, split_stages
     from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, NormSpec, SqueezeExcite, StemSpec
     from nas.arch.rounding import scale_repeats, split_channels
     from nas.arch.spec import NETWORK_ACTIVATIONS, ArchSpec, Padding, PlacedBlock, StageSpec, can_skip, hidden_channels
+    from nas.arch.tensorflow_notation import format_tensorflow_block, is_tensorflow_block, parse_tensorflow_block
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -53,7 +54,7 @@ else:
                 "parse_spec",
                 "save_spec",
             ],
-            "notation": ["parse_block"],
+            "notation": ["first_in_channels", "is_block_string", "parse_block", "split_stages"],
             "parts": ["MOBILENET_V3_SE", "HeadKind", "HeadSpec", "NormSpec", "SqueezeExcite", "StemSpec"],
             "rounding": ["scale_repeats", "split_channels"],
             "spec": [
@@ -65,6 +66,7 @@ else:
                 "can_skip",
                 "hidden_channels",
             ],
+            "tensorflow_notation": ["format_tensorflow_block", "is_tensorflow_block", "parse_tensorflow_block"],
         },
         submodules=["zoo"],
     )
@@ -93,17 +95,23 @@ __all__ = [
     "can_skip",
     "dump_scaled_spec",
     "dump_spec",
+    "first_in_channels",
     "format_block",
     "format_number",
+    "format_tensorflow_block",
     "hidden_channels",
+    "is_block_string",
+    "is_tensorflow_block",
     "layers",
     "load_spec",
     "load_spec_file",
     "parse_block",
     "parse_kernels",
     "parse_spec",
+    "parse_tensorflow_block",
     "save_spec",
     "scale_repeats",
     "split_channels",
+    "split_stages",
     "zoo",
 ]

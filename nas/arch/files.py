@@ -15,7 +15,8 @@ import yaml
 from nas.arch.blocks import BlockSpec, format_kernels, format_number, parse_kernels
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling.transform import Scaling, scale
-from nas.arch.spec import ArchSpec, StageSpec
+from nas.arch.spec import ArchSpec, StageSpec, check_in_channels
+from nas.arch.tensorflow_notation import group_stages, is_tensorflow_block
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import SpecError, quoted
 from nas.core.files import write_text_atomically
@@ -177,9 +178,25 @@ def _read_arch(data: dict[str, Any]) -> ArchSpec:
     for key, kind in _PARTS.items():
         if key in data:
             data[key] = from_mapping(kind, data[key], key, error=SpecError)
+    strings: list[list[str]] = []
     if "stages" in data:
-        data["stages"] = _read_stages(data["stages"])
-    return from_mapping(ArchSpec, data, "", error=SpecError)
+        stages = _grouped(data["stages"])
+        data["stages"] = _read_stages(stages)
+        if isinstance(stages, list) and all(isinstance(block, str) for stage in stages for block in stage):
+            strings = stages
+    arch = from_mapping(ArchSpec, data, "", error=SpecError)
+    check_in_channels(arch, strings)
+    return arch
+
+
+def _grouped(stages: object) -> object:
+    """``stages``, grouped if they are TensorFlow's list of block strings."""
+    if isinstance(stages, list) and stages and all(isinstance(one, str) and is_tensorflow_block(one) for one in stages):
+        try:
+            return group_stages(stages)
+        except SpecError as error:
+            raise SpecError(f"stages: {error}") from None
+    return stages
 
 
 def _read_stages(stages: object) -> tuple[StageSpec, ...]:

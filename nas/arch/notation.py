@@ -16,6 +16,7 @@ from nas.arch.blocks import (
     BlockType,
     parse_kernels,
 )
+from nas.arch.tensorflow_notation import group_stages, is_tensorflow_block, parse_tensorflow_block
 from nas.core.errors import SpecError, suggestion
 
 _FLAGS: Final = ("noskip", "skip", "exponential", "dilated")
@@ -31,10 +32,13 @@ def parse_block(text: str) -> BlockSpec:
     """Parse one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
 
     The notation is timm's, with two options of this project for what timm lacks: ``exponential`` and ``dilated``.
-    Unlike timm, which skips unknown options, an unknown, repeated or missing option is an error that names it.
+    Unlike timm, which skips unknown options, an unknown, repeated or missing option is an error that names it. Strings
+    of TensorFlow's releases (``tensorflow_notation``) are read too.
 
     Raises: SpecError.
     """
+    if is_tensorflow_block(text):
+        return parse_tensorflow_block(text)[0]
     kind, *tokens = text.strip().split("_")
     if kind in _TIMM_ONLY_TYPES:
         raise SpecError(
@@ -58,6 +62,33 @@ def parse_block(text: str) -> BlockSpec:
         return _build(cast(BlockType, kind), options)
     except SpecError as error:
         raise SpecError(f"block {text!r}: {error}") from None
+
+
+def is_block_string(text: str) -> bool:
+    """Whether ``text`` begins as a block string of either notation."""
+    return text.strip().split("_")[0] in BLOCK_TYPES or is_tensorflow_block(text)
+
+
+def split_stages(text: str) -> list[list[str]]:
+    """Split a network in one text into the block strings of its stages.
+
+    Blocks are separated by ``+`` or blanks, stages by ``|``. Without a ``|``, strings of TensorFlow are grouped.
+
+    Raises: SpecError for a string of TensorFlow that cannot be parsed.
+    """
+    stages = [stage.replace("+", " ").split() for stage in text.split("|")]
+    if len(stages) == 1 and stages[0] and all(map(is_tensorflow_block, stages[0])):
+        return group_stages(stages[0])
+    return stages
+
+
+def first_in_channels(stages: list[list[str]]) -> int | None:
+    """Channels that the stem must have for the first block string.
+
+    None if the string does not say: timm's do not.
+    """
+    first = next((text for stage in stages for text in stage), "")
+    return parse_tensorflow_block(first)[1] if is_tensorflow_block(first) else None
 
 
 def _split_token(token: str, text: str) -> tuple[str, str]:

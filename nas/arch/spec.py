@@ -16,6 +16,7 @@ from nas.arch.blocks import ACTIVATIONS, SCALED_TYPES, BlockSpec, format_block
 from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.rounding import make_divisible, split_channels
+from nas.arch.tensorflow_notation import format_tensorflow_block, is_tensorflow_block, parse_tensorflow_block
 from nas.core.errors import SpecError, unknown_choice
 from nas.core.validation import check_whole
 
@@ -132,8 +133,12 @@ class ArchSpec:
         """Build a network from the block strings of its stages.
 
         ``fields``: the other fields of the class.
+
+        Raises: SpecError for strings that cannot be parsed or do not fit each other.
         """
-        return cls(name=name, stages=tuple(StageSpec.parse(stage) for stage in stages), **fields)
+        arch = cls(name=name, stages=tuple(StageSpec.parse(stage) for stage in stages), **fields)
+        check_in_channels(arch, stages)
+        return arch
 
     def placed_blocks(self) -> Iterator[PlacedBlock]:
         """Iterate over all blocks in order, repeats unrolled.
@@ -167,6 +172,23 @@ class ArchSpec:
     def strings(self) -> tuple[tuple[str, ...], ...]:
         """Block strings of each stage."""
         return tuple(tuple(format_block(block) for block in stage.blocks) for stage in self.stages)
+
+    def tensorflow_strings(self) -> list[str]:
+        """Block strings in the notation of TensorFlow's releases.
+
+        Stem, head and activation of the network are not in them.
+
+        Raises: SpecError naming what the notation cannot say.
+        """
+        has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
+        if has_se and self.squeeze_excite != SqueezeExcite():
+            raise SpecError(f"network {self.name!r}: TensorFlow's notation cannot say {self.squeeze_excite}.")
+        strings, channels = [], self.stem.channels
+        for block in (block for stage in self.stages for block in stage.blocks):
+            same = block.activation == self.activation
+            strings.append(format_tensorflow_block(replace(block, activation=None) if same else block, channels))
+            channels = block.channels
+        return strings
 
     @property
     def arch_id(self) -> str:
@@ -203,6 +225,20 @@ class ArchSpec:
 
     def __hash__(self) -> int:
         return hash((self.name, self.stages, self.resolution_px, self.classes))
+
+
+def check_in_channels(arch: ArchSpec, stages: Sequence[Sequence[str]]) -> None:
+    """Validate the input channels that TensorFlow's block strings name.
+
+    ``stages``: the block strings of which ``arch`` was built.
+
+    Raises: SpecError for a string whose ``i`` is not what the stem or the block before puts out.
+    """
+    channels, before = arch.stem.channels, "the stem"
+    for text in (text for stage in stages for text in stage):
+        if is_tensorflow_block(text) and (in_channels := parse_tensorflow_block(text)[1]) != channels:
+            raise SpecError(f"block {text!r}: option 'i{in_channels}', but {before} has {channels} output channels.")
+        channels, before = parse_block(text).channels, "the block before"
 
 
 @lru_cache(maxsize=65536)

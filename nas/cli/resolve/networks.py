@@ -1,4 +1,4 @@
-"""Resolution of ``arch=``: a published network, one of timm's, a spec file."""
+"""Resolution of ``arch=``: a published network, timm's, a spec file, blocks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Final
 
 from nas.arch import zoo
 from nas.arch.files import load_spec
+from nas.arch.notation import first_in_channels, is_block_string, split_stages
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.cli.app import import_heavy
 from nas.cli.help_layout import paragraph
-from nas.core.errors import NasError, suggestion
+from nas.core.errors import NasError, SpecError, suggestion
 
 TIMM_PREFIX: Final = "timm/"
 
 
 def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
-    """Resolve ``arch=``: a name of the zoo, ``timm/NAME``, or a spec file's path.
+    """Resolve ``arch=``: a name of the zoo, ``timm/NAME``, a spec file, block strings.
 
-    ``field``: the setting's name, for errors.
+    ``field``: the setting's name, for errors. Block strings (``notation.split_stages``) get a stem of 32 channels, or
+    of those that they say, a head of 1280 and ReLU; for others write a spec file.
 
     Raises: NasError that lists the accepted forms.
     """
@@ -35,8 +38,22 @@ def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
         return arch
     if is_spec_file(text):
         return load_spec(text)
+    if is_block_string(text):
+        return _from_strings(text, field)
     near = suggestion(text, zoo.names())
-    raise NasError(f"{field} {text!r}: neither a published network nor timm/NAME nor a .yaml spec file.{near}")
+    raise NasError(
+        f"{field} {text!r}: neither a published network nor timm/NAME nor a .yaml spec file nor block strings.{near}"
+    )
+
+
+def _from_strings(text: str, field: str) -> ArchSpec:
+    """Network of block strings. Raises: NasError naming the string."""
+    try:
+        stages = split_stages(text)
+        stem = StemSpec(channels=first_in_channels(stages) or 32)
+        return ArchSpec.from_strings("block_strings", stages, stem=stem, head=HeadSpec(channels=1280))
+    except SpecError as error:
+        raise SpecError(f"{field}: {error}") from None
 
 
 def is_network(text: str) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, cast
 
 from nas.arch import zoo
-from nas.arch.blocks import BLOCK_TYPES
 from nas.arch.files import load_spec
+from nas.arch.notation import first_in_channels, is_block_string, split_stages
 from nas.arch.parts import HeadKind, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion
@@ -54,8 +54,8 @@ def read_measurements(path: Path) -> Measurements:
     """Measurements from a CSV file with the header of ``read_csv``.
 
     Columns: ``network``: a spec file (relative to the folder of the CSV file), a name of the zoo, ``timm/NAME``, or
-    block strings, blocks separated by ``+`` or blanks and stages by ``|``. ``latency_ms``. ``resolution_px``: default
-    is the network's own. For block strings also ``stem_channels`` (default 32; a 3x3 convolution of stride 2),
+    block strings (``notation.split_stages``). ``latency_ms``. ``resolution_px``: default is the network's own. For
+    block strings also ``stem_channels`` (default 32, or what they say; a 3x3 convolution of stride 2),
     ``head_channels`` (1280), ``head_kind`` (conv_pool), ``activation`` (relu), ``squeeze_excite`` (efficientnet or
     mobilenet_v3) and ``classes`` (1000). Duplicate networks with equal latency count once.
 
@@ -77,7 +77,7 @@ def read_measurements(path: Path) -> Measurements:
 def _network(row: CsvRow, folder: Path) -> ArchSpec:
     """Network of a row, at the row's resolution. Raises: CsvError."""
     text = row.text("network")
-    strings = "|" in text or text.split("_")[0] in BLOCK_TYPES
+    strings = "|" in text or is_block_string(text)
     for column in BLOCK_STRING_COLUMNS:
         if not strings and column in row.cells:
             raise row.error(
@@ -120,10 +120,11 @@ def _from_strings(row: CsvRow, text: str) -> ArchSpec:
 
     Raises: NasError.
     """
+    stages = split_stages(text)
     return ArchSpec.from_strings(
         f"line {row.line}",
-        [stage.replace("+", " ").split() for stage in text.split("|")],
-        stem=StemSpec(channels=row.positive_int("stem_channels", 32)),
+        stages,
+        stem=StemSpec(channels=row.positive_int("stem_channels", first_in_channels(stages) or 32)),
         head=HeadSpec(
             channels=row.positive_int("head_channels", 1280),
             kind=cast(HeadKind, row.text("head_kind", "conv_pool")),

@@ -16,6 +16,7 @@ from nas.arch.notation import parse_block
 from nas.arch.ops.network import Op, block_ops, head_ops, stem_op
 from nas.arch.parts import HeadKind, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
+from nas.arch.tensorflow_notation import is_tensorflow_block, parse_tensorflow_block
 from nas.core.errors import SpecError, unknown_choice
 
 Ops = tuple[Op, ...]
@@ -88,6 +89,8 @@ def _ops(piece: Piece) -> Ops:
         spec = _minimal_spec(piece, head=head_spec, classes=int(head[3]))
         return tuple(head_ops(spec, piece.input_px))
     block = parse_block(piece.block)
+    if is_tensorflow_block(piece.block) and parse_tensorflow_block(piece.block)[1] != piece.in_channels:
+        raise SpecError(f"block {piece.block!r}: its option 'i' differs from in_channels {piece.in_channels}.")
     if block.repeats != 1:
         raise SpecError(f"block {piece.block!r}: an entry describes one block; write r1.")
     return block_ops(block, block.stride, piece.in_channels, piece.input_px, piece.activation, piece.squeeze_excite)
