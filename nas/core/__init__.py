@@ -1,6 +1,7 @@
 """Shared helpers below all other rooms; they know nothing of networks.
 
-Errors, masking of passwords, validation, dataclass I/O, atomic files, formatting, console and tables. Does not import torch.
+Errors, masking of passwords, validation, dataclass I/O, atomic files, formatting, console and tables.
+Does not import torch.
 """
 
 from __future__ import annotations
