@@ -5,7 +5,6 @@ It compares more depth, more width and larger images.
 
 from __future__ import annotations
 
-import shlex
 from typing import Any, Final
 
 from nas.cli import app, hydra_config, multirun
@@ -38,15 +37,15 @@ def make_plan(arguments: list[str]) -> Any:
     config = hydra_config.compose_config("compound_grid", arguments)
     app.check_keys(config, _KEYS)
     app.check_flags(config, "json")
+    from nas.core.credentials import masked_command
     from nas.data.sources import check_data
     from nas.methods.scaling.config import ScalingPlan
-    from nas.study.storage.urls import mask_credentials
 
     plan = ScalingPlan.of(
         config,
         baseline=resolve_arch(config["baseline"], "baseline"),
         runs_dir=app.runs_dir(config),
-        command=mask_credentials(shlex.join(["python", "-m", "nas.compound_grid", *arguments])),
+        command=masked_command(["python", "-m", "nas.compound_grid", *arguments]),
     )
     check_data(plan.data)
     return plan

@@ -43,8 +43,8 @@ def command(arguments: list[str]) -> int:
     app.check_flags(config, "json")
     check_number("port", config["port"], low=0, high=65535, whole=True)
     check_number("refresh_s", config["refresh_s"], low=1, optional=True)
+    from nas.core.credentials import mask_url
     from nas.study.config import RecordSettings
-    from nas.study.storage.urls import mask_credentials
 
     runs_dir = app.runs_dir(config)
     url = RecordSettings(storage=config["storage"]).url(runs_dir)
@@ -58,9 +58,9 @@ def command(arguments: list[str]) -> int:
     if requested not in (0, got):
         print(f"port {requested} is in use: serving on {got}", file=stream)
     address = f"http://{HOST}:{got}/dashboard/"
-    print(f"studies of {mask_credentials(url)}: {address} (stop with Ctrl-C)", file=stream, flush=True)
+    print(f"studies of {mask_url(url)}: {address} (stop with Ctrl-C)", file=stream, flush=True)
     if config["json"]:
-        print(json.dumps({"address": address, "storage": mask_credentials(url)}), flush=True)
+        print(json.dumps({"address": address, "storage": mask_url(url)}), flush=True)
     try:
         with _background_updates(notes, config["refresh_s"]):
             served.serve_forever()

@@ -85,9 +85,9 @@ def _facts(one: StudySummary) -> dict[str, Any]:
 
 
 def _print_studies(found: Sequence[StudySummary], url: str) -> None:
+    from nas.core.credentials import mask_url
     from nas.core.formatting import percent
     from nas.core.tables import print_table
-    from nas.study.storage.urls import mask_credentials
 
     rows = [
         (
@@ -102,7 +102,7 @@ def _print_studies(found: Sequence[StudySummary], url: str) -> None:
         for one in found
     ]
     if not rows:
-        print(f"no study in {mask_credentials(url)} yet; start one with python -m nas.search.")
+        print(f"no study in {mask_url(url)} yet; start one with python -m nas.search.")
         return
     remarks = (
         "others: infeasible, duplicate, stopped early or failed; running: started and not ended, killed runs included",

@@ -5,7 +5,6 @@ It looks for networks that are accurate, and fast on this machine.
 
 from __future__ import annotations
 
-import shlex
 from typing import Any, Final
 
 from nas.cli import app, hydra_config, multirun
@@ -40,9 +39,9 @@ def make_plan(arguments: list[str]) -> Any:
         raise NasError("space: the configuration is empty; see search_spaces/README.md for what a space needs.")
     if not config.get("space"):
         raise NasError(f"which space? Add one of these:\n{_spaces()}")
+    from nas.core.credentials import masked_command
     from nas.data.sources import check_data
     from nas.methods.search.config import SearchPlan
-    from nas.study.storage.urls import mask_credentials
 
     space_config = dict(config["space"])
     plan = SearchPlan.of(
@@ -50,7 +49,7 @@ def make_plan(arguments: list[str]) -> Any:
         space=make_space(space_config),
         space_config=space_config,
         runs_dir=app.runs_dir(config),
-        command=mask_credentials(shlex.join(["python", "-m", "nas.search", *arguments])),
+        command=masked_command(["python", "-m", "nas.search", *arguments]),
     )
     check_data(plan.data)
     return plan

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from omegaconf import OmegaConf
 
 from nas.cli.hydra_config import compose_config
+from nas.core.credentials import mask_settings
 from nas.core.errors import NasError, quoted, suggestion
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ def word_as_setting(arguments: Sequence[str], key: str) -> list[str]:
 def answer_option(config_name: str, arguments: Sequence[str], help_text: Callable[[], str]) -> bool:
     """Handle ``--help``, ``--cfg job`` and shell completion.
 
-    Returns whether ``arguments`` contained one of them. ``--cfg job`` prints the whole configuration.
+    Returns whether ``arguments`` contained one of them. ``--cfg job`` prints the whole configuration,
+    with passwords masked.
 
     Raises: NasError for any other option.
     """
@@ -186,7 +188,7 @@ def answer_option(config_name: str, arguments: Sequence[str], help_text: Callabl
         return True
     if any(argument in _CFG for argument in arguments):
         rest = [argument for argument in arguments if argument not in (*_CFG, "job", "all")]
-        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(compose_config(config_name, rest))))
+        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(mask_settings(compose_config(config_name, rest)))))
         return True
     if any(argument in _SHELL for argument in arguments):
         import_module("nas.cli.completion").complete(config_name, arguments)

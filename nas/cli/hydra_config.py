@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nas.cli.help_layout import entries
+from nas.core.credentials import mask_words
 from nas.core.errors import NasError, suggestion
 
 # Columns at which descriptions start in help texts.
@@ -100,8 +101,23 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
                 f"{several[1]!r}: write a list in brackets, [..]; with --multirun, nas.search and "
                 "nas.compound_grid run one study per value."
             ) from None
-        given = f"{error.override!r}: " if isinstance(error, OverrideParseException) else ""
-        raise NasError(given + _essential_line(text)) from None
+        if isinstance(error, OverrideParseException):
+            raise unreadable_override(str(error.override), _essential_line(text)) from None
+        raise NasError(_essential_line(text)) from None
+
+
+def unreadable_override(override: str, reason: str) -> NasError:
+    """The error for an ``override`` that Hydra cannot parse.
+
+    Of one with credentials Hydra's ``reason`` is left out, because it quotes parts of the text.
+    """
+    shown = mask_words([override])[0]
+    if shown == override:
+        return NasError(f"{override!r}: {reason}")
+    return NasError(
+        f"{shown!r}: holds characters that a setting cannot; put its value in quotes, and write special characters "
+        "of a password as %XX (a blank is %20, a brace %7B or %7D)."
+    )
 
 
 def normalize_override(argument: str) -> str:

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 
 from nas.cli import app, hydra_config
 from nas.cli.help_layout import HelpEntry
+from nas.core.credentials import mask_words
 from nas.core.errors import NasError
 from nas.study.kind import StudyKind
 
@@ -161,7 +162,7 @@ def _alternatives(text: str) -> list[tuple[str, str | None]]:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise NasError(f"{text!r}: {' '.join(str(error).split())}") from None
+        raise hydra_config.unreadable_override(text, " ".join(str(error).split())) from None
     if not override.is_sweep_override():
         return [(text, None)]
     if not override.is_discrete_sweep():
@@ -190,7 +191,8 @@ def distinct_names(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> 
             values.setdefault(name, set()).add(job[key])
         if max(map(len, values.values())) > 1:
             group, _, leaf = key.rpartition(".")
-            suffixes = [f"{leaf if group else ''}{job[key]}" for job in swept]
+            shown = [mask_words([f"{key}={job[key]}"])[0].partition("=")[2] for job in swept]
+            suffixes = [f"{leaf if group else ''}{value}" for value in shown]
             distinct = [
                 f"{name}-{re.sub('[^A-Za-z0-9._-]+', '_', text)}" for name, text in zip(distinct, suffixes, strict=True)
             ]

@@ -1,6 +1,7 @@
 """Shared helpers below all other rooms; they know nothing of networks.
 
-Errors, validation, dataclass I/O, atomic files, formatting, console and tables. Does not import torch.
+Errors, masking of passwords, validation, dataclass I/O, atomic files, formatting, console and tables.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,15 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.core.console import print_lines, progress_bar
+    from nas.core.credentials import (
+        MASK,
+        mask_credentials,
+        mask_reason,
+        mask_settings,
+        mask_url,
+        mask_words,
+        masked_command,
+    )
     from nas.core.dataclass_io import from_mapping
     from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
     from nas.core.files import write_bytes_atomically, write_text_atomically
@@ -26,6 +36,15 @@ else:
         __name__,
         {
             "console": ["print_lines", "progress_bar"],
+            "credentials": [
+                "MASK",
+                "mask_credentials",
+                "mask_reason",
+                "mask_settings",
+                "mask_url",
+                "mask_words",
+                "masked_command",
+            ],
             "dataclass_io": ["from_mapping"],
             "errors": ["NasError", "SpecError", "quoted", "suggestion", "unknown_choice"],
             "files": ["write_bytes_atomically", "write_text_atomically"],
@@ -50,6 +69,13 @@ else:
     )
 
 __all__ = [
+    "MASK",
+    "mask_credentials",
+    "mask_reason",
+    "mask_settings",
+    "mask_url",
+    "mask_words",
+    "masked_command",
     "MISSING",
     "NasError",
     "ProgressCallback",

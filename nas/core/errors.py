@@ -8,9 +8,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from nas.core.credentials import mask_credentials
+
 
 class NasError(ValueError):
-    """A user error; commands print it as one line and exit with code 2."""
+    """A user error; commands print it as one line and exit with code 2.
+
+    Passwords in its message are masked, wherever the text comes from.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(mask_credentials(part) if isinstance(part, str) else part for part in parts))
 
 
 class SpecError(NasError):

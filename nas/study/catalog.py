@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.core.credentials import mask_url
 from nas.core.errors import NasError, suggestion
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.backends import close_backend
 from nas.study.storage.opening import IDENTITY, check_stored_format, open_storage, study_identity
 from nas.study.storage.retrying_storage import RetryingStorage
-from nas.study.storage.urls import mask_credentials, url_file
+from nas.study.storage.urls import url_file
 from nas.study.trial_record import Outcome
 
 OnRefused = Callable[[NasError], object]
@@ -48,9 +49,7 @@ def load_study(url: str, name: str) -> optuna.Study:
     names = [known for known in optuna.get_all_study_names(storage) if _is_ours(storage, known)]
     if name not in names:
         there = f"there are {', '.join(sorted(names))}" if names else "there is none yet"
-        raise NasError(
-            f"study {name!r}: is not in {mask_credentials(url)}; {there}.{suggestion(Path(name).name, names)}"
-        )
+        raise NasError(f"study {name!r}: is not in {mask_url(url)}; {there}.{suggestion(Path(name).name, names)}")
     study = optuna.load_study(study_name=name, storage=storage)
     try:
         check_stored_format(study)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import optuna
 
 from nas.arch.spec import ArchSpec
+from nas.core.credentials import mask_credentials, mask_url
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
 from nas.latency.predictors.base import LatencyPredictor, error_text
@@ -16,7 +17,6 @@ from nas.latency.store import read_predictor
 from nas.study.catalog import trial_times
 from nas.study.config import StudyPlan
 from nas.study.manifest import PREDICTOR_FILE, StudyManifest
-from nas.study.storage.urls import mask_credentials
 
 Fact = tuple[str, str]  # name and value
 Facts = tuple[Fact, ...]
@@ -63,12 +63,12 @@ class StudyContext:
         """Closing facts of every report: how and where ``study`` was run and stored."""
         plan = self.plan
         return (
-            ("engine", str(plan.engine)),
+            ("engine", mask_credentials(str(plan.engine))),
             ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
             ("device", str(self.predictor.device)),
             ("latency predictor", error_text(self.predictor)),
             ("last change", _last_change(study)),
-            ("storage", mask_credentials(plan.storage_url)),
+            ("storage", mask_url(plan.storage_url)),
             ("versions", ", ".join(f"{name} {number}" for name, number in self.versions.items())),
         )
 

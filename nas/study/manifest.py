@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import yaml
 
+from nas.core.credentials import mask_settings
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.version import __version__
 from nas.data.summary import ImageSummary as Images
 from nas.study.storage.study_format import STUDY_FORMAT, check_study_format
-from nas.study.storage.urls import mask_credentials
 
 CONFIG_FILE: Final = "config.yaml"
 PREDICTOR_FILE: Final = "latency.json"
@@ -51,8 +51,9 @@ class StudyManifest:
             "versions": dict(self.versions),
             "images": asdict(self.images),
         }
-        text = yaml.safe_dump(_plain({**facts, **self.settings}), sort_keys=False, default_flow_style=None)
-        write_text_atomically(folder / CONFIG_FILE, mask_credentials(text))
+        shown = mask_settings(_plain({**facts, **self.settings}))
+        text = yaml.safe_dump(shown, sort_keys=False, default_flow_style=None)
+        write_text_atomically(folder / CONFIG_FILE, text)
 
 
 def read_manifest(folder: Path) -> StudyManifest:

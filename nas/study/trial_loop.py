@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.spec import ArchSpec
+from nas.core.credentials import mask_credentials
 from nas.estimators.base import Evaluation, Evaluator
 from nas.study.recovery import requeue_trial
 from nas.study.storage.optuna_private import storage_of, trial_id
@@ -207,5 +208,5 @@ def release_trial(study: optuna.Study, trial_id: int) -> None:
 
 def failure_reason(error: Exception) -> str:
     """One line that says what went wrong with a trial."""
-    text = " ".join(str(error).split())
+    text = mask_credentials(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:_LONGEST_REASON] if text else type(error).__name__

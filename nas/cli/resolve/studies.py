@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from nas.core.credentials import MASK
+from nas.core.errors import NasError
+
 if TYPE_CHECKING:
     import optuna
 
@@ -35,6 +38,11 @@ def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
 
     folder = Path(text).expanduser() if "/" in text else runs_dir / text
     known = manifest.read_manifest(folder) if (folder / manifest.CONFIG_FILE).is_file() else None
+    if storage is None and known and MASK in (known.settings["study"]["storage"] or ""):
+        raise NasError(
+            f"study {text!r}: is in {known.settings['study']['storage']}, whose password is not kept; give the "
+            "whole URL as storage=."
+        )
     storage = storage or (known.settings["study"]["storage"] if known else None)
     url = RecordSettings(storage=storage).url(folder.parent)
     return FoundStudy(catalog.load_study(url, folder.name), storage, folder, known)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import optuna
 from optuna.trial import Trial, TrialState
 
+from nas.core.credentials import mask_credentials
 from nas.core.errors import NasError
 from nas.study.candidates import Pricer
 from nas.study.measurement import Measurer
@@ -56,7 +57,8 @@ def serve_requests(study: optuna.Study, pricer: Pricer, measure: Measurer, worke
                         measured = measure([arch])[0]
                     known[arch.arch_id] = {"state": "measured", **measured._asdict()}
                 except Exception as error:  # the candidate's trouble, as it is in a search without workers
-                    _write_reply(study, trial, {"state": "failed", "reason": str(error) or type(error).__name__})
+                    reason = mask_credentials(str(error)) or type(error).__name__
+                    _write_reply(study, trial, {"state": "failed", "reason": reason})
                     continue
             _write_reply(study, trial, known[arch.arch_id])
 

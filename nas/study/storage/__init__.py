@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from nas.study.storage.ownership import AcquireStudy, exclusive_ownership
     from nas.study.storage.retry_policy import RetryPolicy
     from nas.study.storage.study_format import FORMAT_ATTRIBUTE, is_readable_format
-    from nas.study.storage.urls import mask_credentials
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -27,7 +26,6 @@ else:
             "ownership": ["AcquireStudy", "exclusive_ownership"],
             "retry_policy": ["RetryPolicy"],
             "study_format": ["FORMAT_ATTRIBUTE", "is_readable_format"],
-            "urls": ["mask_credentials"],
         },
     )
 
@@ -38,7 +36,6 @@ __all__ = [
     "claim_study",
     "exclusive_ownership",
     "is_readable_format",
-    "mask_credentials",
     "open_storage",
     "set_system_attribute",
     "storage_of",

@@ -17,9 +17,10 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
+from nas.core.credentials import mask_url
 from nas.core.errors import NasError
 from nas.study.storage.optuna_private import database_behind_cache, with_trial_cache
-from nas.study.storage.urls import mask_credentials, url_file, url_proxy
+from nas.study.storage.urls import url_file, url_proxy
 
 _SQLITE_TIMEOUT_S: Final = 60.0
 # Of PostgreSQL's client library: a server that is gone without a word is noticed within a minute, not within hours.
@@ -53,7 +54,7 @@ def make_backend(url: str) -> BaseStorage:
         extra = _EXTRAS.get(kind)
         how = f"pip install 'nas[{extra}]' (or the driver that the URL names)" if extra else "install its driver"
         missing = error.name or getattr(error.__cause__, "name", None) or "its driver"
-        raise NasError(f"study.storage {mask_credentials(url)!r}: {missing} is not installed; {how}.") from None
+        raise NasError(f"study.storage {mask_url(url)!r}: {missing} is not installed; {how}.") from None
 
 
 def close_backend(backend: BaseStorage) -> None:

@@ -162,7 +162,8 @@ def _renew(study: optuna.Study, own: LeaseHolder, console: Console, timing: Leas
         except Exception as error:  # what the study's own calls will meet too, and stop for if need be
             if not is_away and isinstance(retrying, RetryingStorage) and not retrying.is_waiting:
                 is_away = True
-                print_lines(console, f"storage not reachable ({storage_error_reason(error)}): waiting for it")
+                reason = storage_error_reason(error, retrying.url)
+                print_lines(console, f"storage not reachable ({reason}): waiting for it")
         else:
             if is_away:
                 is_away = False

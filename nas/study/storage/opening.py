@@ -11,6 +11,7 @@ from typing import Any, Final
 import optuna
 import sqlalchemy
 
+from nas.core.credentials import mask_url
 from nas.core.errors import NasError, quoted
 from nas.core.files import write_text_atomically
 from nas.study.objective import Objective
@@ -28,7 +29,7 @@ from nas.study.storage.retry_policy import (
 )
 from nas.study.storage.retrying_storage import RetryingStorage
 from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format
-from nas.study.storage.urls import check_url_file, checked_url, mask_credentials, url_file
+from nas.study.storage.urls import check_url_file, checked_url, url_file
 
 _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
@@ -56,7 +57,7 @@ def open_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage:
             if is_transient(error) and not is_refusal(error):
                 raise
             raise NasError(
-                f"study.storage {mask_credentials(url)!r} cannot be opened: {storage_error_reason(error)}."
+                f"study.storage {mask_url(url)!r} cannot be opened: {storage_error_reason(error, url)}."
             ) from None
 
     return RetryingStorage(call_with_retries(make, RetryWait(retry, url)), url, retry)
@@ -107,7 +108,7 @@ def check_stored_format(study: optuna.Study) -> None:
     Raises: NasError.
     """
     storage = storage_of(study)
-    place = f" in {mask_credentials(storage.url)}" if isinstance(storage, RetryingStorage) else ""
+    place = f" in {mask_url(storage.url)}" if isinstance(storage, RetryingStorage) else ""
     check_study_format(f"study {study.study_name!r}{place}", system_attributes(study).get(FORMAT_ATTRIBUTE))
 
 
@@ -146,9 +147,10 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
     if not path.is_file():
         return
     known, owner = json.loads(path.read_text(encoding="utf-8")), _owner(storage_url, identity)
-    if known["storage"] != owner["storage"]:
+    before = mask_url(known["storage"])  # an older version kept the user's name
+    if before != owner["storage"]:
         raise NasError(
-            f"{folder} holds the results of a study in {known['storage']}, this one is in {owner['storage']}: "
+            f"{folder} holds the results of a study in {before}, this one is in {owner['storage']}: "
             "choose another study.name or runs_dir."
         )
     _check_identity(folder.name, known["identity"], owner["identity"])
@@ -171,7 +173,7 @@ def _text_of(identity: Mapping[str, Any]) -> str:
 
 
 def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {"storage": mask_credentials(storage_url), "identity": stored_identity(identity)}
+    return {"storage": mask_url(storage_url), "identity": stored_identity(identity)}
 
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

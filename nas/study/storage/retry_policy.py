@@ -18,8 +18,8 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from nas.core.console import print_lines
+from nas.core.credentials import mask_reason, mask_url
 from nas.core.errors import NasError
-from nas.study.storage.urls import mask_credentials
 
 _FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -78,7 +78,7 @@ class RetryWait:
         Raises: NasError once the limit is exceeded.
         """
         policy, waited_s = self._policy, self._waited_s
-        self.reason = storage_error_reason(error)
+        self.reason = storage_error_reason(error, self._url)
         if waited_s >= policy.limit_s:
             raise NasError(self.stopped("stopped"))
         if waited_s >= (_QUIET_S if self._said_s is None else self._said_s + _SAY_EVERY_S):
@@ -96,7 +96,7 @@ class RetryWait:
     def stopped(self, how: str) -> str:
         """What a user is to know when there is no more waiting."""
         return (
-            f"study.storage {mask_credentials(self._url)!r} was not reachable for {_minutes(self._waited_s)} "
+            f"study.storage {mask_url(self._url)!r} was not reachable for {_minutes(self._waited_s)} "
             f"({self.reason}): {how}. Every finished trial is kept in it, those under way are run again. "
             "When it is back, go on with the same command; study.patience_s sets how many seconds it is waited for."
         )
@@ -150,8 +150,8 @@ def is_refusal(error: BaseException) -> bool:
     return any(text in str(_cause(error)) for text in _REFUSALS)
 
 
-def storage_error_reason(error: BaseException) -> str:
-    """The first line of a storage's error, without passwords."""
+def storage_error_reason(error: BaseException, url: str = "") -> str:
+    """The first line of an error, without the secrets of the storage's ``url``."""
     cause: Any = _cause(error)
     details = getattr(cause, "details", None)  # of gRPC
     original = getattr(cause, "orig", None) or cause
@@ -159,7 +159,7 @@ def storage_error_reason(error: BaseException) -> str:
     if len(original.args) == 2 and isinstance(original.args[0], int):  # of MySQL or the system: a number, its meaning
         text = str(original.args[1])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return mask_credentials(lines[0].rstrip(". ") if lines else type(cause).__name__)
+    return mask_reason(lines[0].rstrip(". ") if lines else type(cause).__name__, url)
 
 
 def _cause(error: BaseException) -> BaseException:

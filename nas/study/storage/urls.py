@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from nas.core.credentials import mask_url
 from nas.core.errors import NasError, suggestion
 
 # Scheme without a driver, and the driver that is used then.
@@ -27,7 +28,6 @@ _ALLOWED: Final = (
 )
 _SERVER: Final = re.compile(r"[^/?#\s]+/[^/?#\s]+(\?\S*)?")
 _PROXY: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?#@\s]+):(?P<port>\d{1,5})/?")
-_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)\S+@|([?&]password=)[^&\s]+")
 
 
 def checked_url(url: str) -> str:
@@ -39,7 +39,7 @@ def checked_url(url: str) -> str:
     name, _, driver = kind.partition("+")
     if not separator or name not in _DRIVERS:
         hint = suggestion(name, _DRIVERS) if separator else ""
-        raise NasError(f"study.storage {mask_credentials(url)!r}: must be one of {_ALLOWED}.{hint}")
+        raise NasError(f"study.storage {mask_url(url)!r}: must be one of {_ALLOWED}.{hint}")
     wanted = {"sqlite": "sqlite:///FILE", "journal": "journal:///FILE", "grpc": "grpc://HOST:PORT"}
     form = wanted.get(name, f"{name}://USER:PASSWORD@HOST/DATABASE")
     if name in ("sqlite", "journal"):
@@ -49,7 +49,7 @@ def checked_url(url: str) -> str:
     else:
         is_right = _SERVER.fullmatch(rest) is not None
     if not is_right:
-        raise NasError(f"study.storage {mask_credentials(url)!r}: must have the form {form}.")
+        raise NasError(f"study.storage {mask_url(url)!r}: must have the form {form}.")
     return url if driver else f"{_DRIVERS[name]}://{rest}"
 
 
@@ -72,26 +72,19 @@ def check_url_file(url: str) -> None:
     path = url_file(url)
     if path is None:
         return
+    shown = mask_url(url)
     if path.is_dir():
-        raise NasError(f"study.storage {url!r}: {path} is a folder; name a file in it, such as {path / 'optuna.db'}.")
+        raise NasError(f"study.storage {shown!r}: {path} is a folder; name a file in it, such as {path / 'optuna.db'}.")
     if path.parent.exists() and not path.parent.is_dir():
-        raise NasError(f"study.storage {url!r}: {path.parent} is a file; name a file in a folder.")
+        raise NasError(f"study.storage {shown!r}: {path.parent} is a file; name a file in a folder.")
     if not path.parent.is_dir():
         absolute = Path("/") / path
         meant = f" An absolute path has four slashes: {url.partition(':')[0]}:///{absolute}."
         hint = meant if not path.is_absolute() and absolute.parent.is_dir() else ""
-        raise NasError(f"study.storage {url!r}: folder {path.parent} does not exist; make it first.{hint}")
+        raise NasError(f"study.storage {shown!r}: folder {path.parent} does not exist; make it first.{hint}")
 
 
 def url_proxy(url: str) -> tuple[str, int] | None:
     """Host and port of a gRPC proxy; None for other storages."""
     match = _PROXY.fullmatch(url.removeprefix("grpc://")) if url.startswith("grpc://") else None
     return (match["host"], int(match["port"])) if match else None
-
-
-def mask_credentials(text: str) -> str:
-    """``text`` with the passwords of database URLs in it masked.
-
-    Commands are written beside results, and shared.
-    """
-    return _PASSWORD.sub(lambda found: (found[1] or found[2]) + ("***@" if found[1] else "***"), text)

@@ -216,8 +216,6 @@ def test_only_what_passes_is_waited_for() -> None:
 def test_reasons_are_one_line_without_passwords() -> None:
     assert storage_error_reason(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")) == "No space left on device"
     original = sqlite3.OperationalError("cannot reach mysql://u:secret@host/db.\nHINT: x")
-    assert (
-        storage_error_reason(sqlalchemy.exc.OperationalError("", {}, original)) == "cannot reach mysql://u:***@host/db"
-    )
+    assert storage_error_reason(sqlalchemy.exc.OperationalError("", {}, original)) == "cannot reach mysql://***@host/db"
     numbered = sqlite3.OperationalError(2003, "Can't connect to MySQL server")
     assert storage_error_reason(sqlalchemy.exc.OperationalError("", {}, numbered)) == "Can't connect to MySQL server"
