@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres_server import Postgres, why_not
 from tests.process_guard import start_guard
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from nas.study.storage.retry_policy import RetryPolicy
     from nas.study.storage.retrying_storage import RetryingStorage
     from tests.methods.scaling.tiny import Finished
+
+# Drawing and running an example takes as long as the machine lets it.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script that runs tests in the background lets them, and whatever they start, ignore Ctrl-C, which some send.
