@@ -265,7 +265,7 @@ def study_command(name: str, words: list[str]) -> None:
 @pytest.mark.parametrize("words", [*all_commands("python", "-m", "nas.show"), *all_commands("nas-show")])
 def test_networks_are_shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert import_module("nas.show").command([*words, "latency=macs"]) == 0
-    assert resolve_arch(words[0].removeprefix("arch=")).name in capsys.readouterr().out
+    assert resolve_arch(words[0].removeprefix("arch=").strip('"')).name in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", all_commands("python", "-m", "nas.scale"))

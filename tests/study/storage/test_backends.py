@@ -162,7 +162,7 @@ def test_a_package_that_is_missing_is_named_with_how_to_get_it(monkeypatch: pyte
         raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
 
     monkeypatch.setattr(backends, "Database", missing)
-    with pytest.raises(NasError, match=r"u:\*\*\*@host/db': psycopg is not installed; pip install 'nas\[postgres\]'"):
+    with pytest.raises(NasError, match=r"//\*\*\*@host/db': psycopg is not installed; pip install 'nas\[postgres\]'"):
         open_storage("postgresql://u:p@host/db")
 
 
