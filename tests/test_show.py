@@ -118,7 +118,7 @@ def test_a_disturbed_calibration_is_reported_on_stderr(capsys: pytest.CaptureFix
         (
             ["arch=mixnet_x"],
             r"arch 'mixnet_x': neither a published network"
-            r" nor timm/NAME nor a \.yaml spec file nor block strings\. Did",
+            r" nor timm/NAME nor a \.yaml spec file nor block strings\. Did you mean",
         ),
         (["arch=timm/mixnet_x"], r"arch 'timm/mixnet_x': timm has no such network\. Did you mean 'mixnet_"),
         (["arch=timm/efficientnet_b0_gn"], r"efficientnet_b0_gn cannot be read exactly: it has group norms"),
