@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -79,7 +78,7 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
     return (
         ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
         ("request", f"{request_text(plan)}, limits {plan.constraints}"),
-        ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
+        ("rounding", f"{plan.rules}; family {plan.rules.origin}" if plan.rules.origin else str(plan.rules)),
         context.data_fact,
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
         context.training_fact,
