@@ -68,6 +68,7 @@ def specs(draw: st.DrawFn) -> ArchSpec:
         squeeze_excite=SqueezeExcite(
             relative_to=draw(st.sampled_from(("input", "expanded"))),
             divisor=draw(st.sampled_from((1, 8))),
+            round_limit=draw(st.sampled_from((0.9, 0.95))),
             activation=draw(st.sampled_from((None, "relu"))),
             gate=draw(st.sampled_from(("sigmoid", "hard_sigmoid"))),
         ),
