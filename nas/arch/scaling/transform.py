@@ -88,6 +88,8 @@ def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchS
     """Apply ``scaling`` to ``spec``.
 
     Channels are rounded at width 1 too, as timm does. ``name``: None keeps the spec's.
+
+    Raises: SpecError for a block that gets room for a shortcut and of which it is not known whether it has one.
     """
     last = len(spec.stages) - 1
     stages = tuple(
@@ -109,7 +111,12 @@ def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchS
 def _scale_stage(stage: StageSpec, scaling: Scaling, *, depth: float) -> StageSpec:
     repeats = scale_repeats([block.repeats for block in stage.blocks], depth, scaling.depth_rule)
     blocks: Sequence[BlockSpec] = [
-        replace(block, repeats=count, channels=scaling.channels(block.channels))
+        replace(
+            block,
+            repeats=count,
+            channels=scaling.channels(block.channels),
+            base_channels=block.base_channels and scaling.channels(block.base_channels),
+        )
         for block, count in zip(stage.blocks, repeats, strict=True)
     ]
     return StageSpec(tuple(blocks))

@@ -5,6 +5,7 @@ A spec is read from the module and verified by building it again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -16,15 +17,26 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
 
-from nas.arch.parts import HeadSpec, NormSpec, StemSpec
+from nas.arch import zoo
+from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion
 from nas.model.build import build
-from nas.model.timm_import.blocks import merge_blocks, read_blocks, squeeze_excite
+from nas.model.timm_import.blocks import (
+    defined_stages,
+    inferred_stages,
+    read_blocks,
+    squeeze_excite,
+    squeeze_excite_functions,
+)
+from nas.model.timm_import.definition import (
+    TIMM_MODULES,
+    NetworkDefinition,
+    create_with_definition,
+    timm_definition,
+)
 from nas.model.timm_import.modules import activation_name
 
-# timm's modules whose networks its EfficientNet builder makes, and what they call them.
-TIMM_MODULES: Final = ("efficientnet", "mobilenetv3", "hardcorenas")
 FAMILIES: Final = (
     "efficientnet*, mixnet*, mnasnet*, semnasnet*, spnasnet*, fbnet*, tinynet*, lcnet*, hardcorenas*, mobilenetv1* to "
     "mobilenetv4*, mobilenet_edgetpu* and their tf_ variants"
@@ -46,17 +58,26 @@ def from_timm(model: nn.Module) -> ArchSpec:
     """Return the spec of a timm ``EfficientNet`` or ``MobileNetV3`` module.
 
     Its resolution in px is that of the model's ``default_cfg`` (224 without one). The spec is exact: ``build(spec)``
-    has the same modules and state-dict keys and, with the same weights, the same outputs. Ratios are derived from
-    channel counts and may differ from timm's notation (an ``er`` block with e4 and fc24 on 32 channels becomes e3).
+    has the same modules and state-dict keys and, with the same weights, the same outputs.
+
+    What a module does not show matters when the spec is scaled: the ratios that channels were rounded from, and
+    whether repeats of a block have a shortcut. It is taken from timm's definition of the architecture that
+    ``default_cfg`` names, where it fits the module; otherwise from the published network with the same ``arch_id``.
+    Failing both, ratios are the shortest decimals that give the channels, and blocks without room for a shortcut have
+    ``skip`` None: a scaling that would give them one is refused.
 
     Raises: NasError naming the feature of the network that a spec cannot express.
     """
+    return _import(model, timm_definition(_architecture(model)))
+
+
+def _import(model: nn.Module, definition: NetworkDefinition | None) -> ArchSpec:
     if type(model) not in (EfficientNet, MobileNetV3):
         raise NasError(f"{type(model).__name__}: only timm's EfficientNet and MobileNetV3 classes can be read.")
-    name = str((getattr(model, "default_cfg", None) or {}).get("architecture") or type(model).__name__)
+    name = _architecture(model)
     try:
         _check_expressible(model)
-        spec = _read(name, model)
+        spec = _read(name, model, definition)
         _check_same(model, spec)
     except NasError as error:
         raise NasError(f"{name} cannot be read exactly: {error}") from None
@@ -80,7 +101,11 @@ def timm_arch(name: str) -> ArchSpec:
     if not is_model_in_modules(name, TIMM_MODULES):
         raise NasError(f"arch {f'timm/{name}'!r}: its family is not supported; supported are {FAMILIES}.")
     with torch.device("meta"):
-        return from_timm(timm.create_model(name, pretrained=False))
+        return _import(*create_with_definition(lambda: timm.create_model(name, pretrained=False)))
+
+
+def _architecture(model: nn.Module) -> str:
+    return str((getattr(model, "default_cfg", None) or {}).get("architecture") or type(model).__name__)
 
 
 def _check_expressible(model: nn.Module) -> None:
@@ -94,17 +119,24 @@ def _check_expressible(model: nn.Module) -> None:
             raise NasError(f"it has dilation in place of strides (at {path}), which a spec cannot express.")
 
 
-def _read(name: str, model: Any) -> ArchSpec:
+def _read(name: str, model: Any, definition: NetworkDefinition | None) -> ArchSpec:
     if not isinstance(model.classifier, nn.Linear):
         raise NasError("it has no classifier; create it with num_classes of at least 1.")
     stem, activation = model.conv_stem, activation_name(model.bn1.act)
     blocks = read_blocks(model.blocks, stem.out_channels, activation)
-    se = squeeze_excite(blocks, activation)
+    stages, se = None, SqueezeExcite(**squeeze_excite_functions(blocks, activation))
+    if definition is not None:
+        se = replace(se, **definition.squeeze_excite)
+        stages = defined_stages(blocks, definition, se)
+    is_inferred = stages is None
+    if stages is None:
+        se = squeeze_excite(blocks, activation)
+        stages = inferred_stages(blocks, se)
     scales = {module.init_values for module in model.modules() if type(module).__name__ == "LayerScale2d"}
-    return ArchSpec(
+    spec = ArchSpec(
         name=name,
         stem=StemSpec(channels=stem.out_channels, kernel=stem.kernel_size[0], stride=stem.stride[0]),
-        stages=tuple(merge_blocks(stage, se) for stage in blocks),
+        stages=stages,
         head=_head(model),
         resolution_px=_resolution_px(model),
         in_channels=stem.in_channels,
@@ -117,6 +149,21 @@ def _read(name: str, model: Any) -> ArchSpec:
         dropout=model.drop_rate,
         drop_path=_drop_path(model),
     )
+    return _as_published(spec) if is_inferred else spec
+
+
+def _as_published(spec: ArchSpec) -> ArchSpec:
+    """Return ``spec`` with the block strings of the published network that it equals; without one, unchanged.
+
+    The norm, the input and the number of classes may differ: they do not matter to the blocks.
+    """
+    adaptable = {name: getattr(spec, name) for name in ("norm", "resolution_px", "in_channels", "classes")}
+    for published in map(zoo.get, zoo.names()):
+        if (published.stem, published.head, published.depth) != (spec.stem, spec.head, spec.depth):
+            continue
+        if replace(published, **adaptable).arch_id == spec.arch_id:
+            return replace(spec, stages=published.stages, squeeze_excite=published.squeeze_excite)
+    return spec
 
 
 def _head(model: Any) -> HeadSpec:
