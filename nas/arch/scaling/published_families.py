@@ -43,9 +43,7 @@ FAMILIES: Final[Mapping[str, PublishedFamily]] = MappingProxyType(
             "gives efficientnet_lite1 to lite4",
             {"stem": "fixed", "head": "fixed", "fixed_ends": True},
         ),
-        "efficientnet_v2": PublishedFamily(
-            ("efficientnetv2",), "gives efficientnetv2_b1 to b3", {"round_limit": 0.0}
-        ),
+        "efficientnet_v2": PublishedFamily(("efficientnetv2",), "gives efficientnetv2_b1 to b3", {"round_limit": 0.0}),
         "efficientnet_v2_s": PublishedFamily(
             ("efficientnetv2_s", "efficientnetv2_rw"), "gives efficientnetv2_rw_t and rw_m"
         ),
