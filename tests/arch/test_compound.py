@@ -5,6 +5,7 @@ Rounding is checked against the published networks.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -189,6 +190,14 @@ def test_unpublished_networks_have_the_family_of_their_layers() -> None:
 def test_family_rules_give_the_published_widths(base: str, depth: float, width: float, result: str) -> None:
     published = zoo.get(result)
     ours = scale_rounded(zoo.get(base), Factors(depth, width, 1.0)).arch
+    assert replace(ours, resolution_px=published.resolution_px).arch_id == published.arch_id
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.names() if re.fullmatch(r".*_\d{3}", name)])
+def test_every_width_in_the_zoo_is_that_of_its_base(name: str) -> None:
+    """Widths of TensorFlow's checkpoints too, which timm does not have."""
+    base, published = zoo.get(f"{name[:-3]}100"), zoo.get(name)
+    ours = scale_rounded(base, Factors(width=int(name[-3:]) / 100)).arch
     assert replace(ours, resolution_px=published.resolution_px).arch_id == published.arch_id
 
 
