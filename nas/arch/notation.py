@@ -58,7 +58,10 @@ def parse_block(text: str) -> BlockSpec:
     missing = [key for key in required if key not in options]
     if missing:
         raise SpecError(f"block {text!r}: option {missing[0]!r} is missing; {kind} needs {', '.join(required)}.")
-    if len(_SKIPS.keys() & options.keys()) > 1 or ("skip" in options and kind != "cn"):
+    flags = [flag for flag in _SKIPS if flag in options]
+    if len(flags) > 1:
+        raise SpecError(f"block {text!r}: {flags[0]!r} and {flags[1]!r} exclude each other; keep one.")
+    if "skip" in options and kind != "cn":
         raise SpecError(f"block {text!r}: 'skip' is for cn blocks only; others have a shortcut unless 'noskip'.")
     try:
         return _build(cast(BlockType, kind), options)

@@ -29,6 +29,8 @@ def blocks(draw: st.DrawFn, stride: int) -> BlockSpec:
         fields |= {"start_kernel": start, "kernels": (middle,), "end_kernel": end}
     else:
         fields["kernels"] = (draw(KERNELS),)
+    if kind == "er":
+        fields["base_channels"] = draw(st.sampled_from((None, 8, 24)))
     if kind in ("ir", "er", "uir"):
         fields["expansion"] = draw(st.sampled_from((1.0, 1.5, 2.3, 3.0, 4.0)))
     if kind == "ir":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from timm.models._efficientnet_blocks import SqueezeExcite as SqueezeExciteModule
 from torch import nn
@@ -76,15 +76,53 @@ def read_blocks(trunk: Iterable[Iterable[nn.Module]], stem_channels: int, activa
     return stages
 
 
-def squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> SqueezeExcite:
+class Trunk(NamedTuple):
+    """The blocks of a network as specs, and the conventions of their squeeze-excite."""
+
+    stages: tuple[StageSpec, ...]
+    squeeze_excite: SqueezeExcite
+
+
+def defined_trunk(
+    stages: Sequence[Sequence[ImportedBlock]], activation: str, definition: NetworkDefinition
+) -> Trunk | None:
+    """Return ``stages`` with the block strings of their ``definition``.
+
+    None where it is not that of the modules.
+    """
+    if [len(stage) for stage in stages] != [len(stage) for stage in definition.stages]:
+        return None
+    functions = _squeeze_excite_functions(stages, activation)
+    se = SqueezeExcite(**functions, **(definition.squeeze_excite if functions else {}))
+    try:
+        pairs = zip(stages, definition.stages, strict=True)
+        return Trunk(tuple(StageSpec(tuple(_merge_defined(stage, blocks, se))) for stage, blocks in pairs), se)
+    except NasError:
+        return None
+
+
+def inferred_trunk(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> Trunk:
+    """Return ``stages`` as far as their modules show them, equal neighbours merged into ``repeats``.
+
+    Ratios are the shortest decimals that give the channels; where no shortcut fits, ``skip`` is None.
+
+    Raises: NasError where squeeze-excite follows no known convention.
+    """
+    se = _squeeze_excite(stages, activation)
+    return Trunk(tuple(StageSpec(tuple(_merge(stage, se))) for stage in stages), se)
+
+
+def _squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> SqueezeExcite:
     """Infer the squeeze-excite convention of all blocks.
 
     Of the conventions that explain all squeeze channels, the one with the fewest distinct ratios is chosen.
 
     Raises: NasError where gate or inner activation differ between blocks, or no convention fits.
     """
+    functions = _squeeze_excite_functions(stages, activation)
+    if not functions:
+        return SqueezeExcite()
     blocks = [block for stage in stages for block in stage if block.squeeze]
-    functions = squeeze_excite_functions(stages, activation)
     conventions = [SqueezeExcite(**convention, **functions) for convention in _CONVENTIONS]
     ratio_counts: dict[SqueezeExcite, int] = {}
     for se in conventions:
@@ -96,8 +134,8 @@ def squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) -
     return min(ratio_counts, key=lambda se: ratio_counts[se])
 
 
-def squeeze_excite_functions(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> dict[str, Any]:
-    """Read the squeeze-excite functions of all blocks: ``activation`` and ``gate``; empty without squeeze-excite.
+def _squeeze_excite_functions(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> dict[str, Any]:
+    """Read ``activation`` and ``gate`` of the squeeze-excite; empty where no block has one.
 
     Raises: NasError where they differ between blocks.
     """
@@ -110,19 +148,6 @@ def squeeze_excite_functions(stages: Sequence[Sequence[ImportedBlock]], activati
     if len(gates) > 1 or (len(inner) > 1 and not inherited):
         raise NasError("squeeze-excite: its gate and activation are not the same in all blocks.")
     return {"activation": None if inherited else inner.pop(), "gate": gates.pop()}
-
-
-def defined_stages(
-    stages: Sequence[Sequence[ImportedBlock]], definition: NetworkDefinition, se: SqueezeExcite
-) -> tuple[StageSpec, ...] | None:
-    """Return ``stages`` with the block strings of their ``definition``; None where it is not that of the modules."""
-    if [len(stage) for stage in stages] != [len(stage) for stage in definition.stages]:
-        return None
-    try:
-        pairs = zip(stages, definition.stages, strict=True)
-        return tuple(StageSpec(tuple(_merge_defined(stage, blocks, se))) for stage, blocks in pairs)
-    except NasError:
-        return None
 
 
 def _merge_defined(
@@ -165,14 +190,6 @@ def _defined(block: ImportedBlock, definition: BlockDefinition, se: SqueezeExcit
     if not same:
         raise NasError(f"{block.path}: the module differs from its definition.")
     return spec
-
-
-def inferred_stages(stages: Sequence[Sequence[ImportedBlock]], se: SqueezeExcite) -> tuple[StageSpec, ...]:
-    """Return ``stages`` as far as their modules show them, equal neighbours merged into ``repeats``.
-
-    Ratios are the shortest decimals that give the channels; where no shortcut fits, ``skip`` is None.
-    """
-    return tuple(StageSpec(tuple(_merge(stage, se))) for stage in stages)
 
 
 def _merge(stage: Sequence[ImportedBlock], se: SqueezeExcite) -> Iterator[BlockSpec]:

@@ -1,4 +1,4 @@
-"""timm's own definition of a network, recorded while timm creates it.
+"""timm's own definition of a network, recorded while timm begins to create it.
 
 A module shows channels, but not the ratios that they were rounded from, nor whether a block that is not repeated has a
 shortcut when it is.
@@ -10,8 +10,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
@@ -19,12 +19,11 @@ from typing import Any, Final
 import timm
 import torch
 from timm.models import is_model_in_modules
-from torch import nn
 
 # timm's modules whose networks its EfficientNet builder makes, and what they call them.
 TIMM_MODULES: Final = ("efficientnet", "mobilenetv3", "hardcorenas")
-_DECODER: Final = "decode_arch_def"
-_BUILDER: Final = "EfficientNetBuilder"
+# What timm's private functions raise when a version of it names or passes things in another way.
+_OTHER_VERSION: Final = (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 _REPEATS: Final = re.compile(r"_r(\d+)")
 _LOCK: Final = threading.Lock()
 # Input channels and ratio at which timm's roundings of squeeze channels differ, and the rounding by what 17 becomes.
@@ -69,68 +68,55 @@ class NetworkDefinition:
 def timm_definition(name: str) -> NetworkDefinition | None:
     """Return the definition of timm's network ``name``.
 
-    No weights are allocated. None for a name that timm does not know or does not build from block strings, and where
-    this version of timm works in another way.
+    None for a name that timm does not know or does not build from block strings, and where this version of timm works
+    in another way. Nothing is built: timm is stopped once its builder has been told the blocks.
     """
     if not (timm.is_model(name) and is_model_in_modules(name, TIMM_MODULES)):
         return None
-    with torch.device("meta"):
-        return create_with_definition(lambda: timm.create_model(name, pretrained=False))[1]
-
-
-def create_with_definition(create: Callable[[], nn.Module]) -> tuple[nn.Module, NetworkDefinition | None]:
-    """Return the timm network that ``create`` makes, and its definition or None."""
-    with _recording() as record:
-        model = create()
-    return model, record.definition()
-
-
-@dataclass(slots=True)
-class _Record:
-    """Calls of timm's decoder and builder by the thread that records."""
-
-    thread: int = field(default_factory=threading.get_ident)
-    strings: list[list[list[int]]] = field(default_factory=list)
-    built: list[tuple[Any, list[list[dict[str, Any]]]]] = field(default_factory=list)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether the current call is one to record: another thread's is not."""
-        return threading.get_ident() == self.thread
-
-    def definition(self) -> NetworkDefinition | None:
-        """The definition of the network, or None where timm's calls were not as expected."""
-        if len(self.built) != 1:
-            return None
-        builder, stages = self.built[0]
-        strings = self.strings[-1] if self.strings else []
-        if [len(stage) for stage in strings] != [len(stage) for stage in stages]:
-            strings = []
+    try:
+        with torch.device("meta"), _recording() as strings:
+            timm.create_model(name, pretrained=False)
+    except _BuilderCalledError as called:
         try:
-            blocks = tuple(
-                tuple(
-                    _block_definition(block, strings[index][position] if strings else None, builder.round_chs_fn)
-                    for position, block in enumerate(stage)
-                )
-                for index, stage in enumerate(stages)
-            )
-            return NetworkDefinition(stages=blocks, squeeze_excite=_squeeze_excite(builder))
-        except (AttributeError, KeyError, TypeError, ValueError):
+            return _network_definition(called.builder, called.stages, strings[-1] if strings else [])
+        except _OTHER_VERSION:
             return None
+    except _OTHER_VERSION:
+        return None
+    return None
+
+
+class _BuilderCalledError(Exception):
+    """Stops timm when its builder of blocks is called: not an error.
+
+    ``builder``: timm's. ``stages``: the arguments of every block.
+    """
+
+    def __init__(self, builder: Any, stages: list[list[BlockArguments]]) -> None:
+        super().__init__()
+        self.builder = builder
+        self.stages = stages
 
 
 @contextmanager
-def _recording() -> Iterator[_Record]:
-    """Record what timm's decoder of block strings and its builder are called with."""
-    record = _Record()
+def _recording() -> Iterator[list[list[list[int]]]]:
+    """Replace timm's decoder and builder for this thread.
+
+    The list that it yields is filled by the decoder: the index of the block string of every block, stage by stage.
+    """
+    strings: list[list[list[int]]] = []
+    replacements: dict[str, Callable[[Any], Any]] = {
+        "decode_arch_def": partial(_recording_decoder, strings=strings, thread=threading.get_ident()),
+        "EfficientNetBuilder": partial(_stopping_builder, thread=threading.get_ident()),
+    }
     with _LOCK, ExitStack() as stack:
         for module in _timm_modules():
-            for name, replacement in ((_DECODER, _recording_decoder), (_BUILDER, _recording_builder)):
+            for name, replacement in replacements.items():
                 original = getattr(module, name, None)
                 if original is not None:
                     stack.callback(setattr, module, name, original)
-                    setattr(module, name, replacement(original, record))
-        yield record
+                    setattr(module, name, replacement(original))
+        yield strings
 
 
 def _timm_modules() -> list[ModuleType]:
@@ -144,17 +130,17 @@ def _timm_modules() -> list[ModuleType]:
     return modules
 
 
-def _recording_decoder(decode: Callable[..., Any], record: _Record) -> Callable[..., Any]:
-    """timm's ``decode_arch_def``, which also records the block string of every block."""
+def _recording_decoder(decode: Callable[..., Any], *, strings: list[Any], thread: int) -> Callable[..., Any]:
+    """timm's ``decode_arch_def``, which in ``thread`` also records the block string of every block."""
 
     def recording_decode(arch_def: Sequence[Sequence[str]], *arguments: Any, **options: Any) -> Any:
-        if record.is_active:
+        if threading.get_ident() == thread:
             # timm scales repeats by several rules: its own code deals out strings that carry their index as channels.
             numbered = [
                 [f"cn_r{_repeats(text)}_k1_s1_c{index + 1}" for index, text in enumerate(stage)] for stage in arch_def
             ]
             stages = decode(numbered, *arguments, **options)
-            record.strings.append([[block["out_chs"] - 1 for block in stage] for stage in stages])
+            strings.append([[block["out_chs"] - 1 for block in stage] for stage in stages])
         return decode(arch_def, *arguments, **options)
 
     return recording_decode
@@ -165,16 +151,32 @@ def _repeats(text: str) -> int:
     return int(found[1]) if found else 1
 
 
-def _recording_builder(builder: type, record: _Record) -> type:
-    """timm's ``EfficientNetBuilder``, which also records the arguments of every block."""
+def _stopping_builder(builder: type, *, thread: int) -> type:
+    """timm's ``EfficientNetBuilder``, which in ``thread`` raises its blocks' arguments."""
 
-    class RecordingBuilder(builder):  # type: ignore[misc]
+    class StoppingBuilder(builder):  # type: ignore[misc]
         def __call__(self, in_chs: int, model_block_args: Any) -> Any:
-            if record.is_active:  # copies: the builder modifies its arguments
-                record.built.append((self, [[dict(block) for block in stage] for stage in model_block_args]))
+            if threading.get_ident() == thread:
+                raise _BuilderCalledError(self, model_block_args)
             return super().__call__(in_chs, model_block_args)
 
-    return RecordingBuilder
+    return StoppingBuilder
+
+
+def _network_definition(
+    builder: Any, stages: Sequence[Sequence[BlockArguments]], strings: Sequence[Sequence[int]]
+) -> NetworkDefinition:
+    known = [len(stage) for stage in strings] == [len(stage) for stage in stages]
+    return NetworkDefinition(
+        stages=tuple(
+            tuple(
+                _block_definition(block, strings[index][position] if known else None, builder.round_chs_fn)
+                for position, block in enumerate(stage)
+            )
+            for index, stage in enumerate(stages)
+        ),
+        squeeze_excite=_squeeze_excite(builder),
+    )
 
 
 def _block_definition(

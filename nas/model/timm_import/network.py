@@ -18,23 +18,12 @@ from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
 
 from nas.arch import zoo
-from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
+from nas.arch.parts import HeadSpec, NormSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion
 from nas.model.build import build
-from nas.model.timm_import.blocks import (
-    defined_stages,
-    inferred_stages,
-    read_blocks,
-    squeeze_excite,
-    squeeze_excite_functions,
-)
-from nas.model.timm_import.definition import (
-    TIMM_MODULES,
-    NetworkDefinition,
-    create_with_definition,
-    timm_definition,
-)
+from nas.model.timm_import.blocks import defined_trunk, inferred_trunk, read_blocks
+from nas.model.timm_import.definition import TIMM_MODULES, timm_definition
 from nas.model.timm_import.modules import activation_name
 
 FAMILIES: Final = (
@@ -68,16 +57,12 @@ def from_timm(model: nn.Module) -> ArchSpec:
 
     Raises: NasError naming the feature of the network that a spec cannot express.
     """
-    return _import(model, timm_definition(_architecture(model)))
-
-
-def _import(model: nn.Module, definition: NetworkDefinition | None) -> ArchSpec:
     if type(model) not in (EfficientNet, MobileNetV3):
         raise NasError(f"{type(model).__name__}: only timm's EfficientNet and MobileNetV3 classes can be read.")
-    name = _architecture(model)
+    name = str((getattr(model, "default_cfg", None) or {}).get("architecture") or type(model).__name__)
     try:
         _check_expressible(model)
-        spec = _read(name, model, definition)
+        spec = _read(name, model)
         _check_same(model, spec)
     except NasError as error:
         raise NasError(f"{name} cannot be read exactly: {error}") from None
@@ -101,11 +86,7 @@ def timm_arch(name: str) -> ArchSpec:
     if not is_model_in_modules(name, TIMM_MODULES):
         raise NasError(f"arch {f'timm/{name}'!r}: its family is not supported; supported are {FAMILIES}.")
     with torch.device("meta"):
-        return _import(*create_with_definition(lambda: timm.create_model(name, pretrained=False)))
-
-
-def _architecture(model: nn.Module) -> str:
-    return str((getattr(model, "default_cfg", None) or {}).get("architecture") or type(model).__name__)
+        return from_timm(timm.create_model(name, pretrained=False))
 
 
 def _check_expressible(model: nn.Module) -> None:
@@ -119,37 +100,32 @@ def _check_expressible(model: nn.Module) -> None:
             raise NasError(f"it has dilation in place of strides (at {path}), which a spec cannot express.")
 
 
-def _read(name: str, model: Any, definition: NetworkDefinition | None) -> ArchSpec:
+def _read(name: str, model: Any) -> ArchSpec:
     if not isinstance(model.classifier, nn.Linear):
         raise NasError("it has no classifier; create it with num_classes of at least 1.")
     stem, activation = model.conv_stem, activation_name(model.bn1.act)
     blocks = read_blocks(model.blocks, stem.out_channels, activation)
-    stages, se = None, SqueezeExcite(**squeeze_excite_functions(blocks, activation))
-    if definition is not None:
-        se = replace(se, **definition.squeeze_excite)
-        stages = defined_stages(blocks, definition, se)
-    is_inferred = stages is None
-    if stages is None:
-        se = squeeze_excite(blocks, activation)
-        stages = inferred_stages(blocks, se)
+    definition = timm_definition(name)
+    defined = defined_trunk(blocks, activation, definition) if definition else None
+    trunk = defined or inferred_trunk(blocks, activation)
     scales = {module.init_values for module in model.modules() if type(module).__name__ == "LayerScale2d"}
     spec = ArchSpec(
         name=name,
         stem=StemSpec(channels=stem.out_channels, kernel=stem.kernel_size[0], stride=stem.stride[0]),
-        stages=stages,
+        stages=trunk.stages,
         head=_head(model),
         resolution_px=_resolution_px(model),
         in_channels=stem.in_channels,
         classes=model.classifier.out_features,
         activation=activation,
-        squeeze_excite=se,
+        squeeze_excite=trunk.squeeze_excite,
         norm=NormSpec(eps=model.bn1.eps, momentum=model.bn1.momentum),
         padding="same" if any(isinstance(module, Conv2dSame) for module in model.modules()) else "symmetric",
         layer_scale=min(scales, default=None),
         dropout=model.drop_rate,
         drop_path=_drop_path(model),
     )
-    return _as_published(spec) if is_inferred else spec
+    return spec if defined else _as_published(spec)
 
 
 def _as_published(spec: ArchSpec) -> ArchSpec:
