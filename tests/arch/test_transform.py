@@ -166,6 +166,7 @@ def test_a_finer_divisor_preserves_small_width_multipliers() -> None:
         ({"depth": math.inf}, "depth inf: a multiplier"),
         ({"resolution_px": 0}, "resolution_px 0: must be"),
         ({"divisor": 0}, "divisor 0: must be"),
+        ({"round_limit": 1.5}, "round_limit 1.5: must be a number of at least 0 and at most 1"),
         ({"depth_rule": "floor"}, "unknown depth_rule 'floor': choose from ceil, round, per_string"),
         ({"width_rule": "divisors"}, "unknown width_rule 'divisors'.*Did you mean 'divisor'"),
         ({"head": "keep"}, "unknown head 'keep': choose from scale, fixed, grow"),

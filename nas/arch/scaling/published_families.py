@@ -34,20 +34,18 @@ _BUILDER: Final = "no scaled network is published; this is what timm's builder d
 # timm/models/efficientnet.py, mobilenetv3.py and hardcorenas.py.
 FAMILIES: Final[Mapping[str, PublishedFamily]] = MappingProxyType(
     {
-        "efficientnet": PublishedFamily(("efficientnet",), "published: efficientnet_b1 to b8 and l2"),
+        "efficientnet": PublishedFamily(("efficientnet",), "gives efficientnet_b1 to b8 and l2"),
         "efficientnet_edge": PublishedFamily(
-            ("efficientnet_es", "efficientnet_em", "efficientnet_el"), "published: efficientnet_em and el"
+            ("efficientnet_es", "efficientnet_em", "efficientnet_el"), "gives efficientnet_em and el"
         ),
         "efficientnet_lite": PublishedFamily(
             ("efficientnet_lite",),
-            "published: efficientnet_lite1 to lite4",
+            "gives efficientnet_lite1 to lite4",
             {"stem": "fixed", "head": "fixed", "fixed_ends": True},
         ),
-        "efficientnet_v2": PublishedFamily(
-            ("efficientnetv2",), "published: efficientnetv2_b1 to b3", {"round_limit": 0.0}
-        ),
+        "efficientnet_v2": PublishedFamily(("efficientnetv2",), "gives efficientnetv2_b1 to b3", {"round_limit": 0.0}),
         "efficientnet_v2_s": PublishedFamily(
-            ("efficientnetv2_s", "efficientnetv2_rw"), "published: efficientnetv2_rw_t and rw_m"
+            ("efficientnetv2_s", "efficientnetv2_rw"), "gives efficientnetv2_rw_t and rw_m"
         ),
         "efficientnet_v2_m": PublishedFamily(
             ("efficientnetv2_m", "efficientnetv2_l", "efficientnetv2_xl"), _BUILDER, {"head": "fixed"}
@@ -57,43 +55,43 @@ FAMILIES: Final[Mapping[str, PublishedFamily]] = MappingProxyType(
         "hardcorenas": PublishedFamily(
             ("hardcorenas",), "no scaled network is published, and timm's builder scales none: EfficientNet's rules"
         ),
-        "lcnet": PublishedFamily(("lcnet",), "published: lcnet_035 to 150", {"head": "fixed"}),
+        "lcnet": PublishedFamily(("lcnet",), "gives lcnet_035 to 150", {"head": "fixed"}),
         "mixnet": PublishedFamily(
-            ("mixnet",), "published: mixnet_l, and timm's xl and xxl", {"depth_rule": "round", "head": "fixed"}
+            ("mixnet",), "gives mixnet_l, and timm's xl and xxl", {"depth_rule": "round", "head": "fixed"}
         ),
         "mnasnet": PublishedFamily(
-            ("mnasnet", "semnasnet"), "published: mnasnet_050 to 140, semnasnet_050 to 140", {"head": "fixed"}
+            ("mnasnet", "semnasnet"), "gives mnasnet_050 to 140, semnasnet_050 to 140", {"head": "fixed"}
         ),
         "mobilenet_edgetpu": PublishedFamily(("mobilenet_edgetpu",), _BUILDER, {"head": "fixed"}),
         "mobilenet_v1": PublishedFamily(
-            ("mobilenetv1",), "published: mobilenetv1_025 to 125", {"width_rule": "truncate", "head": "grow"}
+            ("mobilenetv1",), "gives mobilenetv1_025 to 125", {"width_rule": "truncate", "head": "grow"}
         ),
         "mobilenet_v2": PublishedFamily(
             ("mobilenetv2",),
-            "published: mobilenetv2_035 to 140; timm's deeper 110d and 120d are rounding.family=mobilenet_v2d",
+            "gives mobilenetv2_035 to 140; timm's deeper 110d and 120d are rounding.family=mobilenet_v2d",
             {"head": "grow"},
         ),
         "mobilenet_v2d": PublishedFamily(
             ("mobilenetv2_110d", "mobilenetv2_120d"),
-            "published: timm's mobilenetv2_110d and 120d",
+            "gives timm's mobilenetv2_110d and 120d",
             {"stem": "fixed", "head": "fixed", "fixed_ends": True},
         ),
         "mobilenet_v3": PublishedFamily(
             ("mobilenetv3",),
-            "published: mobilenetv3_large_075 and 150d, mobilenetv3_small_050 and 075",
+            "gives mobilenetv3_large_075 and 150d, mobilenetv3_small_050 and 075",
             {"head": "fixed", "fixed_stem_below": 0.75},
         ),
         "mobilenet_v3_rw": PublishedFamily(("mobilenetv3_rw",), _BUILDER, {"head": "fixed"}),
         "mobilenet_v4": PublishedFamily(
             ("mobilenetv4",),
-            "published: mobilenetv4_conv_small_035 and 050, hybrid_medium_075, hybrid_large_075",
+            "gives mobilenetv4_conv_small_035 and 050, hybrid_medium_075, hybrid_large_075",
             {"head": "fixed", "fixed_stem_below": 1.0},
         ),
         "spnasnet": PublishedFamily(("spnasnet",), _BUILDER, {"head": "fixed"}),
         "test_efficientnet": PublishedFamily(("test_efficientnet",), _BUILDER, {"round_limit": 0.0}),
         "tinynet": PublishedFamily(
             ("tinynet",),
-            "published: tinynet_a to e, of efficientnet_b0",
+            "gives tinynet_a to e, of efficientnet_b0",
             {"depth_rule": "round", "stem": "fixed", "head": "grow"},
         ),
     }

@@ -232,9 +232,11 @@ class ScalingPlan(StudyPlan):
         return own | dotted_names(groups)
 
 
-def _rounding_overrides(config: Mapping[str, Any]) -> RoundingOverrides:
+def _rounding_overrides(config: object) -> RoundingOverrides:
     """The group ``rounding`` of a configuration.
 
     Settings that an earlier version kept lack ``round_limit``; it rounded every family by the limit of EfficientNet.
     """
-    return from_mapping(RoundingOverrides, {"round_limit": RoundingRules().round_limit, **config}, "rounding")
+    if isinstance(config, Mapping):
+        config = {"round_limit": RoundingRules().round_limit, **config}
+    return from_mapping(RoundingOverrides, config, "rounding")
