@@ -102,9 +102,10 @@ def defined_trunk(
 
 
 def inferred_trunk(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> Trunk:
-    """Return ``stages`` as far as their modules show them, equal neighbours merged into ``repeats``.
+    """Return ``stages`` as far as their modules show them.
 
-    Ratios are the shortest decimals that give the channels; where no shortcut fits, ``skip`` is None.
+    Equal neighbours are merged into ``repeats``. Ratios are the shortest decimals that give the channels; where no
+    shortcut fits, ``skip`` is None.
 
     Raises: NasError where squeeze-excite follows no known convention.
     """
@@ -135,7 +136,9 @@ def _squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) 
 
 
 def _squeeze_excite_functions(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> dict[str, Any]:
-    """Read ``activation`` and ``gate`` of the squeeze-excite; empty where no block has one.
+    """Read ``activation`` and ``gate`` of the squeeze-excite.
+
+    Empty where no block has one.
 
     Raises: NasError where they differ between blocks.
     """

@@ -131,7 +131,10 @@ def _timm_modules() -> list[ModuleType]:
 
 
 def _recording_decoder(decode: Callable[..., Any], *, strings: list[Any], thread: int) -> Callable[..., Any]:
-    """timm's ``decode_arch_def``, which in ``thread`` also records the block string of every block."""
+    """Wrap timm's ``decode_arch_def``: calls of ``thread`` fill ``strings``.
+
+    Each adds the index of the block string of every block.
+    """
 
     def recording_decode(arch_def: Sequence[Sequence[str]], *arguments: Any, **options: Any) -> Any:
         if threading.get_ident() == thread:
@@ -152,7 +155,10 @@ def _repeats(text: str) -> int:
 
 
 def _stopping_builder(builder: type, *, thread: int) -> type:
-    """timm's ``EfficientNetBuilder``, which in ``thread`` raises its blocks' arguments."""
+    """Subclass timm's ``EfficientNetBuilder``: calls of ``thread`` raise.
+
+    The error has the arguments of the blocks.
+    """
 
     class StoppingBuilder(builder):  # type: ignore[misc]
         def __call__(self, in_chs: int, model_block_args: Any) -> Any:

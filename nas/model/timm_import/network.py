@@ -129,9 +129,9 @@ def _read(name: str, model: Any) -> ArchSpec:
 
 
 def _as_published(spec: ArchSpec) -> ArchSpec:
-    """Return ``spec`` with the block strings of the published network that it equals; without one, unchanged.
+    """Return ``spec`` with the block strings of the published network it equals.
 
-    The norm, the input and the number of classes may differ: they do not matter to the blocks.
+    Without one, it is unchanged. Norm, input and number of classes may differ: they do not matter to the blocks.
     """
     adaptable = {name: getattr(spec, name) for name in ("norm", "resolution_px", "in_channels", "classes")}
     for published in map(zoo.get, zoo.names()):
