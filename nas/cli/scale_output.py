@@ -116,7 +116,7 @@ def print_scaled(member: ScaledNetwork, facts: Mapping[str, Any], predictor: Lat
         (name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
         for name, texts, *factors in rows
     ]
-    print_table(columns, cells, [*_rounding_remarks(member), latency_remark(predictor)])
+    print_table(columns, cells, _remarks(member, predictor))
 
 
 def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
@@ -146,16 +146,12 @@ def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], pre
             _latency(facts, predictor),
         )
         rows.append(cells)
-    remarks = [*_rounding_remarks(members[0][0]), latency_remark(predictor)]
-    print_table(_FAMILY, rows, remarks, dispensable=_DISPENSABLE)
+    print_table(_FAMILY, rows, _remarks(members[0][0], predictor), dispensable=_DISPENSABLE)
 
 
-def _rounding_remarks(member: ScaledNetwork) -> list[str]:
-    """The rounding rules in words, and the family that they are of."""
-    rules = member.rounding
-    if rules is None:
-        return []
-    return [f"rounding: {rules}", *([f"rules of the family {rules.origin}"] if rules.origin else [])]
+def _remarks(member: ScaledNetwork, predictor: LatencyPredictor) -> list[str]:
+    """What the figures of ``member`` rest on: rounding rules and predictor."""
+    return [*(member.rounding.summary if member.rounding else ()), latency_remark(predictor)]
 
 
 def _memory(facts: Mapping[str, Any]) -> str:

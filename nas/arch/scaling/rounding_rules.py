@@ -116,8 +116,14 @@ class RoundingRules:
             fixed_ends=self.fixed_ends,
         )
 
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Lines for people: the rules in words, and the family that they are of."""
+        family = (f"rules of the family {self.origin}",) if self.origin else ()
+        return (f"rounding: {self}", *family)
+
     def __str__(self) -> str:
-        """The rules in words, for people."""
+        """The rules in words."""
         if self.width_rule == "truncate":
             channels = "channels truncated to whole numbers of at least 8"
         elif self.round_limit:

@@ -129,13 +129,14 @@ class ScalingPlan(StudyPlan):
     @property
     def settings(self) -> dict[str, Any]:
         """All settings but the baseline as plain data, by the keys of the configuration."""
-        factors = self.coefficients
+        factors, origin = self.coefficients, self.rules.origin
+        family = origin.family if origin and origin.found_by == "request" else None
         return {
             "phi": self.phi,
             "target": self.target,
             "compare": list(self.compare) or None,
             "coefficients": [factors.alpha, factors.beta, factors.gamma],
-            "rounding": self.rules.settings,
+            "rounding": {"family": family, **self.rules.settings},
             **self.group_settings,
         }
 

@@ -78,7 +78,7 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
     return (
         ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
         ("request", f"{request_text(plan)}, limits {plan.constraints}"),
-        ("rounding", f"{plan.rules}; family {plan.rules.origin}" if plan.rules.origin else str(plan.rules)),
+        ("rounding", "; ".join(plan.rules.summary).removeprefix("rounding: ")),
         context.data_fact,
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
         context.training_fact,

@@ -108,7 +108,7 @@ class ScalingSession(StudySession):
         return self.race(study, worker=worker)
 
     def _print_design(self, entries: Design, console: Console) -> None:
-        print_lines(console, design_summary(self.plan, entries))
+        print_lines(console, design_summary(self.plan, entries), *self.plan.rules.summary)
         console.print(growth_table(self.plan, entries))
         notes = design_notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
         print_lines(console, *(f"note: {note}" for note in notes))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -22,9 +23,11 @@ from optuna.trial import TrialState, create_trial
 
 import nas.model.timm_entrypoint  # noqa: F401  (registers nas_arch in timm)
 from nas.arch.files import load_spec_file
+from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.compound_grid import command, make_plan
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.session import is_scaling_finished
 from nas.report import command as report
 from nas.study.trial_attributes import count_finished, trial_records
@@ -129,6 +132,30 @@ def test_names_and_identity_tell_studies_apart() -> None:
         assert make_plan(["compare=width_lines", same]).identity("here") == lines, same
 
 
+def test_rules_that_earlier_versions_did_not_have_leave_their_studies_alone() -> None:
+    """They rounded every network by the limit of 0.9, and scaled MobileNetV3's stem at every width."""
+    earlier = {"width_rule", "divisor", "depth_rule", "stem", "head", "fixed_ends", "resolution_rule"}
+    baseline = "baseline=mobilenetv3_large_100"
+    grid, table = make_plan(["phi=1", baseline]), make_plan([baseline, "compare=width_resolution"])
+    assert {key for key in grid.identity("here") if "rounding" in key} == {f"rounding.{name}" for name in earlier}
+    assert table.identity("here")["rounding.fixed_stem_below"] == 0.75  # its widths begin at 0.25
+
+    def read(plan: ScalingPlan, name: str) -> RoundingRules:
+        kept = {key: value for key, value in plan.settings["rounding"].items() if key in earlier}
+        config, baseline = {**plan.settings, "rounding": kept}, replace(plan.baseline, name=name)
+        return ScalingPlan.of(config, baseline=baseline, runs_dir=plan.runs_dir, command="").rules
+
+    assert read(table, "mobilenetv3_large_100") == replace(table.rules, fixed_stem_below=0.0)
+    assert read(grid, "tf_efficientnetv2_b0").round_limit == 0.9
+
+
+def test_kept_settings_give_the_rules_and_their_family_again() -> None:
+    for overrides in ([], ["rounding.family=tinynet", "rounding.divisor=4"]):
+        plan = make_plan(["phi=1", *overrides])
+        again = ScalingPlan.of(plan.settings, baseline=plan.baseline, runs_dir=plan.runs_dir, command="")
+        assert (again.rules, again.rules.summary) == (plan.rules, plan.rules.summary)
+
+
 def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +200,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     assert best["seeds"] == rows["baseline"]["seeds"] == "2" and f"Best: {best['network']} with" in said
     assert sum(int(row["seeds"]) for row in trained) == count_finished(study(tmp_path)) == 8
     assert "of its proxy" in said and "8/8" in said
+    assert "rounding: channels to multiples of 8" in said and "rules of the family " in said
 
     page = (folder / "report.html").read_text(encoding="utf-8")
     links = Page(page).links
