@@ -108,6 +108,7 @@ def test_imported_networks_equal_the_zoo(name: str) -> None:
     published = zoo.get(name)
     spec = replace(read(name), norm=published.norm, resolution_px=published.resolution_px)
     assert spec.arch_id == published.arch_id
+    assert spec.strings == published.strings
 
 
 def test_block_strings_are_in_canonical_notation() -> None:

@@ -173,14 +173,6 @@ def test_block_strings_are_those_of_timm() -> None:
     assert read("hardcorenas_a").strings[4] == ("ir_r1_k5_s1_e6_c112_se0.25",) * 2
 
 
-@pytest.mark.parametrize(
-    "name", ["mnasnet_100", "semnasnet_075", "mobilenetv3_small_100", "mixnet_l", "efficientnet_b4"]
-)
-def test_networks_of_timm_and_of_the_zoo_have_the_same_block_strings(name: str) -> None:
-    published = zoo.get(name)
-    assert (read(name).strings, read(name).squeeze_excite) == (published.strings, published.squeeze_excite)
-
-
 def unnamed(spec: ArchSpec) -> ArchSpec:
     """The network as read from a module that bears no name."""
     with without_storage():
