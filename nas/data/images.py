@@ -15,15 +15,9 @@ from torch.nn import functional
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.decode import decode_images
-from nas.data.sources import (
-    TORCHVISION_FOLDERS,
-    DataSettings,
-    FolderSplits,
-    check_data,
-    existing_root,
-    find_splits,
-    images_in,
-)
+from nas.data.folder_layout import FolderSplits
+from nas.data.image_files import sorted_images
+from nas.data.sources import TORCHVISION_FOLDERS, DataSettings, check_data, existing_root, folder_splits
 from nas.data.split import Labels, Rows, draw_subset, split_rows
 
 # Called with the number of images decoded so far and in all.
@@ -163,7 +157,7 @@ def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str
 
 
 def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -> ImageData:
-    splits = find_splits(existing_root(settings))
+    splits = folder_splits(settings)
     files, labels, train, val = _folder_rows(splits, settings)
     train = draw_subset(train, labels, settings.subset, settings.seed)
     rows = np.concatenate([train, val])
@@ -188,7 +182,7 @@ def _folder_rows(splits: FolderSplits, settings: DataSettings) -> tuple[list[Pat
 
 
 def _list_split(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], Labels]:
-    by_class = [sorted(images_in(folder / name)) for name in class_names]
+    by_class = [sorted_images(folder / name)[0] for name in class_names]
     labels = np.repeat(np.arange(len(class_names), dtype=np.int64), [len(files) for files in by_class])
     return [file for files in by_class for file in files], labels
 
