@@ -117,7 +117,7 @@ class _Folder:
         return self.loose is None and bool(self.classes)
 
     def inner(self) -> _Folder:
-        """The split itself where it lies in a folder of the same role, as ``seg_train/seg_train``."""
+        """The split that lies in a folder of its role, as ``seg_train/seg_train``; else itself."""
         role = split_role(self.path.name)
         if self.is_nested and len(self.classes) == 1 and split_role(self.classes[0]) == role:
             return _Folder.of(self.path / self.classes[0]).inner()
@@ -135,7 +135,7 @@ def _is_class_of_that_name(folders: Sequence[_Folder], by_role: Mapping[Role, Se
 
 
 def _refuse_unnamed_splits(root: Path, folders: Sequence[_Folder]) -> None:
-    """Refuse folders that no name makes splits, but whose own folders have the same names."""
+    """Refuse folders without names of splits whose own folders have the same names."""
     _refuse_split_words(root, [folder.path.name for folder in folders if folder.has_images])
     nested = [folder for folder in folders if folder.is_nested]
     if len(nested) < 2:
@@ -154,7 +154,7 @@ def _refuse_unnamed_splits(root: Path, folders: Sequence[_Folder]) -> None:
 
 
 def _refuse_split_words(root: Path, names: Sequence[str]) -> None:
-    """Refuse classes whose names begin or end with those of splits, as ``train_cat``, ``testA``."""
+    """Refuse classes with names of splits in theirs, as ``train_cat``, ``testA``."""
     roles = {name: {_ROLES.get(word.lower()) for word in _WORDS.findall(name)} for name in names}
     train = next((name for name in names if "train" in roles[name]), None)
     other = next((name for name in names if roles[name] & {"val", "test"}), None)

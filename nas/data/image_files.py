@@ -41,7 +41,8 @@ def is_hidden(name: str) -> bool:
 def walk_files(folder: Path, _above: frozenset[str] = frozenset()) -> Iterator[FoundFile]:
     """Yield all files below ``folder`` at any depth, in no particular order.
 
-    Links are followed. A folder that is hidden, cannot be listed, or links to one above itself is yielded as one file with that reason.
+    Links are followed. A folder that is hidden, cannot be listed, or links to one above itself is yielded as one file
+    with that reason.
     """
     above = _above | {os.path.realpath(folder)}
     try:
