@@ -117,7 +117,7 @@ class _Folder:
         return self.loose is None and bool(self.classes)
 
     def inner(self) -> _Folder:
-        """The split that lies in a folder of its role, as ``seg_train/seg_train``; else itself."""
+        """The split within a folder of its role (``seg_train/seg_train``), or itself."""
         role = split_role(self.path.name)
         if self.is_nested and len(self.classes) == 1 and split_role(self.classes[0]) == role:
             return _Folder.of(self.path / self.classes[0]).inner()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,16 +33,23 @@ class FoundFile(NamedTuple):
     reason: str
 
 
+def shown_name(path: Path | str) -> str:
+    """The name as text for files and pages; bytes that are not UTF-8 as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is passed over without a look into it."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
-def walk_files(folder: Path, _above: frozenset[str] = frozenset()) -> Iterator[FoundFile]:
+def walk_files(
+    folder: Path, *, without: Collection[Path] = (), _above: frozenset[str] = frozenset()
+) -> Iterator[FoundFile]:
     """Yield all files below ``folder`` at any depth, in no particular order.
 
     Links are followed. A folder that is hidden, cannot be listed, or links to one above itself is yielded as one file
-    with that reason.
+    with that reason. The folders ``without`` are passed over.
     """
     above = _above | {os.path.realpath(folder)}
     try:
@@ -53,6 +60,8 @@ def walk_files(folder: Path, _above: frozenset[str] = frozenset()) -> Iterator[F
     with entries:
         for entry in entries:
             path = folder / entry.name
+            if path in without:
+                continue
             if is_hidden(entry.name):
                 yield FoundFile(path, HIDDEN)
             elif not entry.is_dir():
@@ -60,7 +69,7 @@ def walk_files(folder: Path, _above: frozenset[str] = frozenset()) -> Iterator[F
             elif entry.is_symlink() and os.path.realpath(path) in above:
                 yield FoundFile(path, "link to a folder above it")
             else:
-                yield from walk_files(path, above)
+                yield from walk_files(path, without=without, _above=above)
 
 
 def images_in(folder: Path) -> Iterator[Path]:
@@ -85,7 +94,7 @@ def sorted_images(folder: Path) -> tuple[list[Path], Counter[str]]:
 
 def _reason(path: Path) -> str:
     """Why the visible file ``path`` is not read as an image; empty if it is."""
-    suffix = path.suffix.lower()
+    suffix = shown_name(path.suffix.lower())
     if suffix not in IMAGE_SUFFIXES:
         return f"extension {suffix} is not read" if suffix else "no extension"
     if not path.is_file():
