@@ -113,9 +113,9 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
     Raises: NasError as ``check_data`` does, for a corrupt image (naming the file), and for data larger than
     ``settings.max_memory_bytes``.
     """
-    check_data(settings)
     if settings.name == "imagefolder":
         return _load_folder(settings, on_progress)
+    check_data(settings)
     images, labels, names = _load_digits() if settings.name == "digits" else _load_torchvision(settings)
     found, val = split_rows(labels, settings.val_fraction, settings.seed)
     train = draw_subset(found, labels, settings.subset, settings.seed)
