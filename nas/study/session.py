@@ -213,8 +213,8 @@ def _check_same_classes(plan: StudyPlan, data: ImageData) -> None:
         named = "; ".join(f"{change}: {_first(sorted(names))}" for change, names in changes if names)
         raise NasError(
             f"study {plan.name!r} was started with {count:,} classes, now the images have {data.classes:,}"
-            f"{f' ({named})' if named else ''}: its trials could not be compared. Choose another study.name, or set "
-            "data.root, data.train or data.val to the folders of before."
+            f"{f' ({named})' if named else ''}: its trials could not be compared. Choose another study.name, or read "
+            "the folders as before (data.train=. takes those of data.root as classes)."
         )
 
 

@@ -54,7 +54,7 @@ def test_looking_at_a_storage_makes_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def prepared(tmp_path: Path) -> tuple[SearchSession, str]:
+def prepared(tmp_path: Path, *more: str) -> tuple[SearchSession, str]:
     """A search on the images of ``tmp_path``, and what it prints before its first trial."""
     plan = search.make_plan(
         [
@@ -65,6 +65,7 @@ def prepared(tmp_path: Path) -> tuple[SearchSession, str]:
             "proxy=tiny",
             f"runs_dir={tmp_path / 'runs'}",
             "study.name=mine",
+            *more,
         ]
     )
     console = Console(file=io.StringIO(), width=200)
@@ -121,3 +122,21 @@ def test_more_images_than_before_are_warned_of(tmp_path: Path) -> None:
     session, said = prepared(tmp_path)
     assert "warning: mine was started with 8 train and 2 validation images, now there are 8 and 3" in said
     assert session.find() is not None
+
+
+def test_a_study_goes_on_whose_folders_are_refused_now_without_a_word(tmp_path: Path) -> None:
+    """The first version took folders for classes though theirs have the same names; ``data.train=.`` says so."""
+    for name in ("dark", "light"):
+        for part, level in (("east", 30), ("west", 60)):
+            (tmp_path / "photos" / name / part).mkdir(parents=True)
+            for index in range(5):
+                image = Image.new("RGB", (12, 12), (level, index, len(name)))
+                image.putpixel((0, 0), (0, 0, 0))
+                image.save(tmp_path / "photos" / name / part / f"{index}.png")
+    with pytest.raises(NasError, match="can be read in two ways"):
+        prepared(tmp_path)
+    session, _ = prepared(tmp_path, "data.train=.")
+    assert session.data.class_names == ("dark", "light")
+    assert not {"data.train", "data.val"} & session.identity.keys()  # as that version stored it
+    start(session)
+    assert prepared(tmp_path, "data.train=.")[0].find() is not None
