@@ -53,6 +53,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         members=tuple(_family(context, ranking)),
         labels=labels_by_number(study),
         noun=network_noun(plan),
+        dataset=context.dataset,
     )
 
 
