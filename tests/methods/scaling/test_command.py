@@ -35,8 +35,9 @@ from nas.study.trial_record import TrialRecord
 from tests.deadline import DEADLINE_S
 from tests.engines.commands import Forked
 from tests.engines.kill_at_write import kill_at_write
-from tests.methods.scaling.tiny import TINY, Finished, Page, networks, outcomes, study, study_in_dashboard
+from tests.methods.scaling.tiny import TINY, Finished, Page, networks, outcomes, study_in_dashboard
 from tests.paths import ROOT
+from tests.studies import open_study_file
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +199,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     trained = [row for row in rows.values() if row["accuracy"]]
     assert {"1/1/1.4", "1/1.4/1", "1.4/1/1.2", "2/1/1", "baseline"} == set(rows) and len(trained) == len(rows)
     assert best["seeds"] == rows["baseline"]["seeds"] == "2" and f"Best: {best['network']} with" in said
-    assert sum(int(row["seeds"]) for row in trained) == count_finished(study(tmp_path)) == 8
+    assert sum(int(row["seeds"]) for row in trained) == count_finished(open_study_file(tmp_path)) == 8
     assert "of its proxy" in said and "8/8" in said
     assert "rounding: channels to multiples of 8" in said and "rules of the family " in said
 
@@ -254,7 +255,7 @@ def test_a_finished_grid_is_known_by_its_folder(grid: Finished, tmp_path: Path) 
         (tmp_path / "runs" / "tiny" / missing).rename(tmp_path / missing)
         assert not is_scaling_finished(make_plan(list(TINY)))
         (tmp_path / missing).rename(tmp_path / "runs" / "tiny" / missing)
-    study(tmp_path).enqueue_trial({})
+    open_study_file(tmp_path).enqueue_trial({})
     assert not is_scaling_finished(make_plan(list(TINY)))
 
 
@@ -262,8 +263,8 @@ def test_a_killed_grid_ends_as_one_that_was_not(grid: Finished, tmp_path: Path) 
     killed = Forked(kill_at_write, 3, command, list(TINY))
     said, _ = killed.communicate(timeout=DEADLINE_S)
     assert killed.returncode == -signal.SIGKILL, said
-    (running,) = study(tmp_path).get_trials(states=(TrialState.RUNNING,))
-    assert count_finished(study(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
+    (running,) = open_study_file(tmp_path).get_trials(states=(TrialState.RUNNING,))
+    assert count_finished(open_study_file(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
     assert command(list(TINY)) == 0
     assert outcomes(tmp_path) == outcomes(grid.folder)
 
