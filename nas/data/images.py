@@ -15,6 +15,7 @@ from torch.nn import functional
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.decode import decode_images
+from nas.data.image_checks import check_constant, check_depth, crop_notices
 from nas.data.sources import (
     TORCHVISION_FOLDERS,
     DataSettings,
@@ -37,7 +38,7 @@ class ImageData:
 
     Images are uint8 of shape (N, C, H, W) with H = W, labels int64 of shape (N,) with values in [0, classes).
     ``mean`` and ``std`` are per channel, for pixels scaled to [0, 1], computed on the train images only. ``flips``:
-    horizontal flips preserve the label.
+    horizontal flips preserve the label. ``notices``: what the user should know of how the images were made.
 
     Raises: NasError for tensors of another dtype or shape, or labels out of range.
     """
@@ -50,6 +51,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flips: bool
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split, images, labels in (
@@ -113,8 +115,8 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
 
     The split is stratified and determined by ``settings.seed``.
 
-    Raises: NasError as ``check_data`` does, for a corrupt image (naming the file), and for data larger than
-    ``settings.max_memory_bytes``.
+    Raises: NasError as ``check_data`` does, for an image that is corrupt, too large or has values of unknown range
+    (naming the file), for train images of one colour, and for data larger than ``settings.max_memory_bytes``.
     """
     check_data(settings)
     if settings.name == "imagefolder":
@@ -124,9 +126,9 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
     train = draw_subset(train, labels, settings.subset, settings.seed)
     side_px = settings.resolution_px or images.shape[-1]
     _check_memory(len(train) + len(val), images.shape[1], side_px, settings.max_memory_bytes)
-    return _image_data(
-        _resize(images[train], side_px), labels[train], _resize(images[val], side_px), labels[val], names, settings
-    )
+    train_images = _resize(images[train], side_px)
+    check_constant(train_images, settings, lambda row: f"number {train[row]} of {settings.name}")
+    return _image_data(train_images, labels[train], _resize(images[val], side_px), labels[val], names, settings)
 
 
 def _load_digits() -> tuple[Tensor, Labels, tuple[str, ...]]:
@@ -166,15 +168,17 @@ def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -
     splits = find_splits(existing_root(settings))
     files, labels, train, val = _folder_rows(splits, settings)
     train = draw_subset(train, labels, settings.subset, settings.seed)
-    rows = np.concatenate([train, val])
-    images = decode_images(
-        [files[row] for row in rows],
-        resolution_px=settings.resolution_px,
+    used, cut = [files[row] for row in np.concatenate([train, val])], len(train)
+    images, facts = decode_images(
+        used,
+        settings,
         check_size=lambda count, side_px: _check_memory(count, 3, side_px, settings.max_memory_bytes),
         on_progress=on_progress,
     )
-    cut = len(train)
-    return _image_data(images[:cut], labels[train], images[cut:], labels[val], splits.class_names, settings)
+    check_depth(used, facts)
+    check_constant(images[:cut], settings, lambda row: str(used[row]))
+    data = _image_data(images[:cut], labels[train], images[cut:], labels[val], splits.class_names, settings)
+    return replace(data, notices=crop_notices(used, facts, settings))
 
 
 def _folder_rows(splits: FolderSplits, settings: DataSettings) -> tuple[list[Path], Labels, Rows, Rows]:

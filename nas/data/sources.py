@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
+from nas.data.pixel_rules import FITS, Colour, background_colour, checked_value_range
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TRAIN_FOLDER: Final = "train"
@@ -23,6 +24,10 @@ TORCHVISION_FOLDERS: Final = {
 KNOWN_DATA: Final = ("digits", "imagefolder", *TORCHVISION_FOLDERS)
 
 
+# Settings that version 0.1 lacks, with the value that equals what it did.
+_ADDED: Final = {"fit": "crop", "background": "white", "value_range": None}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
     """Settings of the train and validation images.
@@ -32,6 +37,10 @@ class DataSettings:
     unchanged), ``proxy_resolution_px`` the default side of proxies. ``subset`` limits the *train* images, stratified
     by class: a share (float) or a maximum number (int). ``flip``: horizontal flips preserve the label (None: by data
     set, false for digits). ``max_memory_bytes`` limits the decoded images.
+
+    Of image files: ``fit`` makes them square (``crop``, ``pad`` or ``stretch``). ``background`` is shown where they are
+    transparent, and by ``pad``: a name, or red, green and blue from 0 to 255. ``value_range`` is black and white for
+    grey images of more than 8 bits (None: by bit depth). ``allow_constant`` accepts train images of one colour.
 
     Raises: NasError for values out of range.
     """
@@ -45,6 +54,10 @@ class DataSettings:
     flip: bool | None = None
     seed: int = 0
     max_memory_bytes: int = 4_000_000_000
+    fit: str = "crop"
+    background: str | tuple[int, int, int] = "white"
+    value_range: tuple[float, float] | None = None
+    allow_constant: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in KNOWN_DATA:
@@ -60,11 +73,31 @@ class DataSettings:
             )
         check_number("data.seed", self.seed, low=0, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)
+        if self.fit not in FITS:
+            raise unknown_choice("data.fit", self.fit, FITS)
+        if not isinstance(self.background, str):
+            object.__setattr__(self, "background", background_colour(self.background))
+        background_colour(self.background)
+        object.__setattr__(self, "value_range", checked_value_range(self.value_range))
 
     @property
     def flips(self) -> bool:
         """Whether horizontal flips preserve the label."""
         return self.name != "digits" if self.flip is None else self.flip
+
+    @property
+    def background_colour(self) -> Colour:
+        """Red, green and blue of ``background``."""
+        return background_colour(self.background)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that change what networks see, by name.
+
+        Those that an older version lacks are left out at the value that equals its behaviour.
+        """
+        fields = asdict(self)
+        del fields["allow_constant"]
+        return {name: value for name, value in fields.items() if name not in _ADDED or value != _ADDED[name]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,7 @@ class StudyPlan:
     def shared_identity(self, device: str) -> dict[str, Mapping[str, Any]]:
         """The part of ``identity`` that studies of all methods have, by group."""
         return {
-            "data": asdict(self.data),
+            "data": self.data.identity(),
             "proxy": self.proxy.identity(),
             "constraint": asdict(self.constraints),
             "study": {"seed": self.study.seed},

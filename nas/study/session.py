@@ -13,7 +13,7 @@ from optuna.trial import Trial
 from rich.console import Console
 
 from nas.arch.spec import ArchSpec
-from nas.core.console import progress_bar
+from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
 from nas.data.images import ImageData, load_images
 from nas.data.summary import ImageSummary
@@ -157,6 +157,7 @@ def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool)
     retry = check_storage(plan, console)
     with progress_bar(console, f"images of {plan.data.name}") as progress:
         data = load_images(replace(plan.data, resolution_px=plan.image_side_px), on_progress=progress)
+    print_lines(console, *(f"note: {notice}" for notice in data.notices))
     evaluator = ProxyEvaluator(
         data=data,
         settings=plan.proxy,
