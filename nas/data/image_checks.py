@@ -75,8 +75,32 @@ def check_constant(images: Tensor, settings: DataSettings, name_of: Callable[[in
         )
 
 
-def crop_notices(files: Sequence[Path], facts: Sequence[ImageFacts], settings: DataSettings) -> tuple[str, ...]:
-    """Return a notice if most images lose more than a tenth of their area."""
+def image_notices(files: Sequence[Path], facts: Sequence[ImageFacts], settings: DataSettings) -> tuple[str, ...]:
+    """Return what the user should know of what the images lost.
+
+    That is said where most lose more than a tenth of their area, where parts are transparent, and where files hold more
+    images than one.
+    """
+    notices = list(_crop_notices(files, facts, settings))
+    for concerned, text in (
+        (
+            [fact.shows_background for fact in facts],
+            f"are transparent in parts, which show {_background_text(settings)}",
+        ),
+        ([fact.has_more for fact in facts], "hold several images (pages or frames), of which the first is used"),
+    ):
+        if any(concerned):
+            example = files[concerned.index(True)]
+            notices.append(f"{sum(concerned)} of {len(files)} files {text}; for instance {example}")
+    return tuple(notices)
+
+
+def _background_text(settings: DataSettings) -> str:
+    background = settings.background
+    return f"data.background={background if isinstance(background, str) else list(background)}"
+
+
+def _crop_notices(files: Sequence[Path], facts: Sequence[ImageFacts], settings: DataSettings) -> tuple[str, ...]:
     if settings.fit != "crop":
         return ()
     lost = [1 - min(fact.width, fact.height) / max(fact.width, fact.height) for fact in facts]

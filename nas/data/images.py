@@ -15,7 +15,7 @@ from torch.nn import functional
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.decode import decode_images
-from nas.data.image_checks import check_constant, check_depth, crop_notices
+from nas.data.image_checks import check_constant, check_depth, image_notices
 from nas.data.sources import (
     TORCHVISION_FOLDERS,
     DataSettings,
@@ -178,7 +178,7 @@ def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -
     check_depth(used, facts)
     check_constant(images[:cut], settings, lambda row: str(used[row]))
     data = _image_data(images[:cut], labels[train], images[cut:], labels[val], splits.class_names, settings)
-    return replace(data, notices=crop_notices(used, facts, settings))
+    return replace(data, notices=image_notices(used, facts, settings))
 
 
 def _folder_rows(splits: FolderSplits, settings: DataSettings) -> tuple[list[Path], Labels, Rows, Rows]:

@@ -35,25 +35,37 @@ class DeepValues(NamedTuple):
     is_grey: bool
 
 
-def rgb_pixels(
-    image: Image.Image, file: Path, *, background: Colour, value_range: ValueRange | None
-) -> tuple[Image.Image, DeepValues | None]:
+class RgbImage(NamedTuple):
+    """An image of mode RGB, with what was changed to make it one.
+
+    ``deep``: values of an image of 16 bits per channel, where the bit depth scaled them. ``shows_background``: parts of
+    it were transparent.
+    """
+
+    image: Image.Image
+    deep: DeepValues | None
+    shows_background: bool
+
+
+def rgb_image(image: Image.Image, file: Path, *, background: Colour, value_range: ValueRange | None) -> RgbImage:
     """Convert the opened ``image`` of ``file`` to mode RGB, upright.
 
     Values of more than 8 bits are scaled by ``value_range``, without it by the bit depth; what is transparent shows
-    ``background``. Also returned: the values of an image of 16 bits per channel that is scaled by its bit depth.
+    ``background``.
 
     Raises: NasError if the values have no known range.
     """
     layout = _raw_mode(image)
     ImageOps.exif_transpose(image, in_place=True)  # loads it
+    deep = None
     if image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
-        grey, deep = _grey_pixels(image, file, value_range)
-        return _over(grey, background), deep
+        image, deep = _grey_pixels(image, file, value_range)
+    elif ";16" in layout and image.mode in ("RGB", "RGBA"):  # of which Pillow takes the high bytes
+        deep = _colour_values(image)
     if "transparency" in image.info:
         image.info["transparency"] = _scaled_key(image.info["transparency"], layout)
-    has_deep_colour = ";16" in layout and image.mode in ("RGB", "RGBA")  # of which Pillow takes the high bytes
-    return _over(image, background), _colour_values(image) if has_deep_colour else None
+    rgb, shows_background = _over(image, background)
+    return RgbImage(rgb, deep, shows_background)
 
 
 def fit_square(image: Image.Image, side_px: int, *, fit: str, background: Colour) -> Image.Image:
@@ -153,11 +165,11 @@ def _scaled(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint
     return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
 
 
-def _over(image: Image.Image, background: Colour) -> Image.Image:
-    """Compose ``image`` over ``background``, as mode RGB."""
+def _over(image: Image.Image, background: Colour) -> tuple[Image.Image, bool]:
+    """Compose ``image`` over ``background``, as mode RGB; whether that shows."""
     if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB"), False
     layer = image if image.mode == "RGBA" else image.convert("RGBA")
     canvas = Image.new("RGB", layer.size, background)
     canvas.paste(layer, mask=layer)
-    return canvas
+    return canvas, layer.getchannel("A").getextrema() != (255, 255)

@@ -17,7 +17,7 @@ from nas.core.errors import NasError
 from nas.data import images as images_module
 from nas.data.images import ImageData, load_images
 from nas.data.sources import DataSettings
-from tests.data.image_bytes import write_png
+from tests.data.image_bytes import write_png, write_tiff
 
 SIZE = (10, 10)
 
@@ -117,7 +117,15 @@ def test_an_image_whose_content_is_white_in_alpha_is_told(tmp_path: Path) -> Non
     cut_out[2:8, 2:8, 3] = 0
     root = write_set(tmp_path, cut_out, cut_out)
     assert "choose another data.background" in refused(root)
-    assert load(root, background="black").train_images.unique().tolist() == [0, 255]
+    data = load(root, background="black")
+    assert data.train_images.unique().tolist() == [0, 255]
+    (notice,) = data.notices
+    assert notice.startswith("4 of 4 files are transparent in parts, which show data.background=black; for instance")
+
+
+def test_an_opaque_alpha_channel_is_not_told(tmp_path: Path) -> None:
+    opaque = np.dstack([noise(size=(*SIZE, 3)), np.full(SIZE, 255, dtype=np.uint8)])
+    assert load(write_set(tmp_path, opaque, opaque)).notices == ()
 
 
 def test_constant_images_of_other_sources_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +162,19 @@ def test_a_tenth_is_not_told(tmp_path: Path) -> None:
     assert load(write_set(tmp_path / "more", noise(size=(179, 200)), noise(size=(200, 179)))).notices != ()
 
 
+def test_files_of_several_images_are_told(tmp_path: Path) -> None:
+    root = write_set(tmp_path, noise(), noise(seed=1))
+    assert load(root).notices == ()
+    pages = [Image.fromarray(noise(seed=seed)) for seed in (2, 3)]
+    for number, suffix in enumerate(("tif", "gif", "png", "webp")):
+        pages[0].save(root / "a" / f"more{number}.{suffix}", save_all=True, append_images=pages[1:])
+        (notice,) = load(root).notices
+        assert notice.startswith(
+            f"{number + 1} of {5 + number} files hold several images (pages or frames), of which the"
+        )
+        assert notice.endswith(f"{root}/a/more0.tif")
+
+
 def huge_png(path: Path, side: int) -> Path:
     """A black image of ``side`` x ``side`` px of one bit."""
     row = bytes(1 + side // 8)
@@ -171,7 +192,8 @@ def huge_png(path: Path, side: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("side", "reason"), [(9600, "9600x9600 pixels take 1.0 GB of memory"), (16000, "more than 179 million pixels")]
+    ("side", "reason"),
+    [(9700, "9700x9700 pixels take 1.4 GB of memory, 1.4 GB are the limit"), (16000, "more than 179 million pixels")],
 )
 def test_a_huge_image_is_refused_by_name_without_warnings(tmp_path: Path, side: int, reason: str) -> None:
     root = write_set(tmp_path, noise(), noise(seed=1))
@@ -224,6 +246,17 @@ def test_damaged_files_are_decoded_or_refused_by_name(tmp_path: Path, suffix: st
             assert str(file) in str(error) and "\n" not in str(error)
             outcomes.add("refused")
     assert outcomes == {"decoded", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("bits", "sample_format", "kind"),
+    [(64, 3, "1 x 64-bit float"), (16, 3, "1 x 16-bit float"), (64, 1, "1 x 64-bit unsigned")],
+)
+def test_samples_that_are_not_read_are_named(tmp_path: Path, bits: int, sample_format: int, kind: str) -> None:
+    root = write_set(tmp_path, noise(), noise(seed=1))
+    file = root / "a" / "0.tif"
+    write_tiff(file, width=2, height=2, bits=bits, sample_format=sample_format, pixels=bytes(bits // 2))
+    assert f"cannot decode {file} (a TIFF of {kind} samples is not read" in refused(root)
 
 
 def test_no_program_is_run_for_an_image(tmp_path: Path) -> None:
