@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from nas import compound_grid, search
 from nas.core.errors import NasError
+from nas.data.images import ImageData
 from nas.methods.scaling import session as grids
 from nas.methods.search import session as searches
 from nas.study.session import check_storage
@@ -41,6 +43,16 @@ def test_a_storage_that_cannot_be_opened_is_told_before_anything_is_loaded(
     monkeypatch.setattr("nas.study.session.load_images", load)
     with pytest.raises(NasError, match=r"study\.storage .* cannot be opened"):
         prepare(plan, Console(file=io.StringIO()))
+
+
+def test_notices_of_the_images_are_printed_once(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.study.session.load_images", lambda *_, **__: replace(digits, notices=("bars", "frames")))
+    console = Console(file=io.StringIO())
+    searches.prepare_search(search.make_plan(["space=mobilenet_v1", "latency=macs", f"runs_dir={tmp_path}"]), console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.count("note: bars\nnote: frames\n") == 1
 
 
 def test_looking_at_a_storage_makes_none(tmp_path: Path) -> None:
