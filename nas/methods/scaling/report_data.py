@@ -46,6 +46,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         command=plan.command,
         facts=_facts(context, study),
         rows=tuple(rows),
+        dataset=context.dataset,
         ranking=ranking,
         layout=layout,
         sentences=(*ranking.sentences(), *(table_sentences(layout, ranking) if layout else ())),

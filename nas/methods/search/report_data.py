@@ -69,6 +69,7 @@ def search_report(
         command=plan.command,
         facts=_facts(context, study, winners),
         rows=tuple(rows),
+        dataset=context.dataset,
         winners=tuple(winners),
         baselines=baselines,
         objective=plan.objective.kind,

@@ -178,6 +178,8 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     links = Page(page).links
     assert all(link.startswith("#") or (folder / link).is_file() for link in links), links
     assert "family/phi_7.yaml" in links and "://" not in re.sub("http://www.w3.org/|sqlite:///", "", page)
+    assert "10 classes: 0, 1, 2, 3, 4, ...; images per class: 10 train, 35 to 37 validation" in said
+    assert page.count('src="data:image/png;base64,') == 10  # samples of each digit
     first = made(folder)
     for name in first:
         (folder / name).unlink()
