@@ -105,6 +105,8 @@ def _scaled_key(key: Any, layout: str) -> Any:
     """
     if isinstance(key, tuple) and ";16" in layout:
         return tuple(level >> 8 for level in key)
+    if layout == "1" and key == 1:  # newer versions of Pillow say 255
+        return 255
     return key * _GREY_FACTORS[layout] if isinstance(key, int) and layout in _GREY_FACTORS else key
 
 
