@@ -41,13 +41,14 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in
 class ImageFacts(NamedTuple):
     """What an image file lost or may have lost on the way to its pixels.
 
-    ``width`` and ``height`` in px, as stored; ``deep`` and ``shows_background`` as in ``RgbImage``; ``has_more``: the
-    file holds further images (pages, frames of an animation).
+    ``width`` and ``height`` in px, as stored; ``deep``, ``clipped`` and ``shows_background`` as in ``RgbImage``;
+    ``has_more``: the file holds further images (pages, frames of an animation).
     """
 
     width: int
     height: int
     deep: DeepValues | None
+    clipped: float
     shows_background: bool
     has_more: bool
 
@@ -125,7 +126,7 @@ def _decode(file: Path, side_px: int, settings: DataSettings, large: Lock) -> tu
         with large if need > _LARGE_BYTES else nullcontext():
             rgb = rgb_image(image, file, background=background, value_range=settings.value_range)
             square = fit_square(rgb.image, side_px, fit=settings.fit, background=background)
-        return square, ImageFacts(*size, rgb.deep, rgb.shows_background, has_more)
+        return square, ImageFacts(*size, rgb.deep, rgb.clipped, rgb.shows_background, has_more)
 
 
 def _known_formats() -> list[str]:

@@ -16,7 +16,7 @@ from nas.data.sources import DataSettings
 _WHITE: Final = 65535  # highest value of 16 bits
 _LEAST_SPAN: Final = _WHITE / 4  # leaves 64 of the 256 levels that a network sees
 _USUAL_BITS: Final = (8, 10, 12, 14)
-_NOTED_LOSS: Final = 0.1  # share of an image's area
+_NOTED_LOSS: Final = 0.1  # share of an image's area, or of its values
 
 
 def check_depth(files: Sequence[Path], facts: Sequence[ImageFacts]) -> None:
@@ -78,11 +78,15 @@ def check_constant(images: Tensor, settings: DataSettings, name_of: Callable[[in
 def image_notices(files: Sequence[Path], facts: Sequence[ImageFacts], settings: DataSettings) -> tuple[str, ...]:
     """Return what the user should know of what the images lost.
 
-    That is said where most lose more than a tenth of their area, where parts are transparent, and where files hold more
-    images than one.
+    That is said where most lose more than a tenth of their area, where a tenth of the values of one is clipped, where
+    parts are transparent, and where files hold more images than one.
     """
     notices = list(_crop_notices(files, facts, settings))
     for concerned, text in (
+        (
+            [fact.clipped > _NOTED_LOSS for fact in facts],
+            "have more than a tenth of their values beyond data.value_range, which become black or white",
+        ),
         (
             [fact.shows_background for fact in facts],
             f"are transparent in parts, which show {_background_text(settings)}",

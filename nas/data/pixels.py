@@ -38,12 +38,13 @@ class DeepValues(NamedTuple):
 class RgbImage(NamedTuple):
     """An image of mode RGB, with what was changed to make it one.
 
-    ``deep``: values of an image of 16 bits per channel, where the bit depth scaled them. ``shows_background``: parts of
-    it were transparent.
+    ``deep``: values of an image of 16 bits per channel, where the bit depth scaled them. ``clipped``: share of the
+    values beyond ``data.value_range``. ``shows_background``: parts of it were transparent.
     """
 
     image: Image.Image
     deep: DeepValues | None
+    clipped: float
     shows_background: bool
 
 
@@ -57,15 +58,15 @@ def rgb_image(image: Image.Image, file: Path, *, background: Colour, value_range
     """
     layout = _raw_mode(image)
     ImageOps.exif_transpose(image, in_place=True)  # loads it
-    deep = None
+    deep, clipped = None, 0.0
     if image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
-        image, deep = _grey_pixels(image, file, value_range)
+        image, deep, clipped = _grey_pixels(image, file, value_range)
     elif ";16" in layout and image.mode in ("RGB", "RGBA"):  # of which Pillow takes the high bytes
         deep = _colour_values(image)
     if "transparency" in image.info:
         image.info["transparency"] = _scaled_key(image.info["transparency"], layout)
     rgb, shows_background = _over(image, background)
-    return RgbImage(rgb, deep, shows_background)
+    return RgbImage(rgb, deep, clipped, shows_background)
 
 
 def fit_square(image: Image.Image, side_px: int, *, fit: str, background: Colour) -> Image.Image:
@@ -105,6 +106,8 @@ def _scaled_key(key: Any, layout: str) -> Any:
     """
     if isinstance(key, tuple) and ";16" in layout:
         return tuple(level >> 8 for level in key)
+    if layout == "1" and key == 1:  # newer versions of Pillow say 255
+        return 255
     return key * _GREY_FACTORS[layout] if isinstance(key, int) and layout in _GREY_FACTORS else key
 
 
@@ -116,10 +119,11 @@ def _colour_values(image: Image.Image) -> DeepValues:
 
 def _grey_pixels(
     image: Image.Image, file: Path, value_range: ValueRange | None
-) -> tuple[Image.Image, DeepValues | None]:
+) -> tuple[Image.Image, DeepValues | None, float]:
     """Scale an image of one channel of more than 8 bits to 8 bits.
 
-    It gets an alpha channel if one of its values is transparent.
+    It gets an alpha channel if one of its values is transparent. Also returned: ``deep`` and ``clipped`` as in
+    ``RgbImage``.
     """
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
@@ -136,13 +140,14 @@ def _grey_pixels(
             "convert the images to 8 bits."
         )
     black, white = value_range or (0, 2 ** (bits or 0) - 1)
+    clipped = float(((values < black) | (values > white)).mean()) if low < black or high > white else 0.0
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         black, white = white, black
     grey = Image.fromarray(_scaled(values, black, white))
     if isinstance(key := image.info.get("transparency"), int):
         grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     by_depth = value_range is None and bits == 16
-    return grey, DeepValues(int(low), int(high), is_grey=True) if by_depth else None
+    return grey, DeepValues(int(low), int(high), is_grey=True) if by_depth else None, clipped
 
 
 def _bits(image: Image.Image) -> int | None:

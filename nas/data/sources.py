@@ -73,12 +73,21 @@ class DataSettings:
             )
         check_number("data.seed", self.seed, low=0, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)
+        self._check_pixel_rules()
+
+    def _check_pixel_rules(self) -> None:
         if self.fit not in FITS:
             raise unknown_choice("data.fit", self.fit, FITS)
-        if not isinstance(self.background, str):
-            object.__setattr__(self, "background", background_colour(self.background))
-        background_colour(self.background)
+        colour = background_colour(self.background)
+        if not isinstance(self.background, str):  # a list, of a configuration
+            object.__setattr__(self, "background", colour)
         object.__setattr__(self, "value_range", checked_value_range(self.value_range))
+        given = next((field for field, default in _ADDED.items() if getattr(self, field) != default), None)
+        if given and self.name != "imagefolder":
+            raise NasError(
+                f"data.{given} {quoted(getattr(self, given))}: is for image files, those of data=imagefolder; leave it "
+                "out."
+            )
 
     def _check_splits(self) -> None:
         given = next((field for field in ("train", "val") if getattr(self, field) is not None), None)

@@ -76,6 +76,14 @@ def test_few_bits_in_files_of_16_are_refused_with_the_range_to_set(
     assert int(load(root, value_range=[0, 65535], allow_constant=True).train_images.max()) == round(high / 257)
 
 
+def test_values_beyond_the_range_are_told(tmp_path: Path) -> None:
+    root = write_set(tmp_path, noise(4096), noise(65536))  # of the second, 15 of 16 values are beyond 12 bits
+    (notice,) = load(root, value_range=[0, 4095]).notices
+    assert notice.startswith("2 of 4 files have more than a tenth of their values beyond data.value_range")
+    assert notice.endswith("/1.png")
+    assert load(root, value_range=[0, 65535]).notices == ()
+
+
 def test_colour_of_few_bits_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -244,14 +244,23 @@ def test_every_shape_becomes_a_square(tmp_path: Path, fit: str, size: tuple[int,
 )  # fmt: skip
 def test_invalid_rules_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(NasError, match=message):
-        DataSettings(**fields)
+        DataSettings(name="imagefolder", root=".", **fields)
 
 
 def test_identity_is_that_of_older_studies_unless_the_images_change() -> None:
     older = {"name", "root", "val_fraction", "resolution_px", "proxy_resolution_px", "subset", "flip", "seed"}
     assert DataSettings(allow_constant=True).identity().keys() == older | {"max_memory_bytes"}
-    changed = DataSettings(fit="pad", background=[1, 2, 3], value_range=[0, 4095]).identity()  # type: ignore[arg-type]
-    assert changed.keys() - older == {"max_memory_bytes", "fit", "background", "value_range"}
+    changed: dict[str, Any] = {"fit": "pad", "background": [1, 2, 3], "value_range": [0, 4095]}
+    assert DataSettings(name="imagefolder", root=".", **changed).identity().keys() - older == {
+        *changed,
+        "max_memory_bytes",
+    }
+
+
+def test_rules_of_image_files_are_refused_where_there_are_none() -> None:
+    for field, value in {"fit": "pad", "background": "black", "value_range": (0, 1)}.items():
+        with pytest.raises(NasError, match=rf"data\.{field} .*: is for image files, those of data=imagefolder"):
+            DataSettings(name="cifar10", root=".", **{field: value})
 
 
 def test_colour_and_8_bits_are_unchanged(tmp_path: Path) -> None:
