@@ -161,7 +161,7 @@ class DatasetDescription:
     def _few_images(self) -> Iterator[str]:
         for split, least, hint in (
             ("train", _FEW_TRAIN, "raise data.subset" if self.train < self.found else "add images or leave it out"),
-            ("val", _FEW_VAL, "its accuracy is coarse"),
+            ("val", _FEW_VAL, "accuracy says little about it"),
         ):
             few = [one for one in self.classes if getattr(one, split) < least]
             if few:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from nas.core.errors import NasError
 from nas.data.image_files import IMAGE_SUFFIXES, images_in, is_hidden, sorted_images
@@ -61,7 +61,7 @@ def find_splits(root: Path) -> FolderSplits:
     Raises: NasError for a split without class folders, an empty class, fewer than two classes, a validation split with
     other classes, and for folders that may be splits or classes.
     """
-    folders = [_Folder.of(path) for path in _visible_folders(root)]
+    folders = [_Folder.of(path) for path in _content(root).folders]
     by_role: dict[Role, list[_Folder]] = {}
     for folder in folders:
         role = split_role(folder.path.name)
@@ -99,8 +99,8 @@ class _Folder:
 
     @classmethod
     def of(cls, path: Path) -> _Folder:
-        classes = tuple(sub.name for sub in _visible_folders(path) if next(images_in(sub), None))
-        return cls(path=path, classes=classes, loose=_loose_image(path))
+        folders, loose = _content(path)
+        return cls(path=path, classes=tuple(sub.name for sub in folders if next(images_in(sub), None)), loose=loose)
 
     @property
     def has_images(self) -> bool:
@@ -266,21 +266,32 @@ def _two_readings(root: Path, outer: Sequence[str], inner: Sequence[str], *, tra
     )
 
 
-def _visible_folders(folder: Path) -> list[Path]:
+class _Content(NamedTuple):
+    """What lies directly in a folder.
+
+    ``folders``: the visible ones, sorted; ``loose``: the first image by name, or None.
+    """
+
+    folders: list[Path]
+    loose: Path | None
+
+
+def _content(folder: Path) -> _Content:
+    names: list[str] = []
+    loose: str | None = None
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+            for entry in entries:
+                name = entry.name
+                if is_hidden(name):
+                    continue
+                if entry.is_dir():
+                    names.append(name)
+                elif (loose is None or name < loose) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                    loose = name
     except OSError as error:
         raise NasError(f"data.root: {folder} cannot be listed ({error.strerror}); make it readable.") from None
-    return [folder / name for name in names]
-
-
-def _loose_image(folder: Path) -> Path | None:
-    """An image that lies directly in ``folder``, the first by name."""
-    with os.scandir(folder) as entries:
-        names = [e.name for e in entries if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES and not e.is_dir()]
-    first = min((name for name in names if not is_hidden(name)), default=None)
-    return folder / first if first else None
+    return _Content([folder / name for name in sorted(names)], folder / loose if loose else None)
 
 
 def _class_names(split: Path, *, at_least: int = 1, setting: str = "data.root") -> tuple[str, ...]:
@@ -288,9 +299,8 @@ def _class_names(split: Path, *, at_least: int = 1, setting: str = "data.root") 
 
     Raises: NasError, beginning with ``setting``, for an empty class, and for fewer classes than ``at_least``.
     """
-    folders = _visible_folders(split)
+    folders, loose = _content(split)
     if not folders:
-        loose = _loose_image(split)
         reason = f"images such as {loose.name} lie directly in it" if loose else "it contains no folders"
         raise NasError(
             f"{setting}: {split} is unlabelled, {reason}; put the images of each class into a folder of its own."
@@ -300,7 +310,7 @@ def _class_names(split: Path, *, at_least: int = 1, setting: str = "data.root") 
             raise _empty_class(folder, setting)
     names = tuple(folder.name for folder in folders)
     if len(names) < at_least:
-        inner = folders[0] if _visible_folders(folders[0]) else None
+        inner = folders[0] if _content(folders[0]).folders else None
         hint = f", or set {setting}={inner} if its folders are the splits or classes" if inner else ""
         raise NasError(f"{setting}: {split} contains one class only, {names[0]}; a classifier needs two or more{hint}.")
     return names

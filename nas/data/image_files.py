@@ -60,15 +60,13 @@ def walk_files(
     with entries:
         for entry in entries:
             path = folder / entry.name
-            if path in without:
-                continue
             if is_hidden(entry.name):
                 yield FoundFile(path, HIDDEN)
             elif not entry.is_dir():
-                yield FoundFile(path, _reason(path))
+                yield FoundFile(path, _reason(entry))
             elif entry.is_symlink() and os.path.realpath(path) in above:
                 yield FoundFile(path, "link to a folder above it")
-            else:
+            elif path not in without:
                 yield from walk_files(path, without=without, _above=above)
 
 
@@ -92,11 +90,11 @@ def sorted_images(folder: Path) -> tuple[list[Path], Counter[str]]:
     return sorted(images), left_out
 
 
-def _reason(path: Path) -> str:
-    """Why the visible file ``path`` is not read as an image; empty if it is."""
-    suffix = shown_name(path.suffix.lower())
+def _reason(file: os.DirEntry[str]) -> str:
+    """Why a visible ``file`` is not read as an image; empty if it is."""
+    suffix = os.path.splitext(file.name)[1].lower()
     if suffix not in IMAGE_SUFFIXES:
-        return f"extension {suffix} is not read" if suffix else "no extension"
-    if not path.is_file():
-        return "broken link" if path.is_symlink() else "not a regular file"
-    return "" if os.access(path, os.R_OK) else "no permission to read"
+        return f"extension {shown_name(suffix)} is not read" if suffix else "no extension"
+    if not file.is_file():
+        return "broken link" if file.is_symlink() else "not a regular file"
+    return "" if os.access(file.path, os.R_OK) else "no permission to read"

@@ -116,9 +116,9 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
     Raises: NasError as ``check_data`` does, for an image that is corrupt, too large or has values of unknown range
     (naming the file), for train images of one colour, and for data larger than ``settings.max_memory_bytes``.
     """
-    check_data(settings)
     if settings.name == "imagefolder":
         return _load_folder(settings, on_progress)
+    check_data(settings)
     images, labels, names = _load_digits() if settings.name == "digits" else _load_torchvision(settings)
     found, val = split_rows(labels, settings.val_fraction, settings.seed)
     train = draw_subset(found, labels, settings.subset, settings.seed)

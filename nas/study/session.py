@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import optuna
 from optuna.trial import Trial
@@ -53,6 +53,7 @@ from nas.study.storage.retry_policy import RetryPolicy, console_retry_policy
 from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
 
+_NAMES_SHOWN: Final = 5
 TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
 
 
@@ -206,17 +207,20 @@ def _print_images(plan: StudyPlan, data: ImageData, console: Console) -> None:
 def _check_same_classes(plan: StudyPlan, data: ImageData) -> None:
     """Refuse to go on with a study whose images had other classes. Raises: NasError."""
     stored, images = read_description(plan.folder), _stored_images(plan)
-    before = _class_text(stored.class_names) if stored else f"{images.classes} classes" if images else ""
-    now = _class_text(data.class_names) if stored else f"{data.classes} classes"
-    if before not in ("", now):
+    count = len(stored.class_names) if stored else images.classes if images else data.classes
+    before, now = set(stored.class_names if stored else data.class_names), set(data.class_names)
+    if (count, before) != (data.classes, now):
+        changes = [("missing now", before - now), ("new", now - before)]
+        named = "; ".join(f"{change}: {_first(sorted(names))}" for change, names in changes if names)
         raise NasError(
-            f"study {plan.name!r} was started with {before}, now the images have {now}: its trials could not be "
-            "compared. Choose another study.name, or set data.train and data.val as it read the folders before."
+            f"study {plan.name!r} was started with {count:,} classes, now the images have {data.classes:,}"
+            f"{f' ({named})' if named else ''}: its trials could not be compared. Choose another study.name, or read "
+            "the folders as before (data.train=. takes those of data.root as classes)."
         )
 
 
-def _class_text(names: Sequence[str]) -> str:
-    return f"the classes {', '.join(names)}"
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 
 def _stored_images(plan: StudyPlan) -> ImageSummary | None:

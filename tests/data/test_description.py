@@ -71,7 +71,7 @@ def test_classes_with_few_images_are_warned_of() -> None:
     assert described([10, 10], [5, 5]).warnings == []
     assert described([10, 9], [4, 5]).warnings == [
         "a class has fewer than 10 train images ('b' has 9): add images or leave it out",
-        "a class has fewer than 5 validation images ('a' has 4): its accuracy is coarse",
+        "a class has fewer than 5 validation images ('a' has 4): accuracy says little about it",
     ]
     (drawn,) = described([2] * 100, [50] * 100, [500] * 100).warnings
     assert drawn == "100 of 100 classes have fewer than 10 train images ('c0000' has 2): raise data.subset"

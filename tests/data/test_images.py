@@ -160,6 +160,16 @@ def test_all_names_of_a_format_are_read_and_what_is_left_out_is_counted(tmp_path
     assert torch.equal(again.train_images, data.train_images)
 
 
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    root = make_images(tmp_path / "photos")
+    elsewhere = make_images(tmp_path / "elsewhere", count=2)
+    (root / "dark" / "more").symlink_to(elsewhere / "dark")
+    (root / "third").symlink_to(elsewhere / "light")
+    images = load_images(folder(root, val_fraction=0.4)).description
+    assert images is not None
+    assert [(one.name, one.train + one.val) for one in images.classes] == [("dark", 7), ("light", 5), ("third", 2)]
+
+
 def test_unreadable_files_are_left_out_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_images(tmp_path)
     readable = os.access  # as a superuser every file is readable

@@ -66,7 +66,7 @@ def test_looking_at_a_storage_makes_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def prepared(tmp_path: Path) -> tuple[SearchSession, str]:
+def prepared(tmp_path: Path, *more: str) -> tuple[SearchSession, str]:
     """A search on the images of ``tmp_path``, and what it prints before its first trial."""
     plan = search.make_plan(
         [
@@ -78,6 +78,7 @@ def prepared(tmp_path: Path) -> tuple[SearchSession, str]:
             "proxy=tiny",
             f"runs_dir={tmp_path / 'runs'}",
             "study.name=mine",
+            *more,
         ]
     )
     console = Console(file=io.StringIO(), width=200)
@@ -108,7 +109,7 @@ def test_a_study_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
     start(prepared(tmp_path)[0])
     assert prepared(tmp_path)[0].find() is not None
     (tmp_path / "photos" / "dark").rename(tmp_path / "photos" / "grey")
-    with pytest.raises(NasError, match=r"'mine' was started with the classes dark, light, now the .* grey, light"):
+    with pytest.raises(NasError, match=r"2 classes, now the images have 2 \(missing now: dark; new: grey\)"):
         prepared(tmp_path)[0].find()
 
 
@@ -121,7 +122,7 @@ def test_a_study_of_an_earlier_version_does_not_go_on_with_other_classes(tmp_pat
     assert prepared(tmp_path)[0].find() is not None
     config = (folder / CONFIG_FILE).read_text(encoding="utf-8")
     (folder / CONFIG_FILE).write_text(config.replace("classes: 2", "classes: 4"), encoding="utf-8")
-    with pytest.raises(NasError, match=r"'mine' was started with 4 classes, now the images have 2 classes"):
+    with pytest.raises(NasError, match=r"'mine' was started with 4 classes, now the images have 2: its"):
         prepared(tmp_path)[0].find()
 
 
@@ -134,3 +135,21 @@ def test_more_images_than_before_are_warned_of(tmp_path: Path) -> None:
     session, said = prepared(tmp_path)
     assert "warning: mine was started with 8 train and 2 validation images, now there are 8 and 3" in said
     assert session.find() is not None
+
+
+def test_a_study_goes_on_whose_folders_are_refused_now_without_a_word(tmp_path: Path) -> None:
+    """The first version took folders for classes though theirs have the same names; ``data.train=.`` says so."""
+    for name in ("dark", "light"):
+        for part, level in (("east", 30), ("west", 60)):
+            (tmp_path / "photos" / name / part).mkdir(parents=True)
+            for index in range(5):
+                image = Image.new("RGB", (12, 12), (level, index, len(name)))
+                image.putpixel((0, 0), (0, 0, 0))
+                image.save(tmp_path / "photos" / name / part / f"{index}.png")
+    with pytest.raises(NasError, match="can be read in two ways"):
+        prepared(tmp_path)
+    session, _ = prepared(tmp_path, "data.train=.")
+    assert session.data.class_names == ("dark", "light")
+    assert not {"data.train", "data.val"} & session.identity.keys()  # as that version stored it
+    start(session)
+    assert prepared(tmp_path, "data.train=.")[0].find() is not None

@@ -46,7 +46,6 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         command=plan.command,
         facts=_facts(context, study),
         rows=tuple(rows),
-        dataset=context.dataset,
         ranking=ranking,
         layout=layout,
         sentences=(*ranking.sentences(), *(table_sentences(layout, ranking) if layout else ())),
@@ -55,6 +54,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         members=tuple(_family(context, ranking)),
         labels=labels_by_number(study),
         noun=network_noun(plan),
+        dataset=context.dataset,
     )
 
 

@@ -69,7 +69,6 @@ def search_report(
         command=plan.command,
         facts=_facts(context, study, winners),
         rows=tuple(rows),
-        dataset=context.dataset,
         winners=tuple(winners),
         baselines=baselines,
         objective=plan.objective.kind,
@@ -83,6 +82,7 @@ def search_report(
         validation_command=""
         if is_validated
         else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
+        dataset=context.dataset,
     )
 
 
