@@ -18,6 +18,7 @@ from nas.core.progress import ProgressCallback
 from nas.data.decode import decode_images
 from nas.data.description import ClassCount, DatasetDescription, IdenticalImages
 from nas.data.identical import equal_files, equal_images
+from nas.data.image_checks import check_constant, check_depth, image_notices
 from nas.data.image_files import shown_name
 from nas.data.listing import FolderListing, list_folder
 from nas.data.sources import TORCHVISION_FOLDERS, DataSettings, check_data, existing_root
@@ -33,6 +34,7 @@ class ImageData:
     Images are uint8 of shape (N, C, H, W) with H = W, labels int64 of shape (N,) with values in [0, classes).
     ``mean`` and ``std`` are per channel, for pixels scaled to [0, 1], computed on the train images only. ``flips``:
     horizontal flips preserve the label. ``description``: where the images come from; None where nobody loaded them.
+    ``notices``: what the user should know of how the images were made.
 
     Raises: NasError for tensors of another dtype or shape, or labels out of range.
     """
@@ -46,6 +48,7 @@ class ImageData:
     std: tuple[float, ...]
     flips: bool
     description: DatasetDescription | None = None
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split, images, labels in (
@@ -109,8 +112,8 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
 
     The split is stratified and determined by ``settings.seed``.
 
-    Raises: NasError as ``check_data`` does, for a corrupt image (naming the file), and for data larger than
-    ``settings.max_memory_bytes``.
+    Raises: NasError as ``check_data`` does, for an image that is corrupt, too large or has values of unknown range
+    (naming the file), for train images of one colour, and for data larger than ``settings.max_memory_bytes``.
     """
     if settings.name == "imagefolder":
         return _load_folder(settings, on_progress)
@@ -127,6 +130,7 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
         identical=IdenticalImages(count=sum(len(same.val) for same in equal_images(images[train], images[val]))),
     )
     resized = resize_images(images[train], side_px), resize_images(images[val], side_px)
+    check_constant(resized[0], settings, lambda row: f"number {train[row]} of {settings.name}")
     return _image_data(resized[0], labels[train], resized[1], labels[val], settings, description)
 
 
@@ -177,13 +181,15 @@ def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -
     found, val = _folder_rows(listing, settings)
     train = draw_subset(found, labels, settings.subset, settings.seed)
     files = [listing.files[row] for row in np.concatenate([train, val])]
-    images = decode_images(
+    images, facts = decode_images(
         files,
-        resolution_px=settings.resolution_px,
+        settings,
         check_size=lambda count, side_px: _check_memory(count, 3, side_px, settings.max_memory_bytes),
         on_progress=on_progress,
     )
     cut = len(train)
+    check_depth(files, facts)
+    check_constant(images[:cut], settings, lambda row: str(files[row]))
     description = DatasetDescription(
         name=settings.name,
         path=shown_name(listing.base.absolute()),
@@ -193,7 +199,8 @@ def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -
         left_out=dict(listing.left_out),
         identical=_identical_files(images[:cut], images[cut:], files, listing),
     )
-    return _image_data(images[:cut], labels[train], images[cut:], labels[val], settings, description)
+    data = _image_data(images[:cut], labels[train], images[cut:], labels[val], settings, description)
+    return replace(data, notices=image_notices(files, facts, settings))
 
 
 def _folder_rows(listing: FolderListing, settings: DataSettings) -> tuple[Rows, Rows]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 from nas.data.folder_layout import FolderSplits, find_splits, given_splits
+from nas.data.pixel_rules import FITS, Colour, background_colour, checked_value_range
 
 # Folder of each torchvision data set below ``data.root``. Others come from scikit-learn or from class folders.
 TORCHVISION_FOLDERS: Final = {
@@ -17,6 +18,10 @@ TORCHVISION_FOLDERS: Final = {
     "fashion_mnist": "FashionMNIST/raw",
 }
 KNOWN_DATA: Final = ("digits", "imagefolder", *TORCHVISION_FOLDERS)
+
+
+# Settings that version 0.1 lacks, with the value that equals what it did.
+_ADDED: Final = {"train": None, "val": None, "fit": "crop", "background": "white", "value_range": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,10 @@ class DataSettings:
     square images in px (None: unchanged), ``proxy_resolution_px`` the default side of proxies. ``subset`` limits the
     *train* images, stratified by class: a share (float) or a maximum number (int). ``flip``: horizontal flips preserve
     the label (None: by data set, false for digits). ``max_memory_bytes`` limits the decoded images.
+
+    Of image files: ``fit`` makes them square (``crop``, ``pad`` or ``stretch``). ``background`` is shown where they are
+    transparent, and by ``pad``: a name, or red, green and blue from 0 to 255. ``value_range`` is black and white for
+    grey images of more than 8 bits (None: by bit depth). ``allow_constant`` accepts train images of one colour.
 
     Raises: NasError for values out of range.
     """
@@ -44,6 +53,10 @@ class DataSettings:
     flip: bool | None = None
     seed: int = 0
     max_memory_bytes: int = 4_000_000_000
+    fit: str = "crop"
+    background: str | tuple[int, int, int] = "white"
+    value_range: tuple[float, float] | None = None
+    allow_constant: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in KNOWN_DATA:
@@ -60,6 +73,21 @@ class DataSettings:
             )
         check_number("data.seed", self.seed, low=0, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)
+        self._check_pixel_rules()
+
+    def _check_pixel_rules(self) -> None:
+        if self.fit not in FITS:
+            raise unknown_choice("data.fit", self.fit, FITS)
+        colour = background_colour(self.background)
+        if not isinstance(self.background, str):  # a list, of a configuration
+            object.__setattr__(self, "background", colour)
+        object.__setattr__(self, "value_range", checked_value_range(self.value_range))
+        given = next((field for field, default in _ADDED.items() if getattr(self, field) != default), None)
+        if given and self.name != "imagefolder":
+            raise NasError(
+                f"data.{given} {quoted(getattr(self, given))}: is for image files, those of data=imagefolder; leave it "
+                "out."
+            )
 
     def _check_splits(self) -> None:
         given = next((field for field in ("train", "val") if getattr(self, field) is not None), None)
@@ -68,17 +96,24 @@ class DataSettings:
         if given == "val":
             raise NasError(f"data.val {quoted(self.val)}: needs data.train=FOLDER beside it.")
 
-    def identity(self) -> dict[str, Any]:
-        """Return the settings that affect which images are trained on, by name.
-
-        Settings that earlier versions did not have are left out at the value that means the same.
-        """
-        return {key: value for key, value in asdict(self).items() if not (key in ("train", "val") and value is None)}
-
     @property
     def flips(self) -> bool:
         """Whether horizontal flips preserve the label."""
         return self.name != "digits" if self.flip is None else self.flip
+
+    @property
+    def background_colour(self) -> Colour:
+        """Red, green and blue of ``background``."""
+        return background_colour(self.background)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that change what networks see, by name.
+
+        Those that an older version lacks are left out at the value that equals its behaviour.
+        """
+        fields = asdict(self)
+        del fields["allow_constant"]
+        return {name: value for name, value in fields.items() if name not in _ADDED or value != _ADDED[name]}
 
 
 def check_data(settings: DataSettings) -> None:

@@ -176,6 +176,7 @@ def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool)
     with progress_bar(console, f"images of {plan.data.name}") as progress:
         data = load_images(replace(plan.data, resolution_px=plan.image_side_px), on_progress=progress)
     _print_images(plan, data, console)
+    print_lines(console, *(f"note: {notice}" for notice in data.notices))
     evaluator = ProxyEvaluator(
         data=data,
         settings=plan.proxy,

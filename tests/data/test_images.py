@@ -39,7 +39,7 @@ def make_images(root: Path, *, count: int = 5, size: tuple[int, int] = (12, 12))
 
 
 def folder(root: Path, **fields: Any) -> DataSettings:
-    return DataSettings(name="imagefolder", root=str(root), **fields)
+    return DataSettings(name="imagefolder", root=str(root), **{"allow_constant": True, **fields})
 
 
 def test_digits_are_complete_and_stratified() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from nas import compound_grid, search
 from nas.core.errors import NasError
 from nas.data.description import DATASET_FILE
+from nas.data.images import ImageData
 from nas.methods.scaling import session as grids
 from nas.methods.search import session as searches
 from nas.methods.search.session import SearchSession
@@ -48,6 +50,16 @@ def test_a_storage_that_cannot_be_opened_is_told_before_anything_is_loaded(
         prepare(plan, Console(file=io.StringIO()))
 
 
+def test_notices_of_the_images_are_printed_once(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.study.session.load_images", lambda *_, **__: replace(digits, notices=("bars", "frames")))
+    console = Console(file=io.StringIO())
+    searches.prepare_search(search.make_plan(["space=mobilenet_v1", "latency=macs", f"runs_dir={tmp_path}"]), console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.count("note: bars\nnote: frames\n") == 1
+
+
 def test_looking_at_a_storage_makes_none(tmp_path: Path) -> None:
     plan = search.make_plan(["space=mobilenet_v1", f"runs_dir={tmp_path}", "study.patience_s=7"])
     assert check_storage(plan, Console(file=io.StringIO())).limit_s == 7
@@ -60,6 +72,7 @@ def prepared(tmp_path: Path, *more: str) -> tuple[SearchSession, str]:
         [
             "space=mobilenet_v1",
             "data=imagefolder",
+            "data.allow_constant=true",
             f"data.root={tmp_path / 'photos'}",
             "latency=macs",
             "proxy=tiny",
