@@ -55,7 +55,9 @@ def draw_subset(rows: Rows, labels: Labels, subset: float | int | None, seed: in
 
 
 def _draw_strata(labels: Labels, n_first: int, n_second: int, seed: int) -> tuple[Rows, Rows]:
-    """Draw two disjoint sets of row indices, (n_first,) and (n_second,), with the classes' shares of ``labels`` (N,).
+    """Draw two disjoint stratified sets of row indices of ``labels`` (N,).
+
+    They have shapes (n_first,) and (n_second,).
 
     Raises: ValueError saying which class or set is too small.
     """
@@ -79,9 +81,9 @@ def _draw_strata(labels: Labels, n_first: int, n_second: int, seed: int) -> tupl
 
 
 def _apportion(sizes: Rows, n_draws: int, generator: np.random.RandomState) -> Rows:
-    """Return how many of ``n_draws`` fall to each class of ``sizes`` (C,): the most likely numbers, ties at random.
+    """Apportion ``n_draws`` to classes of ``sizes`` (C,), by largest remainders.
 
-    What is left after rounding down goes to the largest remainders.
+    Equal remainders are drawn from at random.
     """
     shares = sizes / sizes.sum() * n_draws
     counts = np.floor(shares)
