@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nas.cli import app, hydra_config
 from nas.cli.help_layout import option_lines, paragraph
 from nas.core.errors import NasError, quoted, unknown_choice
+from nas.core.streams import write_lines
 
 if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor
@@ -78,12 +79,10 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
         settings = LatencySettings(backend=backend, recalibrate=True, **measured)
     except NasError as error:  # here the settings are top-level
         raise NasError(str(error).removeprefix("latency.")) from None
-    from rich.console import Console
-
-    from nas.core.console import print_lines, progress_bar
+    from nas.core.console import open_console, print_lines, progress_bar
     from nas.latency.store import calibration_path, device_of, load_or_calibrate
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     print_lines(console, str(device_of(settings)))
     with progress_bar(console, f"calibrating for {settings.budget_s:g} CPU seconds") as progress:
         predictor = load_or_calibrate(settings, folder, progress=progress)
@@ -100,14 +99,12 @@ def _from_file(config: dict[str, Any], folder: Path) -> _Result:
     bases = [config["base"]] if isinstance(config["base"], str) else config["base"]
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise NasError(f"base {quoted(config['base'])}: must be the path of a calibration, or [one,another].")
-    from rich.console import Console
-
-    from nas.core.console import progress_bar
+    from nas.core.console import open_console, progress_bar
     from nas.latency.calibration.external import fit_measurements
     from nas.latency.store import calibration_path, read_predictor, save_predictor
 
     base_predictors = [read_predictor(Path(base).expanduser()) for base in bases]
-    with progress_bar(Console(stderr=True), "fitting") as progress:
+    with progress_bar(open_console(stderr=True), "fitting") as progress:
         predictor = fit_measurements(Path(config["path"]).expanduser(), bases=base_predictors, progress=progress)
     path = calibration_path(predictor.device, folder)
     save_predictor(predictor, path)
@@ -127,18 +124,22 @@ def _report(result: _Result, *, as_json: bool) -> None:
     predictor, error = result.predictor, result.predictor.error
     if as_json:
         figures = {"device": predictor.device.to_dict(), "error": asdict(error) if error else None}
-        print(json.dumps({"path": str(result.path), **figures}))
+        write_lines(json.dumps({"path": str(result.path), **figures}))
         return
-    print(f"{predictor.device}\n{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
+    write_lines(str(predictor.device), f"{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
     if warning := disturbance_warning(predictor):
-        print(f"{warning} Calibrate again when the machine is idle.")
+        write_lines(f"{warning} Calibrate again when the machine is idle.")
     for check in result.outliers:
         comparison = f"measured {check.measured_ms:.3g} ms, where the others predict {check.predicted_ms:.3g} ms"
-        print(f"  {check.name}: {comparison}; measure it again, or remove it")
+        write_lines(f"  {check.name}: {comparison}; measure it again, or remove it")
     if result.here:
-        print(f"saved to {result.path}: searches on this machine with the same backend, threads and batch use it.")
+        write_lines(
+            f"saved to {result.path}: searches on this machine with the same backend, threads and batch use it."
+        )
     else:
-        print(f"saved to {result.path}: search with latency.calibration={result.path} latency.allow_other_device=true")
+        write_lines(
+            f"saved to {result.path}: search with latency.calibration={result.path} latency.allow_other_device=true"
+        )
 
 
 def _help() -> str:

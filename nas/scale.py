@@ -23,6 +23,7 @@ from nas.cli.resolve.networks import known_networks, resolve_arch
 from nas.cli.resolve.predictors import resolve_predictor
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, quoted
+from nas.core.streams import write_lines
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
@@ -91,12 +92,14 @@ def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     if path:
         write_scaled(member, facts, path, predictor)
     if config["json"]:
-        print(json.dumps({"baseline": baseline.name, **facts, "path": str(path) if path else None}))
+        write_lines(json.dumps({"baseline": baseline.name, **facts, "path": str(path) if path else None}))
         return 0
     print_scaled(member, facts, predictor)
     if member.arch.arch_id == baseline.arch_id:
-        print("rounding left the baseline unchanged; rounding.depth_rule=round and a smaller divisor allow finer steps")
-    print(f"written: {path}" if path else "add out=scaled.yaml to write its spec")
+        write_lines(
+            "rounding left the baseline unchanged; rounding.depth_rule=round and a smaller divisor allow finer steps"
+        )
+    write_lines(f"written: {path}" if path else "add out=scaled.yaml to write its spec")
     return 0
 
 
@@ -120,10 +123,10 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
         write_scaled(member, fact, path, predictor)
     if config["json"]:
         listed = [{**fact, "path": str(path)} for fact, path in zip(facts, paths, strict=True)]
-        print(json.dumps({"baseline": baseline.name, "members": listed}))
+        write_lines(json.dumps({"baseline": baseline.name, "members": listed}))
         return 0
     print_family([(member, fact) for (_, member), fact in zip(members, facts, strict=True)], predictor)
-    print(f"written: {len(paths)} spec files in {folder}")
+    write_lines(f"written: {len(paths)} spec files in {folder}")
     return 0
 
 

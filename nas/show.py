@@ -19,6 +19,7 @@ from nas.cli.resolve.networks import known_networks, resolve_arch
 from nas.cli.resolve.predictors import network_totals, resolve_predictor, short_count
 from nas.core.errors import NasError, quoted
 from nas.core.files import write_bytes_atomically
+from nas.core.streams import write_lines
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ def command(arguments: list[str]) -> int:
     if path:
         _draw(arch, facts["latency_ms"], predictor, path)
     if config["json"]:
-        print(json.dumps(facts))
+        write_lines(json.dumps(facts))
     else:
         _print_table(arch, facts, predictor)
-        print(f"drawn: {path}" if path else "add draw=network.svg to draw it")
+        write_lines(f"drawn: {path}" if path else "add draw=network.svg to draw it")
     return 0
 
 

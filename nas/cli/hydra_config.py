@@ -192,12 +192,10 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
         if key == "experiment" and value not in (known := presets(config_name)):
-            remedy = (
-                f"choose one of these:\n{describe_choices(key, known, 'experiment=')}"
-                if known
-                else "this command has none."
+            remedy = "choose one of these:" if known else "this command has none."
+            raise NasError(
+                f"unknown experiment {value!r}: {remedy}", choices=describe_choices(key, known, "experiment=")
             )
-            raise NasError(f"unknown experiment {value!r}: {remedy}")
         names = _group_choices(argument)
         if names and value not in names:
             parts = value.split(",")

@@ -9,16 +9,25 @@ import difflib
 from collections.abc import Iterable
 
 from nas.core.credentials import mask_credentials
+from nas.core.formatting import escape_controls
 
 
 class NasError(ValueError):
     """A user error; commands print it as one line and exit with code 2.
 
-    Passwords in its message are masked, wherever the text comes from.
+    Passwords in its message are masked and control characters escaped, wherever the text comes from. ``choices``: lines
+    of help that are printed below the message.
     """
 
-    def __init__(self, *parts: object) -> None:
-        super().__init__(*(mask_credentials(part) if isinstance(part, str) else part for part in parts))
+    def __init__(self, *parts: object, choices: str = "") -> None:
+        self.choices = choices
+        super().__init__(
+            *(escape_controls(mask_credentials(part)) if isinstance(part, str) else part for part in parts)
+        )
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n{self.choices}" if self.choices else message
 
 
 class SpecError(NasError):

@@ -15,7 +15,7 @@ from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, write_winners
-from nas.reporting.columns import terminal_table
+from nas.reporting.columns import print_columns
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
@@ -28,6 +28,7 @@ from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
 _WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
+_DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
@@ -81,7 +82,7 @@ def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
     if report.winners:
         columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
-        console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
+        print_columns(console, f"winners of {plan.name}", columns, report.winners, dispensable=_DISPENSABLE)
     _print_agreement(report, console)
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
@@ -91,7 +92,13 @@ def _print_agreement(report: SearchReport, console: Console) -> None:
     agreement = report.agreement
     if not agreement.pairs:
         return
-    console.print(terminal_table("predicted against measured", AGREEMENT_COLUMNS, agreement.pairs[:_PAIRS_SHOWN]))
+    print_columns(
+        console,
+        "predicted against measured",
+        AGREEMENT_COLUMNS,
+        agreement.pairs[:_PAIRS_SHOWN],
+        dispensable=("measured_spread_ms", "latency_interval_ms"),
+    )
     omitted = len(agreement.pairs) - _PAIRS_SHOWN
     lines = [f"{agreement}" + (f"; {omitted} more in the report" if omitted > 0 else "")]
     lines += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]
