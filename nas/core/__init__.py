@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from nas.core.lazy import lazy_exports
     from nas.core.progress import ProgressCallback
     from nas.core.rank_correlation import kendall_tau
-    from nas.core.streams import discard_output, prepare_streams, write_error, write_lines
+    from nas.core.streams import discard_output, prepare_streams, write_error, write_lines, write_unbuffered
     from nas.core.tables import TableMaker, TableRow, available_width, fit_columns, print_fitted, print_table
     from nas.core.validation import check_number, check_whole
     from nas.core.version import __version__
@@ -91,7 +91,7 @@ else:
             "lazy": ["lazy_exports"],
             "progress": ["ProgressCallback"],
             "rank_correlation": ["kendall_tau"],
-            "streams": ["discard_output", "prepare_streams", "write_error", "write_lines"],
+            "streams": ["discard_output", "prepare_streams", "write_error", "write_lines", "write_unbuffered"],
             "tables": ["TableMaker", "TableRow", "available_width", "fit_columns", "print_fitted", "print_table"],
             "validation": ["check_number", "check_whole"],
             "version": ["__version__"],
@@ -147,4 +147,5 @@ __all__ = [
     "write_error",
     "write_lines",
     "write_text_atomically",
+    "write_unbuffered",
 ]

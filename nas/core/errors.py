@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from nas.core.credentials import mask_credentials
 from nas.core.formatting import escape_controls
+
+_SIMILAR: Final = 0.7  # below it, words only share letters: oracle and journal
 
 
 class NasError(ValueError):
@@ -44,7 +47,7 @@ def suggestion(value: str, allowed: Iterable[str]) -> str:
 
     An empty string if none is similar.
     """
-    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=_SIMILAR)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -9,7 +9,7 @@ import codecs
 import os
 import sys
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import IO, Final, TextIO
 
 from nas.core.formatting import escape_controls
 
@@ -46,6 +46,13 @@ def write_error(*lines: str) -> None:
     """Write lines to standard error, or nowhere if nobody reads that any more."""
     with suppress(OSError):
         write_lines(*lines, stream=sys.stderr)
+
+
+def write_unbuffered(stream: IO[str], line: str) -> None:
+    """Write a line from a signal handler, which may have interrupted a write to the stream's buffer."""
+    with suppress(OSError, ValueError):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        os.write(stream.fileno(), f"{escape_controls(line)}\n".encode(encoding, "backslashreplace"))
 
 
 def discard_output() -> None:

@@ -7,8 +7,9 @@ from typing import Any, Final
 import optuna
 from rich.console import Console
 
-from nas.core.console import print_lines
+from nas.core.console import announced, print_lines
 from nas.core.errors import NasError
+from nas.core.formatting import plural
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.dashboard import write_search_notes
@@ -62,14 +63,18 @@ def _measure_winners(
 ) -> list[TrialRecord]:
     """Measure the winners' latency; their rows as they are if it cannot be measured.
 
-    A machine too busy to measure must not cost the user the results.
+    A machine too busy to measure must not cost the user the results, and neither must an interrupt.
     """
+    if session.measure is None or not rows:
+        return rows
     try:
-        with console.status("measuring the winners"):
+        with announced(console, f"measuring the latency of {plural(len(rows), 'winner')}"):
             return measure_rows(rows, study, session.pricer, session.measure)
     except NasError as error:
         print_lines(console, f"latency of the winners was not measured: {error}")
-        return rows
+    except KeyboardInterrupt:
+        print_lines(console, "latency of the winners was not measured: interrupted; the same command measures it")
+    return rows
 
 
 def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from nas.core.errors import NasError, quoted
 from nas.core.files import write_text_atomically
 from nas.study.objective import Objective
 from nas.study.storage.attributes import set_system_attribute, system_attributes
-from nas.study.storage.backends import make_backend
+from nas.study.storage.backends import close_backend, make_backend
 from nas.study.storage.lease import work_under_lease
 from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.retry_policy import (
@@ -25,6 +26,7 @@ from nas.study.storage.retry_policy import (
     call_with_retries,
     is_refusal,
     is_transient,
+    is_unreached,
     storage_error_reason,
 )
 from nas.study.storage.retrying_storage import RetryingStorage
@@ -63,14 +65,41 @@ def open_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage:
     return RetryingStorage(call_with_retries(make, RetryWait(retry, url)), url, retry)
 
 
+def reach_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage:
+    """``open_storage`` for the first contact of a command.
+
+    A server that does not answer is not waited for: a wrong host is more likely then than a short absence.
+
+    Raises: NasError as ``open_storage``, and at once where no server answers.
+    """
+    url = checked_url(url)
+    try:
+        if url_file(url) is None:
+            close_backend(_answering(make_backend(url)))
+    except Exception as error:  # as in ``open_storage``, which reports or retries all others
+        if is_unreached(error) and not is_refusal(error):
+            raise NasError(
+                f"study.storage {mask_url(url)!r}: no server answers there ({storage_error_reason(error, url)}); "
+                "correct its host and port, or start it, and run the command again."
+            ) from None
+    return open_storage(url, retry)
+
+
 def existing_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage | None:
     """The storage at ``url``; None if that is a file that does not exist.
 
     Raises: NasError as ``open_storage``.
     """
-    check_url_file(url)
-    path = url_file(url)
-    return None if path is not None and not path.exists() else open_storage(url, retry)
+    return open_storage(url, retry) if _may_exist(url) else None
+
+
+def check_reachable(url: str, retry: RetryPolicy) -> None:
+    """Refuse a storage that cannot be opened; none is created.
+
+    Raises: NasError as ``reach_storage``.
+    """
+    if _may_exist(url):
+        reach_storage(url, retry).close()
 
 
 def open_study(
@@ -166,6 +195,20 @@ def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: M
     set_system_attribute(study, IDENTITY, _text_of(identity))
     text = json.dumps(_owner(storage_url, identity), indent=1, sort_keys=True)
     write_text_atomically(folder / _OWNER, text + "\n")
+
+
+def _may_exist(url: str) -> bool:
+    """Whether there may be a storage at ``url``: a server, or an existing file. Raises: NasError."""
+    check_url_file(url)
+    path = url_file(url)
+    return path is None or path.exists()
+
+
+def _answering(backend: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+    """``backend``, which has answered a question: a proxy is not asked when it is made."""
+    with suppress(KeyError):  # no study has an empty name
+        backend.get_study_id_from_name("")
+    return backend
 
 
 def _text_of(identity: Mapping[str, Any]) -> str:
