@@ -79,10 +79,12 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
         settings = LatencySettings(backend=backend, recalibrate=True, **measured)
     except NasError as error:  # here the settings are top-level
         raise NasError(str(error).removeprefix("latency.")) from None
-    from nas.core.console import open_console, print_lines, progress_bar
+    from rich.console import Console
+
+    from nas.core.console import print_lines, progress_bar
     from nas.latency.store import calibration_path, device_of, load_or_calibrate
 
-    console = open_console(stderr=True)
+    console = Console(stderr=True)
     print_lines(console, str(device_of(settings)))
     with progress_bar(console, f"calibrating for {settings.budget_s:g} CPU seconds") as progress:
         predictor = load_or_calibrate(settings, folder, progress=progress)
@@ -99,12 +101,14 @@ def _from_file(config: dict[str, Any], folder: Path) -> _Result:
     bases = [config["base"]] if isinstance(config["base"], str) else config["base"]
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise NasError(f"base {quoted(config['base'])}: must be the path of a calibration, or [one,another].")
-    from nas.core.console import open_console, progress_bar
+    from rich.console import Console
+
+    from nas.core.console import progress_bar
     from nas.latency.calibration.external import fit_measurements
     from nas.latency.store import calibration_path, read_predictor, save_predictor
 
     base_predictors = [read_predictor(Path(base).expanduser()) for base in bases]
-    with progress_bar(open_console(stderr=True), "fitting") as progress:
+    with progress_bar(Console(stderr=True), "fitting") as progress:
         predictor = fit_measurements(Path(config["path"]).expanduser(), bases=base_predictors, progress=progress)
     path = calibration_path(predictor.device, folder)
     save_predictor(predictor, path)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     pass
 
 _TARGETS: Final = ("target_ms", "target_macs_m", "target_params_m", "target_memory_mb")
-_REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution")
+_REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution_px")
 _KEYS: Final = (
     *("arch", *_REQUEST, *_TARGETS, "coefficients", "rounding"),
     *("family", "phis", "out", "json", "runs_dir", "latency"),
@@ -111,7 +111,7 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
 
     if not request.is_empty:
-        raise NasError("family=true scales to all phis: remove phi, width, depth, resolution and targets.")
+        raise NasError("family=true scales to all phis: remove phi, width, depth, resolution_px and targets.")
     members = _members(config, request, baseline, rules)
     folder = Path(config["out"] or app.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
     paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
@@ -161,7 +161,7 @@ def _file_name(arch: ArchSpec) -> str:
 def _help() -> str:
     how_far = entries(
         ("phi=2", "units of about twice the MACs"),
-        ("width=1.4 depth=1.2 resolution=260", "multipliers, and the input side in px"),
+        ("width=1.4 depth=1.2 resolution_px=260", "multipliers, and the input side in px"),
         (" ".join(f"{name}=" for name in _TARGETS), "the largest phi within the limit"),
     )
     how = entries(

@@ -112,11 +112,11 @@ def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool, quiet: bo
     Progress goes to stdout, or with ``to_stderr`` to stderr, which leaves stdout to JSON. ``quiet``: no
     progress at all. Raises: NasError.
     """
-    from nas.core.console import open_console
+    from nas.core.console import StudyConsole
 
     check_writable(plan.runs_dir)
     import_heavy(kind.session_module)
-    stopped = import_heavy("nas.engines.run").run_study(plan, kind, open_console(stderr=to_stderr, quiet=quiet))
+    stopped = import_heavy("nas.engines.run").run_study(plan, kind, StudyConsole(stderr=to_stderr, quiet=quiet))
     return EXIT_INTERRUPTED if stopped else 0
 
 

@@ -22,6 +22,11 @@ from nas.cli.help_layout import entries
 from nas.core.credentials import mask_words
 from nas.core.errors import NasError, suggestion
 
+# Today's names of settings that were called otherwise, by command.
+_RENAMED: Final = {
+    "scale": {"resolution": "resolution_px"},
+    "compound_grid": {"table.sides_px": "table.resolution_px"},
+}
 # Columns at which descriptions start in help texts.
 _HEADLINES: Final = 6
 _ALTERNATIVES: Final = 14
@@ -235,6 +240,8 @@ def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasErr
         return NasError(
             f"{key}: no choice is selected, so it has no settings to change; add {key}=NAME, one of {names}."
         )
+    if key in _RENAMED.get(config_name, ()):
+        return NasError(f"unknown key {key!r}: it is called {_RENAMED[config_name][key]}.")
     choosing = [argument for argument in arguments if _group_choices(argument)]
     try:
         keys = list(_dotted(_compose(config_name, choosing)))

@@ -12,10 +12,9 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.core.console import (
-        CommandConsole,
+        StudyConsole,
         announced,
         label_column,
-        open_console,
         plain_text_of,
         print_lines,
         progress_bar,
@@ -56,10 +55,9 @@ else:
         __name__,
         {
             "console": [
-                "CommandConsole",
+                "StudyConsole",
                 "announced",
                 "label_column",
-                "open_console",
                 "plain_text_of",
                 "print_lines",
                 "progress_bar",
@@ -106,7 +104,7 @@ __all__ = [
     "mask_url",
     "mask_words",
     "masked_command",
-    "CommandConsole",
+    "StudyConsole",
     "MISSING",
     "NasError",
     "ProgressCallback",
@@ -130,7 +128,6 @@ __all__ = [
     "megabytes",
     "millions",
     "ms",
-    "open_console",
     "percent",
     "plain_text_of",
     "plural",

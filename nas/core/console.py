@@ -16,8 +16,8 @@ from nas.core.progress import ProgressCallback
 from nas.core.streams import write_error
 
 
-class CommandConsole(Console):
-    """A console that interrupts the command when nobody reads its output any more."""
+class StudyConsole(Console):
+    """The console of a study, which is interrupted when nobody reads its output any more."""
 
     def on_broken_pipe(self) -> None:
         """Be silent from now on, and interrupt the main thread as Ctrl-C does.
@@ -31,11 +31,6 @@ class CommandConsole(Console):
         os.close(nowhere)
         write_error("nobody reads the output any more: interrupted")
         signal.raise_signal(signal.SIGINT)
-
-
-def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """The console of a command on standard output, or standard error."""
-    return CommandConsole(stderr=stderr, quiet=quiet)
 
 
 def plain_text_of(text: str) -> Text:

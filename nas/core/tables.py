@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 
-from nas.core.console import open_console, plain_text_of, print_lines
+from nas.core.console import plain_text_of, print_lines
 
 _UNBOUNDED: Final = 10_000
 
@@ -33,7 +33,7 @@ def print_table(
     right-aligned. ``dispensable``: columns that may be omitted, in this order, until the table fits the terminal; a
     remark names those omitted. ``console``: None is standard output.
     """
-    console = console or open_console()
+    console = console or Console()
     omitted = print_fitted(console, lambda omitted: _table(columns, rows, left, omitted), dispensable, wraps=False)
     print_lines(console, "", *omitted, *remarks)
 

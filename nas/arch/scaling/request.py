@@ -37,8 +37,8 @@ def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeas
 class ScalingRequest:
     """One scaling, given by phi, by multipliers or by targets.
 
-    ``phi``: compound coefficient. ``width``, ``depth``, ``resolution``: multipliers, of which the last is an input side
-    in px, used without rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them is
+    ``phi``: compound coefficient. ``width``, ``depth``: multipliers. ``resolution_px``: input side, used without
+    rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them is
     used. ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
     hand-rounded ones (``published``; phi may be a member's name, such as l2), mostly by width (``dwr``, with
     ``dwr_alpha``), or by one dimension alone.
@@ -52,7 +52,7 @@ class ScalingRequest:
     phi: float | str | None = None
     width: float | None = None
     depth: float | None = None
-    resolution: int | None = None
+    resolution_px: int | None = None
     targets: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,14 +61,14 @@ class ScalingRequest:
         check_number("dwr_alpha", self.dwr_alpha, low=0, high=1)
         for name in ("width", "depth"):
             check_number(name, getattr(self, name), low=0, open_low=True, optional=True)
-        check_number("resolution", self.resolution, low=1, high=MAX_RESOLUTION_PX, whole=True, optional=True)
+        check_number("resolution_px", self.resolution_px, low=1, high=MAX_RESOLUTION_PX, whole=True, optional=True)
         for name, target in self.targets.items():
             check_number(name, target, low=0, open_low=True)
         if not (isinstance(self.phi, str) and self.rule == "published"):
             check_number("phi", self.phi, low=0, optional=True)
         given = [self.phi is not None, bool(self._multipliers), bool(self.targets)]
         if sum(given) > 1:
-            raise NasError("phi, multipliers (width, depth, resolution) and targets exclude each other; give one.")
+            raise NasError("phi, multipliers (width, depth, resolution_px) and targets exclude each other; give one.")
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +82,7 @@ class ScalingRequest:
 
     @property
     def _multipliers(self) -> dict[str, float]:
-        names = ("width", "depth", "resolution")
+        names = ("width", "depth", "resolution_px")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
@@ -106,7 +106,7 @@ class ScalingRequest:
         Raises: NasError for an empty request, and if no network meets the targets.
         """
         if self.is_empty:
-            raise NasError("nothing to scale by: give phi, width, depth, resolution or a target.")
+            raise NasError("nothing to scale by: give phi, width, depth, resolution_px or a target.")
         if self._multipliers:
             return self._by_multipliers(baseline, rules or rules_for(baseline))
         if self.rule == "published":
@@ -120,7 +120,7 @@ class ScalingRequest:
         factors = Factors(
             depth=multipliers.get("depth", 1.0),
             width=multipliers.get("width", 1.0),
-            resolution=multipliers.get("resolution", baseline.resolution_px) / baseline.resolution_px,
+            resolution=multipliers.get("resolution_px", baseline.resolution_px) / baseline.resolution_px,
         )
         label = "_".join(f"{name[0]}{value:g}" for name, value in multipliers.items())
         # A side given in px is used without rounding.

@@ -27,10 +27,11 @@ def resolve_predictor(config: Mapping[str, Any]) -> LatencyPredictor:
     settings, folder = from_mapping(LatencySettings, config["latency"], "latency"), app.runs_dir(config)
     if settings.backend != "macs":
         app.check_writable(folder)
-    from nas.core.console import open_console
+    from rich.console import Console
+
     from nas.study.predictor import find_or_calibrate
 
-    return find_or_calibrate(settings, folder, open_console(stderr=True))
+    return find_or_calibrate(settings, folder, Console(stderr=True))
 
 
 def network_totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any]:

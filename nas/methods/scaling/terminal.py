@@ -47,7 +47,7 @@ def request_text(plan: ScalingPlan) -> str:
         if plan.compare == (WIDTH_LINES,):
             starts = " ".join(f"{depth:g}/{side:g}" for depth, side in plan.table.starts)
             return f"widths {widths} from depth/resolution {starts}"
-        return f"widths {widths}, sides {' '.join(map(str, plan.sides_px))} px"
+        return f"widths {widths}, sides {' '.join(map(str, plan.resolutions))} px"
     growth = f"{plan.target} x{plan.growth:g}"
     return f"{plural(len(plan.compare), network_noun(plan))} at {growth}" if plan.compare else growth
 

@@ -30,7 +30,7 @@ from nas.study.storage.retry_policy import (
     storage_error_reason,
 )
 from nas.study.storage.retrying_storage import RetryingStorage
-from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format
+from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format, with_present_names
 from nas.study.storage.urls import check_url_file, checked_url, url_file
 
 _OWNER: Final = "study.json"
@@ -162,7 +162,7 @@ def study_identity(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
     Empty if nas did not make the study.
     """
-    return dict(json.loads(attributes.get(IDENTITY, "{}")))
+    return with_present_names(json.loads(attributes.get(IDENTITY, "{}")))
 
 
 def stored_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
             f"{folder} holds the results of a study in {before}, this one is in {owner['storage']}: "
             "choose another study.name or runs_dir."
         )
-    _check_identity(folder.name, known["identity"], owner["identity"])
+    _check_identity(folder.name, with_present_names(known["identity"]), owner["identity"])
 
 
 def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
