@@ -18,6 +18,8 @@ from nas.core.validation import check_number
 
 SCALING_RULES: Final = ("compound", "published", "dwr", *DIRECTIONS)
 
+_SIDE_STEP: Final = 32  # in px, of the sides that are tried for a target below the baseline
+
 
 def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeasure]:
     """Cost measure of each scaling target, by the target's name.
@@ -139,6 +141,7 @@ class ScalingRequest:
         def largest_ratio(arch: ArchSpec) -> float:
             return max(measures[name](arch) / target for name, target in self.targets.items())
 
+        self._check_reachable(network_at(0.0), baseline, measures, rules)
         max_phi = phi_limit(baseline, self.compound)
         phis = [
             phi_for(network_at, measures[name], target, field=name, max_phi=max_phi)
@@ -151,6 +154,36 @@ class ScalingRequest:
             else phi_for(network_at, largest_ratio, 1.0, field="all targets together", max_phi=max_phi)
         )
 
+    def _check_reachable(
+        self, least: ArchSpec, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
+    ) -> None:
+        """Refuse targets that ``least``, the smallest network of the rule, exceeds.
+
+        Raises: NasError that names multipliers with which ``baseline`` meets all of them.
+        """
+        exceeded = {name: value for name in self.targets if (value := measures[name](least)) > self.targets[name]}
+        if exceeded:
+            name, value = next(iter(exceeded.items()))
+            smallest = f"smallest published member, {least.name}" if self.rule == "published" else "baseline"
+            smaller = self._smaller(baseline, name, measures, rules)
+            remedy = f"give instead {', or '.join(smaller)}" if smaller else "raise it, or start from a smaller network"
+            raise NasError(
+                f"{name} {quoted(self.targets[name])}: below the {smallest}, which needs {value:.4g}; {remedy}."
+            )
+
+    def _smaller(
+        self, baseline: ArchSpec, target: str, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
+    ) -> list[str]:
+        """Requests by one multiplier that meet all targets, with their cost of ``target``; the largest of each."""
+        found = []
+        for name, values in _smaller_values(baseline).items():
+            for value in values:
+                arch = ScalingRequest(**{name: value}).resolve(baseline, {}, rules).arch  # type: ignore[arg-type]
+                if all(measures[each](arch) <= limit for each, limit in self.targets.items()):
+                    found.append(f"{name}={value:g} ({measures[target](arch):.4g})")
+                    break
+        return found
+
     def _published_label(
         self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
     ) -> str:
@@ -162,13 +195,19 @@ class ScalingRequest:
         fitting = None
         for label in published_table(baseline):
             arch = published_member(baseline, label, rules).arch
-            exceeded = {name: value for name in self.targets if (value := measures[name](arch)) > self.targets[name]}
-            if exceeded and fitting is None:
-                name, value = next(iter(exceeded.items()))
-                raise NasError(
-                    f"{name} {quoted(self.targets[name])}: below the smallest published member, {label}, which needs "
-                    f"{value:.4g}; raise it, or start from a smaller network."
-                )
-            if not exceeded:
+            if fitting is None:
+                self._check_reachable(arch, baseline, measures, rules)
+            if all(measures[name](arch) <= limit for name, limit in self.targets.items()):
                 fitting = label
         return str(fitting)
+
+
+def _smaller_values(baseline: ArchSpec) -> dict[str, list[float]]:
+    """Values below those of ``baseline`` of each multiplier, from large to small."""
+    sides = range((baseline.resolution_px - 1) // _SIDE_STEP * _SIDE_STEP, 0, -_SIDE_STEP)
+    shares = [step / 20 for step in range(19, 0, -1)]
+    return {
+        "width": shares,
+        "resolution_px": [side for side in sides if side >= baseline.total_stride],
+        "depth": shares if baseline.depth > len(baseline.stages) else [],
+    }
