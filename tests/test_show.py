@@ -66,7 +66,7 @@ def test_another_resolution_scales_what_depends_on_it(capsys: pytest.CaptureFixt
 
 
 def test_the_table_has_every_layer_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = table(capsys, "arch=mixnet_s")
+    lines = table(capsys, "arch=mixnet_s", "rows=ops")
     paths = [op.path for op in network_ops(zoo.get("mixnet_s"))]
     firsts = [line.split()[0] for line in lines if line.strip()]
     start = firsts.index(paths[0])

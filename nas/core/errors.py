@@ -45,10 +45,11 @@ def quoted(value: object) -> str:
 def suggestion(value: str, allowed: Iterable[str]) -> str:
     """Format the allowed word nearest to ``value`` as " Did you mean 'X'?".
 
-    An empty string if none is similar.
+    In any case; an empty string if none is similar.
     """
-    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=_SIMILAR)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    words = {word.lower(): word for word in allowed}
+    close = difflib.get_close_matches(value.lower(), list(words), n=1, cutoff=_SIMILAR)
+    return f" Did you mean {words[close[0]]!r}?" if close else ""
 
 
 def unknown_choice(

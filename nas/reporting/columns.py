@@ -117,7 +117,7 @@ def _boxed_table(columns: Sequence[Column[Row]], rows: Sequence[Row], omitted: S
     for column in shown:
         heading = plain_text_of(column.heading)
         if column.unit:
-            heading.append(f"\n{column.unit}")
+            heading.append("\n").append_text(plain_text_of(column.unit))
         table.add_column(heading, justify=column.align, overflow="fold", no_wrap=not column.wraps)
     for row in rows:
         table.add_row(*(plain_text_of(column.cell(row)) for column in shown))

@@ -39,10 +39,10 @@ def test_published_members_by_number_or_name(phi: Any, name: str) -> None:
 
 
 def test_multipliers_and_an_unrounded_side() -> None:
-    b4 = ScalingRequest(width=1.4, depth=1.8, resolution=380).resolve(B0, {})
+    b4 = ScalingRequest(width=1.4, depth=1.8, resolution_px=380).resolve(B0, {})
     assert b4.arch.arch_id == zoo.get("efficientnet_b4").arch_id
     assert b4.arch.name == "efficientnet_b0_w1.4_d1.8_r380"
-    odd = ScalingRequest(resolution=227).resolve(B0, {})
+    odd = ScalingRequest(resolution_px=227).resolve(B0, {})
     assert (odd.arch.resolution_px, odd.params_growth) == (227, 1)
     assert (
         ScalingRequest(width=0.5).resolve(zoo.get("mobilenetv2_100"), {}).arch.arch_id
@@ -81,7 +81,7 @@ def test_one_target_below_the_baseline_is_named() -> None:
         ({"phi": -1}, r"phi -1: must be a number of at least 0, or null"),
         ({"phi": "b2"}, r"phi 'b2': must be a number of at least 0"),
         ({"width": 0}, r"width 0: must be a number above 0"),
-        ({"resolution": 20000}, r"resolution 20000: must be a whole number of at least 1 and at most 16384"),
+        ({"resolution_px": 20000}, r"resolution_px 20000: must be a whole number of at least 1 and at most 16384"),
         ({"targets": {"target_ms": 0}}, r"target_ms 0: must be a number above 0"),
         ({"dwr_alpha": 2}, r"dwr_alpha 2: must be a number of at least 0 and at most 1"),
         ({"phi": 1, "depth": 2}, r"phi, multipliers .* and targets exclude each other; give one"),

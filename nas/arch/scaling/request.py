@@ -141,7 +141,7 @@ class ScalingRequest:
         def largest_ratio(arch: ArchSpec) -> float:
             return max(measures[name](arch) / target for name, target in self.targets.items())
 
-        self._check_reachable(network_at(0.0), baseline, measures, rules)
+        self._check_reachable(baseline, network_at(0.0), "baseline", measures, rules)
         max_phi = phi_limit(baseline, self.compound)
         phis = [
             phi_for(network_at, measures[name], target, field=name, max_phi=max_phi)
@@ -155,21 +155,23 @@ class ScalingRequest:
         )
 
     def _check_reachable(
-        self, least: ArchSpec, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
+        self,
+        baseline: ArchSpec,
+        least: ArchSpec,
+        what: str,
+        measures: Mapping[str, CostMeasure],
+        rules: RoundingRules | None,
     ) -> None:
-        """Refuse targets that ``least``, the smallest network of the rule, exceeds.
+        """Refuse targets that ``least``, the smallest network of the rule, exceeds; ``what`` says which that is.
 
         Raises: NasError that names multipliers with which ``baseline`` meets all of them.
         """
         exceeded = {name: value for name in self.targets if (value := measures[name](least)) > self.targets[name]}
         if exceeded:
             name, value = next(iter(exceeded.items()))
-            smallest = f"smallest published member, {least.name}" if self.rule == "published" else "baseline"
             smaller = self._smaller(baseline, name, measures, rules)
             remedy = f"give instead {', or '.join(smaller)}" if smaller else "raise it, or start from a smaller network"
-            raise NasError(
-                f"{name} {quoted(self.targets[name])}: below the {smallest}, which needs {value:.4g}; {remedy}."
-            )
+            raise NasError(f"{name} {quoted(self.targets[name])}: below the {what}, which needs {value:.4g}; {remedy}.")
 
     def _smaller(
         self, baseline: ArchSpec, target: str, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
@@ -196,7 +198,7 @@ class ScalingRequest:
         for label in published_table(baseline):
             arch = published_member(baseline, label, rules).arch
             if fitting is None:
-                self._check_reachable(arch, baseline, measures, rules)
+                self._check_reachable(baseline, arch, f"smallest published member, {label}", measures, rules)
             if all(measures[name](arch) <= limit for name, limit in self.targets.items()):
                 fitting = label
         return str(fitting)

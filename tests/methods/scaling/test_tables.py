@@ -151,9 +151,9 @@ def test_a_limit_leaves_cells_empty_and_the_table_whole() -> None:
 
 def test_impossible_tables_are_answered_with_what_is_possible() -> None:
     with pytest.raises(NasError, match=r"table: resolution_px 16: too small .* use at least 32 px"):
-        entries_of(replace(SIXTEEN, table=TableSettings(sides_px=(224, 16))))
+        entries_of(replace(SIXTEEN, table=TableSettings(resolution_px=(224, 16))))
     with pytest.raises(
         NasError, match=r"none of 1 networks of the table meets macs_m <= 600; .*or change the multipliers"
     ):
         limits = replace(SIXTEEN.constraints, macs_m=600.0)
-        entries_of(replace(SIXTEEN, constraints=limits, table=TableSettings(widths=(2.0,), sides_px=(224,))))
+        entries_of(replace(SIXTEEN, constraints=limits, table=TableSettings(widths=(2.0,), resolution_px=(224,))))
