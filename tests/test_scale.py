@@ -150,6 +150,7 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         (["arch=mixnet_s", "phi=1", "out=3"], r"out 3: must be the path of a file"),
         (["arch=mixnet_s", "phi=1", "out=spec.txt"], r"out 'spec\.txt': must end in \.yaml"),
         (["arch=mixnet_s", "target=3"], r"unknown key 'target'"),
+        (["arch=mixnet_s", "resolution=260"], r"unknown key 'resolution': it is called resolution_px\."),
     ],
 )
 def test_user_errors_are_one_line(arguments: list[str], message: str) -> None:

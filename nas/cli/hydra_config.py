@@ -139,11 +139,14 @@ def normalize_override(argument: str) -> str:
 
     ``space=x`` becomes ``+space=x``: the group is not in the defaults list, so that a missing one can be reported.
     ``data.root=~/x`` gets its home folder expanded: shells do not expand it, and Hydra cannot parse it. Text with
-    characters that Hydra cannot parse, such as letters with accents, is quoted.
+    characters that Hydra cannot parse, such as letters with accents, is quoted. Raises: NasError for ``~nobody/x``.
     """
     name, _, value = argument.partition("=")
-    if value == "~" or value.startswith("~/"):
-        value = str(Path(value).expanduser())
+    if value.startswith("~"):
+        try:
+            value = str(Path(value).expanduser())
+        except RuntimeError:
+            raise NasError(f"{argument!r}: there is no user of that name; ~/FOLDER is in your own home.") from None
         argument = f"{name}={value}"
     if _UNPARSED.search(value) and not _STRUCTURE.search(value) and mask_words([argument])[0] == argument:
         argument = f"{name}='{value}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.scaling.family import dropout_at, formula_member
-from nas.arch.scaling.request import ScalingRequest
+from nas.arch.scaling.request import ScalingRequest, target_measures
 from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingOverrides, RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
 from nas.arch.scaling.targets import macs, params
@@ -114,3 +115,32 @@ def test_rounding_overrides_leave_other_fields_to_the_family() -> None:
 def test_macs_growth_of_a_scaled_network() -> None:
     scaled = ScalingRequest(phi=1).resolve(MIXNET_S, {})
     assert scaled.macs_growth == complexity(scaled.arch).macs / complexity(MIXNET_S).macs
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("mobilenetv2_100", {"target_macs_m": 180.0}),
+        ("mobilenetv2_100", {"target_macs_m": 180.0, "target_params_m": 2.5}),
+        ("mobilenetv1_100", {"target_memory_mb": 3.0}),
+        ("efficientnet_b0", {"target_params_m": 4.0}),
+    ],
+)
+def test_a_target_below_the_baseline_is_answered_with_what_meets_it(name: str, targets: dict[str, float]) -> None:
+    baseline, first, measures = zoo.get(name), next(iter(targets)), target_measures()
+    with pytest.raises(NasError, match=r"below the baseline, .*; give instead ") as caught:
+        ScalingRequest(targets=targets).resolve(baseline, measures)
+    named = re.findall(r"(width|depth|resolution_px)=([\d.]+) \(([\d.]+)\)", str(caught.value).partition("instead")[2])
+    assert "width" in [multiplier for multiplier, *_ in named]
+    for multiplier, value, cost in named:
+        step, number = (32, int(value)) if multiplier == "resolution_px" else (0.05, float(value))
+        one = ScalingRequest(**{multiplier: number}).resolve(baseline, {}).arch
+        assert measures[first](one) == pytest.approx(float(cost), rel=5e-4)
+        assert all(measures[each](one) <= limit for each, limit in targets.items())
+        larger = ScalingRequest(**{multiplier: number + step}).resolve(baseline, {}).arch
+        assert any(measures[each](larger) > limit for each, limit in targets.items())
+
+
+def test_a_target_that_no_multiplier_meets_is_said_so() -> None:
+    with pytest.raises(NasError, match=r"target_macs_m 0\.01: below .* raise it, or start from a smaller network\.$"):
+        ScalingRequest(targets={"target_macs_m": 0.01}).resolve(B0, MEASURES)

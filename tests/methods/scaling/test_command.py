@@ -61,6 +61,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
         ("table.widths=2", r"table\.widths 2: must be a list of multipliers"),
         ("table.starts=[1,2]", r"table\.starts 1: must be a list of \[depth, resolution\] multipliers"),
         ("table.starts=null", r"table\.starts null: must be a list"),
+        ("table.sides_px=[224]", r"unknown key 'table\.sides_px': it is called table\.resolution_px\."),
         ("table.resolution_px=[22.4]", r"table\.resolution_px 22\.4: must be a whole number of at least 1"),
         ("compare=[depth,depth]", r"compare \[depth, depth\]: list each rule once"),
         ("coefficients=[1.2,1.1]", r"coefficients \[1\.2, 1\.1\]: must be \[alpha,beta,gamma\]"),
