@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config
 from nas.cli.help_layout import option_lines, paragraph
-from nas.cli.layer_rows import LEVELS, layer_rows, row_cells
+from nas.cli.layer_rows import LEVELS, network_rows, row_cells
 from nas.cli.resolve.networks import known_networks, resolve_arch
 from nas.cli.resolve.predictors import network_totals, resolve_predictor
 from nas.core.errors import NasError, quoted, unknown_choice
@@ -54,7 +54,7 @@ def command(arguments: list[str]) -> int:
     path = _drawing_path(config["draw"])
     predictor = resolve_predictor(config)
     facts, times = network_totals(arch, predictor), dict(predictor.layer_ms(arch))
-    rows = layer_rows(arch, level, times)
+    rows = network_rows(arch, level, times)
     if path:
         _draw(arch, facts["latency_ms"], times, path)
     if config["json"]:

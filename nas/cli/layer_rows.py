@@ -17,7 +17,7 @@ _BLOCKS: Final = "blocks"  # timm's name of the list of stages
 _PARTS: Final = {"stages": 2, "blocks": 3}  # of a path such as blocks.2.1.conv_dw
 
 
-def layer_rows(arch: ArchSpec, level: str, latency_by_path: Mapping[str, float]) -> list[dict[str, Any]]:
+def network_rows(arch: ArchSpec, level: str, latency_by_path: Mapping[str, float]) -> list[dict[str, Any]]:
     """Rows of ``arch`` as plain data, in execution order.
 
     ``level``: one of ``LEVELS``. ``latency_by_path``: ms by operation. Shapes are (channels, side in px). Parameters,
@@ -47,7 +47,10 @@ def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _grouped(ops: Sequence[LayerCost], level: str) -> Iterator[tuple[str, list[LayerCost]]]:
-    """(path, operations) pairs; what precedes the blocks is the stem, what follows the head."""
+    """(path, operations) pairs, with those before the blocks as the stem.
+
+    Those after the blocks are the head.
+    """
     if level == "ops":
         yield from ((op.path, [op]) for op in ops)
         return

@@ -17,7 +17,7 @@ from nas.core.streams import write_error
 
 
 class StudyConsole(Console):
-    """The console of a study, which is interrupted when nobody reads its output any more."""
+    """The console of a study, which is interrupted when its output is closed."""
 
     def on_broken_pipe(self) -> None:
         """Be silent from now on, and interrupt the main thread as Ctrl-C does.
@@ -83,7 +83,10 @@ def progress_bar(console: Console, text: str) -> Iterator[ProgressCallback]:
 
 @contextmanager
 def announced(console: Console, text: str) -> Iterator[None]:
-    """Context manager that says what is being done: a spinner, or a line when output is piped."""
+    """Context manager that says what is being done.
+
+    It shows a spinner, or prints one line when output is piped.
+    """
     if not console.is_terminal:
         print_lines(console, f"{text} ...")
         yield

@@ -49,7 +49,10 @@ def write_error(*lines: str) -> None:
 
 
 def write_unbuffered(stream: IO[str], line: str) -> None:
-    """Write a line from a signal handler, which may have interrupted a write to the stream's buffer."""
+    """Write a line from a signal handler.
+
+    Past the buffer of ``stream``, a write to which may be what the signal interrupted.
+    """
     with suppress(OSError, ValueError):
         encoding = getattr(stream, "encoding", None) or "utf-8"
         os.write(stream.fileno(), f"{escape_controls(line)}\n".encode(encoding, "backslashreplace"))

@@ -41,7 +41,7 @@ def print_table(
 def print_fitted(
     console: Console, make_table: TableMaker, dispensable: Sequence[str], *, wraps: bool = True
 ) -> list[str]:
-    """Print the table of ``make_table``, without columns that the terminal has no room for.
+    """Print the table of ``make_table``, as many columns as fit the terminal.
 
     No word is broken as long as there are ``dispensable`` columns to omit. ``wraps``: cells of several words may take
     several lines first. Returns a remark that names the omitted columns, or nothing.
@@ -58,7 +58,10 @@ def print_fitted(
 
 
 def available_width(console: Console) -> int:
-    """Width that a table may take on ``console``, which is widened if it is no terminal."""
+    """Width that a table may take on ``console``.
+
+    A console that is no terminal is widened.
+    """
     if not console.is_terminal:
         console.width = _UNBOUNDED
     return console.width

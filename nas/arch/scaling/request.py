@@ -162,7 +162,9 @@ class ScalingRequest:
         measures: Mapping[str, CostMeasure],
         rules: RoundingRules | None,
     ) -> None:
-        """Refuse targets that ``least``, the smallest network of the rule, exceeds; ``what`` says which that is.
+        """Refuse targets that ``least``, the smallest network of the rule, exceeds.
+
+        ``what`` says which network that is.
 
         Raises: NasError that names multipliers with which ``baseline`` meets all of them.
         """
@@ -176,7 +178,10 @@ class ScalingRequest:
     def _smaller(
         self, baseline: ArchSpec, target: str, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
     ) -> list[str]:
-        """Requests by one multiplier that meet all targets, with their cost of ``target``; the largest of each."""
+        """The largest request by each multiplier that meets all targets.
+
+        With its cost of ``target``.
+        """
         found = []
         for name, values in _smaller_values(baseline).items():
             for value in values:

@@ -198,14 +198,17 @@ def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: M
 
 
 def _may_exist(url: str) -> bool:
-    """Whether there may be a storage at ``url``: a server, or an existing file. Raises: NasError."""
+    """Whether ``url`` is that of a server or an existing file. Raises: NasError."""
     check_url_file(url)
     path = url_file(url)
     return path is None or path.exists()
 
 
 def _answering(backend: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
-    """``backend``, which has answered a question: a proxy is not asked when it is made."""
+    """``backend``, which has answered a question.
+
+    A proxy is not asked when it is made.
+    """
     with suppress(KeyError):  # no study has an empty name
         backend.get_study_id_from_name("")
     return backend
