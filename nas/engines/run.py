@@ -26,7 +26,7 @@ from nas.study.storage.ownership import exclusive_ownership
 from nas.study.trial_attributes import count_finished
 
 _AMID_TRIALS: Final = (
-    "trials under way are given back, then the winners are measured and the results written; again: leave at once",
+    "trials under way are given back, then the results are written; again: leave at once",
     "leaving without results; the study keeps every finished trial",
 )
 _AMID_RESULTS: Final = 2 * ("what is not measured yet is left out, and the results are written; again: leave at once",)
