@@ -1,4 +1,4 @@
-"""What reaches a terminal: no control characters, in any encoding, and nothing of a stream that is closed."""
+"""What reaches terminals and files: no control characters, any encoding, and nothing of a stream that is closed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from nas.core.console import StudyConsole, announced, label_column, print_lines, progress_bar
 from nas.core.errors import NasError
+from nas.core.files import write_text_atomically
 from nas.core.formatting import escape_controls
 from nas.core.streams import prepare_streams, write_error, write_lines, write_unbuffered
 from nas.core.tables import print_table
@@ -95,6 +96,12 @@ def test_what_an_encoding_lacks_is_shown_in_ascii(monkeypatch: pytest.MonkeyPatc
     lines = written(stream).splitlines()
     assert lines[:3] == ["3x3 - 0.5+-0.1 ...", r"caf\xe9 \u732b", r"\udcff undecodable file name"]
     assert lines[3].split("|") == ["name ", "x ms"] and lines[-1] == "<= 5"
+
+
+def test_a_file_takes_names_that_are_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"bad\xff")
+    write_text_atomically(tmp_path / "report.html", f"photos in {name}, {TEXT}")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == f"photos in bad\\udcff, {TEXT}"
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
