@@ -61,7 +61,7 @@ def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
         storage_of(study).close()  # not before the study is given back; others may be run in this process
     if stopped:
         print_lines(console, f"stopped; go on with: {plan.command}")
-    return interrupts.count > 0
+    return stopped or interrupts.count > 0
 
 
 def _opened(settings: EngineSettings) -> AbstractContextManager[RunTrials]:
