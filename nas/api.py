@@ -65,7 +65,7 @@ def scale_spec(
     phi: float | str | None = None,
     width: float | None = None,
     depth: float | None = None,
-    resolution: int | None = None,
+    resolution_px: int | None = None,
     rule: str = "compound",
     coefficients: Compound | None = None,
     dwr_alpha: float = 0.8,
@@ -79,7 +79,7 @@ def scale_spec(
     """Scale ``spec`` in width, depth and resolution; ``arch`` is the scaled network.
 
     As ``python -m nas.scale`` does it. Say how far in one of four ways: by ``phi`` (units of about twice the MACs); by
-    some of ``width``, ``depth`` (multipliers) and ``resolution`` (input side in px); up to one or more targets (the
+    some of ``width``, ``depth`` (multipliers) and ``resolution_px`` (input side); up to one or more targets (the
     largest phi within them; ``target_ms`` needs a ``predictor``); or by a complete ``scaling`` with rules of its own.
     ``rule``: compound (by ``coefficients``), published, dwr (with ``dwr_alpha``), width, depth or resolution.
     ``rounding``: other rules than the family of ``spec`` was published with, such as ``{"depth_rule": "round"}``; those
@@ -104,7 +104,7 @@ def scale_spec(
         phi=phi,
         width=width,
         depth=depth,
-        resolution=resolution,
+        resolution_px=resolution_px,
         targets={name: value for name, value in targets.items() if value is not None},
     )
     if scaling is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nas.cli import app, hydra_config
 from nas.cli.help_layout import option_lines, paragraph
 from nas.core.errors import NasError, quoted, unknown_choice
+from nas.core.streams import write_lines
 
 if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor
@@ -127,18 +128,22 @@ def _report(result: _Result, *, as_json: bool) -> None:
     predictor, error = result.predictor, result.predictor.error
     if as_json:
         figures = {"device": predictor.device.to_dict(), "error": asdict(error) if error else None}
-        print(json.dumps({"path": str(result.path), **figures}))
+        write_lines(json.dumps({"path": str(result.path), **figures}))
         return
-    print(f"{predictor.device}\n{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
+    write_lines(str(predictor.device), f"{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
     if warning := disturbance_warning(predictor):
-        print(f"{warning} Calibrate again when the machine is idle.")
+        write_lines(f"{warning} Calibrate again when the machine is idle.")
     for check in result.outliers:
         comparison = f"measured {check.measured_ms:.3g} ms, where the others predict {check.predicted_ms:.3g} ms"
-        print(f"  {check.name}: {comparison}; measure it again, or remove it")
+        write_lines(f"  {check.name}: {comparison}; measure it again, or remove it")
     if result.here:
-        print(f"saved to {result.path}: searches on this machine with the same backend, threads and batch use it.")
+        write_lines(
+            f"saved to {result.path}: searches on this machine with the same backend, threads and batch use it."
+        )
     else:
-        print(f"saved to {result.path}: search with latency.calibration={result.path} latency.allow_other_device=true")
+        write_lines(
+            f"saved to {result.path}: search with latency.calibration={result.path} latency.allow_other_device=true"
+        )
 
 
 def _help() -> str:

@@ -11,6 +11,7 @@ from nas.cli import app, hydra_config
 from nas.cli.help_layout import entries, option_lines, paragraph
 from nas.cli.resolve.networks import is_network, known_networks
 from nas.core.errors import NasError, quoted, suggestion
+from nas.core.streams import write_lines
 
 if TYPE_CHECKING:
     from nas.cli.compare_output import Comparison
@@ -36,14 +37,14 @@ def command(arguments: list[str]) -> int:
     paths = {name: _path(config, name) for name in _FILES}
     comparison = _compared(_names(words, config["names"]), config)
     if config["json"]:
-        print(comparison.json())
+        write_lines(comparison.json())
     else:
         comparison.print()
     for path, write in ((paths["csv"], comparison.write_csv), (paths["html"], comparison.write_html)):
         if path:
             write(path)
             if not config["json"]:
-                print(f"written: {path}")
+                write_lines(f"written: {path}")
     return 0
 
 

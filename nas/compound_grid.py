@@ -74,7 +74,10 @@ def _help() -> str:
             "grid.alpha=[1.0,1.2,1.4] grid.beta= grid.gamma= grid.tolerance= grid.realised_tolerance=",
             "the triples to consider",
         ),
-        ("table.widths=[1.0,1.5,2.2] table.starts=[[1,1],[1,1.3]] table.sides_px=[224,192]", "the networks of a table"),
+        (
+            "table.widths=[1.0,1.5,2.2] table.starts=[[1,1],[1,1.3]] table.resolution_px=[224,192]",
+            "the networks of a table",
+        ),
         (
             "rounding.depth_rule=ceil|round rounding.divisor= "
             "rounding.resolution_rule=exact|multiple_of_4|multiple_of_8",

@@ -18,6 +18,7 @@ from nas.cli import app, hydra_config
 from nas.cli.help_layout import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.core.errors import NasError
+from nas.core.streams import write_lines
 from nas.core.validation import check_number
 from nas.study.storage.optuna_private import storage_of
 
@@ -56,16 +57,16 @@ def command(arguments: list[str]) -> int:
     served = make_dashboard(url, runs_dir, config["port"])
     requested, got = config["port"], served.server_port
     if requested not in (0, got):
-        print(f"port {requested} is in use: serving on {got}", file=stream)
+        write_lines(f"port {requested} is in use: serving on {got}", stream=stream)
     address = f"http://{HOST}:{got}/dashboard/"
-    print(f"studies of {mask_url(url)}: {address} (stop with Ctrl-C)", file=stream, flush=True)
+    write_lines(f"studies of {mask_url(url)}: {address} (stop with Ctrl-C)", stream=stream)
     if config["json"]:
-        print(json.dumps({"address": address, "storage": mask_url(url)}), flush=True)
+        write_lines(json.dumps({"address": address, "storage": mask_url(url)}))
     try:
         with _background_updates(notes, config["refresh_s"]):
             served.serve_forever()
     except KeyboardInterrupt:
-        print("stopped", file=stream, flush=True)
+        write_lines("stopped", stream=stream)
     finally:
         served.server_close()
         notes.close()
@@ -102,7 +103,7 @@ class _Notes:
                 if is_over():
                     return
                 if verbose:
-                    print(f"writing the notes of {study.study_name} ...", file=self._stream, flush=True)
+                    write_lines(f"writing the notes of {study.study_name} ...", stream=self._stream)
                 self._write(study)
         except NasError as error:
             self._report_error(error)
@@ -123,7 +124,7 @@ class _Notes:
 
     def _report_error(self, error: NasError) -> None:
         if str(error) not in self._reported:
-            print(f"notes not updated: {error}", file=self._stream, flush=True)
+            write_lines(f"notes not updated: {error}", stream=self._stream)
         self._reported.add(str(error))
 
 

@@ -6,7 +6,6 @@ The study may be finished, running or killed.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from nas.cli import app, hydra_config
 from nas.cli.help_layout import option_lines, paragraph
 from nas.cli.resolve.reopened import reopen_study
 from nas.cli.resolve.studies import FoundStudy
+from nas.core.streams import write_error, write_lines
 from nas.methods import kind_name
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def command(arguments: list[str]) -> int:
         from nas.study.catalog import summarize_studies
 
         url = record.url(runs_dir)
-        summaries = summarize_studies(url, lambda error: print(f"skipped: {error}", file=sys.stderr))
+        summaries = summarize_studies(url, lambda error: write_error(f"skipped: {error}"))
         if config["json"]:
-            print(json.dumps({"studies": list(map(_facts, summaries))}))
+            write_lines(json.dumps({"studies": list(map(_facts, summaries))}))
         else:
             _print_studies(summaries, url)
     else:
@@ -66,9 +66,9 @@ def _render(name: str, storage: str | None, runs_dir: Path, *, as_json: bool) ->
         known = FoundStudy(found.study, found.plan.study.storage, found.plan.folder, found.manifest)
         from nas.cli.compare_studies import compare_studies
 
-        print(compare_studies([known]).json())
+        write_lines(compare_studies([known]).json())
     else:
-        print(f"open {shown_path(path)}")
+        write_lines(f"open {shown_path(path)}")
 
 
 def _facts(one: StudySummary) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _print_studies(found: Sequence[StudySummary], url: str) -> None:
         for one in found
     ]
     if not rows:
-        print(f"no study in {mask_url(url)} yet; start one with python -m nas.search.")
+        write_lines(f"no study in {mask_url(url)} yet; start one with python -m nas.search.")
         return
     remarks = (
         "others: infeasible, duplicate, stopped early or failed; running: started and not ended, killed runs included",

@@ -23,13 +23,14 @@ from nas.cli.resolve.networks import known_networks, resolve_arch
 from nas.cli.resolve.predictors import resolve_predictor
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, quoted
+from nas.core.streams import write_lines
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
     pass
 
 _TARGETS: Final = ("target_ms", "target_macs_m", "target_params_m", "target_memory_mb")
-_REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution")
+_REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution_px")
 _KEYS: Final = (
     *("arch", *_REQUEST, *_TARGETS, "coefficients", "rounding"),
     *("family", "phis", "out", "json", "runs_dir", "latency"),
@@ -91,12 +92,14 @@ def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     if path:
         write_scaled(member, facts, path, predictor)
     if config["json"]:
-        print(json.dumps({"baseline": baseline.name, **facts, "path": str(path) if path else None}))
+        write_lines(json.dumps({"baseline": baseline.name, **facts, "path": str(path) if path else None}))
         return 0
     print_scaled(member, facts, predictor)
     if member.arch.arch_id == baseline.arch_id:
-        print("rounding left the baseline unchanged; rounding.depth_rule=round and a smaller divisor allow finer steps")
-    print(f"written: {path}" if path else "add out=scaled.yaml to write its spec")
+        write_lines(
+            "rounding left the baseline unchanged; rounding.depth_rule=round and a smaller divisor allow finer steps"
+        )
+    write_lines(f"written: {path}" if path else "add out=scaled.yaml to write its spec")
     return 0
 
 
@@ -108,7 +111,7 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
 
     if not request.is_empty:
-        raise NasError("family=true scales to all phis: remove phi, width, depth, resolution and targets.")
+        raise NasError("family=true scales to all phis: remove phi, width, depth, resolution_px and targets.")
     members = _members(config, request, baseline, rules)
     folder = Path(config["out"] or app.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
     paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
@@ -120,10 +123,10 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
         write_scaled(member, fact, path, predictor)
     if config["json"]:
         listed = [{**fact, "path": str(path)} for fact, path in zip(facts, paths, strict=True)]
-        print(json.dumps({"baseline": baseline.name, "members": listed}))
+        write_lines(json.dumps({"baseline": baseline.name, "members": listed}))
         return 0
     print_family([(member, fact) for (_, member), fact in zip(members, facts, strict=True)], predictor)
-    print(f"written: {len(paths)} spec files in {folder}")
+    write_lines(f"written: {len(paths)} spec files in {folder}")
     return 0
 
 
@@ -158,7 +161,7 @@ def _file_name(arch: ArchSpec) -> str:
 def _help() -> str:
     how_far = entries(
         ("phi=2", "units of about twice the MACs"),
-        ("width=1.4 depth=1.2 resolution=260", "multipliers, and the input side in px"),
+        ("width=1.4 depth=1.2 resolution_px=260", "multipliers, and the input side in px"),
         (" ".join(f"{name}=" for name in _TARGETS), "the largest phi within the limit"),
     )
     how = entries(

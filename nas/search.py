@@ -38,7 +38,7 @@ def make_plan(arguments: list[str]) -> Any:
     if "space" in config and not config["space"]:
         raise NasError("space: the configuration is empty; see search_spaces/README.md for what a space needs.")
     if not config.get("space"):
-        raise NasError(f"which space? Add one of these:\n{_spaces()}")
+        raise NasError("which space? Add one of these:", choices=_spaces())
     from nas.core.credentials import masked_command
     from nas.data.sources import check_data
     from nas.methods.search.config import SearchPlan

@@ -31,7 +31,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ["rule=published", "phi=4"],
         ["coefficients=published", "phi=b4"],
-        ["width=1.4", "depth=1.8", "resolution=380"],
+        ["width=1.4", "depth=1.8", "resolution_px=380"],
     ],
 )
 def test_every_way_to_b4(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
@@ -167,10 +167,13 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         (["arch=mixnet_s", "coefficients=[1.2,1.1]", "phi=1"], r"coefficients \[1\.2, 1\.1\]: must be \[alpha"),
         (["arch=mixnet_s", "coefficients=[0.9,1,1]", "phi=1"], r"alpha 0\.9: must be at least 1"),
         (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': do not apply to rule=dwr"),
-        (["arch=mixnet_s", "target_ms=5"], r"target_ms 5: below the baseline, which needs 7\.175; raise it"),
+        (
+            ["arch=mixnet_s", "target_ms=5"],
+            r"target_ms 5: below the baseline, .* 7\.175; give instead width=0\.7 \(4\.481\)",
+        ),
         (["arch=mixnet_s", "target_ms=20", "phi=1"], r"give one"),
         (
-            ["arch=mixnet_s", "resolution=20"],
+            ["arch=mixnet_s", "resolution_px=20"],
             r"resolution_px 20: too small for .* total stride is 32; use",
         ),
         (["arch=mixnet_s", "rounding.divisor=0", "phi=1"], r"rounding\.divisor 0: must be at least 1"),
@@ -182,6 +185,7 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         (["arch=mixnet_s", "phi=1", "out=3"], r"out 3: must be the path of a file"),
         (["arch=mixnet_s", "phi=1", "out=spec.txt"], r"out 'spec\.txt': must end in \.yaml"),
         (["arch=mixnet_s", "target=3"], r"unknown key 'target'"),
+        (["arch=mixnet_s", "resolution=260"], r"unknown key 'resolution': it is called resolution_px\."),
     ],
 )
 def test_user_errors_are_one_line(arguments: list[str], message: str) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_another_resolution_scales_what_depends_on_it(capsys: pytest.CaptureFixt
 
 
 def test_the_table_has_every_layer_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = table(capsys, "arch=mixnet_s")
+    lines = table(capsys, "arch=mixnet_s", "rows=ops")
     paths = [op.path for op in network_ops(zoo.get("mixnet_s"))]
     firsts = [line.split()[0] for line in lines if line.strip()]
     start = firsts.index(paths[0])
@@ -76,6 +77,44 @@ def test_the_table_has_every_layer_in_order(capsys: pytest.CaptureFixture[str]) 
         for line in lines
     )
     assert any(line.startswith("latency 7.18 ms") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["mixnet_s", "mobilenetv3_large_100", "mobilenetv1_100"])
+def test_rows_of_every_level_add_up_to_the_network(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    arch = zoo.get(name)
+    counts = {"stages": len(arch.stages) + 2, "blocks": arch.depth + 2, "ops": len(list(network_ops(arch)))}
+    for level, count in counts.items():
+        data = shown(capsys, name, f"rows={level}")
+        rows = data["rows"]
+        assert len(rows) == count
+        for key in ("params", "macs", "activations", "latency_ms"):
+            assert sum(row[key] for row in rows) == pytest.approx(data[key], rel=1e-9), (level, key)
+        assert rows[0]["in_shape"] == [3, 224] and rows[-1]["out_shape"] == [1000, 1]
+        if level != "ops":  # a layer may read a part of what the one before it gives
+            assert all(one["out_shape"] == following["in_shape"] for one, following in pairwise(rows))
+
+
+def test_rows_of_mobilenet_v1_have_the_cost_of_its_published_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Table 1 of arXiv:1704.04861: output channels and side of each depthwise separable block, 32@112 before them."""
+    outputs = [(64, 112), (128, 56), (128, 56), (256, 28), (256, 28), *6 * [(512, 14)], (1024, 7), (1024, 7)]
+    channels = [32, *(count for count, _ in outputs)]
+    macs = [side**2 * before * (9 + after) for before, (after, side) in zip(channels, outputs, strict=False)]
+    assert [row["macs"] for row in shown(capsys, "mobilenetv1_100", "rows=blocks")["rows"][1:-1]] == macs
+    left = iter(macs)
+    stages = [sum(islice(left, stage.depth)) for stage in zoo.get("mobilenetv1_100").stages]
+    assert [row["macs"] for row in shown(capsys, "mobilenetv1_100")["rows"][1:-1]] == stages
+
+
+def test_a_row_per_stage_is_the_default_and_more_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table(capsys, "arch=mixnet_s")
+    firsts = [line.split()[0] for line in lines if line.strip()]
+    assert firsts[0] == "stage" and firsts[2:10] == ["stem", *(f"blocks.{index}" for index in range(6)), "head"]
+    assert any(line.startswith("blocks.2  4 ir, kernels 3 5 7") for line in lines)
+    assert lines[-1] == "add rows=blocks or rows=ops for more rows, draw=network.svg to draw it"
+    assert len(lines) < 16
+    blocks = table(capsys, "arch=mixnet_s", "rows=blocks")
+    assert any(line.startswith("blocks.2.0  ir k3.5.7/2 e6 se0.5") for line in blocks)
+    assert "rows=" not in table(capsys, "arch=mixnet_s", "rows=ops")[-1]
 
 
 def test_a_spec_file_is_shown_as_the_network_it_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -128,6 +167,7 @@ def test_a_disturbed_calibration_is_reported_on_stderr(capsys: pytest.CaptureFix
         (["arch=mixnet_s", "resolution_px=99999"], r"resolution_px 99999: must be at most 16384"),
         (["arch=mixnet_s", "draw=out.gif"], r"draw 'out\.gif': must be the path of a file that ends in \.svg or \.png"),
         (["arch=mixnet_s", "draw=3"], r"draw 3: must be the path of a file"),
+        (["arch=mixnet_s", "rows=layers"], r"unknown rows 'layers': choose from stages, blocks, ops\."),
         (["arch=mixnet_s", "json=yess"], r"json 'yess': must be true or false"),
         (["arch=mixnet_s", "latency=mac"], r"unknown latency 'mac': choose from .*macs.* Did you mean 'macs'"),
         (["arch=mixnet_s", "latency.backend=gpu"], r"unknown latency\.backend 'gpu'"),

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
         BlockSpec,
         BlockType,
         format_block,
+        format_kernels,
         format_number,
         parse_kernels,
     )
-    from nas.arch.complexity import BYTES_PER_ELEMENT, Complexity, layers
+    from nas.arch.complexity import BYTES_PER_ELEMENT, Complexity, LayerCost, layers
     from nas.arch.files import SpecFile, dump_scaled_spec, dump_spec, load_spec, load_spec_file, parse_spec, save_spec
     from nas.arch.notation import first_in_channels, is_block_string, parse_block, split_stages
     from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, NormSpec, SqueezeExcite, StemSpec
@@ -50,10 +51,11 @@ else:
                 "BlockSpec",
                 "BlockType",
                 "format_block",
+                "format_kernels",
                 "format_number",
                 "parse_kernels",
             ],
-            "complexity": ["BYTES_PER_ELEMENT", "Complexity", "layers"],
+            "complexity": ["BYTES_PER_ELEMENT", "Complexity", "LayerCost", "layers"],
             "files": [
                 "SpecFile",
                 "dump_scaled_spec",
@@ -95,6 +97,7 @@ __all__ = [
     "Complexity",
     "HeadKind",
     "HeadSpec",
+    "LayerCost",
     "NormSpec",
     "Padding",
     "PlacedBlock",
@@ -107,6 +110,7 @@ __all__ = [
     "dump_spec",
     "first_in_channels",
     "format_block",
+    "format_kernels",
     "format_number",
     "format_tensorflow_block",
     "hidden_channels",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas.cli.compare_output import Comparison
     from nas.cli.help_layout import entries, option_lines, paragraph
     from nas.cli.hydra_config import compose_config
+    from nas.cli.layer_rows import LEVELS, network_rows, row_cells
     from nas.cli.overrides import overrides_of
     from nas.cli.scale_output import check_free, print_family, print_scaled, scaling_facts, write_scaled
 else:
@@ -24,6 +25,7 @@ else:
             "compare_output": ["Comparison"],
             "help_layout": ["entries", "option_lines", "paragraph"],
             "hydra_config": ["compose_config"],
+            "layer_rows": ["LEVELS", "network_rows", "row_cells"],
             "overrides": ["overrides_of"],
             "scale_output": ["check_free", "print_family", "print_scaled", "scaling_facts", "write_scaled"],
         },
@@ -32,6 +34,7 @@ else:
 
 __all__ = [
     "EXIT_INTERRUPTED",
+    "LEVELS",
     "Comparison",
     "app",
     "check_free",
@@ -41,6 +44,7 @@ __all__ = [
     "hydra_config",
     "import_heavy",
     "launch_study",
+    "network_rows",
     "multirun",
     "option_lines",
     "overrides_of",
@@ -48,6 +52,7 @@ __all__ = [
     "print_family",
     "print_scaled",
     "refuse_options",
+    "row_cells",
     "scaling_facts",
     "write_scaled",
 ]

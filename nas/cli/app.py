@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from nas.cli.hydra_config import compose_config
 from nas.core.credentials import mask_settings
 from nas.core.errors import NasError, quoted, suggestion
+from nas.core.streams import discard_output, prepare_streams, write_error, write_lines
 
 if TYPE_CHECKING:
     from nas.study.config import StudyPlan
@@ -111,11 +112,11 @@ def launch_study(plan: StudyPlan, kind: StudyKind, *, to_stderr: bool, quiet: bo
     Progress goes to stdout, or with ``to_stderr`` to stderr, which leaves stdout to JSON. ``quiet``: no
     progress at all. Raises: NasError.
     """
-    from rich.console import Console
+    from nas.core.console import StudyConsole
 
     check_writable(plan.runs_dir)
     import_heavy(kind.session_module)
-    stopped = import_heavy("nas.engines.run").run_study(plan, kind, Console(stderr=to_stderr, quiet=quiet))
+    stopped = import_heavy("nas.engines.run").run_study(plan, kind, StudyConsole(stderr=to_stderr, quiet=quiet))
     return EXIT_INTERRUPTED if stopped else 0
 
 
@@ -129,23 +130,24 @@ def run_command(main: Callable[[list[str]], int], *, short: bool = False) -> NoR
     """
     if short:
         gc.set_threshold(_SHORT_COMMAND_THRESHOLD)
+    prepare_streams()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()  # here, where a closed pipe or a full disk can still be reported
     except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
+        write_error(*f"error: {error}".splitlines())
         code = EXIT_USAGE
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        write_error("interrupted")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
         code = 1
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        print(f"error: cannot write the output: {error.strerror}; redirect it elsewhere.", file=sys.stderr, flush=True)
+        write_error(f"error: cannot write the output: {error.strerror}; redirect it elsewhere.")
         os._exit(1)  # a normal exit would flush again and print a traceback
+    discard_output()  # which the interpreter would report as it ends
     if short:
         gc.freeze()  # the interpreter collects everything that is not frozen at exit
     sys.exit(code)
@@ -184,11 +186,12 @@ def answer_option(config_name: str, arguments: Sequence[str], help_text: Callabl
     Raises: NasError for any other option.
     """
     if any(argument in _HELP for argument in arguments):
-        print(help_text())
+        write_lines(*help_text().splitlines())
         return True
     if any(argument in _CFG for argument in arguments):
         rest = [argument for argument in arguments if argument not in (*_CFG, "job", "all")]
-        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(mask_settings(compose_config(config_name, rest)))))
+        shown = OmegaConf.to_yaml(OmegaConf.create(mask_settings(compose_config(config_name, rest))))
+        write_lines(*shown.splitlines())
         return True
     if any(argument in _SHELL for argument in arguments):
         import_module("nas.cli.completion").complete(config_name, arguments)

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nas.cli.hydra_config import hydra_initialized, normalize_override, override_presets, presets, search_path
 from nas.core.errors import NasError
+from nas.core.streams import write_lines
 
 _FLAG: Final = "-sc"
 _SHELLS: Final = {"bash": BashCompletion, "zsh": BashCompletion, "fish": FishCompletion}
@@ -39,7 +40,7 @@ def complete(config_name: str, arguments: Sequence[str]) -> None:
     if verb not in ("install", "uninstall", "query") or shell not in _SHELLS:
         raise NasError(f"{_FLAG} {given!r}: must be install=, uninstall= or query= of bash, zsh or fish. {_HOW}")
     if verb == "query":
-        print("\n".join(completions(config_name, os.environ.get("COMP_LINE", ""))))
+        write_lines(*completions(config_name, os.environ.get("COMP_LINE", "")))
         return
     if sys.argv[0].endswith(".py"):
         raise NasError(f"{_FLAG} {given!r}: shells complete only the installed command. {_HOW}")

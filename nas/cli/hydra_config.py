@@ -22,9 +22,20 @@ from nas.cli.help_layout import entries
 from nas.core.credentials import mask_words
 from nas.core.errors import NasError, suggestion
 
+# Today's names of settings that were called otherwise, by command.
+_RENAMED: Final = {
+    "scale": {"resolution": "resolution_px"},
+    "compound_grid": {"table.sides_px": "table.resolution_px"},
+}
 # Columns at which descriptions start in help texts.
 _HEADLINES: Final = 6
 _ALTERNATIVES: Final = 14
+# Characters that Hydra's grammar lacks, those that give a value a structure, and the words of its parser's library.
+_UNPARSED: Final = re.compile(r"[^A-Za-z0-9_/\\+.$%*@?|:=~,(){}\[\]'\"\s-]")
+_STRUCTURE: Final = re.compile(r"[,(){}\[\]'\"\\$]")
+_GRAMMAR: Final = re.compile(
+    r"LexerNoViable|mismatched input|extraneous input|no viable|token recognition|missing [A-Z]|Error parsing override"
+)
 # Groups that can be selected though they are not in a command's defaults list.
 _ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",)}
 
@@ -109,11 +120,14 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
 def unreadable_override(override: str, reason: str) -> NasError:
     """The error for an ``override`` that Hydra cannot parse.
 
-    Of one with credentials Hydra's ``reason`` is left out, because it quotes parts of the text.
+    Hydra's ``reason`` is left out where it is that of its parser's library, which is in terms of a grammar, and of an
+    override with credentials, because it quotes parts of the text.
     """
     shown = mask_words([override])[0]
     if shown == override:
-        return NasError(f"{override!r}: {reason}")
+        name = override.partition("=")[0]
+        forms = f"lists are written [a,b], mappings {{a: b}}, and other text in two pairs of quotes: \"{name}='a, b'\"."
+        return NasError(f"{override!r}: {f'cannot be read; {forms}' if _GRAMMAR.search(reason) else reason}")
     return NasError(
         f"{shown!r}: holds characters that a setting cannot; put its value in quotes, and write special characters "
         "of a password as %XX (a blank is %20, a brace %7B or %7D)."
@@ -124,11 +138,18 @@ def normalize_override(argument: str) -> str:
     """Convert an override to the form that Hydra needs.
 
     ``space=x`` becomes ``+space=x``: the group is not in the defaults list, so that a missing one can be reported.
-    ``data.root=~/x`` gets its home folder expanded: shells do not expand it, and Hydra cannot parse it.
+    ``data.root=~/x`` gets its home folder expanded: shells do not expand it, and Hydra cannot parse it. Text with
+    characters that Hydra cannot parse, such as letters with accents, is quoted. Raises: NasError for ``~nobody/x``.
     """
     name, _, value = argument.partition("=")
-    if value == "~" or value.startswith("~/"):
-        argument = f"{name}={Path(value).expanduser()}"
+    if value.startswith("~"):
+        try:
+            value = str(Path(value).expanduser())
+        except RuntimeError:
+            raise NasError(f"{argument!r}: there is no user of that name; ~/FOLDER is in your own home.") from None
+        argument = f"{name}={value}"
+    if _UNPARSED.search(value) and not _STRUCTURE.search(value) and mask_words([argument])[0] == argument:
+        argument = f"{name}='{value}'"
     return f"+{argument}" if name in _ADDED["search"] else argument
 
 
@@ -192,12 +213,10 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
         if key == "experiment" and value not in (known := presets(config_name)):
-            remedy = (
-                f"choose one of these:\n{describe_choices(key, known, 'experiment=')}"
-                if known
-                else "this command has none."
+            remedy = "choose one of these:" if known else "this command has none."
+            raise NasError(
+                f"unknown experiment {value!r}: {remedy}", choices=describe_choices(key, known, "experiment=")
             )
-            raise NasError(f"unknown experiment {value!r}: {remedy}")
         names = _group_choices(argument)
         if names and value not in names:
             parts = value.split(",")
@@ -224,6 +243,8 @@ def _unknown_key(key: str, config_name: str, arguments: Sequence[str]) -> NasErr
         return NasError(
             f"{key}: no choice is selected, so it has no settings to change; add {key}=NAME, one of {names}."
         )
+    if key in _RENAMED.get(config_name, ()):
+        return NasError(f"unknown key {key!r}: it is called {_RENAMED[config_name][key]}.")
     choosing = [argument for argument in arguments if _group_choices(argument)]
     try:
         keys = list(_dotted(_compose(config_name, choosing)))

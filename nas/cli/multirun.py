@@ -19,6 +19,7 @@ from nas.cli import app, hydra_config
 from nas.cli.help_layout import HelpEntry
 from nas.core.credentials import mask_words
 from nas.core.errors import NasError
+from nas.core.streams import write_error, write_lines
 from nas.study.kind import StudyKind
 
 _FLAGS: Final = ("--multirun", "-m")
@@ -117,13 +118,13 @@ def run_each(arguments: Sequence[str], command: StudyCommand) -> int:
         head = f"[{number}/{len(plans)}] {plan.name}"
         try:
             if command.kind.is_finished(plan):
-                print(f"{head}: already finished", file=stream, flush=True)
+                write_lines(f"{head}: already finished", stream=stream)
                 code = 0
             else:
-                print(head, file=stream, flush=True)
+                write_lines(head, stream=stream)
                 code = app.launch_study(plan, command.kind, to_stderr=as_json)
         except NasError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            write_error(f"error: {error}")
             worst = app.EXIT_USAGE
             continue
         started.append(plan)
@@ -227,7 +228,7 @@ def _print_comparison(plans: Sequence[Any], *, as_json: bool) -> None:
     studies = [resolve_study(plan.name, plan.runs_dir, plan.study.storage) for plan in plans]
     comparison = compare_studies(studies)
     if as_json:
-        print(comparison.json())
+        write_lines(comparison.json())
     else:
-        print()
+        write_lines("")
         comparison.print()

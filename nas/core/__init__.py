@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.core.console import print_lines, progress_bar
+    from nas.core.console import (
+        StudyConsole,
+        announced,
+        label_column,
+        plain_text_of,
+        print_lines,
+        progress_bar,
+    )
     from nas.core.credentials import (
         MASK,
         mask_credentials,
@@ -24,18 +31,37 @@ if TYPE_CHECKING:
     from nas.core.dataclass_io import from_mapping
     from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
     from nas.core.files import write_bytes_atomically, write_text_atomically
-    from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
+    from nas.core.formatting import (
+        MISSING,
+        decimal,
+        escape_controls,
+        interval,
+        megabytes,
+        millions,
+        ms,
+        percent,
+        plural,
+        shown_path,
+    )
     from nas.core.lazy import lazy_exports
     from nas.core.progress import ProgressCallback
     from nas.core.rank_correlation import kendall_tau
-    from nas.core.tables import TableRow, print_table
+    from nas.core.streams import discard_output, prepare_streams, write_error, write_lines, write_unbuffered
+    from nas.core.tables import TableMaker, TableRow, available_width, fit_columns, print_fitted, print_table
     from nas.core.validation import check_number, check_whole
     from nas.core.version import __version__
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "console": ["print_lines", "progress_bar"],
+            "console": [
+                "StudyConsole",
+                "announced",
+                "label_column",
+                "plain_text_of",
+                "print_lines",
+                "progress_bar",
+            ],
             "credentials": [
                 "MASK",
                 "mask_credentials",
@@ -51,6 +77,7 @@ else:
             "formatting": [
                 "MISSING",
                 "decimal",
+                "escape_controls",
                 "interval",
                 "megabytes",
                 "millions",
@@ -62,7 +89,8 @@ else:
             "lazy": ["lazy_exports"],
             "progress": ["ProgressCallback"],
             "rank_correlation": ["kendall_tau"],
-            "tables": ["TableRow", "print_table"],
+            "streams": ["discard_output", "prepare_streams", "write_error", "write_lines", "write_unbuffered"],
+            "tables": ["TableMaker", "TableRow", "available_width", "fit_columns", "print_fitted", "print_table"],
             "validation": ["check_number", "check_whole"],
             "version": ["__version__"],
         },
@@ -76,24 +104,35 @@ __all__ = [
     "mask_url",
     "mask_words",
     "masked_command",
+    "StudyConsole",
     "MISSING",
     "NasError",
     "ProgressCallback",
     "SpecError",
+    "TableMaker",
     "TableRow",
     "__version__",
+    "announced",
+    "available_width",
     "check_number",
     "check_whole",
     "decimal",
+    "discard_output",
+    "escape_controls",
+    "fit_columns",
     "from_mapping",
     "interval",
     "kendall_tau",
+    "label_column",
     "lazy_exports",
     "megabytes",
     "millions",
     "ms",
     "percent",
+    "plain_text_of",
     "plural",
+    "prepare_streams",
+    "print_fitted",
     "print_lines",
     "print_table",
     "progress_bar",
@@ -102,5 +141,8 @@ __all__ = [
     "suggestion",
     "unknown_choice",
     "write_bytes_atomically",
+    "write_error",
+    "write_lines",
     "write_text_atomically",
+    "write_unbuffered",
 ]

@@ -7,18 +7,30 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from nas.core.credentials import mask_credentials
+from nas.core.formatting import escape_controls
+
+_SIMILAR: Final = 0.7  # below it, words only share letters: oracle and journal
 
 
 class NasError(ValueError):
     """A user error; commands print it as one line and exit with code 2.
 
-    Passwords in its message are masked, wherever the text comes from.
+    Passwords in its message are masked and control characters escaped, wherever the text comes from. ``choices``: lines
+    of help that are printed below the message.
     """
 
-    def __init__(self, *parts: object) -> None:
-        super().__init__(*(mask_credentials(part) if isinstance(part, str) else part for part in parts))
+    def __init__(self, *parts: object, choices: str = "") -> None:
+        self.choices = choices
+        super().__init__(
+            *(escape_controls(mask_credentials(part)) if isinstance(part, str) else part for part in parts)
+        )
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n{self.choices}" if self.choices else message
 
 
 class SpecError(NasError):
@@ -33,10 +45,11 @@ def quoted(value: object) -> str:
 def suggestion(value: str, allowed: Iterable[str]) -> str:
     """Format the allowed word nearest to ``value`` as " Did you mean 'X'?".
 
-    An empty string if none is similar.
+    In any case; an empty string if none is similar.
     """
-    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    words = {word.lower(): word for word in allowed}
+    close = difflib.get_close_matches(value.lower(), list(words), n=1, cutoff=_SIMILAR)
+    return f" Did you mean {words[close[0]]!r}?" if close else ""
 
 
 def unknown_choice(

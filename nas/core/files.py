@@ -10,8 +10,11 @@ from nas.core.errors import NasError
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write ``text`` in UTF-8 by ``write_bytes_atomically``."""
-    write_bytes_atomically(path, text.encode())
+    """Write ``text`` in UTF-8 by ``write_bytes_atomically``.
+
+    Undecodable bytes of a file's name, which Python holds as surrogates, become escapes.
+    """
+    write_bytes_atomically(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:

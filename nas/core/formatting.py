@@ -43,6 +43,20 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def escape_controls(text: str, *, ascii_only: bool = False) -> str:
+    """``text`` in one line, with nothing in it that a terminal obeys.
+
+    Newlines, escape sequences, and characters that reverse or hide text become escapes: ``\\n``, ``\\x1b``. Names of
+    files, classes and studies may hold any of them. ``ascii_only``: so does everything else that is not ASCII.
+    """
+    if text.isprintable() and (text.isascii() or not ascii_only):
+        return text
+    return "".join(
+        one if one.isprintable() and (one.isascii() or not ascii_only) else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
 def shown_path(path: Path) -> str:
     """Format ``path`` relative to the working directory if it is inside it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -6,11 +6,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Final
 
 import optuna
 from rich.console import Console
 
 from nas.core.console import print_lines
+from nas.core.streams import write_unbuffered
 from nas.engines.local import trials
 from nas.engines.ray import opening
 from nas.study.config import EngineSettings, StudyPlan
@@ -22,6 +25,12 @@ from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.ownership import exclusive_ownership
 from nas.study.trial_attributes import count_finished
 
+_AMID_TRIALS: Final = (
+    "trials under way are given back, then the results are written; again: leave at once",
+    "leaving without results; the study keeps every finished trial",
+)
+_AMID_RESULTS: Final = 2 * ("what is not measured yet is left out, and the results are written; again: leave at once",)
+
 RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]
 
 
@@ -30,10 +39,10 @@ def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
 
     Returns whether it was interrupted.
 
-    Progress goes to ``console``.
+    Progress goes to ``console``, also that an interrupt was noticed, and what goes on nevertheless.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
     """
-    with _interruptible() as interrupts, _opened(plan.engine) as run_trials:
+    with _interruptible(console) as interrupts, _opened(plan.engine) as run_trials:
         session = kind.prepare(plan, console)
         with exclusive_ownership(plan.folder, console) as acquire:
             study = session.find()
@@ -43,14 +52,16 @@ def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
             if study is None or not session.is_complete(study):
                 study = session.start(study, console, acquire)
             try:
+                interrupts.consequences = _AMID_TRIALS
                 stopped = _run_trials(run_trials, session, kind, study, console)
             finally:
-                if len(interrupts) < 2:
+                if interrupts.count < 2:
+                    interrupts.consequences = _AMID_RESULTS
                     kind.conclude(session, study, console)
         storage_of(study).close()  # not before the study is given back; others may be run in this process
     if stopped:
         print_lines(console, f"stopped; go on with: {plan.command}")
-    return stopped
+    return stopped or interrupts.count > 0
 
 
 def _opened(settings: EngineSettings) -> AbstractContextManager[RunTrials]:
@@ -73,17 +84,28 @@ def _run_trials(
     return False
 
 
+@dataclass(slots=True)
+class _Interrupts:
+    """Interrupts so far; ``consequences``: what the first leads to, and the second."""
+
+    count: int = 0
+    consequences: tuple[str, ...] = ()
+
+
 @contextmanager
-def _interruptible() -> Iterator[list[int]]:
+def _interruptible(console: Console) -> Iterator[_Interrupts]:
     """Treat SIGTERM as Ctrl-C, so that schedulers stop a search cleanly too.
 
-    Yields the signals that have come so far. Only the main thread gets signals; in another one, as of a server that
-    runs searches, nothing is treated.
+    Yields the interrupts. Only the main thread gets signals; in another one, as of a server that runs searches,
+    nothing is treated.
     """
-    interrupts: list[int] = []
+    interrupts = _Interrupts()
 
-    def interrupt(number: int, _frame: object) -> None:
-        interrupts.append(number)
+    def interrupt(_number: int, _frame: object) -> None:
+        consequence = "".join(interrupts.consequences[interrupts.count : interrupts.count + 1])
+        interrupts.count += 1
+        if consequence and not console.quiet:
+            write_unbuffered(console.file, f"interrupted: {consequence}")
         raise KeyboardInterrupt
 
     is_main = threading.current_thread() is threading.main_thread()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.reporting.columns import Column, csv_table, csv_text, percent_number, plain_record, select, terminal_table
+    from nas.reporting.columns import Column, csv_table, csv_text, percent_number, plain_record, print_columns, select
     from nas.reporting.html_page import template
     from nas.reporting.search_columns import (
         AGREEMENT_COLUMNS,
@@ -29,8 +29,8 @@ else:
                 "csv_text",
                 "percent_number",
                 "plain_record",
+                "print_columns",
                 "select",
-                "terminal_table",
             ],
             "html_page": ["template"],
             "search_columns": [
@@ -59,6 +59,7 @@ __all__ = [
     "csv_text",
     "percent_number",
     "plain_record",
+    "print_columns",
     "png_renderer",
     "printable",
     "render_search_report",
@@ -67,7 +68,6 @@ __all__ = [
     "select_winner_columns",
     "standalone",
     "template",
-    "terminal_table",
     "to_png",
     "winner_drawing",
     "winner_label",

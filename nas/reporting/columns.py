@@ -6,12 +6,14 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from nas.core.errors import NasError
 from nas.core.formatting import decimal
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 Row = TypeVar("Row")
@@ -85,16 +87,40 @@ def plain_record(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
     return {column.name: column.value(row) for column in columns}
 
 
-def terminal_table(title: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """Table of ``rows`` for an 80-column terminal, with units below headings."""
+def print_columns(
+    console: Console,
+    title: str,
+    columns: Sequence[Column[Row]],
+    rows: Iterable[Row],
+    *,
+    dispensable: Sequence[str] = (),
+) -> None:
+    """Print ``title`` and a table of ``rows``, with units below headings.
+
+    ``dispensable``: names of columns that a narrow terminal may omit, in this order.
+    """
+    from nas.core.console import print_lines
+    from nas.core.tables import print_fitted
+
+    listed = list(rows)
+    labels = [column.label for name in dispensable for column in columns if column.name == name]
+    print_lines(console, title)
+    print_lines(console, *print_fitted(console, partial(_boxed_table, columns, listed), labels))
+
+
+def _boxed_table(columns: Sequence[Column[Row]], rows: Sequence[Row], omitted: Sequence[str]) -> Table:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        heading = "\n".join(filter(None, (column.heading, column.unit)))
+    from nas.core.console import plain_text_of
+
+    shown, table = [column for column in columns if column.label not in omitted], Table()
+    for column in shown:
+        heading = plain_text_of(column.heading)
+        if column.unit:
+            heading.append("\n").append_text(plain_text_of(column.unit))
         table.add_column(heading, justify=column.align, overflow="fold", no_wrap=not column.wraps)
     for row in rows:
-        table.add_row(*(column.cell(row) for column in columns))
+        table.add_row(*(plain_text_of(column.cell(row)) for column in shown))
     return table
 
 

@@ -15,7 +15,7 @@ from nas.core.credentials import mask_url
 from nas.core.errors import NasError, suggestion
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.backends import close_backend
-from nas.study.storage.opening import IDENTITY, check_stored_format, open_storage, study_identity
+from nas.study.storage.opening import IDENTITY, check_stored_format, reach_storage, study_identity
 from nas.study.storage.retrying_storage import RetryingStorage
 from nas.study.storage.urls import url_file
 from nas.study.trial_record import Outcome
@@ -101,7 +101,7 @@ def existing_studies_storage(url: str, wanted: str = "") -> RetryingStorage:
             f"{wanted}{path} does not exist: run nas.search or nas.compound_grid first, or say where your studies are "
             "with runs_dir= or storage=."
         )
-    storage = open_storage(url)
+    storage = reach_storage(url)
     # What holds the storage at the end of a command is not always collected: see ``short`` of nas.cli.app.run_command.
     weakref.finalize(storage, close_backend, storage.backend)
     return storage

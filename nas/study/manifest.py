@@ -20,7 +20,7 @@ from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.version import __version__
 from nas.data.summary import ImageSummary as Images
-from nas.study.storage.study_format import STUDY_FORMAT, check_study_format
+from nas.study.storage.study_format import STUDY_FORMAT, check_study_format, with_present_names
 
 CONFIG_FILE: Final = "config.yaml"
 PREDICTOR_FILE: Final = "latency.json"
@@ -77,7 +77,10 @@ def read_manifest(folder: Path) -> StudyManifest:
         raise NasError(f"{path}: {', '.join(missing)} missing; run the study's command again, which writes it anew.")
     images = from_mapping(Images, settings.pop("images"), f"{path}: images")
     return StudyManifest(
-        command=str(settings.pop("command")), versions=settings.pop("versions"), images=images, settings=settings
+        command=str(settings.pop("command")),
+        versions=settings.pop("versions"),
+        images=images,
+        settings=with_present_names(settings),
     )
 
 

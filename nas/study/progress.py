@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nas.core.console import print_lines
+from nas.core.formatting import escape_controls
 from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 
@@ -45,7 +46,7 @@ class TrialProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -70,9 +71,9 @@ class TrialProgress:
         if row.outcome not in COUNTED:
             return
         if not self._console.is_terminal:
-            self._print(f"{self._done}/{self._total} {self._line(row)}")
+            self.say(f"{self._done}/{self._total} {self._line(row)}")
         elif row.outcome is Outcome.FAILED:  # the bar says all else
-            self._print(self._line(row))
+            self.say(self._line(row))
 
     def say(self, text: str) -> None:
         """Print a line beside the bar."""
@@ -85,12 +86,9 @@ class TrialProgress:
             return f"trial {row.number}: stopped at {row.reason}"
         return f"trial {row.number} failed: {row.reason}"
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
-
     def _summary(self) -> str:
         best = f"best {self._describe(self._best)}" if self._best else "no result yet"
-        return f"{best}" + (f", {self._turned_down} screened out" if self._turned_down else "")
+        return escape_controls(best) + (f", {self._turned_down} screened out" if self._turned_down else "")
 
 
 def accuracy_at_latency(row: TrialRecord) -> str:

@@ -40,7 +40,7 @@ from nas.study.progress import TrialProgress
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import (
     check_folder,
-    existing_storage,
+    check_reachable,
     matching_study,
     open_storage,
     open_study,
@@ -236,14 +236,13 @@ def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:
 
     A storage that the user named is opened before a calibration is spent.
 
-    Creates no storage. Raises: NasError if it cannot be opened, or is a server that stays away, and for the folder of
-    a study of a newer format.
+    Creates no storage. Raises: NasError if it cannot be opened, or is a server that does not answer, and for the folder
+    of a study of a newer format.
     """
     check_manifest_format(plan.folder)
     retry = console_retry_policy(console, plan.study.patience_s)
-    storage = existing_storage(plan.storage_url, retry) if plan.study.storage is not None else None
-    if storage is not None:
-        storage.close()
+    if plan.study.storage is not None:
+        check_reachable(plan.storage_url, retry)
     return retry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.scaling.family import dropout_at, formula_member
-from nas.arch.scaling.request import ScalingRequest
+from nas.arch.scaling.request import ScalingRequest, target_measures
 from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingOverrides, RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
 from nas.arch.scaling.targets import macs, params
@@ -39,10 +40,10 @@ def test_published_members_by_number_or_name(phi: Any, name: str) -> None:
 
 
 def test_multipliers_and_an_unrounded_side() -> None:
-    b4 = ScalingRequest(width=1.4, depth=1.8, resolution=380).resolve(B0, {})
+    b4 = ScalingRequest(width=1.4, depth=1.8, resolution_px=380).resolve(B0, {})
     assert b4.arch.arch_id == zoo.get("efficientnet_b4").arch_id
     assert b4.arch.name == "efficientnet_b0_w1.4_d1.8_r380"
-    odd = ScalingRequest(resolution=227).resolve(B0, {})
+    odd = ScalingRequest(resolution_px=227).resolve(B0, {})
     assert (odd.arch.resolution_px, odd.params_growth) == (227, 1)
     assert (
         ScalingRequest(width=0.5).resolve(zoo.get("mobilenetv2_100"), {}).arch.arch_id
@@ -81,7 +82,7 @@ def test_one_target_below_the_baseline_is_named() -> None:
         ({"phi": -1}, r"phi -1: must be a number of at least 0, or null"),
         ({"phi": "b2"}, r"phi 'b2': must be a number of at least 0"),
         ({"width": 0}, r"width 0: must be a number above 0"),
-        ({"resolution": 20000}, r"resolution 20000: must be a whole number of at least 1 and at most 16384"),
+        ({"resolution_px": 20000}, r"resolution_px 20000: must be a whole number of at least 1 and at most 16384"),
         ({"targets": {"target_ms": 0}}, r"target_ms 0: must be a number above 0"),
         ({"dwr_alpha": 2}, r"dwr_alpha 2: must be a number of at least 0 and at most 1"),
         ({"phi": 1, "depth": 2}, r"phi, multipliers .* and targets exclude each other; give one"),
@@ -151,3 +152,32 @@ def test_rules_in_words() -> None:
 def test_macs_growth_of_a_scaled_network() -> None:
     scaled = ScalingRequest(phi=1).resolve(MIXNET_S, {})
     assert scaled.macs_growth == complexity(scaled.arch).macs / complexity(MIXNET_S).macs
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("mobilenetv2_100", {"target_macs_m": 180.0}),
+        ("mobilenetv2_100", {"target_macs_m": 180.0, "target_params_m": 2.5}),
+        ("mobilenetv1_100", {"target_memory_mb": 3.0}),
+        ("efficientnet_b0", {"target_params_m": 4.0}),
+    ],
+)
+def test_a_target_below_the_baseline_is_answered_with_what_meets_it(name: str, targets: dict[str, float]) -> None:
+    baseline, first, measures = zoo.get(name), next(iter(targets)), target_measures()
+    with pytest.raises(NasError, match=r"below the baseline, .*; give instead ") as caught:
+        ScalingRequest(targets=targets).resolve(baseline, measures)
+    named = re.findall(r"(width|depth|resolution_px)=([\d.]+) \(([\d.]+)\)", str(caught.value).partition("instead")[2])
+    assert "width" in [multiplier for multiplier, *_ in named]
+    for multiplier, value, cost in named:
+        step, number = (32, int(value)) if multiplier == "resolution_px" else (0.05, float(value))
+        one = ScalingRequest(**{multiplier: number}).resolve(baseline, {}).arch
+        assert measures[first](one) == pytest.approx(float(cost), rel=5e-4)
+        assert all(measures[each](one) <= limit for each, limit in targets.items())
+        larger = ScalingRequest(**{multiplier: number + step}).resolve(baseline, {}).arch
+        assert any(measures[each](larger) > limit for each, limit in targets.items())
+
+
+def test_a_target_that_no_multiplier_meets_is_said_so() -> None:
+    with pytest.raises(NasError, match=r"target_macs_m 0\.01: below .* raise it, or start from a smaller network\.$"):
+        ScalingRequest(targets={"target_macs_m": 0.01}).resolve(B0, MEASURES)

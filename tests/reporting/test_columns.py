@@ -17,7 +17,7 @@ from rich.console import Console
 from nas.analysis.latency_agreement import LatencyPair
 from nas.core.errors import NasError
 from nas.core.formatting import decimal
-from nas.reporting.columns import Column, csv_table, plain_record, select, terminal_table
+from nas.reporting.columns import Column, csv_table, plain_record, print_columns, select
 from nas.reporting.dashboard.notes import markdown_rows
 from nas.reporting.html_page import template
 from nas.reporting.search_columns import (
@@ -94,7 +94,7 @@ def test_csv_holds_plain_values_and_people_read_rounded_ones() -> None:
     assert head == ("name \\| of it", "share, GB")
     assert first == ("a\\_b", "**a_b**") and second[0] == "\\<c\\>"
     console = Console(width=60, record=True, file=io.StringIO())
-    console.print(terminal_table("both", COLUMNS, PAIRS))
+    print_columns(console, "both", COLUMNS, PAIRS)
     lines = [line.strip("│┃ ") for line in console.export_text().splitlines()]
     assert [line.split("│")[-1].strip() for line in lines if line.startswith(("a_b", "<c>"))] == ["0.12", decimal(None)]
 
@@ -103,7 +103,7 @@ def test_the_winners_of_a_search_fit_into_80_characters() -> None:
     names = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
     console = Console(width=80, record=True, file=io.StringIO())
     winner = LabelledRecord(label="W10", row=ROW, spec_file="winners/winner_10.yaml")
-    console.print(terminal_table("winners", select_winner_columns({7: 0.5}, *names), [winner]))
+    print_columns(console, "winners", select_winner_columns({7: 0.5}, *names), [winner])
     _, _, headings, units, _, cells, *_ = (
         line.replace("┃", "│").strip("│").split("│") for line in console.export_text().splitlines()
     )

@@ -18,6 +18,8 @@ from nas.core.validation import check_number
 
 SCALING_RULES: Final = ("compound", "published", "dwr", *DIRECTIONS)
 
+_SIDE_STEP: Final = 32  # in px, of the sides that are tried for a target below the baseline
+
 
 def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeasure]:
     """Cost measure of each scaling target, by the target's name.
@@ -37,8 +39,8 @@ def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeas
 class ScalingRequest:
     """One scaling, given by phi, by multipliers or by targets.
 
-    ``phi``: compound coefficient. ``width``, ``depth``, ``resolution``: multipliers, of which the last is an input side
-    in px, used without rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them is
+    ``phi``: compound coefficient. ``width``, ``depth``: multipliers. ``resolution_px``: input side, used without
+    rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them is
     used. ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
     hand-rounded ones (``published``; phi may be a member's name, such as l2), mostly by width (``dwr``, with
     ``dwr_alpha``), or by one dimension alone.
@@ -52,7 +54,7 @@ class ScalingRequest:
     phi: float | str | None = None
     width: float | None = None
     depth: float | None = None
-    resolution: int | None = None
+    resolution_px: int | None = None
     targets: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,14 +63,14 @@ class ScalingRequest:
         check_number("dwr_alpha", self.dwr_alpha, low=0, high=1)
         for name in ("width", "depth"):
             check_number(name, getattr(self, name), low=0, open_low=True, optional=True)
-        check_number("resolution", self.resolution, low=1, high=MAX_RESOLUTION_PX, whole=True, optional=True)
+        check_number("resolution_px", self.resolution_px, low=1, high=MAX_RESOLUTION_PX, whole=True, optional=True)
         for name, target in self.targets.items():
             check_number(name, target, low=0, open_low=True)
         if not (isinstance(self.phi, str) and self.rule == "published"):
             check_number("phi", self.phi, low=0, optional=True)
         given = [self.phi is not None, bool(self._multipliers), bool(self.targets)]
         if sum(given) > 1:
-            raise NasError("phi, multipliers (width, depth, resolution) and targets exclude each other; give one.")
+            raise NasError("phi, multipliers (width, depth, resolution_px) and targets exclude each other; give one.")
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +84,7 @@ class ScalingRequest:
 
     @property
     def _multipliers(self) -> dict[str, float]:
-        names = ("width", "depth", "resolution")
+        names = ("width", "depth", "resolution_px")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
@@ -106,7 +108,7 @@ class ScalingRequest:
         Raises: NasError for an empty request, and if no network meets the targets.
         """
         if self.is_empty:
-            raise NasError("nothing to scale by: give phi, width, depth, resolution or a target.")
+            raise NasError("nothing to scale by: give phi, width, depth, resolution_px or a target.")
         if self._multipliers:
             return self._by_multipliers(baseline, rules or rules_for(baseline))
         if self.rule == "published":
@@ -120,7 +122,7 @@ class ScalingRequest:
         factors = Factors(
             depth=multipliers.get("depth", 1.0),
             width=multipliers.get("width", 1.0),
-            resolution=multipliers.get("resolution", baseline.resolution_px) / baseline.resolution_px,
+            resolution=multipliers.get("resolution_px", baseline.resolution_px) / baseline.resolution_px,
         )
         label = "_".join(f"{name[0]}{value:g}" for name, value in multipliers.items())
         # A side given in px is used without rounding.
@@ -139,6 +141,7 @@ class ScalingRequest:
         def largest_ratio(arch: ArchSpec) -> float:
             return max(measures[name](arch) / target for name, target in self.targets.items())
 
+        self._check_reachable(baseline, network_at(0.0), "baseline", measures, rules)
         max_phi = phi_limit(baseline, self.compound)
         phis = [
             phi_for(network_at, measures[name], target, field=name, max_phi=max_phi)
@@ -151,6 +154,43 @@ class ScalingRequest:
             else phi_for(network_at, largest_ratio, 1.0, field="all targets together", max_phi=max_phi)
         )
 
+    def _check_reachable(
+        self,
+        baseline: ArchSpec,
+        least: ArchSpec,
+        what: str,
+        measures: Mapping[str, CostMeasure],
+        rules: RoundingRules | None,
+    ) -> None:
+        """Refuse targets that ``least``, the smallest network of the rule, exceeds.
+
+        ``what`` says which network that is.
+
+        Raises: NasError that names multipliers with which ``baseline`` meets all of them.
+        """
+        exceeded = {name: value for name in self.targets if (value := measures[name](least)) > self.targets[name]}
+        if exceeded:
+            name, value = next(iter(exceeded.items()))
+            smaller = self._smaller(baseline, name, measures, rules)
+            remedy = f"give instead {', or '.join(smaller)}" if smaller else "raise it, or start from a smaller network"
+            raise NasError(f"{name} {quoted(self.targets[name])}: below the {what}, which needs {value:.4g}; {remedy}.")
+
+    def _smaller(
+        self, baseline: ArchSpec, target: str, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
+    ) -> list[str]:
+        """The largest request by each multiplier that meets all targets.
+
+        With its cost of ``target``.
+        """
+        found = []
+        for name, values in _smaller_values(baseline).items():
+            for value in values:
+                arch = ScalingRequest(**{name: value}).resolve(baseline, {}, rules).arch  # type: ignore[arg-type]
+                if all(measures[each](arch) <= limit for each, limit in self.targets.items()):
+                    found.append(f"{name}={value:g} ({measures[target](arch):.4g})")
+                    break
+        return found
+
     def _published_label(
         self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
     ) -> str:
@@ -162,13 +202,19 @@ class ScalingRequest:
         fitting = None
         for label in published_table(baseline):
             arch = published_member(baseline, label, rules).arch
-            exceeded = {name: value for name in self.targets if (value := measures[name](arch)) > self.targets[name]}
-            if exceeded and fitting is None:
-                name, value = next(iter(exceeded.items()))
-                raise NasError(
-                    f"{name} {quoted(self.targets[name])}: below the smallest published member, {label}, which needs "
-                    f"{value:.4g}; raise it, or start from a smaller network."
-                )
-            if not exceeded:
+            if fitting is None:
+                self._check_reachable(baseline, arch, f"smallest published member, {label}", measures, rules)
+            if all(measures[name](arch) <= limit for name, limit in self.targets.items()):
                 fitting = label
         return str(fitting)
+
+
+def _smaller_values(baseline: ArchSpec) -> dict[str, list[float]]:
+    """Values below those of ``baseline`` of each multiplier, from large to small."""
+    sides = range((baseline.resolution_px - 1) // _SIDE_STEP * _SIDE_STEP, 0, -_SIDE_STEP)
+    shares = [step / 20 for step in range(19, 0, -1)]
+    return {
+        "width": shares,
+        "resolution_px": [side for side in sides if side >= baseline.total_stride],
+        "depth": shares if baseline.depth > len(baseline.stages) else [],
+    }

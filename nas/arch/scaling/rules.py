@@ -80,10 +80,10 @@ def width_lines(
 def width_resolution_table(
     baseline: ArchSpec,
     widths: Sequence[float] = (1.0, 0.75, 0.5, 0.25),
-    sides_px: Sequence[int] = (224, 192, 160, 128),
+    resolution_px: Sequence[int] = (224, 192, 160, 128),
     rules: RoundingRules | None = None,
 ) -> tuple[ScaledNetwork, ...]:
-    """Every width at every input side, in px.
+    """Every width at every input side of ``resolution_px``.
 
     The defaults are the 16 networks of MobileNetV1 (arXiv:1704.04861, section 4.2, figure 4). Sides are used without
     rounding, whatever ``rules`` say.
@@ -92,7 +92,7 @@ def width_resolution_table(
     return tuple(
         scale_rounded(baseline, Factors(1.0, width, side / baseline.resolution_px), exact)
         for width in widths
-        for side in sides_px
+        for side in resolution_px
     )
 
 

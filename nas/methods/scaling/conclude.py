@@ -13,7 +13,7 @@ from nas.methods.scaling.ranking.ranking import Ranking
 from nas.methods.scaling.report_data import scaling_report, write_scaling_report
 from nas.methods.scaling.report_page import ScalingReport
 from nas.methods.scaling.session import ScalingSession
-from nas.methods.scaling.terminal import cells_table, family_lines, ranks_table
+from nas.methods.scaling.terminal import family_lines, print_cells, print_ranks
 from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
 
@@ -32,7 +32,10 @@ def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Cons
 
 
 def _print_results(plan: ScalingPlan, report: ScalingReport, console: Console) -> None:
-    console.print(cells_table(plan, report.layout) if report.layout else ranks_table(plan, report.ranking))
+    if report.layout:
+        print_cells(console, plan, report.layout)
+    else:
+        print_ranks(console, plan, report.ranking)
     closing = closing_lines(report.rows, plan.folder / REPORT_FILE)
     print_lines(
         console, *report.sentences, *report.ranking.step_sentences, *family_lines(plan, report.members), *closing

@@ -174,9 +174,11 @@ class ScalingPlan(StudyPlan):
         return self.table.widths or WIDTHS[self.compare[0]]
 
     @property
-    def sides_px(self) -> tuple[int, ...]:
+    def resolutions(self) -> tuple[int, ...]:
         """Input sides of the table in px."""
-        return self.table.sides_px or tuple(round(self.baseline.resolution_px * share / SIDES[0]) for share in SIDES)
+        return self.table.resolution_px or tuple(
+            round(self.baseline.resolution_px * share / SIDES[0]) for share in SIDES
+        )
 
     @property
     def name(self) -> str:
@@ -201,7 +203,7 @@ class ScalingPlan(StudyPlan):
     def most_resolution(self) -> float:
         """Upper bound on any network's growth of the input side, before rounding."""
         if self.compare == (WIDTH_RESOLUTION,):
-            return max(self.sides_px) / self.baseline.resolution_px
+            return max(self.resolutions) / self.baseline.resolution_px
         if self.is_table:
             return max(side for _, side in self.table.starts)
         rules = {**self.compared, **(DIRECTIONS if STEPWISE in self.compare else {})}
@@ -219,7 +221,7 @@ class ScalingPlan(StudyPlan):
         if self.is_table:
             own |= {"table.widths": self.widths}
             lines = self.compare == (WIDTH_LINES,)
-            own |= {"table.starts": self.table.starts} if lines else {"table.sides_px": self.sides_px}
+            own |= {"table.starts": self.table.starts} if lines else {"table.resolution_px": self.resolutions}
         else:
             own |= {"phi": self.phi, "target": self.target}
         if "compound" in self.compare:

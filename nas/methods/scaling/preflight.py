@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from rich import box
-from rich.table import Table
+from rich.console import Console
 
+from nas.core.console import print_lines
+from nas.core.tables import print_table
 from nas.estimators.proxy.reduce import Proxy
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.design.entries import Design, DesignEntry
@@ -15,6 +16,8 @@ from nas.methods.scaling.ranking.columns import GROWTH_COLUMNS
 from nas.methods.scaling.settings import STEPWISE
 from nas.methods.scaling.terminal import request_text
 
+_GROWTH: Final = ("network", "MACs", "params", "memory", "latency", "| depth", "width", "px", "proxy MACs")
+_DISPENSABLE: Final = ("memory", "params", "latency")
 _MAX_DEVIATION: Final = 0.15  # relative to the median growth; proxies beyond it are listed
 
 
@@ -34,25 +37,22 @@ def design_summary(plan: ScalingPlan, entries: Design) -> str:
     )
 
 
-def growth_table(plan: ScalingPlan, entries: Design) -> Table:
-    """Table of each network's growth over the baseline, and its proxy's, all rounded.
+def print_growth(console: Console, plan: ScalingPlan, entries: Design) -> None:
+    """Print each network's growth over the baseline, and its proxy's, all rounded.
 
     A proxy's growth is over the baseline's proxy.
     """
     triple = "" if plan.compare else " (alpha/beta/gamma)"
-    title = f"growth after rounding: of the network{triple} | of its proxy"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("network", "MACs", "params", "memory", "latency", "| depth", "width", "px", "MACs", ""):
-        left = column in ("network", "")
-        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=bool(column))
-    for entry in entries.all_entries:
-        same = f"= {', '.join(entry.same)}" if entry.same else ""
-        table.add_row(
-            entry.label,
-            *(column.cell(entry) for column in GROWTH_COLUMNS),
-            "; ".join(filter(None, (same, f"left out: {entry.reason}" if entry.reason else ""))),
-        )
-    return table
+    print_lines(console, f"growth after rounding: of the network{triple} | of its proxy", "")
+    rows = [(entry.label, *(column.cell(entry) for column in GROWTH_COLUMNS)) for entry in entries.all_entries]
+    print_table(_GROWTH, rows, growth_remarks(entries), dispensable=_DISPENSABLE, console=console)
+
+
+def growth_remarks(entries: Design) -> list[str]:
+    """Networks that several labels share, and those that are not trained."""
+    same = [f"{' = '.join((entry.label, *entry.same))}: one network" for entry in entries.all_entries if entry.same]
+    left_out = [f"{entry.label} is left out: {entry.reason}" for entry in entries.all_entries if entry.reason]
+    return [*same, *left_out]
 
 
 def design_notes(plan: ScalingPlan, entries: Design, baseline: Proxy) -> list[str]:

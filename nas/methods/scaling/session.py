@@ -18,7 +18,7 @@ from nas.methods.scaling.config import BASELINE_FILE, ScalingPlan
 from nas.methods.scaling.context import ScalingContext, scaling_context
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.design.networks import DesignAt, make_design
-from nas.methods.scaling.preflight import design_notes, design_summary, growth_table
+from nas.methods.scaling.preflight import design_notes, design_summary, print_growth
 from nas.methods.scaling.trial_attributes import labels_by_number
 from nas.study.manifest import read_manifest
 from nas.study.progress import TrialProgress
@@ -109,7 +109,7 @@ class ScalingSession(StudySession):
 
     def _print_design(self, entries: Design, console: Console) -> None:
         print_lines(console, design_summary(self.plan, entries), *self.plan.rules.summary)
-        console.print(growth_table(self.plan, entries))
+        print_growth(console, self.plan, entries)
         notes = design_notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
         print_lines(console, *(f"note: {note}" for note in notes))
 

@@ -51,26 +51,28 @@ class TableSettings:
     """Multipliers of a table's networks.
 
     ``widths``: multipliers on each line; None: the default ones of the selected table. ``starts``: (depth, resolution)
-    multipliers of the baseline at which the lines of ``width_lines`` begin. ``sides_px``: input sides of
+    multipliers of the baseline at which the lines of ``width_lines`` begin. ``resolution_px``: input sides of
     ``width_resolution``; None: MobileNetV1's fractions of the baseline's.
     """
 
     widths: tuple[float, ...] | None = None
     starts: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.0, 1.3), (2.0, 1.0), (2.0, 1.3))
-    sides_px: tuple[int, ...] | None = None
+    resolution_px: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for width in _listed("table.widths", self.widths, "multipliers, such as [1.0, 1.4]", optional=True):
             check_number("table.widths", width, low=0, high=MAX_FACTOR, open_low=True)
-        for side in _listed("table.sides_px", self.sides_px, "input sides, such as [224, 160]", optional=True):
-            check_number("table.sides_px", side, low=1, whole=True)
+        for side in _listed(
+            "table.resolution_px", self.resolution_px, "input sides, such as [224, 160]", optional=True
+        ):
+            check_number("table.resolution_px", side, low=1, whole=True)
         pairs = "[depth, resolution] multipliers, such as [[1, 1], [2, 1.3]]"
         for pair in _listed("table.starts", self.starts, pairs, optional=False):
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise NasError(f"table.starts {quoted(pair)}: must be a list of {pairs}.")
             for factor in pair:
                 check_number("table.starts", factor, low=0, high=MAX_FACTOR, open_low=True)
-        for name in ("widths", "sides_px"):
+        for name in ("widths", "resolution_px"):
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(dict.fromkeys(values)))
         object.__setattr__(self, "starts", tuple(dict.fromkeys(map(tuple, self.starts))))

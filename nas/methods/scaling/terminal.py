@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from rich.console import Console
 from rich.table import Table
 
+from nas.core.console import print_lines
 from nas.core.formatting import plural, shown_path
+from nas.core.tables import available_width, fit_columns
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.family_files import FAMILY_FOLDER, FamilyMember
 from nas.methods.scaling.ranking.columns import TRIPLE, ranking_columns
 from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
 from nas.methods.scaling.ranking.table_lines import TableLayout
 from nas.methods.scaling.settings import WIDTH_LINES, WIDTH_RESOLUTION
-from nas.reporting.columns import Column, select, terminal_table
+from nas.reporting.columns import Column, print_columns, select
 
 _SHOWN: Final = 12
 _BEST_COLUMNS: Final = ("network", "accuracy_with_error", "seeds", "macs_x", "latency_ms", "p_value", "verdict")
@@ -44,14 +47,15 @@ def request_text(plan: ScalingPlan) -> str:
         if plan.compare == (WIDTH_LINES,):
             starts = " ".join(f"{depth:g}/{side:g}" for depth, side in plan.table.starts)
             return f"widths {widths} from depth/resolution {starts}"
-        return f"widths {widths}, sides {' '.join(map(str, plan.sides_px))} px"
+        return f"widths {widths}, sides {' '.join(map(str, plan.resolutions))} px"
     growth = f"{plan.target} x{plan.growth:g}"
     return f"{plural(len(plan.compare), network_noun(plan))} at {growth}" if plan.compare else growth
 
 
-def ranks_table(plan: ScalingPlan, ranking: Ranking) -> Table:
-    """Terminal table of the best networks and the baseline."""
-    return terminal_table(best_caption(plan, ranking), best_columns(plan), table_networks(ranking))
+def print_ranks(console: Console, plan: ScalingPlan, ranking: Ranking) -> None:
+    """Print the best networks and the baseline."""
+    title, columns = best_caption(plan, ranking), best_columns(plan)
+    print_columns(console, title, columns, table_networks(ranking), dispensable=("p_value", "seeds", "latency_ms"))
 
 
 def best_caption(plan: ScalingPlan, ranking: Ranking) -> str:
@@ -70,13 +74,27 @@ def table_networks(ranking: Ranking) -> tuple[RankedNetwork, ...]:
     return best if ranking.baseline.entry.label in {one.entry.label for one in best} else (*best, ranking.baseline)
 
 
-def cells_table(plan: ScalingPlan, table: TableLayout) -> Table:
-    """Terminal table of accuracy by row and column, with the growth of MACs below."""
-    shown = Table(title=f"{plan.name}: accuracy, % (MACs x)", title_justify="left")
-    for column in ("", *table.columns):
+def print_cells(console: Console, plan: ScalingPlan, table: TableLayout) -> None:
+    """Print accuracy by row and column, with the growth of MACs below.
+
+    Columns that the terminal has no room for follow in a table of their own.
+    """
+    print_lines(console, f"{plan.name}: accuracy, % (MACs x)")
+    left, width = list(table.columns), available_width(console)
+    while left:
+        count = len(left)
+        while count > 1 and not fit_columns(console, _cells_table(table, left[:count]), width, wraps=False):
+            count -= 1
+        console.print(_cells_table(table, left[:count]))
+        left = left[count:]
+
+
+def _cells_table(table: TableLayout, columns: Sequence[str]) -> Table:
+    shown = Table()
+    for column in ("", *columns):
         shown.add_column(column, justify="right" if column else "left", overflow="fold")
     for row in table.rows:
-        cells = [table.cells.get((row, column)) for column in table.columns]
+        cells = [table.cells.get((row, column)) for column in columns]
         texts = [
             f"{one.percent or one.verdict.partition(':')[0]}\n(x{one.entry.scaled.macs_growth:.2f})" if one else ""
             for one in cells

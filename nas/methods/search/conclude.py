@@ -7,15 +7,16 @@ from typing import Any, Final
 import optuna
 from rich.console import Console
 
-from nas.core.console import print_lines
+from nas.core.console import announced, print_lines
 from nas.core.errors import NasError
+from nas.core.formatting import plural
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, write_winners
-from nas.reporting.columns import terminal_table
+from nas.reporting.columns import print_columns
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
@@ -28,6 +29,7 @@ from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
 _WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
+_DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
@@ -61,14 +63,18 @@ def _measure_winners(
 ) -> list[TrialRecord]:
     """Measure the winners' latency; their rows as they are if it cannot be measured.
 
-    A machine too busy to measure must not cost the user the results.
+    A machine too busy to measure must not cost the user the results, and neither must an interrupt.
     """
+    if session.measure is None or not rows:
+        return rows
     try:
-        with console.status("measuring the winners"):
+        with announced(console, f"measuring the latency of {plural(len(rows), 'winner')}"):
             return measure_rows(rows, study, session.pricer, session.measure)
     except NasError as error:
         print_lines(console, f"latency of the winners was not measured: {error}")
-        return rows
+    except KeyboardInterrupt:
+        print_lines(console, "latency of the winners was not measured: interrupted; the same command measures it")
+    return rows
 
 
 def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
     if report.winners:
         columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
-        console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
+        print_columns(console, f"winners of {plan.name}", columns, report.winners, dispensable=_DISPENSABLE)
     _print_agreement(report, console)
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
@@ -91,7 +97,13 @@ def _print_agreement(report: SearchReport, console: Console) -> None:
     agreement = report.agreement
     if not agreement.pairs:
         return
-    console.print(terminal_table("predicted against measured", AGREEMENT_COLUMNS, agreement.pairs[:_PAIRS_SHOWN]))
+    print_columns(
+        console,
+        "predicted against measured",
+        AGREEMENT_COLUMNS,
+        agreement.pairs[:_PAIRS_SHOWN],
+        dispensable=("measured_spread_ms", "latency_interval_ms"),
+    )
     omitted = len(agreement.pairs) - _PAIRS_SHOWN
     lines = [f"{agreement}" + (f"; {omitted} more in the report" if omitted > 0 else "")]
     lines += [f"{winner.label}: {text}" for winner in report.winners for text in winner.remarks(report.limit_ms)]

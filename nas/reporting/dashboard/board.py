@@ -151,7 +151,8 @@ def _signed(text: str) -> str:
     The digest detects notes that were edited by hand.
     """
     body = text.rstrip() + "\n"
-    return f"{body}\n[//]: # (nas {sha256(body.encode()).hexdigest()[:12]})\n"
+    data = body.encode(errors="backslashreplace")  # no database takes the surrogates of undecodable file names
+    return f"{data.decode()}\n[//]: # (nas {sha256(data).hexdigest()[:12]})\n"
 
 
 def _is_ours(note: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from nas.core.errors import NasError, quoted
 from nas.core.files import write_text_atomically
 from nas.study.objective import Objective
 from nas.study.storage.attributes import set_system_attribute, system_attributes
-from nas.study.storage.backends import make_backend
+from nas.study.storage.backends import close_backend, make_backend
 from nas.study.storage.lease import work_under_lease
 from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.retry_policy import (
@@ -25,10 +26,11 @@ from nas.study.storage.retry_policy import (
     call_with_retries,
     is_refusal,
     is_transient,
+    is_unreached,
     storage_error_reason,
 )
 from nas.study.storage.retrying_storage import RetryingStorage
-from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format
+from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format, with_present_names
 from nas.study.storage.urls import check_url_file, checked_url, url_file
 
 _OWNER: Final = "study.json"
@@ -63,14 +65,41 @@ def open_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage:
     return RetryingStorage(call_with_retries(make, RetryWait(retry, url)), url, retry)
 
 
+def reach_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage:
+    """``open_storage`` for the first contact of a command.
+
+    A server that does not answer is not waited for: a wrong host is more likely then than a short absence.
+
+    Raises: NasError as ``open_storage``, and at once where no server answers.
+    """
+    url = checked_url(url)
+    try:
+        if url_file(url) is None:
+            close_backend(_answering(make_backend(url)))
+    except Exception as error:  # as in ``open_storage``, which reports or retries all others
+        if is_unreached(error) and not is_refusal(error):
+            raise NasError(
+                f"study.storage {mask_url(url)!r}: no server answers there ({storage_error_reason(error, url)}); "
+                "correct its host and port, or start it, and run the command again."
+            ) from None
+    return open_storage(url, retry)
+
+
 def existing_storage(url: str, retry: RetryPolicy = _SILENT) -> RetryingStorage | None:
     """The storage at ``url``; None if that is a file that does not exist.
 
     Raises: NasError as ``open_storage``.
     """
-    check_url_file(url)
-    path = url_file(url)
-    return None if path is not None and not path.exists() else open_storage(url, retry)
+    return open_storage(url, retry) if _may_exist(url) else None
+
+
+def check_reachable(url: str, retry: RetryPolicy) -> None:
+    """Refuse a storage that cannot be opened; none is created.
+
+    Raises: NasError as ``reach_storage``.
+    """
+    if _may_exist(url):
+        reach_storage(url, retry).close()
 
 
 def open_study(
@@ -133,7 +162,7 @@ def study_identity(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
     Empty if nas did not make the study.
     """
-    return dict(json.loads(attributes.get(IDENTITY, "{}")))
+    return with_present_names(json.loads(attributes.get(IDENTITY, "{}")))
 
 
 def stored_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +182,7 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
             f"{folder} holds the results of a study in {before}, this one is in {owner['storage']}: "
             "choose another study.name or runs_dir."
         )
-    _check_identity(folder.name, known["identity"], owner["identity"])
+    _check_identity(folder.name, with_present_names(known["identity"]), owner["identity"])
 
 
 def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:
@@ -166,6 +195,23 @@ def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: M
     set_system_attribute(study, IDENTITY, _text_of(identity))
     text = json.dumps(_owner(storage_url, identity), indent=1, sort_keys=True)
     write_text_atomically(folder / _OWNER, text + "\n")
+
+
+def _may_exist(url: str) -> bool:
+    """Whether ``url`` is that of a server or an existing file. Raises: NasError."""
+    check_url_file(url)
+    path = url_file(url)
+    return path is None or path.exists()
+
+
+def _answering(backend: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+    """``backend``, which has answered a question.
+
+    A proxy is not asked when it is made.
+    """
+    with suppress(KeyError):  # no study has an empty name
+        backend.get_study_id_from_name("")
+    return backend
 
 
 def _text_of(identity: Mapping[str, Any]) -> str:

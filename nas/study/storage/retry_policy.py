@@ -6,6 +6,7 @@ Decides which of its errors are transient.
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 import sys
 import time
@@ -39,6 +40,9 @@ _REFUSALS: Final = (
     "password", "authentication", "does not exist", "pg_hba.conf", "not permitted", "resolve host", "Name or service",
     "SSL", "certificate", "(1044,", "(1045,", "(1049,", "(1698,", "(2005,",
 )  # fmt: skip
+_ANSWERED: Final = re.compile(
+    r"FATAL|\([13]\d{3},"
+)  # of PostgreSQL's server; numbers of MySQL's, whose client's are 2xxx
 
 Result = TypeVar("Result")
 
@@ -148,6 +152,15 @@ def is_transient(error: BaseException) -> bool:
 def is_refusal(error: BaseException) -> bool:
     """Whether a server refused for good: wrong password, no such database."""
     return any(text in str(_cause(error)) for text in _REFUSALS)
+
+
+def is_unreached(error: BaseException) -> bool:
+    """Whether no server answered at all; one that is starting up or full answers."""
+    cause = _cause(error)
+    grpc = sys.modules.get("grpc")
+    if grpc is not None and isinstance(cause, grpc.RpcError):
+        return bool(cause.code() is grpc.StatusCode.UNAVAILABLE)
+    return isinstance(cause, OperationalError | InterfaceError) and not _ANSWERED.search(str(cause.orig))
 
 
 def storage_error_reason(error: BaseException, url: str = "") -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from nas.core.errors import NasError, quoted
 from nas.core.version import __version__
@@ -10,6 +11,18 @@ from nas.core.version import __version__
 # Raise it where an earlier version would misread a study's folder or what its storage holds beside Optuna's own.
 STUDY_FORMAT: Final = 1
 FORMAT_ATTRIBUTE: Final = "nas:format"  # system attribute of a study
+# Settings that earlier versions stored under other names: today's name by theirs.
+_RENAMED: Final = {"table.sides_px": "table.resolution_px"}
+
+
+def with_present_names(stored: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """``stored`` settings, by dotted names or by group, under their present names."""
+    named = {}
+    for key, value in stored.items():
+        name = f"{group}.{key}" if group else key
+        present = _RENAMED.get(name, name).removeprefix(f"{group}." if group else "")
+        named[present] = with_present_names(value, key) if isinstance(value, Mapping) and not group else value
+    return named
 
 
 def is_readable_format(found: object) -> bool:

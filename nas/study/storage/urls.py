@@ -22,6 +22,7 @@ _DRIVERS: Final = {
     "journal": "journal",
     "grpc": "grpc",
 }
+_OTHERS: Final = ("oracle", "mssql", "redis", "mongodb", "cockroachdb")  # meant as they are, and not offered
 _ALLOWED: Final = (
     "sqlite:///FILE, journal:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, "
     "grpc://HOST:PORT"
@@ -38,7 +39,7 @@ def checked_url(url: str) -> str:
     kind, separator, rest = url.partition("://")
     name, _, driver = kind.partition("+")
     if not separator or name not in _DRIVERS:
-        hint = suggestion(name, _DRIVERS) if separator else ""
+        hint = suggestion(name, _DRIVERS) if separator and name not in _OTHERS else ""
         raise NasError(f"study.storage {mask_url(url)!r}: must be one of {_ALLOWED}.{hint}")
     wanted = {"sqlite": "sqlite:///FILE", "journal": "journal:///FILE", "grpc": "grpc://HOST:PORT"}
     form = wanted.get(name, f"{name}://USER:PASSWORD@HOST/DATABASE")

@@ -65,7 +65,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
         ("table.widths=2", r"table\.widths 2: must be a list of multipliers"),
         ("table.starts=[1,2]", r"table\.starts 1: must be a list of \[depth, resolution\] multipliers"),
         ("table.starts=null", r"table\.starts null: must be a list"),
-        ("table.sides_px=[22.4]", r"table\.sides_px 22\.4: must be a whole number of at least 1"),
+        ("table.sides_px=[224]", r"unknown key 'table\.sides_px': it is called table\.resolution_px\."),
+        ("table.resolution_px=[22.4]", r"table\.resolution_px 22\.4: must be a whole number of at least 1"),
         ("compare=[depth,depth]", r"compare \[depth, depth\]: list each rule once"),
         ("coefficients=[1.2,1.1]", r"coefficients \[1\.2, 1\.1\]: must be \[alpha,beta,gamma\]"),
         ("coefficients=[0.9,1,1]", r"alpha 0\.9: must be at least 1"),
@@ -129,7 +130,7 @@ def test_names_and_identity_tell_studies_apart() -> None:
     lines = make_plan(["compare=width_lines"]).identity("here")
     for other in ("table.widths=[1.0,1.4]", "table.starts=[[1,1]]", "rounding.divisor=4", "compare=width_resolution"):
         assert make_plan(["compare=width_lines", other]).identity("here") != lines, other
-    for same in ("table.sides_px=[96]", "grid.tolerance=0.05", "coefficients=[1.3,1.1,1.1]"):  # of others
+    for same in ("table.resolution_px=[96]", "grid.tolerance=0.05", "coefficients=[1.3,1.1,1.1]"):  # of others
         assert make_plan(["compare=width_lines", same]).identity("here") == lines, same
 
 

@@ -40,7 +40,7 @@ def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pyte
 def test_a_table_leaves_lines_a_matrix_and_every_network_as_often(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    requested = [*TINY, "compare=width_resolution", "table.widths=[1.0,0.75]", "table.sides_px=[224,160]"]
+    requested = [*TINY, "compare=width_resolution", "table.widths=[1.0,0.75]", "table.resolution_px=[224,160]"]
     assert command(requested) == 0
     said, folder = capsys.readouterr().out, tmp_path / "runs" / "tiny"
     rows = networks(folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
@@ -18,6 +20,7 @@ from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import StageSpec
 from nas.core.errors import NasError, SpecError
 from nas.methods.scaling.config import BASELINE_FILE
+from nas.methods.scaling.preflight import print_growth
 from nas.methods.scaling.session import baseline_as_started
 from nas.methods.scaling.settings import GridSettings
 from tests.methods.scaling.fakes import GRID, PROXY, entries_of, make_plan
@@ -163,3 +166,28 @@ def test_growth_per_unit_of_phi_is_what_counts() -> None:
     found = entries_of(make_plan(phi=2, grid=replace(GRID, realised_tolerance=0.3)))
     for entry in found.trained:
         assert abs(math.sqrt(entry.scaled.macs_growth) - 2) <= 0.3
+
+
+def terminal(width: int) -> Console:
+    return Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+
+
+@pytest.mark.parametrize("width", [56, 80])
+def test_the_table_of_growth_fits_a_terminal_and_breaks_no_word(width: int) -> None:
+    plan = make_plan(grid=replace(FINE, realised_tolerance=0.05))
+    found, console = entries_of(plan), terminal(width)
+    assert found.left_out and any(entry.same for entry in found.all_entries)
+    print_growth(console, plan, found)
+    lines = console.file.getvalue().splitlines()
+    rows = {
+        entry.label: [line.split() for line in lines if line.startswith(f"{entry.label} ")]
+        for entry in found.all_entries
+    }
+    for entry in found.all_entries:
+        shown = [words for words in rows[entry.label] if len(words) > 2 and words[1][0].isdigit()]
+        assert [float(words[1]) for words in shown] == [round(entry.scaled.macs_growth, 2)], entry.label
+    for entry in found.left_out:
+        assert f"{entry.label} is left out: {entry.reason}" in lines
+    table = lines[2 : lines.index("", 4)]
+    assert max(len(line.rstrip()) for line in table) <= width
+    assert ("columns omitted, the terminal is too narrow: memory" in "\n".join(lines)) == (width < 80)

@@ -5,11 +5,13 @@ The sixteen published networks, lines from several baselines, and their comparis
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
@@ -18,8 +20,9 @@ from nas.estimators.proxy.settings import ProxySettings
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
 from nas.methods.scaling.ranking.ranking import BEST, rank_networks
-from nas.methods.scaling.ranking.table_lines import compared_at, table_layout, table_sentences
+from nas.methods.scaling.ranking.table_lines import TableLayout, compared_at, table_layout, table_sentences
 from nas.methods.scaling.settings import RaceSettings, TableSettings
+from nas.methods.scaling.terminal import print_cells
 from nas.methods.scaling.trial_attributes import accuracies_of, training_of
 from tests.methods.scaling.fakes import FakeTrainer, entries_of, make_plan, make_race, table
 from tests.paths import REFERENCE
@@ -151,9 +154,18 @@ def test_a_limit_leaves_cells_empty_and_the_table_whole() -> None:
 
 def test_impossible_tables_are_answered_with_what_is_possible() -> None:
     with pytest.raises(NasError, match=r"table: resolution_px 16: too small .* use at least 32 px"):
-        entries_of(replace(SIXTEEN, table=TableSettings(sides_px=(224, 16))))
+        entries_of(replace(SIXTEEN, table=TableSettings(resolution_px=(224, 16))))
     with pytest.raises(
         NasError, match=r"none of 1 networks of the table meets macs_m <= 600; .*or change the multipliers"
     ):
         limits = replace(SIXTEEN.constraints, macs_m=600.0)
-        entries_of(replace(SIXTEEN, constraints=limits, table=TableSettings(widths=(2.0,), sides_px=(224,))))
+        entries_of(replace(SIXTEEN, constraints=limits, table=TableSettings(widths=(2.0,), resolution_px=(224,))))
+
+
+@pytest.mark.parametrize("width", [24, 40, 80])
+def test_columns_without_room_follow_in_a_table_of_their_own(width: int) -> None:
+    columns = tuple(f"{side}px" for side in range(96, 224, 16))
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    print_cells(console, SIXTEEN, TableLayout(rows=("w1",), columns=columns, cells={}))
+    heads = [line.replace("┃", " ").split() for line in console.file.getvalue().splitlines() if "px" in line]
+    assert [name for names in heads for name in names] == list(columns) and (len(heads) > 1) == (width < 80)

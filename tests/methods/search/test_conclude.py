@@ -59,3 +59,16 @@ def test_results_are_written_though_the_winners_cannot_be_measured(
     )
     assert "measured_ms" not in load_spec_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
     assert (folder / "report.html").is_file()
+
+
+def test_an_interrupt_while_the_winners_are_measured_costs_the_measurements_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: int, __: ArchSpec) -> None:
+        raise KeyboardInterrupt
+
+    folder = search(tmp_path, monkeypatch, Stopwatch(MS_PER_GMAC, interrupted))
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("measuring the latency of 1 winner ...")
+    assert lines[start + 1] == ("latency of the winners was not measured: interrupted; the same command measures it")
+    assert (folder / "report.html").is_file() and (folder / "winners" / "winner_1.yaml").is_file()

@@ -10,13 +10,24 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 
 from nas.core.errors import NasError
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage import opening
 from nas.study.storage.attributes import system_attributes
-from nas.study.storage.opening import check_folder, claim_study, matching_study, open_storage, open_study
+from nas.study.storage.opening import (
+    check_folder,
+    check_reachable,
+    claim_study,
+    matching_study,
+    open_storage,
+    open_study,
+    reach_storage,
+)
+from nas.study.storage.retry_policy import RetryPolicy
 from nas.study.storage.retrying_storage import RetryingStorage
+from nas.study.storage.study_format import with_present_names
 from tests.study.fakes import PARETO, new_study
 
 Opened = Callable[..., RetryingStorage]
@@ -43,6 +54,49 @@ def test_a_database_that_cannot_be_opened_is_the_users_to_mend(tmp_path: Path) -
     (tmp_path / "optuna.db").write_text("this is no database, but it is long enough to be read as one" * 20)
     with pytest.raises(NasError, match=r"study\.storage '.*' cannot be opened: file is not a database\.$"):
         open_storage(url(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("url", "package"),
+    [
+        ("postgresql://me:x@127.0.0.1:9/d", "psycopg"),
+        ("mysql://me:x@127.0.0.1:9/d", "pymysql"),
+        ("grpc://127.0.0.1:9", "grpc"),
+    ],
+)
+def test_a_server_that_never_answered_is_not_waited_for(url: str, package: str) -> None:
+    pytest.importorskip(package)
+
+    def slept(_: float) -> None:
+        pytest.fail("it is waited for")
+
+    for open_first in (reach_storage, check_reachable):
+        with pytest.raises(
+            NasError, match=r"^study\.storage '.*127\.0\.0\.1:9.*': no server answers there \(.*\); correct"
+        ) as caught:
+            open_first(url, RetryPolicy(sleep=slept))
+        assert "\n" not in str(caught.value) and "me:x" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said", ["FATAL:  the database system is starting up", "FATAL:  sorry, too many clients already"]
+)
+def test_a_server_that_answers_is_waited_for_from_the_start(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server's own words are those of PostgreSQL's errcodes 57P03 and 53300."""
+    answers = iter(range(3))
+    make = opening.make_backend
+
+    def busy_at_first(_: str) -> optuna.storages.BaseStorage:
+        if next(answers, None) is not None:
+            raise sqlalchemy.exc.OperationalError("connect", {}, Exception(f"connection to server failed: {said}"))
+        return make(url(tmp_path))
+
+    monkeypatch.setattr(opening, "make_backend", busy_at_first)
+    pauses: list[float] = []
+    reach_storage("postgresql://me:x@h/d", RetryPolicy(sleep=pauses.append)).close()
+    assert len(pauses) == 2  # the first answer was that to the first contact
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
@@ -159,3 +213,17 @@ def test_other_peoples_studies_and_other_objectives_are_refused() -> None:
     open_study(storage, "ours", PARETO, {})
     with pytest.raises(NasError, match=r"study\.name 'ours': .*choose another study\.name"):
         open_study(storage, "ours", ObjectiveSettings(kind="mnasnet", target_ms=1.0), {})
+
+
+def test_a_study_that_was_begun_under_an_earlier_name_of_a_setting_goes_on(tmp_path: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    open_study(storage, "s", PARETO, {"table.sides_px": [224, 160]})
+    open_study(storage, "s", PARETO, {"table.resolution_px": (224, 160)})
+    claim_study(new_study(), tmp_path, "sqlite:///a.db", {"table.sides_px": [224, 160]})
+    check_folder(tmp_path, "sqlite:///a.db", {"table.resolution_px": (224, 160)})
+    with pytest.raises(NasError, match=r"started with table\.resolution_px = \[224, 160\], now it is \[224\]"):
+        open_study(storage, "s", PARETO, {"table.resolution_px": (224,)})
+    assert with_present_names({"table": {"sides_px": [8], "widths": None}, "sides_px": 1}) == {
+        "table": {"resolution_px": [8], "widths": None},
+        "sides_px": 1,
+    }

@@ -31,6 +31,8 @@ def test_every_kind_of_storage_has_a_url(url: str, meant: str) -> None:
     [
         ("optuna.db", r"'optuna\.db': must be one of sqlite:///FILE, journal:///FILE, postgresql://"),
         ("redis://host/0", r"must be one of .*grpc://HOST:PORT\.$"),
+        ("oracle://u:p@host/db", r"must be one of .*grpc://HOST:PORT\.$"),
+        ("mssql://u:p@host/db", r"must be one of .*grpc://HOST:PORT\.$"),
         ("postgre://u:p@host/db", r"must be one of .* Did you mean 'postgres'\?"),
         ("sqlite://", r"must have the form sqlite:///FILE\.$"),
         ("sqlite:///:memory:", r"must have the form sqlite:///FILE\.$"),

@@ -19,7 +19,7 @@ def table_cells(plan: ScalingPlan, baseline: ArchSpec) -> list[tuple[TableCell, 
     try:
         if plan.compare == (WIDTH_LINES,):
             return _width_lines(plan, baseline)
-        networks = width_resolution_table(baseline, plan.widths, plan.sides_px, plan.rules)
+        networks = width_resolution_table(baseline, plan.widths, plan.resolutions, plan.rules)
     except NasError as error:
         raise NasError(f"table: {error}") from None
     return [((f"w{one.factors.width:g}", f"{one.arch.resolution_px}px"), one) for one in networks]
