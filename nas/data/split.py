@@ -96,4 +96,4 @@ def _apportion(sizes: Rows, n_draws: int, generator: np.random.RandomState) -> R
         chosen = generator.choice(tied, size=min(len(tied), n_left), replace=False)
         counts[chosen] += 1
         n_left -= len(chosen)
-    return counts.astype(np.int64)
+    return np.asarray(counts, dtype=np.int64)
