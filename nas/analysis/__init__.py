@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nas.analysis.importance import MIN_TRIALS, Importance, importances
     from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_pair
     from nas.analysis.proxy_validation import LongerTraining, longer_trainings, validation_command
+    from nas.analysis.significance import SIGNIFICANCE_LEVEL, ChanceLevel, accuracy_groups, chance_level
+    from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -39,11 +41,15 @@ else:
             "importance": ["MIN_TRIALS", "Importance", "importances"],
             "latency_agreement": ["LatencyAgreement", "LatencyPair", "latency_pair"],
             "proxy_validation": ["LongerTraining", "longer_trainings", "validation_command"],
+            "significance": ["SIGNIFICANCE_LEVEL", "ChanceLevel", "accuracy_groups", "chance_level"],
+            "studentized_range": ["studentized_range_quantile", "studentized_range_sf"],
         },
     )
 
 __all__ = [
     "MIN_TRIALS",
+    "SIGNIFICANCE_LEVEL",
+    "ChanceLevel",
     "Curve",
     "FrontProgress",
     "Importance",
@@ -53,12 +59,16 @@ __all__ = [
     "ProgressStep",
     "ReferencePoint",
     "accuracy_and_ms",
+    "accuracy_groups",
     "busy_hours",
+    "chance_level",
     "front_progress",
     "hypervolume",
     "importances",
     "latency_pair",
     "learning_curves",
     "longer_trainings",
+    "studentized_range_quantile",
+    "studentized_range_sf",
     "validation_command",
 ]

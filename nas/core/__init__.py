@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.core.binomial import binomial_error, binomial_tail
     from nas.core.console import print_lines, progress_bar
     from nas.core.credentials import (
         MASK,
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
     from nas.core.dataclass_io import from_mapping
     from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
     from nas.core.files import write_bytes_atomically, write_text_atomically
-    from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
+    from nas.core.formatting import (
+        MISSING,
+        decimal,
+        interval,
+        megabytes,
+        millions,
+        ms,
+        percent,
+        percent_with_error,
+        plural,
+        shown_path,
+    )
     from nas.core.lazy import lazy_exports
     from nas.core.progress import ProgressCallback
     from nas.core.rank_correlation import kendall_tau
@@ -35,6 +47,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "binomial": ["binomial_error", "binomial_tail"],
             "console": ["print_lines", "progress_bar"],
             "credentials": [
                 "MASK",
@@ -50,12 +63,15 @@ else:
             "files": ["write_bytes_atomically", "write_text_atomically"],
             "formatting": [
                 "MISSING",
+                "changed_command",
+                "cpu_time",
                 "decimal",
                 "interval",
                 "megabytes",
                 "millions",
                 "ms",
                 "percent",
+                "percent_with_error",
                 "plural",
                 "shown_path",
             ],
@@ -82,8 +98,12 @@ __all__ = [
     "SpecError",
     "TableRow",
     "__version__",
+    "binomial_error",
+    "binomial_tail",
+    "changed_command",
     "check_number",
     "check_whole",
+    "cpu_time",
     "decimal",
     "from_mapping",
     "interval",
@@ -93,6 +113,7 @@ __all__ = [
     "millions",
     "ms",
     "percent",
+    "percent_with_error",
     "plural",
     "print_lines",
     "print_table",

@@ -103,7 +103,13 @@ class ProxyEvaluator:
         result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
         if self.weights_dir is not None:
             save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")
-        return Evaluation(accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s)
+        return Evaluation(
+            accuracy=result.accuracy,
+            cpu_s=result.cpu_s,
+            duration_s=result.duration_s,
+            class_correct=result.class_correct,
+            class_images=data.val_class_images,
+        )
 
     def _checkpoint(self, arch: ArchSpec, repeat: int) -> Path | None:
         name = f"{arch.arch_id}-{repeat}.pt" if repeat else f"{arch.arch_id}.pt"

@@ -35,5 +35,10 @@ def _print_results(plan: ScalingPlan, report: ScalingReport, console: Console) -
     console.print(cells_table(plan, report.layout) if report.layout else ranks_table(plan, report.ranking))
     closing = closing_lines(report.rows, plan.folder / REPORT_FILE)
     print_lines(
-        console, *report.sentences, *report.ranking.step_sentences, *family_lines(plan, report.members), *closing
+        console,
+        *filter(None, (report.unfinished,)),
+        *report.sentences,
+        *report.ranking.step_sentences,
+        *family_lines(plan, report.members),
+        *closing,
     )

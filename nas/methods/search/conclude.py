@@ -15,25 +15,29 @@ from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, write_winners
+from nas.reporting.class_accuracy import lowest_class
 from nas.reporting.columns import terminal_table
 from nas.reporting.dashboard.board import ARTIFACTS
-from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, shown_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
 from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
 from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
-from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
-_WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
+_CLASSES_SHOWN: Final = 3
+_WINNER_COLUMNS: Final = (
+    "name", "published", "group", "reward", "accuracy_with_error", "predicted_ms", "measured_ms", "macs_m", "params_m",
+    "files",
+)  # fmt: skip
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of ``study``, and print where they are."""
-    plan, rows = session.plan, trial_records(study)
-    context = session.context
+    plan, context = session.plan, session.context
+    rows = context.records(study)
     source = WinnerSource(
         context=context,
         data=session.data,
@@ -41,7 +45,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         provenance=_provenance(context, study),
     )
     chosen = _measure_winners(choose_winners(rows, plan.objective), session, study, console)
-    rows = trial_records(study)  # read again with the winners' measurements
+    rows = context.records(study)  # read again with the winners' measurements
     winners = write_winners(chosen, plan.folder / "winners", source)
     winner_ids = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
@@ -51,7 +55,8 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         session.evaluator.discard_checkpoints()
     report = search_report(context, study, rows, winners)
     write_search_report(report, plan.folder)
-    write_search_notes(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+    facts, artifacts = context.images.input_facts, plan.runs_dir / ARTIFACTS
+    write_search_notes(study, report, session.pricer, plan.folder, artifacts, facts)
     _print_results(plan, report, console)
     return winners
 
@@ -80,9 +85,12 @@ def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
 
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
     if report.winners:
-        columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
+        columns = shown_winner_columns(report.winners, report.reward, *_WINNER_COLUMNS)
         console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
     _print_agreement(report, console)
+    lowest = {winner.label: lowest_class(winner.row, report.class_names) for winner in report.winners[:_CLASSES_SHOWN]}
+    print_lines(console, *(f"lowest class of {label}: {text}" for label, text in lowest.items() if text))
+    print_lines(console, *filter(None, (report.unfinished, report.decision, *report.warnings)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import studentized_range
 
-from nas.methods.scaling.ranking.studentized_range import studentized_range_sf
+from nas.analysis.studentized_range import studentized_range_sf
 
 
 @pytest.mark.parametrize("groups", [2, 3, 6, 25])
