@@ -29,7 +29,8 @@ class StudySummary(NamedTuple):
 
     ``running``: started and not ended, by a search at work or by one that was killed.
 
-    ``best``: the highest accuracy in [0, 1], with its ``standard_error`` where that was stored; ``latest``: the last start or end of a trial, by its machine's clock.
+    ``best``: the highest accuracy in [0, 1], with its ``standard_error`` where that was stored. ``latest``: the last
+    start or end of a trial, by its machine's clock.
     """
 
     name: str
@@ -117,7 +118,7 @@ def _standing(study: optuna.Study) -> StudySummary:
     trials = study.get_trials(deepcopy=False)
     outcomes = [trial.user_attrs.get("outcome") for trial in trials if trial.state.is_finished()]
     trained = [trial for trial in trials if trial.user_attrs.get("outcome") == Outcome.TRAINED]
-    best = max((trial.user_attrs for trial in trained), key=itemgetter("accuracy"), default={})
+    best: Mapping[str, Any] = max((trial.user_attrs for trial in trained), key=itemgetter("accuracy"), default={})
     return StudySummary(
         name=study.study_name,
         identity=study_identity(system_attributes(study)),

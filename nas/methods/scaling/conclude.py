@@ -34,11 +34,5 @@ def conclude_scaling(session: ScalingSession, study: optuna.Study, console: Cons
 def _print_results(plan: ScalingPlan, report: ScalingReport, console: Console) -> None:
     console.print(cells_table(plan, report.layout) if report.layout else ranks_table(plan, report.ranking))
     closing = closing_lines(report.rows, plan.folder / REPORT_FILE)
-    print_lines(
-        console,
-        *filter(None, (report.unfinished,)),
-        *report.sentences,
-        *report.ranking.step_sentences,
-        *family_lines(plan, report.members),
-        *closing,
-    )
+    result = (*filter(None, (report.unfinished,)), *report.sentences, *report.ranking.step_sentences)
+    print_lines(console, *result, *family_lines(plan, report.members), *closing)

@@ -48,6 +48,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
     rows = context.records(study)  # before the labels: a running study may get another trial at any moment
     ranking = study_ranking(entries, study, chance_level(rows))
     layout = table_layout(entries, ranking) if plan.is_table else None
+    of_table = table_sentences(layout, ranking) if layout else ()
     return ScalingReport(
         title=f"{plan.name}: {scaling_kind(plan)}",
         command=plan.command,
@@ -57,11 +58,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         layout=layout,
         progress_text=_progress_text(context, study),
         by_class=tuple(_by_class(context, ranking, rows, study)),
-        sentences=(
-            *ranking.sentences(),
-            *separation_sentences(ranking, rows),
-            *(table_sentences(layout, ranking) if layout else ()),
-        ),
+        sentences=(*ranking.sentences(), *separation_sentences(ranking, rows), *of_table),
         notes=tuple(design_notes(plan, entries, context.proxy_of(entries.baseline.arch))),
         plots=_plots(plan, ranking, layout),
         members=tuple(_family(context, ranking)),

@@ -112,11 +112,9 @@ class Ranking:
         """The result in words."""
         best = self.best
         if best is None:
-            return (
-                [at_chance_text(self.chance, f"{self.ranked[0].percent}%")]
-                if self.ranked and self.chance
-                else [_UNTRAINED]
-            )
+            if self.chance and self.ranked:
+                return [at_chance_text(self.chance, f"{self.ranked[0].percent}%")]
+            return [_UNTRAINED]
         seeds = plural(len(best.accuracies), "seed")
         sentences = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
         sentences[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
@@ -155,8 +153,8 @@ def rank_networks(
     """Rank all networks of ``entries`` by their ``accuracies``.
 
     ``closed``: by label, how a training without accuracy ended, and why. ``chance``: where none of the networks is
-    significantly better than always guessing the largest class, none is called the best. Intermediate networks of stepwise expansion
-    have another cost: only its final network is compared with the others.
+    significantly better than always guessing the largest class, none is called the best. Intermediate networks of
+    stepwise expansion have another cost: only its final network is compared with the others.
     """
     noise = pooled_noise(accuracies)
     compared = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
