@@ -166,7 +166,7 @@ def latency_pair(row: TrialRecord, label: str | None = None) -> LatencyPair | No
 def limit_warning(
     rows: Iterable[TrialRecord], winners: Iterable[TrialRecord], limit_ms: float | None, command: str
 ) -> str:
-    """Warning that a latency limit is within the predictor's error; empty if it is not.
+    """Warning that a latency limit is within the predictor's error, or empty.
 
     It is if a winner that was not measured, or every tenth candidate, has a 90% interval that contains the limit.
     ``command``: of the search.

@@ -31,7 +31,7 @@ class ChanceLevel:
     images: int
 
     def is_exceeded(self, accuracy: float, compared: int = 1) -> bool:
-        """Whether ``accuracy``, the highest of ``compared`` ones, is significantly above chance.
+        """Whether the highest of ``compared`` accuracies is significantly above chance.
 
         One-sided exact binomial test at the 5% level, with Bonferroni's correction.
         """
@@ -108,9 +108,9 @@ def images_to_separate(first: TrialRecord, second: TrialRecord, compared: int) -
 
 
 def deviations_to_separate(compared: int) -> float:
-    """The difference of two of ``compared`` means, in their standard errors, to be found.
+    """Least detectable difference of two means, in their standard errors.
 
-    By Tukey-Kramer at the 5% level, with a power of 80%.
+    Of ``compared`` means, by Tukey-Kramer at the 5% level, with a power of 80%.
     """
     return studentized_range_quantile(SIGNIFICANCE_LEVEL, compared) + math.sqrt(2) * _DEVIATE_OF_POWER
 

@@ -41,7 +41,7 @@ def studentized_range_sf(q: float, groups: int, freedom: float) -> float:
 
 
 def studentized_range_quantile(level: float, groups: int, freedom: float = math.inf) -> float:
-    """The ``q`` that the studentized range exceeds with probability ``level``, by bisection."""
+    """The ``q`` that the studentized range exceeds with probability ``level``."""
     low, high = 0.0, 1.0
     while studentized_range_sf(high, groups, freedom) > level:
         high *= 2

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nas.core.files import write_bytes_atomically, write_text_atomically
     from nas.core.formatting import (
         MISSING,
+        changed_command,
+        cpu_time,
         decimal,
         interval,
         megabytes,
@@ -86,12 +88,6 @@ else:
 
 __all__ = [
     "MASK",
-    "mask_credentials",
-    "mask_reason",
-    "mask_settings",
-    "mask_url",
-    "mask_words",
-    "masked_command",
     "MISSING",
     "NasError",
     "ProgressCallback",
@@ -109,6 +105,12 @@ __all__ = [
     "interval",
     "kendall_tau",
     "lazy_exports",
+    "mask_credentials",
+    "mask_reason",
+    "mask_settings",
+    "mask_url",
+    "mask_words",
+    "masked_command",
     "megabytes",
     "millions",
     "ms",

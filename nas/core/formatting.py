@@ -16,7 +16,7 @@ def ms(value: float | None) -> str:
 
 
 def percent(value: float | None, error: float | None = None, digits: int = 2) -> str:
-    """Format a fraction of 1 as a percentage, with two decimals by default: ``76.30%``.
+    """Format a fraction of 1 as a percentage, such as ``76.30%``.
 
     With its standard ``error``: ``76.30 ± 0.98%``.
     """
@@ -54,7 +54,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def cpu_time(seconds: float) -> str:
-    """Format CPU time in its largest unit: ``12 CPU-s``, ``3.5 CPU-min``, ``1.2 CPU-h``."""
+    """Format CPU time: ``12 CPU-s``, ``3.5 CPU-min``, ``1.2 CPU-h``."""
     for unit, length in (("CPU-h", 3600), ("CPU-min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"

@@ -14,9 +14,9 @@ from nas.study.trial_record import TrialRecord
 
 
 class ClassRow(NamedTuple):
-    """Accuracy of networks on one class, by their labels, in [0, 1]; None without images.
+    """Accuracy of networks on one class, by their labels.
 
-    ``images``: validation images of the class.
+    In [0, 1]; None without images. ``images``: validation images of the class.
     """
 
     name: str
@@ -25,9 +25,10 @@ class ClassRow(NamedTuple):
 
 
 def class_rows(class_names: Sequence[str], networks: Mapping[str, Sequence[TrialRecord]]) -> list[ClassRow]:
-    """One row per class in label order; empty where accuracies by class were not stored.
+    """One row per class in label order.
 
-    ``networks``: trainings by label; accuracies are means over the trainings of a network.
+    Empty where accuracies by class were not stored. ``networks``: trainings by label; accuracies are means over the
+    trainings of a network.
     """
     counted = {label: [row for row in rows if row.class_images] for label, rows in networks.items()}
     counted = {label: rows for label, rows in counted.items() if rows}
@@ -41,7 +42,7 @@ def class_rows(class_names: Sequence[str], networks: Mapping[str, Sequence[Trial
 
 
 def class_columns(rows: Sequence[ClassRow]) -> tuple[Column[ClassRow], ...]:
-    """Columns of the table of ``rows``: one per network, with binomial standard errors."""
+    """Columns of ``rows``: one per network, with binomial standard errors."""
     labels = rows[0].accuracies if rows else ()
     return (
         Column(name="class", heading="class", value=lambda row: row.name, align="left"),

@@ -36,9 +36,10 @@ class LabelledWinner(Protocol):
 def search_decision(
     winners: Sequence[LabelledWinner], rows: Sequence[TrialRecord], reward: Mapping[int, float] | None = None
 ) -> str:
-    """The decision in words; empty without winners, or where their standard errors are unknown.
+    """The decision in words.
 
-    ``rows``: all candidates. ``reward``: by trial number, for a search with a single reward.
+    Empty without winners, or where their standard errors are unknown. ``rows``: all candidates. ``reward``: by trial
+    number, for a search with a single reward.
     """
     if not winners or not _have_errors(winners):
         return ""

@@ -103,7 +103,7 @@ def accuracy_facts(evaluation: Evaluation) -> dict[str, float]:
 
 
 def copied_accuracy(trial: FrozenTrial) -> dict[str, float]:
-    """Accuracy of a finished training and what it compares with, for a duplicate of it."""
+    """Accuracy of a finished training and what it compares with, for a duplicate."""
     return {name: trial.user_attrs[name] for name in _ACCURACY if name in trial.user_attrs}
 
 

@@ -164,7 +164,7 @@ def finish_trial(
     reason: str = "",
     facts: Mapping[str, float] | None = None,
 ) -> TrialRecord:
-    """Finish ``trial`` in Optuna, with its outcome and further ``facts`` as attributes.
+    """Finish ``trial`` in Optuna, with outcome and ``facts`` as attributes.
 
     With ``values`` it is complete, without them failed or pruned.
     """

@@ -34,9 +34,10 @@ def names() -> tuple[str, ...]:
 
 
 def published_name(arch: ArchSpec) -> str:
-    """Name of the published network that ``arch`` is, whatever its classes and channels.
+    """Name of the published network that ``arch`` is, with any classes.
 
-    Empty for a network that is not among ``names``. Equal networks have the same id, at the same resolution.
+    And any input channels. Empty for a network that is not among ``names``. Equal networks have the same id, at the
+    same resolution.
     """
     return _names_by_id(arch.classes, arch.in_channels).get(arch.arch_id, "")
 

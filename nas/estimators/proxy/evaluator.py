@@ -12,9 +12,11 @@ import torch
 
 from nas.arch.spec import ArchSpec
 from nas.data.images import ImageData
+from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation
 from nas.estimators.proxy.reduce import Proxy, reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
+from nas.export.metadata import input_metadata
 from nas.export.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
@@ -102,7 +104,8 @@ class ProxyEvaluator:
         checkpoint = self._checkpoint(arch, repeat)
         result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
         if self.weights_dir is not None:
-            save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")
+            metadata = input_metadata(proxy, ImageSummary.of(self.data).input_facts)
+            save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors", metadata)
         return Evaluation(
             accuracy=result.accuracy,
             cpu_s=result.cpu_s,

@@ -111,7 +111,7 @@ def _progress_text(context: ScalingContext, study: optuna.Study) -> str:
 def _by_class(
     context: ScalingContext, ranking: Ranking, rows: Sequence[TrialRecord], study: optuna.Study
 ) -> list[ClassRow]:
-    """Accuracy by class of the best network and of the baseline, means over their seeds."""
+    """Accuracy by class of the best network and the baseline, over their seeds."""
     best = ranking.best
     if best is None:
         return []

@@ -12,8 +12,8 @@ import optuna
 from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.importance import importances
 from nas.analysis.proxy_validation import longer_trainings, validation_command
+from nas.arch import zoo
 from nas.arch.files import load_spec_file
-from nas.arch.zoo import published_name
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
@@ -178,5 +178,5 @@ def _winner_of(label: str, row: TrialRecord, stem: str | None, folder: Path, con
         files=files,
         proxy=proxy.spec,
         sample_logits=tuple(provenance.get("logits_of_ramp", ())),
-        published=published_name(arch),
+        published=zoo.published_name(arch),
     )
