@@ -49,7 +49,7 @@ def search_decision(
         return at_chance_text(chance, percent(best.accuracy, best.standard_error))
     sentences = _reward(winners[0], rows, compared) if reward is not None else _front(winners, rows, compared)
     if chance:
-        sentences.append(guessing_sentence(chance))
+        sentences.append(_against_guessing(winners, chance, compared))
     return " ".join(sentences)
 
 
@@ -69,9 +69,11 @@ def _have_errors(winners: Sequence[LabelledWinner]) -> bool:
     return all(winner.row.standard_error is not None for winner in winners)
 
 
-def guessing_sentence(chance: ChanceLevel) -> str:
-    """Accuracy of always guessing the largest class in words."""
-    return f"Always guessing the largest class gives {percent(chance.accuracy)} ({chance.images:,} validation images)."
+def _against_guessing(winners: Sequence[LabelledWinner], chance: ChanceLevel, compared: int) -> str:
+    """Accuracy of always guessing the largest class, and the winners that are not above it."""
+    text = f"Always guessing the largest class gives {percent(chance.accuracy)} ({chance.images:,} validation images)"
+    low = [winner.label for winner in winners if not chance.is_exceeded(winner.row.accuracy or 0.0, compared)]
+    return f"{text}, and {', '.join(low)} is not significantly better." if low else f"{text}."
 
 
 def _front(winners: Sequence[LabelledWinner], rows: Sequence[TrialRecord], compared: int) -> list[str]:
@@ -79,6 +81,9 @@ def _front(winners: Sequence[LabelledWinner], rows: Sequence[TrialRecord], compa
     groups = accuracy_groups([winner.row for winner in winners], compared)
     if len(winners) == 1:
         return [f"The only winner is {_described(winners[0].row, label_of)}."]
+    if len(groups) == len(winners):
+        parts = [_described(winner.row, label_of) for winner in winners]
+        return [f"The {len(winners)} winners differ significantly in accuracy ({_TEST}): {'; '.join(parts)}."]
     if len(groups) > 1:
         parts = [_group_text(place, group, label_of) for place, group in enumerate(groups, start=1)]
         return [

@@ -171,6 +171,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
         class_rows=by_class,
         class_columns=class_columns(by_class),
         summary=data.summary,
+        warnings=data.warnings,
         losses=losses(data.rows),
         shown=shown,
         left_out=left_out,

@@ -66,6 +66,7 @@ def render_scaling_report(data: ScalingReport) -> str:
     return _template().render(
         data=data,
         summary=data.summary,
+        warnings=data.warnings,
         class_columns=class_columns(data.by_class),
         network_columns=select(ranking_columns(data.noun), *_NETWORK_COLUMNS),
         training_columns=training_columns(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import optuna
@@ -18,7 +19,7 @@ from nas.methods.search.winner_files import WinnerSource, write_winners
 from nas.reporting.class_accuracy import lowest_class
 from nas.reporting.columns import terminal_table
 from nas.reporting.dashboard.board import ARTIFACTS
-from nas.reporting.search_columns import AGREEMENT_COLUMNS, shown_winner_columns
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
 from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
@@ -29,8 +30,7 @@ from nas.study.trial_record import TrialRecord
 _PAIRS_SHOWN: Final = 20
 _CLASSES_SHOWN: Final = 3
 _WINNER_COLUMNS: Final = (
-    "name", "published", "group", "reward", "accuracy_with_error", "predicted_ms", "measured_ms", "macs_m", "params_m",
-    "files",
+    "name", "group", "reward", "accuracy_with_error", "predicted_ms", "measured_ms", "macs_m", "params_m", "files",
 )  # fmt: skip
 
 
@@ -85,13 +85,19 @@ def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
 
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
     if report.winners:
-        columns = shown_winner_columns(report.winners, report.reward, *_WINNER_COLUMNS)
+        columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
         console.print(terminal_table(f"winners of {plan.name}", columns, report.winners))
     _print_agreement(report, console)
-    lowest = {winner.label: lowest_class(winner.row, report.class_names) for winner in report.winners[:_CLASSES_SHOWN]}
-    print_lines(console, *(f"lowest class of {label}: {text}" for label, text in lowest.items() if text))
+    print_lines(console, *_remarks(report.winners, report.class_names))
     print_lines(console, *filter(None, (report.unfinished, report.decision, *report.warnings)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
+
+
+def _remarks(winners: Sequence[Winner], class_names: Sequence[str]) -> list[str]:
+    """Which winners are published networks, and the lowest class of the first ones."""
+    published = [f"{winner.label} is the published {winner.published}" for winner in winners if winner.published]
+    lowest = [(winner.label, lowest_class(winner.row, class_names)) for winner in winners[:_CLASSES_SHOWN]]
+    return [*published, *(f"lowest class of {label}: {text}" for label, text in lowest if text)]
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:
