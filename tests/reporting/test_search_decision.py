@@ -152,7 +152,7 @@ def test_a_legend_is_within_the_plot() -> None:
     rows = [row(0, 0.95, 5.0, latency_low_ms=4.0, latency_high_ms=6.0), row(1, 0.96, 9.0)]
     drawn = ET.fromstring(pareto_svg([*rows, *refused], {"W1": rows[0]}, baselines={1: "net"}, limit_ms=15.0))
     width = float(drawn.get("viewBox", "").split()[2])
-    legend = [one for one in drawn.iter(f"{SVG}g") if one.get("id", "").endswith("legend_1")][0]
+    (legend,) = [one for one in drawn.iter(f"{SVG}g") if one.get("id", "").endswith("legend_1")]
     ends = []
     for one in legend.iter(f"{SVG}text"):
         left, length = float(one.get("x", "")), TextPath((0, 0), one.text or "", size=10, prop=FontProperties())
