@@ -70,7 +70,7 @@ def _have_errors(winners: Sequence[LabelledWinner]) -> bool:
 
 
 def _against_guessing(winners: Sequence[LabelledWinner], chance: ChanceLevel, compared: int) -> str:
-    """Accuracy of always guessing the largest class, and the winners that are not above it."""
+    """Accuracy of always guessing the largest class, and winners not above it."""
     text = f"Always guessing the largest class gives {percent(chance.accuracy)} ({chance.images:,} validation images)"
     low = [winner.label for winner in winners if not chance.is_exceeded(winner.row.accuracy or 0.0, compared)]
     return f"{text}, and {', '.join(low)} is not significantly better." if low else f"{text}."
