@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas.core.files import write_text_atomically
 from nas.core.formatting import shown_path
+from nas.data.description import DatasetDescription
 from nas.reporting.search_columns import records_to_csv
 from nas.study.trial_record import TrialRecord, outcome_counts_text
 
@@ -18,7 +19,8 @@ class StudyReport(ABC):
     """Common report data of a study.
 
     ``command`` resumes the study. ``facts``: (name, value) pairs. ``progress_text``: how many trials of an unfinished
-    study have ended, such as ``3 of 12 trials``; empty for a finished one.
+    study have ended, such as ``3 of 12 trials``; empty for a finished one. ``dataset``: its images; None if it was
+    begun by a version that did not store what they are.
     """
 
     title: str
@@ -26,6 +28,7 @@ class StudyReport(ABC):
     facts: tuple[tuple[str, str], ...]
     rows: tuple[TrialRecord, ...]
     progress_text: str = ""
+    dataset: DatasetDescription | None = None
 
     @property
     def summary(self) -> str:

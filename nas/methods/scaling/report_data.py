@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -64,6 +63,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         members=tuple(_family(context, ranking)),
         labels=labels_by_number(study),
         noun=network_noun(plan),
+        dataset=context.dataset,
     )
 
 
@@ -92,7 +92,7 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
     return (
         ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
         ("request", f"{request_text(plan)}, limits {plan.constraints}"),
-        ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
+        ("rounding", "; ".join(plan.rules.summary).removeprefix("rounding: ")),
         context.data_fact,
         context.image_size_fact,
         *((context.class_fact,) if context.images.class_names else ()),
