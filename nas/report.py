@@ -80,6 +80,7 @@ def _facts(one: StudySummary) -> dict[str, Any]:
         "others": one.other,
         "running": one.running,
         "best_accuracy": one.best,
+        "best_standard_error": one.standard_error,
         "last_change": one.latest.isoformat() if one.latest else None,
     }
 
@@ -96,7 +97,7 @@ def _print_studies(found: Sequence[StudySummary], url: str) -> None:
             f"{one.trained:,}",
             f"{one.other:,}",
             f"{one.running:,}" if one.running else "",
-            percent(one.best),
+            percent(one.best, one.standard_error),
             f"{one.latest:%Y-%m-%d %H:%M}" if one.latest else "",
         )
         for one in found

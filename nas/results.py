@@ -36,6 +36,7 @@ class FoundNetwork:
     """A network that a study found.
 
     ``accuracy``: top-1 of its proxy on the validation split, in [0, 1]; of a grid the mean over its seeds.
+    ``standard_error``: of the accuracy: binomial, or of a grid from the noise between seeds; None if it is unknown.
     ``latency_ms``: what the study counted with, on its device. ``paths``: files by ``spec`` (block strings),
     ``scaled_spec`` (coefficients), ``module`` (Python that needs timm alone), ``proxy_spec`` and ``proxy_weights``;
     empty until the study has written them.
@@ -44,6 +45,7 @@ class FoundNetwork:
     name: str
     spec: ArchSpec = field(repr=False)
     accuracy: float
+    standard_error: float | None
     latency_ms: float
     paths: Mapping[str, Path] = field(repr=False)
 
@@ -110,10 +112,9 @@ def search_result(found: ReopenedStudy, *, interrupted: bool) -> SearchResult:
     from nas.methods.search.context import search_context
     from nas.methods.search.report_data import existing_winners
     from nas.study.objective import choose_winners
-    from nas.study.trial_attributes import trial_records
 
-    plan, records = found.plan, trial_records(found.study)
-    context = search_context(plan, found.manifest)
+    plan, context = found.plan, search_context(found.plan, found.manifest)
+    records = context.records(found.study)
     winners = existing_winners(choose_winners(records, plan.objective), plan.folder / "winners", context)
     return SearchResult(
         winners=tuple(_winner(one, plan.folder) for one in winners),
@@ -126,17 +127,18 @@ def search_result(found: ReopenedStudy, *, interrupted: bool) -> SearchResult:
 
 def compound_grid_result(found: ReopenedStudy, *, interrupted: bool) -> CompoundGridResult:
     """The result of a grid, a comparison of rules or a table. Raises: NasError."""
+    from nas.analysis.significance import chance_level
     from nas.methods.scaling.context import scaling_context
     from nas.methods.scaling.family_files import FAMILY_FOLDER
     from nas.methods.scaling.report_data import study_ranking
-    from nas.study.trial_attributes import trial_records
 
-    plan = found.plan
-    ranking = study_ranking(scaling_context(plan, found.manifest, found.study).entries, found.study)
+    plan, context = found.plan, scaling_context(found.plan, found.manifest, found.study)
+    records = context.records(found.study)
+    ranking = study_ranking(context.entries, found.study, chance_level(records))
     best = () if ranking.best is None else (ranking.best, *ranking.peers)
     return CompoundGridResult(
         winners=tuple(map(_ranked, best)),
-        trials=tuple(trial_records(found.study)),
+        trials=tuple(records),
         folder=plan.folder,
         study=found.study,
         interrupted=interrupted,
@@ -152,6 +154,7 @@ def _winner(winner: Winner, folder: Path) -> FoundNetwork:
         name=winner.label,
         spec=winner.arch,
         accuracy=winner.row.accuracy or 0.0,
+        standard_error=winner.row.standard_error,
         latency_ms=winner.row.latency_ms or 0.0,
         paths=paths,
     )
@@ -162,6 +165,7 @@ def _ranked(one: RankedNetwork) -> FoundNetwork:
         name=one.entry.label,
         spec=one.entry.arch,
         accuracy=one.mean or 0.0,
+        standard_error=one.error,
         latency_ms=one.entry.latency.latency_ms,
         paths={},
     )

@@ -76,11 +76,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A small grid of real trainings; a test that changes its files takes a copy."""
     from nas import compound_grid
-    from tests.methods.scaling.tiny import TINY, Finished
+    from tests.methods.scaling.tiny import TINY, Finished, trained_above_chance
 
     folder = tmp_path_factory.mktemp("grid")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.chdir(folder)
+        trained_above_chance(patch)
         assert compound_grid.command([*TINY]) == 0
     return Finished(folder, said.getvalue())
 

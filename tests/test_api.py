@@ -31,7 +31,7 @@ from nas.study.storage.optuna_private import storage_of
 from tests.arch.published import reference
 from tests.deadline import DEADLINE_S
 from tests.json_output import MS_PER_GMAC, json_answer
-from tests.methods.scaling.tiny import TINY, Finished
+from tests.methods.scaling.tiny import TINY, Finished, trained_above_chance
 from tests.paths import ROOT
 from tests.test_report import synthetic_trainings
 
@@ -316,7 +316,10 @@ def test_an_interrupted_search_returns_what_it_has_and_goes_on(
     assert [one.outcome for one in rest.trials] == ["trained", "trained"]
 
 
-def test_a_grid_returns_its_ranking_its_best_coefficients_and_its_family(grid: Finished) -> None:
+def test_a_grid_returns_its_ranking_its_best_coefficients_and_its_family(
+    grid: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_above_chance(monkeypatch)
     shutil.copytree(grid.folder, ".", dirs_exist_ok=True)
     result = closed(nas.run_compound_grid(*TINY, progress=False))  # which is finished: nothing is trained
     assert isinstance(result, nas.CompoundGridResult)

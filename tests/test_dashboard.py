@@ -28,6 +28,7 @@ from nas.dashboard import _background_updates, _Notes, command
 from nas.reporting.dashboard.serving import HOST, make_dashboard
 from nas.study.storage.opening import open_storage
 from tests.deadline import DEADLINE_S
+from tests.methods.scaling.tiny import trained_above_chance
 from tests.paths import ROOT
 from tests.reporting.dashboard_study import attributes, database, made_search, served, show
 
@@ -100,6 +101,7 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ("latency=macs", "data.subset=100")
+    trained_above_chance(monkeypatch)
     with monkeypatch.context() as killed:
         killed.setattr("nas.methods.search.conclude.write_search_notes", lambda *_: None)
         killed.setattr("nas.methods.scaling.conclude.write_scaling_notes", lambda *_: None)

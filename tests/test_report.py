@@ -15,9 +15,12 @@ import optuna
 import pytest
 
 from nas import report, search
+from nas.arch import zoo
+from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.data import images as images
+from nas.data.sources import DataSettings
 from nas.estimators.base import Evaluation
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.training.results import EpochResult
@@ -118,9 +121,16 @@ def test_a_search_at_work_has_a_report_too(tmp_path: Path, monkeypatch: pytest.M
     assert search.command(list(SEARCH)) == 0
     early, late = seen
     assert "0 trained" in early and "No candidate was trained" in early and "1 still running" in early
+    assert "Unfinished: 0 of 5 trials." in early and "Unfinished: 3 of 5 trials." in late
     assert "3 trained, 1 infeasible" in late and "1 still running when this was written" in late
     assert late.count('class="hit"') == 3 and "trial_" in late and "winners/winner_1.yaml" not in late
-    assert "5 trained" in made(tmp_path)["report.html"]
+    page = made(tmp_path)["report.html"]
+    assert "5 trained" in page and "Unfinished" not in page and "resized to 8 x 8 px" in page
+    winner = load_spec_file("runs/made/winners/winner_1.yaml")
+    digits = images.load_images(DataSettings(resolution_px=8, subset=100))
+    assert winner.provenance["class_names"] == [str(digit) for digit in range(10)]
+    assert winner.provenance["normalisation"] == {"mean": list(digits.mean), "std": list(digits.std)}
+    assert winner.provenance["published"] == zoo.published_name(winner.arch) != ""
 
 
 @pytest.mark.usefixtures("searched")

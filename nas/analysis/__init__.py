@@ -19,8 +19,20 @@ if TYPE_CHECKING:
         learning_curves,
     )
     from nas.analysis.importance import MIN_TRIALS, Importance, importances
-    from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_pair
+    from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_pair, limit_warning
     from nas.analysis.proxy_validation import LongerTraining, longer_trainings, validation_command
+    from nas.analysis.significance import (
+        SIGNIFICANCE_LEVEL,
+        ChanceLevel,
+        accuracy_groups,
+        at_chance_text,
+        chance_level,
+        compared_networks,
+        deviations_to_separate,
+        images_to_separate,
+        indistinguishable,
+    )
+    from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -37,13 +49,27 @@ else:
                 "learning_curves",
             ],
             "importance": ["MIN_TRIALS", "Importance", "importances"],
-            "latency_agreement": ["LatencyAgreement", "LatencyPair", "latency_pair"],
+            "latency_agreement": ["limit_warning", "LatencyAgreement", "LatencyPair", "latency_pair"],
             "proxy_validation": ["LongerTraining", "longer_trainings", "validation_command"],
+            "significance": [
+                "indistinguishable",
+                "images_to_separate",
+                "deviations_to_separate",
+                "compared_networks",
+                "at_chance_text",
+                "SIGNIFICANCE_LEVEL",
+                "ChanceLevel",
+                "accuracy_groups",
+                "chance_level",
+            ],
+            "studentized_range": ["studentized_range_quantile", "studentized_range_sf"],
         },
     )
 
 __all__ = [
     "MIN_TRIALS",
+    "SIGNIFICANCE_LEVEL",
+    "ChanceLevel",
     "Curve",
     "FrontProgress",
     "Importance",
@@ -53,12 +79,22 @@ __all__ = [
     "ProgressStep",
     "ReferencePoint",
     "accuracy_and_ms",
+    "accuracy_groups",
+    "at_chance_text",
     "busy_hours",
+    "chance_level",
+    "compared_networks",
+    "deviations_to_separate",
     "front_progress",
     "hypervolume",
+    "images_to_separate",
     "importances",
+    "indistinguishable",
     "latency_pair",
     "learning_curves",
+    "limit_warning",
     "longer_trainings",
+    "studentized_range_quantile",
+    "studentized_range_sf",
     "validation_command",
 ]

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from nas.analysis.significance import SIGNIFICANCE_LEVEL
+from nas.core.binomial import binomial_tail
 from nas.core.errors import NasError
-from nas.core.formatting import plural
+from nas.core.formatting import changed_command, plural
 from nas.core.rank_correlation import kendall_tau
 from nas.core.validation import check_number
-from nas.study.trial_record import TrialRecord
+from nas.study.trial_record import Outcome, TrialRecord
 
+_UNDECIDED_SHARE: Final = 0.1
 OUTSIDE_SHARE: Final = 0.1  # expected share of measurements outside of a 90% interval
-_SIGNIFICANCE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +118,12 @@ class LatencyAgreement:
 
         Null hypothesis: each lies outside of its 90% interval with a probability of 0.1. 1 without intervals.
         """
-        return _at_least(self.outside, self.interval_count, OUTSIDE_SHARE)
+        return binomial_tail(self.outside, self.interval_count, OUTSIDE_SHARE)
 
     @property
     def warning(self) -> str:
         """Warning about a miscalibrated predictor and its remedy; empty if p >= 0.05."""
-        if self.p_value >= _SIGNIFICANCE:
+        if self.p_value >= SIGNIFICANCE_LEVEL:
             return ""
         refine = "" if self.refined else ", or set latency.refine=true"
         return (
@@ -142,26 +144,6 @@ class LatencyAgreement:
         return ", ".join([*parts, f"predicted / measured {self.mean_ratio:.3f} on average"])
 
 
-def _at_least(successes: int, trials: int, share: float) -> float:
-    """Upper tail of a binomial: the probability of at least ``successes``.
-
-    Of ``trials`` independent trials, each with success probability ``share``.
-    """
-    if successes <= 0:
-        return 1.0
-    log_all = math.lgamma(trials + 1)
-    return math.fsum(
-        math.exp(
-            log_all
-            - math.lgamma(count + 1)
-            - math.lgamma(trials - count + 1)
-            + count * math.log(share)
-            + (trials - count) * math.log1p(-share)
-        )
-        for count in range(successes, trials + 1)
-    )
-
-
 def latency_pair(row: TrialRecord, label: str | None = None) -> LatencyPair | None:
     """Return predicted and measured latency of ``row``; None if one is missing.
 
@@ -179,6 +161,37 @@ def latency_pair(row: TrialRecord, label: str | None = None) -> LatencyPair | No
         spread_ms=row.measured_spread_ms,
         winner=label is not None,
     )
+
+
+def limit_warning(
+    rows: Iterable[TrialRecord], winners: Iterable[TrialRecord], limit_ms: float | None, command: str
+) -> str:
+    """Warning that a latency limit is within the predictor's error, or empty.
+
+    It is if a winner that was not measured, or every tenth candidate, has a 90% interval that contains the limit.
+    ``command``: of the search.
+    """
+    if limit_ms is None:
+        return ""
+    priced = [row for row in rows if row.latency_low_ms is not None and row.latency_high_ms is not None]
+    undecided = [row for row in priced if _contains(row, limit_ms)]
+    unmeasured = [row for row in winners if row.measured_ms is None and _contains(row, limit_ms)]
+    if not unmeasured and len(undecided) < max(1, _UNDECIDED_SHARE * len(priced)):
+        return ""
+    rejected = sum(row.outcome is Outcome.INFEASIBLE for row in undecided)
+    refined = changed_command(command, {"latency.refine": "true", "study.name": "ANOTHER"})
+    return (
+        f"The limit of {limit_ms:g} ms is within the calibration's error: it lies inside the 90% interval of "
+        f"{len(undecided)} of {plural(len(priced), 'candidate')}, of which {rejected} were rejected"
+        + (f", and of {plural(len(unmeasured), 'winner')} not measured" if unmeasured else "")
+        + ". Calibrate again on an idle machine (python -m nas.calibrate device=cpu) and search under another "
+        f"study.name, or let the search measure each candidate before it is trained: {refined}"
+    )
+
+
+def _contains(row: TrialRecord, limit_ms: float) -> bool:
+    ends = (row.latency_low_ms, row.latency_high_ms)
+    return ends[0] is not None and ends[1] is not None and ends[0] <= limit_ms <= ends[1]
 
 
 def latency_agreement(

@@ -6,7 +6,6 @@ Both studies must be in the same storage.
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import optuna
 
-from nas.core.formatting import plural
+from nas.core.formatting import changed_command, plural
 from nas.core.rank_correlation import kendall_tau
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
@@ -104,15 +103,13 @@ def validation_command(command: str, name: str, epochs: int, networks: int) -> s
     It trains ``networks`` published and best networks, three times ``epochs`` each, without a pruner: a ranking needs
     complete trainings.
     """
-    words = shlex.split(command)
     overrides = {
         "proxy.epochs": _EPOCHS_FACTOR * epochs,
         "study.name": f"{name}-longer",
         "study.first": name,
         "study.n_trials": networks,
     }
-    unchanged = [word for word in words if word.partition("=")[0] not in overrides and not word.startswith("pruner")]
-    return shlex.join([*unchanged, *(f"{key}={value}" for key, value in overrides.items())])
+    return changed_command(command, overrides, without="pruner")
 
 
 def _greater_effort(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:

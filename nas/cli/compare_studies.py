@@ -87,7 +87,11 @@ def _study_data(found: FoundStudy, label: str) -> _StudyData:
     device = (
         str(read_device(predictor_file)) if predictor_file.is_file() else str(identity.get("latency.device", "unknown"))
     )
-    return _StudyData(label, found, identity, trial_records(found.study), device)
+    return _StudyData(label, found, identity, trial_records(found.study, _val_images(found)), device)
+
+
+def _val_images(found: FoundStudy) -> int | None:
+    return found.manifest.images.val if found.manifest else None
 
 
 def _labels(studies: Sequence[FoundStudy]) -> list[str]:
@@ -102,19 +106,21 @@ def _record(one: _StudyData) -> dict[str, Any]:
     """A study as plain data."""
     report = one.found.folder / REPORT_FILE
     hours = busy_hours(one.found.study.get_trials(deepcopy=False))
-    best = max(one.points, key=lambda point: (point[0], -point[1]), default=(None, None))
+    trained = trained_networks(one.rows)
+    best = max(trained, key=lambda row: (row.accuracy or 0.0, -(row.latency_ms or 0.0)), default=None)
     return {
         "name": one.label,
         "folder": str(one.found.folder),
         "report": str(report) if report.is_file() else None,
         "kind": kind_of(one.identity).name,
         **{outcome.value: count for outcome, count in count_outcomes(one.rows).items()},
-        "best_accuracy": best[0],
-        "best_latency_ms": best[1],
+        "best_accuracy": best.accuracy if best else None,
+        "best_standard_error": best.standard_error if best else None,
+        "best_latency_ms": best.latency_ms if best else None,
         "clock_s": round(3600 * max(hours.values(), default=0.0), 1),
         "cpu_s": round(sum(row.cpu_s or 0.0 for row in one.rows), 1),
         "device": one.device,
-        "winners": kind_of(one.identity).winners(one.found.study),
+        "winners": kind_of(one.identity).winners(one.found.study, _val_images(one.found)),
     }
 
 
@@ -124,7 +130,7 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
         record["name"],
         f"{record['trained']:,}",
         *(f"{record[name]:,}" if record[name] else "" for name in outcomes),
-        percent(record["best_accuracy"]),
+        percent(record["best_accuracy"], record["best_standard_error"]),
         decimal(record["best_latency_ms"]),
         percent(record["hypervolume"]),
         decimal(record["clock_s"] / 60, 1),
@@ -135,7 +141,7 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 def _winners_line(record: Mapping[str, Any]) -> str:
     """The winners of a study in one line."""
     winners = [
-        f"{one['name']} {percent(one['accuracy'])} at {decimal(one['latency_ms'])} ms"
+        f"{one['name']} {percent(one['accuracy'], one.get('standard_error'))} at {decimal(one['latency_ms'])} ms"
         for one in record["winners"][:_WINNERS_SHOWN]
     ]
     hidden = len(record["winners"]) - _WINNERS_SHOWN

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.core.binomial import binomial_error, binomial_tail
     from nas.core.console import (
         StudyConsole,
         announced,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from nas.core.files import write_bytes_atomically, write_text_atomically
     from nas.core.formatting import (
         MISSING,
+        changed_command,
+        cpu_time,
         decimal,
         escape_controls,
         interval,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
         millions,
         ms,
         percent,
+        percent_with_error,
         plural,
         shown_path,
     )
@@ -62,6 +66,7 @@ else:
                 "print_lines",
                 "progress_bar",
             ],
+            "binomial": ["binomial_error", "binomial_tail"],
             "credentials": [
                 "MASK",
                 "mask_credentials",
@@ -76,6 +81,8 @@ else:
             "files": ["write_bytes_atomically", "write_text_atomically"],
             "formatting": [
                 "MISSING",
+                "changed_command",
+                "cpu_time",
                 "decimal",
                 "escape_controls",
                 "interval",
@@ -83,6 +90,7 @@ else:
                 "millions",
                 "ms",
                 "percent",
+                "percent_with_error",
                 "plural",
                 "shown_path",
             ],
@@ -98,12 +106,6 @@ else:
 
 __all__ = [
     "MASK",
-    "mask_credentials",
-    "mask_reason",
-    "mask_settings",
-    "mask_url",
-    "mask_words",
-    "masked_command",
     "StudyConsole",
     "MISSING",
     "NasError",
@@ -114,8 +116,12 @@ __all__ = [
     "__version__",
     "announced",
     "available_width",
+    "binomial_error",
+    "binomial_tail",
+    "changed_command",
     "check_number",
     "check_whole",
+    "cpu_time",
     "decimal",
     "discard_output",
     "escape_controls",
@@ -125,11 +131,18 @@ __all__ = [
     "kendall_tau",
     "label_column",
     "lazy_exports",
+    "mask_credentials",
+    "mask_reason",
+    "mask_settings",
+    "mask_url",
+    "mask_words",
+    "masked_command",
     "megabytes",
     "millions",
     "ms",
     "percent",
     "plain_text_of",
+    "percent_with_error",
     "plural",
     "prepare_streams",
     "print_fitted",

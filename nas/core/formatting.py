@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +15,22 @@ def ms(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f} ms"
 
 
-def percent(value: float | None) -> str:
-    """Format a fraction of 1 as a percentage with two decimals: ``76.30%``."""
-    return MISSING if value is None else f"{100 * value:.2f}%"
+def percent(value: float | None, error: float | None = None, digits: int = 2) -> str:
+    """Format a fraction of 1 as a percentage, such as ``76.30%``.
+
+    With its standard ``error``: ``76.30 ± 0.98%``.
+    """
+    return MISSING if value is None else f"{percent_with_error(value, error, digits)}%"
+
+
+def percent_with_error(value: float | None, error: float | None, digits: int = 2) -> str:
+    """Format a fraction and its standard error in percent, without a unit.
+
+    ``76.30 ± 0.98``; empty where there is no value.
+    """
+    if value is None:
+        return ""
+    return f"{100 * value:.{digits}f}" + ("" if error is None else f" ± {100 * error:.{digits}f}")
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
@@ -36,6 +51,14 @@ def megabytes(value: int) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """Format an interval; empty if either bound is missing."""
     return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+
+
+def cpu_time(seconds: float) -> str:
+    """Format CPU time: ``12 CPU-s``, ``3.5 CPU-min``, ``1.2 CPU-h``."""
+    for unit, length in (("CPU-h", 3600), ("CPU-min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} CPU-s"
 
 
 def plural(count: int, noun: str) -> str:
@@ -60,3 +83,10 @@ def escape_controls(text: str, *, ascii_only: bool = False) -> str:
 def shown_path(path: Path) -> str:
     """Format ``path`` relative to the working directory if it is inside it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def changed_command(command: str, overrides: Mapping[str, object], *, without: str | None = None) -> str:
+    """A command with other overrides; words that begin with ``without`` are left out."""
+    words = [word for word in shlex.split(command) if word.partition("=")[0] not in overrides]
+    unchanged = [word for word in words if without is None or not word.startswith(without)]
+    return shlex.join([*unchanged, *(f"{key}={value}" for key, value in overrides.items())])

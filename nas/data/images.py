@@ -84,6 +84,11 @@ class ImageData:
         """Side of the square images in px."""
         return int(self.train_images.shape[2])
 
+    @property
+    def val_class_images(self) -> tuple[int, ...]:
+        """Number of validation images of each class, in label order."""
+        return tuple(torch.bincount(self.val_labels, minlength=self.classes).tolist())
+
     def resized(self, side_px: int) -> ImageData:
         """Return the data with images resized to (N, C, side_px, side_px), uint8.
 

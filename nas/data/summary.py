@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 class ImageSummary:
     """Properties of the images that networks and reports depend on.
 
-    ``channels`` per image, ``resolution_px`` their side, ``train`` and ``val`` the numbers of images.
+    ``channels`` per image, ``resolution_px`` their side, ``train`` and ``val`` the numbers of images. ``class_names``
+    are in label order. Images are normalised by ``mean`` and ``std`` per channel of the train images, for pixels scaled
+    to [0, 1]. These three are empty in the files of versions that did not store them.
     """
 
     classes: int
@@ -21,6 +23,22 @@ class ImageSummary:
     resolution_px: int
     train: int
     val: int
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("class_names", "mean", "std"):  # YAML has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def input_facts(self) -> dict[str, Any]:
+        """Class names and normalisation as plain data, for spec files and exports.
+
+        Whoever uses a network needs them: the index of a logit is the position in ``class_names``.
+        """
+        names = {"class_names": list(self.class_names)} if self.class_names else {}
+        return names | ({"normalisation": {"mean": list(self.mean), "std": list(self.std)}} if self.mean else {})
 
     @classmethod
     def of(cls, data: ImageData) -> ImageSummary:
@@ -31,6 +49,9 @@ class ImageSummary:
             resolution_px=data.resolution_px,
             train=len(data.train_labels),
             val=len(data.val_labels),
+            class_names=data.class_names,
+            mean=data.mean,
+            std=data.std,
         )
 
     def __str__(self) -> str:

@@ -16,12 +16,15 @@ class Evaluation:
     """An estimate of a network's accuracy, and what it cost.
 
     ``accuracy``: top-1 on the validation split, in [0, 1]. ``cpu_s``: CPU time of all threads, ``duration_s``: wall
-    time.
+    time. ``class_correct`` and ``class_images``: validation images, those classified correctly and all, by class in
+    label order; both empty where they are unknown.
     """
 
     accuracy: float
     cpu_s: float
     duration_s: float
+    class_correct: tuple[int, ...] = ()
+    class_images: tuple[int, ...] = ()
 
 
 class Evaluator(Protocol):

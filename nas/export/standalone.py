@@ -6,6 +6,7 @@ The Python file needs torch and timm only.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,20 +22,21 @@ from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
+from nas.export.metadata import input_facts
 from nas.model import mixconv
 from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
 
 
-def save_weights(model: nn.Module, path: str | Path) -> None:
+def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the state dict of ``model`` to ``path`` as safetensors.
 
-    timm's ``checkpoint_path=`` reads it too. Shapes and dtypes are unchanged.
+    timm's ``checkpoint_path=`` reads it too. Shapes and dtypes are unchanged. ``metadata``: text by name.
 
     Raises: NasError if the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     # Not by save_file, whose files are readable by their owner only.
-    write_bytes_atomically(Path(path), save(tensors, metadata={"format": "pt"}))
+    write_bytes_atomically(Path(path), save(tensors, metadata={**(metadata or {}), "format": "pt"}))
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -58,14 +60,15 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(tensors)
 
 
-def standalone_source(spec: ArchSpec) -> str:
+def standalone_source(spec: ArchSpec, provenance: Mapping[str, Any] | None = None) -> str:
     """Generate Python source that builds the network of ``spec`` with timm's classes.
 
     It defines ``build(num_classes=, in_chans=)``, whose module has the state-dict keys and, with the same weights,
-    the outputs of ``nas.model.build.build``.
+    the outputs of ``nas.model.build.build``. ``provenance``: of the spec file; its class names and normalisation become
+    constants.
 
-    Raises: NasError for networks that timm's classes cannot build: too large a total stride for MobileNetV3, or
-    layer scale in EfficientNet.
+    Raises: NasError for a faulty provenance, and for networks that timm's classes cannot build: too large a total
+    stride for MobileNetV3, or layer scale in EfficientNet.
     """
     exceeds_stride = counted_stride(spec) > TIMM_OUTPUT_STRIDE
     if spec.head.pools_first and exceeds_stride:
@@ -79,6 +82,7 @@ def standalone_source(spec: ArchSpec) -> str:
         )
     values: dict[str, Any] = {
         "spec": spec,
+        "facts": input_facts(spec, provenance),
         "name": " ".join(spec.name.replace("\\", "/").replace('"', "'").split()),
         "cost": complexity(spec),
         "stages": _timm_strings(spec),
@@ -168,6 +172,12 @@ _TEMPLATE: Final = '''\
 {{ spec.resolution_px }} px; needs torch and timm only."""
 
 RESOLUTION_PX = {{ spec.resolution_px }}
+{% if "class_names" in facts %}
+CLASS_NAMES = {{ facts.class_names | pprint }}  # in label order
+{% endif %}
+{% if "normalisation" in facts %}
+MEAN, STD = {{ facts.normalisation.mean }}, {{ facts.normalisation.std }}  # per channel, for pixels scaled to 0..1
+{% endif %}
 ARCH_DEF = [
 {% for strings in stages %}
     ["{{ strings | join('", "') }}"],

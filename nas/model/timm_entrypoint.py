@@ -75,7 +75,7 @@ def nas_arch(
     ``drop_path_rate`` override the spec's values, ``global_pool`` and ``output_stride`` (a power of two from the
     stem's stride; later strides become dilations) mean the same as in timm. A file's ``provenance.normalisation``
     (``mean`` and ``std`` of the training images on the 0..1 scale, one number per input channel) becomes the model's;
-    otherwise ImageNet's is used.
+    otherwise ImageNet's is used. Its ``provenance.class_names``, in label order, become timm's ``label_names``.
 
     ``features_only=True`` returns a backbone: images to a list of maps (N, C, H, W), one per resolution or those of
     ``out_indices``, with timm's ``feature_info``. ``feature_cls`` (list, dict, hook, fx, getter) picks another of
@@ -107,6 +107,7 @@ def nas_arch(
     fields = {FIELDS[name]: value for name, value in kwargs.items() if name in FIELDS}
     arch = replace(file.arch, **fields, classes=classes or file.arch.classes)
     cfg = _default_cfg(arch, _normalisation(file, arch, f"{spec}: provenance.normalisation"))
+    cfg |= _label_names(file, classes, f"{spec}: provenance.class_names")
     options: dict[str, Any] = {name: kwargs[name] for name in ("global_pool", "output_stride") if name in kwargs}
     _check_options(arch, classes, **options)
     weights_shape = {
@@ -270,6 +271,19 @@ def _normalisation(file: SpecFile, arch: ArchSpec, where: str) -> dict[str, tupl
             channels = f"one per input channel ({arch.in_channels})"
             raise NasError(f"{where}.{name} {values!r}: must be a list of {kind}, {channels}.")
     return {name: tuple(map(float, statistics[name])) for name in ("mean", "std")}
+
+
+def _label_names(file: SpecFile, classes: int, where: str) -> dict[str, tuple[str, ...]]:
+    """Return timm's ``label_names`` from a spec file, unless its classes are replaced.
+
+    Raises: NasError where they are not one text per class.
+    """
+    names = file.provenance.get("class_names")
+    if names is None or classes != file.arch.classes:
+        return {}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != classes:
+        raise NasError(f"{where}: must be a list of {classes} names, one per class in label order.")
+    return {"label_names": tuple(names)}
 
 
 def _is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.reporting.class_accuracy import ClassRow, class_columns, class_name, class_rows, lowest_class
     from nas.reporting.columns import Column, csv_table, csv_text, percent_number, plain_record, print_columns, select
     from nas.reporting.html_page import template
     from nas.reporting.search_columns import (
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
         RECORD_COLUMNS,
         LabelledRecord,
         select_winner_columns,
+        shown_winner_columns,
         winner_label,
     )
+    from nas.reporting.search_decision import winner_groups
     from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot, winner_drawing
     from nas.reporting.study_report import StudyReport, closing_lines, write_report
     from nas.reporting.svg import png_renderer, printable, standalone, to_png
@@ -23,6 +26,8 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "search_decision": ["winner_groups"],
+            "class_accuracy": ["lowest_class", "class_rows", "class_name", "class_columns", "ClassRow"],
             "columns": [
                 "Column",
                 "csv_table",
@@ -34,6 +39,7 @@ else:
             ],
             "html_page": ["template"],
             "search_columns": [
+                "shown_winner_columns",
                 "AGREEMENT_COLUMNS",
                 "RECORD_COLUMNS",
                 "LabelledRecord",
@@ -49,14 +55,19 @@ else:
 __all__ = [
     "AGREEMENT_COLUMNS",
     "RECORD_COLUMNS",
+    "ClassRow",
     "Column",
     "LabelledRecord",
     "SearchReport",
     "StudyReport",
     "Winner",
+    "class_columns",
+    "class_name",
+    "class_rows",
     "closing_lines",
     "csv_table",
     "csv_text",
+    "lowest_class",
     "percent_number",
     "plain_record",
     "print_columns",
@@ -66,10 +77,12 @@ __all__ = [
     "search_plot",
     "select",
     "select_winner_columns",
+    "shown_winner_columns",
     "standalone",
     "template",
     "to_png",
     "winner_drawing",
+    "winner_groups",
     "winner_label",
     "write_report",
 ]

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from nas.core.formatting import decimal, interval
+from nas.core.formatting import MISSING, decimal, interval, percent_with_error
 from nas.reporting.columns import Column, csv_table, percent_number, select
 from nas.study.trial_record import TrialRecord
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _TENTHS: Final = partial(decimal, digits=1)
 _THOUSANDTHS: Final = partial(decimal, digits=3)
-_CSV_NAMES: Final = tuple(item.name for item in fields(TrialRecord) if item.name != "genotype")
+_NOT_IN_CSV: Final = ("genotype", "class_correct", "class_images")
+_CSV_NAMES: Final = (*(item.name for item in fields(TrialRecord) if item.name not in _NOT_IN_CSV), "class_accuracies")
 
 
 def _record_column(name: str, heading: str, **options: Any) -> Column[TrialRecord]:
@@ -29,11 +30,27 @@ def _ends_text(ends: tuple[float | None, float | None]) -> str:
     return interval(*ends)
 
 
+def _class_accuracies(row: TrialRecord) -> str:
+    """Accuracies by class in label order, as one CSV cell: fractions and spaces."""
+    return " ".join("nan" if value is None else f"{value:.4g}" for value in row.class_accuracies)
+
+
 RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
     _record_column("number", "trial"),
     _record_column("outcome", "outcome", align="left"),
     _record_column("arch_id", "network or reason", align="left"),
     _record_column("accuracy", "accuracy", unit="%", text=percent_number),
+    _record_column("standard_error", "± error", unit="%", text=percent_number),
+    Column(
+        name="accuracy_with_error",
+        heading="accuracy",
+        unit="%",
+        value=attrgetter("accuracy", "standard_error"),
+        text=lambda both: percent_with_error(*both) or MISSING,
+        wraps=False,
+    ),
+    _record_column("majority_accuracy", "largest class", unit="%", text=percent_number),
+    Column(name="class_accuracies", heading="accuracy by class", value=_class_accuracies, align="left"),
     _record_column("latency_ms", "latency", unit="ms", text=decimal),
     _record_column("latency_low_ms", "90% interval from", unit="ms", text=decimal),
     _record_column("latency_high_ms", "90% interval to", unit="ms", text=decimal),
@@ -84,6 +101,10 @@ class WinnerRow(Protocol):
     def row(self) -> TrialRecord: ...
     @property
     def spec_file(self) -> str | None: ...
+    @property
+    def published(self) -> str: ...
+    @property
+    def group(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +117,8 @@ class LabelledRecord:
     label: str
     row: TrialRecord
     spec_file: str | None = None
+    published: str = ""
+    group: str = ""
 
 
 def winner_label(index: int) -> str:
@@ -117,7 +140,7 @@ def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecor
 
 def candidate_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[TrialRecord], ...]:
     """Columns of the table of all candidates of a search."""
-    figures = ("number", "accuracy", "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
+    figures = ("number", "accuracy_with_error", "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
     return (
         *select(RECORD_COLUMNS, *figures),
         *reward_column(reward),
@@ -135,13 +158,21 @@ def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[Wi
         return winner.row
 
     figures = (
-        "accuracy", "latency_ms", "predicted_ms", "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m",
-        "params_m", "peak_memory_mb",
+        "accuracy", "standard_error", "accuracy_with_error", "majority_accuracy", "class_accuracies", "latency_ms",
+        "predicted_ms", "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m", "params_m",
+        "peak_memory_mb",
     )  # fmt: skip
     (number,) = select(RECORD_COLUMNS, "number")
     return (
         Column(name="name", heading="", value=lambda winner: winner.label, align="left"),
+        Column(name="published", heading="published as", value=lambda winner: winner.published, align="left"),
         replace(number, name="trial").of(record_of),
+        Column(
+            name="group",
+            heading="group",
+            note="winners of one group are statistically indistinguishable in accuracy, the fastest first",
+            value=lambda winner: winner.group,
+        ),
         *(column.of(record_of) for column in reward_column(reward)),
         *(column.of(record_of) for column in select(RECORD_COLUMNS, "arch_id", *figures)),
         Column(name="files", heading="files", value=_spec_stem, align="left"),
@@ -154,6 +185,14 @@ def select_winner_columns(reward: Mapping[int, float] | None, *names: str) -> tu
     ``reward`` is left out where the search had none.
     """
     return select(winner_columns(reward), *(name for name in names if name != "reward" or reward is not None))
+
+
+def shown_winner_columns(
+    winners: Iterable[WinnerRow], reward: Mapping[int, float] | None, *names: str
+) -> tuple[Column[WinnerRow], ...]:
+    """``select_winner_columns`` without the published name where no winner has one."""
+    has_name = any(winner.published for winner in winners)
+    return select_winner_columns(reward, *(name for name in names if name != "published" or has_name))
 
 
 def records_to_csv(rows: Iterable[TrialRecord]) -> str:

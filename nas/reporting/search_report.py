@@ -14,18 +14,20 @@ from urllib.parse import quote
 
 from nas.analysis.history import Curve, FrontProgress
 from nas.analysis.importance import MIN_TRIALS, Importance
-from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, latency_pair
+from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, latency_pair, limit_warning
 from nas.analysis.proxy_validation import LongerTraining
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.core.formatting import interval, ms
+from nas.reporting.class_accuracy import class_columns, class_rows
 from nas.reporting.html_page import template
 from nas.reporting.network_drawing.draw import draw
 from nas.reporting.plots.history import curves_svg, progress_svgs
 from nas.reporting.plots.hover_points import trial_row_id
 from nas.reporting.plots.pareto import agreement_svg, pareto_svg
-from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, select_winner_columns
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, shown_winner_columns
+from nas.reporting.search_decision import search_decision
 from nas.reporting.search_summary import MAX_ROWS, losses, search_summary, table_rows
 from nas.reporting.study_report import StudyReport
 from nas.study.objective import OBJECTIVES
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _WINNER_COLUMNS: Final = (
-    "name", "accuracy", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m", "params_m", "peak_memory_mb",
+    "name", "published", "group", "accuracy_with_error", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m",
+    "params_m", "peak_memory_mb",
 )  # fmt: skip
 
 
@@ -45,7 +48,8 @@ class Winner:
 
     ``latency_by_path``: predicted ms by operation path; may be empty. ``proxy_note``: on the validity of its accuracy.
     ``files``: caption to path relative to the report. ``proxy``: the proxy network that was trained;
-    ``sample_logits``: the trained proxy's first outputs for a ramp from -1 to 1 over its input.
+    ``sample_logits``: the trained proxy's first outputs for a ramp from -1 to 1 over its input. ``published``: name of
+    the published network that it is, if any. ``group``: number of its group of statistically indistinguishable winners.
     """
 
     label: str
@@ -56,6 +60,8 @@ class Winner:
     files: Mapping[str, str] = field(default_factory=dict)
     proxy: ArchSpec | None = None
     sample_logits: tuple[float, ...] = ()
+    published: str = ""
+    group: str = ""
 
     def __post_init__(self) -> None:
         for caption, path in self.files.items():
@@ -99,6 +105,7 @@ class SearchReport(StudyReport):
     versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
     ``refined``: latencies were measured before training, and predictions learned from that. ``curves``: by trial
     number. ``longer_trainings``: studies that validate the proxy, ``validation_command``: the command of one.
+    ``class_names``: in label order, if known.
     """
 
     winners: tuple[Winner, ...] = ()
@@ -109,6 +116,7 @@ class SearchReport(StudyReport):
     refined: bool = False
     progress: FrontProgress | None = None
     curves: Mapping[int, Curve] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
     importances: tuple[Importance, ...] = ()
     longer_trainings: tuple[LongerTraining, ...] = ()
     validation_command: str = ""
@@ -121,9 +129,21 @@ class SearchReport(StudyReport):
             raise NasError(f"winners: labels {', '.join(labels)} must differ.")
 
     @property
-    def summary(self) -> str:
-        """The search in one paragraph."""
-        return search_summary(self.rows, self.reward)
+    def result(self) -> str:
+        """The search in one paragraph: the decision, then the figures."""
+        return " ".join(filter(None, (self.decision, search_summary(self.rows, self.reward))))
+
+    @property
+    def decision(self) -> str:
+        """Which winner to take, and how certain that is; empty without winners."""
+        return search_decision(self.winners, self.rows, self.reward)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the result as a whole."""
+        winners = [winner.row for winner in self.winners]
+        limit = None if self.refined else self.limit_ms
+        return tuple(filter(None, (limit_warning(self.rows, winners, limit, self.command),)))
 
     @property
     def label_of(self) -> dict[int, str]:
@@ -145,15 +165,19 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
     """
     on_front = {row.number for row in pareto_front(data.rows)}
     shown, left_out = table_rows(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
+    by_class = class_rows(data.class_names, {winner.label: [winner.row] for winner in data.winners})
     return _template().render(
         data=data,
+        class_rows=by_class,
+        class_columns=class_columns(by_class),
         summary=data.summary,
+        warnings=data.warnings,
         losses=losses(data.rows),
         shown=shown,
         left_out=left_out,
         on_front=on_front,
         label_of=data.label_of,
-        winner_columns=select_winner_columns(data.reward, *_WINNER_COLUMNS),
+        winner_columns=shown_winner_columns(data.winners, data.reward, *_WINNER_COLUMNS),
         candidate_columns=candidate_columns(data.reward),
         agreement_columns=AGREEMENT_COLUMNS,
         progress_plots=progress_svgs(data.progress) if data.progress else (),

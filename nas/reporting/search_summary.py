@@ -45,16 +45,20 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
     if not trained:
         return f"{text} No candidate was trained, so there is no accuracy to show yet."
     best = max(trained, key=lambda row: (row.accuracy or 0.0, -row.number))
-    text += f" Best accuracy: {percent(best.accuracy)} at {ms(best.latency_ms)} (trial {best.number})."
+    text += f" Best accuracy: {_accuracy(best)} at {ms(best.latency_ms)} (trial {best.number})."
     timed = [row for row in trained if row.latency_ms is not None]
     if timed:
         fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.number))
-        text += f" Fastest trained: {ms(fastest.latency_ms)} with {percent(fastest.accuracy)} (trial {fastest.number})."
+        text += f" Fastest trained: {ms(fastest.latency_ms)} with {_accuracy(fastest)} (trial {fastest.number})."
         text += f" {plural(len(pareto_front(trained)), 'network')} on the Pareto front."
     if reward:
         number = max(reward, key=lambda trial: reward[trial])
         text += f" Highest reward: {reward[number]:.4f} (trial {number})."
     return text
+
+
+def _accuracy(row: TrialRecord) -> str:
+    return percent(row.accuracy, row.standard_error)
 
 
 def losses(rows: Iterable[TrialRecord]) -> list[Loss]:

@@ -18,19 +18,36 @@ from nas.study.trial_record import TrialRecord, outcome_counts_text
 class StudyReport(ABC):
     """Common report data of a study.
 
-    ``command`` resumes the study. ``facts``: (name, value) pairs. ``dataset``: its images; None if it was begun by a
-    version that did not store what they are.
+    ``command`` resumes the study. ``facts``: (name, value) pairs. ``progress_text``: how many trials of an unfinished
+    study have ended, such as ``3 of 12 trials``; empty for a finished one. ``dataset``: its images; None if it was
+    begun by a version that did not store what they are.
     """
 
     title: str
     command: str
     facts: tuple[tuple[str, str], ...]
     rows: tuple[TrialRecord, ...]
+    progress_text: str = ""
     dataset: DatasetDescription | None = None
 
     @property
-    @abstractmethod
     def summary(self) -> str:
+        """The results in one paragraph, which begins with what an unfinished study lacks."""
+        return " ".join(filter(None, (self.unfinished, self.result)))
+
+    @property
+    def unfinished(self) -> str:
+        """That the study is unfinished, in a sentence; empty for a finished one."""
+        return f"Unfinished: {self.progress_text}." if self.progress_text else ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the result as a whole."""
+        return ()
+
+    @property
+    @abstractmethod
+    def result(self) -> str:
         """The results in one paragraph."""
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         WORKER,
         MeasuredLatency,
         at_usual_speed,
+        copied_accuracy,
         count_finished,
         distributions,
         earlier_measurement,
@@ -81,6 +82,7 @@ else:
             "recovery": ["OUT_OF_MEMORY", "fail_trial", "recover_killed_trial", "recover_trials", "requeue_trial"],
             "session": ["StudySession", "TrialTimer", "is_study_finished", "load_session_parts"],
             "trial_attributes": [
+                "copied_accuracy",
                 "PUBLISHED",
                 "WORKER",
                 "MeasuredLatency",
@@ -156,6 +158,7 @@ __all__ = [
     "at_usual_speed",
     "catalog",
     "choose_winners",
+    "copied_accuracy",
     "count_finished",
     "count_outcomes",
     "distributions",

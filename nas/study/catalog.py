@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,8 @@ class StudySummary(NamedTuple):
 
     ``running``: started and not ended, by a search at work or by one that was killed.
 
-    ``best``: the highest accuracy in [0, 1]; ``latest``: the last start or end of a trial, by its machine's clock.
+    ``best``: the highest accuracy in [0, 1], with its ``standard_error`` where that was stored. ``latest``: the last
+    start or end of a trial, by its machine's clock.
     """
 
     name: str
@@ -37,6 +39,7 @@ class StudySummary(NamedTuple):
     other: int
     running: int
     best: float | None
+    standard_error: float | None
     latest: datetime | None
 
 
@@ -115,12 +118,14 @@ def _standing(study: optuna.Study) -> StudySummary:
     trials = study.get_trials(deepcopy=False)
     outcomes = [trial.user_attrs.get("outcome") for trial in trials if trial.state.is_finished()]
     trained = [trial for trial in trials if trial.user_attrs.get("outcome") == Outcome.TRAINED]
+    best: Mapping[str, Any] = max((trial.user_attrs for trial in trained), key=itemgetter("accuracy"), default={})
     return StudySummary(
         name=study.study_name,
         identity=study_identity(system_attributes(study)),
         trained=len(trained),
         other=len(outcomes) - len(trained),
         running=sum(trial.state is TrialState.RUNNING for trial in trials),
-        best=max((trial.user_attrs["accuracy"] for trial in trained), default=None),
+        best=best.get("accuracy"),
+        standard_error=best.get("standard_error"),
         latest=max(trial_times(trials), default=None),
     )

@@ -18,6 +18,8 @@ from nas.latency.store import read_predictor
 from nas.study.catalog import trial_times
 from nas.study.config import StudyPlan
 from nas.study.manifest import PREDICTOR_FILE, StudyManifest
+from nas.study.trial_attributes import trial_records
+from nas.study.trial_record import TrialRecord
 
 Fact = tuple[str, str]  # name and value
 Facts = tuple[Fact, ...]
@@ -46,14 +48,31 @@ class StudyContext:
         return {
             "study": study_name,
             "data": plan.data.name,
+            **self.images.input_facts,
             "command": plan.command,
             "versions": dict(self.versions),
         }
+
+    def records(self, study: optuna.Study) -> list[TrialRecord]:
+        """All started trials of ``study``, with the standard errors of accuracies."""
+        return trial_records(study, self.images.val)
 
     @property
     def data_fact(self) -> Fact:
         """The images of the study."""
         return "data", f"{self.plan.data.name}: {self.images}"
+
+    @property
+    def image_size_fact(self) -> Fact:
+        """The size of the images that the proxies are trained on."""
+        side, base = self.plan.proxy.resolution_px, self.plan.base_resolution_px
+        others = f" for a network of {base} px, for others in proportion" if base else ""
+        return "image size in training", f"resized to {side} x {side} px{others}; the proxies see nothing finer"
+
+    @property
+    def class_fact(self) -> Fact:
+        """Names of the classes; empty where they were not stored."""
+        return "classes in label order", ", ".join(self.images.class_names)
 
     @property
     def training_fact(self) -> Fact:

@@ -77,8 +77,10 @@ class StudyKind(ABC):
         """
 
     @abstractmethod
-    def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
+    def winners(self, study: optuna.Study, val_images: int | None = None) -> list[dict[str, Any]]:
         """The networks that ``study`` found, best first, as plain data.
+
+        ``val_images``: the number of validation images, as in ``trial_records``.
 
         Each has at least ``name``, ``accuracy`` and ``latency_ms``.
         """

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nas.core.console import print_lines
-from nas.core.formatting import escape_controls
+from nas.core.formatting import escape_controls, percent
 from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 
@@ -93,4 +93,5 @@ class TrialProgress:
 
 def accuracy_at_latency(row: TrialRecord) -> str:
     """A trained row in a few words."""
-    return f"trial {row.number}: accuracy {100 * (row.accuracy or 0):.1f}% at {row.latency_ms:.2f} ms"
+    accuracy = percent(row.accuracy or 0, row.standard_error, digits=1)
+    return f"trial {row.number}: accuracy {accuracy} at {row.latency_ms:.2f} ms"

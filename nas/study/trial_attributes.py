@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from nas.core.binomial import binomial_error
+from nas.estimators.base import Evaluation
 from nas.study.candidates import Candidate
 from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.attributes import set_system_attribute, system_attributes
@@ -19,7 +21,9 @@ from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
 _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboards make a page of 4,000 px of it
+_CLASSES: Final = "nas:classes"  # system attribute: correct and all validation images by class, in label order
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
+_ACCURACY: Final = ("accuracy", "standard_error", "majority_accuracy")
 _REFERENCE: Final = "reference_ms"
 _DRIFT: Final = 1.2
 _MEASURED_MS: Final = "measured_ms"  # written last: with it, the others of ``_LATENCY`` are there
@@ -83,6 +87,31 @@ def record_candidate(
     trial.storage.set_trial_system_attr(trial_id(trial), _BLOCKS, blocks)
     for name, value in {**facts, **(latency or {})}.items():
         trial.set_user_attr(name, value)
+
+
+def accuracy_facts(evaluation: Evaluation) -> dict[str, float]:
+    """Attributes of a finished training: its accuracy, with what it compares with.
+
+    Standard error and accuracy of always guessing the largest class, where the images of each class are known.
+    """
+    facts = {"accuracy": evaluation.accuracy, "cpu_s": round(evaluation.cpu_s, 2)}
+    images = sum(evaluation.class_images)
+    if images:
+        facts["standard_error"] = round(binomial_error(evaluation.accuracy, images), 6)
+        facts["majority_accuracy"] = round(max(evaluation.class_images) / images, 6)
+    return facts
+
+
+def copied_accuracy(trial: FrozenTrial) -> dict[str, float]:
+    """Accuracy of a finished training and what it compares with, for a duplicate."""
+    return {name: trial.user_attrs[name] for name in _ACCURACY if name in trial.user_attrs}
+
+
+def record_classes(storage: optuna.storages.BaseStorage, trial_id: int, evaluation: Evaluation) -> None:
+    """Write how many images of each class were classified correctly into a trial."""
+    if evaluation.class_images:
+        counts = [list(evaluation.class_correct), list(evaluation.class_images)]
+        storage.set_trial_system_attr(trial_id, _CLASSES, counts)
 
 
 def record_measured(trial: Trial, measured: MeasuredLatency) -> None:
@@ -155,25 +184,29 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     """A trial, queued or abandoned ones aside, as a row of the record."""
     attrs = trial.user_attrs
     keys = (
-        "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
+        *_ACCURACY, "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
         "params_m", "peak_memory_mb", "cpu_s",
     )  # fmt: skip
+    correct, images = trial.system_attrs.get(_CLASSES, ((), ()))
     return TrialRecord(
         number=trial.number,
         outcome=Outcome(attrs.get("outcome", Outcome.RUNNING)),
         arch_id=attrs.get("arch_id", ""),
         reason=attrs.get("reason", ""),
         blocks=trial.system_attrs.get(_BLOCKS, ""),
+        class_correct=tuple(correct),
+        class_images=tuple(images),
         genotype=dict(trial.params),
         predicted_ms=attrs.get("predicted_ms", attrs.get("latency_ms")),
         **{key: attrs.get(key) for key in keys},
     )
 
 
-def trial_records(study: optuna.Study) -> list[TrialRecord]:
+def trial_records(study: optuna.Study, val_images: int | None = None) -> list[TrialRecord]:
     """All started trials, oldest first.
 
-    Queued and abandoned ones are left out.
+    Queued and abandoned ones are left out. ``val_images``: the number of validation images, for the standard errors of
+    trials by versions that did not store them.
     """
     checked = {
         name: MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
@@ -181,10 +214,16 @@ def trial_records(study: optuna.Study) -> list[TrialRecord]:
     rows = []
     for trial in study.get_trials(deepcopy=False):
         if trial.state is not TrialState.WAITING and not is_abandoned(trial):
-            row = trial_record(trial)
+            row = _with_error(trial_record(trial), val_images)
             latest = checked.get(_CHECKED + row.arch_id)
             rows.append(with_measurement(row, latest) if latest else row)
     return rows
+
+
+def _with_error(row: TrialRecord, val_images: int | None) -> TrialRecord:
+    if row.accuracy is None or row.standard_error is not None or not val_images:
+        return row
+    return replace(row, standard_error=round(binomial_error(row.accuracy, val_images), 6))
 
 
 def with_measurement(row: TrialRecord, measured: MeasuredLatency) -> TrialRecord:

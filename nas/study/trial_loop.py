@@ -6,7 +6,7 @@ The training itself may run anywhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -20,7 +20,7 @@ from nas.core.credentials import mask_credentials
 from nas.estimators.base import Evaluation, Evaluator
 from nas.study.recovery import requeue_trial
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import trial_record
+from nas.study.trial_attributes import accuracy_facts, record_classes, trial_record
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
@@ -161,29 +161,30 @@ def finish_trial(
     outcome: Outcome,
     *,
     values: tuple[float, ...] = (),
-    accuracy: float | None = None,
     reason: str = "",
-    cpu_s: float | None = None,
+    facts: Mapping[str, float] | None = None,
 ) -> TrialRecord:
-    """Finish ``trial`` in Optuna, with its outcome as an attribute.
+    """Finish ``trial`` in Optuna, with outcome and ``facts`` as attributes.
 
     With ``values`` it is complete, without them failed or pruned.
     """
     storage = storage_of(study)
-    facts = {
-        "reason": reason or None,
-        "accuracy": accuracy,
-        "cpu_s": cpu_s and round(cpu_s, 2),
-        "outcome": str(outcome),
-    }
-    for name, value in facts.items():
-        if value is not None:
-            storage.set_trial_user_attr(trial_id(trial), name, value)
+    known = {"reason": reason} if reason else {}
+    for name, value in {**known, **(facts or {}), "outcome": str(outcome)}.items():
+        storage.set_trial_user_attr(trial_id(trial), name, value)
     if values:
         study.tell(trial.number, list(values))
     else:
         study.tell(trial.number, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
     return trial_record(storage.get_trial(trial_id(trial)))
+
+
+def finish_trained(
+    study: optuna.Study, trial: FrozenTrial, evaluation: Evaluation, values: tuple[float, ...]
+) -> TrialRecord:
+    """Finish a trained ``trial`` with what its evaluation gave, in all and by class."""
+    record_classes(storage_of(study), trial_id(trial), evaluation)
+    return finish_trial(study, trial, Outcome.TRAINED, values=values, facts=accuracy_facts(evaluation))
 
 
 def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome, reason: str) -> TrialRecord:

@@ -29,7 +29,9 @@ COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)  # of the tr
 class TrialRecord:
     """The record of one candidate of a study.
 
-    ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1].
+    ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1], with the binomial ``standard_error`` of the
+    number of images; ``majority_accuracy`` is that of always guessing the largest class. ``class_correct`` and
+    ``class_images``: validation images, those classified correctly and all, by class in label order.
 
     ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
     ``latency.refine=true`` what was measured before training. ``latency_low_ms`` and ``latency_high_ms`` are the ends
@@ -42,6 +44,10 @@ class TrialRecord:
     outcome: Outcome
     arch_id: str = ""
     accuracy: float | None = None
+    standard_error: float | None = None
+    majority_accuracy: float | None = None
+    class_correct: tuple[int, ...] = ()
+    class_images: tuple[int, ...] = ()
     latency_ms: float | None = None
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
@@ -55,6 +61,12 @@ class TrialRecord:
     reason: str = ""
     blocks: str = ""
     genotype: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def class_accuracies(self) -> tuple[float | None, ...]:
+        """Accuracy of each class in label order; None for one without images."""
+        pairs = zip(self.class_correct, self.class_images, strict=True)
+        return tuple(correct / images if images else None for correct, images in pairs)
 
 
 def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:

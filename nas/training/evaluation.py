@@ -54,15 +54,17 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
     model.eval()
     device = data.val_images.device
     mean, std = normalization_statistics(data)
-    correct, loss = torch.zeros((), device=device), torch.zeros((), device=device)
+    correct = torch.zeros(data.classes, dtype=torch.int64, device=device)
+    loss = torch.zeros((), device=device)
     for start in range(0, len(data.val_labels), _SCORE_BATCH):
         images = normalise(data.val_images[start : start + _SCORE_BATCH], mean, std)
         labels = data.val_labels[start : start + _SCORE_BATCH]
         with autocast(settings, device):
             logits = model(images.contiguous(memory_format=memory_layout(settings))).float()
-        correct += (logits.argmax(1) == labels).sum()
+        correct += torch.bincount(labels[logits.argmax(1) == labels], minlength=data.classes)
         loss += functional.cross_entropy(logits, labels, reduction="sum")
-    return Score(accuracy=float(correct) / len(data.val_labels), loss=float(loss) / len(data.val_labels))
+    count = len(data.val_labels)
+    return Score(accuracy=float(correct.sum()) / count, loss=float(loss) / count, class_correct=tuple(correct.tolist()))
 
 
 def normalization_statistics(data: ImageData) -> tuple[Tensor, Tensor]:

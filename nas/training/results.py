@@ -20,10 +20,14 @@ class OutOfMemoryError(TrainingError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Top-1 accuracy in [0, 1] and mean cross entropy (nats) on the validation images."""
+    """Top-1 accuracy in [0, 1] and mean cross entropy (nats) on the validation images.
+
+    ``class_correct``: the number of images classified correctly, by class in label order.
+    """
 
     accuracy: float
     loss: float
+    class_correct: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class EpochResult:
 
     ``accuracy`` is top-1 in [0, 1] and ``val_loss`` in nats, on the validation images. ``train_loss`` is the mean of
     the steps, with label smoothing and mixup. ``duration_s`` is wall time, ``cpu_s`` CPU time of all threads, both
-    including validation.
+    including validation. ``class_correct``: validation images classified correctly, by class in label order.
     """
 
     epoch: int
@@ -41,6 +45,7 @@ class EpochResult:
     train_loss: float
     duration_s: float
     cpu_s: float
+    class_correct: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,11 @@ class TrainResult:
         The best epoch would be biased upwards by noise.
         """
         return self.epochs[-1].accuracy
+
+    @property
+    def class_correct(self) -> tuple[int, ...]:
+        """Validation images classified correctly after the last epoch, by class."""
+        return self.epochs[-1].class_correct
 
     @property
     def loss(self) -> float:

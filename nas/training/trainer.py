@@ -173,6 +173,7 @@ class _Run:
             train_loss=train_loss,
             duration_s=elapsed.wall_s,
             cpu_s=elapsed.cpu_s,
+            class_correct=score.class_correct,
         )
         self.results.append(result)
         return result

@@ -90,6 +90,11 @@ def test_scores_match_a_plain_loop(digits: ImageData) -> None:
     with torch.no_grad():
         logits = torch.cat([model(images[i : i + 7]) for i in range(0, len(images), 7)])
     assert score.accuracy == pytest.approx((logits.argmax(1) == digits.val_labels).double().mean().item())
+    for label, correct in enumerate(score.class_correct):
+        chosen = digits.val_labels == label
+        assert correct == int((logits.argmax(1) == digits.val_labels)[chosen].sum())
+        assert digits.val_class_images[label] == int(chosen.sum())
+    assert len(score.class_correct) == digits.classes
     assert score.loss == pytest.approx(nn.functional.cross_entropy(logits, digits.val_labels).item(), rel=1e-4)
     assert not model.training
 

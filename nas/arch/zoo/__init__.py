@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -30,6 +31,21 @@ _ZOO: Final[ZooFamily] = {
 def names() -> tuple[str, ...]:
     """Names of all published networks, grouped by family."""
     return tuple(_ZOO)
+
+
+def published_name(arch: ArchSpec) -> str:
+    """Name of the published network that ``arch`` is, with any classes.
+
+    And any input channels. Empty for a network that is not among ``names``. Equal networks have the same id, at the
+    same resolution.
+    """
+    return _names_by_id(arch.classes, arch.in_channels).get(arch.arch_id, "")
+
+
+@cache
+def _names_by_id(classes: int, in_channels: int) -> dict[str, str]:
+    pairs = ((replace(get(name), classes=classes, in_channels=in_channels).arch_id, name) for name in reversed(names()))
+    return dict(pairs)
 
 
 @cache

@@ -12,9 +12,11 @@ import torch
 
 from nas.arch.spec import ArchSpec
 from nas.data.images import ImageData
+from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation
 from nas.estimators.proxy.reduce import Proxy, reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
+from nas.export.metadata import input_metadata
 from nas.export.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
@@ -102,8 +104,15 @@ class ProxyEvaluator:
         checkpoint = self._checkpoint(arch, repeat)
         result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
         if self.weights_dir is not None:
-            save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors")
-        return Evaluation(accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s)
+            metadata = input_metadata(proxy, ImageSummary.of(self.data).input_facts)
+            save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors", metadata)
+        return Evaluation(
+            accuracy=result.accuracy,
+            cpu_s=result.cpu_s,
+            duration_s=result.duration_s,
+            class_correct=result.class_correct,
+            class_images=data.val_class_images,
+        )
 
     def _checkpoint(self, arch: ArchSpec, repeat: int) -> Path | None:
         name = f"{arch.arch_id}-{repeat}.pt" if repeat else f"{arch.arch_id}.pt"

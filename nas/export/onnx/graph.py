@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec, Padding
 from nas.core.errors import NasError
+from nas.export.metadata import input_metadata
 from nas.export.onnx.nodes import GraphBuilder
 
 WeightArray = npt.NDArray[np.float32]
@@ -31,21 +32,24 @@ def to_onnx(
     batch: int = 1,
     seed: int = 0,
     resolution_px: int | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> onnx.ModelProto:
     """Write the float32 inference graph of ``spec``.
 
     It maps ``input`` (batch, in_channels, H, H), with H = ``resolution_px`` (None: the spec's) in px, to logits
     ``output`` (batch, classes). ``weights``: arrays by timm's state-dict names; batch norms are folded. None draws
     random weights from ``seed``, scaled so that activations neither vanish nor overflow (sufficient for latency
-    measurements). Nodes are named by the paths of their ``Op``.
+    measurements). Nodes are named by the paths of their ``Op``. ``provenance``: of the spec file; its class names and
+    normalisation become metadata of the model, as JSON.
 
-    Raises: NasError if a weight is missing or its shape differs from the spec's.
+    Raises: NasError if a weight is missing or its shape differs from the spec's, or class names do not fit it.
     """
     px = resolution_px or spec.resolution_px
+    metadata = input_metadata(spec, provenance)
     graph = _Graph(spec.padding, _Weights(weights, spec.norm.eps) if weights is not None else _Random(seed))
     for op in network_ops(spec, px):
         graph.add(op)
-    return helper.make_model(
+    model = helper.make_model(
         helper.make_graph(
             [*graph.nodes, helper.make_node("Identity", ["classifier"], [OUTPUT], OUTPUT)],
             spec.name,
@@ -57,6 +61,8 @@ def to_onnx(
         ir_version=IR_VERSION,
         producer_name="nas",
     )
+    helper.set_model_props(model, metadata)
+    return model
 
 
 class _Weights:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.scaling.rules import DIRECTIONS
 from nas.estimators.base import Evaluation
+from nas.methods.scaling.context import ScalingContext
 from nas.methods.scaling.design.entries import BASELINE, Design
 from nas.methods.scaling.design.networks import DesignAt
 from nas.methods.scaling.ranking.rounds import Rounds, SeededTraining, best_key, most_trainings, next_round
@@ -118,10 +119,8 @@ class ScalingAskTell:
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
         """Finish the trial with its accuracy."""
-        trial, accuracy = self._frozen(task.trial_id), evaluation.accuracy
-        return trial_loop.finish_trial(
-            self.study, trial, Outcome.TRAINED, values=(accuracy,), accuracy=accuracy, cpu_s=evaluation.cpu_s
-        )
+        trial = self._frozen(task.trial_id)
+        return trial_loop.finish_trained(self.study, trial, evaluation, (evaluation.accuracy,))
 
     def release(self) -> None:
         """Do nothing: no trials are reserved between calls of ``ask``."""
@@ -206,6 +205,19 @@ class ScalingAskTell:
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id)
+
+
+def reopened_race(context: ScalingContext, study: optuna.Study) -> ScalingAskTell:
+    """Ask-and-tell interface to a ``study`` that is only read, without images."""
+    plan = context.plan
+    return ScalingAskTell(
+        study=study,
+        design_at=lambda _: context.entries,
+        settings=plan.race,
+        epochs=plan.proxy.epochs,
+        has_interval=context.predictor.error is not None,
+        all_seeds=bool(plan.compare),
+    )
 
 
 def _is_first_seed(trial: FrozenTrial) -> bool:

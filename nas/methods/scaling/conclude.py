@@ -37,6 +37,5 @@ def _print_results(plan: ScalingPlan, report: ScalingReport, console: Console) -
     else:
         print_ranks(console, plan, report.ranking)
     closing = closing_lines(report.rows, plan.folder / REPORT_FILE)
-    print_lines(
-        console, *report.sentences, *report.ranking.step_sentences, *family_lines(plan, report.members), *closing
-    )
+    result = (*filter(None, (report.unfinished,)), *report.sentences, *report.ranking.step_sentences)
+    print_lines(console, *result, *family_lines(plan, report.members), *closing)

@@ -42,7 +42,7 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
     if known.end:  # stepwise expansion shares the trainings of its final network
         trials[STEPWISE] = trials[known.end.label]
     plots = _attach_plots(plan, board)
-    links, attached = _attach_best(plan, board, report)
+    links, attached = _attach_best(context, board, report)
     best_rows = markdown_rows(
         (*best_columns(plan), _trainings_column(trials)),
         table_networks(ranking),
@@ -55,6 +55,8 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
             decode=lambda trial: entries[trial.user_attrs[LABEL_ATTRIBUTE]].arch,
             facts=_facts,
             labels=dict.fromkeys(trials.get(best, ()), best),
+            class_names=context.images.class_names,
+            provenance=context.images.input_facts,
         ),
         report,
         noted=[row for label, row in report.trainings if label in entries],
@@ -93,15 +95,19 @@ def _attach_plots(plan: ScalingPlan, board: DashboardBoard) -> list[str]:
     return list(plots)
 
 
-def _attach_best(plan: ScalingPlan, board: DashboardBoard, report: ScalingReport) -> tuple[list[str], list[str]]:
+def _attach_best(context: ScalingContext, board: DashboardBoard, report: ScalingReport) -> tuple[list[str], list[str]]:
     """Attach drawing and spec of the best network; links to them, and file names."""
     best = report.ranking.best
     if not best:
         return [], []
     arch = replace(best.entry.arch, name="best")
+    provenance = {"study": context.plan.name, **context.images.input_facts}
     links = [
         link("drawing of the best", board.attach("best.svg", standalone(draw(arch)).encode())),
-        link("its spec", board.attach("best.yaml", dump_spec(arch, {"study": plan.name}).encode())),
+        link(
+            "its spec",
+            board.attach("best.yaml", dump_spec(arch, provenance).encode()),
+        ),
     ]
     return links, ["best.svg", "best.yaml"]
 

@@ -63,8 +63,8 @@ class ScalingKind(StudyKind):
 
         refresh_scaling_notes(plan, manifest, study)
 
-    def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
+    def winners(self, study: optuna.Study, val_images: int | None = None) -> list[dict[str, Any]]:
         """Network of the highest mean accuracy; empty if none finished training."""
         from nas.methods.scaling.report_data import best_network_facts
 
-        return best_network_facts(study)
+        return best_network_facts(study, val_images)

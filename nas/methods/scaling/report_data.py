@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from nas.analysis.significance import ChanceLevel, chance_level
 from nas.arch.spec import ArchSpec
 from nas.core.files import write_bytes_atomically, write_text_atomically
+from nas.core.formatting import plural
+from nas.methods.scaling.ask_tell import reopened_race
 from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.context import ScalingContext
 from nas.methods.scaling.design.entries import Design
@@ -20,26 +24,30 @@ from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
 from nas.methods.scaling.preflight import design_notes
 from nas.methods.scaling.ranking.columns import ranking_to_csv
 from nas.methods.scaling.ranking.noise import pooled_noise
-from nas.methods.scaling.ranking.ranking import Ranking, rank_networks
+from nas.methods.scaling.ranking.ranking import Ranking, error_of_mean, rank_networks
 from nas.methods.scaling.ranking.rounds import rank_means
+from nas.methods.scaling.ranking.separation import separation_sentences
 from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
 from nas.methods.scaling.report_page import ScalingReport, render_scaling_report
+from nas.methods.scaling.settings import STEPWISE
 from nas.methods.scaling.terminal import TABLE_AXES, network_noun, request_text, scaling_kind
 from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of, labels_by_number
+from nas.reporting.class_accuracy import ClassRow, class_rows
 from nas.reporting.plots.axes import Canvas
 from nas.reporting.study_report import write_report
 from nas.study.context import Facts
 from nas.study.manifest import REPORT_FILE
-from nas.study.trial_attributes import trial_records
-from nas.study.trial_record import Outcome
+from nas.study.trial_attributes import count_finished, trial_records
+from nas.study.trial_record import Outcome, TrialRecord
 
 
 def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingReport:
     """Assemble the report of ``study`` as of now."""
     plan, entries = context.plan, context.entries
-    rows = trial_records(study)  # before the labels: a running study may get another trial at any moment
-    ranking = study_ranking(entries, study)
+    rows = context.records(study)  # before the labels: a running study may get another trial at any moment
+    ranking = study_ranking(entries, study, chance_level(rows))
     layout = table_layout(entries, ranking) if plan.is_table else None
+    of_table = table_sentences(layout, ranking) if layout else ()
     return ScalingReport(
         title=f"{plan.name}: {scaling_kind(plan)}",
         command=plan.command,
@@ -47,7 +55,9 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         rows=tuple(rows),
         ranking=ranking,
         layout=layout,
-        sentences=(*ranking.sentences(), *(table_sentences(layout, ranking) if layout else ())),
+        progress_text=_progress_text(context, study),
+        by_class=tuple(_by_class(context, ranking, rows, study)),
+        sentences=(*ranking.sentences(), *separation_sentences(ranking, rows), *of_table),
         notes=tuple(design_notes(plan, entries, context.proxy_of(entries.baseline.arch))),
         plots=_plots(plan, ranking, layout),
         members=tuple(_family(context, ranking)),
@@ -57,9 +67,12 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
     )
 
 
-def study_ranking(entries: Design, study: optuna.Study) -> Ranking:
-    """Ranking of the networks of ``study`` by the trials that it holds now."""
-    return rank_networks(entries, accuracies_of(study), _closed(study))
+def study_ranking(entries: Design, study: optuna.Study, chance: ChanceLevel | None = None) -> Ranking:
+    """Ranking of the networks of ``study`` by the trials that it holds now.
+
+    ``chance``: accuracy of always guessing the largest class.
+    """
+    return rank_networks(entries, accuracies_of(study), _closed(study), chance)
 
 
 def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
@@ -81,11 +94,33 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
         ("request", f"{request_text(plan)}, limits {plan.constraints}"),
         ("rounding", "; ".join(plan.rules.summary).removeprefix("rounding: ")),
         context.data_fact,
+        context.image_size_fact,
+        *((context.class_fact,) if context.images.class_names else ()),
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
         context.training_fact,
         ("race", _race(plan)),
         *context.run_facts(study),
     )
+
+
+def _progress_text(context: ScalingContext, study: optuna.Study) -> str:
+    race = reopened_race(context, study)
+    return "" if race.is_over else f"{count_finished(study):,} of up to {plural(race.most_trainings, 'training')}"
+
+
+def _by_class(
+    context: ScalingContext, ranking: Ranking, rows: Sequence[TrialRecord], study: optuna.Study
+) -> list[ClassRow]:
+    """Accuracy by class of the best network and the baseline, over their seeds."""
+    best = ranking.best
+    if best is None:
+        return []
+    end, labels = context.entries.end, labels_by_number(study)
+    own = end.label if end and best.entry.label == STEPWISE else best.entry.label  # it shares the trainings
+    wanted = {best.entry.label: own, ranking.baseline.entry.label: ranking.baseline.entry.label}
+    trained = [row for row in rows if row.outcome is Outcome.TRAINED]
+    trainings = {name: [row for row in trained if labels[row.number] == label] for name, label in wanted.items()}
+    return class_rows(context.images.class_names, trainings)
 
 
 def _race(plan: ScalingPlan) -> str:
@@ -137,16 +172,19 @@ def _plots(plan: ScalingPlan, ranking: Ranking, table: TableLayout | None) -> di
     return {**over, "surface": ("Accuracy by alpha, beta and gamma", surface_plot(ranking))}
 
 
-def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:
+def best_network_facts(study: optuna.Study, val_images: int | None = None) -> list[dict[str, Any]]:
     """Network of the highest mean accuracy as plain data, named as in the report.
 
-    Of stepwise expansion a network of an earlier step may be the best.
+    Empty if none is significantly better than always guessing the largest class. Of stepwise expansion a network of an
+    earlier step may be the best. ``val_images``: the number of validation images, where trials do not say it.
     """
     accuracies = accuracies_of(study)
-    result = rank_means(accuracies, pooled_noise(accuracies))
-    if result is None:
+    noise, chance = pooled_noise(accuracies), chance_level(trial_records(study))
+    result = rank_means(accuracies, noise)
+    if result is None or (chance and not chance.is_exceeded(max(map(fmean, accuracies.values())), len(accuracies))):
         return []
     values = accuracies[result.best]
+    images = chance.images if chance else val_images
     trials = study.get_trials(deepcopy=False)
     attributes = next(trial.user_attrs for trial in trials if trial.user_attrs.get(LABEL_ATTRIBUTE) == result.best)
     return [
@@ -154,6 +192,8 @@ def best_network_facts(study: optuna.Study) -> list[dict[str, Any]]:
             "name": result.best,
             "arch_id": attributes.get("arch_id"),
             "accuracy": fmean(values),
+            "standard_error": error_of_mean(noise, values, images),
+            "majority_accuracy": chance.accuracy if chance else None,
             "latency_ms": attributes.get("latency_ms"),
             "seeds": len(values),
         }

@@ -15,6 +15,7 @@ from nas.methods.scaling.plots.networks import network_row_id
 from nas.methods.scaling.ranking.columns import GROWTH_COLUMNS, Training, ranking_columns, training_columns
 from nas.methods.scaling.ranking.ranking import Ranking
 from nas.methods.scaling.ranking.table_lines import TableLayout
+from nas.reporting.class_accuracy import ClassRow, class_columns
 from nas.reporting.columns import select
 from nas.reporting.html_page import template
 from nas.reporting.plots.axes import Canvas
@@ -35,7 +36,8 @@ class ScalingReport(StudyReport):
 
     ``ranking``: its networks as they rank, with their ``layout`` if the study is a table; ``sentences``: the result in
     words. ``plots``: caption and plot, by file name. ``labels``: of the trials' networks, by trial number. ``noun``:
-    what a network represents: a triple, a rule, or just a network.
+    what a network represents: a triple, a rule, or just a network. ``by_class``: accuracy by class of the best network
+    and the baseline; empty where it was not stored.
     """
 
     ranking: Ranking
@@ -46,9 +48,10 @@ class ScalingReport(StudyReport):
     members: tuple[FamilyMember, ...]
     labels: Mapping[int, str]
     noun: str
+    by_class: tuple[ClassRow, ...] = ()
 
     @property
-    def summary(self) -> str:
+    def result(self) -> str:
         """The result in words."""
         return " ".join(self.sentences)
 
@@ -63,6 +66,8 @@ def render_scaling_report(data: ScalingReport) -> str:
     return _template().render(
         data=data,
         summary=data.summary,
+        warnings=data.warnings,
+        class_columns=class_columns(data.by_class),
         network_columns=select(ranking_columns(data.noun), *_NETWORK_COLUMNS),
         training_columns=training_columns(),
     )

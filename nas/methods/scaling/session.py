@@ -13,7 +13,9 @@ from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
-from nas.methods.scaling.ask_tell import ScalingAskTell
+from nas.core.formatting import percent
+from nas.data.summary import ImageSummary
+from nas.methods.scaling.ask_tell import ScalingAskTell, reopened_race
 from nas.methods.scaling.config import BASELINE_FILE, ScalingPlan
 from nas.methods.scaling.context import ScalingContext, scaling_context
 from nas.methods.scaling.design.entries import Design
@@ -55,7 +57,8 @@ class ScalingSession(StudySession):
         race = self.race(study)
         if not study.trials:
             race.prepare_round()
-        write_text_atomically(plan.folder / BASELINE_FILE, dump_spec(self.design_at(()).baseline.arch))
+        baseline = dump_spec(self.design_at(()).baseline.arch, ImageSummary.of(self.data).input_facts)
+        write_text_atomically(plan.folder / BASELINE_FILE, baseline)
         self.write_manifest()
         return study
 
@@ -94,7 +97,8 @@ class ScalingSession(StudySession):
             if row.number not in labels:  # a trial of a later round
                 labels.update(labels_by_number(study))
             seed = row.genotype.get("seed", 0)
-            return f"{labels[row.number]} (seed {seed}): accuracy {100 * (row.accuracy or 0):.1f}%"
+            accuracy = percent(row.accuracy or 0, row.standard_error, digits=1)
+            return f"{labels[row.number]} (seed {seed}): accuracy {accuracy}"
 
         return TrialProgress(
             console, lambda row: row.accuracy or 0.0, describe, total=self.total(study), done=count_finished(study)
@@ -159,11 +163,4 @@ def _is_over(plan: ScalingPlan, study: optuna.Study) -> bool:
         context = scaling_context(as_started, read_manifest(plan.folder), study)
     except NasError:  # missing files are written when the study is run
         return False
-    return ScalingAskTell(
-        study=study,
-        design_at=lambda _: context.entries,
-        settings=plan.race,
-        epochs=plan.proxy.epochs,
-        has_interval=context.predictor.error is not None,
-        all_seeds=bool(plan.compare),
-    ).is_over
+    return reopened_race(context, study).is_over

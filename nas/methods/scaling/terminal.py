@@ -60,7 +60,7 @@ def print_ranks(console: Console, plan: ScalingPlan, ranking: Ranking) -> None:
 
 def best_caption(plan: ScalingPlan, ranking: Ranking) -> str:
     """Caption of the table of the best networks."""
-    return f"{plan.name}: the best of {len(ranking.ranked)}"
+    return f"{plan.name}: {'the best' if ranking.best else 'some'} of {len(ranking.ranked)}"
 
 
 def best_columns(plan: ScalingPlan) -> tuple[Column[RankedNetwork], ...]:

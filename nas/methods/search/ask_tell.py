@@ -22,7 +22,7 @@ from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import WORKER, distributions
+from nas.study.trial_attributes import WORKER, copied_accuracy, distributions
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
@@ -104,9 +104,7 @@ class SearchAskTell:
         """Finish the trial with its accuracy and the latency known before training."""
         trial = self._frozen(task.trial_id)
         values = self.objective.values(evaluation.accuracy, trial.user_attrs["latency_ms"])
-        return trial_loop.finish_trial(
-            self.study, trial, Outcome.TRAINED, values=values, accuracy=evaluation.accuracy, cpu_s=evaluation.cpu_s
-        )
+        return trial_loop.finish_trained(self.study, trial, evaluation, values)
 
     def release(self) -> None:
         """Queue the parked candidates again."""
@@ -213,11 +211,9 @@ class SearchAskTell:
         trial, reason = self._frozen(task.trial_id), f"same as trial {duplicate.number}"
         if duplicate.user_attrs["outcome"] == Outcome.STOPPED:
             return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
-        accuracy = duplicate.user_attrs["accuracy"]
-        values = self.objective.values(accuracy, trial.user_attrs["latency_ms"])
-        return trial_loop.finish_trial(
-            self.study, trial, Outcome.DUPLICATE, values=values, accuracy=accuracy, reason=reason
-        )
+        values = self.objective.values(duplicate.user_attrs["accuracy"], trial.user_attrs["latency_ms"])
+        facts = copied_accuracy(duplicate)
+        return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, values=values, reason=reason, facts=facts)
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import optuna
@@ -16,6 +17,7 @@ from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, write_winners
+from nas.reporting.class_accuracy import lowest_class
 from nas.reporting.columns import print_columns
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
@@ -24,18 +26,20 @@ from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
 from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
-from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
-_WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measured_ms", "macs_m", "params_m", "files")
+_CLASSES_SHOWN: Final = 3
+_WINNER_COLUMNS: Final = (
+    "name", "group", "reward", "accuracy_with_error", "predicted_ms", "measured_ms", "macs_m", "params_m", "files",
+)  # fmt: skip
 _DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of ``study``, and print where they are."""
-    plan, rows = session.plan, trial_records(study)
-    context = session.context
+    plan, context = session.plan, session.context
+    rows = context.records(study)
     source = WinnerSource(
         context=context,
         data=session.data,
@@ -43,7 +47,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         provenance=_provenance(context, study),
     )
     chosen = _measure_winners(choose_winners(rows, plan.objective), session, study, console)
-    rows = trial_records(study)  # read again with the winners' measurements
+    rows = context.records(study)  # read again with the winners' measurements
     winners = write_winners(chosen, plan.folder / "winners", source)
     winner_ids = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
@@ -53,7 +57,8 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         session.evaluator.discard_checkpoints()
     report = search_report(context, study, rows, winners)
     write_search_report(report, plan.folder)
-    write_search_notes(study, report, session.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+    facts, artifacts = context.images.input_facts, plan.runs_dir / ARTIFACTS
+    write_search_notes(study, report, session.pricer, plan.folder, artifacts, facts)
     _print_results(plan, report, console)
     return winners
 
@@ -89,7 +94,16 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
         columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
         print_columns(console, f"winners of {plan.name}", columns, report.winners, dispensable=_DISPENSABLE)
     _print_agreement(report, console)
+    print_lines(console, *_remarks(report.winners, report.class_names))
+    print_lines(console, *filter(None, (report.unfinished, report.decision, *report.warnings)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
+
+
+def _remarks(winners: Sequence[Winner], class_names: Sequence[str]) -> list[str]:
+    """Which winners are published networks, and the lowest class of the first ones."""
+    published = [f"{winner.label} is the published {winner.published}" for winner in winners if winner.published]
+    lowest = [(winner.label, lowest_class(winner.row, class_names)) for winner in winners[:_CLASSES_SHOWN]]
+    return [*published, *(f"lowest class of {label}: {text}" for label, text in lowest if text)]
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:

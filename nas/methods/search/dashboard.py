@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import optuna
 
@@ -13,24 +14,29 @@ from nas.core.formatting import shown_path
 from nas.reporting.dashboard.board import DashboardBoard
 from nas.reporting.dashboard.exhibit import TrialNotes, publish_study, trial_link
 from nas.reporting.dashboard.notes import escape_markdown, link, markdown_rows
-from nas.reporting.search_columns import select_winner_columns
+from nas.reporting.search_columns import shown_winner_columns
 from nas.reporting.search_report import SearchReport, Winner, winner_drawing
 from nas.reporting.svg import standalone
 from nas.study.candidates import Pricer
 from nas.study.manifest import REPORT_FILE
 
 _WINNER_COLUMNS: Final = (
-    "name", "trial", "reward", "accuracy", "predicted_ms", "latency_interval_ms", "measured_ms", "measured_spread_ms",
-    "macs_m", "params_m", "files",
+    "name", "published", "trial", "group", "reward", "accuracy_with_error", "predicted_ms", "latency_interval_ms",
+    "measured_ms", "measured_spread_ms", "macs_m", "params_m", "files",
 )  # fmt: skip
 
 
 def write_search_notes(
-    study: optuna.Study, report: SearchReport, pricer: Pricer, folder: Path, artifacts: Path
+    study: optuna.Study,
+    report: SearchReport,
+    pricer: Pricer,
+    folder: Path,
+    artifacts: Path,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Publish the dashboard's notes into the study and its files into ``artifacts``.
 
-    The results themselves are in ``folder``.
+    The results themselves are in ``folder``. ``provenance``: of the specs among the files.
     """
     board = DashboardBoard.of(study, artifacts)
     names = [winner.arch.name for winner in report.winners]
@@ -41,22 +47,26 @@ def write_search_notes(
             predictor=pricer.predictor,
             decode=lambda trial: pricer.decode(trial.params),
             labels=report.label_of,
+            class_names=report.class_names,
+            provenance=provenance or {},
         ),
         report,
         noted=report.rows,
         caption="Winners",
-        best=_winner_table(report, board, folder) if report.winners else (),
+        best=_winner_table(report, board, folder, provenance or {}) if report.winners else (),
         reading=_reading(report, folder),
         plot=("accuracy over latency", board.attach("pareto.svg", plot)),
         files={"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))},
     )
 
 
-def _winner_table(report: SearchReport, board: DashboardBoard, folder: Path) -> list[tuple[str, ...]]:
+def _winner_table(
+    report: SearchReport, board: DashboardBoard, folder: Path, provenance: Mapping[str, Any]
+) -> list[tuple[str, ...]]:
     """Markdown table of the winners, head first, with links to trials and files."""
-    links = {winner.label: ", ".join(_links(winner, board, folder)) for winner in report.winners}
+    links = {winner.label: ", ".join(_links(winner, board, folder, provenance)) for winner in report.winners}
     return markdown_rows(
-        select_winner_columns(report.reward, *_WINNER_COLUMNS),
+        shown_winner_columns(report.winners, report.reward, *_WINNER_COLUMNS),
         report.winners,
         {
             "name": lambda winner: f"**{escape_markdown(winner.label)}**",
@@ -66,16 +76,16 @@ def _winner_table(report: SearchReport, board: DashboardBoard, folder: Path) -> 
     )
 
 
-def _links(winner: Winner, board: DashboardBoard, folder: Path) -> list[str]:
+def _links(winner: Winner, board: DashboardBoard, folder: Path, provenance: Mapping[str, Any]) -> list[str]:
     """Attach drawing and spec of a winner; Markdown links to them."""
     name = winner.arch.name
     return [
         link("drawing", board.attach(f"{name}.svg", standalone(winner_drawing(winner)).encode())),
-        link("spec", board.attach(f"{name}.yaml", _spec_of(winner, folder))),
+        link("spec", board.attach(f"{name}.yaml", _spec_of(winner, folder, provenance))),
     ]
 
 
-def _spec_of(winner: Winner, folder: Path) -> bytes:
+def _spec_of(winner: Winner, folder: Path, provenance: Mapping[str, Any]) -> bytes:
     """Spec file of a winner, or its spec dumped where no file exists.
 
     A running search has written none yet, or may be replacing it at this moment.
@@ -83,7 +93,7 @@ def _spec_of(winner: Winner, folder: Path) -> bytes:
     with suppress(FileNotFoundError):
         if winner.spec_file:
             return (folder / winner.spec_file).read_bytes()
-    return dump_spec(winner.arch).encode()
+    return dump_spec(winner.arch, provenance).encode()
 
 
 def _reading(report: SearchReport, folder: Path) -> list[str]:

@@ -61,8 +61,8 @@ class SearchKind(StudyKind):
 
         refresh_search_notes(plan, manifest, study)
 
-    def winners(self, study: optuna.Study) -> list[dict[str, Any]]:
+    def winners(self, study: optuna.Study, val_images: int | None = None) -> list[dict[str, Any]]:
         """Winners as plain data: the Pareto front, or the highest rewards first."""
         from nas.methods.search.report_data import winner_facts
 
-        return winner_facts(study)
+        return winner_facts(study, val_images)

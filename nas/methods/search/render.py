@@ -17,7 +17,6 @@ from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.search_report import SearchReport
 from nas.study.manifest import StudyManifest
 from nas.study.objective import choose_winners
-from nas.study.trial_attributes import trial_records
 
 
 def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> Path:
@@ -36,10 +35,11 @@ def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optun
     context = search_context(plan, manifest)
     report = _current_report(context, study)
     write_search_report(report, plan.folder)
-    write_search_notes(study, report, context.pricer, plan.folder, plan.runs_dir / ARTIFACTS)
+    facts, artifacts = context.images.input_facts, plan.runs_dir / ARTIFACTS
+    write_search_notes(study, report, context.pricer, plan.folder, artifacts, facts)
 
 
 def _current_report(context: SearchContext, study: optuna.Study) -> SearchReport:
-    plan, rows = context.plan, trial_records(study)
+    plan, rows = context.plan, context.records(study)
     winners = existing_winners(choose_winners(rows, plan.objective), plan.folder / "winners", context)
     return search_report(context, study, rows, winners)

@@ -12,14 +12,18 @@ import optuna
 from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.importance import importances
 from nas.analysis.proxy_validation import longer_trainings, validation_command
+from nas.arch import zoo
 from nas.arch.files import load_spec_file
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
+from nas.core.formatting import plural
+from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
+from nas.reporting.search_decision import winner_groups
 from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
 from nas.reporting.study_report import write_report
 from nas.study.candidates import space_size_text
@@ -28,9 +32,10 @@ from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
-from nas.study.trial_attributes import PUBLISHED, trial_records
+from nas.study.trial_attributes import PUBLISHED, count_finished, trial_records
 from nas.study.trial_record import Outcome, TrialRecord
 
+_FACTS: Final = ("group", "accuracy", "standard_error", "majority_accuracy", "latency_ms", "measured_ms")
 _PROXY: Final = "trained proxy"
 _FILES: Final[Mapping[str, str]] = {
     "spec (block strings)": ".yaml",
@@ -61,6 +66,7 @@ def search_report(
     reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(context) else None
     longer = longer_trainings(study, rows)
     is_validated = any(one.kendall_tau is not None for one in longer)
+    groups = winner_groups(winners, rows)
     baselines = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
     retrained = {row.arch_id for row in best_records(rows, plan.objective)}
     retrained |= {row.arch_id for row in trained if row.number in baselines}
@@ -69,13 +75,15 @@ def search_report(
         command=plan.command,
         facts=_facts(context, study, winners),
         rows=tuple(rows),
-        winners=tuple(winners),
+        progress_text=_progress_text(plan, study),
+        winners=tuple(replace(winner, group=groups.get(winner.label, "")) for winner in winners),
         baselines=baselines,
         objective=plan.objective.kind,
         limit_ms=plan.constraints.latency_ms,
         reward=reward,
         refined=plan.latency.refine,
         progress=front_progress(rows, busy_hours(trials), reward),
+        class_names=context.images.class_names,
         curves=learning_curves(study, plan.objective),
         importances=importances(rows),
         longer_trainings=longer,
@@ -93,6 +101,11 @@ def write_search_report(report: SearchReport, folder: Path) -> Path:
     return write_report(report, render_search_report(report, drawn), folder / REPORT_FILE)
 
 
+def _progress_text(plan: SearchPlan, study: optuna.Study) -> str:
+    finished, wanted = count_finished(study), plan.study.n_trials
+    return f"{finished:,} of {plural(wanted, 'trial')}" if finished < wanted else ""
+
+
 def _is_rewarded(context: SearchContext) -> bool:
     return context.plan.objective.kind == "mnasnet"
 
@@ -104,6 +117,8 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
     facts = (
         ("space", f"{plan.space.name}, {space_size_text(plan.space)} points"),
         context.data_fact,
+        context.image_size_fact,
+        context.class_fact,
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
@@ -123,16 +138,18 @@ def _objective(settings: ObjectiveSettings) -> str:
     return ", ".join([f"MnasNet's reward around {settings.target_ms:g} ms, {settings.form}", *exponents])
 
 
-def winner_facts(study: optuna.Study) -> list[dict[str, Any]]:
+def winner_facts(study: optuna.Study, val_images: int | None) -> list[dict[str, Any]]:
     """Winners of ``study`` as plain data, in the order of the report."""
     identity = study_identity(system_attributes(study))
     settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
-    columns = select_winner_columns(None, "name", "trial", "arch_id", "accuracy", "latency_ms", "measured_ms")
-    winners = choose_winners(trial_records(study), objective)
-    return [
-        plain_record(columns, LabelledRecord(label=winner_label(place), row=row)) for place, row in enumerate(winners)
+    columns = select_winner_columns(None, "name", "trial", "arch_id", *_FACTS)
+    rows = trial_records(study, val_images)
+    winners = [
+        LabelledRecord(label=winner_label(place), row=row) for place, row in enumerate(choose_winners(rows, objective))
     ]
+    groups = winner_groups(winners, rows)
+    return [plain_record(columns, replace(winner, group=groups.get(winner.label, ""))) for winner in winners]
 
 
 def _winner_stems(folder: Path) -> dict[str, str]:
@@ -162,4 +179,5 @@ def _winner_of(label: str, row: TrialRecord, stem: str | None, folder: Path, con
         files=files,
         proxy=proxy.spec,
         sample_logits=tuple(provenance.get("logits_of_ramp", ())),
+        published=zoo.published_name(arch),
     )

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 
 from nas.analysis.latency_agreement import latency_pair
+from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_scaled_spec, dump_spec, parse_spec
 from nas.arch.spec import ArchSpec
@@ -22,6 +23,7 @@ from nas.export.standalone import load_weights, standalone_source
 from nas.methods.search.context import SearchContext
 from nas.methods.search.report_data import existing_winners
 from nas.model.build import build
+from nas.reporting.class_accuracy import class_name
 from nas.reporting.search_report import Winner
 from nas.study.trial_record import TrialRecord
 
@@ -96,7 +98,7 @@ def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSourc
     return {
         f"{stem}.yaml": dump_spec(arch, provenance),
         f"{stem}.efficientnet.yaml": scaled,
-        f"{stem}.py": standalone_source(arch),
+        f"{stem}.py": standalone_source(arch, source.provenance),
     }
 
 
@@ -106,13 +108,29 @@ def _proxy_text(name: str, row: TrialRecord, proxy: Proxy, logits: Sequence[floa
     facts = {
         "proxy_of": row.arch_id,
         "realises": proxy.realised_note,
-        "accuracy": round(row.accuracy or 0.0, 6),
-        "normalisation": {"mean": list(source.data.mean), "std": list(source.data.std)},
+        **{name.removeprefix("proxy_"): value for name, value in _accuracy(row, source).items()},
         "params": cost.params,
         "macs": cost.macs,
         "logits_of_ramp": [round(value, 6) for value in logits],
     }
     return dump_spec(replace(proxy.spec, name=name), {**source.provenance, "trial": row.number, **facts})
+
+
+def _accuracy(row: TrialRecord, source: WinnerSource) -> dict[str, Any]:
+    """Accuracy of the proxy with its standard error, in all and by class."""
+    facts: dict[str, Any] = {"proxy_accuracy": round(row.accuracy or 0.0, 6)}
+    if row.standard_error is not None:
+        facts["proxy_standard_error"] = row.standard_error
+    if row.majority_accuracy is not None:
+        facts["majority_accuracy"] = row.majority_accuracy
+    if row.class_images:
+        names = source.data.class_names
+        accuracies = {
+            class_name(names, index): None if value is None else round(value, 4)
+            for index, value in enumerate(row.class_accuracies)
+        }
+        facts["proxy_accuracy_by_class"] = accuracies
+    return facts
 
 
 def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
@@ -140,7 +158,8 @@ def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[
         **source.provenance,
         "trial": row.number,
         "arch_id": row.arch_id,
-        "proxy_accuracy": round(row.accuracy or 0.0, 6),
+        **({"published": name} if (name := zoo.published_name(arch)) else {}),
+        **_accuracy(row, source),
         **asdict(complexity(arch)),
         "latency": latency | ({"remarks": remarks} if remarks else {}),
         "genotype": dict(row.genotype),

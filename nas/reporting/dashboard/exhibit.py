@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -14,6 +14,7 @@ from nas.arch.files import dump_spec
 from nas.arch.spec import ArchSpec
 from nas.core.formatting import plural
 from nas.latency.predictors.base import LatencyPredictor
+from nas.reporting.class_accuracy import lowest_class
 from nas.reporting.dashboard.board import DashboardBoard
 from nas.reporting.dashboard.notes import Pairs, StudyNote, TrialNote, link
 from nas.reporting.search_report import Winner, winner_drawing
@@ -32,7 +33,8 @@ class TrialNotes:
     """Notes, drawings and specs of trials, written to ``board``.
 
     ``decode``: returns the network of a trial. ``facts``: returns the leading (name, value) pairs of a trial's note.
-    ``labels``: labels of winners by trial number.
+    ``labels``: labels of winners by trial number. ``class_names``: in label order, if known. ``provenance``: of the
+    specs.
     """
 
     board: DashboardBoard
@@ -40,6 +42,8 @@ class TrialNotes:
     decode: Callable[[FrozenTrial], ArchSpec]
     facts: Callable[[FrozenTrial], Pairs] = lambda _: ()
     labels: dict[int, str]
+    class_names: Sequence[str] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def publish(self, records: Sequence[TrialRecord]) -> str:
         """Write the notes of trials in ``records`` that are missing or outdated.
@@ -70,7 +74,7 @@ class TrialNotes:
             duration=end - start if start and end else None,
             metric=metric,
             curve=trial.intermediate_values,
-            facts=self.facts(trial),
+            facts=[*self.facts(trial), ("lowest class", lowest_class(row, self.class_names))],
             drawing=self._draw(trial, row) if row.arch_id else "",
         )
         self.board.write_note(note.markdown, trial)
@@ -80,7 +84,8 @@ class TrialNotes:
         drawing_name, spec_name = f"trial_{row.number}.svg", f"trial_{row.number}.yaml"
         if not (self.board.has(drawing_name, trial) and self.board.has(spec_name, trial)):
             arch = replace(self.decode(trial), name=f"trial_{row.number}")
-            where = {"study": self.board.study.study_name, "trial": row.number, "arch_id": row.arch_id}
+            study = self.board.study.study_name
+            where = {"study": study, **self.provenance, "trial": row.number, "arch_id": row.arch_id}
             self.board.attach(spec_name, dump_spec(arch, where).encode(), trial)
             self.board.attach(drawing_name, trial_drawing(arch, row, self.predictor), trial)
         return self.board.address(drawing_name, trial)
@@ -107,6 +112,7 @@ def publish_study(
         title=report.title,
         summary=report.summary,
         command=report.command,
+        warnings=report.warnings,
         facts=[*report.facts, *([("notes", left_out)] if left_out else [])],
         caption=caption,
         best=best,

@@ -33,15 +33,16 @@ _HEADLINES: Final = {
 class StudyNote:
     """Content of a study's note. ``command`` resumes the study.
 
-    ``caption``, ``best``: caption and Markdown cells of the table of winners, the first row its header. ``facts``:
-    plain text (name, value) pairs. ``reading``: sentences in Markdown on how to read the dashboard. ``plot``: caption
-    and URL path.
+    ``warnings``: about the result as a whole. ``caption``, ``best``: caption and Markdown cells of the table of
+    winners, the first row its header. ``facts``: plain text (name, value) pairs. ``reading``: sentences in Markdown on
+    how to read the dashboard. ``plot``: caption and URL path.
     """
 
     title: str
     summary: str
     command: str
     facts: Pairs
+    warnings: Sequence[str] = ()
     caption: str = ""
     best: Sequence[Sequence[str]] = ()
     reading: Sequence[str] = ()
@@ -51,6 +52,7 @@ class StudyNote:
     def markdown(self) -> str:
         """The note as Markdown."""
         parts = [f"# {escape_markdown(self.title)}", escape_markdown(self.summary)]
+        parts += [f"**{escape_markdown(warning)}**" for warning in self.warnings]
         parts += [f"!{link(*self.plot)}"] if self.plot else []
         if self.best:
             parts += [f"## {escape_markdown(self.caption)}", markdown_table(*self.best)]
@@ -109,7 +111,7 @@ class TrialNote:
         cost = (("M MACs", row.macs_m, 1), ("M parameters", row.params_m, 2), ("MB peak memory", row.peak_memory_mb, 2))
         return [
             *self.facts,
-            ("proxy accuracy", "" if row.accuracy is None else percent(row.accuracy)),
+            ("proxy accuracy", "" if row.accuracy is None else percent(row.accuracy, row.standard_error)),
             ("predicted latency", predicted_text(row)),
             ("measured latency", measured_text(row)),
             ("cost", ", ".join(f"{decimal(value, digits)} {unit}" for unit, value, digits in cost if value)),

@@ -16,7 +16,8 @@ BASELINE_COLOR: Final = "#c2255c"
 LIMIT_COLOR: Final = "#d9480f"
 GREY_COLOR: Final = "#868e96"
 _PNG_DPI: Final = 150
-_HALF: Final = 5.5  # inches; narrower drawings have legends of two columns
+_MOST_COLUMNS: Final = 3
+_LEGEND_SHARE: Final = 0.92  # of the width: a browser's font may be wider than the one that is measured here
 _LARGEST: Final = 1.4  # upper limit of page px per drawing unit
 _SETTINGS: Final = {
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
@@ -70,10 +71,22 @@ def canvas(name: str, title: str, inches: tuple[float, float]) -> Iterator[Canva
         drawn = Canvas(figure, axes)
         yield drawn
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower center", ncols=3 if inches[0] > _HALF else 2, frameon=False, fontsize=10)
+            _draw_legend(figure)
         stream = io.StringIO()
         FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         drawn.svg = _finish(stream.getvalue(), name, title, inches).replace("</svg>", f"{_hits(drawn, figure)}</svg>")
+
+
+def _draw_legend(figure: Any) -> None:
+    """Legend below the axes, in as many columns as the figure is wide enough for."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer: Any = FigureCanvasAgg(figure).get_renderer()
+    for columns in range(_MOST_COLUMNS, 0, -1):
+        legend = figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=10)
+        if columns == 1 or legend.get_window_extent(renderer).width <= _LEGEND_SHARE * figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _hits(drawn: Canvas, figure: Any) -> str:

@@ -24,7 +24,7 @@ def progress_svgs(progress: FrontProgress) -> tuple[str, ...]:
     """
     what = "highest reward" if progress.reference is None else "hypervolume, %"
     scale = 1.0 if progress.reference is None else 100.0
-    drawn = [_steps(progress.steps, "trials", "trial", what, scale, lambda step: step.trial)]
+    drawn = [_steps(progress.steps, "trials", "trial", what, scale, lambda step: step.trial, whole=True)]
     if progress.timed and (progress.timed[-1].hours or 0.0) > 0:
         in_hours = (progress.timed[-1].hours or 0.0) >= 1
         unit, factor = ("hours of work", 1.0) if in_hours else ("minutes of work", 60.0)
@@ -66,8 +66,13 @@ def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRecord], winners
     return drawn.svg
 
 
-def _steps(steps: Sequence[ProgressStep], name: str, across: str, up: str, scale: float, x_of: Any) -> str:
-    """One step plot; intermediate steps without a change are omitted."""
+def _steps(
+    steps: Sequence[ProgressStep], name: str, across: str, up: str, scale: float, x_of: Any, *, whole: bool = False
+) -> str:
+    """One step plot; intermediate steps without a change are omitted.
+
+    ``whole``: the axis counts in whole numbers.
+    """
     recorded = [
         step for index, step in enumerate(steps) if index in (0, len(steps) - 1) or step.value != steps[index - 1].value
     ][-_MOST_STEPS:]
@@ -78,6 +83,8 @@ def _steps(steps: Sequence[ProgressStep], name: str, across: str, up: str, scale
         axes.plot(*zip(*points, strict=True), color=FRONT_COLOR, drawstyle="steps-post", linewidth=1.6)
         axes.plot(*points[-1], "o", color=FRONT_COLOR, markersize=4)
         axes.margins(x=0.04, y=0.08)
+        if whole:
+            axes.xaxis.get_major_locator().set_params(integer=True)
     return drawn.svg
 
 

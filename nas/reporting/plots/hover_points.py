@@ -46,7 +46,7 @@ def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Poi
     cost = ", ".join(f"{value:.{digits}f} {unit}" for value, unit, digits in costs if value is not None)
     lines = [
         f"{name}, trial {row.number}" if name else f"Trial {row.number}",
-        f"{percent(row.accuracy)} at {ms(row.latency_ms)} {'measured' if measured else 'predicted'}"
+        f"{percent(row.accuracy, row.standard_error)} at {ms(row.latency_ms)} {'measured' if measured else 'predicted'}"
         + (f" (90% interval {ends} ms)" if ends else ""),
         cost,
         *block_lines(row.blocks.split("; ") if row.blocks else ()),

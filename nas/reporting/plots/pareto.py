@@ -32,9 +32,9 @@ def pareto_svg(
 ) -> str:
     """SVG of accuracy in % over predicted or measured latency in ms.
 
-    ``latency``: ``predicted`` or ``measured``. Trained candidates are dots, their Pareto front a step line,
-    ``winners`` (label to row) carry the 90%
-    interval of their latency, ``baselines`` (trial number to name) are diamonds, ``limit_ms`` a dashed line.
+    ``latency``: ``predicted`` or ``measured``. Trained candidates are dots, their Pareto front a step line, ``winners``
+    (label to row) carry the 90% interval of their latency and the standard error of their accuracy, ``baselines``
+    (trial number to name) are diamonds, ``limit_ms`` a dashed line.
     Infeasible candidates have no accuracy: they are ticks at their latency along the bottom. Every dot has a tooltip;
     very many dots are thinned out where they overlap.
     """
@@ -128,10 +128,11 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRecord]) -> None:
         high = point[0] if row.latency_high_ms is None else row.latency_high_ms
         # Rounding can put a corrected prediction outside its interval; error bars must not be negative.
         reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
-        interval = "" if row.latency_low_ms is None else ", with 90% interval"
-        legend = f"winner{interval}" if index == 0 else None
+        error = None if row.standard_error is None else 100 * row.standard_error
+        shown = ["90% interval"] * (row.latency_low_ms is not None) + ["standard error"] * (error is not None)
+        legend = f"winner{', with ' if shown else ''}{' and '.join(shown)}" if index == 0 else None
         style = {"fmt": "o", "color": FRONT_COLOR, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
-        axes.errorbar(*point, xerr=reach, label=legend, **style)
+        axes.errorbar(*point, xerr=reach, yerr=error, label=legend, **style)
         _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=TEXT_COLOR, weight="bold")
 
 

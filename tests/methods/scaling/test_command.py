@@ -35,7 +35,15 @@ from nas.study.trial_record import TrialRecord
 from tests.deadline import DEADLINE_S
 from tests.engines.commands import Forked
 from tests.engines.kill_at_write import kill_at_write
-from tests.methods.scaling.tiny import TINY, Finished, Page, networks, outcomes, study_in_dashboard
+from tests.methods.scaling.tiny import (
+    TINY,
+    Finished,
+    Page,
+    networks,
+    outcomes,
+    study_in_dashboard,
+    trained_above_chance,
+)
 from tests.paths import ROOT
 from tests.studies import open_study_file
 
@@ -44,6 +52,7 @@ from tests.studies import open_study_file
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     """Grids run in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    trained_above_chance(monkeypatch)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 

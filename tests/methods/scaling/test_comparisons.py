@@ -12,7 +12,7 @@ import pytest
 
 from nas.compound_grid import command
 from nas.study.trial_attributes import count_finished
-from tests.methods.scaling.tiny import TINY, Page, networks, outcomes
+from tests.methods.scaling.tiny import TINY, Page, networks, outcomes, trained_above_chance
 from tests.studies import open_study_file
 
 
@@ -20,6 +20,7 @@ from tests.studies import open_study_file
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     """Studies run in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    trained_above_chance(monkeypatch)
 
 
 def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

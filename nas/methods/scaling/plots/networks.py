@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from nas.core.formatting import ms, plural
-from nas.methods.scaling.ranking.ranking import BEST, PEER, WORSE, RankedNetwork, Ranking
+from nas.methods.scaling.ranking.ranking import AT_CHANCE, BEST, PEER, WORSE, RankedNetwork, Ranking
 from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, TEXT_COLOR, Canvas, canvas
 from nas.reporting.plots.hover_points import Point, block_lines
 from nas.reporting.svg import printable
@@ -120,6 +120,7 @@ _STYLES: Final[dict[str, dict[str, Any]]] = {
     BEST: {"fmt": "*", "color": FRONT_COLOR, "markersize": 13},
     PEER: {"fmt": "o", "color": FRONT_COLOR, "markersize": 6},
     WORSE: {"fmt": "o", "color": GREY_COLOR, "markerfacecolor": "none", "markersize": 6},
+    AT_CHANCE: {"fmt": "x", "color": GREY_COLOR, "markersize": 6},
 }
 
 

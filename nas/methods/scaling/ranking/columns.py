@@ -7,9 +7,9 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-from nas.core.formatting import decimal
+from nas.core.formatting import decimal, percent_with_error
 from nas.methods.scaling.design.entries import DesignEntry
-from nas.methods.scaling.ranking.ranking import RankedNetwork, percent_with_error
+from nas.methods.scaling.ranking.ranking import RankedNetwork
 from nas.reporting.columns import Column, csv_table, percent_number, select
 from nas.reporting.search_columns import RECORD_COLUMNS
 from nas.study.trial_record import TrialRecord

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from nas.methods.scaling.ranking.studentized_range import studentized_range_sf
-
-SIGNIFICANCE_LEVEL: Final = 0.05
+from nas.analysis.significance import SIGNIFICANCE_LEVEL
+from nas.analysis.studentized_range import studentized_range_sf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

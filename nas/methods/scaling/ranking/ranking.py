@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
+from typing import Final
 
-from nas.core.formatting import plural
+from nas.analysis.significance import SIGNIFICANCE_LEVEL, ChanceLevel, at_chance_text
+from nas.core.binomial import binomial_error
+from nas.core.formatting import percent, percent_with_error, plural
 from nas.methods.scaling.design.entries import Design, DesignEntry, DesignStep
-from nas.methods.scaling.ranking.noise import SIGNIFICANCE_LEVEL, Noise, is_significant, pooled_noise
+from nas.methods.scaling.ranking.noise import Noise, is_significant, pooled_noise
 from nas.methods.scaling.ranking.rounds import Accuracies, rank_means
 from nas.methods.scaling.settings import STEPWISE
 from nas.study.trial_record import Outcome
 
-BEST, PEER, WORSE = "best", "indistinguishable", "worse"
-
-
-def percent_with_error(mean: float | None, error: float | None) -> str:
-    """Mean accuracy with its standard error, in percent; empty where there is none."""
-    if mean is None:
-        return ""
-    return f"{100 * mean:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
+BEST, PEER, WORSE, AT_CHANCE = "best", "indistinguishable", "worse", "at chance level"
+_UNTRAINED: Final = "No network has finished training yet."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +75,8 @@ class Ranking:
     """Networks of a study by rank.
 
     ``baseline``, then the ``ranked`` ones, which finished training, the best first, then the ``others``. In a table the
-    baseline may be one of the ranked networks. ``steps``: decided steps of stepwise expansion.
+    baseline may be one of the ranked networks. ``steps``: decided steps of stepwise expansion. ``chance``: accuracy of
+    always guessing the largest class; None if it is unknown.
     """
 
     baseline: RankedNetwork
@@ -86,11 +84,12 @@ class Ranking:
     others: tuple[RankedNetwork, ...]
     noise: Noise
     steps: tuple[RankedStep, ...] = ()
+    chance: ChanceLevel | None = None
 
     @property
     def best(self) -> RankedNetwork | None:
-        """Best network, or None if none finished training."""
-        return self.ranked[0] if self.ranked else None
+        """Best network; None if none finished training, or all are at chance level."""
+        return self.ranked[0] if self.ranked and self.ranked[0].verdict == BEST else None
 
     @property
     def peers(self) -> tuple[RankedNetwork, ...]:
@@ -113,14 +112,19 @@ class Ranking:
         """The result in words."""
         best = self.best
         if best is None:
-            return ["No network has finished training yet."]
+            if self.chance and self.ranked:
+                return [at_chance_text(self.chance, f"{self.ranked[0].percent}%")]
+            return [_UNTRAINED]
         seeds = plural(len(best.accuracies), "seed")
         sentences = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
         sentences[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
+        if self.chance:
+            sentences.append(f"Always guessing the largest class gives {percent(self.chance.accuracy)}.")
         if not self.noise.freedom:
             return [
                 *sentences,
-                "No network was trained twice: the noise is unknown, and so is the significance of the differences.",
+                "No network was trained twice: the noise is unknown, and so is the significance of the differences; "
+                "race.seeds=3 under another study.name tells.",
             ]
         worse = len(self.ranked) - 1 - len(self.peers)
         if self.peers:
@@ -140,11 +144,17 @@ class Ranking:
         return sentences
 
 
-def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, tuple[Outcome, str]]) -> Ranking:
+def rank_networks(
+    entries: Design,
+    accuracies: Accuracies,
+    closed: Mapping[str, tuple[Outcome, str]],
+    chance: ChanceLevel | None = None,
+) -> Ranking:
     """Rank all networks of ``entries`` by their ``accuracies``.
 
-    ``closed``: by label, how a training without accuracy ended, and why. Intermediate networks of stepwise expansion
-    have another cost: only its final network is compared with the others.
+    ``closed``: by label, how a training without accuracy ended, and why. ``chance``: where none of the networks is
+    significantly better than always guessing the largest class, none is called the best. Intermediate networks of
+    stepwise expansion have another cost: only its final network is compared with the others.
     """
     noise = pooled_noise(accuracies)
     compared = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
@@ -152,20 +162,23 @@ def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, 
         compared[STEPWISE] = accuracies[entries.end.label]
     result = rank_means(compared, noise)
     best = compared[result.best] if result else ()
+    highest = max(map(fmean, compared.values()), default=0.0)
+    at_chance = chance is not None and not chance.is_exceeded(highest, len(compared))
     order = {label: position for position, label in enumerate(result.ranked if result else ())}
 
     def ranked_network(entry: DesignEntry, verdict: str = "") -> RankedNetwork:
         values, position = tuple(compared.get(entry.label, accuracies.get(entry.label, ()))), order.get(entry.label)
         if position is not None:
             verdict = BEST if position == 0 else WORSE if is_significant(noise, best, values) else PEER
+            verdict = AT_CHANCE if at_chance else verdict
         elif entry is not entries.baseline and not verdict:
             verdict = _untrained(entry, closed.get(entry.label))
         return RankedNetwork(
             entry=entry,
             accuracies=values,
             verdict=verdict,
-            error=noise.standard_error(len(values)) if values else None,
-            p_value=noise.p_value(best, values) if position else None,
+            error=error_of_mean(noise, values, chance.images if chance else None),
+            p_value=noise.p_value(best, values) if position and not at_chance else None,
         )
 
     end = [replace(entries.end, label=STEPWISE, same=())] if entries.end else []
@@ -181,8 +194,19 @@ def rank_networks(entries: Design, accuracies: Accuracies, closed: Mapping[str, 
         ranked=tuple(ranked),
         others=(*others, *intermediate, *(ranked_network(entry) for entry in entries.left_out)),
         noise=noise,
+        chance=chance,
         steps=tuple(map(partial(_decided, ranked_network, noise), entries.steps, entries.chosen_axes)),
     )
+
+
+def error_of_mean(noise: Noise, values: Sequence[float], images: int | None) -> float | None:
+    """Standard error of the mean of ``values``; None without values.
+
+    From the noise between seeds, or if that is unknown the binomial one of the validation ``images``, if known.
+    """
+    if not values or (not noise.freedom and not images):
+        return None
+    return noise.standard_error(len(values)) if noise.freedom else binomial_error(fmean(values), images or 1)
 
 
 def _decided(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from nas.analysis.significance import SIGNIFICANCE_LEVEL
 from nas.methods.scaling.design.entries import Design, TableCell
-from nas.methods.scaling.ranking.noise import SIGNIFICANCE_LEVEL
 from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
 
 

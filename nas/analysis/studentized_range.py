@@ -1,4 +1,4 @@
-"""Tail of the studentized range distribution, without loading ``scipy.stats``."""
+"""Studentized range distribution, without loading ``scipy.stats``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ Array = npt.NDArray[np.float64]
 _NODES: Final = 128
 _WIDEST: Final = 12.0  # standard deviations: a wider range of normal deviates has a probability below 1e-15
 _FARTHEST: Final = 8.5  # standard deviations: the same for a deviate's distance from its mean
+_QUANTILE_ERROR: Final = 1e-6  # relative
 _DEVIATIONS: Final = 10.0  # standard errors of the estimated standard deviation, around 1
 
 
-def studentized_range_sf(q: float, groups: int, freedom: int) -> float:
+def studentized_range_sf(q: float, groups: int, freedom: float) -> float:
     """Probability that the studentized range of ``groups`` means exceeds ``q``.
 
     Tukey's distribution with ``freedom`` degrees of freedom: the range of ``groups`` standard normal deviates over an
     independent estimate ``s`` of their standard deviation, integrated over ``s`` by Gauss-Legendre quadrature. Within
-    1e-10 of ``scipy.stats.studentized_range.sf``, whose import takes a second of CPU.
+    1e-10 of ``scipy.stats.studentized_range.sf``, whose import takes a second of CPU. Infinite ``freedom``: the
+    deviation is known.
     """
     if q <= 0:
         return 1.0
+    if math.isinf(freedom):
+        return min(1.0, max(0.0, 1 - float(_range_cdf(np.array([q]), groups)[0])))
     reach = _DEVIATIONS / math.sqrt(2 * freedom)
     low, high = max(0.0, 1 - reach), min(1 + reach, _WIDEST / q)
     if high <= low:
@@ -34,6 +38,17 @@ def studentized_range_sf(q: float, groups: int, freedom: int) -> float:
     log_constant = math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
     density = np.exp(log_constant + (freedom - 1) * np.log(s) - freedom * s**2 / 2)
     return min(1.0, max(0.0, float(weights @ (density * (1 - _range_cdf(q * s, groups))))))
+
+
+def studentized_range_quantile(level: float, groups: int, freedom: float = math.inf) -> float:
+    """The ``q`` that the studentized range exceeds with probability ``level``."""
+    low, high = 0.0, 1.0
+    while studentized_range_sf(high, groups, freedom) > level:
+        high *= 2
+    while high - low > _QUANTILE_ERROR * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if studentized_range_sf(middle, groups, freedom) > level else (low, middle)
+    return (low + high) / 2
 
 
 def _range_cdf(widths: Array, groups: int) -> Array:

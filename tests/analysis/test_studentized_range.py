@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from scipy.stats import studentized_range
 
-from nas.methods.scaling.ranking.studentized_range import studentized_range_sf
+from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
 
 
 @pytest.mark.parametrize("groups", [2, 3, 6, 25])
@@ -25,3 +27,10 @@ def test_ends() -> None:
     assert studentized_range_sf(0.0, 3, 5) == 1.0
     assert studentized_range_sf(1e6, 3, 50) < 1e-200
     assert 0 < studentized_range_sf(1e6, 3, 1) < 1e-5
+
+
+@pytest.mark.parametrize(("groups", "q"), [(2, 2.7718), (3, 3.3145), (10, 4.4741), (20, 5.0117)])
+def test_with_infinite_freedom_it_has_the_published_critical_values(groups: int, q: float) -> None:
+    """The last row of the tables of the studentized range, 5%."""
+    assert studentized_range_quantile(0.05, groups) == pytest.approx(q, abs=2e-3)
+    assert studentized_range_sf(q, groups, math.inf) == pytest.approx(0.05, abs=1e-3)
