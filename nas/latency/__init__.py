@@ -12,6 +12,7 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
     from nas.latency.store import (
+        calibration_command,
         calibration_path,
         device_of,
         disturbance_warning,
@@ -27,6 +28,7 @@ else:
         {
             "settings": ["MEASURED_BACKENDS", "LatencySettings"],
             "store": [
+                "calibration_command",
                 "calibration_path",
                 "device_of",
                 "disturbance_warning",
@@ -42,6 +44,7 @@ else:
 __all__ = [
     "MEASURED_BACKENDS",
     "LatencySettings",
+    "calibration_command",
     "calibration_path",
     "device_of",
     "disturbance_warning",
