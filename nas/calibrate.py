@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # The backends of each device; the first is the default.
 _BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_graph"), "measurements": ()}
 _KEYS: Final = (
-    "device", "backend", "precision", "threads", "batch", "budget_s", "seed", "when_busy", "wait_s", "path", "base", "runs_dir", "json",
+    "device", "backend", "precision", "threads", "batch", "budget_s", "seed", "when_busy", "wait_s", "path", "base",
+    "runs_dir", "json",
 )  # fmt: skip
 _PREDICTOR_KINDS: Final = {
     "kernels": "sum of kernel latencies",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.latency.scale import LatencyScale
     from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
     from nas.latency.store import (
         calibration_command,
@@ -26,6 +27,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "scale": ["LatencyScale"],
             "settings": ["MEASURED_BACKENDS", "LatencySettings"],
             "store": [
                 "calibration_command",
@@ -43,6 +45,7 @@ else:
 
 __all__ = [
     "MEASURED_BACKENDS",
+    "LatencyScale",
     "LatencySettings",
     "calibration_command",
     "calibration_path",

@@ -14,9 +14,7 @@ from nas.core.formatting import plural
 # 4 with 3 degrees of freedom, two-sided), with eight in 0.1%.
 LEAST_NETWORKS: Final = 4
 _LARGEST_SPREAD: Final = 0.5  # standard deviation of the logarithms, as a share of their mean
-_LEAST_CORRECTION: Final = (
-    0.05  # the error that a calibration on a quiet machine stays within; two measurements differ too
-)
+_LEAST_CORRECTION: Final = 0.05  # what 95% of networks stay within after a calibration on a quiet machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

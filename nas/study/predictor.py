@@ -18,7 +18,6 @@ from nas.latency.store import calibration_command, disturbance_warning, load_or_
 from nas.study.config import StudyPlan
 from nas.study.manifest import PREDICTOR_FILE
 
-
 _REPORT_S: Final = 30.0  # between two lines on a busy machine
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ from nas.study.storage.retry_policy import RetryPolicy, console_retry_policy
 from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
 
+Pause = Callable[[], AbstractContextManager[object]]
 TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
 
 
@@ -128,6 +129,14 @@ class StudySession(ABC):
     @abstractmethod
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
         """What a person sees while ``study`` runs."""
+
+    def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
+        """Measure networks of ``study`` where that is due, and correct its predictions by them.
+
+        Called after each trial by the process that runs the study. ``say`` prints a line; ``pause``: context in which
+        no worker trains, nor writes to the storage. A method that measures nothing during a study leaves it.
+        """
+        return
 
     @abstractmethod
     def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> AskTell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import optuna
@@ -21,9 +22,8 @@ from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_column
 from nas.reporting.search_report import SearchReport, Winner
 from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
-from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
-from nas.study.trial_attributes import trial_records
+from nas.study.trial_attributes import latency_scale, trial_records
 from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
@@ -32,16 +32,17 @@ _WINNER_COLUMNS: Final = ("name", "reward", "accuracy", "predicted_ms", "measure
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of ``study``, and print where they are."""
-    plan, rows = session.plan, trial_records(study)
-    context = session.context
+    plan = session.plan
+    _measure_winners(choose_winners(trial_records(study), plan.objective), session, study, console)
+    rows = trial_records(study)  # with the winners' measurements, and corrected by them
+    chosen = choose_winners(rows, plan.objective)
+    context = replace(session.context, pricer=replace(session.pricer, latency_scale=latency_scale(study)))
     source = WinnerSource(
         context=context,
         data=session.data,
         weights_dir=plan.folder / "weights",
         provenance=_provenance(context, study),
     )
-    chosen = _measure_winners(choose_winners(rows, plan.objective), session, study, console)
-    rows = trial_records(study)  # read again with the winners' measurements
     winners = write_winners(chosen, plan.folder / "winners", source)
     winner_ids = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
@@ -56,19 +57,16 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     return winners
 
 
-def _measure_winners(
-    rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console
-) -> list[TrialRecord]:
-    """Measure the winners' latency; their rows as they are if it cannot be measured.
+def _measure_winners(rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console) -> None:
+    """Measure the winners' latency, if it can be measured.
 
     A machine too busy to measure must not cost the user the results.
     """
     try:
         with console.status("measuring the winners"):
-            return measure_rows(rows, study, session.pricer, session.measure)
+            session.measure_networks(rows, study, lambda text: print_lines(console, text))
     except NasError as error:
         print_lines(console, f"latency of the winners was not measured: {error}")
-        return rows
 
 
 def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:

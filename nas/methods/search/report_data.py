@@ -16,7 +16,9 @@ from nas.arch.files import load_spec_file
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
+from nas.latency.store import calibration_command
 from nas.methods.search.context import SearchContext
+from nas.methods.search.latency_check import correction_text
 from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
@@ -28,7 +30,7 @@ from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
-from nas.study.trial_attributes import PUBLISHED, trial_records
+from nas.study.trial_attributes import PUBLISHED, latency_scale, trial_records
 from nas.study.trial_record import Outcome, TrialRecord
 
 _PROXY: Final = "trained proxy"
@@ -75,6 +77,8 @@ def search_report(
         limit_ms=plan.constraints.latency_ms,
         reward=reward,
         refined=plan.latency.refine,
+        latency_scale=latency_scale(study),
+        recalibration=calibration_command(context.predictor.device, plan.runs_dir),
         progress=front_progress(rows, busy_hours(trials), reward),
         curves=learning_curves(study, plan.objective),
         importances=importances(rows),
@@ -110,6 +114,7 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
+        ("latency correction", correction_text(study)),
         *context.run_facts(study),
     )
     return tuple((name, value) for name, value in facts if value)
