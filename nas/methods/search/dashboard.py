@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -26,11 +27,16 @@ _WINNER_COLUMNS: Final = (
 
 
 def write_search_notes(
-    study: optuna.Study, report: SearchReport, pricer: Pricer, folder: Path, artifacts: Path
+    study: optuna.Study,
+    report: SearchReport,
+    pricer: Pricer,
+    folder: Path,
+    artifacts: Path,
+    on_note: Callable[[], object] = lambda: None,
 ) -> None:
     """Publish the dashboard's notes into the study and its files into ``artifacts``.
 
-    The results themselves are in ``folder``.
+    The results themselves are in ``folder``. ``on_note``: called before each note of a trial.
     """
     board = DashboardBoard.of(study, artifacts)
     names = [winner.arch.name for winner in report.winners]
@@ -41,6 +47,7 @@ def write_search_notes(
             predictor=pricer.predictor,
             decode=lambda trial: pricer.decode(trial.params),
             labels=report.label_of,
+            on_note=on_note,
         ),
         report,
         noted=report.rows,

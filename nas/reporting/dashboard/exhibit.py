@@ -32,7 +32,8 @@ class TrialNotes:
     """Notes, drawings and specs of trials, written to ``board``.
 
     ``decode``: returns the network of a trial. ``facts``: returns the leading (name, value) pairs of a trial's note.
-    ``labels``: labels of winners by trial number.
+    ``labels``: labels of winners by trial number. ``on_note``: called before each note; what it raises ends the
+    writing.
     """
 
     board: DashboardBoard
@@ -40,6 +41,7 @@ class TrialNotes:
     decode: Callable[[FrozenTrial], ArchSpec]
     facts: Callable[[FrozenTrial], Pairs] = lambda _: ()
     labels: dict[int, str]
+    on_note: Callable[[], object] = lambda: None
 
     def publish(self, records: Sequence[TrialRecord]) -> str:
         """Write the notes of trials in ``records`` that are missing or outdated.
@@ -53,6 +55,7 @@ class TrialNotes:
         chosen = noted_trials(records, {*self.labels, *_baselines(trials.values())})
         metric = (study.metric_names or ["value"])[0]
         for number in chosen:
+            self.on_note()
             self._publish_note(trials[number], rows[number], metric)
         if len(chosen) == len(rows):
             return ""
