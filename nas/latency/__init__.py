@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.latency.scale import LatencyScale
+    from nas.latency.scale import LEAST_NETWORKS, LatencyScale
     from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
     from nas.latency.store import (
         calibration_command,
@@ -27,7 +27,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "scale": ["LatencyScale"],
+            "scale": ["LEAST_NETWORKS", "LatencyScale"],
             "settings": ["MEASURED_BACKENDS", "LatencySettings"],
             "store": [
                 "calibration_command",
@@ -44,6 +44,7 @@ else:
     )
 
 __all__ = [
+    "LEAST_NETWORKS",
     "MEASURED_BACKENDS",
     "LatencyScale",
     "LatencySettings",

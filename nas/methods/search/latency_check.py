@@ -8,7 +8,7 @@ from typing import Final
 import optuna
 
 from nas.latency.measure.system_load import is_busy
-from nas.latency.scale import LatencyScale
+from nas.latency.scale import LEAST_NETWORKS, LatencyScale
 from nas.methods.search.trials.warm_start import best_records
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import LATENCY_SCALE, count_finished, latency_scale, trial_records
@@ -16,22 +16,20 @@ from nas.study.trial_record import Outcome, TrialRecord
 
 _NETWORKS: Final = 8
 _LEAST_TRIALS: Final = 8  # a shorter search has little left to correct
-_TRAINED_SHARE: Final = 0.25  # of its trials, after which a search is checked
-_MANY_TURNED_DOWN: Final = 40  # candidates, after which it is checked however few were trained
+_TRIALS_SHARE: Final = 0.25  # after which a search is checked
+_MANY_TURNED_DOWN: Final = 40  # candidates
 
 
 def is_check_due(study: optuna.Study, n_trials: int) -> bool:
     """Whether the latencies of a search of ``n_trials`` should be checked now.
 
-    Once in a search: after a quarter of its trials, or when many candidates were turned down.
+    Once in a search: after a quarter of its trials, or when many candidates were turned down, however few were trained.
     """
     if n_trials < _LEAST_TRIALS or LATENCY_SCALE in study.user_attrs:
         return False
     finished = count_finished(study)
-    if finished == 0 or finished >= n_trials:
-        return False
-    if finished >= _TRAINED_SHARE * n_trials:
-        return True
+    if finished >= _TRIALS_SHARE * n_trials:
+        return finished < n_trials
     outcomes = [trial.user_attrs.get("outcome") for trial in study.get_trials(deepcopy=False)]
     return outcomes.count(Outcome.INFEASIBLE) >= _MANY_TURNED_DOWN
 
@@ -41,14 +39,15 @@ def networks_to_check(
 ) -> list[TrialRecord]:
     """The best networks so far, each once, filled up with those that ``limit_ms`` turned down.
 
-    Of the latter those closest to it, which the search would train first if the limit were a little higher.
+    Of the latter those closest to it, which the search would train first if the limit were a little higher. Empty while
+    there are too few to tell a common factor from chance.
     """
     chosen = {row.arch_id: row for row in best_records(rows, objective)}
     if limit_ms is not None:
         turned_down = [row for row in rows if row.outcome is Outcome.INFEASIBLE and (row.latency_ms or 0.0) > limit_ms]
         for row in sorted(turned_down, key=lambda row: row.latency_ms or 0.0):
             chosen.setdefault(row.arch_id, row)
-    return list(chosen.values())[:_NETWORKS]
+    return list(chosen.values())[:_NETWORKS] if len(chosen) >= LEAST_NETWORKS else []
 
 
 def measured_scale(study: optuna.Study) -> LatencyScale:

@@ -97,6 +97,8 @@ class SearchSession(StudySession):
         if self.measure is None or plan.latency.refine or not is_check_due(study, plan.study.n_trials):
             return
         rows = networks_to_check(trial_records(study), plan.objective, plan.constraints.latency_ms)
+        if not rows:
+            return
         say(f"measuring {plural(len(rows), 'network')} to check the predicted latencies")
         try:
             self.measure_networks(rows, study, say, pause)
