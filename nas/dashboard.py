@@ -161,7 +161,7 @@ def _background_updates(notes: _Notes, every_s: float | None, stream: TextIO) ->
         stop.set()
         thread.join(_PATIENCE_S)
         if thread.is_alive():
-            _say(stream, "stopping: a note is being written")
+            _say(stream, "stopping: notes are being written")
             thread.join()
 
 

@@ -59,12 +59,13 @@ def measured_scale(study: optuna.Study) -> LatencyScale:
     )
 
 
-def correct_latencies(study: optuna.Study, others: float | None) -> str:
+def correct_latencies(study: optuna.Study, others: float | None, recalibration: str) -> str:
     """Decide by what factor ``study`` corrects predictions, record it, and say so; empty if nothing is to say.
 
     Where all measured networks are off alike, one factor is recorded in the study: every worker and every later run
     uses it. ``others``: cores that other programs used during the measurement. They can only slow a network down, so
-    that latencies above the prediction are no evidence then; those below are.
+    that latencies above the prediction are no evidence then; those below are. ``recalibration``: command that
+    calibrates the device again.
     """
     scale, before = measured_scale(study), latency_scale(study)
     if not scale.is_known:
@@ -77,7 +78,11 @@ def correct_latencies(study: optuna.Study, others: float | None) -> str:
     if scale.is_common:
         return f"{scale}, all off alike: limits and results count with predictions x {factor:.2f} from here on."
     if scale.is_off:
-        return f"{scale}: they are not off alike, so that no common factor corrects them."
+        return (
+            f"{scale}: they are not off alike, so that no common factor corrects them. Calibrate again when the "
+            f"machine is quiet ({recalibration} when_busy=wait), or set latency.refine=true; either under another "
+            "study.name."
+        )
     return ""
 
 

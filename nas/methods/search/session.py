@@ -19,6 +19,7 @@ from nas.core.formatting import plural
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, identical_proxies
 from nas.latency.measure.system_load import SystemLoad
+from nas.latency.store import calibration_command
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_pricer
@@ -127,7 +128,10 @@ class SearchSession(StudySession):
             return measured
 
         measure_rows(rows, study, self.pricer, measure)
-        if not self.plan.latency.refine and (text := correct_latencies(study, others)):
+        if self.plan.latency.refine:  # it has learned from every measurement already
+            return
+        recalibration = calibration_command(self.predictor.device, self.plan.runs_dir)
+        if text := correct_latencies(study, others, recalibration):
             say(text)
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:

@@ -105,7 +105,9 @@ def publish_study(
     ``caption`` and ``best``: caption and cells of the table of winners. ``reading``, ``plot``: as in ``StudyNote``.
     ``files``: names of the study's attachments; other attachments are removed. The up-to-date mark is written last.
     """
-    board, left_out = notes.board, notes.publish(noted)
+    board = notes.board
+    board.mark("")  # until all is written: an update that is ended early must be made again
+    left_out = notes.publish(noted)
     note = StudyNote(
         title=report.title,
         summary=report.summary,

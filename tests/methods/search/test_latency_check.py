@@ -158,7 +158,8 @@ def test_resumed_and_other_workers_use_the_factor_of_the_study(monkeypatch: pyte
 def test_networks_that_are_not_off_alike_change_nothing() -> None:
     study = new_study()
     said = run(make_session(Uneven(MS_PER_GMAC)), study)
-    assert "they are not off alike, so that no common factor corrects them" in said
+    assert "they are not off alike, so that no common factor corrects them. Calibrate again when" in said
+    assert "when_busy=wait), or set latency.refine=true; either under another study.name" in said
     assert latency_scale(study) == 1 and correction_text(study) == ""
     assert all(row.latency_ms == pytest.approx(predicted_ms(row), abs=1e-6) for row in trial_records(study))
     exact = new_study()
@@ -175,11 +176,11 @@ def test_other_programs_explain_slow_measurements_but_not_fast_ones(
     search = make_search(small_space(), FakeEvaluator(), n_trials=6)
     search.run()
     measure_rows(trial_records(search.study)[:6], search.study, search.pricer, Stopwatch(factor * MS_PER_GMAC))
-    said = correct_latencies(search.study, others)
+    said = correct_latencies(search.study, others, "")
     assert latency_scale(search.study) == pytest.approx(scale, abs=1e-4)
     assert ("other programs used 1.9 cores meanwhile" in said) is (scale != pytest.approx(factor))
     # Decided again from the same measurements, relative to the calibration: the factor is not applied twice.
-    correct_latencies(search.study, others)
+    correct_latencies(search.study, others, "")
     assert latency_scale(search.study) == pytest.approx(scale, abs=1e-4)
 
 
@@ -187,7 +188,7 @@ def test_a_few_winners_are_no_evidence() -> None:
     search = make_search(small_space(), FakeEvaluator(), n_trials=4)
     search.run()
     measure_rows(trial_records(search.study)[:3], search.study, search.pricer, Stopwatch(0.5 * MS_PER_GMAC))
-    assert correct_latencies(search.study, 0.0) == "" and "latency_scale" not in search.study.user_attrs
+    assert correct_latencies(search.study, 0.0, "") == "" and "latency_scale" not in search.study.user_attrs
 
 
 def test_a_reward_is_told_against_the_corrected_latency() -> None:
