@@ -96,7 +96,7 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
 
 @contextmanager
 def _top_level_settings() -> Iterator[None]:
-    """Errors name settings as this command has them: ``budget_s``, not ``latency.budget_s``."""
+    """Context in which errors say ``budget_s`` instead of ``latency.budget_s``."""
     try:
         yield
     except NasError as error:

@@ -166,7 +166,7 @@ def _background_updates(notes: _Notes, every_s: float | None, stream: TextIO) ->
 
 
 def _say(stream: TextIO, text: str) -> None:
-    """Print a line from the background, where nobody handles a pipe that its reader closed."""
+    """Print a line from a background thread; a pipe that its reader closed is fine."""
     with suppress(BrokenPipeError):
         print(text, file=stream, flush=True)
 

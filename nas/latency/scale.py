@@ -55,7 +55,7 @@ class LatencyScale:
 
     @property
     def is_common(self) -> bool:
-        """Whether all are off alike: the ratios spread little beside their distance from 1."""
+        """Whether all are off alike: the spread is small beside the deviation from 1."""
         return self.is_off and self.spread <= _LARGEST_SPREAD * abs(math.log(self.factor))
 
     def __str__(self) -> str:

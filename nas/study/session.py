@@ -131,7 +131,7 @@ class StudySession(ABC):
         """What a person sees while ``study`` runs."""
 
     def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
-        """Measure networks of ``study`` where that is due, and correct its predictions by them.
+        """Measure networks of ``study`` when due, and correct predictions by them.
 
         Called after each trial by the process that runs the study. ``say`` prints a line; ``pause``: context in which
         no worker trains, nor writes to the storage. A method that measures nothing during a study leaves it.

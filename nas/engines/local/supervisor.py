@@ -192,7 +192,7 @@ class Supervisor:
             serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._workers])
 
     def _check_latencies(self) -> None:
-        """Check predicted latencies when that is due; all workers are paused while networks are measured."""
+        """Check predicted latencies when due, with all workers paused meanwhile."""
         processes = [worker.process for worker in self._workers]
         self._session.check_latencies(self._study, self._progress.say, lambda: pause_training(processes))
 

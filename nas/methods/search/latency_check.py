@@ -1,4 +1,4 @@
-"""Check of predicted latencies during a search, by networks measured on the device."""
+"""Check of a search's predicted latencies by networks measured on the device."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_check_due(study: optuna.Study, n_trials: int) -> bool:
 def networks_to_check(
     rows: Sequence[TrialRecord], objective: ObjectiveSettings, limit_ms: float | None
 ) -> list[TrialRecord]:
-    """The best networks so far, each once, filled up with those that ``limit_ms`` turned down.
+    """The best networks so far, each once, and some that ``limit_ms`` turned down.
 
     Of the latter those closest to it, which the search would train first if the limit were a little higher. Empty while
     there are too few to tell a common factor from chance.
@@ -51,7 +51,7 @@ def networks_to_check(
 
 
 def measured_scale(study: optuna.Study) -> LatencyScale:
-    """How far the calibration is off, from all networks that ``study`` measured after they were trained."""
+    """How far the calibration is off, by all networks that ``study`` measured."""
     corrected = latency_scale(study)
     measured = {row.arch_id: row for row in trial_records(study) if row.measured_ms and row.predicted_ms}
     return LatencyScale.of(
@@ -60,9 +60,9 @@ def measured_scale(study: optuna.Study) -> LatencyScale:
 
 
 def correct_latencies(study: optuna.Study, others: float | None, recalibration: str) -> str:
-    """Decide by what factor ``study`` corrects predictions, record it, and say so; empty if nothing is to say.
+    """Record the factor by which ``study`` corrects predictions; return it in words.
 
-    Where all measured networks are off alike, one factor is recorded in the study: every worker and every later run
+    Empty if nothing is to say. Where all measured networks are off alike, one factor is recorded in the study: every worker and every later run
     uses it. ``others``: cores that other programs used during the measurement. They can only slow a network down, so
     that latencies above the prediction are no evidence then; those below are. ``recalibration``: command that
     calibrates the device again.

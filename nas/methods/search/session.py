@@ -90,7 +90,7 @@ class SearchSession(StudySession):
         return count_finished(study) >= self.plan.study.n_trials
 
     def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
-        """Measure the best networks once in a search, and correct predictions if all are off alike.
+        """Measure the best networks once, and correct predictions if all are off alike.
 
         Never with ``latency.refine``, which learns from every measurement.
         """
@@ -111,9 +111,9 @@ class SearchSession(StudySession):
     def measure_networks(
         self, rows: Sequence[TrialRecord], study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext
     ) -> None:
-        """Measure the networks of ``rows``, and correct predictions by all that ``study`` has measured.
+        """Measure the networks of ``rows``, and correct predictions by them.
 
-        Raises: NasError if the machine is too unstable to measure.
+        All that ``study`` has measured count. Raises: NasError if the machine is too unstable to measure.
         """
         timer, others = self.measure, None
         if timer is None or not rows:

@@ -58,7 +58,7 @@ class Screening:
         return candidate.arch, violated and violated + origin
 
     def _corrected_pricer(self) -> Pricer:
-        """Prices with the factor that measured networks correct predictions by, as it is now."""
+        """Prices with the study's correction of predictions, as it is now."""
         return replace(self.pricer, latency_scale=latency_scale(self.study))
 
     def _record_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
