@@ -62,10 +62,10 @@ def measured_scale(study: optuna.Study) -> LatencyScale:
 def correct_latencies(study: optuna.Study, others: float | None, recalibration: str) -> str:
     """Record the factor by which ``study`` corrects predictions; return it in words.
 
-    Empty if nothing is to say. Where all measured networks are off alike, one factor is recorded in the study: every worker and every later run
-    uses it. ``others``: cores that other programs used during the measurement. They can only slow a network down, so
-    that latencies above the prediction are no evidence then; those below are. ``recalibration``: command that
-    calibrates the device again.
+    Empty if nothing is to say. Where all measured networks are off alike, one factor is recorded in the study: every
+    worker and every later run uses it. ``others``: cores that other programs used during the measurement. They can only
+    slow a network down, so that latencies above the prediction are no evidence then; those below are.
+    ``recalibration``: command that calibrates the device again.
     """
     scale, before = measured_scale(study), latency_scale(study)
     if not scale.is_known:
