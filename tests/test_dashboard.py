@@ -32,7 +32,7 @@ from nas.reporting.dashboard.serving import HOST, make_dashboard
 from nas.study.storage.opening import open_storage
 from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
-from tests.reporting.dashboard_study import attributes, database, made_search, served, show
+from tests.reporting.dashboard_study import attributes, database, made_search, served, show, stop_after_notes
 
 
 @pytest.mark.parametrize(
@@ -90,20 +90,8 @@ def test_it_prints_its_address_and_stops_at_ctrl_c(tmp_path: Path) -> None:
 @pytest.fixture
 def ended_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run commands in an empty folder, with a dashboard that stops as soon as its notes are written."""
-    write, is_written = _Notes.write, threading.Event()
-
-    def write_and_tell(notes: _Notes, **options: Any) -> None:
-        write(notes, **options)
-        is_written.set()
-
-    def end(_: WSGIServer) -> None:
-        assert is_written.wait(DEADLINE_S)
-        is_written.clear()
-        raise KeyboardInterrupt
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_Notes, "write", write_and_tell)
-    monkeypatch.setattr(WSGIServer, "serve_forever", end)
+    stop_after_notes(monkeypatch)
 
 
 def test_it_answers_before_its_notes_are_written_and_stops_between_two_notes(

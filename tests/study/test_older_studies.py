@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from wsgiref.simple_server import WSGIServer
 
 import optuna
 import pytest
@@ -24,6 +23,7 @@ from nas.study.storage import lease
 from nas.training.results import EpochResult
 from tests.json_output import json_answer
 from tests.paths import REFERENCE
+from tests.reporting.dashboard_study import stop_after_notes
 from tests.study.fakes import epoch_result
 
 FOLDER: Final = REFERENCE / "studies_0.1"
@@ -135,9 +135,6 @@ def test_real_trainings_finish_it_and_leave_what_was_trained(name: str) -> None:
 def test_as_they_are_they_are_listed_rendered_compared_and_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def end(_: WSGIServer) -> None:
-        raise KeyboardInterrupt
-
     before = {name: trials(name) for name in COMMANDS}
     found = {one["name"]: one for one in json_answer(report.command, capsys, ())["studies"]}
     assert [(one["trained"], one["others"], one["running"]) for one in found.values()] == [(6, 0, 1), (6, 1, 1)]
@@ -156,7 +153,7 @@ def test_as_they_are_they_are_listed_rendered_compared_and_shown(
     capsys.readouterr()
     told = json_answer(compare.command, capsys, ("search", "grid"))["studies"]
     assert {one["name"]: one["best_accuracy"] for one in told} == best
-    monkeypatch.setattr(WSGIServer, "serve_forever", end)
+    stop_after_notes(monkeypatch)
     assert dashboard.command(["port=0"]) == 0
     assert "notes not updated" not in capsys.readouterr().out
     for name, text in (("search", "6 trained"), ("grid", "Best: 1/1/1.4")):
