@@ -6,6 +6,9 @@ It measures networks on the device, or reads measurements made elsewhere, and re
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 # The backends of each device; the first is the default.
 _BACKENDS: Final = {"cpu": ("onnxruntime", "torch"), "cuda": ("cuda", "cuda_graph"), "measurements": ()}
 _KEYS: Final = (
-    "device", "backend", "precision", "threads", "batch", "budget_s", "seed", "path", "base", "runs_dir", "json",
+    "device", "backend", "precision", "threads", "batch", "budget_s", "seed", "when_busy", "wait_s", "path", "base",
+    "runs_dir", "json",
 )  # fmt: skip
 _PREDICTOR_KINDS: Final = {
     "kernels": "sum of kernel latencies",
@@ -74,21 +78,30 @@ def _from_here(device: str, config: dict[str, Any], folder: Path) -> _Result:
         raise unknown_choice(f"backend of device={device}", backend, backends)
     from nas.latency.settings import LatencySettings
 
-    measured = {name: config[name] for name in ("precision", "threads", "batch", "budget_s", "seed")}
-    try:
-        settings = LatencySettings(backend=backend, recalibrate=True, **measured)
-    except NasError as error:  # here the settings are top-level
-        raise NasError(str(error).removeprefix("latency.")) from None
+    names = ("precision", "threads", "batch", "budget_s", "seed", "when_busy", "wait_s")
+    with _top_level_settings():
+        settings = LatencySettings(backend=backend, recalibrate=True, **{name: config[name] for name in names})
     from rich.console import Console
 
-    from nas.core.console import print_lines, progress_bar
-    from nas.latency.store import calibration_path, device_of, load_or_calibrate
+    from nas.core.console import print_lines
+    from nas.latency.store import calibration_path, device_of
+    from nas.study.predictor import load_with_progress
 
     console = Console(stderr=True)
     print_lines(console, str(device_of(settings)))
-    with progress_bar(console, f"calibrating for {settings.budget_s:g} CPU seconds") as progress:
-        predictor = load_or_calibrate(settings, folder, progress=progress)
+    with _top_level_settings():
+        text = f"calibrating for {settings.budget_s:g} CPU seconds"
+        predictor = load_with_progress(settings, folder, console, text, option="when_busy")
     return _Result(predictor=predictor, path=calibration_path(predictor.device, folder), here=True)
+
+
+@contextmanager
+def _top_level_settings() -> Iterator[None]:
+    """Context in which errors say ``budget_s`` instead of ``latency.budget_s``."""
+    try:
+        yield
+    except NasError as error:
+        raise NasError(re.sub(rf"\blatency\.(?=(?:{'|'.join(_KEYS)})\b)", "", str(error))) from None
 
 
 def _from_file(config: dict[str, Any], folder: Path) -> _Result:
@@ -123,7 +136,7 @@ def _refuse(config: dict[str, Any], defaults: dict[str, Any], why: str) -> None:
 
 def _report(result: _Result, *, as_json: bool) -> None:
     from nas.latency.predictors.base import error_text
-    from nas.latency.store import disturbance_warning
+    from nas.latency.store import calibration_command, disturbance_warning
 
     predictor, error = result.predictor, result.predictor.error
     if as_json:
@@ -132,7 +145,8 @@ def _report(result: _Result, *, as_json: bool) -> None:
         return
     write_lines(str(predictor.device), f"{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
     if warning := disturbance_warning(predictor):
-        write_lines(f"{warning} Calibrate again when the machine is idle.")
+        command = calibration_command(predictor.device, result.path.parent.parent)
+        write_lines(f"{warning} {command} when_busy=wait calibrates again when the machine is quiet.")
     for check in result.outliers:
         comparison = f"measured {check.measured_ms:.3g} ms, where the others predict {check.predicted_ms:.3g} ms"
         write_lines(f"  {check.name}: {comparison}; measure it again, or remove it")
@@ -155,6 +169,7 @@ def _help() -> str:
             "device=measurements",
             "path=phone.csv base=runs/latency/other.json: from latencies measured anywhere (see nas/latency/README.md)",
         ),
+        ("when_busy=warn|wait", "wait: begin only when other programs are quiet, after at most wait_s=600 seconds"),
         ("budget_s=120", "CPU seconds; after an interrupt, the same command resumes"),
         ("runs_dir=runs", "calibrations are saved in <runs_dir>/latency"),
         ("json=true", 'one JSON object: {"path", "device", "error"}'),

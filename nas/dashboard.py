@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import optuna
 
 _KEYS: Final = ("storage", "port", "refresh_s", "runs_dir", "json")
+_PATIENCE_S: Final = 1.0  # of a person who stops it, before it says what it waits for
 _REST: Final = 20  # pause between updates, relative to the time that the last one took
 
 
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> int:
-    """Serve the dashboard until Ctrl-C."""
+    """Serve the dashboard until Ctrl-C, at once; notes are written meanwhile."""
     if app.answer_option("dashboard", arguments, _help):
         return 0
     config = hydra_config.compose_config("dashboard", arguments)
@@ -51,7 +52,6 @@ def command(arguments: list[str]) -> int:
     url = RecordSettings(storage=config["storage"]).url(runs_dir)
     stream = sys.stderr if config["json"] else sys.stdout
     notes = _Notes(url, runs_dir, stream)
-    notes.write(verbose=True)
     from nas.reporting.dashboard.serving import HOST, make_dashboard
 
     served = make_dashboard(url, runs_dir, config["port"])
@@ -63,7 +63,7 @@ def command(arguments: list[str]) -> int:
     if config["json"]:
         write_lines(json.dumps({"address": address, "storage": mask_url(url)}))
     try:
-        with _background_updates(notes, config["refresh_s"]):
+        with _background_updates(notes, config["refresh_s"], stream):
             served.serve_forever()
     except KeyboardInterrupt:
         write_lines("stopped", stream=stream)
@@ -71,6 +71,10 @@ def command(arguments: list[str]) -> int:
         served.server_close()
         notes.close()
     return 0
+
+
+class _Stopped(Exception):
+    """Ends an update between two notes, because the dashboard is stopping."""
 
 
 class _Notes:
@@ -86,9 +90,10 @@ class _Notes:
         self._storage = existing_studies_storage(url)  # reused, because it caches finished trials
 
     def write(self, *, verbose: bool, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Update outdated notes, study by study, until ``is_over`` returns true.
+        """Update outdated notes, one by one, until ``is_over`` returns true.
 
-        An error in one study is reported once, and the others are updated.
+        What is left then is written by the next update. An error in one study is reported once, and the others are
+        updated.
 
         ``verbose``: print the name of each study that is updated.
         """
@@ -103,8 +108,10 @@ class _Notes:
                 if is_over():
                     return
                 if verbose:
-                    write_lines(f"writing the notes of {study.study_name} ...", stream=self._stream)
-                self._write(study)
+                    _say(self._stream, f"writing the notes of {study.study_name} ...")
+                self._write(study, is_over)
+        except _Stopped:
+            return
         except NasError as error:
             self._report_error(error)
         finally:
@@ -114,39 +121,38 @@ class _Notes:
         """Close the storage's connections."""
         self._storage.close()
 
-    def _write(self, study: optuna.Study) -> None:
+    def _write(self, study: optuna.Study, is_over: Callable[[], bool]) -> None:
+        def stop_if_over() -> None:
+            if is_over():
+                raise _Stopped
+
         try:
             found = reopen_study(study.study_name, self._url, self._runs_dir)
             with closing(storage_of(found.study)):
-                found.kind.refresh_notes(found.plan, found.manifest, study)
+                found.kind.refresh_notes(found.plan, found.manifest, study, stop_if_over)
         except NasError as error:
             self._report_error(error)
 
     def _report_error(self, error: NasError) -> None:
         if str(error) not in self._reported:
-            write_lines(f"notes not updated: {error}", stream=self._stream)
+            _say(self._stream, f"notes not updated: {error}")
         self._reported.add(str(error))
 
 
 @contextmanager
-def _background_updates(notes: _Notes, every_s: float | None) -> Iterator[None]:
-    """Update ``notes`` in the background every ``every_s`` seconds; None: never.
+def _background_updates(notes: _Notes, every_s: float | None, stream: TextIO) -> Iterator[None]:
+    """Update ``notes`` in the background, at once and then every ``every_s`` seconds.
 
-    At most a twentieth of the time is spent on it.
+    None: at once only. From then on at most a twentieth of the time is spent on it.
 
-    On exit, an update in progress is completed, so that no notes are left half written.
+    On exit, the note in progress is completed, so that none is left half written.
     """
-    if every_s is None:
-        yield
-        return
     stop = threading.Event()
 
     def work() -> None:
-        took_s = 0.0
-        while not stop.wait(max(every_s, _REST * took_s)):
-            start = time.monotonic()
-            notes.write(verbose=False, is_over=stop.is_set)
-            took_s = time.monotonic() - start
+        took_s = _timed(lambda: notes.write(verbose=True, is_over=stop.is_set))
+        while every_s is not None and not stop.wait(max(every_s, _REST * took_s)):
+            took_s = _timed(lambda: notes.write(verbose=False, is_over=stop.is_set))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -154,7 +160,23 @@ def _background_updates(notes: _Notes, every_s: float | None) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(_PATIENCE_S)
+        if thread.is_alive():
+            _say(stream, "stopping: notes are being written")
+            thread.join()
+
+
+def _say(stream: TextIO, text: str) -> None:
+    """Print a line from a background thread; a pipe that its reader closed is fine."""
+    with suppress(BrokenPipeError):
+        write_lines(text, stream=stream)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds that ``work`` took."""
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
 
 
 def _help() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from nas.latency import store
 from nas.latency.calibration import calibrate as calibration
 from nas.latency.calibration import collect
 from nas.latency.calibration.collect import Collector
+from nas.latency.measure.system_load import SystemLoad
 from nas.latency.settings import LatencySettings
 from nas.latency.store import load_predictor, read_predictor
+from nas.study import predictor
 from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, fake_chunk, true_kernel_sum_ms
 
 HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\nnetwork,latency_ms\n"
@@ -30,6 +33,7 @@ def synthetic_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(collect, "_lane", lambda device: LANE)
     monkeypatch.setattr(Collector, "_measure_chunk", fake_chunk)
     monkeypatch.setattr(calibration, "_MAX_NETWORKS", 60)
+    monkeypatch.setattr(predictor, "other_cores", lambda _: 0.0)
 
 
 def test_a_calibration_is_stored_where_searches_find_it(
@@ -50,6 +54,34 @@ def test_a_calibration_is_stored_where_searches_find_it(
     assert result["path"] == str(path)
     assert result["device"]["processor"] == "test core"
     assert result["error"]["within_10"] > 0.9
+
+
+def test_on_a_busy_machine_it_says_so_or_waits(
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["device=cpu", "budget_s=10000", "wait_s=20"]
+    monkeypatch.setattr(calibration, "_MAX_NETWORKS", 40)
+    monkeypatch.setattr(predictor, "other_cores", lambda _: 1.9)
+    monkeypatch.setattr(SystemLoad, "others_since", lambda *_: 1.9)
+    assert command(arguments) == 0
+    output = capsys.readouterr()
+    assert "other programs use 1.9 of" in output.err and ": when_busy=wait waits until they are quiet" in output.err
+    error = re.search(r"median error ([\d.]+%).* (\d+%) within 10%", output.out)
+    assert error and f"its median error is {error[1]}, {error[2]} are within 10%" in output.out
+    assert "python -m nas.calibrate device=cpu when_busy=wait calibrates again when the machine is quiet" in output.out
+    (path,) = Path("runs/latency").iterdir()
+    before = path.read_text()
+    words = r"^when_busy wait: .* 1\.9 cores after 20 s; close them, raise wait_s, or set when_busy=warn"
+    with pytest.raises(NasError, match=words):
+        command([*arguments, "when_busy=wait"])
+    assert path.read_text() == before
+    loads = iter([1.9, 0.0])
+    monkeypatch.setattr(predictor, "other_cores", lambda _: next(loads))
+    monkeypatch.setattr(SystemLoad, "others_since", lambda *_: 0.0)
+    assert command([*arguments, "when_busy=wait"]) == 0
+    output = capsys.readouterr()
+    assert "waited 5 of at most 20 s" in output.err and "the machine is quiet: calibrating" in output.err
+    assert "Other programs" not in output.out
 
 
 def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
@@ -78,6 +110,8 @@ def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
         (["device=cpu", "backend=cuda"], r"unknown backend of device=cpu 'cuda': choose from onnxruntime, torch"),
         (["device=cpu", "path=phone.csv"], r"path 'phone\.csv': belongs to device=measurements"),
         (["device=cpu", "budget_s=3"], r"^budget_s 3: must be a number of at least 15"),
+        (["device=cpu", "when_busy=later"], r"^unknown when_busy 'later': choose from wait, warn"),
+        (["device=cpu", "wait_s=-1"], r"^wait_s -1: must be a number of at least 0"),
         (["device=cpu", "precision=int4"], r"^precision 'int4': onnxruntime runs float32, int8"),
         (["device=cpu", "json=maybe"], r"json 'maybe': must be true or false"),
         (["device=measurements"], r"path null: add path="),

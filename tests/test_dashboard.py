@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -13,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 from wsgiref.simple_server import WSGIServer
@@ -30,7 +33,7 @@ from nas.study.storage.opening import open_storage
 from tests.deadline import DEADLINE_S
 from tests.methods.scaling.tiny import trained_above_chance
 from tests.paths import ROOT
-from tests.reporting.dashboard_study import attributes, database, made_search, served, show
+from tests.reporting.dashboard_study import attributes, database, made_search, served, show, stop_after_notes
 
 
 @pytest.mark.parametrize(
@@ -87,13 +90,45 @@ def test_it_prints_its_address_and_stops_at_ctrl_c(tmp_path: Path) -> None:
 
 @pytest.fixture
 def ended_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run commands in an empty folder, with a dashboard that stops at once."""
+    """Run commands in an empty folder, with a dashboard that stops as soon as its notes are written."""
+    monkeypatch.chdir(tmp_path)
+    stop_after_notes(monkeypatch)
 
-    def end(_: WSGIServer) -> None:
+
+def test_it_answers_before_its_notes_are_written_and_stops_between_two_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_search(tmp_path, trials=6)
+    has_answered, stops, noted = threading.Event(), threading.Event(), list[str]()
+
+    def refresh(*given: Any) -> None:
+        """Write a note once the first page was delivered; the next one when the dashboard is to stop."""
+        on_note = given[-1]
+        on_note()
+        assert has_answered.wait(DEADLINE_S)
+        noted.append("first")
+        stops.set()
+        while True:
+            time.sleep(0.001)
+            on_note()
+
+    def serve(server: WSGIServer) -> None:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with urlopen(f"http://{HOST}:{server.server_port}/api/studies", timeout=DEADLINE_S) as response:
+            assert json.load(response)["study_summaries"] and not noted
+        thread.join()
+        assert f":{server.server_port}/dashboard/" in capsys.readouterr().out
+        has_answered.set()
+        assert stops.wait(DEADLINE_S)
         raise KeyboardInterrupt
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(WSGIServer, "serve_forever", end)
+    found = SimpleNamespace(study=None, plan=None, manifest=None, kind=SimpleNamespace(refresh_notes=refresh))
+    monkeypatch.setattr("nas.dashboard.reopen_study", lambda *_: found)
+    monkeypatch.setattr("nas.dashboard.storage_of", lambda _: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(WSGIServer, "serve_forever", serve)
+    assert command([f"runs_dir={tmp_path}", "port=0"]) == 0
+    assert noted == ["first"] and capsys.readouterr().out.endswith("stopped\n")
 
 
 @pytest.mark.usefixtures("ended_at_once")
@@ -116,8 +151,9 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     assert not any(map(get_note, studies.values()))
     capsys.readouterr()
     assert command(["port=0"]) == 0
-    output = capsys.readouterr().out.splitlines()
-    assert output[:2] == ["writing the notes of a ...", "writing the notes of b ..."] and output[-1] == "stopped"
+    address, *output = capsys.readouterr().out.splitlines()
+    assert "/dashboard/ (stop with Ctrl-C)" in address
+    assert output == ["writing the notes of a ...", "writing the notes of b ...", "stopped"]
     assert "2 trained" in get_note(studies["a"]) and "1 still running" in get_note(studies["a"])
     assert "![accuracy over latency]" in get_note(studies["a"]) and "[spec](/artifacts/1/" in get_note(studies["a"])
     assert get_note(studies["b"]).startswith("# b: compound grid\n\nBest: 2/1/1 with")
@@ -156,28 +192,29 @@ def test_only_newly_ended_trials_get_new_notes(tmp_path: Path, monkeypatch: pyte
 
 
 class Writing:
-    """Notes whose update, once started, lasts until the dashboard stops."""
+    """Notes whose update, once started, lasts until the dashboard stops; ``short`` ones before it take no time."""
 
-    def __init__(self) -> None:
+    def __init__(self, short: int) -> None:
+        self.short, self.calls = short, list[bool]()
         self.has_started = threading.Event()
         self.has_ended = False
 
     def write(self, *, verbose: bool, is_over: Callable[[], bool]) -> None:
+        self.calls.append(verbose)
+        if len(self.calls) <= self.short:
+            return
         self.has_started.set()
         while not is_over():
             time.sleep(0.001)
-        self.has_ended = not verbose
+        self.has_ended = True
 
 
-def test_an_update_in_progress_is_completed() -> None:
-    notes = Writing()
-    with _background_updates(notes, 0.001):
-        assert notes.has_started.wait(60) and not notes.has_ended
-    assert notes.has_ended
-    never = Writing()
-    with _background_updates(never, None):
-        pass
-    assert not never.has_started.is_set()
+@pytest.mark.parametrize(("every_s", "short"), [(0.001, 1), (None, 0)], ids=["repeated", "at the start only"])
+def test_an_update_in_progress_is_completed(every_s: float | None, short: int) -> None:
+    notes = Writing(short)
+    with _background_updates(notes, every_s, io.StringIO()):
+        assert notes.has_started.wait(DEADLINE_S) and not notes.has_ended
+    assert notes.has_ended and notes.calls == [True, False][: short + 1]  # only the first one names the studies
 
 
 def test_nobody_else_can_reach_it(tmp_path: Path) -> None:

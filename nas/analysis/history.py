@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.study.objective import ObjectiveSettings
+from nas.study.trial_attributes import told_latency_ms
 from nas.study.trial_record import TrialRecord, trained_networks
 
 Curve = tuple[tuple[int, float], ...]  # (epoch, accuracy in [0, 1]), by epoch
@@ -135,7 +136,7 @@ def learning_curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[i
     curves: dict[int, Curve] = {}
     for trial in study.get_trials(deepcopy=False):
         if trial.intermediate_values and "latency_ms" in trial.user_attrs:
-            unit = objective.values(1.0, trial.user_attrs["latency_ms"])[0]
+            unit = objective.values(1.0, told_latency_ms(trial, objective))[0]
             values = sorted(trial.intermediate_values.items())
             curves[trial.number] = tuple((epoch, value / unit if unit else 0.0) for epoch, value in values)
     return curves

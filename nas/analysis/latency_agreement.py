@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nas.analysis.significance import SIGNIFICANCE_LEVEL
 from nas.core.binomial import binomial_tail
@@ -77,11 +77,14 @@ class LatencyPair:
 class LatencyAgreement:
     """Predicted and measured latencies of all measured networks of a study.
 
-    ``refined``: the predictor was refined with measurements of the study.
+    ``refined``: the predictor was refined with measurements of the study. ``scale``: factor by which the study corrects
+    predictions; those of ``pairs`` are not corrected. ``recalibration``: command that calibrates the device again.
     """
 
     pairs: tuple[LatencyPair, ...]
     refined: bool = False
+    scale: float = 1.0
+    recalibration: str = "python -m nas.calibrate device=cpu"
 
     @property
     def kendall_tau(self) -> float | None:
@@ -129,7 +132,7 @@ class LatencyAgreement:
         return (
             f"The latency predictor's intervals are too narrow: {self.outside} of {self.interval_count} measurements "
             f"lie outside of their 90% interval (p = {self.p_value:.2g}, one-sided binomial test). "
-            f"Calibrate again (python -m nas.calibrate device=cpu){refine}, under another study.name."
+            f"Calibrate again ({self.recalibration}){refine}, under another study.name."
         )
 
     def __str__(self) -> str:
@@ -141,23 +144,26 @@ class LatencyAgreement:
         if self.coverage is not None:
             inside = self.interval_count - self.outside
             parts.append(f"{inside} of {self.interval_count} ({self.coverage:.0%}) inside their 90% interval")
-        return ", ".join([*parts, f"predicted / measured {self.mean_ratio:.3f} on average"])
+        ratio = f"predicted / measured {self.mean_ratio:.3f} on average"
+        if self.scale != 1:
+            ratio += f" as calibrated; everywhere else predictions are multiplied by {self.scale:.2f}"
+        return ", ".join([*parts, ratio])
 
 
-def latency_pair(row: TrialRecord, label: str | None = None) -> LatencyPair | None:
+def latency_pair(row: TrialRecord, label: str | None = None, *, scale: float = 1.0) -> LatencyPair | None:
     """Return predicted and measured latency of ``row``; None if one is missing.
 
-    ``label``: the name of a winner, None for other rows.
+    ``label``: the name of a winner, None for other rows. ``scale``: correction of the row's prediction that is undone.
     """
     if row.predicted_ms is None or row.measured_ms is None:
         return None
     has_interval = row.latency_low_ms is not None and row.latency_high_ms is not None
     return LatencyPair(
         name=label or f"trial {row.number}",
-        predicted_ms=row.predicted_ms,
+        predicted_ms=row.predicted_ms / scale,
         measured_ms=row.measured_ms,
-        low_ms=row.latency_low_ms if has_interval else None,
-        high_ms=row.latency_high_ms if has_interval else None,
+        low_ms=row.latency_low_ms / scale if has_interval and row.latency_low_ms is not None else None,
+        high_ms=row.latency_high_ms / scale if has_interval and row.latency_high_ms is not None else None,
         spread_ms=row.measured_spread_ms,
         winner=label is not None,
     )
@@ -195,17 +201,18 @@ def _contains(row: TrialRecord, limit_ms: float) -> bool:
 
 
 def latency_agreement(
-    rows: Iterable[TrialRecord], labels: Mapping[int, str], *, refined: bool = False
+    rows: Iterable[TrialRecord], labels: Mapping[int, str], *, scale: float = 1.0, **facts: Any
 ) -> LatencyAgreement:
     """Collect the measured networks of ``rows``, each once, winners first.
 
     ``labels`` maps trial numbers of winners to their names, in order of rank. A network of several trials is
-    represented by the winner's row if there is one, otherwise by its first.
+    represented by the winner's row if there is one, otherwise by its first. ``scale`` and ``facts``: fields of the
+    agreement; the rows' predictions are corrected by ``scale``, those of the pairs are not.
     """
     ranks = {number: rank for rank, number in enumerate(labels)}
     pairs: dict[str, LatencyPair] = {}
     for row in sorted(rows, key=lambda row: (ranks.get(row.number, len(ranks)), row.number)):
-        pair = latency_pair(row, labels.get(row.number))
+        pair = latency_pair(row, labels.get(row.number), scale=scale)
         if pair is not None:
             pairs.setdefault(row.arch_id or pair.name, pair)
-    return LatencyAgreement(pairs=tuple(pairs.values()), refined=refined)
+    return LatencyAgreement(pairs=tuple(pairs.values()), scale=scale, **facts)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.latency.scale import LEAST_NETWORKS, LatencyScale
     from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
     from nas.latency.store import (
+        calibration_command,
         calibration_path,
         device_of,
         disturbance_warning,
@@ -25,8 +27,10 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "scale": ["LEAST_NETWORKS", "LatencyScale"],
             "settings": ["MEASURED_BACKENDS", "LatencySettings"],
             "store": [
+                "calibration_command",
                 "calibration_path",
                 "device_of",
                 "disturbance_warning",
@@ -40,8 +44,11 @@ else:
     )
 
 __all__ = [
+    "LEAST_NETWORKS",
     "MEASURED_BACKENDS",
+    "LatencyScale",
     "LatencySettings",
+    "calibration_command",
     "calibration_path",
     "device_of",
     "disturbance_warning",

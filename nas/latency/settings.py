@@ -12,6 +12,7 @@ from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
+WHEN_BUSY: Final = ("wait", "warn")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs", "table")
 GPU_BACKENDS: Final = ("cuda", "cuda_graph")
 # Precisions of each backend, the default first. Backends that are not listed run float32 only.
@@ -35,7 +36,8 @@ class LatencySettings:
     of the random networks that are measured. ``recalibrate``: measure again even if a saved calibration exists.
     ``calibration``: file of a calibration to use instead. ``allow_other_device``: accept a calibration of another
     device. ``refine``: measure each candidate that meets the limits before it is trained, and refine the predictor
-    with the result. ``path``: CSV file of the block table, for backend ``table`` only.
+    with the result. ``path``: CSV file of the block table, for backend ``table`` only. ``when_busy``: a calibration
+    beside other programs either says so (``warn``), or waits for a quiet machine for at most ``wait_s`` seconds.
 
     Raises: NasError for values out of range.
     """
@@ -52,6 +54,8 @@ class LatencySettings:
     ms_per_gmac: float = 30.0
     refine: bool = False
     path: str | None = None
+    when_busy: str = "warn"
+    wait_s: float = 600.0
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -61,6 +65,9 @@ class LatencySettings:
         check_combination(self.backend, self.precision, self.threads)
         check_number("latency.seed", self.seed, low=0, whole=True)
         check_number("latency.budget_s", self.budget_s, low=LEAST_BUDGET_S)
+        if self.when_busy not in WHEN_BUSY:
+            raise unknown_choice("latency.when_busy", self.when_busy, WHEN_BUSY)
+        check_number("latency.wait_s", self.wait_s, low=0)
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
         if (self.backend == "table") != (self.path is not None):
             raise NasError(

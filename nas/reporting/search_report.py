@@ -103,9 +103,10 @@ class SearchReport(StudyReport):
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
     versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
-    ``refined``: latencies were measured before training, and predictions learned from that. ``curves``: by trial
-    number. ``longer_trainings``: studies that validate the proxy, ``validation_command``: the command of one.
-    ``class_names``: in label order, if known.
+    ``refined``: latencies were measured before training, and predictions learned from that. ``latency_scale``: factor
+    by which measured networks correct the predictions, with which all rows are priced. ``recalibration``: command that
+    calibrates the device again. ``curves``: by trial number. ``longer_trainings``: studies that validate the proxy,
+    ``validation_command``: the command of one. ``class_names``: in label order, if known.
     """
 
     winners: tuple[Winner, ...] = ()
@@ -114,6 +115,8 @@ class SearchReport(StudyReport):
     limit_ms: float | None = None
     reward: Mapping[int, float] | None = None
     refined: bool = False
+    latency_scale: float = 1.0
+    recalibration: str = "python -m nas.calibrate device=cpu"
     progress: FrontProgress | None = None
     curves: Mapping[int, Curve] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
@@ -153,7 +156,13 @@ class SearchReport(StudyReport):
     @property
     def agreement(self) -> LatencyAgreement:
         """Predicted and measured latency of all measured networks."""
-        return latency_agreement(self.rows, self.label_of, refined=self.refined)
+        return latency_agreement(
+            self.rows,
+            self.label_of,
+            scale=self.latency_scale,
+            refined=self.refined,
+            recalibration=self.recalibration,
+        )
 
 
 def render_search_report(data: SearchReport, drawn: str | None = None) -> str:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, read_manifest
     from nas.study.measurement import Measurer, PredictorRefinement, make_measurer, measure_rows
     from nas.study.objective import OBJECTIVES, Accuracy, ObjectiveSettings, choose_winners
-    from nas.study.predictor import find_or_calibrate
+    from nas.study.predictor import find_or_calibrate, load_with_progress
     from nas.study.progress import TrialProgress
     from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, recover_trials, requeue_trial
-    from nas.study.session import StudySession, TrialTimer, is_study_finished, load_session_parts
+    from nas.study.session import Pause, StudySession, TrialTimer, is_study_finished, load_session_parts
     from nas.study.trial_attributes import (
+        LATENCY_SCALE,
         PUBLISHED,
         WORKER,
         MeasuredLatency,
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
         earlier_measurement,
         is_abandoned,
         is_counted,
+        latency_scale,
         record_candidate,
         record_measured,
+        told_latency_ms,
         trial_records,
     )
     from nas.study.trial_loop import (
@@ -77,12 +80,13 @@ else:
             "manifest": ["PREDICTOR_FILE", "REPORT_FILE", "StudyManifest", "read_manifest"],
             "measurement": ["Measurer", "PredictorRefinement", "make_measurer", "measure_rows"],
             "objective": ["OBJECTIVES", "Accuracy", "ObjectiveSettings", "choose_winners"],
-            "predictor": ["find_or_calibrate"],
+            "predictor": ["find_or_calibrate", "load_with_progress"],
             "progress": ["TrialProgress"],
             "recovery": ["OUT_OF_MEMORY", "fail_trial", "recover_killed_trial", "recover_trials", "requeue_trial"],
-            "session": ["StudySession", "TrialTimer", "is_study_finished", "load_session_parts"],
+            "session": ["Pause", "StudySession", "TrialTimer", "is_study_finished", "load_session_parts"],
             "trial_attributes": [
                 "copied_accuracy",
+                "LATENCY_SCALE",
                 "PUBLISHED",
                 "WORKER",
                 "MeasuredLatency",
@@ -92,8 +96,10 @@ else:
                 "earlier_measurement",
                 "is_abandoned",
                 "is_counted",
+                "latency_scale",
                 "record_candidate",
                 "record_measured",
+                "told_latency_ms",
                 "trial_records",
             ],
             "trial_loop": [
@@ -195,4 +201,9 @@ __all__ = [
     "trained_networks",
     "trial_loop",
     "trial_records",
+    "LATENCY_SCALE",
+    "Pause",
+    "latency_scale",
+    "told_latency_ms",
+    "load_with_progress",
 ]

@@ -47,18 +47,22 @@ class Space(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A genotype, the network it decodes to, and that network's cost on the device."""
+    """A genotype, the network it decodes to, and that network's cost on the device.
+
+    ``latency``: as the calibration predicts it. ``latency_scale``: what the study multiplies it by, see ``Pricer``.
+    """
 
     genotype: Genotype
     arch: ArchSpec
     cost: Complexity
     latency: LatencyEstimate
+    latency_scale: float = 1.0
 
     @property
     def measures(self) -> dict[str, float]:
         """The quantities that can be limited, by the names of the limits."""
         return {
-            "latency_ms": self.latency.latency_ms,
+            "latency_ms": self.latency.latency_ms * self.latency_scale,
             "macs_m": self.cost.macs / 1e6,
             "params_m": self.cost.params / 1e6,
             "peak_memory_mb": self.cost.peak_memory_bytes / 1e6,
@@ -67,13 +71,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pricer:
-    """Turns genotypes into priced candidates for one data set and one device."""
+    """Turns genotypes into priced candidates for one data set and one device.
+
+    ``latency_scale``: factor by which measured networks correct the predictions of the calibration.
+    """
 
     space: Space
     predictor: LatencyPredictor
     constraints: Constraints
     classes: int
     in_channels: int
+    latency_scale: float = 1.0
 
     def decode(self, genotype: Genotype) -> ArchSpec:
         """The network that ``genotype`` decodes to on this data."""
@@ -82,7 +90,13 @@ class Pricer:
     def price(self, genotype: Genotype) -> Candidate:
         """Decode, count and predict; no module is built."""
         arch = self.decode(genotype)
-        return Candidate(genotype=genotype, arch=arch, cost=complexity(arch), latency=self.predictor.predict(arch))
+        return Candidate(
+            genotype=genotype,
+            arch=arch,
+            cost=complexity(arch),
+            latency=self.predictor.predict(arch),
+            latency_scale=self.latency_scale,
+        )
 
     def worst(self, candidate: Candidate) -> float:
         """The largest relative violation, or minus infinity without limits."""
@@ -127,12 +141,12 @@ def survey(
         if pricer.worst(closest) > 0:
             raise _infeasible(pricer, priced, closest)
         feasible = [closest]
-    times = [candidate.latency.latency_ms for candidate in priced]
+    times = [candidate.measures["latency_ms"] for candidate in priced]
     return Survey(
         sampled=len(priced),
         feasible=tuple(feasible),
         closest=closest,
-        fastest_ms=min(min(times), closest.latency.latency_ms),
+        fastest_ms=min(min(times), closest.measures["latency_ms"]),
         slowest_ms=max(times),
     )
 

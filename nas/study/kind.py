@@ -70,8 +70,12 @@ class StudyKind(ABC):
         """
 
     @abstractmethod
-    def refresh_notes(self, plan: Any, manifest: StudyManifest, study: optuna.Study) -> None:
+    def refresh_notes(
+        self, plan: Any, manifest: StudyManifest, study: optuna.Study, on_note: Callable[[], object] = lambda: None
+    ) -> None:
         """Do as ``render``, and update what a dashboard shows of ``study``.
+
+        ``on_note``: called before each note of a trial; what it raises ends the update, which the next one completes.
 
         Raises: NasError.
         """

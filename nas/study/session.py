@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -54,6 +54,7 @@ from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
 
 _NAMES_SHOWN: Final = 5
+Pause = Callable[[], AbstractContextManager[object]]
 TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
 
 
@@ -146,6 +147,14 @@ class StudySession(ABC):
     @abstractmethod
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
         """What a person sees while ``study`` runs."""
+
+    def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
+        """Measure networks of ``study`` when due, and correct predictions by them.
+
+        Called after each trial by the process that runs the study. ``say`` prints a line; ``pause``: context in which
+        no worker trains, nor writes to the storage. A method that measures nothing during a study leaves it.
+        """
+        return
 
     @abstractmethod
     def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> AskTell:

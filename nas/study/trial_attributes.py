@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.core.binomial import binomial_error
 from nas.estimators.base import Evaluation
 from nas.study.candidates import Candidate
+from nas.study.objective import ObjectiveSettings
 from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.optuna_private import trial_id
@@ -22,11 +23,13 @@ WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
 _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboards make a page of 4,000 px of it
 _CLASSES: Final = "nas:classes"  # system attribute: correct and all validation images by class, in label order
+LATENCY_SCALE: Final = "latency_scale"  # user attribute of the study, and of trials that were told with another than 1
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _ACCURACY: Final = ("accuracy", "standard_error", "majority_accuracy")
 _REFERENCE: Final = "reference_ms"
 _DRIFT: Final = 1.2
 _MEASURED_MS: Final = "measured_ms"  # written last: with it, the others of ``_LATENCY`` are there
+_PREDICTED: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "latency_ms")
 _LATENCY: Final = (
     "predicted_ms",
     "latency_low_ms",
@@ -74,12 +77,16 @@ def record_candidate(
     As scalars that dashboards show, block strings aside.
 
     A predictor that was never held against measurements has no interval worth showing. ``latency``: what
-    ``earlier_measurement`` returns; it replaces what is predicted now.
+    ``earlier_measurement`` returns; it replaces what is predicted now. Latencies are stored as the calibration predicts
+    them, and corrected when they are read: trials before and after a correction stay comparable.
     """
     facts: dict[str, str | float] = {
         "arch_id": candidate.arch.arch_id,
         **{name: round(value, 6) for name, value in candidate.measures.items()},
+        "latency_ms": round(candidate.latency.latency_ms, 6),
     }
+    if candidate.latency_scale != 1 or LATENCY_SCALE in trial.user_attrs:  # it may have been queued again
+        facts[LATENCY_SCALE] = candidate.latency_scale
     if has_interval:
         facts["latency_low_ms"] = round(candidate.latency.low_ms, 6)
         facts["latency_high_ms"] = round(candidate.latency.high_ms, 6)
@@ -172,6 +179,25 @@ def record_network_measurement(study: optuna.Study, arch_id: str, measured: Meas
     set_system_attribute(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
 
 
+def latency_scale(study: optuna.Study) -> float:
+    """Factor by which ``study`` corrects the latencies that its calibration predicts.
+
+    1 where nothing is corrected.
+    """
+    return float(study.user_attrs.get(LATENCY_SCALE, 1.0))
+
+
+def told_latency_ms(trial: FrozenTrial, objective: ObjectiveSettings) -> float:
+    """Latency of ``trial`` in ms that its objective is told.
+
+    On a front that of the calibration, because a common factor does not change a front and trials before and after a
+    correction have to compare. Against a target the corrected one.
+    """
+    attrs = trial.user_attrs
+    scale = 1.0 if objective.kind == "pareto" else attrs.get(LATENCY_SCALE, 1.0)
+    return float(attrs["latency_ms"] * scale)
+
+
 def is_abandoned(trial: FrozenTrial) -> bool:
     """Whether ``trial`` was abandoned before its network was known.
 
@@ -180,9 +206,12 @@ def is_abandoned(trial: FrozenTrial) -> bool:
     return bool(trial.user_attrs.get("outcome") == INTERRUPTED_OUTCOME)
 
 
-def trial_record(trial: FrozenTrial) -> TrialRecord:
-    """A trial, queued or abandoned ones aside, as a row of the record."""
-    attrs = trial.user_attrs
+def trial_record(trial: FrozenTrial, scale: float) -> TrialRecord:
+    """A trial, queued or abandoned ones aside, as a row of the record.
+
+    ``scale``: ``latency_scale`` of its study, by which predicted latencies are multiplied.
+    """
+    attrs = trial.user_attrs if scale == 1 else _scaled(trial.user_attrs, scale)
     keys = (
         *_ACCURACY, "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
         "params_m", "peak_memory_mb", "cpu_s",
@@ -202,6 +231,14 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     )
 
 
+def _scaled(attributes: Mapping[str, Any], scale: float) -> dict[str, Any]:
+    """``attributes`` of a trial with its predicted latencies multiplied by ``scale``."""
+    predicted = [name for name in _PREDICTED if attributes.get(name) is not None]
+    if _MEASURED_MS in attributes:  # then ``latency_ms`` is measured too
+        predicted = [name for name in predicted if name != "latency_ms"]
+    return {**attributes, **{name: round(attributes[name] * scale, 6) for name in predicted}}
+
+
 def trial_records(study: optuna.Study, val_images: int | None = None) -> list[TrialRecord]:
     """All started trials, oldest first.
 
@@ -211,10 +248,10 @@ def trial_records(study: optuna.Study, val_images: int | None = None) -> list[Tr
     checked = {
         name: MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
     }
-    rows = []
+    rows, scale = [], latency_scale(study)
     for trial in study.get_trials(deepcopy=False):
         if trial.state is not TrialState.WAITING and not is_abandoned(trial):
-            row = _with_error(trial_record(trial), val_images)
+            row = _with_error(trial_record(trial, scale), val_images)
             latest = checked.get(_CHECKED + row.arch_id)
             rows.append(with_measurement(row, latest) if latest else row)
     return rows

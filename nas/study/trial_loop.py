@@ -20,7 +20,7 @@ from nas.core.credentials import mask_credentials
 from nas.estimators.base import Evaluation, Evaluator
 from nas.study.recovery import requeue_trial
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import accuracy_facts, record_classes, trial_record
+from nas.study.trial_attributes import accuracy_facts, latency_scale, record_classes, trial_record
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
@@ -176,7 +176,7 @@ def finish_trial(
         study.tell(trial.number, list(values))
     else:
         study.tell(trial.number, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
-    return trial_record(storage.get_trial(trial_id(trial)))
+    return trial_record(storage.get_trial(trial_id(trial)), latency_scale(study))
 
 
 def finish_trained(

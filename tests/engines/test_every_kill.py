@@ -151,7 +151,10 @@ def crew_of_two(study: optuna.Study, life: int, worker: Callable[[Puppet, optuna
     puppets: list[Puppet] = []
     plan = SimpleNamespace(engine=EngineSettings(workers=2), latency=SimpleNamespace(refine=False))
     session: Any = SimpleNamespace(
-        plan=plan, total=lambda _: total, is_complete=lambda study: count_finished(study) >= total
+        plan=plan,
+        total=lambda _: total,
+        is_complete=lambda study: count_finished(study) >= total,
+        check_latencies=lambda *_: None,
     )
     progress: Any = SimpleNamespace(say=lambda _: None, on_trial=lambda _: None)
 

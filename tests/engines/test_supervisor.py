@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ class Stage:
     said: list[str] = field(default_factory=list)
     shown: list[TrialRecord] = field(default_factory=list)
     puppets: list[Puppet] = field(default_factory=list)
+    check: Callable[..., None] = lambda *_: None
 
     def search(self, worker: str) -> SearchAskTell:
         search = make_search(small_space(), FakeEvaluator(), study=self.study, n_trials=N_TRIALS)
@@ -43,7 +45,10 @@ class Stage:
     def run(self) -> None:
         plan = SimpleNamespace(engine=self.engine, latency=SimpleNamespace(refine=False))
         session: Any = SimpleNamespace(
-            plan=plan, total=lambda _: N_TRIALS, is_complete=lambda study: count_finished(study) >= N_TRIALS
+            plan=plan,
+            total=lambda _: N_TRIALS,
+            is_complete=lambda study: count_finished(study) >= N_TRIALS,
+            check_latencies=self.check,
         )
         progress: Any = SimpleNamespace(say=self.said.append, on_trial=self.shown.append)
         supervisor.Supervisor(session, None, self.study, progress).run()  # type: ignore[arg-type]
@@ -119,6 +124,26 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(stage: Callable[...
     assert count_finished(made.study) == N_TRIALS == len(made.shown)
     assert made.said == [f"{first.name} was killed by SIGKILL; taken back: trial 0"]
     assert made.study.trials[0].user_attrs["kills"] == 1 and made.study.trials[0].state is TrialState.COMPLETE
+
+
+def test_after_each_trial_latencies_may_be_checked_while_all_workers_are_paused(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, paused, ended = stage("good", "good", workers=2), list[list[Puppet]](), list[int]()
+    monkeypatch.setattr(
+        supervisor, "pause_training", lambda workers: contextlib.nullcontext(paused.append(list(workers)))
+    )
+
+    def check(study: optuna.Study, say: Callable[[str], None], pause: Callable[[], Any]) -> None:
+        ended.append(count_finished(study))
+        if len(ended) == 1:
+            with pause():
+                say("measured")
+
+    made.check = check
+    made.run()
+    assert ended[-1] == N_TRIALS and ended == sorted(ended)
+    assert paused == [made.puppets] and "measured" in made.said
 
 
 @pytest.mark.parametrize("max_retries", [0, 2])

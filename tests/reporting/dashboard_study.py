@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 import optuna
+import pytest
 
 from nas.arch.files import dump_spec
 from nas.core.files import write_text_atomically
+from nas.dashboard import _Notes
 from nas.methods.search.dashboard import write_search_notes
 from nas.reporting.dashboard.board import ARTIFACTS
 from nas.reporting.dashboard.serving import HOST, make_dashboard
@@ -22,6 +26,7 @@ from nas.reporting.search_report import SearchReport, Winner, search_plot
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import pareto_front
+from tests.deadline import DEADLINE_S
 from tests.study.fakes import PARETO, FakeEvaluator, OneWorker, make_search, small_space
 
 
@@ -92,6 +97,23 @@ def served(runs_dir: Path, url: str = "") -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def stop_after_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``nas.dashboard`` end, as by Ctrl-C, as soon as its notes are written."""
+    write, is_written = _Notes.write, threading.Event()
+
+    def write_and_tell(notes: _Notes, **options: Any) -> None:
+        write(notes, **options)
+        is_written.set()
+
+    def end(_: WSGIServer) -> None:
+        assert is_written.wait(DEADLINE_S)
+        is_written.clear()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Notes, "write", write_and_tell)
+    monkeypatch.setattr(WSGIServer, "serve_forever", end)
 
 
 def attributes(study: optuna.Study) -> dict[str, object]:

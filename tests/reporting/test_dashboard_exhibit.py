@@ -6,6 +6,7 @@ Notes, drawings, specs, and the limits on their number.
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
@@ -180,3 +181,19 @@ def test_omitted_trials_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     report = show(search, tmp_path)
     note = DashboardBoard.of(search.study, tmp_path).note()
     assert f"of {len(report.rows)} trials have a note and a drawing" in note
+
+
+def test_an_update_that_is_ended_early_is_made_again(tmp_path: Path) -> None:
+    search, folder, artifacts = made_search(tmp_path, trials=2), tmp_path / "small", tmp_path / ARTIFACTS
+    report = show(search, tmp_path)
+    assert exhibit.is_up_to_date(search.study, artifacts)
+    shutil.rmtree(artifacts)
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        write_search_notes(search.study, report, search.pricer, folder, artifacts, stop)
+    assert not exhibit.is_up_to_date(search.study, artifacts)
+    write_search_notes(search.study, report, search.pricer, folder, artifacts)
+    assert exhibit.is_up_to_date(search.study, artifacts)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from wsgiref.simple_server import WSGIServer
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +22,7 @@ from nas.study.storage import lease
 from nas.training.results import EpochResult
 from tests.json_output import json_answer
 from tests.paths import REFERENCE
+from tests.reporting.dashboard_study import stop_after_notes
 from tests.studies import open_study_file
 from tests.study.fakes import epoch_result
 
@@ -136,9 +136,6 @@ def test_real_trainings_finish_it_and_leave_what_was_trained(name: str) -> None:
 def test_as_they_are_they_are_listed_rendered_compared_and_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def end(_: WSGIServer) -> None:
-        raise KeyboardInterrupt
-
     before = {name: trials(name) for name in COMMANDS}
     found = {one["name"]: one for one in json_answer(report.command, capsys, ())["studies"]}
     assert [(one["trained"], one["others"], one["running"]) for one in found.values()] == [(6, 0, 1), (6, 1, 1)]
@@ -157,7 +154,7 @@ def test_as_they_are_they_are_listed_rendered_compared_and_shown(
     capsys.readouterr()
     told = json_answer(compare.command, capsys, ("search", "grid"))["studies"]
     assert {one["name"]: one["best_accuracy"] for one in told} == best
-    monkeypatch.setattr(WSGIServer, "serve_forever", end)
+    stop_after_notes(monkeypatch)
     assert dashboard.command(["port=0"]) == 0
     assert "notes not updated" not in capsys.readouterr().out
     for name, text in (("search", "6 trained"), ("grid", "Best: 1/1/1.4")):

@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-from wsgiref.simple_server import WSGIServer
 
 import optuna
 import pytest
@@ -22,6 +21,7 @@ from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.opening import open_storage
 from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format
 from tests.json_output import json_answer
+from tests.reporting.dashboard_study import stop_after_notes
 from tests.studies import open_study_file
 
 Command = Callable[[list[str]], int]
@@ -147,10 +147,7 @@ def test_the_others_are_listed_and_it_is_named(capsys: pytest.CaptureFixture[str
 def test_the_dashboard_writes_no_notes_of_it(
     make_newer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def end(_: WSGIServer) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(WSGIServer, "serve_forever", end)
+    stop_after_notes(monkeypatch)
     make_newer("newer")
     shutil.rmtree("runs/artifacts")  # so that all notes are out of date
     study = open_study_file(name="newer")

@@ -18,13 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.errors import NasError
 from nas.engines.local.limits import exceeded_limit, memory_warning, resident_mb
-from nas.engines.local.measure_requests import serve_requests
+from nas.engines.local.measure_requests import pause_training, serve_requests
 from nas.engines.local.worker import Worker, start_server
 from nas.study.kind import StudyKind
 from nas.study.progress import TrialProgress
 from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, requeue_trial
 from nas.study.session import StudySession
-from nas.study.trial_attributes import WORKER, count_finished, is_abandoned, trial_record
+from nas.study.trial_attributes import WORKER, count_finished, is_abandoned, latency_scale, trial_record
 
 _POLL_S: Final = 1.0
 _LIMITED_POLL_S: Final = 0.2  # a training takes memory faster than a person reads progress
@@ -95,6 +95,7 @@ class Supervisor:
         self._recover_unclaimed()
         if dead or any(has_ended):
             self._show_new()
+            self._check_latencies()
         if dead:
             self._fill()
         self._answer()
@@ -190,6 +191,11 @@ class Supervisor:
         if session.plan.latency.refine and session.pricer and session.measure:
             serve_requests(self._study, session.pricer, session.measure, [worker.process for worker in self._workers])
 
+    def _check_latencies(self) -> None:
+        """Check predicted latencies when due, with all workers paused meanwhile."""
+        processes = [worker.process for worker in self._workers]
+        self._session.check_latencies(self._study, self._progress.say, lambda: pause_training(processes))
+
     def _stop(self) -> None:
         """Let the workers release their trials.
 
@@ -215,4 +221,4 @@ class Supervisor:
             if trial.state.is_finished() and trial.number not in self._shown:
                 self._shown.add(trial.number)
                 if "outcome" in trial.user_attrs and not is_abandoned(trial):
-                    self._progress.on_trial(trial_record(trial))
+                    self._progress.on_trial(trial_record(trial, latency_scale(self._study)))

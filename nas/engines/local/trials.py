@@ -12,6 +12,7 @@ from nas.study.progress import TrialProgress
 from nas.study.session import StudySession
 from nas.study.trial_attributes import count_finished
 from nas.study.trial_loop import run_trial_loop as run_tasks
+from nas.study.trial_record import TrialRecord
 
 
 def run_local_trials(session: StudySession, kind: StudyKind, study: optuna.Study, progress: TrialProgress) -> None:
@@ -20,9 +21,14 @@ def run_local_trials(session: StudySession, kind: StudyKind, study: optuna.Study
     Raises: KeyboardInterrupt when the user stops them; NasError.
     """
     settings, threads = session.plan.engine, session.plan.proxy.threads
+
+    def on_trial(row: TrialRecord) -> None:
+        progress.on_trial(row)
+        session.check_latencies(study, progress.say)
+
     workers = min(settings.processes, session.total(study) - count_finished(study))
     if workers <= 1 and not settings.limits_trials:
-        run_tasks(session.ask_tell(study), session.evaluator, progress.on_trial)
+        run_tasks(session.ask_tell(study), session.evaluator, on_trial)
         return
     cores = len(os.sched_getaffinity(0))
     if workers * threads > max(cores, threads):

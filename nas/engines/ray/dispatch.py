@@ -10,7 +10,7 @@ from nas.engines.ray.training import Report, TrainingDone, TrainingFailed
 from nas.estimators.base import Evaluator
 from nas.study.recovery import recover_killed_trial
 from nas.study.storage.optuna_private import storage_of
-from nas.study.trial_attributes import trial_record
+from nas.study.trial_attributes import latency_scale, trial_record
 from nas.study.trial_loop import AskTell, Idle, OnTrial, TrialTask, finish_without_result, release_trial
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
@@ -96,7 +96,7 @@ class Dispatcher:
             return
         self._say(f"trial {task.number} lost its worker: {reason}")
         if trial.state.is_finished():
-            self._on_trial(trial_record(trial))
+            self._on_trial(trial_record(trial, latency_scale(study)))
         if self._lost_in_a_row > self._widest + self._max_retries:
             self.error = NasError(f"{self._lost_in_a_row} workers in a row were lost without an epoch: {reason}")
 

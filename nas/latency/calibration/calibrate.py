@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Col
 from nas.latency.device import Device
 from nas.latency.host import describe
 from nas.latency.kernels.kernel import contextual_kernels
+from nas.latency.measure.system_load import is_busy
 from nas.latency.predictors import kernel_times, op_fit
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
@@ -40,6 +41,7 @@ def calibrate(
     progress: ProgressCallback | None = None,
     networks: int | None = None,
     partial_path: Path | None = None,
+    before_chunk: Callable[[bool], object] | None = None,
 ) -> KernelPredictor | PricePredictor:
     """Measure random networks on this machine and fit a predictor to them.
 
@@ -47,6 +49,8 @@ def calibrate(
     networks, are held out: the fit does not see them, and ``error`` of the predictor is theirs. ``seed``: of the random
     networks. ``progress(done, total)``: called with hundredths of the budget. ``partial_path``: file in which
     measurements are saved until the calibration is complete, so that an interrupted one resumes from it.
+    ``before_chunk(disturbed)``: called before each chunk of networks, with whether other programs disturbed the one
+    before it; it may wait until they are quiet.
 
     Raises: NasError if ``device`` is not this machine, if the budget is too small for the minimum number of networks,
     or if the speed of the machine is unstable.
@@ -55,7 +59,8 @@ def calibrate(
     if here != device:
         raise NasError(f"calibrate: requested for {device}, but this machine is {here}; calibrate on that device.")
     collector = Collector(device, seed, partial_path)
-    _collect(collector, budget_s, networks or _MAX_NETWORKS, progress or (lambda done, total: None))
+    measure = _measurer(collector, before_chunk or (lambda disturbed: None))
+    _collect(collector, measure, budget_s, networks or _MAX_NETWORKS, progress or (lambda done, total: None))
     if collector.lane is None:
         predictor: KernelPredictor | PricePredictor = _fit_price_predictor(collector)
     else:
@@ -64,13 +69,29 @@ def calibrate(
     return predictor
 
 
-def _collect(collector: Collector, budget_s: float, networks: int, progress: ProgressCallback) -> None:
+def _measurer(collector: Collector, before_chunk: Callable[[bool], object]) -> Callable[[Sequence[str | int]], None]:
+    """Function that measures one more chunk, after ``before_chunk``."""
+
+    def measure(networks: Sequence[str | int]) -> None:
+        before_chunk(bool(collector.chunks) and is_busy(collector.chunks[-1].others))
+        collector.measure(networks)
+
+    return measure
+
+
+def _collect(
+    collector: Collector,
+    measure: Callable[[Sequence[str | int]], None],
+    budget_s: float,
+    networks: int,
+    progress: ProgressCallback,
+) -> None:
     """Measure chunks until another one would exceed the budget.
 
     Raises: NasError if the budget is too small for the minimum number of networks.
     """
     if not collector.chunks:
-        collector.measure(HELD_OUT_ZOO)
+        measure(HELD_OUT_ZOO)
     done = len(collector.networks) - len(HELD_OUT_ZOO)
     while done < networks:
         spent_s = collector.spent_s + _FIT_S_PER_NETWORK * done
@@ -78,7 +99,7 @@ def _collect(collector: Collector, budget_s: float, networks: int, progress: Pro
         last_s = collector.chunks[-1].spent_s if done else 0.0
         if done and spent_s + last_s > budget_s:
             break
-        collector.measure(range(done, min(done + CHUNK_SIZE, networks)))
+        measure(range(done, min(done + CHUNK_SIZE, networks)))
         done = len(collector.networks) - len(HELD_OUT_ZOO)
     minimum = min(_MIN_NETWORKS, networks)
     if done < minimum:
@@ -144,7 +165,7 @@ def _fit_price_predictor(collector: Collector) -> PricePredictor:
         for spec, ms, is_check in measured
         if is_check
     ]
-    return PricePredictor(device=collector.device, prices=prices, checks=checks)
+    return PricePredictor(device=collector.device, prices=prices, checks=checks, others=collector.others)
 
 
 def _profiled(chunks: Sequence[Chunk]) -> Iterator[tuple[str | int, tuple[float, ...]]]:

@@ -19,7 +19,7 @@ from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import network_calls
 from nas.latency.measure.backends import runner
 from nas.latency.measure.ort_profile import ProfiledNetwork, call_times_us, detect_lane
-from nas.latency.measure.system_load import DISTURBING_CORES, SystemLoad
+from nas.latency.measure.system_load import SystemLoad, is_busy
 from nas.latency.measure.timer import COLD_RUNS, measure_runners
 from nas.latency.random_networks import random_spec
 
@@ -144,7 +144,7 @@ class Collector:
 
     def _selected_chunks(self) -> list[Chunk]:
         """Chunks without much load of other programs, or all if these are too few."""
-        quiet = [chunk for chunk in self.chunks if chunk.others is None or chunk.others <= DISTURBING_CORES]
+        quiet = [chunk for chunk in self.chunks if not is_busy(chunk.others)]
         return quiet if sum(len(chunk.networks) for chunk in quiet) >= _MIN_UNDISTURBED else self.chunks
 
     def _measure_chunk(self, networks: Sequence[str | int]) -> Chunk:

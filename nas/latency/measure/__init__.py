@@ -7,8 +7,30 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.latency.measure.system_load import (
+        WINDOW_S,
+        LoadMeter,
+        SystemLoad,
+        is_busy,
+        other_cores,
+        wait_until_quiet,
+    )
     from nas.latency.measure.timer import measure_many
 else:
-    __getattr__, __dir__ = lazy_exports(__name__, {"timer": ["measure_many"]})
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "system_load": ["WINDOW_S", "LoadMeter", "SystemLoad", "is_busy", "other_cores", "wait_until_quiet"],
+            "timer": ["measure_many"],
+        },
+    )
 
-__all__ = ["measure_many"]
+__all__ = [
+    "WINDOW_S",
+    "LoadMeter",
+    "SystemLoad",
+    "is_busy",
+    "measure_many",
+    "other_cores",
+    "wait_until_quiet",
+]

@@ -24,13 +24,16 @@ class PricePredictor(SumPredictor):
     """Predictor that sums prices of operations, fitted to whole networks.
 
     An operation costs its work, the bytes that it moves and a constant, each at a price of its class. ``checks``:
-    networks that the fit of ``prices`` did not see; they give error and interval.
+    networks that the fit of ``prices`` did not see; they give error and interval. ``others``: mean number of cores that
+    other programs used during the calibration, None if unknown.
     """
 
     kind: ClassVar[str] = "prices"
 
-    def __init__(self, *, device: Device, prices: Prices, checks: Sequence[HeldOutCheck]) -> None:
-        self.device, self.prices, self.checks = device, prices, tuple(checks)
+    def __init__(
+        self, *, device: Device, prices: Prices, checks: Sequence[HeldOutCheck], others: float | None = None
+    ) -> None:
+        self.device, self.prices, self.checks, self.others = device, prices, tuple(checks), others
         self.error = HeldOutError.of(self.checks)
         low, high = prediction_interval([check.measured_ms / check.predicted_ms for check in self.checks])
         super().__init__(low=low, high=high)
@@ -51,7 +54,7 @@ class PricePredictor(SumPredictor):
         values = {name: value * factor for name, value in self.prices.values.items()}
         prices = replace(self.prices, values=values, scale=self.prices.scale * factor)
         checks = [replace(check, predicted_ms=check.predicted_ms * factor) for check in self.checks]
-        return PricePredictor(device=self.device, prices=prices, checks=checks)
+        return PricePredictor(device=self.device, prices=prices, checks=checks, others=self.others)
 
     def to_dict(self) -> dict[str, Any]:
         """The predictor as plain data.
@@ -62,6 +65,7 @@ class PricePredictor(SumPredictor):
             "kind": self.kind,
             "device": self.device.to_dict(),
             "error": asdict(self.error),
+            "others": self.others,
             "lane": self.prices.lane,
             "scale": self.prices.scale,
             "prices": dict(self.prices.values),
@@ -76,4 +80,5 @@ class PricePredictor(SumPredictor):
         """
         prices = Prices(values=data["prices"], scale=data["scale"], lane=data["lane"])
         checks = [HeldOutCheck(**check) for check in data["checks"]]
-        return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks)
+        device = Device.from_dict(data["device"])
+        return cls(device=device, prices=prices, checks=checks, others=data.get("others"))  # not in older files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,10 +29,12 @@ from nas.study.manifest import REPORT_FILE
 _GROWTHS: Final = {"macs_x": "MACs", "params_x": "parameters", "memory_x": "memory", "latency_x": "latency"}
 
 
-def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: ScalingReport) -> None:
+def write_scaling_notes(
+    context: ScalingContext, study: optuna.Study, report: ScalingReport, on_note: Callable[[], object] = lambda: None
+) -> None:
     """Publish the dashboard's notes into ``study``, and its files beside it.
 
-    The results themselves are in the plan's folder.
+    The results themselves are in the plan's folder. ``on_note``: called before each note of a trial.
     """
     plan, ranking, known = context.plan, report.ranking, context.entries
     entries = known.by_label
@@ -57,6 +59,7 @@ def write_scaling_notes(context: ScalingContext, study: optuna.Study, report: Sc
             labels=dict.fromkeys(trials.get(best, ()), best),
             class_names=context.images.class_names,
             provenance=context.images.input_facts,
+            on_note=on_note,
         ),
         report,
         noted=[row for label, row in report.trainings if label in entries],

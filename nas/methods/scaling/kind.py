@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +58,17 @@ class ScalingKind(StudyKind):
 
         return render_scaling(plan, manifest, study)
 
-    def refresh_notes(self, plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+    def refresh_notes(
+        self,
+        plan: ScalingPlan,
+        manifest: StudyManifest,
+        study: optuna.Study,
+        on_note: Callable[[], object] = lambda: None,
+    ) -> None:
         """Render the study, and update the dashboard's notes. Raises: NasError."""
         from nas.methods.scaling.render import refresh_scaling_notes
 
-        refresh_scaling_notes(plan, manifest, study)
+        refresh_scaling_notes(plan, manifest, study, on_note)
 
     def winners(self, study: optuna.Study, val_images: int | None = None) -> list[dict[str, Any]]:
         """Network of the highest mean accuracy; empty if none finished training."""

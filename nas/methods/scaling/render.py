@@ -5,6 +5,7 @@ Works for running and finished studies; loads no torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -25,12 +26,14 @@ def render_scaling(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Stu
     return write_scaling_report(scaling_report(scaling_context(plan, manifest, study), study), plan.folder)
 
 
-def refresh_scaling_notes(plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+def refresh_scaling_notes(
+    plan: ScalingPlan, manifest: StudyManifest, study: optuna.Study, on_note: Callable[[], object]
+) -> None:
     """Render the study, and update what the dashboard shows of ``study``.
 
-    Raises: NasError.
+    ``on_note``: see ``StudyKind.refresh_notes``. Raises: NasError.
     """
     context = scaling_context(plan, manifest, study)
     report = scaling_report(context, study)
     write_scaling_report(report, plan.folder)
-    write_scaling_notes(context, study, report)
+    write_scaling_notes(context, study, report, on_note)

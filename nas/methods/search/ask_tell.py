@@ -22,7 +22,7 @@ from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import WORKER, copied_accuracy, distributions
+from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, told_latency_ms
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
@@ -91,8 +91,7 @@ class SearchAskTell:
         The value is stored as an intermediate value of the trial, by epoch.
         """
         storage = storage_of(self.study)
-        latency_ms = storage.get_trial(task.trial_id).user_attrs["latency_ms"]
-        value = self.objective.values(result.accuracy, latency_ms)[0]
+        value = self._values(storage.get_trial(task.trial_id), result.accuracy)[0]
         storage.set_trial_intermediate_value(task.trial_id, result.epoch, value)
         if self.pruner is None or result.epoch >= self.epochs:
             return None
@@ -103,13 +102,17 @@ class SearchAskTell:
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
         """Finish the trial with its accuracy and the latency known before training."""
         trial = self._frozen(task.trial_id)
-        values = self.objective.values(evaluation.accuracy, trial.user_attrs["latency_ms"])
+        values = self._values(trial, evaluation.accuracy)
         return trial_loop.finish_trained(self.study, trial, evaluation, values)
 
     def release(self) -> None:
         """Queue the parked candidates again."""
         while self._state.parked:
             trial_loop.release_trial(self.study, self._state.parked.pop().trial_id)
+
+    def _values(self, trial: FrozenTrial, accuracy: float) -> tuple[float, ...]:
+        """Objective values of ``trial``, if it reaches ``accuracy``."""
+        return self.objective.values(accuracy, told_latency_ms(trial, self.objective))
 
     def _read(self) -> TrialIndex:
         """Index of the study's trials, updated from the storage."""
@@ -211,8 +214,7 @@ class SearchAskTell:
         trial, reason = self._frozen(task.trial_id), f"same as trial {duplicate.number}"
         if duplicate.user_attrs["outcome"] == Outcome.STOPPED:
             return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
-        values = self.objective.values(duplicate.user_attrs["accuracy"], trial.user_attrs["latency_ms"])
-        facts = copied_accuracy(duplicate)
+        values, facts = self._values(trial, duplicate.user_attrs["accuracy"]), copied_accuracy(duplicate)
         return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, values=values, reason=reason, facts=facts)
 
     def _frozen(self, trial_id: int) -> FrozenTrial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import optuna
@@ -24,8 +25,8 @@ from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_column
 from nas.reporting.search_report import SearchReport, Winner
 from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
-from nas.study.measurement import measure_rows
 from nas.study.objective import choose_winners
+from nas.study.trial_attributes import latency_scale
 from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
@@ -38,16 +39,17 @@ _DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of ``study``, and print where they are."""
-    plan, context = session.plan, session.context
-    rows = context.records(study)
+    plan = session.plan
+    _measure_winners(choose_winners(session.context.records(study), plan.objective), session, study, console)
+    rows = session.context.records(study)  # with the winners' measurements, and corrected by them
+    chosen = choose_winners(rows, plan.objective)
+    context = replace(session.context, pricer=replace(session.pricer, latency_scale=latency_scale(study)))
     source = WinnerSource(
         context=context,
         data=session.data,
         weights_dir=plan.folder / "weights",
         provenance=_provenance(context, study),
     )
-    chosen = _measure_winners(choose_winners(rows, plan.objective), session, study, console)
-    rows = context.records(study)  # read again with the winners' measurements
     winners = write_winners(chosen, plan.folder / "winners", source)
     winner_ids = {row.arch_id for row in chosen}
     for path in (plan.folder / "weights").glob("*.safetensors"):
@@ -63,23 +65,20 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     return winners
 
 
-def _measure_winners(
-    rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console
-) -> list[TrialRecord]:
-    """Measure the winners' latency; their rows as they are if it cannot be measured.
+def _measure_winners(rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console) -> None:
+    """Measure the winners' latency, if it can be measured.
 
     A machine too busy to measure must not cost the user the results, and neither must an interrupt.
     """
     if session.measure is None or not rows:
-        return rows
+        return
     try:
         with announced(console, f"measuring the latency of {plural(len(rows), 'winner')}"):
-            return measure_rows(rows, study, session.pricer, session.measure)
+            session.measure_networks(rows, study, lambda text: print_lines(console, text))
     except NasError as error:
         print_lines(console, f"latency of the winners was not measured: {error}")
     except KeyboardInterrupt:
         print_lines(console, "latency of the winners was not measured: interrupted; the same command measures it")
-    return rows
 
 
 def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -33,10 +33,12 @@ def write_search_notes(
     folder: Path,
     artifacts: Path,
     provenance: Mapping[str, Any] | None = None,
+    on_note: Callable[[], object] = lambda: None,
 ) -> None:
     """Publish the dashboard's notes into the study and its files into ``artifacts``.
 
-    The results themselves are in ``folder``. ``provenance``: of the specs among the files.
+    The results themselves are in ``folder``. ``provenance``: of the specs among the files. ``on_note``: called before
+    each note of a trial.
     """
     board = DashboardBoard.of(study, artifacts)
     names = [winner.arch.name for winner in report.winners]
@@ -49,6 +51,7 @@ def write_search_notes(
             labels=report.label_of,
             class_names=report.class_names,
             provenance=provenance or {},
+            on_note=on_note,
         ),
         report,
         noted=report.rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,17 @@ class SearchKind(StudyKind):
 
         return render_search(plan, manifest, study)
 
-    def refresh_notes(self, plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+    def refresh_notes(
+        self,
+        plan: SearchPlan,
+        manifest: StudyManifest,
+        study: optuna.Study,
+        on_note: Callable[[], object] = lambda: None,
+    ) -> None:
         """Render the search, and update the dashboard's notes. Raises: NasError."""
         from nas.methods.search.render import refresh_search_notes
 
-        refresh_search_notes(plan, manifest, study)
+        refresh_search_notes(plan, manifest, study, on_note)
 
     def winners(self, study: optuna.Study, val_images: int | None = None) -> list[dict[str, Any]]:
         """Winners as plain data: the Pareto front, or the highest rewards first."""

@@ -5,6 +5,7 @@ Works for running and finished studies; loads no torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -27,16 +28,18 @@ def render_search(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study
     return write_search_report(_current_report(search_context(plan, manifest), study), plan.folder)
 
 
-def refresh_search_notes(plan: SearchPlan, manifest: StudyManifest, study: optuna.Study) -> None:
+def refresh_search_notes(
+    plan: SearchPlan, manifest: StudyManifest, study: optuna.Study, on_note: Callable[[], object]
+) -> None:
     """Render the search, and update what the dashboard shows of ``study``.
 
-    Raises: NasError.
+    ``on_note``: see ``StudyKind.refresh_notes``. Raises: NasError.
     """
     context = search_context(plan, manifest)
     report = _current_report(context, study)
     write_search_report(report, plan.folder)
     facts, artifacts = context.images.input_facts, plan.runs_dir / ARTIFACTS
-    write_search_notes(study, report, context.pricer, plan.folder, artifacts, facts)
+    write_search_notes(study, report, context.pricer, plan.folder, artifacts, facts, on_note)
 
 
 def _current_report(context: SearchContext, study: optuna.Study) -> SearchReport:

@@ -18,8 +18,10 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.formatting import plural
+from nas.latency.store import calibration_command
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
+from nas.methods.search.latency_check import correction_text
 from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
@@ -32,7 +34,7 @@ from nas.study.manifest import REPORT_FILE
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
-from nas.study.trial_attributes import PUBLISHED, count_finished, trial_records
+from nas.study.trial_attributes import PUBLISHED, count_finished, latency_scale, trial_records
 from nas.study.trial_record import Outcome, TrialRecord
 
 _FACTS: Final = ("group", "accuracy", "standard_error", "majority_accuracy", "latency_ms", "measured_ms")
@@ -82,6 +84,8 @@ def search_report(
         limit_ms=plan.constraints.latency_ms,
         reward=reward,
         refined=plan.latency.refine,
+        latency_scale=latency_scale(study),
+        recalibration=calibration_command(context.predictor.device, plan.runs_dir),
         progress=front_progress(rows, busy_hours(trials), reward),
         class_names=context.images.class_names,
         curves=learning_curves(study, plan.objective),
@@ -126,6 +130,7 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
+        ("latency correction", correction_text(study)),
         *context.run_facts(study),
     )
     return tuple((name, value) for name, value in facts if value)

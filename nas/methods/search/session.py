@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import optuna
@@ -14,23 +15,40 @@ from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
+from nas.core.formatting import plural
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, identical_proxies
+from nas.latency.measure.system_load import SystemLoad
+from nas.latency.store import calibration_command
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext, search_pricer
+from nas.methods.search.latency_check import (
+    correct_latencies,
+    correction_text,
+    is_check_due,
+    networks_to_check,
+    skip_correction,
+)
 from nas.methods.search.pruners import make_pruner
 from nas.methods.search.trials.initial_trials import QUEUED_MARK, queue_initial_trials
 from nas.methods.search.trials.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
-from nas.study.measurement import PredictorRefinement, make_measurer
+from nas.study.measurement import PredictorRefinement, make_measurer, measure_rows
 from nas.study.progress import TrialProgress
-from nas.study.session import StudySession, TrialTimer, is_study_finished, load_session_parts
+from nas.study.session import Pause, StudySession, TrialTimer, is_study_finished, load_session_parts
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import claim_study
 from nas.study.storage.ownership import AcquireStudy
-from nas.study.trial_attributes import MeasuredLatency, count_finished
+from nas.study.trial_attributes import (
+    LATENCY_SCALE,
+    MeasuredLatency,
+    count_finished,
+    latency_scale,
+    trial_records,
+)
+from nas.study.trial_record import TrialRecord
 
 _PROXIES_CHECKED: Final = 100
 _NOTES_SHOWN: Final = 3
@@ -55,7 +73,10 @@ class SearchSession(StudySession):
         """
         is_seeded = study is not None and QUEUED_MARK in system_attributes(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
-        result = survey_space(self, console)
+        scale = latency_scale(study) if study is not None else 1.0
+        if study is not None and (text := correction_text(study)):
+            print_lines(console, f"latency: {text}")
+        result = survey_space(replace(self, pricer=replace(self.pricer, latency_scale=scale)), console)
         study = acquire(study or self.open())
         _queue_first(self, study, result, earlier)
         return study
@@ -67,6 +88,51 @@ class SearchSession(StudySession):
     def is_complete(self, study: optuna.Study) -> bool:
         """Whether ``study`` has all its trials."""
         return count_finished(study) >= self.plan.study.n_trials
+
+    def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
+        """Measure the best networks once, and correct predictions if all are off alike.
+
+        Never with ``latency.refine``, which learns from every measurement.
+        """
+        plan = self.plan
+        if self.measure is None or plan.latency.refine or not is_check_due(study, plan.study.n_trials):
+            return
+        rows = networks_to_check(trial_records(study), plan.objective, plan.constraints.latency_ms)
+        if not rows:
+            return
+        say(f"measuring {plural(len(rows), 'network')} to check the predicted latencies")
+        try:
+            self.measure_networks(rows, study, say, pause)
+        except NasError as error:  # a machine too busy to measure must not end the search
+            say(f"the predicted latencies were not checked: {error}")
+        if LATENCY_SCALE not in study.user_attrs:
+            skip_correction(study)
+
+    def measure_networks(
+        self, rows: Sequence[TrialRecord], study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext
+    ) -> None:
+        """Measure the networks of ``rows``, and correct predictions by them.
+
+        All that ``study`` has measured count. Raises: NasError if the machine is too unstable to measure.
+        """
+        timer, others = self.measure, None
+        if timer is None or not rows:
+            return
+
+        def measure(archs: Sequence[ArchSpec]) -> list[MeasuredLatency]:
+            nonlocal others
+            with pause():  # not while the storage is written: a worker that is stopped may hold its lock
+                before = SystemLoad.now()
+                measured = timer(archs)
+                others = SystemLoad.now().others_since(before)
+            return measured
+
+        measure_rows(rows, study, self.pricer, measure)
+        if self.plan.latency.refine:  # it has learned from every measurement already
+            return
+        recalibration = calibration_command(self.predictor.device, self.plan.runs_dir)
+        if text := correct_latencies(study, others, recalibration):
+            say(text)
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
         """Terminal progress of ``study``."""

@@ -145,6 +145,8 @@ def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[
         "device": str(source.context.predictor.device),
         "predicted_ms": round(row.predicted_ms or 0.0, 4),
     }
+    if (scale := source.context.pricer.latency_scale) != 1:
+        latency["correction"] = scale  # which measured networks gave, and the prediction includes
     if row.latency_low_ms is not None and row.latency_high_ms is not None:
         latency["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
     if row.measured_ms is not None:

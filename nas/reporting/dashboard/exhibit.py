@@ -34,7 +34,7 @@ class TrialNotes:
 
     ``decode``: returns the network of a trial. ``facts``: returns the leading (name, value) pairs of a trial's note.
     ``labels``: labels of winners by trial number. ``class_names``: in label order, if known. ``provenance``: of the
-    specs.
+    specs. ``on_note``: called before each note; what it raises ends the writing.
     """
 
     board: DashboardBoard
@@ -44,6 +44,7 @@ class TrialNotes:
     labels: dict[int, str]
     class_names: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    on_note: Callable[[], object] = lambda: None
 
     def publish(self, records: Sequence[TrialRecord]) -> str:
         """Write the notes of trials in ``records`` that are missing or outdated.
@@ -57,6 +58,7 @@ class TrialNotes:
         chosen = noted_trials(records, {*self.labels, *_baselines(trials.values())})
         metric = (study.metric_names or ["value"])[0]
         for number in chosen:
+            self.on_note()
             self._publish_note(trials[number], rows[number], metric)
         if len(chosen) == len(rows):
             return ""
@@ -107,7 +109,9 @@ def publish_study(
     ``caption`` and ``best``: caption and cells of the table of winners. ``reading``, ``plot``: as in ``StudyNote``.
     ``files``: names of the study's attachments; other attachments are removed. The up-to-date mark is written last.
     """
-    board, left_out = notes.board, notes.publish(noted)
+    board = notes.board
+    board.mark("")  # until all is written: an update that is ended early must be made again
+    left_out = notes.publish(noted)
     note = StudyNote(
         title=report.title,
         summary=report.summary,

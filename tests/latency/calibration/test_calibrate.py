@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,21 @@ from nas.latency.calibration import collect
 from nas.latency.calibration.calibrate import calibrate
 from nas.latency.calibration.collect import HELD_OUT_ZOO, Chunk, Collector
 from nas.latency.host import describe
+from nas.latency.measure.system_load import SystemLoad
+from nas.latency.predictors import op_fit
+from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_regression import PricePredictor
 from nas.latency.settings import LatencySettings
-from nas.latency.store import device_of, load_or_calibrate, load_predictor, save_predictor
+from nas.latency.store import (
+    calibration_command,
+    device_of,
+    disturbance_warning,
+    load_or_calibrate,
+    load_predictor,
+    save_predictor,
+)
 from tests.latency.synthetic_device import CHUNK_S, DEVICE, KERNEL_DEVICE, LANE, fake_chunk, true_kernel_sum_ms, true_ms
 
 
@@ -108,6 +119,47 @@ def test_json_and_back_predicts_the_same(synthetic_device: None, tmp_path: Path)
     assert again.error == predictor.error
     assert again.device == DEVICE
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["latency.json"]
+
+
+def test_every_kind_of_calibration_knows_what_disturbed_it(synthetic_device: None, tmp_path: Path) -> None:
+    specs = [zoo.get(name) for name in HELD_OUT_ZOO]
+    prices = op_fit.fit_prices(specs, [true_ms(spec) for spec in specs])
+    checks = [HeldOutCheck(name="check", measured_ms=10.0, predicted_ms=predicted_ms) for predicted_ms in (12.0, 10.0)]
+    disturbed = PricePredictor(device=DEVICE, prices=prices, checks=checks, others=1.9)
+    save_predictor(disturbed, tmp_path / "latency.json")
+    loaded = load_predictor(tmp_path / "latency.json", LatencySettings())
+    for predictor in (loaded, loaded.refined([(zoo.get("mixnet_s"), 5.0)])):
+        warning = disturbance_warning(predictor)
+        assert "used 1.9 cores" in warning and "on 2 held-out networks" in warning
+    data = disturbed.to_dict()
+    del data["others"]  # a file of an older version
+    assert disturbance_warning(PricePredictor.from_dict(data)) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "command"),
+    [
+        ({"precision": "float32"}, "device=cpu"),
+        ({}, "device=cpu precision=int8"),
+        ({"backend": "torch", "precision": "float32", "threads": 2}, "device=cpu backend=torch threads=2"),
+        ({"batch": 8}, "device=cpu precision=int8 batch=8"),
+        ({"backend": "cuda_graph", "precision": "float16"}, "device=cuda backend=cuda_graph precision=float16"),
+        ({"backend": "cuda", "precision": "float32"}, "device=cuda"),
+    ],
+)
+def test_the_command_that_calibrates_again_is_that_of_the_device(change: dict[str, Any], command: str) -> None:
+    device = replace(DEVICE, **change)
+    assert calibration_command(device) == f"python -m nas.calibrate {command}"
+    assert calibration_command(device, Path("my runs")) == f"python -m nas.calibrate {command} runs_dir='my runs'"
+
+
+def test_before_each_chunk_it_is_told_whether_the_last_one_was_disturbed(
+    synthetic_device: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, told = iter([0.0, 1.9, 0.0, 0.0, 0.0]), list[bool]()
+    monkeypatch.setattr(SystemLoad, "others_since", lambda *_: next(loads))
+    calibrate(DEVICE, networks=60, before_chunk=told.append)
+    assert told == [False, False, True, False]  # published networks, and three times twenty random ones
 
 
 def test_the_second_search_on_a_device_does_not_measure(

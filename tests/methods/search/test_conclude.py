@@ -72,3 +72,27 @@ def test_an_interrupt_while_the_winners_are_measured_costs_the_measurements_alon
     start = lines.index("measuring the latency of 1 winner ...")
     assert lines[start + 1] == ("latency of the winners was not measured: interrupted; the same command measures it")
     assert (folder / "report.html").is_file() and (folder / "winners" / "winner_1.yaml").is_file()
+
+
+def test_a_calibration_that_is_off_is_corrected_and_said_in_terminal_files_and_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "make_measurer", lambda *_: Stopwatch(0.8 * MS_PER_GMAC))
+    search = (*ONE[:3], "constraint.latency_ms=4.4", *ONE[4:-2], "study.name=off")
+    assert command([*search, "study.n_trials=8"]) == 0
+    said = capsys.readouterr().out
+    assert "networks to check the predicted latencies" in said
+    assert "all off alike: limits and results count with predictions x 0.80 from here on" in said
+    assert "predicted / measured 1.250 on average as calibrated; everywhere else predictions" in said
+    folder = tmp_path / "runs" / "off"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "latency correction" in page and "predictions x 0.80" in page and "as calibrated" in page
+    latency = load_spec_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
+    assert latency["correction"] == pytest.approx(0.8, abs=1e-4)
+    assert latency["predicted_ms"] == pytest.approx(latency["measured_ms"], rel=1e-3) and "remarks" not in latency
+    with (folder / "trials.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        expected = 0.8 * MS_PER_GMAC * float(row["macs_m"]) / 1000
+        assert float(row["latency_ms"]) == pytest.approx(expected, rel=1e-3)

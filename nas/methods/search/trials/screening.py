@@ -6,7 +6,7 @@ Each one is decoded, priced, recorded and checked against the limits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import optuna
@@ -16,7 +16,13 @@ from nas.arch.spec import ArchSpec
 from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import at_usual_speed, earlier_measurement, record_candidate, record_measured
+from nas.study.trial_attributes import (
+    at_usual_speed,
+    earlier_measurement,
+    latency_scale,
+    record_candidate,
+    record_measured,
+)
 
 # Optuna's samplers and its dashboard still read the constraints under this older name.
 _LEGACY_CONSTRAINTS: Final = "constraints"
@@ -38,7 +44,7 @@ class Screening:
 
         The text is empty for a feasible candidate.
         """
-        pricer = self.refinement.pricer(self.study) if self.refinement else self.pricer
+        pricer = self.refinement.pricer(self.study) if self.refinement else self._corrected_pricer()
         candidate = pricer.price(trial.params)
         known = earlier_measurement(self.study, candidate.arch.arch_id) if self.refinement else {}
         record_candidate(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
@@ -50,6 +56,10 @@ class Screening:
             violated, origin = pricer.constraints.explain(measures), ", as measured"
         self._record_constraints(trial, measures)
         return candidate.arch, violated and violated + origin
+
+    def _corrected_pricer(self) -> Pricer:
+        """Prices with the study's correction of predictions, as it is now."""
+        return replace(self.pricer, latency_scale=latency_scale(self.study))
 
     def _record_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
         """Record in Optuna how far ``measures`` exceed each limit."""
