@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from nas.arch.blocks import DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
+from nas.arch.blocks import DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec
+from nas.arch.option_values import parse_kernels
 from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
 from search_spaces.space import Scalar
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
         BlockType,
         format_block,
         format_number,
-        parse_kernels,
     )
     from nas.arch.complexity import BYTES_PER_ELEMENT, Complexity, layers
     from nas.arch.files import SpecFile, dump_scaled_spec, dump_spec, load_spec, load_spec_file, parse_spec, save_spec
     from nas.arch.notation import first_in_channels, is_block_string, parse_block, split_stages
+    from nas.arch.option_values import parse_kernels
     from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, NormSpec, SqueezeExcite, StemSpec
     from nas.arch.rounding import scale_repeats, split_channels
     from nas.arch.spec import NETWORK_ACTIVATIONS, ArchSpec, Padding, PlacedBlock, StageSpec, can_skip, hidden_channels
@@ -42,8 +42,8 @@ else:
                 "BlockType",
                 "format_block",
                 "format_number",
-                "parse_kernels",
             ],
+            "option_values": ["parse_kernels"],
             "complexity": ["BYTES_PER_ELEMENT", "Complexity", "layers"],
             "files": [
                 "SpecFile",

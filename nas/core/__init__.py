@@ -1,6 +1,6 @@
 """Shared helpers below all other rooms; they know nothing of networks.
 
-Errors, masking of passwords, validation, dataclass I/O, atomic files, formatting, console and tables.
+Errors, masking of passwords, validation, bounded parsing, dataclass I/O, atomic files, formatting, console and tables.
 Does not import torch.
 """
 
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from nas.core.files import write_bytes_atomically, write_text_atomically
     from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
     from nas.core.lazy import lazy_exports
+    from nas.core.parsing import parse_json, parse_yaml, read_text
     from nas.core.progress import ProgressCallback
     from nas.core.rank_correlation import kendall_tau
     from nas.core.tables import TableRow, print_table
-    from nas.core.validation import check_number, check_whole
+    from nas.core.validation import MAX_SEED, check_figures, check_number, check_whole
     from nas.core.version import __version__
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -60,16 +61,18 @@ else:
                 "shown_path",
             ],
             "lazy": ["lazy_exports"],
+            "parsing": ["parse_json", "parse_yaml", "read_text"],
             "progress": ["ProgressCallback"],
             "rank_correlation": ["kendall_tau"],
             "tables": ["TableRow", "print_table"],
-            "validation": ["check_number", "check_whole"],
+            "validation": ["MAX_SEED", "check_figures", "check_number", "check_whole"],
             "version": ["__version__"],
         },
     )
 
 __all__ = [
     "MASK",
+    "MAX_SEED",
     "mask_credentials",
     "mask_reason",
     "mask_settings",
@@ -82,6 +85,7 @@ __all__ = [
     "SpecError",
     "TableRow",
     "__version__",
+    "check_figures",
     "check_number",
     "check_whole",
     "decimal",
@@ -92,12 +96,15 @@ __all__ = [
     "megabytes",
     "millions",
     "ms",
+    "parse_json",
+    "parse_yaml",
     "percent",
     "plural",
     "print_lines",
     "print_table",
     "progress_bar",
     "quoted",
+    "read_text",
     "shown_path",
     "suggestion",
     "unknown_choice",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nas.core.validation import check_number
+
 if TYPE_CHECKING:
     from nas.data.images import ImageData
 
@@ -14,6 +16,8 @@ class ImageSummary:
     """Properties of the images that networks and reports depend on.
 
     ``channels`` per image, ``resolution_px`` their side, ``train`` and ``val`` the numbers of images.
+
+    Raises: NasError for values out of range.
     """
 
     classes: int
@@ -21,6 +25,10 @@ class ImageSummary:
     resolution_px: int
     train: int
     val: int
+
+    def __post_init__(self) -> None:
+        for field in ("classes", "channels", "resolution_px", "train", "val"):
+            check_number(field, getattr(self, field), low=0, whole=True)
 
     @classmethod
     def of(cls, data: ImageData) -> ImageSummary:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from nas.core.errors import NasError, unknown_choice
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
@@ -73,9 +73,10 @@ class ObjectiveSettings:
         check_number("objective.target_ms", self.target_ms, low=0, open_low=True, optional=True)
         for field in ("alpha", "beta"):
             value = getattr(self, field)
-            if value is not None and value > 0:
+            if value is not None and not -1000 <= value <= 0:
                 raise NasError(
-                    f"objective.{field} {value!r}: must not be positive, or slower networks would be rewarded."
+                    f"objective.{field} {quoted(value)}: must be in [-1000, 0]; a positive exponent would reward slower "
+                    "networks."
                 )
 
     @property

@@ -40,6 +40,6 @@ def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStud
     stored = found.manifest or read_manifest(found.folder)  # an unknown study is reported before a missing folder
     settings = {**stored.settings, "study": {**stored.settings["study"], "name": name, "storage": found.storage}}
     manifest = replace(stored, settings=settings)
-    kind = kind_of(settings)
+    kind = kind_of(settings, name)
     plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=stored.command)
     return ReopenedStudy(plan, manifest, found.study, kind)
