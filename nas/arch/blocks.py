@@ -86,7 +86,9 @@ class BlockSpec:
             if not (field == "kernels" and self.type == "uir" and self.kernels == (0,)):
                 _check_kernels(field, getattr(self, field))
         if not 0 < self.expansion <= MAX_EXPANSION:
-            raise SpecError(f"expansion {quoted(self.expansion)}: must be a positive number, at most {MAX_EXPANSION:g}.")
+            raise SpecError(
+                f"expansion {quoted(self.expansion)}: must be a positive number, at most {MAX_EXPANSION:g}."
+            )
         if not 0 <= self.se_ratio <= 1:
             raise SpecError(f"se_ratio {quoted(self.se_ratio)}: must lie between 0 (no squeeze-excite) and 1.")
         self._check_type_takes()

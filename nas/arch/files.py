@@ -82,7 +82,11 @@ def parse_spec(text: str) -> SpecFile:
         raise SpecError("provenance: must be a mapping.")
     arch = _read_arch(data)
     if coefficients is not None:
-        arch = scale(arch, from_mapping(Scaling, coefficients, "coefficients", error=SpecError))
+        scaling = from_mapping(Scaling, coefficients, "coefficients", error=SpecError)
+        try:
+            arch = scale(arch, scaling)
+        except SpecError as error:
+            raise SpecError(f"coefficients: {error}") from None
     return SpecFile(arch=arch, provenance=provenance)
 
 

@@ -18,4 +18,5 @@ MAX_FACTOR: Final = 4096.0  # of each multiplier of width, depth and resolution
 MAX_PHI: Final = 12  # units of compound scaling: 4096 times the baseline
 MAX_EXPANSION: Final = 1000.0
 MAX_LAYER_SCALE: Final = 1000.0
+MAX_BLOCK_STRING: Final = 300  # characters
 MAX_NAME: Final = 160  # characters: files are named after networks

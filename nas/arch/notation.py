@@ -15,7 +15,7 @@ from nas.arch.blocks import (
     BlockSpec,
     BlockType,
 )
-from nas.arch.option_values import parse_kernels, real_option, whole_option
+from nas.arch.option_values import check_length, parse_kernels, real_option, whole_option
 from nas.arch.tensorflow_notation import group_stages, is_tensorflow_block, parse_tensorflow_block
 from nas.core.errors import SpecError, suggestion
 
@@ -37,6 +37,7 @@ def parse_block(text: str) -> BlockSpec:
 
     Raises: SpecError.
     """
+    check_length(text)
     if is_tensorflow_block(text):
         return parse_tensorflow_block(text)[0]
     kind, *tokens = text.strip().split("_")

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from nas.arch.limits import MAX_GROUPS
+from nas.arch.limits import MAX_BLOCK_STRING, MAX_GROUPS
 from nas.core.errors import SpecError
 from nas.core.validation import MAX_DIGITS, is_whole_text
 
 _MAX_NUMBER: Final = 24  # characters, those of the longest float
+
+
+def check_length(text: str) -> None:
+    """Refuse a block string that is too long to be one.
+
+    Raises: SpecError.
+    """
+    if len(text) > MAX_BLOCK_STRING:
+        raise SpecError(f"block {_shortened(text)!r}: has more than {MAX_BLOCK_STRING} characters.")
 
 
 def whole_option(key: str, text: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from nas.arch.blocks import BlockSpec, format_block, format_kernels, format_number
-from nas.arch.option_values import parse_kernels, real_option, whole_option
+from nas.arch.option_values import check_length, parse_kernels, real_option, whole_option
 from nas.core.errors import SpecError, suggestion
 
 _START: Final = re.compile(r"r\d+(_|$)")
@@ -41,6 +41,7 @@ def parse_tensorflow_block(text: str) -> tuple[BlockSpec, int]:
 
     Raises: SpecError naming the token.
     """
+    check_length(text)
     options: dict[str, str] = {}
     for token in text.strip().split("_"):
         match = _TOKEN.fullmatch(token)

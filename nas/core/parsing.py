@@ -49,7 +49,7 @@ def parse_yaml(text: str, *, error: type[NasError] = NasError) -> Any:
     if len(text) > MAX_YAML_CHARACTERS:
         raise error(f"has more than {MAX_YAML_CHARACTERS:,} characters, the most that such a file may have.")
     try:
-        return yaml.load(text, _BoundedLoader)  # noqa: S506 - a subclass of the safe loader
+        return yaml.load(text, _BoundedLoader)
     except _RefusedError as problem:
         raise error(str(problem)) from None
     except yaml.YAMLError as problem:
@@ -90,42 +90,43 @@ class _BoundedLoader(yaml.SafeLoader):
         self._anchored: dict[int, tuple[int, int]] = {}  # values and levels of nodes with an anchor
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event, is_alias = self.peek_event(), self.check_event(yaml.AliasEvent)
-        values, deepest, self._level = self._values, self._deepest, self._level + 1
-        self._deepest = self._level
-        self._count(event, 1, 1)
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        values, deepest, level = self._values, self._deepest, self._level
+        self._deepest = self._level = level + isinstance(event, yaml.CollectionStartEvent)
+        self._count(event, 1, 0)
         node = super().compose_node(parent, index)
-        if is_alias:
+        if isinstance(event, yaml.AliasEvent):
             if id(node) not in self._anchored:
-                raise _RefusedError(f"line {event.start_mark.line + 1}: an alias within its own anchor.")
+                raise _RefusedError(f"line {_line(event)}: an alias within its own anchor.")
             self._count(event, *self._anchored[id(node)])
         elif event.anchor is not None:
-            self._anchored[id(node)] = (self._values - values, self._deepest - self._level + 1)
-        self._level, self._deepest = self._level - 1, max(deepest, self._deepest)
+            self._anchored[id(node)] = (self._values - values, self._deepest - level)
+        self._level, self._deepest = level, max(deepest, self._deepest)
         return node
 
     def _count(self, event: yaml.Event, values: int, levels: int) -> None:
         """Count the ``values`` of an event, nested in each other by ``levels``."""
         self._values += values
-        self._deepest = max(self._deepest, self._level + levels - 1)
+        self._deepest = max(self._deepest, self._level + levels)
         for found, most, what in (
-            (self._deepest - 1, MAX_NESTING, "levels of nesting"),  # a value at the top is at no level
+            (self._deepest, MAX_NESTING, "levels of nesting"),
             (self._values, MAX_YAML_VALUES, "values"),
         ):
             if found > most:
-                line = event.start_mark.line + 1
-                raise _RefusedError(f"line {line}: more than {most:,} {what}, the most that such a file may have.")
+                raise _RefusedError(
+                    f"line {_line(event)}: more than {most:,} {what}, the most that such a file may have."
+                )
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         kind = node.tag.rpartition(":")[2]
         if kind in ("int", "float") and len(node.value) > _MAX_NUMBER:
-            raise _RefusedError(f"line {node.start_mark.line + 1}: a number of more than {_MAX_NUMBER} characters.")
+            raise _RefusedError(f"line {_line(node)}: a number of more than {_MAX_NUMBER} characters.")
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # PyYAML's own, of a date such as 2001-02-30, a number of 5000 digits, or "!!int x".
             raise _RefusedError(
-                f"line {node.start_mark.line + 1}: {quoted(node.value)} cannot be read as {kind}; quote a text."
+                f"line {_line(node)}: {quoted(node.value)} cannot be read as {kind}; quote a text."
             ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -134,7 +135,12 @@ class _BoundedLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                line = key.start_mark.line + 1
-                raise _RefusedError(f"{key.value}: duplicate key, again on line {line}; keep one.")
+                raise _RefusedError(f"{key.value}: duplicate key, again on line {_line(key)}; keep one.")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _line(place: yaml.Event | yaml.Node) -> int:
+    """Number of the line in which ``place`` begins."""
+    mark: Any = place.start_mark
+    return int(mark.line) + 1

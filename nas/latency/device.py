@@ -13,6 +13,7 @@ from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
 from nas.latency.settings import GPU_BACKENDS
 
+MIN_MS: Final = 1e-9
 MAX_MS: Final = 1e9  # of a latency: eleven days
 MAX_LANE: Final = 1024  # channels of one block of a kernel
 MAX_COUNT: Final = 10**9  # of cores, threads or images in a batch

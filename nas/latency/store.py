@@ -81,7 +81,7 @@ def read_device(path: Path) -> Device:
 
 
 def _predictor_from_dict(data: Mapping[str, Any]) -> LatencyPredictor:
-    if data["kind"] not in _KINDS:
+    if not isinstance(data["kind"], str) or data["kind"] not in _KINDS:
         raise unknown_choice("kind", data["kind"], _KINDS)
     module, name = _KINDS[data["kind"]]
     predictor: LatencyPredictor = getattr(import_module(f"nas.latency.predictors.{module}"), name).from_dict(data)
@@ -108,7 +108,9 @@ def _read(path: Path, remedy: str, parse: Callable[[Mapping[str, Any]], Any]) ->
     except OSError as error:
         raise NasError(f"calibration {path}: cannot be read: {error.strerror}.") from None
     except KeyError as error:
-        raise NasError(f"{path}: not a valid calibration file ({quoted(error.args[0])} is missing); {remedy}.") from None
+        raise NasError(
+            f"{path}: not a valid calibration file ({quoted(error.args[0])} is missing); {remedy}."
+        ) from None
     except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise NasError(f"{path}: not a valid calibration file ({error!r}); {remedy}.") from None
 

@@ -51,7 +51,9 @@ class RecordSettings:
 
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
-            raise NasError(f"study.name {quoted(self.name)}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
+            raise NasError(
+                f"study.name {quoted(self.name)}: may hold letters, digits, '.', '_' and '-' (it names a folder)."
+            )
         if self.name is not None and len(self.name) > _MAX_NAME:
             raise NasError(f"study.name {quoted(self.name)}: must have at most {_MAX_NAME} characters.")
         if self.name in _RESERVED:

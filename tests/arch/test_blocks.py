@@ -14,8 +14,8 @@ from timm.models._efficientnet_builder import decode_arch_def
 
 from nas.arch import zoo
 from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, format_number
-from nas.arch.option_values import parse_kernels
 from nas.arch.notation import parse_block
+from nas.arch.option_values import parse_kernels
 from nas.core.errors import SpecError
 
 SIDES = st.sampled_from((1, 3, 5, 7, 9, 11))

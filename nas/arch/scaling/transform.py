@@ -47,7 +47,9 @@ class Scaling:
         for field in ("width", "depth"):
             value = getattr(self, field)
             if not 0 < value <= MAX_FACTOR:
-                raise NasError(f"{field} {quoted(value)}: a multiplier must be a positive number, at most {MAX_FACTOR:g}.")
+                raise NasError(
+                    f"{field} {quoted(value)}: a multiplier must be a positive number, at most {MAX_FACTOR:g}."
+                )
         if self.resolution_px is not None and not 1 <= self.resolution_px <= MAX_RESOLUTION_PX:
             most = f"at most {MAX_RESOLUTION_PX}"
             raise NasError(f"resolution_px {quoted(self.resolution_px)}: must be a positive number of pixels, {most}.")

@@ -16,7 +16,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.validation import check_number
-from nas.latency.device import MAX_MS, Device
+from nas.latency.device import MAX_MS, MIN_MS, Device
 from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces
 from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
@@ -123,7 +123,7 @@ class BlockTable:
         for index, row in enumerate(data["rows"]):
             where, fields = f"rows[{index}]", dict(row)
             latency_ms = fields.pop("latency_ms")
-            check_number(f"{where}.latency_ms", latency_ms, low=0, high=MAX_MS, open_low=True)
+            check_number(f"{where}.latency_ms", latency_ms, low=MIN_MS, high=MAX_MS)
             fields["squeeze_excite"] = from_mapping(SqueezeExcite, row["squeeze_excite"], f"{where}.squeeze_excite")
             piece = from_mapping(Piece, fields, where)
             try:

@@ -19,6 +19,7 @@ from nas.latency.arrays import FloatArray
 Indices = npt.NDArray[np.int64]
 
 _MAX_NODES: Final = 1_000_000  # of all trees together, padded to the largest
+_MAX_LEAF: Final = 100.0
 _MANY_ROWS: Final = 1000
 _CATEGORICAL: Final = 1  # bit of a decision type
 _MISSING: Final = 0b1100  # bits of a decision type: how missing values are treated, 0 if there were none
@@ -53,15 +54,15 @@ class BoostedTrees:
         header = _fields(head)
         if header.get("num_tree_per_iteration") != "1" or not blocks:
             raise ValueError("not one regression tree per iteration")
-        # LightGBM reads as many characters as these say, without a check; a block lacks its "\nTree=".
-        if header["tree_sizes"].split() != [str(len(block) + 6) for block in blocks]:
-            raise ValueError("trees of other sizes than the header has")
         trees = [_fields(block) for block in blocks]
         width = max(len(tree["leaf_value"].split()) for tree in trees)
         if width * len(trees) > _MAX_NODES:
             raise ValueError(f"more than {_MAX_NODES:,} nodes")
         parts = [_tree(tree, width, number * width) for number, tree in enumerate(trees)]
         features, thresholds, left, right, leaves = (np.concatenate(part) for part in zip(*parts, strict=True))
+        # LightGBM reads as many characters as these say, without a check; a block lacks its "\nTree=".
+        if header["tree_sizes"].split() != [str(len(block) + 6) for block in blocks]:
+            raise ValueError("trees of other sizes than the header has")
         return cls(
             text=text,
             columns=int(header["max_feature_idx"]) + 1,
@@ -111,6 +112,8 @@ def _tree(
     ``first``: number of its first node and of its first leaf in the arrays of all trees.
     """
     leaves = _numbers(fields["leaf_value"])
+    if (np.abs(leaves) > _MAX_LEAF).any():
+        raise ValueError(f"a leaf beyond {_MAX_LEAF:g}, the logarithm of a correction")
     if fields["num_leaves"] != str(len(leaves)) or not len(leaves):
         raise ValueError("a tree whose number of leaves does not match")
     if len(leaves) == 1:  # no split: everything goes to the only leaf

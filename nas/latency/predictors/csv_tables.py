@@ -19,7 +19,7 @@ from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
 from nas.core.errors import NasError, suggestion
 from nas.core.parsing import read_text
 from nas.core.validation import MAX_DIGITS, is_whole_text
-from nas.latency.device import MAX_MS, Device
+from nas.latency.device import MAX_MS, MIN_MS, Device
 
 SQUEEZE_EXCITES: Final = {"efficientnet": SqueezeExcite(), "mobilenet_v3": MOBILENET_V3_SE}
 _REQUIRED: Final = ("device", "backend")
@@ -78,8 +78,8 @@ class CsvRow:
             value = float(text) if text.isascii() and "_" not in text else math.nan
         except ValueError:
             value = math.nan
-        if value > MAX_MS:
-            raise self.error(f"latency_ms {_shortened(text)!r}: must be at most {MAX_MS:g} ms.")
+        if value > MAX_MS or 0 < value < MIN_MS:
+            raise self.error(f"latency_ms {_shortened(text)!r}: must be at least {MIN_MS:g} and at most {MAX_MS:g} ms.")
         if not value > 0:
             hint = _comma_hint(text)
             raise self.error(f"latency_ms {_shortened(text)!r}: must be a positive number of ms{hint}.")
@@ -221,7 +221,9 @@ def _device(path: Path, records: Sequence[_Record]) -> Device:
         if name not in known:
             raise NasError(f"{path}, line {record.line}: {_unknown('header', name, known)}")
         if name == "unit" and value != "ms":
-            raise NasError(f"{path}, line {record.line}: unit {_shortened(value)!r}: latencies must be in ms; convert them.")
+            raise NasError(
+                f"{path}, line {record.line}: unit {_shortened(value)!r}: latencies must be in ms; convert them."
+            )
         header[name], lines[name] = value, record.line
     for name in _REQUIRED:
         if not header.get(name):

@@ -15,6 +15,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, quoted
 from nas.core.rank_correlation import kendall_tau
 from nas.core.validation import check_number
+from nas.latency.device import MAX_MS, MIN_MS
 
 _TAIL: Final = 0.05  # share of networks beyond each end of an interval
 _ENOUGH_FOR_QUANTILES: Final = 40
@@ -31,7 +32,7 @@ _STUDENT: Final = (
 class HeldOutCheck:
     """Measured and predicted latency of one network that the fit did not see.
 
-    Raises: NasError for latencies that are not positive.
+    Raises: NasError for latencies out of range.
     """
 
     name: str
@@ -40,7 +41,7 @@ class HeldOutCheck:
 
     def __post_init__(self) -> None:
         for field in ("measured_ms", "predicted_ms"):
-            check_number(field, getattr(self, field), low=0, open_low=True)
+            check_number(field, getattr(self, field), low=MIN_MS, high=MAX_MS)
 
 
 def checks_of(data: object) -> list[HeldOutCheck]:

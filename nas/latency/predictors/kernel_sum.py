@@ -143,7 +143,7 @@ class KernelPredictor:
 
         Raises: NasError, KeyError, TypeError or ValueError for other data.
         """
-        factors = check_figures("factors", data["factors"], low=0, high=1e6, open_low=True)
+        factors = check_figures("factors", data["factors"], low=1e-6, high=1e6)
         if not factors:
             raise NasError("factors: must have a factor for at least one class of kernels.")
         check_number("reference_ms", data["reference_ms"], low=0, high=MAX_MS)

@@ -77,7 +77,5 @@ class PricePredictor(SumPredictor):
         """
         check_number("scale", data["scale"], low=0)
         check_number("lane", data["lane"], low=1, high=MAX_LANE, whole=True)
-        prices = Prices(
-            values=check_figures("prices", data["prices"], low=0), scale=data["scale"], lane=data["lane"]
-        )
+        prices = Prices(values=check_figures("prices", data["prices"], low=0), scale=data["scale"], lane=data["lane"])
         return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks_of(data["checks"]))
