@@ -182,10 +182,10 @@ REFUSED: Final = [
     ("spec", put(SPEC, "stages", [["ir_r4096_k3_s1_e6_c16"]] * 2), "8,192 blocks with all repeats; a network has"),
     ("spec", put(SPEC, "stages", [["x"] * 5000]), "stages: 5,000 blocks; a network has at most 4,096"),
     ("spec", put(SPEC, "provenance.deep", json.loads("[" * 60 + "]" * 60)), "line .*: more than 50 levels of nesting"),
-    ("scaled spec", put(SCALED, "coefficients.width", 1e308), "coefficients.width 1e.308: a multiplier must be .* 4096"),
+    ("scaled spec", put(SCALED, "coefficients.width", 1e308), "coefficients.width 1e.308: a multiplier must be"),
     ("scaled spec", put(SCALED, "coefficients.depth", 1e6), "coefficients.depth 1000000.0: a multiplier must be"),
     ("scaled spec", put(SCALED, "coefficients.depth", 4000.0), "coefficients: .*must be at most 4096"),
-    ("config", put(CONFIG, "study.n_trials", 10**20), "study.n_trials 10+: must be a whole number of at least 1 and at"),
+    ("config", put(CONFIG, "study.n_trials", 10**20), "study.n_trials 10+: must be a whole number"),
     ("config", put(CONFIG, "space.width", 1e308), "space.width 1e.308: a multiplier must be"),
     ("config", put(CONFIG, "space.width", [1.0, 4096.0]), "contains networks that are too large, such as"),
     ("config", put(CONFIG, "space.stages.0.repeats", 10**9), "repeats 10+: .*must be at most 4096"),
@@ -231,7 +231,7 @@ REFUSED: Final = [
     ("block table", HEADER + ROWS.replace("1.5", "x" * 200_000), "line 4: cannot be read as comma-separated cells"),
     ("block table", HEADER + ROWS.replace("c24", "c" + "9" * 100), "line 4: .*at most 9 digits after 'c'"),
     ("measurements", HEADER + NETWORKS + "mixnet_s,20.5,224\n", "line 6: mixnet_s at 224 px .* listed in line 4 too"),
-    ("measurements", HEADER + NETWORKS.replace("ds_r2", "ds_r999999999"), "line 5: .*repeats 999999999: must be at most"),
+    ("measurements", HEADER + NETWORKS.replace("ds_r2", "ds_r999999999"), "line 5: .*repeats 999999999"),
 ]  # fmt: skip
 
 
@@ -276,13 +276,14 @@ def test_the_files_that_are_edited_are_valid(folder: Path, name: str) -> None:
 
 
 VALUES: Final = st.sampled_from([
-    None, True, 0, -1, 3, 10**9, 10**30, 10**400, 0.5, -0.0, 1e-320, 1e308, math.nan, math.inf, -math.inf, "", "x", "x" * 5000,
-    "ir_r1_k3_s1_e6_c24", "9" * 50, "1e5", "é\x1b[1m", [], {}, [[]], [1, "x", None], {"a": 1}, {"any": []}, [0.5] * 2000,
-    json.loads("[" * 60 + "]" * 60),
+    None, True, 0, -1, 3, 10**9, 10**30, 10**400, 0.5, -0.0, 1e-320, 1e308, math.nan, math.inf, -math.inf, "", "x",
+    "x" * 5000, "ir_r1_k3_s1_e6_c24", "9" * 50, "1e5", "é\x1b[1m", [], {}, [[]], [1, "x", None], {"a": 1}, {"any": []},
+    [0.5] * 2000, json.loads("[" * 60 + "]" * 60),
 ])  # fmt: skip
-FRAGMENTS: Final = st.sampled_from(
-    ["", ",", "\n", '"', "'", ": ", "- ", "[" * 60, "{", "]", "}", "&a ", "*a", "!!int ", "9" * 60, "1e999", "\t", "#", "\x00", "é", "?"]
-)  # fmt: skip
+FRAGMENTS: Final = st.sampled_from([
+    "", ",", "\n", '"', "'", ": ", "- ", "[" * 60, "{", "]", "}", "&a ", "*a", "!!int ", "9" * 60, "1e999", "\t", "#",
+    "\x00", "é", "?",
+])  # fmt: skip
 
 
 def places(data: Any) -> list[tuple[Any, Any]]:
@@ -334,11 +335,11 @@ def test_a_file_edited_at_random_is_read_or_refused_in_one_line(folder: Path, ca
     ("make", "message"),
     [
         (partial(RecordSettings, name="x" * 300), r"study.name 'x+\.\.\. \(302 characters\): must have at most 200"),
-        (partial(RecordSettings, name="artifacts"), "study.name 'artifacts': is taken by the folder of the dashboard's"),
+        (partial(RecordSettings, name="artifacts"), "study.name 'artifacts': is taken by the folder of the"),
         (partial(RecordSettings, name="families"), "study.name 'families': is taken by"),
         (partial(RecordSettings, name="optuna.db"), "study.name 'optuna.db': is taken by the database"),
-        (partial(RecordSettings, seed=10**12), "study.seed 10+: must be a whole number of at least 0 and at most 2147483647"),
-        (partial(StudySettings, n_trials=10**20), "study.n_trials 10+: must be a whole number of at least 1 and at most"),
+        (partial(RecordSettings, seed=10**12), "study.seed 10+: must be a whole .* at most 2147483647"),
+        (partial(StudySettings, n_trials=10**20), "study.n_trials 10+: must be .* at most 1000000"),
     ],
 )  # fmt: skip
 def test_names_and_counts_of_studies(make: Callable[[], object], message: str) -> None:

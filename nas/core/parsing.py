@@ -99,7 +99,7 @@ class _BoundedLoader(yaml.SafeLoader):
             if id(node) not in self._anchored:
                 raise _RefusedError(f"line {_line(event)}: an alias within its own anchor.")
             self._count(event, *self._anchored[id(node)])
-        elif event.anchor is not None:
+        elif getattr(event, "anchor", None) is not None:
             self._anchored[id(node)] = (self._values - values, self._deepest - level)
         self._level, self._deepest = level, max(deepest, self._deepest)
         return node

@@ -31,8 +31,8 @@ def check_number(
 ) -> None:
     """Check that ``value`` is a finite number in the range ``low`` to ``high``.
 
-    ``field``: the dotted name for the message. ``high`` is 10^12 unless the field has a bound of its own. ``open_low`` and ``open_high`` exclude the bound itself, ``whole``
-    requires an int, ``optional`` allows None.
+    ``field``: the dotted name for the message. ``high`` is 10^12 unless the field has a bound of its own. ``open_low``
+    and ``open_high`` exclude the bound itself, ``whole`` requires an int, ``optional`` allows None.
 
     Raises: NasError.
     """
@@ -48,7 +48,7 @@ def check_number(
         is_large = above and not below
     kind = "a whole number" if whole else "a number"
     lower = f"above {low:g}" if open_low else f"of at least {low:g}"
-    bound = str(high) if isinstance(high, int) else f"{high:g}"
+    bound = str(int(high)) if high == int(high) < 1e10 else f"{high:g}"
     upper = f" and below {bound}" if open_high else f" and at most {bound}"
     if high == MAX_FIGURE and not is_large:
         upper = ""  # not the mistake

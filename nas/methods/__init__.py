@@ -29,8 +29,8 @@ def kind_of(identity: Mapping[str, Any], study: str) -> StudyKind:
     if kind is None:
         names = ", ".join(kind.name for kind in KINDS)
         raise NasError(
-            f"study {study!r} is of an unknown kind: must be one of {names}. A newer version of nas created it; upgrade "
-            "nas."
+            f"study {study!r} is of an unknown kind: must be one of {names}. A newer version of nas created it; "
+            "upgrade nas."
         )
     return kind
 

@@ -75,8 +75,7 @@ class ObjectiveSettings:
             value = getattr(self, field)
             if value is not None and not -1000 <= value <= 0:
                 raise NasError(
-                    f"objective.{field} {quoted(value)}: must be in [-1000, 0]; a positive exponent would reward slower "
-                    "networks."
+                    f"objective.{field} {quoted(value)}: must be in [-1000, 0], or slower networks would be rewarded."
                 )
 
     @property

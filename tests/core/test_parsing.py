@@ -107,5 +107,5 @@ def test_masking_takes_time_in_proportion_to_the_text() -> None:
 
 @pytest.mark.parametrize("value", [10**400, 1e300, float("inf"), float("nan"), 10**30, True, "1"])
 def test_every_figure_has_a_range(value: object) -> None:
-    with pytest.raises(NasError, match="x .*: must be a number of at least 0"):
+    with pytest.raises(NasError, match=r"x .*: must be a number of at least 0"):
         check_number("x", value, low=0)

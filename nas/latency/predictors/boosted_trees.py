@@ -29,10 +29,10 @@ _MISSING: Final = 0b1100  # bits of a decision type: how missing values are trea
 class BoostedTrees:
     """A sum of regression trees with numerical splits.
 
-    ``text``: of LightGBM's ``Booster.model_to_string``. ``columns``: number of features. The rest are arrays of shape (trees * nodes,), padded to the
-    nodes of the largest tree: a row goes left if its ``features`` column is at most the ``thresholds`` entry. ``left``
-    and ``right`` are node numbers in the whole array; ``~number`` is the number of a leaf, whose value is in
-    ``leaves``. ``roots``: node numbers of shape (trees,).
+    ``text``: of LightGBM's ``Booster.model_to_string``. ``columns``: number of features. The rest are arrays of shape
+    (trees * nodes,), padded to the nodes of the largest tree: a row goes left if its ``features`` column is at most the
+    ``thresholds`` entry. ``left`` and ``right`` are node numbers in the whole array; ``~number`` is the number of a
+    leaf, whose value is in ``leaves``. ``roots``: node numbers of shape (trees,).
     """
 
     text: str
