@@ -162,7 +162,10 @@ def _worst_case(field: str, choice: Choice, kind: str) -> Scalar:
 
 
 def _largest(field: str, choice: Choice) -> Scalar:
-    """The value of ``choice`` with the most blocks or channels. ``field``: what the choice sets."""
+    """The value of ``choice`` with the most blocks or channels.
+
+    ``field``: what the choice sets.
+    """
     counts = ("width", "depth", "resolution_px", "repeats", "expansion", "channels", "stem.channels", "head.channels")
     return choice.values[choice.meanings.index(max(choice.meanings))] if field in counts else choice.values[0]
 

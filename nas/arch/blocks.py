@@ -215,7 +215,7 @@ def format_number(value: float) -> str:
 
 
 def format_kernels(kernels: tuple[int, ...]) -> str:
-    """Format kernel sides: ``(3, 5, 7)`` as ``3.5.7``; inverse of ``option_values.parse_kernels``."""
+    """Format kernel sides: ``(3, 5, 7)`` as ``3.5.7``; inverse of ``parse_kernels``."""
     return ".".join(str(side) for side in kernels)
 
 

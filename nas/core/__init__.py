@@ -26,11 +26,19 @@ if TYPE_CHECKING:
     from nas.core.files import write_bytes_atomically, write_text_atomically
     from nas.core.formatting import MISSING, decimal, interval, megabytes, millions, ms, percent, plural, shown_path
     from nas.core.lazy import lazy_exports
-    from nas.core.parsing import parse_json, parse_yaml, read_text
+    from nas.core.parsing import MAX_JSON_CHARACTERS, MAX_YAML_CHARACTERS, parse_json, parse_yaml, read_text
     from nas.core.progress import ProgressCallback
     from nas.core.rank_correlation import kendall_tau
     from nas.core.tables import TableRow, print_table
-    from nas.core.validation import MAX_SEED, check_figures, check_number, check_whole
+    from nas.core.validation import (
+        MAX_DIGITS,
+        MAX_SEED,
+        MAX_THREADS,
+        check_figures,
+        check_number,
+        check_whole,
+        is_whole_text,
+    )
     from nas.core.version import __version__
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -61,16 +69,29 @@ else:
                 "shown_path",
             ],
             "lazy": ["lazy_exports"],
-            "parsing": ["parse_json", "parse_yaml", "read_text"],
+            "parsing": ["parse_json", "parse_yaml", "read_text", "MAX_JSON_CHARACTERS", "MAX_YAML_CHARACTERS"],
             "progress": ["ProgressCallback"],
             "rank_correlation": ["kendall_tau"],
             "tables": ["TableRow", "print_table"],
-            "validation": ["MAX_SEED", "check_figures", "check_number", "check_whole"],
+            "validation": [
+                "MAX_SEED",
+                "check_figures",
+                "check_number",
+                "check_whole",
+                "MAX_DIGITS",
+                "MAX_THREADS",
+                "is_whole_text",
+            ],
             "version": ["__version__"],
         },
     )
 
 __all__ = [
+    "is_whole_text",
+    "MAX_THREADS",
+    "MAX_DIGITS",
+    "MAX_YAML_CHARACTERS",
+    "MAX_JSON_CHARACTERS",
     "MASK",
     "MAX_SEED",
     "mask_credentials",

@@ -79,7 +79,7 @@ class _RefusedError(yaml.YAMLError):
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """YAML's safe loader with limits on nesting and values, and without duplicate keys.
+    """YAML's safe loader with limits, and without duplicate keys.
 
     Values are counted as often as aliases repeat them: a few lines of aliases of aliases stand for billions.
     """

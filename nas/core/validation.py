@@ -71,9 +71,9 @@ def check_whole(field: str, value: object, *, minimum: int, maximum: int | None 
 def check_figures(
     field: str, data: object, *, low: float, high: float = MAX_FIGURE, open_low: bool = False
 ) -> dict[str, float]:
-    """Check that ``data`` is a mapping of names to numbers from ``low`` to ``high``; return it.
+    """Check that ``data`` is a mapping of names to numbers, and return it.
 
-    ``field``: its dotted name, for the message.
+    The numbers are in the range ``low`` to ``high``. ``field``: its dotted name, for the message.
 
     Raises: NasError.
     """

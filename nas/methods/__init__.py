@@ -21,7 +21,9 @@ KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING)
 
 
 def kind_of(identity: Mapping[str, Any], study: str) -> StudyKind:
-    """Kind of the study named ``study`` with the settings ``identity``, by dotted names or by group.
+    """Kind of a study, by its settings.
+
+    ``identity``: the settings, by dotted names or by group. ``study``: the name, for the error.
 
     Raises: NasError for a study that is of none of ``KINDS``.
     """

@@ -96,7 +96,7 @@ def _upper_step(value: Callable[[int], float], target: float, max_step: int, fie
 
 
 def phi_limit(baseline: ArchSpec, compound: Compound) -> float:
-    """The largest phi tried: 12, or less where depth, width or input side would exceed its limit."""
+    """The largest phi tried: 12, or less where a limit of a network would be exceeded."""
     blocks = [block for stage in baseline.stages for block in stage.blocks]
     widest = max(baseline.stem.channels, baseline.head.channels, *(block.channels for block in blocks))
     room = (  # below the limits, as channels, repeats and sides are rounded up

@@ -35,10 +35,10 @@ def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStud
     Raises: NasError.
     """
     from nas.methods import kind_of
-    from nas.study.manifest import CONFIG_FILE, read_manifest
+    from nas.study import manifest as manifests
 
     found = resolve_study(name, runs_dir, storage)
-    stored = found.manifest or read_manifest(found.folder)  # an unknown study is reported before a missing folder
+    stored = found.manifest or manifests.read_manifest(found.folder)  # an unknown study is reported before a missing folder
     group = stored.settings.get("study", {})
     settings = {**stored.settings, "study": {**group, "name": name, "storage": found.storage}}
     manifest = replace(stored, settings=settings)
@@ -47,8 +47,8 @@ def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStud
         plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=stored.command)
     except KeyError as error:
         raise NasError(
-            f"{found.folder / CONFIG_FILE}: {error.args[0]}: missing; run the study's command again."
+            f"{found.folder / manifests.CONFIG_FILE}: {error.args[0]}: missing; run the study's command again."
         ) from None
     except NasError as error:
-        raise NasError(f"{found.folder / CONFIG_FILE}: {error}") from None
+        raise NasError(f"{found.folder / manifests.CONFIG_FILE}: {error}") from None
     return ReopenedStudy(plan, manifest, found.study, kind)

@@ -225,7 +225,10 @@ def _lane(device: Device) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """Text of a file of chunks; empty if it is not readable as one, so that it is written anew."""
+    """Text of a file of chunks; empty if it cannot be read.
+
+    It is written anew then.
+    """
     try:
         return read_text(path, max_characters=MAX_JSON_CHARACTERS)
     except (NasError, UnicodeDecodeError):
