@@ -24,6 +24,7 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_scaled_spec, dump_spec, parse_spec
 from nas.arch.scaling.transform import Scaling
+from nas.cli.hydra_config import compose_config
 from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
 from nas.latency.calibration.external import read_measurements
@@ -345,6 +346,23 @@ def test_a_file_edited_at_random_is_read_or_refused_in_one_line(folder: Path, ca
 def test_names_and_counts_of_studies(make: Callable[[], object], message: str) -> None:
     with pytest.raises(NasError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "[" * 600, "a configuration or a setting is nested too deep"),
+        ("a: 1 " + " " * 100_000, r"configuration .*space.mine\.yaml: has more than 100,000 bytes"),
+    ],
+)
+def test_a_configuration_of_the_user_has_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "space").mkdir(parents=True)
+    (tmp_path / "conf" / "space" / "mine.yaml").write_text(text, encoding="utf-8")
+    with limited(), pytest.raises(NasError, match=message):
+        compose_config("search", ["space=mine"])
 
 
 def test_a_study_of_an_unknown_kind_is_named() -> None:

@@ -167,7 +167,7 @@ def _check_sizes() -> None:
     Raises: NasError naming the file.
     """
     for folder in config_dirs()[:-1]:
-        for path in sorted(folder.rglob("*.yaml")):
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*/*.yaml")]):
             if path.is_file() and path.stat().st_size > _MAX_CONFIG_BYTES:
                 raise NasError(f"configuration {path}: has more than {_MAX_CONFIG_BYTES:,} bytes; make it smaller.")
 

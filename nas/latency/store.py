@@ -121,7 +121,7 @@ def _parsed(path: Path, remedy: str) -> dict[str, Any]:
     try:
         data = parse_json(text)
     except NasError as error:
-        raise NasError(f"{path}: not a valid calibration file ({error}); {remedy}.") from None
+        raise NasError(f"{path}: not a valid calibration file ({str(error).rstrip('.')}); {remedy}.") from None
     if not isinstance(data, dict):
         raise NasError(f"{path}: not a valid calibration file (a mapping is expected); {remedy}.")
     return data

@@ -38,7 +38,8 @@ def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStud
     from nas.study import manifest as manifests
 
     found = resolve_study(name, runs_dir, storage)
-    stored = found.manifest or manifests.read_manifest(found.folder)  # an unknown study is reported before a missing folder
+    # An unknown study is reported before a missing folder.
+    stored = found.manifest or manifests.read_manifest(found.folder)
     group = stored.settings.get("study", {})
     settings = {**stored.settings, "study": {**group, "name": name, "storage": found.storage}}
     manifest = replace(stored, settings=settings)

@@ -163,7 +163,7 @@ def _read_owner(path: Path) -> dict[str, Any]:
     try:
         known = parse_json(read_text(path, max_characters=MAX_JSON_CHARACTERS))
     except (OSError, UnicodeDecodeError, NasError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
         raise NasError(f"{path}: cannot be read ({reason}); {remedy}.") from None
     fields = ("storage", str), ("identity", dict)
     if not isinstance(known, dict) or not all(isinstance(known.get(name), kind) for name, kind in fields):
