@@ -73,10 +73,11 @@ class ObjectiveSettings:
         check_number("objective.target_ms", self.target_ms, low=0, open_low=True, optional=True)
         for field in ("alpha", "beta"):
             value = getattr(self, field)
-            if value is not None and not -1000 <= value <= 0:
+            if value is not None and value > 0:
                 raise NasError(
-                    f"objective.{field} {quoted(value)}: must be in [-1000, 0], or slower networks would be rewarded."
+                    f"objective.{field} {quoted(value)}: must not be positive, or slower networks would be rewarded."
                 )
+            check_number(f"objective.{field}", value, low=-1000, high=0, optional=True)
 
     @property
     def directions(self) -> tuple[str, ...]:
