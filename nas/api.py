@@ -82,7 +82,8 @@ def scale_spec(
     some of ``width``, ``depth`` (multipliers) and ``resolution`` (input side in px); up to one or more targets (the
     largest phi within them; ``target_ms`` needs a ``predictor``); or by a complete ``scaling`` with rules of its own.
     ``rule``: compound (by ``coefficients``), published, dwr (with ``dwr_alpha``), width, depth or resolution.
-    ``rounding``: other rules than the family of ``spec`` was published with, such as ``{"depth_rule": "round"}``.
+    ``rounding``: other rules than the family of ``spec`` was published with, such as ``{"depth_rule": "round"}``; those
+    that were used are the result's ``rounding``, with the family in ``rounding.origin``.
 
     >>> import nas
     >>> nas.scale_spec(nas.published("efficientnet_b0"), phi=1).arch.resolution_px

@@ -15,7 +15,7 @@ from nas.arch.limits import MAX_PHI
 from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.family import formula_member, published_labels, published_member
 from nas.arch.scaling.request import SCALING_RULES, ScalingRequest, target_measures
-from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
+from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingOverrides, RoundingRules
 from nas.arch.scaling.transform import coefficients_of
 from nas.arch.spec import ArchSpec
 from nas.cli import app, hydra_config
@@ -167,6 +167,7 @@ def _help() -> str:
         ("coefficients=", "[1.2,1.1,1.15] or published"),
         ("dwr_alpha=0.8", "the share of the growth that rule=dwr assigns to the width"),
         ("rounding.depth_rule=round rounding.divisor=8 ...", "override the rules of the baseline's family"),
+        ("rounding.family=", f"as another family: {' | '.join(FAMILY_RULES)}"),
         ("latency=", " | ".join(hydra_config.choices("latency"))),
     )
     results = option_lines(

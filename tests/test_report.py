@@ -103,6 +103,7 @@ def test_a_page_rendered_again_is_the_same_without_images_or_training(
     assert made(tmp_path) == first
     assert {path: path.read_bytes() for path in winners} == winners
     assert "winners/winner_1.yaml" in first["report.html"]
+    assert first["report.html"].count('src="data:image/png;base64,') == 10  # samples of each digit
 
 
 def test_a_search_at_work_has_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,41 @@ def test_the_table_shows_both_and_their_growth(capsys: pytest.CaptureFixture[str
     assert "never compared with measurements" in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "published"),
+    [
+        (["mobilenetv3_small_100", "width=0.5"], "mobilenetv3_small_050"),
+        (["mobilenetv2_100", "width=1.1", "depth=1.2", "rounding.family=mobilenet_v2d"], "mobilenetv2_110d"),
+        (["mobilenetv2_110d", "width=1"], "mobilenetv2_110d"),
+    ],
+)
+def test_a_published_width_is_the_published_network(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], published: str
+) -> None:
+    assert scaled_json(capsys, *arguments)["arch_id"] == zoo.get(published).arch_id
+
+
+def test_the_rounding_rules_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["mobilenetv3_small_100", "width=0.5", "latency=macs", "out=half.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "rounding: channels to multiples of 8, at least 90%" in out and "stem: scale, fixed below width 0.75" in out
+    assert "rules of the family mobilenet_v3, by the network's name (gives mobilenetv3_large_075" in out
+    data = scaled_json(capsys, "mobilenetv3_small_100", "width=0.5", "rounding.stem=scale", "rounding.head=grow")
+    rounding = data["rounding"]
+    assert (rounding["family"], rounding["found_by"]) == ("mobilenet_v3", "name")
+    assert rounding["overridden"] == ["head", "fixed_stem_below"]  # the family's stem rule is "scale" too
+    assert (rounding["stem"], rounding["head"], rounding["fixed_stem_below"]) == ("scale", "grow", 0)
+    written = load_spec_file("half.yaml").provenance["rounding"]
+    assert written == rounding | {"overridden": [], "head": "fixed", "fixed_stem_below": 0.75}
+    assert command(["hardcorenas", "--help"]) == 0
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert all(family in help_text for family in ("mobilenet_v2d", "efficientnet_v2", "tinynet"))
+    Path("mine.yaml").write_text(dump_spec(replace(zoo.get("mnasnet_small"), name="hardcorenas_z")), encoding="utf-8")
+    assert command(["mine.yaml", "family=true", "phis=[1]", "latency=macs"]) == 0
+    out = capsys.readouterr().out
+    assert "hardcorenas, by the network's name (no scaled network is published, and timm's builder scales none" in out
+
+
 def test_a_target_that_rounding_does_not_reach_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
     """Any depth above 1 adds seven blocks to B0 and 48% of its MACs.
 

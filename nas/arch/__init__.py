@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from nas.arch.option_values import parse_kernels
     from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, NormSpec, SqueezeExcite, StemSpec
     from nas.arch.rounding import scale_repeats, split_channels
-    from nas.arch.spec import NETWORK_ACTIVATIONS, ArchSpec, Padding, PlacedBlock, StageSpec, can_skip, hidden_channels
+    from nas.arch.spec import (
+        NETWORK_ACTIVATIONS,
+        ArchSpec,
+        Padding,
+        PlacedBlock,
+        StageSpec,
+        can_skip,
+        hidden_channels,
+        spatial_groups,
+    )
     from nas.arch.tensorflow_notation import format_tensorflow_block, is_tensorflow_block, parse_tensorflow_block
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -67,6 +76,7 @@ else:
                 "StageSpec",
                 "can_skip",
                 "hidden_channels",
+                "spatial_groups",
             ],
             "tensorflow_notation": ["format_tensorflow_block", "is_tensorflow_block", "parse_tensorflow_block"],
         },
@@ -118,6 +128,7 @@ __all__ = [
     "parse_tensorflow_block",
     "save_spec",
     "scale_repeats",
+    "spatial_groups",
     "split_channels",
     "split_stages",
     "zoo",

@@ -42,13 +42,15 @@ class BlockSpec:
     ``channels``: output channels. ``expansion``: ratio of hidden to input channels. ``se_ratio``: ratio of squeeze
     channels to input or expanded channels, depending on the network's ``SqueezeExcite``; 0 is none. ``activation``:
     None is the network's. ``stride``: of the first repeat; the others have stride 1. ``skip``: whether the block has a
-    shortcut where one fits.
+    shortcut where one fits; None is not known, of a network that was read from a module where none fits.
 
-    ``group_size``: channels per group of the k x k convolution; None is one channel (ir, ds, dsa) or all (er, cn).
-    ``uir``: ``start_kernel`` and ``end_kernel`` are the sides in px of depthwise convolutions before the expansion and
-    after the projection, ``kernels`` has that of the one between; 0 is none. The middle convolution has the stride if
-    it exists, otherwise the first one. ``mqa``: ``heads`` queries of ``key_channels`` share one key and one value map,
-    which a depthwise convolution of ``kernels`` downsamples by ``kv_stride``.
+    ``base_channels``: in ``er``, the channels that ``expansion`` multiplies; None is the input channels (EfficientNet-
+    EdgeTPU's first block, timm's ``fc``). ``group_size``: channels per group of the k x k convolution; None is one
+    channel (ir, ds, dsa) or all (er, cn). ``uir``: ``start_kernel`` and ``end_kernel`` are the sides in px of depthwise
+    convolutions before the expansion and after the projection, ``kernels`` has that of the one between; 0 is none. The
+    middle convolution has the stride if it exists, otherwise the first one. ``mqa``: ``heads`` queries of
+    ``key_channels`` share one key and one value map, which a depthwise convolution of ``kernels`` downsamples by
+    ``kv_stride``.
 
     Raises: SpecError for values out of range and for fields that the type does not have.
     """
@@ -63,9 +65,10 @@ class BlockSpec:
     expand_kernels: tuple[int, ...] = (1,)
     project_kernels: tuple[int, ...] = (1,)
     activation: str | None = None
-    skip: bool = True
+    skip: bool | None = True
     partition: Partition = "equal"
     dilated: bool = False
+    base_channels: int | None = None
     group_size: int | None = None
     start_kernel: int = 0
     end_kernel: int = 0
@@ -100,6 +103,10 @@ class BlockSpec:
         """
         if not self.has_expansion and self.expansion != 1:
             raise SpecError(f"expansion {self.expansion:g}: a {self.type} block has no expansion; use an ir block.")
+        if self.base_channels is not None:
+            check_whole("base_channels", self.base_channels, minimum=1, maximum=MAX_CHANNELS)
+            if self.type != "er":
+                raise SpecError(f"base_channels {self.base_channels} (fc): only an er block has them.")
         if self.type != "ir" and self.expand_kernels != (1,):
             raise SpecError(f"expand_kernels {self.expand_kernels}: only an ir block has a grouped expansion.")
         if self.type == "cn" and (len(self.kernels) > 1 or self.se_ratio or self.project_kernels != (1,)):
@@ -194,13 +201,17 @@ def format_block(block: BlockSpec) -> str:
     if block.has_expansion:
         parts.append(f"e{format_number(block.expansion)}")
     parts.append(f"c{block.channels}")
+    if block.base_channels is not None:
+        parts.append(f"fc{block.base_channels}")
     if block.se_ratio:
         parts.append(f"se{format_number(block.se_ratio)}")
     if block.activation is not None:
         parts.append(f"n{_CODE_OF_ACTIVATION[block.activation]}")
     if block.type == "cn" and block.skip:
         parts.append("skip")
-    if block.type != "cn" and not block.skip:
+    if block.skip is None:
+        parts.append("unknownskip")
+    elif block.type != "cn" and not block.skip:
         parts.append("noskip")
     if block.partition == "exponential":
         parts.append("exponential")

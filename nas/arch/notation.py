@@ -19,11 +19,12 @@ from nas.arch.option_values import check_length, parse_kernels, real_option, who
 from nas.arch.tensorflow_notation import group_stages, is_tensorflow_block, parse_tensorflow_block
 from nas.core.errors import SpecError, suggestion
 
-_FLAGS: Final = ("noskip", "skip", "exponential", "dilated")
-_OPTIONS: Final = ("r", "k", "s", "e", "c", "se", "a", "p", "n", "gs", "h", "d", "v")
+_SKIPS: Final = {"noskip": False, "skip": True, "unknownskip": None}
+_FLAGS: Final = (*_SKIPS, "exponential", "dilated")
+_OPTIONS: Final = ("r", "k", "s", "e", "c", "fc", "se", "a", "p", "n", "gs", "h", "d", "v")
 _REQUIRED: Final = {"mqa": ("r", "k", "h", "s", "d", "c"), **dict.fromkeys(EXPANDING_TYPES, ("r", "k", "s", "e", "c"))}
 # Options of timm without support here, listed so that their error differs from that for a typing error.
-_TIMM_ONLY: Final = {"fc", "cc"}
+_TIMM_ONLY: Final = {"cc"}
 _TIMM_ONLY_TYPES: Final = {"mha"}
 _OPTION_PATTERN: Final = re.compile(r"([a-z]+)(\d.*)")
 
@@ -31,7 +32,8 @@ _OPTION_PATTERN: Final = re.compile(r"([a-z]+)(\d.*)")
 def parse_block(text: str) -> BlockSpec:
     """Parse one block string such as ``ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c40_se0.5_nsw``.
 
-    The notation is timm's, with two options of this project for what timm lacks: ``exponential`` and ``dilated``.
+    The notation is timm's, with options of this project for what timm lacks: ``exponential``, ``dilated`` and
+    ``unknownskip``.
     Unlike timm, which skips unknown options, an unknown, repeated or missing option is an error that names it. Strings
     of TensorFlow's releases (``tensorflow_notation``) are read too.
 
@@ -57,7 +59,10 @@ def parse_block(text: str) -> BlockSpec:
     missing = [key for key in required if key not in options]
     if missing:
         raise SpecError(f"block {text!r}: option {missing[0]!r} is missing; {kind} needs {', '.join(required)}.")
-    if "skip" in options and ("noskip" in options or kind != "cn"):
+    flags = [flag for flag in _SKIPS if flag in options]
+    if len(flags) > 1:
+        raise SpecError(f"block {text!r}: {flags[0]!r} and {flags[1]!r} exclude each other; keep one.")
+    if "skip" in options and kind != "cn":
         raise SpecError(f"block {text!r}: 'skip' is for cn blocks only; others have a shortcut unless 'noskip'.")
     try:
         return _build(cast(BlockType, kind), options)
@@ -126,9 +131,10 @@ def _build(kind: BlockType, options: dict[str, str]) -> BlockSpec:
         expand_kernels=(1,) if universal or start is None else parse_kernels(start),
         project_kernels=(1,) if universal or end is None else parse_kernels(end),
         activation=ACTIVATION_CODES[options["n"]] if "n" in options else None,
-        skip="skip" in options if kind == "cn" else "noskip" not in options,
+        skip=next((skip for flag, skip in _SKIPS.items() if flag in options), kind != "cn"),
         partition="exponential" if "exponential" in options else "equal",
         dilated="dilated" in options,
+        base_channels=whole_option("fc", options["fc"]) if "fc" in options else None,
         group_size=whole_option("gs", options["gs"]) if "gs" in options else None,
         start_kernel=whole_option("a", start) if universal and start is not None else 0,
         end_kernel=whole_option("p", end) if universal and end is not None else 0,

@@ -70,14 +70,16 @@ class SqueezeExcite:
     """Conventions of squeeze-excite: its channel rule and its functions.
 
     ``relative_to``: whether ``se_ratio`` is relative to ``input`` (EfficientNet, MixNet, MnasNet) or ``expanded``
-    (MobileNetV3) channels. ``divisor``: 1 rounds to whole channels, 8 as MobileNetV3. ``activation``: of the first 1x1
-    convolution; None is the block's. ``gate``: of the second.
+    (MobileNetV3) channels. ``divisor``: 1 rounds to whole channels, 8 as MobileNetV3; ``round_limit``: the least share
+    of the channels that rounding to 8 may leave (0.95 in FBNetV3). ``activation``: of the first 1x1 convolution; None
+    is the block's. ``gate``: of the second.
 
     Raises: SpecError for values that are not allowed.
     """
 
     relative_to: Literal["input", "expanded"] = "input"
     divisor: int = 1
+    round_limit: float = 0.9
     activation: Literal["relu"] | None = None
     gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
 
@@ -86,6 +88,8 @@ class SqueezeExcite:
             raise SpecError(f"{self}: relative_to is input or expanded, gate is sigmoid or hard_sigmoid.")
         if self.divisor not in (1, 8) or self.activation not in (None, "relu"):
             raise SpecError(f"{self}: divisor is 1 or 8, activation is relu or none (the block's).")
+        if not 0 <= self.round_limit <= 1:
+            raise SpecError(f"{self}: round_limit must lie between 0 and 1.")
 
     def squeeze_channels(self, block: BlockSpec, hidden: int) -> int:
         """Channels between the two 1x1 convolutions of ``block``'s squeeze-excite.
@@ -95,7 +99,9 @@ class SqueezeExcite:
         ratio = block.se_ratio
         if self.relative_to == "input" and block.has_expansion:
             ratio /= block.expansion
-        return make_divisible(hidden * ratio) if self.divisor == 8 else max(1, round(hidden * ratio))
+        if self.divisor == 8:
+            return make_divisible(hidden * ratio, round_limit=self.round_limit)
+        return max(1, round(hidden * ratio))
 
 
 MOBILENET_V3_SE: Final = SqueezeExcite(relative_to="expanded", divisor=8, activation="relu", gate="hard_sigmoid")

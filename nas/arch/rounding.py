@@ -17,9 +17,10 @@ DEPTH_RULES: Final = ("ceil", "round", "per_string")
 WIDTH_RULES: Final = ("divisor", "truncate")
 ResolutionRule = Literal["exact", "multiple_of_4", "multiple_of_8"]
 RESOLUTION_RULES: Final[dict[str, int]] = {"exact": 1, "multiple_of_4": 4, "multiple_of_8": 8}
+ROUND_LIMIT: Final = 0.9  # least share of the exact value that rounding down leaves
 
 
-def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, round_limit: float = 0.9) -> int:
+def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, round_limit: float = ROUND_LIMIT) -> int:
     """Round ``value`` to the nearest multiple of ``divisor`` (half up).
 
     The result is at least ``minimum`` (default: the divisor). If rounding loses more than 10% (``round_limit`` 0.9),
@@ -29,10 +30,13 @@ def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, r
     return rounded + divisor if rounded < round_limit * value else rounded
 
 
-def scale_channels(channels: int, width: float, *, rule: WidthRule = "divisor", divisor: int = 8) -> int:
+def scale_channels(
+    channels: int, width: float, *, rule: WidthRule = "divisor", divisor: int = 8, round_limit: float = ROUND_LIMIT
+) -> int:
     """Scale ``channels`` by the width multiplier.
 
-    ``divisor``: to a multiple of ``divisor`` by ``make_divisible``; applies at width 1 too (36 becomes 40), as in timm.
+    ``divisor``: to a multiple of ``divisor`` by ``make_divisible`` with ``round_limit``; applies at width 1 too (36
+    becomes 40), as in timm. At ``round_limit`` 0 the nearest multiple is taken: EfficientNetV2.
     ``truncate``: max(int(channels * width), 8), the published MobileNetV1 rule.
 
     Raises: NasError for an unknown rule.
@@ -40,7 +44,7 @@ def scale_channels(channels: int, width: float, *, rule: WidthRule = "divisor", 
     if rule == "truncate":
         return max(int(channels * width), 8)
     if rule == "divisor":
-        return make_divisible(channels * width, divisor)
+        return make_divisible(channels * width, divisor, round_limit=round_limit)
     raise unknown_choice("width rule", rule, WIDTH_RULES)
 
 

@@ -94,7 +94,8 @@ class ArchSpec:
     the classifier. ``drop_path``: rate of the last block (linear from 0). Rates and the initial value matter in
     training alone and are not part of ``arch_id``.
 
-    Raises: SpecError for values out of range, and for channels that cannot be split into a block's groups.
+    Raises: SpecError for values out of range, for channels that cannot be split into a block's groups, and for a block
+    of which it is not known whether it has the shortcut that fits.
     """
 
     name: str
@@ -139,6 +140,7 @@ class ArchSpec:
             if not 0 <= getattr(self, name) < 1:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must lie in [0, 1).")
         for placed in self.placed_blocks():
+            _check_shortcut(placed)
             _check_splits(placed.path, placed.block, placed.in_channels)
             _check_groups(placed.path, placed.block, placed.in_channels)
 
@@ -272,6 +274,7 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
         kernels=(3,) if block.type == "mqa" and block.kv_stride == 1 else block.kernels,
         stride=stride,
         expansion=1.0,
+        base_channels=None,
         se_ratio=0.0,
         activation=act if act in ACTIVATIONS and block.type != "mqa" else None,
         group_size=None if default_groups else block.group_size,
@@ -285,9 +288,10 @@ def _canonical_block(block: BlockSpec, stride: int, in_channels: int, activation
 def hidden_channels(block: BlockSpec, in_channels: int) -> int:
     """Channels of the depthwise (``er``: dense) convolution of ``block``.
 
-    ``in_channels`` times the expansion, rounded by ``make_divisible`` to a multiple of 8.
+    The block's base channels (or else ``in_channels``) times the expansion, rounded to a multiple of 8.
     """
-    return make_divisible(in_channels * block.expansion) if block.has_expansion else in_channels
+    base = block.base_channels or in_channels
+    return make_divisible(base * block.expansion) if block.has_expansion else in_channels
 
 
 def spatial_groups(block: BlockSpec, in_channels: int) -> int:
@@ -307,6 +311,16 @@ def can_skip(block: BlockSpec, stride: int, in_channels: int) -> bool:
     It needs stride 1 and equal input and output channels; a MobileNetV1 block never has one.
     """
     return stride == 1 and in_channels == block.channels and block.type != "dsa"
+
+
+def _check_shortcut(placed: PlacedBlock) -> None:
+    path, block, stride, in_channels = placed
+    if block.skip is None and can_skip(block, stride, in_channels):
+        answers = "skip, or by nothing if it has none" if block.type == "cn" else "noskip, or by nothing if it has one"
+        raise SpecError(
+            f"{path} {block}: whether this block has a shortcut is not known, because the network that it was read "
+            f"from has none of this shape; replace unknownskip by {answers}."
+        )
 
 
 def _check_splits(path: str, block: BlockSpec, in_channels: int) -> None:

@@ -112,6 +112,7 @@ def format_tensorflow_block(block: BlockSpec, in_channels: int) -> str:
         (block.activation not in (None, "swish"), f"activation {block.activation}"),
         (block.partition != "equal", f"partition {block.partition}"),
         (block.group_size is not None, f"group_size {block.group_size}"),
+        (block.skip is None, "that a shortcut is not known"),
     )
     for found, what in problems:
         if found:

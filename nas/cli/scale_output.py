@@ -32,9 +32,11 @@ def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor)
     Factors as requested and as realised after rounding.
     """
     before, after = network_totals(member.baseline, predictor), network_totals(member.arch, predictor)
-    compound = member.compound
+    compound, rounding = member.compound, member.rounding
+    origin = rounding.origin if rounding else None
     return {
         "rule": rule,
+        "rounding": rounding and {**(origin._asdict() if origin else {}), **rounding.settings},
         "coefficients": [compound.alpha, compound.beta, compound.gamma] if compound else None,
         "phi": member.phi,
         "asked": member.factors._asdict(),
@@ -59,7 +61,7 @@ def write_scaled(member: ScaledNetwork, facts: Mapping[str, Any], path: Path, pr
     latency: dict[str, Any] = {"device": facts["device"], "predicted_ms": round(facts["latency_ms"], 4)}
     if predictor.error:
         latency["predicted_90_percent_ms"] = [round(facts[f"latency_{end}_ms"], 4) for end in ("low", "high")]
-    origin = {key: facts[key] for key in ("rule", "coefficients", "phi") if facts[key] is not None}
+    origin = {key: facts[key] for key in ("rule", "rounding", "coefficients", "phi") if facts[key] is not None}
     provenance = {
         "baseline": member.baseline.name,
         "baseline_id": member.baseline.arch_id,
@@ -114,7 +116,7 @@ def print_scaled(member: ScaledNetwork, facts: Mapping[str, Any], predictor: Lat
         (name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
         for name, texts, *factors in rows
     ]
-    print_table(columns, cells, [latency_remark(predictor)])
+    print_table(columns, cells, _remarks(member, predictor))
 
 
 def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:
@@ -144,7 +146,12 @@ def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], pre
             _latency(facts, predictor),
         )
         rows.append(cells)
-    print_table(_FAMILY, rows, [latency_remark(predictor)], dispensable=_DISPENSABLE)
+    print_table(_FAMILY, rows, _remarks(members[0][0], predictor), dispensable=_DISPENSABLE)
+
+
+def _remarks(member: ScaledNetwork, predictor: LatencyPredictor) -> list[str]:
+    """What the figures of ``member`` rest on: rounding rules and predictor."""
+    return [*(member.rounding.summary if member.rounding else ()), latency_remark(predictor)]
 
 
 def _memory(facts: Mapping[str, Any]) -> str:

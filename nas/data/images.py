@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +16,13 @@ from torch.nn import functional
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.decode import decode_images
-from nas.data.sources import (
-    TORCHVISION_FOLDERS,
-    DataSettings,
-    FolderSplits,
-    check_data,
-    existing_root,
-    find_splits,
-    images_in,
-)
+from nas.data.description import ClassCount, DatasetDescription, IdenticalImages
+from nas.data.identical import equal_files, equal_images
+from nas.data.image_checks import check_constant, check_depth, image_notices
+from nas.data.image_files import shown_name
+from nas.data.listing import FolderListing, list_folder
+from nas.data.sources import TORCHVISION_FOLDERS, DataSettings, check_data, existing_root
 from nas.data.split import Labels, Rows, draw_subset, split_rows
-
-# Called with the number of images decoded so far and in all.
 
 _RESIZE_CHUNK: Final = 4096  # images resized at once: bounds the float copy
 
@@ -37,7 +33,8 @@ class ImageData:
 
     Images are uint8 of shape (N, C, H, W) with H = W, labels int64 of shape (N,) with values in [0, classes).
     ``mean`` and ``std`` are per channel, for pixels scaled to [0, 1], computed on the train images only. ``flips``:
-    horizontal flips preserve the label.
+    horizontal flips preserve the label. ``description``: where the images come from; None where nobody loaded them.
+    ``notices``: what the user should know of how the images were made.
 
     Raises: NasError for tensors of another dtype or shape, or labels out of range.
     """
@@ -50,6 +47,8 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flips: bool
+    description: DatasetDescription | None = None
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split, images, labels in (
@@ -92,7 +91,7 @@ class ImageData:
         """
         if side_px == self.resolution_px:
             return self
-        train, val = _resize(self.train_images, side_px), _resize(self.val_images, side_px)
+        train, val = resize_images(self.train_images, side_px), resize_images(self.val_images, side_px)
         return replace(self, train_images=train, val_images=val)
 
     def to(self, device: torch.device) -> ImageData:
@@ -113,29 +112,43 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
 
     The split is stratified and determined by ``settings.seed``.
 
-    Raises: NasError as ``check_data`` does, for a corrupt image (naming the file), and for data larger than
-    ``settings.max_memory_bytes``.
+    Raises: NasError as ``check_data`` does, for an image that is corrupt, too large or has values of unknown range
+    (naming the file), for train images of one colour, and for data larger than ``settings.max_memory_bytes``.
     """
-    check_data(settings)
     if settings.name == "imagefolder":
         return _load_folder(settings, on_progress)
+    check_data(settings)
     images, labels, names = _load_digits() if settings.name == "digits" else _load_torchvision(settings)
-    train, val = split_rows(labels, settings.val_fraction, settings.seed)
-    train = draw_subset(train, labels, settings.subset, settings.seed)
+    found, val = split_rows(labels, settings.val_fraction, settings.seed)
+    train = draw_subset(found, labels, settings.subset, settings.seed)
     side_px = settings.resolution_px or images.shape[-1]
     _check_memory(len(train) + len(val), images.shape[1], side_px, settings.max_memory_bytes)
-    return _image_data(
-        _resize(images[train], side_px), labels[train], _resize(images[val], side_px), labels[val], names, settings
+    description = DatasetDescription(
+        name=settings.name,
+        path="" if settings.root is None else shown_name(Path(settings.root).expanduser().absolute()),
+        classes=_class_counts(names, labels[found], labels[train], labels[val]),
+        identical=IdenticalImages(count=sum(len(same.val) for same in equal_images(images[train], images[val]))),
     )
+    resized = resize_images(images[train], side_px), resize_images(images[val], side_px)
+    check_constant(resized[0], settings, lambda row: f"number {train[row]} of {settings.name}")
+    return _image_data(resized[0], labels[train], resized[1], labels[val], settings, description)
 
 
 def _load_digits() -> tuple[Tensor, Labels, tuple[str, ...]]:
-    """Return images uint8 (1797, 1, 8, 8), labels int64 (1797,) and class names."""
-    from sklearn.datasets import load_digits
+    """Return images uint8 (1797, 1, 8, 8), labels int64 (1797,) and class names.
 
-    bunch = load_digits()
-    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 17 grey levels, 0..16
-    return torch.from_numpy(grey)[:, None], bunch.target.astype(np.int64), tuple(str(n) for n in bunch.target_names)
+    The table that scikit-learn ships is read without importing scikit-learn, which costs a second of CPU time.
+
+    Raises: NasError if scikit-learn is not installed as released.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    table = next((path for path in (Path(f, "datasets/data/digits.csv.gz") for f in folders) if path.is_file()), None)
+    if table is None:
+        raise NasError("data.name digits: scikit-learn's file of digits is missing; pip install scikit-learn.")
+    rows = np.loadtxt(table, delimiter=",", dtype=np.float32)  # 8 x 8 grey levels 0..16, then the label
+    grey = np.rint(rows[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return torch.from_numpy(grey)[:, None], rows[:, 64].astype(np.int64), tuple(str(digit) for digit in range(10))
 
 
 def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str, ...]]:
@@ -163,34 +176,64 @@ def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str
 
 
 def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -> ImageData:
-    splits = find_splits(existing_root(settings))
-    files, labels, train, val = _folder_rows(splits, settings)
-    train = draw_subset(train, labels, settings.subset, settings.seed)
-    rows = np.concatenate([train, val])
-    images = decode_images(
-        [files[row] for row in rows],
-        resolution_px=settings.resolution_px,
+    listing = list_folder(settings)
+    labels = listing.labels
+    found, val = _folder_rows(listing, settings)
+    train = draw_subset(found, labels, settings.subset, settings.seed)
+    files = [listing.files[row] for row in np.concatenate([train, val])]
+    images, facts = decode_images(
+        files,
+        settings,
         check_size=lambda count, side_px: _check_memory(count, 3, side_px, settings.max_memory_bytes),
         on_progress=on_progress,
     )
     cut = len(train)
-    return _image_data(images[:cut], labels[train], images[cut:], labels[val], splits.class_names, settings)
+    check_depth(files, facts)
+    check_constant(images[:cut], settings, lambda row: str(files[row]))
+    description = DatasetDescription(
+        name=settings.name,
+        path=shown_name(listing.base.absolute()),
+        train_folder=listing.shown(listing.splits.train),
+        val_folder=listing.shown(listing.splits.val) if listing.splits.val else "",
+        classes=_class_counts(listing.splits.class_names, labels[found], labels[train], labels[val]),
+        left_out=dict(listing.left_out),
+        identical=_identical_files(images[:cut], images[cut:], files, listing),
+    )
+    data = _image_data(images[:cut], labels[train], images[cut:], labels[val], settings, description)
+    return replace(data, notices=image_notices(files, facts, settings))
 
 
-def _folder_rows(splits: FolderSplits, settings: DataSettings) -> tuple[list[Path], Labels, Rows, Rows]:
-    """Return all files, their labels int64 (N,), and the train and validation rows."""
-    files, labels = _list_split(splits.train, splits.class_names)
-    if splits.val is None:
-        return files, labels, *split_rows(labels, settings.val_fraction, settings.seed)
-    val_files, val_labels = _list_split(splits.val, splits.class_names)
-    rows = np.arange(len(files) + len(val_files))
-    return files + val_files, np.concatenate([labels, val_labels]), rows[: len(files)], rows[len(files) :]
+def _folder_rows(listing: FolderListing, settings: DataSettings) -> tuple[Rows, Rows]:
+    """Return the train and validation rows of the files."""
+    if listing.splits.val is None:
+        return split_rows(listing.labels, settings.val_fraction, settings.seed)
+    rows = np.arange(len(listing.files))
+    return rows[: listing.train_count], rows[listing.train_count :]
 
 
-def _list_split(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], Labels]:
-    by_class = [sorted(images_in(folder / name)) for name in class_names]
-    labels = np.repeat(np.arange(len(class_names), dtype=np.int64), [len(files) for files in by_class])
-    return [file for files in by_class for file in files], labels
+def _identical_files(train: Tensor, val: Tensor, files: Sequence[Path], listing: FolderListing) -> IdenticalImages:
+    """Find validation files whose bytes are those of a train file.
+
+    ``files``: those of the images ``train`` (n, C, H, W), then those of ``val``.
+    """
+    pairs = [
+        pair
+        for same in equal_images(train, val)
+        for pair in equal_files([files[row] for row in same.train], [files[len(train) + row] for row in same.val])
+    ]
+    if not pairs:
+        return IdenticalImages()
+    first, second = pairs[0]
+    return IdenticalImages(count=len(pairs), train=listing.shown(first), val=listing.shown(second))
+
+
+def _class_counts(names: Sequence[str], found: Labels, train: Labels, val: Labels) -> tuple[ClassCount, ...]:
+    """Count the images of each class, from the labels (n,) of each split."""
+    counts = zip(*(np.bincount(labels, minlength=len(names)).tolist() for labels in (found, train, val)), strict=True)
+    return tuple(
+        ClassCount(name=shown_name(name), found=n_found, train=n_train, val=n_val)
+        for name, (n_found, n_train, n_val) in zip(names, counts, strict=True)
+    )
 
 
 def _check_memory(count: int, channels: int, side_px: int, limit_bytes: int) -> None:
@@ -202,7 +245,7 @@ def _check_memory(count: int, channels: int, side_px: int, limit_bytes: int) -> 
         )
 
 
-def _resize(images: Tensor, side_px: int) -> Tensor:
+def resize_images(images: Tensor, side_px: int) -> Tensor:
     """Resize uint8 images (N, C, H, W) to uint8 (N, C, side_px, side_px), in chunks."""
     if images.shape[-1] == side_px:
         return images.contiguous()
@@ -219,8 +262,8 @@ def _image_data(
     train_labels: Labels,
     val: Tensor,
     val_labels: Labels,
-    class_names: Sequence[str],
     settings: DataSettings,
+    description: DatasetDescription,
 ) -> ImageData:
     mean, std = channel_statistics(train)
     return ImageData(
@@ -228,10 +271,11 @@ def _image_data(
         train_labels=torch.from_numpy(train_labels),
         val_images=val,
         val_labels=torch.from_numpy(val_labels),
-        class_names=tuple(class_names),
+        class_names=description.class_names,
         mean=mean,
         std=std,
         flips=settings.flips,
+        description=description,
     )
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nas.arch.limits import MAX_RESOLUTION_PX
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import MAX_SEED, check_number
-
-IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-TRAIN_FOLDER: Final = "train"
-VAL_FOLDERS: Final = ("val", "valid", "validation", "test")
+from nas.data.folder_layout import FolderSplits, find_splits, given_splits
+from nas.data.pixel_rules import FITS, Colour, background_colour, checked_value_range
 
 # Folder of each torchvision data set below ``data.root``. Others come from scikit-learn or from class folders.
 TORCHVISION_FOLDERS: Final = {
@@ -24,21 +21,32 @@ TORCHVISION_FOLDERS: Final = {
 KNOWN_DATA: Final = ("digits", "imagefolder", *TORCHVISION_FOLDERS)
 
 
+# Settings that version 0.1 lacks, with the value that equals what it did.
+_ADDED: Final = {"train": None, "val": None, "fit": "crop", "background": "white", "value_range": None}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
     """Settings of the train and validation images.
 
-    ``root`` is relative to the working directory. ``val_fraction`` is the validation share of every class; unused by
-    an image folder with a validation split of its own. ``resolution_px`` is the side of the square images in px (None:
-    unchanged), ``proxy_resolution_px`` the default side of proxies. ``subset`` limits the *train* images, stratified
-    by class: a share (float) or a maximum number (int). ``flip``: horizontal flips preserve the label (None: by data
-    set, false for digits). ``max_memory_bytes`` limits the decoded images.
+    ``root`` is relative to the working directory. ``train`` and ``val`` name the folders of class folders where the
+    layout of an image folder does not, relative to ``root`` if it is set. ``val_fraction`` is the validation share of
+    every class; unused by an image folder with a validation split of its own. ``resolution_px`` is the side of the
+    square images in px (None: unchanged), ``proxy_resolution_px`` the default side of proxies. ``subset`` limits the
+    *train* images, stratified by class: a share (float) or a maximum number (int). ``flip``: horizontal flips preserve
+    the label (None: by data set, false for digits). ``max_memory_bytes`` limits the decoded images.
+
+    Of image files: ``fit`` makes them square (``crop``, ``pad`` or ``stretch``). ``background`` is shown where they are
+    transparent, and by ``pad``: a name, or red, green and blue from 0 to 255. ``value_range`` is black and white for
+    grey images of more than 8 bits (None: by bit depth). ``allow_constant`` accepts train images of one colour.
 
     Raises: NasError for values out of range.
     """
 
     name: str = "digits"
     root: str | None = None
+    train: str | None = None
+    val: str | None = None
     val_fraction: float = 0.2
     resolution_px: int | None = None
     proxy_resolution_px: int = 12
@@ -46,10 +54,15 @@ class DataSettings:
     flip: bool | None = None
     seed: int = 0
     max_memory_bytes: int = 4_000_000_000
+    fit: str = "crop"
+    background: str | tuple[int, int, int] = "white"
+    value_range: tuple[float, float] | None = None
+    allow_constant: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in KNOWN_DATA:
             raise unknown_choice("data.name", self.name, KNOWN_DATA)
+        self._check_splits()
         check_number("data.val_fraction", self.val_fraction, low=0, high=1, open_low=True, open_high=True)
         check_number("data.resolution_px", self.resolution_px, low=4, high=MAX_RESOLUTION_PX, whole=True, optional=True)
         check_number("data.proxy_resolution_px", self.proxy_resolution_px, low=4, high=MAX_RESOLUTION_PX, whole=True)
@@ -61,20 +74,47 @@ class DataSettings:
             )
         check_number("data.seed", self.seed, low=0, high=MAX_SEED, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)
+        self._check_pixel_rules()
+
+    def _check_pixel_rules(self) -> None:
+        if self.fit not in FITS:
+            raise unknown_choice("data.fit", self.fit, FITS)
+        colour = background_colour(self.background)
+        if not isinstance(self.background, str):  # a list, of a configuration
+            object.__setattr__(self, "background", colour)
+        object.__setattr__(self, "value_range", checked_value_range(self.value_range))
+        given = next((field for field, default in _ADDED.items() if getattr(self, field) != default), None)
+        if given and self.name != "imagefolder":
+            raise NasError(
+                f"data.{given} {quoted(getattr(self, given))}: is for image files, those of data=imagefolder; leave it "
+                "out."
+            )
+
+    def _check_splits(self) -> None:
+        given = next((field for field in ("train", "val") if getattr(self, field) is not None), None)
+        if given and self.name != "imagefolder":
+            raise NasError(f"data.{given} {quoted(getattr(self, given))}: is for data=imagefolder; leave it out.")
+        if given == "val":
+            raise NasError(f"data.val {quoted(self.val)}: needs data.train=FOLDER beside it.")
 
     @property
     def flips(self) -> bool:
         """Whether horizontal flips preserve the label."""
         return self.name != "digits" if self.flip is None else self.flip
 
+    @property
+    def background_colour(self) -> Colour:
+        """Red, green and blue of ``background``."""
+        return background_colour(self.background)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderSplits:
-    """Class folders of an image folder; ``val`` is None if ``train`` is to be split."""
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that change what networks see, by name.
 
-    train: Path
-    val: Path | None
-    class_names: tuple[str, ...]
+        Those that an older version lacks are left out at the value that equals its behaviour.
+        """
+        fields = asdict(self)
+        del fields["allow_constant"]
+        return {name: value for name, value in fields.items() if name not in _ADDED or value != _ADDED[name]}
 
 
 def check_data(settings: DataSettings) -> None:
@@ -83,7 +123,7 @@ def check_data(settings: DataSettings) -> None:
     Raises: NasError naming the folder or file at fault.
     """
     if settings.name == "imagefolder":
-        find_splits(existing_root(settings))
+        folder_splits(settings)
     elif settings.name in TORCHVISION_FOLDERS:
         folder = existing_root(settings) / TORCHVISION_FOLDERS[settings.name]
         if not folder.is_dir():
@@ -109,57 +149,29 @@ def existing_root(settings: DataSettings) -> Path:
     return root
 
 
-def find_splits(root: Path) -> FolderSplits:
-    """Find the class folders below ``root``.
+def folder_splits(settings: DataSettings) -> FolderSplits:
+    """The splits of an image folder: as given, or found below the root.
 
-    Layouts: ``root/{train,val|valid|validation|test}/<class>/*`` or ``root/<class>/*``.
-
-    Raises: NasError for a split without class folders, an empty class, fewer than two classes, or a validation split
-    with other classes.
+    Raises: NasError as ``find_splits``.
     """
-    train = root / TRAIN_FOLDER
-    val = next((root / name for name in VAL_FOLDERS if (root / name).is_dir()), None)
-    if not train.is_dir():
-        if val is not None:
-            raise NasError(f"data.root: {root} contains {val.name}/ but no {TRAIN_FOLDER}/; add the train split.")
-        train = root
-    train_names = _class_names(train)
-    if len(train_names) < 2:
-        raise NasError(f"data.root: {train} contains one class only, {train_names[0]}; a classifier needs two or more.")
-    if val is not None:
-        val_names = _class_names(val)
-        _check_same(f"{val} has no folder for class", set(train_names) - set(val_names))
-        _check_same(f"{train} has no folder for class", set(val_names) - set(train_names))
-    return FolderSplits(train=train, val=val, class_names=train_names)
+    if settings.train is None:
+        return find_splits(existing_root(settings))
+    val = None if settings.val is None else _split_folder(settings, "val", settings.val)
+    return given_splits(_split_folder(settings, "train", settings.train), val)
 
 
-def images_in(folder: Path) -> Iterator[Path]:
-    """Yield the image files below ``folder`` at any depth, without hidden files.
+def _split_folder(settings: DataSettings, field: str, given: str) -> Path:
+    """The folder ``given`` as ``data.train`` or ``data.val``.
 
-    The order is unspecified.
+    It is relative to the root if that is set.
     """
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
-            yield path
-
-
-def _class_names(split: Path) -> tuple[str, ...]:
-    folders = sorted(path for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        loose = next((path for path in sorted(split.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES), None)
-        reason = f"images such as {loose.name} lie directly in it" if loose else "it contains no folders"
+    folder = Path(given).expanduser()
+    if settings.root:
+        folder = existing_root(settings) / folder
+    if not folder.is_dir():
+        fault = "is a file" if folder.exists() else "does not exist"
         raise NasError(
-            f"data.root: {split} is unlabelled, {reason}; put the images of each class into a folder of its own."
+            f"data.{field}: {folder} {fault}; give the folder that holds the class folders of this split, relative to "
+            "data.root if that is set."
         )
-    for folder in folders:
-        if next(images_in(folder), None) is None:
-            raise NasError(
-                f"data.root: class {folder} is empty; add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove it."
-            )
-    return tuple(folder.name for folder in folders)
-
-
-def _check_same(fault: str, classes: set[str]) -> None:
-    if classes:
-        names = ", ".join(sorted(classes)[:5]) + (" and more" if len(classes) > 5 else "")
-        raise NasError(f"data.root: {fault} {names}; both splits must contain the same classes.")
+    return folder

@@ -17,6 +17,7 @@ from torch import nn
 
 from nas.arch.blocks import format_block
 from nas.arch.complexity import complexity
+from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
@@ -133,7 +134,9 @@ def _se_layer(spec: ArchSpec) -> str:
     if se.activation:
         arguments.append(f'force_act_layer="{se.activation}"')
     if se.divisor == 8:
-        arguments.append("rd_round_fn=round_channels")
+        is_usual = se.round_limit == SqueezeExcite().round_limit
+        rounding = "round_channels" if is_usual else f"partial(round_channels, round_limit={se.round_limit})"
+        arguments.append(f"rd_round_fn={rounding}")
     elif min(squeezes) == 1:  # perhaps rounded up from 0, which timm would not do
         arguments.append("rd_round_fn=lambda channels: max(1, round(channels))")
     return f"partial(SqueezeExcite, {', '.join(arguments)})" if arguments else "SqueezeExcite"
@@ -158,7 +161,7 @@ _IMPORTS: Final = (
         (
             ("decode_arch_def", "decode_arch_def("),
             ("efficientnet_init_weights", "efficientnet_init_weights("),
-            ("round_channels", "=round_channels"),
+            ("round_channels", "round_channels"),
         ),
     ),
     ("timm.models.efficientnet", (("EfficientNet", "= EfficientNet("),)),

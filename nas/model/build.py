@@ -157,7 +157,7 @@ def _block_kwargs(placed: PlacedBlock, spec: ArchSpec) -> dict[str, Any]:
     if block.group_size is not None:
         arguments["group_size"] = block.group_size
     if block.type == "cn":
-        return arguments | {"kernel_size": block.kernels[0], "skip": block.skip}
+        return arguments | {"kernel_size": block.kernels[0], "skip": bool(block.skip)}
     arguments["noskip"] = not block.skip or block.type == "dsa"
     if block.has_expansion:
         arguments["exp_ratio"] = block.expansion
@@ -182,7 +182,8 @@ def _separable_arguments(block: BlockSpec) -> dict[str, Any]:
 
 
 def _fused_arguments(block: BlockSpec) -> dict[str, Any]:
-    return {"exp_kernel_size": block.kernels[0], "pw_kernel_size": _kernel_size(block.project_kernels)}
+    arguments = {"exp_kernel_size": block.kernels[0], "pw_kernel_size": _kernel_size(block.project_kernels)}
+    return arguments | ({} if block.base_channels is None else {"force_in_chs": block.base_channels})
 
 
 def _universal_arguments(block: BlockSpec) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas.core.files import write_text_atomically
 from nas.core.formatting import shown_path
+from nas.data.description import DatasetDescription
 from nas.reporting.search_columns import records_to_csv
 from nas.study.trial_record import TrialRecord, outcome_counts_text
 
@@ -17,13 +18,15 @@ from nas.study.trial_record import TrialRecord, outcome_counts_text
 class StudyReport(ABC):
     """Common report data of a study.
 
-    ``command`` resumes the study. ``facts``: (name, value) pairs.
+    ``command`` resumes the study. ``facts``: (name, value) pairs. ``dataset``: its images; None if it was begun by a
+    version that did not store what they are.
     """
 
     title: str
     command: str
     facts: tuple[tuple[str, str], ...]
     rows: tuple[TrialRecord, ...]
+    dataset: DatasetDescription | None = None
 
     @property
     @abstractmethod

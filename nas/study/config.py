@@ -167,8 +167,11 @@ class StudyPlan:
 
     def shared_identity(self, device: str) -> dict[str, Mapping[str, Any]]:
         """The part of ``identity`` that studies of all methods have, by group."""
+        data = self.data.identity()
+        if self.data.train == "." and self.data.val is None:
+            del data["train"]  # what version 0.1 did with folders that are refused without it now
         return {
-            "data": asdict(self.data),
+            "data": data,
             "proxy": self.proxy.identity(),
             "constraint": asdict(self.constraints),
             "study": {"seed": self.study.seed},

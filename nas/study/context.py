@@ -10,6 +10,7 @@ import optuna
 
 from nas.arch.spec import ArchSpec
 from nas.core.credentials import mask_credentials, mask_url
+from nas.data.description import DatasetDescription, read_description
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
 from nas.latency.predictors.base import LatencyPredictor, error_text
@@ -29,7 +30,7 @@ class StudyContext:
     Made with the images in memory, or from the study's folder alone.
 
     ``versions``: of the libraries that the study ran with, by name. ``proxy_of``: the network that is trained in the
-    place of another.
+    place of another. ``dataset``: what the images are; None for studies of versions that did not store it.
     """
 
     plan: StudyPlan
@@ -37,6 +38,7 @@ class StudyContext:
     versions: Mapping[str, str]
     predictor: LatencyPredictor
     proxy_of: Callable[[ArchSpec], Proxy]
+    dataset: DatasetDescription | None = None
 
     def provenance(self, study_name: str) -> dict[str, Any]:
         """Provenance of a result file as plain data, common to all methods."""
@@ -80,6 +82,7 @@ class ContextParts(NamedTuple):
     versions: Mapping[str, str]
     predictor: LatencyPredictor
     proxy_of: Callable[[ArchSpec], Proxy]
+    dataset: DatasetDescription | None
 
 
 def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts:
@@ -92,6 +95,7 @@ def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts
         versions=manifest.versions,
         predictor=read_predictor(plan.folder / PREDICTOR_FILE),
         proxy_of=proxy_factory(manifest.images, plan.proxy, plan.largest_kernel, plan.base_resolution_px),
+        dataset=read_description(plan.folder),
     )
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import optuna
 from optuna.trial import Trial
 from rich.console import Console
 
 from nas.arch.spec import ArchSpec
-from nas.core.console import progress_bar
+from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
+from nas.data.description import DatasetDescription, read_description, write_description
 from nas.data.images import ImageData, load_images
+from nas.data.samples import with_samples
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.latency.predictors.base import LatencyPredictor
@@ -30,6 +32,7 @@ from nas.study.manifest import (
     StudyManifest,
     check_manifest_format,
     library_versions,
+    read_manifest,
 )
 from nas.study.measurement import Measurer
 from nas.study.predictor import study_predictor
@@ -50,6 +53,7 @@ from nas.study.storage.retry_policy import RetryPolicy, console_retry_policy
 from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
 
+_NAMES_SHOWN: Final = 5
 TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
 
 
@@ -81,7 +85,10 @@ class StudySession(ABC):
         """
         plan = self.plan
         check_folder(plan.folder, plan.storage_url, self.identity)
-        return matching_study(plan.storage_url, plan.name, plan.objective, self.identity, self.retry)
+        study = matching_study(plan.storage_url, plan.name, plan.objective, self.identity, self.retry)
+        if study is not None:
+            _check_same_classes(plan, self.data)
+        return study
 
     def open(self) -> optuna.Study:
         """The study, created or resumed."""
@@ -89,7 +96,10 @@ class StudySession(ABC):
         return open_study(open_storage(plan.storage_url, self.retry), plan.name, plan.objective, self.identity)
 
     def write_manifest(self) -> None:
-        """Write configuration, images and predictor into the study's folder."""
+        """Write configuration, images and predictor into the study's folder.
+
+        Of the images: what they are, and a few samples.
+        """
         plan = self.plan
         save_predictor(self.predictor, plan.folder / PREDICTOR_FILE)
         manifest = StudyManifest(
@@ -99,6 +109,13 @@ class StudySession(ABC):
             settings=plan.settings,
         )
         manifest.write(plan.folder)
+        if self.dataset is not None:
+            write_description(self.dataset, plan.folder)
+
+    @property
+    def dataset(self) -> DatasetDescription | None:
+        """Description of the images for the report, with samples as proxies see them."""
+        return with_samples(self.data, self.plan.proxy.resolution_px)
 
     @property
     def context_parts(self) -> ContextParts:
@@ -108,6 +125,7 @@ class StudySession(ABC):
             versions=library_versions(),
             predictor=self.predictor,
             proxy_of=self.evaluator.proxy,
+            dataset=self.dataset,
         )
 
     @abstractmethod
@@ -148,7 +166,7 @@ class SessionParts(NamedTuple):
 
 
 def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool) -> SessionParts:
-    """Load the images and the latency predictor.
+    """Load the images, print what they are, and load the latency predictor.
 
     The predictor is calibrated now if this device never was. ``keep_weights``: the weights of trained proxies are
     written into the study's folder. Raises: NasError.
@@ -157,6 +175,8 @@ def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool)
     retry = check_storage(plan, console)
     with progress_bar(console, f"images of {plan.data.name}") as progress:
         data = load_images(replace(plan.data, resolution_px=plan.image_side_px), on_progress=progress)
+    _print_images(plan, data, console)
+    print_lines(console, *(f"note: {notice}" for notice in data.notices))
     evaluator = ProxyEvaluator(
         data=data,
         settings=plan.proxy,
@@ -167,6 +187,48 @@ def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool)
         checkpoints_dir=plan.folder / "checkpoints",
     )
     return SessionParts(data=data, predictor=study_predictor(plan, console), evaluator=evaluator, retry=retry)
+
+
+def _print_images(plan: StudyPlan, data: ImageData, console: Console) -> None:
+    """Print which images and classes ``data`` has, and what is doubtful about them."""
+    if data.description is None:
+        return
+    print_lines(console, *data.description.lines)
+    print_lines(console, *(f"warning: {text}" for text in data.description.warnings))
+    before, now = _stored_images(plan), ImageSummary.of(data)
+    if before is not None and (before.train, before.val) != (now.train, now.val):
+        print_lines(
+            console,
+            f"warning: {plan.name} was started with {before.train:,} train and {before.val:,} validation images, now "
+            f"there are {now.train:,} and {now.val:,}: accuracies before and after do not compare",
+        )
+
+
+def _check_same_classes(plan: StudyPlan, data: ImageData) -> None:
+    """Refuse to go on with a study whose images had other classes. Raises: NasError."""
+    stored, images = read_description(plan.folder), _stored_images(plan)
+    count = len(stored.class_names) if stored else images.classes if images else data.classes
+    before, now = set(stored.class_names if stored else data.class_names), set(data.class_names)
+    if (count, before) != (data.classes, now):
+        changes = [("missing now", before - now), ("new", now - before)]
+        named = "; ".join(f"{change}: {_first(sorted(names))}" for change, names in changes if names)
+        raise NasError(
+            f"study {plan.name!r} was started with {count:,} classes, now the images have {data.classes:,}"
+            f"{f' ({named})' if named else ''}: its trials could not be compared. Choose another study.name, or read "
+            "the folders as before (data.train=. takes those of data.root as classes)."
+        )
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+
+
+def _stored_images(plan: StudyPlan) -> ImageSummary | None:
+    """Summary of the images with which the study in the plan's folder was started."""
+    try:
+        return read_manifest(plan.folder).images
+    except NasError:  # there is none yet, or it is written anew
+        return None
 
 
 def check_storage(plan: StudyPlan, console: Console) -> RetryPolicy:

@@ -33,7 +33,7 @@ def blocks(draw: st.DrawFn, *, plain: bool = False) -> BlockSpec:
     depthwise = kind in ("ir", "ds", "dsa")
     given_fields: dict[str, Any] = {
         "kernels": draw(KERNELS if depthwise else SIDES.map(lambda side: (side,))),
-        "skip": draw(st.booleans()),
+        "skip": draw(st.booleans() if plain else st.sampled_from((True, False, None))),
         "stride": draw(st.sampled_from((1, 2))),
     }
     if kind == "mqa":
@@ -47,6 +47,8 @@ def blocks(draw: st.DrawFn, *, plain: bool = False) -> BlockSpec:
         start, middle, end = (draw(SIDES_OR_NONE) for _ in range(3))
         given_fields |= {"start_kernel": start, "kernels": (middle,), "end_kernel": end, "se_ratio": draw(RATIOS)}
         given_fields["stride"] = 1 if start == middle == end == 0 else given_fields["stride"]
+    if kind == "er":
+        given_fields["base_channels"] = draw(st.none() | st.integers(1, 64))
     if kind == "ir":
         given_fields["expand_kernels"] = draw(GROUPS)
     if kind in ("ir", "ds", "dsa", "er"):
@@ -105,6 +107,8 @@ def test_timm_reads_the_same_fields(block: BlockSpec) -> None:
         assert of_timm(theirs["pw_kernel_size"]) == block.project_kernels
     if block.type in ("ir", "er", "uir"):
         assert theirs["exp_ratio"] == block.expansion
+    if block.type == "er":
+        assert (theirs["force_in_chs"] or None) == block.base_channels
     if block.type == "ir":
         assert of_timm(theirs["exp_kernel_size"]) == block.expand_kernels
 
@@ -145,7 +149,10 @@ BAD_STRINGS = {
     "ds_r1_k3_s1_c8_K3": "unknown option 'K3'",
     "ds_r1__k3_s1_c8": "unknown option ''",
     "ir_r1_k3_s1_e6_c8_cc4": "option 'cc4' exists in timm but is not supported",
-    "er_r1_k3_s1_e6_c8_fc24": "option 'fc24' exists in timm but is not supported",
+    "ir_r1_k3_s1_e6_c8_fc24": r"base_channels 24 \(fc\): only an er block has them",
+    "er_r1_k3_s1_e6_c8_fc0": "base_channels 0: must be a whole number of at least 1",
+    "er_r1_k3_s1_e6_c8_fcx": "unknown option 'fcx'",
+    "er_r1_k3_s1_e6_c8_noskip_unknownskip": "'noskip' and 'unknownskip' exclude each other",
     "ds_r1_k3_k5_s1_c8": "option 'k' is given twice",
     "ds_r1_k3_s1_c8_nre_nsw": "option 'n' is given twice",
     "ds_r1_k3_s1_c8_noskip_noskip": "option 'noskip' is given twice",
@@ -169,7 +176,7 @@ BAD_STRINGS = {
     "ds_r1_k3_s1_e6_c8": "expansion 6: a ds block has no expansion",
     "ds_r1_k3_a1.1_s1_c8": r"expand_kernels \(1, 1\): only an ir block",
     "ir_r1_k3_s1_e6_c8_skip": "'skip' is for cn blocks only",
-    "cn_r1_k3_s1_c8_skip_noskip": "'skip' is for cn blocks only",
+    "cn_r1_k3_s1_c8_skip_noskip": "'noskip' and 'skip' exclude each other",
     "cn_r1_k3.5_s1_c8": "a cn block is one convolution",
     "cn_r1_k3_s1_c8_se0.25": "a cn block is one convolution",
     "cn_r1_k3_s1_c8_dilated": "dilated: only the depthwise",

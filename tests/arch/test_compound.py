@@ -5,6 +5,7 @@ Rounding is checked against the published networks.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -25,6 +26,7 @@ from nas.arch.scaling.compound import (
 )
 from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingRules, family_of, rules_for
 from nas.arch.scaling.transform import Compound, Factors
+from nas.arch.spec import ArchSpec
 from nas.arch.zoo.mobilenet_v1 import mobilenet_v1
 from nas.core.errors import NasError, SpecError
 
@@ -140,11 +142,18 @@ def test_invalid_phi_and_rules() -> None:
         ("semnasnet_100", "mnasnet"),
         ("mobilenetv1_075", "mobilenet_v1"),
         ("mobilenetv2_140", "mobilenet_v2"),
+        ("mobilenetv2_120d", "mobilenet_v2d"),
         ("tf_mobilenetv3_small_100", "mobilenet_v3"),
+        ("tf_efficientnetv2_b2", "efficientnet_v2"),
+        ("tf_efficientnetv2_s", "efficientnet_v2_s"),
+        ("tf_efficientnetv2_xl", "efficientnet_v2_m"),
+        ("efficientnet_el_w1.1", "efficientnet_edge"),
+        ("mobilenetv3_rw", "mobilenet_v3_rw"),
+        ("mixnet-digits", "mixnet"),
     ],
 )
 def test_families_by_name(name: str, family: str) -> None:
-    assert family_of(zoo.get(name)) == family
+    assert family_of(replace(B0, name=name)) == family
 
 
 def test_unpublished_networks_have_the_family_of_their_layers() -> None:
@@ -153,6 +162,14 @@ def test_unpublished_networks_have_the_family_of_their_layers() -> None:
 
     assert (family_by_layers("mixnet_s"), family_by_layers("mobilenetv3_large_100")) == ("mixnet", "mobilenet_v3")
     assert family_by_layers("efficientnet_b0") == family_by_layers("mobilenetv1_100") == "efficientnet"
+
+    def family_of_strings(*stages: list[str]) -> str:
+        return family_of(ArchSpec.from_strings("W3", stages, stem=B0.stem, head=B0.head))
+
+    fused = ["er_r1_k3_s2_e4_c32"]
+    assert family_of_strings(["cn_r1_k3_s1_c16"], fused) == "efficientnet_v2"
+    assert family_of_strings(["cn_r1_k1_s1_c16"], fused) == family_of_strings(fused) == "efficientnet"  # EdgeTPU's
+    assert family_of_strings(["cn_r1_k3_s1_c16"], ["uir_r1_a3_k3_s2_e4_c32"]) == "mobilenet_v4"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +180,8 @@ def test_unpublished_networks_have_the_family_of_their_layers() -> None:
         ("mobilenetv2_100", 1.0, 1.4, "mobilenetv2_140"),
         ("mobilenetv1_100", 1.0, 0.25, "mobilenetv1_025"),
         ("mobilenetv3_large_100", 1.0, 0.75, "mobilenetv3_large_075"),
+        ("mobilenetv3_large_100", 1.2, 1.5, "mobilenetv3_large_150d"),
+        ("mobilenetv3_small_100", 1.0, 0.5, "mobilenetv3_small_050"),
         ("mnasnet_100", 1.0, 0.5, "mnasnet_050"),
         ("efficientnet_lite0", 1.8, 1.4, "efficientnet_lite4"),
         ("efficientnet_b0", 3.1, 2.0, "efficientnet_b7"),
@@ -171,6 +190,14 @@ def test_unpublished_networks_have_the_family_of_their_layers() -> None:
 def test_family_rules_give_the_published_widths(base: str, depth: float, width: float, result: str) -> None:
     published = zoo.get(result)
     ours = scale_rounded(zoo.get(base), Factors(depth, width, 1.0)).arch
+    assert replace(ours, resolution_px=published.resolution_px).arch_id == published.arch_id
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.names() if re.fullmatch(r".*_\d{3}", name)])
+def test_every_width_in_the_zoo_is_that_of_its_base(name: str) -> None:
+    """Widths of TensorFlow's checkpoints too, which timm does not have."""
+    base, published = zoo.get(f"{name[:-3]}100"), zoo.get(name)
+    ours = scale_rounded(base, Factors(width=int(name[-3:]) / 100)).arch
     assert replace(ours, resolution_px=published.resolution_px).arch_id == published.arch_id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,18 @@ def test_lite_has_coefficients_of_its_own() -> None:
     assert [member.arch for member in family(lite, "published", range(5))] == [
         zoo.get(f"efficientnet_lite{index}") for index in range(5)
     ]
+
+
+def test_efficientnet_v2_has_coefficients_of_its_own() -> None:
+    """Sides in training and multipliers of google/automl's effnetv2_configs.py; there is no B4."""
+    v2 = replace(B0, name="tf_efficientnetv2_b0", resolution_px=192)
+    members = family(v2, "published", range(4))
+    assert [member.arch.name for member in members] == [f"tf_efficientnetv2_b{index}" for index in range(4)]
+    assert [member.arch.resolution_px for member in members] == [192, 192, 208, 240]
+    assert [member.factors[:2] for member in members] == [(1.0, 1.0), (1.1, 1.0), (1.2, 1.1), (1.4, 1.2)]
+    assert [member.arch.stages[0].blocks[0].channels for member in members] == [16, 16, 16, 16]
+    with pytest.raises(NasError, match="the published members are b0 to b3, at whole phi from 0 to 3"):
+        family(v2, "published", [4])
 
 
 def test_published_coefficients_on_another_baseline() -> None:

@@ -75,7 +75,10 @@ def test_block_arguments_round_trip(name: str) -> None:
 def test_this_projects_options_round_trip_in_both_styles() -> None:
     spec = ArchSpec.from_strings(
         "own",
-        [["ir_r2_k3.5.7_a1.1_p1.1_s2_e2.3_c24_se0.25_nsw_noskip_exponential_dilated", "cn_r1_k1_s1_c32_skip"]],
+        [
+            ["ir_r2_k3.5.7_a1.1_p1.1_s2_e2.3_c24_se0.25_nsw_noskip_exponential_dilated", "cn_r1_k1_s1_c32_skip"],
+            ["er_r1_k3_s1_e4_c24_fc16_unknownskip", "cn_r1_k1_s1_c32_unknownskip"],
+        ],
         stem=StemSpec(channels=16, kernel=5, stride=1),
         head=HeadSpec(channels=64, kind="pool_conv"),
         in_channels=1,

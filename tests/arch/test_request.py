@@ -14,7 +14,7 @@ from nas.arch.scaling.request import ScalingRequest
 from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingOverrides, RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
 from nas.arch.scaling.targets import macs, params
-from nas.arch.scaling.transform import Compound
+from nas.arch.scaling.transform import Compound, Factors
 from nas.core.errors import NasError
 
 B0, MIXNET_S = zoo.get("efficientnet_b0"), zoo.get("mixnet_s")
@@ -109,6 +109,43 @@ def test_rounding_overrides_leave_other_fields_to_the_family() -> None:
         RoundingOverrides(family="vgg")
     with pytest.raises(NasError, match="unknown head 'none'"):
         RoundingOverrides(head="none")
+
+
+def test_rules_say_where_they_come_from() -> None:
+    def origin(**overrides: Any) -> str:
+        return str(RoundingOverrides(**overrides).rules(MIXNET_S).origin)
+
+    evidence = "(gives mixnet_l, and timm's xl and xxl)"
+    assert origin() == f"mixnet, by the network's name {evidence}"
+    assert origin(family="mixnet") == f"mixnet, as requested {evidence}"
+    assert (
+        origin(depth_rule="round", divisor=4) == f"mixnet, by the network's name, with divisor as requested {evidence}"
+    )
+    winner = replace(MIXNET_S, name="winner_1")
+    assert str(RoundingOverrides().rules(winner).origin) == f"mixnet, by the network's layers {evidence}"
+    assert ScalingRequest(phi=1).resolve(MIXNET_S, {}).rounding == FAMILY_RULES["mixnet"]
+
+
+def test_a_stem_rule_that_is_given_holds_at_every_width() -> None:
+    """MobileNetV3's stem of 16 channels is 16 at width 0.5; the published code scales it, to 8."""
+    small = zoo.get("mobilenetv3_small_100")
+    family, given = RoundingOverrides(), RoundingOverrides(stem="scale")
+    assert [one.rules(small).scaling(Factors(width=0.5)).stem for one in (family, given)] == ["fixed", "scale"]
+    assert [one.rules(small).scaling(Factors(width=0.75)).stem for one in (family, given)] == ["scale", "scale"]
+    both = RoundingOverrides(stem="scale", fixed_stem_below=0.6)
+    assert both.rules(small).scaling(Factors(width=0.5)).stem == "fixed"
+    with pytest.raises(NasError, match="fixed_stem_below -1: must be a number of at least 0"):
+        RoundingOverrides(fixed_stem_below=-1)
+
+
+def test_rules_in_words() -> None:
+    assert str(FAMILY_RULES["mobilenet_v3"]) == (
+        "channels to multiples of 8, at least 90% of their exact number; repeats by ceil; stem: scale, fixed below "
+        "width 0.75; head: fixed; side: multiple_of_4"
+    )
+    assert str(FAMILY_RULES["efficientnet_v2"]).startswith("channels to the nearest multiple of 8; repeats by ceil; ")
+    assert str(FAMILY_RULES["mobilenet_v1"]).startswith("channels truncated to whole numbers of at least 8; ")
+    assert "; first and last stage keep their repeats; " in str(FAMILY_RULES["efficientnet_lite"])
 
 
 def test_macs_growth_of_a_scaled_network() -> None:

@@ -25,6 +25,8 @@ def test_make_divisible_as_timm(divisor: int) -> None:
             assert make_divisible(value, divisor) == timm_make_divisible(value, divisor)
             assert make_divisible(value, divisor, 16, 0.95) == timm_make_divisible(value, divisor, 16, 0.95)
             assert scale_channels(channels, width, divisor=divisor) == timm_make_divisible(value, divisor)
+            nearest = timm_make_divisible(value, divisor, round_limit=0.0)  # EfficientNetV2: 16 x 1.2 is 16, not 24
+            assert scale_channels(channels, width, divisor=divisor, round_limit=0.0) == nearest
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ EQUIVALENT = {
         replace(with_first("uir_r1_k3_s1_e2_c16"), layer_scale=0.1),
         replace(with_first("uir_r1_k3_s1_e2_c16"), layer_scale=0.2),
     ),
+    "base of an expansion": (with_first("er_r1_k3_s1_e4_c16_fc24"), with_first("er_r1_k3_s1_e6_c16")),
+    "unknown shortcut": (with_first("ds_r1_k3_s1_c24_unknownskip"), with_first("ds_r1_k3_s1_c24_noskip")),
     "name": (network(name="a"), network(name="b")),
     "training rates": (network(dropout=0.3, drop_path=0.2), network()),
     "squeeze-excite kind without any": (
@@ -184,6 +186,19 @@ def test_the_smallest_exponential_split() -> None:
     In six, floor(16 / 2^5) would leave the fifth without any.
     """
     assert network([["ds_r1_k3.5.7.9.11_s1_c16_exponential"]]).depth == 1
+
+
+def test_an_unknown_shortcut_may_not_matter() -> None:
+    """It does where stride and channels leave room for one."""
+    message = (
+        r"blocks\.0\.1 ds_r2_k3_s1_c24_unknownskip: .*; replace unknownskip by noskip, or by nothing if it has one"
+    )
+    assert with_first("ds_r1_k3_s1_c24_unknownskip").arch_id == with_first("ds_r1_k3_s1_c24").arch_id
+    assert with_first("dsa_r2_k3_s1_c24_unknownskip").arch_id == with_first("dsa_r2_k3_s1_c24").arch_id
+    with pytest.raises(SpecError, match=message):
+        with_first("ds_r2_k3_s1_c24_unknownskip")
+    with pytest.raises(SpecError, match="replace unknownskip by skip, or by nothing if it has none"):
+        with_first("cn_r2_k3_s1_c24_unknownskip")
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ def test_mistakes_are_named(text: str, message: str) -> None:
         ("ir_r1_k3_s1_e6_c24_nhs", "activation hard_swish"),
         ("ir_r1_k3.5_s1_e6_c24_exponential", "partition exponential"),
         ("ir_r1_k3_gs8_s1_e6_c24", "group_size 8"),
+        ("ir_r1_k3_s1_e6_c24_unknownskip", "that a shortcut is not known"),
     ],
 )
 def test_what_the_notation_cannot_say_is_refused(text: str, message: str) -> None:

@@ -145,6 +145,14 @@ def test_depth_rules_and_fixed_ends() -> None:
     assert repeats(depth=0.1) == [1, 1, 1]
 
 
+def test_the_base_of_an_expansion_is_scaled_like_channels() -> None:
+    """EfficientNet-EdgeTPU at width 1.2: 24 becomes 32, times 4 are 128 (timm's ``efficientnet_el``)."""
+    base = replace(small(), stages=(StageSpec.parse(["er_r1_k3_s1_e4_c24_fc24_noskip"]),))
+    wide = scale(base, Scaling(width=1.2, depth=1.4))
+    assert wide.strings == (("er_r2_k3_s1_e4_c32_fc32_noskip",),)
+    assert [placed.hidden_channels for placed in wide.placed_blocks()] == [128, 128]
+
+
 def test_a_finer_divisor_preserves_small_width_multipliers() -> None:
     assert Scaling(width=1.1).channels(16) == 16
     assert Scaling(width=1.1, divisor=2).channels(16) == 18
@@ -158,6 +166,7 @@ def test_a_finer_divisor_preserves_small_width_multipliers() -> None:
         ({"depth": math.inf}, "depth inf: a multiplier"),
         ({"resolution_px": 0}, "resolution_px 0: must be"),
         ({"divisor": 0}, "divisor 0: must be"),
+        ({"round_limit": 1.5}, "round_limit 1.5: must be a number of at least 0 and at most 1"),
         ({"depth_rule": "floor"}, "unknown depth_rule 'floor': choose from ceil, round, per_string"),
         ({"width_rule": "divisors"}, "unknown width_rule 'divisors'.*Did you mean 'divisor'"),
         ({"head": "keep"}, "unknown head 'keep': choose from scale, fixed, grow"),

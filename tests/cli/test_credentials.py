@@ -67,8 +67,10 @@ def test_the_printed_configuration_and_errors_show_no_password(
         lambda: compare.command([f"storage={quoted}", "json=none"]),
         lambda: nas.run_search(space="mobilenet_v1", study={"storage": url, "n_trials": "none"}),
     ]
+    # Every call sees a fifth of the URLs, and the first URL goes through every call: composing takes most of the time.
+    turn = URLS.index(url)
     shown = ""
-    for call in calls:
+    for call in calls[turn % 5 :: 5] if turn else calls:
         try:
             call()
         except NasError as error:

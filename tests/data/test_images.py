@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import io
+import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from sklearn.datasets import load_digits
 
 from nas.core.errors import NasError
 from nas.data.images import ImageData, channel_statistics, load_images
+from nas.data.samples import with_samples
 from nas.data.sources import DataSettings
 from tests.paths import SHARED_DATA
 
@@ -34,7 +39,7 @@ def make_images(root: Path, *, count: int = 5, size: tuple[int, int] = (12, 12))
 
 
 def folder(root: Path, **fields: Any) -> DataSettings:
-    return DataSettings(name="imagefolder", root=str(root), **fields)
+    return DataSettings(name="imagefolder", root=str(root), **{"allow_constant": True, **fields})
 
 
 def test_digits_are_complete_and_stratified() -> None:
@@ -122,6 +127,117 @@ def test_progress_ends_at_the_number_of_images(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     load_images(folder(make_images(tmp_path)), on_progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (10, 10)
+
+
+def test_all_names_of_a_format_are_read_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    root = make_images(tmp_path / "train", count=4).parent
+    for name in ("dark", "light"):
+        for index in range(20):
+            Image.new("RGB", (12, 12), (index, 50, 90)).save(root / "train" / name / f"{name}{index}.jfif", "JPEG")
+    data = load_images(folder(root))
+    assert data.description is not None
+    assert [(one.found, one.train, one.val) for one in data.description.classes] == [(19, 19, 5)] * 2
+    assert data.description.left_out == {}
+    others = ["labels.csv", "test/1.png", "test/2.png", "train/3.png", "train/dark/.4.png", "train/dark/5.HEIC"]
+    others += ["train/light/6", "train/light/7.heic", "train/.cache/8.png"]
+    for other in others:
+        (root / other).parent.mkdir(exist_ok=True)
+        (root / other).touch()
+    (root / "train" / "dark" / "9.png").symlink_to(root / "nowhere.png")
+    (root / "train" / "light" / "up").symlink_to(root / "train" / "light")
+    again = load_images(folder(root))
+    assert again.description is not None
+    assert again.description.left_out == {
+        "in test/, unlabelled": 2,
+        "not in a class folder": 1,
+        "hidden": 2,
+        "extension .csv is not read": 1,
+        "extension .heic is not read": 2,
+        "no extension": 1,
+        "broken link": 1,
+        "link to a folder above it": 1,
+    }
+    assert torch.equal(again.train_images, data.train_images)
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    root = make_images(tmp_path / "photos")
+    elsewhere = make_images(tmp_path / "elsewhere", count=2)
+    (root / "dark" / "more").symlink_to(elsewhere / "dark")
+    (root / "third").symlink_to(elsewhere / "light")
+    images = load_images(folder(root, val_fraction=0.4)).description
+    assert images is not None
+    assert [(one.name, one.train + one.val) for one in images.classes] == [("dark", 7), ("light", 5), ("third", 2)]
+
+
+def test_unreadable_files_are_left_out_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_images(tmp_path)
+    readable = os.access  # as a superuser every file is readable
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).stem != "3" and readable(path, mode))
+    data = load_images(folder(root, val_fraction=0.25))
+    assert data.description is not None
+    assert data.description.left_out == {"no permission to read": 2}
+    assert (data.description.found, data.description.val) == (6, 2)
+
+
+def test_images_of_each_class_are_counted_before_and_after_the_draw(tmp_path: Path) -> None:
+    data = load_images(folder(make_images(tmp_path, count=10), subset=0.5))
+    assert data.description is not None
+    assert [(one.found, one.train, one.val) for one in data.description.classes] == [(8, 4, 2)] * 2
+    assert (data.description.path, data.description.val_folder) == (str(tmp_path), "")
+    digits = load_images(DataSettings(subset=200)).description
+    assert digits is not None
+    per_class = np.bincount(load_digits().target)
+    assert [one.found + one.val for one in digits.classes] == per_class.tolist()
+    assert (digits.train, digits.val, digits.identical.count) == (200, 360, 0)
+
+
+@pytest.mark.parametrize("resolution_px", [None, 4])
+def test_identical_files_of_both_splits_are_found(tmp_path: Path, resolution_px: int | None) -> None:
+    make_images(tmp_path / "train")
+    for name in ("dark", "light"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+    shutil.copy(tmp_path / "train/dark/1.png", tmp_path / "val/dark/a.png")
+    shutil.copy(tmp_path / "train/dark/1.png", tmp_path / "val/dark/b.png")
+    shutil.copy(tmp_path / "train/dark/2.png", tmp_path / "val/light/c.png")
+    same_pixels = tmp_path / "val/light/d.bmp"  # as light/3.png, in other bytes
+    Image.new("RGB", (12, 12), (203, 203, 203)).save(same_pixels)
+    description = load_images(folder(tmp_path, resolution_px=resolution_px)).description
+    assert description is not None
+    assert (description.identical.count, description.identical.train) == (3, "train/dark/1.png")
+    assert description.identical.val == "val/dark/a.png"
+
+
+def test_samples_are_the_train_images_at_the_side_of_the_proxy(tmp_path: Path) -> None:
+    data = load_images(folder(make_images(tmp_path, count=20)))
+    described = with_samples(data, 12)
+    assert described is not None
+    for label, one in enumerate(described.classes):
+        strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(one.sample))))
+        assert strip.shape == (12, 6 * 13 - 1, 3)
+        shown = [strip[:, 13 * place : 13 * place + 12].transpose(2, 0, 1) for place in range(6)]
+        of_class = data.train_images[data.train_labels == label].numpy()
+        assert len({picture.tobytes() for picture in shown}) == 6
+        assert {picture.tobytes() for picture in shown} <= {image.tobytes() for image in of_class}
+    small = with_samples(data, 4)
+    assert small is not None
+    assert Image.open(io.BytesIO(base64.b64decode(small.classes[0].sample))).size == (6 * 5 - 1, 4)
+    large = with_samples(data, 300)
+    assert large is not None
+    assert Image.open(io.BytesIO(base64.b64decode(large.classes[0].sample))).size == (6 * 65 - 1, 64)
+
+
+def test_grey_samples_are_grey(digits: ImageData) -> None:
+    described = with_samples(digits, 16)
+    assert described is not None
+    assert Image.open(io.BytesIO(base64.b64decode(described.classes[3].sample))).mode == "L"
+
+
+def test_names_that_are_not_utf_8_are_shown_as_text(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    os.rename(os.fsencode(tmp_path / "dark"), os.fsencode(tmp_path) + b"/caf\xe9")
+    data = load_images(folder(tmp_path))
+    assert data.class_names == ("caf\\xe9", "light")
 
 
 def test_fashion_mnist_is_read_from_its_own_files(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nas.core.errors import NasError
-from nas.data.sources import DataSettings, check_data, find_splits
+from nas.data.folder_layout import find_splits
+from nas.data.sources import DataSettings, check_data
 
 
 def make_folder(root: Path, *files: str) -> Path:

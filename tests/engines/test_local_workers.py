@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import timm
 import torch
@@ -34,22 +33,20 @@ from tests.deadline import DEADLINE_S
 from tests.engines.commands import SAMPLED, TINY, Forked
 from tests.engines.fatal_search import FatalSearch
 from tests.engines.kill_at_write import kill_at_write
-
-
-def study(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
+from tests.studies import open_study_file
 
 
 def outcomes(folder: Path) -> list[tuple[str, str, float | None]]:
-    return [(row.arch_id, row.outcome, row.accuracy) for row in trial_records(study(folder))]
+    return [(row.arch_id, row.outcome, row.accuracy) for row in trial_records(open_study_file(folder))]
 
 
 def in_the_middle(folder: Path) -> bool:
     """Whether a trial has been trained and another one is at it."""
     if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
         return False
-    running = study(folder).get_trials(states=(TrialState.RUNNING,))
-    return count_finished(study(folder)) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
+    study = open_study_file(folder)
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    return count_finished(study) > 0 and any("peak_memory_mb" in trial.user_attrs for trial in running)
 
 
 def test_a_search_leaves_networks_that_timm_builds_and_is_done_once(tmp_path: Path) -> None:
@@ -81,10 +78,10 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
     process = Forked(kill_at_write, 2, command, [*SAMPLED, "study.n_trials=3"])
     said, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == -signal.SIGKILL and in_the_middle(tmp_path), said
-    assert len(study(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1
+    assert len(open_study_file(tmp_path).get_trials(states=(TrialState.RUNNING,))) == 1
     assert command([*SAMPLED, "study.n_trials=3"]) == 0
-    assert count_finished(study(tmp_path)) == 3
-    assert all(trial.state.is_finished() for trial in study(tmp_path).trials)
+    assert count_finished(open_study_file(tmp_path)) == 3
+    assert all(trial.state.is_finished() for trial in open_study_file(tmp_path).trials)
     trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
     assert len(set(trained)) == len(trained) == 3
 
@@ -97,12 +94,12 @@ def test_workers_share_a_study_and_one_that_is_killed_is_made_up_for(
 ) -> None:
     monkeypatch.setattr(search, "SEARCH", FatalSearch(tmp_path / "killed"))
     assert command([*SAMPLED, "study.n_trials=4", "engine.workers=2"]) == 0
-    (victim,) = [trial for trial in study(tmp_path).trials if "kills" in trial.user_attrs]
+    (victim,) = [trial for trial in open_study_file(tmp_path).trials if "kills" in trial.user_attrs]
     assert victim.user_attrs["kills"] == 1
     assert victim.user_attrs["outcome"] in ("trained", "duplicate")  # of a trial that drew the same network meanwhile
     trained = [arch_id for arch_id, outcome, _ in outcomes(tmp_path) if outcome == "trained"]
     assert len(set(trained)) == len(trained) == 4
-    assert all(trial.state.is_finished() for trial in study(tmp_path).trials)
+    assert all(trial.state.is_finished() for trial in open_study_file(tmp_path).trials)
     said = capfd.readouterr().out
     assert f"was killed by SIGKILL; taken back: trial {victim.number}" in said
     assert [line[:3] for line in said.splitlines() if re.match(r"\d/4 trial ", line)] == ["1/4", "2/4", "3/4", "4/4"]
@@ -122,10 +119,10 @@ def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
         "study.n_trials=3",
     ]  # fmt: skip
     assert command([*arguments, "engine.workers=2"]) == 0
-    rows = [row for row in trial_records(study(tmp_path)) if row.outcome == "trained"]
+    rows = [row for row in trial_records(open_study_file(tmp_path)) if row.outcome == "trained"]
     assert len(rows) == 3 and all(row.measured_ms and row.predicted_ms for row in rows)
-    told = [trial.values[1] for trial in study(tmp_path).trials if trial.state is TrialState.COMPLETE]
-    assert told == [trial.user_attrs["latency_ms"] for trial in study(tmp_path).trials if trial.values]
+    told = [trial.values[1] for trial in open_study_file(tmp_path).trials if trial.state is TrialState.COMPLETE]
+    assert told == [trial.user_attrs["latency_ms"] for trial in open_study_file(tmp_path).trials if trial.values]
     assert "predicted against measured" in capfd.readouterr().out
     report = (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
     assert "Predicted vs. measured latency" in report and "3 networks measured" in report
@@ -134,14 +131,15 @@ def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
         command([*arguments, "latency.refine=false"])
     # Resumed in one process, it predicts by all that the storage knows.
     space = make_plan(arguments).space
-    known = trial_records(study(tmp_path))
+    known = trial_records(open_study_file(tmp_path))
     assert command([*arguments, "study.n_trials=4"]) == 0
     archs = {
-        row.arch_id: space.decode(row.genotype, classes=10, in_channels=1) for row in trial_records(study(tmp_path))
+        row.arch_id: space.decode(row.genotype, classes=10, in_channels=1)
+        for row in trial_records(open_study_file(tmp_path))
     }
     taught = rough.refined([(archs[row.arch_id], row.measured_ms) for row in known if row.outcome == "trained"])
     (new,) = set(archs) - {row.arch_id for row in known}
-    (predicted_ms,) = {row.predicted_ms for row in trial_records(study(tmp_path)) if row.arch_id == new}
+    (predicted_ms,) = {row.predicted_ms for row in trial_records(open_study_file(tmp_path)) if row.arch_id == new}
     assert predicted_ms == pytest.approx(taught.predict(archs[new]).latency_ms, abs=1e-6)
 
 

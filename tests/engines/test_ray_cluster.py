@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.cluster_utils import Cluster
 
 from nas.study.trial_attributes import count_finished, trial_records
 from tests.deadline import DEADLINE_S
 from tests.paths import ROOT
+from tests.studies import open_study_file
 
 EPOCHS = 60  # enough of them for a look between two, also where one takes milliseconds
 ATTEMPTS = 2  # a busy machine may be too slow for Ray's own deadlines
@@ -48,10 +48,6 @@ def cluster(scratch: Path) -> Iterator[Cluster]:
         nodes.shutdown()
 
 
-def study(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
-
-
 def start(cluster: Cluster, folder: Path, *more: str) -> subprocess.Popen[str]:
     """The command as a user runs it."""
     arguments = [
@@ -69,18 +65,22 @@ def start(cluster: Cluster, folder: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
+def begun_trials(folder: Path) -> list[FrozenTrial]:
+    """The trials that have an epoch behind them."""
+    if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
+        return []
+    return [trial for trial in open_study_file(folder).get_trials(deepcopy=False) if trial.last_step is not None]
+
+
 def epochs_of(folder: Path) -> dict[int, int]:
     """The last epoch of each trial that has one."""
-    if not (folder / "runs" / "tiny" / "config.yaml").is_file():  # written when the study is ready
-        return {}
-    return {trial.number: trial.last_step for trial in study(folder).trials if trial.last_step is not None}
+    return {trial.number: trial.last_step or 0 for trial in begun_trials(folder)}
 
 
 def in_the_middle(folder: Path, before: Mapping[int, int]) -> int:
     """How many trials are being trained, with more epochs behind them than ``before``, and with many to come."""
-    epochs = epochs_of(folder)
-    running = study(folder).get_trials(states=(TrialState.RUNNING,)) if epochs else []
-    return sum(before.get(trial.number, 0) < epochs.get(trial.number, 0) < EPOCHS - 5 for trial in running)
+    running = [trial for trial in begun_trials(folder) if trial.state is TrialState.RUNNING]
+    return sum(before.get(trial.number, 0) < (trial.last_step or 0) < EPOCHS - 5 for trial in running)
 
 
 def hold(driver: subprocess.Popen[str], folder: Path, *, trials: int) -> None:
@@ -108,7 +108,7 @@ def test_a_search_survives_the_death_of_its_driver_and_of_a_node(cluster: Cluste
     hold(driver, tmp_path, trials=1)
     driver.kill()
     driver.communicate()
-    left = len(study(tmp_path).get_trials(states=(TrialState.RUNNING,)))
+    left = len(open_study_file(tmp_path).get_trials(states=(TrialState.RUNNING,)))
 
     driver = start(cluster, tmp_path)
     hold(driver, tmp_path, trials=3)  # one on each node
@@ -120,11 +120,11 @@ def test_a_search_survives_the_death_of_its_driver_and_of_a_node(cluster: Cluste
     assert "lost its worker: its process or its machine died" in said and "6/6 trial" in said
     assert "raylet" not in said
 
-    trials = study(tmp_path).trials
+    trials = open_study_file(tmp_path).trials
     assert all(trial.state in (TrialState.COMPLETE, TrialState.WAITING) for trial in trials)
     assert sum(trial.user_attrs.get("kills", 0) for trial in trials) > left
-    rows = [row for row in trial_records(study(tmp_path)) if row.outcome == "trained"]
-    assert len({row.arch_id for row in rows}) == len(rows) == count_finished(study(tmp_path)) == 6
+    rows = [row for row in trial_records(open_study_file(tmp_path)) if row.outcome == "trained"]
+    assert len({row.arch_id for row in rows}) == len(rows) == count_finished(open_study_file(tmp_path)) == 6
     assert list((tmp_path / "runs" / "tiny" / "winners").glob("*.safetensors"))
     with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "optuna.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -29,6 +29,8 @@ def blocks(draw: st.DrawFn, stride: int) -> BlockSpec:
         fields |= {"start_kernel": start, "kernels": (middle,), "end_kernel": end}
     else:
         fields["kernels"] = (draw(KERNELS),)
+    if kind == "er":
+        fields["base_channels"] = draw(st.sampled_from((None, 8, 24)))
     if kind in ("ir", "er", "uir"):
         fields["expansion"] = draw(st.sampled_from((1.0, 1.5, 2.3, 3.0, 4.0)))
     if kind == "ir":
@@ -66,6 +68,7 @@ def specs(draw: st.DrawFn) -> ArchSpec:
         squeeze_excite=SqueezeExcite(
             relative_to=draw(st.sampled_from(("input", "expanded"))),
             divisor=draw(st.sampled_from((1, 8))),
+            round_limit=draw(st.sampled_from((0.9, 0.95))),
             activation=draw(st.sampled_from((None, "relu"))),
             gate=draw(st.sampled_from(("sigmoid", "hard_sigmoid"))),
         ),

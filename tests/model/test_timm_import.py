@@ -108,6 +108,7 @@ def test_imported_networks_equal_the_zoo(name: str) -> None:
     published = zoo.get(name)
     spec = replace(read(name), norm=published.norm, resolution_px=published.resolution_px)
     assert spec.arch_id == published.arch_id
+    assert spec.strings == published.strings
 
 
 def test_block_strings_are_in_canonical_notation() -> None:
@@ -120,7 +121,7 @@ def test_block_strings_are_in_canonical_notation() -> None:
         ("ir_r3_k3_s2_e4_c96_se0.25",),
         ("ir_r5_k3_s1_e6_c112_se0.25",),
     )
-    assert read("efficientnet_es").strings[0] == ("er_r1_k3_s1_e3_c24",)  # timm: e4 of fc24, on 32 channels
+    assert read("efficientnet_es").strings[0] == ("er_r1_k3_s1_e4_c24_fc24_noskip",)
     assert read("mobilenetv4_hybrid_medium").strings[2][4] == "mqa_r1_k3_h4_v2_d64_s1_c160"
 
 

@@ -15,6 +15,7 @@ import pytest
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
+from nas.data.description import ClassCount, DatasetDescription
 from nas.reporting.plots.pareto import pareto_svg
 from nas.reporting.search_report import SearchReport, Winner, render_search_report
 from nas.reporting.search_summary import losses, search_summary
@@ -271,3 +272,36 @@ def test_winners_with_one_label_are_refused() -> None:
 def test_an_unknown_objective_is_refused() -> None:
     with pytest.raises(NasError, match="pareto, mnasnet"):
         report(objective="accuracy")
+
+
+def images(**fields: object) -> DatasetDescription:
+    classes = (
+        ClassCount(name="ok", found=900, train=180, val=93, sample="aGVsbG8="),
+        ClassCount(name=HOSTILE, found=100, train=20, val=7),
+    )
+    return DatasetDescription(name="imagefolder", classes=classes, **fields)
+
+
+def test_the_images_of_a_study_are_shown_with_samples_and_warnings() -> None:
+    shown = images(path=f"/photos/{HOSTILE}", left_out={f"extension {HOSTILE} is not read": 7}, sample_px=12)
+    page = Page(render_search_report(report(dataset=shown)))
+    assert not page.open
+    assert "1,000 images, 200 of them used (data.subset)" in page.text
+    assert "Class Found Train Validation Samples, 12 px ok 900 180 93" in page.text
+    assert "class 'ok' has 93.00% of the validation images: always guessing it gives this accuracy" in page.text
+    assert "7 (extension" in page.text
+    assert "data:image/png;base64,aGVsbG8=" in page.links
+    assert page.links.count("data:image/png;base64,") == 0  # no image without a sample
+    assert HOSTILE in page.text and "<script>alert" not in render_search_report(report(dataset=shown))
+
+
+def test_of_many_classes_a_page_shows_twelve() -> None:
+    classes = tuple(ClassCount(name=f"c{n}", found=20 + n, train=20 + n, val=5) for n in range(1000))
+    text = Page(render_search_report(report(dataset=DatasetDescription(name="x", classes=classes)))).text
+    assert "12 of 1,000 classes: those with most and those with fewest train images." in text
+    assert "c999" in text and "c5 25" in text and "c500" not in text
+
+
+def test_a_study_that_does_not_know_its_images_has_no_section_of_them() -> None:
+    page = Page(render_search_report(report()))
+    assert "images" not in page.ids

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 from wsgiref.simple_server import WSGIServer
 
-import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import get_note
@@ -24,6 +23,7 @@ from nas.study.storage import lease
 from nas.training.results import EpochResult
 from tests.json_output import json_answer
 from tests.paths import REFERENCE
+from tests.studies import open_study_file
 from tests.study.fakes import epoch_result
 
 FOLDER: Final = REFERENCE / "studies_0.1"
@@ -68,7 +68,7 @@ def trained_before(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def trials(name: str) -> list[FrozenTrial]:
-    return list(optuna.load_study(study_name=name, storage="sqlite:///runs/optuna.db").trials)
+    return list(open_study_file(name=name).trials)
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -160,5 +160,5 @@ def test_as_they_are_they_are_listed_rendered_compared_and_shown(
     assert dashboard.command(["port=0"]) == 0
     assert "notes not updated" not in capsys.readouterr().out
     for name, text in (("search", "6 trained"), ("grid", "Best: 1/1/1.4")):
-        study = optuna.load_study(study_name=name, storage="sqlite:///runs/optuna.db")
+        study = open_study_file(name=name)
         assert text in get_note(study) and study.trials == before[name]

@@ -22,6 +22,7 @@ from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.opening import open_storage
 from nas.study.storage.study_format import FORMAT_ATTRIBUTE, STUDY_FORMAT, check_study_format
 from tests.json_output import json_answer
+from tests.studies import open_study_file
 
 Command = Callable[[list[str]], int]
 
@@ -78,7 +79,7 @@ def raise_in_folder(name: str) -> None:
 
 
 def raise_in_storage(name: str) -> None:
-    study = optuna.load_study(study_name=name, storage="sqlite:///runs/optuna.db")
+    study = open_study_file(name=name)
     assert system_attributes(study)[FORMAT_ATTRIBUTE] == STUDY_FORMAT
     set_system_attribute(study, FORMAT_ATTRIBUTE, NEWER)
 
@@ -152,7 +153,7 @@ def test_the_dashboard_writes_no_notes_of_it(
     monkeypatch.setattr(WSGIServer, "serve_forever", end)
     make_newer("newer")
     shutil.rmtree("runs/artifacts")  # so that all notes are out of date
-    study = optuna.load_study(study_name="newer", storage="sqlite:///runs/optuna.db")
+    study = open_study_file(name="newer")
     before = system_attributes(study)
     assert dashboard.command(["port=0"]) == 0
     said = capsys.readouterr().out

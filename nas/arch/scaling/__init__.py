@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from nas.arch.scaling.family import formula_member, published_label, published_labels, published_member
     from nas.arch.scaling.request import SCALING_RULES, ScalingRequest, target_measures
-    from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
+    from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingOverrides, RoundingRules
     from nas.arch.scaling.rules import (
         DIRECTIONS,
         at_equal_cost,
@@ -49,7 +49,7 @@ else:
             ],
             "family": ["formula_member", "published_label", "published_labels", "published_member"],
             "request": ["SCALING_RULES", "ScalingRequest", "target_measures"],
-            "rounding_rules": ["RoundingOverrides", "RoundingRules"],
+            "rounding_rules": ["FAMILY_RULES", "RoundingOverrides", "RoundingRules"],
             "rules": ["DIRECTIONS", "at_equal_cost", "dwr", "stepwise_step", "width_lines", "width_resolution_table"],
             "targets": ["CostMeasure"],
             "transform": ["UNSCALED", "Compound", "Factors", "Scaling", "coefficients_of", "scale"],
@@ -60,6 +60,7 @@ __all__ = [
     "ALPHAS",
     "BETAS",
     "DIRECTIONS",
+    "FAMILY_RULES",
     "GAMMAS",
     "SCALING_RULES",
     "UNSCALED",

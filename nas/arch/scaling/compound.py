@@ -85,14 +85,16 @@ class ScaledNetwork:
     """A scaled network together with its baseline.
 
     ``factors``: the requested multipliers; after rounding the network has others, see ``realised`` and the growths.
-    ``scaling``: the factors with their rounding rules. ``compound`` and ``phi``: the origin of the factors, None if
-    they have another one; a published member has its phi alone.
+    ``scaling``: the factors with their rounding rules. ``rounding``: the rules as the family has them, None for a
+    complete scaling. ``compound`` and ``phi``: the origin of the factors, None if they have another one; a published
+    member has its phi alone.
     """
 
     baseline: ArchSpec
     arch: ArchSpec
     factors: Factors
     scaling: Scaling
+    rounding: RoundingRules | None = None
     compound: Compound | None = None
     phi: float | None = None
 
@@ -155,7 +157,9 @@ def scale_rounded(
     scaling = chosen.scaling(factors, baseline.resolution_px, dropout=dropout)
     arch = scale(baseline, scaling, name=name)
     check_side(arch)
-    return ScaledNetwork(baseline=baseline, arch=arch, factors=factors, scaling=scaling, compound=compound, phi=phi)
+    return ScaledNetwork(
+        baseline=baseline, arch=arch, factors=factors, scaling=scaling, rounding=chosen, compound=compound, phi=phi
+    )
 
 
 def scale_compound(

@@ -10,10 +10,12 @@ from typing import Final, Literal
 
 from nas.arch.limits import MAX_PHI
 from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
-from nas.arch.scaling.rounding_rules import RoundingRules, family_of
+from nas.arch.scaling.published_families import family_of
+from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.transform import (
     PUBLISHED_EFFICIENTNET,
     PUBLISHED_EFFICIENTNET_LITE,
+    PUBLISHED_EFFICIENTNET_V2,
     Coefficients,
     Compound,
     Factors,
@@ -40,9 +42,11 @@ def dropout_at(phi: float, baseline_dropout: float = 0.2) -> float:
 def published_table(baseline: ArchSpec) -> Mapping[str, Coefficients]:
     """Published coefficients for ``baseline``, by member.
 
-    Those of EfficientNet-Lite for a Lite baseline, otherwise those of EfficientNet B0 to B8 and L2.
+    Those of EfficientNet-Lite for a Lite baseline and of EfficientNetV2 for a V2 baseline, otherwise those of
+    EfficientNet B0 to B8 and L2.
     """
-    return PUBLISHED_EFFICIENTNET_LITE if family_of(baseline) == "efficientnet_lite" else PUBLISHED_EFFICIENTNET
+    tables = {"efficientnet_lite": PUBLISHED_EFFICIENTNET_LITE, "efficientnet_v2": PUBLISHED_EFFICIENTNET_V2}
+    return tables.get(family_of(baseline), PUBLISHED_EFFICIENTNET)
 
 
 def published_member(baseline: ArchSpec, member: str, rules: RoundingRules | None = None) -> ScaledNetwork:
@@ -81,8 +85,8 @@ def family(
     """Members of ``baseline``'s family at ``phis``.
 
     Each has its own depth, width, resolution and dropout; drop-path is the baseline's. A ``Compound``: by its formula,
-    with dropout by ``dropout_at``. ``published``: phi 0 to 8 are the hand-rounded B0 to B8 (0 to 4 Lite's); L2, which
-    has no phi, is a ``published_member``.
+    with dropout by ``dropout_at``. ``published``: phi 0 to 8 are the hand-rounded B0 to B8 (0 to 4 Lite's, 0 to 3
+    V2's); L2, which has no phi, is a ``published_member``.
 
     Raises: NasError for a phi that was not published.
     """
@@ -115,7 +119,7 @@ def formula_member(
 def published_labels(baseline: ArchSpec) -> tuple[str, ...]:
     """Published members of whole phi, in order from phi 0.
 
-    b0 to b8, or lite0 to lite4. L2 has no phi.
+    b0 to b8, lite0 to lite4, or V2's b0 to b3. L2 has no phi.
     """
     return tuple(label for label in published_table(baseline) if label != "l2")
 

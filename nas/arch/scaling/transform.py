@@ -11,9 +11,18 @@ from typing import Final, Literal, NamedTuple
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.limits import MAX_CHANNELS, MAX_FACTOR, MAX_RESOLUTION_PX
-from nas.arch.rounding import DEPTH_RULES, WIDTH_RULES, DepthRule, WidthRule, scale_channels, scale_repeats
+from nas.arch.rounding import (
+    DEPTH_RULES,
+    ROUND_LIMIT,
+    WIDTH_RULES,
+    DepthRule,
+    WidthRule,
+    scale_channels,
+    scale_repeats,
+)
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import NasError, quoted, unknown_choice
+from nas.core.validation import check_number
 
 EndRule = Literal["scale", "fixed", "grow"]
 END_RULES: Final = ("scale", "fixed", "grow")
@@ -24,9 +33,10 @@ class Scaling:
     """Multipliers of a network and the rules that round their results.
 
     ``width`` and ``depth`` multiply channels and repeats; ``resolution_px`` is the new input side (None keeps it).
-    ``width_rule``, ``divisor``, ``depth_rule``: as in ``scale_channels`` and ``scale_repeats``. ``stem`` and ``head``:
-    ``scale`` with the width, keep ``fixed``, or ``grow`` (scale above 1 only; MobileNetV2's head). ``fixed_ends``:
-    first and last stage keep their repeats (EfficientNet-Lite). ``dropout``, ``drop_path``: None keeps the network's.
+    ``width_rule``, ``divisor``, ``round_limit``, ``depth_rule``: as in ``scale_channels`` and ``scale_repeats``.
+    ``stem`` and ``head``: ``scale`` with the width, keep ``fixed``, or ``grow`` (scale above 1 only; MobileNetV2's
+    head). ``fixed_ends``: first and last stage keep their repeats (EfficientNet-Lite). ``dropout``, ``drop_path``: None
+    keeps the network's.
 
     Raises: NasError for values out of range and unknown rules.
     """
@@ -38,6 +48,7 @@ class Scaling:
     drop_path: float | None = None
     width_rule: WidthRule = "divisor"
     divisor: int = 8
+    round_limit: float = ROUND_LIMIT
     depth_rule: DepthRule = "ceil"
     stem: EndRule = "scale"
     head: EndRule = "scale"
@@ -55,6 +66,7 @@ class Scaling:
             raise NasError(f"resolution_px {quoted(self.resolution_px)}: must be a positive number of pixels, {most}.")
         if not 1 <= self.divisor <= MAX_CHANNELS:
             raise NasError(f"divisor {quoted(self.divisor)}: must be at least 1 and at most {MAX_CHANNELS}.")
+        check_number("round_limit", self.round_limit, low=0, high=1)
         rules = (("width_rule", WIDTH_RULES), ("depth_rule", DEPTH_RULES), ("stem", END_RULES), ("head", END_RULES))
         for field, allowed in rules:
             if getattr(self, field) not in allowed:
@@ -62,7 +74,9 @@ class Scaling:
 
     def channels(self, channels: int) -> int:
         """Scale ``channels`` by the width multiplier and its rounding rule."""
-        return scale_channels(channels, self.width, rule=self.width_rule, divisor=self.divisor)
+        return scale_channels(
+            channels, self.width, rule=self.width_rule, divisor=self.divisor, round_limit=self.round_limit
+        )
 
     def end_channels(self, channels: int, rule: EndRule) -> int:
         """Scale the ``channels`` of stem or head under ``rule``."""
@@ -76,6 +90,8 @@ def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchS
     """Apply ``scaling`` to ``spec``.
 
     Channels are rounded at width 1 too, as timm does. ``name``: None keeps the spec's.
+
+    Raises: SpecError for a block that gets room for a shortcut and of which it is not known whether it has one.
     """
     last = len(spec.stages) - 1
     stages = tuple(
@@ -97,7 +113,12 @@ def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchS
 def _scale_stage(stage: StageSpec, scaling: Scaling, *, depth: float) -> StageSpec:
     repeats = scale_repeats([block.repeats for block in stage.blocks], depth, scaling.depth_rule)
     blocks: Sequence[BlockSpec] = [
-        replace(block, repeats=count, channels=scaling.channels(block.channels))
+        replace(
+            block,
+            repeats=count,
+            channels=scaling.channels(block.channels),
+            base_channels=block.base_channels and scaling.channels(block.base_channels),
+        )
         for block, count in zip(stage.blocks, repeats, strict=True)
     ]
     return StageSpec(tuple(blocks))
@@ -205,6 +226,13 @@ PUBLISHED_EFFICIENTNET_LITE: Final = {
     "lite2": _published(1.1, 1.2, 260, 0.3),
     "lite3": _published(1.2, 1.4, 280, 0.3),
     "lite4": _published(1.4, 1.8, 300, 0.3),
+}
+# google/automl, efficientnetv2/effnetv2_configs.py, sides of the training. S, M, L and XL are no scaled networks.
+PUBLISHED_EFFICIENTNET_V2: Final = {
+    "b0": _published(1.0, 1.0, 192, 0.2),
+    "b1": _published(1.0, 1.1, 192, 0.2),
+    "b2": _published(1.1, 1.2, 208, 0.3),
+    "b3": _published(1.2, 1.4, 240, 0.3),
 }
 
 

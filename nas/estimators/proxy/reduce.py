@@ -185,7 +185,7 @@ def _warnings(
         (abs(realised / placed.block.expansion - 1), placed.path, placed.block.expansion, realised)
         for placed in small.placed_blocks()
         if placed.block.has_expansion
-        for realised in [placed.hidden_channels / placed.in_channels]
+        for realised in [placed.hidden_channels / (placed.block.base_channels or placed.in_channels)]
     ]
     deviation, path, nominal, realised = max(deviations, key=itemgetter(0), default=(0.0, "", 0.0, 0.0))
     if deviation > 0.15:

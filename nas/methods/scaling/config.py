@@ -121,7 +121,7 @@ class ScalingPlan(StudyPlan):
             target=config["target"],
             compare=compared_of(config["compare"]),
             coefficients=coefficients_of(config["coefficients"]),
-            rules=from_mapping(RoundingOverrides, config["rounding"], "rounding").rules(baseline),
+            rules=_rounding_overrides(config["rounding"]).rules(baseline),
             runs_dir=runs_dir,
             command=command,
             **cls.read_groups(config),
@@ -130,13 +130,14 @@ class ScalingPlan(StudyPlan):
     @property
     def settings(self) -> dict[str, Any]:
         """All settings but the baseline as plain data, by the keys of the configuration."""
-        factors = self.coefficients
+        factors, origin = self.coefficients, self.rules.origin
+        family = origin.family if origin and origin.found_by == "request" else None
         return {
             "phi": self.phi,
             "target": self.target,
             "compare": list(self.compare) or None,
             "coefficients": [factors.alpha, factors.beta, factors.gamma],
-            "rounding": asdict(self.rules),
+            "rounding": {"family": family, **self.rules.settings},
             **self.group_settings,
         }
 
@@ -226,8 +227,18 @@ class ScalingPlan(StudyPlan):
             own |= {"coefficients": str(self.coefficients)}
         groups = {
             "grid": {} if self.compare else asdict(self.grid),
-            "rounding": asdict(self.rules),
+            "rounding": self.rules.identity(min(self.widths) if self.is_table else 1.0),
             "race": {"finalists": self.race.finalists, "stop_share": self.race.stop_share},
             **self.shared_identity(device),
         }
         return own | dotted_names(groups)
+
+
+def _rounding_overrides(config: object) -> RoundingOverrides:
+    """The group ``rounding`` of a configuration.
+
+    Settings that an earlier version kept lack ``round_limit``; it rounded every family by the limit of EfficientNet.
+    """
+    if isinstance(config, Mapping):
+        config = {"round_limit": RoundingRules().round_limit, **config}
+    return from_mapping(RoundingOverrides, config, "rounding")

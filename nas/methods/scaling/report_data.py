@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -54,6 +53,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         members=tuple(_family(context, ranking)),
         labels=labels_by_number(study),
         noun=network_noun(plan),
+        dataset=context.dataset,
     )
 
 
@@ -79,7 +79,7 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
     return (
         ("baseline", f"{plan.baseline.name}, {baseline.arch_id}"),
         ("request", f"{request_text(plan)}, limits {plan.constraints}"),
-        ("rounding", ", ".join(f"{name} {value}" for name, value in asdict(plan.rules).items())),
+        ("rounding", "; ".join(plan.rules.summary).removeprefix("rounding: ")),
         context.data_fact,
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
         context.training_fact,

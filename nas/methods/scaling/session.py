@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import optuna
 from rich.console import Console
 
 from nas.arch.files import dump_spec, load_spec
+from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
@@ -106,7 +108,7 @@ class ScalingSession(StudySession):
         return self.race(study, worker=worker)
 
     def _print_design(self, entries: Design, console: Console) -> None:
-        print_lines(console, design_summary(self.plan, entries))
+        print_lines(console, design_summary(self.plan, entries), *self.plan.rules.summary)
         console.print(growth_table(self.plan, entries))
         notes = design_notes(self.plan, entries, self.evaluator.proxy(entries.baseline.arch))
         print_lines(console, *(f"note: {note}" for note in notes))
@@ -119,8 +121,24 @@ def prepare_scaling(plan: ScalingPlan, console: Console) -> ScalingSession:
     """
     parts = load_session_parts(plan, console, keep_weights=False)
     baseline = replace(plan.baseline, classes=parts.data.classes, in_channels=parts.data.channels)
+    baseline = baseline_as_started(baseline, plan.folder)
     design_at = make_design(plan, baseline, parts.predictor.predict, parts.evaluator.proxy)
     return ScalingSession(plan=plan, design_at=design_at, **parts._asdict())
+
+
+def baseline_as_started(baseline: ArchSpec, folder: Path) -> ArchSpec:
+    """``baseline`` with the block strings that the study in ``folder`` started with.
+
+    Equal networks may have different strings, by which they scale: a later version may read more of timm's. The
+    networks of a started study do not change.
+    """
+    try:
+        started = load_spec(folder / BASELINE_FILE)
+    except NasError:  # a new study has none
+        return baseline
+    if started.arch_id != baseline.arch_id:
+        return baseline
+    return replace(baseline, stages=started.stages, squeeze_excite=started.squeeze_excite)
 
 
 def is_scaling_finished(plan: ScalingPlan) -> bool:

@@ -82,6 +82,7 @@ def search_report(
         validation_command=""
         if is_validated
         else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
+        dataset=context.dataset,
     )
 
 

@@ -1,21 +1,23 @@
 """Import of the blocks of a timm trunk as block specs.
 
-Reads each module, infers the ratios behind its channel counts, and merges equal neighbours into repeats.
+Reads each module, takes the ratios behind its channel counts from timm's definition or infers them, and merges equal
+neighbours into repeats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from timm.models._efficientnet_blocks import SqueezeExcite as SqueezeExciteModule
 from torch import nn
 
 from nas.arch.blocks import ACTIVATIONS, BlockSpec
 from nas.arch.parts import SqueezeExcite
-from nas.arch.spec import StageSpec, can_skip, hidden_channels
+from nas.arch.spec import StageSpec, can_skip, hidden_channels, spatial_groups
 from nas.core.errors import NasError
+from nas.model.timm_import.definition import BlockDefinition, NetworkDefinition
 from nas.model.timm_import.modules import activation_name, read_block
 
 # Tried first, as published networks use them; rounding makes shorter numbers give most squeeze channel counts too.
@@ -34,8 +36,8 @@ _CONVENTIONS: Final[tuple[dict[str, Any], ...]] = (
 class ImportedBlock:
     """One block of a timm trunk before equal neighbours are merged.
 
-    ``spec`` has no squeeze-excite yet, and the ``skip`` of a ``cn`` block may be undecided. ``se`` is the
-    squeeze-excite module or None. ``skips``: None where no shortcut fits the shapes, so that ``skip`` has no effect.
+    ``spec`` has neither squeeze-excite nor shortcut yet. ``se`` is the squeeze-excite module or None. ``skips``:
+    whether the block has a shortcut; None where none fits the shapes.
     """
 
     path: str
@@ -74,22 +76,54 @@ def read_blocks(trunk: Iterable[Iterable[nn.Module]], stem_channels: int, activa
     return stages
 
 
-def squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> SqueezeExcite:
+class Trunk(NamedTuple):
+    """The blocks of a network as specs, and the conventions of their squeeze-excite."""
+
+    stages: tuple[StageSpec, ...]
+    squeeze_excite: SqueezeExcite
+
+
+def defined_trunk(
+    stages: Sequence[Sequence[ImportedBlock]], activation: str, definition: NetworkDefinition
+) -> Trunk | None:
+    """Return ``stages`` with the block strings of their ``definition``.
+
+    None where it is not that of the modules.
+    """
+    if [len(stage) for stage in stages] != [len(stage) for stage in definition.stages]:
+        return None
+    functions = _squeeze_excite_functions(stages, activation)
+    se = SqueezeExcite(**functions, **(definition.squeeze_excite if functions else {}))
+    try:
+        pairs = zip(stages, definition.stages, strict=True)
+        return Trunk(tuple(StageSpec(tuple(_merge_defined(stage, blocks, se))) for stage, blocks in pairs), se)
+    except NasError:
+        return None
+
+
+def inferred_trunk(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> Trunk:
+    """Return ``stages`` as far as their modules show them.
+
+    Equal neighbours are merged into ``repeats``. Ratios are the shortest decimals that give the channels; where no
+    shortcut fits, ``skip`` is None.
+
+    Raises: NasError where squeeze-excite follows no known convention.
+    """
+    se = _squeeze_excite(stages, activation)
+    return Trunk(tuple(StageSpec(tuple(_merge(stage, se))) for stage in stages), se)
+
+
+def _squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> SqueezeExcite:
     """Infer the squeeze-excite convention of all blocks.
 
     Of the conventions that explain all squeeze channels, the one with the fewest distinct ratios is chosen.
 
     Raises: NasError where gate or inner activation differ between blocks, or no convention fits.
     """
-    blocks = [block for stage in stages for block in stage if block.squeeze]
-    if not blocks:
+    functions = _squeeze_excite_functions(stages, activation)
+    if not functions:
         return SqueezeExcite()
-    gates = {activation_name(block.se.gate) for block in blocks}
-    inner = {activation_name(block.se.act1) for block in blocks}
-    inherited = all(activation_name(block.se.act1) == (block.spec.activation or activation) for block in blocks)
-    if len(gates) > 1 or (len(inner) > 1 and not inherited):
-        raise NasError("squeeze-excite: its gate and activation are not the same in all blocks.")
-    functions: dict[str, Any] = {"activation": None if inherited else inner.pop(), "gate": gates.pop()}
+    blocks = [block for stage in stages for block in stage if block.squeeze]
     conventions = [SqueezeExcite(**convention, **functions) for convention in _CONVENTIONS]
     ratio_counts: dict[SqueezeExcite, int] = {}
     for se in conventions:
@@ -101,9 +135,64 @@ def squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) -
     return min(ratio_counts, key=lambda se: ratio_counts[se])
 
 
-def merge_blocks(stage: Sequence[ImportedBlock], se: SqueezeExcite) -> StageSpec:
-    """Return ``stage`` as a spec, equal neighbours merged into ``repeats``."""
-    return StageSpec(tuple(_merge(stage, se)))
+def _squeeze_excite_functions(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> dict[str, Any]:
+    """Read ``activation`` and ``gate`` of the squeeze-excite.
+
+    Empty where no block has one.
+
+    Raises: NasError where they differ between blocks.
+    """
+    blocks = [block for stage in stages for block in stage if block.squeeze]
+    if not blocks:
+        return {}
+    gates = {activation_name(block.se.gate) for block in blocks}
+    inner = {activation_name(block.se.act1) for block in blocks}
+    inherited = all(activation_name(block.se.act1) == (block.spec.activation or activation) for block in blocks)
+    if len(gates) > 1 or (len(inner) > 1 and not inherited):
+        raise NasError("squeeze-excite: its gate and activation are not the same in all blocks.")
+    return {"activation": None if inherited else inner.pop(), "gate": gates.pop()}
+
+
+def _merge_defined(
+    stage: Sequence[ImportedBlock], definitions: Sequence[BlockDefinition], se: SqueezeExcite
+) -> Iterator[BlockSpec]:
+    run: BlockSpec | None = None
+    string: int | None = None
+    for block, definition in zip(stage, definitions, strict=True):
+        spec = _defined(block, definition, se)
+        if run is not None and string == definition.string and replace(run, repeats=1, stride=1) == spec:
+            run = replace(run, repeats=run.repeats + 1)
+            continue
+        if run is not None:
+            yield run
+        run, string = spec, definition.string
+    if run is not None:
+        yield run
+
+
+def _defined(block: ImportedBlock, definition: BlockDefinition, se: SqueezeExcite) -> BlockSpec:
+    """Return the spec of ``block`` with what its ``definition`` adds.
+
+    Raises: NasError where the module has other channels, groups or another shortcut.
+    """
+    read = block.spec
+    spec = replace(
+        read,
+        skip=definition.skip,
+        expansion=definition.expansion,
+        base_channels=definition.base_channels,
+        se_ratio=definition.se_ratio if block.squeeze else 0.0,
+        group_size=None if read.has_depthwise and definition.group_size == 1 else definition.group_size,
+    )
+    same = (
+        hidden_channels(spec, block.in_channels) == block.hidden
+        and spatial_groups(spec, block.in_channels) == spatial_groups(read, block.in_channels)
+        and (se.squeeze_channels(spec, block.hidden) if spec.se_ratio else 0) == block.squeeze
+        and block.skips in (None, definition.skip)
+    )
+    if not same:
+        raise NasError(f"{block.path}: the module differs from its definition.")
+    return spec
 
 
 def _merge(stage: Sequence[ImportedBlock], se: SqueezeExcite) -> Iterator[BlockSpec]:
@@ -112,18 +201,14 @@ def _merge(stage: Sequence[ImportedBlock], se: SqueezeExcite) -> Iterator[BlockS
     for block in stage:
         if run is not None and _continues(block, run, skips, se):
             skips = block.skips if skips is None else skips
-            run = replace(run, repeats=run.repeats + 1, skip=_skip(run, skips))
+            run = replace(run, repeats=run.repeats + 1, skip=skips)
             continue
         if run is not None:
             yield run
-        run = replace(block.spec, se_ratio=_ratio(se, block) or 0.0, skip=_skip(block.spec, block.skips))
+        run = replace(block.spec, se_ratio=_ratio(se, block) or 0.0, skip=block.skips)
         skips = block.skips
     if run is not None:
         yield run
-
-
-def _skip(spec: BlockSpec, skips: bool | None) -> bool:
-    return spec.type != "cn" if skips is None else skips
 
 
 def _continues(block: ImportedBlock, run: BlockSpec, skips: bool | None, se: SqueezeExcite) -> bool:
@@ -170,5 +255,6 @@ def _read_block(path: str, module: Any, channels: int, activation: str) -> Impor
         spec=spec,
         in_channels=channels,
         se=se if isinstance(se, SqueezeExciteModule) else None,
-        skips=bool(module.has_skip) if can_skip(spec, spec.stride, channels) else None,
+        # A dsa block never has a shortcut: nothing is unknown.
+        skips=bool(module.has_skip) if can_skip(spec, spec.stride, channels) else True if spec.type == "dsa" else None,
     )

@@ -5,6 +5,7 @@ A spec is read from the module and verified by building it again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -16,15 +17,15 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
 
+from nas.arch import zoo
 from nas.arch.parts import HeadSpec, NormSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion
 from nas.model.build import build
-from nas.model.timm_import.blocks import merge_blocks, read_blocks, squeeze_excite
+from nas.model.timm_import.blocks import defined_trunk, inferred_trunk, read_blocks
+from nas.model.timm_import.definition import TIMM_MODULES, timm_definition
 from nas.model.timm_import.modules import activation_name
 
-# timm's modules whose networks its EfficientNet builder makes, and what they call them.
-TIMM_MODULES: Final = ("efficientnet", "mobilenetv3", "hardcorenas")
 FAMILIES: Final = (
     "efficientnet*, mixnet*, mnasnet*, semnasnet*, spnasnet*, fbnet*, tinynet*, lcnet*, hardcorenas*, mobilenetv1* to "
     "mobilenetv4*, mobilenet_edgetpu* and their tf_ variants"
@@ -46,8 +47,13 @@ def from_timm(model: nn.Module) -> ArchSpec:
     """Return the spec of a timm ``EfficientNet`` or ``MobileNetV3`` module.
 
     Its resolution in px is that of the model's ``default_cfg`` (224 without one). The spec is exact: ``build(spec)``
-    has the same modules and state-dict keys and, with the same weights, the same outputs. Ratios are derived from
-    channel counts and may differ from timm's notation (an ``er`` block with e4 and fc24 on 32 channels becomes e3).
+    has the same modules and state-dict keys and, with the same weights, the same outputs.
+
+    What a module does not show matters when the spec is scaled: the ratios that channels were rounded from, and
+    whether repeats of a block have a shortcut. It is taken from timm's definition of the architecture that
+    ``default_cfg`` names, where it fits the module; otherwise from the published network with the same ``arch_id``.
+    Failing both, ratios are the shortest decimals that give the channels, and blocks without room for a shortcut have
+    ``skip`` None: a scaling that would give them one is refused.
 
     Raises: NasError naming the feature of the network that a spec cannot express.
     """
@@ -99,24 +105,41 @@ def _read(name: str, model: Any) -> ArchSpec:
         raise NasError("it has no classifier; create it with num_classes of at least 1.")
     stem, activation = model.conv_stem, activation_name(model.bn1.act)
     blocks = read_blocks(model.blocks, stem.out_channels, activation)
-    se = squeeze_excite(blocks, activation)
+    definition = timm_definition(name)
+    defined = defined_trunk(blocks, activation, definition) if definition else None
+    trunk = defined or inferred_trunk(blocks, activation)
     scales = {module.init_values for module in model.modules() if type(module).__name__ == "LayerScale2d"}
-    return ArchSpec(
+    spec = ArchSpec(
         name=name,
         stem=StemSpec(channels=stem.out_channels, kernel=stem.kernel_size[0], stride=stem.stride[0]),
-        stages=tuple(merge_blocks(stage, se) for stage in blocks),
+        stages=trunk.stages,
         head=_head(model),
         resolution_px=_resolution_px(model),
         in_channels=stem.in_channels,
         classes=model.classifier.out_features,
         activation=activation,
-        squeeze_excite=se,
+        squeeze_excite=trunk.squeeze_excite,
         norm=NormSpec(eps=model.bn1.eps, momentum=model.bn1.momentum),
         padding="same" if any(isinstance(module, Conv2dSame) for module in model.modules()) else "symmetric",
         layer_scale=min(scales, default=None),
         dropout=model.drop_rate,
         drop_path=_drop_path(model),
     )
+    return spec if defined else _as_published(spec)
+
+
+def _as_published(spec: ArchSpec) -> ArchSpec:
+    """Return ``spec`` with the block strings of the published network it equals.
+
+    Without one, it is unchanged. Norm, input and number of classes may differ: they do not matter to the blocks.
+    """
+    adaptable = {name: getattr(spec, name) for name in ("norm", "resolution_px", "in_channels", "classes")}
+    for published in map(zoo.get, zoo.names()):
+        if (published.stem, published.head, published.depth) != (spec.stem, spec.head, spec.depth):
+            continue
+        if replace(published, **adaptable).arch_id == spec.arch_id:
+            return replace(spec, stages=published.stages, squeeze_excite=published.squeeze_excite)
+    return spec
 
 
 def _head(model: Any) -> HeadSpec:

@@ -133,7 +133,9 @@ def _block_box(placed: PlacedBlock, ops: Sequence[Op], activation: str) -> Box:
     lines.append(f"SE {format_number(block.se_ratio)}" if block.se_ratio else "")
     grouped = (("a", block.expand_kernels), ("p", block.project_kernels))
     words = [key + ".".join(map(str, sides)) for key, sides in grouped if len(sides) > 1]
-    lines.append(" ".join(words + ([] if block.group_size is None else [f"gs{block.group_size}"])))
+    numbers = (("fc", block.base_channels), ("gs", block.group_size))
+    words += [f"{key}{number}" for key, number in numbers if number is not None]
+    lines.append(" ".join(words))
     while not lines[-1]:
         lines.pop()
     bars = spatial or [next(op for op in ops if op.kind == "conv")]  # a uir or mqa block may have pointwise ones alone

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -22,9 +23,11 @@ from optuna.trial import TrialState, create_trial
 
 import nas.model.timm_entrypoint  # noqa: F401  (registers nas_arch in timm)
 from nas.arch.files import load_spec_file
+from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.compound_grid import command, make_plan
 from nas.core.errors import NasError
 from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.methods.scaling.config import ScalingPlan
 from nas.methods.scaling.session import is_scaling_finished
 from nas.report import command as report
 from nas.study.trial_attributes import count_finished, trial_records
@@ -32,8 +35,9 @@ from nas.study.trial_record import TrialRecord
 from tests.deadline import DEADLINE_S
 from tests.engines.commands import Forked
 from tests.engines.kill_at_write import kill_at_write
-from tests.methods.scaling.tiny import TINY, Finished, Page, networks, outcomes, study, study_in_dashboard
+from tests.methods.scaling.tiny import TINY, Finished, Page, networks, outcomes, study_in_dashboard
 from tests.paths import ROOT
+from tests.studies import open_study_file
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +133,30 @@ def test_names_and_identity_tell_studies_apart() -> None:
         assert make_plan(["compare=width_lines", same]).identity("here") == lines, same
 
 
+def test_rules_that_earlier_versions_did_not_have_leave_their_studies_alone() -> None:
+    """They rounded every network by the limit of 0.9, and scaled MobileNetV3's stem at every width."""
+    earlier = {"width_rule", "divisor", "depth_rule", "stem", "head", "fixed_ends", "resolution_rule"}
+    baseline = "baseline=mobilenetv3_large_100"
+    grid, table = make_plan(["phi=1", baseline]), make_plan([baseline, "compare=width_resolution"])
+    assert {key for key in grid.identity("here") if "rounding" in key} == {f"rounding.{name}" for name in earlier}
+    assert table.identity("here")["rounding.fixed_stem_below"] == 0.75  # its widths begin at 0.25
+
+    def read(plan: ScalingPlan, name: str) -> RoundingRules:
+        kept = {key: value for key, value in plan.settings["rounding"].items() if key in earlier}
+        config, baseline = {**plan.settings, "rounding": kept}, replace(plan.baseline, name=name)
+        return ScalingPlan.of(config, baseline=baseline, runs_dir=plan.runs_dir, command="").rules
+
+    assert read(table, "mobilenetv3_large_100") == replace(table.rules, fixed_stem_below=0.0)
+    assert read(grid, "tf_efficientnetv2_b0").round_limit == 0.9
+
+
+def test_kept_settings_give_the_rules_and_their_family_again() -> None:
+    for overrides in ([], ["rounding.family=tinynet", "rounding.divisor=4"]):
+        plan = make_plan(["phi=1", *overrides])
+        again = ScalingPlan.of(plan.settings, baseline=plan.baseline, runs_dir=plan.runs_dir, command="")
+        assert (again.rules, again.rules.summary) == (plan.rules, plan.rules.summary)
+
+
 def test_an_interrupt_before_the_first_result_leaves_a_report_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,13 +199,17 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     trained = [row for row in rows.values() if row["accuracy"]]
     assert {"1/1/1.4", "1/1.4/1", "1.4/1/1.2", "2/1/1", "baseline"} == set(rows) and len(trained) == len(rows)
     assert best["seeds"] == rows["baseline"]["seeds"] == "2" and f"Best: {best['network']} with" in said
-    assert sum(int(row["seeds"]) for row in trained) == count_finished(study(tmp_path)) == 8
+    assert sum(int(row["seeds"]) for row in trained) == count_finished(open_study_file(tmp_path)) == 8
     assert "of its proxy" in said and "8/8" in said
+    assert "rounding: channels to multiples of 8" in said and "rules of the family " in said
 
     page = (folder / "report.html").read_text(encoding="utf-8")
     links = Page(page).links
-    assert all(link.startswith("#") or (folder / link).is_file() for link in links), links
+    files = [link for link in links if not link.startswith(("#", "data:image/png;base64,"))]
+    assert files and all((folder / link).is_file() for link in files), files
     assert "family/phi_7.yaml" in links and "://" not in re.sub("http://www.w3.org/|sqlite:///", "", page)
+    assert "10 classes: 0, 1, 2, 3, 4, ...; images per class: 10 train, 35 to 37 validation" in said
+    assert page.count('src="data:image/png;base64,') == 10  # samples of each digit
     first = made(folder)
     for name in first:
         (folder / name).unlink()
@@ -223,7 +255,7 @@ def test_a_finished_grid_is_known_by_its_folder(grid: Finished, tmp_path: Path) 
         (tmp_path / "runs" / "tiny" / missing).rename(tmp_path / missing)
         assert not is_scaling_finished(make_plan(list(TINY)))
         (tmp_path / missing).rename(tmp_path / "runs" / "tiny" / missing)
-    study(tmp_path).enqueue_trial({})
+    open_study_file(tmp_path).enqueue_trial({})
     assert not is_scaling_finished(make_plan(list(TINY)))
 
 
@@ -231,8 +263,8 @@ def test_a_killed_grid_ends_as_one_that_was_not(grid: Finished, tmp_path: Path) 
     killed = Forked(kill_at_write, 3, command, list(TINY))
     said, _ = killed.communicate(timeout=DEADLINE_S)
     assert killed.returncode == -signal.SIGKILL, said
-    (running,) = study(tmp_path).get_trials(states=(TrialState.RUNNING,))
-    assert count_finished(study(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
+    (running,) = open_study_file(tmp_path).get_trials(states=(TrialState.RUNNING,))
+    assert count_finished(open_study_file(tmp_path)) == 2 and "proxy_macs_x" in running.user_attrs
     assert command(list(TINY)) == 0
     assert outcomes(tmp_path) == outcomes(grid.folder)
 

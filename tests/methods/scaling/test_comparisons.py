@@ -12,7 +12,8 @@ import pytest
 
 from nas.compound_grid import command
 from nas.study.trial_attributes import count_finished
-from tests.methods.scaling.tiny import TINY, Page, networks, outcomes, study
+from tests.methods.scaling.tiny import TINY, Page, networks, outcomes
+from tests.studies import open_study_file
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def test_rules_are_compared_with_the_same_machinery(tmp_path: Path, capsys: pyte
     folder = tmp_path / "runs" / "tiny"
     rows, rules = networks(folder), {"depth", "width", "resolution", "compound", "stepwise"}
     assert next(iter(rows)) == "baseline" and set(rows) == {"baseline", *rules}
-    assert {row["seeds"] for row in rows.values()} == {"2"} and count_finished(study(tmp_path)) == 10
+    assert {row["seeds"] for row in rows.values()} == {"2"} and count_finished(open_study_file(tmp_path)) == 10
     assert all(1.8 < float(row["macs_x"]) < 2.2 for name, row in rows.items() if name != "baseline")
     said = capsys.readouterr().out
     (axis,) = re.findall(r"Step 1 \(x2\.\d\d MACs\) chose (\w+), ", said)
@@ -44,7 +45,7 @@ def test_a_table_leaves_lines_a_matrix_and_every_network_as_often(
     said, folder = capsys.readouterr().out, tmp_path / "runs" / "tiny"
     rows = networks(folder)
     assert set(rows) == {"w1 224px", "w1 160px", "w0.75 224px", "w0.75 160px"}
-    assert {row["seeds"] for row in rows.values()} == {"2"} and count_finished(study(tmp_path)) == 8
+    assert {row["seeds"] for row in rows.values()} == {"2"} and count_finished(open_study_file(tmp_path)) == 8
     best = max(rows.values(), key=lambda row: float(row["accuracy"]))
     assert f"Best: {best['network']} with" in said and "the baseline has" in said and "224px" in said
     page = (folder / "report.html").read_text(encoding="utf-8")

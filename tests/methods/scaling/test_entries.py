@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
+from nas.arch.files import dump_spec
 from nas.arch.scaling.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.scaling.rounding_rules import rules_for
 from nas.arch.scaling.transform import Scaling, scale
+from nas.arch.spec import StageSpec
 from nas.core.errors import NasError, SpecError
+from nas.methods.scaling.config import BASELINE_FILE
+from nas.methods.scaling.session import baseline_as_started
 from nas.methods.scaling.settings import GridSettings
 from tests.methods.scaling.fakes import GRID, PROXY, entries_of, make_plan
 
@@ -38,6 +43,17 @@ def test_every_triple_of_equal_cost_is_there_once_and_the_published_one_is() -> 
     )
     assert len({entry.arch.arch_id for entry in networks}) == len(networks) < len(loops)
     assert "1.2/1.1/1.15" in found.by_label
+
+
+def test_a_started_study_keeps_the_block_strings_of_its_baseline(tmp_path: Path) -> None:
+    """A version that reads more of timm's definition does not change the networks of a study midway."""
+    today = zoo.get("mnasnet_100")
+    earlier = replace(today, stages=(StageSpec.parse(["ds_r1_k3_s1_c16"]), *today.stages[1:]))
+    assert earlier.arch_id == today.arch_id
+    assert baseline_as_started(today, tmp_path) is today
+    (tmp_path / BASELINE_FILE).write_text(dump_spec(earlier), encoding="utf-8")
+    assert baseline_as_started(today, tmp_path) == earlier
+    assert baseline_as_started(other := replace(today, classes=10), tmp_path) is other
 
 
 def test_triples_that_rounding_makes_equal_are_named() -> None:

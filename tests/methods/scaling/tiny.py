@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
 
-import optuna
-
 from nas.methods.scaling.trial_attributes import training_of
 from tests.deadline import DEADLINE_S
 from tests.reporting.dashboard_study import served
+from tests.studies import open_study_file
 
 # Five networks and the baseline at 8 px with a tenth of the width: a training takes about half a second.
 TINY = (
@@ -30,10 +29,6 @@ class Finished(NamedTuple):
     output: str
 
 
-def study(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'optuna.db'}")
-
-
 def study_in_dashboard(folder: Path) -> dict[str, Any]:
     """The study as the API of optuna-dashboard returns it."""
     with served(folder / "runs") as address, urlopen(f"{address}/api/studies/1", timeout=DEADLINE_S) as response:
@@ -41,7 +36,7 @@ def study_in_dashboard(folder: Path) -> dict[str, Any]:
 
 
 def outcomes(folder: Path) -> list[tuple[str, int, str, float | None]]:
-    trials = study(folder).trials
+    trials = open_study_file(folder).trials
     return [(*training_of(one), one.user_attrs["outcome"], one.user_attrs.get("accuracy")) for one in trials]
 
 
@@ -63,7 +58,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.links += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
-        if tag not in ("meta", "br", "link"):
+        if tag not in ("meta", "br", "link", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

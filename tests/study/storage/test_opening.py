@@ -6,12 +6,15 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from nas.core.errors import NasError
 from nas.study.objective import ObjectiveSettings
+from nas.study.storage import opening
+from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import check_folder, claim_study, matching_study, open_storage, open_study
 from nas.study.storage.retrying_storage import RetryingStorage
 from tests.study.fakes import PARETO, new_study
@@ -116,6 +119,19 @@ def test_several_may_open_a_new_storage_at_once(storage_url: str) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(begin, range(4))) == [0, 1, 2, 3]
+
+
+def test_a_study_that_another_process_begins_meanwhile_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = optuna.storages.InMemoryStorage()
+
+    def read_before_another_begins(study: optuna.Study) -> dict[str, Any]:
+        known = system_attributes(study)
+        monkeypatch.setattr(opening, "system_attributes", system_attributes)
+        open_study(storage, "s", PARETO, {"a": 1}).ask()
+        return known
+
+    monkeypatch.setattr(opening, "system_attributes", read_before_another_begins)
+    assert open_study(storage, "s", PARETO, {"a": 1}).ask().number == 1
 
 
 @pytest.mark.parametrize(
