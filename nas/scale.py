@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from nas.arch.limits import MAX_PHI
 from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.family import formula_member, published_labels, published_member
 from nas.arch.scaling.request import SCALING_RULES, ScalingRequest, target_measures
@@ -136,7 +137,7 @@ def _members(
     """(rule, member) pairs at every phi; not every phi has a published member."""
     phis = config["phis"]
     for phi in phis if isinstance(phis, list) else ():
-        check_number("phis", phi, low=0)
+        check_number("phis", phi, low=0, high=MAX_PHI)
     if not isinstance(phis, list) or not phis or len(set(phis)) < len(phis):
         raise NasError(f"phis {quoted(phis)}: must be a list of different numbers of at least 0, such as [0,1,2].")
     labels = published_labels(baseline)

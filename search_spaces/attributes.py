@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from nas.arch.blocks import DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec, parse_kernels
+from nas.arch.blocks import DEPTHWISE_TYPES, EXPANDING_TYPES, BlockSpec
+from nas.arch.limits import MAX_GROUPS
+from nas.arch.option_values import parse_kernels
 from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
 from search_spaces.space import Scalar
 
@@ -56,20 +58,20 @@ def mixconv_kernels(groups: int) -> tuple[int, ...]:
 
     MixConv paper, section 3.2.
 
-    Raises: SpecError for fewer than one group.
+    Raises: SpecError for fewer than one group, or too many.
     """
-    if groups < 1:
-        raise SpecError("must be at least 1.")
+    if not 1 <= groups <= MAX_GROUPS:
+        raise SpecError(f"must be at least 1 and at most {MAX_GROUPS}.")
     return tuple(range(3, 2 * groups + 2, 2))
 
 
 def pointwise_kernels(groups: int) -> tuple[int, ...]:
     """One 1x1 kernel per group of a grouped pointwise convolution.
 
-    Raises: SpecError for fewer than one group.
+    Raises: SpecError for fewer than one group, or too many.
     """
-    if groups < 1:
-        raise SpecError("must be at least 1.")
+    if not 1 <= groups <= MAX_GROUPS:
+        raise SpecError(f"must be at least 1 and at most {MAX_GROUPS}.")
     return (1,) * groups
 
 
@@ -106,6 +108,7 @@ TYPES_WITH_FIELD: Final[Mapping[str, tuple[str, ...]]] = {
     **{a.field: a.types for a in ATTRIBUTES.values()},
     "kernels": TYPES,
 }
+_MAX_VALUES: Final = 1000  # of one choice
 _KINDS: Final = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
@@ -132,6 +135,8 @@ def read_values(path: str, given: object, kind: type) -> tuple[Scalar, ...]:
     Raises: NasError for an empty list, a repeated value or a wrong type.
     """
     entries = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    if len(entries) > _MAX_VALUES:
+        raise NasError(f"{path}: {len(entries):,} values; a choice has at most {_MAX_VALUES:,}.")
     values = tuple(_read_value(path, value, kind) for value in entries)
     if not values:
         raise NasError(f"{path}: the list is empty; give at least one value, each {_KINDS[kind]}.")
@@ -162,7 +167,7 @@ def _block_meaning(path: str, value: Any, attribute: Attribute) -> Any:
         fields = {"type": attribute.types[0], "channels": 8, attribute.field: meaning}
         BlockSpec(**fields)
     except SpecError as error:
-        raise NasError(f"{path} {value!r}: {error}") from None
+        raise NasError(f"{path} {quoted(value)}: {error}") from None
     return meaning
 
 

@@ -118,7 +118,7 @@ class BlockwiseSpace(SearchSpace):
         """Refuse a space with impossible networks now, rather than during a search.
 
         Splitting channels can only become impossible with fewer channels and more groups, so that checking one network
-        per block type, the narrowest with the most groups, is sufficient.
+        per block type, the narrowest with the most groups, is sufficient. The largest network is checked too.
         """
         for kind in TYPES:
             genotype = {
@@ -133,6 +133,11 @@ class BlockwiseSpace(SearchSpace):
                     f"space {self.name!r} contains impossible networks, such as {error} Use fewer groups, or more "
                     "channels, expansion or width."
                 ) from None
+        largest = {choice.name: _largest(field, choice) for field, choice in self._layout.choices() if choice.is_open}
+        try:
+            self.decode(largest)
+        except NasError as error:
+            raise NasError(f"space {self.name!r} contains networks that are too large, such as {error}") from None
 
 
 def _worst_case(field: str, choice: Choice, kind: str) -> Scalar:
@@ -154,6 +159,15 @@ def _worst_case(field: str, choice: Choice, kind: str) -> Scalar:
     else:
         worst = meanings[0]
     return choice.values[meanings.index(worst)]
+
+
+def _largest(field: str, choice: Choice) -> Scalar:
+    """The value of ``choice`` with the most blocks or channels.
+
+    ``field``: what the choice sets.
+    """
+    counts = ("width", "depth", "resolution_px", "repeats", "expansion", "channels", "stem.channels", "head.channels")
+    return choice.values[choice.meanings.index(max(choice.meanings))] if field in counts else choice.values[0]
 
 
 def _published_names(published: object) -> tuple[str, ...]:

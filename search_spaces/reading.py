@@ -13,6 +13,8 @@ from nas.core.errors import NasError, quoted
 from search_spaces.attributes import ATTRIBUTES, KERNEL_ATTRIBUTES, Choice, block_choice, check_keys, read_values
 from search_spaces.layout import Slot
 
+_MAX_ENTRIES: Final = 200  # stages of a space, or blocks of a stage
+_MAX_LEVELS: Final = 1000  # stages and blocks together
 _STAGE_KEYS: Final = (*ATTRIBUTES, "stride", "blocks")
 # Defaults of a block; expansion, channels and kernel have none, as in the block notation.
 _BLOCK_DEFAULTS: Final[Mapping[str, Any]] = {
@@ -77,6 +79,8 @@ class StageReader:
             block_path = f"{path}.blocks[{position}]"
             level = _Level(block_path, check_keys(block_path, {} if block is None else block, ATTRIBUTES))
             self._given.append(level)
+            if len(self._given) > _MAX_LEVELS:
+                raise NasError(f"{block_path}: more than {_MAX_LEVELS} stages and blocks; a space has fewer.")
             levels = (level, stage, self._choices, _Level("family", self._family(index)))
             slots.append(self._slot(index, position, levels, int(stride)))
         return tuple(slots)
@@ -132,6 +136,8 @@ class StageReader:
 def _sequence(path: str, entries: object) -> Sequence[Any]:
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise NasError(f"{path} {quoted(entries)}: must be a list with at least one entry.")
+    if len(entries) > _MAX_ENTRIES:
+        raise NasError(f"{path}: {len(entries):,} entries; at most {_MAX_ENTRIES} are allowed.")
     return entries
 
 

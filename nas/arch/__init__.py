@@ -21,11 +21,12 @@ if TYPE_CHECKING:
         format_block,
         format_kernels,
         format_number,
-        parse_kernels,
     )
     from nas.arch.complexity import BYTES_PER_ELEMENT, Complexity, LayerCost, layers
     from nas.arch.files import SpecFile, dump_scaled_spec, dump_spec, load_spec, load_spec_file, parse_spec, save_spec
+    from nas.arch.limits import MAX_CHANNELS, MAX_FACTOR, MAX_GROUPS, MAX_PHI, MAX_RESOLUTION_PX
     from nas.arch.notation import first_in_channels, is_block_string, parse_block, split_stages
+    from nas.arch.option_values import parse_kernels
     from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, NormSpec, SqueezeExcite, StemSpec
     from nas.arch.rounding import scale_repeats, split_channels
     from nas.arch.spec import (
@@ -43,6 +44,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "limits": ["MAX_CHANNELS", "MAX_FACTOR", "MAX_GROUPS", "MAX_PHI", "MAX_RESOLUTION_PX"],
             "blocks": [
                 "ACTIVATIONS",
                 "BLOCK_TYPES",
@@ -53,9 +55,9 @@ else:
                 "format_block",
                 "format_kernels",
                 "format_number",
-                "parse_kernels",
             ],
             "complexity": ["BYTES_PER_ELEMENT", "Complexity", "LayerCost", "layers"],
+            "option_values": ["parse_kernels"],
             "files": [
                 "SpecFile",
                 "dump_scaled_spec",
@@ -84,6 +86,11 @@ else:
     )
 
 __all__ = [
+    "MAX_RESOLUTION_PX",
+    "MAX_PHI",
+    "MAX_GROUPS",
+    "MAX_FACTOR",
+    "MAX_CHANNELS",
     "ACTIVATIONS",
     "BLOCK_TYPES",
     "BYTES_PER_ELEMENT",

@@ -5,11 +5,11 @@ The format is timm's block notation; ``nas.arch.notation`` parses it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from nas.core.errors import SpecError, unknown_choice
+from nas.arch.limits import MAX_BLOCKS, MAX_CHANNELS, MAX_EXPANSION, MAX_GROUPS, MAX_HEADS, MAX_KERNEL
+from nas.core.errors import SpecError, quoted, unknown_choice
 from nas.core.validation import check_whole
 
 BlockType = Literal["ir", "ds", "dsa", "er", "cn", "uir", "mqa"]
@@ -81,17 +81,19 @@ class BlockSpec:
             value = getattr(self, field)
             if value not in allowed and not (field == "activation" and value is None):
                 raise unknown_choice(field, value, allowed, error=SpecError)
-        check_whole("channels", self.channels, minimum=1)
-        check_whole("repeats", self.repeats, minimum=1)
+        check_whole("channels", self.channels, minimum=1, maximum=MAX_CHANNELS)
+        check_whole("repeats", self.repeats, minimum=1, maximum=MAX_BLOCKS)
         if self.stride not in (1, 2):
             raise SpecError(f"stride {self.stride!r}: a block's stride is 1 or 2.")
         for field in ("kernels", "expand_kernels", "project_kernels"):
             if not (field == "kernels" and self.type == "uir" and self.kernels == (0,)):
                 _check_kernels(field, getattr(self, field))
-        if not (math.isfinite(self.expansion) and self.expansion > 0):
-            raise SpecError(f"expansion {self.expansion!r}: must be a positive number.")
+        if not 0 < self.expansion <= MAX_EXPANSION:
+            raise SpecError(
+                f"expansion {quoted(self.expansion)}: must be a positive number, at most {MAX_EXPANSION:g}."
+            )
         if not 0 <= self.se_ratio <= 1:
-            raise SpecError(f"se_ratio {self.se_ratio!r}: must lie between 0 (no squeeze-excite) and 1.")
+            raise SpecError(f"se_ratio {quoted(self.se_ratio)}: must lie between 0 (no squeeze-excite) and 1.")
         self._check_type_takes()
 
     def _check_type_takes(self) -> None:
@@ -102,7 +104,7 @@ class BlockSpec:
         if not self.has_expansion and self.expansion != 1:
             raise SpecError(f"expansion {self.expansion:g}: a {self.type} block has no expansion; use an ir block.")
         if self.base_channels is not None:
-            check_whole("base_channels", self.base_channels, minimum=1)
+            check_whole("base_channels", self.base_channels, minimum=1, maximum=MAX_CHANNELS)
             if self.type != "er":
                 raise SpecError(f"base_channels {self.base_channels} (fc): only an er block has them.")
         if self.type != "ir" and self.expand_kernels != (1,):
@@ -122,7 +124,7 @@ class BlockSpec:
     def _check_groups(self) -> None:
         if self.group_size is None:
             return
-        check_whole("group_size", self.group_size, minimum=1)
+        check_whole("group_size", self.group_size, minimum=1, maximum=MAX_CHANNELS)
         if self.type in ("uir", "mqa"):
             raise SpecError(f"group_size {self.group_size}: a {self.type} block takes none; its kernels are depthwise.")
         if len(self.kernels) > 1 or self.dilated:
@@ -147,8 +149,8 @@ class BlockSpec:
             if (self.heads, self.key_channels, self.kv_stride) != (0, 0, 1):
                 raise SpecError("heads, key_channels, kv_stride (h, d, v): only an mqa block has attention.")
             return
-        check_whole("heads", self.heads, minimum=1)
-        check_whole("key_channels", self.key_channels, minimum=1)
+        check_whole("heads", self.heads, minimum=1, maximum=MAX_HEADS)
+        check_whole("key_channels", self.key_channels, minimum=1, maximum=MAX_CHANNELS)
         if self.kv_stride not in (1, 2):
             raise SpecError(f"kv_stride {self.kv_stride!r}: must be 1 or 2.")
         convolution = (self.stride, self.se_ratio, self.project_kernels, self.activation, self.dilated)
@@ -223,19 +225,6 @@ def format_number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
-def parse_kernels(text: str) -> tuple[int, ...]:
-    """Parse kernel sides: ``"3.5.7"`` or ``"k3.5.7"`` to ``(3, 5, 7)``.
-
-    The prefix keeps dashboards from reading the value as a number.
-
-    Raises: SpecError.
-    """
-    sides = text.removeprefix("k").split(".")
-    if not all(side.isascii() and side.isdigit() for side in sides):
-        raise SpecError(f"kernels {text!r}: must be whole numbers joined by dots, such as 3.5.7.")
-    return tuple(int(side) for side in sides)
-
-
 def format_kernels(kernels: tuple[int, ...]) -> str:
     """Format kernel sides: ``(3, 5, 7)`` as ``3.5.7``; inverse of ``parse_kernels``."""
     return ".".join(str(side) for side in kernels)
@@ -243,4 +232,6 @@ def format_kernels(kernels: tuple[int, ...]) -> str:
 
 def _check_kernels(field: str, kernels: tuple[int, ...]) -> None:
     if not kernels or any(not isinstance(side, int) or side < 1 or side % 2 == 0 for side in kernels):
-        raise SpecError(f"{field} {kernels!r}: must be odd, positive whole numbers, one per group.")
+        raise SpecError(f"{field} {quoted(kernels)}: must be odd, positive whole numbers, one per group.")
+    if max(kernels) > MAX_KERNEL or len(kernels) > MAX_GROUPS:
+        raise SpecError(f"{field} {quoted(kernels)}: at most {MAX_GROUPS} sides of at most {MAX_KERNEL} px.")

@@ -5,14 +5,16 @@ Parsing is strict, and what is written round-trips.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from nas.arch.blocks import BlockSpec, format_kernels, format_number, parse_kernels
+from nas.arch.blocks import BlockSpec, format_kernels, format_number
+from nas.arch.limits import MAX_BLOCKS
+from nas.arch.option_values import parse_kernels
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec, check_in_channels
@@ -20,6 +22,7 @@ from nas.arch.tensorflow_notation import group_stages, is_tensorflow_block
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import SpecError, quoted
 from nas.core.files import write_text_atomically
+from nas.core.parsing import MAX_YAML_CHARACTERS, parse_yaml, read_text
 
 SPEC_FORMAT: Final = "nas.arch/1"
 
@@ -52,7 +55,7 @@ def load_spec_file(path: str | Path) -> SpecFile:
     Raises: SpecError naming file and field.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(Path(path), max_characters=MAX_YAML_CHARACTERS, error=SpecError)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise SpecError(f"cannot read spec file {str(path)!r}: {reason}.") from None
@@ -67,10 +70,7 @@ def parse_spec(text: str) -> SpecFile:
 
     Raises: SpecError naming the field.
     """
-    try:
-        data = yaml.load(text, _StrictLoader)
-    except yaml.YAMLError as error:
-        raise SpecError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    data = parse_yaml(text, error=SpecError)
     if not isinstance(data, dict) or data.get("format") != SPEC_FORMAT:
         actual = data.get("format") if isinstance(data, dict) else None
         raise SpecError(f"format {quoted(actual)}: a spec file begins with 'format: {SPEC_FORMAT}'.")
@@ -82,7 +82,11 @@ def parse_spec(text: str) -> SpecFile:
         raise SpecError("provenance: must be a mapping.")
     arch = _read_arch(data)
     if coefficients is not None:
-        arch = scale(arch, from_mapping(Scaling, coefficients, "coefficients", error=SpecError))
+        scaling = from_mapping(Scaling, coefficients, "coefficients", error=SpecError)
+        try:
+            arch = scale(arch, scaling)
+        except SpecError as error:
+            raise SpecError(f"coefficients: {error}") from None
     return SpecFile(arch=arch, provenance=provenance)
 
 
@@ -128,22 +132,6 @@ def _dump(data: dict[str, Any], provenance: Mapping[str, Any] | None) -> str:
         raise SpecError(
             f"provenance: {value!r} is a {type(value).__name__}; use numbers, strings, lists and mappings alone."
         ) from None
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, with duplicate keys as an error.
-
-    PyYAML would silently use the last value.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise SpecError(f"{key.value}: duplicate key, again on line {key.start_mark.line + 1}; keep one.")
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
@@ -202,6 +190,8 @@ def _grouped(stages: object) -> object:
 def _read_stages(stages: object) -> tuple[StageSpec, ...]:
     if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
         raise SpecError("stages: must be a list of stages, each a list of block strings (or of block arguments).")
+    if (count := sum(map(len, stages))) > MAX_BLOCKS:
+        raise SpecError(f"stages: {count:,} blocks; a network has at most {MAX_BLOCKS:,}.")
     result = []
     for index, stage in enumerate(stages):
         try:

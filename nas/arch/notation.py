@@ -14,8 +14,8 @@ from nas.arch.blocks import (
     EXPANDING_TYPES,
     BlockSpec,
     BlockType,
-    parse_kernels,
 )
+from nas.arch.option_values import check_length, parse_kernels, real_option, whole_option
 from nas.arch.tensorflow_notation import group_stages, is_tensorflow_block, parse_tensorflow_block
 from nas.core.errors import SpecError, suggestion
 
@@ -39,6 +39,7 @@ def parse_block(text: str) -> BlockSpec:
 
     Raises: SpecError.
     """
+    check_length(text)
     if is_tensorflow_block(text):
         return parse_tensorflow_block(text)[0]
     kind, *tokens = text.strip().split("_")
@@ -121,36 +122,23 @@ def _build(kind: BlockType, options: dict[str, str]) -> BlockSpec:
     universal = kind == "uir"  # there, a and p are depthwise convolutions
     return BlockSpec(
         type=kind,
-        repeats=_whole("r", options["r"]),
+        repeats=whole_option("r", options["r"]),
         kernels=parse_kernels(options["k"]),
-        stride=_whole("s", options["s"]),
-        channels=_whole("c", options["c"]),
-        expansion=_real("e", options.get("e", "1")),
-        se_ratio=_real("se", options.get("se", "0")),
+        stride=whole_option("s", options["s"]),
+        channels=whole_option("c", options["c"]),
+        expansion=real_option("e", options.get("e", "1")),
+        se_ratio=real_option("se", options.get("se", "0")),
         expand_kernels=(1,) if universal or start is None else parse_kernels(start),
         project_kernels=(1,) if universal or end is None else parse_kernels(end),
         activation=ACTIVATION_CODES[options["n"]] if "n" in options else None,
         skip=next((skip for flag, skip in _SKIPS.items() if flag in options), kind != "cn"),
         partition="exponential" if "exponential" in options else "equal",
         dilated="dilated" in options,
-        base_channels=_whole("fc", options["fc"]) if "fc" in options else None,
-        group_size=_whole("gs", options["gs"]) if "gs" in options else None,
-        start_kernel=_whole("a", start) if universal and start is not None else 0,
-        end_kernel=_whole("p", end) if universal and end is not None else 0,
-        heads=_whole("h", options.get("h", "0")),
-        key_channels=_whole("d", options.get("d", "0")),
-        kv_stride=_whole("v", options.get("v", "1")),
+        base_channels=whole_option("fc", options["fc"]) if "fc" in options else None,
+        group_size=whole_option("gs", options["gs"]) if "gs" in options else None,
+        start_kernel=whole_option("a", start) if universal and start is not None else 0,
+        end_kernel=whole_option("p", end) if universal and end is not None else 0,
+        heads=whole_option("h", options.get("h", "0")),
+        key_channels=whole_option("d", options.get("d", "0")),
+        kv_stride=whole_option("v", options.get("v", "1")),
     )
-
-
-def _whole(key: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise SpecError(f"option {key + text!r}: needs a whole number after {key!r}.")
-    return int(text)
-
-
-def _real(key: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise SpecError(f"option {key + text!r}: needs a number after {key!r}.") from None

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from nas.arch.blocks import BlockSpec
+from nas.arch.limits import MAX_CHANNELS, MAX_KERNEL
 from nas.arch.rounding import make_divisible
-from nas.core.errors import SpecError
+from nas.core.errors import SpecError, quoted
 
 HeadKind = Literal["conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain"]
 HEAD_KINDS: Final = ("conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain")
@@ -29,6 +30,10 @@ class StemSpec:
     def __post_init__(self) -> None:
         if self.channels < 1 or self.kernel < 1 or self.kernel % 2 == 0 or self.stride not in (1, 2):
             raise SpecError(f"stem {self}: needs positive channels, an odd kernel and stride 1 or 2.")
+        if self.channels > MAX_CHANNELS or self.kernel > MAX_KERNEL:
+            raise SpecError(
+                f"stem {quoted(self)}: at most {MAX_CHANNELS} channels, and a kernel of at most {MAX_KERNEL} px."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,8 @@ class HeadSpec:
             raise SpecError(f"head kind {self.kind!r}: must be {', '.join(HEAD_KINDS[:-1])} or {HEAD_KINDS[-1]}.")
         if self.channels < int(self.pools_first):
             raise SpecError(f"head channels {self.channels!r}: must be positive (0, no convolution, with conv_pool).")
+        if self.channels > MAX_CHANNELS:
+            raise SpecError(f"head channels {quoted(self.channels)}: must be at most {MAX_CHANNELS}.")
 
     @property
     def pools_first(self) -> bool:
@@ -113,5 +120,5 @@ class NormSpec:
     momentum: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.eps > 0 and 0 < self.momentum <= 1):
-            raise SpecError(f"{self}: eps must be positive and momentum in (0, 1].")
+        if not (0 < self.eps <= 1 and 0 < self.momentum <= 1):
+            raise SpecError(f"{self}: eps must be positive and at most 1, momentum in (0, 1].")

@@ -13,17 +13,24 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from nas.arch.blocks import ACTIVATIONS, SCALED_TYPES, BlockSpec, format_block
+from nas.arch.limits import (
+    MAX_BLOCKS,
+    MAX_CHANNELS,
+    MAX_CLASSES,
+    MAX_LAYER_SCALE,
+    MAX_NAME,
+    MAX_RESOLUTION_PX,
+)
 from nas.arch.notation import parse_block
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.rounding import make_divisible, split_channels
 from nas.arch.tensorflow_notation import format_tensorflow_block, is_tensorflow_block, parse_tensorflow_block
-from nas.core.errors import SpecError, unknown_choice
+from nas.core.errors import SpecError, quoted, unknown_choice
 from nas.core.validation import check_whole
 
 Padding = Literal["symmetric", "same"]
 PADDINGS: Final = ("symmetric", "same")
 NETWORK_ACTIVATIONS: Final = (*ACTIVATIONS, "gelu")  # timm's block notation has no code for gelu
-MAX_RESOLUTION_PX: Final = 16384  # a larger side is a typing error: one map of 32 channels would take 34 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +117,21 @@ class ArchSpec:
         if not self.stages:
             raise SpecError(f"network {self.name!r} has no stages.")
         check_whole("resolution_px", self.resolution_px, minimum=1, maximum=MAX_RESOLUTION_PX)
-        for name in ("in_channels", "classes"):
-            check_whole(name, getattr(self, name), minimum=1)
+        check_whole("in_channels", self.in_channels, minimum=1, maximum=MAX_CHANNELS)
+        check_whole("classes", self.classes, minimum=1, maximum=MAX_CLASSES)
+        if len(self.name) > MAX_NAME:
+            raise SpecError(f"name {quoted(self.name)}: must have at most {MAX_NAME} characters.")
+        if self.depth > MAX_BLOCKS:
+            raise SpecError(f"{self.depth:,} blocks with all repeats; a network has at most {MAX_BLOCKS:,}.")
         for name, allowed in (("activation", NETWORK_ACTIVATIONS), ("padding", PADDINGS)):
             if getattr(self, name) not in allowed:
                 raise unknown_choice(name, getattr(self, name), allowed, error=SpecError)
         if self.layer_scale is not None:
-            if not self.layer_scale > 0:
-                raise SpecError(f"layer_scale {self.layer_scale!r}: must be a positive number, or null for none.")
+            if not 0 < self.layer_scale <= MAX_LAYER_SCALE:
+                raise SpecError(
+                    f"layer_scale {quoted(self.layer_scale)}: must be a positive number, at most "
+                    f"{MAX_LAYER_SCALE:g}, or null for none."
+                )
             if not any(block.type in SCALED_TYPES for stage in self.stages for block in stage.blocks):
                 raise SpecError(
                     f"layer_scale {self.layer_scale!r}: no {' or '.join(SCALED_TYPES)} block; set it to null."

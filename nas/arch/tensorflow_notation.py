@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from nas.arch.blocks import BlockSpec, format_block, format_kernels, format_number, parse_kernels
+from nas.arch.blocks import BlockSpec, format_block, format_kernels, format_number
+from nas.arch.option_values import check_length, parse_kernels, real_option, whole_option
 from nas.core.errors import SpecError, suggestion
 
 _START: Final = re.compile(r"r\d+(_|$)")
@@ -40,6 +41,7 @@ def parse_tensorflow_block(text: str) -> tuple[BlockSpec, int]:
 
     Raises: SpecError naming the token.
     """
+    check_length(text)
     options: dict[str, str] = {}
     for token in text.strip().split("_"):
         match = _TOKEN.fullmatch(token)
@@ -75,18 +77,18 @@ def _build(options: dict[str, str]) -> tuple[BlockSpec, int]:
     stride = options["s"]
     if stride not in ("11", "22"):
         raise SpecError(f"option {'s' + stride!r}: must be s11 or s22, the strides in both directions.")
-    expansion = _whole("e", options["e"])
-    in_channels = _whole("i", options["i"])
+    expansion = whole_option("e", options["e"])
+    in_channels = whole_option("i", options["i"])
     if not in_channels:
         raise SpecError("option 'i0': input channels must be at least 1.")
     block = BlockSpec(
         type="ds" if expansion == 1 else "ir",
-        repeats=_whole("r", options["r"]),
+        repeats=whole_option("r", options["r"]),
         kernels=parse_kernels(options["k"]),
         stride=int(stride[0]),
-        channels=_whole("o", options["o"]),
+        channels=whole_option("o", options["o"]),
         expansion=float(expansion),
-        se_ratio=_real("se", options.get("se", "0")),
+        se_ratio=real_option("se", options.get("se", "0")),
         expand_kernels=parse_kernels(options.get("a", "1")),
         project_kernels=parse_kernels(options.get("p", "1")),
         activation="swish" if "sw" in options else None,
@@ -143,16 +145,3 @@ def group_stages(strings: Sequence[str]) -> list[list[str]]:
         stages[-1].append(text)
         before = block
     return stages
-
-
-def _whole(key: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise SpecError(f"option {key + text[:20]!r}: needs a whole number of at most 9 digits after {key!r}.")
-    return int(text)
-
-
-def _real(key: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise SpecError(f"option {key + text!r}: needs a number after {key!r}.") from None

@@ -21,6 +21,7 @@ from yaml import YAMLError
 from nas.cli.help_layout import entries
 from nas.core.credentials import mask_words
 from nas.core.errors import NasError, suggestion
+from nas.core.parsing import MAX_YAML_CHARACTERS, read_text
 
 # Today's names of settings that were called otherwise, by command.
 _RENAMED: Final = {
@@ -36,6 +37,7 @@ _STRUCTURE: Final = re.compile(r"[,(){}\[\]'\"\\$]")
 _GRAMMAR: Final = re.compile(
     r"LexerNoViable|mismatched input|extraneous input|no viable|token recognition|missing [A-Z]|Error parsing override"
 )
+_MAX_CONFIG_BYTES: Final = 100_000  # of a file; OmegaConf takes some CPU-seconds for more
 # Groups that can be selected though they are not in a command's defaults list.
 _ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",)}
 
@@ -97,8 +99,15 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
     check_form(arguments)
     _check_groups(config_name, arguments)
     arguments = override_presets(arguments)
+    _check_sizes()
     try:
         return _compose(config_name, arguments)
+    except RecursionError:
+        raise NasError("a configuration or a setting is nested too deep; write it with fewer levels.") from None
+    except UnicodeDecodeError as error:
+        raise NasError(
+            f"a configuration is not a text file in UTF-8 ({error.reason}); save it with that encoding."
+        ) from None
     except YAMLError as error:
         raise NasError(f"a configuration is not valid YAML: {' '.join(str(error).split())}.") from None
     except (HydraException, OmegaConfBaseException) as error:
@@ -165,8 +174,23 @@ def check_form(arguments: Sequence[str]) -> None:
 
 def _text(group: str, name: str) -> str:
     """Text of a configuration file; empty if there is none."""
-    paths = (folder / group / f"{name}.yaml" for folder in config_dirs())
-    return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), "")
+    path = next((path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file()), None)
+    try:
+        return "" if path is None else read_text(path, max_characters=MAX_YAML_CHARACTERS)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8"
+        raise NasError(f"cannot read configuration {path}: {reason}.") from None
+
+
+def _check_sizes() -> None:
+    """Refuse a user's own configurations that would take long to read.
+
+    Raises: NasError naming the file.
+    """
+    for folder in config_dirs()[:-1]:
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*/*.yaml")]):
+            if path.is_file() and path.stat().st_size > _MAX_CONFIG_BYTES:
+                raise NasError(f"configuration {path}: has more than {_MAX_CONFIG_BYTES:,} bytes; make it smaller.")
 
 
 def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:

@@ -12,14 +12,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.core.binomial import binomial_error, binomial_tail
-    from nas.core.console import (
-        StudyConsole,
-        announced,
-        label_column,
-        plain_text_of,
-        print_lines,
-        progress_bar,
-    )
+    from nas.core.console import StudyConsole, announced, label_column, plain_text_of, print_lines, progress_bar
     from nas.core.credentials import (
         MASK,
         mask_credentials,
@@ -48,25 +41,27 @@ if TYPE_CHECKING:
         shown_path,
     )
     from nas.core.lazy import lazy_exports
+    from nas.core.parsing import MAX_JSON_CHARACTERS, MAX_YAML_CHARACTERS, parse_json, parse_yaml, read_text
     from nas.core.progress import ProgressCallback
     from nas.core.rank_correlation import kendall_tau
     from nas.core.streams import discard_output, prepare_streams, write_error, write_lines, write_unbuffered
     from nas.core.tables import TableMaker, TableRow, available_width, fit_columns, print_fitted, print_table
-    from nas.core.validation import check_number, check_whole
+    from nas.core.validation import (
+        MAX_DIGITS,
+        MAX_SEED,
+        MAX_THREADS,
+        check_figures,
+        check_number,
+        check_whole,
+        is_whole_text,
+    )
     from nas.core.version import __version__
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "console": [
-                "StudyConsole",
-                "announced",
-                "label_column",
-                "plain_text_of",
-                "print_lines",
-                "progress_bar",
-            ],
             "binomial": ["binomial_error", "binomial_tail"],
+            "console": ["StudyConsole", "announced", "label_column", "plain_text_of", "print_lines", "progress_bar"],
             "credentials": [
                 "MASK",
                 "mask_credentials",
@@ -95,22 +90,36 @@ else:
                 "shown_path",
             ],
             "lazy": ["lazy_exports"],
+            "parsing": ["MAX_JSON_CHARACTERS", "MAX_YAML_CHARACTERS", "parse_json", "parse_yaml", "read_text"],
             "progress": ["ProgressCallback"],
             "rank_correlation": ["kendall_tau"],
             "streams": ["discard_output", "prepare_streams", "write_error", "write_lines", "write_unbuffered"],
             "tables": ["TableMaker", "TableRow", "available_width", "fit_columns", "print_fitted", "print_table"],
-            "validation": ["check_number", "check_whole"],
+            "validation": [
+                "MAX_DIGITS",
+                "MAX_SEED",
+                "MAX_THREADS",
+                "check_figures",
+                "check_number",
+                "check_whole",
+                "is_whole_text",
+            ],
             "version": ["__version__"],
         },
     )
 
 __all__ = [
     "MASK",
-    "StudyConsole",
+    "MAX_DIGITS",
+    "MAX_JSON_CHARACTERS",
+    "MAX_SEED",
+    "MAX_THREADS",
+    "MAX_YAML_CHARACTERS",
     "MISSING",
     "NasError",
     "ProgressCallback",
     "SpecError",
+    "StudyConsole",
     "TableMaker",
     "TableRow",
     "__version__",
@@ -119,6 +128,7 @@ __all__ = [
     "binomial_error",
     "binomial_tail",
     "changed_command",
+    "check_figures",
     "check_number",
     "check_whole",
     "cpu_time",
@@ -128,6 +138,7 @@ __all__ = [
     "fit_columns",
     "from_mapping",
     "interval",
+    "is_whole_text",
     "kendall_tau",
     "label_column",
     "lazy_exports",
@@ -140,9 +151,11 @@ __all__ = [
     "megabytes",
     "millions",
     "ms",
+    "parse_json",
+    "parse_yaml",
     "percent",
-    "plain_text_of",
     "percent_with_error",
+    "plain_text_of",
     "plural",
     "prepare_streams",
     "print_fitted",
@@ -150,6 +163,7 @@ __all__ = [
     "print_table",
     "progress_bar",
     "quoted",
+    "read_text",
     "shown_path",
     "suggestion",
     "unknown_choice",

@@ -39,7 +39,8 @@ _NUMERIC: Final = re.compile(r".*timeout|keepalives.*|port", re.IGNORECASE)
 _SECRET_WORD: Final = r"(?:password|passwd|passphrase|pwd|secret)"
 _NAMED: Final = re.compile(rf"user(?:name)?|passfile|sslkey|\w*{_SECRET_WORD}\w*", re.IGNORECASE)
 _PAIR: Final = re.compile(
-    rf"(?P<name>[\w-]*{_SECRET_WORD}[\w-]*\s?=\s?)(?:\"[^\"]*\"|'[^']*'|[^\s&;]*[^\s&;,.:)\]}}'\"])", re.IGNORECASE
+    rf"(?<![\w-])(?P<name>(?=[\w-]*{_SECRET_WORD})[\w-]++\s?=\s?)(?:\"[^\"]*\"|'[^']*'|[^\s&;]*[^\s&;,.:)\]}}'\"])",
+    re.IGNORECASE,
 )
 _STORAGE: Final = re.compile(r"(?:.*\.)?storage")
 _QUOTE_BEFORE: Final = re.compile(r"(['\"])[\w.+~\[{=-]*$")

@@ -37,7 +37,8 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            raise error(f"{prefix}{key}: unknown field; choose from {', '.join(known)}.{suggestion(str(key), known)}")
+            near = suggestion(str(key), known)
+            raise error(f"{prefix}{_shown_key(key)}: unknown field; choose from {', '.join(known)}.{near}")
     for name, item in known.items():
         if item.default is MISSING and item.default_factory is MISSING and name not in data:
             raise error(f"{prefix}{name}: missing; give it a value.")
@@ -47,6 +48,11 @@ def from_mapping(kind: type[T], data: object, where: str, *, error: type[NasErro
         return kind(**{key: value for key, value in data.items()})
     except NasError as problem:
         raise error(_with_location(str(problem), where, known)) from None
+
+
+def _shown_key(key: object) -> str:
+    """``key`` as a word of a dotted name, shortened if it is long."""
+    return key if isinstance(key, str) and len(key) <= 80 else quoted(key)
 
 
 def _with_location(text: str, where: str, known: Collection[str]) -> str:

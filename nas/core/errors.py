@@ -14,19 +14,21 @@ from nas.core.formatting import escape_controls
 
 _SIMILAR: Final = 0.7  # below it, words only share letters: oracle and journal
 
+_MAX_MESSAGE: Final = 6000  # characters; the longest of ours lists the experiments of a command
+_MAX_VALUE: Final = 160  # characters of a value in a message
+_MASKED_WITH: Final = 2000  # characters that follow, of which masking sees whether a URL has a password
+
 
 class NasError(ValueError):
     """A user error; commands print it as one line and exit with code 2.
 
-    Passwords in its message are masked and control characters escaped, wherever the text comes from. ``choices``: lines
-    of help that are printed below the message.
+    Passwords in its message are masked and control characters escaped, wherever the text comes from, and a message of
+    more than 6000 characters is shortened. ``choices``: lines of help that are printed below the message.
     """
 
     def __init__(self, *parts: object, choices: str = "") -> None:
         self.choices = choices
-        super().__init__(
-            *(escape_controls(mask_credentials(part)) if isinstance(part, str) else part for part in parts)
-        )
+        super().__init__(*(_shown(part) if isinstance(part, str) else part for part in parts))
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -37,9 +39,24 @@ class SpecError(NasError):
     """An invalid network description: inconsistent, or a violation of its notation."""
 
 
+def _shown(text: str) -> str:
+    """``text`` masked and with control characters escaped, cut at a blank if it is too long."""
+    if len(text) > _MAX_MESSAGE:
+        text = f"{text[:_MAX_MESSAGE].rpartition(' ')[0]} ..."
+    return escape_controls(mask_credentials(text))
+
+
 def quoted(value: object) -> str:
-    """Format ``value`` as in YAML where Python's notation differs (null, true, false)."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    """Format ``value`` as in YAML where Python's notation differs (null, true, false).
+
+    A long one is shortened, with its length in characters.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**_MAX_VALUE:
+        return "a number of more than 160 digits"  # Python refuses to write the longest
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    if len(text) <= _MAX_VALUE:
+        return text
+    return f"{mask_credentials(text[: _MAX_VALUE + _MASKED_WITH])[:_MAX_VALUE]}... ({len(text):,} characters)"
 
 
 def suggestion(value: str, allowed: Iterable[str]) -> str:

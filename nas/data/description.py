@@ -16,6 +16,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.formatting import percent, plural
+from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.core.validation import check_number
 
 DATASET_FILE: Final = "dataset.json"
@@ -203,10 +204,10 @@ def read_description(folder: Path) -> DatasetDescription | None:
     """
     path = folder / DATASET_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path, max_characters=MAX_JSON_CHARACTERS))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise _damaged(path, f"its format is not {_FORMAT}")

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from nas.arch.limits import MAX_RESOLUTION_PX
 from nas.core.errors import NasError, quoted, unknown_choice
-from nas.core.validation import check_number
+from nas.core.validation import MAX_SEED, check_number
 from nas.data.folder_layout import FolderSplits, find_splits, given_splits
 from nas.data.pixel_rules import FITS, Colour, background_colour, checked_value_range
 
@@ -63,15 +64,15 @@ class DataSettings:
             raise unknown_choice("data.name", self.name, KNOWN_DATA)
         self._check_splits()
         check_number("data.val_fraction", self.val_fraction, low=0, high=1, open_low=True, open_high=True)
-        check_number("data.resolution_px", self.resolution_px, low=4, whole=True, optional=True)
-        check_number("data.proxy_resolution_px", self.proxy_resolution_px, low=4, whole=True)
+        check_number("data.resolution_px", self.resolution_px, low=4, high=MAX_RESOLUTION_PX, whole=True, optional=True)
+        check_number("data.proxy_resolution_px", self.proxy_resolution_px, low=4, high=MAX_RESOLUTION_PX, whole=True)
         share = isinstance(self.subset, float) and 0 < self.subset <= 1
         number = isinstance(self.subset, int) and not isinstance(self.subset, bool) and self.subset >= 1
         if not (self.subset is None or share or number):
             raise NasError(
                 f"data.subset {quoted(self.subset)}: must be a share in (0, 1], a number of train images, or null."
             )
-        check_number("data.seed", self.seed, low=0, whole=True)
+        check_number("data.seed", self.seed, low=0, high=MAX_SEED, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)
         self._check_pixel_rules()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nas.core.validation import check_number
+
 if TYPE_CHECKING:
     from nas.data.images import ImageData
 
@@ -16,6 +18,8 @@ class ImageSummary:
     ``channels`` per image, ``resolution_px`` their side, ``train`` and ``val`` the numbers of images. ``class_names``
     are in label order. Images are normalised by ``mean`` and ``std`` per channel of the train images, for pixels scaled
     to [0, 1]. These three are empty in the files of versions that did not store them.
+
+    Raises: NasError for values out of range.
     """
 
     classes: int
@@ -28,6 +32,8 @@ class ImageSummary:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for field in ("classes", "channels", "resolution_px", "train", "val"):
+            check_number(field, getattr(self, field), low=0, whole=True)
         for name in ("class_names", "mean", "std"):  # YAML has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

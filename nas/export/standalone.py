@@ -26,6 +26,8 @@ from nas.export.metadata import input_facts
 from nas.model import mixconv
 from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
 
+_MAX_HEADER_BYTES: Final = 10_000_000  # of a safetensors file: names, shapes and metadata
+
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the state dict of ``model`` to ``path`` as safetensors.
@@ -44,7 +46,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Raises: NasError for an unreadable file, or names and shapes other than the model's.
     """
+    most = sum(8 * tensor.numel() for tensor in model.state_dict().values()) + _MAX_HEADER_BYTES
     try:
+        if Path(path).stat().st_size > most:
+            raise NasError(f"weights {str(path)!r}: larger than the {most:,} bytes that the network's can have.")
         tensors = load_file(str(path))
     except (OSError, SafetensorError) as error:
         raise NasError(f"weights {str(path)!r}: not a readable safetensors file ({error}).") from None

@@ -6,10 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Final
 
-from nas.core.errors import NasError
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError, quoted
+from nas.core.validation import check_number
 from nas.latency.settings import GPU_BACKENDS
+
+MIN_MS: Final = 1e-9
+MAX_MS: Final = 1e9  # of a latency: eleven days
+MAX_LANE: Final = 1024  # channels of one block of a kernel
+MAX_COUNT: Final = 10**9  # of cores, threads or images in a batch
+_MAX_TEXT: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +42,14 @@ class Device:
 
     def __post_init__(self) -> None:
         if not self.backend:
-            raise NasError(f"device {self.processor}: backend is empty; give the runtime of the networks.")
+            raise NasError(f"device {quoted(self.processor)}: backend is empty; give the runtime of the networks.")
         if min(self.cores, self.threads, self.batch) < 1:
             raise NasError(f"device {self}: cores, threads and batch must be at least 1.")
+        for name in ("cores", "threads", "batch"):
+            check_number(name, getattr(self, name), low=1, high=MAX_COUNT, whole=True)
+        for name in ("processor", "backend", "backend_version", "precision", "os"):
+            if len(getattr(self, name)) > _MAX_TEXT:
+                raise NasError(f"{name} {quoted(getattr(self, name))}: must have at most {_MAX_TEXT} characters.")
 
     @property
     def key(self) -> str:
@@ -55,12 +68,13 @@ class Device:
         Raises: NasError for missing or unknown fields.
         """
         names = {field.name for field in fields(cls)}
-        if set(data) != names:
-            mismatched = ", ".join(sorted(names ^ set(data)))
+        if not isinstance(data, Mapping) or set(data) != names:
+            data = data if isinstance(data, Mapping) else {}
+            mismatched = ", ".join(sorted(names ^ set(map(str, data))))
             raise NasError(
                 f"device: field {mismatched} is missing or unknown; the fields are {', '.join(sorted(names))}."
             )
-        return cls(**data)
+        return from_mapping(cls, data, "device")
 
     def __str__(self) -> str:
         if self.backend == "macs":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nas.core.errors import NasError, quoted, unknown_choice
-from nas.core.validation import check_number
+from nas.core.validation import MAX_SEED, MAX_THREADS, check_number
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
 WHEN_BUSY: Final = ("wait", "warn")
@@ -60,15 +60,15 @@ class LatencySettings:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise unknown_choice("latency.backend", self.backend, BACKENDS)
-        check_number("latency.threads", self.threads, low=1, whole=True)
-        check_number("latency.batch", self.batch, low=1, whole=True)
+        check_number("latency.threads", self.threads, low=1, high=MAX_THREADS, whole=True)
+        check_number("latency.batch", self.batch, low=1, high=1_000_000, whole=True)
         check_combination(self.backend, self.precision, self.threads)
-        check_number("latency.seed", self.seed, low=0, whole=True)
-        check_number("latency.budget_s", self.budget_s, low=LEAST_BUDGET_S)
+        check_number("latency.seed", self.seed, low=0, high=MAX_SEED, whole=True)
+        check_number("latency.budget_s", self.budget_s, low=LEAST_BUDGET_S, high=1e7)
         if self.when_busy not in WHEN_BUSY:
             raise unknown_choice("latency.when_busy", self.when_busy, WHEN_BUSY)
-        check_number("latency.wait_s", self.wait_s, low=0)
-        check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, open_low=True)
+        check_number("latency.wait_s", self.wait_s, low=0, high=1e7)
+        check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, high=1e9, open_low=True)
         if (self.backend == "table") != (self.path is not None):
             raise NasError(
                 f"latency.path {quoted(self.path)}: latency=table requires the path of a CSV table; other backends "

@@ -9,8 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from nas.core.errors import NasError
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.files import write_text_atomically
+from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
 from nas.latency.host import describe
@@ -79,6 +80,8 @@ def read_device(path: Path) -> Device:
 
 
 def _predictor_from_dict(data: Mapping[str, Any]) -> LatencyPredictor:
+    if not isinstance(data["kind"], str) or data["kind"] not in _KINDS:
+        raise unknown_choice("kind", data["kind"], _KINDS)
     module, name = _KINDS[data["kind"]]
     predictor: LatencyPredictor = getattr(import_module(f"nas.latency.predictors.{module}"), name).from_dict(data)
     return predictor
@@ -90,18 +93,37 @@ def _read(path: Path, remedy: str, parse: Callable[[Mapping[str, Any]], Any]) ->
     Raises: NasError as ``read_predictor``.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data = _parsed(path, remedy)
         if data["format"] != CALIBRATION_FORMAT:
-            raise NasError(f"{path}: format {data['format']!r} is not {CALIBRATION_FORMAT}; {remedy}.")
-        return parse(data)
+            raise NasError(f"{path}: format {quoted(data['format'])} is not {CALIBRATION_FORMAT}; {remedy}.")
+        try:
+            return parse(data)
+        except NasError as error:
+            raise NasError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise NasError(f"calibration {path}: does not exist; {remedy}.") from None
     except NasError:
         raise
     except OSError as error:
         raise NasError(f"calibration {path}: cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+    except KeyError as error:
+        raise NasError(
+            f"{path}: not a valid calibration file ({quoted(error.args[0])} is missing); {remedy}."
+        ) from None
+    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise NasError(f"{path}: not a valid calibration file ({error!r}); {remedy}.") from None
+
+
+def _parsed(path: Path, remedy: str) -> dict[str, Any]:
+    """The mapping in the file. Raises: NasError, and OSError if it cannot be read."""
+    text = read_text(path, max_characters=MAX_JSON_CHARACTERS)
+    try:
+        data = parse_json(text)
+    except NasError as error:
+        raise NasError(f"{path}: not a valid calibration file ({str(error).rstrip('.')}); {remedy}.") from None
+    if not isinstance(data, dict):
+        raise NasError(f"{path}: not a valid calibration file (a mapping is expected); {remedy}.")
+    return data
 
 
 def disturbance_warning(predictor: LatencyPredictor) -> str:

@@ -20,8 +20,10 @@ SCALING: Final = ScalingKind()
 KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING)
 
 
-def kind_of(identity: Mapping[str, Any]) -> StudyKind:
-    """Kind of the study with the settings ``identity``, by dotted names or by group.
+def kind_of(identity: Mapping[str, Any], study: str) -> StudyKind:
+    """Kind of a study, by its settings.
+
+    ``identity``: the settings, by dotted names or by group. ``study``: the name, for the error.
 
     Raises: NasError for a study that is of none of ``KINDS``.
     """
@@ -29,7 +31,8 @@ def kind_of(identity: Mapping[str, Any]) -> StudyKind:
     if kind is None:
         names = ", ".join(kind.name for kind in KINDS)
         raise NasError(
-            f"unknown kind of study: must be one of {names}. A newer version of nas created it; upgrade nas."
+            f"study {study!r} is of an unknown kind: must be one of {names}. A newer version of nas created it; "
+            "upgrade nas."
         )
     return kind
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nas.core.dataclass_io import from_mapping
-from nas.core.errors import NasError, unknown_choice
-from nas.core.validation import check_number
+from nas.core.errors import NasError, quoted, unknown_choice
+from nas.core.validation import MAX_SEED, check_number
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
@@ -25,7 +25,13 @@ from nas.study.storage.urls import checked_url
 ENGINE_NAMES: Final = ("local", "ray")
 MAX_RETRIES: Final = 2
 _ADDRESS: Final = re.compile(r"auto|[^:/\s]+:\d+")
-_RESERVED: Final = ("latency",)
+_RESERVED: Final = {  # folders and files of runs_dir that are no study's
+    "latency": "the folder of calibrations",
+    "artifacts": "the folder of the dashboard's files",
+    "families": "the folder of scaled families",
+    "optuna.db": "the database of trials",
+}
+_MAX_NAME: Final = 200  # characters: names of files and folders have at most 255 bytes
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -45,10 +51,14 @@ class RecordSettings:
 
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
-            raise NasError(f"study.name {self.name!r}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
+            raise NasError(
+                f"study.name {quoted(self.name)}: may hold letters, digits, '.', '_' and '-' (it names a folder)."
+            )
+        if self.name is not None and len(self.name) > _MAX_NAME:
+            raise NasError(f"study.name {quoted(self.name)}: must have at most {_MAX_NAME} characters.")
         if self.name in _RESERVED:
-            raise NasError(f"study.name {self.name!r}: is taken by the folder of calibrations; choose another.")
-        check_number("study.seed", self.seed, low=0, whole=True)
+            raise NasError(f"study.name {self.name!r}: is taken by {_RESERVED[self.name]}; choose another.")
+        check_number("study.seed", self.seed, low=0, high=MAX_SEED, whole=True)
         if self.storage is not None:
             checked_url(self.storage)
         check_number("study.patience_s", self.patience_s, low=0)
@@ -86,8 +96,8 @@ class EngineSettings:
     def __post_init__(self) -> None:
         if self.name not in ENGINE_NAMES:
             raise unknown_choice("engine.name", self.name, ENGINE_NAMES)
-        check_number("engine.workers", self.workers, low=1, whole=True, optional=True)
-        check_number("engine.max_retries", self.max_retries, low=0, whole=True)
+        check_number("engine.workers", self.workers, low=1, high=10_000, whole=True, optional=True)
+        check_number("engine.max_retries", self.max_retries, low=0, high=1000, whole=True)
         check_number("engine.trial_timeout_s", self.trial_timeout_s, low=0, open_low=True, optional=True)
         check_number("engine.trial_memory_mb", self.trial_memory_mb, low=0, open_low=True, optional=True)
         for field, amount in (("cpus_per_trial", self.cpus_per_trial), ("gpus_per_trial", self.gpus_per_trial)):
@@ -148,7 +158,7 @@ class StudyPlan:
     @classmethod
     def read_groups(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that the groups of ``config`` become. Raises: NasError."""
-        return {field: from_mapping(kind, config[name], name) for name, (field, kind) in cls.GROUPS.items()}
+        return {field: from_mapping(kind, config.get(name), name) for name, (field, kind) in cls.GROUPS.items()}
 
     @property
     def group_settings(self) -> dict[str, Any]:

@@ -16,8 +16,9 @@ import yaml
 
 from nas.core.credentials import mask_settings
 from nas.core.dataclass_io import from_mapping
-from nas.core.errors import NasError
+from nas.core.errors import NasError, quoted
 from nas.core.files import write_text_atomically
+from nas.core.parsing import MAX_YAML_CHARACTERS, parse_yaml, read_text
 from nas.core.version import __version__
 from nas.data.summary import ImageSummary as Images
 from nas.study.storage.study_format import STUDY_FORMAT, check_study_format, with_present_names
@@ -69,13 +70,16 @@ def read_manifest(folder: Path) -> StudyManifest:
             f"{path}: does not exist, so that nothing is known of the study but its trials. Give the runs_dir that it "
             "was run with; a study that was killed before its first trial has to be resumed first."
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NasError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError, NasError) as error:
+        raise NasError(f"{path}: cannot be read: {error}") from None
     check_study_format(str(path), settings.pop(_FORMAT, None))
     missing = [name for name in ("command", "versions", "images") if name not in settings]
     if missing:
         raise NasError(f"{path}: {', '.join(missing)} missing; run the study's command again, which writes it anew.")
     images = from_mapping(Images, settings.pop("images"), f"{path}: images")
+    groups = [name for name in ("versions", "study") if not isinstance(settings.get(name, {}), dict)]
+    if groups:
+        raise NasError(f"{path}: {groups[0]}: must be a mapping, not {quoted(settings[groups[0]])}.")
     return StudyManifest(
         command=str(settings.pop("command")),
         versions=settings.pop("versions"),
@@ -94,14 +98,14 @@ def check_manifest_format(folder: Path) -> None:
     path = folder / CONFIG_FILE
     try:
         settings = _read_yaml(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, UnicodeDecodeError, NasError):
         return
     check_study_format(str(path), settings.get(_FORMAT))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in the file; an empty one where it holds anything else."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = parse_yaml(read_text(path, max_characters=MAX_YAML_CHARACTERS))
     return found if isinstance(found, dict) else {}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from nas.core.errors import NasError, unknown_choice
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front
 
@@ -75,8 +75,9 @@ class ObjectiveSettings:
             value = getattr(self, field)
             if value is not None and value > 0:
                 raise NasError(
-                    f"objective.{field} {value!r}: must not be positive, or slower networks would be rewarded."
+                    f"objective.{field} {quoted(value)}: must not be positive, or slower networks would be rewarded."
                 )
+            check_number(f"objective.{field}", value, low=-1000, high=0, optional=True)
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from nas.core.errors import unknown_choice
-from nas.core.validation import check_number
+from nas.core.validation import MAX_THREADS, check_number
 
 OPTIMIZERS: Final = ("sgd", "momentum", "adam", "adamw", "nadamw", "lamb", "lion", "rmsproptf")
 SCHEDULES: Final = ("cosine", "poly", "tanh", "constant")
@@ -52,12 +52,12 @@ class TrainSettings:
         for field, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("amp", AMP), ("device", DEVICES)):
             if getattr(self, field) not in allowed:
                 raise unknown_choice(f"proxy.{field}", getattr(self, field), allowed)
-        self._check("epochs", low=1, whole=True)
-        self._check("threads", low=1, whole=True)
-        self._check("batch_size", low=2, whole=True)
-        self._check("lr", low=0, open_low=True)
+        self._check("epochs", low=1, high=1_000_000, whole=True)
+        self._check("threads", low=1, high=MAX_THREADS, whole=True)
+        self._check("batch_size", low=2, high=1_000_000, whole=True)
+        self._check("lr", low=0, high=1000, open_low=True)
         for field in ("weight_decay", "mixup", "cutmix"):
-            self._check(field, low=0)
+            self._check(field, low=0, high=1000)
         self._check("warmup_epochs", low=0, high=self.epochs)
         self._check("label_smoothing", low=0, high=1, open_high=True)
         self._check("shift", low=0, high=0.5)

@@ -13,8 +13,9 @@ from timm.layers import get_act_layer
 from timm.models._efficientnet_builder import decode_arch_def
 
 from nas.arch import zoo
-from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, format_number, parse_kernels
+from nas.arch.blocks import ACTIVATIONS, BLOCK_TYPES, BlockSpec, format_block, format_number
 from nas.arch.notation import parse_block
+from nas.arch.option_values import parse_kernels
 from nas.core.errors import SpecError
 
 SIDES = st.sampled_from((1, 3, 5, 7, 9, 11))
@@ -165,7 +166,7 @@ BAD_STRINGS = {
     "ds_r1_k3.+5_s1_c8": r"kernels '3\.\+5': must be whole",
     "ds_r0_k3_s1_c8": "repeats 0: must be a whole number of at least 1",
     "ds_r1_k3_s1_c0": "channels 0: must be",
-    "ds_r1.5_k3_s1_c8": r"option 'r1\.5': needs a whole number after 'r'",
+    "ds_r1.5_k3_s1_c8": r"option 'r1\.5': needs a whole number of at most 9 digits after 'r'",
     "ds_r1_k3_s1_c8x": "option 'c8x': needs a whole number",
     "ds_r1_k3_s1_c8_se0.5x": r"option 'se0\.5x': needs a number",
     "ds_r1_k3_s1_c8_se1.5": r"se_ratio 1\.5: must lie between 0",

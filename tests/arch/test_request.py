@@ -79,7 +79,7 @@ def test_one_target_below_the_baseline_is_named() -> None:
     ("fields", "message"),
     [
         ({"rule": "dwR"}, r"unknown rule 'dwR': choose from compound, published, dwr.* Did you mean 'dwr'"),
-        ({"phi": -1}, r"phi -1: must be a number of at least 0, or null"),
+        ({"phi": -1}, r"phi -1: must be a number of at least 0 and at most 12, or null"),
         ({"phi": "b2"}, r"phi 'b2': must be a number of at least 0"),
         ({"width": 0}, r"width 0: must be a number above 0"),
         ({"resolution_px": 20000}, r"resolution_px 20000: must be a whole number of at least 1 and at most 16384"),

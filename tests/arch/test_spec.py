@@ -213,7 +213,10 @@ def test_an_unknown_shortcut_may_not_matter() -> None:
         ({"activation": "elu"}, "unknown activation 'elu': choose from relu"),
         ({"padding": "valid"}, "padding 'valid'"),
         ({"layer_scale": 0.1}, r"layer_scale 0\.1: no uir or mqa block; set it to null"),
-        ({"layer_scale": 0.0, "stages": UNIVERSAL}, r"layer_scale 0\.0: must be a positive number, or null"),
+        (
+            {"layer_scale": 0.0, "stages": UNIVERSAL},
+            r"layer_scale 0\.0: must be a positive number, at most 1000",
+        ),
         ({"dropout": 1.0}, r"dropout 1\.0: must lie in \[0, 1\)"),
         ({"drop_path": -0.1}, r"drop_path -0\.1"),
     ],

@@ -132,7 +132,8 @@ except NasError as error:
 print(sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     done = nas_search(python=("-c", code))
-    assert done.stdout.splitlines() == ["study.n_trials 0: must be a whole number of at least 1.", "[]"], done.stderr
+    expected = ["study.n_trials 0: must be a whole number of at least 1 and at most 1000000.", "[]"]
+    assert done.stdout.splitlines() == expected, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

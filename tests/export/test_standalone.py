@@ -54,6 +54,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_weights(build(replace(SMALL, classes=5)), path)
     with pytest.raises(NasError, match=r"2 tensors .*'classifier\.weight': the file has \(5, 1024\), the network"):
         load_weights(build(SMALL), path)
+    with path.open("wb") as stream:
+        stream.truncate(100_000_000)
+    with pytest.raises(NasError, match=r"larger than the [\d,]+ bytes that the network's can have"):
+        load_weights(build(SMALL), path)
     path.write_bytes(b"no tensors")
     with pytest.raises(NasError, match="not a readable safetensors file"):
         load_weights(build(SMALL), path)

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Final
 
 from nas.arch.complexity import Complexity, complexity
+from nas.arch.limits import MAX_PHI
 from nas.arch.scaling.rounding_rules import RoundingRules, check_side, rules_for
 from nas.arch.scaling.transform import Compound, Factors, Scaling, scale
 from nas.arch.spec import ArchSpec
@@ -171,7 +172,7 @@ def scale_compound(
 
     Raises: NasError for a negative ``phi``, SpecError as ``scale_rounded``.
     """
-    check_number("phi", phi, low=0)
+    check_number("phi", phi, low=0, high=MAX_PHI)
     return scale_rounded(baseline, compound.factors(phi), rules, name=name, compound=compound, phi=phi)
 
 

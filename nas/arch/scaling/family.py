@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
+from nas.arch.limits import MAX_PHI
 from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.published_families import family_of
 from nas.arch.scaling.rounding_rules import RoundingRules
@@ -103,7 +104,7 @@ def formula_member(
 
     Raises: NasError for a negative phi.
     """
-    check_number("phi", phi, low=0)
+    check_number("phi", phi, low=0, high=MAX_PHI)
     return scale_rounded(
         baseline,
         compound.factors(phi),

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from nas.arch.limits import MAX_FACTOR, MAX_PHI, MAX_RESOLUTION_PX
 from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.family import formula_member, published_label, published_member, published_table
 from nas.arch.scaling.rounding_rules import RoundingRules, rules_for
 from nas.arch.scaling.rules import DIRECTIONS, dwr
 from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes, phi_for, phi_limit
 from nas.arch.scaling.transform import Compound, Factors
-from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
@@ -62,12 +63,12 @@ class ScalingRequest:
             raise unknown_choice("rule", self.rule, SCALING_RULES)
         check_number("dwr_alpha", self.dwr_alpha, low=0, high=1)
         for name in ("width", "depth"):
-            check_number(name, getattr(self, name), low=0, open_low=True, optional=True)
+            check_number(name, getattr(self, name), low=0, high=MAX_FACTOR, open_low=True, optional=True)
         check_number("resolution_px", self.resolution_px, low=1, high=MAX_RESOLUTION_PX, whole=True, optional=True)
         for name, target in self.targets.items():
             check_number(name, target, low=0, open_low=True)
         if not (isinstance(self.phi, str) and self.rule == "published"):
-            check_number("phi", self.phi, low=0, optional=True)
+            check_number("phi", self.phi, low=0, high=MAX_PHI, optional=True)
         given = [self.phi is not None, bool(self._multipliers), bool(self.targets)]
         if sum(given) > 1:
             raise NasError("phi, multipliers (width, depth, resolution_px) and targets exclude each other; give one.")

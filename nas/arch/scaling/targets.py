@@ -10,17 +10,17 @@ from collections.abc import Callable
 from typing import Final
 
 from nas.arch.complexity import complexity
+from nas.arch.limits import MAX_BLOCKS, MAX_CHANNELS, MAX_PHI, MAX_RESOLUTION_PX
 from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.transform import UNSCALED, Compound, Factors
-from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
 
 CostMeasure = Callable[[ArchSpec], float]
 
 PHI_STEPS: Final = 1000  # per unit of phi: fine enough to miss no network by more than 0.07% of the cost
-MAX_PHI: Final = 12  # 4096 times the baseline
 _COARSE: Final = 16  # steps between two tries from above; latency is not monotone from one network to the next
 _MARGIN: Final = 1.25  # latency above this multiple of the target is assumed not to return to it
 
@@ -96,10 +96,16 @@ def _upper_step(value: Callable[[int], float], target: float, max_step: int, fie
 
 
 def phi_limit(baseline: ArchSpec, compound: Compound) -> float:
-    """The largest phi tried: 12, or less where the input side would exceed its limit."""
-    if compound.gamma == 1:
-        return MAX_PHI
-    return min(MAX_PHI, math.log((MAX_RESOLUTION_PX - 8) / baseline.resolution_px) / math.log(compound.gamma))
+    """The largest phi tried: 12, or less where a limit of a network would be exceeded."""
+    blocks = [block for stage in baseline.stages for block in stage.blocks]
+    widest = max(baseline.stem.channels, baseline.head.channels, *(block.channels for block in blocks))
+    room = (  # below the limits, as channels, repeats and sides are rounded up
+        (compound.alpha, (MAX_BLOCKS - len(blocks)) / baseline.depth),
+        (compound.beta, 0.8 * MAX_CHANNELS / widest),
+        (compound.gamma, (MAX_RESOLUTION_PX - 8) / baseline.resolution_px),
+    )
+    limits = (math.log(max(factor, 1.0)) / math.log(base) for base, factor in room if base > 1)
+    return min([MAX_PHI, *limits])
 
 
 def at_cost(

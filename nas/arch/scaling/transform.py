@@ -5,12 +5,12 @@ Pure functions of a spec, and the published coefficients of EfficientNet.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from nas.arch.blocks import BlockSpec
+from nas.arch.limits import MAX_CHANNELS, MAX_FACTOR, MAX_RESOLUTION_PX
 from nas.arch.rounding import (
     DEPTH_RULES,
     ROUND_LIMIT,
@@ -20,7 +20,7 @@ from nas.arch.rounding import (
     scale_channels,
     scale_repeats,
 )
-from nas.arch.spec import MAX_RESOLUTION_PX, ArchSpec, StageSpec
+from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
@@ -57,13 +57,15 @@ class Scaling:
     def __post_init__(self) -> None:
         for field in ("width", "depth"):
             value = getattr(self, field)
-            if not (math.isfinite(value) and value > 0):
-                raise NasError(f"{field} {value!r}: a multiplier must be a positive number.")
+            if not 0 < value <= MAX_FACTOR:
+                raise NasError(
+                    f"{field} {quoted(value)}: a multiplier must be a positive number, at most {MAX_FACTOR:g}."
+                )
         if self.resolution_px is not None and not 1 <= self.resolution_px <= MAX_RESOLUTION_PX:
             most = f"at most {MAX_RESOLUTION_PX}"
-            raise NasError(f"resolution_px {self.resolution_px!r}: must be a positive number of pixels, {most}.")
-        if self.divisor < 1:
-            raise NasError(f"divisor {self.divisor!r}: must be at least 1.")
+            raise NasError(f"resolution_px {quoted(self.resolution_px)}: must be a positive number of pixels, {most}.")
+        if not 1 <= self.divisor <= MAX_CHANNELS:
+            raise NasError(f"divisor {quoted(self.divisor)}: must be at least 1 and at most {MAX_CHANNELS}.")
         check_number("round_limit", self.round_limit, low=0, high=1)
         rules = (("width_rule", WIDTH_RULES), ("depth_rule", DEPTH_RULES), ("stem", END_RULES), ("head", END_RULES))
         for field, allowed in rules:
@@ -152,8 +154,11 @@ class Compound:
 
     def __post_init__(self) -> None:
         for field in ("alpha", "beta", "gamma"):
-            if not 1 <= getattr(self, field) < math.inf:
-                raise NasError(f"{field} {getattr(self, field)!r}: must be at least 1 (EfficientNet, equation 3).")
+            value = getattr(self, field)
+            if not value >= 1:
+                raise NasError(f"{field} {quoted(value)}: must be at least 1 (EfficientNet, equation 3).")
+            if value > MAX_FACTOR:
+                raise NasError(f"{field} {quoted(value)}: must be at most {MAX_FACTOR:g}.")
 
     @property
     def macs_growth(self) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.cli.resolve.spaces import make_space
 from nas.cli.resolve.studies import resolve_study
+from nas.core.errors import NasError
 
 if TYPE_CHECKING:
     import optuna
@@ -34,12 +35,21 @@ def reopen_study(name: str, storage: str | None, runs_dir: Path) -> ReopenedStud
     Raises: NasError.
     """
     from nas.methods import kind_of
-    from nas.study.manifest import read_manifest
+    from nas.study import manifest as manifests
 
     found = resolve_study(name, runs_dir, storage)
-    stored = found.manifest or read_manifest(found.folder)  # an unknown study is reported before a missing folder
-    settings = {**stored.settings, "study": {**stored.settings["study"], "name": name, "storage": found.storage}}
+    # An unknown study is reported before a missing folder.
+    stored = found.manifest or manifests.read_manifest(found.folder)
+    group = stored.settings.get("study", {})
+    settings = {**stored.settings, "study": {**group, "name": name, "storage": found.storage}}
     manifest = replace(stored, settings=settings)
-    kind = kind_of(settings)
-    plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=stored.command)
+    kind = kind_of(settings, name)
+    try:
+        plan = kind.plan_of(manifest, found.folder, make_space, runs_dir=runs_dir, command=stored.command)
+    except KeyError as error:
+        raise NasError(
+            f"{found.folder / manifests.CONFIG_FILE}: {error.args[0]}: missing; run the study's command again."
+        ) from None
+    except NasError as error:
+        raise NasError(f"{found.folder / manifests.CONFIG_FILE}: {error}") from None
     return ReopenedStudy(plan, manifest, found.study, kind)

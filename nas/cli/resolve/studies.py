@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nas.core.credentials import MASK
-from nas.core.errors import NasError
+from nas.core.errors import NasError, quoted
 
 if TYPE_CHECKING:
     import optuna
@@ -38,11 +38,11 @@ def resolve_study(text: str, runs_dir: Path, storage: str | None) -> FoundStudy:
 
     folder = Path(text).expanduser() if "/" in text else runs_dir / text
     known = manifest.read_manifest(folder) if (folder / manifest.CONFIG_FILE).is_file() else None
-    if storage is None and known and MASK in (known.settings["study"]["storage"] or ""):
-        raise NasError(
-            f"study {text!r}: is in {known.settings['study']['storage']}, whose password is not kept; give the "
-            "whole URL as storage=."
-        )
-    storage = storage or (known.settings["study"]["storage"] if known else None)
+    stored = known.settings.get("study", {}).get("storage") if known else None
+    if not isinstance(stored, str | None):
+        raise NasError(f"{folder / manifest.CONFIG_FILE}: study.storage: {quoted(stored)} is not a string or null.")
+    if storage is None and MASK in (stored or ""):
+        raise NasError(f"study {text!r}: is in {stored}, whose password is not kept; give the whole URL as storage=.")
+    storage = storage or stored
     url = RecordSettings(storage=storage).url(folder.parent)
     return FoundStudy(catalog.load_study(url, folder.name), storage, folder, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nas.arch.limits import MAX_CHANNELS, MAX_FACTOR, MAX_RESOLUTION_PX
 from nas.training.settings import TrainSettings
 
 
@@ -29,11 +30,11 @@ class ProxySettings(TrainSettings):
 
     def __post_init__(self) -> None:
         TrainSettings.__post_init__(self)  # super() does not work in a slotted dataclass
-        self._check("width_multiplier", low=0, open_low=True)
-        self._check("depth_multiplier", low=0, open_low=True)
-        self._check("resolution_px", low=4, whole=True)
-        self._check("divisor", low=1, whole=True)
+        self._check("width_multiplier", low=0, high=MAX_FACTOR, open_low=True)
+        self._check("depth_multiplier", low=0, high=MAX_FACTOR, open_low=True)
+        self._check("resolution_px", low=4, high=MAX_RESOLUTION_PX, whole=True)
+        self._check("divisor", low=1, high=MAX_CHANNELS, whole=True)
         if self.min_map_px != "auto":
-            self._check("min_map_px", low=1, whole=True)
+            self._check("min_map_px", low=1, high=MAX_RESOLUTION_PX, whole=True)
         self._check("dropout", low=0, high=1, open_high=True)
         self._check("drop_path", low=0, high=1, open_high=True)

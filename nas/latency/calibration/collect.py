@@ -15,6 +15,8 @@ from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
+from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
+from nas.core.validation import check_number
 from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import network_calls
 from nas.latency.measure.backends import runner
@@ -183,7 +185,7 @@ class Collector:
         header = json.dumps(
             {"format": CHUNK_FORMAT, "device": self.device.to_dict(), "seed": self.seed, "lane": self.lane}
         )
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+        lines = _text(self._path).splitlines() if self._path.is_file() else []
         chunks = list(_chunks(lines[1:])) if lines and lines[0] == header else []
         # Rewritten, because a chunk appended to an incomplete line would be lost too.
         write_text_atomically(self._path, "".join(line + "\n" for line in [header, *lines[1 : 1 + len(chunks)]]))
@@ -222,13 +224,43 @@ def _lane(device: Device) -> int | None:
     return detect_lane(profile.finish(counted=(True,)), spec)
 
 
+def _text(path: Path) -> str:
+    """Text of a file of chunks; empty if it cannot be read.
+
+    It is written anew then.
+    """
+    try:
+        return read_text(path, max_characters=MAX_JSON_CHARACTERS)
+    except (NasError, UnicodeDecodeError):
+        return ""
+
+
 def _chunks(lines: Iterable[str]) -> Iterable[Chunk]:
     """Chunks of saved lines, up to the first line that cannot be parsed."""
     for line in lines:
         try:
-            data = json.loads(line)
-        except ValueError:
+            data = parse_json(line)
+            kernels = tuple(times if times is None else tuple(times) for times in data["kernels_us"])
+            networks, latencies = tuple(data["networks"]), tuple(data["latencies_ms"])
+            chunk = Chunk(**{**data, "networks": networks, "latencies_ms": latencies, "kernels_us": kernels})
+            _check_chunk(chunk)
+        except (KeyError, TypeError, ValueError):
             return
-        kernels = tuple(times if times is None else tuple(times) for times in data["kernels_us"])
-        networks, latencies = tuple(data["networks"]), tuple(data["latencies_ms"])
-        yield Chunk(**{**data, "networks": networks, "latencies_ms": latencies, "kernels_us": kernels})
+        yield chunk
+
+
+def _check_chunk(chunk: Chunk) -> None:
+    """Check the figures of a saved chunk. Raises: NasError."""
+    if not len(chunk.networks) == len(chunk.latencies_ms) == len(chunk.kernels_us):
+        raise NasError("networks, latencies_ms, kernels_us: must have one item per network.")
+    for network in chunk.networks:
+        if network not in zoo.names():
+            check_number("networks", network, low=0, whole=True)
+    for latency_ms in chunk.latencies_ms:
+        check_number("latencies_ms", latency_ms, low=0, open_low=True, optional=True)
+    for times in chunk.kernels_us:
+        for time_us in times or ():
+            check_number("kernels_us", time_us, low=0)
+    check_number("reference_ms", chunk.reference_ms, low=0, open_low=True)
+    check_number("spent_s", chunk.spent_s, low=0)
+    check_number("others", chunk.others, low=0, optional=True)

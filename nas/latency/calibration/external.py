@@ -57,7 +57,7 @@ def read_measurements(path: Path) -> Measurements:
     block strings (``notation.split_stages``). ``latency_ms``. ``resolution_px``: default is the network's own. For
     block strings also ``stem_channels`` (default 32, or what they say; a 3x3 convolution of stride 2),
     ``head_channels`` (1280), ``head_kind`` (conv_pool), ``activation`` (relu), ``squeeze_excite`` (efficientnet or
-    mobilenet_v3) and ``classes`` (1000). Duplicate networks with equal latency count once.
+    mobilenet_v3) and ``classes`` (1000). Each network is listed once.
 
     Raises: NasError naming file, line and mistake.
     """
@@ -66,10 +66,10 @@ def read_measurements(path: Path) -> Measurements:
     for row in rows:
         spec, latency_ms = _network(row, path.parent), row.latency_ms()
         _, first_ms, first_row = networks.setdefault(spec.arch_id, (spec, latency_ms, row))
-        if first_ms != latency_ms:
+        if first_row is not row:
             raise row.error(
-                f"{spec.name} at {spec.resolution_px} px takes {latency_ms:g} ms, but {first_ms:g} ms in line "
-                f"{first_row.line}; keep one of them, or their median."
+                f"{spec.name} at {spec.resolution_px} px takes {latency_ms:g} ms, but is listed in line "
+                f"{first_row.line} too, with {first_ms:g} ms; keep one of them, or their median."
             )
     return Measurements(device=device, networks=tuple((spec, ms) for spec, ms, _ in networks.values()))
 

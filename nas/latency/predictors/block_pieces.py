@@ -12,17 +12,19 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 from nas.arch.blocks import ACTIVATIONS, format_block
+from nas.arch.limits import MAX_CHANNELS, MAX_RESOLUTION_PX
 from nas.arch.notation import parse_block
 from nas.arch.ops.network import Op, block_ops, head_ops, stem_op
 from nas.arch.parts import HeadKind, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.tensorflow_notation import is_tensorflow_block, parse_tensorflow_block
 from nas.core.errors import SpecError, unknown_choice
+from nas.core.validation import check_whole
 
 Ops = tuple[Op, ...]
 
-_STEM: Final = re.compile(r"stem_k(\d+)_s(\d+)_c(\d+)")
-_HEAD: Final = re.compile(r"head_([a-z_]+)_c(\d+)_o(\d+)")
+_STEM: Final = re.compile(r"stem_k(\d{1,9})_s(\d{1,9})_c(\d{1,9})", re.ASCII)
+_HEAD: Final = re.compile(r"head_([a-z_]+)_c(\d{1,9})_o(\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Piece:
     squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
 
     def __post_init__(self) -> None:
+        check_whole("in_channels", self.in_channels, minimum=1, maximum=MAX_CHANNELS)
+        check_whole("input_px", self.input_px, minimum=1, maximum=MAX_RESOLUTION_PX)
         if self.activation not in ACTIVATIONS:
             raise unknown_choice("activation", self.activation, ACTIVATIONS, error=SpecError)
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
+from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
-from nas.latency.device import Device
+from nas.core.validation import check_number
+from nas.latency.device import MAX_MS, MIN_MS, Device
 from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces
 from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
@@ -118,10 +120,17 @@ class BlockTable:
         Raises: KeyError, TypeError or NasError for other data.
         """
         entries = {}
-        for row in data["rows"]:
-            fields = {**row, "squeeze_excite": SqueezeExcite(**row["squeeze_excite"])}
-            latency_ms = float(fields.pop("latency_ms"))
-            entries[Piece(**fields)] = latency_ms
+        for index, row in enumerate(data["rows"]):
+            where, fields = f"rows[{index}]", dict(row)
+            latency_ms = fields.pop("latency_ms")
+            check_number(f"{where}.latency_ms", latency_ms, low=MIN_MS, high=MAX_MS)
+            fields["squeeze_excite"] = from_mapping(SqueezeExcite, row["squeeze_excite"], f"{where}.squeeze_excite")
+            piece = from_mapping(Piece, fields, where)
+            try:
+                _ = piece.ops  # parsed here, so that an error names the row
+            except NasError as error:
+                raise NasError(f"{where}: {error}") from None
+            entries[piece] = latency_ms
         return cls(device=Device.from_dict(data["device"]), entries=entries)
 
 

@@ -18,6 +18,8 @@ from nas.latency.arrays import FloatArray
 
 Indices = npt.NDArray[np.int64]
 
+_MAX_NODES: Final = 1_000_000  # of all trees together, padded to the largest
+_MAX_LEAF: Final = 100.0
 _MANY_ROWS: Final = 1000
 _CATEGORICAL: Final = 1  # bit of a decision type
 _MISSING: Final = 0b1100  # bits of a decision type: how missing values are treated, 0 if there were none
@@ -27,13 +29,14 @@ _MISSING: Final = 0b1100  # bits of a decision type: how missing values are trea
 class BoostedTrees:
     """A sum of regression trees with numerical splits.
 
-    ``text``: of LightGBM's ``Booster.model_to_string``. The rest are arrays of shape (trees * nodes,), padded to the
-    nodes of the largest tree: a row goes left if its ``features`` column is at most the ``thresholds`` entry. ``left``
-    and ``right`` are node numbers in the whole array; ``~number`` is the number of a leaf, whose value is in
-    ``leaves``. ``roots``: node numbers of shape (trees,).
+    ``text``: of LightGBM's ``Booster.model_to_string``. ``columns``: number of features. The rest are arrays of shape
+    (trees * nodes,), padded to the nodes of the largest tree: a row goes left if its ``features`` column is at most the
+    ``thresholds`` entry. ``left`` and ``right`` are node numbers in the whole array; ``~number`` is the number of a
+    leaf, whose value is in ``leaves``. ``roots``: node numbers of shape (trees,).
     """
 
     text: str
+    columns: int
     features: Indices
     thresholds: FloatArray
     left: Indices
@@ -48,14 +51,21 @@ class BoostedTrees:
         Raises: KeyError or ValueError for other text, and for models with splits that are not supported.
         """
         head, *blocks = text.partition("\nend of trees")[0].split("\nTree=")
-        if _fields(head).get("num_tree_per_iteration") != "1" or not blocks:
+        header = _fields(head)
+        if header.get("num_tree_per_iteration") != "1" or not blocks:
             raise ValueError("not one regression tree per iteration")
         trees = [_fields(block) for block in blocks]
-        width = max(int(tree["num_leaves"]) for tree in trees)
+        width = max(len(tree["leaf_value"].split()) for tree in trees)
+        if width * len(trees) > _MAX_NODES:
+            raise ValueError(f"more than {_MAX_NODES:,} nodes")
         parts = [_tree(tree, width, number * width) for number, tree in enumerate(trees)]
         features, thresholds, left, right, leaves = (np.concatenate(part) for part in zip(*parts, strict=True))
+        # LightGBM reads as many characters as these say, without a check; a block lacks its "\nTree=".
+        if header["tree_sizes"].split() != [str(len(block) + 6) for block in blocks]:
+            raise ValueError("trees of other sizes than the header has")
         return cls(
             text=text,
+            columns=int(header["max_feature_idx"]) + 1,
             features=features.astype(np.int64),
             thresholds=thresholds,
             left=left.astype(np.int64),
@@ -102,6 +112,10 @@ def _tree(
     ``first``: number of its first node and of its first leaf in the arrays of all trees.
     """
     leaves = _numbers(fields["leaf_value"])
+    if (np.abs(leaves) > _MAX_LEAF).any():
+        raise ValueError(f"a leaf beyond {_MAX_LEAF:g}, the logarithm of a correction")
+    if fields["num_leaves"] != str(len(leaves)) or not len(leaves):
+        raise ValueError("a tree whose number of leaves does not match")
     if len(leaves) == 1:  # no split: everything goes to the only leaf
         never = np.full(width, float(~first))
         return np.zeros(width), np.zeros(width), never, never, _padded(leaves, width)
@@ -113,6 +127,8 @@ def _tree(
     if {len(part) for part in (kinds, *children, split, threshold)} != {len(leaves) - 1}:
         raise ValueError("a tree whose numbers of nodes and of leaves do not match")
     order = np.arange(len(leaves) - 1)
+    if not all((part == np.floor(part)).all() for part in (split, *children)):
+        raise ValueError("a feature or a child that is no whole number")
     for child in children:  # LightGBM numbers a node after its parent: no path comes back
         if not np.where(child >= 0, (child > order) & (child < len(order)), ~child.astype(int) < len(leaves)).all():
             raise ValueError("a tree with a child that it does not have")
@@ -124,7 +140,10 @@ def _tree(
 
 
 def _numbers(text: str) -> FloatArray:
-    return np.array(text.split(), dtype=np.float64)
+    numbers = np.array(text.split(), dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a number that is not finite")
+    return numbers
 
 
 def _padded(values: Sequence[Any] | FloatArray, width: int) -> FloatArray:

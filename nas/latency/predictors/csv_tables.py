@@ -17,13 +17,16 @@ from typing import Final
 
 from nas.arch.parts import MOBILENET_V3_SE, SqueezeExcite
 from nas.core.errors import NasError, suggestion
-from nas.latency.device import Device
+from nas.core.parsing import read_text
+from nas.core.validation import MAX_DIGITS, is_whole_text
+from nas.latency.device import MAX_MS, MIN_MS, Device
 
 SQUEEZE_EXCITES: Final = {"efficientnet": SqueezeExcite(), "mobilenet_v3": MOBILENET_V3_SE}
 _REQUIRED: Final = ("device", "backend")
 _DEFAULTS: Final = {"threads": "1", "batch": "1", "precision": "float32", "unit": "ms", "cores": "", "os": "elsewhere"}
 _DELIMITERS: Final = {";": "';'", "\t": "tabs"}  # those of spreadsheets that a comma is not
-_MAX_DIGITS: Final = 9
+_MAX_CHARACTERS: Final = 8_000_000
+_MAX_ROWS: Final = 20_000  # a table of every block of a large space has some 10,000
 _COMMA_NUMBER: Final = re.compile(r"[\d.]+(,\d+)+(\.\d+)?")
 _NO_COMMAS: Final = "numbers take a decimal point, such as 1.5, and no thousands separators"
 
@@ -59,10 +62,9 @@ class CsvRow:
         Raises: CsvError for anything else, and if it is empty and there is no ``default``.
         """
         text = self.text(column, None if default is None else str(default))
-        digits = text.isascii() and text.isdigit()
-        if digits and len(text) > _MAX_DIGITS:
-            raise self.error(f"{column} {_shortened(text)!r}: must have at most {_MAX_DIGITS} digits.")
-        if not (digits and int(text) > 0):
+        if text.isascii() and text.isdigit() and len(text) > MAX_DIGITS:
+            raise self.error(f"{column} {_shortened(text)!r}: must have at most {MAX_DIGITS} digits.")
+        if not (is_whole_text(text) and int(text) > 0):
             raise self.error(f"{column} {_shortened(text)!r}: must be a whole number of at least 1{_comma_hint(text)}.")
         return int(text)
 
@@ -76,7 +78,9 @@ class CsvRow:
             value = float(text) if text.isascii() and "_" not in text else math.nan
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value > 0):
+        if value > MAX_MS or 0 < value < MIN_MS:
+            raise self.error(f"latency_ms {_shortened(text)!r}: must be at least {MIN_MS:g} and at most {MAX_MS:g} ms.")
+        if not value > 0:
             hint = _comma_hint(text)
             raise self.error(f"latency_ms {_shortened(text)!r}: must be a positive number of ms{hint}.")
         return value
@@ -88,7 +92,7 @@ class CsvRow:
         """
         name = self.text("squeeze_excite", "efficientnet")
         if name not in SQUEEZE_EXCITES:
-            raise self.error(f"squeeze_excite {name!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
+            raise self.error(f"squeeze_excite {_shortened(name)!r}: must be {' or '.join(SQUEEZE_EXCITES)}.")
         return SQUEEZE_EXCITES[name]
 
     def error(self, text: str) -> CsvError:
@@ -138,6 +142,8 @@ def read_csv(path: Path, *, required: Sequence[str], optional: Sequence[str]) ->
     names = records[start]
     columns = list(names.cells)
     _check_columns(path, names.line, columns, required, optional)
+    if len(records) - start > _MAX_ROWS:
+        raise NasError(f"{path}: has more than {_MAX_ROWS:,} rows, the most that such a file may have.")
     rows = [_row(path, names, record) for record in records[start + 1 :] if not record.is_comment]
     return device, rows
 
@@ -145,7 +151,7 @@ def read_csv(path: Path, *, required: Sequence[str], optional: Sequence[str]) ->
 def _text(path: Path) -> str:
     """Text of the file. Raises: NasError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, max_characters=_MAX_CHARACTERS, encoding="utf-8-sig")
     except OSError as error:
         raise NasError(f"cannot read {str(path)!r}: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -215,7 +221,9 @@ def _device(path: Path, records: Sequence[_Record]) -> Device:
         if name not in known:
             raise NasError(f"{path}, line {record.line}: {_unknown('header', name, known)}")
         if name == "unit" and value != "ms":
-            raise NasError(f"{path}, line {record.line}: unit {value!r}: latencies must be in ms; convert them.")
+            raise NasError(
+                f"{path}, line {record.line}: unit {_shortened(value)!r}: latencies must be in ms; convert them."
+            )
         header[name], lines[name] = value, record.line
     for name in _REQUIRED:
         if not header.get(name):

@@ -11,8 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from nas.core.errors import NasError
+from nas.core.dataclass_io import from_mapping
+from nas.core.errors import NasError, quoted
 from nas.core.rank_correlation import kendall_tau
+from nas.core.validation import check_number
+from nas.latency.device import MAX_MS, MIN_MS
 
 _TAIL: Final = 0.05  # share of networks beyond each end of an interval
 _ENOUGH_FOR_QUANTILES: Final = 40
@@ -27,11 +30,28 @@ _STUDENT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutCheck:
-    """Measured and predicted latency of one network that the fit did not see."""
+    """Measured and predicted latency of one network that the fit did not see.
+
+    Raises: NasError for latencies out of range.
+    """
 
     name: str
     measured_ms: float
     predicted_ms: float
+
+    def __post_init__(self) -> None:
+        for field in ("measured_ms", "predicted_ms"):
+            check_number(field, getattr(self, field), low=MIN_MS, high=MAX_MS)
+
+
+def checks_of(data: object) -> list[HeldOutCheck]:
+    """Checks from the plain data of a calibration file.
+
+    Raises: NasError naming the check and its field.
+    """
+    if not isinstance(data, list):
+        raise NasError(f"checks: must be a list of networks with their latencies, not {quoted(data)}.")
+    return [from_mapping(HeldOutCheck, check, f"checks[{index}]") for index, check in enumerate(data)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

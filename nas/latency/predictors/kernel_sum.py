@@ -12,7 +12,9 @@ import numpy as np
 from nas.arch.blocks import BlockSpec
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
-from nas.latency.device import Device
+from nas.core.errors import NasError
+from nas.core.validation import check_figures, check_number
+from nas.latency.device import MAX_MS, Device
 from nas.latency.kernels.kernel import (
     Context,
     ContextualKernel,
@@ -23,7 +25,7 @@ from nas.latency.kernels.kernel import (
 )
 from nas.latency.kernels.ort_lowering import Call, block_calls, head_calls, network_calls, stem_calls
 from nas.latency.predictors.base import LatencyEstimate
-from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, prediction_interval
 from nas.latency.predictors.kernel_times import KernelTimes
 
 # Ridge penalties: variance of one network's error over the prior variance of a class's factor, and of the common one.
@@ -139,13 +141,19 @@ class KernelPredictor:
     def from_dict(cls, data: Mapping[str, Any]) -> KernelPredictor:
         """Predictor from the plain data of ``to_dict``.
 
-        Raises: KeyError, TypeError or ValueError for other data.
+        Raises: NasError, KeyError, TypeError or ValueError for other data.
         """
+        factors = check_figures("factors", data["factors"], low=1e-6, high=1e6)
+        if not factors:
+            raise NasError("factors: must have a factor for at least one class of kernels.")
+        check_number("reference_ms", data["reference_ms"], low=0, high=MAX_MS)
+        check_number("spent_s", data["spent_s"], low=0)
+        check_number("others", data["others"], low=0, optional=True)
         return cls(
             device=Device.from_dict(data["device"]),
             times=KernelTimes.from_dict(data["times"]),
-            factors=data["factors"],
-            checks=[HeldOutCheck(**check) for check in data["checks"]],
+            factors=factors,
+            checks=checks_of(data["checks"]),
             reference_ms=data["reference_ms"],
             spent_s=data["spent_s"],
             others=data["others"],

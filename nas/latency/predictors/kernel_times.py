@@ -10,8 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from nas.core.errors import NasError, quoted
+from nas.core.validation import check_number
 from nas.latency.arrays import FloatArray
-from nas.latency.kernels.kernel import ContextualKernel, kernel_class, kernel_features, kernel_work
+from nas.latency.device import MAX_LANE
+from nas.latency.kernels.kernel import FEATURES, ContextualKernel, kernel_class, kernel_features, kernel_work
 from nas.latency.predictors.boosted_trees import BoostedTrees
 
 # Chosen on 600 profiled networks, with 158 random and 52 published ones held out: twice as many and larger trees gain
@@ -24,6 +27,8 @@ _SETTINGS: Final = {
 }  # fmt: skip
 _MIN_KERNELS: Final = 60  # of a class for trees; with fewer, only its law is fitted
 _LEAST_US: Final = 0.1
+_COEFFICIENTS: Final = 4
+_MAX_TREES: Final = 8_000_000  # bytes of the text of trees; 100 trees of 15 leaves have 150,000
 ANY_CLASS: Final = "any"  # key of the law for unseen classes
 
 
@@ -62,13 +67,20 @@ class KernelTimes:
     def from_dict(cls, data: Mapping[str, Any]) -> KernelTimes:
         """Model from the plain data of ``to_dict``.
 
-        Raises: KeyError, TypeError or ValueError for other data.
+        Raises: NasError, KeyError or TypeError for other data.
         """
-        try:
-            trees = {name: BoostedTrees.parse(_unpacked(text)) for name, text in data["trees"].items()}
-        except zlib.error as error:
-            raise ValueError(str(error)) from None
-        return cls(lane=data["lane"], laws={name: tuple(law) for name, law in data["laws"].items()}, trees=trees)
+        lane, laws, packed = data["lane"], data["laws"], data["trees"]
+        check_number("times.lane", lane, low=1, high=MAX_LANE, whole=True)
+        for name, entry in (("laws", laws), ("trees", packed)):
+            if not isinstance(entry, Mapping):
+                raise NasError(f"times.{name}: must be a mapping by class of kernels, not {quoted(entry)}.")
+        if ANY_CLASS not in laws:
+            raise NasError(f"times.laws.{ANY_CLASS}: missing; it is for classes without a law of their own.")
+        return cls(
+            lane=lane,
+            laws={name: _law_of(f"times.laws.{name}", law) for name, law in laws.items()},
+            trees={name: _trees_of(f"times.trees.{name}", text) for name, text in packed.items()},
+        )
 
 
 def fit_kernel_times(
@@ -122,5 +134,29 @@ def _packed(text: str) -> str:
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
+def _law_of(where: str, law: object) -> tuple[float, ...]:
+    """Coefficients of a law from a file. Raises: NasError."""
+    if not isinstance(law, list) or len(law) != _COEFFICIENTS:
+        raise NasError(f"{where}: must be a list of {_COEFFICIENTS} numbers, not {quoted(law)}.")
+    for value in law:
+        check_number(where, value, low=0)
+    return tuple(law)
+
+
+def _trees_of(where: str, text: str) -> BoostedTrees:
+    """Trees from their compressed text in a file. Raises: NasError."""
+    try:
+        trees = BoostedTrees.parse(_unpacked(text))
+    except (zlib.error, KeyError, TypeError, ValueError) as error:
+        raise NasError(f"{where}: not readable as regression trees ({error!r}).") from None
+    if trees.columns != len(FEATURES) or not 0 <= trees.features.min() <= trees.features.max() < len(FEATURES):
+        raise NasError(f"{where}: its features are not the {len(FEATURES)} of kernels.")
+    return trees
+
+
 def _unpacked(text: str) -> str:
-    return zlib.decompress(base64.b64decode(text, validate=True)).decode()
+    unpacker = zlib.decompressobj()
+    unpacked = unpacker.decompress(base64.b64decode(text, validate=True), _MAX_TREES)
+    if not unpacker.eof:
+        raise ValueError(f"incomplete, or more than {_MAX_TREES:,} bytes unpacked")
+    return unpacked.decode()

@@ -29,7 +29,7 @@ class MacsPredictor(SumPredictor):
     kind: ClassVar[str] = "macs"
 
     def __init__(self, ms_per_gmac: float) -> None:
-        check_number("latency.ms_per_gmac", ms_per_gmac, low=0, open_low=True)
+        check_number("latency.ms_per_gmac", ms_per_gmac, low=0, high=1e9, open_low=True)
         self.ms_per_gmac = ms_per_gmac
         version = f"{ms_per_gmac:g} ms per GMAC"
         self.device = Device(processor="no device", cores=1, backend="macs", backend_version=version, os="a formula")

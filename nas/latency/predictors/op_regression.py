@@ -13,9 +13,10 @@ import numpy as np
 
 from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
-from nas.latency.device import Device
+from nas.core.validation import check_figures, check_number
+from nas.latency.device import MAX_LANE, Device
 from nas.latency.predictors.additive import SumPredictor
-from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, prediction_interval
 from nas.latency.predictors.op_features import op_features
 from nas.latency.predictors.op_fit import Prices
 
@@ -76,9 +77,12 @@ class PricePredictor(SumPredictor):
     def from_dict(cls, data: Mapping[str, Any]) -> PricePredictor:
         """Predictor from the plain data of ``to_dict``.
 
-        Raises: KeyError or TypeError for other data.
+        Raises: NasError, KeyError or TypeError for other data.
         """
-        prices = Prices(values=data["prices"], scale=data["scale"], lane=data["lane"])
-        checks = [HeldOutCheck(**check) for check in data["checks"]]
-        device = Device.from_dict(data["device"])
-        return cls(device=device, prices=prices, checks=checks, others=data.get("others"))  # not in older files
+        check_number("scale", data["scale"], low=0)
+        check_number("lane", data["lane"], low=1, high=MAX_LANE, whole=True)
+        others = data.get("others")  # not in older files
+        check_number("others", others, low=0, optional=True)
+        prices = Prices(values=check_figures("prices", data["prices"], low=0), scale=data["scale"], lane=data["lane"])
+        checks = checks_of(data["checks"])
+        return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks, others=others)

@@ -15,9 +15,10 @@ from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
+from nas.core.validation import check_figures
 from nas.latency.device import Device
 from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
-from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, prediction_interval
 from nas.latency.predictors.queue_fit import (
     DEFAULT_PRIOR,
     QueuePrices,
@@ -105,14 +106,14 @@ class QueuePredictor:
     def from_dict(cls, data: Mapping[str, Any]) -> QueuePredictor:
         """Predictor from the plain data of ``to_dict``.
 
-        Raises: KeyError, TypeError or ValueError for other data.
+        Raises: NasError, KeyError, TypeError or ValueError for other data.
         """
-        prices = QueuePrices(
-            log_ms=np.log([data["prices"][name] for name in NAMES]),
-            spread=np.array([data["spread"][name] for name in NAMES]),
-        )
-        checks = [HeldOutCheck(**check) for check in data["checks"]]
-        return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks)
+        prices_ms = check_figures("prices", data["prices"], low=0)
+        spread = check_figures("spread", data["spread"], low=0)
+        with np.errstate(divide="ignore"):  # the fit takes the price of what costs nothing to 0
+            log_ms = np.log([prices_ms[name] for name in NAMES])
+        prices = QueuePrices(log_ms=log_ms, spread=np.array([spread[name] for name in NAMES]))
+        return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks_of(data["checks"]))
 
     def _block_span(
         self, block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nas.arch.limits import MAX_FACTOR, MAX_RESOLUTION_PX
 from nas.arch.scaling.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.scaling.rules import DIRECTIONS
 from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
 
 TARGETS: Final = ("macs", "latency")
-MAX_FACTOR: Final = 4096.0  # upper bound of each multiplier
 STEPWISE: Final = "stepwise"
 COMPARED: Final = (*DIRECTIONS, "compound", "dwr", STEPWISE)
 WIDTH_LINES, WIDTH_RESOLUTION = "width_lines", "width_resolution"
@@ -40,7 +40,7 @@ class GridSettings:
         for name in ("alpha", "beta", "gamma"):
             values = getattr(self, name)
             for value in _listed(f"grid.{name}", values, "factors, such as [1.0, 1.1, 1.2]", optional=False):
-                check_number(f"grid.{name}", value, low=1)
+                check_number(f"grid.{name}", value, low=1, high=MAX_FACTOR)
             object.__setattr__(self, name, tuple(sorted({float(value) for value in values})))
         check_number("grid.tolerance", self.tolerance, low=0)
         check_number("grid.realised_tolerance", self.realised_tolerance, low=0, optional=True)
@@ -65,7 +65,7 @@ class TableSettings:
         for side in _listed(
             "table.resolution_px", self.resolution_px, "input sides, such as [224, 160]", optional=True
         ):
-            check_number("table.resolution_px", side, low=1, whole=True)
+            check_number("table.resolution_px", side, low=1, high=MAX_RESOLUTION_PX, whole=True)
         pairs = "[depth, resolution] multipliers, such as [[1, 1], [2, 1.3]]"
         for pair in _listed("table.starts", self.starts, pairs, optional=False):
             if not isinstance(pair, list | tuple) or len(pair) != 2:
@@ -93,7 +93,7 @@ class RaceSettings:
     stop_share: float = 0.25
 
     def __post_init__(self) -> None:
-        check_number("race.seeds", self.seeds, low=1, whole=True)
+        check_number("race.seeds", self.seeds, low=1, high=10_000, whole=True)
         check_number("race.finalists", self.finalists, low=2, whole=True)
         check_number("race.stop_share", self.stop_share, low=0, high=1, open_high=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.core.errors import NasError, quoted
 from nas.study.kind import SpaceFactory, StudyKind
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class SearchKind(StudyKind):
         from nas.methods.search.config import SearchPlan
 
         space: Mapping[str, Any] = manifest.settings["space"]
+        if not isinstance(space, Mapping):
+            raise NasError(f"space: must be a mapping, not {quoted(space)}.")
         return SearchPlan.of(manifest.settings, space=make_space(space), space_config=space, **common)
 
     def prepare(self, plan: SearchPlan, console: Console) -> SearchSession:

@@ -10,6 +10,7 @@ from nas.core.validation import check_number
 from nas.study.config import RecordSettings
 from nas.study.objective import ObjectiveSettings
 
+MAX_TRIALS: Final = 1_000_000
 SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
 
 
@@ -35,8 +36,8 @@ class StudySettings(RecordSettings):
 
     def __post_init__(self) -> None:
         RecordSettings.__post_init__(self)  # super() does not work in a slotted dataclass
-        check_number("study.n_trials", self.n_trials, low=1, whole=True)
-        check_number("study.max_screened", self.max_screened, low=1, whole=True)
+        check_number("study.n_trials", self.n_trials, low=1, high=MAX_TRIALS, whole=True)
+        check_number("study.max_screened", self.max_screened, low=1, high=MAX_TRIALS, whole=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,8 @@ class SamplerSettings:
     def __post_init__(self) -> None:
         if self.name not in SAMPLER_NAMES:
             raise unknown_choice("sampler.name", self.name, SAMPLER_NAMES)
-        check_number("sampler.startup", self.startup, low=0, whole=True)
-        check_number("sampler.population", self.population, low=2, whole=True)
+        check_number("sampler.startup", self.startup, low=0, high=MAX_TRIALS, whole=True)
+        check_number("sampler.population", self.population, low=2, high=MAX_TRIALS, whole=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +80,10 @@ class PrunerSettings:
     def __post_init__(self) -> None:
         if self.name not in PRUNER_NAMES:
             raise unknown_choice("pruner.name", self.name, PRUNER_NAMES)
-        check_number("pruner.eta", self.eta, low=2, whole=True)
-        check_number("pruner.min_epochs", self.min_epochs, low=1, whole=True)
+        check_number("pruner.eta", self.eta, low=2, high=1000, whole=True)
+        check_number("pruner.min_epochs", self.min_epochs, low=1, high=1_000_000, whole=True)
         check_number("pruner.latency_window", self.latency_window, low=1)
-        check_number("pruner.startup", self.startup, low=1, whole=True)
+        check_number("pruner.startup", self.startup, low=1, high=MAX_TRIALS, whole=True)
 
     def check_fits(self, objective: ObjectiveSettings, epochs: int) -> None:
         """Check that the rule suits ``objective`` and trainings of ``epochs``.

@@ -15,6 +15,7 @@ import sqlalchemy
 from nas.core.credentials import mask_url
 from nas.core.errors import NasError, quoted
 from nas.core.files import write_text_atomically
+from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.study.objective import Objective
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.backends import close_backend, make_backend
@@ -175,7 +176,7 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
     path = folder / _OWNER
     if not path.is_file():
         return
-    known, owner = json.loads(path.read_text(encoding="utf-8")), _owner(storage_url, identity)
+    known, owner = _read_owner(path), _owner(storage_url, identity)
     before = mask_url(known["storage"])  # an older version kept the user's name
     if before != owner["storage"]:
         raise NasError(
@@ -183,6 +184,20 @@ def check_folder(folder: Path, storage_url: str, identity: Mapping[str, Any]) ->
             "choose another study.name or runs_dir."
         )
     _check_identity(folder.name, with_present_names(known["identity"]), owner["identity"])
+
+
+def _read_owner(path: Path) -> dict[str, Any]:
+    """Storage and settings of the study that a folder belongs to. Raises: NasError."""
+    remedy = "choose another study.name, or delete the file if the folder's results are not needed"
+    try:
+        known = parse_json(read_text(path, max_characters=MAX_JSON_CHARACTERS))
+    except (OSError, UnicodeDecodeError, NasError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise NasError(f"{path}: cannot be read ({reason}); {remedy}.") from None
+    fields = ("storage", str), ("identity", dict)
+    if not isinstance(known, dict) or not all(isinstance(known.get(name), kind) for name, kind in fields):
+        raise NasError(f"{path}: must have the study's storage and identity; {remedy}.")
+    return known
 
 
 def claim_study(study: optuna.Study, folder: Path, storage_url: str, identity: Mapping[str, Any]) -> None:

@@ -105,7 +105,8 @@ def test_impossible_grids_end_before_a_study_is_begun(tmp_path: Path) -> None:
     for override, message in (
         ("constraint.peak_memory_mb=0.1", r"the baseline itself breaks it \(peak_memory_mb"),
         ("grid.gamma=[1.3]", r"grid\.tolerance 0\.1: none of 6 triples.* or give more values"),
-        ("phi=30", r"phi 30 with"),
+        ("phi=30", r"phi 30: must be a number above 0 and at most 12"),
+        ("phi=12", r"phi 12 with"),
     ):
         with pytest.raises(NasError, match=f"(?i){message}"):
             command([*TINY, override])
