@@ -5,6 +5,7 @@ One line for each, and no files left behind.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -194,6 +195,7 @@ def test_a_broken_torch_installation_is_a_plain_error(monkeypatch: pytest.Monkey
         NasError, match=r"cannot be loaded \(operator torchvision::nms does not exist\)\. Reinstall torch"
     ):
         app.import_heavy("nas.engines.run")
+    assert gc.isenabled()  # which it is not while they are imported
 
 
 def test_results_that_cannot_be_written_are_refused_before_any_work(
