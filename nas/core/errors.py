@@ -40,7 +40,7 @@ class SpecError(NasError):
 
 
 def _shown(text: str) -> str:
-    """``text`` masked and with control characters escaped, cut at a blank if it is too long."""
+    """``text`` masked, control characters escaped, cut at a blank if too long."""
     if len(text) > _MAX_MESSAGE:
         text = f"{text[:_MAX_MESSAGE].rpartition(' ')[0]} ..."
     return escape_controls(mask_credentials(text))

@@ -193,7 +193,7 @@ def test_an_update_that_is_ended_early_is_made_again(tmp_path: Path) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        write_search_notes(search.study, report, search.pricer, folder, artifacts, stop)
+        write_search_notes(search.study, report, search.pricer, folder, artifacts, on_note=stop)
     assert not exhibit.is_up_to_date(search.study, artifacts)
     write_search_notes(search.study, report, search.pricer, folder, artifacts)
     assert exhibit.is_up_to_date(search.study, artifacts)

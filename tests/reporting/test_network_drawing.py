@@ -216,7 +216,7 @@ def test_a_stage_longer_than_a_row_goes_on_in_the_next() -> None:
     assert len(boxes(svg)) == 40 + 3
 
 
-@pytest.mark.parametrize("name", ["</title><script>alert(1)</script>", "a & b", "nul\0 bell\a", "x" * 500, "日本"])
+@pytest.mark.parametrize("name", ["</title><script>alert(1)</script>", "a & b", "nul\0 bell\a", "x" * 160, "日本"])
 def test_any_name_gives_well_formed_xml(name: str) -> None:
     svg = parse(draw(dataclasses.replace(zoo.get("mixnet_s"), name=name)))
     assert not list(svg.iter(f"{SVG}script"))

@@ -33,6 +33,7 @@ def write_search_notes(
     folder: Path,
     artifacts: Path,
     provenance: Mapping[str, Any] | None = None,
+    *,
     on_note: Callable[[], object] = lambda: None,
 ) -> None:
     """Publish the dashboard's notes into the study and its files into ``artifacts``.

@@ -39,7 +39,7 @@ def refresh_search_notes(
     report = _current_report(context, study)
     write_search_report(report, plan.folder)
     facts, artifacts = context.images.input_facts, plan.runs_dir / ARTIFACTS
-    write_search_notes(study, report, context.pricer, plan.folder, artifacts, facts, on_note)
+    write_search_notes(study, report, context.pricer, plan.folder, artifacts, facts, on_note=on_note)
 
 
 def _current_report(context: SearchContext, study: optuna.Study) -> SearchReport:

@@ -147,7 +147,7 @@ def test_a_memory_limit_leaves_out_what_breaks_it() -> None:
             {"limits": {"macs_m": 500.0}},
             r"none of 10 networks of x2 macs meets macs_m <= 500; the lowest values are macs_m .*lower phi",
         ),
-        ({"phi": 30}, r"phi 30 with .*resolution_px .*Lower phi"),
+        ({"phi": 12}, r"phi 12 with .* blocks .* at most 4,096\. Lower phi"),
     ],
 )  # fmt: skip
 def test_impossible_requests_are_answered_with_what_is_possible(changes: dict, message: str) -> None:
