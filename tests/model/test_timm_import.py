@@ -12,11 +12,12 @@ from hypothesis import assume, given, settings
 from torch import nn
 
 from nas.arch import zoo
-from nas.arch.blocks import format_block
+from nas.arch.blocks import BlockSpec, format_block
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_spec, parse_spec
 from nas.arch.notation import parse_block
 from nas.arch.ops.network import network_ops
+from nas.arch.parts import SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import NasError
 from nas.model.build import build
@@ -139,6 +140,17 @@ def test_built_models_round_trip(spec: ArchSpec) -> None:
     # Different ratios may give the same squeeze channels, so operations are compared.
     assert list(network_ops(imported, spec.resolution_px)) == list(network_ops(spec))
     assert (imported.norm, imported.padding, imported.classes) == (spec.norm, spec.padding, spec.classes)
+
+
+def test_squeeze_channels_of_a_stricter_rounding_are_read() -> None:
+    se = SqueezeExcite(divisor=8, round_limit=0.95)
+    block = BlockSpec(type="ds", channels=16, se_ratio=1.0, skip=False)
+    stages = (StageSpec((block,)),)
+    spec = replace(zoo.get("mixnet_s"), stem=StemSpec(channels=17), stages=stages, squeeze_excite=se)
+    with without_storage():
+        imported = from_timm(build(spec))
+    assert se.squeeze_channels(block, 17) == 24  # 16 would be less than 95% of 17
+    assert list(network_ops(imported, 32)) == list(network_ops(spec, 32))
 
 
 def test_model_arguments_are_imported() -> None:

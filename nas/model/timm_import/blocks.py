@@ -30,6 +30,11 @@ _CONVENTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"relative_to": "expanded", "divisor": 8},
     {"relative_to": "input", "divisor": 8},
 )
+# FBNetV3's rounding, for channels that the others do not give.
+_STRICTER_CONVENTIONS: Final[tuple[dict[str, Any], ...]] = (
+    {"relative_to": "expanded", "divisor": 8, "round_limit": 0.95},
+    {"relative_to": "input", "divisor": 8, "round_limit": 0.95},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +129,16 @@ def _squeeze_excite(stages: Sequence[Sequence[ImportedBlock]], activation: str) 
     if not functions:
         return SqueezeExcite()
     blocks = [block for stage in stages for block in stage if block.squeeze]
-    conventions = [SqueezeExcite(**convention, **functions) for convention in _CONVENTIONS]
-    ratio_counts: dict[SqueezeExcite, int] = {}
-    for se in conventions:
-        ratios = {_ratio(se, block) for block in blocks}
-        if None not in ratios:
-            ratio_counts[se] = len(ratios)
-    if not ratio_counts:
-        raise NasError("squeeze-excite: no rounding of one ratio per block gives its channels.")
-    return min(ratio_counts, key=lambda se: ratio_counts[se])
+    for conventions in (_CONVENTIONS, _STRICTER_CONVENTIONS):
+        ratio_counts: dict[SqueezeExcite, int] = {}
+        for convention in conventions:
+            se = SqueezeExcite(**convention, **functions)
+            ratios = {_ratio(se, block) for block in blocks}
+            if None not in ratios:
+                ratio_counts[se] = len(ratios)
+        if ratio_counts:
+            return min(ratio_counts, key=lambda se: ratio_counts[se])
+    raise NasError("squeeze-excite: no rounding of one ratio per block gives its channels.")
 
 
 def _squeeze_excite_functions(stages: Sequence[Sequence[ImportedBlock]], activation: str) -> dict[str, Any]:
