@@ -114,16 +114,18 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, directions=list(objective.directions), load_if_exists=True
     )
-    if IDENTITY not in system_attributes(study) and not study.trials:
+    known = system_attributes(study)
+    if IDENTITY not in known and study.trials:
+        known = system_attributes(study)  # another process may have written it meanwhile, and then begun trials
+        if IDENTITY not in known:
+            raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
+    if IDENTITY not in known:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objective.metric_names))
         set_system_attribute(study, FORMAT_ATTRIBUTE, STUDY_FORMAT)  # first: with an identity alone it is format 1
         set_system_attribute(study, IDENTITY, _text_of(identity))
     else:
-        known = system_attributes(study)  # read again: another process may have written it, and then begun trials
-        if IDENTITY not in known:
-            raise NasError(f"study.name {name!r}: the storage holds a study of that name that is not of this project.")
         check_stored_format(study)
         _check_identity(name, study_identity(known), stored_identity(identity))
     if tuple(direction.name.lower() for direction in study.directions) != objective.directions:
