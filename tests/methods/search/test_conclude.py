@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,8 @@ def test_a_calibration_that_is_off_is_corrected_and_said_in_terminal_files_and_r
     folder = tmp_path / "runs" / "off"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "latency correction" in page and "predictions x 0.80" in page and "as calibrated" in page
+    tables = re.findall(r'<table id="([^"]+)"', page)
+    assert {"classes", "images-by-class"} <= set(tables) and len(tables) == len(set(tables))
     latency = load_spec_file(folder / "winners" / "winner_1.yaml").provenance["latency"]
     assert latency["correction"] == pytest.approx(0.8, abs=1e-4)
     assert latency["predicted_ms"] == pytest.approx(latency["measured_ms"], rel=1e-3) and "remarks" not in latency
