@@ -16,6 +16,7 @@ from nas.core.validation import check_number
 from nas.study.trial_record import Outcome, TrialRecord
 
 _UNDECIDED_SHARE: Final = 0.1
+_RECALIBRATION: Final = "python -m nas.calibrate device=cpu"
 OUTSIDE_SHARE: Final = 0.1  # expected share of measurements outside of a 90% interval
 
 
@@ -84,7 +85,7 @@ class LatencyAgreement:
     pairs: tuple[LatencyPair, ...]
     refined: bool = False
     scale: float = 1.0
-    recalibration: str = "python -m nas.calibrate device=cpu"
+    recalibration: str = _RECALIBRATION
 
     @property
     def kendall_tau(self) -> float | None:
@@ -170,12 +171,16 @@ def latency_pair(row: TrialRecord, label: str | None = None, *, scale: float = 1
 
 
 def limit_warning(
-    rows: Iterable[TrialRecord], winners: Iterable[TrialRecord], limit_ms: float | None, command: str
+    rows: Iterable[TrialRecord],
+    winners: Iterable[TrialRecord],
+    limit_ms: float | None,
+    command: str,
+    recalibration: str = _RECALIBRATION,
 ) -> str:
     """Warning that a latency limit is within the predictor's error, or empty.
 
     It is if a winner that was not measured, or every tenth candidate, has a 90% interval that contains the limit.
-    ``command``: of the search.
+    ``command``: of the search; ``recalibration``: command that calibrates the device again.
     """
     if limit_ms is None:
         return ""
@@ -190,7 +195,7 @@ def limit_warning(
         f"The limit of {limit_ms:g} ms is within the calibration's error: it lies inside the 90% interval of "
         f"{len(undecided)} of {plural(len(priced), 'candidate')}, of which {rejected} were rejected"
         + (f", and of {plural(len(unmeasured), 'winner')} not measured" if unmeasured else "")
-        + ". Calibrate again on an idle machine (python -m nas.calibrate device=cpu) and search under another "
+        + f". Calibrate again on an idle machine ({recalibration}) and search under another "
         f"study.name, or let the search measure each candidate before it is trained: {refined}"
     )
 

@@ -146,7 +146,7 @@ class SearchReport(StudyReport):
         """Warnings about the result as a whole."""
         winners = [winner.row for winner in self.winners]
         limit = None if self.refined else self.limit_ms
-        return tuple(filter(None, (limit_warning(self.rows, winners, limit, self.command),)))
+        return tuple(filter(None, (limit_warning(self.rows, winners, limit, self.command, self.recalibration),)))
 
     @property
     def label_of(self) -> dict[int, str]:

@@ -137,6 +137,7 @@ def test_a_limit_within_the_predictor_s_error_is_warned_of_with_commands() -> No
     assert "limit of 15.5 ms is within the calibration's error" in text and "1 of 2 candidates" in text
     assert "python -m nas.calibrate device=cpu" in text
     assert text.endswith("python -m nas.search +space=mixnet latency.refine=true study.name=ANOTHER")
+    assert "(nas.calibrate X)" in limit_warning([near, far], [far], 15.5, command, "nas.calibrate X")
     assert limit_warning([near, far], [far], 12.0, command) == limit_warning([near], [near], None, command) == ""
     many = [near, *(replace(far, number=n) for n in range(2, 30))]
     assert limit_warning(many, [far], 15.5, command) == ""  # one of thirty
