@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +64,11 @@ def cpu_time(seconds: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Format a count with its noun: ``1 trial``, ``1,000 trials``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def first_names(names: Sequence[str], *, most: int = 5, rest: str = ", ...") -> str:
+    """Format the first ``most`` of ``names``, with ``rest`` where there are more."""
+    return ", ".join(names[:most]) + (rest if len(names) > most else "")
 
 
 def escape_controls(text: str, *, ascii_only: bool = False) -> str:

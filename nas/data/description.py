@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
-from nas.core.formatting import percent, plural
+from nas.core.formatting import first_names, percent, plural
 from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.core.validation import check_number
 
@@ -25,7 +25,6 @@ _FEW_TRAIN: Final = 10  # images of a class: fewer say next to nothing about it
 _FEW_VAL: Final = 5
 _MAJORITY: Final = 0.5  # share of the largest class, and its ratio to an equal share, from which it is warned of
 _MAJORITY_RATIO: Final = 1.2
-_NAMES_SHOWN: Final = 5
 _REASONS_SHOWN: Final = 8
 _CLASSES_SHOWN: Final = 12  # rows of the table in the report
 
@@ -119,7 +118,7 @@ class DatasetDescription:
         lines = [
             f"data {self.name}{f': {self.path}' if self.path else ''}",
             f"  train: {self.train_text}; validation: {self.val_text}",
-            f"  {len(self.classes):,} classes: {_first(self.class_names)}; images per class: "
+            f"  {len(self.classes):,} classes: {first_names(self.class_names)}; images per class: "
             f"{_range(one.train for one in self.classes)} train, {_range(one.val for one in self.classes)} validation",
             f"  always guessing {name!r} is right for {percent(share)} of the validation images",
         ]
@@ -239,10 +238,6 @@ def _is_base64(text: str) -> bool:
 
 def _damaged(path: Path, reason: str) -> NasError:
     return NasError(f"{path}: is damaged: {' '.join(reason.split())}; delete it, resuming the study writes it anew.")
-
-
-def _first(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 
 def _range(counts: Iterator[int]) -> str:

@@ -9,10 +9,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from nas.core.errors import NasError
+from nas.core.formatting import first_names
 from nas.data.image_files import IMAGE_SUFFIXES, images_in, is_hidden, sorted_images
 
 Role = Literal["train", "val", "test", "unlabelled"]
@@ -26,7 +28,8 @@ _AFFIX: Final = "seg|dataset|data|images|image|imgs|img"
 _PREFIX: Final = re.compile(rf"(?:{_AFFIX})+")
 _SUFFIX: Final = re.compile(rf"(?:sets?|splits?|folder|dir|{_AFFIX})+$")
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_NAMES_SHOWN: Final = 5
+_REASONS_SHOWN: Final = 5
+_listed: Final = partial(first_names, rest=" and more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,7 +321,7 @@ def _class_names(split: Path, *, at_least: int = 1, setting: str = "data.root") 
 
 def _empty_class(folder: Path, setting: str) -> NasError:
     left_out = sorted_images(folder)[1]
-    files = "; ".join(f"{reason}: {count:,}" for reason, count in left_out.most_common(_NAMES_SHOWN))
+    files = "; ".join(f"{reason}: {count:,}" for reason, count in left_out.most_common(_REASONS_SHOWN))
     return NasError(
         f"{setting}: class {folder} is empty{f' (files left out: {files})' if files else ''}; add images "
         f"({', '.join(sorted(IMAGE_SUFFIXES))}) or remove it."
@@ -334,7 +337,3 @@ def _check_same_classes(
                 f"{setting}: {folder} has no folder for class {_listed(sorted(missing))}; both splits must contain the "
                 "same classes."
             )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMES_SHOWN]) + (" and more" if len(names) > _NAMES_SHOWN else "")

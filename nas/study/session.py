@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import Trial
@@ -15,6 +15,7 @@ from rich.console import Console
 from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
+from nas.core.formatting import first_names
 from nas.data.description import DatasetDescription, read_description, write_description
 from nas.data.images import ImageData, load_images
 from nas.data.samples import with_samples
@@ -53,7 +54,6 @@ from nas.study.storage.retry_policy import RetryPolicy, console_retry_policy
 from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
 
-_NAMES_SHOWN: Final = 5
 Pause = Callable[[], AbstractContextManager[object]]
 TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
 
@@ -110,8 +110,8 @@ class StudySession(ABC):
             settings=plan.settings,
         )
         manifest.write(plan.folder)
-        if self.dataset is not None:
-            write_description(self.dataset, plan.folder)
+        if (dataset := self.dataset) is not None:  # samples are drawn and compressed at each access
+            write_description(dataset, plan.folder)
 
     @property
     def dataset(self) -> DatasetDescription | None:
@@ -220,16 +220,12 @@ def _check_same_classes(plan: StudyPlan, data: ImageData) -> None:
     before, now = set(stored.class_names if stored else data.class_names), set(data.class_names)
     if (count, before) != (data.classes, now):
         changes = [("missing now", before - now), ("new", now - before)]
-        named = "; ".join(f"{change}: {_first(sorted(names))}" for change, names in changes if names)
+        named = "; ".join(f"{change}: {first_names(sorted(names))}" for change, names in changes if names)
         raise NasError(
             f"study {plan.name!r} was started with {count:,} classes, now the images have {data.classes:,}"
             f"{f' ({named})' if named else ''}: its trials could not be compared. Choose another study.name, or read "
             "the folders as before (data.train=. takes those of data.root as classes)."
         )
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 
 def _stored_images(plan: StudyPlan) -> ImageSummary | None:

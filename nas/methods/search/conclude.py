@@ -40,10 +40,11 @@ _DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
     """Write winners, table and report of ``study``, and print where they are."""
     plan = session.plan
-    _measure_winners(choose_winners(session.context.records(study), plan.objective), session, study, console)
-    rows = session.context.records(study)  # with the winners' measurements, and corrected by them
+    context = session.context
+    _measure_winners(choose_winners(context.records(study), plan.objective), session, study, console)
+    rows = context.records(study)  # with the winners' measurements, and corrected by them
     chosen = choose_winners(rows, plan.objective)
-    context = replace(session.context, pricer=replace(session.pricer, latency_scale=latency_scale(study)))
+    context = replace(context, pricer=replace(session.pricer, latency_scale=latency_scale(study)))
     source = WinnerSource(
         context=context,
         data=session.data,
