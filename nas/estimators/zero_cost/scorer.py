@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.data import resize_images
 from nas.data.images import ImageData
 from nas.estimators.proxy.reduce import reduce_arch
@@ -46,6 +47,9 @@ class ZeroCostScorer:
 
     def __post_init__(self) -> None:
         ZeroCostSettings(names=self.names, batch_size=self.batch_size)
+
+    def prepare(self, progress: ProgressCallback | None = None) -> None:
+        """Nothing: networks are scored at their initial weights."""
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch``, by name in the order of ``names``; larger predicts better.
