@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from nas.analysis.bayesian_regression import Array, LinearPosterior, linear_posterior
+from nas.analysis.bayesian_regression import FloatArray, LinearPosterior, linear_posterior
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
 from nas.core.binomial import binomial_error
@@ -50,11 +50,11 @@ class AccuracyEstimator:
     """
 
     names: tuple[str, ...]
-    center: Array
-    scale: Array
+    center: FloatArray
+    scale: FloatArray
     posteriors: tuple[LinearPosterior, ...]
-    weights: Array
-    misfits: Array
+    weights: FloatArray
+    misfits: FloatArray
 
     @classmethod
     def fit(
@@ -93,9 +93,9 @@ class AccuracyEstimator:
         )
 
     def estimate(self, arch: ArchSpec, scores: Mapping[str, float]) -> Estimate:
-        """Estimated accuracy of ``arch`` with ``scores``, in (0, 1), and its standard error.
+        """Estimate the accuracy of ``arch`` from its ``scores``, in (0, 1).
 
-        The error is that of the network's own accuracy, without the noise of the validation images.
+        Its standard error is that of the network's own accuracy, without the noise of the validation images.
         """
         row = _with_intercept(((np.array(_features(arch, scores, self.names)) - self.center) / self.scale)[None])
         means, variances = np.array([posterior.predict(row) for posterior in self.posteriors])[:, :, 0].T
@@ -125,7 +125,7 @@ def _features(arch: ArchSpec, scores: Mapping[str, float], names: Sequence[str])
     return [*(scores[name] for name in names), math.log(cost.macs), math.log(cost.params), float(arch.depth)]
 
 
-def _with_intercept(features: Array) -> Array:
+def _with_intercept(features: FloatArray) -> FloatArray:
     return np.hstack([np.ones((len(features), 1)), features])
 
 

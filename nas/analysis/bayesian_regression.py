@@ -8,27 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearPosterior:
-    """Posterior of the weights of a linear model, ``mean`` (P,) and ``covariance`` (P, P).
+    """Posterior of the weights of a linear model.
 
-    ``log_evidence``: logarithm of the marginal likelihood of the targets.
+    ``mean``: (P,); ``covariance``: (P, P). ``log_evidence``: logarithm of the marginal likelihood of the targets.
     """
 
-    mean: Array
-    covariance: Array
+    mean: FloatArray
+    covariance: FloatArray
     log_evidence: float
 
-    def predict(self, design: Array) -> tuple[Array, Array]:
-        """Mean and variance (M,) of the model's values at ``design`` (M, P), without noise."""
+    def predict(self, design: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance (M,) of the noiseless values at ``design`` (M, P)."""
         return design @ self.mean, np.einsum("mp,pq,mq->m", design, self.covariance, design)
 
 
 def linear_posterior(
-    design: Array, targets: Array, noise: Array, prior_mean: Array, prior_variance: Array
+    design: FloatArray, targets: FloatArray, noise: FloatArray, prior_mean: FloatArray, prior_variance: FloatArray
 ) -> LinearPosterior:
     """Posterior of the weights w of ``targets`` (N,) = ``design`` (N, P) w + noise.
 

@@ -143,7 +143,7 @@ def learning_curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[i
 
 
 def accuracy_and_ms(row: TrialRecord) -> tuple[float, float]:
-    """Return the objectives of a trained or scored row: accuracy in [0, 1], latency in ms."""
+    """Return the objectives of a row: (estimated) accuracy in [0, 1], latency in ms."""
     return row.ranked_accuracy or 0.0, row.latency_ms or 0.0
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TENTHS: Final = partial(decimal, digits=1)
 _THOUSANDTHS: Final = partial(decimal, digits=3)
+_ESTIMATED: Final = ("estimated_accuracy", "estimate_error", "role")
 _NOT_IN_CSV: Final = ("genotype", "scores", "class_correct", "class_images")
 _CSV_NAMES: Final = (*(item.name for item in fields(TrialRecord) if item.name not in _NOT_IN_CSV), "class_accuracies")
 
@@ -206,7 +207,7 @@ def select_winner_columns(reward: Mapping[int, float] | None, *names: str) -> tu
 def shown_winner_columns(
     winners: Iterable[WinnerRow], reward: Mapping[int, float] | None, *names: str
 ) -> tuple[Column[WinnerRow], ...]:
-    """``select_winner_columns`` without published name and estimate where no winner has one."""
+    """``select_winner_columns`` without names and estimates that no winner has."""
     listed = list(winners)
     absent = {
         *(() if any(winner.published for winner in listed) else ("published",)),
@@ -219,13 +220,16 @@ def records_to_csv(rows: Iterable[TrialRecord]) -> str:
     """Text of ``trials.csv``: a header and one line per row.
 
     Scores follow in columns such as ``score_naswot``, then the genotype in columns named after its dotted names.
+    Columns of estimates are left out where no row has one.
     """
     rows = list(rows)
+    has_estimates = any(row.role or row.estimated_accuracy is not None for row in rows)
+    names = [name for name in _CSV_NAMES if has_estimates or name not in _ESTIMATED]
     scores = dict.fromkeys(name for row in rows for name in row.scores)
     scored = (Column(name=f"score_{name}", heading=name, value=partial(_score, name)) for name in scores)
-    names = sorted({name for row in rows for name in row.genotype})
-    choices = (Column(name=name, heading=name, value=partial(_choice, name)) for name in names)
-    return csv_table((*select(RECORD_COLUMNS, *_CSV_NAMES), *scored, *choices), rows)
+    choice_names = sorted({name for row in rows for name in row.genotype})
+    choices = (Column(name=name, heading=name, value=partial(_choice, name)) for name in choice_names)
+    return csv_table((*select(RECORD_COLUMNS, *names), *scored, *choices), rows)
 
 
 def _choice(name: str, row: TrialRecord) -> Any:

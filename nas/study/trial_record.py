@@ -125,9 +125,10 @@ def searched_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def ranked_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The networks among which a search chooses, by ``ranked_accuracy``, in their order.
+    """The networks among which a search chooses, in their order.
 
-    Once finalists are trained, those that were trained; before, those scored as well.
+    They compare by ``ranked_accuracy``. Once finalists are trained, those that were trained; before, those scored as
+    well.
     """
     rows = list(rows)
     trained = trained_networks(rows)

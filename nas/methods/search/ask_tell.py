@@ -1,4 +1,4 @@
-"""Ask-and-tell loop of a search: sample, screen, deduplicate, train or score, tell.
+"""Ask-and-tell loop of a search: sample, screen, deduplicate, evaluate, tell.
 
 Optuna is asked for a genotype, which is screened against the limits, handed out for training or scoring, and told its
 result.
@@ -18,7 +18,7 @@ from nas.estimators.settings import EstimatorSettings
 from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
 from nas.methods.search.settings import SamplerSettings, StudySettings
 from nas.methods.search.trials.calibration import Calibration
-from nas.methods.search.trials.finalists import queue_final_trainings, start_next_queued
+from nas.methods.search.trials.finalists import queue_final_trainings, start_final_training
 from nas.methods.search.trials.screening import Screening
 from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study import trial_loop
@@ -79,7 +79,7 @@ class SearchAskTell:
         object.__setattr__(self, "_state", _WorkerState(Calibration(self.pricer)))
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
-        """Next candidate to train or score, a rejected trial, or ``Idle`` if there is none.
+        """Next candidate to evaluate, a rejected trial, or ``Idle`` if there is none.
 
         Raises: NasError if the space has no new candidate left under the limits.
         """
@@ -278,7 +278,7 @@ class SearchAskTell:
         queue_final_trainings(
             self.study, self.estimator, self.objective, n_trials=settings.n_trials, seed=settings.seed
         )
-        trial = start_next_queued(self.study, self.pricer.space.parameters)
+        trial = start_final_training(self.study, self.pricer.space.parameters)
         if trial is None:
             return Idle.WAIT if self._read().running() else Idle.OVER
         try:

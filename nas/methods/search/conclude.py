@@ -96,7 +96,7 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
         print_columns(console, f"winners of {plan.name}", columns, report.winners, dispensable=_DISPENSABLE)
     _print_agreement(report, console)
     print_lines(console, *_remarks(report.winners, report.class_names))
-    print_lines(console, *filter(None, (report.unfinished, report.decision, *report.warnings)))
+    print_lines(console, *filter(None, (report.unfinished, report.verdict, report.decision, *report.warnings)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
 

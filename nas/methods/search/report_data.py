@@ -97,6 +97,7 @@ def search_report(
         curves=learning_curves(study, plan.objective),
         importances=importances(rows),
         longer_trainings=longer,
+        estimator=plan.estimator.name if plan.estimator.is_scoring else "",
         validation_command=""
         if is_validated
         else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),

@@ -1,7 +1,7 @@
-"""Finalists of a search: candidates trained at its end, the best by estimate and others.
+"""Finalists of a search: scored candidates that are trained at its end.
 
-Each is a trial of its own, queued after the last one of the search, so that every engine trains it as any other. What
-is trained stands in one attribute of the study.
+They are the best by estimate, and random ones as a check. Each is a trial of its own, queued after the last one of the
+search, so that every engine trains it as any other. What is trained stands in one attribute of the study.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def queue_final_trainings(
             study.enqueue_trial(dict(row.genotype), user_attrs={ROLE: str(role), _SCORED_TRIAL: number, **known})
 
 
-def start_next_queued(study: optuna.Study, parameters: Any) -> Trial | None:
+def start_final_training(study: optuna.Study, parameters: Any) -> Trial | None:
     """Start the next queued final training for this worker; None if none is queued.
 
     ``parameters``: of the space.
@@ -115,7 +115,7 @@ def start_next_queued(study: optuna.Study, parameters: Any) -> Trial | None:
 
 
 def spread_front(rows: Sequence[TrialRecord], objective: ObjectiveSettings, count: int) -> list[TrialRecord]:
-    """The ``count`` best scored ``rows``: of the Pareto front, spread over its latencies.
+    """The ``count`` best scored ``rows``, spread over the Pareto front.
 
     Where the front has fewer, those of the front without it follow. With a single reward the highest.
     """
