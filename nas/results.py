@@ -35,11 +35,11 @@ _FILES: Final[Mapping[str, str]] = {
 class FoundNetwork:
     """A network that a study found.
 
-    ``accuracy``: top-1 of its proxy on the validation split, in [0, 1]; of a grid the mean over its seeds.
-    ``standard_error``: of the accuracy: binomial, or of a grid from the noise between seeds; None if it is unknown.
-    ``latency_ms``: what the study counted with, on its device. ``paths``: files by ``spec`` (block strings),
-    ``scaled_spec`` (coefficients), ``module`` (Python that needs timm alone), ``proxy_spec`` and ``proxy_weights``;
-    empty until the study has written them.
+    ``accuracy``: top-1 of its proxy on the validation split, in [0, 1]; of a grid the mean over its seeds; of a search
+    by estimates whose finalists are not trained yet, the estimate. ``standard_error``: of the accuracy: binomial, of a
+    grid from the noise between seeds, or of the estimate; None if it is unknown. ``latency_ms``: what the study counted
+    with, on its device. ``paths``: files by ``spec`` (block strings), ``scaled_spec`` (coefficients), ``module``
+    (Python that needs timm alone), ``proxy_spec`` and ``proxy_weights``; empty until the study has written them.
     """
 
     name: str
@@ -153,8 +153,8 @@ def _winner(winner: Winner, folder: Path) -> FoundNetwork:
     return FoundNetwork(
         name=winner.label,
         spec=winner.arch,
-        accuracy=winner.row.accuracy or 0.0,
-        standard_error=winner.row.standard_error,
+        accuracy=winner.row.ranked_accuracy or 0.0,
+        standard_error=winner.row.ranked_error,
         latency_ms=winner.row.latency_ms or 0.0,
         paths=paths,
     )

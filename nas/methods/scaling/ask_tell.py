@@ -120,7 +120,7 @@ class ScalingAskTell:
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
         """Finish the trial with its accuracy."""
         trial = self._frozen(task.trial_id)
-        return trial_loop.finish_trained(self.study, trial, evaluation, (evaluation.accuracy,))
+        return trial_loop.finish_trained(self.study, trial, evaluation, (evaluation.accuracy or 0.0,))
 
     def release(self) -> None:
         """Do nothing: no trials are reserved between calls of ``ask``."""
