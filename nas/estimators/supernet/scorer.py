@@ -20,6 +20,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
 from nas.core.version import __version__
 from nas.data.images import ImageData
+from nas.estimators.base import ignore
 from nas.estimators.proxy.reduce import reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.supernet.layout import check_fits, slot_shapes
@@ -79,7 +80,7 @@ class SupernetScorer:
         """File of the trained supernet."""
         return self.folder / _FILE
 
-    def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = lambda _: None) -> None:
+    def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = ignore) -> None:
         """Train the supernet unless its file exists; resumes from a checkpoint.
 
         Raises: NasError for the file of another supernet; TrainingError.
