@@ -58,8 +58,8 @@ class Scorer(Protocol):
         """Do once what scoring needs, such as training a supernet; idempotent.
 
         Called by the process that runs the study, before the first trial. What it gives is stored in a file that
-        workers load; interrupted, it resumes. ``progress``: called with the steps done and in all. ``say`` prints a line for the
-        user.
+        workers load; interrupted, it resumes. ``progress``: called with the steps done and in all. ``say`` prints a
+        line for the user.
         """
         ...
 
