@@ -92,7 +92,7 @@ def test_a_score_of_worth_orders_networks_and_one_of_none_does_not() -> None:
 
 
 def test_an_estimate_that_leaves_a_network_out_is_hardly_biased() -> None:
-    """With the mean left to the others it would be -0.28 on average, 4 standard errors more than is allowed here."""
+    """With the mean left to the others it would be -0.28 on average, 3 standard errors beyond what is allowed here."""
     tau, error = mean_tau(0.0, left_out=True)
     assert tau > -0.05 - 2 * error
 
