@@ -61,7 +61,7 @@ def zero_cost_scores(
 
 
 def _batch_scores(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Compute the scores of ``_BATCH`` in one forward pass; one backward pass per loss."""
+    """Compute scores of ``_BATCH``: one forward pass, one backward pass per loss."""
     if not names:
         return {}
     needs_labels, needs_jacobian = any(name in _LABELLED for name in names), "jacob_cov" in names
