@@ -22,10 +22,10 @@ from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import TrialRecord, count_outcomes, trained_networks
 
 _COLUMNS: Final = (
-    "study", "trained", "stopped", "infeasible", "repeated", "failed", "running", "best", "at ms", "volume",
-    "clock min", "CPU min",
+    "study", "trained", "scored", "stopped", "infeasible", "repeated", "failed", "running", "best", "at ms",
+    "volume", "clock min", "CPU min",
 )  # fmt: skip
-_DISPENSABLE: Final = ("stopped", "repeated", "failed", "running", "clock min", "infeasible")
+_DISPENSABLE: Final = ("scored", "stopped", "repeated", "failed", "running", "clock min", "infeasible")
 _WINNERS_SHOWN: Final = 5
 # Accuracies or latencies of studies that differ in these settings are not comparable.
 _COMPARABILITY_PREFIXES: Final = ("data.", "proxy.", "latency.")
@@ -125,7 +125,7 @@ def _record(one: _StudyData) -> dict[str, Any]:
 
 
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
-    outcomes = ("stopped", "infeasible", "duplicate", "failed", "running")
+    outcomes = ("scored", "stopped", "infeasible", "duplicate", "failed", "running")
     return (
         record["name"],
         f"{record['trained']:,}",

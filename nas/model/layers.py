@@ -1,4 +1,4 @@
-"""Activations, shortcuts and squeeze-excites of a timm module, replaced for a time."""
+"""Activations of a timm module; contexts without some of its layers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def without_shortcuts(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_squeeze_excite(model: nn.Module) -> Iterator[None]:
-    """Context in which the blocks of ``model`` have no squeeze-excite: its gates are 1."""
+    """Context in which the gates of squeeze-excite in ``model`` are 1."""
     blocks: list[Any] = [module for module in model.modules() if isinstance(getattr(module, "se", None), nn.Module)]
     layers = [block.se for block in blocks]
     try:

@@ -94,7 +94,7 @@ def test_synflow_of_a_chain_is_the_product_of_absolute_weights() -> None:
     for matrix in matrices:  # 1 x 1 convolutions and the classifier
         flow = np.abs(matrix.astype(float)).reshape(matrix.shape[:2]) @ flow
     assert len(matrices) == 5
-    # Each layer's sum of weight * gradient is the whole flow (conservation, Tanaka et al., theorem 1).
+    # Each layer's sum of weight * gradient is the whole flow (conservation, Tanaka et al.).
     assert score(model, "synflow", side_px=2) == pytest.approx(math.log(5 * flow.sum()), rel=1e-9)
 
 
@@ -202,6 +202,9 @@ def test_scores_leave_the_model_unchanged() -> None:
     before, tensors = state(), copy.deepcopy(model.state_dict())
     first = zero_cost_scores(model, *batch(), SCORE_NAMES, seed=0)
     assert zero_cost_scores(model, *batch(), SCORE_NAMES, seed=0) == first  # no dropout either
+    for name in SCORE_NAMES:
+        with pytest.raises(RuntimeError, match="to have 1 channels, but got 2"):
+            zero_cost_scores(model, torch.ones(IMAGES, 2, 6, 6), batch()[1], [name], seed=0)
     assert state() == before
     assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
     assert model.classifier.weight.grad is gradient  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Passes through a network that leave its parameters, gradients and buffers unchanged."""
+"""Modes and copied buffers for passes that leave a network unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-cost scoring of a candidate: reduce, build, score on a fixed batch of images."""
+"""Zero-cost scoring of a candidate: reduce, build, score on a fixed batch."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ class ZeroCostScorer:
                 )
 
     def _batch(self, side_px: int) -> tuple[Tensor, Tensor]:
-        """Return images float32 (B, C, side_px, side_px), normalised, and labels int64 (B,)."""
+        """Return the batch of all candidates.
+
+        Images float32 (B, C, side_px, side_px), normalised, and labels int64 (B,).
+        """
         rows = self._rows()
         mean, std = normalization_statistics(self.data)
         images = resize_images(self.data.train_images[rows], side_px)

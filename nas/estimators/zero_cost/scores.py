@@ -20,7 +20,7 @@ from nas.training.results import TrainingError
 
 _LABELLED: Final = ("grad_norm", "snip")  # gradients of the cross entropy
 _BATCH: Final = ("naswot", *_LABELLED, "jacob_cov")
-_JACOB_COV_EPSILON: Final = 1e-5  # Mellor et al. 2020, arXiv:2006.04647v1, equation 4
+_JACOB_COV_EPSILON: Final = 1e-5  # of the authors
 
 
 def zero_cost_scores(
@@ -33,15 +33,15 @@ def zero_cost_scores(
     weights and inputs of ``zen``. ``network``: its name for messages. Parameters, gradients, buffers and mode of the
     model stay as they are. Dropout is off and batch norms use the statistics of the batch, except in ``synflow``.
 
-    ``naswot``: log-determinant of the kernel of activation codes (Mellor et al. 2021, arXiv:2006.04647v3, section
-    3.2). An activation's code is 1 where its input is positive and 0 elsewhere, for swish, hard-swish, GELU and ReLU6
-    as for ReLU; the kernel of two images is the number of equal codes.
-    ``grad_norm``: sum over layers of the Euclidean norm of the gradient of the cross entropy with respect to the
-    weights of convolutions and linear layers (Abdelfattah et al. 2021, arXiv:2101.08134, section 3.2).
-    ``snip``: sum over the same weights of abs(weight * gradient) (Lee et al. 2019, arXiv:1810.02340, equation 5; as
-    a score in Abdelfattah, equation 1).
+    ``naswot``: log(abs(det(K))), K the number of equal activation codes of two images (Mellor et al. 2021,
+    arXiv:2006.04647v3: number of units less the Hamming distance). The code of a unit is 1 where the input of its
+    activation is positive and 0 elsewhere, for swish, hard-swish, GELU and ReLU6 as for ReLU.
+    ``grad_norm``: sum over convolutions and linear layers of the Euclidean norm of the gradient g of the cross entropy
+    with respect to the layer's weights w (Abdelfattah et al. 2021, arXiv:2101.08134).
+    ``snip``: sum of abs(w * g) over the same weights (connection sensitivity, Lee et al. 2019, arXiv:1810.02340; its
+    sum as a score: Abdelfattah).
     ``jacob_cov``: -sum(log(v + 1e-5) + 1 / (v + 1e-5)) over the eigenvalues v of the correlations between images of
-    the gradient of the summed logits with respect to the image (Mellor et al. 2020, arXiv:2006.04647v1, equation 4).
+    the gradient of the summed logits with respect to the image (Mellor et al. 2020, arXiv:2006.04647v1).
     ``synflow``: see ``nas.estimators.zero_cost.synflow``. ``zen``: see ``nas.estimators.zero_cost.zen``.
 
     Raises: TrainingError for a score that is not finite.
@@ -61,7 +61,7 @@ def zero_cost_scores(
 
 
 def _batch_scores(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Compute the scores of ``_BATCH`` in one forward pass; one backward pass per loss."""
+    """Compute scores of ``_BATCH``: one forward pass, one backward pass per loss."""
     if not names:
         return {}
     needs_labels, needs_jacobian = any(name in _LABELLED for name in names), "jacob_cov" in names
@@ -124,7 +124,7 @@ class _Kernel:
 
 
 def _jacob_cov(jacobian: Tensor) -> float:
-    """Score the gradients (B, C, H, W) of the images, as equation 4 of Mellor et al."""
+    """Score the gradients (B, C, H, W) of the images."""
     correlations = torch.corrcoef(jacobian.flatten(1).double())
     if not bool(correlations.isfinite().all()):  # an image without influence
         return math.nan

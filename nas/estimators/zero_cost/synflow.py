@@ -13,6 +13,7 @@ from torch.func import functional_call
 from nas.estimators.zero_cost.passes import batch_norms, is_weight, scoring_mode
 from nas.model import linear_activations, without_squeeze_excite
 
+# Image and gradient are scaled by 10^-100: of EfficientNet-B7, R is about 1e135, of deeper networks more than 1e308.
 _LOG10_SCALE: Final = 100
 
 
@@ -20,9 +21,9 @@ def synflow(model: nn.Module, image_shape: Sequence[int], device: torch.device) 
     """Return log(sum of abs(weight * dR/dweight)) over convolutions and linear layers.
 
     R is the sum of the logits for one image of ones, ``image_shape`` (C, H, W), with the absolute values of the
-    weights (Tanaka et al. 2020, arXiv:2006.05467, equation 2; summed to a score by Abdelfattah et al. 2021,
-    arXiv:2101.08134, equation 1, without batch norm). Activations are the identity, as ReLU is for positive inputs,
-    biases 0, gates of squeeze-excite 1. Larger predicts better. In float64; inf where that overflows.
+    weights (Tanaka et al. 2020, arXiv:2006.05467; as a score, without batch norm: Abdelfattah et al. 2021,
+    arXiv:2101.08134). Activations are the identity, as ReLU is for positive inputs, biases 0, gates of squeeze-excite
+    1. Larger predicts better. In float64, image and gradient scaled down; inf where a product of layers exceeds 1e400.
     """
     scale = 10.0**-_LOG10_SCALE
     image = torch.full((1, *image_shape), scale, dtype=torch.float64, device=device)

@@ -6,7 +6,7 @@ result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import optuna
@@ -26,9 +26,9 @@ from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import ROLE, WORKER, copied_accuracy, distributions, is_final, told_latency_ms
+from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, is_final, told_latency_ms
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
-from nas.study.trial_record import Outcome, Role, TrialRecord
+from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
 _PARKED: Final = "nas:parked"
@@ -76,7 +76,7 @@ class SearchAskTell:
     _state: _WorkerState = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_state", _WorkerState(Calibration(self.pricer)))
+        object.__setattr__(self, "_state", _WorkerState(Calibration(self.estimator, self.pricer)))
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
         """Next candidate to evaluate, a rejected trial, or ``Idle`` if there is none.
@@ -84,7 +84,7 @@ class SearchAskTell:
         Raises: NasError if the space has no new candidate left under the limits.
         """
         index = self._read()
-        if self._awaits_anchors(index):
+        if self._state.calibration.is_awaited(index):
             return Idle.WAIT
         result: TrialTask | TrialRecord | Idle | None = self._resume_parked()
         if result is None:
@@ -121,7 +121,7 @@ class SearchAskTell:
         """
         trial = self._frozen(task.trial_id)
         if evaluation.accuracy is None:
-            estimate = self._state.calibration.estimate(self._first_anchors(), task.arch, evaluation)
+            estimate = self._state.calibration.estimate(self._state.index, task.arch, evaluation)
             values = self._values(trial, estimate.accuracy)
             return trial_loop.finish_scored(self.study, trial, evaluation, values, estimate)
         values = self._values(trial, evaluation.accuracy)
@@ -221,7 +221,7 @@ class SearchAskTell:
                 storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, True)
             return None
         if not is_parked:
-            return self._assigned(task)
+            return self._state.calibration.assigned(self.study, index, task)
         storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, False)
         self._read()
         return self._deduplicated(task)
@@ -243,31 +243,6 @@ class SearchAskTell:
         facts = copied_accuracy(duplicate)
         values = self._values(trial, facts.get("accuracy", facts.get("estimated_accuracy", 0.0)))
         return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, values=values, reason=reason, facts=facts)
-
-    def _assigned(self, task: TrialTask) -> TrialTask:
-        """``task`` with what is to be done: training, scoring, or both for an anchor.
-
-        Anchors are marked in the study, so that they stay anchors when they are killed and run again.
-        """
-        index = self._state.index
-        trial = index.open[task.number]
-        if not self.estimator.is_scoring or is_final(trial):
-            return task
-        is_anchor = trial.user_attrs.get(ROLE) == Role.ANCHOR
-        if not is_anchor and len(index.anchors) < self.estimator.anchors:
-            storage_of(self.study).set_trial_user_attr(task.trial_id, ROLE, str(Role.ANCHOR))
-            is_anchor = True
-        return replace(task, score=True, train=is_anchor)
-
-    def _awaits_anchors(self, index: TrialIndex) -> bool:
-        """Whether other workers train the last anchors, without which none is estimated."""
-        wanted, trained = self.estimator.anchors, len(index.anchors)
-        return self.estimator.is_scoring and trained < wanted <= trained + len(index.running_anchors())
-
-    def _first_anchors(self) -> list[FrozenTrial]:
-        """The anchors that were trained first, the same for all workers."""
-        anchors = sorted(self._state.index.anchors, key=lambda trial: (trial.datetime_complete, trial.number))
-        return anchors[: self.estimator.anchors]
 
     def _ask_final(self) -> TrialTask | TrialRecord | Idle:
         """Next training after the search: of a finalist, or of a check."""

@@ -113,6 +113,7 @@ class TrialNote:
         return [
             *self.facts,
             ("proxy accuracy", "" if row.accuracy is None else percent(row.accuracy, row.standard_error)),
+            ("trained as", row.role or ""),
             ("validation loss", "" if row.val_loss is None else f"{row.val_loss:.3f} nats"),
             ("estimated accuracy", _estimate_text(row)),
             ("predicted latency", predicted_text(row)),

@@ -22,6 +22,7 @@ from nas.methods.search.trials.finalists import (
 )
 from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.recovery import recover_trials
+from nas.study.storage.opening import open_study
 from nas.study.trial_attributes import count_finished, count_searched, trial_records
 from nas.study.trial_loop import Idle, TrialTask, evaluate_task, run_trial
 from nas.study.trial_record import Outcome, Role, TrialRecord, pareto_front, ranked_networks
@@ -219,7 +220,7 @@ def test_a_search_extended_after_its_finalists_trains_further_ones(
     study, evaluator = new_study(), FakeEvaluator(epochs=2)
     scored_search(evaluator, study, n_trials=N_TRIALS).run()
     longer = scored_search(evaluator, study, n_trials=24)
-    assert not is_search_complete(study, SCORED, 24) and most_trials(study, SCORED, 24) == 29
+    assert not is_search_complete(study, SCORED, 24) and most_trials(study, SCORED, 24) == 24 + 5 + 3
     longer.run()
     assert is_search_complete(study, SCORED, 24) and count_searched(study) == 24
     assert result(study)[: len(result(searched[0].study))] == result(searched[0].study)
@@ -302,3 +303,11 @@ def test_a_study_of_a_version_without_estimators_goes_on_as_proxy() -> None:
     assert scoring.identity("device")["estimator.anchors"] == 5
     later = replace(scoring, estimator=replace(SCORED, finalists=9, checks=9))
     assert later.identity("device") == scoring.identity("device")
+
+
+def test_a_study_that_trained_every_candidate_is_not_continued_by_estimates() -> None:
+    plan, storage = make_plan(small_space()), optuna.storages.InMemoryStorage()
+    open_study(storage, "study", PARETO, plan.identity("device"))
+    message = "study 'study' was started with estimator.name = 'proxy', now it is 'zero_cost' \\(and 3 more: "
+    with pytest.raises(NasError, match=message):
+        open_study(storage, "study", PARETO, replace(plan, estimator=SCORED).identity("device"))

@@ -54,8 +54,11 @@ def most_trials(study: optuna.Study, estimator: EstimatorSettings, n_trials: int
 
     An upper bound until the search has ended.
     """
-    planned = len(final_trainings(study))
-    return n_trials + (planned if is_planned(study, estimator, n_trials) else estimator.most_final_trainings)
+    known = final_trainings(study)
+    if is_planned(study, estimator, n_trials):
+        return n_trials + len(known)
+    checks = sum(training.role is Role.CHECK for training in known)
+    return n_trials + len(known) + max(estimator.most_final_trainings - checks, 0)
 
 
 def is_planned(study: optuna.Study, estimator: EstimatorSettings, n_trials: int) -> bool:

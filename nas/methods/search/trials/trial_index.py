@@ -11,7 +11,6 @@ from typing import Final
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.methods.search.trials.calibration import is_trained_anchor
 from nas.study.trial_attributes import ROLE, is_abandoned, is_counted, is_final
 from nas.study.trial_record import Outcome, Role
 
@@ -61,7 +60,7 @@ class TrialIndex:
         self.finished += is_counted(trial) and not is_final(trial)
         outcome = trial.user_attrs.get("outcome")
         self.interrupted += is_abandoned(trial)
-        if is_trained_anchor(trial):
+        if (trial.user_attrs.get(ROLE), outcome) == (Role.ANCHOR, Outcome.TRAINED):
             self.anchors.append(trial)
         if outcome in _TRIED and trial.state is not TrialState.FAIL:
             _keep_first(self.tried, trial)
