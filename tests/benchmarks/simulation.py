@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/simulation.py [--trials 400] [--seeds 4]
 
 The rules are those of a real study, in memory; what is simulated stands in tests/methods/search/simulation.py, and the
-networks are those of NAS-Bench-Macro (nas_bench_macro.py in this folder), each with one of its three trainings drawn per
+networks are those of NAS-Bench-Macro (nas_bench_macro.py), each with one of its three trainings drawn per
 seed. Latency is in proportion to multiply-adds. Made up are the times and the learning curves: a median network takes
 ten minutes, one of them whatever the size, with a lognormal spread of 20%; one training in twenty takes five times as
 long; a worker dies every ten hours and is replaced, and its trial begins anew. The nine epochs rise to the tabulated
