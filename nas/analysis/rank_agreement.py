@@ -1,4 +1,4 @@
-"""Agreement of an estimate with the truth: rank correlations, best ones found, regret.
+"""Agreement of estimates with the truth: rank correlation, best found, regret.
 
 Of one value per network, an array ``(N,)`` of estimates and one of true accuracies; larger is better in both. Infinite
 values are ranked, NaN is refused.
@@ -96,7 +96,7 @@ def spearman_rho(first: Values, second: Values) -> float:
 
 
 def average_ranks(values: Values) -> npt.NDArray[np.float64]:
-    """Rank of each value, from 1 for the smallest; equal values share the mean of theirs.
+    """Rank of each value, 1 for the smallest; equal values share their mean rank.
 
     Raises: ValueError for NaN.
     """
