@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from nas.analysis.rank_agreement import average_ranks
 from nas.core.errors import NasError, unknown_choice
 from tests.benchmarks.estimator_kinds import Estimator, parse_estimator
 from tests.benchmarks.estimator_tables import Candidate, Sample
@@ -108,8 +107,9 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 def combined(text: str, signals: Mapping[str, Signal], truth: Floats) -> Signal:
     """Combine signals as ``rank:A+B`` (mean rank) or ``linear:A+B`` (fitted ranks) says.
 
-    ``linear``: least squares from the ranks of the signals to those of ``truth``; the weights that score a network
-    come from halves of the sample without it, mean of random halves.
+    Ranks are those among the first ``len(truth)`` networks. ``linear``: least squares from the ranks of the signals to
+    those of ``truth``; the weights that score a network come from halves of these networks without it, mean of random
+    halves.
 
     Raises: NasError for an unknown rule or signal.
     """
@@ -123,11 +123,11 @@ def combined(text: str, signals: Mapping[str, Signal], truth: Floats) -> Signal:
     chosen = [signals[part] for part in parts]
     if len(chosen) < 2:
         raise NasError(f"{text}: give two signals or more, joined by +.")
-    seeds = max(len(signal.values) for signal in chosen)
     values = []
-    for seed in range(seeds):
-        columns = [average_ranks(signal.values[seed % len(signal.values)]) for signal in chosen]
-        values.append(_RULES[rule](np.stack(columns, axis=1) / len(truth), truth))
+    for seed in range(max(len(signal.values) for signal in chosen)):
+        columns = [signal.values[seed % len(signal.values)] for signal in chosen]
+        ranks = np.stack([_rank_among(column, column[: len(truth)]) for column in columns], axis=1)
+        values.append(_RULES[rule](ranks, _rank_among(truth, truth)))
     return Signal(label=text, values=values, cpu_s=sum({_source(one.label): one.cpu_s for one in chosen}.values()))
 
 
@@ -136,23 +136,32 @@ def _source(label: str) -> str:
     return label.rpartition("/")[0] or label
 
 
+def _rank_among(values: Floats, reference: Floats) -> Floats:
+    """Share of ``reference`` that is smaller than each value, equal ones counted half."""
+    ordered = np.sort(reference)
+    below, up_to = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
+    return np.asarray((below + up_to) / 2 / len(ordered))
+
+
 def _mean_rank(ranks: Floats, truth: Floats) -> Floats:
     return np.asarray(ranks.mean(axis=1))
 
 
 def _fitted(ranks: Floats, truth: Floats) -> Floats:
-    """Prediction of each network's true rank by halves of the others."""
-    count = len(truth)
-    features = np.column_stack([np.ones(count), ranks])
-    total = np.zeros(count)
+    """Prediction of each network's true rank, by weights from others."""
+    fitted, features = len(truth), np.column_stack([np.ones(len(ranks)), ranks])
+    rest = np.arange(fitted, len(ranks))
+    total, count = np.zeros(len(ranks)), np.zeros(len(ranks))
     for split in range(_SPLITS):
-        order = list(range(count))
+        order = list(range(fitted))
         random.Random(split).shuffle(order)
-        halves = np.array(order[: count // 2]), np.array(order[count // 2 :])
+        halves = np.array(order[: fitted // 2]), np.array(order[fitted // 2 :])
         for train, test in (halves, halves[::-1]):
-            weights = np.linalg.lstsq(features[train], average_ranks(truth[train]) / len(train), rcond=None)[0]
-            total[test] += features[test] @ weights
-    return total / _SPLITS
+            weights = np.linalg.lstsq(features[train], truth[train], rcond=None)[0]
+            scored_rows = np.concatenate([test, rest])
+            total[scored_rows] += features[scored_rows] @ weights
+            count[scored_rows] += 1
+    return total / count
 
 
 _RULES: Final[Mapping[str, Callable[[Floats, Floats], Floats]]] = {"rank": _mean_rank, "linear": _fitted}

@@ -114,4 +114,4 @@ TABLES: Final[Mapping[str, Callable[[Path, int, int, int], Sample]]] = {"macro":
 def _draw(candidates: Sequence[Candidate], count: int, rng: random.Random) -> list[Candidate]:
     if count > len(candidates):
         raise NasError(f"{count} networks: there are {len(candidates)}; draw fewer.")
-    return rng.sample(candidates, count)
+    return rng.sample(candidates, len(candidates))[:count]

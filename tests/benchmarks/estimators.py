@@ -42,6 +42,7 @@ from nas.analysis.rank_agreement import (
 )
 from nas.core.errors import NasError
 from nas.core.tables import print_table
+from tests.benchmarks.estimator_kinds import parse_estimator
 from tests.benchmarks.estimator_scores import Floats, Signal, combined, scored
 from tests.benchmarks.estimator_tables import TABLES, Candidate, Sample
 
@@ -70,8 +71,7 @@ class Judge:
     ``truth`` and the values of every signal are in the order of ``sample.all``.
     """
 
-    def __init__(self, sample: Sample, resamples: int = _RESAMPLES) -> None:
-        self._resamples = resamples
+    def __init__(self, sample: Sample) -> None:
         order = {one.name: row for row, one in enumerate(sample.all)}
         self._rows, self._best = ([order[one.name] for one in part] for part in (sample.candidates, sample.best))
         self._macs = np.array([one.counts["macs"] for one in sample.all], dtype=float)
@@ -114,7 +114,7 @@ class Judge:
                 np.mean([measure(v[at], t[at], self._macs[at]) for v, t in zip(signal.values, truths, strict=True)])
             )
 
-        return bootstrap(statistic, len(rows), resamples=self._resamples)
+        return bootstrap(statistic, len(rows), resamples=_RESAMPLES)
 
     def _between_seeds(self, signal: Signal) -> float:
         pairs = itertools.combinations([values[self._rows] for values in signal.values], 2)
@@ -134,21 +134,22 @@ def ceiling(everyone: Sequence[Candidate]) -> tuple[Signal, list[Floats]] | None
 
 def judged(sample: Sample, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of the table: chance, ceiling, estimators, combinations."""
-    judge = Judge(sample)
+    for text in args.estimators:  # a mistake is found before the first score is computed
+        _ = parse_estimator(text, sample, 0, args.runs).identity
+    signals = {
+        signal.label: signal for text in args.estimators for signal in scored(text, sample, args.seeds, args.runs)
+    }
     truth = np.array([one.accuracy for one in sample.all])
-    rows = [judge.row(Signal(label="chance", values=[np.zeros(len(truth))], cpu_s=0.0), [truth])]
-    top = ceiling(sample.all)
-    if top is not None:
-        rows.append({**judge.row(*top), "tau, best tenth": None})
-    signals: dict[str, Signal] = {}
-    for text in args.estimators:
-        for signal in scored(text, sample, args.seeds, args.runs):
-            signals[signal.label] = signal
     texts = list(args.combine)
     if set(_COUNTS) <= set(signals):
         subsets = [names for size in (2, 3) for names in itertools.combinations(_COUNTS, size)]
         texts = [*(f"rank:{'+'.join(names)}" for names in subsets), f"linear:{'+'.join(_COUNTS)}", *texts]
-    combinations = [combined(text, signals, truth) for text in texts]
+    combinations = [combined(text, signals, truth[: len(sample.candidates)]) for text in texts]
+    judge = Judge(sample)
+    rows = [judge.row(Signal(label="chance", values=[np.zeros(len(truth))], cpu_s=0.0), [truth])]
+    top = ceiling(sample.all)
+    if top is not None:
+        rows.append({**judge.row(*top), "tau, best tenth": None})
     for signal in (*signals.values(), *combinations):
         rows.append(judge.row(signal, [truth] * len(signal.values)))
         if len(signal.values) > 1:

@@ -160,12 +160,15 @@ class MacroTable:
     def draw(self, count: int, *, seed: int, best: bool = False) -> list[str]:
         """Draw the keys of ``count`` different networks uniformly, of all or of the ``best`` tenth.
 
+        A larger draw of the same seed begins with the smaller.
+
         Raises: NasError if there are not as many.
         """
-        keys = self.best_tenth if best else self.distinct
+        keys = list(self.best_tenth if best else self.distinct)
         if count > len(keys):
             raise NasError(f"{count} networks: there are {len(keys)}; draw fewer.")
-        return random.Random(f"nas_bench_macro {seed}").sample(keys, count)
+        random.Random(f"nas_bench_macro {seed}").shuffle(keys)
+        return keys[:count]
 
 
 def distinct_key(key: str) -> str:
