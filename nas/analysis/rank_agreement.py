@@ -67,10 +67,10 @@ def bootstrap_tau(estimates: Values, truth: Values, *, resamples: int = _RESAMPL
 
 
 def pairwise_tau(first: Values, second: Values, pairs: npt.NDArray[np.bool_] | None = None) -> float:
-    """Kendall's tau-b over all pairs, or over the ``pairs`` of a symmetric mask (N, N).
+    """Kendall's tau-b over all pairs or some.
 
-    NaN if undefined: no pairs, or all of them tied in one series. Over all pairs it equals
-    ``nas.core.rank_correlation.kendall_tau``.
+    ``pairs``: symmetric mask (N, N) of those that count; over all, it equals
+    ``nas.core.rank_correlation.kendall_tau``. NaN if undefined: no pairs, or all of them tied in one series.
     """
     x, y = (np.sign(ranks[:, None] - ranks[None, :]) for ranks in (average_ranks(first), average_ranks(second)))
     if pairs is not None:
@@ -119,10 +119,11 @@ def best_share_found(estimates: Values, truth: Values, share: float = 0.1) -> fl
 
 
 def budget_regret(estimates: Values, truth: Values, costs: Values, budgets: Iterable[float]) -> float:
-    """True accuracy that choosing by ``estimates`` loses under a budget, mean over ``budgets``.
+    """Accuracy lost by choosing the best estimate under a budget of cost.
 
-    For each budget: the best accuracy among networks that cost at most as much, minus that of the network with the
-    highest estimate (of several, their mean). Budgets that no network meets are left out; NaN if none remains.
+    Mean over ``budgets``; of each, the best accuracy among networks that cost at most as much, minus that of the
+    network with the highest estimate (of several, their mean). Budgets that no network meets are left out; NaN if none
+    remains.
     """
     estimate, accuracy, cost = (np.asarray(values, dtype=float) for values in (estimates, truth, costs))
     losses = []
@@ -135,7 +136,7 @@ def budget_regret(estimates: Values, truth: Values, costs: Values, budgets: Iter
 
 
 def _among_best(values: Values, count: int) -> npt.NDArray[np.float64]:
-    """Probability (N,) of each network to be among the best ``count``, ties broken at random."""
+    """Probability (N,) of each to be among the best ``count``, ties broken at random."""
     array = np.asarray(values, dtype=float)
     threshold = np.sort(array)[-count]
     above, tied = array > threshold, array == threshold

@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Final
 
 from nas.cli.hydra_config import choices, compose_config
 from nas.core.errors import NasError, unknown_choice
+from nas.data.images import ImageData, load_images
 from nas.data.sources import DataSettings
+from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.settings import ProxySettings
 from nas.training.results import EpochResult, TrainingError
 from tests.benchmarks.estimator_tables import Candidate, Sample
@@ -102,21 +104,21 @@ class TabulatedEpochs(Estimator):
         return sum(candidate.curve_cpu_s[: self._epochs])
 
 
-class ProxyTraining(Estimator):
-    """Proxy training with the settings of ``conf/proxy``, on the images beside the table.
+class ProxyEstimator(Estimator):
+    """An estimator of proxies, with settings of ``conf/proxy`` and the images beside the table.
 
-    ``proxy_careful:epochs=4,subset=null`` is ``proxy=careful proxy.epochs=4 data.subset=null``. ``mean_accuracy`` and
-    ``mean_loss`` are means over the later half of the epochs, ``train_loss`` is summed over all of them (Ru et al.,
-    Speedy Performance Estimation, arXiv:2006.04492). A training that diverges is worst.
+    ``careful`` with the options ``epochs=4,subset=null`` is ``proxy=careful proxy.epochs=4 data.subset=null``.
     """
 
-    signals = ("accuracy", "loss", "mean_accuracy", "mean_loss", "train_loss")
+    @property
+    def preset(self) -> str:
+        """Name of the settings in ``conf/proxy``."""
+        return "default"
 
     @cached_property
     def settings(self) -> tuple[ProxySettings, DataSettings]:
-        """Settings of the trainings and of the images."""
-        words = ["space=mixnet", f"proxy={self.request.name.removeprefix('proxy_')}", "data=imagefolder"]
-        words.append(f"data.root={self.request.sample.images}")
+        """Settings of proxies and images."""
+        words = ["space=mixnet", f"proxy={self.preset}", "data=imagefolder", f"data.root={self.request.sample.images}"]
         for key, value in self.request.options.items():
             words.append(f"{'data' if key in _DATA_FIELDS and key != 'resolution_px' else 'proxy'}.{key}={value}")
         config = compose_config("search", words)
@@ -128,20 +130,36 @@ class ProxyTraining(Estimator):
         return {"proxy": proxy.identity(), "data": data.identity() | {"root": Path(data.root or "").name}}
 
     @cached_property
-    def _evaluator(self) -> Any:
-        from nas.data.images import load_images
-        from nas.estimators.proxy.evaluator import ProxyEvaluator
-
+    def images(self) -> ImageData:
+        """Images at the proxies' resolution."""
         proxy, data = self.settings
+        return load_images(replace(data, resolution_px=proxy.resolution_px))
+
+    def prepare(self) -> None:
+        _ = self.images  # reading them is no part of a network's cost
+
+
+class ProxyTraining(ProxyEstimator):
+    """Proxy training, with the settings of ``conf/proxy/careful.yaml`` for ``proxy_careful``.
+
+    ``mean_accuracy`` and ``mean_loss`` are means over the later half of the epochs, ``train_loss`` is summed over all
+    of them (Ru et al., Speedy Performance Estimation, arXiv:2006.04492). A training that diverges is worst.
+    """
+
+    signals = ("accuracy", "loss", "mean_accuracy", "mean_loss", "train_loss")
+
+    @property
+    def preset(self) -> str:
+        return self.request.name.removeprefix("proxy_")
+
+    @cached_property
+    def _evaluator(self) -> ProxyEvaluator:
         return ProxyEvaluator(
-            data=load_images(replace(data, resolution_px=proxy.resolution_px)),
-            settings=proxy,
+            data=self.images,
+            settings=self.settings[0],
             largest_kernel=self.request.sample.space.largest_kernel,
             seed=self.request.seed,
         )
-
-    def prepare(self) -> None:
-        _ = self._evaluator  # reads the images, whose time is no part of a network's cost
 
     def scores(self, candidate: Candidate) -> Mapping[str, float]:
         epochs: list[EpochResult] = []
