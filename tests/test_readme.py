@@ -40,7 +40,8 @@ from tests.study.fakes import accuracy_of, epoch_result
 
 README_BYTES: Final = 8192
 FOLDERS: Final = (
-    "conf", "search_spaces", "nas", "nas/study", "nas/latency", "nas/methods/scaling", "nas/reporting", "tests",
+    "conf", "search_spaces", "nas", "nas/study", "nas/estimators", "nas/latency", "nas/methods/scaling",
+    "nas/reporting", "tests",
 )  # fmt: skip
 MANUALS: Final = (
     "README.md", *(f"{folder}/README.md" for folder in FOLDERS), "runs/README.md", "tests/benchmarks/RESULTS.md",

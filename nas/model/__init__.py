@@ -13,14 +13,27 @@ if TYPE_CHECKING:
     from nas.model import mixconv
     from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
     from nas.model.initialization import zero_init_residual
+    from nas.model.layers import activation_layers, linear_activations, without_shortcuts, without_squeeze_excite
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "build": ["PAD_TYPES", "TIMM_OUTPUT_STRIDE", "TIMM_STEM", "counted_stride"],
             "initialization": ["zero_init_residual"],
+            "layers": ["activation_layers", "linear_activations", "without_shortcuts", "without_squeeze_excite"],
         },
         submodules=["mixconv"],
     )
 
-__all__ = ["PAD_TYPES", "TIMM_OUTPUT_STRIDE", "TIMM_STEM", "counted_stride", "mixconv", "zero_init_residual"]
+__all__ = [
+    "PAD_TYPES",
+    "TIMM_OUTPUT_STRIDE",
+    "TIMM_STEM",
+    "activation_layers",
+    "counted_stride",
+    "linear_activations",
+    "mixconv",
+    "without_shortcuts",
+    "without_squeeze_excite",
+    "zero_init_residual",
+]

@@ -1,0 +1,112 @@
+"""Zero-cost scoring of a candidate: reduce, build, score on a fixed batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.data import resize_images
+from nas.data.images import ImageData
+from nas.estimators.proxy.reduce import reduce_arch
+from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.zero_cost.scores import zero_cost_scores
+from nas.estimators.zero_cost.settings import ZeroCostSettings
+from nas.model.build import build
+from nas.training.augmentation import normalise
+from nas.training.evaluation import memory_layout, normalization_statistics, pick_device
+from nas.training.oom import is_out_of_memory, release_memory
+from nas.training.results import OutOfMemoryError
+from nas.training.runtime import fast_training, seeded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroCostScorer:
+    """Zero-cost scores of the proxies of candidates, at their initial weights.
+
+    The proxy of a candidate is that of ``ProxyEvaluator`` with the same ``settings``, ``largest_kernel`` (px) and
+    ``base_resolution_px``. All candidates get the same batch of train images, drawn with ``seed``, different from each
+    other: ``batch_size``, or as many as there are. Initial weights are a function of ``seed`` and network, so that
+    scores do not depend on the order of scoring. ``names``: of ``SCORE_NAMES``.
+
+    Raises: NasError for invalid names or batch size.
+    """
+
+    data: ImageData
+    settings: ProxySettings
+    largest_kernel: int
+    seed: int
+    base_resolution_px: int | None = None
+    names: tuple[str, ...] = ZeroCostSettings().names
+    batch_size: int = ZeroCostSettings().batch_size
+
+    def __post_init__(self) -> None:
+        ZeroCostSettings(names=self.names, batch_size=self.batch_size)
+
+    def scores(self, arch: ArchSpec) -> Mapping[str, float]:
+        """Score ``arch``, by name in the order of ``names``; larger predicts better.
+
+        Raises: TrainingError for a score that is not finite; OutOfMemoryError, after releasing the memory; NasError if
+        all train images are equal.
+        """
+        try:
+            return self._scores(arch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release_memory(error)
+            raise OutOfMemoryError(
+                f"out of memory at estimator.zero_cost_batch_size {self.batch_size}: lower it, proxy.resolution_px or "
+                "proxy.width_multiplier, or score fewer networks at a time."
+            ) from None
+
+    def _scores(self, arch: ArchSpec) -> Mapping[str, float]:
+        proxy = reduce_arch(
+            arch,
+            self.settings,
+            classes=self.data.classes,
+            in_channels=self.data.channels,
+            largest_kernel=self.largest_kernel,
+            base_resolution_px=self.base_resolution_px,
+        ).spec
+        seed = (int(arch.arch_id[:8], 16) + self.seed) % 2**31
+        device, layout = pick_device(self.settings), memory_layout(self.settings)
+        images, labels = self._batch(proxy.resolution_px)
+        with seeded(seed, device):
+            model = build(proxy).to(device, memory_format=layout)  # type: ignore[call-overload]
+            with fast_training(model, device, self.settings.threads):
+                return zero_cost_scores(
+                    model,
+                    images.to(device, memory_format=layout),
+                    labels.to(device),
+                    self.names,
+                    seed=seed,
+                    network=f"{arch.name} ({arch.arch_id})",
+                )
+
+    def _batch(self, side_px: int) -> tuple[Tensor, Tensor]:
+        """Return the batch of all candidates.
+
+        Images float32 (B, C, side_px, side_px), normalised, and labels int64 (B,).
+        """
+        rows = self._rows()
+        mean, std = normalization_statistics(self.data)
+        images = resize_images(self.data.train_images[rows], side_px)
+        return normalise(images, mean, std), self.data.train_labels[rows]
+
+    def _rows(self) -> Tensor:
+        """Draw rows of different train images, int64 (B,): equal ones have equal codes."""
+        images = self.data.train_images
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        rows: dict[bytes, int] = {}
+        for row in order:
+            rows.setdefault(images[row].numpy().tobytes(), row)
+            if len(rows) == self.batch_size:
+                break
+        if len(rows) < 2:
+            raise NasError("data: all train images are equal, so that no network can tell them apart; add others.")
+        return torch.tensor(list(rows.values()))
