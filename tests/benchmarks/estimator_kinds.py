@@ -21,6 +21,8 @@ from nas.data.images import ImageData, load_images
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.zero_cost.scorer import ZeroCostScorer
+from nas.estimators.zero_cost.settings import SCORE_NAMES
 from nas.training.results import EpochResult, TrainingError
 from tests.benchmarks.estimator_tables import Candidate, Sample
 
@@ -177,6 +179,26 @@ class ProxyTraining(ProxyEstimator):
         }
 
 
+class ZeroCost(ProxyEstimator):
+    """Zero-cost scores of the untrained proxies of ``proxy=default``; ``zero_cost`` is all of them."""
+
+    signals = SCORE_NAMES
+
+    @cached_property
+    def _scorer(self) -> ZeroCostScorer:
+        name = self.request.name
+        return ZeroCostScorer(
+            data=self.images,
+            settings=self.settings[0],
+            largest_kernel=self.request.sample.space.largest_kernel,
+            seed=self.request.seed,
+            names=self.signals if name == "zero_cost" else (name,),
+        )
+
+    def scores(self, candidate: Candidate) -> Mapping[str, float]:
+        return self._scorer.scores(candidate.arch)
+
+
 KINDS: Final[Mapping[str, type[Estimator]]] = {
     "macs": Count,
     "params": Count,
@@ -184,6 +206,7 @@ KINDS: Final[Mapping[str, type[Estimator]]] = {
     "counts": Count,
     "epochs": TabulatedEpochs,
     **{f"proxy_{name}": ProxyTraining for name in choices("proxy")},
+    **dict.fromkeys(("zero_cost", *SCORE_NAMES), ZeroCost),
 }
 
 
