@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar, Final
@@ -27,6 +27,9 @@ from nas.training.results import EpochResult, TrainingError
 from tests.benchmarks.estimator_tables import Candidate, Sample
 
 _DATA_FIELDS: Final = tuple(DataSettings.__dataclass_fields__)
+
+
+_load_images: Final = lru_cache(maxsize=4)(load_images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,7 @@ class ProxyEstimator(Estimator):
     def images(self) -> ImageData:
         """Images at the proxies' resolution."""
         proxy, data = self.settings
-        return load_images(replace(data, resolution_px=proxy.resolution_px))
+        return _load_images(replace(data, resolution_px=proxy.resolution_px))
 
     def prepare(self) -> None:
         _ = self.images  # reading them is no part of a network's cost

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy.stats import kendalltau
 
 from nas.analysis.rank_agreement import pairwise_tau
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.training.results import EpochResult, TrainingError
 from tests.benchmarks import estimator_kinds, estimators
 from tests.benchmarks.estimator_scores import Signal, combined, scored
 from tests.benchmarks.estimator_tables import Candidate, Sample, draw_curves
 from tests.benchmarks.tabulated import TABLE
+from tests.paths import CONF
 
 
 class Interrupted(Exception):
@@ -66,6 +71,41 @@ def test_a_killed_run_goes_on_where_it_was(sample: Sample, monkeypatch: pytest.M
     assert again[0].cpu_s == signals[0].cpu_s
     scored("recorder", sample, [5, 6], tmp_path)
     assert Recorder.prepared[2:] == [6] and len(Recorder.asked) == 14
+
+
+class Epochs:
+    """Stands for a proxy training: reports these (accuracy, validation loss, training loss), then ends or diverges."""
+
+    def __init__(self, *epochs: tuple[float, float, float], diverges: bool = False) -> None:
+        self.epochs, self.diverges = epochs, diverges
+
+    def evaluate(self, _: ArchSpec, *, on_epoch: Callable[[EpochResult], None]) -> None:
+        for number, (accuracy, val_loss, train_loss) in enumerate(self.epochs, start=1):
+            on_epoch(
+                EpochResult(
+                    epoch=number, accuracy=accuracy, val_loss=val_loss, train_loss=train_loss, duration_s=1, cpu_s=1
+                )
+            )
+        if self.diverges:
+            raise TrainingError("loss became nan")
+
+
+def test_a_proxy_training_gives_its_last_its_later_and_all_of_its_epochs(sample: Sample, tmp_path: Path) -> None:
+    estimator = estimator_kinds.parse_estimator("proxy_default:epochs=5", sample, 0, tmp_path)
+    vars(estimator)["_evaluator"] = Epochs((0.1, 9, 9), (0.2, 8, 8), (0.6, 5, 4), (0.4, 4, 3), (0.5, 3, 2))
+    found = estimator.scores(sample.all[0])
+    later = {"mean_accuracy": 0.5, "mean_loss": -4}  # of the last three
+    assert found == pytest.approx({"accuracy": 0.5, "loss": -3, **later, "train_loss": -26})
+    vars(estimator)["_evaluator"] = Epochs((0.9, 1, 1), diverges=True)
+    assert set(estimator.scores(sample.all[0]).values()) == {-math.inf}
+
+
+def test_options_are_settings_of_proxy_and_images(sample: Sample, tmp_path: Path) -> None:
+    text = "proxy_careful:resolution_px=16,min_map_px=2,subset=null,label_smoothing=0"
+    facts = estimator_kinds.parse_estimator(text, sample, 0, tmp_path).identity
+    assert [facts["proxy"][name] for name in ("resolution_px", "min_map_px", "label_smoothing")] == [16, 2, 0]
+    assert facts["data"]["subset"] is None
+    assert facts["proxy"]["epochs"] == yaml.safe_load((CONF / "proxy" / "careful.yaml").read_text())["epochs"]
 
 
 def signal(label: str, *values: np.ndarray, cpu_s: float = 1.0) -> Signal:
