@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import math
@@ -34,16 +35,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+gc.disable()  # until what the tests import is there
+
+
 def pytest_collection_finish() -> None:
     """Look for cyclic garbage rarely, and not among what has been imported.
 
     Torch and its companions leave a million objects; to go through them again and again took a quarter of the suite's
-    CPU time.
+    CPU time, while they are imported and at exit, too.
     """
     load_migrations_once()
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    gc.enable()
+    atexit.register(gc.freeze)
 
 
 def load_migrations_once() -> None:
