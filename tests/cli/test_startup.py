@@ -114,10 +114,6 @@ def test_commands_load_what_they_show(loaded: dict[str, set[str]], command: str)
     assert needed <= loaded[command]
 
 
-def test_reading_a_study_leaves_no_files_of_its_storage_open(studies: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "nas.compare", "made", "tiny"], cwd=studies, env={"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=DEADLINE_S, check=True,
-    )  # fmt: skip
-    assert done.stdout
+def test_reading_a_study_leaves_no_files_of_its_storage_open(loaded: dict[str, set[str]], studies: Path) -> None:
+    assert "compare made tiny" in loaded
     assert [path.name for path in (studies / "runs").glob("optuna.db*")] == ["optuna.db"]
