@@ -100,6 +100,12 @@ def unsteady(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices of the queue law are fitted from two starting points, a third of them; other tests look at the fit."""
+    monkeypatch.setattr("nas.latency.predictors.queue_fit._START_RATIOS", (0.3, 2.0))
+
+
+@pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else begins with a study in the same moment, and nobody is waited for."""
     from nas.study.storage import lease
