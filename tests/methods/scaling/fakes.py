@@ -80,7 +80,7 @@ def design_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
 
 
 class FakeTrainer:
-    """Fake trainer of two epochs: half of ``accuracy(label, repeat)``, then all of it.
+    """Fake trainer of two epochs: half of ``accuracy(label, repeat)``, then all of it; the loss is one minus that.
 
     ``trouble``: called with the number of the training, from 1, and its network before it is trained; may raise.
     """
@@ -98,9 +98,10 @@ class FakeTrainer:
         value = self._accuracy(label, repeat)
         for epoch in (1, 2):
             if on_epoch:
+                reached = value * epoch / 2
                 on_epoch(
                     EpochResult(
-                        epoch=epoch, accuracy=value * epoch / 2, val_loss=1, train_loss=1, duration_s=0, cpu_s=0
+                        epoch=epoch, accuracy=reached, val_loss=1 - reached, train_loss=1, duration_s=0, cpu_s=0
                     )
                 )
             if epoch == 1 and self._trouble:

@@ -70,10 +70,27 @@ _RESULT_COLUMNS: Final[tuple[Column[RankedNetwork], ...]] = (
         wraps=False,
     ),
     Column(name="standard_error", heading="± error", value=lambda one: one.error, text=percent_number),
+    Column(name="val_loss", heading="val loss", unit="nats", value=lambda one: one.val_loss, text=_THOUSANDTHS),
+    Column(name="val_loss_error", heading="± error", unit="nats", value=lambda one: one.loss_error, text=_THOUSANDTHS),
+    Column(
+        name="val_loss_with_error",
+        heading="val loss",
+        unit="nats",
+        note="validation loss",
+        value=lambda one: (one.val_loss, one.loss_error),
+        text=lambda both: _with_error(*both),
+        wraps=False,
+    ),
     Column(name="seeds", heading="seeds", value=lambda one: len(one.accuracies), wraps=False),
     Column(name="p_value", heading="p", value=lambda one: one.p_value, text=_THOUSANDTHS, wraps=False),
     Column(name="verdict", heading="verdict", value=lambda one: one.verdict, align="left"),
 )
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
 
 
 def ranking_columns(noun: str, parameters: Iterable[str] = ()) -> tuple[Column[RankedNetwork], ...]:
@@ -89,12 +106,13 @@ def _entry_of(one: RankedNetwork) -> DesignEntry:
 def ranking_to_csv(table: Iterable[RankedNetwork]) -> str:
     """Text of ``networks.csv``: one line per network.
 
-    It has accuracy, verdict, cost and realised growth.
+    It has accuracy, validation loss, verdict, cost and realised growth.
     """
     rows = list(table)
     parameters = tuple(rows[0].entry.parameters)
     names = (
-        "network", *parameters, "same", "arch_id", "accuracy", "standard_error", "seeds", "p_value", "verdict",
+        "network", *parameters, "same", "arch_id", "accuracy", "standard_error", "val_loss", "val_loss_error", "seeds",
+        "p_value", "verdict",
         "latency_ms", "macs_m", "params_m", "peak_memory_mb", *(column.name for column in GROWTH_COLUMNS),
     )  # fmt: skip
     return csv_table(select(ranking_columns("network", parameters), *names), rows)

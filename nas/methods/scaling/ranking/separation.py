@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from nas.analysis.significance import deviations_to_separate
-from nas.core.formatting import cpu_time, plural
+from nas.core.formatting import cpu_time
+from nas.methods.scaling.ranking.power import seeds_text, seeds_to_separate
 from nas.methods.scaling.ranking.ranking import Ranking
 from nas.study.trial_record import TrialRecord
 
@@ -25,12 +24,12 @@ def separation_sentences(ranking: Ranking, rows: Sequence[TrialRecord]) -> list[
     text = "All networks are statistically indistinguishable: take the one of the lowest cost."
     if difference <= 0 or noise.deviation == 0:
         return [text]
-    wanted = math.ceil((noise.deviation * deviations_to_separate(noise.networks) / difference) ** 2)
-    missing = sum(max(0, wanted - len(one.accuracies)) for one in ranking.ranked)
+    wanted = seeds_to_separate(noise, difference)
+    missing = sum(max(0, (wanted or 0) - len(one.accuracies)) for one in ranking.ranked)
     times = [row.cpu_s for row in rows if row.cpu_s]
     cost = f", about {cpu_time(missing * fmean(times))} more of training" if times and missing else ""
     return [
         f"{text} To separate {best.entry.label} from {lowest.entry.label}, {100 * difference:.2f} points apart (with a "
-        f"power of 80%), takes about {plural(wanted, 'seed')} of each (race.seeds){cost}; more validation images lower "
-        "the noise, too, and more epochs (proxy.epochs) may make the networks differ more."
+        f"power of 80%), takes {seeds_text(wanted)} of each (race.seeds){cost}; more validation images lower the "
+        "noise, too, and more epochs (proxy.epochs) may make the networks differ more."
     ]
