@@ -84,7 +84,7 @@ def _help() -> str:
             "override the rules of the baseline's family",
         ),
         (
-            "race.seeds race.finalists race.stop_share race.min_power race.last_epochs",
+            "race.seeds race.finalists race.stop_share race.min_power race.criterion race.last_epochs",
             "trainings per triple, and when to end",
         ),
         *multirun.LIMITS_HELP,

@@ -20,7 +20,6 @@ from nas.methods.scaling.ranking.race_rule import RaceRule
 from nas.methods.scaling.ranking.rounds import Rounds, SeededTraining, best_key, most_trainings, next_round
 from nas.methods.scaling.settings import RaceSettings
 from nas.methods.scaling.trial_attributes import (
-    accuracies_of,
     chosen_axes,
     mean_accuracy,
     plan_round,
@@ -32,6 +31,7 @@ from nas.methods.scaling.trial_attributes import (
     record_growth,
     record_race_rule,
     record_val_loss,
+    scores_of,
     start_next_queued,
     training_of,
 )
@@ -184,20 +184,21 @@ class ScalingAskTell:
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)))
 
     def _next_round(self, rounds: Rounds) -> tuple[SeededTraining, ...]:
-        accuracies = accuracies_of(self.study)
+        scores = scores_of(self.study)
         rule = race_rule(self.study)
-        return next_round(self.entries.racing, accuracies, rounds, self.settings, all_seeds=self.all_seeds, rule=rule)
+        return next_round(self.entries.racing, scores, rounds, self.settings, all_seeds=self.all_seeds, rule=rule)
 
     @property
     def _new_rule(self) -> RaceRule:
         last_epochs = self.settings.averaged_epochs(self.epochs)
-        return RaceRule(last_epochs=last_epochs, planned_seeds=None if self.all_seeds else self.settings.seeds)
+        planned = None if self.all_seeds else self.settings.seeds
+        return RaceRule(last_epochs=last_epochs, planned_seeds=planned, criterion=self.settings.criterion)
 
     def _next_axis(self) -> str | None:
         """Best axis of the undecided step once its networks are trained, else None."""
         step = self.entries.undecided
         labels = {axis: entry.label for axis, entry in step.candidates.items()} if step else {}
-        return best_key(labels, accuracies_of(self.study))
+        return best_key(labels, scores_of(self.study))
 
     def _start_training(self, trial: Trial) -> TrialTask | TrialRecord:
         """Training of ``trial``, or its record if an earlier trial has this training."""

@@ -24,6 +24,7 @@ from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
 from nas.methods.scaling.settings import (
+    ACCURACY,
     COMPARED,
     SIDES,
     STEPWISE,
@@ -230,9 +231,11 @@ class ScalingPlan(StudyPlan):
             own |= {"phi": self.phi, "target": self.target}
         if "compound" in self.compare:
             own |= {"coefficients": str(self.coefficients)}
-        race = {"finalists": self.race.finalists, "stop_share": self.race.stop_share}
+        race: dict[str, Any] = {"finalists": self.race.finalists, "stop_share": self.race.stop_share}
         if self.race.last_epochs is not None:
             race["last_epochs"] = self.race.last_epochs
+        if self.race.criterion != ACCURACY:
+            race["criterion"] = self.race.criterion
         groups = {
             "grid": {} if self.compare else asdict(self.grid),
             "rounding": self.rules.identity(min(self.widths) if self.is_table else 1.0),

@@ -77,7 +77,7 @@ class ScalingKind(StudyKind):
         return best_network_facts(study, val_images)
 
     def conclusion(self, study: optuna.Study, manifest: StudyManifest | None) -> dict[str, Any] | None:
-        """Why the race of a grid ended; None for comparisons and tables, which have no race."""
+        """Why the race of a grid ended; None for comparisons and tables."""
         from nas.core.dataclass_io import from_mapping
         from nas.methods.scaling.report_data import grid_conclusion
         from nas.methods.scaling.settings import RaceSettings

@@ -26,7 +26,7 @@ from nas.methods.scaling.ranking.columns import ranking_to_csv
 from nas.methods.scaling.ranking.conclusion import RaceConclusion, race_conclusion
 from nas.methods.scaling.ranking.noise import pooled_noise
 from nas.methods.scaling.ranking.ranking import Ranking, error_of_mean, rank_networks
-from nas.methods.scaling.ranking.rounds import next_round, race_tests, rank_means
+from nas.methods.scaling.ranking.rounds import comparison_scores, next_round, race_tests, rank_means
 from nas.methods.scaling.ranking.separation import separation_sentences
 from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
 from nas.methods.scaling.report_page import ScalingReport, render_scaling_report
@@ -39,6 +39,7 @@ from nas.methods.scaling.trial_attributes import (
     labels_by_number,
     planned_rounds,
     race_rule,
+    scores_of,
     val_losses_of,
 )
 from nas.reporting.class_accuracy import ClassRow, class_rows
@@ -81,18 +82,18 @@ def study_ranking(entries: Design, study: optuna.Study, chance: ChanceLevel | No
 
     ``chance``: accuracy of always guessing the largest class.
     """
-    accuracies = accuracies_of(study)
-    tests = race_tests(accuracies, planned_rounds(study), race_rule(study))
-    return rank_networks(entries, accuracies, _closed(study), chance, val_losses=val_losses_of(study), tests=tests)
+    accuracies, losses, rule = accuracies_of(study), val_losses_of(study), race_rule(study)
+    tests = race_tests(comparison_scores(accuracies, losses, rule), planned_rounds(study), rule)
+    return rank_networks(entries, accuracies, _closed(study), chance, val_losses=losses, tests=tests, rule=rule)
 
 
 def grid_conclusion(study: optuna.Study, race: RaceSettings) -> RaceConclusion:
     """Conclusion of the race of a grid by the trials that ``study`` holds now."""
     is_trained = are_rounds_trained(study)  # first: trainings may end at any moment
-    accuracies, rounds, rule = accuracies_of(study), planned_rounds(study), race_rule(study)
+    scores, rounds, rule = scores_of(study), planned_rounds(study), race_rule(study)
     labels = [label for label, _ in rounds[0]] if rounds else []
-    is_over = is_trained and not next_round(labels, accuracies, rounds, race, all_seeds=False, rule=rule)
-    return race_conclusion(accuracies, rounds, race, rule, is_over=is_over)
+    is_over = is_trained and not next_round(labels, scores, rounds, race, all_seeds=False, rule=rule)
+    return race_conclusion(scores, rounds, race, rule, is_over=is_over)
 
 
 def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
@@ -221,8 +222,9 @@ def best_network_facts(study: optuna.Study, val_images: int | None = None) -> li
     """
     accuracies = accuracies_of(study)
     noise, chance = pooled_noise(accuracies), chance_level(trial_records(study))
-    tests = race_tests(accuracies, planned_rounds(study), race_rule(study))
-    result = rank_means(accuracies, noise, tests)
+    scores = scores_of(study)
+    tests = race_tests(scores, planned_rounds(study), race_rule(study))
+    result = rank_means(scores, pooled_noise(scores), tests)
     if result is None or (chance and not chance.is_exceeded(max(map(fmean, accuracies.values())), len(accuracies))):
         return []
     values = accuracies[result.best]

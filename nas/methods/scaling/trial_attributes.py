@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.methods.scaling.design.entries import Design, DesignEntry
 from nas.methods.scaling.ranking.race_rule import RaceRule
-from nas.methods.scaling.ranking.rounds import SeededTraining
+from nas.methods.scaling.ranking.rounds import SeededTraining, comparison_scores
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_record import Outcome
@@ -143,13 +143,21 @@ def val_losses_of(study: optuna.Study) -> dict[str, tuple[float, ...]]:
     return _by_network(study, _val_loss)
 
 
+def scores_of(study: optuna.Study) -> dict[str, tuple[float, ...]]:
+    """What the networks are compared by, the higher the better.
+
+    Accuracies, or validation losses with a minus sign, as the study's rule says.
+    """
+    return comparison_scores(accuracies_of(study), val_losses_of(study), race_rule(study))
+
+
 def record_val_loss(study: optuna.Study, trial_id: int, result: EpochResult) -> None:
     """Record the validation loss of one of a training's last epochs."""
     storage_of(study).set_trial_system_attr(trial_id, f"{_VAL_LOSS}{result.epoch}", result.val_loss)
 
 
 def mean_accuracy(trial: FrozenTrial, last_epochs: int, accuracy: float) -> float:
-    """Mean accuracy over the ``last_epochs`` of a training that ends with ``accuracy``."""
+    """Mean accuracy over the last epochs of a training, the last of ``accuracy``."""
     earlier = [value for _, value in sorted(trial.intermediate_values.items())][-last_epochs:-1]
     return fmean([*earlier, accuracy])
 

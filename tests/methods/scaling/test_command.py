@@ -89,6 +89,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
         ("race.finalists=1", r"race\.finalists 1: must be a whole number of at least 2"),
         ("race.last_epochs=3", r"race\.last_epochs 3: must be at most proxy\.epochs \(2\), or null\."),
         ("race.last_epochs=0", r"race\.last_epochs 0: must be a whole number of at least 1, or null"),
+        ("race.criterion=loss", r"unknown race\.criterion 'loss': choose from accuracy, val_loss"),
         ("race.min_power=1", r"race\.min_power 1: must be a number of at least 0 and below 1"),
         ("race.stop_share=1", r"race\.stop_share 1: must be a number of at least 0 and below 1"),
         ("latency=onnxruntime latency.refine=true", r"latency\.refine true: a scaling study measures no latency"),
@@ -141,6 +142,7 @@ def test_names_and_identity_tell_studies_apart() -> None:
     assert make_plan(["phi=1", "race.seeds=9", "race.min_power=0"]).identity("here") == first
     for other in (
         "race.last_epochs=2",
+        "race.criterion=val_loss",
         "phi=2",
         "grid.tolerance=0.05",
         "race.finalists=5",

@@ -12,9 +12,10 @@ import pytest
 
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.ranking.columns import ranking_to_csv
+from nas.methods.scaling.ranking.conclusion import RaceEnd
 from nas.methods.scaling.ranking.race_rule import RaceRule
 from nas.methods.scaling.ranking.ranking import rank_networks
-from nas.methods.scaling.report_data import study_ranking
+from nas.methods.scaling.report_data import best_network_facts, grid_conclusion, study_ranking
 from nas.methods.scaling.settings import RaceSettings
 from nas.methods.scaling.terminal import best_columns
 from nas.methods.scaling.trial_attributes import accuracies_of, plan_round, race_rule
@@ -66,6 +67,27 @@ def test_an_estimate_is_the_mean_over_seeds_of_the_mean_over_the_last_epochs(ent
         assert float(row["val_loss"]) == pytest.approx(fmean(one.val_losses))
         assert float(row["val_loss_error"]) == pytest.approx(one.loss_error)
     assert "and its validation loss by 0.011 nats between seeds" in " ".join(found.sentences())
+
+
+def test_by_validation_loss_those_of_the_lowest_are_trained_again(entries: Design) -> None:
+    """Losses rise with accuracies here, by fourteen of their standard deviations between seeds at each step."""
+    plan = replace(PLAN, race=replace(PLAN.race, criterion="val_loss", finalists=2))
+    place = {label: number for number, label in enumerate(entries.by_label)}
+
+    def rising(label: str, repeat: int) -> float:
+        return 0.5 + 0.1 * place[label] + 0.01 * repeat
+
+    trainer = FakeTrainer(entries, lambda label, repeat: 0.5 + 0.01 * place[label], val_loss=rising)
+    race = make_race(plan, entries, trainer)
+    race.run()
+    assert len(place) > 3 and [label for label, repeat in trainer.trained if repeat] == list(place)[:3]
+    found, conclusion = study_ranking(entries, race.study), grid_conclusion(race.study, plan.race)
+    (facts,) = best_network_facts(race.study)
+    assert found.best is not None and found.best.entry.label == facts["name"] == list(place)[1]
+    assert [one.entry.label for one in found.ranked[:2]] == list(place)[1:3] and not found.peers
+    text = "Networks are compared by validation loss (race.criterion), of which it has 0.605 ± 0.005 nats."
+    assert text in found.sentences()
+    assert (conclusion.end, conclusion.rule.criterion) == (RaceEnd.SEPARATED, "val_loss")
 
 
 def test_a_study_of_version_0_1_goes_on_with_the_last_epoch_and_its_tests(entries: Design) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-from nas.core.formatting import decimal, percent_with_error
+from nas.core.formatting import decimal, number_with_error, percent_with_error
 from nas.methods.scaling.design.entries import DesignEntry
 from nas.methods.scaling.ranking.ranking import RankedNetwork
 from nas.reporting.columns import Column, csv_table, percent_number, select
@@ -78,19 +78,13 @@ _RESULT_COLUMNS: Final[tuple[Column[RankedNetwork], ...]] = (
         unit="nats",
         note="validation loss",
         value=lambda one: (one.val_loss, one.loss_error),
-        text=lambda both: _with_error(*both),
+        text=lambda both: number_with_error(both[0], both[1], 3),
         wraps=False,
     ),
     Column(name="seeds", heading="seeds", value=lambda one: len(one.accuracies), wraps=False),
     Column(name="p_value", heading="p", value=lambda one: one.p_value, text=_THOUSANDTHS, wraps=False),
     Column(name="verdict", heading="verdict", value=lambda one: one.verdict, align="left"),
 )
-
-
-def _with_error(value: float | None, error: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
 
 
 def ranking_columns(noun: str, parameters: Iterable[str] = ()) -> tuple[Column[RankedNetwork], ...]:

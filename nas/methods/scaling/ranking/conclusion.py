@@ -36,8 +36,8 @@ class RaceEnd(StrEnum):
 class Rival:
     """A finalist that is statistically indistinguishable from the best one.
 
-    ``difference``: by which its mean is lower, of 1. ``seeds``: of each that would separate the two with a power
-    of 80%; None if that is more than ``race.seeds`` may be.
+    ``difference``: by which its mean is worse: of accuracies in [0, 1], or of validation losses in nats. ``seeds``: of
+    each that would separate the two with a power of 80%; None if that is more than ``race.seeds`` may be.
     """
 
     label: str
@@ -59,6 +59,7 @@ class RaceConclusion:
     best: str | None = None
     rivals: tuple[Rival, ...] = ()
     once: int = 0
+    rule: RaceRule
 
     @property
     def record(self) -> dict[str, Any]:
@@ -68,6 +69,7 @@ class RaceConclusion:
             "rounds": self.rounds,
             "seeds": self.seeds,
             "best": self.best,
+            "criterion": self.rule.criterion,
             "rivals": [
                 {"name": one.label, "difference": one.difference, "seeds_to_separate": one.seeds} for one in self.rivals
             ],
@@ -96,16 +98,19 @@ class RaceConclusion:
     def _needed(self, training_cpu_s: float | None) -> str:
         """Seeds that would separate the nearest and the farthest rival."""
         nearest, farthest = self.rivals[0], self.rivals[-1]
-        text = (
-            f"To separate {self.best} from {_apart(nearest)} (with a power of 80%), takes {seeds_text(nearest.seeds)} "
-        )
-        text += "of each"
+        pair = f"{self.best} from {self._apart(nearest)} (with a power of 80%)"
+        text = f"To separate {pair}, takes {seeds_text(nearest.seeds)} of each"
         more = (nearest.seeds or 0) - self.rounds
         if more > 0:
             text += f", {more:,} more than trained"
             if training_cpu_s:  # every finalist is trained in every round, and the baseline
                 text += f" (about {cpu_time(more * (len(self.rivals) + 2) * training_cpu_s)} of training)"
-        return f"{text}; from {_apart(farthest)}, {seeds_text(farthest.seeds)}." if len(self.rivals) > 1 else f"{text}."
+        if len(self.rivals) > 1:
+            text += f"; from {self._apart(farthest)}, {seeds_text(farthest.seeds)}"
+        return f"{text}."
+
+    def _apart(self, one: Rival) -> str:
+        return f"{one.label}, {self.rule.difference_text(abs(one.difference))} apart"
 
     def _left_out(self) -> list[str]:
         if not self.once:
@@ -115,29 +120,29 @@ class RaceConclusion:
 
 
 def race_conclusion(
-    accuracies: Accuracies, rounds: Rounds, race: RaceSettings, rule: RaceRule, *, is_over: bool
+    scores: Accuracies, rounds: Rounds, race: RaceSettings, rule: RaceRule, *, is_over: bool
 ) -> RaceConclusion:
     """Conclusion of the race of a grid after ``rounds``.
 
-    ``accuracies``: by label, one value per seed. ``is_over``: all of its rounds are trained.
+    ``scores``: by label, one value per seed, the higher the better. ``is_over``: all of its rounds are trained.
     """
     done = len(rounds)
     if not is_over or done < 2:
         end = RaceEnd.UNTESTED if is_over else RaceEnd.UNFINISHED
-        return RaceConclusion(end=end, rounds=done, seeds=race.seeds)
+        return RaceConclusion(end=end, rounds=done, seeds=race.seeds, rule=rule)
     labels = [label for label, _ in rounds[0]]
-    left = finalists(labels, accuracies, done, race, rule)
-    noise, tests = pooled_noise(accuracies), race_tests(accuracies, rounds, rule)
-    best = max(left, key=lambda label: fmean(accuracies[label]), default=None)
+    left = finalists(labels, scores, done, race, rule)
+    noise, tests = pooled_noise(scores), race_tests(scores, rounds, rule)
+    best = max(left, key=lambda label: fmean(scores[label]), default=None)
     if best is None:
-        return RaceConclusion(end=RaceEnd.UNTESTED, rounds=done, seeds=race.seeds)
+        return RaceConclusion(end=RaceEnd.UNTESTED, rounds=done, seeds=race.seeds, rule=rule)
     again = {label for label, _ in rounds[1]}
     rivals, once = [], 0
     for label in labels:
-        if label in (best, BASELINE) or not accuracies.get(label) or tests.is_worse(noise, accuracies, best, label):
+        if label in (best, BASELINE) or not scores.get(label) or tests.is_worse(noise, scores, best, label):
             continue
         if label in again:
-            difference = fmean(accuracies[best]) - fmean(accuracies[label])
+            difference = fmean(scores[best]) - fmean(scores[label])
             seeds = seeds_to_separate(noise, abs(difference), rule)
             rivals.append(Rival(label=label, difference=difference, seeds=seeds))
         else:
@@ -149,6 +154,7 @@ def race_conclusion(
         best=best,
         rivals=tuple(sorted(rivals, key=lambda one: (one.difference, one.label))),
         once=once,
+        rule=rule,
     )
 
 
@@ -158,7 +164,3 @@ def _end(left: Sequence[str], rivals: Sequence[Rival], done: int, race: RaceSett
     if len(left) < 2:  # trainings of the others failed
         return RaceEnd.UNTESTED
     return RaceEnd.SEEDS_SPENT if done >= race.seeds else RaceEnd.OUT_OF_REACH
-
-
-def _apart(one: Rival) -> str:
-    return f"{one.label}, {100 * abs(one.difference):.2f} points {'below' if one.difference >= 0 else 'above'} it"

@@ -10,14 +10,16 @@ from typing import Final
 
 from nas.analysis.significance import SIGNIFICANCE_LEVEL, ChanceLevel, at_chance_text
 from nas.core.binomial import binomial_error
-from nas.core.formatting import percent, percent_with_error, plural
+from nas.core.formatting import number_with_error, percent, percent_with_error, plural
 from nas.methods.scaling.design.entries import Design, DesignEntry, DesignStep
 from nas.methods.scaling.ranking.noise import Noise, is_significant, pooled_noise
-from nas.methods.scaling.ranking.rounds import ONE_TEST, Accuracies, RaceTests, rank_means
+from nas.methods.scaling.ranking.race_rule import RaceRule
+from nas.methods.scaling.ranking.rounds import ONE_TEST, Accuracies, RaceTests, comparison_scores, rank_means
 from nas.methods.scaling.settings import STEPWISE
 from nas.study.trial_record import Outcome
 
 BEST, PEER, WORSE, AT_CHANCE = "best", "indistinguishable", "worse", "at chance level"
+_VERSION_0_1: Final = RaceRule()
 _UNTRAINED: Final = "No network has finished training yet."
 
 
@@ -27,6 +29,7 @@ class RankedNetwork:
 
     ``error``: standard error of the mean, from the noise pooled over all networks; None if that is unknown.
     ``val_losses``: validation losses of its seeds in nats, with ``loss_error`` likewise; empty if not stored.
+    ``scores``: what it is compared by, the higher the better.
     ``p_value``: of the difference to the best; None for the best, the baseline, and networks that did not finish
     training.
     """
@@ -38,6 +41,7 @@ class RankedNetwork:
     p_value: float | None = None
     val_losses: tuple[float, ...] = ()
     loss_error: float | None = None
+    scores: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float | None:
@@ -84,8 +88,8 @@ class Ranking:
 
     ``baseline``, then the ``ranked`` ones, which finished training, the best first, then the ``others``. In a table the
     baseline may be one of the ranked networks. ``steps``: decided steps of stepwise expansion. ``chance``: accuracy of
-    always guessing the largest class; None if it is unknown. ``tests``: of the race; ``loss_noise``: of the validation
-    losses.
+    always guessing the largest class; None if it is unknown. ``tests``: of the race, and ``rule``: what networks are
+    compared by. ``noise`` is that of the accuracies, ``loss_noise`` that of the validation losses.
     """
 
     baseline: RankedNetwork
@@ -95,7 +99,13 @@ class Ranking:
     steps: tuple[RankedStep, ...] = ()
     chance: ChanceLevel | None = None
     tests: RaceTests = ONE_TEST
+    rule: RaceRule = _VERSION_0_1
     loss_noise: Noise | None = None
+
+    @property
+    def score_noise(self) -> Noise:
+        """Noise of what networks are compared by."""
+        return self.noise if self.rule.is_by_accuracy or self.loss_noise is None else self.loss_noise
 
     @property
     def best(self) -> RankedNetwork | None:
@@ -134,6 +144,9 @@ class Ranking:
         seeds = plural(len(best.accuracies), "seed")
         sentences = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
         sentences[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
+        if not self.rule.is_by_accuracy:
+            nats = number_with_error(best.val_loss, best.loss_error, 3)
+            sentences.append(f"Networks are compared by validation loss (race.criterion), of which it has {nats} nats.")
         if self.chance:
             sentences.append(f"Always guessing the largest class gives {percent(self.chance.accuracy)}.")
         if not self.noise.freedom:
@@ -171,12 +184,13 @@ def rank_networks(
     *,
     val_losses: Accuracies | None = None,
     tests: RaceTests = ONE_TEST,
+    rule: RaceRule = _VERSION_0_1,
 ) -> Ranking:
     """Rank all networks of ``entries`` by their ``accuracies``.
 
     ``closed``: by label, how a training without accuracy ended, and why. ``chance``: where none of the networks is
     significantly better than always guessing the largest class, none is called the best. ``val_losses``: in nats, by
-    label and seed as ``accuracies``. ``tests``: of the race, if any. Intermediate networks of stepwise
+    label and seed as ``accuracies``. ``tests``: of the race, if any, by ``rule``. Intermediate networks of stepwise
     expansion have another cost: only its final network is compared with the others.
     """
     losses = dict(val_losses or {})
@@ -185,8 +199,10 @@ def rank_networks(
     if entries.end and entries.end.label in accuracies:
         compared[STEPWISE] = accuracies[entries.end.label]
         losses[STEPWISE] = losses.get(entries.end.label, ())
-    result = rank_means(compared, noise, tests)
-    best = compared[result.best] if result else ()
+    scores = comparison_scores({**accuracies, **compared}, losses, rule)
+    score_noise = noise if rule.is_by_accuracy else loss_noise
+    result = rank_means({label: scores[label] for label in compared}, score_noise, tests)
+    best = scores[result.best] if result else ()
     peers = result.peers if result else ()
     highest = max(map(fmean, compared.values()), default=0.0)
     at_chance = chance is not None and not chance.is_exceeded(highest, len(compared))
@@ -204,7 +220,8 @@ def rank_networks(
             accuracies=values,
             verdict=verdict,
             error=error_of_mean(noise, values, chance.images if chance else None),
-            p_value=noise.p_value(best, values) if position and not at_chance else None,
+            p_value=score_noise.p_value(best, scores[entry.label]) if position and not at_chance else None,
+            scores=scores.get(entry.label, ()),
             val_losses=(seen := tuple(losses.get(entry.label, ()))),
             loss_error=loss_noise.standard_error(len(seen)) if seen else None,
         )
@@ -224,8 +241,9 @@ def rank_networks(
         noise=noise,
         chance=chance,
         tests=tests,
+        rule=rule,
         loss_noise=loss_noise,
-        steps=tuple(map(partial(_decided, ranked_network, noise), entries.steps, entries.chosen_axes)),
+        steps=tuple(map(partial(_decided, ranked_network, score_noise), entries.steps, entries.chosen_axes)),
     )
 
 
@@ -243,11 +261,11 @@ def _decided(
     ranked_network: Callable[[DesignEntry], RankedNetwork], noise: Noise, step: DesignStep, axis: str
 ) -> RankedStep:
     candidates = {name: ranked_network(entry) for name, entry in step.candidates.items()}
-    own = candidates[axis].accuracies
+    own = candidates[axis].scores
     peers = [
         name
         for name, one in candidates.items()
-        if name != axis and noise.freedom and one.accuracies and not is_significant(noise, own, one.accuracies)
+        if name != axis and noise.freedom and one.scores and not is_significant(noise, own, one.scores)
     ]
     return RankedStep(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
 

@@ -23,6 +23,16 @@ SeededTraining = tuple[str, int]  # a network's label and the number of the seed
 Rounds = Sequence[Sequence[SeededTraining]]
 
 
+def comparison_scores(accuracies: Accuracies, val_losses: Accuracies, rule: RaceRule) -> dict[str, tuple[float, ...]]:
+    """What networks are compared by, the higher the better, by label and seed.
+
+    ``accuracies``, or ``val_losses`` with a minus sign.
+    """
+    if rule.is_by_accuracy:
+        return {label: tuple(values) for label, values in accuracies.items()}
+    return {label: tuple(-value for value in values) for label, values in val_losses.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
     """Best network, its statistically indistinguishable peers, and the noise.
@@ -53,7 +63,7 @@ class RaceTests:
     separated: frozenset[str] = frozenset()
 
     def is_worse(self, noise: Noise, accuracies: Accuracies, best: str, label: str) -> bool:
-        """Whether ``label`` is significantly worse than ``best``, now or in an earlier test."""
+        """Whether ``label`` is significantly worse than ``best``, now or before."""
         return label in self.separated or is_significant(noise, accuracies[best], accuracies[label], self.level)
 
 

@@ -16,11 +16,11 @@ def separation_sentences(ranking: Ranking, rows: Sequence[TrialRecord]) -> list[
 
     Empty where some are, or where the noise between seeds is unknown. ``rows``: all trainings, for their CPU time.
     """
-    best, others, noise = ranking.best, ranking.ranked[1:], ranking.noise
+    best, others, noise = ranking.best, ranking.ranked[1:], ranking.score_noise
     if best is None or not others or len(ranking.peers) < len(others) or not noise.freedom:
         return []
-    lowest = min(others, key=lambda one: one.mean or 0.0)
-    difference = (best.mean or 0.0) - (lowest.mean or 0.0)
+    lowest = min(others, key=lambda one: fmean(one.scores))
+    difference = fmean(best.scores) - fmean(lowest.scores)
     text = "All networks are statistically indistinguishable: take the one of the lowest cost."
     if difference <= 0 or noise.deviation == 0:
         return [text]
@@ -28,8 +28,9 @@ def separation_sentences(ranking: Ranking, rows: Sequence[TrialRecord]) -> list[
     missing = sum(max(0, (wanted or 0) - len(one.accuracies)) for one in ranking.ranked)
     times = [row.cpu_s for row in rows if row.cpu_s]
     cost = f", about {cpu_time(missing * fmean(times))} more of training" if times and missing else ""
+    apart = ranking.rule.difference_text(difference)
     return [
-        f"{text} To separate {best.entry.label} from {lowest.entry.label}, {100 * difference:.2f} points apart (with a "
-        f"power of 80%), takes {seeds_text(wanted)} of each (race.seeds){cost}; more validation images lower the "
-        "noise, too, and more epochs (proxy.epochs) may make the networks differ more."
+        f"{text} To separate {best.entry.label} from {lowest.entry.label}, {apart} apart (with a power of 80%), "
+        f"takes {seeds_text(wanted)} of each (race.seeds){cost}; more validation images lower the noise, too, and more "
+        "epochs (proxy.epochs) may make the networks differ more."
     ]
