@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,10 +24,10 @@ from nas.methods.scaling.plots.networks import Cost, cost_plot, rules_plot, surf
 from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
 from nas.methods.scaling.preflight import design_notes
 from nas.methods.scaling.ranking.columns import ranking_to_csv
-from nas.methods.scaling.ranking.conclusion import RaceConclusion, race_conclusion
+from nas.methods.scaling.ranking.conclusion import RaceConclusion, RaceEnd, race_conclusion
 from nas.methods.scaling.ranking.noise import pooled_noise
 from nas.methods.scaling.ranking.ranking import Ranking, error_of_mean, rank_networks
-from nas.methods.scaling.ranking.rounds import comparison_scores, next_round, race_tests, rank_means
+from nas.methods.scaling.ranking.rounds import Accuracies, comparison_scores, next_round, race_tests, rank_means
 from nas.methods.scaling.ranking.separation import separation_sentences
 from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
 from nas.methods.scaling.report_page import ScalingReport, render_scaling_report
@@ -93,7 +94,15 @@ def grid_conclusion(study: optuna.Study, race: RaceSettings) -> RaceConclusion:
     scores, rounds, rule = scores_of(study), planned_rounds(study), race_rule(study)
     labels = [label for label, _ in rounds[0]] if rounds else []
     is_over = is_trained and not next_round(labels, scores, rounds, race, all_seeds=False, rule=rule)
-    return race_conclusion(scores, rounds, race, rule, is_over=is_over)
+    found = race_conclusion(scores, rounds, race, rule, is_over=is_over)
+    is_at_chance = is_over and _is_at_chance(accuracies_of(study), chance_level(trial_records(study)))
+    return replace(found, end=RaceEnd.AT_CHANCE, best=None, rivals=()) if is_at_chance else found
+
+
+def _is_at_chance(accuracies: Accuracies, chance: ChanceLevel | None) -> bool:
+    """Whether no network is significantly better than always guessing the largest class."""
+    highest = max(map(fmean, accuracies.values()), default=0.0)
+    return chance is not None and not chance.is_exceeded(highest, len(accuracies))
 
 
 def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
@@ -225,7 +234,7 @@ def best_network_facts(study: optuna.Study, val_images: int | None = None) -> li
     scores = scores_of(study)
     tests = race_tests(scores, planned_rounds(study), race_rule(study))
     result = rank_means(scores, pooled_noise(scores), tests)
-    if result is None or (chance and not chance.is_exceeded(max(map(fmean, accuracies.values())), len(accuracies))):
+    if result is None or _is_at_chance(accuracies, chance):
         return []
     values = accuracies[result.best]
     images = chance.images if chance else val_images

@@ -132,7 +132,7 @@ def test_a_race_that_cannot_answer_ends_and_says_what_it_would_take() -> None:
     more = found.rivals[0].seeds - 2
     assert f"To separate c from b, 0.40 points apart (with a power of 80%), takes about {more + 2} seeds" in needed
     assert f"of each, {more} more than trained (about {more * 40 / 3600:.1f} CPU-h of training); from a, 0.50" in needed
-    assert once.startswith("1 other network was trained once")
+    assert once.startswith("1 other network was left out by the first seed")
     assert json.loads(json.dumps(found.record))["rivals"][1]["name"] == "a"
     for other in (replace(race, min_power=0.0), replace(race, seeds=200)):
         trainings = next_round(labels, accuracies, rounds, other, all_seeds=False, rule=rule)

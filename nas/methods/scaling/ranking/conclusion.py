@@ -22,7 +22,8 @@ class RaceEnd(StrEnum):
 
     ``separated``: the best network is known, among the finalists. ``out_of_reach``: it cannot be known within
     ``race.seeds``. ``seeds_spent``: all seeds are trained, and some finalists are indistinguishable from it.
-    ``untested``: fewer than two finalists have two seeds.
+    ``untested``: fewer than two finalists have two seeds. ``at_chance``: no network is significantly better than always
+    guessing the largest class.
     """
 
     UNFINISHED = "unfinished"
@@ -30,6 +31,7 @@ class RaceEnd(StrEnum):
     OUT_OF_REACH = "out_of_reach"
     SEEDS_SPENT = "seeds_spent"
     UNTESTED = "untested"
+    AT_CHANCE = "at_chance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +117,8 @@ class RaceConclusion:
     def _left_out(self) -> list[str]:
         if not self.once:
             return []
-        are = "network was" if self.once == 1 else "networks were"
-        return [f"{self.once:,} other {are} trained once and left out of the race by that seed, without a test."]
+        are, them = ("network was", "it") if self.once == 1 else ("networks were", "them")
+        return [f"{self.once:,} other {are} left out by the first seed, which does not separate {them} from it."]
 
 
 def race_conclusion(
