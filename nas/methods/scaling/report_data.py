@@ -100,7 +100,7 @@ def grid_conclusion(study: optuna.Study, race: RaceSettings) -> RaceConclusion:
 
 
 def _is_at_chance(accuracies: Accuracies, chance: ChanceLevel | None) -> bool:
-    """Whether no network is significantly better than always guessing the largest class."""
+    """Whether no network is significantly better than the ``chance`` level."""
     highest = max(map(fmean, accuracies.values()), default=0.0)
     return chance is not None and not chance.is_exceeded(highest, len(accuracies))
 
