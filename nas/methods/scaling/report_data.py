@@ -129,17 +129,17 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
         context.training_fact,
         ("race", _race(plan)),
-        ("accuracy of a training", _averaged(plan, study)),
+        ("accuracy and loss", _averaged(plan, study)),
         *context.run_facts(study),
     )
 
 
 def _averaged(plan: ScalingPlan, study: optuna.Study) -> str:
-    """Epochs whose mean is the accuracy and validation loss of a training."""
+    """Seeds and epochs that accuracy and validation loss of a network are a mean of."""
     last, epochs = race_rule(study).last_epochs, plan.proxy.epochs
-    return (
-        f"mean over the last {last} of {epochs} epochs" if last > 1 else f"after the last of {plural(epochs, 'epoch')}"
-    )
+    if last == 1:
+        return f"mean over seeds, after the last of {plural(epochs, 'epoch')}"
+    return f"mean over seeds and the last {last} of {epochs} epochs; trainings are listed with the last epoch alone"
 
 
 def _conclusion(
