@@ -27,9 +27,9 @@ from nas.training.results import EpochResult
 
 Array = npt.NDArray[np.float64]
 GRID = (
-    "phi=1", "baseline=mobilenetv2_035", "latency=macs", "grid.alpha=[1.0,1.4,2.0]", "grid.beta=[1.0,1.2,1.4]",
-    "grid.gamma=[1.0,1.2,1.4]", "grid.realised_tolerance=0.5", "proxy.resolution_px=12", "proxy.width_multiplier=0.5",
-    "proxy.epochs=9", "proxy.batch_size=64", "data.subset=800",
+    "phi=1", "baseline='ds_r1_k3_s1_c16 | ir_r2_k3_s2_e3_c32 | ir_r2_k3_s2_e3_c64'", "latency=macs",
+    "grid.alpha=[1.0,1.4,2.0]", "grid.beta=[1.0,1.2,1.4]", "grid.gamma=[1.0,1.2,1.4]", "grid.realised_tolerance=0.5",
+    "proxy.resolution_px=12", "proxy.width_multiplier=0.3", "proxy.epochs=6", "data.subset=800", "study.name=noise",
 )  # fmt: skip
 
 
