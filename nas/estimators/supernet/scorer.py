@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import timm
 import torch
@@ -45,6 +45,8 @@ from nas.training.evaluation import autocast, memory_layout, normalization_stati
 from nas.training.results import Score, TrainingError
 from nas.training.runtime import fast_training
 
+T = TypeVar("T")
+
 SCORE: Final = "supernet"
 _COVERED: Final = 300  # random networks whose weights a supernet has, beside those that cover each choice
 _SCORE_BATCH: Final = 256
@@ -68,7 +70,7 @@ class SupernetScorer:
     seed: int
     folder: Path
     base_resolution_px: int | None = None
-    _loaded: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,17 +165,28 @@ class SupernetScorer:
 
     def _shared(self) -> dict[str, Tensor]:
         """Trained weights on the device, loaded once."""
-        if not self._loaded:
-            device = pick_device(self.proxy)
+
+        def load() -> dict[str, Tensor]:
             weights = load_shared_weights(self.path, self._shapes(), self._identity())
-            self._loaded.update({slot: tensor.to(device) for slot, tensor in weights.items()})
-        return self._loaded
+            return {slot: tensor.to(pick_device(self.proxy)) for slot, tensor in weights.items()}
+
+        return self._once("weights", load)
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` returned the first time that ``name`` was asked for."""
+        if name not in self._known:
+            self._known[name] = make()
+        found: T = self._known[name]
+        return found
 
     def _images(self, side_px: int) -> ImageData:
-        return self.data.resized(side_px).to(pick_device(self.proxy))
+        return self._once(f"images {side_px}", lambda: self.data.resized(side_px).to(pick_device(self.proxy)))
 
     def _statistics_images(self, side_px: int) -> Tensor:
         """Normalised train images (N, C, H, W) on which norm statistics are estimated."""
+        return self._once(f"statistics {side_px}", lambda: self._draw_statistics_images(side_px))
+
+    def _draw_statistics_images(self, side_px: int) -> Tensor:
         data = self._images(side_px)
         order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(self.seed))
         rows = order[: self.settings.statistics_images].to(data.train_images.device)  # images are stored by class
@@ -199,7 +212,13 @@ class SupernetScorer:
         def macs(genotype: Genotype) -> float:
             return complexity(self._decoded(genotype)).macs
 
-        return extreme_genotype(self.space, macs, largest=True), extreme_genotype(self.space, macs, largest=False)
+        return self._once(
+            "extremes",
+            lambda: (
+                extreme_genotype(self.space, macs, largest=True),
+                extreme_genotype(self.space, macs, largest=False),
+            ),
+        )
 
     def _step_networks(self, largest: Genotype, smallest: Genotype, step: int) -> Sequence[ArchSpec]:
         """Networks of a training step."""
@@ -212,7 +231,8 @@ class SupernetScorer:
         """Shapes of the shared tensors."""
         largest, smallest = self._extremes()
         covering = covering_genotypes(self.space, largest, drawn=_COVERED, seed=self.seed)
-        return slot_shapes(self._decoded(genotype) for genotype in (largest, smallest, *covering))
+        genotypes = (largest, smallest, *covering)
+        return self._once("shapes", lambda: slot_shapes(map(self._decoded, genotypes)))
 
     def _identity(self) -> dict[str, Any]:
         """What the weights depend on, by words that a message can name."""
