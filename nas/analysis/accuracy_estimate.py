@@ -21,7 +21,7 @@ _IMAGES: Final = 1000  # validation images, where a record does not state them
 _INTERCEPT_DEVIATIONS: Final = 10.0  # of the prior of the mean accuracy: so many deviations of the accuracies
 # Hyperparameters, in standard deviations of the trained accuracies; their posterior weights average the estimates.
 _SLOPES: Final = (0.25, 0.5, 1.0)  # what one standard deviation of the mean score is worth, before any training
-_WEIGHT_DEVIATIONS: Final = (0.05, 0.2, 0.6)  # how far a weight may be from that
+_WEIGHT_DEVIATIONS: Final = (0.02, 0.1, 0.3)  # how far a weight may be from that
 _MISFITS: Final = (0.1, 0.25, 0.5, 1.0)  # of noise between seeds, and of what no feature explains
 
 
