@@ -8,6 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.training.augmentation import normalise
+    from nas.training.checkpoint import Checkpoint
     from nas.training.evaluation import memory_layout, normalization_statistics, pick_device
     from nas.training.oom import is_out_of_memory, release_memory
     from nas.training.results import EpochResult, OutOfMemoryError, TrainingError
@@ -18,6 +19,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "checkpoint": ["Checkpoint"],
             "augmentation": ["normalise"],
             "evaluation": ["memory_layout", "normalization_statistics", "pick_device"],
             "oom": ["is_out_of_memory", "release_memory"],
@@ -29,6 +31,7 @@ else:
     )
 
 __all__ = [
+    "Checkpoint",
     "EpochResult",
     "OutOfMemoryError",
     "TrainSettings",

@@ -1,4 +1,4 @@
-"""Validation scores, and what they share with training: images, device, layout, dtype."""
+"""Validation scores, and images, device, layout and dtype as in training."""
 
 from __future__ import annotations
 

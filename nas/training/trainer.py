@@ -230,7 +230,7 @@ class _Run:
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Return the number of batches, of nearly equal size, into which ``images`` are split.
+    """Return the number of batches per epoch, which have nearly equal sizes.
 
     A small last batch would have poor batch statistics and too much weight per image.
     """
@@ -238,7 +238,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
-    """Create timm's learning rate schedule of ``steps`` updates per epoch; None if constant."""
+    """Create timm's schedule of the learning rate; None if constant.
+
+    ``steps``: updates per epoch.
+    """
     if settings.schedule == "constant":
         return None
     scheduler, _ = create_scheduler_v2(

@@ -1,4 +1,4 @@
-"""Which part of the shared weights each operation of a network uses; without torch.
+"""Slices of the shared weights that a network's operations use; without torch.
 
 A supernet holds one tensor per slot, as large as the largest network of its space needs. Networks use slices of them:
 channels by prefix, kernels by centre crop, blocks by their position in the stage.
@@ -18,7 +18,7 @@ _UNSHARED_TYPES: Final = ("mqa",)
 
 
 class TensorSlice(NamedTuple):
-    """The part of the shared tensor ``slot`` that has ``shape`` and begins at ``start``.
+    """Part of the shared tensor ``slot`` of ``shape``, beginning at ``start``.
 
     Weights of convolutions are (out, in, k, k), those of linear layers (out, in), all others (channels,). ``start`` is
     in elements of the first two dimensions; kernels are cropped around their centre.
@@ -99,7 +99,7 @@ def bind_ops(spec: ArchSpec) -> Iterator[BoundOp]:
 
 
 def slot_shapes(specs: Iterable[ArchSpec]) -> dict[str, tuple[int, ...]]:
-    """Smallest shape of each shared tensor in which all of ``specs`` find their slices."""
+    """Smallest shapes of the shared tensors that contain all slices of ``specs``."""
     shapes: dict[str, tuple[int, ...]] = {}
     for spec in specs:
         for bound in bind_ops(spec):

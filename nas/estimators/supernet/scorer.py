@@ -1,4 +1,4 @@
-"""Scores of networks by a supernet: trained once, then each network inherits its weights."""
+"""Scores of networks with weights inherited from a supernet, trained once."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class SupernetScorer:
         return score
 
     def inherited_state(self, arch: ArchSpec) -> dict[str, Tensor]:
-        """State dict of the proxy of ``arch`` as ``nas.model.build`` makes it, with inherited weights."""
+        """State dict of the proxy of ``arch``, as built by timm, with inherited weights."""
         network, shared = self._network(arch), self._shared()
         with torch.inference_mode(), self._fast():
             statistics = network.estimate_statistics(shared, self._statistics_images(network.spec.resolution_px))

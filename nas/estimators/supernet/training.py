@@ -1,4 +1,4 @@
-"""Training of a supernet: several networks per step on one batch, with shared weights."""
+"""Training of a supernet: several networks per step on one batch."""
 
 from __future__ import annotations
 
@@ -186,7 +186,10 @@ class _Run:
             self.scheduler.step_update(step + 1)
 
     def _loss(self, logits: Tensor, targets: Tensor, *, is_student: bool) -> Tensor:
-        """Cross entropy, (), of logits (B, classes); labels (B,), or probabilities (B, classes) as targets."""
+        """Cross entropy, (), of logits (B, classes).
+
+        ``targets``: labels (B,), or probabilities (B, classes).
+        """
         smoothing = 0.0 if is_student or targets.ndim == 2 else self.training.settings.label_smoothing
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 

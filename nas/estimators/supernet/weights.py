@@ -59,7 +59,7 @@ def standalone_state(
 
 
 def save_shared_weights(path: Path, shared: Mapping[str, Tensor], identity: Mapping[str, Any]) -> None:
-    """Write shared weights to ``path`` as safetensors, with what they were trained for.
+    """Write shared weights to ``path`` as safetensors, with their ``identity``.
 
     Raises: NasError if the file cannot be written.
     """
