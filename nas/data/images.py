@@ -141,9 +141,10 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
 
 
 def _load_packaged(name: str) -> tuple[Tensor, Labels, tuple[str, ...]]:
-    """Read the table of data set ``name``; images uint8 (N, 1, H, H), labels int64 (N,) and class names.
+    """Read the table of data set ``name`` inside its package.
 
-    Raises: NasError as ``existing_table``, and for a damaged table.
+    Returns images uint8 (N, 1, H, H), labels int64 (N,) and class names. Raises: NasError as ``existing_table``, and
+    for a damaged table.
     """
     table, path = PACKAGED_TABLES[name], existing_table(name)
     try:

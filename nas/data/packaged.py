@@ -1,4 +1,4 @@
-"""Tables of images that installed packages contain; imports neither numpy nor the packages."""
+"""Tables of images in installed packages; imports neither numpy nor these."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class PackagedTable:
     white: int
 
     def path(self) -> Path | None:
-        """Path of the table (None: not installed), found without importing the package, which may take a second."""
+        """Path of the table; None if it is not installed.
+
+        The package is not imported: scikit-learn alone takes a second of CPU time.
+        """
         spec = importlib.util.find_spec(self.package)
         folders = list(spec.submodule_search_locations or []) if spec else []
         return next((path for path in (Path(folder, self.file) for folder in folders) if path.is_file()), None)
