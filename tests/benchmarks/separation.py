@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/separation.py --data digits mnist_5k [--networks 8] [proxy.epochs=3 ...]
 
-Trains the proxies of random networks of `mixnet`, of its smallest and of its largest, each with several seeds, and
-prints the share of the variance that is the networks' own, the intraclass correlation ICC(1), with its exact interval
-of 95% from the F distribution (Shrout and Fleiss 1979), for accuracy and for validation loss. An ICC of 0 means that
-networks differ no more than trainings of one network do. Results: tests/benchmarks/RESULTS.md.
+Trains the proxies of random networks of `mixnet`, each with several seeds, and prints the share of the variance that is
+the networks' own, the intraclass correlation ICC(1), with its exact interval of 95% from the F distribution (Shrout and
+Fleiss 1979), for accuracy and for validation loss. An ICC of 0 means that networks differ no more than trainings of one
+network do. Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -14,20 +14,17 @@ import argparse
 import json
 import random
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
 from nas.data.images import ImageData, load_images
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.search import make_plan
 from nas.training.results import EpochResult
-
-SAMPLED: Final = 500  # random networks of which the smallest and the largest by MACs are trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +62,9 @@ def separation(values: NDArray[np.float64]) -> Separation:
 
 
 def draw_networks(space: Any, data: ImageData, count: int) -> list[ArchSpec]:
-    """Draw ``count`` networks: the smallest and the largest of ``SAMPLED`` random ones, then the first others."""
+    """Draw ``count`` random networks, the same for every data set of as many classes and channels."""
     rng = random.Random(0)
-    drawn = [space.decode(space.sample(rng), classes=data.classes, in_channels=data.channels) for _ in range(SAMPLED)]
-    by_size = sorted(drawn, key=lambda arch: complexity(arch).macs)
-    ends = [by_size[0], by_size[-1]]
-    return [*ends, *(arch for arch in drawn if arch not in ends)][:count]
+    return [space.decode(space.sample(rng), classes=data.classes, in_channels=data.channels) for _ in range(count)]
 
 
 def measure(data: ImageData, plan: Any, networks: int, seeds: int) -> dict[str, Any]:
