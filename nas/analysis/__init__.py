@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from nas.analysis.importance import MIN_TRIALS, Importance, importances
     from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_pair, limit_warning
     from nas.analysis.proxy_validation import LongerTraining, longer_trainings, validation_command
+    from nas.analysis.rank_agreement import (
+        Bootstrap,
+        average_ranks,
+        best_share_found,
+        bootstrap,
+        bootstrap_tau,
+        budget_regret,
+        comparable_pairs,
+        pairwise_tau,
+        spearman_rho,
+    )
     from nas.analysis.significance import (
         SIGNIFICANCE_LEVEL,
         ChanceLevel,
@@ -55,6 +66,17 @@ else:
             "importance": ["MIN_TRIALS", "Importance", "importances"],
             "latency_agreement": ["limit_warning", "LatencyAgreement", "LatencyPair", "latency_pair"],
             "proxy_validation": ["LongerTraining", "longer_trainings", "validation_command"],
+            "rank_agreement": [
+                "Bootstrap",
+                "average_ranks",
+                "best_share_found",
+                "bootstrap",
+                "bootstrap_tau",
+                "budget_regret",
+                "comparable_pairs",
+                "pairwise_tau",
+                "spearman_rho",
+            ],
             "significance": [
                 "indistinguishable",
                 "images_to_separate",
@@ -77,6 +99,7 @@ __all__ = [
     "AccuracyEstimator",
     "MIN_TRIALS",
     "SIGNIFICANCE_LEVEL",
+    "Bootstrap",
     "ChanceLevel",
     "Curve",
     "FrontProgress",
@@ -89,8 +112,14 @@ __all__ = [
     "accuracy_and_ms",
     "accuracy_groups",
     "at_chance_text",
+    "average_ranks",
+    "best_share_found",
+    "bootstrap",
+    "bootstrap_tau",
+    "budget_regret",
     "busy_hours",
     "chance_level",
+    "comparable_pairs",
     "compared_networks",
     "deviations_to_separate",
     "front_progress",
@@ -102,6 +131,8 @@ __all__ = [
     "learning_curves",
     "limit_warning",
     "longer_trainings",
+    "pairwise_tau",
+    "spearman_rho",
     "studentized_range_quantile",
     "studentized_range_sf",
     "validation_command",

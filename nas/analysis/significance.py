@@ -107,12 +107,12 @@ def images_to_separate(first: TrialRecord, second: TrialRecord, compared: int) -
     return max(1, math.ceil(variance * (deviations_to_separate(compared) / difference) ** 2))
 
 
-def deviations_to_separate(compared: int) -> float:
+def deviations_to_separate(compared: int, level: float = SIGNIFICANCE_LEVEL) -> float:
     """Least detectable difference of two means, in their standard errors.
 
-    Of ``compared`` means, by Tukey-Kramer at the 5% level, with a power of 80%.
+    Of ``compared`` means, by Tukey-Kramer at ``level``, with a power of 80%.
     """
-    return studentized_range_quantile(SIGNIFICANCE_LEVEL, compared) + math.sqrt(2) * _DEVIATE_OF_POWER
+    return studentized_range_quantile(level, compared) + math.sqrt(2) * _DEVIATE_OF_POWER
 
 
 def compared_networks(rows: Iterable[TrialRecord]) -> int:

@@ -38,6 +38,10 @@ class Evaluation:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+def ignore(_: str) -> None:
+    """Drop a line for which there is no reader."""
+
+
 class Scorer(Protocol):
     """Scores networks without training them; picklable, as an ``Evaluator``.
 
@@ -50,11 +54,12 @@ class Scorer(Protocol):
         """Names of the scores."""
         ...
 
-    def prepare(self, progress: ProgressCallback | None = None) -> None:
+    def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = ignore) -> None:
         """Do once what scoring needs, such as training a supernet; idempotent.
 
         Called by the process that runs the study, before the first trial. What it gives is stored in a file that
-        workers load; interrupted, it resumes. ``progress``: called with the steps done and in all.
+        workers load; interrupted, it resumes. ``progress``: called with the steps done and in all. ``say`` prints a
+        line for the user.
         """
         ...
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
+from nas.estimators.supernet.settings import SupernetSettings
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
-ESTIMATOR_NAMES: Final = ("proxy", "zero_cost")
+ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
 LEAST_ANCHORS: Final = 4
 _MAX_TRAININGS: Final = 10_000
 _AFTER_SEARCH: Final = ("finalists", "checks")
@@ -22,9 +24,13 @@ class EstimatorSettings:
     ``name``: ``proxy`` trains a proxy of each. With ``zero_cost`` the first ``anchors`` candidates are trained as
     proxies and all others are scored without training; their accuracy is estimated from the scores, as learned from the
     anchors. After the search the ``finalists`` best by estimate are trained, and ``checks`` random ones of the others
-    (None: as many as finalists), by which the report says whether the estimate orders networks.
+    (None: as many as finalists), by which the report says whether the estimate orders networks. ``supernet`` is the
+    same with scores by inherited weights besides, of a supernet that is trained before the first candidate.
 
-    ``zero_cost`` and ``zero_cost_batch_size``: ``names`` and ``batch_size`` of ``ZeroCostSettings``.
+    ``zero_cost`` and ``zero_cost_batch_size``: ``names`` and ``batch_size`` of ``ZeroCostSettings``; no names: no such
+    scores, with ``supernet`` alone. ``supernet``: fields of ``SupernetSettings``.
+
+    Raises: NasError naming the field.
     """
 
     name: str = "proxy"
@@ -33,6 +39,7 @@ class EstimatorSettings:
     checks: int | None = None
     zero_cost: tuple[str, ...] = ZeroCostSettings().names
     zero_cost_batch_size: int = ZeroCostSettings().batch_size
+    supernet: SupernetSettings = field(default_factory=SupernetSettings)
 
     def __post_init__(self) -> None:
         if self.name not in ESTIMATOR_NAMES:
@@ -42,6 +49,8 @@ class EstimatorSettings:
         check_number("estimator.checks", self.checks, low=0, high=_MAX_TRAININGS, whole=True, optional=True)
         if isinstance(self.zero_cost, list):
             object.__setattr__(self, "zero_cost", tuple(self.zero_cost))
+        if not isinstance(self.supernet, SupernetSettings):
+            object.__setattr__(self, "supernet", from_mapping(SupernetSettings, self.supernet, "estimator.supernet"))
         _ = self.zero_cost_settings
 
     @property
@@ -56,8 +65,10 @@ class EstimatorSettings:
         return self.finalists + checks if self.is_scoring else 0
 
     @property
-    def zero_cost_settings(self) -> ZeroCostSettings:
-        """Settings of the zero-cost scores. Raises: NasError."""
+    def zero_cost_settings(self) -> ZeroCostSettings | None:
+        """Settings of the zero-cost scores; None without them. Raises: NasError."""
+        if self.name == "supernet" and not self.zero_cost:
+            return None
         return ZeroCostSettings(names=self.zero_cost, batch_size=self.zero_cost_batch_size)
 
     def check_fits(self, n_trials: int, pruner: str) -> None:

@@ -144,7 +144,7 @@ class StudySession(ABC):
         if scorer is None or self.is_complete(study):
             return
         with progress_bar(console, f"estimator ({', '.join(scorer.names)})") as progress:
-            scorer.prepare(progress)
+            scorer.prepare(progress, lambda text: print_lines(console, text))
 
     @abstractmethod
     def total(self, study: optuna.Study) -> int:
@@ -207,7 +207,7 @@ def load_session_parts(
         weights_dir=plan.folder / "weights" if keep_weights else None,
         checkpoints_dir=plan.folder / "checkpoints",
     )
-    evaluator = with_scorer(evaluator, estimator or EstimatorSettings())
+    evaluator = with_scorer(evaluator, estimator or EstimatorSettings(), getattr(plan, "space", None), plan.folder)
     return SessionParts(data=data, predictor=study_predictor(plan, console), evaluator=evaluator, retry=retry)
 
 

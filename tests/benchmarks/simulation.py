@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/simulation.py [--trials 400] [--seeds 4]
 
 The rules are those of a real study, in memory; what is simulated stands in tests/methods/search/simulation.py, and the
-networks are those of NAS-Bench-Macro (nas_bench_macro.py beside it), each with one of its three trainings drawn per
+networks are those of NAS-Bench-Macro (nas_bench_macro.py), each with one of its three trainings drawn per
 seed. Latency is in proportion to multiply-adds. Made up are the times and the learning curves: a median network takes
 ten minutes, one of them whatever the size, with a lognormal spread of 20%; one training in twenty takes five times as
 long; a worker dies every ten hours and is replaced, and its trial begins anew. The nine epochs rise to the tabulated
@@ -40,8 +40,9 @@ from nas.study.candidates import Pricer
 from nas.study.constraints import Constraints
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_record import TrialRecord, pareto_front
-from tests.methods.search.nas_bench_macro import MacroTable
+from tests.benchmarks.nas_bench_macro import FILE, MacroTable
 from tests.methods.search.simulation import Cluster, Simulation, Training
+from tests.paths import SHARED_DATA
 from tests.study.fakes import new_study
 
 WORKERS = (1, 4, 16, 64, 128, 256, 1_000)
@@ -84,7 +85,7 @@ class World:
     """The table with what is made up around it."""
 
     def __init__(self) -> None:
-        self.table = MacroTable()
+        self.table = MacroTable(SHARED_DATA / FILE)
         self.entries = self.table.by_arch
         self.middle = statistics.median(entry.macs for entry in self.entries.values())
         self.reference = ReferencePoint(LEAST_ACCURACY, max(map(self.latency_ms, self.entries)))

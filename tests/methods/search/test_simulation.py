@@ -10,7 +10,6 @@ from collections import Counter
 import optuna
 import pytest
 
-from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.pruners import make_pruner
@@ -18,7 +17,6 @@ from nas.methods.search.settings import PrunerSettings
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome
-from tests.methods.search.nas_bench_macro import PATH, STAGES, MacroTable
 from tests.methods.search.simulation import Cluster, Simulation, Training
 from tests.study.fakes import FakeEvaluator, accuracy_of, make_search, new_study, small_space
 
@@ -72,13 +70,3 @@ def test_time_is_that_of_the_trainings_dealt_to_the_workers(workers: int) -> Non
     assert simulation.busy_s == N_TRIALS * 600.0
     # A worker loses a second or two where it puts a network aside that another one trains.
     assert simulation.now_s == pytest.approx(N_TRIALS * 600.0 / workers, rel=0.01)
-
-
-@pytest.mark.skipif(not PATH.is_file(), reason=f"no {PATH}")
-def test_the_networks_of_the_table_cost_what_it_says() -> None:
-    table = MacroTable()
-    assert len(table.by_key) == table.space.size and len(table.by_arch) == 9 * 21 * 21
-    for key in [*list(table.by_key)[::40], "0" * 8, "1" * 8, "2" * 8]:
-        cost = complexity(table.space.decode(table.genotype(key)))
-        assert (cost.params, cost.macs) == (table.by_key[key].params, table.by_key[key].macs)
-    assert sum(depth for _, depth in STAGES) == len(table.space.parameters)
