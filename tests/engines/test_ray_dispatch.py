@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +18,12 @@ from nas.core.errors import NasError
 from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.training import SteppedTraining, TrainingDone, TrainingFailed
 from nas.estimators.base import Evaluation
+from nas.estimators.settings import EstimatorSettings
+from nas.methods.search.trials.finalists import is_search_complete
 from nas.study.recovery import OUT_OF_MEMORY
 from nas.study.trial_attributes import count_finished, trial_records
-from nas.study.trial_loop import Idle, TrialTask
-from nas.study.trial_record import Outcome, TrialRecord
+from nas.study.trial_loop import Idle, TrialTask, evaluate_task
+from nas.study.trial_record import Outcome, Role, TrialRecord
 from nas.training.results import EpochResult
 from tests.study.fakes import (
     FakeEvaluator,
@@ -169,6 +172,33 @@ def test_workers_that_come_and_go_train_exactly_what_was_asked_for(seed: int) ->
     assert len({row.arch_id for row in rows}) == len(rows) == 20
     assert {row.number for row in driver.rows} == {row.number for row in trial_records(driver.study)}
     assert any("lost its worker: its node has died" in line for line in driver.said)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_workers_that_come_and_go_train_and_score_what_an_estimator_needs(seed: int) -> None:
+    """Anchors before all others, finalists after them; what a lost worker had is done again."""
+    draws, estimator = random.Random(seed), EstimatorSettings(name="zero_cost", anchors=4, finalists=2, checks=2)
+    search = make_search(small_space(), FakeEvaluator(), n_trials=14, estimator=estimator)
+    driver, under_way, is_over = Driver(search, most=lambda: 3, max_retries=9), dict[str, TrialTask](), False
+    while under_way or not is_over:
+        key = f"{draws.random()}"
+        found = Idle.OVER if is_over else driver.dispatcher.ask(key)
+        is_over = found is Idle.OVER
+        if isinstance(found, TrialTask):
+            under_way[key] = found
+        if under_way and (is_over or draws.random() < 0.6):
+            key = draws.choice(list(under_way))
+            task = under_way.pop(key)
+            if draws.random() < 0.3:
+                driver.dispatcher.lost(key, "its node has died")
+            else:
+                report = TrainingDone(evaluation=evaluate_task(FakeEvaluator(), task, None))
+                assert driver.dispatcher.report(key, report)
+    driver.dispatcher.release()
+    assert driver.dispatcher.error is None and driver.running() == 0
+    assert is_search_complete(driver.study, estimator, 14) and count_finished(driver.study) == 18
+    rows = [row for row in trial_records(driver.study) if row.outcome is not Outcome.DUPLICATE]
+    assert Counter(row.role for row in rows) == {Role.ANCHOR: 4, None: 10, Role.FINALIST: 2, Role.CHECK: 2}
 
 
 def test_a_trial_that_costs_too_many_workers_fails_and_the_study_goes_on() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from nas.analysis.history import FrontProgress, ProgressStep
 from nas.analysis.latency_agreement import limit_warning
+from nas.analysis.proxy_validation import LongerTraining
 from nas.arch import zoo
 from nas.core.binomial import binomial_error
 from nas.reporting.class_accuracy import class_columns, class_rows, lowest_class
@@ -18,7 +19,7 @@ from nas.reporting.plots.pareto import pareto_svg
 from nas.reporting.search_columns import LabelledRecord, records_to_csv
 from nas.reporting.search_decision import search_decision, winner_groups
 from nas.reporting.search_report import SearchReport, Winner, render_search_report
-from nas.study.trial_record import Outcome, TrialRecord
+from nas.study.trial_record import Outcome, Role, TrialRecord
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLASSES = ("cat", "dog", "newt")
@@ -167,3 +168,48 @@ def test_the_axis_of_trials_counts_whole_ones() -> None:
     ticks = svg[svg.index("matplotlib.axis_1") : svg.index("matplotlib.axis_2")]
     numbers = re.findall(r">([\d.]+)</text>", ticks)
     assert numbers == ["0", "1", "2"]
+
+
+def test_the_proxy_is_said_to_rank_networks_only_where_a_longer_training_shows_it() -> None:
+    def note(*pairs: tuple[float, float]) -> str:
+        longer = (LongerTraining(study="longer", effort="epochs 6 instead of 2", pairs=pairs),) if pairs else ()
+        return SearchReport(title="", command="", facts=(), rows=(), longer_trainings=longer).accuracy_note
+
+    accuracies = [0.5 + 0.01 * place for place in range(8)]
+    same, mixed = (
+        zip(accuracies, accuracies, strict=True),
+        zip(accuracies, accuracies[::2] + accuracies[1::2], strict=True),
+    )
+    assert "Whether it ranks networks as a longer training does is not known" in note()
+    assert "It ranked networks as a longer training does: Kendall tau 1.00 (p 5e-05)" in note(*same)  # 2 / 8!
+    assert "It is not shown to rank networks as a longer training does: Kendall tau 0.57" in note(*mixed)
+
+
+def test_winners_by_estimate_are_said_to_be_so_and_those_of_finalists_are_not() -> None:
+    anchor = row(0, 0.8, 5.0, role=Role.ANCHOR, estimated_accuracy=0.75, estimate_error=0.03)
+    scored = TrialRecord(
+        number=1,
+        outcome=Outcome.SCORED,
+        arch_id="id1",
+        estimated_accuracy=0.9,
+        estimate_error=0.02,
+        latency_ms=9.0,
+        cpu_s=0.1,
+    )
+    before = decision(anchor, scored)
+    assert before.startswith("Winners are chosen by estimate; finalists are not trained yet.")
+    assert "90.00 ± 2.00% at 9.00 ms" in before
+    finalist = row(2, 0.85, 9.0, arch_id="id1", role=Role.FINALIST, estimated_accuracy=0.9, estimate_error=0.02)
+    after = search_decision(labelled(anchor, finalist), [anchor, scored, finalist])
+    assert "by estimate" not in after and "80.00 ± 2.11% at 5.00 ms" in after  # as trained
+
+
+def test_the_plot_draws_a_network_that_was_scored_and_trained_once() -> None:
+    scored = TrialRecord(
+        number=1, outcome=Outcome.SCORED, arch_id="id1", estimated_accuracy=0.9, estimate_error=0.02, latency_ms=9.0
+    )
+    other = replace(scored, number=3, arch_id="id3", latency_ms=7.0)
+    finalist = row(2, 0.85, 9.0, arch_id="id1", role=Role.FINALIST)
+    drawn = pareto_svg([row(0, 0.8, 5.0), scored, other, finalist], {"W1": finalist})
+    assert "Accuracy over latency of 3 candidates" in drawn
+    assert "scored (estimate)" in drawn and "(estimate) at 7.00 ms" in drawn and "(estimate) at 9.00 ms" not in drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -53,18 +53,27 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
         provenance=_provenance(context, study),
     )
     winners = write_winners(chosen, plan.folder / "winners", source)
-    winner_ids = {row.arch_id for row in chosen}
-    for path in (plan.folder / "weights").glob("*.safetensors"):
-        if path.stem not in winner_ids:
-            path.unlink()
-    if session.is_complete(study):
-        session.evaluator.discard_checkpoints()
+    _discard_files(session, study, {row.arch_id for row in chosen})
     report = search_report(context, study, rows, winners)
     write_search_report(report, plan.folder)
     facts, artifacts = context.images.input_facts, plan.runs_dir / ARTIFACTS
     write_search_notes(study, report, session.pricer, plan.folder, artifacts, facts)
     _print_results(plan, report, console)
     return winners
+
+
+def _discard_files(session: SearchSession, study: optuna.Study, winner_ids: Collection[str]) -> None:
+    """Delete weights of networks that cannot win any more, and checkpoints at the end.
+
+    By estimate a trained network may lose to one that turns out worse when it is trained.
+    """
+    is_complete = session.is_complete(study)
+    if is_complete or not session.plan.estimator.is_scoring:
+        for path in (session.plan.folder / "weights").glob("*.safetensors"):
+            if path.stem not in winner_ids:
+                path.unlink()
+    if is_complete:
+        session.evaluator.discard_checkpoints()
 
 
 def _measure_winners(rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console) -> None:

@@ -72,6 +72,9 @@ def test_a_search_by_estimate_from_its_first_candidate_to_its_verdict(
 ) -> None:
     """Interrupted before the finalist is trained, and resumed: the same trials, with what was missing."""
     monkeypatch.chdir(tmp_path)
+    weights = FOLDER / "weights" / "0123456789ab.safetensors"  # of an anchor that no winner is
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"")
     invent_trainings(monkeypatch, interrupted=5)
     assert command(list(ARGUMENTS)) != 0
     said = capsys.readouterr().out
@@ -81,6 +84,7 @@ def test_a_search_by_estimate_from_its_first_candidate_to_its_verdict(
     assert "Winners are chosen by estimate; finalists are not trained yet." in summary()
     assert "Unfinished: 6 of 8 trials." in summary()
 
+    assert weights.is_file()  # it may win once finalists are trained
     invent_trainings(monkeypatch)
     assert command(list(ARGUMENTS)) == 0
     said, rows = capsys.readouterr().out, trials()
@@ -90,6 +94,7 @@ def test_a_search_by_estimate_from_its_first_candidate_to_its_verdict(
         assert row["score_naswot"] and row["estimated_accuracy"] and row["estimate_error"]
         assert bool(row["val_loss"]) == bool(row["accuracy"]) == (row["outcome"] == "trained")
     assert [row["role"] for row in rows] == [*["anchor"] * 4, "", "", "finalist", "check"]
+    assert not weights.is_file()
     for text in (said, summary()):
         assert "of 6 trained networks (4 anchors, 1 finalist, 1 drawn at random)" in text
     assert summary().startswith("The estimator ")
