@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +16,12 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.images import ImageData
+from nas.estimators.base import ignore
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.scorers import CombinedScorer, with_scorer
 from nas.estimators.settings import EstimatorSettings
+from nas.estimators.supernet import SupernetScorer
 from nas.estimators.zero_cost import ZeroCostScorer
 from nas.study.session import StudySession
 from nas.training.results import TrainingError
@@ -39,7 +42,7 @@ class OneScore:
     def names(self) -> tuple[str, ...]:
         return (self.name,)
 
-    def prepare(self, progress: ProgressCallback | None = None) -> None:
+    def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = ignore) -> None:
         self.seen.append("prepared")
         if progress:
             progress(1, 2)
@@ -63,13 +66,25 @@ def test_several_scorers_are_one() -> None:
 
 def test_the_scorer_of_the_settings_scores_the_proxies_that_are_trained(digits: ImageData) -> None:
     settings = EstimatorSettings(name="zero_cost", zero_cost=("naswot", "synflow"), zero_cost_batch_size=16)
-    own = with_scorer(evaluator(digits), settings)
+    own = with_scorer(evaluator(digits), settings, mobilenet_v1(), Path("study"))
     assert isinstance(own.scorer, ZeroCostScorer)
     assert (own.scorer.settings, own.scorer.seed, own.scorer.batch_size) == (own.settings, own.seed, 16)
     scores = own.scores(ARCH)
     assert list(scores) == ["naswot", "synflow"] and all(map(math.isfinite, scores.values()))
     assert own.with_folders(weights_dir=None, checkpoints_dir=None).scorer is own.scorer
-    assert with_scorer(evaluator(digits), EstimatorSettings()).scorer is None
+    assert with_scorer(evaluator(digits), EstimatorSettings(), mobilenet_v1(), Path("study")).scorer is None
+
+
+def test_a_supernet_of_the_space_scores_beside_zero_cost_scores(digits: ImageData) -> None:
+    for names in ((), ("naswot",)):
+        settings = EstimatorSettings(name="supernet", zero_cost=names, supernet={"epochs": 3})
+        own = with_scorer(evaluator(digits), settings, mobilenet_v1(), Path("study")).scorer
+        assert own is not None and own.names == ("supernet", *names)
+        supernet = own.scorers[0] if isinstance(own, CombinedScorer) else own
+        assert isinstance(supernet, SupernetScorer)
+        assert supernet.settings.epochs == 3
+        assert supernet.path == Path("study/supernet/supernet.safetensors")
+        assert (supernet.proxy, supernet.seed) == (evaluator(digits).settings, 4)
 
 
 def test_a_score_that_is_not_finite_and_no_scorer_are_errors(digits: ImageData) -> None:
