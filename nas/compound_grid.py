@@ -83,7 +83,10 @@ def _help() -> str:
             "rounding.resolution_rule=exact|multiple_of_4|multiple_of_8",
             "override the rules of the baseline's family",
         ),
-        ("race.seeds race.finalists race.stop_share", "trainings per triple"),
+        (
+            "race.seeds race.finalists race.stop_share race.min_power race.criterion race.last_epochs",
+            "trainings per triple, and when to end",
+        ),
         *multirun.LIMITS_HELP,
         ("study.name study.seed runs_dir", "the study; the same name resumes it"),
         *multirun.STORAGE_HELP,

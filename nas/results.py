@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nas.arch.scaling.transform import Compound
     from nas.arch.spec import ArchSpec
     from nas.cli.resolve.reopened import ReopenedStudy
+    from nas.methods.scaling.ranking.conclusion import RaceConclusion
     from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
     from nas.reporting.search_report import Winner
     from nas.study.trial_record import TrialRecord
@@ -35,11 +36,11 @@ _FILES: Final[Mapping[str, str]] = {
 class FoundNetwork:
     """A network that a study found.
 
-    ``accuracy``: top-1 of its proxy on the validation split, in [0, 1]; of a grid the mean over its seeds.
-    ``standard_error``: of the accuracy: binomial, or of a grid from the noise between seeds; None if it is unknown.
-    ``latency_ms``: what the study counted with, on its device. ``paths``: files by ``spec`` (block strings),
-    ``scaled_spec`` (coefficients), ``module`` (Python that needs timm alone), ``proxy_spec`` and ``proxy_weights``;
-    empty until the study has written them.
+    ``accuracy``: top-1 of its proxy on the validation split, in [0, 1]; of a grid the mean over its seeds; of a search
+    by estimates whose finalists are not trained yet, the estimate. ``standard_error``: of the accuracy: binomial, of a
+    grid from the noise between seeds, or of the estimate; None if it is unknown. ``latency_ms``: what the study counted
+    with, on its device. ``paths``: files by ``spec`` (block strings), ``scaled_spec`` (coefficients), ``module``
+    (Python that needs timm alone), ``proxy_spec`` and ``proxy_weights``; empty until the study has written them.
     """
 
     name: str
@@ -82,11 +83,14 @@ class CompoundGridResult(StudyResult):
 
     ``winners``: the best network, and those statistically indistinguishable from it (Tukey-Kramer).
     ``coefficients``: those of the best network; None if it has none, or no network was trained to the end.
-    ``ranking``: all networks with accuracy, error and p-value. ``family``: spec files of phi 0 to 7.
+    ``ranking``: all networks with accuracy, validation loss, errors and p-value. ``conclusion``: why the race of a grid
+    ended, and what would separate its finalists; None for comparisons and tables, which have no race. ``family``: spec
+    files of phi 0 to 7.
     """
 
     coefficients: Compound | None
     ranking: Ranking = field(repr=False)
+    conclusion: RaceConclusion | None = field(repr=False)
     family: tuple[Path, ...] = field(repr=False)
 
 
@@ -130,7 +134,7 @@ def compound_grid_result(found: ReopenedStudy, *, interrupted: bool) -> Compound
     from nas.analysis.significance import chance_level
     from nas.methods.scaling.context import scaling_context
     from nas.methods.scaling.family_files import FAMILY_FOLDER
-    from nas.methods.scaling.report_data import study_ranking
+    from nas.methods.scaling.report_data import grid_conclusion, study_ranking
 
     plan, context = found.plan, scaling_context(found.plan, found.manifest, found.study)
     records = context.records(found.study)
@@ -144,6 +148,7 @@ def compound_grid_result(found: ReopenedStudy, *, interrupted: bool) -> Compound
         interrupted=interrupted,
         coefficients=ranking.best.entry.scaled.compound if ranking.best else None,
         ranking=ranking,
+        conclusion=None if plan.compare else grid_conclusion(found.study, plan.race),
         family=tuple(sorted((plan.folder / FAMILY_FOLDER).glob("phi_*.yaml"))),
     )
 
@@ -153,8 +158,8 @@ def _winner(winner: Winner, folder: Path) -> FoundNetwork:
     return FoundNetwork(
         name=winner.label,
         spec=winner.arch,
-        accuracy=winner.row.accuracy or 0.0,
-        standard_error=winner.row.standard_error,
+        accuracy=winner.row.ranked_accuracy or 0.0,
+        standard_error=winner.row.ranked_error,
         latency_ms=winner.row.latency_ms or 0.0,
         paths=paths,
     )

@@ -13,7 +13,9 @@ from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
 from nas.methods import SEARCH
 
-_SETTINGS: Final = ("data", "proxy", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study")
+_SETTINGS: Final = (
+    "data", "proxy", "estimator", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study",
+)  # fmt: skip
 _KEYS: Final = (*_SETTINGS, "space", "runs_dir", "json")
 
 
@@ -60,7 +62,7 @@ def _spaces() -> str:
 
 
 def _help() -> str:
-    groups = ("data", "proxy", "latency", "objective", "sampler", "pruner", "engine")
+    groups = ("data", "proxy", "estimator", "latency", "objective", "sampler", "pruner", "engine")
     settings = entries(
         ("study.name study.n_trials study.seed", "the study; the same name resumes it"),
         ("study.first=NAME", "an earlier study whose best networks are trained first"),

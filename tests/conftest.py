@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import math
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from functools import partial
@@ -33,15 +35,36 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+gc.disable()  # until what the tests import is there
+
+
 def pytest_collection_finish() -> None:
     """Look for cyclic garbage rarely, and not among what has been imported.
 
     Torch and its companions leave a million objects; to go through them again and again took a quarter of the suite's
-    CPU time.
+    CPU time, while they are imported and at exit, too.
     """
+    load_migrations_once()
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    gc.enable()
+    atexit.register(gc.freeze)
+
+
+def load_migrations_once() -> None:
+    """Let all databases that tests make share Optuna's migration scripts, which take 45 CPU-ms to load."""
+    loaded = sys.modules.get("optuna.storages._rdb.storage")
+    if loaded is not None:
+        make = loaded._VersionManager._create_alembic_script
+        scripts: list[object] = []
+
+        def shared(manager: object) -> object:
+            if not scripts:
+                scripts.append(make(manager))
+            return scripts[0]
+
+        loaded._VersionManager._create_alembic_script = shared
 
 
 SCRATCH = start_guard()  # whatever these tests start ends with them, even if they are killed
@@ -74,6 +97,12 @@ def postgres(scratch: Path) -> Iterator[Postgres]:
 def unsteady(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency is measured however often the machine, which may be busy with other things, changes its speed."""
     monkeypatch.setattr("nas.latency.measure.timer.LARGEST_DRIFT", math.inf)
+
+
+@pytest.fixture
+def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices of the queue law are fitted from two starting points, a third of them; other tests look at the fit."""
+    monkeypatch.setattr("nas.latency.predictors.queue_fit._START_RATIOS", (0.3, 2.0))
 
 
 @pytest.fixture

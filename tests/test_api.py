@@ -333,6 +333,7 @@ def test_a_grid_returns_its_ranking_its_best_coefficients_and_its_family(
     assert result.winners[0].accuracy == pytest.approx(float(best["accuracy"]))
     assert result.winners[0].spec.arch_id == best["arch_id"]
     assert len(result.winners) == 1 + len(result.ranking.peers)
+    assert result.conclusion is not None and result.conclusion.best == best["network"] and result.conclusion.rounds == 2
     assert [path.name for path in result.family] == [f"phi_{phi}.yaml" for phi in range(len(result.family))]
     assert nas.load_spec(result.family[0]).depth == nas.published("mobilenetv2_035").depth
     assert not result.interrupted

@@ -85,7 +85,7 @@ def test_on_a_busy_machine_it_says_so_or_waits(
 
 
 def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(
-    synthetic_device: None, capsys: pytest.CaptureFixture[str]
+    synthetic_device: None, few_starts: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = [name for name in zoo.names() if name.startswith(("mixnet", "mnasnet", "mobilenet"))]
     rows = {name: 2.0 + 3e-8 * complexity(zoo.get(name)).macs for name in names}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.analysis.accuracy_estimate import AccuracyEstimator, TrainedNetwork, leave_one_out
+    from nas.analysis.estimator_check import EstimatorCheck
     from nas.analysis.history import (
         Curve,
         FrontProgress,
@@ -48,6 +50,8 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "estimator_check": ["EstimatorCheck"],
+            "accuracy_estimate": ["leave_one_out", "TrainedNetwork", "AccuracyEstimator"],
             "history": [
                 "Curve",
                 "FrontProgress",
@@ -89,6 +93,10 @@ else:
     )
 
 __all__ = [
+    "EstimatorCheck",
+    "leave_one_out",
+    "TrainedNetwork",
+    "AccuracyEstimator",
     "MIN_TRIALS",
     "SIGNIFICANCE_LEVEL",
     "Bootstrap",

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import told_latency_ms
-from nas.study.trial_record import TrialRecord, trained_networks
+from nas.study.trial_record import TrialRecord, searched_networks
 
 Curve = tuple[tuple[int, float], ...]  # (epoch, accuracy in [0, 1]), by epoch
 
@@ -78,7 +78,7 @@ def front_progress(
     point is the lowest accuracy and the highest latency of all trained networks. Returns None with fewer than two
     trained networks, or if they span no area.
     """
-    trained = trained_networks(rows)
+    trained = searched_networks(rows)
     if len(trained) < 2:
         return None
     by_time = sorted((row for row in trained if row.number in hours), key=lambda row: (hours[row.number], row.number))
@@ -143,8 +143,8 @@ def learning_curves(study: optuna.Study, objective: ObjectiveSettings) -> dict[i
 
 
 def accuracy_and_ms(row: TrialRecord) -> tuple[float, float]:
-    """Return the objectives of a trained row: accuracy in [0, 1] and latency in ms."""
-    return row.accuracy or 0.0, row.latency_ms or 0.0
+    """Return the objectives of a row: (estimated) accuracy in [0, 1], latency in ms."""
+    return row.ranked_accuracy or 0.0, row.latency_ms or 0.0
 
 
 def _hypervolumes(

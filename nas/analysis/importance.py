@@ -12,14 +12,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 
-from nas.study.trial_record import TrialRecord, trained_networks
+from nas.study.trial_record import TrialRecord, searched_networks
 
 MIN_TRIALS: Final = 30
 _MAX_TRIALS: Final = 256  # 0.5 CPU-s per quantity with a hundred choices
 _TREES: Final = 16
 _MAX_SHARES: Final = 8
 _QUANTITIES: Final[Mapping[str, Callable[[TrialRecord], float]]] = {
-    "accuracy": lambda row: row.accuracy or 0.0,
+    "accuracy": lambda row: row.ranked_accuracy or 0.0,
     "latency": lambda row: row.latency_ms or 0.0,
 }
 
@@ -41,10 +41,11 @@ class Importance:
 def importances(rows: Sequence[TrialRecord]) -> tuple[Importance, ...]:
     """Compute choice importances for accuracy and latency.
 
-    Empty with fewer than ``MIN_TRIALS`` trained networks; a quantity without variance is omitted. Of more than 256
-    networks an evenly spaced sample is used. fANOVA measures explained variance, not the direction of an effect.
+    Empty with fewer than ``MIN_TRIALS`` trained or scored networks; a quantity without variance is omitted. Of more
+    than 256 networks an evenly spaced sample is used. fANOVA measures explained variance, not the direction of an
+    effect.
     """
-    trained = trained_networks(rows)
+    trained = searched_networks(rows)
     if len(trained) < MIN_TRIALS:
         return ()
     step = max(1.0, len(trained) / _MAX_TRIALS)

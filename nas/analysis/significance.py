@@ -14,7 +14,7 @@ from typing import Final
 from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
 from nas.core.binomial import binomial_tail
 from nas.core.formatting import percent
-from nas.study.trial_record import TrialRecord, trained_networks
+from nas.study.trial_record import TrialRecord, ranked_networks
 
 SIGNIFICANCE_LEVEL: Final = 0.05
 _DEVIATE_OF_POWER: Final = 0.8416  # of the standard normal distribution, for a power of 80%
@@ -73,7 +73,7 @@ def indistinguishable(first: TrialRecord, second: TrialRecord, compared: int) ->
     variance = _mean_variance(first, second)
     if variance is None or compared < 2:
         return False
-    difference = abs((first.accuracy or 0.0) - (second.accuracy or 0.0))
+    difference = abs((first.ranked_accuracy or 0.0) - (second.ranked_accuracy or 0.0))
     return studentized_range_sf(difference / math.sqrt(variance), compared, math.inf) >= SIGNIFICANCE_LEVEL
 
 
@@ -83,7 +83,7 @@ def accuracy_groups(rows: Sequence[TrialRecord], compared: int) -> list[list[Tri
     ``rows`` were selected from ``compared`` networks. A group is the most accurate row that is left and all that are
     indistinguishable from it. The group with the fastest row comes first.
     """
-    left = sorted(rows, key=lambda row: (-(row.accuracy or 0.0), row.number))
+    left = sorted(rows, key=lambda row: (-(row.ranked_accuracy or 0.0), row.number))
     groups = []
     while left:
         best = left[0]
@@ -99,7 +99,7 @@ def images_to_separate(first: TrialRecord, second: TrialRecord, compared: int) -
     If it is as large as it was measured: with a power of 80%, by Tukey-Kramer at the 5% level among ``compared``
     accuracies. None for equal ones.
     """
-    values = [row.accuracy or 0.0 for row in (first, second)]
+    values = [row.ranked_accuracy or 0.0 for row in (first, second)]
     difference = abs(values[0] - values[1])
     if not difference or compared < 2:
         return None
@@ -107,23 +107,23 @@ def images_to_separate(first: TrialRecord, second: TrialRecord, compared: int) -
     return max(1, math.ceil(variance * (deviations_to_separate(compared) / difference) ** 2))
 
 
-def deviations_to_separate(compared: int) -> float:
+def deviations_to_separate(compared: int, level: float = SIGNIFICANCE_LEVEL) -> float:
     """Least detectable difference of two means, in their standard errors.
 
-    Of ``compared`` means, by Tukey-Kramer at the 5% level, with a power of 80%.
+    Of ``compared`` means, by Tukey-Kramer at ``level``, with a power of 80%.
     """
-    return studentized_range_quantile(SIGNIFICANCE_LEVEL, compared) + math.sqrt(2) * _DEVIATE_OF_POWER
+    return studentized_range_quantile(level, compared) + math.sqrt(2) * _DEVIATE_OF_POWER
 
 
 def compared_networks(rows: Iterable[TrialRecord]) -> int:
-    """Number of trained networks, among which the compared ones were selected."""
-    return len({row.arch_id or row.number for row in trained_networks(rows)})
+    """Number of ranked networks, among which the compared ones were selected."""
+    return len({row.arch_id or row.number for row in ranked_networks(rows)})
 
 
 def _mean_variance(first: TrialRecord, second: TrialRecord) -> float | None:
-    if first.standard_error is None or second.standard_error is None:
+    if first.ranked_error is None or second.ranked_error is None:
         return None
-    return (first.standard_error**2 + second.standard_error**2) / 2 or None
+    return (first.ranked_error**2 + second.ranked_error**2) / 2 or None
 
 
 def _by_latency(row: TrialRecord) -> tuple[float, int]:

@@ -14,7 +14,9 @@ Array = npt.NDArray[np.float64]
 _NODES: Final = 128
 _WIDEST: Final = 12.0  # standard deviations: a wider range of normal deviates has a probability below 1e-15
 _FARTHEST: Final = 8.5  # standard deviations: the same for a deviate's distance from its mean
+_SMALLEST: Final = 1e-300  # positive, for logarithms
 _QUANTILE_ERROR: Final = 1e-6  # relative
+_MOST_STEPS: Final = 100  # of a root search that takes about ten
 _DEVIATIONS: Final = 10.0  # standard errors of the estimated standard deviation, around 1
 
 
@@ -40,15 +42,33 @@ def studentized_range_sf(q: float, groups: int, freedom: float) -> float:
     return min(1.0, max(0.0, float(weights @ (density * (1 - _range_cdf(q * s, groups))))))
 
 
+@cache
 def studentized_range_quantile(level: float, groups: int, freedom: float = math.inf) -> float:
-    """The ``q`` that the studentized range exceeds with probability ``level``."""
-    low, high = 0.0, 1.0
-    while studentized_range_sf(high, groups, freedom) > level:
-        high *= 2
-    while high - low > _QUANTILE_ERROR * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if studentized_range_sf(middle, groups, freedom) > level else (low, middle)
-    return (low + high) / 2
+    """The ``q`` that the studentized range exceeds with probability ``level``.
+
+    Its root is found by false position on a logarithmic scale, with the Illinois modification (Dowell and Jarratt
+    1971): about ten evaluations, of some milliseconds each.
+    """
+
+    def excess(q: float) -> float:
+        return math.log(max(studentized_range_sf(q, groups, freedom), _SMALLEST) / level)
+
+    other, last = 0.0, 1.0
+    at_other, at_last = -math.log(level), excess(1.0)  # the range is positive with probability 1
+    while at_last > 0:
+        other, at_other, last = last, at_last, 2 * last
+        at_last = excess(last)
+    for _ in range(_MOST_STEPS):
+        q = last - at_last * (last - other) / (at_last - at_other)
+        value, step = excess(q), abs(q - last)
+        if value * at_last < 0:
+            other, at_other = last, at_last
+        else:
+            at_other /= 2
+        last, at_last = q, value
+        if step <= _QUANTILE_ERROR * q or value == 0:
+            break
+    return last
 
 
 def _range_cdf(widths: Array, groups: int) -> Array:

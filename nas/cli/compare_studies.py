@@ -22,10 +22,10 @@ from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import TrialRecord, count_outcomes, trained_networks
 
 _COLUMNS: Final = (
-    "study", "trained", "stopped", "infeasible", "repeated", "failed", "running", "best", "at ms", "volume",
-    "clock min", "CPU min",
+    "study", "trained", "scored", "stopped", "infeasible", "repeated", "failed", "running", "best", "at ms",
+    "volume", "clock min", "CPU min",
 )  # fmt: skip
-_DISPENSABLE: Final = ("stopped", "repeated", "failed", "running", "clock min", "infeasible")
+_DISPENSABLE: Final = ("scored", "stopped", "repeated", "failed", "running", "clock min", "infeasible")
 _WINNERS_SHOWN: Final = 5
 # Accuracies or latencies of studies that differ in these settings are not comparable.
 _COMPARABILITY_PREFIXES: Final = ("data.", "proxy.", "latency.")
@@ -106,13 +106,13 @@ def _record(one: _StudyData) -> dict[str, Any]:
     """A study as plain data."""
     report = one.found.folder / REPORT_FILE
     hours = busy_hours(one.found.study.get_trials(deepcopy=False))
-    trained = trained_networks(one.rows)
+    trained, kind = trained_networks(one.rows), kind_of(one.identity, one.label)
     best = max(trained, key=lambda row: (row.accuracy or 0.0, -(row.latency_ms or 0.0)), default=None)
     return {
         "name": one.label,
         "folder": str(one.found.folder),
         "report": str(report) if report.is_file() else None,
-        "kind": kind_of(one.identity, one.label).name,
+        "kind": kind.name,
         **{outcome.value: count for outcome, count in count_outcomes(one.rows).items()},
         "best_accuracy": best.accuracy if best else None,
         "best_standard_error": best.standard_error if best else None,
@@ -120,12 +120,13 @@ def _record(one: _StudyData) -> dict[str, Any]:
         "clock_s": round(3600 * max(hours.values(), default=0.0), 1),
         "cpu_s": round(sum(row.cpu_s or 0.0 for row in one.rows), 1),
         "device": one.device,
-        "winners": kind_of(one.identity, one.label).winners(one.found.study, _val_images(one.found)),
+        "winners": kind.winners(one.found.study, _val_images(one.found)),
+        "conclusion": kind.conclusion(one.found.study, one.found.manifest),
     }
 
 
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
-    outcomes = ("stopped", "infeasible", "duplicate", "failed", "running")
+    outcomes = ("scored", "stopped", "infeasible", "duplicate", "failed", "running")
     return (
         record["name"],
         f"{record['trained']:,}",

@@ -13,12 +13,11 @@ from typing import Final
 
 from hydra._internal.core_plugins.bash_completion import BashCompletion
 from hydra._internal.core_plugins.fish_completion import FishCompletion
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 from omegaconf.errors import OmegaConfBaseException
 
-from nas.cli.hydra_config import hydra_initialized, normalize_override, override_presets, presets, search_path
+from nas.cli.hydra_config import config_loader, normalize_override, override_presets, presets
 from nas.core.errors import NasError
 from nas.core.streams import write_lines
 
@@ -44,9 +43,8 @@ def complete(config_name: str, arguments: Sequence[str]) -> None:
         return
     if sys.argv[0].endswith(".py"):
         raise NasError(f"{_FLAG} {given!r}: shells complete only the installed command. {_HOW}")
-    with hydra_initialized():
-        plugin = _SHELLS[shell](GlobalHydra.instance().config_loader())
-        plugin.install() if verb == "install" else plugin.uninstall()
+    plugin = _SHELLS[shell](config_loader())
+    plugin.install() if verb == "install" else plugin.uninstall()
 
 
 def completions(config_name: str, line: str) -> list[str]:
@@ -64,13 +62,12 @@ def completions(config_name: str, line: str) -> list[str]:
     overrides = override_presets(
         [normalize_override(word) for word in words if "=" in word and not word.startswith("-")]
     )
-    typed = [word for word in (*search_path(), *overrides) if " " not in word]  # Hydra splits at blanks
-    with hydra_initialized():
-        plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
-        try:
-            candidates = plugin._query(config_name=config_name, line=" ".join([*typed, last]))
-        except (HydraException, OmegaConfBaseException):
-            return []
+    typed = [word for word in overrides if " " not in word]  # Hydra splits at blanks
+    plugin = DefaultCompletionPlugin(config_loader())
+    try:
+        candidates = plugin._query(config_name=config_name, line=" ".join([*typed, last]))
+    except (HydraException, OmegaConfBaseException):
+        return []
     if last.startswith(("experiment=", "+experiment=")):
         own = presets(config_name)
         candidates = [word for word in candidates if word.partition("=")[2] in own]

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nas.cli.help_layout import entries
+from nas.cli.hydra_loader import ConfigLoader
 from nas.core.credentials import mask_words
 from nas.core.errors import NasError, suggestion
 from nas.core.parsing import MAX_YAML_CHARACTERS, read_text
@@ -97,6 +96,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
     """
     arguments = [normalize_override(argument) for argument in overrides]
     check_form(arguments)
+    _check_no_hydra(arguments)
     _check_groups(config_name, arguments)
     arguments = override_presets(arguments)
     _check_sizes()
@@ -172,6 +172,20 @@ def check_form(arguments: Sequence[str]) -> None:
             raise NasError(f"{name.lstrip('+')}: given twice; give it once.")
 
 
+def _check_no_hydra(arguments: Sequence[str]) -> None:
+    """Refuse settings of Hydra itself, which would have no effect.
+
+    Raises: NasError.
+    """
+    for argument in arguments:
+        name = argument.lstrip("+~").partition("=")[0]
+        if re.match(r"hydra\b", name):
+            raise NasError(
+                f"{name}: Hydra's own settings have no effect here; results are written to runs_dir=, and "
+                "configurations of your own are found in a folder conf of the working directory."
+            )
+
+
 def _text(group: str, name: str) -> str:
     """Text of a configuration file; empty if there is none."""
     path = next((path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file()), None)
@@ -195,27 +209,14 @@ def _check_sizes() -> None:
 
 def _compose(config_name: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Compose with Hydra and return plain data."""
-    with hydra_initialized():
-        config = compose(config_name=config_name, overrides=[*arguments, *search_path()])
+    config = config_loader().load_configuration(config_name, list(arguments), RunMode.RUN, from_shell=False)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     return dict(plain)  # type: ignore[arg-type]
 
 
-@contextmanager
-def hydra_initialized() -> Iterator[None]:
-    """Initialize Hydra on our configurations, discarding any earlier state."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        yield
-
-
-def search_path() -> list[str]:
-    """Hydra search path override for the user's own ``conf`` folder.
-
-    Empty without such a folder.
-    """
-    searched = ",".join(f"file://{folder}" for folder in config_dirs()[:-1])
-    return [f"hydra.searchpath=[{searched}]"] if searched else []
+def config_loader() -> ConfigLoader:
+    """Hydra's loader of our configurations and those of the working directory."""
+    return ConfigLoader(config_dirs())
 
 
 def override_presets(arguments: Sequence[str]) -> list[str]:

@@ -28,9 +28,17 @@ def percent_with_error(value: float | None, error: float | None, digits: int = 2
 
     ``76.30 ± 0.98``; empty where there is no value.
     """
+    return number_with_error(None if value is None else 100 * value, None if error is None else 100 * error, digits)
+
+
+def number_with_error(value: float | None, error: float | None, digits: int = 2) -> str:
+    """Format a number and its standard error: ``0.512 ± 0.010``.
+
+    Empty where there is no value.
+    """
     if value is None:
         return ""
-    return f"{100 * value:.{digits}f}" + ("" if error is None else f" ± {100 * error:.{digits}f}")
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def decimal(value: float | None, digits: int = 2) -> str:

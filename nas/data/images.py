@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from nas.data.identical import equal_files, equal_images
 from nas.data.image_checks import check_constant, check_depth, image_notices
 from nas.data.image_files import shown_name
 from nas.data.listing import FolderListing, list_folder
+from nas.data.packaged import PACKAGED_TABLES, existing_table
 from nas.data.sources import TORCHVISION_FOLDERS, DataSettings, check_data, existing_root
 from nas.data.split import Labels, Rows, draw_subset, split_rows
 
@@ -123,7 +123,8 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
     if settings.name == "imagefolder":
         return _load_folder(settings, on_progress)
     check_data(settings)
-    images, labels, names = _load_digits() if settings.name == "digits" else _load_torchvision(settings)
+    packaged = settings.name in PACKAGED_TABLES
+    images, labels, names = _load_packaged(settings.name) if packaged else _load_torchvision(settings)
     found, val = split_rows(labels, settings.val_fraction, settings.seed)
     train = draw_subset(found, labels, settings.subset, settings.seed)
     side_px = settings.resolution_px or images.shape[-1]
@@ -139,21 +140,21 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
     return _image_data(resized[0], labels[train], resized[1], labels[val], settings, description)
 
 
-def _load_digits() -> tuple[Tensor, Labels, tuple[str, ...]]:
-    """Return images uint8 (1797, 1, 8, 8), labels int64 (1797,) and class names.
+def _load_packaged(name: str) -> tuple[Tensor, Labels, tuple[str, ...]]:
+    """Read the table of data set ``name`` inside its package.
 
-    The table that scikit-learn ships is read without importing scikit-learn, which costs a second of CPU time.
-
-    Raises: NasError if scikit-learn is not installed as released.
+    Returns images uint8 (N, 1, H, H), labels int64 (N,) and class names. Raises: NasError as ``existing_table``, and
+    for a damaged table.
     """
-    spec = importlib.util.find_spec("sklearn")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    table = next((path for path in (Path(f, "datasets/data/digits.csv.gz") for f in folders) if path.is_file()), None)
-    if table is None:
-        raise NasError("data.name digits: scikit-learn's file of digits is missing; pip install scikit-learn.")
-    rows = np.loadtxt(table, delimiter=",", dtype=np.float32)  # 8 x 8 grey levels 0..16, then the label
-    grey = np.rint(rows[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    return torch.from_numpy(grey)[:, None], rows[:, 64].astype(np.int64), tuple(str(digit) for digit in range(10))
+    table, path = PACKAGED_TABLES[name], existing_table(name)
+    try:
+        rows = np.loadtxt(path, delimiter=",", dtype=np.uint8, ndmin=2)
+        levels = rows[:, :-1].reshape(-1, 1, table.side_px, table.side_px)
+    except (OSError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise NasError(f"{path}: is damaged ({reason}); install {table.distribution} anew.") from error
+    grey = np.rint(levels * np.float32(255 / table.white)).astype(np.uint8)
+    return torch.from_numpy(grey), rows[:, -1].astype(np.int64), tuple(str(digit) for digit in range(10))
 
 
 def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str, ...]]:

@@ -10,15 +10,16 @@ from nas.arch.limits import MAX_RESOLUTION_PX
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import MAX_SEED, check_number
 from nas.data.folder_layout import FolderSplits, find_splits, given_splits
+from nas.data.packaged import PACKAGED_TABLES, existing_table
 from nas.data.pixel_rules import FITS, Colour, background_colour, checked_value_range
 
-# Folder of each torchvision data set below ``data.root``. Others come from scikit-learn or from class folders.
+# Folder of each torchvision data set below ``data.root``. Others come with a package or from class folders.
 TORCHVISION_FOLDERS: Final = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
     "fashion_mnist": "FashionMNIST/raw",
 }
-KNOWN_DATA: Final = ("digits", "imagefolder", *TORCHVISION_FOLDERS)
+KNOWN_DATA: Final = (*PACKAGED_TABLES, "imagefolder", *TORCHVISION_FOLDERS)
 
 
 # Settings that version 0.1 lacks, with the value that equals what it did.
@@ -34,7 +35,7 @@ class DataSettings:
     every class; unused by an image folder with a validation split of its own. ``resolution_px`` is the side of the
     square images in px (None: unchanged), ``proxy_resolution_px`` the default side of proxies. ``subset`` limits the
     *train* images, stratified by class: a share (float) or a maximum number (int). ``flip``: horizontal flips preserve
-    the label (None: by data set, false for digits). ``max_memory_bytes`` limits the decoded images.
+    the label (None: by data set, false for images of digits). ``max_memory_bytes`` limits the decoded images.
 
     Of image files: ``fit`` makes them square (``crop``, ``pad`` or ``stretch``). ``background`` is shown where they are
     transparent, and by ``pad``: a name, or red, green and blue from 0 to 255. ``value_range`` is black and white for
@@ -100,7 +101,7 @@ class DataSettings:
     @property
     def flips(self) -> bool:
         """Whether horizontal flips preserve the label."""
-        return self.name != "digits" if self.flip is None else self.flip
+        return self.name not in PACKAGED_TABLES if self.flip is None else self.flip
 
     @property
     def background_colour(self) -> Colour:
@@ -122,7 +123,9 @@ def check_data(settings: DataSettings) -> None:
 
     Raises: NasError naming the folder or file at fault.
     """
-    if settings.name == "imagefolder":
+    if settings.name in PACKAGED_TABLES:
+        existing_table(settings.name)
+    elif settings.name == "imagefolder":
         folder_splits(settings)
     elif settings.name in TORCHVISION_FOLDERS:
         folder = existing_root(settings) / TORCHVISION_FOLDERS[settings.name]

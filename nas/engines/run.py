@@ -76,11 +76,12 @@ def _run_trials(
     done, total = count_finished(study), session.total(study)
     if done:
         print_lines(console, f"{done} of {total} trials are done already")
-    with session.progress(study, console) as progress:
-        try:
+    try:
+        session.prepare_scorer(study, console)
+        with session.progress(study, console) as progress:
             run_trials(session, kind, study, progress)
-        except KeyboardInterrupt:
-            return True
+    except KeyboardInterrupt:
+        return True
     return False
 
 

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.estimators.base import Evaluation, Evaluator
+    from nas.estimators.base import Estimate, Evaluation, Evaluator, Scorer
+    from nas.estimators.scorers import with_scorer
+    from nas.estimators.settings import EstimatorSettings
 else:
-    __getattr__, __dir__ = lazy_exports(__name__, {"base": ["Evaluation", "Evaluator"]})
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "scorers": ["with_scorer"],
+            "base": ["Estimate", "Evaluation", "Evaluator", "Scorer"],
+            "settings": ["EstimatorSettings"],
+        },
+    )
 
-__all__ = ["Evaluation", "Evaluator"]
+__all__ = ["with_scorer", "Estimate", "EstimatorSettings", "Evaluation", "Evaluator", "Scorer"]

@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from nas.arch.spec import ArchSpec
+from nas.core.progress import ProgressCallback
 from nas.training.results import EpochResult
+
+
+class Estimate(NamedTuple):
+    """Accuracy that a training of a network is expected to give, and standard error."""
+
+    accuracy: float
+    error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """An estimate of a network's accuracy, and what it cost.
+    """What was found out about a network's accuracy, and what it cost.
 
-    ``accuracy``: top-1 on the validation split, in [0, 1]. ``cpu_s``: CPU time of all threads, ``duration_s``: wall
-    time. ``class_correct`` and ``class_images``: validation images, those classified correctly and all, by class in
-    label order; both empty where they are unknown.
+    ``accuracy``: top-1 on the validation split, in [0, 1]; None for a network that was scored and not trained.
+    ``loss``: cross entropy on the validation split, in nats; None where it is unknown. ``scores``: of a ``Scorer``, by
+    name. ``cpu_s``: CPU time of all threads, ``duration_s``: wall time. ``class_correct`` and ``class_images``:
+    validation images, those classified correctly and all, by class in label order; both empty where they are unknown.
     """
 
-    accuracy: float
+    accuracy: float | None
     cpu_s: float
     duration_s: float
     class_correct: tuple[int, ...] = ()
     class_images: tuple[int, ...] = ()
+    loss: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def ignore(_: str) -> None:
+    """Drop a line for which there is no reader."""
+
+
+class Scorer(Protocol):
+    """Scores networks without training them; picklable, as an ``Evaluator``.
+
+    A score orders networks: the larger, the more accurate. What it is worth in accuracy is learned from the networks
+    that a study trains.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the scores."""
+        ...
+
+    def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = ignore) -> None:
+        """Do once what scoring needs, such as training a supernet; idempotent.
+
+        Called by the process that runs the study, before the first trial. What it gives is stored in a file that
+        workers load; interrupted, it resumes. ``progress``: called with the steps done and in all. ``say`` prints a
+        line for the user.
+        """
+        ...
+
+    def scores(self, arch: ArchSpec) -> Mapping[str, float]:
+        """Scores of ``arch`` by ``names``, the larger the better.
+
+        Raises: TrainingError for a network that it cannot score.
+        """
+        ...
 
 
 class Evaluator(Protocol):
@@ -50,6 +94,10 @@ class Evaluator(Protocol):
         ``repeat`` numbers evaluations with different random seeds. ``on_epoch`` may raise to stop the evaluation.
         Raises: TrainingError for a network that it cannot score.
         """
+        ...
+
+    def scores(self, arch: ArchSpec) -> Mapping[str, float]:
+        """Score ``arch`` without training it. Raises: TrainingError."""
         ...
 
     def discard_checkpoint(self, arch: ArchSpec, *, repeat: int) -> None:

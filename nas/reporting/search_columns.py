@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _TENTHS: Final = partial(decimal, digits=1)
 _THOUSANDTHS: Final = partial(decimal, digits=3)
-_NOT_IN_CSV: Final = ("genotype", "class_correct", "class_images")
+_ESTIMATED: Final = ("estimated_accuracy", "estimate_error", "role")
+_NOT_IN_CSV: Final = ("genotype", "scores", "class_correct", "class_images")
 _CSV_NAMES: Final = (*(item.name for item in fields(TrialRecord) if item.name not in _NOT_IN_CSV), "class_accuracies")
 
 
@@ -49,6 +50,19 @@ RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
         text=lambda both: percent_with_error(*both) or MISSING,
         wraps=False,
     ),
+    _record_column("estimated_accuracy", "estimate", unit="%", text=percent_number),
+    _record_column("estimate_error", "± error of estimate", unit="%", text=percent_number),
+    Column(
+        name="estimate_with_error",
+        heading="estimate",
+        unit="%",
+        note="accuracy that a training is expected to give, by the network's scores, with its standard error",
+        value=attrgetter("estimated_accuracy", "estimate_error"),
+        text=lambda both: percent_with_error(*both) or MISSING,
+        wraps=False,
+    ),
+    _record_column("val_loss", "validation loss", unit="nats", text=_THOUSANDTHS),
+    _record_column("role", "role", align="left"),
     _record_column("majority_accuracy", "largest class", unit="%", text=percent_number),
     Column(name="class_accuracies", heading="accuracy by class", value=_class_accuracies, align="left"),
     _record_column("latency_ms", "latency", unit="ms", text=decimal),
@@ -138,9 +152,12 @@ def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecor
     return (Column(name="reward", heading="reward", value=lambda row: rewards.get(row.number), text=text),)
 
 
-def candidate_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[TrialRecord], ...]:
+def candidate_columns(
+    reward: Mapping[int, float] | None = None, *, has_estimates: bool = False
+) -> tuple[Column[TrialRecord], ...]:
     """Columns of the table of all candidates of a search."""
-    figures = ("number", "accuracy_with_error", "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
+    accuracies = ("accuracy_with_error", *(["estimate_with_error"] if has_estimates else []))
+    figures = ("number", *accuracies, "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
     return (
         *select(RECORD_COLUMNS, *figures),
         *reward_column(reward),
@@ -158,9 +175,9 @@ def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[Wi
         return winner.row
 
     figures = (
-        "accuracy", "standard_error", "accuracy_with_error", "majority_accuracy", "class_accuracies", "latency_ms",
-        "predicted_ms", "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m", "params_m",
-        "peak_memory_mb",
+        "accuracy", "standard_error", "accuracy_with_error", "estimated_accuracy", "estimate_error",
+        "estimate_with_error", "val_loss", "majority_accuracy", "class_accuracies", "latency_ms", "predicted_ms",
+        "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m", "params_m", "peak_memory_mb",
     )  # fmt: skip
     (number,) = select(RECORD_COLUMNS, "number")
     return (
@@ -190,24 +207,37 @@ def select_winner_columns(reward: Mapping[int, float] | None, *names: str) -> tu
 def shown_winner_columns(
     winners: Iterable[WinnerRow], reward: Mapping[int, float] | None, *names: str
 ) -> tuple[Column[WinnerRow], ...]:
-    """``select_winner_columns`` without the published name where no winner has one."""
-    has_name = any(winner.published for winner in winners)
-    return select_winner_columns(reward, *(name for name in names if name != "published" or has_name))
+    """``select_winner_columns`` without names and estimates that no winner has."""
+    listed = list(winners)
+    absent = {
+        *(() if any(winner.published for winner in listed) else ("published",)),
+        *(() if any(winner.row.estimated_accuracy is not None for winner in listed) else ("estimate_with_error",)),
+    }
+    return select_winner_columns(reward, *(name for name in names if name not in absent))
 
 
 def records_to_csv(rows: Iterable[TrialRecord]) -> str:
     """Text of ``trials.csv``: a header and one line per row.
 
-    The genotype follows in columns named after its dotted names.
+    Scores follow in columns such as ``score_naswot``, then the genotype in columns named after its dotted names.
+    Columns of estimates are left out where no row has one.
     """
     rows = list(rows)
-    names = sorted({name for row in rows for name in row.genotype})
-    choices = (Column(name=name, heading=name, value=partial(_choice, name)) for name in names)
-    return csv_table((*select(RECORD_COLUMNS, *_CSV_NAMES), *choices), rows)
+    has_estimates = any(row.role or row.estimated_accuracy is not None for row in rows)
+    names = [name for name in _CSV_NAMES if has_estimates or name not in _ESTIMATED]
+    scores = dict.fromkeys(name for row in rows for name in row.scores)
+    scored = (Column(name=f"score_{name}", heading=name, value=partial(_score, name)) for name in scores)
+    choice_names = sorted({name for row in rows for name in row.genotype})
+    choices = (Column(name=name, heading=name, value=partial(_choice, name)) for name in choice_names)
+    return csv_table((*select(RECORD_COLUMNS, *names), *scored, *choices), rows)
 
 
 def _choice(name: str, row: TrialRecord) -> Any:
     return row.genotype.get(name)
+
+
+def _score(name: str, row: TrialRecord) -> float | None:
+    return row.scores.get(name)
 
 
 def _spec_stem(winner: WinnerRow) -> str:

@@ -18,7 +18,7 @@ from nas.analysis.significance import (
     indistinguishable,
 )
 from nas.core.formatting import cpu_time, ms, percent
-from nas.study.trial_record import TrialRecord, trained_networks
+from nas.study.trial_record import TrialRecord, ranked_networks, trained_networks
 
 _LONGER: Final = 3  # times the epochs, as in the command of the report's proxy validation
 _TEST: Final = f"Tukey-Kramer, {SIGNIFICANCE_LEVEL:.0%}"
@@ -44,11 +44,14 @@ def search_decision(
     if not winners or not _have_errors(winners):
         return ""
     chance, compared = chance_level(rows), compared_networks(rows)
-    best = max(trained_networks(rows), key=lambda row: row.accuracy or 0.0)
-    if chance and not chance.is_exceeded(best.accuracy or 0.0, compared):
+    trained = trained_networks(rows)
+    best = max(trained, key=lambda row: row.accuracy or 0.0, default=None)
+    if chance and best and not chance.is_exceeded(best.accuracy or 0.0, len(trained)):
         return at_chance_text(chance, percent(best.accuracy, best.standard_error))
     sentences = _reward(winners[0], rows, compared) if reward is not None else _front(winners, rows, compared)
-    if chance:
+    if any(winner.row.accuracy is None for winner in winners):
+        sentences.insert(0, "Winners are chosen by estimate; finalists are not trained yet.")
+    elif chance:
         sentences.append(_against_guessing(winners, chance, compared))
     return " ".join(sentences)
 
@@ -66,7 +69,7 @@ def winner_groups(winners: Sequence[LabelledWinner], rows: Sequence[TrialRecord]
 
 
 def _have_errors(winners: Sequence[LabelledWinner]) -> bool:
-    return all(winner.row.standard_error is not None for winner in winners)
+    return all(winner.row.ranked_error is not None for winner in winners)
 
 
 def _against_guessing(winners: Sequence[LabelledWinner], chance: ChanceLevel, compared: int) -> str:
@@ -90,7 +93,7 @@ def _front(winners: Sequence[LabelledWinner], rows: Sequence[TrialRecord], compa
             f"Of {len(winners)} winners those of one group are statistically indistinguishable in accuracy ({_TEST}): "
             f"{'; '.join(parts)}."
         ]
-    fastest, best = groups[0][0], max(groups[0], key=lambda row: row.accuracy or 0.0)
+    fastest, best = groups[0][0], max(groups[0], key=lambda row: row.ranked_accuracy or 0.0)
     return [
         f"All {len(winners)} winners are statistically indistinguishable in accuracy ({_TEST}): take "
         f"{_described(fastest, label_of)}, the fastest of them.",
@@ -105,7 +108,7 @@ def _group_text(place: int, group: Sequence[TrialRecord], label_of: Mapping[int,
 
 
 def _described(row: TrialRecord, label_of: Mapping[int, str]) -> str:
-    return f"{label_of[row.number]} ({percent(row.accuracy, row.standard_error)} at {ms(row.latency_ms)})"
+    return f"{label_of[row.number]} ({percent(row.ranked_accuracy, row.ranked_error)} at {ms(row.latency_ms)})"
 
 
 def _separation(
@@ -119,12 +122,12 @@ def _separation(
     """What would separate the fastest winner from the most accurate one, and its cost."""
     wanted = images_to_separate(fastest, best, compared)
     images = sum(best.class_images)
-    if wanted is None:
+    if wanted is None or best.accuracy is None or fastest.accuracy is None:
         return []
-    difference = 100 * ((best.accuracy or 0.0) - (fastest.accuracy or 0.0))
+    difference = 100 * (best.accuracy - fastest.accuracy)
     names = f"{label_of[fastest.number]} from {label_of[best.number]}, {difference:.2f} points apart"
     now = f" instead of {images:,}" if images else ""
-    times = [row.cpu_s for row in rows if row.cpu_s]
+    times = [row.cpu_s for row in rows if row.cpu_s and row.accuracy is not None]
     training_s = fmean(times) if times else 0.0
     again_s, longer_s = len(group) * training_s, _LONGER * len(group) * training_s
     ways = [f"{wanted:,} validation images{now}" + _cost(again_s, "the winners are trained again")]
@@ -143,7 +146,7 @@ def _cost(cpu_s: float, remark: str = "") -> str:
 def _reward(winner: LabelledWinner, rows: Sequence[TrialRecord], compared: int) -> list[str]:
     """The network of the highest reward, and faster ones that may be as accurate."""
     own = winner.row
-    others = [row for row in trained_networks(rows) if row.number != own.number]
+    others = [row for row in ranked_networks(rows) if row.number != own.number]
     peers = [row for row in others if indistinguishable(own, row, compared)]
     faster = sorted((row for row in peers if (row.latency_ms or 0.0) < (own.latency_ms or 0.0)), key=_latency)
     text = f"The highest reward has {_described(own, {own.number: winner.label})}."

@@ -12,10 +12,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
+from nas.analysis.estimator_check import EstimatorCheck
 from nas.analysis.history import Curve, FrontProgress
 from nas.analysis.importance import MIN_TRIALS, Importance
 from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, latency_pair, limit_warning
 from nas.analysis.proxy_validation import LongerTraining
+from nas.analysis.significance import SIGNIFICANCE_LEVEL
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _WINNER_COLUMNS: Final = (
-    "name", "published", "group", "accuracy_with_error", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m",
-    "params_m", "peak_memory_mb",
+    "name", "published", "group", "accuracy_with_error", "estimate_with_error", "predicted_ms", "latency_interval_ms",
+    "measured_ms", "macs_m", "params_m", "peak_memory_mb",
 )  # fmt: skip
 
 
@@ -106,7 +108,8 @@ class SearchReport(StudyReport):
     ``refined``: latencies were measured before training, and predictions learned from that. ``latency_scale``: factor
     by which measured networks correct the predictions, with which all rows are priced. ``recalibration``: command that
     calibrates the device again. ``curves``: by trial number. ``longer_trainings``: studies that validate the proxy,
-    ``validation_command``: the command of one. ``class_names``: in label order, if known.
+    ``validation_command``: the command of one. ``estimator``: its name where most candidates are scored instead of
+    trained, else empty. ``class_names``: in label order, if known.
     """
 
     winners: tuple[Winner, ...] = ()
@@ -123,6 +126,7 @@ class SearchReport(StudyReport):
     importances: tuple[Importance, ...] = ()
     longer_trainings: tuple[LongerTraining, ...] = ()
     validation_command: str = ""
+    estimator: str = ""
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -133,8 +137,27 @@ class SearchReport(StudyReport):
 
     @property
     def result(self) -> str:
-        """The search in one paragraph: the decision, then the figures."""
-        return " ".join(filter(None, (self.decision, search_summary(self.rows, self.reward))))
+        """The search in one paragraph: the estimator, the decision, then the figures."""
+        return " ".join(filter(None, (self.verdict, self.decision, search_summary(self.rows, self.reward))))
+
+    @property
+    def verdict(self) -> str:
+        """Whether the estimator ordered the networks; empty where all are trained."""
+        if not self.estimator:
+            return ""
+        check = EstimatorCheck.of(self.rows)
+        return str(check) if check else "Nothing is known of the estimator yet: no anchor is trained."
+
+    @property
+    def accuracy_note(self) -> str:
+        """What the accuracy of the report is, and whether it is shown to rank networks."""
+        kind = "Accuracy is that of the proxy, not that after full training"
+        known = next((one for one in self.longer_trainings if one.kendall_tau is not None), None)
+        if known is None:
+            return f"{kind}. Whether it ranks networks as a longer training does is not known (see Proxy validation)."
+        is_shown = (known.kendall_tau or 0.0) > 0 and (known.p_value or 0.0) < SIGNIFICANCE_LEVEL
+        shown = "It ranked" if is_shown else "It is not shown to rank"
+        return f"{kind}. {shown} networks as a longer training does: {known}."
 
     @property
     def decision(self) -> str:
@@ -187,7 +210,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
         on_front=on_front,
         label_of=data.label_of,
         winner_columns=shown_winner_columns(data.winners, data.reward, *_WINNER_COLUMNS),
-        candidate_columns=candidate_columns(data.reward),
+        candidate_columns=candidate_columns(data.reward, has_estimates=bool(data.estimator)),
         agreement_columns=AGREEMENT_COLUMNS,
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),

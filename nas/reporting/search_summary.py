@@ -7,13 +7,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from nas.core.formatting import ms, percent, plural
-from nas.study.trial_record import Outcome, TrialRecord, count_outcomes, pareto_front
+from nas.study.trial_record import FINAL_ROLES, Outcome, TrialRecord, count_outcomes, pareto_front
 
 MAX_ROWS: Final = 1000
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _NAMED_TRIALS: Final = 12
 _UNTRAINED: Final = (Outcome.FAILED, Outcome.INFEASIBLE, Outcome.STOPPED, Outcome.DUPLICATE)  # failures come first
-_PRIORITY: Final = (Outcome.TRAINED, Outcome.RUNNING, Outcome.FAILED, Outcome.STOPPED)  # in a shortened table
+_PRIORITY: Final = (
+    Outcome.TRAINED,
+    Outcome.SCORED,
+    Outcome.RUNNING,
+    Outcome.FAILED,
+    Outcome.STOPPED,
+)  # in a shortened table
 
 
 class Loss(NamedTuple):
@@ -35,7 +41,13 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
     """
     count = count_outcomes(rows)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
-    text = f"{plural(len(rows), 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
+    final = sum(row.role in FINAL_ROLES for row in rows)
+    text = f"{plural(len(rows) - final, 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
+    text += (
+        f"{count[Outcome.SCORED]:,} scored ({final:,} of them trained after the search), "
+        if count[Outcome.SCORED]
+        else ""
+    )
     text += f"{count[Outcome.STOPPED]:,} stopped early, " if count[Outcome.STOPPED] else ""
     text += (
         f"{count[Outcome.INFEASIBLE]:,} infeasible and not trained, {plural(count[Outcome.DUPLICATE], 'duplicate')}, "
@@ -50,7 +62,7 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
     if timed:
         fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.number))
         text += f" Fastest trained: {ms(fastest.latency_ms)} with {_accuracy(fastest)} (trial {fastest.number})."
-        text += f" {plural(len(pareto_front(trained)), 'network')} on the Pareto front."
+        text += f" {plural(len(pareto_front(rows)), 'network')} on the Pareto front."
     if reward:
         number = max(reward, key=lambda trial: reward[trial])
         text += f" Highest reward: {reward[number]:.4f} (trial {number})."
@@ -91,7 +103,7 @@ def table_rows(rows: Sequence[TrialRecord], required: Collection[int]) -> tuple[
         key=lambda row: (
             row.number not in required,
             priorities.get(row.outcome, len(priorities)),
-            -(row.accuracy or 0.0),
+            -(row.ranked_accuracy or 0.0),
         ),
     )[:MAX_ROWS]
     note = (

@@ -88,3 +88,10 @@ class StudyKind(ABC):
 
         Each has at least ``name``, ``accuracy`` and ``latency_ms``.
         """
+
+    def conclusion(self, study: optuna.Study, manifest: StudyManifest | None) -> dict[str, Any] | None:
+        """What ``study`` says besides its networks, as plain data; None if nothing.
+
+        ``manifest``: None where the study's folder is lost.
+        """
+        return None

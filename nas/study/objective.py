@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
-from nas.study.trial_record import Outcome, TrialRecord, pareto_front
+from nas.study.trial_record import TrialRecord, pareto_front, ranked_networks
 
 Kind = Literal["pareto", "mnasnet"]
 OBJECTIVES: Final = ("pareto", "mnasnet")
@@ -90,7 +90,7 @@ class ObjectiveSettings:
         return ("accuracy", "latency_ms") if self.kind == "pareto" else ("reward",)
 
     def values(self, accuracy: float, latency_ms: float) -> tuple[float, ...]:
-        """A trained candidate's values for Optuna; accuracy in [0, 1]."""
+        """A trained or scored candidate's values for Optuna; accuracy in [0, 1]."""
         return (accuracy, latency_ms) if self.kind == "pareto" else (self.reward(accuracy, latency_ms),)
 
     def score(self, row: TrialRecord) -> float:
@@ -98,11 +98,11 @@ class ObjectiveSettings:
 
         Accuracy on a Pareto front, otherwise the reward.
         """
-        return (row.accuracy or 0.0) if self.kind == "pareto" else self.reward_of(row)
+        return (row.ranked_accuracy or 0.0) if self.kind == "pareto" else self.reward_of(row)
 
     def reward_of(self, row: TrialRecord) -> float:
-        """``reward`` of a trained row."""
-        return self.reward(row.accuracy or 0.0, row.latency_ms or 0.0)
+        """``reward`` of a trained or scored row."""
+        return self.reward(row.ranked_accuracy or 0.0, row.latency_ms or 0.0)
 
     def reward(self, accuracy: float, latency_ms: float) -> float:
         """MnasNet's reward with the exponents of ``form``, or those given."""
@@ -118,5 +118,5 @@ def choose_winners(rows: Sequence[TrialRecord], objective: ObjectiveSettings) ->
     """The Pareto front, fastest first; the highest for a single reward."""
     if objective.kind == "pareto":
         return pareto_front(rows)
-    trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-    return [max(trained, key=objective.reward_of)] if trained else []
+    ranked = ranked_networks(rows)
+    return [max(ranked, key=objective.reward_of)] if ranked else []

@@ -6,6 +6,7 @@ The bar shows the best so far and the time left.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nas.core.console import print_lines
 from nas.core.formatting import escape_controls, percent
 from nas.study.trial_record import COUNTED, Outcome, TrialRecord
+
+_WITH_ACCURACY: Final = (Outcome.TRAINED, Outcome.SCORED)
 
 
 class TrialProgress:
@@ -65,7 +68,7 @@ class TrialProgress:
             self._done += 1
         else:
             self._turned_down += 1
-        if row.outcome is Outcome.TRAINED and (self._best is None or self._score(row) > self._score(self._best)):
+        if row.outcome in _WITH_ACCURACY and (self._best is None or self._score(row) > self._score(self._best)):
             self._best = row
         self._bar.update(self._task, completed=min(self._done, self._total), description=self._summary())
         if row.outcome not in COUNTED:
@@ -80,7 +83,7 @@ class TrialProgress:
         print_lines(self._console, text)
 
     def _line(self, row: TrialRecord) -> str:
-        if row.outcome is Outcome.TRAINED:
+        if row.outcome in _WITH_ACCURACY:
             return self._describe(row)
         if row.outcome is Outcome.STOPPED:
             return f"trial {row.number}: stopped at {row.reason}"
@@ -92,6 +95,7 @@ class TrialProgress:
 
 
 def accuracy_at_latency(row: TrialRecord) -> str:
-    """A trained row in a few words."""
-    accuracy = percent(row.accuracy or 0, row.standard_error, digits=1)
-    return f"trial {row.number}: accuracy {accuracy} at {row.latency_ms:.2f} ms"
+    """A trained or scored row in a few words."""
+    accuracy = percent(row.ranked_accuracy or 0, row.ranked_error, digits=1)
+    kind = "estimated accuracy" if row.accuracy is None else "accuracy"
+    return f"trial {row.number}{f' ({row.role})' if row.role else ''}: {kind} {accuracy} at {row.latency_ms:.2f} ms"

@@ -21,6 +21,8 @@ from nas.data.images import ImageData, load_images
 from nas.data.samples import with_samples
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.scorers import with_scorer
+from nas.estimators.settings import EstimatorSettings
 from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.store import save_predictor
 from nas.study.candidates import Pricer
@@ -136,6 +138,14 @@ class StudySession(ABC):
         ``study`` is created if it is None, and acquired by ``acquire``.
         """
 
+    def prepare_scorer(self, study: optuna.Study, console: Console) -> None:
+        """Do what scoring needs before the first trial, once; resumes after a kill."""
+        scorer = self.evaluator.scorer
+        if scorer is None or self.is_complete(study):
+            return
+        with progress_bar(console, f"estimator ({', '.join(scorer.names)})") as progress:
+            scorer.prepare(progress, lambda text: print_lines(console, text))
+
     @abstractmethod
     def total(self, study: optuna.Study) -> int:
         """Trials that ``study`` is to have, as far as is known now."""
@@ -174,11 +184,13 @@ class SessionParts(NamedTuple):
     retry: RetryPolicy
 
 
-def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool) -> SessionParts:
+def load_session_parts(
+    plan: StudyPlan, console: Console, *, keep_weights: bool, estimator: EstimatorSettings | None = None
+) -> SessionParts:
     """Load the images, print what they are, and load the latency predictor.
 
     The predictor is calibrated now if this device never was. ``keep_weights``: the weights of trained proxies are
-    written into the study's folder. Raises: NasError.
+    written into the study's folder. ``estimator``: None trains every network. Raises: NasError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     retry = check_storage(plan, console)
@@ -195,6 +207,7 @@ def load_session_parts(plan: StudyPlan, console: Console, *, keep_weights: bool)
         weights_dir=plan.folder / "weights" if keep_weights else None,
         checkpoints_dir=plan.folder / "checkpoints",
     )
+    evaluator = with_scorer(evaluator, estimator or EstimatorSettings(), getattr(plan, "space", None), plan.folder)
     return SessionParts(data=data, predictor=study_predictor(plan, console), evaluator=evaluator, retry=retry)
 
 

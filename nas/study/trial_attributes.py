@@ -17,7 +17,7 @@ from nas.study.objective import ObjectiveSettings
 from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.optuna_private import trial_id
-from nas.study.trial_record import COUNTED, Outcome, TrialRecord
+from nas.study.trial_record import COUNTED, FINAL_ROLES, Outcome, Role, TrialRecord
 
 WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
@@ -25,7 +25,10 @@ _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboa
 _CLASSES: Final = "nas:classes"  # system attribute: correct and all validation images by class, in label order
 LATENCY_SCALE: Final = "latency_scale"  # user attribute of the study, and of trials that were told with another than 1
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
-_ACCURACY: Final = ("accuracy", "standard_error", "majority_accuracy")
+ROLE: Final = "role"  # user attribute: why the network of the trial is trained, see ``Role``
+_SCORE: Final = "score_"  # and the name of a score: user attribute of a trial
+_ESTIMATE: Final = ("estimated_accuracy", "estimate_error")
+_ACCURACY: Final = ("accuracy", "standard_error", "majority_accuracy", "val_loss", *_ESTIMATE)
 _REFERENCE: Final = "reference_ms"
 _DRIFT: Final = 1.2
 _MEASURED_MS: Final = "measured_ms"  # written last: with it, the others of ``_LATENCY`` are there
@@ -59,9 +62,19 @@ def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna
 def count_finished(study: optuna.Study) -> int:
     """The number of trials of ``study`` that count.
 
-    Trained ones, those stopped early and those that failed by themselves.
+    Trained and scored ones, those stopped early and those that failed by themselves.
     """
     return sum(map(is_counted, study.get_trials(deepcopy=False)))
+
+
+def count_searched(study: optuna.Study) -> int:
+    """``count_finished`` without the trainings of finalists, which follow the search."""
+    return sum(is_counted(trial) and not is_final(trial) for trial in study.get_trials(deepcopy=False))
+
+
+def is_final(trial: FrozenTrial | Trial) -> bool:
+    """Whether ``trial`` trains a network again that the search scored."""
+    return trial.user_attrs.get(ROLE) in FINAL_ROLES
 
 
 def is_counted(trial: FrozenTrial) -> bool:
@@ -97,11 +110,17 @@ def record_candidate(
 
 
 def accuracy_facts(evaluation: Evaluation) -> dict[str, float]:
-    """Attributes of a finished training: its accuracy, with what it compares with.
+    """Attributes of a finished evaluation: its accuracy, with what it compares with.
 
-    Standard error and accuracy of always guessing the largest class, where the images of each class are known.
+    Standard error and accuracy of always guessing the largest class, where the images of each class are known; of a
+    network that was only scored its scores alone.
     """
-    facts = {"accuracy": evaluation.accuracy, "cpu_s": round(evaluation.cpu_s, 2)}
+    facts = {"cpu_s": round(evaluation.cpu_s, 2), **score_attributes(evaluation.scores)}
+    if evaluation.loss is not None:
+        facts["val_loss"] = round(evaluation.loss, 6)
+    if evaluation.accuracy is None:
+        return facts
+    facts["accuracy"] = evaluation.accuracy
     images = sum(evaluation.class_images)
     if images:
         facts["standard_error"] = round(binomial_error(evaluation.accuracy, images), 6)
@@ -109,8 +128,18 @@ def accuracy_facts(evaluation: Evaluation) -> dict[str, float]:
     return facts
 
 
+def score_attributes(scores: Mapping[str, float]) -> dict[str, float]:
+    """Attributes of a trial that hold the ``scores`` of its network."""
+    return {_SCORE + name: float(value) for name, value in scores.items()}
+
+
+def estimate_attributes(accuracy: float, error: float) -> dict[str, float]:
+    """Attributes of a trial that hold its estimated accuracy and standard error."""
+    return dict(zip(_ESTIMATE, (round(accuracy, 6), round(error, 6)), strict=True))
+
+
 def copied_accuracy(trial: FrozenTrial) -> dict[str, float]:
-    """Accuracy of a finished training and what it compares with, for a duplicate."""
+    """Accuracy of a finished evaluation and what it compares with, for a duplicate."""
     return {name: trial.user_attrs[name] for name in _ACCURACY if name in trial.user_attrs}
 
 
@@ -223,8 +252,10 @@ def trial_record(trial: FrozenTrial, scale: float) -> TrialRecord:
         arch_id=attrs.get("arch_id", ""),
         reason=attrs.get("reason", ""),
         blocks=trial.system_attrs.get(_BLOCKS, ""),
+        role=Role(attrs[ROLE]) if ROLE in attrs else None,
         class_correct=tuple(correct),
         class_images=tuple(images),
+        scores={name.removeprefix(_SCORE): value for name, value in attrs.items() if name.startswith(_SCORE)},
         genotype=dict(trial.params),
         predicted_ms=attrs.get("predicted_ms", attrs.get("latency_ms")),
         **{key: attrs.get(key) for key in keys},

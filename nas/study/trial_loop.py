@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, Protocol
 
@@ -17,10 +17,16 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.core.credentials import mask_credentials
-from nas.estimators.base import Evaluation, Evaluator
+from nas.estimators.base import Estimate, Evaluation, Evaluator
 from nas.study.recovery import requeue_trial
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import accuracy_facts, latency_scale, record_classes, trial_record
+from nas.study.trial_attributes import (
+    accuracy_facts,
+    estimate_attributes,
+    latency_scale,
+    record_classes,
+    trial_record,
+)
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
@@ -40,9 +46,10 @@ class Idle(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTask:
-    """One training: the trial ``number`` and its network ``arch``.
+    """What is to be found out about ``arch``, the network of the trial ``number``.
 
-    Each ``repeat`` has random draws of its own.
+    ``score``: its scores without training. ``train``: its accuracy after training; each ``repeat`` has random draws of
+    its own.
 
     Picklable, so that it may be done on another machine than the one that asked.
     """
@@ -51,6 +58,8 @@ class TrialTask:
     trial_id: int
     arch: ArchSpec
     repeat: int = 0
+    score: bool = False
+    train: bool = True
 
 
 class AskTell(Protocol):
@@ -117,6 +126,20 @@ def run_trial_loop(
         tasks.release()
 
 
+def evaluate_task(evaluator: Evaluator, task: TrialTask, on_epoch: Callable[[EpochResult], None] | None) -> Evaluation:
+    """Score the network of ``task``, train it, or both.
+
+    Raises: what ``evaluator`` and ``on_epoch`` raise.
+    """
+    cpu_s, start_s = time.process_time(), time.perf_counter()
+    scores = evaluator.scores(task.arch) if task.score else {}
+    if not task.train:
+        elapsed_s = time.perf_counter() - start_s
+        return Evaluation(accuracy=None, cpu_s=time.process_time() - cpu_s, duration_s=elapsed_s, scores=scores)
+    evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=on_epoch)
+    return replace(evaluation, scores=scores) if scores else evaluation
+
+
 def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRecord:
     """Run one training in this process and tell its result.
 
@@ -135,7 +158,7 @@ def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRec
             raise TrainingStopped(reason)
 
     try:
-        evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=after_epoch)
+        evaluation = evaluate_task(evaluator, task, after_epoch)
     except TrainingStopped as stopped:
         row = finish_without_result(tasks.study, task, Outcome.STOPPED, str(stopped))
     except KeyboardInterrupt:
@@ -185,6 +208,14 @@ def finish_trained(
     """Finish a trained ``trial`` with what its evaluation gave, in all and by class."""
     record_classes(storage_of(study), trial_id(trial), evaluation)
     return finish_trial(study, trial, Outcome.TRAINED, values=values, facts=accuracy_facts(evaluation))
+
+
+def finish_scored(
+    study: optuna.Study, trial: FrozenTrial, evaluation: Evaluation, values: tuple[float, ...], estimate: Estimate
+) -> TrialRecord:
+    """Finish a ``trial`` whose network was scored, with the estimate of its accuracy."""
+    facts = accuracy_facts(evaluation) | estimate_attributes(*estimate)
+    return finish_trial(study, trial, Outcome.SCORED, values=values, facts=facts)
 
 
 def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome, reason: str) -> TrialRecord:

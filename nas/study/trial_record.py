@@ -11,10 +11,12 @@ from typing import Any, Final
 class Outcome(StrEnum):
     """What became of a candidate.
 
-    ``stopped``: its training was ended early, for it fell behind.
+    ``scored``: its accuracy was estimated without training it. ``stopped``: its training was ended early, for it fell
+    behind.
     """
 
     TRAINED = "trained"
+    SCORED = "scored"
     STOPPED = "stopped"
     INFEASIBLE = "infeasible"
     DUPLICATE = "duplicate"
@@ -22,7 +24,20 @@ class Outcome(StrEnum):
     RUNNING = "running"
 
 
-COUNTED: Final = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED)  # of the trials that a study is to have
+class Role(StrEnum):
+    """Why a network was trained in a search that estimates the accuracy of most.
+
+    ``anchor``: to calibrate the estimate, before it was used. ``finalist``: as one of the best by estimate. ``check``:
+    drawn at random among those that were scored, to check the estimate.
+    """
+
+    ANCHOR = "anchor"
+    FINALIST = "finalist"
+    CHECK = "check"
+
+
+COUNTED: Final = (Outcome.TRAINED, Outcome.SCORED, Outcome.STOPPED, Outcome.FAILED)  # of the trials of a study
+FINAL_ROLES: Final = (Role.FINALIST, Role.CHECK)  # of trials that train again what was scored, after the search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +46,12 @@ class TrialRecord:
 
     ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1], with the binomial ``standard_error`` of the
     number of images; ``majority_accuracy`` is that of always guessing the largest class. ``class_correct`` and
-    ``class_images``: validation images, those classified correctly and all, by class in label order.
+    ``class_images``: validation images, those classified correctly and all, by class in label order. ``val_loss``:
+    cross entropy on the validation split, in nats. All of these are None or empty for a network that was not trained.
+
+    ``estimated_accuracy``: as a search with an estimator expects it of a training, with its standard error
+    ``estimate_error``, from the ``scores`` of the network by name; of a network in the ``role`` of an anchor the
+    estimate without its own training (leave one out).
 
     ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
     ``latency.refine=true`` what was measured before training. ``latency_low_ms`` and ``latency_high_ms`` are the ends
@@ -46,6 +66,9 @@ class TrialRecord:
     accuracy: float | None = None
     standard_error: float | None = None
     majority_accuracy: float | None = None
+    val_loss: float | None = None
+    estimated_accuracy: float | None = None
+    estimate_error: float | None = None
     class_correct: tuple[int, ...] = ()
     class_images: tuple[int, ...] = ()
     latency_ms: float | None = None
@@ -58,9 +81,21 @@ class TrialRecord:
     params_m: float | None = None
     peak_memory_mb: float | None = None
     cpu_s: float | None = None
+    role: Role | None = None
     reason: str = ""
     blocks: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
     genotype: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ranked_accuracy(self) -> float | None:
+        """Accuracy by which it is compared: as trained, otherwise as estimated."""
+        return self.estimated_accuracy if self.accuracy is None else self.accuracy
+
+    @property
+    def ranked_error(self) -> float | None:
+        """Standard error of ``ranked_accuracy``."""
+        return self.estimate_error if self.accuracy is None else self.standard_error
 
     @property
     def class_accuracies(self) -> tuple[float | None, ...]:
@@ -74,8 +109,34 @@ def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [row for row in rows if row.outcome is Outcome.TRAINED and None not in (row.accuracy, row.latency_ms)]
 
 
+def searched_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The networks that a search compared by ``ranked_accuracy``, in their order.
+
+    Trained ones and those scored; trainings of finalists come after the search.
+    """
+    known = {Outcome.TRAINED: "accuracy", Outcome.SCORED: "estimated_accuracy"}
+    return [
+        row
+        for row in rows
+        if row.outcome in known
+        and row.role not in FINAL_ROLES
+        and None not in (getattr(row, known[row.outcome]), row.latency_ms)
+    ]
+
+
+def ranked_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The networks among which a search chooses, in their order.
+
+    They compare by ``ranked_accuracy``. Once finalists are trained, those that were trained; before, those scored as
+    well.
+    """
+    rows = list(rows)
+    trained = trained_networks(rows)
+    return trained if any(row.role in FINAL_ROLES for row in trained) else searched_networks(rows)
+
+
 def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Trained records that no other dominates, fastest first.
+    """Records of ``ranked_networks`` that no other dominates, fastest first.
 
     One dominates another by higher accuracy or lower latency without being worse in the other.
 
@@ -83,11 +144,15 @@ def pareto_front(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
     """
     front: list[TrialRecord] = []
     best = -1.0
-    for row in sorted(trained_networks(rows), key=lambda row: (row.latency_ms, -(row.accuracy or 0.0), row.number)):
-        if (row.accuracy or 0.0) > best:
+    for row in sorted(ranked_networks(rows), key=_by_latency_and_accuracy):
+        if (row.ranked_accuracy or 0.0) > best:
             front.append(row)
-            best = row.accuracy or 0.0
+            best = row.ranked_accuracy or 0.0
     return front
+
+
+def _by_latency_and_accuracy(row: TrialRecord) -> tuple[float, float, int]:
+    return row.latency_ms or 0.0, -(row.ranked_accuracy or 0.0), row.number
 
 
 def outcome_counts_text(rows: Sequence[TrialRecord]) -> str:

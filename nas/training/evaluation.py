@@ -1,4 +1,4 @@
-"""Validation scores, and the device, memory layout and dtype shared with training."""
+"""Validation scores, and images, device, layout and dtype as in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from nas.core.errors import NasError
 from nas.data.images import ImageData
-from nas.training.augmentation import normalise
+from nas.training.augmentation import normalise, take_shifted
 from nas.training.results import Score
 from nas.training.runtime import fast_training
 from nas.training.settings import TrainSettings
@@ -65,6 +65,16 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
         loss += functional.cross_entropy(logits, labels, reduction="sum")
     count = len(data.val_labels)
     return Score(accuracy=float(correct.sum()) / count, loss=float(loss) / count, class_correct=tuple(correct.tolist()))
+
+
+def augmented_images(data: ImageData, rows: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """Return train images of ``rows``, int64 (B,), shifted, flipped and normalised.
+
+    float32 (B, C, H, W) in the memory layout of the settings; ``generator`` is on the images' device.
+    """
+    shift_px = round(settings.shift * data.resolution_px)
+    picked = take_shifted(data.train_images, rows, shift_px=shift_px, flips=data.flips, generator=generator)
+    return normalise(picked, *normalization_statistics(data)).contiguous(memory_format=memory_layout(settings))
 
 
 def normalization_statistics(data: ImageData) -> tuple[Tensor, Tensor]:

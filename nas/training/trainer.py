@@ -17,13 +17,13 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from nas.data.images import ImageData
-from nas.training.augmentation import make_mixup, normalise, take_shifted
+from nas.training.augmentation import make_mixup
 from nas.training.checkpoint import open_checkpoint
 from nas.training.evaluation import (
     amp_dtype,
+    augmented_images,
     autocast,
     memory_layout,
-    normalization_statistics,
     pick_device,
     score_model,
 )
@@ -111,13 +111,11 @@ class _Run:
         self.trained = _Times()
         self.device = data.train_images.device
         self.model = model.to(self.device, memory_format=memory_layout(settings))  # type: ignore[call-overload]
-        count = len(data.train_labels)
-        # Batches of nearly equal size: a small last one would have poor batch statistics and too much weight per image.
-        self.steps = max(1, min(math.ceil(count / settings.batch_size), count // 2))
+        self.steps = steps_per_epoch(len(data.train_labels), settings.batch_size)
         self.optimizer = create_optimizer_v2(
             model, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay
         )
-        self.scheduler = _make_scheduler(self.optimizer, settings, self.steps)
+        self.scheduler = make_scheduler(self.optimizer, settings, self.steps)
         self.mixup = make_mixup(settings, data.classes)
         self.loss: nn.Module = SoftTargetCrossEntropy()
         if self.mixup is None:
@@ -126,7 +124,6 @@ class _Run:
         self.scored_model: nn.Module = self.model if self.ema is None else self.ema.module
         # Only float16 needs gradient scaling.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_dtype(settings, self.device) == torch.float16)
-        self.mean, self.std = normalization_statistics(data)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after an epoch, as plain containers and tensors.
@@ -227,17 +224,24 @@ class _Run:
         """
         if self.mixup is not None:
             rows = rows[: len(rows) // 2 * 2]  # timm mixes pairs
-        shift_px = round(self.settings.shift * self.data.resolution_px)
-        picked = take_shifted(
-            self.data.train_images, rows, shift_px=shift_px, flips=self.data.flips, generator=self.generator
-        )
-        images = normalise(picked, self.mean, self.std).contiguous(memory_format=memory_layout(self.settings))
+        images = augmented_images(self.data, rows, self.settings, self.generator)
         targets = self.data.train_labels[rows]
         return (images, targets) if self.mixup is None else self.mixup(images, targets)
 
 
-def _make_scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
-    """Create timm's learning rate schedule, stepped per update; None if constant."""
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Return the number of batches per epoch, which have nearly equal sizes.
+
+    A small last batch would have poor batch statistics and too much weight per image.
+    """
+    return max(1, min(math.ceil(images / batch_size), images // 2))
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
+    """Create timm's schedule of the learning rate; None if constant.
+
+    ``steps``: updates per epoch.
+    """
     if settings.schedule == "constant":
         return None
     scheduler, _ = create_scheduler_v2(

@@ -106,3 +106,11 @@ def test_validation_command_trains_the_same_space_and_seed_longer() -> None:
     assert (after.proxy.epochs, after.name, after.study.n_trials, after.study.first) == (6, "it-longer", 8, "it")
     assert (before.pruner.name, after.pruner.name) == ("asha", "none")
     assert (after.study.seed, after.sampler, after.space_config) == (7, before.sampler, before.space_config)
+
+
+def test_validation_of_a_study_that_scores_most_networks_trains_them() -> None:
+    command = "python -m nas.search space=mixnet estimator=zero_cost estimator.anchors=9 study.name=it"
+    words = shlex.split(validation_command(command, "it", 2, 8, is_scoring=True))
+    assert "estimator=proxy" in words and "estimator=zero_cost" not in words
+    plan = make_plan(words[3:])
+    assert (plan.estimator.name, plan.study.n_trials, plan.proxy.epochs) == ("proxy", 8, 6)

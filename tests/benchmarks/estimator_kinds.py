@@ -7,6 +7,7 @@ its name.
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from nas.data.images import ImageData, load_images
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.supernet.scorer import SCORE, SupernetScorer
+from nas.estimators.supernet.settings import SupernetSettings
 from nas.estimators.zero_cost.scorer import ZeroCostScorer
 from nas.estimators.zero_cost.settings import SCORE_NAMES
 from nas.training.results import EpochResult, TrainingError
@@ -120,14 +123,23 @@ class ProxyEstimator(Estimator):
         """Name of the settings in ``conf/proxy``."""
         return "default"
 
+    words: ClassVar[tuple[str, ...]] = ()
+
     @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """Settings of a search by group, as composed from ``words``, preset and options."""
+        words = ["space=mixnet", f"proxy={self.preset}", "data=imagefolder", f"data.root={self.request.sample.images}"]
+        words += self.words
+        for key, value in self.request.options.items():
+            is_data = key in _DATA_FIELDS and key != "resolution_px"
+            group = "estimator" if key.startswith("supernet.") else "data" if is_data else "proxy"
+            words.append(f"{group}.{key}={value}")
+        return compose_config("search", words)
+
+    @property
     def settings(self) -> tuple[ProxySettings, DataSettings]:
         """Settings of proxies and images."""
-        words = ["space=mixnet", f"proxy={self.preset}", "data=imagefolder", f"data.root={self.request.sample.images}"]
-        for key, value in self.request.options.items():
-            words.append(f"{'data' if key in _DATA_FIELDS and key != 'resolution_px' else 'proxy'}.{key}={value}")
-        config = compose_config("search", words)
-        return ProxySettings(**config["proxy"]), DataSettings(**config["data"])
+        return ProxySettings(**self.config["proxy"]), DataSettings(**self.config["data"])
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -202,6 +214,47 @@ class ZeroCost(ProxyEstimator):
         return self._scorer.scores(candidate.arch)
 
 
+class Supernet(ProxyEstimator):
+    """Inherited weights of a supernet, trained anew for each seed.
+
+    Options that begin with ``supernet.`` are settings of its training, others those of its proxies.
+    """
+
+    signals = (SCORE,)
+    words = ("estimator=supernet",)
+
+    @property
+    def _supernet(self) -> SupernetSettings:
+        return SupernetSettings(**self.config["estimator"]["supernet"])
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        own = dict(self._supernet.identity(self.settings[0]))
+        return {**super().identity, "supernet": own, "statistics_images": self._supernet.statistics_images}
+
+    @cached_property
+    def _scorer(self) -> SupernetScorer:
+        sample = self.request.sample
+        return SupernetScorer(
+            data=self.images,
+            proxy=self.settings[0],
+            settings=self._supernet,
+            space=sample.space,
+            largest_kernel=sample.space.largest_kernel,
+            seed=self.request.seed,
+            folder=self.request.folder / "supernet",
+        )
+
+    def prepare(self) -> None:
+        super().prepare()
+        start = time.process_time()
+        self._scorer.prepare()
+        self.cpu_s = time.process_time() - start
+
+    def scores(self, candidate: Candidate) -> Mapping[str, float]:
+        return self._scorer.scores(candidate.arch)
+
+
 KINDS: Final[Mapping[str, type[Estimator]]] = {
     "macs": Count,
     "params": Count,
@@ -210,6 +263,7 @@ KINDS: Final[Mapping[str, type[Estimator]]] = {
     "epochs": TabulatedEpochs,
     **{f"proxy_{name}": ProxyTraining for name in choices("proxy")},
     **dict.fromkeys(("zero_cost", *SCORE_NAMES), ZeroCost),
+    "supernet": Supernet,
 }
 
 

@@ -25,6 +25,7 @@ from nas.latency.predictors.kernel_times import fit_kernel_times
 from nas.latency.random_networks import random_specs
 from nas.latency.store import save_predictor
 from nas.training.results import EpochResult
+from tests.deadline import DEADLINE_S
 from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, true_kernel_us
 from tests.methods.scaling.tiny import Finished
 from tests.paths import ROOT
@@ -35,12 +36,26 @@ STATISTICS = {"scipy", "sklearn", "pandas"}
 DRAWING = {"matplotlib", "jinja2"}
 STORAGE = {"optuna", "sqlalchemy", "alembic", "numpy"}
 CALIBRATED = "latency.calibration=calibrated.json latency.allow_other_device=true"
+# Commands, the packages that they need and those that they must not load. They run one after the other in one process:
+# the last ones need the most, and what one of them loads is there for those after it, too.
+COMMANDS = {
+    "compare mixnet_s mixnet_m latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
+    "show mixnet_s latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
+    "scale mixnet_s phi=1 latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
+    f"show mixnet_s {CALIBRATED}": ({"numpy"}, TRAINING | STATISTICS | DRAWING | {"optuna"}),
+    "report": ({"optuna"}, TRAINING | STATISTICS | DRAWING),
+    "compare made tiny": ({"optuna"}, TRAINING | STATISTICS | DRAWING),
+    "report study=made json=true": (DRAWING, TRAINING | STATISTICS),
+    "report study=made": (DRAWING, TRAINING | STATISTICS),
+    "report study=tiny": (DRAWING, TRAINING | STATISTICS),
+}
 RUN = """
 import json, sys
 from importlib import import_module
-command, *arguments = sys.argv[1:]
-assert import_module(f"nas.{command}").command(arguments) == 0
-print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+for line in sys.argv[1:]:
+    command, *arguments = line.split()
+    assert import_module(f"nas.{command}").command(arguments) == 0
+    print("loaded", json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
 
@@ -80,40 +95,25 @@ def calibrated() -> KernelPredictor:
     )
 
 
-def loaded(folder: Path, *command: str) -> set[str]:
-    """Packages that ``command`` has loaded in a process of its own when it ends."""
+@pytest.fixture(scope="module")
+def loaded(studies: Path) -> dict[str, set[str]]:
+    """Packages that are loaded when each command ends."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, *command], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, timeout=300, check=False,
+        [sys.executable, "-c", RUN, *COMMANDS], cwd=studies, env={"PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    found = [line.removeprefix("loaded ") for line in done.stdout.splitlines() if line.startswith("loaded [")]
+    return {command: set(json.loads(packages)) for command, packages in zip(COMMANDS, found, strict=True)}
 
 
-@pytest.mark.parametrize(
-    ("command", "needed", "refused"),
-    [
-        ("report study=made", DRAWING, TRAINING | STATISTICS),
-        ("report study=tiny", DRAWING, TRAINING | STATISTICS),
-        ("report study=made json=true", DRAWING, TRAINING | STATISTICS),
-        ("report", {"optuna"}, TRAINING | STATISTICS | DRAWING),
-        ("compare made tiny", {"optuna"}, TRAINING | STATISTICS | DRAWING),
-        ("compare mixnet_s mixnet_m latency=macs", set(), TRAINING | STATISTICS | DRAWING | STORAGE),
-        ("show mixnet_s latency=macs", set(), TRAINING | STATISTICS | DRAWING | STORAGE),
-        (f"show mixnet_s {CALIBRATED}", {"numpy"}, TRAINING | STATISTICS | DRAWING | {"optuna"}),
-        ("scale mixnet_s phi=1 latency=macs", set(), TRAINING | STATISTICS | DRAWING | STORAGE),
-    ],
-)
-def test_commands_load_what_they_show(studies: Path, command: str, needed: set[str], refused: set[str]) -> None:
-    packages = loaded(studies, *command.split())
-    assert packages & refused == set()
-    assert needed <= packages
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_load_what_they_show(loaded: dict[str, set[str]], command: str) -> None:
+    needed, refused = COMMANDS[command]
+    assert loaded[command] & refused == set()
+    assert needed <= loaded[command]
 
 
-def test_reading_a_study_leaves_no_files_of_its_storage_open(studies: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "nas.compare", "made", "tiny"], cwd=studies, env={"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    assert done.stdout
+def test_reading_a_study_leaves_no_files_of_its_storage_open(loaded: dict[str, set[str]], studies: Path) -> None:
+    assert "compare made tiny" in loaded
     assert [path.name for path in (studies / "runs").glob("optuna.db*")] == ["optuna.db"]

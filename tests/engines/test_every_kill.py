@@ -15,6 +15,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from nas.engines.local import supervisor
+from nas.estimators.settings import EstimatorSettings
 from nas.methods.scaling.config import RaceSettings
 from nas.methods.scaling.trial_attributes import training_of
 from nas.methods.search.trials.initial_trials import queue_initial_trials
@@ -23,16 +24,19 @@ from nas.study.config import EngineSettings
 from nas.study.recovery import recover_trials
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.trial_attributes import count_finished, trial_records
-from nas.study.trial_record import Outcome
+from nas.study.trial_record import COUNTED, Outcome, Role
 from tests.engines.killable import WRITES, Puppet, Script, as_seen_by, at_work, trained_once
 from tests.methods.scaling import fakes as grid
 from tests.study.fakes import PARETO, FakeEvaluator, make_search, new_study, pricer, small_space
 
 N_TRIALS = 3
+N_SCORED = 6
+STEP = 7
+SCORED = EstimatorSettings(name="zero_cost", anchors=4, finalists=1, checks=1)
 # Of the first candidates of this seed one is infeasible, and one repeats another network.
 SEARCH: dict[str, Any] = {"n_trials": N_TRIALS, "seed": 5, "limits": {"latency_ms": 0.0195}}
 FOUND = survey(pricer(small_space()), seed=0)
-GRID = grid.make_plan(compare=("depth", "width", "compound"), race=RaceSettings(seeds=2, stop_share=0.0))
+GRID = grid.make_plan(compare=("depth", "width", "compound"), race=RaceSettings(seeds=2, stop_share=0.0, last_epochs=2))
 Life = Callable[[optuna.Study], None]
 
 
@@ -42,9 +46,21 @@ def search(study: optuna.Study, sampler: str = "random") -> None:
     make_search(small_space(), FakeEvaluator(epochs=2), study=study, sampler=sampler, **SEARCH).run()
 
 
-def lives(begin: Callable[[], optuna.Study], live: Life) -> Iterator[optuna.Study]:
-    """The studies that killed workers leave: before the first write, before the second, ... and the unbroken one."""
-    for life in range(10_000):
+def scored_search(study: optuna.Study, sampler: str = "tpe") -> None:
+    """The same with an estimator: anchors, scored candidates, a finalist and a check."""
+    queue_initial_trials(study, FOUND, published={}, startup=1)
+    evaluator = FakeEvaluator(epochs=1)
+    make_search(
+        small_space(), evaluator, study=study, sampler=sampler, n_trials=N_SCORED, seed=5, estimator=SCORED
+    ).run()
+
+
+def lives(begin: Callable[[], optuna.Study], live: Life, step: int = 1) -> Iterator[optuna.Study]:
+    """The studies that killed workers leave: before the first write, before the second, ... and the unbroken one.
+
+    ``step``: at one of so many writes.
+    """
+    for life in range(0, 10_000, step):
         study = begin()
         mine = as_seen_by(study, life)
         try:
@@ -88,6 +104,21 @@ def test_a_search_killed_at_any_write_ends_as_one_that_was_not(sampler: str) -> 
     assert killed > 20 * N_TRIALS
 
 
+def test_a_search_with_an_estimator_killed_at_a_write_ends_as_one_that_was_not() -> None:
+    """Prime to the number of writes of a trial, so that every kind of write is met."""
+    unbroken = new_study()
+    scored_search(unbroken)
+    assert [row.role for row in trial_records(unbroken)][-2:] == [Role.FINALIST, Role.CHECK]
+    for study in lives(new_study, scored_search, STEP):
+        recover_trials(study)
+        scored_search(study)
+        check_whole(study, N_SCORED + 2)
+        assert said(study) == said(unbroken)
+        assert [row.role for row in trial_records(study) if row.outcome in COUNTED] == [
+            row.role for row in trial_records(unbroken) if row.outcome in COUNTED
+        ]
+
+
 def test_every_write_is_one_commit_on_sqlite_so_that_no_kill_falls_within_one(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     study = open_study(storage, "study", PARETO, {})
@@ -124,9 +155,7 @@ def trainer(entries: Any) -> grid.FakeTrainer:
 
 
 def raced(study: optuna.Study) -> list[tuple[str, int, str, float | None]]:
-    return [
-        (*training_of(trial), trial.user_attrs["outcome"], trial.user_attrs.get("accuracy")) for trial in study.trials
-    ]
+    return [(*training_of(trial), trial.user_attrs["outcome"], trial.value) for trial in study.trials]
 
 
 def test_a_race_killed_at_any_write_ends_as_one_that_was_not(entries: Any) -> None:

@@ -63,6 +63,13 @@ class TwoEpochs:
         self.seen.append(("forgotten", arch.arch_id))
 
 
+class FakeScorer(TwoEpochs):
+    """Scores networks, too."""
+
+    def scores(self, _: ArchSpec) -> dict[str, float]:
+        return {"fake": 0.25}
+
+
 class Driver:
     """A dispatcher, and what it told and said."""
 
@@ -104,6 +111,18 @@ def test_checkpoints_are_kept_where_the_runs_folder_is_shared(tmp_path: Path) ->
     reports = [training.next() for _ in range(3)]
     assert evaluator.seen[0] == tmp_path / "checkpoints"
     assert isinstance(reports[-1], TrainingDone) and reports[-1].files == {}
+
+
+def test_a_network_is_scored_without_epochs_and_without_files(tmp_path: Path) -> None:
+    evaluator = FakeScorer(weights_dir=tmp_path)
+    training = SteppedTraining(evaluator, replace(TASK, score=True, train=False))
+    report = training.next()
+    assert isinstance(report, TrainingDone) and report.files == {} and evaluator.seen == []
+    assert report.evaluation.accuracy is None and report.evaluation.scores == {"fake": 0.25}
+    both = SteppedTraining(evaluator, replace(TASK, score=True))
+    report = [both.next() for _ in range(3)][-1]
+    assert isinstance(report, TrainingDone)
+    assert (report.evaluation.accuracy, report.evaluation.scores) == (accuracy_of(ARCH), {"fake": 0.25})
 
 
 def test_an_exception_of_a_training_is_a_report() -> None:

@@ -28,6 +28,7 @@ def test_a_storage_is_closed_once_its_study_is_given_back(tmp_path: Path, monkey
         is_complete=lambda _: True,
         total=lambda _: 1,
         ask_tell=lambda _: search,
+        prepare_scorer=lambda *_: None,
         progress=lambda *_: nullcontext(SimpleNamespace(on_trial=None)),
     )
     holders = []
@@ -48,6 +49,7 @@ def test_an_interrupt_is_answered_at_once(
         find=lambda: search.study,
         is_complete=lambda _: True,
         total=lambda _: 1,
+        prepare_scorer=lambda *_: None,
         progress=lambda *_: nullcontext(),
     )
     answers: list[str] = []

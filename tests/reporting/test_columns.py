@@ -68,8 +68,8 @@ def test_csv_reads_back_with_every_value(rows: list[TrialRecord]) -> None:
 def test_csv_of_no_rows_is_a_header() -> None:
     header = records_to_csv([]).splitlines()
     assert header == [
-        "number,outcome,arch_id,accuracy,standard_error,majority_accuracy,latency_ms,latency_low_ms,latency_high_ms,"
-        "predicted_ms,measured_ms,measured_spread_ms,macs_m,params_m,peak_memory_mb,cpu_s,reason,blocks,"
+        "number,outcome,arch_id,accuracy,standard_error,majority_accuracy,val_loss,latency_ms,latency_low_ms,"
+        "latency_high_ms,predicted_ms,measured_ms,measured_spread_ms,macs_m,params_m,peak_memory_mb,cpu_s,reason,blocks,"
         "class_accuracies"
     ]
 

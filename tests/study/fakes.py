@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from nas.arch.spec import ArchSpec
 from nas.data.sources import DataSettings
 from nas.estimators.base import Evaluation
 from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.settings import EstimatorSettings
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import LatencySettings
@@ -120,6 +122,7 @@ class FakeEvaluator:
 
     def __init__(self, trouble: Callable[[int, ArchSpec], None] | None = None, epochs: int = 0) -> None:
         self.trained: list[str] = []
+        self.scored: list[str] = []
         self.forgotten: list[str] = []
         self.epochs = epochs
         self._trouble = trouble
@@ -135,6 +138,10 @@ class FakeEvaluator:
             on_epoch(epoch_result(epoch, accuracy=accuracy_of(arch) * epoch / self.epochs))
         self.trained.append(arch.arch_id)
         return Evaluation(accuracy=accuracy_of(arch), cpu_s=0.0, duration_s=0.0)
+
+    def scores(self, arch: ArchSpec) -> dict[str, float]:
+        self.scored.append(arch.arch_id)
+        return {"size": math.log(complexity(arch).macs)}
 
     def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         self.forgotten.append(arch.arch_id)
@@ -215,6 +222,7 @@ def make_search(
     stopwatch: Stopwatch | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
     worker: str = "",
+    estimator: EstimatorSettings | None = None,
 ) -> OneWorker:
     """A search of ``space`` that trains nothing, on a study in memory unless one is given.
 
@@ -234,6 +242,7 @@ def make_search(
         epochs=max(1, evaluator.epochs),
         pruner=pruner,
         worker=worker,
+        estimator=estimator or EstimatorSettings(),
         sampler=SamplerSettings(name=sampler, startup=4, population=4),
         settings=StudySettings(n_trials=n_trials, seed=seed, max_screened=max_screened),
     )

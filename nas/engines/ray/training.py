@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
 from nas.estimators.base import Evaluation, Evaluator
-from nas.study.trial_loop import TrainingStopped, TrialTask, failure_reason
+from nas.study.trial_loop import TrainingStopped, TrialTask, evaluate_task, failure_reason
 from nas.training.results import EpochResult
 
 
@@ -79,9 +79,7 @@ class SteppedTraining:
 
     def _train(self) -> TrainingDone:
         with TemporaryDirectory() as name:
-            evaluation = _here(self._evaluator, Path(name)).evaluate(
-                self._task.arch, repeat=self._task.repeat, on_epoch=self._pause
-            )
+            evaluation = evaluate_task(_here(self._evaluator, Path(name)), self._task, self._pause)
             files = {path.name: path.read_bytes() for path in Path(name).iterdir()}
         return TrainingDone(evaluation=evaluation, files=files)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,9 +12,10 @@ from typing import Final
 import torch
 
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
 from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
-from nas.estimators.base import Evaluation
+from nas.estimators.base import Evaluation, Scorer
 from nas.estimators.proxy.reduce import Proxy, reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
 from nas.export.metadata import input_metadata
@@ -21,7 +23,7 @@ from nas.export.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
 from nas.training.oom import is_out_of_memory, release_memory
-from nas.training.results import EpochResult, OutOfMemoryError
+from nas.training.results import EpochResult, OutOfMemoryError, TrainingError
 from nas.training.trainer import train
 
 _REPEAT_STRIDE: Final = 1_000_003  # far above usual seeds, so that repeats do not share seeds with other studies
@@ -36,7 +38,7 @@ class ProxyEvaluator:
     resolution of a space that compares resolutions, so that their proxies differ in resolution too.
     ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not saved).
     ``checkpoints_dir`` contains checkpoints of unfinished trainings, ``<arch_id>.pt`` or ``<arch_id>-<repeat>.pt``,
-    from which an interrupted training resumes (None: it restarts).
+    from which an interrupted training resumes (None: it restarts). ``scorer`` scores networks without training.
     """
 
     data: ImageData
@@ -46,6 +48,7 @@ class ProxyEvaluator:
     base_resolution_px: int | None = None
     weights_dir: Path | None = None
     checkpoints_dir: Path | None = None
+    scorer: Scorer | None = None
 
     def with_folders(self, *, weights_dir: Path | None, checkpoints_dir: Path | None) -> ProxyEvaluator:
         """Return the same evaluator with other folders."""
@@ -83,6 +86,19 @@ class ProxyEvaluator:
                 "proxy.width_multiplier, or run fewer trainings at a time."
             ) from None
 
+    def scores(self, arch: ArchSpec) -> Mapping[str, float]:
+        """Score ``arch`` without training it.
+
+        Raises: TrainingError if a score is not finite; NasError without a ``scorer``.
+        """
+        if self.scorer is None:
+            raise NasError("estimator.name proxy: trains networks and scores none.")
+        scores = dict(self.scorer.scores(arch))
+        for name, value in scores.items():
+            if not math.isfinite(value):
+                raise TrainingError(f"score {name} is {value}: the network cannot be compared with others.")
+        return scores
+
     def discard_checkpoint(self, arch: ArchSpec, *, repeat: int = 0) -> None:
         """Delete the checkpoint of a training whose result is stored; idempotent."""
         checkpoint = self._checkpoint(arch, repeat)
@@ -112,6 +128,7 @@ class ProxyEvaluator:
             duration_s=result.duration_s,
             class_correct=result.class_correct,
             class_images=data.val_class_images,
+            loss=result.loss,
         )
 
     def _checkpoint(self, arch: ArchSpec, repeat: int) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,10 @@ from torch import Tensor
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.data import resize_images
 from nas.data.images import ImageData
+from nas.estimators.base import ignore
 from nas.estimators.proxy.reduce import reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.zero_cost.scores import zero_cost_scores
@@ -46,6 +48,9 @@ class ZeroCostScorer:
 
     def __post_init__(self) -> None:
         ZeroCostSettings(names=self.names, batch_size=self.batch_size)
+
+    def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = ignore) -> None:
+        """Nothing: networks are scored at their initial weights."""
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch``, by name in the order of ``names``; larger predicts better.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nas.methods.scaling.config import ScalingPlan
     from nas.methods.scaling.context import scaling_context
     from nas.methods.scaling.family_files import FAMILY_FOLDER
-    from nas.methods.scaling.report_data import study_ranking
+    from nas.methods.scaling.report_data import grid_conclusion, study_ranking
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -21,8 +21,8 @@ else:
             "config": ["ScalingPlan"],
             "context": ["scaling_context"],
             "family_files": ["FAMILY_FOLDER"],
-            "report_data": ["study_ranking"],
+            "report_data": ["grid_conclusion", "study_ranking"],
         },
     )
 
-__all__ = ["FAMILY_FOLDER", "ScalingPlan", "scaling_context", "study_ranking"]
+__all__ = ["FAMILY_FOLDER", "ScalingPlan", "grid_conclusion", "scaling_context", "study_ranking"]

@@ -16,17 +16,22 @@ from nas.estimators.base import Evaluation
 from nas.methods.scaling.context import ScalingContext
 from nas.methods.scaling.design.entries import BASELINE, Design
 from nas.methods.scaling.design.networks import DesignAt
+from nas.methods.scaling.ranking.race_rule import RaceRule
 from nas.methods.scaling.ranking.rounds import Rounds, SeededTraining, best_key, most_trainings, next_round
 from nas.methods.scaling.settings import RaceSettings
 from nas.methods.scaling.trial_attributes import (
-    accuracies_of,
     chosen_axes,
+    mean_accuracy,
     plan_round,
     planned_rounds,
     queue_missing,
+    race_rule,
     ranges,
     record_chosen_axes,
     record_growth,
+    record_race_rule,
+    record_val_loss,
+    scores_of,
     start_next_queued,
     training_of,
 )
@@ -106,9 +111,11 @@ class ScalingAskTell:
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
         """Report the epoch's accuracy; the reason to stop there, or None to continue.
 
-        The value is stored as an intermediate value of the trial, by epoch.
+        The value is stored as an intermediate value of the trial, by epoch, and of the last epochs the validation loss.
         """
         storage, half = storage_of(self.study), self.epochs // 2
+        if result.epoch > self.epochs - race_rule(self.study).last_epochs:
+            record_val_loss(self.study, task.trial_id, result)
         storage.set_trial_intermediate_value(task.trial_id, result.epoch, result.accuracy)
         if self.all_seeds or not self.settings.stop_share or result.epoch >= self.epochs:
             return None
@@ -118,9 +125,13 @@ class ScalingAskTell:
         return None
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
-        """Finish the trial with its accuracy."""
+        """Finish the trial with its accuracy after the last epoch.
+
+        Its value in Optuna is the mean accuracy over the last epochs.
+        """
         trial = self._frozen(task.trial_id)
-        return trial_loop.finish_trained(self.study, trial, evaluation, (evaluation.accuracy,))
+        value = mean_accuracy(trial, race_rule(self.study).last_epochs, evaluation.accuracy or 0.0)
+        return trial_loop.finish_trained(self.study, trial, evaluation, (value,))
 
     def release(self) -> None:
         """Do nothing: no trials are reserved between calls of ``ask``."""
@@ -133,6 +144,8 @@ class ScalingAskTell:
         if queue_missing(self.study, self.entries):
             return
         rounds = planned_rounds(self.study)
+        if not rounds:  # before the first: a study that has one without a rule is of version 0.1
+            record_race_rule(self.study, self._new_rule)
         trainings = self._next_round(rounds)
         if not trainings and (axis := self._next_axis()):
             record_chosen_axes(self.study, (*self.entries.chosen_axes, axis))
@@ -171,14 +184,21 @@ class ScalingAskTell:
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)))
 
     def _next_round(self, rounds: Rounds) -> tuple[SeededTraining, ...]:
-        accuracies = accuracies_of(self.study)
-        return next_round(self.entries.racing, accuracies, rounds, self.settings, all_seeds=self.all_seeds)
+        scores = scores_of(self.study)
+        rule = race_rule(self.study)
+        return next_round(self.entries.racing, scores, rounds, self.settings, all_seeds=self.all_seeds, rule=rule)
+
+    @property
+    def _new_rule(self) -> RaceRule:
+        last_epochs = self.settings.averaged_epochs(self.epochs)
+        planned = None if self.all_seeds else self.settings.seeds
+        return RaceRule(last_epochs=last_epochs, planned_seeds=planned, criterion=self.settings.criterion)
 
     def _next_axis(self) -> str | None:
         """Best axis of the undecided step once its networks are trained, else None."""
         step = self.entries.undecided
         labels = {axis: entry.label for axis, entry in step.candidates.items()} if step else {}
-        return best_key(labels, accuracies_of(self.study))
+        return best_key(labels, scores_of(self.study))
 
     def _start_training(self, trial: Trial) -> TrialTask | TrialRecord:
         """Training of ``trial``, or its record if an earlier trial has this training."""

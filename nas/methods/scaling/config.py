@@ -24,6 +24,7 @@ from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
 from nas.methods.scaling.settings import (
+    ACCURACY,
     COMPARED,
     SIDES,
     STEPWISE,
@@ -99,6 +100,9 @@ class ScalingPlan(StudyPlan):
             raise NasError(
                 "latency.refine true: a scaling study measures no latency; leave it out, or measure with nas.search."
             )
+        if (self.race.last_epochs or 1) > self.proxy.epochs:
+            most = f"must be at most proxy.epochs ({self.proxy.epochs}), or null"
+            raise NasError(f"race.last_epochs {self.race.last_epochs}: {most}.")
 
     def _check_table(self) -> None:
         if len(self.compare) > 1:
@@ -214,7 +218,7 @@ class ScalingPlan(StudyPlan):
     def identity(self, device: str) -> dict[str, Any]:
         """Settings that must not change within a study, by dotted names.
 
-        ``race.seeds`` is not among them: it may be increased later.
+        ``race.seeds`` and ``race.min_power`` are not among them: they say when to stop, and may be changed later.
         """
         own: dict[str, Any] = {"baseline": self.baseline.arch_id}
         if self.compare:
@@ -227,10 +231,15 @@ class ScalingPlan(StudyPlan):
             own |= {"phi": self.phi, "target": self.target}
         if "compound" in self.compare:
             own |= {"coefficients": str(self.coefficients)}
+        race: dict[str, Any] = {"finalists": self.race.finalists, "stop_share": self.race.stop_share}
+        if self.race.last_epochs is not None:
+            race["last_epochs"] = self.race.last_epochs
+        if self.race.criterion != ACCURACY:
+            race["criterion"] = self.race.criterion
         groups = {
             "grid": {} if self.compare else asdict(self.grid),
             "rounding": self.rules.identity(min(self.widths) if self.is_table else 1.0),
-            "race": {"finalists": self.race.finalists, "stop_share": self.race.stop_share},
+            "race": race,
             **self.shared_identity(device),
         }
         return own | dotted_names(groups)

@@ -46,7 +46,7 @@ def write_scaling_notes(
     plots = _attach_plots(plan, board)
     links, attached = _attach_best(context, board, report)
     best_rows = markdown_rows(
-        (*best_columns(plan), _trainings_column(trials)),
+        (*best_columns(plan, ranking), _trainings_column(trials)),
         table_networks(ranking),
         {"trainings": lambda one: ", ".join(trial_link(study, number) for number in trials[one.entry.label])},
     )

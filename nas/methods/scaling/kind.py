@@ -75,3 +75,13 @@ class ScalingKind(StudyKind):
         from nas.methods.scaling.report_data import best_network_facts
 
         return best_network_facts(study, val_images)
+
+    def conclusion(self, study: optuna.Study, manifest: StudyManifest | None) -> dict[str, Any] | None:
+        """Why the race of a grid ended; None for comparisons and tables."""
+        from nas.core.dataclass_io import from_mapping
+        from nas.methods.scaling.report_data import grid_conclusion
+        from nas.methods.scaling.settings import RaceSettings
+
+        if manifest is None or manifest.settings["compare"]:
+            return None
+        return grid_conclusion(study, from_mapping(RaceSettings, manifest.settings["race"], "race")).record

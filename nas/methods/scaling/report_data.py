@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,15 +24,25 @@ from nas.methods.scaling.plots.networks import Cost, cost_plot, rules_plot, surf
 from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
 from nas.methods.scaling.preflight import design_notes
 from nas.methods.scaling.ranking.columns import ranking_to_csv
+from nas.methods.scaling.ranking.conclusion import RaceConclusion, RaceEnd, race_conclusion
 from nas.methods.scaling.ranking.noise import pooled_noise
 from nas.methods.scaling.ranking.ranking import Ranking, error_of_mean, rank_networks
-from nas.methods.scaling.ranking.rounds import rank_means
+from nas.methods.scaling.ranking.rounds import Accuracies, comparison_scores, next_round, race_tests, rank_means
 from nas.methods.scaling.ranking.separation import separation_sentences
 from nas.methods.scaling.ranking.table_lines import TableLayout, table_layout, table_sentences
 from nas.methods.scaling.report_page import ScalingReport, render_scaling_report
-from nas.methods.scaling.settings import STEPWISE
+from nas.methods.scaling.settings import STEPWISE, RaceSettings
 from nas.methods.scaling.terminal import TABLE_AXES, network_noun, request_text, scaling_kind
-from nas.methods.scaling.trial_attributes import LABEL_ATTRIBUTE, accuracies_of, labels_by_number
+from nas.methods.scaling.trial_attributes import (
+    LABEL_ATTRIBUTE,
+    accuracies_of,
+    are_rounds_trained,
+    labels_by_number,
+    planned_rounds,
+    race_rule,
+    scores_of,
+    val_losses_of,
+)
 from nas.reporting.class_accuracy import ClassRow, class_rows
 from nas.reporting.plots.axes import Canvas
 from nas.reporting.study_report import write_report
@@ -57,7 +68,7 @@ def scaling_report(context: ScalingContext, study: optuna.Study) -> ScalingRepor
         layout=layout,
         progress_text=_progress_text(context, study),
         by_class=tuple(_by_class(context, ranking, rows, study)),
-        sentences=(*ranking.sentences(), *separation_sentences(ranking, rows), *of_table),
+        sentences=(*ranking.sentences(), *_conclusion(context, study, ranking, rows), *of_table),
         notes=tuple(design_notes(plan, entries, context.proxy_of(entries.baseline.arch))),
         plots=_plots(plan, ranking, layout),
         members=tuple(_family(context, ranking)),
@@ -72,7 +83,26 @@ def study_ranking(entries: Design, study: optuna.Study, chance: ChanceLevel | No
 
     ``chance``: accuracy of always guessing the largest class.
     """
-    return rank_networks(entries, accuracies_of(study), _closed(study), chance)
+    accuracies, losses, rule = accuracies_of(study), val_losses_of(study), race_rule(study)
+    tests = race_tests(comparison_scores(accuracies, losses, rule), planned_rounds(study), rule)
+    return rank_networks(entries, accuracies, _closed(study), chance, val_losses=losses, tests=tests, rule=rule)
+
+
+def grid_conclusion(study: optuna.Study, race: RaceSettings) -> RaceConclusion:
+    """Conclusion of the race of a grid by the trials that ``study`` holds now."""
+    is_trained = are_rounds_trained(study)  # first: trainings may end at any moment
+    scores, rounds, rule = scores_of(study), planned_rounds(study), race_rule(study)
+    labels = [label for label, _ in rounds[0]] if rounds else []
+    is_over = is_trained and not next_round(labels, scores, rounds, race, all_seeds=False, rule=rule)
+    found = race_conclusion(scores, rounds, race, rule, is_over=is_over)
+    is_at_chance = is_over and _is_at_chance(accuracies_of(study), chance_level(trial_records(study)))
+    return replace(found, end=RaceEnd.AT_CHANCE, best=None, rivals=()) if is_at_chance else found
+
+
+def _is_at_chance(accuracies: Accuracies, chance: ChanceLevel | None) -> bool:
+    """Whether no network is significantly better than the ``chance`` level."""
+    highest = max(map(fmean, accuracies.values()), default=0.0)
+    return chance is not None and not chance.is_exceeded(highest, len(accuracies))
 
 
 def write_scaling_report(report: ScalingReport, folder: Path) -> Path:
@@ -99,8 +129,29 @@ def _facts(context: ScalingContext, study: optuna.Study) -> Facts:
         ("proxy of the baseline", context.proxy_of(baseline).realised_note),
         context.training_fact,
         ("race", _race(plan)),
+        ("accuracy and loss", _averaged(plan, study)),
         *context.run_facts(study),
     )
+
+
+def _averaged(plan: ScalingPlan, study: optuna.Study) -> str:
+    """Seeds and epochs that accuracy and validation loss of a network are a mean of."""
+    last, epochs = race_rule(study).last_epochs, plan.proxy.epochs
+    if last == 1:
+        return f"mean over seeds, after the last of {plural(epochs, 'epoch')}"
+    return f"mean over seeds and the last {last} of {epochs} epochs; trainings are listed with the last epoch alone"
+
+
+def _conclusion(
+    context: ScalingContext, study: optuna.Study, ranking: Ranking, rows: Sequence[TrialRecord]
+) -> list[str]:
+    """Whether the best network is known, and what it would take, in words."""
+    if context.plan.compare:
+        return separation_sentences(ranking, rows)
+    if ranking.best is None:
+        return []
+    times = [row.cpu_s for row in rows if row.cpu_s]
+    return grid_conclusion(study, context.plan.race).sentences(fmean(times) if times else None)
 
 
 def _progress_text(context: ScalingContext, study: optuna.Study) -> str:
@@ -180,8 +231,10 @@ def best_network_facts(study: optuna.Study, val_images: int | None = None) -> li
     """
     accuracies = accuracies_of(study)
     noise, chance = pooled_noise(accuracies), chance_level(trial_records(study))
-    result = rank_means(accuracies, noise)
-    if result is None or (chance and not chance.is_exceeded(max(map(fmean, accuracies.values())), len(accuracies))):
+    scores = scores_of(study)
+    tests = race_tests(scores, planned_rounds(study), race_rule(study))
+    result = rank_means(scores, pooled_noise(scores), tests)
+    if result is None or _is_at_chance(accuracies, chance):
         return []
     values = accuracies[result.best]
     images = chance.images if chance else val_images

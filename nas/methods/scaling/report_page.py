@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _NETWORK_COLUMNS: Final = (
-    "network", "accuracy", "standard_error", "seeds", "p_value", "macs_m", "latency_ms",
+    "network", "accuracy", "standard_error", "val_loss_with_error", "seeds", "p_value", "macs_m", "latency_ms",
     *(column.name for column in GROWTH_COLUMNS), "verdict",
 )  # fmt: skip
 
@@ -68,9 +68,13 @@ def render_scaling_report(data: ScalingReport) -> str:
         summary=data.summary,
         warnings=data.warnings,
         class_columns=class_columns(data.by_class),
-        network_columns=select(ranking_columns(data.noun), *_NETWORK_COLUMNS),
+        network_columns=select(ranking_columns(data.noun), *_network_columns(data.ranking)),
         training_columns=training_columns(),
     )
+
+
+def _network_columns(ranking: Ranking) -> tuple[str, ...]:
+    return tuple(name for name in _NETWORK_COLUMNS if name != "val_loss_with_error" or ranking.has_losses)
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any, Final
 from nas.arch.limits import MAX_FACTOR, MAX_RESOLUTION_PX
 from nas.arch.scaling.compound import ALPHAS, BETAS, GAMMAS
 from nas.arch.scaling.rules import DIRECTIONS
-from nas.core.errors import NasError, quoted
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
 TARGETS: Final = ("macs", "latency")
@@ -18,6 +18,8 @@ WIDTH_LINES, WIDTH_RESOLUTION = "width_lines", "width_resolution"
 TABLES: Final = (WIDTH_LINES, WIDTH_RESOLUTION)
 # For width_lines, wide enough that the first line reaches the cost at which the last one begins.
 WIDTHS: Final = {WIDTH_LINES: (1.0, 1.5, 2.2), WIDTH_RESOLUTION: (1.0, 0.75, 0.5, 0.25)}
+ACCURACY, VAL_LOSS = "accuracy", "val_loss"
+MAX_SEEDS: Final = 10_000
 SIDES: Final = (7, 6, 5, 4)  # sevenths of the baseline's side: 224, 192, 160 and 128 px for 224 px
 
 
@@ -85,17 +87,31 @@ class RaceSettings:
     ``finalists``: the best of the first round, which get a second training whatever the noise; from the third on, only
     those get one that are statistically indistinguishable from the best (Tukey-Kramer). ``stop_share``: in the first
     round a training ends halfway if its accuracy is among the lowest ``stop_share`` there, once four others reached
-    that epoch; 0 disables stopping.
+    that epoch; 0 disables stopping. ``min_power``: the race ends where no finalist has this chance of being separated
+    from the best within ``seeds``; 0 trains all seeds all the same. ``last_epochs``: a training's accuracy is the mean
+    over its last ones, as many; None: the last third, at least one. ``criterion``: what networks are compared by,
+    ``accuracy`` or ``val_loss``.
     """
 
     seeds: int = 3
     finalists: int = 4
     stop_share: float = 0.25
+    min_power: float = 0.1
+    last_epochs: int | None = None
+    criterion: str = ACCURACY
 
     def __post_init__(self) -> None:
-        check_number("race.seeds", self.seeds, low=1, high=10_000, whole=True)
+        check_number("race.seeds", self.seeds, low=1, high=MAX_SEEDS, whole=True)
         check_number("race.finalists", self.finalists, low=2, whole=True)
         check_number("race.stop_share", self.stop_share, low=0, high=1, open_high=True)
+        check_number("race.min_power", self.min_power, low=0, high=1, open_high=True)
+        if self.criterion not in (ACCURACY, VAL_LOSS):
+            raise unknown_choice("race.criterion", self.criterion, (ACCURACY, VAL_LOSS))
+        check_number("race.last_epochs", self.last_epochs, low=1, whole=True, optional=True)
+
+    def averaged_epochs(self, epochs: int) -> int:
+        """Number of last epochs of all ``epochs`` that are averaged."""
+        return self.last_epochs or max(1, epochs // 3)
 
 
 def compared_of(value: object) -> tuple[str, ...]:

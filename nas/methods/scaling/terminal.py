@@ -20,7 +20,10 @@ from nas.methods.scaling.settings import WIDTH_LINES, WIDTH_RESOLUTION
 from nas.reporting.columns import Column, print_columns, select
 
 _SHOWN: Final = 12
-_BEST_COLUMNS: Final = ("network", "accuracy_with_error", "seeds", "macs_x", "latency_ms", "p_value", "verdict")
+_BEST_COLUMNS: Final = (
+    "network", "accuracy_with_error", "val_loss_with_error", "seeds", "macs_x", "latency_ms", "p_value", "verdict",
+)  # fmt: skip
+_DISPENSABLE: Final = ("p_value", "seeds", "val_loss_with_error", "latency_ms")
 TABLE_AXES: Final = {
     WIDTH_LINES: "depth and resolution (d, r) and by width (w)",
     WIDTH_RESOLUTION: "width and input side",
@@ -54,8 +57,8 @@ def request_text(plan: ScalingPlan) -> str:
 
 def print_ranks(console: Console, plan: ScalingPlan, ranking: Ranking) -> None:
     """Print the best networks and the baseline."""
-    title, columns = best_caption(plan, ranking), best_columns(plan)
-    print_columns(console, title, columns, table_networks(ranking), dispensable=("p_value", "seeds", "latency_ms"))
+    title, columns = best_caption(plan, ranking), best_columns(plan, ranking)
+    print_columns(console, title, columns, table_networks(ranking), dispensable=_DISPENSABLE)
 
 
 def best_caption(plan: ScalingPlan, ranking: Ranking) -> str:
@@ -63,9 +66,10 @@ def best_caption(plan: ScalingPlan, ranking: Ranking) -> str:
     return f"{plan.name}: {'the best' if ranking.best else 'some'} of {len(ranking.ranked)}"
 
 
-def best_columns(plan: ScalingPlan) -> tuple[Column[RankedNetwork], ...]:
+def best_columns(plan: ScalingPlan, ranking: Ranking) -> tuple[Column[RankedNetwork], ...]:
     """Columns of the best networks in terminal and dashboard."""
-    return select(ranking_columns(network_noun(plan)), *_BEST_COLUMNS)
+    names = (name for name in _BEST_COLUMNS if name != "val_loss_with_error" or ranking.has_losses)
+    return select(ranking_columns(network_noun(plan)), *names)
 
 
 def table_networks(ranking: Ranking) -> tuple[RankedNetwork, ...]:

@@ -1,6 +1,7 @@
-"""Ask-and-tell loop of a search: sample, screen, deduplicate, train, tell.
+"""Ask-and-tell loop of a search: sample, screen, deduplicate, evaluate, tell.
 
-Optuna is asked for a genotype, which is screened against the limits, handed out for training, and told its result.
+Optuna is asked for a genotype, which is screened against the limits, handed out for training or scoring, and told its
+result.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from optuna.trial import FrozenTrial, Trial
 
 from nas.core.errors import NasError
 from nas.estimators.base import Evaluation
+from nas.estimators.settings import EstimatorSettings
 from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
 from nas.methods.search.settings import SamplerSettings, StudySettings
+from nas.methods.search.trials.calibration import Calibration
+from nas.methods.search.trials.finalists import queue_final_trainings, start_final_training
 from nas.methods.search.trials.screening import Screening
 from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study import trial_loop
@@ -22,7 +26,7 @@ from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, told_latency_ms
+from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, is_final, told_latency_ms
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
@@ -35,9 +39,11 @@ class _WorkerState:
     """Per-worker state of a search between calls of ``ask``.
 
     ``index``: the study's trials as of the last read. ``parked``: trials of this worker whose network another worker is
-    training. ``rejected``: infeasible candidates and duplicates since the last training.
+    training. ``rejected``: infeasible candidates and duplicates since the last training. ``calibration``: what scores
+    are worth, once the anchors are trained.
     """
 
+    calibration: Calibration
     index: TrialIndex = field(default_factory=TrialIndex)
     parked: list[TrialTask] = field(default_factory=list)
     rejected: int = 0
@@ -52,6 +58,9 @@ class SearchAskTell:
     With a ``refinement``, candidates whose predicted cost meets the limits are measured and screened again before
     training, and the measured latency (ms) is the one that counts in the study. ``pruner`` decides after each of the
     ``epochs`` but the last whether the training continues. ``worker`` is written into the trials that it takes.
+
+    With an ``estimator`` that scores, the first candidates are scored and trained, as anchors; all later ones are only
+    scored, and the study is told their estimated accuracy. Finalists are trained once the study has its trials.
     """
 
     study: optuna.Study
@@ -63,18 +72,24 @@ class SearchAskTell:
     refinement: PredictorRefinement | None = None
     pruner: optuna.pruners.BasePruner | None = None
     worker: str = ""
-    _state: _WorkerState = field(default_factory=_WorkerState, init=False, repr=False)
+    estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
+    _state: _WorkerState = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_state", _WorkerState(Calibration(self.estimator, self.pricer)))
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
-        """Next candidate to train, a rejected trial, or ``Idle`` if there is none.
+        """Next candidate to evaluate, a rejected trial, or ``Idle`` if there is none.
 
         Raises: NasError if the space has no new candidate left under the limits.
         """
         index = self._read()
+        if self._state.calibration.is_awaited(index):
+            return Idle.WAIT
         result: TrialTask | TrialRecord | Idle | None = self._resume_parked()
         if result is None:
             if index.finished >= self.settings.n_trials:
-                return Idle.OVER
+                return self._ask_final() if self.estimator.is_scoring else Idle.OVER
             if index.finished + len(index.running()) >= self.settings.n_trials:
                 return Idle.WAIT  # other workers run the last trials, of which one may still be rejected
             self._check_exhaustion()
@@ -100,8 +115,15 @@ class SearchAskTell:
         return None
 
     def tell(self, task: TrialTask, evaluation: Evaluation) -> TrialRecord:
-        """Finish the trial with its accuracy and the latency known before training."""
+        """Finish the trial with its accuracy and the latency known before training.
+
+        Of a network that was scored the estimated accuracy counts.
+        """
         trial = self._frozen(task.trial_id)
+        if evaluation.accuracy is None:
+            estimate = self._state.calibration.estimate(self._state.index, task.arch, evaluation)
+            values = self._values(trial, estimate.accuracy)
+            return trial_loop.finish_scored(self.study, trial, evaluation, values, estimate)
         values = self._values(trial, evaluation.accuracy)
         return trial_loop.finish_trained(self.study, trial, evaluation, values)
 
@@ -121,13 +143,16 @@ class SearchAskTell:
 
     def _ask_sampler(self) -> TrialTask | TrialRecord | Idle:
         """Draw one candidate from the sampler and screen it."""
-        number = self._state.index.total - self._state.index.interrupted
+        index = self._state.index
+        number = index.total - index.interrupted - index.final
         space = distributions(self.pricer.space.parameters)
         self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=number), space)
         trial = self.study.ask(space)
         try:
             if self.worker:
                 trial.set_user_attr(WORKER, self.worker)
+            if is_final(trial):  # left in the queue when the search was extended
+                return self._screen(trial)
             if self._is_surplus(trial):
                 trial_loop.release_trial(self.study, trial_id(trial))
                 return Idle.WAIT
@@ -155,7 +180,7 @@ class SearchAskTell:
             return trial_loop.finish_trial(
                 self.study, self._frozen(trial_id(trial)), Outcome.FAILED, reason=failure_reason(error)
             )
-        if violated:
+        if violated and not is_final(trial):
             return trial_loop.finish_trial(
                 self.study, self._frozen(trial_id(trial)), Outcome.INFEASIBLE, reason=violated
             )
@@ -186,7 +211,8 @@ class SearchAskTell:
         whichever trial was killed and restarted in between. Of those that gave way the earliest trial claims again.
         """
         index = self._state.index
-        duplicate = index.tried.get(task.arch.arch_id)
+        known = index.trained if is_final(index.open[task.number]) else index.tried
+        duplicate = known.get(task.arch.arch_id)
         if duplicate is not None:
             return self._finish_duplicate(task, duplicate)
         is_parked = _is_parked(index.open[task.number])
@@ -195,7 +221,7 @@ class SearchAskTell:
                 storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, True)
             return None
         if not is_parked:
-            return task
+            return self._state.calibration.assigned(self.study, index, task)
         storage_of(self.study).set_trial_system_attr(task.trial_id, _PARKED, False)
         self._read()
         return self._deduplicated(task)
@@ -214,8 +240,29 @@ class SearchAskTell:
         trial, reason = self._frozen(task.trial_id), f"same as trial {duplicate.number}"
         if duplicate.user_attrs["outcome"] == Outcome.STOPPED:
             return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, reason=f"{reason}, which was stopped")
-        values, facts = self._values(trial, duplicate.user_attrs["accuracy"]), copied_accuracy(duplicate)
+        facts = copied_accuracy(duplicate)
+        values = self._values(trial, facts.get("accuracy", facts.get("estimated_accuracy", 0.0)))
         return trial_loop.finish_trial(self.study, trial, Outcome.DUPLICATE, values=values, reason=reason, facts=facts)
+
+    def _ask_final(self) -> TrialTask | TrialRecord | Idle:
+        """Next training after the search: of a finalist, or of a check."""
+        self.release()
+        if any(not is_final(trial) for trial in self._read().running()):
+            return Idle.WAIT  # other workers run the last trials of the search
+        settings = self.settings
+        queue_final_trainings(
+            self.study, self.estimator, self.objective, n_trials=settings.n_trials, seed=settings.seed
+        )
+        trial = start_final_training(self.study, self.pricer.space.parameters)
+        if trial is None:
+            return Idle.WAIT if self._read().running() else Idle.OVER
+        try:
+            if self.worker:
+                trial.set_user_attr(WORKER, self.worker)
+            return self._screen(trial)
+        except KeyboardInterrupt:
+            trial_loop.release_trial(self.study, trial_id(trial))
+            raise
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id)

@@ -21,7 +21,7 @@ from nas.methods.search.winner_files import WinnerSource, write_winners
 from nas.reporting.class_accuracy import lowest_class
 from nas.reporting.columns import print_columns
 from nas.reporting.dashboard.board import ARTIFACTS
-from nas.reporting.search_columns import AGREEMENT_COLUMNS, select_winner_columns
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, shown_winner_columns
 from nas.reporting.search_report import SearchReport, Winner
 from nas.reporting.study_report import closing_lines
 from nas.study.manifest import REPORT_FILE
@@ -32,7 +32,8 @@ from nas.study.trial_record import TrialRecord
 _PAIRS_SHOWN: Final = 20
 _CLASSES_SHOWN: Final = 3
 _WINNER_COLUMNS: Final = (
-    "name", "group", "reward", "accuracy_with_error", "predicted_ms", "measured_ms", "macs_m", "params_m", "files",
+    "name", "group", "reward", "accuracy_with_error", "estimate_with_error", "predicted_ms", "measured_ms", "macs_m",
+    "params_m", "files",
 )  # fmt: skip
 _DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
 
@@ -91,11 +92,11 @@ def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
 
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
     if report.winners:
-        columns = select_winner_columns(report.reward, *_WINNER_COLUMNS)
+        columns = shown_winner_columns(report.winners, report.reward, *_WINNER_COLUMNS)
         print_columns(console, f"winners of {plan.name}", columns, report.winners, dispensable=_DISPENSABLE)
     _print_agreement(report, console)
     print_lines(console, *_remarks(report.winners, report.class_names))
-    print_lines(console, *filter(None, (report.unfinished, report.decision, *report.warnings)))
+    print_lines(console, *filter(None, (report.unfinished, report.verdict, report.decision, *report.warnings)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from nas.core.errors import NasError
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.settings import EstimatorSettings
 from nas.latency.settings import LatencySettings
 from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
 from nas.study.config import EngineSettings, SettingsGroups, StudyPlan, dotted_names
@@ -27,6 +28,7 @@ class SearchPlan(StudyPlan):
     GROUPS: ClassVar[SettingsGroups] = {
         "data": ("data", DataSettings),
         "proxy": ("proxy", ProxySettings),
+        "estimator": ("estimator", EstimatorSettings),
         "latency": ("latency", LatencySettings),
         "objective": ("objective", ObjectiveSettings),
         "constraint": ("constraints", Constraints),
@@ -49,9 +51,11 @@ class SearchPlan(StudyPlan):
     study: StudySettings
     runs_dir: Path
     command: str = ""
+    estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
 
     def __post_init__(self) -> None:
         self.pruner.check_fits(self.objective, self.proxy.epochs)
+        self.estimator.check_fits(self.study.n_trials, self.pruner.name)
         if self.latency.refine and self.engine.name == "ray":
             raise NasError(
                 "latency.refine true: with engine=ray trainings would run on this machine while it measures; leave it "
@@ -64,9 +68,10 @@ class SearchPlan(StudyPlan):
     ) -> SearchPlan:
         """Build the plan from a configuration's groups.
 
-        ``config`` is as the command composes it, or as ``settings`` returns it. Raises: NasError.
+        ``config`` is as the command composes it, or as ``settings`` returns it; settings that an earlier version kept
+        lack ``estimator``, for it trained every candidate. Raises: NasError.
         """
-        groups = cls.read_groups(config)
+        groups = cls.read_groups({"estimator": {}, **config})
         return cls(space=space, space_config=space_config, runs_dir=runs_dir, command=command, **groups)
 
     @property
@@ -107,6 +112,7 @@ class SearchPlan(StudyPlan):
         own = {
             "space": self.space_config,
             "objective": asdict(self.objective),
+            "estimator": self.estimator.identity(),
             "latency": {**shared["latency"], "refine": self.latency.refine},
         }
         return dotted_names(shared | own)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import optuna
+
 from nas.data.summary import ImageSummary
 from nas.latency.predictors.base import LatencyPredictor
 from nas.methods.search.config import SearchPlan
+from nas.methods.search.trials.calibration import with_anchor_estimates
 from nas.study.candidates import Pricer
 from nas.study.context import StudyContext, load_context_parts
 from nas.study.manifest import StudyManifest
+from nas.study.trial_record import TrialRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,10 @@ class SearchContext(StudyContext):
 
     plan: SearchPlan
     pricer: Pricer
+
+    def records(self, study: optuna.Study) -> list[TrialRecord]:
+        """All started trials, with the leave-one-out estimates of anchors."""
+        return with_anchor_estimates(StudyContext.records(self, study), self.pricer)
 
 
 def search_pricer(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSummary) -> Pricer:

@@ -11,7 +11,7 @@ from nas.latency.measure.system_load import is_busy
 from nas.latency.scale import LEAST_NETWORKS, LatencyScale
 from nas.methods.search.trials.warm_start import best_records
 from nas.study.objective import ObjectiveSettings
-from nas.study.trial_attributes import LATENCY_SCALE, count_finished, latency_scale, trial_records
+from nas.study.trial_attributes import LATENCY_SCALE, count_searched, latency_scale, trial_records
 from nas.study.trial_record import Outcome, TrialRecord
 
 _NETWORKS: Final = 8
@@ -27,7 +27,7 @@ def is_check_due(study: optuna.Study, n_trials: int) -> bool:
     """
     if n_trials < _LEAST_TRIALS or LATENCY_SCALE in study.user_attrs:
         return False
-    finished = count_finished(study)
+    finished = count_searched(study)
     if finished >= _TRIALS_SHARE * n_trials:
         return finished < n_trials
     outcomes = [trial.user_attrs.get("outcome") for trial in study.get_trials(deepcopy=False)]

@@ -18,10 +18,12 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.formatting import plural
+from nas.estimators.settings import EstimatorSettings
 from nas.latency.store import calibration_command
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.latency_check import correction_text
+from nas.methods.search.trials.finalists import most_trials
 from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
@@ -35,9 +37,12 @@ from nas.study.objective import ObjectiveSettings, choose_winners
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.trial_attributes import PUBLISHED, count_finished, latency_scale, trial_records
-from nas.study.trial_record import Outcome, TrialRecord
+from nas.study.trial_record import Outcome, TrialRecord, ranked_networks
 
-_FACTS: Final = ("group", "accuracy", "standard_error", "majority_accuracy", "latency_ms", "measured_ms")
+_FACTS: Final = (
+    "group", "accuracy", "standard_error", "estimated_accuracy", "estimate_error", "val_loss", "majority_accuracy",
+    "latency_ms", "measured_ms",
+)  # fmt: skip
 _PROXY: Final = "trained proxy"
 _FILES: Final[Mapping[str, str]] = {
     "spec (block strings)": ".yaml",
@@ -65,7 +70,8 @@ def search_report(
     """Assemble the report of ``study`` from its trials ``rows`` and its ``winners``."""
     plan, trials = context.plan, study.get_trials(deepcopy=False)
     trained = [row for row in rows if row.outcome is Outcome.TRAINED]
-    reward = {row.number: plan.objective.reward_of(row) for row in trained} if _is_rewarded(context) else None
+    ranked = ranked_networks(rows)
+    reward = {row.number: plan.objective.reward_of(row) for row in ranked} if _is_rewarded(context) else None
     longer = longer_trainings(study, rows)
     is_validated = any(one.kendall_tau is not None for one in longer)
     groups = winner_groups(winners, rows)
@@ -91,9 +97,16 @@ def search_report(
         curves=learning_curves(study, plan.objective),
         importances=importances(rows),
         longer_trainings=longer,
+        estimator=plan.estimator.name if plan.estimator.is_scoring else "",
         validation_command=""
         if is_validated
-        else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
+        else validation_command(
+            plan.command,
+            plan.name,
+            plan.proxy.epochs,
+            max(len(retrained), 1),
+            is_scoring=plan.estimator.is_scoring,
+        ),
         dataset=context.dataset,
     )
 
@@ -106,7 +119,7 @@ def write_search_report(report: SearchReport, folder: Path) -> Path:
 
 
 def _progress_text(plan: SearchPlan, study: optuna.Study) -> str:
-    finished, wanted = count_finished(study), plan.study.n_trials
+    finished, wanted = count_finished(study), most_trials(study, plan.estimator, plan.study.n_trials)
     return f"{finished:,} of {plural(wanted, 'trial')}" if finished < wanted else ""
 
 
@@ -127,6 +140,7 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         ("limits", str(plan.constraints)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
         context.training_fact,
+        ("estimator", _estimator(plan.estimator)),
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
@@ -134,6 +148,16 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         *context.run_facts(study),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _estimator(settings: EstimatorSettings) -> str:
+    if not settings.is_scoring:
+        return ""
+    checks = settings.most_final_trainings - settings.finalists
+    return (
+        f"{settings.name} ({', '.join(settings.zero_cost)}), calibrated by {settings.anchors} anchors; "
+        f"{plural(settings.finalists, 'finalist')} and {plural(checks, 'random network')} trained after the search"
+    )
 
 
 def _objective(settings: ObjectiveSettings) -> str:

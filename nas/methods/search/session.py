@@ -31,6 +31,7 @@ from nas.methods.search.latency_check import (
     skip_correction,
 )
 from nas.methods.search.pruners import make_pruner
+from nas.methods.search.trials.finalists import is_search_complete, most_trials
 from nas.methods.search.trials.initial_trials import QUEUED_MARK, queue_initial_trials
 from nas.methods.search.trials.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
@@ -81,13 +82,13 @@ class SearchSession(StudySession):
         _queue_first(self, study, result, earlier)
         return study
 
-    def total(self, _: optuna.Study) -> int:
-        """Number of trials of a complete study."""
-        return self.plan.study.n_trials
+    def total(self, study: optuna.Study) -> int:
+        """Number of trials of a complete study, with those of finalists."""
+        return most_trials(study, self.plan.estimator, self.plan.study.n_trials)
 
     def is_complete(self, study: optuna.Study) -> bool:
         """Whether ``study`` has all its trials."""
-        return count_finished(study) >= self.plan.study.n_trials
+        return is_search_complete(study, self.plan.estimator, self.plan.study.n_trials)
 
     def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
         """Measure the best networks once, and correct predictions if all are off alike.
@@ -136,8 +137,8 @@ class SearchSession(StudySession):
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
         """Terminal progress of ``study``."""
-        objective, total = self.plan.objective, self.plan.study.n_trials
-        return TrialProgress(console, objective.score, total=total, done=count_finished(study))
+        score, done = self.plan.objective.score, count_finished(study)
+        return TrialProgress(console, score, total=self.total(study), done=done)
 
     def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> SearchAskTell:
         """Ask-and-tell interface to ``study`` for one worker.
@@ -155,6 +156,7 @@ class SearchSession(StudySession):
             refinement=PredictorRefinement(self.pricer, timer or self._measure_trial) if plan.latency.refine else None,
             pruner=make_pruner(plan.pruner, plan.objective, epochs=plan.proxy.epochs),
             worker=worker,
+            estimator=plan.estimator,
         )
 
     def _measure_trial(self, _: Trial, arch: ArchSpec) -> MeasuredLatency:
@@ -168,7 +170,7 @@ def prepare_search(plan: SearchPlan, console: Console) -> SearchSession:
 
     The predictor is calibrated first if this device never was. Raises: NasError.
     """
-    parts = load_session_parts(plan, console, keep_weights=True)
+    parts = load_session_parts(plan, console, keep_weights=True, estimator=plan.estimator)
     return SearchSession(
         plan=plan,
         pricer=search_pricer(plan, parts.predictor, ImageSummary.of(parts.data)),
@@ -221,7 +223,9 @@ def _queue_first(
         except NasError:
             continue  # a space narrowed on the command line may not contain it
     claim_study(study, plan.folder, plan.storage_url, session.identity)
-    queue_initial_trials(study, result, published=published, startup=plan.sampler.startup, earlier=earlier)
+    anchors = plan.estimator.anchors - len(published) if plan.estimator.is_scoring else 0
+    startup = max(plan.sampler.startup, anchors)
+    queue_initial_trials(study, result, published=published, startup=startup, earlier=earlier)
     session.write_manifest()
 
 
@@ -230,4 +234,4 @@ def is_search_finished(plan: SearchPlan) -> bool:
 
     False for a study of another plan.
     """
-    return is_study_finished(plan, lambda study: count_finished(study) >= plan.study.n_trials)
+    return is_study_finished(plan, lambda study: is_search_complete(study, plan.estimator, plan.study.n_trials))

@@ -117,10 +117,14 @@ def _proxy_text(name: str, row: TrialRecord, proxy: Proxy, logits: Sequence[floa
 
 
 def _accuracy(row: TrialRecord, source: WinnerSource) -> dict[str, Any]:
-    """Accuracy of the proxy with its standard error, in all and by class."""
-    facts: dict[str, Any] = {"proxy_accuracy": round(row.accuracy or 0.0, 6)}
+    """Accuracy of the proxy with its standard error, in all and by class; estimates."""
+    facts: dict[str, Any] = {} if row.accuracy is None else {"proxy_accuracy": round(row.accuracy, 6)}
     if row.standard_error is not None:
         facts["proxy_standard_error"] = row.standard_error
+    if row.val_loss is not None:
+        facts["proxy_val_loss"] = row.val_loss
+    if row.estimated_accuracy is not None:
+        facts |= {"estimated_accuracy": row.estimated_accuracy, "estimate_error": row.estimate_error}
     if row.majority_accuracy is not None:
         facts["majority_accuracy"] = row.majority_accuracy
     if row.class_images:

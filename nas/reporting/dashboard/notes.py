@@ -21,6 +21,7 @@ _WIDTH: Final = 72  # characters of a line of code; longer ones make the dashboa
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
 _HEADLINES: Final = {
     Outcome.TRAINED: "Trained",
+    Outcome.SCORED: "Scored, not trained",
     Outcome.STOPPED: "Training stopped early",
     Outcome.INFEASIBLE: "Not trained: beyond a limit",
     Outcome.DUPLICATE: "Not trained again",
@@ -112,6 +113,9 @@ class TrialNote:
         return [
             *self.facts,
             ("proxy accuracy", "" if row.accuracy is None else percent(row.accuracy, row.standard_error)),
+            ("trained as", row.role or ""),
+            ("validation loss", "" if row.val_loss is None else f"{row.val_loss:.3f} nats"),
+            ("estimated accuracy", _estimate_text(row)),
             ("predicted latency", predicted_text(row)),
             ("measured latency", measured_text(row)),
             ("cost", ", ".join(f"{decimal(value, digits)} {unit}" for unit, value, digits in cost if value)),
@@ -199,6 +203,14 @@ def sparkline(values: Sequence[float]) -> str:
     low, reach = min(values), max(values) - min(values)
     top = len(_LEVELS) - 1
     return "".join(_LEVELS[round(top * (value - low) / reach)] for value in values) if reach else ""
+
+
+def _estimate_text(row: TrialRecord) -> str:
+    """Estimated accuracy with its error, and the scores that it was made from."""
+    if row.estimated_accuracy is None:
+        return ""
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in row.scores.items())
+    return percent(row.estimated_accuracy, row.estimate_error) + (f", from {scores}" if scores else "")
 
 
 def predicted_text(row: TrialRecord) -> str:

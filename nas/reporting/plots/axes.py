@@ -52,6 +52,7 @@ class Canvas:
 
         stream = io.BytesIO()
         FigureCanvasAgg(self._figure)
+        self._figure.set_layout_engine(None)  # that of the SVG stays; to find one takes as long as to draw
         self._figure.savefig(stream, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
         return stream.getvalue()
 

@@ -33,7 +33,7 @@ def trial_row_id(number: int) -> str:
 
 
 def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Point:
-    """The point of a trained candidate: latency in ms, accuracy in %.
+    """The point of a trained or scored candidate: latency in ms, accuracy in %.
 
     ``name``: shown in front of its trial number.
 
@@ -46,13 +46,18 @@ def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Poi
     cost = ", ".join(f"{value:.{digits}f} {unit}" for value, unit, digits in costs if value is not None)
     lines = [
         f"{name}, trial {row.number}" if name else f"Trial {row.number}",
-        f"{percent(row.accuracy, row.standard_error)} at {ms(row.latency_ms)} {'measured' if measured else 'predicted'}"
+        f"{_accuracy(row)} at {ms(row.latency_ms)} {'measured' if measured else 'predicted'}"
         + (f" (90% interval {ends} ms)" if ends else ""),
         cost,
         *block_lines(row.blocks.split("; ") if row.blocks else ()),
     ]
     text = "\n".join(line for line in lines if line)
-    return Point(row.latency_ms or 0.0, 100 * (row.accuracy or 0.0), trial_row_id(row.number), text)
+    return Point(row.latency_ms or 0.0, 100 * (row.ranked_accuracy or 0.0), trial_row_id(row.number), text)
+
+
+def _accuracy(row: TrialRecord) -> str:
+    text = percent(row.ranked_accuracy, row.ranked_error)
+    return f"{text} (estimate)" if row.accuracy is None else text
 
 
 def block_lines(stages: Iterable[str]) -> list[str]:
@@ -71,11 +76,11 @@ def thin_points(rows: Sequence[TrialRecord], required: Collection[int]) -> list[
         return list(rows)
     always = [row for row in rows if row.number in required]
     others = [row for row in reversed(rows) if row.number not in required]
-    positions = [(row.latency_ms or 0.0, row.accuracy or 0.0) for row in rows]
+    positions = [(row.latency_ms or 0.0, row.ranked_accuracy or 0.0) for row in rows]
     low, high = (tuple(map(pick, zip(*positions, strict=True))) for pick in (min, max))
 
     def cell(row: TrialRecord, cells: int) -> tuple[int, ...]:
-        position = (row.latency_ms or 0.0, row.accuracy or 0.0)
+        position = (row.latency_ms or 0.0, row.ranked_accuracy or 0.0)
         spans = zip(position, low, high, strict=True)
         return tuple(int(cells * (value - least) / ((most - least) or 1.0)) for value, least, most in spans)
 

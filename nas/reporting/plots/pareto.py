@@ -13,7 +13,7 @@ from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair
 from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, LIMIT_COLOR, TEXT_COLOR, canvas
 from nas.reporting.plots.hover_points import point_of, thin_points
 from nas.reporting.svg import printable
-from nas.study.trial_record import Outcome, TrialRecord, pareto_front, trained_networks
+from nas.study.trial_record import Outcome, TrialRecord, pareto_front, searched_networks, trained_networks
 
 _PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 SVG units; text stays legible on phones, which show 370
 _AGREEMENT_INCHES: Final = (5.0, 4.9)
@@ -32,14 +32,15 @@ def pareto_svg(
 ) -> str:
     """SVG of accuracy in % over predicted or measured latency in ms.
 
-    ``latency``: ``predicted`` or ``measured``. Trained candidates are dots, their Pareto front a step line, ``winners``
+    ``latency``: ``predicted`` or ``measured``. Trained candidates are dots, those only scored dots without a fill, the
+    Pareto front is a step line, ``winners``
     (label to row) carry the 90% interval of their latency and the standard error of their accuracy, ``baselines``
     (trial number to name) are diamonds, ``limit_ms`` a dashed line.
     Infeasible candidates have no accuracy: they are ticks at their latency along the bottom. Every dot has a tooltip;
     very many dots are thinned out where they overlap.
     """
-    trained = trained_networks(rows)
-    with canvas("pareto", f"Accuracy over latency of {len(trained)} trained candidates", _PARETO_INCHES) as drawn:
+    trained = _drawn_networks(rows)
+    with canvas("pareto", f"Accuracy over latency of {len(trained)} candidates", _PARETO_INCHES) as drawn:
         axes = drawn.axes
         axes.set(xlabel=f"{latency} latency, ms", ylabel="proxy accuracy, %")
         right_ms = _right_edge(trained, limit_ms)
@@ -100,7 +101,12 @@ def _draw_pairs(axes: Any, pairs: Sequence[LatencyPair], marker: str, color: str
 def _draw_trained(
     axes: Any, trained: Sequence[TrialRecord], best: Sequence[TrialRecord], baselines: Mapping[int, str], label: str
 ) -> None:
-    ours = [point for row in trained if row.number not in baselines and (point := _point(row))]
+    others = [row for row in trained if row.number not in baselines]
+    scored = [point for row in others if row.accuracy is None and (point := _point(row))]
+    if scored:
+        style = {"s": 16, "facecolors": "none", "edgecolors": GREY_COLOR, "alpha": 0.75, "linewidths": 0.8}
+        axes.scatter(*zip(*scored, strict=True), label="scored (estimate)", **style)
+    ours = [point for row in others if row.accuracy is not None and (point := _point(row))]
     if ours:
         axes.scatter(*zip(*ours, strict=True), s=20, color=GREY_COLOR, alpha=0.75, linewidths=0, label=label)
     front = [point for row in best if (point := _point(row))]
@@ -128,7 +134,7 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRecord]) -> None:
         high = point[0] if row.latency_high_ms is None else row.latency_high_ms
         # Rounding can put a corrected prediction outside its interval; error bars must not be negative.
         reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
-        error = None if row.standard_error is None else 100 * row.standard_error
+        error = None if row.ranked_error is None else 100 * row.ranked_error
         shown = ["90% interval"] * (row.latency_low_ms is not None) + ["standard error"] * (error is not None)
         legend = f"winner{', with ' if shown else ''}{' and '.join(shown)}" if index == 0 else None
         style = {"fmt": "o", "color": FRONT_COLOR, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
@@ -179,5 +185,14 @@ def _right_edge(trained: Sequence[TrialRecord], limit_ms: float | None) -> float
 
 
 def _point(row: TrialRecord) -> tuple[float, float] | None:
-    """Latency in ms and accuracy in %, or None where one of them is unknown."""
-    return None if row.accuracy is None or row.latency_ms is None else (row.latency_ms, 100 * row.accuracy)
+    """Latency in ms, accuracy or its estimate in %; None where one of them is unknown."""
+    accuracy = row.ranked_accuracy
+    return None if accuracy is None or row.latency_ms is None else (row.latency_ms, 100 * accuracy)
+
+
+def _drawn_networks(rows: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Trained networks, and those scored that were not trained later, by number."""
+    trained = trained_networks(rows)
+    known = {row.arch_id for row in trained}
+    scored = [row for row in searched_networks(rows) if row.accuracy is None and row.arch_id not in known]
+    return sorted([*trained, *scored], key=lambda row: row.number)

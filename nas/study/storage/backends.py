@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from nas.core.credentials import mask_url
 from nas.core.errors import NasError
-from nas.study.storage.optuna_private import database_behind_cache, with_trial_cache
+from nas.study.storage.optuna_private import check_tables, database_behind_cache, with_trial_cache
 from nas.study.storage.urls import url_file, url_proxy
 
 _SQLITE_TIMEOUT_S: Final = 60.0
@@ -32,6 +32,7 @@ _POSTGRES: Final = {
     "tcp_user_timeout": 60_000,
 }
 _CHUNK_BYTES: Final = 4096
+_revisions: Final[set[str]] = set()  # of tables, found to be those of the installed Optuna
 _EXTRAS: Final = {"postgresql": "postgres", "mysql": "mysql", "grpc": "grpc"}
 
 
@@ -66,11 +67,17 @@ def close_backend(backend: BaseStorage) -> None:
 
 
 class Database(RDBStorage):  # type: ignore[misc]
-    """Optuna's database storage, which leaves no connection open on failure."""
+    """Optuna's database storage, which leaves no connection open on failure.
+
+    Its tables are compared with the installed Optuna's migration scripts once per process, not at each opening.
+    """
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
         try:
-            super().__init__(url, engine_kwargs=engine_kwargs)
+            super().__init__(url, engine_kwargs=engine_kwargs, skip_compatibility_check=True)
+            if (revision := self.get_current_version()) not in _revisions:
+                check_tables(self)
+                _revisions.add(revision)
         except BaseException:
             if hasattr(self, "engine"):
                 self.engine.dispose()

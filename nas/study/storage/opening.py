@@ -37,6 +37,7 @@ from nas.study.storage.urls import check_url_file, checked_url, url_file
 _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 _COMMON_GROUPS: Final = {"constraint", "data", "latency", "objective", "proxy", "study"}
+_WHEN_ABSENT: Final = {"estimator.name": "proxy"}  # settings that are not stored where they have this value
 _TABLES: Final = 20  # a few more than Optuna has
 _SILENT: Final = RetryPolicy()
 
@@ -246,10 +247,12 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         groups = ", ".join(sorted(own))
         raise NasError(f"study {name!r} is of another kind, it has settings of {groups}: choose another study.name.")
     if changed:
-        key = changed[0]
-        more = f" (and {len(changed) - 1} more: {', '.join(changed[1:4])})" if len(changed) > 1 else ""
+        changed.sort(key=lambda key: not key.endswith(".name"))  # which the others of its group follow from
+        key, *others = changed
+        more = f" (and {len(others)} more: {', '.join(others[:3])})" if others else ""
+        first, second = (quoted(one.get(key, _WHEN_ABSENT.get(key))) for one in (before, now))
         raise NasError(
-            f"study {name!r} was started with {key} = {quoted(before.get(key))}, now it is {quoted(now.get(key))}{more}"
+            f"study {name!r} was started with {key} = {first}, now it is {second}{more}"
             ": its trials could not be compared. Choose another study.name, or give the earlier value."
         )
 

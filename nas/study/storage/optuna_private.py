@@ -39,3 +39,11 @@ def database_behind_cache(storage: BaseStorage) -> Any:
     from optuna import storages
 
     return storage._backend if isinstance(storage, storages._CachedStorage) else None
+
+
+def check_tables(database: RDBStorage) -> None:
+    """Optuna's check of its tables, which loads all its migration scripts.
+
+    Raises: RuntimeError with a remedy if another version of Optuna made them.
+    """
+    database._version_manager.check_table_schema_compatibility()

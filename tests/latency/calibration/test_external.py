@@ -133,7 +133,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         read_measurements(empty)
 
 
-def test_a_predictor_from_a_file_alone_or_with_a_relative(tmp_path: Path) -> None:
+def test_a_predictor_from_a_file_alone_or_with_a_relative(tmp_path: Path, few_starts: None) -> None:
     specs = random_specs(14, seed=3)
     for spec in specs:
         (tmp_path / f"{spec.name}.yaml").write_text(dump_spec(spec), encoding="utf-8")

@@ -82,10 +82,19 @@ def design_at(plan: ScalingPlan, proxy: ProxySettings = PROXY) -> DesignAt:
 class FakeTrainer:
     """Fake trainer of two epochs: half of ``accuracy(label, repeat)``, then all of it.
 
+    The validation loss is one minus that, or ``val_loss(label, repeat)``.
+
     ``trouble``: called with the number of the training, from 1, and its network before it is trained; may raise.
     """
 
-    def __init__(self, entries: Design, accuracy: Callable[[str, int], float], trouble: Trouble | None = None) -> None:
+    def __init__(
+        self,
+        entries: Design,
+        accuracy: Callable[[str, int], float],
+        trouble: Trouble | None = None,
+        val_loss: Callable[[str, int], float] | None = None,
+    ) -> None:
+        self._val_loss = val_loss
         self.trained: list[tuple[str, int]] = []
         self._label = {entry.arch.arch_id: label for label, entry in entries.by_label.items()}
         self._accuracy = accuracy
@@ -98,11 +107,10 @@ class FakeTrainer:
         value = self._accuracy(label, repeat)
         for epoch in (1, 2):
             if on_epoch:
-                on_epoch(
-                    EpochResult(
-                        epoch=epoch, accuracy=value * epoch / 2, val_loss=1, train_loss=1, duration_s=0, cpu_s=0
-                    )
-                )
+                reached = value * epoch / 2
+                loss = self._val_loss(label, repeat) if self._val_loss else 1 - reached
+                result = EpochResult(epoch=epoch, accuracy=reached, val_loss=loss, train_loss=1, duration_s=0, cpu_s=0)
+                on_epoch(result)
             if epoch == 1 and self._trouble:
                 self._trouble(self._calls, arch)
         self.trained.append((label, repeat))

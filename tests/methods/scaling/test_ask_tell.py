@@ -22,7 +22,9 @@ from nas.methods.scaling.trial_attributes import (
     plan_round,
     planned_rounds,
     queue_missing,
+    race_rule,
     ranges,
+    record_race_rule,
     start_next_queued,
     training_of,
 )
@@ -32,7 +34,7 @@ from nas.study.trial_attributes import count_finished, trial_records
 from nas.study.trial_record import Outcome
 from tests.methods.scaling.fakes import FakeTrainer, entries_of, make_plan, make_race, new_study, table
 
-PLAN = make_plan(race=RaceSettings(seeds=3, finalists=4, stop_share=0.0))
+PLAN = make_plan(race=RaceSettings(seeds=3, finalists=4, stop_share=0.0, min_power=0.0))
 STOPPING = make_plan(race=RaceSettings(seeds=2, finalists=4, stop_share=0.25))
 
 
@@ -80,7 +82,7 @@ def test_later_more_seeds_can_be_asked_for(entries: Design) -> None:
     study = new_study(PLAN)
     make_race(PLAN, entries, trainer, study).run()
     before = len(trainer.trained)
-    more = make_plan(race=RaceSettings(seeds=4, finalists=4, stop_share=0.0))
+    more = make_plan(race=RaceSettings(seeds=4, finalists=4, stop_share=0.0, min_power=0.0))
     race = make_race(more, entries, trainer, study)
     assert not race.is_over
     race.run()
@@ -135,6 +137,7 @@ def test_a_kill_between_plan_and_queue_loses_no_training(entries: Design) -> Non
     unbroken = make_race(PLAN, entries, FakeTrainer(entries, table(ladder(entries), noise=0.01)))
     unbroken.run()
     trainer, study = FakeTrainer(entries, table(ladder(entries), noise=0.01)), new_study(PLAN)
+    record_race_rule(study, race_rule(unbroken.study))
     plan_round(study, (), [(label, 0) for label in entries.by_label])
     assert study.trials == []
     race = make_race(PLAN, entries, trainer, study)

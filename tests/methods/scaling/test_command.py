@@ -35,6 +35,7 @@ from nas.study.trial_record import TrialRecord
 from tests.deadline import DEADLINE_S
 from tests.engines.commands import Forked
 from tests.engines.kill_at_write import kill_at_write
+from tests.json_output import json_answer
 from tests.methods.scaling.tiny import (
     TINY,
     Finished,
@@ -86,6 +87,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
         ("rounding.divisor=0", r"rounding\.divisor 0: must be at least 1"),
         ("rounding=3", r"rounding: must be a mapping"),
         ("race.finalists=1", r"race\.finalists 1: must be a whole number of at least 2"),
+        ("race.last_epochs=3", r"race\.last_epochs 3: must be at most proxy\.epochs \(2\), or null\."),
+        ("race.last_epochs=0", r"race\.last_epochs 0: must be a whole number of at least 1, or null"),
+        ("race.criterion=loss", r"unknown race\.criterion 'loss': choose from accuracy, val_loss"),
+        ("race.min_power=1", r"race\.min_power 1: must be a number of at least 0 and below 1"),
         ("race.stop_share=1", r"race\.stop_share 1: must be a number of at least 0 and below 1"),
         ("latency=onnxruntime latency.refine=true", r"latency\.refine true: a scaling study measures no latency"),
         ("study.name=a/b", r"study\.name 'a/b': may hold letters"),
@@ -134,8 +139,16 @@ def test_names_and_identity_tell_studies_apart() -> None:
     }
     assert {name: plan.name for name, plan in plans.items()} == {name: name for name in plans}
     first = make_plan(["phi=1"]).identity("here")
-    assert make_plan(["phi=1", "race.seeds=9"]).identity("here") == first
-    for other in ("phi=2", "grid.tolerance=0.05", "race.finalists=5", "rounding.divisor=4", "study.seed=1"):
+    assert make_plan(["phi=1", "race.seeds=9", "race.min_power=0"]).identity("here") == first
+    for other in (
+        "race.last_epochs=2",
+        "race.criterion=val_loss",
+        "phi=2",
+        "grid.tolerance=0.05",
+        "race.finalists=5",
+        "rounding.divisor=4",
+        "study.seed=1",
+    ):
         assert make_plan(["phi=1", other]).identity("here") != first, other
     lines = make_plan(["compare=width_lines"]).identity("here")
     for other in ("table.widths=[1.0,1.4]", "table.starts=[[1,1]]", "rounding.divisor=4", "compare=width_resolution"):
@@ -224,7 +237,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     first = made(folder)
     for name in first:
         (folder / name).unlink()
-    assert report(["study=tiny"]) == 0
+    (told,) = json_answer(report, capsys, ("tiny",))["studies"]
     assert made(folder) == first
 
     for name in ("macs", "latency", "surface"):
@@ -248,6 +261,8 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
     side = load_spec_file(spec).arch.resolution_px
     assert model(torch.zeros(1, 1, side, side)).shape == (1, 10)
 
+    assert told["conclusion"]["end"] in ("seeds_spent", "separated") and "The race ended" in said
+    assert float(best["val_loss"]) > 0 < float(best["val_loss_error"]) and "val loss" in said
     before = outcomes(tmp_path)
     assert command(list(TINY)) == 0 and outcomes(tmp_path) == before
     assert "8 of 8 trials are done already" in capsys.readouterr().out
@@ -258,7 +273,7 @@ def test_a_grid_leaves_an_answer_a_report_and_a_family_that_timm_builds(
 def test_a_finished_grid_is_known_by_its_folder(grid: Finished, tmp_path: Path) -> None:
     shutil.copytree(grid.folder, tmp_path, dirs_exist_ok=True)
     assert is_scaling_finished(make_plan(list(TINY)))
-    for other in ("phi=2", "race.seeds=3", "study.name=other", "study.seed=1"):
+    for other in ("phi=2", "race.seeds=9999", "study.name=other", "study.seed=1"):
         assert not is_scaling_finished(
             make_plan([*(one for one in TINY if one.split("=")[0] != other.split("=")[0]), other])
         )

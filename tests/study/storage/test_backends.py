@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from optuna.trial import TrialState
 from nas.core.errors import NasError
 from nas.study.recovery import recover_trials
 from nas.study.storage import backends
-from nas.study.storage.backends import RepairingJournal, make_backend
+from nas.study.storage.backends import RepairingJournal, close_backend, make_backend
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.storage.retry_policy import RetryPolicy
 from nas.study.storage.retrying_storage import RetryingStorage
@@ -44,6 +45,19 @@ class Said:
     def is_told_from_first_to_last(self) -> bool:
         first, last = self.texts[0], self.texts[-1]
         return first.startswith("storage not reachable (") and last.startswith("storage reachable again after")
+
+
+def test_migration_scripts_are_loaded_once_per_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(backends, "_revisions", set())
+    monkeypatch.setattr(backends, "check_tables", lambda database: checked.append(database.get_current_version()))
+    for name in ("a", "a", "b"):
+        close_backend(make_backend(f"sqlite:///{tmp_path / name}"))
+    assert len(checked) == 1
+    with closing(sqlite3.connect(tmp_path / "b")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'another'")
+    close_backend(make_backend(f"sqlite:///{tmp_path / 'b'}"))
+    assert checked[1:] == ["another"]
 
 
 def test_a_queued_trial_is_taken_by_one_worker(storage_url: str, opened: Opened) -> None:

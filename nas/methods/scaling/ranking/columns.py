@@ -7,7 +7,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-from nas.core.formatting import decimal, percent_with_error
+from nas.core.formatting import decimal, number_with_error, percent_with_error
 from nas.methods.scaling.design.entries import DesignEntry
 from nas.methods.scaling.ranking.ranking import RankedNetwork
 from nas.reporting.columns import Column, csv_table, percent_number, select
@@ -70,6 +70,17 @@ _RESULT_COLUMNS: Final[tuple[Column[RankedNetwork], ...]] = (
         wraps=False,
     ),
     Column(name="standard_error", heading="± error", value=lambda one: one.error, text=percent_number),
+    Column(name="val_loss", heading="val loss", unit="nats", value=lambda one: one.val_loss, text=_THOUSANDTHS),
+    Column(name="val_loss_error", heading="± error", unit="nats", value=lambda one: one.loss_error, text=_THOUSANDTHS),
+    Column(
+        name="val_loss_with_error",
+        heading="val loss",
+        unit="nats",
+        note="validation loss",
+        value=lambda one: (one.val_loss, one.loss_error),
+        text=lambda both: number_with_error(both[0], both[1], 3),
+        wraps=False,
+    ),
     Column(name="seeds", heading="seeds", value=lambda one: len(one.accuracies), wraps=False),
     Column(name="p_value", heading="p", value=lambda one: one.p_value, text=_THOUSANDTHS, wraps=False),
     Column(name="verdict", heading="verdict", value=lambda one: one.verdict, align="left"),
@@ -89,12 +100,13 @@ def _entry_of(one: RankedNetwork) -> DesignEntry:
 def ranking_to_csv(table: Iterable[RankedNetwork]) -> str:
     """Text of ``networks.csv``: one line per network.
 
-    It has accuracy, verdict, cost and realised growth.
+    It has accuracy, validation loss, verdict, cost and realised growth.
     """
     rows = list(table)
     parameters = tuple(rows[0].entry.parameters)
     names = (
-        "network", *parameters, "same", "arch_id", "accuracy", "standard_error", "seeds", "p_value", "verdict",
+        "network", *parameters, "same", "arch_id", "accuracy", "standard_error", "val_loss", "val_loss_error", "seeds",
+        "p_value", "verdict",
         "latency_ms", "macs_m", "params_m", "peak_memory_mb", *(column.name for column in GROWTH_COLUMNS),
     )  # fmt: skip
     return csv_table(select(ranking_columns("network", parameters), *names), rows)

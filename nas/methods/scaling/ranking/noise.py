@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.analysis.significance import SIGNIFICANCE_LEVEL
-from nas.analysis.studentized_range import studentized_range_sf
+from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,17 @@ class Noise:
         which was selected for its accuracy. A test of the single pair (Welch's) would call too many differences
         significant.
         """
-        difference = sum(first) / len(first) - sum(second) / len(second)
-        return self.p_of_difference(difference, 1 / len(first) + 1 / len(second), self.networks)
+        return self.p_of_difference(_difference(first, second), _variance(first, second), self.networks)
+
+    def critical_difference(self, level: float, variance: float) -> float | None:
+        """Smallest significant difference of two means at ``level`` (Tukey-Kramer).
+
+        ``variance``: of the difference, in units of the variance of one training. None if the noise is unknown.
+        """
+        if not self.freedom or self.networks < 2:
+            return None
+        quantile = studentized_range_quantile(level, self.networks, self.freedom)
+        return quantile * self.deviation * math.sqrt(variance / 2)
 
     def p_of_difference(self, difference: float, variance: float, compared: int) -> float | None:
         """P-value of the ``difference`` between any two of ``compared`` estimates.
@@ -59,10 +68,21 @@ def pooled_noise(accuracies: Mapping[str, Sequence[float]]) -> Noise:
     return Noise(deviation=deviation, freedom=freedom, networks=len(groups))
 
 
-def is_significant(noise: Noise, first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether two networks differ significantly at the 5% level.
+def is_significant(
+    noise: Noise, first: Sequence[float], second: Sequence[float], level: float = SIGNIFICANCE_LEVEL
+) -> bool:
+    """Whether two networks differ significantly at ``level``.
 
     False where the noise is unknown.
     """
-    p = noise.p_value(first, second)
-    return p is not None and p < SIGNIFICANCE_LEVEL
+    critical = noise.critical_difference(level, _variance(first, second))
+    return critical is not None and abs(_difference(first, second)) > critical
+
+
+def _difference(first: Sequence[float], second: Sequence[float]) -> float:
+    return sum(first) / len(first) - sum(second) / len(second)
+
+
+def _variance(first: Sequence[float], second: Sequence[float]) -> float:
+    """Variance of the difference of two means, in units of that of one training."""
+    return 1 / len(first) + 1 / len(second)

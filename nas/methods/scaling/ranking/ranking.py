@@ -10,14 +10,16 @@ from typing import Final
 
 from nas.analysis.significance import SIGNIFICANCE_LEVEL, ChanceLevel, at_chance_text
 from nas.core.binomial import binomial_error
-from nas.core.formatting import percent, percent_with_error, plural
+from nas.core.formatting import number_with_error, percent, percent_with_error, plural
 from nas.methods.scaling.design.entries import Design, DesignEntry, DesignStep
 from nas.methods.scaling.ranking.noise import Noise, is_significant, pooled_noise
-from nas.methods.scaling.ranking.rounds import Accuracies, rank_means
+from nas.methods.scaling.ranking.race_rule import RaceRule
+from nas.methods.scaling.ranking.rounds import ONE_TEST, Accuracies, RaceTests, comparison_scores, rank_means
 from nas.methods.scaling.settings import STEPWISE
 from nas.study.trial_record import Outcome
 
 BEST, PEER, WORSE, AT_CHANCE = "best", "indistinguishable", "worse", "at chance level"
+_VERSION_0_1: Final = RaceRule()
 _UNTRAINED: Final = "No network has finished training yet."
 
 
@@ -26,6 +28,8 @@ class RankedNetwork:
     """One network with the ``accuracies`` of its seeds, in [0, 1], and its verdict.
 
     ``error``: standard error of the mean, from the noise pooled over all networks; None if that is unknown.
+    ``val_losses``: validation losses of its seeds in nats, with ``loss_error`` likewise; empty if not stored.
+    ``scores``: what it is compared by, the higher the better.
     ``p_value``: of the difference to the best; None for the best, the baseline, and networks that did not finish
     training.
     """
@@ -35,11 +39,19 @@ class RankedNetwork:
     verdict: str
     error: float | None = None
     p_value: float | None = None
+    val_losses: tuple[float, ...] = ()
+    loss_error: float | None = None
+    scores: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float | None:
         """Mean accuracy; None if no training finished."""
         return fmean(self.accuracies) if self.accuracies else None
+
+    @property
+    def val_loss(self) -> float | None:
+        """Mean validation loss in nats; None if it was not stored."""
+        return fmean(self.val_losses) if self.val_losses else None
 
     @property
     def percent(self) -> str:
@@ -76,7 +88,8 @@ class Ranking:
 
     ``baseline``, then the ``ranked`` ones, which finished training, the best first, then the ``others``. In a table the
     baseline may be one of the ranked networks. ``steps``: decided steps of stepwise expansion. ``chance``: accuracy of
-    always guessing the largest class; None if it is unknown.
+    always guessing the largest class; None if it is unknown. ``tests``: of the race, and ``rule``: what networks are
+    compared by. ``noise`` is that of the accuracies, ``loss_noise`` that of the validation losses.
     """
 
     baseline: RankedNetwork
@@ -85,6 +98,14 @@ class Ranking:
     noise: Noise
     steps: tuple[RankedStep, ...] = ()
     chance: ChanceLevel | None = None
+    tests: RaceTests = ONE_TEST
+    rule: RaceRule = _VERSION_0_1
+    loss_noise: Noise | None = None
+
+    @property
+    def score_noise(self) -> Noise:
+        """Noise of what networks are compared by."""
+        return self.noise if self.rule.is_by_accuracy or self.loss_noise is None else self.loss_noise
 
     @property
     def best(self) -> RankedNetwork | None:
@@ -103,6 +124,11 @@ class Ranking:
         return (self.baseline, *(one for one in (*self.ranked, *self.others) if one.entry.label != own))
 
     @property
+    def has_losses(self) -> bool:
+        """Whether validation losses are known; those of version 0.1 are not."""
+        return any(one.val_losses for one in self.all_networks)
+
+    @property
     def step_sentences(self) -> list[str]:
         """Stepwise expansion in words, step by step."""
         bias = "Its steps were chosen by the same trainings, so that the mean of stepwise expansion is biased upwards."
@@ -118,6 +144,9 @@ class Ranking:
         seeds = plural(len(best.accuracies), "seed")
         sentences = [f"Best: {best.entry.label} with {best.percent}% ({seeds})"]
         sentences[0] += "." if self.baseline.mean is None else f"; the baseline has {self.baseline.percent}%."
+        if not self.rule.is_by_accuracy:
+            nats = number_with_error(best.val_loss, best.loss_error, 3)
+            sentences.append(f"Networks are compared by validation loss (race.criterion), of which it has {nats} nats.")
         if self.chance:
             sentences.append(f"Always guessing the largest class gives {percent(self.chance.accuracy)}.")
         if not self.noise.freedom:
@@ -136,10 +165,13 @@ class Ranking:
                 sentences.append(
                     f"The cheapest of these, {cheapest.entry.label}, has {growth:.0%} of the best one's MACs."
                 )
+        level, loss = self.tests.level, self.loss_noise
+        part = f" over all tests of the race, {level:.2%} of it in the last" if level < SIGNIFICANCE_LEVEL else ""
+        varies = f" and its validation loss by {loss.deviation:.3f} nats" if loss and loss.freedom else ""
         sentences.append(
             f"{worse} of the other {len(self.ranked) - 1} are significantly worse (Tukey-Kramer, "
-            f"{SIGNIFICANCE_LEVEL:.0%}); one training's accuracy varies by {100 * self.noise.deviation:.2f} points "
-            f"between seeds (pooled, {self.noise.freedom} degrees of freedom)."
+            f"{SIGNIFICANCE_LEVEL:.0%}{part}); one training's accuracy varies by {100 * self.noise.deviation:.2f} "
+            f"points{varies} between seeds (pooled, {self.noise.freedom} degrees of freedom)."
         )
         return sentences
 
@@ -149,19 +181,29 @@ def rank_networks(
     accuracies: Accuracies,
     closed: Mapping[str, tuple[Outcome, str]],
     chance: ChanceLevel | None = None,
+    *,
+    val_losses: Accuracies | None = None,
+    tests: RaceTests = ONE_TEST,
+    rule: RaceRule = _VERSION_0_1,
 ) -> Ranking:
     """Rank all networks of ``entries`` by their ``accuracies``.
 
     ``closed``: by label, how a training without accuracy ended, and why. ``chance``: where none of the networks is
-    significantly better than always guessing the largest class, none is called the best. Intermediate networks of
-    stepwise expansion have another cost: only its final network is compared with the others.
+    significantly better than always guessing the largest class, none is called the best. ``val_losses``: in nats, by
+    label and seed as ``accuracies``. ``tests``: of the race, if any, by ``rule``. Intermediate networks of stepwise
+    expansion have another cost: only its final network is compared with the others.
     """
-    noise = pooled_noise(accuracies)
+    losses = dict(val_losses or {})
+    noise, loss_noise = pooled_noise(accuracies), pooled_noise(losses)
     compared = {entry.label: accuracies[entry.label] for entry in entries.trained if entry.label in accuracies}
     if entries.end and entries.end.label in accuracies:
         compared[STEPWISE] = accuracies[entries.end.label]
-    result = rank_means(compared, noise)
-    best = compared[result.best] if result else ()
+        losses[STEPWISE] = losses.get(entries.end.label, ())
+    scores = comparison_scores({**accuracies, **compared}, losses, rule)
+    score_noise = noise if rule.is_by_accuracy else loss_noise
+    result = rank_means({label: scores[label] for label in compared}, score_noise, tests)
+    best = scores[result.best] if result else ()
+    peers = result.peers if result else ()
     highest = max(map(fmean, compared.values()), default=0.0)
     at_chance = chance is not None and not chance.is_exceeded(highest, len(compared))
     order = {label: position for position, label in enumerate(result.ranked if result else ())}
@@ -169,7 +211,7 @@ def rank_networks(
     def ranked_network(entry: DesignEntry, verdict: str = "") -> RankedNetwork:
         values, position = tuple(compared.get(entry.label, accuracies.get(entry.label, ()))), order.get(entry.label)
         if position is not None:
-            verdict = BEST if position == 0 else WORSE if is_significant(noise, best, values) else PEER
+            verdict = BEST if position == 0 else PEER if entry.label in peers else WORSE
             verdict = AT_CHANCE if at_chance else verdict
         elif entry is not entries.baseline and not verdict:
             verdict = _untrained(entry, closed.get(entry.label))
@@ -178,7 +220,10 @@ def rank_networks(
             accuracies=values,
             verdict=verdict,
             error=error_of_mean(noise, values, chance.images if chance else None),
-            p_value=noise.p_value(best, values) if position and not at_chance else None,
+            p_value=score_noise.p_value(best, scores[entry.label]) if position and not at_chance else None,
+            scores=scores.get(entry.label, ()),
+            val_losses=(seen := tuple(losses.get(entry.label, ()))),
+            loss_error=loss_noise.standard_error(len(seen)) if seen else None,
         )
 
     end = [replace(entries.end, label=STEPWISE, same=())] if entries.end else []
@@ -195,7 +240,10 @@ def rank_networks(
         others=(*others, *intermediate, *(ranked_network(entry) for entry in entries.left_out)),
         noise=noise,
         chance=chance,
-        steps=tuple(map(partial(_decided, ranked_network, noise), entries.steps, entries.chosen_axes)),
+        tests=tests,
+        rule=rule,
+        loss_noise=loss_noise,
+        steps=tuple(map(partial(_decided, ranked_network, score_noise), entries.steps, entries.chosen_axes)),
     )
 
 
@@ -213,11 +261,11 @@ def _decided(
     ranked_network: Callable[[DesignEntry], RankedNetwork], noise: Noise, step: DesignStep, axis: str
 ) -> RankedStep:
     candidates = {name: ranked_network(entry) for name, entry in step.candidates.items()}
-    own = candidates[axis].accuracies
+    own = candidates[axis].scores
     peers = [
         name
         for name, one in candidates.items()
-        if name != axis and noise.freedom and one.accuracies and not is_significant(noise, own, one.accuracies)
+        if name != axis and noise.freedom and one.scores and not is_significant(noise, own, one.scores)
     ]
     return RankedStep(number=step.number, axis=axis, candidates=candidates, peers=tuple(peers))
 

@@ -15,7 +15,7 @@ from nas.study.catalog import load_study
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of
 from nas.study.trial_attributes import trial_records
-from nas.study.trial_record import Outcome, TrialRecord, pareto_front
+from nas.study.trial_record import TrialRecord, pareto_front, ranked_networks
 
 _MIN_NETWORKS: Final = 8  # networks needed for a rank correlation
 
@@ -23,8 +23,8 @@ _MIN_NETWORKS: Final = 8  # networks needed for a rank correlation
 def best_records(rows: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[TrialRecord]:
     """Pareto front of ``rows``, filled up with the best others to eight networks."""
     front = {row.arch_id: row for row in pareto_front(rows)}
-    trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.arch_id not in front]
-    others = sorted(trained, key=lambda row: (-objective.score(row), row.number))
+    left = [row for row in ranked_networks(rows) if row.arch_id not in front]
+    others = sorted(left, key=lambda row: (-objective.score(row), row.number))
     return [*front.values(), *others[: max(0, _MIN_NETWORKS - len(front))]]
 
 

@@ -1,0 +1,159 @@
+"""Slices of the shared weights that a network's operations use; without torch.
+
+A supernet holds one tensor per slot, as large as the largest network of its space needs. Networks use slices of them:
+channels by prefix, kernels by centre crop, blocks by their position in the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from nas.arch.ops.network import Op, network_ops
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+
+_BLOCK_PARTS: Final = 3  # "blocks", stage and position in the stage: the first parts of a block's path
+_UNSHARED_TYPES: Final = ("mqa",)
+
+
+class TensorSlice(NamedTuple):
+    """Part of the shared tensor ``slot`` of ``shape``, beginning at ``start``.
+
+    Weights of convolutions are (out, in, k, k), those of linear layers (out, in), all others (channels,). ``start`` is
+    in elements of the first two dimensions; kernels are cropped around their centre.
+    """
+
+    slot: str
+    shape: tuple[int, ...]
+    start: tuple[int, int] = (0, 0)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The shape that the shared tensor must have at least."""
+        return tuple(size + first for size, first in zip(self.shape, (*self.start, 0, 0), strict=False))
+
+
+class BoundOp(NamedTuple):
+    """An operation of a network with its slices of the shared weights.
+
+    ``scale`` and ``offset`` are those of the batch norm that follows, whose module in timm is ``norm`` ("" for none):
+    that of a MixConv's groups follows their concatenation.
+    """
+
+    op: Op
+    weight: TensorSlice | None = None
+    bias: TensorSlice | None = None
+    norm: str = ""
+    scale: TensorSlice | None = None
+    offset: TensorSlice | None = None
+
+    @property
+    def slices(self) -> tuple[TensorSlice, ...]:
+        """All slices that the operation uses."""
+        return tuple(part for part in (self.weight, self.bias, self.scale, self.offset) if part is not None)
+
+    @property
+    def tensors(self) -> Mapping[str, TensorSlice]:
+        """Slices by the name that they have in the state dict of timm's module."""
+        named = {
+            f"{self.op.path}.weight": self.weight,
+            f"{self.op.path}.bias": self.bias,
+            f"{self.norm}.weight": self.scale,
+            f"{self.norm}.bias": self.offset,
+        }
+        return {name: part for name, part in named.items() if part is not None}
+
+
+def bind_ops(spec: ArchSpec) -> Iterator[BoundOp]:
+    """Iterate over the operations of ``spec`` in execution order, with their slices.
+
+    Slots are named after timm's module paths and the block's type: blocks of different types at one position share
+    nothing, and neither do kernels of different dilations or heads of different kinds. The groups of a MixConv or of a
+    grouped 1x1 convolution use those parts of the ungrouped weights that connect their channels.
+
+    Raises: NasError for a network with blocks that cannot share weights.
+    """
+    types = _block_types(spec)
+    ops = list(network_ops(spec))
+    whole_of = {path: op for op in ops if op.kind == "concat" for path in op.inputs}
+    starts: dict[str, tuple[int, int]] = {}  # of the next group of a concatenation
+    norms: dict[str, str] = {}
+    for op in ops:
+        whole = whole_of.get(op.path)
+        slot = _slot((op if whole is None else whole).path, types, spec)
+        start = (0, 0) if whole is None else starts.get(slot, (0, 0))
+        if whole is not None:
+            starts[slot] = start[0] + op.out_channels, start[1] + (0 if op.kind == "depthwise" else op.in_channels)
+            norms[whole.path] = op.norm
+        norm = norms.get(op.path, "" if whole is not None else op.norm)
+        channels, norm_slot = (op.out_channels,), _slot(norm, types, spec)
+        yield BoundOp(
+            op,
+            weight=_weight(op, slot, start),
+            bias=TensorSlice(f"{slot}.bias", channels, (start[0], 0)) if op.bias else None,
+            norm=norm,
+            scale=TensorSlice(f"{norm_slot}.weight", channels) if norm else None,
+            offset=TensorSlice(f"{norm_slot}.bias", channels) if norm else None,
+        )
+
+
+def slot_shapes(specs: Iterable[ArchSpec]) -> dict[str, tuple[int, ...]]:
+    """Smallest shapes of the shared tensors that contain all slices of ``specs``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for spec in specs:
+        for bound in bind_ops(spec):
+            for part in bound.slices:
+                shapes[part.slot] = tuple(map(max, shapes.get(part.slot, part.ends), part.ends))
+    return shapes
+
+
+def check_fits(spec: ArchSpec, bound: Iterable[BoundOp], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the shared tensors of ``shapes`` contain all slices of a network.
+
+    Raises: NasError naming the first that they do not.
+    """
+    for item in bound:
+        for part in item.slices:
+            shape = shapes.get(part.slot)
+            if shape is None or any(end > size for end, size in zip(part.ends, shape, strict=True)):
+                has = "nothing" if shape is None else f"{'x'.join(map(str, shape))}"
+                raise NasError(
+                    f"{spec.name}: is not a network of this supernet, which has {has} of {part.slot}, where "
+                    f"{'x'.join(map(str, part.ends))} is needed; score networks of the space that it was made for."
+                )
+
+
+def _block_types(spec: ArchSpec) -> dict[str, str]:
+    """Type of each block by its path. Raises: NasError for one without shared weights."""
+    if spec.layer_scale is not None:
+        raise NasError(f"{spec.name}: layer scale cannot be shared by a supernet; add estimator=proxy or zero_cost.")
+    types: dict[str, str] = {placed.path: placed.block.type for placed in spec.placed_blocks()}
+    for path, kind in types.items():
+        if kind in _UNSHARED_TYPES:
+            raise NasError(
+                f"{spec.name}: {path} is an {kind} block, whose heads cannot share weights in a supernet; leave the "
+                "type out of the space, or add estimator=proxy or zero_cost."
+            )
+    return types
+
+
+def _slot(path: str, types: Mapping[str, str], spec: ArchSpec) -> str:
+    """Slot of the module at ``path``: with the type of its block, or the kind of head."""
+    parts = path.split(".")
+    block = ".".join(parts[:_BLOCK_PARTS])
+    if block in types:
+        return ".".join([block, types[block], *parts[_BLOCK_PARTS:]])
+    return f"{spec.head.kind}.{path}" if path in ("conv_head", "norm_head", "bn2") else path
+
+
+def _weight(op: Op, slot: str, start: tuple[int, int]) -> TensorSlice | None:
+    if not op.weights:
+        return None
+    if op.kind == "linear":
+        return TensorSlice(f"{slot}.weight", (op.out_channels, op.in_channels))
+    name = (
+        f"{slot}.weight" + (f".d{op.dilation}" if op.dilation > 1 else "") + (f".g{op.groups}" if op.groups > 1 else "")
+    )
+    inputs = 1 if op.kind == "depthwise" else op.in_channels // op.groups
+    return TensorSlice(name, (op.out_channels, inputs, op.kernel, op.kernel), start)

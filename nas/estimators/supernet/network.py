@@ -1,0 +1,120 @@
+"""One network of a supernet: its forward pass with slices of the shared weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from timm.layers import get_act_fn
+from torch import Tensor
+from torch.nn import functional
+
+from nas.arch.ops.network import Op
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.estimators.supernet.layout import BoundOp, TensorSlice, bind_ops
+
+# Mean and variance of a batch norm's input by channel, each (C,), by the norm's path in timm's module.
+NormStatistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
+
+
+def take_slice(shared: Mapping[str, Tensor], part: TensorSlice) -> Tensor:
+    """Return the slice of a shared tensor, as a view through which gradients flow."""
+    tensor = shared[part.slot]
+    ranges = [slice(first, first + size) for first, size in zip(part.start, part.shape, strict=False)]
+    if len(part.shape) == 4:
+        side, crop = tensor.shape[-1], part.shape[-1]
+        ranges += 2 * [slice((side - crop) // 2, (side + crop) // 2)]
+    return tensor[tuple(ranges)]
+
+
+class Subnetwork:
+    """The network of ``spec`` with shared weights; holds no weights itself.
+
+    With its slices as weights, timm's module of the same spec gives the same outputs (``standalone_state``). Drop
+    rates of the spec are ignored. ``bound``: its operations with their slices.
+
+    Raises: NasError for a network with blocks that cannot share weights.
+    """
+
+    def __init__(self, spec: ArchSpec) -> None:
+        self.spec = spec
+        self.bound = tuple(bind_ops(spec))
+
+    def logits(self, shared: Mapping[str, Tensor], images: Tensor, statistics: NormStatistics | None = None) -> Tensor:
+        """Compute logits (N, classes) of normalised images (N, C, H, W).
+
+        ``statistics``: of the batch norms; None takes those of the batch, as in training.
+        """
+        return self._run(shared, images, lambda norm, _: None if statistics is None else statistics[norm])
+
+    def estimate_statistics(self, shared: Mapping[str, Tensor], images: Tensor) -> NormStatistics:
+        """Compute batch norm statistics on normalised images (N, C, H, W), in one batch.
+
+        The statistics that the shared weights were trained with are those of other networks.
+        """
+        statistics: NormStatistics = {}
+
+        def collect(norm: str, x: Tensor) -> tuple[Tensor, Tensor]:
+            variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            statistics[norm] = (mean, variance)
+            return statistics[norm]
+
+        self._run(shared, images, collect)
+        return statistics
+
+    def _run(
+        self,
+        shared: Mapping[str, Tensor],
+        images: Tensor,
+        statistics_of: Callable[[str, Tensor], tuple[Tensor, Tensor] | None],
+    ) -> Tensor:
+        values: dict[str, Tensor] = {"": images}
+        x = images
+        for bound in self.bound:
+            op = bound.op
+            if op.kind == "split":
+                parts = torch.split(values[op.inputs[0]], list(op.parts), 1)
+                values.update({f"{op.path}:{index}": part for index, part in enumerate(parts)})
+                continue
+            x = self._compute(bound, shared, [values[name] for name in op.inputs])
+            if bound.scale is not None and bound.offset is not None:
+                factors, offsets = take_slice(shared, bound.scale), take_slice(shared, bound.offset)
+                mean, variance = statistics_of(bound.norm, x) or (None, None)
+                x = functional.batch_norm(
+                    x, mean, variance, factors, offsets, training=mean is None, eps=self.spec.norm.eps
+                )
+            values[op.path] = x = x if op.activation is None else get_act_fn(op.activation)(x)
+        return x
+
+    def _compute(self, bound: BoundOp, shared: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        """Apply an operation without its norm and activation."""
+        op, x = bound.op, inputs[0]
+        if bound.weight is not None:
+            weight = take_slice(shared, bound.weight)
+            bias = None if bound.bias is None else take_slice(shared, bound.bias)
+            return (
+                functional.linear(x.flatten(1), weight, bias)
+                if op.kind == "linear"
+                else self._conv(op, x, weight, bias)
+            )
+        if op.kind == "pool":
+            return x.mean((2, 3), keepdim=True)
+        if op.kind == "scale":
+            return x * inputs[1]
+        if op.kind == "add":
+            return x + inputs[1]
+        if op.kind == "concat":
+            return torch.cat(list(inputs), 1)
+        raise NasError(f"{op.path}: a supernet has no operation {op.kind!r}; add estimator=proxy or zero_cost.")
+
+    def _conv(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        groups = op.out_channels if op.kind == "depthwise" else op.groups
+        span = op.dilation * (op.kernel - 1)
+        padding = span // 2
+        if self.spec.padding == "same" and op.stride > 1:  # with stride 1 both paddings are the same
+            total = max((op.out_px - 1) * op.stride + span + 1 - x.shape[-1], 0)
+            x = functional.pad(x, 2 * (total // 2, total - total // 2))
+            padding = 0
+        return functional.conv2d(x, weight, bias, op.stride, padding, op.dilation, groups)

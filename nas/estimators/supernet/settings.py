@@ -1,0 +1,66 @@
+"""Settings of a supernet and its training, validated without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from nas.core.errors import NasError, unknown_choice
+from nas.core.validation import check_number
+from nas.estimators.proxy.settings import ProxySettings
+from nas.training.settings import OPTIMIZERS
+
+_MAX_EPOCHS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupernetSettings:
+    """Hyperparameters of a supernet's training and of scoring with it.
+
+    Width, resolution and strides of its networks, augmentation, device and threads are those of the group ``proxy``.
+    Each step trains ``networks`` networks on one batch, in which choices are balanced. With ``sandwich`` it trains the
+    largest and the smallest too, and the others learn from the outputs of the largest in place of the labels (BigNAS,
+    arXiv:2003.11142, section 3.1). ``epochs``: passes over the train images; all networks of a step see its images.
+    ``statistics_images``: train images on which batch norm statistics of a network are estimated before it is scored.
+
+    Raises: NasError naming the field.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    lr: float = 0.01
+    weight_decay: float = 0.05
+    warmup_epochs: float = 0.5
+    networks: int = 3
+    sandwich: bool = False
+    statistics_images: int = 512
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_choice("estimator.supernet.optimizer", self.optimizer, OPTIMIZERS)
+        self._check("epochs", low=1, high=_MAX_EPOCHS, whole=True)
+        self._check("batch_size", low=2, high=1_000_000, whole=True)
+        self._check("lr", low=0, high=1000, open_low=True)
+        self._check("weight_decay", low=0, high=1000)
+        self._check("warmup_epochs", low=0, high=self.epochs)
+        self._check("networks", low=1, high=1000, whole=True)
+        self._check("statistics_images", low=2, high=10_000_000, whole=True)
+        if not isinstance(self.sandwich, bool):
+            raise NasError(f"estimator.supernet.sandwich {self.sandwich!r}: must be true or false.")
+
+    def training(self, proxy: ProxySettings) -> ProxySettings:
+        """Return the settings of the training: these, and the others of ``proxy``."""
+        own = {key: value for key, value in asdict(self).items() if key in _OF_TRAINING}
+        return replace(proxy, **own, schedule="cosine", ema=None)
+
+    def identity(self, proxy: ProxySettings) -> Mapping[str, Any]:
+        """Return the settings that affect the weights, by name."""
+        return {**self.training(proxy).identity(), "networks": self.networks, "sandwich": self.sandwich}
+
+    def _check(self, field: str, *, low: float, **rule: Any) -> None:
+        check_number(f"estimator.supernet.{field}", getattr(self, field), low=low, **rule)
+
+
+_OF_TRAINING = frozenset({"epochs", "batch_size", "optimizer", "lr", "weight_decay", "warmup_epochs"})

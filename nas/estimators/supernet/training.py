@@ -1,0 +1,222 @@
+"""Training of a supernet: several networks per step on one batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.arch.spec import ArchSpec
+from nas.core.progress import ProgressCallback
+from nas.data.images import ImageData
+from nas.estimators.supernet.network import Subnetwork
+from nas.training.augmentation import make_mixup
+from nas.training.checkpoint import Checkpoint
+from nas.training.evaluation import amp_dtype, augmented_images, autocast, pick_device
+from nas.training.oom import is_out_of_memory, release_memory
+from nas.training.results import OutOfMemoryError, TrainingError
+from nas.training.runtime import fast_training, random_state, seeded, set_random_state
+from nas.training.settings import TrainSettings
+from nas.training.trainer import make_scheduler, steps_per_epoch
+
+Networks = Callable[[int], Sequence[ArchSpec]]
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupernetTraining:
+    """What a supernet is trained on.
+
+    ``networks`` returns the networks of a step, counted from 0: with ``has_teacher`` the outputs of the first are the
+    targets of the others. ``say`` prints a line for the user; ``progress`` is called with the steps done and in all.
+    ``checkpoint``: a file from which an interrupted training resumes, with the results of an uninterrupted one; the
+    caller deletes it.
+    """
+
+    networks: Networks
+    has_teacher: bool
+    data: ImageData
+    settings: TrainSettings
+    seed: int
+    say: Say
+    progress: ProgressCallback | None = None
+    checkpoint: Checkpoint | None = None
+
+
+def train_supernet(shared: dict[str, Tensor], training: SupernetTraining) -> None:
+    """Train the shared weights in place; deterministic with one thread on CPU.
+
+    A network whose loss is not finite is named once and left out of its step. If memory runs out, the batch is halved
+    once.
+
+    Raises: TrainingError if no network of a step has a finite loss; OutOfMemoryError after releasing the memory.
+    """
+    halved = replace(
+        training, settings=replace(training.settings, batch_size=max(2, training.settings.batch_size // 2))
+    )
+    initial = {slot: tensor.detach().clone() for slot, tensor in shared.items()}
+    try:
+        return _train(shared, training)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        release_memory(error)
+    training.say(f"out of memory at a batch of {training.settings.batch_size} images: the supernet goes on with half")
+    try:
+        for slot, tensor in initial.items():
+            shared[slot] = tensor
+        return _train(shared, halved)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        release_memory(error)
+        raise OutOfMemoryError(
+            f"out of memory at estimator.supernet.batch_size {halved.settings.batch_size}: lower it, or "
+            "proxy.resolution_px or proxy.width_multiplier."
+        ) from None
+
+
+def _train(shared: dict[str, Tensor], training: SupernetTraining) -> None:
+    settings, device = training.settings, pick_device(training.settings)
+    with seeded(training.seed, device) as generator, fast_training(nn.Identity(), device, settings.threads):
+        run = _Run(shared, training, generator, device)
+        saved = training.checkpoint
+        if saved is not None and (state := saved.load()) is not None:
+            run.load_state_dict(state)
+        while run.epoch < settings.epochs:
+            duration_s = run.next_epoch()
+            if saved is not None and run.epoch < settings.epochs:
+                saved.advance(duration_s, run.state_dict)
+    for slot, tensor in run.weights.items():
+        shared[slot] = tensor.detach()
+
+
+class _Run:
+    """Mutable state of one training."""
+
+    def __init__(
+        self, shared: Mapping[str, Tensor], training: SupernetTraining, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.training, self.generator, self.device = training, generator, device
+        self.data = training.data.to(device)
+        self.resized: dict[int, ImageData] = {}
+        self.epoch = 0
+        settings = training.settings
+        self.steps = steps_per_epoch(len(self.data.train_labels), settings.batch_size)
+        self.weights = {slot: tensor.to(device).requires_grad_() for slot, tensor in shared.items()}
+        self.optimizer = create_optimizer_v2(
+            _parameter_groups(self.weights, settings.weight_decay), opt=settings.optimizer, lr=settings.lr
+        )
+        self.scheduler = make_scheduler(self.optimizer, settings, self.steps)
+        self.mixup = make_mixup(settings, self.data.classes)
+        # Only float16 needs gradient scaling.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype(settings, device) == torch.float16)
+        self.failed: set[str] = set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state after an epoch, as plain containers and tensors."""
+        return {
+            "epoch": self.epoch,
+            "weights": {slot: tensor.detach() for slot, tensor in self.weights.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": random_state(self.generator),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a ``state_dict`` of the same training."""
+        self.epoch = state["epoch"]
+        with torch.no_grad():
+            for slot, tensor in state["weights"].items():
+                self.weights[slot].copy_(tensor)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        set_random_state(self.generator, state["random"])
+
+    def next_epoch(self) -> float:
+        """Train one epoch and return its wall time in s."""
+        start = time.perf_counter()
+        count = len(self.data.train_labels)
+        order = torch.randperm(count, generator=self.generator, device=self.device)
+        for index, rows in enumerate(order.tensor_split(self.steps)):
+            step = self.epoch * self.steps + index
+            self._train_step(step, rows)
+            if self.training.progress is not None:
+                self.training.progress(step + 1, self.training.settings.epochs * self.steps)
+        self.epoch += 1
+        return time.perf_counter() - start
+
+    def _train_step(self, step: int, rows: Tensor) -> None:
+        """Take one optimizer step on ``rows``, int64 (B,)."""
+        batches: dict[int, tuple[Tensor, Tensor]] = {}
+        self.optimizer.zero_grad()
+        teacher: Tensor | None = None
+        trained = 0
+        for spec in self.training.networks(step):
+            if spec.resolution_px not in batches:
+                batches[spec.resolution_px] = self._batch(spec.resolution_px, rows)
+            images, targets = batches[spec.resolution_px]
+            with autocast(self.training.settings, self.device):
+                logits = Subnetwork(spec).logits(self.weights, images)
+            loss = self._loss(logits.float(), targets if teacher is None else teacher, is_student=teacher is not None)
+            if not torch.isfinite(loss):
+                self._report_failure(spec, step)
+                continue
+            if self.training.has_teacher and teacher is None:
+                teacher = logits.detach().float().softmax(1)
+            scaled: Any = self.scaler.scale(loss)
+            scaled.backward()
+            trained += 1
+        if not trained:
+            raise TrainingError(
+                f"supernet: no network of step {step + 1} has a finite loss: lower estimator.supernet.lr."
+            )
+        if self.training.settings.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.weights.values(), self.training.settings.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scheduler is not None:
+            self.scheduler.step_update(step + 1)
+
+    def _loss(self, logits: Tensor, targets: Tensor, *, is_student: bool) -> Tensor:
+        """Cross entropy, (), of logits (B, classes).
+
+        ``targets``: labels (B,), or probabilities (B, classes).
+        """
+        smoothing = 0.0 if is_student or targets.ndim == 2 else self.training.settings.label_smoothing
+        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+    def _batch(self, side_px: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return augmented images (B, C, H, W) and targets of ``rows``, int64 (B,)."""
+        if side_px not in self.resized:
+            self.resized[side_px] = self.data.resized(side_px)
+        data = self.resized[side_px]
+        if self.mixup is not None:
+            rows = rows[: len(rows) // 2 * 2]  # timm mixes pairs
+        images = augmented_images(data, rows, self.training.settings, self.generator)
+        targets = data.train_labels[rows]
+        return (images, targets) if self.mixup is None else self.mixup(images, targets)
+
+    def _report_failure(self, spec: ArchSpec, step: int) -> None:
+        """Name a network whose loss is not finite, once."""
+        if spec.arch_id not in self.failed:
+            self.failed.add(spec.arch_id)
+            blocks = "; ".join(" ".join(stage) for stage in spec.strings)
+            self.training.say(
+                f"supernet: the loss of {spec.name} {spec.arch_id} is not finite at step {step + 1}; it is left out of "
+                f"the step ({blocks})"
+            )
+
+
+def _parameter_groups(weights: Mapping[str, Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    """Group parameters as timm does: no weight decay of scales, offsets and biases."""
+    matrices = [tensor for tensor in weights.values() if tensor.ndim > 1]
+    vectors = [tensor for tensor in weights.values() if tensor.ndim == 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -1,0 +1,102 @@
+"""Shared weights of a supernet: one tensor per slot, and their file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from nas.core.errors import NasError
+from nas.core.files import write_bytes_atomically
+from nas.estimators.supernet.layout import BoundOp
+from nas.estimators.supernet.network import NormStatistics, take_slice
+
+_IDENTITY: Final = "nas.supernet"
+
+
+def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    """Draw shared weights as timm initialises its mobile networks, by slot.
+
+    Convolutions: normal with variance 2 / fan-out (He et al., arXiv:1502.01852); linear layers: uniform within
+    1 / sqrt(classes). Scales are 1, offsets and biases 0. A function of its arguments alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for slot, shape in sorted(shapes.items()):
+        if len(shape) == 4:
+            fan_out = shape[2] * shape[3] * (1 if shape[1] == 1 else shape[0])
+            weights[slot] = torch.randn(shape, generator=generator) * math.sqrt(2 / fan_out)
+        elif len(shape) == 2:
+            weights[slot] = (torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(shape[0])
+        else:
+            weights[slot] = torch.ones(shape) if slot.endswith(".weight") else torch.zeros(shape)
+    return weights
+
+
+def standalone_state(
+    bound: Iterable[BoundOp], shared: Mapping[str, Tensor], statistics: NormStatistics
+) -> dict[str, Tensor]:
+    """Copy a network's slices into the state dict of its stand-alone timm module.
+
+    ``statistics``: of its batch norms, as estimated for this network.
+    """
+    state = {}
+    for item in bound:
+        for name, part in item.tensors.items():
+            state[name] = take_slice(shared, part).detach().clone(memory_format=torch.contiguous_format)
+        if item.norm:
+            mean, variance = statistics[item.norm]
+            state[f"{item.norm}.running_mean"], state[f"{item.norm}.running_var"] = mean.clone(), variance.clone()
+            state[f"{item.norm}.num_batches_tracked"] = torch.tensor(1)
+    return state
+
+
+def save_shared_weights(path: Path, shared: Mapping[str, Tensor], identity: Mapping[str, Any]) -> None:
+    """Write shared weights to ``path`` as safetensors, with their ``identity``.
+
+    Raises: NasError if the file cannot be written.
+    """
+    tensors = {slot: tensor.detach().cpu().contiguous() for slot, tensor in shared.items()}
+    write_bytes_atomically(path, save(tensors, metadata={_IDENTITY: json.dumps(identity)}))
+
+
+def load_shared_weights(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], identity: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Load the shared weights that ``save_shared_weights`` wrote.
+
+    Raises: NasError for an unreadable file, and for a supernet of another ``identity``.
+    """
+    stored = read_identity(path)
+    wanted = json.loads(json.dumps(identity))
+    differing = [name for name in (*wanted, *stored) if wanted.get(name) != stored.get(name)]
+    if differing:
+        name = differing[0]
+        raise NasError(
+            f"supernet {str(path)!r}: was trained with another {name}: {stored.get(name)!r}, now {wanted.get(name)!r}. "
+            "Choose another study.name, or delete the file to train a supernet anew."
+        )
+    with safe_open(str(path), framework="pt") as file:
+        found = {slot: tuple(file.get_slice(slot).get_shape()) for slot in file.keys()}  # noqa: SIM118
+        if found != dict(shapes):
+            raise NasError(f"supernet {str(path)!r}: its tensors are not those of this space; delete the file.")
+        return {slot: file.get_tensor(slot) for slot in found}
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """Read what the supernet in ``path`` was trained for. Raises: NasError."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            stored = json.loads((file.metadata() or {})[_IDENTITY])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise NasError(f"supernet {str(path)!r}: is not a readable file of a supernet ({error}); delete it.") from None
+    if not isinstance(stored, dict):
+        raise NasError(f"supernet {str(path)!r}: is not a readable file of a supernet; delete it.")
+    return stored

@@ -1,0 +1,93 @@
+"""Tests of scorers: several as one, made of settings, prepared once, and what a proxy's evaluator makes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
+from nas.data.images import ImageData
+from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.scorers import CombinedScorer, with_scorer
+from nas.estimators.settings import EstimatorSettings
+from nas.estimators.zero_cost import ZeroCostScorer
+from nas.study.session import StudySession
+from nas.training.results import TrainingError
+from tests.study.fakes import mobilenet_v1
+
+ARCH = mobilenet_v1().decode({"width": 0.25, "resolution_px": 128}, classes=10, in_channels=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneScore:
+    """Gives one score, and notes in ``seen`` that it was prepared."""
+
+    name: str
+    value: float = 1.0
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def prepare(self, progress: ProgressCallback | None = None) -> None:
+        self.seen.append("prepared")
+        if progress:
+            progress(1, 2)
+
+    def scores(self, arch: ArchSpec) -> Mapping[str, float]:
+        return {self.name: self.value}
+
+
+def evaluator(digits: ImageData, scorer: Any = None) -> ProxyEvaluator:
+    settings = ProxySettings(width_multiplier=0.1, resolution_px=8, device="cpu")
+    return ProxyEvaluator(data=digits, settings=settings, largest_kernel=3, seed=4, scorer=scorer)
+
+
+def test_several_scorers_are_one() -> None:
+    parts = (OneScore(name="a", value=3.0), OneScore(name="b"))
+    both = CombinedScorer(scorers=parts)
+    both.prepare()
+    assert both.names == ("a", "b") and dict(both.scores(ARCH)) == {"a": 3.0, "b": 1.0}
+    assert [part.seen for part in parts] == [["prepared"]] * 2
+
+
+def test_the_scorer_of_the_settings_scores_the_proxies_that_are_trained(digits: ImageData) -> None:
+    settings = EstimatorSettings(name="zero_cost", zero_cost=("naswot", "synflow"), zero_cost_batch_size=16)
+    own = with_scorer(evaluator(digits), settings)
+    assert isinstance(own.scorer, ZeroCostScorer)
+    assert (own.scorer.settings, own.scorer.seed, own.scorer.batch_size) == (own.settings, own.seed, 16)
+    scores = own.scores(ARCH)
+    assert list(scores) == ["naswot", "synflow"] and all(map(math.isfinite, scores.values()))
+    assert own.with_folders(weights_dir=None, checkpoints_dir=None).scorer is own.scorer
+    assert with_scorer(evaluator(digits), EstimatorSettings()).scorer is None
+
+
+def test_a_score_that_is_not_finite_and_no_scorer_are_errors(digits: ImageData) -> None:
+    with pytest.raises(TrainingError, match=r"score a is nan: the network cannot be compared with others\."):
+        evaluator(digits, OneScore(name="a", value=math.nan)).scores(ARCH)
+    with pytest.raises(NasError, match=r"estimator\.name proxy: trains networks and scores none\."):
+        evaluator(digits).scores(ARCH)
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_scorer_is_prepared_unless_nothing_is_left_to_score(
+    is_complete: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorer = OneScore(name="a")
+    session: Any = SimpleNamespace(
+        evaluator=SimpleNamespace(scorer=scorer), is_complete=lambda _: is_complete, plan=SimpleNamespace()
+    )
+    study: Any = None
+    StudySession.prepare_scorer(session, study, Console())
+    assert scorer.seen == ([] if is_complete else ["prepared"])
+    assert ("estimator (a) ..." in capsys.readouterr().out) != is_complete

@@ -1,0 +1,115 @@
+"""Sub-networks against timm's modules with the same weights, for every block and space."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from nas.arch import zoo
+from nas.arch.complexity import complexity
+from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.scaling.transform import Scaling, scale
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.estimators.proxy.reduce import reduce_arch
+from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.supernet.layout import TensorSlice, check_fits, slot_shapes
+from nas.estimators.supernet.network import Subnetwork, take_slice
+from nas.estimators.supernet.sampling import covering_genotypes, extreme_genotype
+from nas.estimators.supernet.weights import initial_weights, standalone_state
+from nas.model.build import build
+from tests.model.random_specs import specs
+from tests.search_spaces.conftest import build as build_space
+from tests.search_spaces.conftest import read
+
+SPACES = ("mixnet", "mobilenet_v3", "mobilenet_v3_small", "mnasnet", "efficientnet", "mobilenet_v1", "tiny")
+PROXY = ProxySettings(width_multiplier=0.25, resolution_px=8, min_map_px=2)
+
+
+def assert_equals_standalone(spec: ArchSpec, shapes: dict[str, tuple[int, ...]]) -> None:
+    """The sub-network in training and evaluation against timm's module."""
+    network, shared = Subnetwork(spec), initial_weights(shapes, seed=0)
+    check_fits(spec, network.bound, shapes)
+    images = torch.randn(3, spec.in_channels, spec.resolution_px, spec.resolution_px)
+    statistics = network.estimate_statistics(shared, torch.randn_like(images))
+    module = build(spec, dropout=0, drop_path=0)
+    module.load_state_dict(standalone_state(network.bound, shared, statistics))
+    for mode, given_statistics in ((False, statistics), (True, None)):
+        expected = module.train(mode)(images)
+        torch.testing.assert_close(network.logits(shared, images, given_statistics), expected, rtol=1e-4, atol=1e-4)
+
+
+@given(specs(), specs())
+@settings(max_examples=40)
+def test_random_network_has_the_outputs_of_its_standalone_module(spec: ArchSpec, other: ArchSpec) -> None:
+    spec, other = replace(spec, layer_scale=None), replace(other, layer_scale=None)
+    assert_equals_standalone(spec, slot_shapes([spec, other]))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_networks_of_every_space_have_the_outputs_of_their_standalone_modules(name: str) -> None:
+    space = build_space(read(name))
+
+    def proxy(genotype: Mapping[str, Any]) -> ArchSpec:
+        arch = space.decode(genotype, classes=5)
+        return reduce_arch(arch, PROXY, classes=5, largest_kernel=space.largest_kernel, in_channels=3).spec
+
+    largest = extreme_genotype(space, lambda genotype: complexity(proxy(genotype)).macs, largest=True)
+    shapes = slot_shapes(map(proxy, covering_genotypes(space, largest, drawn=20, seed=0)))
+    rng = random.Random(1)
+    drawn = [proxy(space.sample(rng)) for _ in range(60)]
+    for spec in drawn:
+        check_fits(spec, Subnetwork(spec).bound, shapes)
+    for spec in (*drawn[:2], proxy(largest)):
+        assert_equals_standalone(spec, shapes)
+
+
+def test_slices_are_prefixes_of_channels_and_centres_of_kernels() -> None:
+    shared = {"x": torch.arange(4 * 3 * 5 * 5).reshape(4, 3, 5, 5)}
+    taken = take_slice(shared, TensorSlice("x", (2, 1, 3, 3), (1, 2)))
+    assert torch.equal(taken, shared["x"][1:3, 2:3, 1:4, 1:4])
+
+
+def test_wider_and_narrower_networks_share_the_narrower_one() -> None:
+    narrow, wide = (scale(zoo.get("mixnet_s"), Scaling(width=width, resolution_px=32)) for width in (0.2, 0.4))
+    shapes = slot_shapes([narrow, wide])
+    assert shapes == slot_shapes([wide])
+    shared = initial_weights(shapes, seed=0)
+    small, large = (standalone_state(Subnetwork(spec).bound, shared, NoStatistics()) for spec in (narrow, wide))
+    shared_names = [name for name in small if name.endswith("conv_dw.weight") or name == "conv_stem.weight"]
+    assert len(shared_names) > 3
+    for name in shared_names:
+        channels = len(small[name])
+        assert torch.equal(small[name], large[name][:channels])
+
+
+class NoStatistics(dict[str, tuple[torch.Tensor, torch.Tensor]]):
+    """Statistics of a network that are not looked at."""
+
+    def __missing__(self, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(1), torch.ones(1)
+
+
+def test_network_of_another_space_is_refused_with_the_missing_weights() -> None:
+    shapes = slot_shapes([zoo.get("mobilenetv1_025")])
+    with pytest.raises(NasError, match="mixnet_s: is not a network of this supernet, which has 8x3x3x3 of conv_stem"):
+        check_fits(zoo.get("mixnet_s"), Subnetwork(zoo.get("mixnet_s")).bound, shapes)
+    with pytest.raises(NasError, match=r"which has nothing of blocks\.0\.0\.ds"):
+        check_fits(zoo.get("mnasnet_small"), Subnetwork(zoo.get("mnasnet_small")).bound, shapes)
+
+
+def test_attention_is_refused_with_the_block_and_what_to_do() -> None:
+    spec = ArchSpec.from_strings(
+        "x",
+        [["ds_r1_k3_s1_c16"], ["mqa_r1_k3_h2_d8_s1_c16", "ds_r1_k3_s1_c16"]],
+        stem=StemSpec(channels=8),
+        head=HeadSpec(channels=8),
+    )
+    with pytest.raises(NasError, match=r"x: blocks\.1\.0 is an mqa block.*estimator=proxy"):
+        Subnetwork(spec)
