@@ -12,6 +12,7 @@ from nas.core.progress import ProgressCallback
 from nas.estimators.base import Scorer, ignore
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.settings import EstimatorSettings
+from nas.estimators.supernet.settings import SupernetSettings
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 SUPERNET_FOLDER: Final = "supernet"  # in the study's folder
@@ -48,7 +49,7 @@ def with_scorer(evaluator: ProxyEvaluator, settings: EstimatorSettings, space: A
         return evaluator
     scorers: list[Scorer] = []
     if settings.name == "supernet":
-        scorers.append(_supernet_scorer(evaluator, settings, space, folder / SUPERNET_FOLDER))
+        scorers += _supernet_scorers(evaluator, settings.supernet, space, folder / SUPERNET_FOLDER)
     if settings.zero_cost_settings is not None:
         scorers.append(_zero_cost_scorer(evaluator, settings.zero_cost_settings))
     scorer = scorers[0] if len(scorers) == 1 else CombinedScorer(scorers=tuple(scorers))
@@ -72,16 +73,20 @@ def _zero_cost_scorer(evaluator: ProxyEvaluator, settings: ZeroCostSettings) -> 
     )
 
 
-def _supernet_scorer(evaluator: ProxyEvaluator, settings: EstimatorSettings, space: Any, folder: Path) -> Scorer:
+def _supernet_scorers(evaluator: ProxyEvaluator, settings: SupernetSettings, space: Any, folder: Path) -> list[Scorer]:
     from nas.estimators.supernet.scorer import SupernetScorer
 
-    return SupernetScorer(
-        data=evaluator.data,
-        proxy=evaluator.settings,
-        settings=settings.supernet,
-        space=space,
-        largest_kernel=evaluator.largest_kernel,
-        seed=evaluator.seed,
-        folder=folder,
-        base_resolution_px=evaluator.base_resolution_px,
-    )
+    return [
+        SupernetScorer(
+            data=evaluator.data,
+            proxy=evaluator.settings,
+            settings=settings,
+            space=space,
+            largest_kernel=evaluator.largest_kernel,
+            seed=evaluator.seed,
+            folder=folder / str(member + 1) if settings.members > 1 else folder,
+            base_resolution_px=evaluator.base_resolution_px,
+            member=member,
+        )
+        for member in range(settings.members)
+    ]

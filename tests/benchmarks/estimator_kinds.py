@@ -217,7 +217,8 @@ class ZeroCost(ProxyEstimator):
 class Supernet(ProxyEstimator):
     """Inherited weights of a supernet, trained anew for each seed.
 
-    Options that begin with ``supernet.`` are settings of its training, others those of its proxies.
+    Options that begin with ``supernet.`` are settings of its training, others those of its proxies. The score is the
+    mean over its members.
     """
 
     signals = (SCORE,)
@@ -230,29 +231,36 @@ class Supernet(ProxyEstimator):
     @property
     def identity(self) -> Mapping[str, Any]:
         own = dict(self._supernet.identity(self.settings[0]))
-        return {**super().identity, "supernet": own, "statistics_images": self._supernet.statistics_images}
+        settings = self._supernet
+        own |= {"members": settings.members, "statistics_images": settings.statistics_images}
+        return {**super().identity, "supernet": own}
 
     @cached_property
-    def _scorer(self) -> SupernetScorer:
+    def _scorers(self) -> list[SupernetScorer]:
         sample = self.request.sample
-        return SupernetScorer(
-            data=self.images,
-            proxy=self.settings[0],
-            settings=self._supernet,
-            space=sample.space,
-            largest_kernel=sample.space.largest_kernel,
-            seed=self.request.seed,
-            folder=self.request.folder / "supernet",
-        )
+        return [
+            SupernetScorer(
+                data=self.images,
+                proxy=self.settings[0],
+                settings=self._supernet,
+                space=sample.space,
+                largest_kernel=sample.space.largest_kernel,
+                seed=self.request.seed,
+                folder=self.request.folder / f"supernet-{member}",
+                member=member,
+            )
+            for member in range(self._supernet.members)
+        ]
 
     def prepare(self) -> None:
         super().prepare()
         start = time.process_time()
-        self._scorer.prepare()
+        for scorer in self._scorers:
+            scorer.prepare()
         self.cpu_s = time.process_time() - start
 
     def scores(self, candidate: Candidate) -> Mapping[str, float]:
-        return self._scorer.scores(candidate.arch)
+        return {SCORE: fmean(value for scorer in self._scorers for value in scorer.scores(candidate.arch).values())}
 
 
 KINDS: Final[Mapping[str, type[Estimator]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,6 +84,10 @@ def test_a_supernet_of_the_space_scores_beside_zero_cost_scores(digits: ImageDat
         assert isinstance(supernet, SupernetScorer)
         assert supernet.settings.epochs == 3
         assert supernet.path == Path("study/supernet/supernet.safetensors")
+        both = with_scorer(evaluator(digits), replace(settings, supernet={"members": 2}), mobilenet_v1(), Path("study"))
+        assert isinstance(both.scorer, CombinedScorer) and both.scorer.names == ("supernet", "supernet_2", *names)
+        folders = [part.folder for part in both.scorer.scorers if isinstance(part, SupernetScorer)]
+        assert folders == [Path("study/supernet/1"), Path("study/supernet/2")]
         assert (supernet.proxy, supernet.seed) == (evaluator(digits).settings, 4)
 
 

@@ -50,6 +50,7 @@ T = TypeVar("T")
 SCORE: Final = "supernet"
 _COVERED: Final = 300  # random networks whose weights a supernet has, beside those that cover each choice
 _SCORE_BATCH: Final = 256
+_MEMBER_STRIDE: Final = 1_000_003  # far above usual seeds, so that members do not share seeds with other studies
 _FILE: Final = "supernet.safetensors"
 
 
@@ -59,7 +60,8 @@ class SupernetScorer:
 
     The score is the mean log-likelihood (nats) of the validation labels, which orders networks better than the accuracy
     does. Networks are reduced as ``proxy`` says, which ``largest_kernel`` and ``base_resolution_px`` complete as in
-    ``ProxyEvaluator``. ``folder`` contains the trained supernet and the checkpoint of an unfinished one.
+    ``ProxyEvaluator``. ``member``: which of ``settings.members`` supernets it is, counted from 0; ``seed`` is that of
+    the study. ``folder`` contains the trained supernet and the checkpoint of an unfinished one.
     """
 
     data: ImageData
@@ -70,12 +72,18 @@ class SupernetScorer:
     seed: int
     folder: Path
     base_resolution_px: int | None = None
+    member: int = 0
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of the score."""
-        return (SCORE,)
+        return (f"{SCORE}_{self.member + 1}" if self.member else SCORE,)
+
+    @property
+    def _own_seed(self) -> int:
+        """Seed of this member's weights and draws."""
+        return self.seed + _MEMBER_STRIDE * self.member
 
     @property
     def path(self) -> Path:
@@ -91,7 +99,7 @@ class SupernetScorer:
         if self.path.exists():
             load_shared_weights(self.path, shapes, identity)
             return
-        shared = initial_weights(shapes, self.seed)
+        shared = initial_weights(shapes, self._own_seed)
         checkpoint = None
         if self.proxy.checkpoint_s is not None:
             checkpoint = Checkpoint(self._checkpoint, _digest(identity), self.proxy.checkpoint_s)
@@ -102,7 +110,7 @@ class SupernetScorer:
                 has_teacher=self.settings.sandwich,
                 data=self.data,
                 settings=self.settings.training(self.proxy),
-                seed=self.seed,
+                seed=self._own_seed,
                 say=say,
                 progress=progress,
                 checkpoint=checkpoint,
@@ -113,8 +121,7 @@ class SupernetScorer:
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch`` with inherited weights. Raises: TrainingError."""
-        loss = self.evaluate(arch).loss
-        return {SCORE: -loss}
+        return {self.names[0]: -self.evaluate(arch).loss}
 
     def evaluate(self, arch: ArchSpec) -> Score:
         """Accuracy and loss of ``arch`` with inherited weights, on the validation images.
@@ -224,7 +231,7 @@ class SupernetScorer:
         """Networks of a training step."""
         fixed = [largest, smallest] if self.settings.sandwich else []
         first = step * self.settings.networks
-        balanced = [fair_genotype(self.space, first + i, self.seed) for i in range(self.settings.networks)]
+        balanced = [fair_genotype(self.space, first + i, self._own_seed) for i in range(self.settings.networks)]
         return [self._decoded(genotype) for genotype in (*fixed, *balanced)]
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -245,7 +252,7 @@ class SupernetScorer:
             "class list": _digest(list(data.class_names)),
             "data": [list(data.train_images.shape), list(data.mean), list(data.std), data.flips],
             "settings": dict(self.settings.identity(self.proxy)),
-            "seed": self.seed,
+            "seed": self._own_seed,
             "versions": [torch.__version__, timm.__version__, __version__],
         }
 

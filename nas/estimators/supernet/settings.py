@@ -22,7 +22,9 @@ class SupernetSettings:
     Each step trains ``networks`` networks on one batch, in which choices are balanced. With ``sandwich`` it trains the
     largest and the smallest too, and the others learn from the outputs of the largest in place of the labels (BigNAS,
     arXiv:2003.11142, section 3.1). ``epochs``: passes over the train images; all networks of a step see its images.
-    ``statistics_images``: train images on which batch norm statistics of a network are estimated before it is scored.
+    ``members``: supernets that are trained, with different seeds; each gives a score of its own, for two trainings of a
+    supernet order networks differently. ``statistics_images``: train images on which batch norm statistics of a network
+    are estimated before it is scored.
 
     Raises: NasError naming the field.
     """
@@ -35,6 +37,7 @@ class SupernetSettings:
     warmup_epochs: float = 0.5
     networks: int = 3
     sandwich: bool = False
+    members: int = 1
     statistics_images: int = 512
 
     def __post_init__(self) -> None:
@@ -46,6 +49,7 @@ class SupernetSettings:
         self._check("weight_decay", low=0, high=1000)
         self._check("warmup_epochs", low=0, high=self.epochs)
         self._check("networks", low=1, high=1000, whole=True)
+        self._check("members", low=1, high=100, whole=True)
         self._check("statistics_images", low=2, high=10_000_000, whole=True)
         if not isinstance(self.sandwich, bool):
             raise NasError(f"estimator.supernet.sandwich {self.sandwich!r}: must be true or false.")
