@@ -308,6 +308,6 @@ def test_a_study_of_a_version_without_estimators_goes_on_as_proxy() -> None:
 def test_a_study_that_trained_every_candidate_is_not_continued_by_estimates() -> None:
     plan, storage = make_plan(small_space()), optuna.storages.InMemoryStorage()
     open_study(storage, "study", PARETO, plan.identity("device"))
-    message = "study 'study' was started with estimator.name = 'proxy', now it is 'zero_cost' \\(and 3 more: "
+    message = r"study 'study' was started with estimator.name = 'proxy', now it is 'zero_cost' \(and \d more: "
     with pytest.raises(NasError, match=message):
         open_study(storage, "study", PARETO, replace(plan, estimator=SCORED).identity("device"))
