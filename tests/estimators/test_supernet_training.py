@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -102,6 +103,15 @@ def test_score_is_that_of_the_standalone_module_with_inherited_weights(scorer: S
         assert found.accuracy == expected.accuracy
         assert found.class_correct == expected.class_correct
         assert scorer.scores(arch)[SCORE] == pytest.approx(-expected.loss, rel=1e-4)
+
+
+def test_a_prepared_scorer_scores_on_a_machine_without_its_file(scorer: SupernetScorer) -> None:
+    scorer.prepare()
+    arch = networks(scorer, 1)[0]
+    here = replace(scorer).scores(arch)  # from the file
+    sent = pickle.dumps(scorer)
+    scorer.path.unlink()
+    assert pickle.loads(sent).scores(arch) == here  # noqa: S301: made by this test
 
 
 def test_training_learns(scorer: SupernetScorer) -> None:

@@ -97,7 +97,7 @@ class SupernetScorer:
         """
         shapes, identity = self._shapes(), self._identity()
         if self.path.exists():
-            load_shared_weights(self.path, shapes, identity)
+            self._known["trained"] = load_shared_weights(self.path, shapes, identity)
             return
         shared = initial_weights(shapes, self._own_seed)
         checkpoint = None
@@ -117,6 +117,7 @@ class SupernetScorer:
             ),
         )
         save_shared_weights(self.path, shared, identity)
+        self._known["trained"] = {slot: tensor.cpu() for slot, tensor in shared.items()}
         self._checkpoint.unlink(missing_ok=True)
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
@@ -171,10 +172,15 @@ class SupernetScorer:
         return network
 
     def _shared(self) -> dict[str, Tensor]:
-        """Trained weights on the device, loaded once."""
+        """Trained weights on the device, loaded once.
+
+        Those of ``prepare`` are pickled with the scorer, for workers on machines without its file.
+        """
 
         def load() -> dict[str, Tensor]:
-            weights = load_shared_weights(self.path, self._shapes(), self._identity())
+            weights = self._known.get("trained")
+            if weights is None:
+                weights = load_shared_weights(self.path, self._shapes(), self._identity())
             return {slot: tensor.to(pick_device(self.proxy)) for slot, tensor in weights.items()}
 
         return self._once("weights", load)
