@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from nas.training.augmentation import make_mixup, normalise
     from nas.training.checkpoint import Checkpoint
     from nas.training.evaluation import (
-        amp_dtype,
-        augmented_images,
+        augmented_batch,
         autocast,
+        make_grad_scaler,
         memory_layout,
         normalization_statistics,
         pick_device,
+        score_logits,
     )
-    from nas.training.oom import is_out_of_memory, release_memory
+    from nas.training.oom import named_out_of_memory
     from nas.training.results import EpochResult, OutOfMemoryError, Score, TrainingError
     from nas.training.runtime import fast_training, random_state, seeded, set_random_state
     from nas.training.settings import OPTIMIZERS, TrainSettings
@@ -26,17 +27,18 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "checkpoint": ["Checkpoint"],
             "augmentation": ["make_mixup", "normalise"],
+            "checkpoint": ["Checkpoint"],
             "evaluation": [
-                "amp_dtype",
-                "augmented_images",
+                "augmented_batch",
                 "autocast",
+                "make_grad_scaler",
                 "memory_layout",
                 "normalization_statistics",
                 "pick_device",
+                "score_logits",
             ],
-            "oom": ["is_out_of_memory", "release_memory"],
+            "oom": ["named_out_of_memory"],
             "results": ["EpochResult", "OutOfMemoryError", "Score", "TrainingError"],
             "runtime": ["fast_training", "random_state", "seeded", "set_random_state"],
             "settings": ["OPTIMIZERS", "TrainSettings"],
@@ -52,19 +54,19 @@ __all__ = [
     "Score",
     "TrainSettings",
     "TrainingError",
-    "amp_dtype",
-    "augmented_images",
+    "augmented_batch",
     "autocast",
     "fast_training",
-    "is_out_of_memory",
+    "make_grad_scaler",
     "make_mixup",
     "make_scheduler",
     "memory_layout",
+    "named_out_of_memory",
     "normalise",
     "normalization_statistics",
     "pick_device",
     "random_state",
-    "release_memory",
+    "score_logits",
     "seeded",
     "set_random_state",
     "steps_per_epoch",

@@ -16,10 +16,11 @@ from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
 from nas.data.images import ImageData
 from nas.estimators.supernet.network import Subnetwork
+from nas.estimators.supernet.weights import initial_weights
 from nas.training.augmentation import make_mixup
 from nas.training.checkpoint import Checkpoint
-from nas.training.evaluation import amp_dtype, augmented_images, autocast, pick_device
-from nas.training.oom import is_out_of_memory, release_memory
+from nas.training.evaluation import augmented_batch, autocast, make_grad_scaler, pick_device
+from nas.training.oom import named_out_of_memory
 from nas.training.results import OutOfMemoryError, TrainingError
 from nas.training.runtime import fast_training, random_state, seeded, set_random_state
 from nas.training.settings import TrainSettings
@@ -49,40 +50,33 @@ class SupernetTraining:
     checkpoint: Checkpoint | None = None
 
 
-def train_supernet(shared: dict[str, Tensor], training: SupernetTraining) -> None:
-    """Train the shared weights in place; deterministic with one thread on CPU.
+def train_supernet(shapes: Mapping[str, tuple[int, ...]], training: SupernetTraining) -> dict[str, Tensor]:
+    """Draw shared weights of ``shapes`` by slot and train them.
 
-    A network whose loss is not finite is named once and left out of its step. If memory runs out, the batch is halved
-    once.
+    Deterministic with one thread on CPU. A network whose loss is not finite is named once and left out of its step. If
+    memory runs out, the batch is halved once.
 
     Raises: TrainingError if no network of a step has a finite loss; OutOfMemoryError after releasing the memory.
     """
-    halved = replace(
-        training, settings=replace(training.settings, batch_size=max(2, training.settings.batch_size // 2))
-    )
-    initial = {slot: tensor.detach().clone() for slot, tensor in shared.items()}
+    batch_size = training.settings.batch_size
     try:
-        return _train(shared, training)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        release_memory(error)
-    training.say(f"out of memory at a batch of {training.settings.batch_size} images: the supernet goes on with half")
-    try:
-        for slot, tensor in initial.items():
-            shared[slot] = tensor
-        return _train(shared, halved)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        release_memory(error)
-        raise OutOfMemoryError(
-            f"out of memory at estimator.supernet.batch_size {halved.settings.batch_size}: lower it, or "
-            "proxy.resolution_px or proxy.width_multiplier."
-        ) from None
+        return _train(shapes, training)
+    except OutOfMemoryError:
+        training.say(f"out of memory at a batch of {batch_size} images: the supernet goes on with half")
+    halved = replace(training.settings, batch_size=max(2, batch_size // 2))
+    return _train(shapes, replace(training, settings=halved))
 
 
-def _train(shared: dict[str, Tensor], training: SupernetTraining) -> None:
+def _train(shapes: Mapping[str, tuple[int, ...]], training: SupernetTraining) -> dict[str, Tensor]:
+    settings = training.settings
+    with named_out_of_memory(
+        f"estimator.supernet.batch_size {settings.batch_size}",
+        "lower it, or proxy.resolution_px or proxy.width_multiplier",
+    ):
+        return _train_epochs(initial_weights(shapes, training.seed), training)
+
+
+def _train_epochs(shared: Mapping[str, Tensor], training: SupernetTraining) -> dict[str, Tensor]:
     settings, device = training.settings, pick_device(training.settings)
     with seeded(training.seed, device) as generator, fast_training(nn.Identity(), device, settings.threads):
         run = _Run(shared, training, generator, device)
@@ -93,8 +87,7 @@ def _train(shared: dict[str, Tensor], training: SupernetTraining) -> None:
             duration_s = run.next_epoch()
             if saved is not None and run.epoch < settings.epochs:
                 saved.advance(duration_s, run.state_dict)
-    for slot, tensor in run.weights.items():
-        shared[slot] = tensor.detach()
+    return {slot: tensor.detach() for slot, tensor in run.weights.items()}
 
 
 class _Run:
@@ -115,8 +108,7 @@ class _Run:
         )
         self.scheduler = make_scheduler(self.optimizer, settings, self.steps)
         self.mixup = make_mixup(settings, self.data.classes)
-        # Only float16 needs gradient scaling.
-        self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype(settings, device) == torch.float16)
+        self.scaler = make_grad_scaler(settings, device)
         self.failed: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
@@ -197,12 +189,7 @@ class _Run:
         """Return augmented images (B, C, H, W) and targets of ``rows``, int64 (B,)."""
         if side_px not in self.resized:
             self.resized[side_px] = self.data.resized(side_px)
-        data = self.resized[side_px]
-        if self.mixup is not None:
-            rows = rows[: len(rows) // 2 * 2]  # timm mixes pairs
-        images = augmented_images(data, rows, self.training.settings, self.generator)
-        targets = data.train_labels[rows]
-        return (images, targets) if self.mixup is None else self.mixup(images, targets)
+        return augmented_batch(self.resized[side_px], rows, self.training.settings, self.mixup, self.generator)
 
     def _report_failure(self, spec: ArchSpec, step: int) -> None:
         """Name a network whose loss is not finite, once."""
