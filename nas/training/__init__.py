@@ -9,6 +9,12 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.training.augmentation import make_mixup, normalise
     from nas.training.checkpoint import Checkpoint
+    from nas.training.distributed import (
+        ProcessGroup,
+        check_single_process,
+        is_first_process,
+        join_process_group,
+    )
     from nas.training.evaluation import (
         augmented_batch,
         autocast,
@@ -29,6 +35,7 @@ else:
         {
             "augmentation": ["make_mixup", "normalise"],
             "checkpoint": ["Checkpoint"],
+            "distributed": ["ProcessGroup", "check_single_process", "is_first_process", "join_process_group"],
             "evaluation": [
                 "augmented_batch",
                 "autocast",
@@ -51,12 +58,16 @@ __all__ = [
     "EpochResult",
     "OPTIMIZERS",
     "OutOfMemoryError",
+    "ProcessGroup",
     "Score",
     "TrainSettings",
     "TrainingError",
     "augmented_batch",
     "autocast",
+    "check_single_process",
     "fast_training",
+    "is_first_process",
+    "join_process_group",
     "make_grad_scaler",
     "make_mixup",
     "make_scheduler",

@@ -93,12 +93,14 @@ def test_extreme_networks_are_those_of_an_exhaustive_search(largest: bool) -> No
     assert macs(found) == (max if largest else min)(map(macs, points))
 
 
-def test_score_is_that_of_the_standalone_module_with_inherited_weights(scorer: SupernetScorer) -> None:
+@pytest.mark.parametrize("amp", ["none", "bfloat16"])
+def test_score_is_that_of_the_standalone_module_with_inherited_weights(scorer: SupernetScorer, amp: str) -> None:
+    scorer = replace(scorer, proxy=replace(PROXY, amp=amp))
     scorer.prepare()
     for arch in networks(scorer, 3):
         module = build(scorer.reduced(arch))
         module.load_state_dict(scorer.inherited_state(arch))
-        expected = score_model(module, scorer.data.resized(8), PROXY)
+        expected = score_model(module, scorer.data.resized(8), scorer.proxy)
         found = scorer.evaluate(arch)
         assert found.accuracy == expected.accuracy
         assert found.class_correct == expected.class_correct

@@ -57,7 +57,7 @@ class Subnetwork:
         statistics: NormStatistics = {}
 
         def collect(norm: str, x: Tensor) -> tuple[Tensor, Tensor]:
-            variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)  # autocast gives half precision
             statistics[norm] = (mean, variance)
             return statistics[norm]
 

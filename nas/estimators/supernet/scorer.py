@@ -31,7 +31,7 @@ from nas.estimators.supernet.sampling import (
     fair_genotype,
 )
 from nas.estimators.supernet.settings import SupernetSettings
-from nas.estimators.supernet.training import SupernetTraining, train_supernet
+from nas.estimators.supernet.training import DIFFERENT_FILES, SupernetTraining, train_supernet
 from nas.estimators.supernet.weights import (
     load_shared_weights,
     save_shared_weights,
@@ -39,6 +39,7 @@ from nas.estimators.supernet.weights import (
 )
 from nas.training.augmentation import normalise
 from nas.training.checkpoint import Checkpoint
+from nas.training.distributed import join_process_group
 from nas.training.evaluation import autocast, memory_layout, normalization_statistics, pick_device, score_logits
 from nas.training.oom import named_out_of_memory
 from nas.training.results import Score, TrainingError
@@ -90,9 +91,12 @@ class SupernetScorer:
     def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = ignore) -> None:
         """Train the supernet unless its file exists; resumes from a checkpoint.
 
+        Processes that torchrun started train it together; the first writes the files and uses ``progress`` and ``say``.
+
         Raises: NasError for the file of another supernet; TrainingError.
         """
-        shapes, identity = self._shapes(), self._identity()
+        shapes, identity, processes = self._shapes(), self._identity(), join_process_group(self.proxy)
+        processes.check_equal(self.path.exists(), DIFFERENT_FILES)
         if self.path.exists():
             self._known["trained"] = load_shared_weights(self.path, shapes, identity)
             return
@@ -107,14 +111,17 @@ class SupernetScorer:
                 data=self.data,
                 settings=self.settings.training(self.proxy),
                 seed=self._own_seed,
-                say=say,
-                progress=progress,
+                say=say if processes.is_first else ignore,
+                progress=progress if processes.is_first else None,
                 checkpoint=checkpoint,
+                processes=processes,
             ),
         )
-        save_shared_weights(self.path, shared, identity)
+        if processes.is_first:
+            save_shared_weights(self.path, shared, identity)
+            self._checkpoint.unlink(missing_ok=True)
+        processes.wait()  # until the file exists
         self._known["trained"] = {slot: tensor.cpu() for slot, tensor in shared.items()}
-        self._checkpoint.unlink(missing_ok=True)
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch`` with inherited weights. Raises: TrainingError."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.images import ImageData
 from nas.estimators.supernet.network import Subnetwork
 from nas.estimators.supernet.weights import initial_weights
 from nas.training.augmentation import make_mixup
 from nas.training.checkpoint import Checkpoint
+from nas.training.distributed import ProcessGroup
 from nas.training.evaluation import augmented_batch, autocast, make_grad_scaler, pick_device
 from nas.training.oom import named_out_of_memory
 from nas.training.results import OutOfMemoryError, TrainingError
@@ -29,6 +31,11 @@ from nas.training.trainer import make_scheduler, steps_per_epoch
 Networks = Callable[[int], Sequence[ArchSpec]]
 Say = Callable[[str], object]
 
+_LEAST_SHARE: Final = 2  # images: batch norm has no variance of a single one
+DIFFERENT_FILES: Final = (
+    "torchrun: processes found different files of the supernet; runs_dir must be a folder that all machines share."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupernetTraining:
@@ -37,7 +44,8 @@ class SupernetTraining:
     ``networks`` returns the networks of a step, counted from 0: with ``has_teacher`` the outputs of the first are the
     targets of the others. ``say`` prints a line for the user; ``progress`` is called with the steps done and in all.
     ``checkpoint``: a file from which an interrupted training resumes, with the results of an uninterrupted one; the
-    caller deletes it.
+    caller deletes it. ``processes`` share each batch, whose gradients are summed; norm statistics are those of a
+    share. The first of them alone should have ``say`` and ``progress``, and writes the checkpoint, which all read.
     """
 
     networks: Networks
@@ -48,20 +56,24 @@ class SupernetTraining:
     say: Say
     progress: ProgressCallback | None = None
     checkpoint: Checkpoint | None = None
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
 
 
 def train_supernet(shapes: Mapping[str, tuple[int, ...]], training: SupernetTraining) -> dict[str, Tensor]:
     """Draw shared weights of ``shapes`` by slot and train them.
 
-    Deterministic with one thread on CPU. A network whose loss is not finite is named once and left out of its step. If
-    memory runs out, the batch is halved once.
+    Deterministic with one thread on CPU, for a number of processes. A network whose loss is not finite is named once
+    and left out of its step. If memory runs out, the batch of a process on its own is halved once.
 
-    Raises: TrainingError if no network of a step has a finite loss; OutOfMemoryError after releasing the memory.
+    Raises: TrainingError if no network of a step has a finite loss; OutOfMemoryError after releasing the memory;
+    NasError if the processes differ in what they resume from, or a batch is too small for them.
     """
     batch_size = training.settings.batch_size
     try:
         return _train(shapes, training)
     except OutOfMemoryError:
+        if training.processes.size > 1:  # the others wait for this one's gradients
+            raise
         training.say(f"out of memory at a batch of {batch_size} images: the supernet goes on with half")
     halved = replace(training.settings, batch_size=max(2, batch_size // 2))
     return _train(shapes, replace(training, settings=halved))
@@ -83,9 +95,10 @@ def _train_epochs(shared: Mapping[str, Tensor], training: SupernetTraining) -> d
         saved = training.checkpoint
         if saved is not None and (state := saved.load()) is not None:
             run.load_state_dict(state)
+        training.processes.check_equal(run.epoch, DIFFERENT_FILES)
         while run.epoch < settings.epochs:
             duration_s = run.next_epoch()
-            if saved is not None and run.epoch < settings.epochs:
+            if saved is not None and training.processes.is_first and run.epoch < settings.epochs:
                 saved.advance(duration_s, run.state_dict)
     return {slot: tensor.detach() for slot, tensor in run.weights.items()}
 
@@ -102,6 +115,7 @@ class _Run:
         self.epoch = 0
         settings = training.settings
         self.steps = steps_per_epoch(len(self.data.train_labels), settings.batch_size)
+        _check_shares(len(self.data.train_labels) // self.steps, training)
         self.weights = {slot: tensor.to(device).requires_grad_() for slot, tensor in shared.items()}
         self.optimizer = create_optimizer_v2(
             _parameter_groups(self.weights, settings.weight_decay), opt=settings.optimizer, lr=settings.lr
@@ -146,18 +160,20 @@ class _Run:
 
     def _train_step(self, step: int, rows: Tensor) -> None:
         """Take one optimizer step on ``rows``, int64 (B,)."""
-        batches: dict[int, tuple[Tensor, Tensor]] = {}
+        batches: dict[int, tuple[Tensor, Tensor, float]] = {}
+        processes = self.training.processes
         self.optimizer.zero_grad()
         teacher: Tensor | None = None
         trained = 0
         for spec in self.training.networks(step):
             if spec.resolution_px not in batches:
                 batches[spec.resolution_px] = self._batch(spec.resolution_px, rows)
-            images, targets = batches[spec.resolution_px]
+            images, targets, weight = batches[spec.resolution_px]
             with autocast(self.training.settings, self.device):
                 logits = Subnetwork(spec).logits(self.weights, images)
             loss = self._loss(logits.float(), targets if teacher is None else teacher, is_student=teacher is not None)
-            if not torch.isfinite(loss):
+            loss = loss * weight
+            if not torch.isfinite(processes.sum(loss.detach())):  # the same networks are left out in all processes
                 self._report_failure(spec, step)
                 continue
             if self.training.has_teacher and teacher is None:
@@ -169,6 +185,7 @@ class _Run:
             raise TrainingError(
                 f"supernet: no network of step {step + 1} has a finite loss: lower estimator.supernet.lr."
             )
+        processes.sum_gradients(self.weights.values())
         if self.training.settings.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.weights.values(), self.training.settings.clip_grad)
@@ -185,11 +202,19 @@ class _Run:
         smoothing = 0.0 if is_student or targets.ndim == 2 else self.training.settings.label_smoothing
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 
-    def _batch(self, side_px: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return augmented images (B, C, H, W) and targets of ``rows``, int64 (B,)."""
+    def _batch(self, side_px: int, rows: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return augmented images (B, C, H, W) and targets of this process.
+
+        And their part of the batch of ``rows``, int64. Every process draws the augmentation of the whole batch: random
+        states stay equal, and the images are those of a single process.
+        """
         if side_px not in self.resized:
             self.resized[side_px] = self.data.resized(side_px)
-        return augmented_batch(self.resized[side_px], rows, self.training.settings, self.mixup, self.generator)
+        images, targets = augmented_batch(
+            self.resized[side_px], rows, self.training.settings, self.mixup, self.generator
+        )
+        share = self.training.processes.share(images)
+        return share, self.training.processes.share(targets), len(share) / len(images)
 
     def _report_failure(self, spec: ArchSpec, step: int) -> None:
         """Name a network whose loss is not finite, once."""
@@ -200,6 +225,16 @@ class _Run:
                 f"supernet: the loss of {spec.name} {spec.arch_id} is not finite at step {step + 1}; it is left out of "
                 f"the step ({blocks})"
             )
+
+
+def _check_shares(smallest_batch: int, training: SupernetTraining) -> None:
+    """Check that every process gets enough images of a batch. Raises: NasError."""
+    size = training.processes.size
+    if size > 1 and smallest_batch < _LEAST_SHARE * size:
+        raise NasError(
+            f"estimator.supernet.batch_size {training.settings.batch_size}: gives some of {size} processes less than "
+            f"{_LEAST_SHARE} of a batch's {smallest_batch} images; raise it, or start fewer processes."
+        )
 
 
 def _parameter_groups(weights: Mapping[str, Tensor], weight_decay: float) -> list[dict[str, Any]]:
