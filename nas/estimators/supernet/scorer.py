@@ -242,7 +242,8 @@ class SupernetScorer:
         def find() -> dict[str, tuple[int, ...]]:
             largest, smallest = self._extremes()
             covering = covering_genotypes(self.space, largest, drawn=_COVERED, seed=self.seed)
-            return slot_shapes(map(self._decoded, (largest, smallest, *covering)))
+            networks = map(self._decoded, (largest, smallest, *covering))
+            return slot_shapes(networks, kernel_transform=self.settings.kernel_transform)
 
         return self._once("shapes", find)
 

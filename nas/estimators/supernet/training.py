@@ -16,6 +16,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.images import ImageData
+from nas.estimators.supernet.layout import is_transform
 from nas.estimators.supernet.network import Subnetwork
 from nas.estimators.supernet.weights import initial_weights
 from nas.training.augmentation import make_mixup
@@ -238,7 +239,12 @@ def _check_shares(smallest_batch: int, training: SupernetTraining) -> None:
 
 
 def _parameter_groups(weights: Mapping[str, Tensor], weight_decay: float) -> list[dict[str, Any]]:
-    """Group parameters as timm does: no weight decay of scales, offsets and biases."""
-    matrices = [tensor for tensor in weights.values() if tensor.ndim > 1]
-    vectors = [tensor for tensor in weights.values() if tensor.ndim == 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Group parameters as timm does: no weight decay of scales, offsets and biases.
+
+    Nor of kernel transforms, whose initial value is not zero.
+    """
+    decayed = {slot for slot, tensor in weights.items() if tensor.ndim > 1 and not is_transform(slot)}
+    return [
+        {"params": [weights[slot] for slot in weights if slot in decayed], "weight_decay": weight_decay},
+        {"params": [weights[slot] for slot in weights if slot not in decayed], "weight_decay": 0.0},
+    ]
