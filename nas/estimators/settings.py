@@ -8,7 +8,7 @@ from typing import Any, Final
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
-from nas.estimators.supernet.settings import SupernetSettings
+from nas.estimators.supernet.settings import SupernetSettings, without_defaults
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
@@ -95,5 +95,5 @@ class EstimatorSettings:
         Studies of versions without estimators have none. Finalists and checks are trained after the search and may be
         increased later.
         """
-        settings = asdict(self)
+        settings = asdict(self) | {"supernet": without_defaults(asdict(self.supernet))}
         return {key: settings[key] for key in settings if key not in _AFTER_SEARCH} if self.is_scoring else {}
