@@ -158,6 +158,7 @@ class Benchmark:
         self, name: str, facts: Mapping[str, Any], make: Callable[[], Piece], *, wait: bool = False
     ) -> Piece | None:
         """Stored result of ``make``, which ``facts`` settle; None while another process makes it."""
+        facts = {**facts, "images": self.args.root.name}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
         path = self.args.runs / "pieces" / f"{name}-{digest}.json"
         with claimed(path, wait=wait) as is_ours:
