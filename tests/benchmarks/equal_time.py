@@ -79,7 +79,7 @@ PASS_CPU_S: Final = {"mixnet": 17.0, "mobilenet_v3": 9.3}
 SEARCHES: Final[Mapping[str, Sequence[str]]] = {
     "supernet": (
         "estimator=supernet", "estimator.anchors=4", "estimator.finalists=0", "estimator.checks=0",
-        "estimator.supernet.statistics_images=256", "proxy=small_maps", "proxy.epochs=2", "data.subset=null",
+        "estimator.supernet.statistics_images=256", "estimator.supernet.lr=0.02", "proxy=small_maps", "proxy.epochs=2", "data.subset=null",
     ),
     "default": (
         "estimator=proxy", "proxy=default", "proxy.resolution_px=12", "proxy.epochs=2", "proxy.batch_size=16",
