@@ -255,12 +255,12 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         first, second = (quoted(one.get(key, _WHEN_ABSENT.get(key))) for one in (before, now))
         raise NasError(
             f"study {name!r} was started with {key} = {first}, now it is {second}{more}: its trials could not be "
-            f"compared. Choose another study.name, or give {_earlier_values(before, changed)}."
+            f"compared. {_advice(before, changed)}"
         )
 
 
-def _earlier_values(before: Mapping[str, Any], changed: Sequence[str]) -> str:
-    """Values in ``before`` of the ``changed`` settings, as overrides where all of them can be written as a word."""
+def _advice(before: Mapping[str, Any], changed: Sequence[str]) -> str:
+    """What to do about the ``changed`` settings: their values ``before``, where all can be written as a word."""
     earlier = {**_WHEN_ABSENT, **before}
     texts = {
         key: earlier[key] if isinstance(earlier[key], str) else quoted(earlier[key])
@@ -269,8 +269,9 @@ def _earlier_values(before: Mapping[str, Any], changed: Sequence[str]) -> str:
     }
     is_short = 0 < len(texts) <= _MAX_OVERRIDES and "latency.device" not in texts
     if is_short and all(re.fullmatch(r"[\w.+-]{1,40}", text) for text in texts.values()):
-        return f"the earlier values: {' '.join(f'{key}={text}' for key, text in texts.items())}"
-    return "the earlier value"
+        words = " ".join(f"{key}={text}" for key, text in texts.items())
+        return f"Add {words} to go on with it, or choose another study.name."
+    return "Choose another study.name, or give the earlier value."
 
 
 def _own_groups(identity: Mapping[str, Any]) -> set[str]:
