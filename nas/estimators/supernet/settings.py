@@ -33,7 +33,7 @@ class SupernetSettings:
     epochs: int = 20
     batch_size: int = 64
     optimizer: str = "adamw"
-    lr: float = 0.01
+    lr: float = 0.02
     weight_decay: float = 0.05
     warmup_epochs: float = 0.5
     networks: int = 3
