@@ -12,6 +12,7 @@ from nas.estimators.proxy.settings import ProxySettings
 from nas.training.settings import OPTIMIZERS
 
 _MAX_EPOCHS = 1_000_000
+_FINE_TUNE_LR_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,8 @@ class SupernetSettings:
     arXiv:2003.11142, section 3.1). ``epochs``: passes over the train images; all networks of a step see its images.
     ``members``: supernets that are trained, with different seeds; each gives a score of its own, for two trainings of a
     supernet order networks differently. ``statistics_images``: train images on which batch norm statistics of a network
-    are estimated before it is scored.
+    are estimated before it is scored. ``fine_tune_epochs``: of the winners' proxies from inherited weights, after the
+    search; 0 for none. ``fine_tune_lr``: their learning rate; None is 0.3 times that of the proxy.
 
     Raises: NasError naming the field.
     """
@@ -39,6 +41,8 @@ class SupernetSettings:
     sandwich: bool = False
     members: int = 1
     statistics_images: int = 512
+    fine_tune_epochs: int = 2
+    fine_tune_lr: float | None = None
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -51,6 +55,8 @@ class SupernetSettings:
         self._check("networks", low=1, high=1000, whole=True)
         self._check("members", low=1, high=100, whole=True)
         self._check("statistics_images", low=2, high=10_000_000, whole=True)
+        self._check("fine_tune_epochs", low=0, high=_MAX_EPOCHS, whole=True)
+        self._check("fine_tune_lr", low=0, high=1000, open_low=True, optional=True)
         if not isinstance(self.sandwich, bool):
             raise NasError(f"estimator.supernet.sandwich {self.sandwich!r}: must be true or false.")
 
@@ -58,6 +64,20 @@ class SupernetSettings:
         """Return the settings of the training: these, and the others of ``proxy``."""
         own = {key: value for key, value in asdict(self).items() if key in _OF_TRAINING}
         return replace(proxy, **own, schedule="cosine", ema=None)
+
+    def fine_tuning(self, proxy: ProxySettings) -> ProxySettings | None:
+        """Return the settings by which winners are fine-tuned; None where they are not.
+
+        They are those of ``proxy`` but for epochs and learning rate.
+        """
+        if not self.fine_tune_epochs:
+            return None
+        return replace(
+            proxy,
+            epochs=self.fine_tune_epochs,
+            lr=_FINE_TUNE_LR_SHARE * proxy.lr if self.fine_tune_lr is None else self.fine_tune_lr,
+            warmup_epochs=min(proxy.warmup_epochs, self.fine_tune_epochs),
+        )
 
     def identity(self, proxy: ProxySettings) -> Mapping[str, Any]:
         """Return the settings that affect the weights, by name."""
@@ -67,4 +87,5 @@ class SupernetSettings:
         check_number(f"estimator.supernet.{field}", getattr(self, field), low=low, **rule)
 
 
+AFTER_SEARCH = frozenset({"fine_tune_epochs", "fine_tune_lr"})  # they change no trial, and may change within a study
 _OF_TRAINING = frozenset({"epochs", "batch_size", "optimizer", "lr", "weight_decay", "warmup_epochs"})
