@@ -8,16 +8,16 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.estimators.base import Estimate, Evaluation, Evaluator, Scorer
-    from nas.estimators.scorers import supernet_of, with_scorer
+    from nas.estimators.scorers import supernets_of, with_scorer
     from nas.estimators.settings import EstimatorSettings
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "scorers": ["supernet_of", "with_scorer"],
+            "scorers": ["supernets_of", "with_scorer"],
             "base": ["Estimate", "Evaluation", "Evaluator", "Scorer"],
             "settings": ["EstimatorSettings"],
         },
     )
 
-__all__ = ["with_scorer", "supernet_of", "Estimate", "EstimatorSettings", "Evaluation", "Evaluator", "Scorer"]
+__all__ = ["with_scorer", "supernets_of", "Estimate", "EstimatorSettings", "Evaluation", "Evaluator", "Scorer"]

@@ -59,12 +59,12 @@ def with_scorer(evaluator: ProxyEvaluator, settings: EstimatorSettings, space: A
     return replace(evaluator, scorer=scorer)
 
 
-def supernet_of(scorer: Scorer | None) -> SupernetScorer | None:
-    """The supernet (of several the first) by which ``scorer`` scores, or None."""
+def supernets_of(scorer: Scorer | None) -> tuple[SupernetScorer, ...]:
+    """The supernets by which ``scorer`` scores; empty without one."""
     from nas.estimators.supernet.scorer import SupernetScorer
 
     parts = scorer.scorers if isinstance(scorer, CombinedScorer) else (scorer,)
-    return next((part for part in parts if isinstance(part, SupernetScorer)), None)
+    return tuple(part for part in parts if isinstance(part, SupernetScorer))
 
 
 # Imported where needed: a study that trains every candidate needs neither.

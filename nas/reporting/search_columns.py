@@ -208,9 +208,10 @@ def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[Wi
 
     figures = (
         "accuracy", "standard_error", "accuracy_with_error", "estimated_accuracy", "estimate_error",
-        "estimate_with_error", "inherited_accuracy", "inherited_error", "inherited_with_error", "fine_tuned_accuracy",
-        "fine_tuned_error", "fine_tuned_with_error", "val_loss", "majority_accuracy", "class_accuracies", "latency_ms", "predicted_ms",
-        "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m", "params_m", "peak_memory_mb",
+        "estimate_with_error", "inherited_accuracy", "inherited_error", "inherited_with_error",
+        "fine_tuned_accuracy", "fine_tuned_error", "fine_tuned_with_error", "val_loss", "majority_accuracy",
+        "class_accuracies", "latency_ms", "predicted_ms", "latency_interval_ms", "measured_ms",
+        "measured_spread_ms", "macs_m", "params_m", "peak_memory_mb",
     )  # fmt: skip
     (number,) = select(RECORD_COLUMNS, "number")
     return (

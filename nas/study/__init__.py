@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nas.study.predictor import find_or_calibrate, load_with_progress
     from nas.study.progress import TrialProgress
     from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, recover_trials, requeue_trial
-    from nas.study.session import Pause, StudySession, TrialTimer, is_study_finished, load_session_parts
+    from nas.study.session import Pause, StudySession, TrialTimer, is_study_finished, load_evaluator, load_session_parts
     from nas.study.trial_attributes import (
         LATENCY_SCALE,
         PUBLISHED,
@@ -89,7 +89,14 @@ else:
             "predictor": ["find_or_calibrate", "load_with_progress"],
             "progress": ["TrialProgress"],
             "recovery": ["OUT_OF_MEMORY", "fail_trial", "recover_killed_trial", "recover_trials", "requeue_trial"],
-            "session": ["Pause", "StudySession", "TrialTimer", "is_study_finished", "load_session_parts"],
+            "session": [
+                "Pause",
+                "StudySession",
+                "TrialTimer",
+                "is_study_finished",
+                "load_evaluator",
+                "load_session_parts",
+            ],
             "trial_attributes": [
                 "score_attributes",
                 "is_final",
@@ -208,6 +215,7 @@ __all__ = [
     "is_counted",
     "is_study_finished",
     "load_context_parts",
+    "load_evaluator",
     "load_session_parts",
     "load_study",
     "make_measurer",

@@ -194,6 +194,18 @@ def load_session_parts(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     retry = check_storage(plan, console)
+    evaluator = load_evaluator(plan, console, keep_weights=keep_weights, estimator=estimator)
+    predictor = study_predictor(plan, console)
+    return SessionParts(data=evaluator.data, predictor=predictor, evaluator=evaluator, retry=retry)
+
+
+def load_evaluator(
+    plan: StudyPlan, console: Console, *, keep_weights: bool, estimator: EstimatorSettings | None = None
+) -> ProxyEvaluator:
+    """Load the images, print what they are, and make the evaluator of ``plan``.
+
+    Arguments as of ``load_session_parts``. Raises: NasError.
+    """
     with progress_bar(console, f"images of {plan.data.name}") as progress:
         data = load_images(replace(plan.data, resolution_px=plan.image_side_px), on_progress=progress)
     _print_images(plan, data, console)
@@ -207,8 +219,7 @@ def load_session_parts(
         weights_dir=plan.folder / "weights" if keep_weights else None,
         checkpoints_dir=plan.folder / "checkpoints",
     )
-    evaluator = with_scorer(evaluator, estimator or EstimatorSettings(), getattr(plan, "space", None), plan.folder)
-    return SessionParts(data=data, predictor=study_predictor(plan, console), evaluator=evaluator, retry=retry)
+    return with_scorer(evaluator, estimator or EstimatorSettings(), getattr(plan, "space", None), plan.folder)
 
 
 def _print_images(plan: StudyPlan, data: ImageData, console: Console) -> None:

@@ -19,7 +19,7 @@ from nas.core.errors import NasError
 from nas.core.formatting import plural, shown_path
 from nas.core.progress import ProgressCallback
 from nas.estimators.proxy import ProxyEvaluator, ProxySettings
-from nas.estimators.scorers import supernet_of
+from nas.estimators.scorers import supernets_of
 from nas.reporting.search_columns import winner_label
 from nas.study.trial_attributes import record_fine_tuning
 from nas.study.trial_record import FineTuning, TrialRecord
@@ -43,9 +43,10 @@ def fine_tune_winners(
     """
     plan = session.plan
     settings = plan.estimator.supernet.fine_tuning(plan.proxy)
-    supernet = supernet_of(session.evaluator.scorer)
-    if settings is None or supernet is None or not session.is_complete(study):
+    supernets = supernets_of(session.evaluator.scorer)
+    if settings is None or not supernets or not session.is_complete(study):
         return
+    supernet = supernets[0]
     folder = plan.folder / FINE_TUNED_FOLDER
     left = {winner_label(place): row for place, row in enumerate(rows) if not _is_done(row, settings, folder)}
     if not left:
