@@ -109,7 +109,7 @@ def search_command(arguments: Sequence[str]) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """The supernets at ``path``, a file or a folder. Raises: NasError if there is none."""
+    """The supernets at ``path``, a file or folder. Raises: NasError if there is none."""
     if not path.is_dir():
         return [path]
     found = sorted(path.glob(_FILE_PATTERN))

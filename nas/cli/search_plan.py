@@ -1,4 +1,4 @@
-"""Plan of a search from a composed configuration, for every command that needs one."""
+"""Plan of a search from a composed configuration, for several commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a supernet's file says of itself: its header, read without torch or weights."""
+"""Header of a supernet's file: what it was trained for, read without torch."""
 
 from __future__ import annotations
 
