@@ -29,7 +29,8 @@ _FILE_PATTERN: Final = "**/supernet.safetensors"
 _LIBRARIES: Final = ("torch", "timm", "nas")
 _TRAINING: Final = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "warmup_epochs", "networks", "sandwich")
 _PROXY: Final = ("resolution_px", "width_multiplier", "depth_multiplier", "min_map_px")
-_OWN_GROUPS: Final = ("estimator=supernet", "proxy=small_maps")  # which nas.search chooses otherwise
+_ESTIMATOR: Final = "estimator"  # which nas.search chooses otherwise
+_RANK: Final = "RANK"  # environment variable of processes that torchrun started
 
 
 def main() -> None:
@@ -69,17 +70,20 @@ def _train(plan: SearchPlan, arguments: Sequence[str], *, as_json: bool) -> None
 
     Of the processes that torchrun started only the first prints, and holds the folder. Raises: NasError.
     """
-    is_first = os.environ.get("RANK", "0") == "0"
-    if is_first:
+    if _RANK not in os.environ:
         app.check_writable(plan.runs_dir)
     session = app.import_heavy("nas.study.session")
     from nas.core.console import StudyConsole
     from nas.estimators.scorers import supernets_of
     from nas.study.storage.ownership import exclusive_ownership
+    from nas.training import is_first_process
 
+    is_first = is_first_process()
     console = StudyConsole(stderr=as_json, quiet=not is_first)
     with exclusive_ownership(plan.folder, console) if is_first else nullcontext():
-        evaluator = session.load_evaluator(plan, console, keep_weights=False, estimator=plan.estimator)
+        evaluator = session.load_evaluator(
+            plan, console, keep_weights=False, estimator=plan.estimator, space=plan.space
+        )
         supernets = supernets_of(evaluator.scorer)
         for scorer in supernets:
             _prepare(scorer, console)
@@ -103,7 +107,7 @@ def search_command(arguments: Sequence[str]) -> str:
     from nas.core.credentials import masked_command
 
     given = {argument.lstrip("+").partition("=")[0] for argument in arguments}
-    chosen = [choice for choice in _OWN_GROUPS if choice.partition("=")[0] not in given]
+    chosen = [] if _ESTIMATOR in given else [f"{_ESTIMATOR}={_NAME}"]
     words = [argument for argument in arguments if not argument.startswith(("json=", "show="))]
     return masked_command(["python", "-m", "nas.search", *words, *chosen])
 
@@ -190,7 +194,8 @@ Settings (name=value), those of nas.search and:
 {settings}
 {option_lines(_NAME, ("json=true", "what was trained or shown as one JSON object on stdout, all else on stderr"))}
 
-Interrupted or killed, the same command resumes."""
+Interrupted or killed, the same command resumes. With several GPUs:
+torchrun --nproc-per-node=2 -m nas.supernet +space=mixnet"""
 
 
 if __name__ == "__main__":

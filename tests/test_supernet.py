@@ -24,6 +24,7 @@ ARGUMENTS: Final = (
     "space=mobilenet_v1", "space.width=[0.25,0.5]", "space.resolution_px=[128]", "proxy=tiny", "data.subset=50",
     "estimator.supernet.epochs=1", "estimator.zero_cost=[]", "study.name=small",
 )  # fmt: skip
+TORCHRUN: Final = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 FILE: Final = Path("runs/small/supernet/supernet.safetensors")
 
 
@@ -31,7 +32,8 @@ FILE: Final = Path("runs/small/supernet/supernet.safetensors")
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RANK", raising=False)
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_it_trains_what_the_search_of_that_name_finds_ready(
@@ -78,7 +80,8 @@ def test_several_members_are_trained_and_shown_and_other_processes_of_torchrun_a
 
     in_background = True
     monkeypatch.setattr(SupernetScorer, "prepare", prepare)
-    monkeypatch.setenv("RANK", "1")
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
     assert supernet.command([*ARGUMENTS, "estimator.supernet.members=2"]) == 0
     assert [str(path.parent) for path in prepared] == ["runs/small/supernet/1", "runs/small/supernet/2"]
     assert capsys.readouterr() == ("", "") and not Path("runs").exists()

@@ -8,7 +8,7 @@ from typing import Any, Final
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
-from nas.estimators.supernet.settings import AFTER_SEARCH, SupernetSettings
+from nas.estimators.supernet.settings import AFTER_SEARCH, SupernetSettings, without_defaults
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
@@ -97,6 +97,6 @@ class EstimatorSettings:
         """
         if not self.is_scoring:
             return {}
-        settings = {key: value for key, value in asdict(self).items() if key not in _AFTER_SEARCH}
-        supernet = {key: value for key, value in settings["supernet"].items() if key not in AFTER_SEARCH}
-        return {**settings, "supernet": supernet}
+        settings = {name: value for name, value in asdict(self).items() if name not in _AFTER_SEARCH}
+        supernet = {name: value for name, value in settings["supernet"].items() if name not in AFTER_SEARCH}
+        return {**settings, "supernet": without_defaults(supernet)}

@@ -185,22 +185,33 @@ class SessionParts(NamedTuple):
 
 
 def load_session_parts(
-    plan: StudyPlan, console: Console, *, keep_weights: bool, estimator: EstimatorSettings | None = None
+    plan: StudyPlan,
+    console: Console,
+    *,
+    keep_weights: bool,
+    estimator: EstimatorSettings | None = None,
+    space: Any = None,
 ) -> SessionParts:
     """Load the images, print what they are, and load the latency predictor.
 
     The predictor is calibrated now if this device never was. ``keep_weights``: the weights of trained proxies are
-    written into the study's folder. ``estimator``: None trains every network. Raises: NasError.
+    written into the study's folder. ``estimator``: None trains every network; ``space``: the search space, whose
+    networks a supernet contains. Raises: NasError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     retry = check_storage(plan, console)
-    evaluator = load_evaluator(plan, console, keep_weights=keep_weights, estimator=estimator)
+    evaluator = load_evaluator(plan, console, keep_weights=keep_weights, estimator=estimator, space=space)
     predictor = study_predictor(plan, console)
     return SessionParts(data=evaluator.data, predictor=predictor, evaluator=evaluator, retry=retry)
 
 
 def load_evaluator(
-    plan: StudyPlan, console: Console, *, keep_weights: bool, estimator: EstimatorSettings | None = None
+    plan: StudyPlan,
+    console: Console,
+    *,
+    keep_weights: bool,
+    estimator: EstimatorSettings | None = None,
+    space: Any = None,
 ) -> ProxyEvaluator:
     """Load the images, print what they are, and make the evaluator of ``plan``.
 
@@ -219,7 +230,7 @@ def load_evaluator(
         weights_dir=plan.folder / "weights" if keep_weights else None,
         checkpoints_dir=plan.folder / "checkpoints",
     )
-    return with_scorer(evaluator, estimator or EstimatorSettings(), getattr(plan, "space", None), plan.folder)
+    return with_scorer(evaluator, estimator or EstimatorSettings(), space, plan.folder)
 
 
 def _print_images(plan: StudyPlan, data: ImageData, console: Console) -> None:
