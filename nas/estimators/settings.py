@@ -8,7 +8,7 @@ from typing import Any, Final
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
-from nas.estimators.supernet.settings import SupernetSettings, without_defaults
+from nas.estimators.supernet.settings import AFTER_SEARCH, SupernetSettings, without_defaults
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
@@ -93,7 +93,10 @@ class EstimatorSettings:
         """Settings that must not change within a study; empty for ``proxy``.
 
         Studies of versions without estimators have none. Finalists and checks are trained after the search and may be
-        increased later.
+        increased later; winners are fine-tuned after it.
         """
-        settings = asdict(self) | {"supernet": without_defaults(asdict(self.supernet))}
-        return {key: settings[key] for key in settings if key not in _AFTER_SEARCH} if self.is_scoring else {}
+        if not self.is_scoring:
+            return {}
+        settings = {name: value for name, value in asdict(self).items() if name not in _AFTER_SEARCH}
+        supernet = {name: value for name, value in settings["supernet"].items() if name not in AFTER_SEARCH}
+        return {**settings, "supernet": without_defaults(supernet)}
