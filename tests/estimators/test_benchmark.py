@@ -18,6 +18,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.training.results import EpochResult, TrainingError
 from tests.benchmarks import estimator_kinds, estimators
+from tests.benchmarks.estimator_anchors import COUNTS, learned_from_anchors
 from tests.benchmarks.estimator_scores import Signal, combined, scored
 from tests.benchmarks.estimator_tables import Candidate, Sample, draw_curves
 from tests.benchmarks.tabulated import TABLE
@@ -140,10 +141,39 @@ def test_fitted_weights_find_what_counts_and_do_not_fit_noise() -> None:
     assert abs(pairwise_tau(combined("linear:noise+other", signals, truth).values[0], truth)) < 0.14
 
 
+def test_weights_are_learned_from_anchors_as_a_search_learns_them() -> None:
+    sample = draw_curves(Path("nothing"), 30, 0, seed=0)
+    truth = np.array([one.accuracy for one in sample.all])
+    counts = {name: signal(name, np.array([one.counts[name] for one in sample.all], float)) for name in COUNTS}
+    signals = counts | {"good": signal("good", truth, -truth, cpu_s=3.0)}  # its second seed points the wrong way
+    found = learned_from_anchors("anchors:good+depth", signals, sample, 8)
+    assert found.cpu_s == 4.0 and not found.has_mean
+    taus = np.array([pairwise_tau(values, truth) for values in found.values])
+    assert len(taus) == 10 and taus[::2].min() > 0.9
+    # Eight trainings outweigh what a score is worth before any: the wrong way is recognised, in part.
+    assert pairwise_tau(-truth, truth) == -1 and taus[1::2].mean() > -0.5
+    without = learned_from_anchors("anchors:macs+params+depth", signals, sample, 8)
+    again = learned_from_anchors("anchors:depth", signals, sample, 8)
+    assert np.array_equal(without.values, again.values)  # counts are features in any case
+
+
+@pytest.mark.parametrize(
+    ("text", "anchors", "message"),
+    [
+        ("anchors:good", 8, "unknown signal of anchors:good 'good': choose from macs"),
+        ("anchors:macs", 3, "--anchors 3: must be 4 to 7, as --networks says"),
+        ("anchors:macs", 8, "--anchors 8: must be 4 to 7, as --networks says"),
+    ],
+)
+def test_anchors_that_cannot_be_drawn_are_refused(text: str, anchors: int, message: str, sample: Sample) -> None:
+    with pytest.raises(NasError, match=message):
+        learned_from_anchors(text, {"macs": signal("macs", np.arange(7.0))}, sample, anchors)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mean:a+b", "unknown rule of --combine 'mean': choose from rank, linear"),
+        ("mean:a+b", "unknown rule of --combine 'mean': choose from rank, linear, anchors"),
         ("rank:a+c", "unknown signal of rank:a.c 'c': choose from a, b"),
         ("rank:a", "give two signals or more"),
     ],
