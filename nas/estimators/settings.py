@@ -77,7 +77,7 @@ class EstimatorSettings:
         return ZeroCostSettings(names=self.zero_cost, batch_size=self.zero_cost_batch_size)
 
     def check_fits(self, n_trials: int, pruner: str, proxy: ProxySettings) -> None:
-        """Check that a search of ``n_trials`` with ``pruner``, which trains as ``proxy`` says, can be estimated.
+        """Check that a search of ``n_trials`` with ``pruner`` and ``proxy`` fits.
 
         Raises: NasError.
         """
@@ -97,7 +97,7 @@ class EstimatorSettings:
             self._check_short_epochs(proxy)
 
     def _check_short_epochs(self, proxy: ProxySettings) -> None:
-        """Refuse short trainings that are not shorter than those of ``proxy``, or than their warmup."""
+        """Check that short trainings are shorter than ``proxy.epochs``. Raises: NasError."""
         if self.short_epochs >= proxy.epochs:
             raise NasError(
                 f"estimator.short_epochs {self.short_epochs}: must be less than proxy.epochs {proxy.epochs}, or a "

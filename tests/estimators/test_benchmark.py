@@ -189,6 +189,7 @@ def test_combinations_that_make_no_sense_are_refused(text: str, message: str) ->
         (["--networks", "97"], "97 networks: there are 96"),
         (["--estimators", "mac"], "unknown estimator 'mac'"),
         (["--estimators", "epochs:epochs=10"], "epochs 10: the table has 9 epochs"),
+        (["--estimators", "epochs:epochs=2,last=3"], "last 3: must be 1 to 2"),
         (["--estimators", "epochs:epochs"], "epochs has no value; write epochs=VALUE"),
         (["--estimators", "proxy_default:epoch=2"], "unknown key 'proxy.epoch'"),
         (["--table", "macro", "--shared", "nowhere"], "nowhere.* is not here: get it from"),
@@ -213,7 +214,8 @@ def test_the_printed_figures_are_those_of_the_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--table", "curves", "--runs", str(tmp_path), "--networks", "96", "--best", "9"]
-    monkeypatch.setattr(sys, "argv", ["estimators.py", *words, "--estimators", "macs", "epochs:epochs=2"])
+    estimates = ["macs", "epochs:epochs=2", "epochs:epochs=5,last=3"]
+    monkeypatch.setattr(sys, "argv", ["estimators.py", *words, "--estimators", *estimates])
     monkeypatch.setattr(estimators, "_RESAMPLES", 20)
     assert estimators.main() == 0
     rows = {row["estimator"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]}
@@ -222,6 +224,7 @@ def test_the_printed_figures_are_those_of_the_table(
     for name, values in (
         ("macs", [one["macs_m"] for one in networks]),
         ("epochs:epochs=2/accuracy", [one["accuracy"][1] for one in networks]),
+        ("epochs:epochs=5,last=3/accuracy", [round(sum(one["accuracy"][2:5]), 6) for one in networks]),
     ):
         assert rows[name]["tau"][0] == pytest.approx(kendalltau(values, last).statistic, abs=1e-3)
     cost = [sum(one["cpu_s"][:2]) for one in networks]
