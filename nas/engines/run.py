@@ -24,6 +24,7 @@ from nas.study.session import StudySession
 from nas.study.storage.optuna_private import storage_of
 from nas.study.storage.ownership import exclusive_ownership
 from nas.study.trial_attributes import count_finished
+from nas.training.distributed import check_single_process
 
 _AMID_TRIALS: Final = (
     "trials under way are given back, then the results are written; again: leave at once",
@@ -41,7 +42,10 @@ def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
 
     Progress goes to ``console``, also that an interrupt was noticed, and what goes on nevertheless.
     Who interrupts twice is in a hurry: workers are killed and no results are written; the study has it all.
+
+    Raises: NasError if torchrun started several processes.
     """
+    check_single_process()
     with _interruptible(console) as interrupts, _opened(plan.engine) as run_trials:
         session = kind.prepare(plan, console)
         with exclusive_ownership(plan.folder, console) as acquire:

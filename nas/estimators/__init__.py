@@ -14,10 +14,10 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "scorers": ["with_scorer"],
             "base": ["Estimate", "Evaluation", "Evaluator", "Scorer"],
+            "scorers": ["with_scorer"],
             "settings": ["EstimatorSettings"],
         },
     )
 
-__all__ = ["with_scorer", "Estimate", "EstimatorSettings", "Evaluation", "Evaluator", "Scorer"]
+__all__ = ["Estimate", "EstimatorSettings", "Evaluation", "Evaluator", "Scorer", "with_scorer"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
 from nas.training.results import EpochResult
+
+_SEED_STRIDE: Final = 1_000_003  # far above usual seeds, so that repeats share no seeds with other studies
 
 
 class Estimate(NamedTuple):
@@ -40,6 +42,11 @@ class Evaluation:
 
 def ignore(_: str) -> None:
     """Drop a line for which there is no reader."""
+
+
+def repeated_seed(seed: int, repeat: int) -> int:
+    """Seed of a repetition, counted from 0, of what has ``seed`` in a study."""
+    return seed + _SEED_STRIDE * repeat
 
 
 class Scorer(Protocol):

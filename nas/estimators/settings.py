@@ -9,7 +9,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 from nas.estimators.proxy.settings import ProxySettings
-from nas.estimators.supernet.settings import SupernetSettings
+from nas.estimators.supernet.settings import SupernetSettings, without_defaults
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
@@ -117,7 +117,6 @@ class EstimatorSettings:
         """
         if not self.is_scoring:
             return {}
-        settings = {key: value for key, value in asdict(self).items() if key not in _AFTER_SEARCH}
-        if not self.short_epochs:
-            del settings["short_epochs"]
-        return settings
+        settings = asdict(self) | {"supernet": without_defaults(asdict(self.supernet))}
+        absent = (*_AFTER_SEARCH, *(() if self.short_epochs else ("short_epochs",)))
+        return {key: value for key, value in settings.items() if key not in absent}

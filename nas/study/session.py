@@ -185,12 +185,18 @@ class SessionParts(NamedTuple):
 
 
 def load_session_parts(
-    plan: StudyPlan, console: Console, *, keep_weights: bool, estimator: EstimatorSettings | None = None
+    plan: StudyPlan,
+    console: Console,
+    *,
+    keep_weights: bool,
+    estimator: EstimatorSettings | None = None,
+    space: Any = None,
 ) -> SessionParts:
     """Load the images, print what they are, and load the latency predictor.
 
     The predictor is calibrated now if this device never was. ``keep_weights``: the weights of trained proxies are
-    written into the study's folder. ``estimator``: None trains every network. Raises: NasError.
+    written into the study's folder. ``estimator``: None trains every network; ``space``: the search space, whose
+    networks a supernet contains. Raises: NasError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     retry = check_storage(plan, console)
@@ -207,7 +213,7 @@ def load_session_parts(
         weights_dir=plan.folder / "weights" if keep_weights else None,
         checkpoints_dir=plan.folder / "checkpoints",
     )
-    evaluator = with_scorer(evaluator, estimator or EstimatorSettings(), getattr(plan, "space", None), plan.folder)
+    evaluator = with_scorer(evaluator, estimator or EstimatorSettings(), space, plan.folder)
     return SessionParts(data=data, predictor=study_predictor(plan, console), evaluator=evaluator, retry=retry)
 
 

@@ -9,15 +9,22 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.training.augmentation import make_mixup, normalise
     from nas.training.checkpoint import Checkpoint
+    from nas.training.distributed import (
+        ProcessGroup,
+        check_single_process,
+        is_first_process,
+        join_process_group,
+    )
     from nas.training.evaluation import (
-        amp_dtype,
-        augmented_images,
+        augmented_batch,
         autocast,
+        make_grad_scaler,
         memory_layout,
         normalization_statistics,
         pick_device,
+        score_logits,
     )
-    from nas.training.oom import is_out_of_memory, release_memory
+    from nas.training.oom import named_out_of_memory
     from nas.training.results import EpochResult, OutOfMemoryError, Score, TrainingError
     from nas.training.runtime import fast_training, random_state, seeded, set_random_state
     from nas.training.settings import OPTIMIZERS, TrainSettings
@@ -26,17 +33,19 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "checkpoint": ["Checkpoint"],
             "augmentation": ["make_mixup", "normalise"],
+            "checkpoint": ["Checkpoint"],
+            "distributed": ["ProcessGroup", "check_single_process", "is_first_process", "join_process_group"],
             "evaluation": [
-                "amp_dtype",
-                "augmented_images",
+                "augmented_batch",
                 "autocast",
+                "make_grad_scaler",
                 "memory_layout",
                 "normalization_statistics",
                 "pick_device",
+                "score_logits",
             ],
-            "oom": ["is_out_of_memory", "release_memory"],
+            "oom": ["named_out_of_memory"],
             "results": ["EpochResult", "OutOfMemoryError", "Score", "TrainingError"],
             "runtime": ["fast_training", "random_state", "seeded", "set_random_state"],
             "settings": ["OPTIMIZERS", "TrainSettings"],
@@ -49,22 +58,26 @@ __all__ = [
     "EpochResult",
     "OPTIMIZERS",
     "OutOfMemoryError",
+    "ProcessGroup",
     "Score",
     "TrainSettings",
     "TrainingError",
-    "amp_dtype",
-    "augmented_images",
+    "augmented_batch",
     "autocast",
+    "check_single_process",
     "fast_training",
-    "is_out_of_memory",
+    "is_first_process",
+    "join_process_group",
+    "make_grad_scaler",
     "make_mixup",
     "make_scheduler",
     "memory_layout",
+    "named_out_of_memory",
     "normalise",
     "normalization_statistics",
     "pick_device",
     "random_state",
-    "release_memory",
+    "score_logits",
     "seeded",
     "set_random_state",
     "steps_per_epoch",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
+from timm.data import Mixup
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,13 +47,20 @@ def pick_device(settings: TrainSettings) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-@torch.inference_mode()
 def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
     """Score ``model`` on the validation images and leave it in evaluation mode.
 
     ``model`` must be on the device of ``data`` and map float32 (B, C, H, W) to logits (B, classes).
     """
-    model.eval()
+    return score_logits(model.eval(), data, settings)
+
+
+@torch.inference_mode()
+def score_logits(logits_of: Callable[[Tensor], Tensor], data: ImageData, settings: TrainSettings) -> Score:
+    """Score a function on the validation images.
+
+    ``logits_of`` maps normalised images, float32 (B, C, H, W) on the device of ``data``, to logits (B, classes).
+    """
     device = data.val_images.device
     mean, std = normalization_statistics(data)
     correct = torch.zeros(data.classes, dtype=torch.int64, device=device)
@@ -60,7 +69,7 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
         images = normalise(data.val_images[start : start + _SCORE_BATCH], mean, std)
         labels = data.val_labels[start : start + _SCORE_BATCH]
         with autocast(settings, device):
-            logits = model(images.contiguous(memory_format=memory_layout(settings))).float()
+            logits = logits_of(images.contiguous(memory_format=memory_layout(settings))).float()
         correct += torch.bincount(labels[logits.argmax(1) == labels], minlength=data.classes)
         loss += functional.cross_entropy(logits, labels, reduction="sum")
     count = len(data.val_labels)
@@ -75,6 +84,25 @@ def augmented_images(data: ImageData, rows: Tensor, settings: TrainSettings, gen
     shift_px = round(settings.shift * data.resolution_px)
     picked = take_shifted(data.train_images, rows, shift_px=shift_px, flips=data.flips, generator=generator)
     return normalise(picked, *normalization_statistics(data)).contiguous(memory_format=memory_layout(settings))
+
+
+def augmented_batch(
+    data: ImageData, rows: Tensor, settings: TrainSettings, mixup: Mixup | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return augmented images and targets of ``rows``, int64 (B,).
+
+    Images are float32 (B, C, H, W); targets int64 (B,), or with ``mixup`` soft float32 (B, classes) for an even B.
+    """
+    if mixup is not None:
+        rows = rows[: len(rows) // 2 * 2]  # timm mixes pairs
+    images = augmented_images(data, rows, settings, generator)
+    targets = data.train_labels[rows]
+    return (images, targets) if mixup is None else mixup(images, targets)
+
+
+def make_grad_scaler(settings: TrainSettings, device: torch.device) -> torch.amp.GradScaler:
+    """Create the gradient scaler of the settings, which only float16 needs."""
+    return torch.amp.GradScaler(device.type, enabled=amp_dtype(settings, device) == torch.float16)
 
 
 def normalization_statistics(data: ImageData) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,16 @@
-"""Detection of out-of-memory errors, and release of the memory they hold."""
+"""Out-of-memory errors: detection, release of memory, and an error that names it."""
 
 from __future__ import annotations
 
 import gc
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
+
+from nas.training.results import OutOfMemoryError
 
 # Texts of plain RuntimeErrors by CUDA's driver, torch's CPU allocator, cuDNN and cuBLAS.
 _OUT_OF_MEMORY_TEXTS: Final = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
@@ -17,6 +21,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
     )
+
+
+@contextmanager
+def named_out_of_memory(at: str, advice: str) -> Iterator[None]:
+    """Context in which running out of memory is an ``OutOfMemoryError``, in one line.
+
+    ``at``: the setting that decides what is needed, with its value; ``advice``: what to do. The memory is released.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        release_memory(error)
+        raise OutOfMemoryError(f"out of memory at {at}: {advice}.") from None
 
 
 def release_memory(error: BaseException) -> None:

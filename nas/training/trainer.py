@@ -20,9 +20,9 @@ from nas.data.images import ImageData
 from nas.training.augmentation import make_mixup
 from nas.training.checkpoint import open_checkpoint
 from nas.training.evaluation import (
-    amp_dtype,
-    augmented_images,
+    augmented_batch,
     autocast,
+    make_grad_scaler,
     memory_layout,
     pick_device,
     score_model,
@@ -122,8 +122,7 @@ class _Run:
             self.loss = LabelSmoothingCrossEntropy(settings.label_smoothing)
         self.ema = ModelEmaV3(model, settings.ema, use_warmup=True) if settings.ema is not None else None
         self.scored_model: nn.Module = self.model if self.ema is None else self.ema.module
-        # Only float16 needs gradient scaling.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_dtype(settings, self.device) == torch.float16)
+        self.scaler = make_grad_scaler(settings, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after an epoch, as plain containers and tensors.
@@ -204,7 +203,7 @@ class _Run:
 
     def _train_step(self, rows: Tensor) -> Tensor:
         """Take one optimizer step on ``rows``, int64 (B,); returns the detached loss, ()."""
-        images, targets = self._batch(rows)
+        images, targets = augmented_batch(self.data, rows, self.settings, self.mixup, self.generator)
         self.optimizer.zero_grad()
         with autocast(self.settings, self.device):
             loss = self.loss(self.model(images), targets)
@@ -216,17 +215,6 @@ class _Run:
         self.scaler.update()
         detached: Tensor = loss.detach()
         return detached
-
-    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return augmented images and targets of ``rows``, int64 (B,).
-
-        Images are float32 (B, C, H, W); targets int64 (B,), or with mixup soft float32 (B, classes) for an even B.
-        """
-        if self.mixup is not None:
-            rows = rows[: len(rows) // 2 * 2]  # timm mixes pairs
-        images = augmented_images(self.data, rows, self.settings, self.generator)
-        targets = self.data.train_labels[rows]
-        return (images, targets) if self.mixup is None else self.mixup(images, targets)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

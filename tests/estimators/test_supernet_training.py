@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +24,7 @@ from nas.core.errors import NasError
 from nas.data.images import load_images
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.settings import EstimatorSettings
 from nas.estimators.supernet.network import Subnetwork
 from nas.estimators.supernet.sampling import extreme_genotype, fair_genotype
 from nas.estimators.supernet.scorer import SCORE, SupernetScorer
@@ -93,12 +95,17 @@ def test_extreme_networks_are_those_of_an_exhaustive_search(largest: bool) -> No
     assert macs(found) == (max if largest else min)(map(macs, points))
 
 
-def test_score_is_that_of_the_standalone_module_with_inherited_weights(scorer: SupernetScorer) -> None:
+@pytest.mark.parametrize(("amp", "kernel_transform"), [("none", True), ("bfloat16", False)])
+def test_score_is_that_of_the_standalone_module_with_inherited_weights(
+    scorer: SupernetScorer, amp: str, kernel_transform: bool
+) -> None:
+    own = replace(SETTINGS, kernel_transform=kernel_transform)
+    scorer = replace(scorer, proxy=replace(PROXY, amp=amp), settings=own)
     scorer.prepare()
     for arch in networks(scorer, 3):
         module = build(scorer.reduced(arch))
         module.load_state_dict(scorer.inherited_state(arch))
-        expected = score_model(module, scorer.data.resized(8), PROXY)
+        expected = score_model(module, scorer.data.resized(8), scorer.proxy)
         found = scorer.evaluate(arch)
         assert found.accuracy == expected.accuracy
         assert found.class_correct == expected.class_correct
@@ -112,6 +119,29 @@ def test_a_prepared_scorer_scores_on_a_machine_without_its_file(scorer: Supernet
     sent = pickle.dumps(scorer)
     scorer.path.unlink()
     assert pickle.loads(sent).scores(arch) == here
+
+
+def test_kernel_transforms_are_learned_without_weight_decay(scorer: SupernetScorer) -> None:
+    def transforms(**settings: Any) -> list[Tensor]:
+        own = replace(SETTINGS, kernel_transform=True, epochs=2, **settings)  # the first moves the scales from 0
+        trained = replace(scorer, settings=own, folder=scorer.folder / str(own.lr))
+        trained.prepare()
+        return [tensor for slot, tensor in load_file(trained.path).items() if slot.endswith(".t3")]
+
+    slow, fast = transforms(lr=1e-6, weight_decay=1000), transforms(lr=0.01)
+    assert len(slow) == 2  # of the blocks' depthwise convolutions
+    for kept, learned in zip(slow, fast, strict=True):
+        torch.testing.assert_close(kept, torch.eye(9), rtol=0, atol=1e-4)  # decay alone: 0.1% per step
+        assert (learned - torch.eye(9)).abs().max() > 1e-3
+
+
+def test_settings_that_older_supernets_lack_leave_their_identity() -> None:
+    assert "kernel_transform" not in SETTINGS.identity(PROXY)
+    estimator = EstimatorSettings(name="supernet", supernet=SETTINGS)
+    assert "kernel_transform" not in estimator.identity()["supernet"]
+    changed = replace(estimator, supernet=replace(SETTINGS, kernel_transform=True))
+    assert changed.identity()["supernet"]["kernel_transform"] is True
+    assert replace(SETTINGS, kernel_transform=True).identity(PROXY)["kernel_transform"] is True
 
 
 def test_training_learns(scorer: SupernetScorer) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.training.oom import is_out_of_memory
+from nas.training.oom import is_out_of_memory, named_out_of_memory
+from nas.training.results import OutOfMemoryError
 
 
 def test_errors_raised_here_are_detected() -> None:
@@ -33,3 +34,13 @@ def test_errors_raised_here_are_detected() -> None:
 )
 def test_errors_of_cuda_and_others_are_classified(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+def test_out_of_memory_is_named_and_other_errors_pass() -> None:
+    with (
+        pytest.raises(OutOfMemoryError, match=r"^out of memory at proxy\.batch_size 8: lower it\.$"),
+        named_out_of_memory("proxy.batch_size 8", "lower it"),
+    ):
+        torch.empty(2**50)
+    with pytest.raises(RuntimeError, match="inconsistent"), named_out_of_memory("proxy.batch_size 8", "lower it"):
+        raise RuntimeError("inconsistent tensor sizes")

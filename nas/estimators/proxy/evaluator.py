@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import torch
 
@@ -15,18 +14,16 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
-from nas.estimators.base import Evaluation, Scorer
-from nas.estimators.proxy.reduce import Proxy, reduce_arch
+from nas.estimators.base import Evaluation, Scorer, repeated_seed
+from nas.estimators.proxy.reduce import Proxy, proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
 from nas.export.metadata import input_metadata
 from nas.export.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
-from nas.training.oom import is_out_of_memory, release_memory
-from nas.training.results import EpochResult, OutOfMemoryError, TrainingError
+from nas.training.oom import named_out_of_memory
+from nas.training.results import EpochResult, TrainingError
 from nas.training.trainer import train
-
-_REPEAT_STRIDE: Final = 1_000_003  # far above usual seeds, so that repeats do not share seeds with other studies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +53,7 @@ class ProxyEvaluator:
 
     def proxy(self, arch: ArchSpec) -> Proxy:
         """Reduce ``arch`` to its proxy."""
-        return reduce_arch(
-            arch,
-            self.settings,
-            classes=self.data.classes,
-            in_channels=self.data.channels,
-            largest_kernel=self.largest_kernel,
-            base_resolution_px=self.base_resolution_px,
-        )
+        return proxy_factory(self.data, self.settings, self.largest_kernel, self.base_resolution_px)(arch)
 
     def evaluate(
         self, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
@@ -75,16 +65,11 @@ class ProxyEvaluator:
 
         Raises: TrainingError if a loss is not finite; OutOfMemoryError, after releasing the memory.
         """
-        try:
+        with named_out_of_memory(
+            f"proxy.batch_size {self.settings.batch_size}",
+            "lower it, proxy.resolution_px or proxy.width_multiplier, or run fewer trainings at a time",
+        ):
             return self._train(arch, repeat, on_epoch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            release_memory(error)
-            raise OutOfMemoryError(
-                f"out of memory at proxy.batch_size {self.settings.batch_size}: lower it, proxy.resolution_px or "
-                "proxy.width_multiplier, or run fewer trainings at a time."
-            ) from None
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch`` without training it.
@@ -111,7 +96,7 @@ class ProxyEvaluator:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
     def _train(self, arch: ArchSpec, repeat: int, on_epoch: Callable[[EpochResult], None] | None) -> Evaluation:
-        seed = (int(arch.arch_id[:8], 16) + self.seed + _REPEAT_STRIDE * repeat) % 2**31
+        seed = repeated_seed(int(arch.arch_id[:8], 16) + self.seed, repeat) % 2**31
         torch.manual_seed(seed)
         proxy = self.proxy(arch).spec
         model = build(proxy)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from statistics import fmean
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nas.arch.ops.network import network_ops, out_side
 from nas.arch.scaling.transform import Scaling, scale
@@ -19,6 +19,9 @@ from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import NasError, SpecError
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.settings import ProxySettings
+
+if TYPE_CHECKING:
+    from nas.data.images import ImageData
 
 # Networks for long trainings average batch norm statistics over hundreds of steps (momentum 0.01, as in TensorFlow):
 # after the hundred steps of a proxy these would still be close to their initial values.
@@ -197,7 +200,7 @@ def _warnings(
 
 
 def proxy_factory(
-    images: ImageSummary, settings: ProxySettings, largest_kernel: int, base_resolution_px: int | None
+    images: ImageSummary | ImageData, settings: ProxySettings, largest_kernel: int, base_resolution_px: int | None
 ) -> Callable[[ArchSpec], Proxy]:
     """Return ``reduce_arch`` with all arguments but the network bound."""
     return partial(

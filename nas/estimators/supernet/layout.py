@@ -1,11 +1,15 @@
 """Slices of the shared weights that a network's operations use; without torch.
 
 A supernet holds one tensor per slot, as large as the largest network of its space needs. Networks use slices of them:
-channels by prefix, kernels by centre crop, blocks by their position in the stage.
+channels by prefix, kernels by centre crop, blocks by their position in the stage. Kernel transforms are slots of their
+own: a smaller kernel is the centre of the next larger one times a matrix, which all channels of a layer share (Cai et
+al., Once for All, arXiv:1908.09791, section 3.3).
 """
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -15,6 +19,7 @@ from nas.core.errors import NasError
 
 _BLOCK_PARTS: Final = 3  # "blocks", stage and position in the stage: the first parts of a block's path
 _UNSHARED_TYPES: Final = ("mqa",)
+_TRANSFORM: Final = re.compile(r"\.t\d+$")
 
 
 class TensorSlice(NamedTuple):
@@ -98,14 +103,47 @@ def bind_ops(spec: ArchSpec) -> Iterator[BoundOp]:
         )
 
 
-def slot_shapes(specs: Iterable[ArchSpec]) -> dict[str, tuple[int, ...]]:
-    """Smallest shapes of the shared tensors that contain all slices of ``specs``."""
+def transform_slot(slot: str, kernel: int) -> str:
+    """Slot of the matrix (k*k, k*k) that makes kernels of side ``kernel`` = k of ``slot``."""
+    return f"{slot}.t{kernel}"
+
+
+def is_transform(slot: str) -> bool:
+    """Whether ``slot`` is that of a kernel transform."""
+    return _TRANSFORM.search(slot) is not None
+
+
+def slot_shapes(specs: Iterable[ArchSpec], *, kernel_transform: bool = False) -> dict[str, tuple[int, ...]]:
+    """Smallest shapes of the shared tensors that contain all slices of ``specs``.
+
+    With ``kernel_transform`` also those of a matrix for every kernel side of a slot but its largest.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
+    kernels: dict[str, set[int]] = defaultdict(set)
     for spec in specs:
         for bound in bind_ops(spec):
             for part in bound.slices:
                 shapes[part.slot] = tuple(map(max, shapes.get(part.slot, part.ends), part.ends))
+                if len(part.shape) == 4:
+                    kernels[part.slot].add(part.shape[-1])
+    if kernel_transform:
+        for slot, sides in kernels.items():
+            for side in sorted(sides)[:-1]:
+                shapes[transform_slot(slot, side)] = (side * side, side * side)
     return shapes
+
+
+def residual_scales(specs: Iterable[ArchSpec]) -> frozenset[str]:
+    """Slots of the batch norm scales that end the branch beside a shortcut, in all of ``specs`` that use them."""
+    ending: set[str] = set()
+    others: set[str] = set()
+    for spec in specs:
+        bound = list(bind_ops(spec))
+        last = {item.op.inputs[0] for item in bound if item.op.kind == "add"}
+        for item in bound:
+            if item.scale is not None:
+                (ending if item.op.path in last else others).add(item.scale.slot)
+    return frozenset(ending - others)
 
 
 def check_fits(spec: ArchSpec, bound: Iterable[BoundOp], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -113,15 +151,31 @@ def check_fits(spec: ArchSpec, bound: Iterable[BoundOp], shapes: Mapping[str, tu
 
     Raises: NasError naming the first that they do not.
     """
-    for item in bound:
-        for part in item.slices:
-            shape = shapes.get(part.slot)
-            if shape is None or any(end > size for end, size in zip(part.ends, shape, strict=True)):
-                has = "nothing" if shape is None else f"{'x'.join(map(str, shape))}"
-                raise NasError(
-                    f"{spec.name}: is not a network of this supernet, which has {has} of {part.slot}, where "
-                    f"{'x'.join(map(str, part.ends))} is needed; score networks of the space that it was made for."
-                )
+    for part in (part for item in bound for part in item.slices):
+        has = _missing(part, shapes)
+        if has is not None:
+            raise NasError(
+                f"{spec.name}: is not a network of this supernet, which has {has} of {part.slot}, where "
+                f"{_sides(part.ends)} is needed; score networks of the space that it was made for."
+            )
+
+
+def _missing(part: TensorSlice, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What ``shapes`` have of ``part`` in place of all of it; None if they contain it."""
+    shape = shapes.get(part.slot)
+    if shape is None:
+        return "nothing"
+    if any(end > size for end, size in zip(part.ends, shape, strict=True)):
+        return _sides(shape)
+    kernel = part.shape[-1]
+    if len(shape) == 4 and kernel < shape[-1] and transform_slot(part.slot, kernel) not in shapes:
+        sides = [side for side in range(1, shape[-1]) if transform_slot(part.slot, side) in shapes]
+        return f"kernels of side {', '.join(map(str, [*sides, shape[-1]]))}" if sides else None
+    return None
+
+
+def _sides(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _block_types(spec: ArchSpec) -> dict[str, str]:

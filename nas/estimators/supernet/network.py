@@ -13,20 +13,39 @@ from torch.nn import functional
 from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.estimators.supernet.layout import BoundOp, TensorSlice, bind_ops
+from nas.estimators.supernet.layout import BoundOp, TensorSlice, bind_ops, transform_slot
 
 # Mean and variance of a batch norm's input by channel, each (C,), by the norm's path in timm's module.
 NormStatistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
 
 
 def take_slice(shared: Mapping[str, Tensor], part: TensorSlice) -> Tensor:
-    """Return the slice of a shared tensor, as a view through which gradients flow."""
-    tensor = shared[part.slot]
+    """Return the slice of a shared tensor, through which gradients flow.
+
+    It is a view, unless it is a kernel with a transform.
+    """
     ranges = [slice(first, first + size) for first, size in zip(part.start, part.shape, strict=False)]
-    if len(part.shape) == 4:
-        side, crop = tensor.shape[-1], part.shape[-1]
-        ranges += 2 * [slice((side - crop) // 2, (side + crop) // 2)]
-    return tensor[tuple(ranges)]
+    tensor = shared[part.slot][tuple(ranges)]
+    return _take_kernel(shared, tensor, part) if len(part.shape) == 4 else tensor
+
+
+def _take_kernel(shared: Mapping[str, Tensor], weight: Tensor, part: TensorSlice) -> Tensor:
+    """Crop the kernels of ``weight`` (out, in, K, K) to the side of ``part``.
+
+    By way of all sides between that have a transform, as in Once for All.
+    """
+    wanted = part.shape[-1]
+    for side in range(weight.shape[-1] - 1, wanted - 1, -1):
+        matrix = shared.get(transform_slot(part.slot, side))
+        if matrix is not None:
+            kernels = _centre(weight, side)
+            weight = functional.linear(kernels.flatten(2), matrix).view(kernels.shape)
+    return _centre(weight, wanted)
+
+
+def _centre(weight: Tensor, side: int) -> Tensor:
+    first = (weight.shape[-1] - side) // 2
+    return weight[..., first : first + side, first : first + side]
 
 
 class Subnetwork:
@@ -57,7 +76,7 @@ class Subnetwork:
         statistics: NormStatistics = {}
 
         def collect(norm: str, x: Tensor) -> tuple[Tensor, Tensor]:
-            variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)  # autocast gives half precision
             statistics[norm] = (mean, variance)
             return statistics[norm]
 

@@ -13,18 +13,17 @@ from typing import Any, Final, TypeVar
 import timm
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
 from nas.core.version import __version__
 from nas.data.images import ImageData
-from nas.estimators.base import ignore
-from nas.estimators.proxy.reduce import reduce_arch
+from nas.estimators.base import ignore, repeated_seed
+from nas.estimators.proxy.reduce import proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
-from nas.estimators.supernet.layout import check_fits, slot_shapes
-from nas.estimators.supernet.network import Subnetwork
+from nas.estimators.supernet.layout import check_fits, residual_scales, slot_shapes
+from nas.estimators.supernet.network import NormStatistics, Subnetwork
 from nas.estimators.supernet.sampling import (
     Genotype,
     covering_genotypes,
@@ -32,16 +31,17 @@ from nas.estimators.supernet.sampling import (
     fair_genotype,
 )
 from nas.estimators.supernet.settings import SupernetSettings
-from nas.estimators.supernet.training import SupernetTraining, train_supernet
+from nas.estimators.supernet.training import DIFFERENT_FILES, SupernetTraining, train_supernet
 from nas.estimators.supernet.weights import (
-    initial_weights,
     load_shared_weights,
     save_shared_weights,
     standalone_state,
 )
 from nas.training.augmentation import normalise
 from nas.training.checkpoint import Checkpoint
-from nas.training.evaluation import autocast, memory_layout, normalization_statistics, pick_device
+from nas.training.distributed import join_process_group
+from nas.training.evaluation import autocast, memory_layout, normalization_statistics, pick_device, score_logits
+from nas.training.oom import named_out_of_memory
 from nas.training.results import Score, TrainingError
 from nas.training.runtime import fast_training
 
@@ -49,8 +49,6 @@ T = TypeVar("T")
 
 SCORE: Final = "supernet"
 _COVERED: Final = 300  # random networks whose weights a supernet has, beside those that cover each choice
-_SCORE_BATCH: Final = 256
-_MEMBER_STRIDE: Final = 1_000_003  # far above usual seeds, so that members do not share seeds with other studies
 _FILE: Final = "supernet.safetensors"
 
 
@@ -83,7 +81,7 @@ class SupernetScorer:
     @property
     def _own_seed(self) -> int:
         """Seed of this member's weights and draws."""
-        return self.seed + _MEMBER_STRIDE * self.member
+        return repeated_seed(self.seed, self.member)
 
     @property
     def path(self) -> Path:
@@ -93,32 +91,38 @@ class SupernetScorer:
     def prepare(self, progress: ProgressCallback | None = None, say: Callable[[str], object] = ignore) -> None:
         """Train the supernet unless its file exists; resumes from a checkpoint.
 
+        Processes that torchrun started train it together; the first writes the files and uses ``progress`` and ``say``.
+
         Raises: NasError for the file of another supernet; TrainingError.
         """
-        shapes, identity = self._shapes(), self._identity()
+        shapes, identity, processes = self._shapes(), self._identity(), join_process_group(self.proxy)
+        processes.check_equal(self.path.exists(), DIFFERENT_FILES)
         if self.path.exists():
             self._known["trained"] = load_shared_weights(self.path, shapes, identity)
             return
-        shared = initial_weights(shapes, self._own_seed)
         checkpoint = None
         if self.proxy.checkpoint_s is not None:
             checkpoint = Checkpoint(self._checkpoint, _digest(identity), self.proxy.checkpoint_s)
-        train_supernet(
-            shared,
+        shared = train_supernet(
+            shapes,
             SupernetTraining(
                 networks=partial(self._step_networks, *self._extremes()),
                 has_teacher=self.settings.sandwich,
                 data=self.data,
                 settings=self.settings.training(self.proxy),
                 seed=self._own_seed,
-                say=say,
-                progress=progress,
+                zero_scales=residual_scales(self._covering_networks()),
+                say=say if processes.is_first else ignore,
+                progress=progress if processes.is_first else None,
                 checkpoint=checkpoint,
+                processes=processes,
             ),
         )
-        save_shared_weights(self.path, shared, identity)
+        if processes.is_first:
+            save_shared_weights(self.path, shared, identity)
+            self._checkpoint.unlink(missing_ok=True)
+        processes.wait()  # until the file exists
         self._known["trained"] = {slot: tensor.cpu() for slot, tensor in shared.items()}
-        self._checkpoint.unlink(missing_ok=True)
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch`` with inherited weights. Raises: TrainingError."""
@@ -128,10 +132,14 @@ class SupernetScorer:
         """Accuracy and loss of ``arch`` with inherited weights, on the validation images.
 
         Its batch norm statistics are estimated anew, on ``settings.statistics_images`` random train images. Raises:
-        TrainingError if the loss is not finite.
+        TrainingError if the loss is not finite; OutOfMemoryError, after releasing the memory.
         """
         network = self._network(arch)
-        score = self._score(network)
+        with named_out_of_memory(
+            f"estimator.supernet.statistics_images {self.settings.statistics_images}",
+            "lower it, proxy.resolution_px or proxy.width_multiplier, or score fewer networks at a time",
+        ):
+            score = self._score(network)
         if not score.loss < float("inf"):
             raise TrainingError(f"the loss of {arch.name} with inherited weights is {score.loss}.")
         return score
@@ -140,36 +148,32 @@ class SupernetScorer:
         """State dict of the proxy of ``arch``, as built by timm, with inherited weights."""
         network, shared = self._network(arch), self._shared()
         with torch.inference_mode(), self._fast():
-            statistics = network.estimate_statistics(shared, self._statistics_images(network.spec.resolution_px))
-            return standalone_state(network.bound, shared, statistics)
+            return standalone_state(network.bound, shared, self._statistics(network))
 
     def _score(self, network: Subnetwork) -> Score:
-        data, shared, device = self._images(network.spec.resolution_px), self._shared(), pick_device(self.proxy)
-        mean, std = normalization_statistics(data)
-        correct = torch.zeros(data.classes, dtype=torch.int64, device=device)
-        loss = torch.zeros((), device=device)
-        with torch.inference_mode(), self._fast(), autocast(self.proxy, device):
-            statistics = network.estimate_statistics(shared, self._statistics_images(network.spec.resolution_px))
-            batches = zip(
-                torch.split(data.val_images, _SCORE_BATCH), torch.split(data.val_labels, _SCORE_BATCH), strict=True
+        shared, side_px = self._shared(), network.spec.resolution_px
+        with torch.inference_mode(), self._fast():
+            statistics = self._statistics(network)
+            return score_logits(
+                lambda images: network.logits(shared, images, statistics), self._images(side_px), self.proxy
             )
-            for images, labels in batches:
-                inputs = normalise(images, mean, std).contiguous(memory_format=memory_layout(self.proxy))
-                logits = network.logits(shared, inputs, statistics).float()
-                correct += torch.bincount(labels[logits.argmax(1) == labels], minlength=data.classes)
-                loss += functional.cross_entropy(logits, labels, reduction="sum")
-        count = len(data.val_labels)
-        return Score(
-            accuracy=float(correct.sum()) / count, loss=float(loss) / count, class_correct=tuple(correct.tolist())
-        )
+
+    def _statistics(self, network: Subnetwork) -> NormStatistics:
+        """Estimate the batch norm statistics of ``network`` on train images."""
+        with autocast(self.proxy, pick_device(self.proxy)):
+            return network.estimate_statistics(self._shared(), self._statistics_images(network.spec.resolution_px))
 
     def _fast(self) -> Any:
         return fast_training(torch.nn.Identity(), pick_device(self.proxy), self.proxy.threads)
 
     def _network(self, arch: ArchSpec) -> Subnetwork:
         network = Subnetwork(self.reduced(arch))
-        check_fits(arch, network.bound, {slot: tuple(tensor.shape) for slot, tensor in self._shared().items()})
+        check_fits(arch, network.bound, self._weight_shapes())
         return network
+
+    def _weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the trained weights, collected once for all networks."""
+        return self._once("weight shapes", lambda: {slot: tuple(one.shape) for slot, one in self._shared().items()})
 
     def _shared(self) -> dict[str, Tensor]:
         """Trained weights on the device, loaded once.
@@ -208,14 +212,7 @@ class SupernetScorer:
 
     def reduced(self, arch: ArchSpec) -> ArchSpec:
         """Reduce ``arch`` to its proxy, of which the supernet has the weights."""
-        return reduce_arch(
-            arch,
-            self.proxy,
-            classes=self.data.classes,
-            in_channels=self.data.channels,
-            largest_kernel=self.largest_kernel,
-            base_resolution_px=self.base_resolution_px,
-        ).spec
+        return proxy_factory(self.data, self.proxy, self.largest_kernel, self.base_resolution_px)(arch).spec
 
     def _decoded(self, genotype: Genotype) -> ArchSpec:
         """The proxy of ``genotype``."""
@@ -241,17 +238,27 @@ class SupernetScorer:
         return [self._decoded(genotype) for genotype in (*fixed, *balanced)]
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the shared tensors."""
-        largest, smallest = self._extremes()
-        covering = covering_genotypes(self.space, largest, drawn=_COVERED, seed=self.seed)
-        genotypes = (largest, smallest, *covering)
-        return self._once("shapes", lambda: slot_shapes(map(self._decoded, genotypes)))
+        """Shapes of the shared tensors that the space needs, found once."""
+
+        return self._once(
+            "shapes", lambda: slot_shapes(self._covering_networks(), kernel_transform=self.settings.kernel_transform)
+        )
+
+    def _covering_networks(self) -> list[ArchSpec]:
+        """Networks that together use all shared tensors, found once."""
+
+        def find() -> list[ArchSpec]:
+            largest, smallest = self._extremes()
+            covering = covering_genotypes(self.space, largest, drawn=_COVERED, seed=self.seed)
+            return [self._decoded(genotype) for genotype in (largest, smallest, *covering)]
+
+        return self._once("covering networks", find)
 
     def _identity(self) -> dict[str, Any]:
         """What the weights depend on, by words that a message can name."""
         data = self.data
         return {
-            "format": 1,
+            "format": 2,  # 1: scales of residual branches began at 1
             "space": self.space.name,
             "choices": _digest({name: list(values) for name, values in self.space.parameters.items()}),
             "largest network": self._decoded(self._extremes()[0]).arch_id,

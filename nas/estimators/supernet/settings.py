@@ -24,7 +24,8 @@ class SupernetSettings:
     arXiv:2003.11142, section 3.1). ``epochs``: passes over the train images; all networks of a step see its images.
     ``members``: supernets that are trained, with different seeds; each gives a score of its own, for two trainings of a
     supernet order networks differently. ``statistics_images``: train images on which batch norm statistics of a network
-    are estimated before it is scored.
+    are estimated before it is scored. ``kernel_transform``: a smaller kernel is the centre of the next larger one times
+    a learned matrix, of each layer and side (Once for All, arXiv:1908.09791, section 3.3).
 
     Raises: NasError naming the field.
     """
@@ -39,6 +40,7 @@ class SupernetSettings:
     sandwich: bool = False
     members: int = 1
     statistics_images: int = 512
+    kernel_transform: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -51,8 +53,9 @@ class SupernetSettings:
         self._check("networks", low=1, high=1000, whole=True)
         self._check("members", low=1, high=100, whole=True)
         self._check("statistics_images", low=2, high=10_000_000, whole=True)
-        if not isinstance(self.sandwich, bool):
-            raise NasError(f"estimator.supernet.sandwich {self.sandwich!r}: must be true or false.")
+        for field in ("sandwich", "kernel_transform"):
+            if not isinstance(getattr(self, field), bool):
+                raise NasError(f"estimator.supernet.{field} {getattr(self, field)!r}: must be true or false.")
 
     def training(self, proxy: ProxySettings) -> ProxySettings:
         """Return the settings of the training: these, and the others of ``proxy``."""
@@ -61,10 +64,17 @@ class SupernetSettings:
 
     def identity(self, proxy: ProxySettings) -> Mapping[str, Any]:
         """Return the settings that affect the weights, by name."""
-        return {**self.training(proxy).identity(), "networks": self.networks, "sandwich": self.sandwich}
+        own = {"networks": self.networks, "sandwich": self.sandwich, "kernel_transform": self.kernel_transform}
+        return without_defaults({**self.training(proxy).identity(), **own})
 
     def _check(self, field: str, *, low: float, **rule: Any) -> None:
         check_number(f"estimator.supernet.{field}", getattr(self, field), low=low, **rule)
 
 
+def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` without those that older studies lack, where they are as in these."""
+    return {name: value for name, value in settings.items() if (name, value) not in _ADDED}
+
+
+_ADDED = (("kernel_transform", False),)  # settings of later versions, with what was done before
 _OF_TRAINING = frozenset({"epochs", "batch_size", "optimizer", "lr", "weight_decay", "warmup_epochs"})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -13,13 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.images import ImageData
+from nas.estimators.supernet.layout import is_transform
 from nas.estimators.supernet.network import Subnetwork
+from nas.estimators.supernet.weights import initial_weights
 from nas.training.augmentation import make_mixup
 from nas.training.checkpoint import Checkpoint
-from nas.training.evaluation import amp_dtype, augmented_images, autocast, pick_device
-from nas.training.oom import is_out_of_memory, release_memory
+from nas.training.distributed import ProcessGroup
+from nas.training.evaluation import augmented_batch, autocast, make_grad_scaler, pick_device
+from nas.training.oom import named_out_of_memory
 from nas.training.results import OutOfMemoryError, TrainingError
 from nas.training.runtime import fast_training, random_state, seeded, set_random_state
 from nas.training.settings import TrainSettings
@@ -28,15 +32,22 @@ from nas.training.trainer import make_scheduler, steps_per_epoch
 Networks = Callable[[int], Sequence[ArchSpec]]
 Say = Callable[[str], object]
 
+_LEAST_SHARE: Final = 2  # images: batch norm has no variance of a single one
+DIFFERENT_FILES: Final = (
+    "torchrun: processes found different files of the supernet; runs_dir must be a folder that all machines share."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupernetTraining:
     """What a supernet is trained on.
 
     ``networks`` returns the networks of a step, counted from 0: with ``has_teacher`` the outputs of the first are the
-    targets of the others. ``say`` prints a line for the user; ``progress`` is called with the steps done and in all.
+    targets of the others. ``zero_scales``: slots of the scales that begin at 0, so that blocks with a shortcut begin as
+    the identity. ``say`` prints a line for the user; ``progress`` is called with the steps done and in all.
     ``checkpoint``: a file from which an interrupted training resumes, with the results of an uninterrupted one; the
-    caller deletes it.
+    caller deletes it. ``processes`` share each batch, whose gradients are summed; norm statistics are those of a
+    share. The first of them alone should have ``say`` and ``progress``, and writes the checkpoint, which all read.
     """
 
     networks: Networks
@@ -45,56 +56,54 @@ class SupernetTraining:
     settings: TrainSettings
     seed: int
     say: Say
+    zero_scales: frozenset[str] = frozenset()
     progress: ProgressCallback | None = None
     checkpoint: Checkpoint | None = None
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
 
 
-def train_supernet(shared: dict[str, Tensor], training: SupernetTraining) -> None:
-    """Train the shared weights in place; deterministic with one thread on CPU.
+def train_supernet(shapes: Mapping[str, tuple[int, ...]], training: SupernetTraining) -> dict[str, Tensor]:
+    """Draw shared weights of ``shapes`` by slot and train them.
 
-    A network whose loss is not finite is named once and left out of its step. If memory runs out, the batch is halved
-    once.
+    Deterministic with one thread on CPU, for a number of processes. A network whose loss is not finite is named once
+    and left out of its step. If memory runs out, the batch of a process on its own is halved once.
 
-    Raises: TrainingError if no network of a step has a finite loss; OutOfMemoryError after releasing the memory.
+    Raises: TrainingError if no network of a step has a finite loss; OutOfMemoryError after releasing the memory;
+    NasError if the processes differ in what they resume from, or a batch is too small for them.
     """
-    halved = replace(
-        training, settings=replace(training.settings, batch_size=max(2, training.settings.batch_size // 2))
-    )
-    initial = {slot: tensor.detach().clone() for slot, tensor in shared.items()}
+    batch_size = training.settings.batch_size
     try:
-        return _train(shared, training)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        return _train(shapes, training)
+    except OutOfMemoryError:
+        if training.processes.size > 1:  # the others wait for this one's gradients
             raise
-        release_memory(error)
-    training.say(f"out of memory at a batch of {training.settings.batch_size} images: the supernet goes on with half")
-    try:
-        for slot, tensor in initial.items():
-            shared[slot] = tensor
-        return _train(shared, halved)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        release_memory(error)
-        raise OutOfMemoryError(
-            f"out of memory at estimator.supernet.batch_size {halved.settings.batch_size}: lower it, or "
-            "proxy.resolution_px or proxy.width_multiplier."
-        ) from None
+        training.say(f"out of memory at a batch of {batch_size} images: the supernet goes on with half")
+    halved = replace(training.settings, batch_size=max(2, batch_size // 2))
+    return _train(shapes, replace(training, settings=halved))
 
 
-def _train(shared: dict[str, Tensor], training: SupernetTraining) -> None:
+def _train(shapes: Mapping[str, tuple[int, ...]], training: SupernetTraining) -> dict[str, Tensor]:
+    settings = training.settings
+    with named_out_of_memory(
+        f"estimator.supernet.batch_size {settings.batch_size}",
+        "lower it, or proxy.resolution_px or proxy.width_multiplier",
+    ):
+        return _train_epochs(initial_weights(shapes, training.seed, training.zero_scales), training)
+
+
+def _train_epochs(shared: Mapping[str, Tensor], training: SupernetTraining) -> dict[str, Tensor]:
     settings, device = training.settings, pick_device(training.settings)
     with seeded(training.seed, device) as generator, fast_training(nn.Identity(), device, settings.threads):
         run = _Run(shared, training, generator, device)
         saved = training.checkpoint
         if saved is not None and (state := saved.load()) is not None:
             run.load_state_dict(state)
+        training.processes.check_equal(run.epoch, DIFFERENT_FILES)
         while run.epoch < settings.epochs:
             duration_s = run.next_epoch()
-            if saved is not None and run.epoch < settings.epochs:
+            if saved is not None and training.processes.is_first and run.epoch < settings.epochs:
                 saved.advance(duration_s, run.state_dict)
-    for slot, tensor in run.weights.items():
-        shared[slot] = tensor.detach()
+    return {slot: tensor.detach() for slot, tensor in run.weights.items()}
 
 
 class _Run:
@@ -109,14 +118,14 @@ class _Run:
         self.epoch = 0
         settings = training.settings
         self.steps = steps_per_epoch(len(self.data.train_labels), settings.batch_size)
+        _check_shares(len(self.data.train_labels) // self.steps, training)
         self.weights = {slot: tensor.to(device).requires_grad_() for slot, tensor in shared.items()}
         self.optimizer = create_optimizer_v2(
             _parameter_groups(self.weights, settings.weight_decay), opt=settings.optimizer, lr=settings.lr
         )
         self.scheduler = make_scheduler(self.optimizer, settings, self.steps)
         self.mixup = make_mixup(settings, self.data.classes)
-        # Only float16 needs gradient scaling.
-        self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype(settings, device) == torch.float16)
+        self.scaler = make_grad_scaler(settings, device)
         self.failed: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,18 +163,20 @@ class _Run:
 
     def _train_step(self, step: int, rows: Tensor) -> None:
         """Take one optimizer step on ``rows``, int64 (B,)."""
-        batches: dict[int, tuple[Tensor, Tensor]] = {}
+        batches: dict[int, tuple[Tensor, Tensor, float]] = {}
+        processes = self.training.processes
         self.optimizer.zero_grad()
         teacher: Tensor | None = None
         trained = 0
         for spec in self.training.networks(step):
             if spec.resolution_px not in batches:
                 batches[spec.resolution_px] = self._batch(spec.resolution_px, rows)
-            images, targets = batches[spec.resolution_px]
+            images, targets, weight = batches[spec.resolution_px]
             with autocast(self.training.settings, self.device):
                 logits = Subnetwork(spec).logits(self.weights, images)
             loss = self._loss(logits.float(), targets if teacher is None else teacher, is_student=teacher is not None)
-            if not torch.isfinite(loss):
+            loss = loss * weight
+            if not torch.isfinite(processes.sum(loss.detach())):  # the same networks are left out in all processes
                 self._report_failure(spec, step)
                 continue
             if self.training.has_teacher and teacher is None:
@@ -177,6 +188,7 @@ class _Run:
             raise TrainingError(
                 f"supernet: no network of step {step + 1} has a finite loss: lower estimator.supernet.lr."
             )
+        processes.sum_gradients(self.weights.values())
         if self.training.settings.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.weights.values(), self.training.settings.clip_grad)
@@ -193,16 +205,19 @@ class _Run:
         smoothing = 0.0 if is_student or targets.ndim == 2 else self.training.settings.label_smoothing
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 
-    def _batch(self, side_px: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return augmented images (B, C, H, W) and targets of ``rows``, int64 (B,)."""
+    def _batch(self, side_px: int, rows: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return augmented images (B, C, H, W) and targets of this process.
+
+        And their part of the batch of ``rows``, int64. Every process draws the augmentation of the whole batch: random
+        states stay equal, and the images are those of a single process.
+        """
         if side_px not in self.resized:
             self.resized[side_px] = self.data.resized(side_px)
-        data = self.resized[side_px]
-        if self.mixup is not None:
-            rows = rows[: len(rows) // 2 * 2]  # timm mixes pairs
-        images = augmented_images(data, rows, self.training.settings, self.generator)
-        targets = data.train_labels[rows]
-        return (images, targets) if self.mixup is None else self.mixup(images, targets)
+        images, targets = augmented_batch(
+            self.resized[side_px], rows, self.training.settings, self.mixup, self.generator
+        )
+        share = self.training.processes.share(images)
+        return share, self.training.processes.share(targets), len(share) / len(images)
 
     def _report_failure(self, spec: ArchSpec, step: int) -> None:
         """Name a network whose loss is not finite, once."""
@@ -215,8 +230,23 @@ class _Run:
             )
 
 
+def _check_shares(smallest_batch: int, training: SupernetTraining) -> None:
+    """Check that every process gets enough images of a batch. Raises: NasError."""
+    size = training.processes.size
+    if size > 1 and smallest_batch < _LEAST_SHARE * size:
+        raise NasError(
+            f"estimator.supernet.batch_size {training.settings.batch_size}: gives some of {size} processes less than "
+            f"{_LEAST_SHARE} of a batch's {smallest_batch} images; raise it, or start fewer processes."
+        )
+
+
 def _parameter_groups(weights: Mapping[str, Tensor], weight_decay: float) -> list[dict[str, Any]]:
-    """Group parameters as timm does: no weight decay of scales, offsets and biases."""
-    matrices = [tensor for tensor in weights.values() if tensor.ndim > 1]
-    vectors = [tensor for tensor in weights.values() if tensor.ndim == 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Group parameters as timm does: no weight decay of scales, offsets and biases.
+
+    Nor of kernel transforms, whose initial value is not zero.
+    """
+    decayed = {slot for slot, tensor in weights.items() if tensor.ndim > 1 and not is_transform(slot)}
+    return [
+        {"params": [weights[slot] for slot in weights if slot in decayed], "weight_decay": weight_decay},
+        {"params": [weights[slot] for slot in weights if slot not in decayed], "weight_decay": 0.0},
+    ]

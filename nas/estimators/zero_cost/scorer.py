@@ -14,15 +14,14 @@ from nas.core.progress import ProgressCallback
 from nas.data import resize_images
 from nas.data.images import ImageData
 from nas.estimators.base import ignore
-from nas.estimators.proxy.reduce import reduce_arch
+from nas.estimators.proxy.reduce import proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.zero_cost.scores import zero_cost_scores
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 from nas.model.build import build
 from nas.training.augmentation import normalise
 from nas.training.evaluation import memory_layout, normalization_statistics, pick_device
-from nas.training.oom import is_out_of_memory, release_memory
-from nas.training.results import OutOfMemoryError
+from nas.training.oom import named_out_of_memory
 from nas.training.runtime import fast_training, seeded
 
 
@@ -58,26 +57,14 @@ class ZeroCostScorer:
         Raises: TrainingError for a score that is not finite; OutOfMemoryError, after releasing the memory; NasError if
         all train images are equal.
         """
-        try:
+        with named_out_of_memory(
+            f"estimator.zero_cost_batch_size {self.batch_size}",
+            "lower it, proxy.resolution_px or proxy.width_multiplier, or score fewer networks at a time",
+        ):
             return self._scores(arch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            release_memory(error)
-            raise OutOfMemoryError(
-                f"out of memory at estimator.zero_cost_batch_size {self.batch_size}: lower it, proxy.resolution_px or "
-                "proxy.width_multiplier, or score fewer networks at a time."
-            ) from None
 
     def _scores(self, arch: ArchSpec) -> Mapping[str, float]:
-        proxy = reduce_arch(
-            arch,
-            self.settings,
-            classes=self.data.classes,
-            in_channels=self.data.channels,
-            largest_kernel=self.largest_kernel,
-            base_resolution_px=self.base_resolution_px,
-        ).spec
+        proxy = proxy_factory(self.data, self.settings, self.largest_kernel, self.base_resolution_px)(arch).spec
         seed = (int(arch.arch_id[:8], 16) + self.seed) % 2**31
         device, layout = pick_device(self.settings), memory_layout(self.settings)
         images, labels = self._batch(proxy.resolution_px)

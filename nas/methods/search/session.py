@@ -170,7 +170,7 @@ def prepare_search(plan: SearchPlan, console: Console) -> SearchSession:
 
     The predictor is calibrated first if this device never was. Raises: NasError.
     """
-    parts = load_session_parts(plan, console, keep_weights=True, estimator=plan.estimator)
+    parts = load_session_parts(plan, console, keep_weights=True, estimator=plan.estimator, space=plan.space)
     return SearchSession(
         plan=plan,
         pricer=search_pricer(plan, parts.predictor, ImageSummary.of(parts.data)),
