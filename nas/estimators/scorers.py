@@ -55,6 +55,8 @@ def with_scorer(evaluator: ProxyEvaluator, settings: EstimatorSettings, space: A
         scorers += _supernet_scorers(evaluator, settings.supernet, space, folder / SUPERNET_FOLDER)
     if settings.zero_cost_settings is not None:
         scorers.append(_zero_cost_scorer(evaluator, settings.zero_cost_settings))
+    if settings.short_epochs:
+        scorers.append(_short_training_scorer(evaluator, settings.short_epochs))
     scorer = scorers[0] if len(scorers) == 1 else CombinedScorer(scorers=tuple(scorers))
     return replace(evaluator, scorer=scorer)
 
@@ -82,6 +84,12 @@ def _zero_cost_scorer(evaluator: ProxyEvaluator, settings: ZeroCostSettings) -> 
         names=settings.names,
         batch_size=settings.batch_size,
     )
+
+
+def _short_training_scorer(evaluator: ProxyEvaluator, epochs: int) -> Scorer:
+    from nas.estimators.proxy.scorer import ShortTrainingScorer
+
+    return ShortTrainingScorer(evaluator=evaluator, epochs=epochs)
 
 
 def _supernet_scorers(evaluator: ProxyEvaluator, settings: SupernetSettings, space: Any, folder: Path) -> list[Scorer]:
