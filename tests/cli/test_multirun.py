@@ -22,14 +22,9 @@ from nas.training.results import EpochResult
 from tests.study.fakes import accuracy_of
 
 SEARCH = (
-    "space=mobilenet_v1",
-    "latency=macs",
-    "estimator=proxy",
-    "data=digits",
-    "proxy=tiny",
-    "data.subset=100",
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
     "study.n_trials=2",
-)
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -81,14 +81,9 @@ def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setattr(ProxyEvaluator, "evaluate", evaluate)
         given = (
-            "latency=macs",
-            "estimator=proxy",
-            "data=digits",
-            "proxy=tiny",
-            "data.subset=100",
-            "study.name=made",
-            "study.n_trials=4",
-        )
+            "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+            "study.name=made", "study.n_trials=4",
+        )  # fmt: skip
         assert search.command(["+space=mobilenet_v1", *given]) == 0
     save_predictor(calibrated(), folder / "calibrated.json")
     write_supernet(folder / "made.safetensors")

@@ -30,14 +30,9 @@ COLUMNS = 80
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 FORCED = ("COLUMNS", "LINES", "FORCE_COLOR")
 SEARCH = (
-    "space=mobilenet_v1",
-    "latency=macs",
-    "estimator=proxy",
-    "data=digits",
-    "proxy=tiny",
-    "data.subset=100",
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
     "study.n_trials=2",
-)
+)  # fmt: skip
 COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9|10)[0-7](?:;[\d;]*)?m")
 CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 

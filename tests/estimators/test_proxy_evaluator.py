@@ -21,15 +21,9 @@ from nas.model.build import build
 from nas.training.results import EpochResult, OutOfMemoryError, TrainingError
 
 TINY = ProxySettings(
-    width_multiplier=0.1,
-    resolution_px=8,
-    min_map_px="auto",
-    epochs=2,
-    batch_size=32,
-    lr=0.01,
-    checkpoint_s=0,
+    width_multiplier=0.1, resolution_px=8, min_map_px="auto", epochs=2, batch_size=32, lr=0.01, checkpoint_s=0,
     device="cpu",
-)
+)  # fmt: skip
 ARCH = zoo.get("mobilenetv1_100")
 
 
