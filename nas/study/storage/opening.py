@@ -268,7 +268,7 @@ def _advice(before: Mapping[str, Any], changed: Sequence[str]) -> str:
         if key in earlier
     }
     is_short = 0 < len(texts) <= _MAX_OVERRIDES and "latency.device" not in texts
-    if is_short and all(re.fullmatch(r"[\w.+-]{1,40}", text) for text in texts.values()):
+    if is_short and all(re.fullmatch(r"[\w./+-]{1,40}", text) for text in texts.values()):
         words = " ".join(f"{key}={text}" for key, text in texts.items())
         return f"Add {words} to go on with it, or choose another study.name."
     return "Choose another study.name, or give the earlier value."
