@@ -104,7 +104,7 @@ def bind_ops(spec: ArchSpec) -> Iterator[BoundOp]:
 
 
 def transform_slot(slot: str, kernel: int) -> str:
-    """Slot of the matrix (k*k, k*k) that makes kernels of side ``kernel`` = k of ``slot``."""
+    """Slot of the transform (k*k, k*k) to kernels of side k of ``slot``."""
     return f"{slot}.t{kernel}"
 
 
