@@ -16,7 +16,8 @@ from nas.arch.spec import ArchSpec
 from nas.core.binomial import binomial_error
 from nas.estimators.base import Estimate
 
-_COUNTS: Final = 3  # see ``_counts``
+_COUNTS: Final = 3  # see ``_features``
+_LEAST_ON_A_LINE: Final = 4  # networks, of which two settle the line
 _IMAGES: Final = 1000  # validation images, where a record does not state them
 _INTERCEPT_DEVIATIONS: Final = 10.0  # of the prior of the mean accuracy: so many deviations of the accuracies
 # Hyperparameters, in standard deviations of the trained accuracies; their posterior weights average the estimates.
@@ -29,20 +30,22 @@ _MISFITS: Final = (0.1, 0.25, 0.5, 1.0)  # of noise between seeds, and of what n
 class TrainedNetwork:
     """A trained network to learn from: its ``scores`` by name and its accuracy.
 
-    ``images``: of the validation split; None if unknown.
+    ``images``: of the validation split; ``loss``: cross entropy on it, in nats; None if unknown.
     """
 
     arch: ArchSpec
     scores: Mapping[str, float]
     accuracy: float
     images: int | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyEstimator:
     """Estimate of the accuracy that a training would give, from scores and counts.
 
-    A Bayesian linear regression on the logit of accuracy. Features are the scores by ``names``, and logarithms of MACs
+    A Bayesian linear regression on the logit of accuracy, which is replaced by what the validation loss says of it
+    where all losses are known (``_denoised``). Features are the scores by ``names``, and logarithms of MACs
     and parameters, and depth, each centred and divided by its standard deviation over the networks that it was fitted
     to. Before any training, scores count equally and counts not at all; trained networks move these weights. What a
     score is worth, how far weights may move, and the noise are averaged over a small grid by their marginal
@@ -67,7 +70,7 @@ class AccuracyEstimator:
         features = np.array([_features(one.arch, one.scores, names) for one in networks])
         center, deviation = features.mean(axis=0), features.std(axis=0)
         scale = np.where(deviation > 1e-12 * (1 + abs(center)), deviation, np.inf)  # a constant says nothing
-        targets, errors = np.array([_logit(one) for one in networks]).T
+        targets, errors = _denoised(networks)
         spread = max(float(targets.std()), float(np.median(errors)))
         design = _with_intercept((features - center) / scale)
         known_mean = float(targets.mean()) if mean is None else mean
@@ -111,7 +114,7 @@ def leave_one_out(networks: Sequence[TrainedNetwork], names: Sequence[str]) -> l
     Only the mean accuracy is that of all: without one network the mean moves away from it, so that estimates of no
     worth would order eight networks with Kendall's tau of -0.28 on average, instead of 0.
     """
-    mean = float(np.mean([_logit(one)[0] for one in networks]))
+    mean = float(_denoised(networks)[0].mean())
     return [
         AccuracyEstimator.fit([*networks[:place], *networks[place + 1 :]], names, mean=mean).estimate(
             one.arch, one.scores
@@ -134,6 +137,26 @@ def _logit(network: TrainedNetwork) -> tuple[float, float]:
     images = network.images or _IMAGES
     accuracy = min(max(network.accuracy, 0.5 / images), 1 - 0.5 / images)
     return math.log(accuracy / (1 - accuracy)), binomial_error(accuracy, images) / (accuracy * (1 - accuracy))
+
+
+def _denoised(networks: Sequence[TrainedNetwork]) -> tuple[FloatArray, FloatArray]:
+    """Logits of accuracies (N,), and their errors (N,), with the help of losses.
+
+    The validation loss orders networks with less noise than the accuracy does. Where all have one, each logit is that
+    of the regression line over the logarithm of the loss; its error is the scatter around the line that the images do
+    not explain.
+    """
+    logits, errors = np.array([_logit(one) for one in networks]).T
+    losses = np.array([one.loss or math.nan for one in networks])
+    if len(networks) < _LEAST_ON_A_LINE or not np.isfinite(losses).all() or losses.std() == 0:
+        return logits, errors
+    slope, intercept = np.polyfit(np.log(losses), logits, 1)
+    if slope >= 0:  # the loss says nothing of these accuracies
+        return logits, errors
+    fitted = slope * np.log(losses) + intercept
+    scatter = float(((logits - fitted) ** 2).sum()) / (len(networks) - 2)
+    unexplained = math.sqrt(max(scatter - float((errors**2).mean()), 0.0))
+    return fitted, np.full(len(networks), unexplained)
 
 
 def _prior_weights(scores: int, slope: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""Check of an estimator: rank correlation of estimates with trained accuracies."""
+"""Check of an estimator: rank correlation of estimates with trainings."""
 
 from __future__ import annotations
 
@@ -39,11 +39,13 @@ class EstimatorCheck:
 
     Each estimate was made without the training that it is compared with. ``networks``: their number by role, which are
     the anchors, the finalists and those drawn at random. ``estimate`` and ``macs``: rank correlations of estimated
-    accuracy and of MACs with the trained accuracy, ``advantage``: their difference; None with fewer than
-    ``MIN_NETWORKS`` networks, or where all are equal in one of them.
+    accuracy and of MACs with the validation loss of the training, its sign reversed; with its accuracy, the noisier
+    signal, where losses are not known (``uses_loss``). ``advantage``: their difference. All three are None with fewer
+    than ``MIN_NETWORKS`` networks, or where all are equal in one of them.
     """
 
     networks: dict[Role, int]
+    uses_loss: bool = False
     estimate: RankCorrelation | None = None
     macs: RankCorrelation | None = None
     advantage: RankCorrelation | None = None
@@ -56,14 +58,16 @@ class EstimatorCheck:
             return None
         pairs = list(known.values())
         counts = {role: sum(row.role is role for row in pairs) for role in Role}
-        accuracies = [row.accuracy or 0.0 for row in pairs]
+        losses = [-row.val_loss for row in pairs if row.val_loss is not None]
+        uses_loss = len(losses) == len(pairs)
+        qualities = losses if uses_loss else [row.accuracy or 0.0 for row in pairs]
         estimates = [row.estimated_accuracy or 0.0 for row in pairs]
         counted = [row.macs_m or 0.0 for row in pairs]
-        is_defined = not any(math.isnan(kendall_tau(one, accuracies)) for one in (estimates, counted))
+        is_defined = not any(math.isnan(kendall_tau(one, qualities)) for one in (estimates, counted))
         if len(pairs) < MIN_NETWORKS or not is_defined:
             return cls(networks=counts)
-        estimate, macs, advantage = _bootstrapped(estimates, counted, accuracies)
-        return cls(networks=counts, estimate=estimate, macs=macs, advantage=advantage)
+        estimate, macs, advantage = _bootstrapped(estimates, counted, qualities)
+        return cls(networks=counts, uses_loss=uses_loss, estimate=estimate, macs=macs, advantage=advantage)
 
     @property
     def is_ordered(self) -> bool:
@@ -80,8 +84,9 @@ class EstimatorCheck:
         names = {Role.ANCHOR: "anchor", Role.FINALIST: "finalist"}
         parts = [plural(self.networks[role], name) for role, name in names.items() if self.networks[role]]
         parts += [f"{self.networks[Role.CHECK]} drawn at random"] if self.networks[Role.CHECK] else []
+        trained = "the validation loss after training" if self.uses_loss else "as trained"
         figures = (
-            f"Kendall's tau {self.estimate} between the accuracy as estimated before and as trained, of {total} "
+            f"Kendall's tau {self.estimate} between the accuracy as estimated before and {trained}, of {total} "
             f"({', '.join(parts)})"
         )
         if not self.is_ordered:
@@ -100,16 +105,16 @@ class EstimatorCheck:
 
 
 def _bootstrapped(
-    estimates: Sequence[float], macs: Sequence[float], accuracies: Sequence[float]
+    estimates: Sequence[float], macs: Sequence[float], qualities: Sequence[float]
 ) -> tuple[RankCorrelation, RankCorrelation, RankCorrelation]:
     """Tau of estimates, of MACs, and their difference, with intervals over networks.
 
     Resamples in which all networks are equal have no tau and are left out.
     """
-    count, rng = len(accuracies), random.Random(0)
+    count, rng = len(qualities), random.Random(0)
 
     def taus(places: Sequence[int]) -> tuple[float, float, float]:
-        trained = [accuracies[place] for place in places]
+        trained = [qualities[place] for place in places]
         first, second = (kendall_tau([values[place] for place in places], trained) for values in (estimates, macs))
         return first, second, first - second
 

@@ -50,7 +50,7 @@ class DataSettings:
     val: str | None = None
     val_fraction: float = 0.2
     resolution_px: int | None = None
-    proxy_resolution_px: int = 12
+    proxy_resolution_px: int = 16
     subset: float | int | None = None
     flip: bool | None = None
     seed: int = 0

@@ -29,10 +29,10 @@ class TrainSettings:
     Raises: NasError naming the field.
     """
 
-    epochs: int = 2
-    batch_size: int = 16
+    epochs: int = 4
+    batch_size: int = 64
     optimizer: str = "adamw"
-    lr: float = 0.01
+    lr: float = 0.02
     weight_decay: float = 0.05
     schedule: str = "cosine"
     warmup_epochs: float = 0.5

@@ -138,3 +138,32 @@ def test_accuracies_of_0_and_1_and_equal_ones_give_finite_estimates(accuracy: fl
     estimator = AccuracyEstimator.fit(known, ["score"])
     found = estimator.estimate(known[0].arch, known[0].scores)
     assert 0 < found.accuracy < 1 and abs(found.accuracy - accuracy) < 0.05 and 0 < found.error < 0.1
+
+
+def test_losses_help_where_few_images_tell_the_accuracy() -> None:
+    """Accuracy grows with MACs alone, the score says nothing: 12 networks tell it better by loss than by 100 images."""
+    size = np.log([complexity(arch).macs for arch in ARCHS])
+    truth = (size - size.mean()) / size.std()
+    gains = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        counted = rng.binomial(100, 1 / (1 + np.exp(-1 - 0.2 * truth))) / 100
+        known = [
+            TrainedNetwork(arch=arch, scores={"score": 1.0}, accuracy=float(accuracy), images=100)
+            for arch, accuracy in zip(ARCHS[:12], counted, strict=False)
+        ]
+        helped = [replace(one, loss=float(np.exp(-0.2 * value))) for one, value in zip(known, truth, strict=False)]
+        taus = []
+        for rows in (known, helped):
+            found = AccuracyEstimator.fit(rows, ["score"])
+            estimates = [found.estimate(arch, {"score": 1.0}).accuracy for arch in ARCHS[12:]]
+            taus.append(kendall_tau(estimates, list(truth[12:])))
+        gains.append(taus[1] - taus[0])
+    assert statistics.fmean(gains) > 3 * statistics.stdev(gains) / math.sqrt(len(gains))
+
+
+def test_losses_that_rise_with_accuracy_are_left_out() -> None:
+    known = trained(ARCHS[:8], 3, worth=0.9)
+    reverse = [replace(one, loss=one.accuracy) for one in known]
+    first, second = (AccuracyEstimator.fit(rows, ["score"]) for rows in (known, reverse))
+    assert first.estimate(known[0].arch, known[0].scores) == second.estimate(known[0].arch, known[0].scores)

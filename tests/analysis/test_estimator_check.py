@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, kendalltau
@@ -65,6 +67,17 @@ def test_tau_and_its_interval_are_those_of_scipy() -> None:
     # error of each end is sqrt(0.025 * 0.975 / 1000) / 0.5 = 0.01.
     assert check.estimate.low == pytest.approx(found.low, abs=0.06)
     assert check.estimate.high == pytest.approx(found.high, abs=0.06)
+
+
+def test_losses_are_compared_where_all_networks_have_one() -> None:
+    estimates, macs, accuracies = drawn(1, 0.8, 0.4)
+    losses = [float(value) for value in np.random.default_rng(7).uniform(size=20)]
+    known = [replace(row, val_loss=loss) for row, loss in zip(rows(estimates, macs, accuracies), losses, strict=False)]
+    check = EstimatorCheck.of(known)
+    assert check and check.estimate and check.uses_loss
+    assert check.estimate.tau == pytest.approx(-kendalltau(estimates, losses).statistic)
+    assert "between the accuracy as estimated before and the validation loss after training, of 20" in str(check)
+    assert (partly := EstimatorCheck.of([replace(known[0], val_loss=None), *known[1:]])) and not partly.uses_loss
 
 
 def test_an_estimate_that_orders_networks_better_than_macs_is_said_to() -> None:

@@ -29,7 +29,7 @@ def test_every_known_data_set_has_a_config() -> None:
     for name in KNOWN_DATA:
         settings = DataSettings(**read(CONF / "data" / f"{name}.yaml"))
         # Defaults of a first search: digits are 8 px and few images; other data sets are subsampled.
-        first = {"proxy_resolution_px": 8} if name == "digits" else {"subset": 2000}
+        first: dict[str, Any] = {"proxy_resolution_px": 8} if name == "digits" else {"subset": 2000}
         if name == "mnist_5k":  # few images in all: more of them for validation
-            first["val_fraction"] = 0.4
+            first = {"val_fraction": 0.4}
         assert settings == DataSettings(name=name, **first)

@@ -21,11 +21,12 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.estimators.proxy.reduce import reduce_arch
 from nas.estimators.proxy.settings import ProxySettings
-from nas.estimators.supernet.layout import TensorSlice, check_fits, is_transform, slot_shapes
+from nas.estimators.supernet.layout import TensorSlice, check_fits, is_transform, residual_scales, slot_shapes
 from nas.estimators.supernet.network import Subnetwork, take_slice
 from nas.estimators.supernet.sampling import covering_genotypes, extreme_genotype
 from nas.estimators.supernet.weights import initial_weights, standalone_state
 from nas.model.build import build
+from nas.model.initialization import zero_init_residual
 from tests.model.random_specs import specs
 from tests.search_spaces.conftest import build as build_space
 from tests.search_spaces.conftest import read
@@ -64,6 +65,33 @@ def test_random_network_has_the_outputs_of_its_standalone_module(
 ) -> None:
     spec, other = replace(spec, layer_scale=None), replace(other, layer_scale=None)
     assert_equals_standalone(spec, slot_shapes([spec, other], kernel_transform=kernel_transform))
+
+
+@pytest.mark.parametrize("name", ["mixnet_m", "mobilenetv3_large_100", "efficientnet_b0", "mobilenetv1_100"])
+def test_scales_that_begin_at_zero_are_those_of_a_standalone_network(name: str) -> None:
+    """timm's modules know which of them have a shortcut."""
+    spec = replace(zoo.get(name), resolution_px=32)
+    module = build(spec)
+    zero_init_residual(module)
+    zeroed = {path for path, one in module.named_parameters() if path.endswith(".weight") and not one.any()}
+    slots = residual_scales([spec])
+    bound = Subnetwork(spec).bound
+    found = {path for item in bound for path, part in item.tensors.items() if part.slot in slots}
+    assert found == zeroed and bool(zeroed) == (name != "mobilenetv1_100")
+    shared = initial_weights(slot_shapes([spec]), 0, slots)
+    assert {slot for slot, one in shared.items() if slot.endswith(".weight") and not one.any()} == slots
+
+
+def test_a_scale_that_any_network_uses_without_a_shortcut_begins_at_one() -> None:
+    space = build_space(read("mobilenet_v3"))
+    widest = {name: max(values) if name == "width" else values[0] for name, values in space.parameters.items()}
+    networks = [
+        replace(space.decode(genotype), resolution_px=32) for genotype in (widest, space.sample(random.Random(1)))
+    ]
+    alone, together = residual_scales(networks[:1]), residual_scales(networks)
+    ending = {item.op.inputs[0] for item in Subnetwork(networks[1]).bound if item.op.kind == "add"}
+    without = {item.scale.slot for item in Subnetwork(networks[1]).bound if item.scale and item.op.path not in ending}
+    assert alone and not together & without
 
 
 @pytest.mark.parametrize("name", SPACES)

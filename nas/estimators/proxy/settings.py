@@ -22,9 +22,9 @@ class ProxySettings(TrainSettings):
 
     width_multiplier: float = 0.25
     depth_multiplier: float = 1.0
-    resolution_px: int = 12
+    resolution_px: int = 16
     divisor: int = 2
-    min_map_px: int | Literal["auto"] = "auto"
+    min_map_px: int | Literal["auto"] = 2
     dropout: float = 0.0
     drop_path: float = 0.0
 

@@ -133,6 +133,19 @@ def slot_shapes(specs: Iterable[ArchSpec], *, kernel_transform: bool = False) ->
     return shapes
 
 
+def residual_scales(specs: Iterable[ArchSpec]) -> frozenset[str]:
+    """Slots of the batch norm scales that end the branch beside a shortcut, in all of ``specs`` that use them."""
+    ending: set[str] = set()
+    others: set[str] = set()
+    for spec in specs:
+        bound = list(bind_ops(spec))
+        last = {item.op.inputs[0] for item in bound if item.op.kind == "add"}
+        for item in bound:
+            if item.scale is not None:
+                (ending if item.op.path in last else others).add(item.scale.slot)
+    return frozenset(ending - others)
+
+
 def check_fits(spec: ArchSpec, bound: Iterable[BoundOp], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Check that the shared tensors of ``shapes`` contain all slices of a network.
 

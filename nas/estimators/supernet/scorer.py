@@ -22,7 +22,7 @@ from nas.data.images import ImageData
 from nas.estimators.base import ignore, repeated_seed
 from nas.estimators.proxy.reduce import proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
-from nas.estimators.supernet.layout import check_fits, slot_shapes
+from nas.estimators.supernet.layout import check_fits, residual_scales, slot_shapes
 from nas.estimators.supernet.network import NormStatistics, Subnetwork
 from nas.estimators.supernet.sampling import (
     Genotype,
@@ -111,6 +111,7 @@ class SupernetScorer:
                 data=self.data,
                 settings=self.settings.training(self.proxy),
                 seed=self._own_seed,
+                zero_scales=residual_scales(self._covering_networks()),
                 say=say if processes.is_first else ignore,
                 progress=progress if processes.is_first else None,
                 checkpoint=checkpoint,
@@ -239,19 +240,25 @@ class SupernetScorer:
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the shared tensors that the space needs, found once."""
 
-        def find() -> dict[str, tuple[int, ...]]:
+        return self._once(
+            "shapes", lambda: slot_shapes(self._covering_networks(), kernel_transform=self.settings.kernel_transform)
+        )
+
+    def _covering_networks(self) -> list[ArchSpec]:
+        """Networks that together use all shared tensors, found once."""
+
+        def find() -> list[ArchSpec]:
             largest, smallest = self._extremes()
             covering = covering_genotypes(self.space, largest, drawn=_COVERED, seed=self.seed)
-            networks = map(self._decoded, (largest, smallest, *covering))
-            return slot_shapes(networks, kernel_transform=self.settings.kernel_transform)
+            return [self._decoded(genotype) for genotype in (largest, smallest, *covering)]
 
-        return self._once("shapes", find)
+        return self._once("covering networks", find)
 
     def _identity(self) -> dict[str, Any]:
         """What the weights depend on, by words that a message can name."""
         data = self.data
         return {
-            "format": 1,
+            "format": 2,  # 1: scales of residual branches began at 1
             "space": self.space.name,
             "choices": _digest({name: list(values) for name, values in self.space.parameters.items()}),
             "largest network": self._decoded(self._extremes()[0]).arch_id,

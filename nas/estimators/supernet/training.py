@@ -43,7 +43,8 @@ class SupernetTraining:
     """What a supernet is trained on.
 
     ``networks`` returns the networks of a step, counted from 0: with ``has_teacher`` the outputs of the first are the
-    targets of the others. ``say`` prints a line for the user; ``progress`` is called with the steps done and in all.
+    targets of the others. ``zero_scales``: slots of the scales that begin at 0, so that blocks with a shortcut begin as
+    the identity. ``say`` prints a line for the user; ``progress`` is called with the steps done and in all.
     ``checkpoint``: a file from which an interrupted training resumes, with the results of an uninterrupted one; the
     caller deletes it. ``processes`` share each batch, whose gradients are summed; norm statistics are those of a
     share. The first of them alone should have ``say`` and ``progress``, and writes the checkpoint, which all read.
@@ -55,6 +56,7 @@ class SupernetTraining:
     settings: TrainSettings
     seed: int
     say: Say
+    zero_scales: frozenset[str] = frozenset()
     progress: ProgressCallback | None = None
     checkpoint: Checkpoint | None = None
     processes: ProcessGroup = field(default_factory=ProcessGroup)
@@ -86,7 +88,7 @@ def _train(shapes: Mapping[str, tuple[int, ...]], training: SupernetTraining) ->
         f"estimator.supernet.batch_size {settings.batch_size}",
         "lower it, or proxy.resolution_px or proxy.width_multiplier",
     ):
-        return _train_epochs(initial_weights(shapes, training.seed), training)
+        return _train_epochs(initial_weights(shapes, training.seed, training.zero_scales), training)
 
 
 def _train_epochs(shared: Mapping[str, Tensor], training: SupernetTraining) -> dict[str, Tensor]:

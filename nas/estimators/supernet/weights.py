@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +21,14 @@ from nas.estimators.supernet.network import NormStatistics, take_slice
 _IDENTITY: Final = "nas.supernet"
 
 
-def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+def initial_weights(
+    shapes: Mapping[str, tuple[int, ...]], seed: int, zero_scales: Collection[str] = ()
+) -> dict[str, Tensor]:
     """Draw shared weights as timm initialises its mobile networks, by slot.
 
     Convolutions: normal with variance 2 / fan-out (He et al., arXiv:1502.01852); linear layers: uniform within
-    1 / sqrt(classes). Scales are 1, offsets and biases 0, kernel transforms the identity: others are drawn as without
-    them. A function of its arguments alone.
+    1 / sqrt(classes). Scales are 1, those of ``zero_scales`` 0; offsets and biases are 0, kernel transforms the
+    identity: others are drawn as without them. A function of its arguments alone.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = {}
@@ -39,7 +41,8 @@ def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[st
         elif len(shape) == 2:
             weights[slot] = (torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(shape[0])
         else:
-            weights[slot] = torch.ones(shape) if slot.endswith(".weight") else torch.zeros(shape)
+            is_one = slot.endswith(".weight") and slot not in zero_scales
+            weights[slot] = torch.ones(shape) if is_one else torch.zeros(shape)
     return weights
 
 

@@ -88,6 +88,7 @@ def _networks(rows: Sequence[TrialRecord], pricer: Pricer) -> list[TrainedNetwor
             scores=row.scores,
             accuracy=row.accuracy or 0.0,
             images=sum(row.class_images) or None,
+            loss=row.val_loss,
         )
         for row in rows
     ]
