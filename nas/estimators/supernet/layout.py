@@ -134,7 +134,7 @@ def slot_shapes(specs: Iterable[ArchSpec], *, kernel_transform: bool = False) ->
 
 
 def residual_scales(specs: Iterable[ArchSpec]) -> frozenset[str]:
-    """Slots of the batch norm scales that end the branch beside a shortcut, in all of ``specs`` that use them."""
+    """Slots of the batch norm scales that only end branches beside a shortcut."""
     ending: set[str] = set()
     others: set[str] = set()
     for spec in specs:
