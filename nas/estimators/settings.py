@@ -9,7 +9,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 from nas.estimators.proxy.settings import ProxySettings
-from nas.estimators.supernet.settings import SupernetSettings, without_defaults
+from nas.estimators.supernet.settings import AFTER_SEARCH, SupernetSettings, without_defaults
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
@@ -113,10 +113,12 @@ class EstimatorSettings:
         """Settings that must not change within a study; empty for ``proxy``.
 
         Studies of versions without estimators have none, those of versions without short trainings no
-        ``short_epochs``. Finalists and checks are trained after the search and may be increased later.
+        ``short_epochs``. Finalists and checks are trained after the search and may be increased later; winners are
+        fine-tuned after it.
         """
         if not self.is_scoring:
             return {}
-        settings = asdict(self) | {"supernet": without_defaults(asdict(self.supernet))}
         absent = (*_AFTER_SEARCH, *(() if self.short_epochs else ("short_epochs",)))
-        return {key: value for key, value in settings.items() if key not in absent}
+        settings = {name: value for name, value in asdict(self).items() if name not in absent}
+        supernet = {name: value for name, value in settings["supernet"].items() if name not in AFTER_SEARCH}
+        return {**settings, "supernet": without_defaults(supernet)}
