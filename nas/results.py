@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nas.methods.scaling.ranking.conclusion import RaceConclusion
     from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
     from nas.reporting.search_report import Winner
-    from nas.study.trial_record import TrialRecord
+    from nas.study.trial_record import FineTuning, TrialRecord
 
 # Files of a winner: the end of their names, and what each is called here.
 _FILES: Final[Mapping[str, str]] = {
@@ -29,6 +29,7 @@ _FILES: Final[Mapping[str, str]] = {
     "py": "module",
     "proxy.yaml": "proxy_spec",
     "proxy.safetensors": "proxy_weights",
+    "finetuned.safetensors": "fine_tuned_weights",
 }
 
 
@@ -40,7 +41,9 @@ class FoundNetwork:
     by estimates whose finalists are not trained yet, the estimate. ``standard_error``: of the accuracy: binomial, of a
     grid from the noise between seeds, or of the estimate; None if it is unknown. ``latency_ms``: what the study counted
     with, on its device. ``paths``: files by ``spec`` (block strings), ``scaled_spec`` (coefficients), ``module``
-    (Python that needs timm alone), ``proxy_spec`` and ``proxy_weights``; empty until the study has written them.
+    (Python that needs timm alone), ``proxy_spec``, ``proxy_weights`` and ``fine_tuned_weights``; empty until the study
+    has written them. ``fine_tuning``: of a search with a supernet, accuracy of the proxy with inherited weights and
+    trained on from them; else None.
     """
 
     name: str
@@ -49,6 +52,7 @@ class FoundNetwork:
     standard_error: float | None
     latency_ms: float
     paths: Mapping[str, Path] = field(repr=False)
+    fine_tuning: FineTuning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +166,7 @@ def _winner(winner: Winner, folder: Path) -> FoundNetwork:
         standard_error=winner.row.ranked_error,
         latency_ms=winner.row.latency_ms or 0.0,
         paths=paths,
+        fine_tuning=winner.row.fine_tuning,
     )
 
 

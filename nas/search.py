@@ -5,18 +5,12 @@ It looks for networks that are accurate, and fast on this machine.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from nas.cli import app, hydra_config, multirun
 from nas.cli.help_layout import entries, option_lines, paragraph
-from nas.cli.resolve.spaces import make_space
-from nas.core.errors import NasError
+from nas.cli.search_plan import make_search_plan, spaces_help
 from nas.methods import SEARCH
-
-_SETTINGS: Final = (
-    "data", "proxy", "estimator", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study",
-)  # fmt: skip
-_KEYS: Final = (*_SETTINGS, "space", "runs_dir", "json")
 
 
 def main() -> None:
@@ -35,30 +29,7 @@ def make_plan(arguments: list[str]) -> Any:
     Imports neither torch nor Optuna. Raises: NasError.
     """
     config = hydra_config.compose_config("search", arguments)
-    app.check_keys(config, _KEYS, optional=("space",))
-    app.check_flags(config, "json")
-    if "space" in config and not config["space"]:
-        raise NasError("space: the configuration is empty; see search_spaces/README.md for what a space needs.")
-    if not config.get("space"):
-        raise NasError("which space? Add one of these:", choices=_spaces())
-    from nas.core.credentials import masked_command
-    from nas.data.sources import check_data
-    from nas.methods.search.config import SearchPlan
-
-    space_config = dict(config["space"])
-    plan = SearchPlan.of(
-        config,
-        space=make_space(space_config),
-        space_config=space_config,
-        runs_dir=app.runs_dir(config),
-        command=masked_command(["python", "-m", "nas.search", *arguments]),
-    )
-    check_data(plan.data)
-    return plan
-
-
-def _spaces() -> str:
-    return hydra_config.describe_choices("space", hydra_config.choices("space"), "+space=")
+    return make_search_plan(config, ["python", "-m", "nas.search", *arguments])
 
 
 def _help() -> str:
@@ -75,7 +46,7 @@ def _help() -> str:
     return f"""{paragraph(__doc__ or "")}
 
 Spaces:
-{_spaces()}
+{spaces_help()}
 
 Experiments, complete studies of the same name:
 {hydra_config.describe_choices("experiment", hydra_config.presets("search"), "experiment=")}

@@ -233,6 +233,16 @@ def test_searches_are_accepted(words: list[str]) -> None:
     study_command("search", words)
 
 
+@pytest.mark.parametrize("words", all_commands("python", "-m", "nas.supernet"))
+def test_supernets_are_accepted(words: list[str]) -> None:
+    config = hydra_config.compose_config("supernet", words)
+    if config["show"] is None:
+        plan, searched = (import_module(f"nas.{name}").make_plan for name in ("supernet", "search"))
+        command = import_module("nas.supernet").search_command(words)
+        assert plan(words).estimator == searched(shlex.split(command)[3:]).estimator
+        assert plan(words).proxy == searched(shlex.split(command)[3:]).proxy
+
+
 @pytest.mark.parametrize("words", all_commands("python", "-m", "nas.compound_grid"))
 def test_grids_are_accepted(words: list[str]) -> None:
     study_command("compound_grid", words)
@@ -321,7 +331,7 @@ def test_calibrations_compose(words: list[str]) -> None:
 
 
 def test_no_other_command_of_ours_is_shown() -> None:
-    tried = {"search", "compound_grid", "show", "scale", "compare", "report", "dashboard", "calibrate"}
+    tried = {"search", "compound_grid", "supernet", "show", "scale", "compare", "report", "dashboard", "calibrate"}
     modules = {words[2] for manual in MANUALS for words in commands(manual) if words[:2] == ["python", "-m"]}
     assert modules == {f"nas.{name}" for name in tried}
 

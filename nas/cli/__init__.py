@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nas.cli.layer_rows import LEVELS, network_rows, row_cells
     from nas.cli.overrides import overrides_of
     from nas.cli.scale_output import check_free, print_family, print_scaled, scaling_facts, write_scaled
+    from nas.cli.search_plan import make_search_plan, spaces_help
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -28,6 +29,7 @@ else:
             "layer_rows": ["LEVELS", "network_rows", "row_cells"],
             "overrides": ["overrides_of"],
             "scale_output": ["check_free", "print_family", "print_scaled", "scaling_facts", "write_scaled"],
+            "search_plan": ["make_search_plan", "spaces_help"],
         },
         submodules=["app", "hydra_config", "multirun"],
     )
@@ -44,6 +46,7 @@ __all__ = [
     "hydra_config",
     "import_heavy",
     "launch_study",
+    "make_search_plan",
     "network_rows",
     "multirun",
     "option_lines",
@@ -54,5 +57,6 @@ __all__ = [
     "refuse_options",
     "row_cells",
     "scaling_facts",
+    "spaces_help",
     "write_scaled",
 ]

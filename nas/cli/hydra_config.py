@@ -38,7 +38,8 @@ _GRAMMAR: Final = re.compile(
 )
 _MAX_CONFIG_BYTES: Final = 100_000  # of a file; OmegaConf takes some CPU-seconds for more
 # Groups that can be selected though they are not in a command's defaults list.
-_ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",)}
+_ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",), "supernet": ("space",)}
+_MULTIRUN: Final = ("search", "compound_grid")  # commands that run one study per value
 
 
 def config_dir() -> Path:
@@ -245,7 +246,7 @@ def _check_groups(config_name: str, arguments: Sequence[str]) -> None:
         names = _group_choices(argument)
         if names and value not in names:
             parts = value.split(",")
-            is_sweep = len(parts) > 1 and set(parts) <= set(names) and config_name in _ADDED
+            is_sweep = len(parts) > 1 and set(parts) <= set(names) and config_name in _MULTIRUN
             several = f" Several at once: nas.{config_name} --multirun." if is_sweep else ""
             raise NasError(
                 f"unknown {key} {value!r}: choose from {', '.join(names)}.{several or suggestion(value, names)}"

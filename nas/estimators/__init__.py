@@ -8,16 +8,16 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.estimators.base import Estimate, Evaluation, Evaluator, Scorer
-    from nas.estimators.scorers import with_scorer
+    from nas.estimators.scorers import supernets_of, with_scorer
     from nas.estimators.settings import EstimatorSettings
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "base": ["Estimate", "Evaluation", "Evaluator", "Scorer"],
-            "scorers": ["with_scorer"],
+            "scorers": ["supernets_of", "with_scorer"],
             "settings": ["EstimatorSettings"],
         },
     )
 
-__all__ = ["Estimate", "EstimatorSettings", "Evaluation", "Evaluator", "Scorer", "with_scorer"]
+__all__ = ["Estimate", "EstimatorSettings", "Evaluation", "Evaluator", "Scorer", "supernets_of", "with_scorer"]

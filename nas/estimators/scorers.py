@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
@@ -14,6 +14,9 @@ from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.settings import EstimatorSettings
 from nas.estimators.supernet.settings import SupernetSettings
 from nas.estimators.zero_cost.settings import ZeroCostSettings
+
+if TYPE_CHECKING:
+    from nas.estimators.supernet.scorer import SupernetScorer
 
 SUPERNET_FOLDER: Final = "supernet"  # in the study's folder
 
@@ -52,8 +55,18 @@ def with_scorer(evaluator: ProxyEvaluator, settings: EstimatorSettings, space: A
         scorers += _supernet_scorers(evaluator, settings.supernet, space, folder / SUPERNET_FOLDER)
     if settings.zero_cost_settings is not None:
         scorers.append(_zero_cost_scorer(evaluator, settings.zero_cost_settings))
+    if settings.short_epochs:
+        scorers.append(_short_training_scorer(evaluator, settings.short_epochs))
     scorer = scorers[0] if len(scorers) == 1 else CombinedScorer(scorers=tuple(scorers))
     return replace(evaluator, scorer=scorer)
+
+
+def supernets_of(scorer: Scorer | None) -> tuple[SupernetScorer, ...]:
+    """The supernets by which ``scorer`` scores; empty without one."""
+    from nas.estimators.supernet.scorer import SupernetScorer
+
+    parts = scorer.scorers if isinstance(scorer, CombinedScorer) else (scorer,)
+    return tuple(part for part in parts if isinstance(part, SupernetScorer))
 
 
 # Imported where needed: a study that trains every candidate needs neither.
@@ -71,6 +84,12 @@ def _zero_cost_scorer(evaluator: ProxyEvaluator, settings: ZeroCostSettings) -> 
         names=settings.names,
         batch_size=settings.batch_size,
     )
+
+
+def _short_training_scorer(evaluator: ProxyEvaluator, epochs: int) -> Scorer:
+    from nas.estimators.proxy.scorer import ShortTrainingScorer
+
+    return ShortTrainingScorer(evaluator=evaluator, epochs=epochs)
 
 
 def _supernet_scorers(evaluator: ProxyEvaluator, settings: SupernetSettings, space: Any, folder: Path) -> list[Scorer]:

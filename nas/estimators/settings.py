@@ -8,12 +8,14 @@ from typing import Any, Final
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
-from nas.estimators.supernet.settings import SupernetSettings, without_defaults
+from nas.estimators.proxy.settings import ProxySettings
+from nas.estimators.supernet.settings import AFTER_SEARCH, SupernetSettings, without_defaults
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
 LEAST_ANCHORS: Final = 4
 _MAX_TRAININGS: Final = 10_000
+_MAX_EPOCHS: Final = 1_000_000
 _AFTER_SEARCH: Final = ("finalists", "checks")
 
 
@@ -28,7 +30,8 @@ class EstimatorSettings:
     same with scores by inherited weights besides, of a supernet that is trained before the first candidate.
 
     ``zero_cost`` and ``zero_cost_batch_size``: ``names`` and ``batch_size`` of ``ZeroCostSettings``; no names: no such
-    scores, with ``supernet`` alone. ``supernet``: fields of ``SupernetSettings``.
+    scores, with ``supernet`` alone. ``supernet``: fields of ``SupernetSettings``. ``short_epochs``: every network is
+    scored by the validation loss after a training of so many epochs besides; 0: none.
 
     Raises: NasError naming the field.
     """
@@ -40,6 +43,7 @@ class EstimatorSettings:
     zero_cost: tuple[str, ...] = ZeroCostSettings().names
     zero_cost_batch_size: int = ZeroCostSettings().batch_size
     supernet: SupernetSettings = field(default_factory=SupernetSettings)
+    short_epochs: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in ESTIMATOR_NAMES:
@@ -47,6 +51,7 @@ class EstimatorSettings:
         check_number("estimator.anchors", self.anchors, low=LEAST_ANCHORS, high=_MAX_TRAININGS, whole=True)
         check_number("estimator.finalists", self.finalists, low=0, high=_MAX_TRAININGS, whole=True)
         check_number("estimator.checks", self.checks, low=0, high=_MAX_TRAININGS, whole=True, optional=True)
+        check_number("estimator.short_epochs", self.short_epochs, low=0, high=_MAX_EPOCHS, whole=True)
         if isinstance(self.zero_cost, list):
             object.__setattr__(self, "zero_cost", tuple(self.zero_cost))
         if not isinstance(self.supernet, SupernetSettings):
@@ -71,8 +76,8 @@ class EstimatorSettings:
             return None
         return ZeroCostSettings(names=self.zero_cost, batch_size=self.zero_cost_batch_size)
 
-    def check_fits(self, n_trials: int, pruner: str) -> None:
-        """Check that a search of ``n_trials`` with ``pruner`` can be estimated.
+    def check_fits(self, n_trials: int, pruner: str, proxy: ProxySettings) -> None:
+        """Check that a search of ``n_trials`` with ``pruner`` and ``proxy`` fits.
 
         Raises: NasError.
         """
@@ -88,12 +93,32 @@ class EstimatorSettings:
                 f"pruner.name {pruner!r}: stops trainings by their epochs; with estimator={self.name} most candidates "
                 "have none, and those that are trained calibrate and check the estimate; add pruner=none."
             )
+        if self.short_epochs:
+            self._check_short_epochs(proxy)
+
+    def _check_short_epochs(self, proxy: ProxySettings) -> None:
+        """Check that short trainings are shorter than ``proxy.epochs``. Raises: NasError."""
+        if self.short_epochs >= proxy.epochs:
+            raise NasError(
+                f"estimator.short_epochs {self.short_epochs}: must be less than proxy.epochs {proxy.epochs}, or a "
+                "score costs what a training does; lower it, raise proxy.epochs, or add estimator.short_epochs=0."
+            )
+        if self.short_epochs < proxy.warmup_epochs:
+            raise NasError(
+                f"estimator.short_epochs {self.short_epochs}: must be at least proxy.warmup_epochs "
+                f"{proxy.warmup_epochs:g}; raise it, or lower proxy.warmup_epochs."
+            )
 
     def identity(self) -> dict[str, Any]:
         """Settings that must not change within a study; empty for ``proxy``.
 
-        Studies of versions without estimators have none. Finalists and checks are trained after the search and may be
-        increased later.
+        Studies of versions without estimators have none, those of versions without short trainings no
+        ``short_epochs``. Finalists and checks are trained after the search and may be increased later; winners are
+        fine-tuned after it.
         """
-        settings = asdict(self) | {"supernet": without_defaults(asdict(self.supernet))}
-        return {key: settings[key] for key in settings if key not in _AFTER_SEARCH} if self.is_scoring else {}
+        if not self.is_scoring:
+            return {}
+        absent = (*_AFTER_SEARCH, *(() if self.short_epochs else ("short_epochs",)))
+        settings = {name: value for name, value in asdict(self).items() if name not in absent}
+        supernet = {name: value for name, value in settings["supernet"].items() if name not in AFTER_SEARCH}
+        return {**settings, "supernet": without_defaults(supernet)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from operator import attrgetter
@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 _TENTHS: Final = partial(decimal, digits=1)
 _THOUSANDTHS: Final = partial(decimal, digits=3)
 _ESTIMATED: Final = ("estimated_accuracy", "estimate_error", "role")
-_NOT_IN_CSV: Final = ("genotype", "scores", "class_correct", "class_images")
+_NOT_IN_CSV: Final = ("genotype", "scores", "class_correct", "class_images", "fine_tuning")
 _CSV_NAMES: Final = (*(item.name for item in fields(TrialRecord) if item.name not in _NOT_IN_CSV), "class_accuracies")
 
 
 def _record_column(name: str, heading: str, **options: Any) -> Column[TrialRecord]:
     return Column(name=name, heading=heading, value=attrgetter(name), **options)
+
+
+def _fine_tuning(*attributes: str) -> Callable[[TrialRecord], Any]:
+    """A function from a record to attributes of its fine-tuning; None without one."""
+    value = attrgetter(*(f"fine_tuning.{name}" for name in attributes))
+    return lambda row: None if row.fine_tuning is None else value(row)
+
+
+def _both_text(both: tuple[float, float] | None) -> str:
+    return percent_with_error(*both) if both else MISSING
 
 
 def _ends_text(ends: tuple[float | None, float | None]) -> str:
@@ -59,6 +69,28 @@ RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
         note="accuracy that a training is expected to give, by the network's scores, with its standard error",
         value=attrgetter("estimated_accuracy", "estimate_error"),
         text=lambda both: percent_with_error(*both) or MISSING,
+        wraps=False,
+    ),
+    Column(name="inherited_accuracy", heading="inherited", unit="%", value=_fine_tuning("inherited_accuracy")),
+    Column(name="inherited_error", heading="± error", unit="%", value=_fine_tuning("inherited_error")),
+    Column(
+        name="inherited_with_error",
+        heading="inherited",
+        unit="%",
+        note="accuracy of the proxy with weights inherited from the supernet, before it is trained",
+        value=_fine_tuning("inherited_accuracy", "inherited_error"),
+        text=_both_text,
+        wraps=False,
+    ),
+    Column(name="fine_tuned_accuracy", heading="fine-tuned", unit="%", value=_fine_tuning("accuracy")),
+    Column(name="fine_tuned_error", heading="± error", unit="%", value=_fine_tuning("standard_error")),
+    Column(
+        name="fine_tuned_with_error",
+        heading="fine-tuned",
+        unit="%",
+        note="accuracy of the proxy, trained on from inherited weights; that of the column accuracy is from scratch",
+        value=_fine_tuning("accuracy", "standard_error"),
+        text=_both_text,
         wraps=False,
     ),
     _record_column("val_loss", "validation loss", unit="nats", text=_THOUSANDTHS),
@@ -176,8 +208,10 @@ def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[Wi
 
     figures = (
         "accuracy", "standard_error", "accuracy_with_error", "estimated_accuracy", "estimate_error",
-        "estimate_with_error", "val_loss", "majority_accuracy", "class_accuracies", "latency_ms", "predicted_ms",
-        "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m", "params_m", "peak_memory_mb",
+        "estimate_with_error", "inherited_accuracy", "inherited_error", "inherited_with_error",
+        "fine_tuned_accuracy", "fine_tuned_error", "fine_tuned_with_error", "val_loss", "majority_accuracy",
+        "class_accuracies", "latency_ms", "predicted_ms", "latency_interval_ms", "measured_ms",
+        "measured_spread_ms", "macs_m", "params_m", "peak_memory_mb",
     )  # fmt: skip
     (number,) = select(RECORD_COLUMNS, "number")
     return (
@@ -207,11 +241,13 @@ def select_winner_columns(reward: Mapping[int, float] | None, *names: str) -> tu
 def shown_winner_columns(
     winners: Iterable[WinnerRow], reward: Mapping[int, float] | None, *names: str
 ) -> tuple[Column[WinnerRow], ...]:
-    """``select_winner_columns`` without names and estimates that no winner has."""
+    """``select_winner_columns`` without names and figures that no winner has."""
     listed = list(winners)
+    tuned = ("inherited_with_error", "fine_tuned_with_error")
     absent = {
         *(() if any(winner.published for winner in listed) else ("published",)),
         *(() if any(winner.row.estimated_accuracy is not None for winner in listed) else ("estimate_with_error",)),
+        *(() if any(winner.row.fine_tuning for winner in listed) else tuned),
     }
     return select_winner_columns(reward, *(name for name in names if name not in absent))
 

@@ -30,7 +30,7 @@ from nas.reporting.plots.hover_points import trial_row_id
 from nas.reporting.plots.pareto import agreement_svg, pareto_svg
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, shown_winner_columns
 from nas.reporting.search_decision import search_decision
-from nas.reporting.search_summary import MAX_ROWS, losses, search_summary, table_rows
+from nas.reporting.search_summary import MAX_ROWS, fine_tuning_text, losses, search_summary, table_rows
 from nas.reporting.study_report import StudyReport
 from nas.study.objective import OBJECTIVES
 from nas.study.trial_record import TrialRecord, pareto_front
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _WINNER_COLUMNS: Final = (
-    "name", "published", "group", "accuracy_with_error", "estimate_with_error", "predicted_ms", "latency_interval_ms",
-    "measured_ms", "macs_m", "params_m", "peak_memory_mb",
+    "name", "published", "group", "accuracy_with_error", "estimate_with_error", "inherited_with_error",
+    "fine_tuned_with_error", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m", "params_m",
+    "peak_memory_mb",
 )  # fmt: skip
 
 
@@ -81,6 +82,11 @@ class Winner:
         return pair.remarks(limit_ms) if pair else []
 
     @property
+    def fine_tuning(self) -> str:
+        """Its accuracies from scratch, inherited, and fine-tuned; or empty."""
+        return fine_tuning_text(self.row)
+
+    @property
     def spec_file(self) -> str | None:
         """Path of the first spec among the files, to load the network from."""
         return self._file(".yaml")
@@ -93,7 +99,7 @@ class Winner:
     @property
     def weights_file(self) -> str | None:
         """The trained weights of the proxy."""
-        return self._file(".safetensors")
+        return self._file(".proxy.safetensors")
 
     def _file(self, ending: str) -> str | None:
         return next((path for path in self.files.values() if path.endswith(ending)), None)

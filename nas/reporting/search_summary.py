@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from nas.core.formatting import ms, percent, plural
+from nas.core.formatting import decimal, ms, percent, plural
 from nas.study.trial_record import FINAL_ROLES, Outcome, TrialRecord, count_outcomes, pareto_front
 
 MAX_ROWS: Final = 1000
@@ -67,6 +67,23 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
         number = max(reward, key=lambda trial: reward[trial])
         text += f" Highest reward: {reward[number]:.4f} (trial {number})."
     return text
+
+
+def fine_tuning_text(row: TrialRecord) -> str:
+    """Accuracies of a winner's proxy from scratch, inherited, and fine-tuned.
+
+    Empty where it was not fine-tuned.
+    """
+    tuned = row.fine_tuning
+    if tuned is None:
+        return ""
+    return (
+        f"from scratch {percent(row.accuracy, row.standard_error)}, "
+        f"inherited {percent(tuned.inherited_accuracy, tuned.inherited_error)}, "
+        f"fine-tuned {percent(tuned.accuracy, tuned.standard_error)} "
+        f"({plural(tuned.epochs, 'epoch')}; loss {decimal(tuned.inherited_loss, 3)} before, "
+        f"{decimal(tuned.val_loss, 3)} after)"
+    )
 
 
 def _accuracy(row: TrialRecord) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nas.study.predictor import find_or_calibrate, load_with_progress
     from nas.study.progress import TrialProgress
     from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, recover_trials, requeue_trial
-    from nas.study.session import Pause, StudySession, TrialTimer, is_study_finished, load_session_parts
+    from nas.study.session import Pause, StudySession, TrialTimer, is_study_finished, load_evaluator, load_session_parts
     from nas.study.trial_attributes import (
         LATENCY_SCALE,
         PUBLISHED,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         is_final,
         latency_scale,
         record_candidate,
+        record_fine_tuning,
         record_measured,
         score_attributes,
         told_latency_ms,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     )
     from nas.study.trial_record import (
         FINAL_ROLES,
+        FineTuning,
         Outcome,
         Role,
         TrialRecord,
@@ -87,7 +89,14 @@ else:
             "predictor": ["find_or_calibrate", "load_with_progress"],
             "progress": ["TrialProgress"],
             "recovery": ["OUT_OF_MEMORY", "fail_trial", "recover_killed_trial", "recover_trials", "requeue_trial"],
-            "session": ["Pause", "StudySession", "TrialTimer", "is_study_finished", "load_session_parts"],
+            "session": [
+                "Pause",
+                "StudySession",
+                "TrialTimer",
+                "is_study_finished",
+                "load_evaluator",
+                "load_session_parts",
+            ],
             "trial_attributes": [
                 "LATENCY_SCALE",
                 "PUBLISHED",
@@ -106,6 +115,7 @@ else:
                 "is_final",
                 "latency_scale",
                 "record_candidate",
+                "record_fine_tuning",
                 "record_measured",
                 "score_attributes",
                 "told_latency_ms",
@@ -125,6 +135,7 @@ else:
             ],
             "trial_record": [
                 "FINAL_ROLES",
+                "FineTuning",
                 "Outcome",
                 "Role",
                 "TrialRecord",
@@ -141,6 +152,7 @@ else:
 
 __all__ = [
     "FINAL_ROLES",
+    "FineTuning",
     "LATENCY_SCALE",
     "OBJECTIVES",
     "OUT_OF_MEMORY",
@@ -203,6 +215,7 @@ __all__ = [
     "is_study_finished",
     "latency_scale",
     "load_context_parts",
+    "load_evaluator",
     "load_session_parts",
     "load_study",
     "load_with_progress",
@@ -214,6 +227,7 @@ __all__ = [
     "ranked_networks",
     "read_manifest",
     "record_candidate",
+    "record_fine_tuning",
     "record_measured",
     "recover_killed_trial",
     "recover_trials",

@@ -200,6 +200,23 @@ def load_session_parts(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     retry = check_storage(plan, console)
+    evaluator = load_evaluator(plan, console, keep_weights=keep_weights, estimator=estimator, space=space)
+    predictor = study_predictor(plan, console)
+    return SessionParts(data=evaluator.data, predictor=predictor, evaluator=evaluator, retry=retry)
+
+
+def load_evaluator(
+    plan: StudyPlan,
+    console: Console,
+    *,
+    keep_weights: bool,
+    estimator: EstimatorSettings | None = None,
+    space: Any = None,
+) -> ProxyEvaluator:
+    """Load the images, print what they are, and make the evaluator of ``plan``.
+
+    Arguments as of ``load_session_parts``. Raises: NasError.
+    """
     with progress_bar(console, f"images of {plan.data.name}") as progress:
         data = load_images(replace(plan.data, resolution_px=plan.image_side_px), on_progress=progress)
     _print_images(plan, data, console)
@@ -213,8 +230,7 @@ def load_session_parts(
         weights_dir=plan.folder / "weights" if keep_weights else None,
         checkpoints_dir=plan.folder / "checkpoints",
     )
-    evaluator = with_scorer(evaluator, estimator or EstimatorSettings(), space, plan.folder)
-    return SessionParts(data=data, predictor=study_predictor(plan, console), evaluator=evaluator, retry=retry)
+    return with_scorer(evaluator, estimator or EstimatorSettings(), space, plan.folder)
 
 
 def _print_images(plan: StudyPlan, data: ImageData, console: Console) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final, NamedTuple
 
 import optuna
@@ -17,7 +17,7 @@ from nas.study.objective import ObjectiveSettings
 from nas.study.recovery import INTERRUPTED_OUTCOME
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.optuna_private import trial_id
-from nas.study.trial_record import COUNTED, FINAL_ROLES, Outcome, Role, TrialRecord
+from nas.study.trial_record import COUNTED, FINAL_ROLES, FineTuning, Outcome, Role, TrialRecord
 
 WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
@@ -25,6 +25,7 @@ _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboa
 _CLASSES: Final = "nas:classes"  # system attribute: correct and all validation images by class, in label order
 LATENCY_SCALE: Final = "latency_scale"  # user attribute of the study, and of trials that were told with another than 1
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
+_FINE_TUNED: Final = "fine_tuned:"  # and the id of a network: system attribute of the study
 ROLE: Final = "role"  # user attribute: why the network of the trial is trained, see ``Role``
 _SCORE: Final = "score_"  # and the name of a score: user attribute of a trial
 _ESTIMATE: Final = ("estimated_accuracy", "estimate_error")
@@ -208,6 +209,11 @@ def record_network_measurement(study: optuna.Study, arch_id: str, measured: Meas
     set_system_attribute(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
 
 
+def record_fine_tuning(study: optuna.Study, arch_id: str, fine_tuning: FineTuning) -> None:
+    """Record the fine-tuning of a winner; ``trial_records`` puts it into its records."""
+    set_system_attribute(study, _FINE_TUNED + arch_id, asdict(fine_tuning))
+
+
 def latency_scale(study: optuna.Study) -> float:
     """Factor by which ``study`` corrects the latencies that its calibration predicts.
 
@@ -276,13 +282,14 @@ def trial_records(study: optuna.Study, val_images: int | None = None) -> list[Tr
     Queued and abandoned ones are left out. ``val_images``: the number of validation images, for the standard errors of
     trials by versions that did not store them.
     """
-    checked = {
-        name: MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
-    }
+    stored = system_attributes(study)
+    checked = {name: MeasuredLatency(*value) for name, value in stored.items() if name.startswith(_CHECKED)}
+    tuned = {name: FineTuning(**value) for name, value in stored.items() if name.startswith(_FINE_TUNED)}
     rows, scale = [], latency_scale(study)
     for trial in study.get_trials(deepcopy=False):
         if trial.state is not TrialState.WAITING and not is_abandoned(trial):
             row = _with_error(trial_record(trial, scale), val_images)
+            row = replace(row, fine_tuning=tuned.get(_FINE_TUNED + row.arch_id)) if tuned else row
             latest = checked.get(_CHECKED + row.arch_id)
             rows.append(with_measurement(row, latest) if latest else row)
     return rows

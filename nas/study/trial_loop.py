@@ -131,13 +131,26 @@ def evaluate_task(evaluator: Evaluator, task: TrialTask, on_epoch: Callable[[Epo
 
     Raises: what ``evaluator`` and ``on_epoch`` raise.
     """
-    cpu_s, start_s = time.process_time(), time.perf_counter()
-    scores = evaluator.scores(task.arch) if task.score else {}
+    scored = _scored(evaluator, task.arch) if task.score else None
     if not task.train:
-        elapsed_s = time.perf_counter() - start_s
-        return Evaluation(accuracy=None, cpu_s=time.process_time() - cpu_s, duration_s=elapsed_s, scores=scores)
+        return scored or Evaluation(accuracy=None, cpu_s=0.0, duration_s=0.0)
     evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=on_epoch)
-    return replace(evaluation, scores=scores) if scores else evaluation
+    if scored is None:
+        return evaluation
+    return replace(
+        evaluation,
+        scores=scored.scores,
+        cpu_s=scored.cpu_s + evaluation.cpu_s,
+        duration_s=scored.duration_s + evaluation.duration_s,
+    )
+
+
+def _scored(evaluator: Evaluator, arch: ArchSpec) -> Evaluation:
+    """Scores of ``arch``, and what they cost."""
+    cpu_s, start_s = time.process_time(), time.perf_counter()
+    scores = evaluator.scores(arch)
+    elapsed_s = time.perf_counter() - start_s
+    return Evaluation(accuracy=None, cpu_s=time.process_time() - cpu_s, duration_s=elapsed_s, scores=scores)
 
 
 def run_trial(tasks: AskTell, task: TrialTask, evaluator: Evaluator) -> TrialRecord:

@@ -41,6 +41,24 @@ FINAL_ROLES: Final = (Role.FINALIST, Role.CHECK)  # of trials that train again w
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuning:
+    """Result of training a winner's proxy on from the weights of a supernet.
+
+    Top-1 accuracies in [0, 1] and cross entropies (nats) on the validation split, with binomial standard errors:
+    ``inherited_`` those with inherited weights, the others after ``epochs`` more at the learning rate ``lr``.
+    """
+
+    accuracy: float
+    standard_error: float
+    val_loss: float
+    inherited_accuracy: float
+    inherited_error: float
+    inherited_loss: float
+    epochs: int
+    lr: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """The record of one candidate of a study.
 
@@ -56,6 +74,7 @@ class TrialRecord:
     ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
     ``latency.refine=true`` what was measured before training. ``latency_low_ms`` and ``latency_high_ms`` are the ends
     of the prediction's 90% interval; ``measured_ms`` is the latest measurement, with the distance of its quartiles.
+    ``fine_tuning``: of a winner whose proxy was trained on from inherited weights, besides its training from scratch.
     ``reason`` says why a candidate is infeasible or failed, or which trial it repeats. Costs are of the network itself,
     not of its proxy.
     """
@@ -81,6 +100,7 @@ class TrialRecord:
     params_m: float | None = None
     peak_memory_mb: float | None = None
     cpu_s: float | None = None
+    fine_tuning: FineTuning | None = None
     role: Role | None = None
     reason: str = ""
     blocks: str = ""

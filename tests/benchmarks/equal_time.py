@@ -5,7 +5,7 @@
 Each arm chooses ``--finalists`` networks of a space under one limit, the median predicted latency of 300 random
 networks, and all of them are trained equally and long:
 
-- ``supernet``: ``estimator=supernet proxy=small_maps`` on all train images, about ``--supernet-share`` of the CPU time
+- ``supernet``: ``estimator=supernet`` on all train images, about ``--supernet-share`` of the CPU time
   for the supernet, four anchors of two epochs, then as many candidates as there is time to score; the best by estimate.
 - ``default``: a search with ``estimator=proxy``, as ``python -m nas.search`` trained candidates before there were other
   estimators: 2,000 images of 12 px, 2 epochs, batches of 16; the best by accuracy.
@@ -79,15 +79,16 @@ PASS_CPU_S: Final = {"mixnet": 17.0, "mobilenet_v3": 9.3}
 SEARCHES: Final[Mapping[str, Sequence[str]]] = {
     "supernet": (
         "estimator=supernet", "estimator.anchors=4", "estimator.finalists=0", "estimator.checks=0",
-        "estimator.supernet.statistics_images=256", "estimator.supernet.lr=0.02", "proxy=small_maps", "proxy.epochs=2", "data.subset=null",
+        "estimator.supernet.statistics_images=256", "estimator.supernet.lr=0.02", "proxy.epochs=2",
+        "data.subset=null",
     ),
     "default": (
-        "estimator=proxy", "proxy=default", "proxy.resolution_px=12", "proxy.epochs=2", "proxy.batch_size=16",
+        "estimator=proxy", "proxy.resolution_px=12", "proxy.min_map_px=auto", "proxy.epochs=2", "proxy.batch_size=16",
         "proxy.lr=0.01", "data.subset=2000",
     ),
 }  # fmt: skip
 FINAL: Final = (
-    "proxy=small_maps", "proxy.resolution_px=16", "proxy.min_map_px=2", "proxy.batch_size=64", "proxy.lr=0.02",
+    "proxy.resolution_px=16", "proxy.min_map_px=2", "proxy.batch_size=64", "proxy.lr=0.02",
     "data.subset=null",
 )  # fmt: skip
 COLUMNS: Final = (

@@ -93,7 +93,10 @@ class Count(Estimator):
 
 
 class TabulatedEpochs(Estimator):
-    """Accuracy after ``epochs`` of the tabulated training: its beginning, not a training of its own."""
+    """Accuracy after ``epochs`` of the tabulated training: its beginning, not a training of its own.
+
+    With ``last`` it is the mean over so many last epochs of this beginning.
+    """
 
     signals = ("accuracy",)
     seeded = False
@@ -106,7 +109,10 @@ class TabulatedEpochs(Estimator):
         epochs = self._epochs
         if not 1 <= epochs <= len(candidate.curve):
             raise NasError(f"epochs {epochs}: the table has {len(candidate.curve)} epochs of each network.")
-        return {"accuracy": candidate.curve[epochs - 1]}
+        last = int(self.request.options.get("last", 1))
+        if not 1 <= last <= epochs:
+            raise NasError(f"last {last}: must be 1 to {epochs}, the epochs that are used.")
+        return {"accuracy": round(fmean(candidate.curve[epochs - last : epochs]), 6)}  # equal ones are equal
 
     def cpu_s_of(self, candidate: Candidate) -> float:
         return sum(candidate.curve_cpu_s[: self._epochs])

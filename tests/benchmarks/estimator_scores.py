@@ -28,12 +28,14 @@ _SPLITS: Final = 10  # random halves over which a fitted combination is averaged
 class Signal:
     """Scores of all networks of a sample, one array (N,) per seed; larger is better.
 
-    ``cpu_s``: CPU-seconds per network, its share of the preparation included.
+    ``cpu_s``: CPU-seconds per network, its share of the preparation included. ``has_mean``: whether the mean over seeds
+    is an estimator, too.
     """
 
     label: str
     values: Sequence[Floats]
     cpu_s: float
+    has_mean: bool = True
 
 
 def scored(text: str, sample: Sample, seeds: Sequence[int], runs: Path) -> list[Signal]:
@@ -113,14 +115,10 @@ def combined(text: str, signals: Mapping[str, Signal], truth: Floats) -> Signal:
 
     Raises: NasError for an unknown rule or signal.
     """
-    rule, _, rest = text.partition(":")
+    rule = text.partition(":")[0]
     if rule not in _RULES:
-        raise unknown_choice("rule of --combine", rule, _RULES)
-    parts = rest.split("+")
-    for part in parts:
-        if part not in signals:
-            raise unknown_choice(f"signal of {text}", part, signals)
-    chosen = [signals[part] for part in parts]
+        raise unknown_choice("rule of --combine", rule, (*_RULES, "anchors"))
+    chosen = signals_of(text, signals)
     if len(chosen) < 2:
         raise NasError(f"{text}: give two signals or more, joined by +.")
     values = []
@@ -128,7 +126,21 @@ def combined(text: str, signals: Mapping[str, Signal], truth: Floats) -> Signal:
         columns = [signal.values[seed % len(signal.values)] for signal in chosen]
         ranks = np.stack([_rank_among(column, column[: len(truth)]) for column in columns], axis=1)
         values.append(_RULES[rule](ranks, _rank_among(truth, truth)))
-    return Signal(label=text, values=values, cpu_s=sum({_source(one.label): one.cpu_s for one in chosen}.values()))
+    return Signal(label=text, values=values, cpu_s=cost_of(chosen))
+
+
+def signals_of(text: str, signals: Mapping[str, Signal]) -> list[Signal]:
+    """Signals that ``RULE:A+B`` names. Raises: NasError for an unknown one."""
+    parts = text.partition(":")[2].split("+")
+    for part in parts:
+        if part not in signals:
+            raise unknown_choice(f"signal of {text}", part, signals)
+    return [signals[part] for part in parts]
+
+
+def cost_of(signals: Sequence[Signal]) -> float:
+    """CPU-seconds per network of ``signals`` together."""
+    return sum({_source(one.label): one.cpu_s for one in signals}.values())
 
 
 def _source(label: str) -> str:

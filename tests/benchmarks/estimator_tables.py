@@ -53,7 +53,8 @@ class Sample:
     """Networks drawn from a table.
 
     ``candidates``: uniformly from all. ``best``: from the tenth with the highest accuracy, with which orders are
-    compared where it matters. ``images``: folder of the images of the trainings, if it is there.
+    compared where it matters. ``images``: folder of the images of the trainings, if it is there. ``validation_images``:
+    on which each accuracy was measured.
     """
 
     table: str
@@ -61,6 +62,7 @@ class Sample:
     candidates: Sequence[Candidate]
     best: Sequence[Candidate]
     images: Path
+    validation_images: int
 
     @cached_property
     def all(self) -> list[Candidate]:
@@ -81,6 +83,7 @@ def draw_macro(shared: Path, networks: int, best: int, seed: int) -> Sample:
         candidates=[candidate(key) for key in table.draw(networks, seed=seed)],
         best=[candidate(key) for key in table.draw(best, seed=seed, best=True)],
         images=shared / _IMAGES,
+        validation_images=10_000,
     )
 
 
@@ -105,6 +108,7 @@ def draw_curves(shared: Path, networks: int, best: int, seed: int) -> Sample:
         candidates=_draw(everyone, networks, rng),
         best=_draw(tenth, best, rng),
         images=shared / _IMAGES,
+        validation_images=1000,
     )
 
 

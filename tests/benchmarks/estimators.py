@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/estimators.py --estimators counts proxy_default --networks 72 --seed 0
         [--table macro|curves] [--best 24] [--seeds 0 1] [--combine rank:macs+depth linear:macs+params+depth]
+        [--combine anchors:naswot+supernet --anchors 8]
 
 Networks are drawn by ``--seed`` from NAS-Bench-Macro or from learning_curves.json. For each score of each estimator:
 Kendall's tau-b with the true accuracy, over all pairs and over those whose multiply-adds differ by at most 15%;
@@ -10,7 +11,8 @@ best tenth of the whole table; "lost": points of true accuracy lost by taking th
 multiply-adds, mean over the quartiles of the sample; each with its bootstrap error over networks. "seeds": tau between
 seeds of the estimator. The first rows are chance, and one training in full against the mean of the two others, a
 ceiling (there is none of the best tenth, which the same trainings have selected). Estimators, with settings after a
-colon: tests/benchmarks/estimator_kinds.py.
+colon: tests/benchmarks/estimator_kinds.py. Combinations: the mean rank, least squares on ranks fitted to half of the
+networks (estimator_scores.py), and what a search estimates after its anchors (estimator_anchors.py).
 
 Every score is stored below ``--runs`` as it comes, and the same command goes on where it was. The last line is one JSON
 object. Results: tests/benchmarks/RESULTS.md.
@@ -42,6 +44,7 @@ from nas.analysis.rank_agreement import (
 )
 from nas.core.errors import NasError
 from nas.core.tables import print_table
+from tests.benchmarks.estimator_anchors import COUNTS, learned_from_anchors
 from tests.benchmarks.estimator_kinds import parse_estimator
 from tests.benchmarks.estimator_scores import Floats, Signal, combined, scored
 from tests.benchmarks.estimator_tables import TABLES, Candidate, Sample
@@ -59,7 +62,6 @@ _COLUMNS: Final = (
     "seeds",
     "CPU-s",
 )
-_COUNTS: Final = ("macs", "params", "depth")
 
 # Of the scores and truth of networks, and their MACs.
 Measure = Callable[[Floats, Floats, Floats], float]
@@ -141,10 +143,16 @@ def judged(sample: Sample, args: argparse.Namespace) -> list[dict[str, Any]]:
     }
     truth = np.array([one.accuracy for one in sample.all])
     texts = list(args.combine)
-    if set(_COUNTS) <= set(signals):
-        subsets = [names for size in (2, 3) for names in itertools.combinations(_COUNTS, size)]
-        texts = [*(f"rank:{'+'.join(names)}" for names in subsets), f"linear:{'+'.join(_COUNTS)}", *texts]
-    combinations = [combined(text, signals, truth[: len(sample.candidates)]) for text in texts]
+    if set(COUNTS) <= set(signals):
+        subsets = [names for size in (2, 3) for names in itertools.combinations(COUNTS, size)]
+        learned = [f"{rule}:{'+'.join(COUNTS)}" for rule in ("linear", "anchors")]
+        texts = [*(f"rank:{'+'.join(names)}" for names in subsets), *learned, *texts]
+    combinations = [
+        learned_from_anchors(text, signals, sample, args.anchors)
+        if text.startswith("anchors:")
+        else combined(text, signals, truth[: len(sample.candidates)])
+        for text in texts
+    ]
     judge = Judge(sample)
     rows = [judge.row(Signal(label="chance", values=[np.zeros(len(truth))], cpu_s=0.0), [truth])]
     top = ceiling(sample.all)
@@ -152,7 +160,7 @@ def judged(sample: Sample, args: argparse.Namespace) -> list[dict[str, Any]]:
         rows.append({**judge.row(*top), "tau, best tenth": None})
     for signal in (*signals.values(), *combinations):
         rows.append(judge.row(signal, [truth] * len(signal.values)))
-        if len(signal.values) > 1:
+        if len(signal.values) > 1 and signal.has_mean:
             mean = Signal(
                 label=f"{signal.label}, mean of {len(signal.values)} seeds",
                 values=[np.mean(signal.values, axis=0)],
@@ -188,7 +196,10 @@ def main() -> int:
     """Score, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--estimators", nargs="+", default=["counts"], metavar="NAME[:key=value,...]")
-    parser.add_argument("--combine", nargs="+", default=[], metavar="RULE:SIGNAL+SIGNAL", help="rule: rank or linear")
+    parser.add_argument(
+        "--combine", nargs="+", default=[], metavar="RULE:SIGNAL+SIGNAL", help="rank, linear or anchors"
+    )
+    parser.add_argument("--anchors", type=int, default=8, help="networks from which anchors:A+B learns, as a search")
     parser.add_argument("--table", choices=TABLES, default="macro")
     parser.add_argument("--networks", type=int, default=72, help="drawn from all of the table")
     parser.add_argument("--best", type=int, default=0, help="drawn from its best tenth")

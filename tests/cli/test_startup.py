@@ -30,6 +30,7 @@ from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, true_kernel_us
 from tests.methods.scaling.tiny import Finished
 from tests.paths import ROOT
 from tests.study.fakes import accuracy_of, epoch_result
+from tests.test_supernet import write_supernet
 
 TRAINING = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "lightgbm"}
 STATISTICS = {"scipy", "sklearn", "pandas"}
@@ -42,6 +43,7 @@ COMMANDS = {
     "compare mixnet_s mixnet_m latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
     "show mixnet_s latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
     "scale mixnet_s phi=1 latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
+    "supernet show=made.safetensors": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
     f"show mixnet_s {CALIBRATED}": ({"numpy"}, TRAINING | STATISTICS | DRAWING | {"optuna"}),
     "report": ({"optuna"}, TRAINING | STATISTICS | DRAWING),
     "compare made tiny": ({"optuna"}, TRAINING | STATISTICS | DRAWING),
@@ -81,6 +83,7 @@ def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
         given = ("latency=macs", "proxy=tiny", "data.subset=100", "study.name=made", "study.n_trials=4")
         assert search.command(["+space=mobilenet_v1", *given]) == 0
     save_predictor(calibrated(), folder / "calibrated.json")
+    write_supernet(folder / "made.safetensors")
     return folder
 
 

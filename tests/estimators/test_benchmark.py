@@ -18,6 +18,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.training.results import EpochResult, TrainingError
 from tests.benchmarks import estimator_kinds, estimators
+from tests.benchmarks.estimator_anchors import COUNTS, learned_from_anchors
 from tests.benchmarks.estimator_scores import Signal, combined, scored
 from tests.benchmarks.estimator_tables import Candidate, Sample, draw_curves
 from tests.benchmarks.tabulated import TABLE
@@ -140,10 +141,39 @@ def test_fitted_weights_find_what_counts_and_do_not_fit_noise() -> None:
     assert abs(pairwise_tau(combined("linear:noise+other", signals, truth).values[0], truth)) < 0.14
 
 
+def test_weights_are_learned_from_anchors_as_a_search_learns_them() -> None:
+    sample = draw_curves(Path("nothing"), 30, 0, seed=0)
+    truth = np.array([one.accuracy for one in sample.all])
+    counts = {name: signal(name, np.array([one.counts[name] for one in sample.all], float)) for name in COUNTS}
+    signals = counts | {"good": signal("good", truth, -truth, cpu_s=3.0)}  # its second seed points the wrong way
+    found = learned_from_anchors("anchors:good+depth", signals, sample, 8)
+    assert found.cpu_s == 4.0 and not found.has_mean
+    taus = np.array([pairwise_tau(values, truth) for values in found.values])
+    assert len(taus) == 10 and taus[::2].min() > 0.9
+    # Eight trainings outweigh what a score is worth before any, and counts are right here.
+    assert pairwise_tau(-truth, truth) == -1 and taus[1::2].min() > 0
+    without = learned_from_anchors("anchors:macs+params+depth", signals, sample, 8)
+    again = learned_from_anchors("anchors:depth", signals, sample, 8)
+    assert np.array_equal(without.values, again.values)  # counts are features in any case
+
+
+@pytest.mark.parametrize(
+    ("text", "anchors", "message"),
+    [
+        ("anchors:good", 8, "unknown signal of anchors:good 'good': choose from macs"),
+        ("anchors:macs", 3, "--anchors 3: must be 4 to 7, as --networks says"),
+        ("anchors:macs", 8, "--anchors 8: must be 4 to 7, as --networks says"),
+    ],
+)
+def test_anchors_that_cannot_be_drawn_are_refused(text: str, anchors: int, message: str, sample: Sample) -> None:
+    with pytest.raises(NasError, match=message):
+        learned_from_anchors(text, {"macs": signal("macs", np.arange(7.0))}, sample, anchors)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mean:a+b", "unknown rule of --combine 'mean': choose from rank, linear"),
+        ("mean:a+b", "unknown rule of --combine 'mean': choose from rank, linear, anchors"),
         ("rank:a+c", "unknown signal of rank:a.c 'c': choose from a, b"),
         ("rank:a", "give two signals or more"),
     ],
@@ -159,6 +189,7 @@ def test_combinations_that_make_no_sense_are_refused(text: str, message: str) ->
         (["--networks", "97"], "97 networks: there are 96"),
         (["--estimators", "mac"], "unknown estimator 'mac'"),
         (["--estimators", "epochs:epochs=10"], "epochs 10: the table has 9 epochs"),
+        (["--estimators", "epochs:epochs=2,last=3"], "last 3: must be 1 to 2"),
         (["--estimators", "epochs:epochs"], "epochs has no value; write epochs=VALUE"),
         (["--estimators", "proxy_default:epoch=2"], "unknown key 'proxy.epoch'"),
         (["--table", "macro", "--shared", "nowhere"], "nowhere.* is not here: get it from"),
@@ -183,7 +214,8 @@ def test_the_printed_figures_are_those_of_the_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--table", "curves", "--runs", str(tmp_path), "--networks", "96", "--best", "9"]
-    monkeypatch.setattr(sys, "argv", ["estimators.py", *words, "--estimators", "macs", "epochs:epochs=2"])
+    estimates = ["macs", "epochs:epochs=2", "epochs:epochs=5,last=3"]
+    monkeypatch.setattr(sys, "argv", ["estimators.py", *words, "--estimators", *estimates])
     monkeypatch.setattr(estimators, "_RESAMPLES", 20)
     assert estimators.main() == 0
     rows = {row["estimator"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]}
@@ -192,6 +224,7 @@ def test_the_printed_figures_are_those_of_the_table(
     for name, values in (
         ("macs", [one["macs_m"] for one in networks]),
         ("epochs:epochs=2/accuracy", [one["accuracy"][1] for one in networks]),
+        ("epochs:epochs=5,last=3/accuracy", [round(sum(one["accuracy"][2:5]), 6) for one in networks]),
     ):
         assert rows[name]["tau"][0] == pytest.approx(kendalltau(values, last).statistic, abs=1e-3)
     cost = [sum(one["cpu_s"][:2]) for one in networks]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,6 +90,22 @@ def test_a_supernet_of_the_space_scores_beside_zero_cost_scores(digits: ImageDat
         folders = [part.folder for part in both.scorer.scorers if isinstance(part, SupernetScorer)]
         assert folders == [Path("study/supernet/1"), Path("study/supernet/2")]
         assert (supernet.proxy, supernet.seed) == (evaluator(digits).settings, 4)
+
+
+def test_a_short_training_scores_by_minus_its_validation_loss(digits: ImageData, tmp_path: Path) -> None:
+    few = replace(digits, train_images=digits.train_images[::24], train_labels=digits.train_labels[::24])
+    trained = replace(evaluator(few), weights_dir=tmp_path / "weights", checkpoints_dir=tmp_path / "checkpoints")
+    trained = replace(trained, settings=replace(trained.settings, epochs=3, batch_size=32, checkpoint_s=0))
+    settings = EstimatorSettings(name="zero_cost", short_epochs=2)
+    own = with_scorer(trained, settings, mobilenet_v1(), Path("study")).scorer
+    assert isinstance(own, CombinedScorer) and own.names == ("naswot", "short_training")
+    short = own.scorers[1]
+    (score,) = short.scores(ARCH).values()
+    assert dict(pickle.loads(pickle.dumps(short)).scores(ARCH)) == {"short_training": score}
+    assert not list(tmp_path.iterdir())  # those of the training of the same network are in these folders
+    of_two_epochs = replace(evaluator(few), settings=replace(trained.settings, epochs=2))
+    losses = [of_two_epochs.evaluate(ARCH, repeat=repeat).loss for repeat in (0, 1)]
+    assert -score == losses[1] != losses[0]  # other random draws than in the training that it is to predict
 
 
 def test_a_score_that_is_not_finite_and_no_scorer_are_errors(digits: ImageData) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
 from nas.arch.spec import ArchSpec
-from nas.study.trial_loop import TrialTask, run_trial
+from nas.estimators.base import Evaluation
+from nas.study.trial_loop import TrialTask, evaluate_task, run_trial
 from nas.study.trial_record import Outcome
 from tests.study.fakes import FakeEvaluator, make_search, small_space
 
@@ -76,3 +81,22 @@ def test_what_the_storage_raises_is_not_blamed_on_the_network(
         run_trial(search, task, evaluator)
     assert search.study.trials[0].state is (TrialState.RUNNING if is_for_good else TrialState.WAITING)
     assert "outcome" not in search.study.trials[0].user_attrs and not evaluator.forgotten
+
+
+class Costly(FakeEvaluator):
+    """A training takes 10 CPU-seconds and 20 seconds."""
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Evaluation:
+        return replace(super().evaluate(*args, **kwargs), cpu_s=10.0, duration_s=20.0)
+
+
+@pytest.mark.parametrize(("trains", "cpu_s", "duration_s"), [(True, 13, 24), (False, 3, 4)])
+def test_the_cost_of_a_scored_network_includes_its_scoring(
+    trains: bool, cpu_s: float, duration_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"process_time": itertools.count(step=3).__next__, "perf_counter": itertools.count(step=4).__next__}
+    monkeypatch.setattr("nas.study.trial_loop.time", SimpleNamespace(**clock))
+    task = make_search(small_space(), FakeEvaluator()).ask()
+    assert isinstance(task, TrialTask)
+    found = evaluate_task(Costly(), replace(task, score=True, train=trains), None)
+    assert (found.cpu_s, found.duration_s, list(found.scores)) == (cpu_s, duration_s, ["size"])

@@ -9,6 +9,7 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.estimators.proxy.evaluator import ProxyEvaluator
     from nas.estimators.proxy.reduce import Proxy, identical_proxies, proxy_factory
+    from nas.estimators.proxy.scorer import ShortTrainingScorer
     from nas.estimators.proxy.settings import ProxySettings
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -16,8 +17,9 @@ else:
         {
             "evaluator": ["ProxyEvaluator"],
             "reduce": ["Proxy", "identical_proxies", "proxy_factory"],
+            "scorer": ["ShortTrainingScorer"],
             "settings": ["ProxySettings"],
         },
     )
 
-__all__ = ["Proxy", "ProxyEvaluator", "ProxySettings", "identical_proxies", "proxy_factory"]
+__all__ = ["Proxy", "ProxyEvaluator", "ProxySettings", "ShortTrainingScorer", "identical_proxies", "proxy_factory"]

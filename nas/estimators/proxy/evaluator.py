@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -36,6 +37,7 @@ class ProxyEvaluator:
     ``weights_dir`` receives ``<arch_id>.safetensors`` of the trained proxy (None: weights are not saved).
     ``checkpoints_dir`` contains checkpoints of unfinished trainings, ``<arch_id>.pt`` or ``<arch_id>-<repeat>.pt``,
     from which an interrupted training resumes (None: it restarts). ``scorer`` scores networks without training.
+    ``initial_state``: state dict with which the proxy of a network begins its training (None: random weights).
     """
 
     data: ImageData
@@ -46,6 +48,7 @@ class ProxyEvaluator:
     weights_dir: Path | None = None
     checkpoints_dir: Path | None = None
     scorer: Scorer | None = None
+    initial_state: Callable[[ArchSpec], Mapping[str, Tensor]] | None = None
 
     def with_folders(self, *, weights_dir: Path | None, checkpoints_dir: Path | None) -> ProxyEvaluator:
         """Return the same evaluator with other folders."""
@@ -101,6 +104,8 @@ class ProxyEvaluator:
         proxy = self.proxy(arch).spec
         model = build(proxy)
         zero_init_residual(model)
+        if self.initial_state is not None:
+            model.load_state_dict(self.initial_state(arch))
         data = self.data.resized(proxy.resolution_px)
         checkpoint = self._checkpoint(arch, repeat)
         result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)

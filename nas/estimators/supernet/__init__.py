@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.estimators.supernet.file_header import SupernetFile, read_supernet_file
     from nas.estimators.supernet.network import Subnetwork
     from nas.estimators.supernet.scorer import SupernetScorer
     from nas.estimators.supernet.settings import SupernetSettings
@@ -14,10 +15,11 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "file_header": ["SupernetFile", "read_supernet_file"],
             "network": ["Subnetwork"],
             "scorer": ["SupernetScorer"],
             "settings": ["SupernetSettings"],
         },
     )
 
-__all__ = ["Subnetwork", "SupernetScorer", "SupernetSettings"]
+__all__ = ["Subnetwork", "SupernetFile", "SupernetScorer", "SupernetSettings", "read_supernet_file"]

@@ -6,19 +6,18 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
+from nas.estimators.supernet.file_header import IDENTITY_KEY, read_supernet_file
 from nas.estimators.supernet.layout import BoundOp, is_transform
 from nas.estimators.supernet.network import NormStatistics, take_slice
-
-_IDENTITY: Final = "nas.supernet"
 
 
 def initial_weights(
@@ -70,7 +69,7 @@ def save_shared_weights(path: Path, shared: Mapping[str, Tensor], identity: Mapp
     Raises: NasError if the file cannot be written.
     """
     tensors = {slot: tensor.detach().cpu().contiguous() for slot, tensor in shared.items()}
-    write_bytes_atomically(path, save(tensors, metadata={_IDENTITY: json.dumps(identity)}))
+    write_bytes_atomically(path, save(tensors, metadata={IDENTITY_KEY: json.dumps(identity)}))
 
 
 def load_shared_weights(
@@ -80,7 +79,7 @@ def load_shared_weights(
 
     Raises: NasError for an unreadable file, and for a supernet of another ``identity``.
     """
-    stored = read_identity(path)
+    stored = read_supernet_file(path).identity
     wanted = json.loads(json.dumps(identity))
     differing = [name for name in (*wanted, *stored) if wanted.get(name) != stored.get(name)]
     if differing:
@@ -94,15 +93,3 @@ def load_shared_weights(
         if found != dict(shapes):
             raise NasError(f"supernet {str(path)!r}: its tensors are not those of this space; delete the file.")
         return {slot: file.get_tensor(slot) for slot in found}
-
-
-def read_identity(path: Path) -> dict[str, Any]:
-    """Read what the supernet in ``path`` was trained for. Raises: NasError."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            stored = json.loads((file.metadata() or {})[_IDENTITY])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise NasError(f"supernet {str(path)!r}: is not a readable file of a supernet ({error}); delete it.") from None
-    if not isinstance(stored, dict):
-        raise NasError(f"supernet {str(path)!r}: is not a readable file of a supernet; delete it.")
-    return stored

@@ -15,6 +15,7 @@ from nas.core.formatting import plural
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.dashboard import write_search_notes
+from nas.methods.search.fine_tuning import FINE_TUNED_FOLDER, fine_tune_winners
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
 from nas.methods.search.winner_files import WinnerSource, write_winners
@@ -30,10 +31,10 @@ from nas.study.trial_attributes import latency_scale
 from nas.study.trial_record import TrialRecord
 
 _PAIRS_SHOWN: Final = 20
-_CLASSES_SHOWN: Final = 3
+_WINNERS_SHOWN: Final = 3
 _WINNER_COLUMNS: Final = (
-    "name", "group", "reward", "accuracy_with_error", "estimate_with_error", "predicted_ms", "measured_ms", "macs_m",
-    "params_m", "files",
+    "name", "group", "reward", "accuracy_with_error", "estimate_with_error", "fine_tuned_with_error", "predicted_ms",
+    "measured_ms", "macs_m", "params_m", "files",
 )  # fmt: skip
 _DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
 
@@ -44,12 +45,15 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     context = session.context
     _measure_winners(choose_winners(context.records(study), plan.objective), session, study, console)
     rows = context.records(study)  # with the winners' measurements, and corrected by them
+    fine_tune_winners(choose_winners(rows, plan.objective), session, study, console)
+    rows = context.records(study)
     chosen = choose_winners(rows, plan.objective)
     context = replace(context, pricer=replace(session.pricer, latency_scale=latency_scale(study)))
     source = WinnerSource(
         context=context,
         data=session.data,
         weights_dir=plan.folder / "weights",
+        fine_tuned_dir=plan.folder / FINE_TUNED_FOLDER,
         provenance=_provenance(context, study),
     )
     winners = write_winners(chosen, plan.folder / "winners", source)
@@ -69,7 +73,8 @@ def _discard_files(session: SearchSession, study: optuna.Study, winner_ids: Coll
     """
     is_complete = session.is_complete(study)
     if is_complete or not session.plan.estimator.is_scoring:
-        for path in (session.plan.folder / "weights").glob("*.safetensors"):
+        folder = session.plan.folder
+        for path in (*(folder / "weights").glob("*.safetensors"), *(folder / FINE_TUNED_FOLDER).glob("*.*")):
             if path.stem not in winner_ids:
                 path.unlink()
     if is_complete:
@@ -110,10 +115,15 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
 
 
 def _remarks(winners: Sequence[Winner], class_names: Sequence[str]) -> list[str]:
-    """Which winners are published networks, and the lowest class of the first ones."""
+    """Which winners are published networks; of the first ones, what else is known."""
     published = [f"{winner.label} is the published {winner.published}" for winner in winners if winner.published]
-    lowest = [(winner.label, lowest_class(winner.row, class_names)) for winner in winners[:_CLASSES_SHOWN]]
-    return [*published, *(f"lowest class of {label}: {text}" for label, text in lowest if text)]
+    lowest = [(winner.label, lowest_class(winner.row, class_names)) for winner in winners[:_WINNERS_SHOWN]]
+    tuned = [(winner.label, winner.fine_tuning) for winner in winners[:_WINNERS_SHOWN]]
+    return [
+        *published,
+        *(f"accuracy of {label}: {text}" for label, text in tuned if text),
+        *(f"lowest class of {label}: {text}" for label, text in lowest if text),
+    ]
 
 
 def _print_agreement(report: SearchReport, console: Console) -> None:

@@ -55,7 +55,7 @@ class SearchPlan(StudyPlan):
 
     def __post_init__(self) -> None:
         self.pruner.check_fits(self.objective, self.proxy.epochs)
-        self.estimator.check_fits(self.study.n_trials, self.pruner.name)
+        self.estimator.check_fits(self.study.n_trials, self.pruner.name, self.proxy)
         if self.latency.refine and self.engine.name == "ray":
             raise NasError(
                 "latency.refine true: with engine=ray trainings would run on this machine while it measures; leave it "

@@ -21,8 +21,9 @@ from nas.study.candidates import Pricer
 from nas.study.manifest import REPORT_FILE
 
 _WINNER_COLUMNS: Final = (
-    "name", "published", "trial", "group", "reward", "accuracy_with_error", "estimate_with_error", "predicted_ms",
-    "latency_interval_ms", "measured_ms", "measured_spread_ms", "macs_m", "params_m", "files",
+    "name", "published", "trial", "group", "reward", "accuracy_with_error", "estimate_with_error",
+    "inherited_with_error", "fine_tuned_with_error", "predicted_ms", "latency_interval_ms", "measured_ms",
+    "measured_spread_ms", "macs_m", "params_m", "files",
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ from nas.study.trial_record import Outcome, TrialRecord, ranked_networks
 
 _FACTS: Final = (
     "group", "accuracy", "standard_error", "estimated_accuracy", "estimate_error", "val_loss", "majority_accuracy",
-    "latency_ms", "measured_ms",
+    "inherited_accuracy", "inherited_error", "fine_tuned_accuracy", "fine_tuned_error", "latency_ms", "measured_ms",
 )  # fmt: skip
 _PROXY: Final = "trained proxy"
 _FILES: Final[Mapping[str, str]] = {
@@ -50,6 +50,7 @@ _FILES: Final[Mapping[str, str]] = {
     "Python, timm alone": ".py",
     _PROXY: ".proxy.yaml",
     "proxy weights": ".proxy.safetensors",
+    "fine-tuned proxy weights": ".finetuned.safetensors",
 }
 
 

@@ -34,12 +34,14 @@ LOGITS_SHOWN: Final = 5
 class WinnerSource:
     """Inputs of a winner's files besides its row.
 
-    ``data``: the images its proxy was trained on.
+    ``data``: the images its proxy was trained on. ``weights_dir`` and ``fine_tuned_dir`` contain the weights of trained
+    and of fine-tuned proxies by network id (None: none are fine-tuned).
     """
 
     context: SearchContext
     data: ImageData
     weights_dir: Path
+    fine_tuned_dir: Path | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -48,7 +50,8 @@ def write_winners(rows: Sequence[TrialRecord], folder: Path, source: WinnerSourc
 
     ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
     ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the trained
-    proxy and its weights. Raises: NasError where they cannot be written.
+    proxy and its weights. ``winner_1.finetuned.safetensors``: weights of the same proxy, trained on from inherited
+    ones, where there are any. Raises: NasError where they cannot be written.
     """
     staging = folder.with_name(f".{folder.name}.new")
     try:
@@ -77,14 +80,18 @@ def probe_input(arch: ArchSpec) -> torch.Tensor:
 def _write_winner(stem: str, row: TrialRecord, folder: Path, source: WinnerSource) -> None:
     arch = replace(source.context.pricer.decode(row.genotype), name=stem)
     proxy = source.context.proxy_of(arch)
-    weights = source.weights_dir / f"{row.arch_id}.safetensors"
-    logits = _proxy_logits(proxy.spec, weights) if weights.is_file() else ()
+    weights = {
+        kind: path
+        for kind, parent in (("proxy", source.weights_dir), ("finetuned", row.fine_tuning and source.fine_tuned_dir))
+        if parent and (path := parent / f"{row.arch_id}.safetensors").is_file()
+    }
+    logits = {kind: _proxy_logits(proxy.spec, path) for kind, path in weights.items()}
     texts = _spec_texts(stem, row, arch, source)
     texts[f"{stem}.proxy.yaml"] = _proxy_text(f"{stem}_proxy", row, proxy, logits, source)
     for name, text in texts.items():
         write_text_atomically(folder / name, text)
-    if logits:
-        write_bytes_atomically(folder / f"{stem}.proxy.safetensors", weights.read_bytes())
+    for kind, path in weights.items():
+        write_bytes_atomically(folder / f"{stem}.{kind}.safetensors", path.read_bytes())
 
 
 def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, str]:
@@ -102,8 +109,11 @@ def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSourc
     }
 
 
-def _proxy_text(name: str, row: TrialRecord, proxy: Proxy, logits: Sequence[float], source: WinnerSource) -> str:
+def _proxy_text(
+    name: str, row: TrialRecord, proxy: Proxy, logits: Mapping[str, Sequence[float]], source: WinnerSource
+) -> str:
     """Spec file of the trained proxy, with the logits that its weights must give."""
+    rounded = {kind: [round(value, 6) for value in values] for kind, values in logits.items()}
     cost = complexity(proxy.spec)
     facts = {
         "proxy_of": row.arch_id,
@@ -111,7 +121,8 @@ def _proxy_text(name: str, row: TrialRecord, proxy: Proxy, logits: Sequence[floa
         **{name.removeprefix("proxy_"): value for name, value in _accuracy(row, source).items()},
         "params": cost.params,
         "macs": cost.macs,
-        "logits_of_ramp": [round(value, 6) for value in logits],
+        "logits_of_ramp": rounded.get("proxy", []),
+        **({"finetuned_logits_of_ramp": rounded["finetuned"]} if "finetuned" in rounded else {}),
     }
     return dump_spec(replace(proxy.spec, name=name), {**source.provenance, "trial": row.number, **facts})
 
@@ -123,6 +134,8 @@ def _accuracy(row: TrialRecord, source: WinnerSource) -> dict[str, Any]:
         facts["proxy_standard_error"] = row.standard_error
     if row.val_loss is not None:
         facts["proxy_val_loss"] = row.val_loss
+    if row.fine_tuning is not None:
+        facts["proxy_fine_tuned"] = asdict(row.fine_tuning)
     if row.estimated_accuracy is not None:
         facts |= {"estimated_accuracy": row.estimated_accuracy, "estimate_error": row.estimate_error}
     if row.majority_accuracy is not None:

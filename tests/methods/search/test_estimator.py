@@ -275,6 +275,7 @@ def test_with_a_reward_the_finalists_have_the_highest_and_the_winner_is_one_that
         ({"name": "zero_costs"}, "unknown estimator.name 'zero_costs': choose from proxy, zero_cost"),
         ({"anchors": 3}, "estimator.anchors 3: must be a whole number of at least 4 and at most 10000."),
         ({"finalists": -1}, "estimator.finalists -1: must be a whole number of at least 0"),
+        ({"short_epochs": 0.5}, "estimator.short_epochs 0.5: must be a whole number of at least 0"),
         ({"zero_cost": ["naswott"]}, "unknown estimator.zero_cost 'naswott': choose from naswot, "),
     ],
 )
@@ -291,6 +292,28 @@ def test_a_plan_that_leaves_nothing_to_score_or_prunes_is_refused() -> None:
     pruner = replace(make_plan(small_space()).pruner, name="asha")
     with pytest.raises(NasError, match=r"pruner.name 'asha': stops trainings by their epochs; with estimator=zero_c"):
         make_plan(small_space(), pruner=pruner, **fits)
+
+
+@pytest.mark.parametrize(
+    ("short_epochs", "message"),
+    [
+        (
+            4,
+            r"estimator\.short_epochs 4: must be less than proxy\.epochs 4, or a score costs what",
+        ),
+        (1, r"estimator\.short_epochs 1: must be at least proxy\.warmup_epochs 1\.5; raise it, or lower proxy\.warmup"),
+    ],
+)
+def test_a_short_training_has_to_fit_the_training(short_epochs: int, message: str) -> None:
+    plan = make_plan(small_space(), estimator=SCORED)
+    plan = replace(plan, proxy=replace(plan.proxy, epochs=4, warmup_epochs=1.5))
+    with pytest.raises(NasError, match=message):
+        replace(plan, estimator=replace(SCORED, short_epochs=short_epochs))
+    fits = replace(plan, estimator=replace(SCORED, short_epochs=2)).identity("device")
+    assert fits.pop("estimator.short_epochs") == 2
+    assert fits == plan.identity("device")  # as in studies of versions without short trainings
+    unused = EstimatorSettings(short_epochs=short_epochs)
+    assert replace(plan, estimator=unused).estimator.identity() == {}
 
 
 def test_a_study_of_a_version_without_estimators_goes_on_as_proxy() -> None:

@@ -26,7 +26,8 @@ from tests.study.fakes import accuracy_of
 
 ARGUMENTS: Final = (
     "space=mobilenet_v1", "space.width=[0.25,0.5]", "latency=macs", "estimator=zero_cost", "estimator.anchors=4",
-    "estimator.finalists=1", "proxy=tiny", "proxy.epochs=2", "data.subset=100", "study.n_trials=6", "study.name=tiny",
+    "estimator.finalists=1", "estimator.short_epochs=1", "proxy=tiny", "proxy.epochs=2", "data.subset=100",
+    "study.n_trials=6", "study.name=tiny",
 )  # fmt: skip
 FOLDER: Final = Path("runs/tiny")
 
@@ -48,11 +49,14 @@ def accuracies(row: dict[str, str]) -> tuple[str, str, str]:
 
 
 def invent_trainings(monkeypatch: pytest.MonkeyPatch, interrupted: int | None = None) -> None:
-    """Trainings take no time, and end with invented accuracies; Ctrl-C in the one ``interrupted``, from 1."""
+    """Trainings take no time, and end with invented accuracies; Ctrl-C in the one ``interrupted``, from 1.
+
+    Those of one epoch are short trainings for a score, and not counted.
+    """
     trainings = itertools.count(1)
 
-    def evaluate(_: ProxyEvaluator, arch: ArchSpec, **__: object) -> Evaluation:
-        if next(trainings) == interrupted:
+    def evaluate(own: ProxyEvaluator, arch: ArchSpec, **_: object) -> Evaluation:
+        if own.settings.epochs == 2 and next(trainings) == interrupted:
             raise KeyboardInterrupt
         correct = round(36 * accuracy_of(arch))
         return Evaluation(
@@ -92,6 +96,7 @@ def test_a_search_by_estimate_from_its_first_candidate_to_its_verdict(
     assert [accuracies(row) for row in rows[:6]] == [accuracies(row) for row in before[:6]]
     for row in rows:  # scores that are the same for all would say nothing; the loss is that of the last epoch
         assert row["score_naswot"] and row["estimated_accuracy"] and row["estimate_error"]
+        assert -1 < float(row["score_short_training"]) < 0  # minus the invented loss
         assert bool(row["val_loss"]) == bool(row["accuracy"]) == (row["outcome"] == "trained")
     assert [row["role"] for row in rows] == [*["anchor"] * 4, "", "", "finalist", "check"]
     assert not weights.is_file()
@@ -117,6 +122,10 @@ def test_a_search_by_estimate_from_its_first_candidate_to_its_verdict(
         ("pruner=median", "pruner.name 'median': stops trainings by their epochs"),
         ("estimator.zero_cost=[naswot,grasp]", "estimator.zero_cost 'grasp'"),
         ("estimator.anchor=6", "estimator.anchor"),
+        (
+            "estimator.short_epochs=2",
+            "estimator.short_epochs 2: must be less than proxy.epochs 2, or a score",
+        ),
     ],
 )
 def test_a_mistake_is_answered_in_a_line(word: str, message: str, tmp_path: Path, monkeypatch: Any) -> None:
