@@ -7,7 +7,7 @@ The names in ``__all__`` are the public Python API::
     spec = nas.published("mixnet_s")  # or nas.load_spec("winner_1.yaml"), nas.from_timm("fbnetc_100")
     print(nas.complexity(spec).macs, nas.predict_latency(spec))
     model = nas.build(spec)  # a timm module
-    result = nas.run_search("space=mixnet", study={"n_trials": 4})
+    result = nas.run_search("space=mixnet", study={"n_trials": 40})
     print(result.winners[0].accuracy, result.report)
 
 Each is loaded when it is first used: importing ``nas`` loads neither torch nor timm. It makes

@@ -165,8 +165,8 @@ def run_search(*overrides: str, progress: bool = True, **settings: Any) -> Searc
 
     The settings are those of the command, as ``overrides`` in its words or as keywords with nested mappings::
 
-        nas.run_search("space=mixnet", "study.n_trials=4")
-        nas.run_search(space="mixnet", study={"n_trials": 4}, constraint={"latency_ms": 20})
+        nas.run_search("space=mixnet", "study.n_trials=40")
+        nas.run_search(space="mixnet", study={"n_trials": 40}, constraint={"latency_ms": 20})
 
     ``progress``: say on stderr what is done. Ctrl-C ends the search after writing its results, with ``interrupted``
     set; the same call goes on.

@@ -114,7 +114,7 @@ def _help() -> str:
             "networks: cost, predicted latency, accuracy if a spec file records it, ratios to the first",
         ),
         (
-            "mixnet-digits mobilenet_v3-digits",
+            "mixnet-mnist_5k mobilenet_v3-mnist_5k",
             "studies of runs_dir: trials, best accuracy, front, time, winners",
         ),
         (

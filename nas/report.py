@@ -117,7 +117,7 @@ def _help() -> str:
         "report",
         (
             "study=NAME, or NAME",
-            "the study whose report to render, such as mixnet-digits; without it, a list of all studies",
+            "the study whose report to render, such as mixnet-mnist_5k; without it, a list of all studies",
         ),
         ("runs_dir=runs", "the folder that the study was run with"),
         ("storage=URL", "its storage, if it is neither <runs_dir>/optuna.db nor recorded in the study's folder"),

@@ -180,7 +180,7 @@ def _help() -> str:
         ("estimator.supernet.epochs estimator.supernet.members", "its training, see conf/estimator/supernet.yaml"),
         ("proxy.resolution_px proxy.width_multiplier proxy.min_map_px", "the size of its networks"),
         ("data.root data.subset", "see --cfg job for all"),
-        ("show=runs/mixnet-digits", "what a supernet was trained for: its file, or a folder with some"),
+        ("show=runs/mixnet-mnist_5k", "what a supernet was trained for: its file, or a folder with some"),
     )
     return f"""{paragraph(__doc__ or "")}
 

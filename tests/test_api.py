@@ -36,13 +36,18 @@ from tests.paths import ROOT
 from tests.test_report import synthetic_trainings
 
 # Two of the 16 points of the space; nothing is trained.
-SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "proxy.epochs=3", "data.subset=100", "study.n_trials=2")
+SEARCH = (
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "proxy.epochs=3",
+    "data.subset=100", "study.n_trials=2",
+)  # fmt: skip
 SETTINGS = {
     "space": "mobilenet_v1",
     "latency": "macs",
+    "estimator": "proxy",
+    "data": "digits",
+    "data.subset": 100,
     "proxy": "tiny",
     "proxy.epochs": 3,
-    "data": {"subset": 100},
     "study": {"n_trials": 2},
 }
 

@@ -140,7 +140,8 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
     with monkeypatch.context() as killed:
         killed.setattr("nas.methods.search.conclude.write_search_notes", lambda *_: None)
         killed.setattr("nas.methods.scaling.conclude.write_scaling_notes", lambda *_: None)
-        assert search.command([*small, "+space=mobilenet_v1", "proxy=tiny", "study.n_trials=2", "study.name=a"]) == 0
+        tiny = ("+space=mobilenet_v1", "estimator=proxy", "data=digits", "proxy=tiny", "study.n_trials=2")
+        assert search.command([*small, *tiny, "study.name=a"]) == 0
         grid = ("phi=1", "baseline=mobilenetv2_035", "grid.alpha=[1.0,2.0]", "grid.beta=[1.0]", "grid.gamma=[1.0]")
         proxy = ("proxy.resolution_px=8", "proxy.epochs=1", "proxy.width_multiplier=0.3", "proxy.min_map_px=1")
         assert compound_grid.command([*small, *grid, *proxy, "race.seeds=1", "study.name=b"]) == 0
@@ -169,7 +170,10 @@ def test_studies_that_never_came_to_their_end_are_shown_too(
 
 def test_only_newly_ended_trials_get_new_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    small = ("latency=macs", "data.subset=100", "+space=mobilenet_v1", "proxy=tiny", "study.n_trials=2", "study.name=a")
+    small = (
+        "latency=macs", "data.subset=100", "+space=mobilenet_v1", "estimator=proxy", "data=digits",
+        "proxy=tiny", "study.n_trials=2", "study.name=a",
+    )  # fmt: skip
     assert search.command([*small]) == 0
     study = optuna.load_study(study_name="a", storage="sqlite:///runs/optuna.db")
     notes = _Notes("sqlite:///runs/optuna.db", Path("runs"), sys.stdout)

@@ -21,8 +21,8 @@ from nas.methods.search.session import prepare_search
 from tests.json_output import json_answer
 
 ARGUMENTS: Final = (
-    "space=mobilenet_v1", "space.width=[0.25,0.5]", "space.resolution_px=[128]", "proxy=tiny",
-    "data=digits", "data.subset=50", "estimator.supernet.epochs=1", "estimator.zero_cost=[]", "study.name=small",
+    "space=mobilenet_v1", "space.width=[0.25,0.5]", "space.resolution_px=[128]", "data=digits", "proxy=tiny",
+    "data.subset=50", "estimator.supernet.epochs=1", "estimator.zero_cost=[]", "study.name=small",
 )  # fmt: skip
 TORCHRUN: Final = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 FILE: Final = Path("runs/small/supernet/supernet.safetensors")

@@ -97,18 +97,19 @@ def longer_trainings(study: optuna.Study, rows: Sequence[TrialRecord]) -> tuple[
     return tuple(sorted(results, key=lambda result: -len(result.pairs)))
 
 
-def validation_command(command: str, name: str, epochs: int, networks: int, *, is_scoring: bool = False) -> str:
+def validation_command(command: str, name: str, epochs: int, networks: int) -> str:
     """Return the command of a study that trains networks of study ``name`` longer.
 
-    It trains ``networks`` published and best networks, three times ``epochs`` each, without a pruner: a ranking needs
-    complete trainings. ``is_scoring``: ``command`` only scores most networks, which that study does not.
+    It trains ``networks`` published and best networks, three times ``epochs`` each, without a pruner and with
+    ``estimator=proxy``: a ranking needs complete trainings.
     """
     overrides = {
+        "estimator": "proxy",
         "proxy.epochs": _EPOCHS_FACTOR * epochs,
         "study.name": f"{name}-longer",
         "study.first": name,
         "study.n_trials": networks,
-    } | ({"estimator": "proxy"} if is_scoring else {})
+    }
     return changed_command(command, overrides, without="pruner")
 
 

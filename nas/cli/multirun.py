@@ -179,7 +179,7 @@ def _alternatives(text: str) -> list[tuple[str, str | None]]:
 
 
 def distinct_names(names: Sequence[str], swept: Sequence[Mapping[str, str]]) -> list[str]:
-    """Study names made unique by their swept values: ``mixnet-digits-seed1``.
+    """Study names made unique by their swept values: ``mixnet-mnist_5k-seed1``.
 
     Only as many swept values are appended as distinguish the studies.
 

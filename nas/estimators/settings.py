@@ -84,14 +84,16 @@ class EstimatorSettings:
         if not self.is_scoring:
             return
         if self.anchors >= n_trials:
+            lower = "lower estimator.anchors, " if n_trials > LEAST_ANCHORS else ""
             raise NasError(
                 f"estimator.anchors {self.anchors}: leaves nothing to score of study.n_trials {n_trials}; raise "
-                "study.n_trials, lower estimator.anchors, or add estimator=proxy to train every candidate."
+                f"study.n_trials, {lower}or add estimator=proxy to train every candidate."
             )
         if pruner != "none":
             raise NasError(
                 f"pruner.name {pruner!r}: stops trainings by their epochs; with estimator={self.name} most candidates "
-                "have none, and those that are trained calibrate and check the estimate; add pruner=none."
+                "have none, and those that are trained calibrate and check the estimate; add estimator=proxy to train "
+                "every candidate, or pruner=none."
             )
         if self.short_epochs:
             self._check_short_epochs(proxy)

@@ -99,7 +99,10 @@ def test_the_study_with_most_in_common_comes_first() -> None:
 
 
 def test_validation_command_trains_the_same_space_and_seed_longer() -> None:
-    command = "python -m nas.search +space=mixnet latency=macs pruner=asha proxy.epochs=2 study.name=it study.seed=7"
+    command = (
+        "python -m nas.search +space=mixnet latency=macs estimator=proxy pruner=asha proxy.epochs=2 study.name=it "
+        "study.seed=7"
+    )
     words = shlex.split(validation_command(command, "it", 2, 8))
     assert words[:3] == ["python", "-m", "nas.search"]
     before, after = make_plan(shlex.split(command)[3:]), make_plan(words[3:])
@@ -108,9 +111,10 @@ def test_validation_command_trains_the_same_space_and_seed_longer() -> None:
     assert (after.study.seed, after.sampler, after.space_config) == (7, before.sampler, before.space_config)
 
 
-def test_validation_of_a_study_that_scores_most_networks_trains_them() -> None:
-    command = "python -m nas.search space=mixnet estimator=zero_cost estimator.anchors=9 study.name=it"
-    words = shlex.split(validation_command(command, "it", 2, 8, is_scoring=True))
+@pytest.mark.parametrize("given", ["", "estimator=zero_cost estimator.anchors=9"])
+def test_validation_of_a_study_that_scores_most_networks_trains_them(given: str) -> None:
+    command = f"python -m nas.search space=mixnet {given} study.name=it"
+    words = shlex.split(validation_command(command, "it", 2, 8))
     assert "estimator=proxy" in words and "estimator=zero_cost" not in words
     plan = make_plan(words[3:])
     assert (plan.estimator.name, plan.study.n_trials, plan.proxy.epochs) == ("proxy", 8, 6)

@@ -76,21 +76,21 @@ MACS_NETWORKS: Final = 1000
 RANKED: Final = 8  # networks stored of each arm, so that more finalists may be trained later
 # CPU-seconds of one network per step over 4,000 images at the settings below, measured; of another space as mixnet.
 PASS_CPU_S: Final = {"mixnet": 17.0, "mobilenet_v3": 9.3}
+PROXY: Final = (
+    "proxy=default", "proxy.resolution_px=16", "proxy.min_map_px=2", "proxy.batch_size=64", "proxy.lr=0.02",
+)  # fmt: skip
 SEARCHES: Final[Mapping[str, Sequence[str]]] = {
     "supernet": (
         "estimator=supernet", "estimator.anchors=4", "estimator.finalists=0", "estimator.checks=0",
-        "estimator.supernet.statistics_images=256", "estimator.supernet.lr=0.02", "proxy.epochs=2",
-        "data.subset=null",
+        "estimator.supernet.statistics_images=256", "estimator.supernet.lr=0.02", "proxy.epochs=2", "data.subset=null",
+        *PROXY,
     ),
     "default": (
-        "estimator=proxy", "proxy.resolution_px=12", "proxy.min_map_px=auto", "proxy.epochs=2", "proxy.batch_size=16",
-        "proxy.lr=0.01", "data.subset=2000",
+        "estimator=proxy", "proxy=default", "proxy.resolution_px=12", "proxy.min_map_px=auto", "proxy.epochs=2",
+        "proxy.batch_size=16", "proxy.lr=0.01", "data.subset=2000",
     ),
 }  # fmt: skip
-FINAL: Final = (
-    "proxy.resolution_px=16", "proxy.min_map_px=2", "proxy.batch_size=64", "proxy.lr=0.02",
-    "data.subset=null",
-)  # fmt: skip
+FINAL: Final = (*PROXY, "data.subset=null")
 COLUMNS: Final = (
     "space", "arm", "accuracy", "validation loss", "M MACs", "ms", "search CPU-s", "candidates", "final CPU-s",
 )  # fmt: skip

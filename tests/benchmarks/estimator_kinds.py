@@ -121,7 +121,7 @@ class TabulatedEpochs(Estimator):
 class ProxyEstimator(Estimator):
     """An estimator of proxies, with settings of ``conf/proxy`` and the images beside the table.
 
-    ``careful`` with the options ``epochs=4,subset=null`` is ``proxy=careful proxy.epochs=4 data.subset=null``.
+    ``careful`` with the options ``epochs=8,subset=null`` is ``proxy=careful proxy.epochs=8 data.subset=null``.
     """
 
     @property
@@ -198,6 +198,19 @@ class ProxyTraining(ProxyEstimator):
             "mean_loss": -fmean(one.val_loss for one in later),
             "train_loss": -sum(one.train_loss for one in epochs),
         }
+
+
+class EarlierDefault(ProxyTraining):
+    """Proxy training with the settings of ``conf/proxy/default.yaml`` until 2026-11-29."""
+
+    words = (
+        "data.proxy_resolution_px=12", "proxy.min_map_px=auto", "proxy.epochs=2", "proxy.batch_size=16",
+        "proxy.lr=0.01",
+    )  # fmt: skip
+
+    @property
+    def preset(self) -> str:
+        return "default"
 
 
 class ZeroCost(ProxyEstimator):
@@ -277,6 +290,7 @@ KINDS: Final[Mapping[str, type[Estimator]]] = {
     "epochs": TabulatedEpochs,
     **{f"proxy_{name}": ProxyTraining for name in choices("proxy")},
     **dict.fromkeys(("zero_cost", *SCORE_NAMES), ZeroCost),
+    "proxy_2epochs": EarlierDefault,
     "supernet": Supernet,
 }
 

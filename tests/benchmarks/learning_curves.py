@@ -46,7 +46,7 @@ SPACE: dict[str, Any] = {
         {"stride": 2, "channels": 64, "kernel": 3, "repeats": [1, 2, 3], "expansion": [2, 6], "se_ratio": [0, 0.25]},
     ],
 }
-PROXY = ProxySettings(epochs=9, width_multiplier=1.0, resolution_px=16, batch_size=64, lr=0.01)
+PROXY = ProxySettings(epochs=9, width_multiplier=1.0, resolution_px=16, min_map_px="auto", batch_size=64, lr=0.01)
 
 
 def train_curve(space: BlockwiseSpace, evaluator: ProxyEvaluator, genotype: Mapping[str, Any]) -> dict[str, Any]:

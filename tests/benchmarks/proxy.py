@@ -72,7 +72,7 @@ def make_network(name: str, classes: int) -> nn.Module:
     from nas.estimators.proxy.settings import ProxySettings
     from nas.model.build import build
 
-    settings = ProxySettings(resolution_px=SIDE_PX, width_multiplier=0.25)
+    settings = ProxySettings(resolution_px=SIDE_PX, width_multiplier=0.25, min_map_px="auto")
     return build(reduce_arch(zoo.get(name.removeprefix("proxy-")), settings, classes=classes, largest_kernel=9).spec)
 
 
@@ -128,6 +128,7 @@ def ours(root: Path, network: str, images: int, variant: str) -> Round:
     settings = TrainSettings(
         epochs=1,
         batch_size=BATCH,
+        lr=0.01,
         device="cpu",
         channels_last=variant != "default_layout",
         amp="bfloat16" if variant == "ours_bfloat16" else "none",

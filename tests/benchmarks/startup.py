@@ -2,10 +2,11 @@
 
     python tests/benchmarks/startup.py [--before CHECKOUT [--before-python PYTHON]] [--rounds 5]
 
-With ``--before`` another commit's checkout runs the same commands in turns with this one, so that a busy machine slows
-both alike; ``--before-python`` is its interpreter, where that is another than this one. Times are of the whole child
-process, user and system, on one thread, without the first run of each, which compiles. A search of six candidates and
-a grid of four networks with two seeds are made once, by the earlier commit if there are two, in a temporary folder.
+With ``--before`` another commit's checkout, which must know ``estimator=proxy``, runs the same commands in turns with
+this one, so that a busy machine slows both alike; ``--before-python`` is its interpreter, where that is another than
+this one. Times are of the whole child process, user and system, on one thread, without the first run of each, which
+compiles. A search of six candidates and a grid of four networks with two seeds are made once, by the earlier commit if
+there are two, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 STUDIES: Final = (
-    ("nas.search", "space=mobilenet_v1", "proxy=tiny", "study.name=search", "study.n_trials=6"),
+    ("nas.search", "space=mobilenet_v1", "estimator=proxy", "data=digits", "proxy=tiny", "study.name=search",
+     "study.n_trials=6"),
     ("nas.compound_grid", "baseline=mobilenetv2_035", "phi=1", "grid.alpha=[1.0,1.4]", "grid.beta=[1.0,1.4]",
      "grid.gamma=[1.0,1.2]", "grid.realised_tolerance=0.5", "race.seeds=2", "race.finalists=2", "study.name=grid",
      "proxy.resolution_px=8", "proxy.epochs=1", "proxy.width_multiplier=0.3", "proxy.min_map_px=1"),

@@ -109,9 +109,9 @@ def measure(engine: str, workers: int, *, trials: int, epochs: int) -> Figures:
     """One search in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable, "-m", "nas.search", "space=mobilenet_v1", "latency=macs", "proxy=tiny", "sampler=random",
-            f"proxy.epochs={epochs}", f"study.n_trials={trials}", "study.name=scaling", f"engine={engine}",
-            f"engine.workers={workers}",
+            sys.executable, "-m", "nas.search", "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits",
+            "proxy=tiny", "sampler=random", f"proxy.epochs={epochs}", f"study.n_trials={trials}",
+            "study.name=scaling", f"engine={engine}", f"engine.workers={workers}",
         ]  # fmt: skip
         with CpuOfAll() as cpu:
             started_s = time.time()

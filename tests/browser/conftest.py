@@ -24,8 +24,8 @@ TIMEOUT_MS: Final = 1000 * DEADLINE_S  # of whatever a page is waited for
 NAME: Final = "looked-at"
 # Five trainings of a moment each; of the 16 networks only the largest is above the limit, and is tried.
 SEARCH: Final = (
-    "+space=mobilenet_v1", "latency=macs", "latency.ms_per_gmac=30", "constraint.latency_ms=14", "proxy=tiny",
-    "proxy.epochs=3", "data.subset=100", f"study.name={NAME}", "study.n_trials=5",
+    "+space=mobilenet_v1", "latency=macs", "latency.ms_per_gmac=30", "constraint.latency_ms=14", "estimator=proxy",
+    "data=digits", "proxy=tiny", "proxy.epochs=3", "data.subset=100", f"study.name={NAME}", "study.n_trials=5",
 )  # fmt: skip
 
 Look = Callable[[str, int], "Page"]

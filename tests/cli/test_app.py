@@ -150,19 +150,19 @@ def test_a_limit_that_nothing_meets_is_reported_before_the_study_starts(tmp_path
 def test_a_space_is_chosen_with_and_without_a_plus(name: str) -> None:
     plain, plus = (make_plan([f"{prefix}space={name}", "latency=macs"]) for prefix in ("", "+"))
     assert plain.space.parameters == plus.space.parameters
-    assert plain.name == f"{name}-digits"
+    assert plain.name == f"{name}-mnist_5k"
     assert plain.identity("here") == plus.identity("here")
     assert plain.command == f"python -m nas.search space={name} latency=macs"
 
 
 def test_overrides_reach_the_plan() -> None:
     overrides = """space=mixnet space.choices.groups=[1,2] objective=mnasnet objective.target_ms=20 sampler=nsga2
-        constraint.params_m=5 study.name=mine study.n_trials=7 proxy.epochs=2 runs_dir=~/x"""
+        constraint.params_m=5 study.name=mine study.n_trials=70 proxy.epochs=2 runs_dir=~/x"""
     plan = make_plan(overrides.split())
     assert plan.space.parameters["s2.b0.groups"] == (1, 2)
     assert (plan.objective.kind, plan.objective.target_ms) == ("mnasnet", 20)
     assert (plan.sampler.name, plan.constraints.params_m, plan.proxy.epochs) == ("nsga2", 5, 2)
-    assert (plan.study.name, plan.study.n_trials, plan.folder) == ("mine", 7, Path.home() / "x" / "mine")
+    assert (plan.study.name, plan.study.n_trials, plan.folder) == ("mine", 70, Path.home() / "x" / "mine")
 
 
 def test_a_folder_of_ones_own_comes_first(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.paths import ROOT
         ("nas-search +space=mn", ["+space=mnasnet"]),
         ("nas-search obj", ["objective.", "objective="]),
         ("nas-search study.n", ["study.n_trials=", "study.name="]),
-        ("nas-search proxy=careful proxy.epochs=", ["proxy.epochs=3"]),
+        ("nas-search proxy=careful proxy.epochs=", ["proxy.epochs=12"]),
         ("nas-search space=mixnet space.choices.g", ["space.choices.groups."]),
         ("nas-search -m study.seed=0,1 'space.choices.groups=[1, 2]' pruner=m", ["pruner=median", "pruner=mo_asha"]),
         ("nas-search --m", ["--multirun"]),

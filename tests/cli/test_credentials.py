@@ -22,7 +22,10 @@ from tests.core.test_credentials import CANARY, URLS
 
 # A journal ignores what follows its file, so that this search runs where there is no server.
 JOURNAL = f"journal:///x.journal?user=me&passwd={CANARY}&{CANARY}"
-TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.n_trials=2", "study.name=a")
+TINY = (
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+    "study.n_trials=2", "study.name=a",
+)  # fmt: skip
 
 
 def test_a_run_leaves_no_password(

@@ -63,9 +63,9 @@ def test_a_composition_leaves_nothing_to_the_next() -> None:
     changed["study"]["n_trials"] = -1
     again = compose_config("search", ["space=mixnet"])
     assert (again["proxy"]["epochs"], again["space"]["choices"]["groups"], again["study"]["n_trials"]) == (
-        2,
+        4,
         [1, 2, 3, 4, 5],
-        12,
+        100,
     )
 
 

@@ -21,7 +21,10 @@ from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.training.results import EpochResult
 from tests.study.fakes import accuracy_of
 
-SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.n_trials=2")
+SEARCH = (
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+    "study.n_trials=2",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +149,7 @@ def test_one_that_cannot_go_on_does_not_keep_the_others_from_it(capsys: pytest.C
     ("arguments", "message"),
     [
         (["space=mobilenet_v1"], r"--multirun: no setting has several values"),
-        (["space=mobilenet_v1", "study.seed=0,0"], r"two studies would be named 'mobilenet_v1-digits'"),
+        (["space=mobilenet_v1", "study.seed=0,0"], r"two studies would be named 'mobilenet_v1-mnist_5k'"),
         (["space=mobilenet_v1", "study.seed=0,x"], r"study\.seed: 'x' is not a whole number"),
         (["space=mobilenet_v1,mixnett"], r"unknown space 'mixnett'.*Did you mean 'mixnet'"),
         (["space=mobilenet_v1", "study.seed=interval(0,1)"], r"'study\.seed=interval\(0,1\)': infinitely many values"),

@@ -80,7 +80,10 @@ def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(ProxyEvaluator, "evaluate", evaluate)
-        given = ("latency=macs", "proxy=tiny", "data.subset=100", "study.name=made", "study.n_trials=4")
+        given = (
+            "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+            "study.name=made", "study.n_trials=4",
+        )  # fmt: skip
         assert search.command(["+space=mobilenet_v1", *given]) == 0
     save_predictor(calibrated(), folder / "calibrated.json")
     write_supernet(folder / "made.safetensors")

@@ -29,7 +29,10 @@ from tests.paths import ROOT
 COLUMNS = 80
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 FORCED = ("COLUMNS", "LINES", "FORCE_COLOR")
-SEARCH = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.n_trials=2")
+SEARCH = (
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+    "study.n_trials=2",
+)  # fmt: skip
 COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9|10)[0-7](?:;[\d;]*)?m")
 CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 

@@ -18,7 +18,10 @@ from nas.methods import SEARCH
 from tests.deadline import DEADLINE_S
 
 # 16 points, 100 images at 8 px: a training takes a fraction of a second.
-TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "study.name=tiny")
+TINY = (
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+    "study.name=tiny",
+)  # fmt: skip
 # Without a queue of first trials the sampler decides from the start.
 SAMPLED = (*TINY, "sampler=random", "sampler.startup=0", "study.seed_published=false", "proxy.epochs=3")
 

@@ -52,9 +52,9 @@ def cluster(scratch: Path) -> Iterator[Cluster]:
 def start(cluster: Cluster, folder: Path, *more: str) -> subprocess.Popen[str]:
     """The command as a user runs it."""
     arguments = [
-        "space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=20", f"proxy.epochs={EPOCHS}",
-        "study.name=tiny", "study.n_trials=6", "engine=ray", f"engine.address={cluster.address}",
-        *more,
+        "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=20",
+        f"proxy.epochs={EPOCHS}", "study.name=tiny", "study.n_trials=6", "engine=ray",
+        f"engine.address={cluster.address}", *more,
     ]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "nas.search", *arguments],

@@ -19,7 +19,10 @@ from nas.study.config import EngineSettings
 from nas.study.trial_loop import Idle
 from tests.engines.test_ray_dispatch import TASK, TwoEpochs
 
-TINY = ("space=mobilenet_v1", "latency=macs", "proxy=tiny", "data.subset=100", "engine=ray")
+TINY = (
+    "space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+    "engine=ray",
+)  # fmt: skip
 
 
 class Dispatcher:

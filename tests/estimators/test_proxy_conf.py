@@ -19,7 +19,7 @@ def read(path: Path) -> dict[str, Any]:
     return {**read(path.with_name("default.yaml")), **fields} if fields.pop("defaults", None) else fields
 
 
-@pytest.mark.parametrize("name", ["default", "tiny", "full"])
+@pytest.mark.parametrize("name", ["default", "careful", "tiny", "compound", "full"])
 def test_proxy_configs_are_accepted(name: str) -> None:
     settings = ProxySettings(**read(CONF / "proxy" / f"{name}.yaml"))
     assert (settings == ProxySettings()) == (name == "default")

@@ -20,7 +20,10 @@ from nas.estimators.proxy.settings import ProxySettings
 from nas.model.build import build
 from nas.training.results import EpochResult, OutOfMemoryError, TrainingError
 
-TINY = ProxySettings(width_multiplier=0.1, resolution_px=8, epochs=2, batch_size=32, checkpoint_s=0, device="cpu")
+TINY = ProxySettings(
+    width_multiplier=0.1, resolution_px=8, min_map_px="auto", epochs=2, batch_size=32, lr=0.01, checkpoint_s=0,
+    device="cpu",
+)  # fmt: skip
 ARCH = zoo.get("mobilenetv1_100")
 
 

@@ -19,6 +19,8 @@ from nas.estimators.proxy.reduce import identical_proxies, limit_strides, reduce
 from nas.estimators.proxy.settings import ProxySettings
 from nas.model.build import build
 
+HALF_KERNEL = ProxySettings(min_map_px="auto")  # last maps at least half as large as the largest kernel
+
 
 def with_kernels(spec: ArchSpec, kernels: tuple[int, ...]) -> ArchSpec:
     """Return ``spec`` with other kernel sizes in the last block string."""
@@ -45,7 +47,9 @@ def test_strides_are_removed_first_to_last(side_px: int, min_map_px: int, expect
 
 @pytest.mark.parametrize("name", ["mixnet_s", "efficientnet_b0", "mobilenetv3_large_100"])
 def test_built_proxy_has_the_final_map_size(name: str) -> None:
-    proxy = reduce_arch(zoo.get(name), ProxySettings(resolution_px=20), classes=7, largest_kernel=9, in_channels=1)
+    proxy = reduce_arch(
+        zoo.get(name), replace(HALF_KERNEL, resolution_px=20), classes=7, largest_kernel=9, in_channels=1
+    )
     model = build(proxy.spec).eval()
     images = torch.zeros(1, 1, proxy.spec.resolution_px, proxy.spec.resolution_px)
     sides: list[int] = []
@@ -66,7 +70,8 @@ def test_candidates_of_a_space_share_strides() -> None:
 
 def test_unreachable_map_size_is_warned_about() -> None:
     spec = zoo.get("mixnet_s")
-    proxy = reduce_arch(spec, ProxySettings(resolution_px=4, width_multiplier=0.5), classes=10, largest_kernel=11)
+    settings = replace(HALF_KERNEL, resolution_px=4, width_multiplier=0.5)
+    proxy = reduce_arch(spec, settings, classes=10, largest_kernel=11)
     assert proxy.final_map_px == 4
     assert any("last map of 4 px is below 6 px" in warning for warning in proxy.warnings)
     own = reduce_arch(spec, ProxySettings(resolution_px=32, min_map_px=1), classes=10, largest_kernel=11)
@@ -120,7 +125,7 @@ def test_compared_resolutions_stay_distinct() -> None:
     base = zoo.get("efficientnet_b0")
     sides = [
         reduce_arch(
-            replace(base, resolution_px=side), ProxySettings(resolution_px=32), classes=10, largest_kernel=5,
+            replace(base, resolution_px=side), replace(HALF_KERNEL, resolution_px=32), classes=10, largest_kernel=5,
             base_resolution_px=224,
         )
         for side in (224, 258, 296)

@@ -34,7 +34,9 @@ from nas.training.evaluation import score_model
 from nas.training.results import OutOfMemoryError, TrainingError
 from search_spaces.blockwise import BlockwiseSpace
 
-PROXY = ProxySettings(width_multiplier=0.5, resolution_px=8, min_map_px=2, device="cpu", checkpoint_s=0)
+PROXY = ProxySettings(
+    width_multiplier=0.5, resolution_px=8, min_map_px=2, epochs=2, batch_size=16, lr=0.01, device="cpu", checkpoint_s=0
+)
 SETTINGS = SupernetSettings(epochs=2, batch_size=25, networks=2, statistics_images=50)
 
 

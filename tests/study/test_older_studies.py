@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from optuna_dashboard import get_note
 
 from nas import compare, compound_grid, dashboard, report, search
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
 from nas.estimators.base import Evaluation
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.study.storage import lease
@@ -31,6 +33,8 @@ UNBROKEN: Final = json.loads((FOLDER / "unbroken.json").read_text(encoding="utf-
 COMMANDS: Final = {"search": search.command, "grid": compound_grid.command}
 RUNNING: Final = {"search": 7, "grid": 6}  # the trial that was under way; the next one was queued
 VALIDATION_IMAGES: Final = 360
+# What was the default of a search then.
+DEFAULTS: Final = {"search": ("estimator=proxy", "data=digits"), "grid": ()}
 both = pytest.mark.parametrize("name", list(COMMANDS))
 
 
@@ -90,13 +94,22 @@ def test_the_killed_study_is_as_the_readme_says(name: str) -> None:
     assert rows(name)[: RUNNING[name]] == UNBROKEN[name]["trials"][: RUNNING[name]]
 
 
+def test_the_same_command_is_answered_with_the_defaults_of_then() -> None:
+    overrides = UNBROKEN["search"]["overrides"]
+    with pytest.raises(NasError, match=r"^study 'search' was started with data.name = 'digits', now .* Add ") as raised:
+        search.command(overrides)
+    words = re.findall(r"Add (.*) to go on with it, or choose another study\.name\.$", str(raised.value))[0].split()
+    given, wanted = ([*overrides, *more] for more in (words, DEFAULTS["search"]))
+    assert search.make_plan(given).identity("here") == search.make_plan(wanted).identity("here")
+
+
 @both
 def test_with_the_same_trainings_it_ends_as_one_that_was_not_killed(
     name: str, trained_before: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     unbroken, config = UNBROKEN[name], Path("runs") / name / "config.yaml"
     assert "format" not in config.read_text(encoding="utf-8")
-    assert COMMANDS[name](unbroken["overrides"]) == 0
+    assert COMMANDS[name]([*unbroken["overrides"], *DEFAULTS[name]]) == 0
     assert config.read_text(encoding="utf-8").startswith("format: 1\n")
     said = capsys.readouterr().out
     assert "is taken over from host" in said and "queued again, left unfinished by a killed run: 1" in said
@@ -119,7 +132,7 @@ def test_real_trainings_finish_it_and_leave_what_was_trained(name: str) -> None:
     """Accuracies of the new trainings depend on the CPU, see the README there; all else does not."""
     unbroken, first = UNBROKEN[name]["trials"], RUNNING[name]
     before = trials(name)[:first]
-    assert COMMANDS[name](UNBROKEN[name]["overrides"]) == 0
+    assert COMMANDS[name]([*UNBROKEN[name]["overrides"], *DEFAULTS[name]]) == 0
     after, told = trials(name), rows(name)
     assert after[:first] == before and told[:first] == unbroken[:first]
     assert {trial.state for trial in after} <= {TrialState.COMPLETE, TrialState.PRUNED}

@@ -75,6 +75,7 @@ def prepared(tmp_path: Path, *more: str) -> tuple[SearchSession, str]:
             "data.allow_constant=true",
             f"data.root={tmp_path / 'photos'}",
             "latency=macs",
+            "estimator=proxy",
             "proxy=tiny",
             f"runs_dir={tmp_path / 'runs'}",
             "study.name=mine",

@@ -28,7 +28,8 @@ Command = Callable[[list[str]], int]
 
 NEWER: Final = STUDY_FORMAT + 1
 SEARCH: Final = (
-    "+space=mobilenet_v1", "latency=macs", "proxy=tiny", "proxy.epochs=1", "data.subset=100", "study.n_trials=1",
+    "+space=mobilenet_v1", "latency=macs", "estimator=proxy", "data=digits", "proxy=tiny", "proxy.epochs=1",
+    "data.subset=100", "study.n_trials=1",
 )  # fmt: skip
 GRID: Final = (
     "phi=1", "baseline=mobilenetv2_035", "latency=macs", "data.subset=100", "proxy.resolution_px=8", "proxy.epochs=1",

@@ -24,7 +24,7 @@ from nas.training.settings import OPTIMIZERS, SCHEDULES, TrainSettings
 from nas.training.trainer import train
 from tests.training.nets import first_images, make_net
 
-ALWAYS = TrainSettings(epochs=3, device="cpu", warmup_epochs=0.5, checkpoint_s=0)
+ALWAYS = TrainSettings(epochs=3, batch_size=16, lr=0.01, device="cpu", warmup_epochs=0.5, checkpoint_s=0)
 
 
 def small_net() -> nn.Module:

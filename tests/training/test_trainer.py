@@ -21,12 +21,12 @@ from nas.training.settings import OPTIMIZERS, TrainSettings
 from nas.training.trainer import train
 from tests.training.nets import first_images, make_net
 
-SHORT = TrainSettings(epochs=1, device="cpu", warmup_epochs=0.2)
+SHORT = TrainSettings(epochs=1, batch_size=16, lr=0.01, device="cpu", warmup_epochs=0.2)
 
 
 def test_a_small_net_learns_real_digits(digits: ImageData) -> None:
     seen: list[EpochResult] = []
-    result = train(make_net(), digits, TrainSettings(epochs=3, device="cpu"), seed=0, on_epoch=seen.append)
+    result = train(make_net(), digits, replace(SHORT, epochs=3, warmup_epochs=0.5), seed=0, on_epoch=seen.append)
     assert result.accuracy > 0.8
     assert tuple(seen) == result.epochs
     assert [epoch.epoch for epoch in seen] == [1, 2, 3]
@@ -102,7 +102,7 @@ def test_scores_match_a_plain_loop(digits: ImageData) -> None:
 def test_linear_model_matches_logistic_regression(digits: ImageData) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
-    result = train(model, digits, TrainSettings(epochs=8, shift=0.0, lr=0.005, device="cpu"), seed=0)
+    result = train(model, digits, replace(SHORT, epochs=8, shift=0.0, lr=0.005, warmup_epochs=0.5), seed=0)
     flat = [part.reshape(len(part), -1).numpy() / 255 for part in (digits.train_images, digits.val_images)]
     oracle = LogisticRegression(max_iter=2000).fit(flat[0], digits.train_labels.numpy())
     expected = oracle.score(flat[1], digits.val_labels.numpy())
@@ -166,7 +166,7 @@ def test_optional_parts_run(digits: ImageData, field: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("amp", ["none", "bfloat16", "float16"])
 def test_cuda_learns_digits(digits: ImageData, amp: Any) -> None:
-    assert train(make_net(), digits, TrainSettings(epochs=3, device="cuda", amp=amp), seed=0).accuracy > 0.8
+    assert train(make_net(), digits, replace(SHORT, epochs=3, device="cuda", amp=amp), seed=0).accuracy > 0.8
 
 
 def test_cuda_is_refused_where_there_is_none(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,13 +101,7 @@ def search_report(
         estimator=plan.estimator.name if plan.estimator.is_scoring else "",
         validation_command=""
         if is_validated
-        else validation_command(
-            plan.command,
-            plan.name,
-            plan.proxy.epochs,
-            max(len(retrained), 1),
-            is_scoring=plan.estimator.is_scoring,
-        ),
+        else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
         dataset=context.dataset,
     )
 

@@ -21,15 +21,15 @@ PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
 class StudySettings(RecordSettings):
     """Settings of a search's study.
 
-    ``n_trials``: candidates to train in this study, over all its runs; those that fail count, those that are infeasible
-    or repeat an earlier network cost nothing and do not.
+    ``n_trials``: candidates to score or train in this study, over all its runs; those that fail count, those that are
+    infeasible or repeat an earlier network cost nothing and do not.
 
     ``max_screened``: consecutive candidates that may be rejected before the search gives up.
     ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
     same space and storage, whose best networks come next.
     """
 
-    n_trials: int = 12
+    n_trials: int = 100
     max_screened: int = 200
     seed_published: bool = True
     first: str | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +39,7 @@ _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 _COMMON_GROUPS: Final = {"constraint", "data", "latency", "objective", "proxy", "study"}
 _WHEN_ABSENT: Final = {"estimator.name": "proxy"}  # settings that are not stored where they have this value
+_MAX_OVERRIDES: Final = 12  # shown in a line
 _TABLES: Final = 20  # a few more than Optuna has
 _SILENT: Final = RetryPolicy()
 
@@ -252,9 +254,24 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         more = f" (and {len(others)} more: {', '.join(others[:3])})" if others else ""
         first, second = (quoted(one.get(key, _WHEN_ABSENT.get(key))) for one in (before, now))
         raise NasError(
-            f"study {name!r} was started with {key} = {first}, now it is {second}{more}"
-            ": its trials could not be compared. Choose another study.name, or give the earlier value."
+            f"study {name!r} was started with {key} = {first}, now it is {second}{more}: its trials could not be "
+            f"compared. {_advice(before, changed)}"
         )
+
+
+def _advice(before: Mapping[str, Any], changed: Sequence[str]) -> str:
+    """What to do about the ``changed`` settings: their values ``before``, where all can be written as a word."""
+    earlier = {**_WHEN_ABSENT, **before}
+    texts = {
+        key: earlier[key] if isinstance(earlier[key], str) else quoted(earlier[key])
+        for key in changed
+        if key in earlier
+    }
+    is_short = 0 < len(texts) <= _MAX_OVERRIDES and "latency.device" not in texts
+    if is_short and all(re.fullmatch(r"[\w./+-]{1,40}", text) for text in texts.values()):
+        words = " ".join(f"{key}={text}" for key, text in texts.items())
+        return f"Add {words} to go on with it, or choose another study.name."
+    return "Choose another study.name, or give the earlier value."
 
 
 def _own_groups(identity: Mapping[str, Any]) -> set[str]:

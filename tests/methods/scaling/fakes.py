@@ -31,7 +31,7 @@ from nas.study.trial_loop import run_trial_loop
 from nas.training.results import EpochResult
 from tests.study.fakes import Memory
 
-PROXY = ProxySettings(width_multiplier=0.25, resolution_px=20, divisor=1)
+PROXY = ProxySettings(width_multiplier=0.25, resolution_px=20, min_map_px="auto", divisor=1, epochs=2)
 GRID = GridSettings(alpha=(1.0, 1.2, 1.4, 1.6, 1.8, 2.0), beta=(1.0, 1.1, 1.2, 1.3, 1.4), gamma=(1.0, 1.15, 1.3, 1.4))
 Trouble = Callable[[int, ArchSpec], None]
 

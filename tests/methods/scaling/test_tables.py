@@ -16,7 +16,6 @@ from rich.console import Console
 from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
-from nas.estimators.proxy.settings import ProxySettings
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.plots.tables import lines_plot, matrix_plot
 from nas.methods.scaling.ranking.ranking import BEST, rank_networks
@@ -24,13 +23,13 @@ from nas.methods.scaling.ranking.table_lines import TableLayout, compared_at, ta
 from nas.methods.scaling.settings import RaceSettings, TableSettings
 from nas.methods.scaling.terminal import print_cells
 from nas.methods.scaling.trial_attributes import accuracies_of, training_of
-from tests.methods.scaling.fakes import FakeTrainer, entries_of, make_plan, make_race, table
+from tests.methods.scaling.fakes import PROXY, FakeTrainer, entries_of, make_plan, make_race, table
 from tests.paths import REFERENCE
 
 PUBLISHED = REFERENCE / "mobilenet_v1.json"
 SIXTEEN = make_plan(
     baseline="mobilenetv1_100", compare=("width_resolution",), race=RaceSettings(seeds=2),
-    proxy=ProxySettings(width_multiplier=0.5, resolution_px=28, divisor=1),
+    proxy=replace(PROXY, width_multiplier=0.5, resolution_px=28),
 )  # fmt: skip
 LINES = make_plan(baseline="efficientnet_b0", compare=("width_lines",), race=RaceSettings(seeds=2))
 

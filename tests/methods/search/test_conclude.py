@@ -18,7 +18,8 @@ from tests.study.fakes import MS_PER_GMAC, Stopwatch
 # Of the 16 points only the smallest is predicted within 0.5 ms, at 0.38 ms.
 ONE = (
     "space=mobilenet_v1", "latency=macs", f"latency.ms_per_gmac={MS_PER_GMAC}", "constraint.latency_ms=0.5",
-    "study.seed_published=false", "proxy=tiny", "data.subset=100", "study.n_trials=1", "study.name=one",
+    "study.seed_published=false", "estimator=proxy", "data=digits", "proxy=tiny", "data.subset=100",
+    "study.n_trials=1", "study.name=one",
 )  # fmt: skip
 
 

@@ -289,8 +289,13 @@ def test_a_plan_that_leaves_nothing_to_score_or_prunes_is_refused() -> None:
     fits = {"estimator": EstimatorSettings(name="zero_cost", anchors=8)}
     with pytest.raises(NasError, match=r"estimator.anchors 8: leaves nothing to score of study.n_trials 8; raise"):
         make_plan(small_space(), study=replace(make_plan(small_space()).study, n_trials=8), **fits)
+    few = {"estimator": EstimatorSettings(name="zero_cost", anchors=4)}  # which cannot be lowered
+    with pytest.raises(
+        NasError, match=r"study.n_trials 3; raise study.n_trials, or add estimator=proxy to train every"
+    ):
+        make_plan(small_space(), study=replace(make_plan(small_space()).study, n_trials=3), **few)
     pruner = replace(make_plan(small_space()).pruner, name="asha")
-    with pytest.raises(NasError, match=r"pruner.name 'asha': stops trainings by their epochs; with estimator=zero_c"):
+    with pytest.raises(NasError, match=r"pruner.name 'asha': stops trainings by .* add estimator=proxy to train every"):
         make_plan(small_space(), pruner=pruner, **fits)
 
 

@@ -26,8 +26,8 @@ from tests.study.fakes import accuracy_of
 
 ARGUMENTS: Final = (
     "space=mobilenet_v1", "space.width=[0.25,0.5]", "latency=macs", "estimator=zero_cost", "estimator.anchors=4",
-    "estimator.finalists=1", "estimator.short_epochs=1", "proxy=tiny", "proxy.epochs=2", "data.subset=100",
-    "study.n_trials=6", "study.name=tiny",
+    "estimator.finalists=1", "estimator.short_epochs=1", "data=digits", "proxy=tiny", "proxy.epochs=2",
+    "data.subset=100", "study.n_trials=6", "study.name=tiny",
 )  # fmt: skip
 FOLDER: Final = Path("runs/tiny")
 

@@ -239,8 +239,8 @@ def test_settings_of_fine_tuning_may_change_within_a_study() -> None:
 
 ARGUMENTS: Final = (
     "space=mobilenet_v1", "space.width=[0.25]", "latency=macs", "estimator=supernet", "estimator.anchors=4",
-    "estimator.finalists=0", "estimator.zero_cost=[]", "estimator.supernet.epochs=1", "proxy=tiny", "proxy.epochs=2",
-    "data=digits", "data.subset=50", "study.n_trials=5", "study.seed_published=false", "study.name=tuned",
+    "estimator.finalists=0", "estimator.zero_cost=[]", "estimator.supernet.epochs=1", "data=digits", "proxy=tiny",
+    "proxy.epochs=2", "data.subset=50", "study.n_trials=5", "study.seed_published=false", "study.name=tuned",
     "space.resolution_px=[128,160,192,224,256]",
 )  # fmt: skip
 

@@ -32,7 +32,7 @@ from tests.paths import CONF
 from tests.study.fakes import make_plan
 
 SPACES = CONF / "space"
-PROXY = ProxySettings(width_multiplier=0.15, resolution_px=8, epochs=1, batch_size=32)
+PROXY = ProxySettings(width_multiplier=0.15, resolution_px=8, min_map_px="auto", epochs=1, batch_size=32, lr=0.01)
 
 
 def space_of(name: str):  # type: ignore[no-untyped-def]
