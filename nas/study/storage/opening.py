@@ -260,7 +260,10 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
 
 
 def _advice(before: Mapping[str, Any], changed: Sequence[str]) -> str:
-    """What to do about the ``changed`` settings: their values ``before``, where all can be written as a word."""
+    """What to do about the ``changed`` settings.
+
+    Names their values ``before``, where all can be written as a word.
+    """
     earlier = {**_WHEN_ABSENT, **before}
     texts = {
         key: earlier[key] if isinstance(earlier[key], str) else quoted(earlier[key])
