@@ -104,7 +104,7 @@ def bind_ops(spec: ArchSpec) -> Iterator[BoundOp]:
 
 
 def transform_slot(slot: str, kernel: int) -> str:
-    """Slot of the matrix (k*k, k*k) that makes kernels of side ``kernel`` = k of ``slot``."""
+    """Slot of the transform (k*k, k*k) to kernels of side k of ``slot``."""
     return f"{slot}.t{kernel}"
 
 
@@ -134,7 +134,7 @@ def slot_shapes(specs: Iterable[ArchSpec], *, kernel_transform: bool = False) ->
 
 
 def residual_scales(specs: Iterable[ArchSpec]) -> frozenset[str]:
-    """Slots of the batch norm scales that end the branch beside a shortcut, in all of ``specs`` that use them."""
+    """Slots of the batch norm scales that only end branches beside a shortcut."""
     ending: set[str] = set()
     others: set[str] = set()
     for spec in specs:

@@ -123,6 +123,7 @@ class SupernetScorer:
             self._checkpoint.unlink(missing_ok=True)
         processes.wait()  # until the file exists
         self._known["trained"] = {slot: tensor.cpu() for slot, tensor in shared.items()}
+        self._known.pop("covering networks")  # need not travel to workers
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch`` with inherited weights. Raises: TrainingError."""

@@ -260,9 +260,9 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
 
 
 def _advice(before: Mapping[str, Any], changed: Sequence[str]) -> str:
-    """What to do about ``changed`` settings of a study.
+    """What to do about the ``changed`` settings.
 
-    Gives their values ``before`` as overrides, where each can be written as a word.
+    Names their values ``before``, where all can be written as a word.
     """
     earlier = {**_WHEN_ABSENT, **before}
     texts = {
