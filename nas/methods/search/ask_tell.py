@@ -18,7 +18,12 @@ from nas.estimators.settings import EstimatorSettings
 from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
 from nas.methods.search.settings import SamplerSettings, StudySettings
 from nas.methods.search.trials.calibration import Calibration
-from nas.methods.search.trials.finalists import queue_final_trainings, start_final_training
+from nas.methods.search.trials.finalists import (
+    any_scored,
+    is_planned,
+    queue_final_trainings,
+    start_final_training,
+)
 from nas.methods.search.trials.screening import Screening
 from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study import trial_loop
@@ -81,19 +86,23 @@ class SearchAskTell:
     def ask(self) -> TrialTask | TrialRecord | Idle:
         """Next candidate to evaluate, a rejected trial, or ``Idle`` if there is none.
 
-        Raises: NasError if the space has no new candidate left under the limits.
+        Where the space has no new candidate left under the limits, a search that scores goes on to its finalists.
+
+        Raises: NasError if a search without scored candidates has none left.
         """
         index = self._read()
         if self._state.calibration.is_awaited(index):
             return Idle.WAIT
         result: TrialTask | TrialRecord | Idle | None = self._resume_parked()
         if result is None:
-            if index.finished >= self.settings.n_trials:
+            if self._has_ended(index):
                 return self._ask_final() if self.estimator.is_scoring else Idle.OVER
             if index.finished + len(index.running()) >= self.settings.n_trials:
                 return Idle.WAIT  # other workers run the last trials, of which one may still be rejected
-            self._check_exhaustion()
-            result = self._ask_sampler()
+            exhaustion = self._exhaustion()
+            if exhaustion and not any_scored(self.study):
+                raise NasError(exhaustion)
+            result = self._ask_final() if exhaustion else self._ask_sampler()
         if isinstance(result, TrialRecord) and result.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
             self._state.rejected += 1
         elif not isinstance(result, Idle):
@@ -267,22 +276,29 @@ class SearchAskTell:
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id)
 
-    def _check_exhaustion(self) -> None:
-        """Check that the space still yields new candidates.
+    def _has_ended(self, index: TrialIndex) -> bool:
+        """Whether no further candidate is wanted: finalists may have been planned earlier, in an exhausted space."""
+        n_trials = self.settings.n_trials
+        is_scoring = self.estimator.is_scoring
+        return index.finished >= n_trials or (is_scoring and is_planned(self.study, self.estimator, n_trials))
 
-        Raises: NasError if every point has been tried, or if ``study.max_screened`` candidates in a row were rejected.
+    def _exhaustion(self) -> str:
+        """Why the space yields no new candidates; empty if it does.
+
+        Every point has been tried, or ``study.max_screened`` candidates in a row were rejected.
         """
         so_far = f"stopped after {self._state.index.finished} of {self.settings.n_trials} trials"
         if self._exhausted():
-            raise NasError(
+            return (
                 f"{so_far}: all {self.pricer.space.size} points of space {self.pricer.space.name!r} have been tried. "
                 "Widen the space, or lower study.n_trials."
             )
         if self._state.rejected >= self.settings.max_screened:
-            raise NasError(
+            return (
                 f"{so_far}: the last {self._state.rejected} candidates were infeasible or duplicates. Few new "
                 "networks are left under these limits; relax them, widen the space, or lower study.n_trials."
             )
+        return ""
 
     def _exhausted(self) -> bool:
         """Whether every point of a small space has been tried."""

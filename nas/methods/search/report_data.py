@@ -23,7 +23,7 @@ from nas.latency.store import calibration_command
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.latency_check import correction_text
-from nas.methods.search.trials.finalists import most_trials
+from nas.methods.search.trials.finalists import exhaustion_text, most_trials
 from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
@@ -139,6 +139,7 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
+        ("search", exhaustion_text(study, plan.estimator, plan.study.n_trials)),
         ("latency correction", correction_text(study)),
         *context.run_facts(study),
     )

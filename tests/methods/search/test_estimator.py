@@ -14,6 +14,7 @@ from nas.core.errors import NasError
 from nas.estimators.settings import EstimatorSettings
 from nas.methods.search.trials.calibration import with_anchor_estimates
 from nas.methods.search.trials.finalists import (
+    exhaustion_text,
     final_trainings,
     is_search_complete,
     most_trials,
@@ -27,6 +28,7 @@ from nas.study.trial_attributes import count_finished, count_searched, trial_rec
 from nas.study.trial_loop import Idle, TrialTask, evaluate_task, run_trial
 from nas.study.trial_record import Outcome, Role, TrialRecord, pareto_front, ranked_networks
 from nas.training.results import TrainingError
+from search_spaces.blockwise import BlockwiseSpace
 from tests.study.fakes import (
     PARETO,
     FakeEvaluator,
@@ -339,3 +341,34 @@ def test_a_study_that_trained_every_candidate_is_not_continued_by_estimates() ->
     message = r"study 'study' was started with estimator.name = 'proxy', now it is 'zero_cost' \(and \d more: "
     with pytest.raises(NasError, match=message):
         open_study(storage, "study", PARETO, replace(plan, estimator=SCORED).identity("device"))
+
+
+def test_an_exhausted_space_ends_the_search_and_its_finalists_are_trained() -> None:
+    """A space of 12 points, of which 16 are wanted; asked for more later, it trains none twice."""
+    block = {"kernel": 3, "expansion": 3}
+    space = BlockwiseSpace(
+        name="smaller",
+        resolution_px=32,
+        width=[0.5, 1.0],
+        stem={"channels": 8},
+        head={"channels": 32},
+        stages=[
+            {"stride": 1, "channels": [8, 16], "type": "ds", "kernel": 3},
+            {"stride": 2, "channels": 16, "blocks": [block, {"repeats": [0, 1, 2], **block}]},
+        ],
+    )
+    search = make_search(space, FakeEvaluator(), sampler="random", n_trials=N_TRIALS, estimator=SCORED)
+    search.run()
+    study, found = search.study, count_searched(search.study)
+    assert found < N_TRIALS
+    assert [len(of_role(study, role)) for role in Role] == [5, 3, min(2, found - 8)]
+    assert is_search_complete(study, SCORED, N_TRIALS)
+    assert (
+        most_trials(study, SCORED, N_TRIALS) == count_finished(study) == min(found + 5, 2 * found - 5)
+    )  # all but anchors, if few
+    assert exhaustion_text(study, SCORED, N_TRIALS).startswith(f"ended after {found} of 16 candidates")
+    assert not is_search_complete(study, SCORED, N_TRIALS + 10)
+    again = FakeEvaluator()
+    make_search(space, again, study=study, sampler="random", n_trials=N_TRIALS + 10, estimator=SCORED).run()
+    assert not again.scored and len(again.trained) <= SCORED.finalists
+    assert is_search_complete(study, SCORED, N_TRIALS + 10)

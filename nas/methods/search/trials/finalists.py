@@ -40,7 +40,7 @@ class FinalTraining(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    searched: int  # trials of the search when it was made
+    searched: int  # ``study.n_trials`` up to which it holds: more than there are in an exhausted space
     trainings: tuple[FinalTraining, ...]
 
 
@@ -55,8 +55,10 @@ def most_trials(study: optuna.Study, estimator: EstimatorSettings, n_trials: int
     An upper bound until the search has ended.
     """
     known = final_trainings(study)
+    if not estimator.is_scoring:
+        return n_trials
     if is_planned(study, estimator, n_trials):
-        return n_trials + len(known)
+        return min(count_searched(study), n_trials) + len(known)
     checks = sum(training.role is Role.CHECK for training in known)
     return n_trials + len(known) + max(estimator.most_final_trainings - checks, 0)
 
@@ -68,11 +70,26 @@ def is_planned(study: optuna.Study, estimator: EstimatorSettings, n_trials: int)
 
 
 def is_search_complete(study: optuna.Study, estimator: EstimatorSettings, n_trials: int) -> bool:
-    """Whether ``study`` has all trials of its search, and all final trainings."""
-    if count_searched(study) < n_trials or not is_planned(study, estimator, n_trials):
+    """Whether ``study`` has all trials of its search, and all final trainings.
+
+    An exhausted space ends the search of one that scores.
+    """
+    if not estimator.is_scoring:
+        return count_searched(study) >= n_trials
+    if not is_planned(study, estimator, n_trials):
         return False
     ended = {trial.user_attrs[_SCORED_TRIAL] for trial in _final_trials(study) if trial.state.is_finished()}
     return all(training.scored_trial in ended for training in final_trainings(study))
+
+
+def exhaustion_text(study: optuna.Study, estimator: EstimatorSettings, n_trials: int) -> str:
+    """That a complete search has fewer trials than were wanted; empty otherwise."""
+    found = count_searched(study)
+    if found >= n_trials or not is_search_complete(study, estimator, n_trials):
+        return ""
+    return (
+        f"ended after {found} of {n_trials} candidates: hardly any new network was left in the space under its limits"
+    )
 
 
 def queue_final_trainings(
@@ -91,7 +108,7 @@ def queue_final_trainings(
     if not has_plan:
         trainings = _planned(rows, final_trainings(study), estimator, objective, seed)
         text = [[training.scored_trial, str(training.role)] for training in trainings]
-        set_system_attribute(study, _PLAN, {"searched": count_searched(study), "trainings": text})
+        set_system_attribute(study, _PLAN, {"searched": max(count_searched(study), n_trials), "trainings": text})
     by_number = {row.number: row for row in rows}
     for number, role in final_trainings(study):
         if number not in queued:
@@ -99,6 +116,11 @@ def queue_final_trainings(
             known = estimate_attributes(row.estimated_accuracy or 0.0, row.estimate_error or 0.0)
             known |= score_attributes(row.scores)
             study.enqueue_trial(dict(row.genotype), user_attrs={ROLE: str(role), _SCORED_TRIAL: number, **known})
+
+
+def any_scored(study: optuna.Study) -> bool:
+    """Whether ``study`` has scored a candidate without training it."""
+    return any(trial.user_attrs.get("outcome") == Outcome.SCORED for trial in study.get_trials(deepcopy=False))
 
 
 def start_final_training(study: optuna.Study, parameters: Any) -> Trial | None:
