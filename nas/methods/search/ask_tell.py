@@ -277,7 +277,10 @@ class SearchAskTell:
         return storage_of(self.study).get_trial(trial_id)
 
     def _has_ended(self, index: TrialIndex) -> bool:
-        """Whether no further candidate is wanted: finalists may have been planned earlier, in an exhausted space."""
+        """Whether no further candidate is wanted.
+
+        In an exhausted space finalists are planned before there are ``n_trials``.
+        """
         n_trials = self.settings.n_trials
         is_scoring = self.estimator.is_scoring
         return index.finished >= n_trials or (is_scoring and is_planned(self.study, self.estimator, n_trials))
