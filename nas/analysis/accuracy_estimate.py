@@ -17,6 +17,7 @@ from nas.core.binomial import binomial_error
 from nas.estimators.base import Estimate
 
 _COUNTS: Final = 3  # see ``_features``
+_NOISE_OF_LOSSES: Final = 0.5  # of logits from losses, as a part of those of accuracies on the same images
 _LEAST_ON_A_LINE: Final = 4  # networks, of which two settle the line
 _IMAGES: Final = 1000  # validation images, where a record does not state them
 _INTERCEPT_DEVIATIONS: Final = 10.0  # of the prior of the mean accuracy: so many deviations of the accuracies
@@ -70,15 +71,15 @@ class AccuracyEstimator:
         features = np.array([_features(one.arch, one.scores, names) for one in networks])
         center, deviation = features.mean(axis=0), features.std(axis=0)
         scale = np.where(deviation > 1e-12 * (1 + abs(center)), deviation, np.inf)  # a constant says nothing
-        targets, errors = _denoised(networks)
-        spread = max(float(targets.std()), float(np.median(errors)))
+        targets, errors, floors = _denoised(networks)
+        spread = max(float(targets.std()), float(np.median(floors)))
         design = _with_intercept((features - center) / scale)
         known_mean = float(targets.mean()) if mean is None else mean
         mean_deviation = _INTERCEPT_DEVIATIONS * spread if mean is None else 0.0
         posteriors, misfits = [], []
         for slope, deviations, misfit in product(_SLOPES, _WEIGHT_DEVIATIONS, _MISFITS):
             # Noise between seeds is about as large as that of the images: never assumed to be far below it.
-            variance = np.maximum(misfit * spread, errors) ** 2
+            variance = np.maximum(misfit * spread, floors) ** 2
             weights = _prior_weights(len(names), slope * spread)
             prior_mean = np.array([known_mean, *weights])
             prior_variance = np.array([mean_deviation, *[deviations * spread] * len(weights)]) ** 2
@@ -139,24 +140,24 @@ def _logit(network: TrainedNetwork) -> tuple[float, float]:
     return math.log(accuracy / (1 - accuracy)), binomial_error(accuracy, images) / (accuracy * (1 - accuracy))
 
 
-def _denoised(networks: Sequence[TrainedNetwork]) -> tuple[FloatArray, FloatArray]:
-    """Logits of accuracies (N,), and their errors (N,), with the help of losses.
+def _denoised(networks: Sequence[TrainedNetwork]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Logits of accuracies, their errors, and floors of the noise between seeds, each (N,).
 
     The validation loss orders networks with less noise than the accuracy does. Where all have one, each logit is that
     of the regression line over the logarithm of the loss; its error is the scatter around the line that the images do
-    not explain.
+    not explain, and the floor is half of the noise of the images.
     """
     logits, errors = np.array([_logit(one) for one in networks]).T
     losses = np.array([one.loss or math.nan for one in networks])
-    if len(networks) < _LEAST_ON_A_LINE or not np.isfinite(losses).all() or losses.std() == 0:
-        return logits, errors
+    if len(networks) < _LEAST_ON_A_LINE or not np.isfinite(losses).all() or 0 in (np.ptp(losses), np.ptp(logits)):
+        return logits, errors, errors
     slope, intercept = np.polyfit(np.log(losses), logits, 1)
     if slope >= 0:  # the loss says nothing of these accuracies
-        return logits, errors
+        return logits, errors, errors
     fitted = slope * np.log(losses) + intercept
     scatter = float(((logits - fitted) ** 2).sum()) / (len(networks) - 2)
     unexplained = math.sqrt(max(scatter - float((errors**2).mean()), 0.0))
-    return fitted, np.full(len(networks), unexplained)
+    return fitted, np.full(len(networks), unexplained), _NOISE_OF_LOSSES * errors
 
 
 def _prior_weights(scores: int, slope: float) -> list[float]:

@@ -97,11 +97,15 @@ def test_an_estimate_that_leaves_a_network_out_is_hardly_biased() -> None:
     assert tau > -0.05 - 2 * error
 
 
-def test_the_error_covers_the_accuracy_of_other_networks() -> None:
+@pytest.mark.parametrize("with_losses", [False, True])
+def test_the_error_covers_the_accuracy_of_other_networks(with_losses: bool) -> None:
     """Between a half and 1.3 of what is said, as eight networks can tell; the noise of the images comes on top."""
     deviations = []
     for seed in range(20):
         known = trained(ARCHS[:24], seed, worth=0.8)
+        if with_losses:  # those of the expected accuracy, without noise
+            truth = np.random.default_rng(seed).normal(size=24)
+            known = [replace(one, loss=math.exp(-0.2 * value)) for one, value in zip(known, truth, strict=True)]
         estimator = AccuracyEstimator.fit(known[:8], ["score"])
         for one in known[8:]:
             accuracy, error = estimator.estimate(one.arch, one.scores)
@@ -132,24 +136,35 @@ def test_counts_are_learned_where_scores_say_nothing() -> None:
     assert kendall_tau(estimates, [one.accuracy for one in known[24:]]) > 0.8
 
 
-@pytest.mark.parametrize("accuracy", [0.0, 1.0])
-def test_accuracies_of_0_and_1_and_equal_ones_give_finite_estimates(accuracy: float) -> None:
-    known = [replace(one, accuracy=accuracy, images=None) for one in trained(ARCHS[:6], 1, worth=0.5)]
-    estimator = AccuracyEstimator.fit(known, ["score"])
-    found = estimator.estimate(known[0].arch, known[0].scores)
-    assert 0 < found.accuracy < 1 and abs(found.accuracy - accuracy) < 0.05 and 0 < found.error < 0.1
+@pytest.mark.parametrize("losses", [(None,) * 6, (0.3, 0.2, 0.25, 0.35, 0.22, 0.31)], ids=["accuracies", "losses"])
+@pytest.mark.parametrize("others", [0.0, 0.1, 0.94, 1.0])
+def test_equal_accuracies_and_those_of_0_and_1_give_finite_estimates(
+    others: float, losses: tuple[float | None, ...]
+) -> None:
+    drawn = trained(ARCHS[:6], 1, worth=0.5)
+    for first in (others, 0.999):
+        accuracies = [first, *[others] * 5]
+        known = [
+            replace(one, accuracy=accuracy, images=None, loss=loss)
+            for one, accuracy, loss in zip(drawn, accuracies, losses, strict=True)
+        ]
+        found = AccuracyEstimator.fit(known, ["score"]).estimate(known[1].arch, known[1].scores)
+        for one in (found, *leave_one_out(known, ["score"])):
+            assert 0 < one.accuracy < 1 and 0 < one.error < math.inf
+        if first == others:
+            assert abs(found.accuracy - others) < 0.05 and found.error < 0.1
 
 
 def test_losses_help_where_few_images_tell_the_accuracy() -> None:
-    """Accuracy grows with MACs alone, the score says nothing: 12 networks tell it better by loss than by 100 images."""
+    """Accuracy grows with MACs alone, the score says nothing: 12 networks tell it better by loss than by 400 images."""
     size = np.log([complexity(arch).macs for arch in ARCHS])
     truth = (size - size.mean()) / size.std()
     gains = []
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        counted = rng.binomial(100, 1 / (1 + np.exp(-1 - 0.2 * truth))) / 100
+        counted = rng.binomial(400, 1 / (1 + np.exp(-1 - 0.2 * truth))) / 400
         known = [
-            TrainedNetwork(arch=arch, scores={"score": 1.0}, accuracy=float(accuracy), images=100)
+            TrainedNetwork(arch=arch, scores={"score": 1.0}, accuracy=float(accuracy), images=400)
             for arch, accuracy in zip(ARCHS[:12], counted, strict=False)
         ]
         helped = [replace(one, loss=float(np.exp(-0.2 * value))) for one, value in zip(known, truth, strict=False)]
