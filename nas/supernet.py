@@ -97,7 +97,7 @@ def _prepare(scorer: SupernetScorer, console: Console) -> None:
     from nas.core.console import print_lines, progress_bar
 
     if scorer.path.is_file():
-        print_lines(console, f"{scorer.path}: is trained already")
+        print_lines(console, f"{scorer.path}: is already trained")
     with progress_bar(console, f"training {scorer.names[0]}") as progress:
         scorer.prepare(progress, lambda text: print_lines(console, text))
 

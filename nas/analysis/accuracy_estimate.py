@@ -141,11 +141,11 @@ def _logit(network: TrainedNetwork) -> tuple[float, float]:
 
 
 def _denoised(networks: Sequence[TrainedNetwork]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Logits of accuracies, their errors, and floors of the noise between seeds, each (N,).
+    """Logits of accuracies, their errors, and floors of their noise, each (N,).
 
-    The validation loss orders networks with less noise than the accuracy does. Where all have one, each logit is that
-    of the regression line over the logarithm of the loss; its error is the scatter around the line that the images do
-    not explain, and the floor is half of the noise of the images.
+    The floors are of the noise between seeds. The validation loss orders networks with less noise than the accuracy
+    does. Where all have one, each logit is that of the regression line over the logarithm of the loss; its error is the
+    scatter around the line that the images do not explain, and the floor is half of the noise of the images.
     """
     logits, errors = np.array([_logit(one) for one in networks]).T
     losses = np.array([one.loss or math.nan for one in networks])

@@ -84,7 +84,7 @@ class EstimatorCheck:
         names = {Role.ANCHOR: "anchor", Role.FINALIST: "finalist"}
         parts = [plural(self.networks[role], name) for role, name in names.items() if self.networks[role]]
         parts += [f"{self.networks[Role.CHECK]} drawn at random"] if self.networks[Role.CHECK] else []
-        trained = "the validation loss after training" if self.uses_loss else "as trained"
+        trained = "minus the validation loss after training" if self.uses_loss else "as trained"
         figures = (
             f"Kendall's tau {self.estimate} between the accuracy as estimated before and {trained}, of {total} "
             f"({', '.join(parts)})"

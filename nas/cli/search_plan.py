@@ -12,7 +12,7 @@ from nas.core.errors import NasError
 if TYPE_CHECKING:
     from nas.methods.search.config import SearchPlan
 
-SEARCH_KEYS: Final = (
+_KEYS: Final = (
     "data", "proxy", "estimator", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study", "space",
     "runs_dir", "json",
 )  # fmt: skip
@@ -24,7 +24,7 @@ def make_search_plan(config: Mapping[str, Any], command: Sequence[str], *, more_
     ``command``: the words that compose it again. ``more_keys``: of the command alone. Imports neither torch nor Optuna.
     Raises: NasError.
     """
-    app.check_keys(config, (*SEARCH_KEYS, *more_keys), optional=("space",))
+    app.check_keys(config, (*_KEYS, *more_keys), optional=("space",))
     app.check_flags(config, "json")
     if "space" in config and not config["space"]:
         raise NasError("space: the configuration is empty; see search_spaces/README.md for what a space needs.")

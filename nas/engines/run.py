@@ -30,7 +30,9 @@ _AMID_TRIALS: Final = (
     "trials under way are given back, then the results are written; again: leave at once",
     "leaving without results; the study keeps every finished trial",
 )
-_AMID_RESULTS: Final = 2 * ("what is not measured yet is left out, and the results are written; again: leave at once",)
+_AMID_RESULTS: Final = 2 * (
+    "what is not measured or fine-tuned yet is left out, and the results are written; again: leave at once",
+)
 
 RunTrials = Callable[[StudySession, StudyKind, optuna.Study, TrialProgress], None]
 

@@ -37,8 +37,8 @@ class EstimatorSettings:
     """
 
     name: str = "proxy"
-    anchors: int = 8
-    finalists: int = 6
+    anchors: int = 6
+    finalists: int = 4
     checks: int | None = None
     zero_cost: tuple[str, ...] = ZeroCostSettings().names
     zero_cost_batch_size: int = ZeroCostSettings().batch_size
@@ -122,5 +122,8 @@ class EstimatorSettings:
             return {}
         absent = (*_AFTER_SEARCH, *(() if self.short_epochs else ("short_epochs",)))
         settings = {name: value for name, value in asdict(self).items() if name not in absent}
-        supernet = {name: value for name, value in settings["supernet"].items() if name not in AFTER_SEARCH}
-        return {**settings, "supernet": without_defaults(supernet)}
+        supernet = settings.pop("supernet")
+        if self.name != "supernet":
+            return settings
+        of_training = {name: value for name, value in supernet.items() if name not in AFTER_SEARCH}
+        return {**settings, "supernet": without_defaults(of_training)}

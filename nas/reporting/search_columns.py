@@ -71,8 +71,16 @@ RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
         text=lambda both: percent_with_error(*both) or MISSING,
         wraps=False,
     ),
-    Column(name="inherited_accuracy", heading="inherited", unit="%", value=_fine_tuning("inherited_accuracy")),
-    Column(name="inherited_error", heading="± error", unit="%", value=_fine_tuning("inherited_error")),
+    Column(
+        name="inherited_accuracy",
+        heading="inherited",
+        unit="%",
+        value=_fine_tuning("inherited_accuracy"),
+        text=percent_number,
+    ),
+    Column(
+        name="inherited_error", heading="± error", unit="%", value=_fine_tuning("inherited_error"), text=percent_number
+    ),
     Column(
         name="inherited_with_error",
         heading="inherited",
@@ -82,8 +90,12 @@ RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
         text=_both_text,
         wraps=False,
     ),
-    Column(name="fine_tuned_accuracy", heading="fine-tuned", unit="%", value=_fine_tuning("accuracy")),
-    Column(name="fine_tuned_error", heading="± error", unit="%", value=_fine_tuning("standard_error")),
+    Column(
+        name="fine_tuned_accuracy", heading="fine-tuned", unit="%", value=_fine_tuning("accuracy"), text=percent_number
+    ),
+    Column(
+        name="fine_tuned_error", heading="± error", unit="%", value=_fine_tuning("standard_error"), text=percent_number
+    ),
     Column(
         name="fine_tuned_with_error",
         heading="fine-tuned",

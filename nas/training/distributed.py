@@ -15,7 +15,7 @@ from nas.core.errors import NasError
 from nas.training.evaluation import pick_device
 from nas.training.settings import TrainSettings
 
-_OWN: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_TORCHRUN_VARIABLES: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _ADDRESS: Final = ("MASTER_ADDR", "MASTER_PORT")
 _ADVICE: Final = "start all processes by torchrun, or unset it for a process on its own"
 
@@ -97,10 +97,10 @@ def process_place() -> ProcessPlace | None:
 
     Raises: NasError if the environment is incomplete or contradicts itself.
     """
-    given = [name for name in _OWN if name in os.environ]
+    given = [name for name in _TORCHRUN_VARIABLES if name in os.environ]
     if not given or os.environ.get("WORLD_SIZE") == "1":
         return None
-    missing = [name for name in (*_OWN, *_ADDRESS) if not os.environ.get(name)]
+    missing = [name for name in (*_TORCHRUN_VARIABLES, *_ADDRESS) if not os.environ.get(name)]
     if missing:
         raise NasError(f"environment: has {', '.join(given)}, but not {', '.join(missing)}; {_ADVICE}.")
     size = _number("WORLD_SIZE", low=1, high=1_000_000)
@@ -117,10 +117,10 @@ def is_first_process() -> bool:
 
 def check_single_process() -> None:
     """Check that torchrun did not start this process among others. Raises: NasError."""
-    if all(name in os.environ for name in _OWN) and (place := process_place()) is not None:
+    if all(name in os.environ for name in _TORCHRUN_VARIABLES) and (place := process_place()) is not None:
         raise NasError(
-            f"torchrun: started {place.size} processes, each of which would run the whole study; start one with python "
-            "-m. Its workers are those of the group engine; by torchrun a supernet alone is trained."
+            f"torchrun: started {place.size} processes, each of which would run the whole study; start it with "
+            "python -m, and set engine.workers for several at a time. torchrun is for python -m nas.supernet alone."
         )
 
 

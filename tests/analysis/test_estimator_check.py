@@ -76,7 +76,7 @@ def test_losses_are_compared_where_all_networks_have_one() -> None:
     check = EstimatorCheck.of(known)
     assert check and check.estimate and check.uses_loss
     assert check.estimate.tau == pytest.approx(-kendalltau(estimates, losses).statistic)
-    assert "between the accuracy as estimated before and the validation loss after training, of 20" in str(check)
+    assert "between the accuracy as estimated before and minus the validation loss after training, of 20" in str(check)
     assert (partly := EstimatorCheck.of([replace(known[0], val_loss=None), *known[1:]])) and not partly.uses_loss
 
 

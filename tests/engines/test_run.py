@@ -82,6 +82,6 @@ def test_an_interrupt_is_answered_at_once(
     assert len(said) == len(interrupted)
     for where, line in zip(interrupted, said, strict=True):
         assert ("given back" in line) == (where == "trials" and line is said[0]), line
-        assert ("what is not measured yet is left out" in line) == (where == "results"), line
+        assert ("what is not measured or fine-tuned yet is left out" in line) == (where == "results"), line
     assert ("leaving without results" in said[-1]) == twice
     assert (answers[-1] == "concluded") != twice

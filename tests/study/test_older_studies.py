@@ -98,7 +98,7 @@ def test_the_same_command_is_answered_with_the_defaults_of_then() -> None:
     overrides = UNBROKEN["search"]["overrides"]
     with pytest.raises(NasError, match=r"^study 'search' was started with data.name = 'digits', now .* Add ") as raised:
         search.command(overrides)
-    words = re.findall(r"Add (.*) to go on with it, or choose another study\.name\.$", str(raised.value))[0].split()
+    words = re.findall(r"Add (.*) to resume it, or choose another study\.name\.$", str(raised.value))[0].split()
     given, wanted = ([*overrides, *more] for more in (words, DEFAULTS["search"]))
     assert search.make_plan(given).identity("here") == search.make_plan(wanted).identity("here")
 

@@ -98,7 +98,9 @@ def reduce_arch(
         depth_ratio=small.depth / spec.depth,
         strides=strides,
         final_map_px=final_px,
-        warnings=_warnings(spec, small, settings, final_px=final_px, min_map_px=min_map_px),
+        warnings=_warnings(
+            spec, small, settings, final_px=final_px, min_map_px=min_map_px, largest_kernel=largest_kernel
+        ),
     )
 
 
@@ -171,13 +173,24 @@ def _width_ratios(spec: ArchSpec, small: ArchSpec) -> list[float]:
 
 
 def _warnings(
-    spec: ArchSpec, small: ArchSpec, settings: ProxySettings, *, final_px: int, min_map_px: int
+    spec: ArchSpec,
+    small: ArchSpec,
+    settings: ProxySettings,
+    *,
+    final_px: int,
+    min_map_px: int,
+    largest_kernel: int,
 ) -> tuple[str, ...]:
     messages = []
     if final_px < min_map_px:
         messages.append(
             f"the last map of {final_px} px is below {min_map_px} px although all strides are 1: the largest kernels "
             f"act there as smaller ones; raise proxy.resolution_px"
+        )
+    elif 2 * final_px - 1 < largest_kernel:
+        messages.append(
+            f"on the last map of {final_px} px kernels above {2 * final_px - 1} px act as smaller ones; "
+            "proxy.min_map_px=auto keeps strides from making maps so small, at a multiple of the cost"
         )
     if small.depth != round(spec.depth * settings.depth_multiplier):
         messages.append(

@@ -99,6 +99,7 @@ class SupernetScorer:
         processes.check_equal(self.path.exists(), DIFFERENT_FILES)
         if self.path.exists():
             self._known["trained"] = load_shared_weights(self.path, shapes, identity)
+            self._known.pop("covering networks", None)  # need not travel to workers
             return
         checkpoint = None
         if self.proxy.checkpoint_s is not None:
@@ -123,7 +124,7 @@ class SupernetScorer:
             self._checkpoint.unlink(missing_ok=True)
         processes.wait()  # until the file exists
         self._known["trained"] = {slot: tensor.cpu() for slot, tensor in shared.items()}
-        self._known.pop("covering networks")  # need not travel to workers
+        self._known.pop("covering networks", None)  # need not travel to workers
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch`` with inherited weights. Raises: TrainingError."""

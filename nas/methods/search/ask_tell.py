@@ -101,7 +101,8 @@ class SearchAskTell:
                 return Idle.WAIT  # other workers run the last trials, of which one may still be rejected
             exhaustion = self._exhaustion()
             if exhaustion and not any_scored(self.study):
-                raise NasError(exhaustion)
+                every = " To train all of a small space, add estimator=proxy." if self.estimator.is_scoring else ""
+                raise NasError(exhaustion + every)
             result = self._ask_final() if exhaustion else self._ask_sampler()
         if isinstance(result, TrialRecord) and result.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
             self._state.rejected += 1

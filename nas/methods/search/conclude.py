@@ -44,10 +44,11 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     """Write winners, table and report of ``study``, and print where they are."""
     plan = session.plan
     context = session.context
-    _measure_winners(choose_winners(context.records(study), plan.objective), session, study, console)
+    is_measured = _measure_winners(choose_winners(context.records(study), plan.objective), session, study, console)
     rows = context.records(study)  # with the winners' measurements, and corrected by them
-    fine_tune_winners(choose_winners(rows, plan.objective), session, study, console)
-    rows = context.records(study)
+    if is_measured:
+        fine_tune_winners(choose_winners(rows, plan.objective), session, study, console)
+        rows = context.records(study)
     chosen = choose_winners(rows, plan.objective)
     context = replace(context, pricer=replace(session.pricer, latency_scale=latency_scale(study)))
     source = WinnerSource(
@@ -84,13 +85,13 @@ def _discard_files(session: SearchSession, study: optuna.Study, winner_ids: Coll
         session.evaluator.discard_checkpoints()
 
 
-def _measure_winners(rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console) -> None:
-    """Measure the winners' latency, if it can be measured.
+def _measure_winners(rows: list[TrialRecord], session: SearchSession, study: optuna.Study, console: Console) -> bool:
+    """Measure the winners' latency, if it can be measured; False if interrupted.
 
     A machine too busy to measure must not cost the user the results, and neither must an interrupt.
     """
     if session.measure is None or not rows:
-        return
+        return True
     try:
         with announced(console, f"measuring the latency of {plural(len(rows), 'winner')}"):
             session.measure_networks(rows, study, lambda text: print_lines(console, text))
@@ -98,6 +99,8 @@ def _measure_winners(rows: list[TrialRecord], session: SearchSession, study: opt
         print_lines(console, f"latency of the winners was not measured: {error}")
     except KeyboardInterrupt:
         print_lines(console, "latency of the winners was not measured: interrupted; the same command measures it")
+        return False
+    return True
 
 
 def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:

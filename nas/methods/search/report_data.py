@@ -150,8 +150,10 @@ def _estimator(settings: EstimatorSettings) -> str:
     if not settings.is_scoring:
         return ""
     checks = settings.most_final_trainings - settings.finalists
+    short = [f"training of {plural(settings.short_epochs, 'epoch')}"] if settings.short_epochs else []
+    scores = ", ".join([*short, *settings.zero_cost])
     return (
-        f"{settings.name} ({', '.join(settings.zero_cost)}), calibrated by {settings.anchors} anchors; "
+        f"{settings.name}{f' ({scores})' if scores else ''}, calibrated by {settings.anchors} anchors; "
         f"{plural(settings.finalists, 'finalist')} and {plural(checks, 'random network')} trained after the search"
     )
 

@@ -262,7 +262,8 @@ def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
 def _advice(before: Mapping[str, Any], changed: Sequence[str]) -> str:
     """What to do about the ``changed`` settings.
 
-    Names their values ``before``, where all can be written as a word.
+    Names their values ``before``, where all are known, or follow from the ``name`` of their group, and can be written
+    as words.
     """
     earlier = {**_WHEN_ABSENT, **before}
     texts = {
@@ -270,10 +271,11 @@ def _advice(before: Mapping[str, Any], changed: Sequence[str]) -> str:
         for key in changed
         if key in earlier
     }
+    is_whole = all(key in texts or f"{key.partition('.')[0]}.name" in texts for key in changed)
     is_short = 0 < len(texts) <= _MAX_OVERRIDES and "latency.device" not in texts
-    if is_short and all(re.fullmatch(r"[\w./+-]{1,40}", text) for text in texts.values()):
+    if is_whole and is_short and all(re.fullmatch(r"[\w./+-]{1,40}", text) for text in texts.values()):
         words = " ".join(f"{key}={text}" for key, text in texts.items())
-        return f"Add {words} to go on with it, or choose another study.name."
+        return f"Add {words} to resume it, or choose another study.name."
     return "Choose another study.name, or give the earlier value."
 
 
