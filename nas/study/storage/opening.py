@@ -38,6 +38,7 @@ from nas.study.storage.urls import check_url_file, checked_url, url_file
 _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 _COMMON_GROUPS: Final = {"constraint", "data", "latency", "objective", "proxy", "study"}
+_SUPERNET: Final = "estimator.supernet"
 _WHEN_ABSENT: Final = {"estimator.name": "proxy"}  # settings that are not stored where they have this value
 _MAX_OVERRIDES: Final = 12  # shown in a line
 _TABLES: Final = 20  # a few more than Optuna has
@@ -243,7 +244,8 @@ def _owner(storage_url: str, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_identity(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    unused = {_SUPERNET} if before.get("estimator.name") != "supernet" else set()  # once stored of every estimator
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in unused]
     own, wanted = _own_groups(before), _own_groups(now)
     if own and wanted and not own & wanted:
         groups = ", ".join(sorted(own))

@@ -227,3 +227,13 @@ def test_a_study_that_was_begun_under_an_earlier_name_of_a_setting_goes_on(tmp_p
         "table": {"resolution_px": [8], "widths": None},
         "sides_px": 1,
     }
+
+
+def test_a_study_that_stored_settings_of_a_supernet_it_does_not_use_goes_on() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    before = {"estimator.name": "zero_cost", "estimator.supernet": {"lr": 0.01}, "estimator.anchors": 8}
+    open_study(storage, "scored", PARETO, before)
+    open_study(storage, "scored", PARETO, {"estimator.name": "zero_cost", "estimator.anchors": 8})
+    open_study(storage, "shared", PARETO, {**before, "estimator.name": "supernet"})
+    with pytest.raises(NasError, match=r"study 'shared' was started with estimator\.supernet = \{'lr': 0\.01\}, now"):
+        open_study(storage, "shared", PARETO, {**before, "estimator.name": "supernet", "estimator.supernet": {"lr": 1}})
