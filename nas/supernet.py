@@ -48,8 +48,7 @@ def command(arguments: list[str]) -> int:
         app.check_flags(config, "json")
         _show(_files(Path(config["show"]).expanduser()), as_json=config["json"])
         return 0
-    plan = make_plan(arguments)
-    _train(plan, arguments, as_json=config["json"])
+    _train(_plan_of(config, arguments), arguments, as_json=config["json"])
     return 0
 
 
@@ -58,7 +57,10 @@ def make_plan(arguments: list[str]) -> SearchPlan:
 
     Imports neither torch nor Optuna. Raises: NasError.
     """
-    config = hydra_config.compose_config(_NAME, arguments)
+    return _plan_of(hydra_config.compose_config(_NAME, arguments), arguments)
+
+
+def _plan_of(config: Mapping[str, Any], arguments: Sequence[str]) -> SearchPlan:
     plan = make_search_plan(config, ["python", "-m", "nas.supernet", *arguments], more_keys=("show",))
     if plan.estimator.name != _NAME:
         raise NasError(f"estimator.name {quoted(plan.estimator.name)}: has no supernet; leave estimator= out.")

@@ -49,6 +49,14 @@ def repeated_seed(seed: int, repeat: int) -> int:
     return seed + _SEED_STRIDE * repeat
 
 
+def network_seed(arch: ArchSpec, seed: int, repeat: int = 0) -> int:
+    """Seed of a network's weights and draws in a study with ``seed``.
+
+    Not of the order in which networks are evaluated.
+    """
+    return repeated_seed(int(arch.arch_id[:8], 16) + seed, repeat) % 2**31
+
+
 class Scorer(Protocol):
     """Scores networks without training them; picklable, as an ``Evaluator``.
 

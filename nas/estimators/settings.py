@@ -9,7 +9,7 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
 from nas.estimators.proxy.settings import ProxySettings
-from nas.estimators.supernet.settings import AFTER_SEARCH, SupernetSettings, without_defaults
+from nas.estimators.supernet.settings import ADDED_SETTINGS, FINE_TUNING_FIELDS, SupernetSettings, without_defaults
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 
 ESTIMATOR_NAMES: Final = ("proxy", "zero_cost", "supernet")
@@ -17,6 +17,7 @@ LEAST_ANCHORS: Final = 4
 _MAX_TRAININGS: Final = 10_000
 _MAX_EPOCHS: Final = 1_000_000
 _AFTER_SEARCH: Final = ("finalists", "checks")
+_ADDED_SETTINGS: Final = {"short_epochs": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +121,10 @@ class EstimatorSettings:
         """
         if not self.is_scoring:
             return {}
-        absent = (*_AFTER_SEARCH, *(() if self.short_epochs else ("short_epochs",)))
-        settings = {name: value for name, value in asdict(self).items() if name not in absent}
+        settings = {name: value for name, value in asdict(self).items() if name not in _AFTER_SEARCH}
         supernet = settings.pop("supernet")
+        settings = without_defaults(settings, _ADDED_SETTINGS)
         if self.name != "supernet":
             return settings
-        of_training = {name: value for name, value in supernet.items() if name not in AFTER_SEARCH}
-        return {**settings, "supernet": without_defaults(of_training)}
+        of_training = {name: value for name, value in supernet.items() if name not in FINE_TUNING_FIELDS}
+        return {**settings, "supernet": without_defaults(of_training, ADDED_SETTINGS)}

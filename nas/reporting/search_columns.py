@@ -33,8 +33,26 @@ def _fine_tuning(*attributes: str) -> Callable[[TrialRecord], Any]:
     return lambda row: None if row.fine_tuning is None else value(row)
 
 
-def _both_text(both: tuple[float, float] | None) -> str:
-    return percent_with_error(*both) if both else MISSING
+def _with_error_text(both: tuple[float | None, float | None] | None) -> str:
+    return percent_with_error(*both) or MISSING if both else MISSING
+
+
+def _fine_tuning_columns(name: str, heading: str, accuracy: str, error: str, note: str) -> list[Column[TrialRecord]]:
+    """Columns of an accuracy of fine-tuning, its standard error, and both."""
+    percentage: Mapping[str, Any] = {"unit": "%", "text": percent_number}
+    return [
+        Column(name=f"{name}_accuracy", heading=heading, value=_fine_tuning(accuracy), **percentage),
+        Column(name=f"{name}_error", heading="± error", value=_fine_tuning(error), **percentage),
+        Column(
+            name=f"{name}_with_error",
+            heading=heading,
+            unit="%",
+            note=note,
+            value=_fine_tuning(accuracy, error),
+            text=_with_error_text,
+            wraps=False,
+        ),
+    ]
 
 
 def _ends_text(ends: tuple[float | None, float | None]) -> str:
@@ -57,7 +75,7 @@ RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
         heading="accuracy",
         unit="%",
         value=attrgetter("accuracy", "standard_error"),
-        text=lambda both: percent_with_error(*both) or MISSING,
+        text=_with_error_text,
         wraps=False,
     ),
     _record_column("estimated_accuracy", "estimate", unit="%", text=percent_number),
@@ -68,42 +86,22 @@ RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
         unit="%",
         note="accuracy that a training is expected to give, by the network's scores, with its standard error",
         value=attrgetter("estimated_accuracy", "estimate_error"),
-        text=lambda both: percent_with_error(*both) or MISSING,
+        text=_with_error_text,
         wraps=False,
     ),
-    Column(
-        name="inherited_accuracy",
-        heading="inherited",
-        unit="%",
-        value=_fine_tuning("inherited_accuracy"),
-        text=percent_number,
+    *_fine_tuning_columns(
+        "inherited",
+        "inherited",
+        "inherited_accuracy",
+        "inherited_error",
+        "accuracy of the proxy with weights inherited from the supernet, before it is trained",
     ),
-    Column(
-        name="inherited_error", heading="± error", unit="%", value=_fine_tuning("inherited_error"), text=percent_number
-    ),
-    Column(
-        name="inherited_with_error",
-        heading="inherited",
-        unit="%",
-        note="accuracy of the proxy with weights inherited from the supernet, before it is trained",
-        value=_fine_tuning("inherited_accuracy", "inherited_error"),
-        text=_both_text,
-        wraps=False,
-    ),
-    Column(
-        name="fine_tuned_accuracy", heading="fine-tuned", unit="%", value=_fine_tuning("accuracy"), text=percent_number
-    ),
-    Column(
-        name="fine_tuned_error", heading="± error", unit="%", value=_fine_tuning("standard_error"), text=percent_number
-    ),
-    Column(
-        name="fine_tuned_with_error",
-        heading="fine-tuned",
-        unit="%",
-        note="accuracy of the proxy, trained on from inherited weights; that of the column accuracy is from scratch",
-        value=_fine_tuning("accuracy", "standard_error"),
-        text=_both_text,
-        wraps=False,
+    *_fine_tuning_columns(
+        "fine_tuned",
+        "fine-tuned",
+        "accuracy",
+        "standard_error",
+        "accuracy of the proxy, trained on from inherited weights; that of the column accuracy is from scratch",
     ),
     _record_column("val_loss", "validation loss", unit="nats", text=_THOUSANDTHS),
     _record_column("role", "role", align="left"),

@@ -197,9 +197,10 @@ def test_supernet_of_other_data_space_or_settings_is_refused(scorer: SupernetSco
     for name, other in others.items():
         with pytest.raises(NasError, match=f"was trained with another {name}"):
             other.prepare()
-    scorer.path.write_bytes(b"x")
-    with pytest.raises(NasError, match="is not a readable file of a supernet"):
-        scorer.prepare()
+    for damaged in (scorer.path.read_bytes()[:-1], b"x"):
+        scorer.path.write_bytes(damaged)
+        with pytest.raises(NasError, match="is not a readable file of a supernet"):
+            scorer.prepare()
 
 
 def failing(

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import optuna
 import yaml
@@ -50,8 +50,17 @@ def mobilenet_v1() -> MobileNetV1Space:
     return MobileNetV1Space(**{key: value for key, value in config.items() if not key.startswith("_")})
 
 
-def small_space() -> BlockwiseSpace:
-    """288 points, of which some decode to the same network: kernel and expansion of an absent block."""
+BLOCKS: Final = (
+    {"kernel": [3, 5], "expansion": [3, 6]},
+    {"repeats": [0, 1, 2], "kernel": [3, 5, 7], "expansion": [3, 6]},
+)
+
+
+def small_space(blocks: Sequence[Mapping[str, Any]] = BLOCKS) -> BlockwiseSpace:
+    """288 points, of which some decode to the same network: kernel and expansion of an absent block.
+
+    ``blocks``: of its second stage.
+    """
     return BlockwiseSpace(
         name="small",
         resolution_px=32,
@@ -63,10 +72,7 @@ def small_space() -> BlockwiseSpace:
             {
                 "stride": 2,
                 "channels": 16,
-                "blocks": [
-                    {"kernel": [3, 5], "expansion": [3, 6]},
-                    {"repeats": [0, 1, 2], "kernel": [3, 5, 7], "expansion": [3, 6]},
-                ],
+                "blocks": list(blocks),
             },
         ],
     )

@@ -15,7 +15,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
-from nas.estimators.base import Evaluation, Scorer, repeated_seed
+from nas.estimators.base import Evaluation, Scorer, network_seed
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
 from nas.export.metadata import input_metadata
@@ -99,7 +99,7 @@ class ProxyEvaluator:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
     def _train(self, arch: ArchSpec, repeat: int, on_epoch: Callable[[EpochResult], None] | None) -> Evaluation:
-        seed = repeated_seed(int(arch.arch_id[:8], 16) + self.seed, repeat) % 2**31
+        seed = network_seed(arch, self.seed, repeat)
         torch.manual_seed(seed)
         proxy = self.proxy(arch).spec
         model = build(proxy)

@@ -95,11 +95,11 @@ class SupernetScorer:
 
         Raises: NasError for the file of another supernet; TrainingError.
         """
-        shapes, identity, processes = self._shapes(), self._identity(), join_process_group(self.proxy)
+        (shapes, zero_scales), identity = self._layout(), self._identity()
+        processes = join_process_group(self.proxy)
         processes.check_equal(self.path.exists(), DIFFERENT_FILES)
         if self.path.exists():
             self._known["trained"] = load_shared_weights(self.path, shapes, identity)
-            self._known.pop("covering networks", None)  # need not travel to workers
             return
         checkpoint = None
         if self.proxy.checkpoint_s is not None:
@@ -112,7 +112,7 @@ class SupernetScorer:
                 data=self.data,
                 settings=self.settings.training(self.proxy),
                 seed=self._own_seed,
-                zero_scales=residual_scales(self._covering_networks()),
+                zero_scales=zero_scales,
                 say=say if processes.is_first else ignore,
                 progress=progress if processes.is_first else None,
                 checkpoint=checkpoint,
@@ -124,7 +124,6 @@ class SupernetScorer:
             self._checkpoint.unlink(missing_ok=True)
         processes.wait()  # until the file exists
         self._known["trained"] = {slot: tensor.cpu() for slot, tensor in shared.items()}
-        self._known.pop("covering networks", None)  # need not travel to workers
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
         """Score ``arch`` with inherited weights. Raises: TrainingError."""
@@ -186,7 +185,7 @@ class SupernetScorer:
         def load() -> dict[str, Tensor]:
             weights = self._known.get("trained")
             if weights is None:
-                weights = load_shared_weights(self.path, self._shapes(), self._identity())
+                weights = load_shared_weights(self.path, self._layout()[0], self._identity())
             return {slot: tensor.to(pick_device(self.proxy)) for slot, tensor in weights.items()}
 
         return self._once("weights", load)
@@ -239,22 +238,16 @@ class SupernetScorer:
         balanced = [fair_genotype(self.space, first + i, self._own_seed) for i in range(self.settings.networks)]
         return [self._decoded(genotype) for genotype in (*fixed, *balanced)]
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the shared tensors that the space needs, found once."""
+    def _layout(self) -> tuple[dict[str, tuple[int, ...]], frozenset[str]]:
+        """Shapes of the shared tensors, and the scales that begin at 0; found once."""
 
-        return self._once(
-            "shapes", lambda: slot_shapes(self._covering_networks(), kernel_transform=self.settings.kernel_transform)
-        )
-
-    def _covering_networks(self) -> list[ArchSpec]:
-        """Networks that together use all shared tensors, found once."""
-
-        def find() -> list[ArchSpec]:
+        def find() -> tuple[dict[str, tuple[int, ...]], frozenset[str]]:
             largest, smallest = self._extremes()
             covering = covering_genotypes(self.space, largest, drawn=_COVERED, seed=self.seed)
-            return [self._decoded(genotype) for genotype in (largest, smallest, *covering)]
+            networks = [self._decoded(genotype) for genotype in (largest, smallest, *covering)]
+            return slot_shapes(networks, kernel_transform=self.settings.kernel_transform), residual_scales(networks)
 
-        return self._once("covering networks", find)
+        return self._once("layout", find)
 
     def _identity(self) -> dict[str, Any]:
         """What the weights depend on, by words that a message can name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import check_number
@@ -86,17 +86,20 @@ class SupernetSettings:
     def identity(self, proxy: ProxySettings) -> Mapping[str, Any]:
         """Return the settings that affect the weights, by name."""
         own = {"networks": self.networks, "sandwich": self.sandwich, "kernel_transform": self.kernel_transform}
-        return without_defaults({**self.training(proxy).identity(), **own})
+        return without_defaults({**self.training(proxy).identity(), **own}, ADDED_SETTINGS)
 
     def _check(self, field: str, *, low: float, **rule: Any) -> None:
         check_number(f"estimator.supernet.{field}", getattr(self, field), low=low, **rule)
 
 
-def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` without those that older studies lack, where they are as in these."""
-    return {name: value for name, value in settings.items() if (name, value) not in _ADDED}
+def without_defaults(settings: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` without those that older studies lack, where they are as in these.
+
+    ``added``: settings of later versions, with what was done before.
+    """
+    return {name: value for name, value in settings.items() if name not in added or value != added[name]}
 
 
-AFTER_SEARCH = frozenset({"fine_tune_epochs", "fine_tune_lr"})  # they change no trial, and may change within a study
-_ADDED = (("kernel_transform", False),)  # settings of later versions, with what was done before
+FINE_TUNING_FIELDS: Final = ("fine_tune_epochs", "fine_tune_lr")  # change no trial, and may change within a study
+ADDED_SETTINGS: Final = {"kernel_transform": False}
 _OF_TRAINING = frozenset({"epochs", "batch_size", "optimizer", "lr", "weight_decay", "warmup_epochs"})

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from nas.core.errors import NasError
@@ -79,7 +79,8 @@ def load_shared_weights(
 
     Raises: NasError for an unreadable file, and for a supernet of another ``identity``.
     """
-    stored = read_supernet_file(path).identity
+    header = read_supernet_file(path)
+    stored = header.identity
     wanted = json.loads(json.dumps(identity))
     differing = [name for name in (*wanted, *stored) if wanted.get(name) != stored.get(name)]
     if differing:
@@ -88,8 +89,10 @@ def load_shared_weights(
             f"supernet {str(path)!r}: was trained with another {name}: {stored.get(name)!r}, now {wanted.get(name)!r}. "
             "Choose another study.name, or delete the file to train a supernet anew."
         )
-    with safe_open(str(path), framework="pt") as file:
-        found = {slot: tuple(file.get_slice(slot).get_shape()) for slot in file.keys()}  # noqa: SIM118
-        if found != dict(shapes):
-            raise NasError(f"supernet {str(path)!r}: its tensors are not those of this space; delete the file.")
-        return {slot: file.get_tensor(slot) for slot in found}
+    if header.shapes != dict(shapes):
+        raise NasError(f"supernet {str(path)!r}: its tensors are not those of this space; delete the file.")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise NasError(f"supernet {str(path)!r}: is not a readable file of a supernet ({error}); delete it.") from None
+    return tensors

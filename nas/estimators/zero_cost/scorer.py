@@ -13,7 +13,7 @@ from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data import resize_images
 from nas.data.images import ImageData
-from nas.estimators.base import ignore
+from nas.estimators.base import ignore, network_seed
 from nas.estimators.proxy.reduce import proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.zero_cost.scores import zero_cost_scores
@@ -65,7 +65,7 @@ class ZeroCostScorer:
 
     def _scores(self, arch: ArchSpec) -> Mapping[str, float]:
         proxy = proxy_factory(self.data, self.settings, self.largest_kernel, self.base_resolution_px)(arch).spec
-        seed = (int(arch.arch_id[:8], 16) + self.seed) % 2**31
+        seed = network_seed(arch, self.seed)
         device, layout = pick_device(self.settings), memory_layout(self.settings)
         images, labels = self._batch(proxy.resolution_px)
         with seeded(seed, device):

@@ -28,7 +28,6 @@ from nas.study.trial_attributes import count_finished, count_searched, trial_rec
 from nas.study.trial_loop import Idle, TrialTask, evaluate_task, run_trial
 from nas.study.trial_record import Outcome, Role, TrialRecord, pareto_front, ranked_networks
 from nas.training.results import TrainingError
-from search_spaces.blockwise import BlockwiseSpace
 from tests.study.fakes import (
     PARETO,
     FakeEvaluator,
@@ -346,17 +345,7 @@ def test_a_study_that_trained_every_candidate_is_not_continued_by_estimates() ->
 def test_an_exhausted_space_ends_the_search_and_its_finalists_are_trained() -> None:
     """A space of 12 points, of which 16 are wanted; asked for more later, it trains none twice."""
     block = {"kernel": 3, "expansion": 3}
-    space = BlockwiseSpace(
-        name="smaller",
-        resolution_px=32,
-        width=[0.5, 1.0],
-        stem={"channels": 8},
-        head={"channels": 32},
-        stages=[
-            {"stride": 1, "channels": [8, 16], "type": "ds", "kernel": 3},
-            {"stride": 2, "channels": 16, "blocks": [block, {"repeats": [0, 1, 2], **block}]},
-        ],
-    )
+    space = small_space([block, {"repeats": [0, 1, 2], **block}])
     search = make_search(space, FakeEvaluator(), sampler="random", n_trials=N_TRIALS, estimator=SCORED)
     search.run()
     study, found = search.study, count_searched(search.study)

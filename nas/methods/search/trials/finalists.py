@@ -83,7 +83,7 @@ def is_search_complete(study: optuna.Study, estimator: EstimatorSettings, n_tria
 
 
 def exhaustion_text(study: optuna.Study, estimator: EstimatorSettings, n_trials: int) -> str:
-    """That a complete search has fewer trials than were wanted; empty otherwise."""
+    """Words for a complete search with fewer trials than wanted; empty otherwise."""
     found = count_searched(study)
     if found >= n_trials or not is_search_complete(study, estimator, n_trials):
         return ""
