@@ -34,7 +34,7 @@ class Choice:
 
     def meaning(self, genotype: Mapping[str, Scalar]) -> Any:
         """Meaning of the genotype's value, or the constant's."""
-        return self.meanings[self.values.index(genotype[self.name])] if self.is_open else self.meanings[0]
+        return self.meanings[self.values.index(genotype[self.name])] if len(self.values) > 1 else self.meanings[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

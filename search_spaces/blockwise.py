@@ -103,12 +103,11 @@ class BlockwiseSpace(SearchSpace):
 
     def decode(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> ArchSpec:
         self.check(genotype)
-        scaling = self._layout.scaling(genotype)
-        return self._layout.assemble(genotype, scaling, classes=classes, in_channels=in_channels)
+        return self._layout.assemble(genotype, scaled=True, classes=classes, in_channels=in_channels)
 
     def decode_base(self, genotype: Genotype, *, classes: int = 1000, in_channels: int = 3) -> tuple[ArchSpec, Scaling]:
         self.check(genotype)
-        base = self._layout.assemble(genotype, None, classes=classes, in_channels=in_channels)
+        base = self._layout.assemble(genotype, scaled=False, classes=classes, in_channels=in_channels)
         return base, self._layout.scaling(genotype)
 
     def encode(self, spec: ArchSpec) -> Genotype:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.rounding import scale_repeats
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec, StageSpec
+from nas.core.bounded_cache import BoundedCache
 from search_spaces.attributes import TYPES_WITH_FIELD, Choice
 from search_spaces.family import Family
 from search_spaces.space import Genotype
 
 _scaled_repeats: Final = lru_cache(maxsize=65536)(scale_repeats)
+_CACHED_BLOCKS: Final = 16384  # of one slot, some 5 MB
+_CACHED_ENDS: Final = 4096
+_CACHED_STAGES: Final = 65536  # of all stages, some 30 MB
 
 
 class Slot:
@@ -24,7 +29,7 @@ class Slot:
 
     ``path``: genotype prefix such as ``s2.b0``. ``fields``: a ``Choice`` for every field of ``BlockSpec`` that one of
     its types has, except ``repeats``; 0 repeats omit the block. ``stride``: of its first repeat. Built blocks are
-    cached, at most one per combination of the slot's own choices, which makes decoding fast.
+    cached by the slot's own choices, which makes decoding fast.
     """
 
     def __init__(self, path: str, fields: Mapping[str, Choice], repeats: Choice, stride: int) -> None:
@@ -32,24 +37,22 @@ class Slot:
         self.fields = fields
         self.repeats = repeats
         self.stride = stride
-        self._open = tuple(choice.name for choice in fields.values() if choice.is_open)
-        self._blocks: dict[tuple[object, ...], BlockSpec] = {}
+        self._values = _Values(fields)
+        self._blocks: BoundedCache[tuple[object, ...], BlockSpec] = BoundedCache(_CACHED_BLOCKS)
 
     def block(self, genotype: Genotype, repeats: int, scaling: Scaling | None) -> BlockSpec:
         """Decode the slot's block from ``genotype``, with ``repeats`` repeats.
 
         Its channels are scaled unless ``scaling`` is None.
         """
-        key = (repeats, scaling and scaling.width, *[genotype[name] for name in self._open])
-        block = self._blocks.get(key)
-        if block is None:
-            block = self._blocks[key] = self._build(genotype, repeats, scaling)
-        return block
+        key = (repeats, scaling and scaling.width, self._values.key(genotype))
+        return self._blocks.get(key) or self._blocks.keep(key, self._build(genotype, repeats, scaling))
 
     def _build(self, genotype: Genotype, repeats: int, scaling: Scaling | None) -> BlockSpec:
-        fields: dict[str, Any] = {field: choice.meaning(genotype) for field, choice in self.fields.items()}
-        # Fields that the chosen type does not have are omitted: a ds block in place of an ir one has no expansion.
-        fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_WITH_FIELD[field]}
+        fields = self._values.meanings(genotype)
+        if len(self.fields["type"].meanings) > 1:
+            # Fields that the chosen type does not have are omitted: a ds block in place of an ir one has no expansion.
+            fields = {field: value for field, value in fields.items() if fields["type"] in TYPES_WITH_FIELD[field]}
         if scaling is not None:
             fields["channels"] = scaling.channels(fields["channels"])
         # Choices without effect would be misleading in the block string.
@@ -58,6 +61,42 @@ class Slot:
         if max(fields["kernels"]) <= 3:
             fields.pop("dilated", None)
         return BlockSpec(stride=self.stride, repeats=repeats, **fields)
+
+
+class _Values:
+    """Look-up of a genotype's values for some choices, by what each sets."""
+
+    def __init__(self, choices: Mapping[str, Choice]) -> None:
+        self._fixed = {field: choice.meanings[0] for field, choice in choices.items()}
+        self._open = [
+            (field, choice.name, dict(zip(choice.values, choice.meanings, strict=True)))
+            for field, choice in choices.items()
+            if choice.is_open
+        ]
+        names = [name for _, name, _ in self._open]
+        self._key = itemgetter(*names) if names else None
+
+    def key(self, genotype: Genotype) -> object:
+        """Values of the open choices."""
+        return self._key(genotype) if self._key else None
+
+    def meanings(self, genotype: Genotype) -> dict[str, Any]:
+        """What each choice sets to which meaning, in the order of the choices."""
+        meanings = dict(self._fixed)
+        for key, name, meaning_of in self._open:
+            meanings[key] = meaning_of[genotype[name]]
+        return meanings
+
+
+class _Ends(NamedTuple):
+    """What the choices of the whole network set.
+
+    Its scaling, and the fields of its spec other than the stages, ``scaled`` and before scaling (``base``).
+    """
+
+    scaling: Scaling
+    scaled: Mapping[str, Any]
+    base: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +110,23 @@ class Layout:
     family: Family
     network: Mapping[str, Choice]
     stages: tuple[tuple[Slot, ...], ...]
+    _values: _Values = field(init=False, repr=False, compare=False)
+    _stage_values: tuple[_Values, ...] = field(init=False, repr=False, compare=False)
+    _end_cache: BoundedCache[object, _Ends] = field(init=False, repr=False, compare=False)
+    _stage_cache: BoundedCache[object, StageSpec] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_stage = [
+            [choice for slot in slots for choice in (slot.repeats, *slot.fields.values())] for slots in self.stages
+        ]
+        computed = {
+            "_values": _Values(self.network),
+            "_stage_values": tuple([_Values({choice.name: choice for choice in choices}) for choices in by_stage]),
+            "_end_cache": BoundedCache(_CACHED_ENDS),
+            "_stage_cache": BoundedCache(_CACHED_STAGES),
+        }
+        for name, value in computed.items():
+            object.__setattr__(self, name, value)
 
     def choices(self) -> Iterator[tuple[str, Choice]]:
         """Iterate over all choices, each with the field that it sets, in network order.
@@ -85,38 +141,58 @@ class Layout:
 
     def scaling(self, genotype: Genotype) -> Scaling:
         """The ``Scaling`` of ``genotype``."""
-        width, depth, resolution_px = (self.network[name].meaning(genotype) for name in MULTIPLIERS)
-        return self.family.scaling_at(width, depth, resolution_px)
+        return self._ends(genotype).scaling
 
-    def assemble(self, genotype: Genotype, scaling: Scaling | None, **data: int) -> ArchSpec:
-        """Build the network of a valid ``genotype``, scaled unless ``scaling`` is None.
+    def assemble(self, genotype: Genotype, *, scaled: bool, **data: int) -> ArchSpec:
+        """Build the network of a valid ``genotype``, before or after scaling.
 
-        An unscaled network has the largest resolution of the space. ``data``: classes and in_channels.
+        A network before scaling has the largest resolution of the space. ``data``: classes and in_channels.
         """
-        values = {name: choice.meaning(genotype) for name, choice in self.network.items()}
-        stem_channels, head_channels = values["stem.channels"], values["head.channels"]
-        resolution_px = max(self.network["resolution_px"].meanings)
-        if scaling is not None:
-            stem_channels = scaling.end_channels(stem_channels, scaling.stem)
-            head_channels = scaling.end_channels(head_channels, scaling.head)
-            resolution_px = scaling.resolution_px
-        return ArchSpec(
-            name=self.name,
-            stem=StemSpec(channels=stem_channels, kernel=values["stem.kernel"], stride=values["stem.stride"]),
-            stages=tuple([self._stage(index, genotype, scaling) for index in range(len(self.stages))]),
-            head=HeadSpec(channels=head_channels, kind=values["head.kind"]),
-            resolution_px=resolution_px,
-            **{**self.family.network(), **data},
+        ends = self._ends(genotype)
+        scaling = ends.scaling if scaled else None
+        stages = tuple([self._stage(index, genotype, scaling) for index in range(len(self.stages))])
+        return ArchSpec(stages=stages, **{**(ends.scaled if scaled else ends.base), **data})
+
+    def _ends(self, genotype: Genotype) -> _Ends:
+        key = self._values.key(genotype)
+        return self._end_cache.get(key) or self._end_cache.keep(key, self._build_ends(self._values.meanings(genotype)))
+
+    def _build_ends(self, values: Mapping[str, Any]) -> _Ends:
+        """Scaling, and fields of the spec, of ``values`` of the network's choices."""
+        scaling = self.family.scaling_at(*[values[name] for name in MULTIPLIERS])
+        stem, head = values["stem.channels"], values["head.channels"]
+        widths = (
+            (scaling.end_channels(stem, scaling.stem), scaling.end_channels(head, scaling.head), scaling.resolution_px),
+            (stem, head, max(self.network["resolution_px"].meanings)),
         )
+        scaled, base = (
+            {
+                "name": self.name,
+                "stem": StemSpec(channels=stem, kernel=values["stem.kernel"], stride=values["stem.stride"]),
+                "head": HeadSpec(channels=head, kind=values["head.kind"]),
+                "resolution_px": resolution_px,
+                **self.family.network(),
+            }
+            for stem, head, resolution_px in widths
+        )
+        return _Ends(scaling, scaled, base)
 
     def _stage(self, index: int, genotype: Genotype, scaling: Scaling | None) -> StageSpec:
-        counted = [(slot, slot.repeats.meaning(genotype)) for slot in self.stages[index]]
-        present = [(slot, count) for slot, count in counted if count]
-        counts = tuple([count for _, count in present])
+        """Decode a stage; it is cached by its choices and the multipliers that scale it."""
+        multipliers = scaling and (scaling.width, scaling.depth)
+        key = (index, multipliers, self._stage_values[index].key(genotype))
+        return self._stage_cache.get(key) or self._stage_cache.keep(key, self._build_stage(index, genotype, scaling))
+
+    def _build_stage(self, index: int, genotype: Genotype, scaling: Scaling | None) -> StageSpec:
+        slots = self.stages[index]
+        counts = tuple([slot.repeats.meaning(genotype) for slot in slots])
+        if 0 in counts:
+            slots = tuple([slot for slot, count in zip(slots, counts, strict=True) if count])
+            counts = tuple([count for count in counts if count])
         if scaling is not None:
             counts = self.scaled_counts(index, counts, scaling)
         return StageSpec(
-            tuple([slot.block(genotype, count, scaling) for (slot, _), count in zip(present, counts, strict=True)])
+            tuple([slot.block(genotype, count, scaling) for slot, count in zip(slots, counts, strict=True)])
         )
 
     def scaled_counts(self, index: int, counts: tuple[int, ...], scaling: Scaling) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ The format is timm's block notation; ``nas.arch.notation`` parses it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from nas.arch.limits import MAX_BLOCKS, MAX_CHANNELS, MAX_EXPANSION, MAX_GROUPS, MAX_HEADS, MAX_KERNEL
@@ -26,8 +27,15 @@ PARTITIONS: Final = ("equal", "exponential")
 _CODE_OF_ACTIVATION: Final = {name: code for code, name in ACTIVATION_CODES.items()}
 
 
+class _StoredHash:
+    """Slot for a stored hash: no field, so not compared, shown or pickled."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockSpec:
+class BlockSpec(_StoredHash):
     """``repeats`` equal blocks of one type, as one block string of timm's notation.
 
     ``type``: ``ir`` inverted residual (MobileNetV2), ``ds`` depthwise separable, ``dsa`` the same with an activation
@@ -77,17 +85,20 @@ class BlockSpec:
     kv_stride: int = 1
 
     def __post_init__(self) -> None:
-        for field, allowed in (("type", BLOCK_TYPES), ("partition", PARTITIONS), ("activation", ACTIVATIONS)):
-            value = getattr(self, field)
-            if value not in allowed and not (field == "activation" and value is None):
-                raise unknown_choice(field, value, allowed, error=SpecError)
+        if self.type not in BLOCK_TYPES:
+            raise unknown_choice("type", self.type, BLOCK_TYPES, error=SpecError)
+        if self.partition not in PARTITIONS:
+            raise unknown_choice("partition", self.partition, PARTITIONS, error=SpecError)
+        if self.activation is not None and self.activation not in ACTIVATIONS:
+            raise unknown_choice("activation", self.activation, ACTIVATIONS, error=SpecError)
         check_whole("channels", self.channels, minimum=1, maximum=MAX_CHANNELS)
         check_whole("repeats", self.repeats, minimum=1, maximum=MAX_BLOCKS)
         if self.stride not in (1, 2):
             raise SpecError(f"stride {self.stride!r}: a block's stride is 1 or 2.")
-        for field in ("kernels", "expand_kernels", "project_kernels"):
-            if not (field == "kernels" and self.type == "uir" and self.kernels == (0,)):
-                _check_kernels(field, getattr(self, field))
+        if not (self.type == "uir" and self.kernels == (0,)):
+            _check_kernels("kernels", self.kernels)
+        _check_kernels("expand_kernels", self.expand_kernels)
+        _check_kernels("project_kernels", self.project_kernels)
         if not 0 < self.expansion <= MAX_EXPANSION:
             raise SpecError(
                 f"expansion {quoted(self.expansion)}: must be a positive number, at most {MAX_EXPANSION:g}."
@@ -101,7 +112,7 @@ class BlockSpec:
 
         An ignored choice would build another network than the one intended.
         """
-        if not self.has_expansion and self.expansion != 1:
+        if self.expansion != 1 and not self.has_expansion:
             raise SpecError(f"expansion {self.expansion:g}: a {self.type} block has no expansion; use an ir block.")
         if self.base_channels is not None:
             check_whole("base_channels", self.base_channels, minimum=1, maximum=MAX_CHANNELS)
@@ -117,13 +128,14 @@ class BlockSpec:
             raise SpecError("dilated: only the depthwise convolution of an ir, ds or dsa block can be dilated.")
         if self.partition == "exponential" and not self.has_depthwise:
             raise SpecError("partition exponential: only a depthwise MixConv (ir, ds, dsa) is partitioned.")
-        self._check_groups()
-        self._check_universal()
-        self._check_attention()
+        if self.group_size is not None:
+            self._check_groups()
+        if self.type == "uir" or self.start_kernel != 0 or self.end_kernel != 0:
+            self._check_universal()
+        if self.type == "mqa" or (self.heads, self.key_channels, self.kv_stride) != (0, 0, 1):
+            self._check_attention()
 
     def _check_groups(self) -> None:
-        if self.group_size is None:
-            return
         check_whole("group_size", self.group_size, minimum=1, maximum=MAX_CHANNELS)
         if self.type in ("uir", "mqa"):
             raise SpecError(f"group_size {self.group_size}: a {self.type} block takes none; its kernels are depthwise.")
@@ -157,6 +169,20 @@ class BlockSpec:
         if convolution != (1, 0, (1,), None, False) or len(self.kernels) > 1:
             raise SpecError("an mqa block takes stride 1 and one kernel, no squeeze-excite, projection or activation.")
 
+    def __hash__(self) -> int:
+        """Hash, computed once: blocks are looked up in caches several times per network."""
+        try:
+            return self._hash
+        except AttributeError:
+            value = hash(
+                (
+                    self.type, self.channels, self.repeats, self.kernels, self.stride, self.expansion, self.se_ratio,
+                    self.expand_kernels, self.project_kernels, self.activation, self.skip, self.partition, self.dilated,
+                )
+            )  # fmt: skip
+            object.__setattr__(self, "_hash", value)
+            return value
+
     @property
     def has_depthwise(self) -> bool:
         """Whether the block's spatial convolution can be a MixConv."""
@@ -173,9 +199,7 @@ class BlockSpec:
         One pair per MixConv group. Strided blocks are never dilated, and a 3x3 kernel dilates by (3-1)/2 = 1, which is
         no dilation.
         """
-        if not self.dilated or stride != 1:
-            return tuple((side, 1) for side in self.kernels)
-        return tuple((3, (side - 1) // 2) if side > 3 else (side, 1) for side in self.kernels)
+        return _effective_kernels(self.kernels, self.dilated and stride == 1)
 
     def __str__(self) -> str:
         return format_block(self)
@@ -230,8 +254,15 @@ def format_kernels(kernels: tuple[int, ...]) -> str:
     return ".".join(str(side) for side in kernels)
 
 
+@lru_cache(maxsize=4096)
+def _effective_kernels(kernels: tuple[int, ...], dilated: bool) -> tuple[tuple[int, int], ...]:
+    """Side and dilation of each kernel's weights, see ``BlockSpec.effective_kernels``."""
+    return tuple((3, (side - 1) // 2) if dilated and side > 3 else (side, 1) for side in kernels)
+
+
 def _check_kernels(field: str, kernels: tuple[int, ...]) -> None:
-    if not kernels or any(not isinstance(side, int) or side < 1 or side % 2 == 0 for side in kernels):
-        raise SpecError(f"{field} {quoted(kernels)}: must be odd, positive whole numbers, one per group.")
+    for side in kernels or (0,):
+        if not isinstance(side, int) or side < 1 or side % 2 == 0:
+            raise SpecError(f"{field} {quoted(kernels)}: must be odd, positive whole numbers, one per group.")
     if max(kernels) > MAX_KERNEL or len(kernels) > MAX_GROUPS:
         raise SpecError(f"{field} {quoted(kernels)}: at most {MAX_GROUPS} sides of at most {MAX_KERNEL} px.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 from nas.core.errors import unknown_choice
@@ -20,6 +21,7 @@ RESOLUTION_RULES: Final[dict[str, int]] = {"exact": 1, "multiple_of_4": 4, "mult
 ROUND_LIMIT: Final = 0.9  # least share of the exact value that rounding down leaves
 
 
+@lru_cache(maxsize=4096)
 def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, round_limit: float = ROUND_LIMIT) -> int:
     """Round ``value`` to the nearest multiple of ``divisor`` (half up).
 
@@ -86,6 +88,7 @@ def scale_resolution(resolution_px: int, factor: float, rule: ResolutionRule = "
     return resolution_px if factor == 1 else max(1, int(resolution_px * factor / multiple + 0.5)) * multiple
 
 
+@lru_cache(maxsize=4096)
 def split_channels(channels: int, groups: int, partition: str = "equal") -> tuple[int, ...]:
     """Channels of each MixConv group.
 

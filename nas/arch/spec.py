@@ -139,10 +139,20 @@ class ArchSpec:
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must lie in [0, 1).")
-        for placed in self.placed_blocks():
-            _check_shortcut(placed)
-            _check_splits(placed.path, placed.block, placed.in_channels)
-            _check_groups(placed.path, placed.block, placed.in_channels)
+        channels = self.stem.channels
+        for block in [block for stage in self.stages for block in stage.blocks]:
+            fault = _placement_fault(block, block.stride, channels)
+            if fault or (
+                block.repeats > 1 and _placement_fault(block, 1, block.channels)
+            ):  # third and later: as second
+                raise self._placement_error()
+            channels = block.channels
+
+    def _placement_error(self) -> SpecError:
+        """Error about the first block that cannot be at its position."""
+        faults = ((placed, _placement_fault(*placed[1:])) for placed in self.placed_blocks())
+        placed, fault = next((placed, fault) for placed, fault in faults if fault)
+        return SpecError(f"{placed.path} {placed.block}: {fault}")
 
     @classmethod
     def from_strings(cls, name: str, stages: Sequence[Sequence[str]], **fields: Any) -> ArchSpec:
@@ -174,7 +184,7 @@ class ArchSpec:
     @property
     def depth(self) -> int:
         """Number of blocks in all stages, repeats included."""
-        return sum(stage.depth for stage in self.stages)
+        return sum([block.repeats for stage in self.stages for block in stage.blocks])
 
     @property
     def total_stride(self) -> int:
@@ -313,19 +323,22 @@ def can_skip(block: BlockSpec, stride: int, in_channels: int) -> bool:
     return stride == 1 and in_channels == block.channels and block.type != "dsa"
 
 
-def _check_shortcut(placed: PlacedBlock) -> None:
-    path, block, stride, in_channels = placed
+@lru_cache(maxsize=65536)
+def _placement_fault(block: BlockSpec, stride: int, in_channels: int) -> str:
+    """Why ``block`` cannot be at its position, empty if it can."""
     if block.skip is None and can_skip(block, stride, in_channels):
         answers = "skip, or by nothing if it has none" if block.type == "cn" else "noskip, or by nothing if it has one"
-        raise SpecError(
-            f"{path} {block}: whether this block has a shortcut is not known, because the network that it was read "
-            f"from has none of this shape; replace unknownskip by {answers}."
+        return (
+            "whether this block has a shortcut is not known, because the network that it was read from has none of "
+            f"this shape; replace unknownskip by {answers}."
         )
+    return _split_fault(block, in_channels) or _group_fault(block, in_channels)
 
 
-def _check_splits(path: str, block: BlockSpec, in_channels: int) -> None:
+def _split_fault(block: BlockSpec, in_channels: int) -> str:
+    """Why channels cannot be split into the groups of ``block``, empty if they can."""
     if len(block.kernels) == 1 and block.expand_kernels == (1,) and block.project_kernels == (1,):
-        return
+        return ""
     hidden = hidden_channels(block, in_channels)
     splits = (
         ("kernels", hidden, len(block.kernels), block.partition),
@@ -333,18 +346,20 @@ def _check_splits(path: str, block: BlockSpec, in_channels: int) -> None:
         ("project_kernels", min(hidden, block.channels), len(block.project_kernels), "equal"),
     )
     for name, channels, groups, partition in splits:
-        if min(split_channels(channels, groups, partition)) < 1:
-            raise SpecError(f"{path} {block}: {channels} channels cannot be split {groups} ways ({name}, {partition}).")
+        if groups > 1 and min(split_channels(channels, groups, partition)) < 1:
+            return f"{channels} channels cannot be split {groups} ways ({name}, {partition})."
+    return ""
 
 
-def _check_groups(path: str, block: BlockSpec, in_channels: int) -> None:
+def _group_fault(block: BlockSpec, in_channels: int) -> str:
+    """Why ``group_size`` of ``block`` does not divide its channels, empty if it does."""
     if block.group_size is None:
-        return
+        return ""
     hidden, groups = hidden_channels(block, in_channels), spatial_groups(block, in_channels)
     channels = in_channels if block.type == "cn" else hidden
     other_channels = {"er": in_channels, "cn": block.channels}.get(block.type, channels)
     if channels % block.group_size or other_channels % groups:
-        raise SpecError(
-            f"{path} {block}: group_size {block.group_size} does not divide {channels} channels"
-            + (f" into groups that divide {other_channels} too." if other_channels != channels else ".")
+        return f"group_size {block.group_size} does not divide {channels} channels" + (
+            f" into groups that divide {other_channels} too." if other_channels != channels else "."
         )
+    return ""

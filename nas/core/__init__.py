@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.core.binomial import binomial_error, binomial_tail
+    from nas.core.bounded_cache import BoundedCache
     from nas.core.console import StudyConsole, announced, label_column, plain_text_of, print_lines, progress_bar
     from nas.core.credentials import (
         MASK,
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
         mask_url,
         mask_words,
         masked_command,
+    )
+    from nas.core.csv_rows import (
+        CsvError,
+        CsvRecord,
+        CsvRow,
+        check_delimiter,
+        parse_csv_rows,
+        read_csv_records,
+        shortened_cell,
+        unknown_name,
     )
     from nas.core.dataclass_io import from_mapping
     from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
@@ -45,7 +55,7 @@ if TYPE_CHECKING:
     from nas.core.lazy import lazy_exports
     from nas.core.parsing import MAX_JSON_CHARACTERS, MAX_YAML_CHARACTERS, parse_json, parse_yaml, read_text
     from nas.core.progress import ProgressCallback
-    from nas.core.rank_correlation import kendall_tau
+    from nas.core.statistics import binomial_error, binomial_tail, kendall_tau
     from nas.core.streams import discard_output, prepare_streams, write_error, write_lines, write_unbuffered
     from nas.core.tables import TableMaker, TableRow, available_width, fit_columns, print_fitted, print_table
     from nas.core.validation import (
@@ -62,7 +72,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "binomial": ["binomial_error", "binomial_tail"],
+            "bounded_cache": ["BoundedCache"],
             "console": ["StudyConsole", "announced", "label_column", "plain_text_of", "print_lines", "progress_bar"],
             "credentials": [
                 "MASK",
@@ -72,6 +82,16 @@ else:
                 "mask_url",
                 "mask_words",
                 "masked_command",
+            ],
+            "csv_rows": [
+                "CsvError",
+                "CsvRecord",
+                "CsvRow",
+                "check_delimiter",
+                "parse_csv_rows",
+                "read_csv_records",
+                "shortened_cell",
+                "unknown_name",
             ],
             "dataclass_io": ["from_mapping"],
             "errors": ["NasError", "SpecError", "quoted", "suggestion", "unknown_choice"],
@@ -96,7 +116,7 @@ else:
             "lazy": ["lazy_exports"],
             "parsing": ["MAX_JSON_CHARACTERS", "MAX_YAML_CHARACTERS", "parse_json", "parse_yaml", "read_text"],
             "progress": ["ProgressCallback"],
-            "rank_correlation": ["kendall_tau"],
+            "statistics": ["binomial_error", "binomial_tail", "kendall_tau"],
             "streams": ["discard_output", "prepare_streams", "write_error", "write_lines", "write_unbuffered"],
             "tables": ["TableMaker", "TableRow", "available_width", "fit_columns", "print_fitted", "print_table"],
             "validation": [
@@ -113,6 +133,7 @@ else:
     )
 
 __all__ = [
+    "BoundedCache",
     "MASK",
     "MAX_DIGITS",
     "MAX_JSON_CHARACTERS",
@@ -120,6 +141,9 @@ __all__ = [
     "MAX_THREADS",
     "MAX_YAML_CHARACTERS",
     "MISSING",
+    "CsvError",
+    "CsvRecord",
+    "CsvRow",
     "NasError",
     "ProgressCallback",
     "SpecError",
@@ -132,6 +156,7 @@ __all__ = [
     "binomial_error",
     "binomial_tail",
     "changed_command",
+    "check_delimiter",
     "check_figures",
     "check_number",
     "check_whole",
@@ -156,10 +181,11 @@ __all__ = [
     "megabytes",
     "millions",
     "ms",
+    "number_with_error",
+    "parse_csv_rows",
     "parse_json",
     "parse_yaml",
     "percent",
-    "number_with_error",
     "percent_with_error",
     "plain_text_of",
     "plural",
@@ -169,10 +195,13 @@ __all__ = [
     "print_table",
     "progress_bar",
     "quoted",
+    "read_csv_records",
     "read_text",
+    "shortened_cell",
     "shown_path",
     "suggestion",
     "unknown_choice",
+    "unknown_name",
     "write_bytes_atomically",
     "write_error",
     "write_lines",

@@ -49,6 +49,7 @@ def run_study(plan: StudyPlan, kind: StudyKind, console: Console) -> bool:
     """
     check_single_process()
     with _interruptible(console) as interrupts, _opened(plan.engine) as run_trials:
+        kind.check_sources(plan)
         session = kind.prepare(plan, console)
         with exclusive_ownership(plan.folder, console) as acquire:
             study = session.find()

@@ -1,4 +1,4 @@
-"""The array type of measured times and fitted models."""
+"""Array types of measured times, fitted models and look-ups in them."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]

@@ -11,13 +11,13 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.study import catalog, manifest, trial_loop
-    from nas.study.candidates import Candidate, Pricer, Survey, space_size_text, survey
+    from nas.study.candidates import Candidate, Pricer, Space, Survey, space_size_text, survey
     from nas.study.catalog import StudySummary, existing_studies_storage, load_study, studies, summarize_studies
     from nas.study.config import EngineSettings, RecordSettings, SettingsGroups, StudyPlan, dotted_names
     from nas.study.constraints import Constraints
     from nas.study.context import Facts, StudyContext, load_context_parts
     from nas.study.kind import SpaceFactory, StudyKind
-    from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE, StudyManifest, read_manifest
+    from nas.study.manifest import CONFIG_FILE, PREDICTOR_FILE, REPORT_FILE, StudyManifest, read_manifest
     from nas.study.measurement import Measurer, PredictorRefinement, make_measurer, measure_rows
     from nas.study.objective import OBJECTIVES, Accuracy, ObjectiveSettings, choose_winners
     from nas.study.predictor import find_or_calibrate, load_with_progress
@@ -77,13 +77,13 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "candidates": ["Candidate", "Pricer", "Survey", "space_size_text", "survey"],
+            "candidates": ["Candidate", "Pricer", "Space", "Survey", "space_size_text", "survey"],
             "catalog": ["StudySummary", "existing_studies_storage", "load_study", "studies", "summarize_studies"],
             "config": ["EngineSettings", "RecordSettings", "SettingsGroups", "StudyPlan", "dotted_names"],
             "constraints": ["Constraints"],
             "context": ["Facts", "StudyContext", "load_context_parts"],
             "kind": ["SpaceFactory", "StudyKind"],
-            "manifest": ["PREDICTOR_FILE", "REPORT_FILE", "StudyManifest", "read_manifest"],
+            "manifest": ["CONFIG_FILE", "PREDICTOR_FILE", "REPORT_FILE", "StudyManifest", "read_manifest"],
             "measurement": ["Measurer", "PredictorRefinement", "make_measurer", "measure_rows"],
             "objective": ["OBJECTIVES", "Accuracy", "ObjectiveSettings", "choose_winners"],
             "predictor": ["find_or_calibrate", "load_with_progress"],
@@ -151,8 +151,8 @@ else:
     )
 
 __all__ = [
+    "CONFIG_FILE",
     "FINAL_ROLES",
-    "FineTuning",
     "LATENCY_SCALE",
     "OBJECTIVES",
     "OUT_OF_MEMORY",
@@ -167,6 +167,7 @@ __all__ = [
     "Constraints",
     "EngineSettings",
     "Facts",
+    "FineTuning",
     "Idle",
     "MeasuredLatency",
     "Measurer",
@@ -179,6 +180,7 @@ __all__ = [
     "RecordSettings",
     "Role",
     "SettingsGroups",
+    "Space",
     "SpaceFactory",
     "StudyContext",
     "StudyKind",

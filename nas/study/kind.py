@@ -47,6 +47,13 @@ class StudyKind(ABC):
         Raises: NasError.
         """
 
+    def check_sources(self, plan: Any) -> None:
+        """Check what ``plan`` reads from elsewhere, before anything is loaded.
+
+        In the process that runs the study alone, not in its workers. Raises: NasError.
+        """
+        return
+
     @abstractmethod
     def prepare(self, plan: Any, console: Console) -> StudySession:
         """Load what ``plan`` needs: images, predictor, evaluator. Raises: NasError."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import optuna
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -85,7 +85,7 @@ class PredictorRefinement:
     at 1,000 learning anew takes a CPU-second, and one more changes nothing.
     """
 
-    def __init__(self, pricer: Pricer, measure: Callable[[Trial, ArchSpec], MeasuredLatency]) -> None:
+    def __init__(self, pricer: Pricer, measure: Callable[[FrozenTrial, ArchSpec], MeasuredLatency]) -> None:
         self.measure = measure
         self._unrefined = self._refined = pricer
         self._learned = 0

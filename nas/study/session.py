@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from nas.arch.spec import ArchSpec
@@ -57,7 +57,7 @@ from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
 
 Pause = Callable[[], AbstractContextManager[object]]
-TrialTimer = Callable[[Trial, ArchSpec], MeasuredLatency]
+TrialTimer = Callable[[FrozenTrial, ArchSpec], MeasuredLatency]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

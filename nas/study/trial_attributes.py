@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas.core.binomial import binomial_error
+from nas.core.statistics import binomial_error
 from nas.estimators.base import Evaluation
 from nas.study.candidates import Candidate
 from nas.study.objective import ObjectiveSettings
@@ -144,11 +144,10 @@ def copied_accuracy(trial: FrozenTrial) -> dict[str, float]:
     return {name: trial.user_attrs[name] for name in _ACCURACY if name in trial.user_attrs}
 
 
-def record_classes(storage: optuna.storages.BaseStorage, trial_id: int, evaluation: Evaluation) -> None:
-    """Write how many images of each class were classified correctly into a trial."""
-    if evaluation.class_images:
-        counts = [list(evaluation.class_correct), list(evaluation.class_images)]
-        storage.set_trial_system_attr(trial_id, _CLASSES, counts)
+def class_counts(evaluation: Evaluation) -> dict[str, list[list[int]]]:
+    """System attribute of a trial: correct and all images by class, where known."""
+    counts = [list(evaluation.class_correct), list(evaluation.class_images)]
+    return {_CLASSES: counts} if evaluation.class_images else {}
 
 
 def record_measured(trial: Trial, measured: MeasuredLatency) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -20,11 +20,13 @@ from nas.core.credentials import mask_credentials
 from nas.estimators.base import Estimate, Evaluation, Evaluator
 from nas.study.recovery import requeue_trial
 from nas.study.storage.optuna_private import storage_of, trial_id
+from nas.study.storage.trial_draft import TrialDraft
 from nas.study.trial_attributes import (
+    WORKER,
     accuracy_facts,
+    class_counts,
     estimate_attributes,
     latency_scale,
-    record_classes,
     trial_record,
 )
 from nas.study.trial_record import Outcome, TrialRecord
@@ -199,28 +201,33 @@ def finish_trial(
     values: tuple[float, ...] = (),
     reason: str = "",
     facts: Mapping[str, float] | None = None,
+    classes: Mapping[str, Any] | None = None,
 ) -> TrialRecord:
     """Finish ``trial`` in Optuna, with outcome and ``facts`` as attributes.
 
-    With ``values`` it is complete, without them failed or pruned.
+    With ``values`` it is complete, without them failed or pruned. Attributes and state are stored in one transaction.
+    ``classes``: of its evaluation, as ``class_counts`` returns them.
     """
-    storage = storage_of(study)
+    draft = TrialDraft(study, trial)
+    storage = storage_of(draft.study)
     known = {"reason": reason} if reason else {}
+    for name, value in (classes or {}).items():
+        storage.set_trial_system_attr(trial_id(trial), name, value)
     for name, value in {**known, **(facts or {}), "outcome": str(outcome)}.items():
         storage.set_trial_user_attr(trial_id(trial), name, value)
     if values:
-        study.tell(trial.number, list(values))
+        draft.study.tell(trial.number, list(values))
     else:
-        study.tell(trial.number, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
-    return trial_record(storage.get_trial(trial_id(trial)), latency_scale(study))
+        draft.study.tell(trial.number, state=TrialState.FAIL if outcome is Outcome.FAILED else TrialState.PRUNED)
+    return trial_record(draft.trial, latency_scale(study))
 
 
 def finish_trained(
     study: optuna.Study, trial: FrozenTrial, evaluation: Evaluation, values: tuple[float, ...]
 ) -> TrialRecord:
     """Finish a trained ``trial`` with what its evaluation gave, in all and by class."""
-    record_classes(storage_of(study), trial_id(trial), evaluation)
-    return finish_trial(study, trial, Outcome.TRAINED, values=values, facts=accuracy_facts(evaluation))
+    facts, classes = accuracy_facts(evaluation), class_counts(evaluation)
+    return finish_trial(study, trial, Outcome.TRAINED, values=values, facts=facts, classes=classes)
 
 
 def finish_scored(
@@ -247,8 +254,11 @@ def finish_without_result(study: optuna.Study, task: TrialTask, outcome: Outcome
 def release_trial(study: optuna.Study, trial_id: int) -> None:
     """Queue a trial that this worker holds again unless it is finished."""
     trial = storage_of(study).get_trial(trial_id)
-    if not trial.state.is_finished():
-        requeue_trial(study, trial)
+    if trial.state.is_finished():
+        return
+    if trial.user_attrs.get(WORKER):  # else it looks like this worker's until the next one has signed it
+        storage_of(study).set_trial_user_attr(trial_id, WORKER, "")
+    requeue_trial(study, trial)
 
 
 def failure_reason(error: Exception) -> str:

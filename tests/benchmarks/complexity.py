@@ -21,10 +21,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.arch import complexity as counting
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.ops import network
+from nas.arch.ops import block, network, segments
 from nas.arch.spec import ArchSpec
 
 NAMES = ("mobilenetv2_100", "mobilenetv3_large_100", "mnasnet_100", "mixnet_s", "efficientnet_b0", "efficientnet_b4")
@@ -41,8 +40,15 @@ def cpu_ms(call: Callable[[], object], calls: int = 1) -> float:
 
 
 def forget() -> None:
-    counting._block_cost.cache_clear()
-    network.block_ops.cache_clear()
+    for cached in (
+        block.block_segments,
+        segments.depthwise_segment,
+        segments.pointwise_segment,
+        segments.squeeze_excite_segment,
+        network._stem,
+        network._head,
+    ):
+        cached.cache_clear()
 
 
 def from_strings(spec: ArchSpec) -> None:

@@ -9,7 +9,7 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
-from nas.methods.search.samplers import make_sampler
+from nas.methods.search.samplers import SAMPLERS, make_sampler
 from nas.methods.search.settings import SamplerSettings
 from nas.study.candidates import Space
 from nas.study.trial_attributes import distributions
@@ -72,5 +72,7 @@ def _copies(table: sqlalchemy.Table, copied: int, shift: int) -> sqlalchemy.Inse
 
 
 def _generation_key(sampler: str) -> str:
+    if sampler not in SAMPLERS:
+        return ""
     made = make_sampler(SamplerSettings(name=sampler), seed=0, trial=0)
     return made._get_generation_key() if hasattr(made, "_get_generation_key") else ""

@@ -1,11 +1,13 @@
 """Cost of ask and tell besides a training, by sampler, storage and trials.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/overhead.py [--sizes 100 1000 10000] [--samplers tpe]
+    OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/overhead.py --samplers --baseline ../earlier --rounds 3
 
 A trial is all that a worker does for it except training: ask, screen, record one epoch, tell; on the published mixnet
-space (68 choices) with a limit. Samplers are timed in memory and storages with random search, each storage by a worker
-that has not seen its study before. CPU time of the worker alone: not of a database's server. The studies are filled
-with synthetic trials, databases with 100 of them and copies. A quarter of an hour of CPU.
+space (68 choices) with a limit. Samplers are timed in memory and storages with random search, each storage by a new
+process that has not seen its study before. CPU time of the worker alone: not of a database's server. The studies are
+filled with synthetic trials, databases with 100 of them and copies. With ``--baseline``, another checkout, its workers
+and those of this one take turns on the same studies, ``--rounds`` times. A quarter of an hour of CPU.
 
 Results: tests/benchmarks/RESULTS.md.
 """
@@ -14,14 +16,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import grpc
 import optuna
@@ -32,8 +37,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.estimators.base import Evaluation
 from nas.methods.search.ask_tell import SearchAskTell
-from nas.methods.search.samplers import SAMPLERS
-from nas.methods.search.settings import SamplerSettings, StudySettings
+from nas.methods.search.settings import SAMPLER_NAMES, SamplerSettings, StudySettings
 from nas.reporting.search_columns import records_to_csv
 from nas.reporting.search_report import SearchReport, render_search_report
 from nas.study.objective import ObjectiveSettings
@@ -56,11 +60,15 @@ SPACE = instantiate(yaml.safe_load((CONF / "mixnet.yaml").read_text(encoding="ut
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one trial in the middle of a study of ``trials``: CPU and wall ms; ``first_s``: CPU s of a worker's first."""
+    """Of one trial in the middle of a study of ``trials``: CPU and wall ms; ``first_s``: CPU s of a worker's first.
+
+    ``build``: which code it was.
+    """
 
     sampler: str
     storage: str
     trials: int
+    build: str = "this"
     first_s: float
     cpu_ms: float
     wall_ms: float
@@ -69,8 +77,8 @@ class Cost:
     def line(self) -> str:
         """The figures with their units."""
         return (
-            f"{self.sampler:7} {self.storage:10} {self.trials:6} trials: a trial {self.cpu_ms:7.1f} CPU-ms, "
-            f"{self.wall_ms:7.1f} ms on the clock; a worker's first {self.first_s:6.2f} CPU-s"
+            f"{self.build:8} {self.sampler:7} {self.storage:10} {self.trials:6} trials: a trial {self.cpu_ms:7.1f} "
+            f"CPU-ms, {self.wall_ms:7.1f} ms on the clock; a worker's first {self.first_s:6.2f} CPU-s"
         )
 
 
@@ -116,7 +124,8 @@ def database_url(storage: str) -> Iterator[str]:
         if storage != "postgresql":
             yield f"{'journal' if storage == 'journal' else 'sqlite'}:///{folder}/study"
             return
-        server = Postgres()
+        Path(folder).chmod(0o755)  # the server is another user's
+        server = Postgres(Path(folder))
         try:
             yield server.url()
         finally:
@@ -169,8 +178,11 @@ def by_sampler(sampler: str, sizes: Sequence[int]) -> Iterator[Cost]:
         yield cost(lambda: storage, sampler=sampler, storage="memory", trials=trials, steps=steps)
 
 
-def by_storage(storage: str, trials: int) -> Cost:
-    """One storage, with the sampler that costs nothing. The worker that is timed has not seen the study before."""
+def by_storage(storage: str, trials: int, builds: Mapping[str, str], rounds: int) -> Iterator[Cost]:
+    """One storage, with the sampler that costs nothing, by workers of each build in turn.
+
+    ``builds``: folders of the code by name.
+    """
     with database_url(storage) as url, ExitStack() as stack:
         known = trials if storage == "journal" else FILLED
         filled(new_study(open_storage(url)), known)
@@ -178,7 +190,35 @@ def by_storage(storage: str, trials: int) -> Cost:
             multiply(checked_url(url), known, trials)
         if storage == "grpc":
             url = stack.enter_context(served(url))
-        return cost(lambda: open_storage(url), sampler="random", storage=storage, trials=trials)
+        for _ in range(rounds):
+            for build, folder in builds.items():
+                yield replace(worker_cost(url, folder), storage=storage, trials=trials, build=build)
+
+
+def worker_cost(url: str, folder: str) -> Cost:
+    """What a new process with the code in ``folder`` measures on the study at ``url``."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", __file__, "--worker", url],
+        env={**os.environ, "PYTHONPATH": folder},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Cost(**json.loads(done.stdout))
+
+
+def ratio_lines(costs: Sequence[Cost]) -> Iterator[str]:
+    """How many times as much the baseline costs: median, least and most of the rounds."""
+    for storage, trials in dict.fromkeys((one.storage, one.trials) for one in costs):
+        own, other = (
+            [one for one in costs if (one.storage, one.trials, one.build) == (storage, trials, build)]
+            for build in ("this", "baseline")
+        )
+        for name in ("first_s", "cpu_ms", "wall_ms") if own and other else ():
+            ratios = sorted(getattr(b, name) / max(getattr(a, name), 0.01) for a, b in zip(own, other, strict=True))
+            least, middle, most = ratios[0], statistics.median(ratios), ratios[-1]
+            yield f"{storage:10} {trials:6} trials: {name:8} {middle:6.1f} times ({least:.1f} to {most:.1f})"
 
 
 def new_study(storage: optuna.storages.BaseStorage) -> optuna.Study:
@@ -204,10 +244,18 @@ def main() -> None:
     """Print a line as soon as it is known, and everything as JSON at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="trials in the study")
-    parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS))
+    parser.add_argument("--samplers", nargs="*", default=list(SAMPLER_NAMES))
     parser.add_argument("--storages", nargs="*", default=STORAGES)
+    parser.add_argument("--baseline", help="another checkout, to be compared with")
+    parser.add_argument("--rounds", type=int, default=1, help="workers of each build on each storage")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if args.worker:
+        one = cost(lambda: open_storage(args.worker), sampler="random", storage="", trials=0)
+        print(json.dumps(asdict(one)))
+        return
+    builds = {"this": str(Path(__file__).parents[2])} | ({"baseline": args.baseline} if args.baseline else {})
     found = []
     for sampler in args.samplers:
         for one in by_sampler(sampler, [size for size in args.sizes if sampler != "gp" or size <= GP_MOST]):
@@ -215,9 +263,11 @@ def main() -> None:
             found.append(one)
     for storage in args.storages:
         for trials in args.sizes:
-            one = by_storage(storage, trials)
-            print(one.line, flush=True)
-            found.append(one)
+            for one in by_storage(storage, trials, builds, args.rounds):
+                print(one.line, flush=True)
+                found.append(one)
+    for line in ratio_lines(found):
+        print(line)
     print(json.dumps({"costs": [asdict(one) for one in found], "after": after(max(args.sizes))}))
 
 

@@ -19,6 +19,7 @@ from nas.engines.ray.dispatch import Dispatcher
 from nas.engines.ray.training import SteppedTraining, TrainingDone, TrainingFailed
 from nas.estimators.base import Evaluation
 from nas.estimators.settings import EstimatorSettings
+from nas.methods.search.settings import StudySettings
 from nas.methods.search.trials.finalists import is_search_complete
 from nas.study.recovery import OUT_OF_MEMORY
 from nas.study.trial_attributes import count_finished, trial_records
@@ -196,7 +197,9 @@ def test_workers_that_come_and_go_train_and_score_what_an_estimator_needs(seed: 
                 assert driver.dispatcher.report(key, report)
     driver.dispatcher.release()
     assert driver.dispatcher.error is None and driver.running() == 0
-    assert is_search_complete(driver.study, estimator, 14) and count_finished(driver.study) == 18
+    assert (
+        is_search_complete(driver.study, estimator, StudySettings(n_trials=14)) and count_finished(driver.study) == 18
+    )
     rows = [row for row in trial_records(driver.study) if row.outcome is not Outcome.DUPLICATE]
     assert Counter(row.role for row in rows) == {Role.ANCHOR: 4, None: 10, Role.FINALIST: 2, Role.CHECK: 2}
 

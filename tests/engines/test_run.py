@@ -33,7 +33,7 @@ def test_a_storage_is_closed_once_its_study_is_given_back(tmp_path: Path, monkey
     )
     holders = []
     monkeypatch.setattr(RetryingStorage, "close", lambda _: holders.append(lease_holder(search.study)))
-    kind: Any = SimpleNamespace(prepare=lambda *_: session, conclude=lambda *_: None)
+    kind: Any = SimpleNamespace(check_sources=lambda *_: None, prepare=lambda *_: session, conclude=lambda *_: None)
     assert run_study(plan, kind, Console()) is False
     assert holders == [None]
 
@@ -75,7 +75,7 @@ def test_an_interrupt_is_answered_at_once(
         answers.append("concluded")
 
     monkeypatch.setattr(run.trials, "run_local_trials", run_trials)
-    kind: Any = SimpleNamespace(prepare=lambda *_: session, conclude=conclude)
+    kind: Any = SimpleNamespace(check_sources=lambda *_: None, prepare=lambda *_: session, conclude=conclude)
     assert run_study(plan, kind, Console()) is True
     twice = interrupted == ("trials", "trials")
     said = [line for text in answers for line in text.splitlines() if line.startswith("interrupted: ")]

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from search_spaces import layout
 from search_spaces.space import SearchSpace
 
 Load = Callable[..., SearchSpace]
@@ -193,3 +194,15 @@ def test_spaces_import_nothing_heavy() -> None:
     )
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert completed.stdout.strip() == "[]"
+
+
+def test_decoding_does_not_depend_on_what_is_cached(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = load("mixnet", width=[1.0, 1.3])  # one of its own
+    rng = random.Random(6)
+    genotypes = [space.sample(rng) for _ in range(20)]
+    specs = [space.decode(genotype) for genotype in genotypes]
+    for name in ("_CACHED_BLOCKS", "_CACHED_STAGES", "_CACHED_ENDS"):
+        monkeypatch.setattr(layout, name, 1)
+    forgetful = load("mixnet", width=[1.0, 1.3])
+    assert [forgetful.decode(genotype) for genotype in genotypes] == specs
+    assert [space.decode(genotype) for genotype in reversed(genotypes)] == specs[::-1]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import itertools
+import pickle
+import random
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from nas.arch import zoo
 from nas.core.errors import NasError
 from nas.latency.predictors.block_pieces import pieces
 from nas.latency.predictors.block_table import BlockTable
 from nas.study.candidates import Pricer, survey
-from tests.study.fakes import MS_PER_GMAC, CornerSpace, mobilenet_v1, pricer, small_space
+from tests.study.fakes import CONF, MS_PER_GMAC, CornerSpace, mobilenet_v1, pricer, small_space
 
 
 def all_measures(prices: Pricer) -> list[dict[str, float]]:
@@ -20,6 +27,14 @@ def all_measures(prices: Pricer) -> list[dict[str, float]]:
     names, choices = zip(*prices.space.parameters.items(), strict=True)
     points = (dict(zip(names, values, strict=True)) for values in itertools.product(*choices))
     return [prices.price(point).measures for point in points]
+
+
+def instantiate(config: dict[str, Any]) -> Any:
+    """The space of a YAML file, as Hydra makes it."""
+    module, _, name = config["_target_"].rpartition(".")
+    return getattr(importlib.import_module(module), name)(
+        **{key: value for key, value in config.items() if not key.startswith("_")}
+    )
 
 
 def test_a_candidate_is_priced_with_the_published_figures() -> None:
@@ -42,6 +57,50 @@ def test_a_published_network_has_one_price_by_name_and_by_genotype() -> None:
     assert pricer(space).price(space.encode(arch)).arch.stages == arch.stages
 
 
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_batch_has_the_prices_of_its_networks_one_by_one(path: Path) -> None:
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    spaces = [instantiate(config) for _ in range(2)]  # with caches of their own
+    rng = random.Random(4)
+    points = [spaces[0].sample(rng) for _ in range(30)]
+    points = [*points, *points[:3]]
+    batch, single = pricer(spaces[0]), pricer(spaces[1])
+    found = batch.price_many(iter(points))
+    assert [candidate.genotype for candidate in found] == points
+    for candidate, expected in zip(found, map(single.price, points), strict=True):
+        assert (candidate.arch, candidate.cost) == (expected.arch, expected.cost)
+        assert candidate.arch.arch_id == expected.arch.arch_id
+        assert candidate.measures == pytest.approx(expected.measures, rel=1e-9)
+    if "resolution_px" in spaces[0].parameters:
+        assert len({candidate.arch.resolution_px for candidate in found}) > 1
+    assert batch.price_many([]) == []
+
+
+def test_a_batch_is_scaled_as_single_prices_and_leaves_garbage_collection_as_it_was() -> None:
+    corrected = replace(pricer(small_space()), latency_scale=1.5)
+    point = {**dict.fromkeys(corrected.space.parameters), **corrected.space.sample(random.Random(0))}
+    assert corrected.price_many([point, point]) == [corrected.price(point)] * 2
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            corrected.price_many([point])
+            assert gc.isenabled() is enabled
+            with pytest.raises(NasError, match="is missing"):
+                corrected.price_many([point, {}])
+            assert gc.isenabled() is enabled
+        finally:
+            gc.enable()
+
+
+def test_a_pricer_is_pickled_without_its_caches() -> None:
+    prices, rng = pricer(small_space()), random.Random(0)
+    points = [prices.space.sample(rng) for _ in range(50)]
+    size = len(pickle.dumps(prices))
+    found = prices.price_many(points)
+    assert len(pickle.dumps(prices)) == size
+    assert pickle.loads(pickle.dumps(prices)).price_many(points) == found
+
+
 def test_survey_finds_the_feasible_share() -> None:
     every = all_measures(pricer(small_space()))
     limit = sorted(measures["macs_m"] for measures in every)[len(every) // 3]
@@ -49,7 +108,7 @@ def test_survey_finds_the_feasible_share() -> None:
     found = survey(pricer(small_space(), macs_m=limit), samples=100, seed=1)
     # A binomial share of 100 draws has a standard deviation of at most 0.05; four of them happen once in 16,000.
     assert len(found.feasible) / 100 == pytest.approx(share, abs=0.2)
-    assert found.sampled == 100
+    assert (found.sampled, found.feasible_sampled) == (100, len(found.feasible))
     # A space smaller than the sample is looked at point by point, and the share is exact.
     whole = survey(pricer(small_space(), macs_m=limit), samples=400, seed=1)
     assert (whole.sampled, len(whole.feasible) / 288) == (288, share)
@@ -97,6 +156,7 @@ def test_a_corner_that_chance_misses_is_found() -> None:
     limit = pricer(space).price(smallest).measures["macs_m"]
     found = survey(pricer(space, macs_m=limit), samples=10, seed=0)
     assert [candidate.genotype for candidate in found.feasible] == [smallest]
+    assert found.feasible_sampled == 0  # it was not in the sample
     assert found.fastest_ms == found.closest.latency.latency_ms
 
 

@@ -37,7 +37,7 @@ def plan() -> SearchPlan:
         (StudySettings, "max_screened", 0, r"study\.max_screened 0"),
         (StudySettings, "storage", "optuna.db", r"study\.storage 'optuna\.db': must be one of sqlite:///FILE, journal"),
         (StudySettings, "patience_s", -1, r"study\.patience_s -1: must be a number of at least 0"),
-        (SamplerSettings, "name", "tpee", r"sampler\.name 'tpee': choose from tpe, .* Did you mean 'tpe'"),
+        (SamplerSettings, "name", "tpee", r"sampler\.name 'tpee': choose from guided, tpe, .* Did you mean 'tpe'"),
         (SamplerSettings, "startup", -1, r"sampler\.startup -1"),
         (SamplerSettings, "population", 1, r"sampler\.population 1: must be a whole number of at least 2"),
         (PrunerSettings, "name", "asa", r"pruner\.name 'asa': choose from none, .* Did you mean 'asha'"),

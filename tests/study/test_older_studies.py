@@ -34,7 +34,7 @@ COMMANDS: Final = {"search": search.command, "grid": compound_grid.command}
 RUNNING: Final = {"search": 7, "grid": 6}  # the trial that was under way; the next one was queued
 VALIDATION_IMAGES: Final = 360
 # What was the default of a search then.
-DEFAULTS: Final[dict[str, tuple[str, ...]]] = {"search": ("estimator=proxy", "data=digits"), "grid": ()}
+DEFAULTS: Final[dict[str, tuple[str, ...]]] = {"search": ("estimator=proxy", "data=digits", "sampler=tpe"), "grid": ()}
 both = pytest.mark.parametrize("name", list(COMMANDS))
 
 

@@ -7,10 +7,52 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.arch.ops.network import Op, block_ops, head_ops, network_ops, out_side, stem_op
+    from nas.arch.ops.network import (
+        Op,
+        PartSegments,
+        Segment,
+        block_ops,
+        block_segments,
+        head_ops,
+        head_segments,
+        network_ops,
+        network_segments,
+        out_side,
+        stem_op,
+        stem_segments,
+    )
 else:
     __getattr__, __dir__ = lazy_exports(
-        __name__, {"network": ["Op", "block_ops", "head_ops", "network_ops", "out_side", "stem_op"]}
+        __name__,
+        {
+            "network": [
+                "PartSegments",
+                "Op",
+                "Segment",
+                "block_ops",
+                "block_segments",
+                "head_ops",
+                "head_segments",
+                "network_ops",
+                "network_segments",
+                "out_side",
+                "stem_op",
+                "stem_segments",
+            ]
+        },
     )
 
-__all__ = ["Op", "block_ops", "head_ops", "network_ops", "out_side", "stem_op"]
+__all__ = [
+    "PartSegments",
+    "Op",
+    "Segment",
+    "block_ops",
+    "block_segments",
+    "head_ops",
+    "head_segments",
+    "network_ops",
+    "network_segments",
+    "out_side",
+    "stem_op",
+    "stem_segments",
+]

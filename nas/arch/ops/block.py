@@ -1,4 +1,8 @@
-"""Primitive operations of one block, enumerated from its spec by block type."""
+"""Primitive operations of one block, enumerated from its spec by block type.
+
+Blocks differ in many combinations of few choices. They are made of segments, each of which depends on some of the
+choices only, so that different blocks share them, and everything that is derived from them.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,49 @@ from functools import lru_cache
 
 from nas.arch.blocks import SCALED_TYPES, BlockSpec
 from nas.arch.ops.op import Op, out_side
+from nas.arch.ops.segments import (
+    Segment,
+    depthwise_segment,
+    pointwise_segment,
+    residual_addition,
+    squeeze_excite_segment,
+)
 from nas.arch.parts import SqueezeExcite
-from nas.arch.rounding import split_channels
 from nas.arch.spec import can_skip, hidden_channels, spatial_groups
 
 
-@lru_cache(maxsize=65536)
+class PartSegments:
+    """Segments of one part of a network in order: stem, a block or head.
+
+    ``addition``: a block's residual addition of the last segment's output and the block's input, None without one.
+    ``out_px``: side of its output in px. ``params``, ``macs``, ``activations``, ``peak_elements``: of the whole part,
+    as of a segment. Compared by identity, as segments are.
+    """
+
+    __slots__ = ("activations", "addition", "macs", "out_px", "params", "peak_elements", "segments")
+
+    def __init__(self, segments: Sequence[Segment], addition: Op | None = None) -> None:
+        self.segments, self.addition = tuple(segments), addition
+        first = segments[0]
+        params, macs, activations, peak = first.params, first.macs, first.activations, first.peak_elements
+        kept = 0  # elements of the block's input, which stays live for the addition
+        if addition:
+            kept = addition.out_elements
+            peak = max(first.kept_peak, addition.in_elements + kept)
+        for segment in segments[1:]:
+            params, macs = params + segment.params, macs + segment.macs
+            activations += segment.activations
+            peak = max(peak, segment.peak_elements + kept)
+        self.params, self.macs, self.activations, self.peak_elements = params, macs, activations, peak
+        self.out_px = segments[-1].out_px
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """Operations of the part in execution order."""
+        ops = tuple([op for segment in self.segments for op in segment.ops])
+        return (*ops, self.addition) if self.addition else ops
+
+
 def block_ops(
     block: BlockSpec,
     stride: int,
@@ -28,26 +69,41 @@ def block_ops(
     The block's input is ``(1, in_channels, px, px)``. Paths are relative to the block; "" among the inputs is the
     block's input. The output of the last operation is the block's.
     """
+    return block_segments(block, stride, in_channels, px, activation, se, layer_scale).ops
+
+
+@lru_cache(maxsize=65536)
+def block_segments(
+    block: BlockSpec,
+    stride: int,
+    in_channels: int,
+    px: int,
+    activation: str,
+    se: SqueezeExcite,
+    layer_scale: bool,
+) -> PartSegments:
+    """Segments of one block, see ``block_ops``."""
     act = block.activation or activation
-    hidden, out_px = hidden_channels(block, in_channels), out_side(px, stride)
+    hidden = hidden_channels(block, in_channels)
     if block.type == "cn":
-        ops = [_spatial(block, "conv", in_channels, block.channels, px, stride, act)]
+        segments = [Segment(_spatial(block, "conv", in_channels, block.channels, px, stride, act))]
     elif block.type == "er":
-        ops = [_spatial(block, "conv_exp", in_channels, hidden, px, stride, act)]
-        ops += _squeeze_excite(ops[-1], block, se, act)
-        ops += _pointwise("conv_pwl", ops[-1], block.channels, block.project_kernels, "bn2", None)
+        segments = [Segment(_spatial(block, "conv_exp", in_channels, hidden, px, stride, act))]
+        segments += _squeezed("conv_exp", block, hidden, out_side(px, stride), se, act)
+        segments.append(_projection("conv_pwl", segments, block, hidden, out_side(px, stride), "bn2", None))
     elif block.type == "uir":
-        ops = _universal_block(block, stride, in_channels, hidden, px, act, se)
+        segments = [Segment(*_universal_block(block, stride, in_channels, hidden, px, act, se))]
     elif block.type == "mqa":
-        ops = _attention_block(block, in_channels, px)
+        segments = [Segment(*_attention_block(block, in_channels, px))]
     else:
-        ops = _depthwise_block(block, stride, in_channels, hidden, px, act, se)
+        segments = _depthwise_block(block, stride, in_channels, hidden, px, act, se)
     if layer_scale and block.type in SCALED_TYPES:
-        ops[-1] = ops[-1]._replace(scale="layer_scale")
+        *ops, last = segments[-1].ops
+        segments[-1] = Segment(*ops, last._replace(scale="layer_scale"))
+    addition = None
     if block.skip and can_skip(block, stride, in_channels):
-        last = ops[-1]
-        ops.append(Op("add", "add", (last.path, ""), 2 * last.out_channels, last.out_channels, out_px, out_px))
-    return tuple(ops)
+        addition = residual_addition(segments[-1].ops[-1].path, block.channels, px)
+    return PartSegments(segments, addition)
 
 
 def _spatial(block: BlockSpec, path: str, in_channels: int, out_channels: int, px: int, stride: int, act: str) -> Op:
@@ -62,33 +118,29 @@ def _spatial(block: BlockSpec, path: str, in_channels: int, out_channels: int, p
 
 def _depthwise_block(
     block: BlockSpec, stride: int, in_channels: int, hidden: int, px: int, act: str, se: SqueezeExcite
-) -> list[Op]:
-    """Operations of ir, ds and dsa blocks.
+) -> list[Segment]:
+    """Segments of ir, ds and dsa blocks.
 
     In this order: [expand], depthwise, [squeeze-excite], project.
     """
-    ops: list[Op] = []
-    source = Op("pool", "", (), in_channels, in_channels, px, px)  # placeholder for the block's input
-    names = ("bn1", "bn2") if block.type != "ir" else ("bn2", "bn3")
+    segments, source, names = [], "", ("bn1", "bn2")
     if block.type == "ir":
-        ops += _pointwise("conv_pw", source, hidden, block.expand_kernels, "bn1", act)
-        source = ops[-1]
-    groups = spatial_groups(block, in_channels)
-    if groups == hidden:
-        ops += _depthwise(block, source, stride, names[0], act)
+        segments.append(pointwise_segment("conv_pw", "", in_channels, px, hidden, block.expand_kernels, "bn1", act))
+        source, names = "conv_pw", ("bn2", "bn3")
+    out_px = out_side(px, stride)
+    if block.group_size is None or spatial_groups(block, in_channels) == hidden:
+        kernels = block.effective_kernels(stride)
+        segments.append(depthwise_segment(source, hidden, px, stride, kernels, block.partition, names[0], act))
     else:
-        ops.append(
-            Op(
-                "conv", "conv_dw", (source.path,), hidden, hidden, px, out_side(px, stride),
-                block.kernels[0], stride, norm=names[0], activation=act, groups=groups,
-            )
+        conv = Op(
+            "conv", "conv_dw", (source,), hidden, hidden, px, out_px,
+            block.kernels[0], stride, norm=names[0], activation=act, groups=spatial_groups(block, in_channels),
         )  # fmt: skip
-    ops += _squeeze_excite(ops[-1], block, se, act)
-    path = "conv_pwl" if block.type == "ir" else "conv_pw"
-    ops += _pointwise(
-        path, ops[-1], block.channels, block.project_kernels, names[1], act if block.type == "dsa" else None
-    )
-    return ops
+        segments.append(Segment(conv))
+    segments += _squeezed("conv_dw", block, hidden, out_px, se, act)
+    path, last_act = ("conv_pwl", None) if block.type == "ir" else ("conv_pw", act if block.type == "dsa" else None)
+    segments.append(_projection(path, segments, block, hidden, out_px, names[1], last_act))
+    return segments
 
 
 def _universal_block(
@@ -116,10 +168,16 @@ def _universal_block(
         )  # fmt: skip
 
     depthwise("dw_start", block.start_kernel, None)
-    ops += _pointwise("pw_exp.conv", ops[-1], hidden, (1,), "pw_exp.bn", act)
+    source = ops[-1]
+    ops += pointwise_segment(
+        "pw_exp.conv", source.path, source.out_channels, source.out_px, hidden, (1,), "pw_exp.bn", act
+    ).ops
     depthwise("dw_mid", middle, act)
-    ops += _squeeze_excite(ops[-1], block, se, act)
-    ops += _pointwise("pw_proj.conv", ops[-1], block.channels, (1,), "pw_proj.bn", None)
+    source = ops[-1]
+    for segment in _squeezed(source.path, block, hidden, source.out_px, se, act):
+        ops += segment.ops
+    path, px = ops[-1].path, source.out_px
+    ops += pointwise_segment("pw_proj.conv", path, hidden, px, block.channels, (1,), "pw_proj.bn", None).ops
     depthwise("dw_end", block.end_kernel, None)
     return ops[1:]
 
@@ -152,59 +210,17 @@ def _attention_block(block: BlockSpec, in_channels: int, px: int) -> list[Op]:
     return [*ops, Op("conv", "attn.output.proj", ("attn.heads",), queries, block.channels, px, px)]
 
 
-def _depthwise(block: BlockSpec, source: Op, stride: int, norm: str, act: str) -> list[Op]:
-    channels, px = source.out_channels, source.out_px
-    out_px = out_side(px, stride)
-    splits = split_channels(channels, len(block.kernels), block.partition)
-    convs = []
-    for (side, dilation), width in zip(block.effective_kernels(stride), splits, strict=True):
-        convs.append(
-            Op("depthwise", "conv_dw", (source.path,), width, width, px, out_px, side, stride, dilation, norm=norm)
-        )
-    return _with_split(convs, source, splits, act)
+def _projection(
+    path: str, before: Sequence[Segment], block: BlockSpec, hidden: int, px: int, norm: str, act: str | None
+) -> Segment:
+    """The 1x1 convolution that ends ``block``, after the segments ``before``."""
+    source = before[-1].ops[-1].path
+    return pointwise_segment(path, source, hidden, px, block.channels, block.project_kernels, norm, act)
 
 
-def _pointwise(
-    path: str, source: Op, out_channels: int, kernels: tuple[int, ...], norm: str, act: str | None
-) -> list[Op]:
-    """A 1x1 convolution, or its grouped form.
-
-    Group j maps part j of the input to part j of the output.
-    """
-    px = source.out_px
-    ins, outs = split_channels(source.out_channels, len(kernels)), split_channels(out_channels, len(kernels))
-    convs = [
-        Op("conv", path, (source.path,), width_in, width_out, px, px, kernel, norm=norm)
-        for kernel, width_in, width_out in zip(kernels, ins, outs, strict=True)
-    ]
-    return _with_split(convs, source, ins, act)
-
-
-def _with_split(convs: Sequence[Op], source: Op, splits: tuple[int, ...], act: str | None) -> list[Op]:
-    """Wrap several convolutions in a split and a concat; a single one is unchanged.
-
-    Paths are those of timm's ``MixedConv2d``.
-    """
-    if len(convs) == 1:
-        return [convs[0]._replace(activation=act)]
-    path = convs[0].path
-    channels, px = source.out_channels, source.out_px
-    split = Op("split", f"{path}.split", (source.path,), channels, channels, px, px, parts=splits)
-    groups = [conv._replace(path=f"{path}.{i}", inputs=(f"{split.path}:{i}",)) for i, conv in enumerate(convs)]
-    width, out_px = sum(conv.out_channels for conv in groups), groups[0].out_px
-    inputs = tuple(conv.path for conv in groups)
-    return [split, *groups, Op("concat", path, inputs, width, width, out_px, out_px, activation=act)]
-
-
-def _squeeze_excite(source: Op, block: BlockSpec, se: SqueezeExcite, act: str) -> list[Op]:
+def _squeezed(source: str, block: BlockSpec, hidden: int, px: int, se: SqueezeExcite, act: str) -> tuple[Segment, ...]:
+    """The squeeze-excite of ``block`` on the tensor ``source``, if there is one."""
     if not block.se_ratio:
-        return []
-    channels, px = source.out_channels, source.out_px
-    squeeze = se.squeeze_channels(block, channels)
-    inner = se.activation or act
-    return [
-        Op("pool", "se.pool", (source.path,), channels, channels, px, 1),
-        Op("conv", "se.conv_reduce", ("se.pool",), channels, squeeze, 1, 1, bias=True, activation=inner),
-        Op("conv", "se.conv_expand", ("se.conv_reduce",), squeeze, channels, 1, 1, bias=True, activation=se.gate),
-        Op("scale", "se", (source.path, "se.conv_expand"), channels, channels, px, px),
-    ]
+        return ()
+    squeeze = se.squeeze_channels(block, hidden)
+    return (squeeze_excite_segment(source, hidden, px, squeeze, se.activation or act, se.gate),)

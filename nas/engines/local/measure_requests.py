@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.credentials import mask_credentials
 from nas.core.errors import NasError
@@ -28,7 +28,7 @@ _ASKED: Final = {"state": "asked"}
 _POLL_S: Final = 0.2
 
 
-def request_measurement(study: optuna.Study, trial: Trial) -> MeasuredLatency:
+def request_measurement(study: optuna.Study, trial: FrozenTrial) -> MeasuredLatency:
     """The parent's measurement of the network of ``trial``, waited for.
 
     Raises: NasError with its reason if it cannot measure.
@@ -89,5 +89,5 @@ def _reply_in(attributes: dict[str, Any]) -> dict[str, Any] | None:
     return reply if reply and reply["state"] == "measured" else None
 
 
-def _write_reply(study: optuna.Study, trial: optuna.trial.FrozenTrial, reply: dict[str, Any]) -> None:
+def _write_reply(study: optuna.Study, trial: FrozenTrial, reply: dict[str, Any]) -> None:
     storage_of(study).set_trial_system_attr(trial_id(trial), _KEY, reply)

@@ -29,7 +29,7 @@ from nas.study.trial_attributes import WORKER, count_finished, is_abandoned, lat
 _POLL_S: Final = 1.0
 _LIMITED_POLL_S: Final = 0.2  # a training takes memory faster than a person reads progress
 _GRACE_S: Final = 60.0  # for workers that were asked to stop, to give their trials back
-_CLAIM_S: Final = 30.0  # between taking a trial and writing one's name into it lie milliseconds
+_CLAIM_S: Final = 30.0  # between taking a trial and writing one's name into it a sampler may draw for seconds
 
 
 class Supervisor:

@@ -13,11 +13,12 @@ from nas.arch.files import load_spec
 from nas.arch.notation import first_in_channels, is_block_string, split_stages
 from nas.arch.parts import HeadKind, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
+from nas.core.csv_rows import CsvError
 from nas.core.errors import NasError, suggestion
 from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
 from nas.latency.predictors.base import LatencyPredictor
-from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
+from nas.latency.predictors.csv_tables import LatencyRow, read_csv
 from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 
 NETWORK_COLUMNS: Final = ("network", "latency_ms")
@@ -62,7 +63,7 @@ def read_measurements(path: Path) -> Measurements:
     Raises: NasError naming file, line and mistake.
     """
     device, rows = read_csv(path, required=NETWORK_COLUMNS, optional=("resolution_px", *BLOCK_STRING_COLUMNS))
-    networks: dict[str, tuple[ArchSpec, float, CsvRow]] = {}
+    networks: dict[str, tuple[ArchSpec, float, LatencyRow]] = {}
     for row in rows:
         spec, latency_ms = _network(row, path.parent), row.latency_ms()
         _, first_ms, first_row = networks.setdefault(spec.arch_id, (spec, latency_ms, row))
@@ -74,7 +75,7 @@ def read_measurements(path: Path) -> Measurements:
     return Measurements(device=device, networks=tuple((spec, ms) for spec, ms, _ in networks.values()))
 
 
-def _network(row: CsvRow, folder: Path) -> ArchSpec:
+def _network(row: LatencyRow, folder: Path) -> ArchSpec:
     """Network of a row, at the row's resolution. Raises: CsvError."""
     text = row.text("network")
     strings = "|" in text or is_block_string(text)
@@ -115,7 +116,7 @@ def _from_timm(name: str) -> ArchSpec:
     return spec
 
 
-def _from_strings(row: CsvRow, text: str) -> ArchSpec:
+def _from_strings(row: LatencyRow, text: str) -> ArchSpec:
     """Network from block strings, and columns for what these do not define.
 
     Raises: NasError.

@@ -12,10 +12,11 @@ import numpy as np
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.spec import ArchSpec
 from nas.latency.arrays import FloatArray
-from nas.latency.kernels.ort_lowering import Call, Kernel, network_parts
+from nas.latency.kernels.ort_lowering import Kernel, network_parts
 from nas.latency.kernels.padding import padded, valid_taps
 
 _MEGA: Final = 1e-6
+_MB_PER_ELEMENT: Final = BYTES_PER_ELEMENT * _MEGA
 _FUNCTION_CODES: Final = {"": 0, "relu": 1, "relu6": 2, "sigmoid": 3, "hard_sigmoid": 4, "hard_swish": 5}
 _TINY: Final = 1e-7
 _WIDE: Final = 64  # channels that the inner loops of wide kernels process at a time
@@ -24,6 +25,7 @@ FEATURES: Final = (
     "dilation", "function", "added", "blocked", "parts", "fewest_part", "worst_part_tail", "network_weights",
     "network_bytes", "in_tail", "out_tail", "wide_tail", "out_blocks", "columns_tail",
 )  # fmt: skip
+_CONTEXT_FEATURES: Final = [FEATURES.index("network_weights"), FEATURES.index("network_bytes")]
 
 
 class Context(NamedTuple):
@@ -47,23 +49,15 @@ def contextual_kernels(spec: ArchSpec, lane: int) -> list[ContextualKernel]:
 
     ``lane``: channels of one block of the blocked layout.
     """
-    parts = [part.calls for part in network_parts(spec, lane)]
-    context = common_context([moved_mb(calls, lane) for calls in parts])
-    return [(call.kernel, context) for calls in parts for call in calls]
+    kernels = [call.kernel for part in network_parts(spec, lane) for call in part.calls]
+    _, activations, weights = zip(*[kernel_elements(kernel, lane) for kernel in kernels], strict=True)
+    context = network_context(sum(activations), sum(weights))
+    return [(kernel, context) for kernel in kernels]
 
 
-def moved_mb(calls: Iterable[Call], lane: int) -> tuple[float, float]:
-    """Megabytes (10^6 bytes) of activations and of weights that ``calls`` move."""
-    amounts = [kernel_work(call.kernel, lane) for call in calls]
-    return sum(activations for _, activations, _ in amounts), sum(weights for _, _, weights in amounts)
-
-
-def common_context(parts_mb: Sequence[tuple[float, float]]) -> Context:
-    """Context of a network from ``moved_mb`` of each of its parts, in order.
-
-    Every caller sums part by part: a sum in another order may be rounded to another context.
-    """
-    return kernel_context(sum(activations for activations, _ in parts_mb), sum(weights for _, weights in parts_mb))
+def network_context(activations: int, weights: int) -> Context:
+    """Context of a network that moves so many elements of activations and weights."""
+    return kernel_context(activations * _MB_PER_ELEMENT, weights * _MB_PER_ELEMENT)
 
 
 def kernel_context(moved_mb: float, weights_mb: float) -> Context:
@@ -87,11 +81,20 @@ def kernel_class(kernel: Kernel) -> str:
     return f"{kernel.kind}.{kernel.function}" if kernel.kind == "activation" else kernel.kind
 
 
-@lru_cache(maxsize=65536)
 def kernel_work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
     """Work of a kernel: (10^6 multiply-adds, MB of activations, MB of weights).
 
     MB are 10^6 bytes moved. Channels are padded to full blocks of ``lane`` in the blocked layout.
+    """
+    macs, moved, weights = kernel_elements(kernel, lane)
+    return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
+
+
+@lru_cache(maxsize=65536)
+def kernel_elements(kernel: Kernel, lane: int) -> tuple[int, int, int]:
+    """Multiply-adds of a kernel, elements of activations and weights it moves.
+
+    Whole numbers, so that a sum over kernels does not depend on their order.
     """
     ins, outs = kernel.in_channels, kernel.out_channels
     if kernel.blocked:
@@ -114,25 +117,39 @@ def kernel_work(kernel: Kernel, lane: int) -> tuple[float, float, float]:
         moved = 2 * padded(ins, lane) * in_area
     else:
         moved = (ins if kernel.kind == "pool" else 2 * max(ins, outs)) * in_area
-    return macs * _MEGA, moved * BYTES_PER_ELEMENT * _MEGA, weights * BYTES_PER_ELEMENT * _MEGA
+    return macs, moved, weights
 
 
-def kernel_features(kernels: Iterable[ContextualKernel], lane: int) -> FloatArray:
+def kernel_features(kernels: Sequence[ContextualKernel], lane: int) -> FloatArray:
     """Feature matrix, float64 of shape (kernels, features), columns as ``FEATURES``.
 
     Columns named ``*_tail`` are the remainders of a dimension that is split into full vectors or tiles.
     """
-    table = np.array([_row(kernel, context, lane) for kernel, context in kernels], dtype=float)
+    own = own_features([kernel for kernel, _ in kernels], lane)
+    return np.maximum(own, context_features([context for _, context in kernels]))
+
+
+def own_features(kernels: Iterable[Kernel], lane: int) -> FloatArray:
+    """``kernel_features`` without those of the context, which are minus infinity."""
+    table = np.array([_row(kernel, lane) for kernel in kernels], dtype=float)
     amounts, outs, out_px = np.log2(table[:, :3] + _TINY), table[:, 4], table[:, 6]
     tails = (table[:, 3] % lane, outs % lane, outs % _WIDE, np.ceil(outs / lane) % 4, out_px % 6)
-    return np.hstack([amounts, table[:, 3:], np.stack(tails, axis=1)])
+    absent = np.full((len(table), len(_CONTEXT_FEATURES)), -np.inf)
+    return np.hstack([amounts, table[:, 3:], absent, np.stack(tails, axis=1)])
 
 
-def _row(kernel: Kernel, context: Context, lane: int) -> tuple[float, ...]:
+def context_features(contexts: Sequence[Context]) -> FloatArray:
+    """``kernel_features`` of contexts alone; the others are minus infinity."""
+    table = np.full((len(contexts), len(FEATURES)), -np.inf)
+    table[:, _CONTEXT_FEATURES] = contexts
+    return table
+
+
+def _row(kernel: Kernel, lane: int) -> tuple[float, ...]:
     """Values of one kernel before logarithms and tails, as ``FEATURES`` orders them."""
     parts = kernel.parts
     return (
         *kernel_work(kernel, lane), kernel.in_channels, kernel.out_channels, kernel.in_px, kernel.out_px, kernel.kernel,
         kernel.stride, kernel.dilation, _FUNCTION_CODES.get(kernel.function, 0), kernel.added, kernel.blocked,
-        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0, *context,
+        len(parts), min(parts) if parts else 0, max(part % lane for part in parts) if parts else 0,
     )  # fmt: skip

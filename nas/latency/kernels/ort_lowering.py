@@ -10,14 +10,11 @@ products is one kernel here.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from nas.arch.blocks import BlockSpec
-from nas.arch.ops.network import Op, block_ops, head_ops, stem_op
-from nas.arch.parts import SqueezeExcite
+from nas.arch.ops.network import Op, PartSegments, Segment, network_segments
 from nas.arch.spec import ArchSpec
 
 KernelKind = Literal[
@@ -64,6 +61,36 @@ class Call(NamedTuple):
     kernel: Kernel
 
 
+class LoweredSegment:
+    """Kernel calls of a segment on an input of one memory layout.
+
+    ``blocked``: whether its output is in the NCHWc layout. ``converts``: whether it converts its input to the other
+    layout. ``is_linear``: whether its last call is a convolution without activation. Compared by identity, as segments
+    are.
+    """
+
+    __slots__ = ("blocked", "calls", "converts", "is_linear")
+
+    def __init__(self, calls: Sequence[Call], *, blocked: bool, converts: bool, is_linear: bool) -> None:
+        self.calls = tuple(calls)
+        self.blocked, self.converts, self.is_linear = blocked, converts, is_linear
+
+
+class LoweredPart(NamedTuple):
+    """Lowered segments of a part of a network, and the layout of its output.
+
+    ``blocked``: whether that is the NCHWc layout.
+    """
+
+    segments: tuple[LoweredSegment, ...]
+    blocked: bool
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Kernel calls of the part; paths are relative to it."""
+        return tuple([call for segment in self.segments for call in segment.calls])
+
+
 class Part(NamedTuple):
     """Kernel calls of a network's stem, of one block, or of its head.
 
@@ -85,72 +112,84 @@ def network_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -
 
 def network_parts(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> Iterator[Part]:
     """Kernel calls of stem, blocks and head of ``spec``, in order."""
-    stem, px, blocked = stem_calls(spec, lane, resolution_px)
-    yield Part("", stem)
-    for path, block, stride, channels in spec.placed_blocks():
-        calls, px, blocked = block_calls(
-            block, stride, channels, px, spec.activation, spec.squeeze_excite, lane, blocked
-        )
-        yield Part(path, calls)
-    yield Part("", head_calls(spec, lane, px, blocked))
+    paths = ["", *(placed.path for placed in spec.placed_blocks()), ""]
+    for path, part in zip(paths, lowered_network(spec, lane, resolution_px), strict=True):
+        yield Part(path, part.calls)
 
 
-def stem_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> tuple[tuple[Call, ...], int, bool]:
-    """Kernel calls of the stem, side of its output in px, and whether that is blocked."""
-    stem = stem_op(spec, resolution_px or spec.resolution_px)
-    calls, blocked = _lowered((stem,), lane, False)
-    return calls, stem.out_px, blocked
+def lowered_network(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> list[LoweredPart]:
+    """Stem, blocks and head of ``spec`` as lowered, in order."""
+    parts, blocked = [], False  # images are in the plain layout
+    for part in network_segments(spec, resolution_px):
+        parts.append(lowered_part(part, lane, blocked))
+        blocked = parts[-1].blocked
+    return parts
+
+
+def lowered_part(part: PartSegments, lane: int, blocked: bool) -> LoweredPart:
+    """Lower a part of a network segment by segment.
+
+    ``blocked``: whether its input is in the NCHWc layout.
+    """
+    lowered, layout = [], blocked
+    for segment in part.segments:
+        lowered.append(_lowered(segment, lane, layout))
+        layout = lowered[-1].blocked
+    if part.addition:
+        lowered[-1] = _with_addition(lowered[-1], lane, part.addition, blocked, lowered[0].converts)
+    return LoweredPart(tuple(lowered), lowered[-1].blocked)
 
 
 @lru_cache(maxsize=65536)
-def block_calls(
-    block: BlockSpec,
-    stride: int,
-    in_channels: int,
-    px: int,
-    activation: str,
-    se: SqueezeExcite,
-    lane: int,
-    blocked: bool,
-) -> tuple[tuple[Call, ...], int, bool]:
-    """Kernel calls of a block, side of its output in px, and whether that is blocked.
-
-    ``px``: side of the input; ``blocked``: whether the input is in the NCHWc layout. Paths are relative to the block.
-    """
-    ops = block_ops(block, stride, in_channels, px, activation, se)
-    calls, out_blocked = _lowered(ops, lane, blocked)
-    return calls, ops[-1].out_px, out_blocked
-
-
-def head_calls(spec: ArchSpec, lane: int, px: int, blocked: bool) -> tuple[Call, ...]:
-    """Kernel calls of pooling, head and classifier on a last map of side ``px``.
-
-    ``blocked``: whether that map is in the NCHWc layout.
-    """
-    return _lowered(tuple(head_ops(spec, px)), lane, blocked)[0]
-
-
-def _lowered(ops: tuple[Op, ...], lane: int, blocked: bool) -> tuple[tuple[Call, ...], bool]:
-    graph = _Graph(lane, Counter(name for op in ops for name in op.inputs))
-    graph.blocked[""] = blocked
-    for op in ops:
+def _lowered(segment: Segment, lane: int, blocked: bool) -> LoweredSegment:
+    """Lower a segment; ``blocked``: whether its input is in the NCHWc layout."""
+    graph = _Graph(lane)
+    graph.blocked[segment.source] = blocked
+    for op in segment.ops:
         graph.add(op)
-    return tuple(graph.calls), graph.blocked[ops[-1].path]
+    output = segment.ops[-1].path
+    return LoweredSegment(
+        graph.calls,
+        blocked=graph.blocked[output],
+        converts=segment.source in graph.converted,
+        is_linear=output in graph.linear,
+    )
+
+
+@lru_cache(maxsize=65536)
+def _with_addition(
+    lowered: LoweredSegment, lane: int, addition: Op, shortcut_blocked: bool, shortcut_converted: bool
+) -> LoweredSegment:
+    """Lower the residual addition after the last segment of a block.
+
+    ``shortcut_blocked``: whether the block's input is in the NCHWc layout; ``shortcut_converted``: whether a segment
+    has converted it to the other one.
+    """
+    graph, (source, shortcut) = _Graph(lane), addition.inputs
+    graph.calls.extend(lowered.calls)
+    graph.blocked.update({source: lowered.blocked, shortcut: shortcut_blocked})
+    if shortcut_converted:
+        graph.converted.add(shortcut)
+    if lowered.is_linear:
+        graph.linear[source] = len(graph.calls) - 1
+    graph.add(addition)
+    return LoweredSegment(graph.calls, blocked=graph.blocked[addition.path], converts=lowered.converts, is_linear=False)
 
 
 class _Graph:
     """Kernel calls lowered so far, and the memory layout of every tensor.
 
-    It records which tensors have been converted to the other layout already, so that each is converted once.
+    ``converted``: tensors that have been converted to the other layout already, so that each is converted once.
+    ``linear``: index of the call of a convolution without activation, by its output.
     """
 
-    def __init__(self, lane: int, uses: Mapping[str, int]) -> None:
+    def __init__(self, lane: int) -> None:
         self.calls: list[Call] = []
         self.blocked: dict[str, bool] = {}
-        self._lane, self._uses = lane, uses
+        self.converted: set[str] = set()
+        self._lane = lane
         self._op = ""  # path of the operation that is being lowered
-        self._converted: set[str] = set()
-        self._linear: dict[str, int] = {}  # tensor -> index of the call of its convolution without activation
+        self.linear: dict[str, int] = {}
 
     def add(self, op: Op) -> None:
         """Append the kernel calls of ``op``."""
@@ -196,7 +235,7 @@ class _Graph:
         fused = function in _FUSED or (function == "hard_swish" and blocked)
         self._emit(op, kind, blocked=blocked, narrow=blocked and narrow, function=function if fused else "")
         if not function:
-            self._linear[op.path] = len(self.calls) - 1
+            self.linear[op.path] = len(self.calls) - 1
         elif not fused:
             self._activate(op, blocked)
 
@@ -213,14 +252,14 @@ class _Graph:
     def _add(self, op: Op) -> None:
         """Residual addition, fused into the preceding convolution if layouts match.
 
-        Otherwise it is a kernel of its own.
+        Otherwise it is a kernel of its own. Nothing else reads the output of that convolution.
         """
         source, shortcut = op.inputs
-        conv = self._linear.get(source)
+        conv = self.linear.get(source)
         blocked = self.blocked[source] and self.blocked[shortcut]
         for name in op.inputs:
             self._want(name, op.out_channels, op.in_px, blocked=blocked)
-        if conv is not None and self._uses[source] == 1 and self.calls[conv].kernel.blocked == blocked:
+        if conv is not None and self.calls[conv].kernel.blocked == blocked:
             self.calls[conv] = Call(source, self.calls[conv].kernel._replace(added=True))
             self.blocked[op.path] = blocked
         else:
@@ -235,13 +274,13 @@ class _Graph:
             blocked = False
         for name in names:
             self._emit(op, "activation", blocked=blocked, function=name)
-        self._converted.discard(op.path)
+        self.converted.discard(op.path)
 
     def _want(self, tensor: str, channels: int, px: int, *, blocked: bool) -> None:
         """Convert ``tensor`` to the layout that its reader needs, once for all readers."""
-        if self.blocked[tensor] == blocked or tensor in self._converted:
+        if self.blocked[tensor] == blocked or tensor in self.converted:
             return
-        self._converted.add(tensor)
+        self.converted.add(tensor)
         kind: KernelKind = "block" if blocked else "unblock"
         self.calls.append(Call(self._op, Kernel(kind, channels, channels, px, px, blocked)))
 
@@ -257,10 +296,10 @@ class _Graph:
     ) -> None:
         channels = op.out_channels if kind in ("depthwise", "activation", "scale", "add") else op.in_channels
         px = op.out_px if kind == "activation" else op.in_px
-        shape = (op.kernel, op.stride, op.dilation) if kind in ("conv", "depthwise") else (1, 1, 1)
+        side, stride, dilation = (op.kernel, op.stride, op.dilation) if kind in ("conv", "depthwise") else (1, 1, 1)
         kernel = Kernel(
-            kind, channels, op.out_channels, px, op.out_px, blocked, narrow, *shape,
-            groups=op.groups, function=function, parts=parts or op.parts,
+            kind, channels, op.out_channels, px, op.out_px, blocked, narrow, side, stride, dilation, op.groups,
+            function, False, parts or op.parts,
         )  # fmt: skip
         self.calls.append(Call(op.path, kernel))
         self.blocked[op.path] = blocked

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from functools import lru_cache
+from typing import Final
 
-from nas.arch.blocks import BlockSpec
-from nas.arch.ops.network import Op, block_ops, head_ops, network_ops, stem_op
-from nas.arch.parts import SqueezeExcite
+from nas.arch.ops.network import Op, PartSegments, Segment, network_ops, network_segments
 from nas.arch.spec import ArchSpec
+from nas.core.bounded_cache import BoundedCache
 from nas.latency.predictors.base import LatencyEstimate
+
+_CACHED: Final = 65536
 
 
 class SumPredictor(ABC):
-    """Predictor whose latency is a sum over operations; costs of blocks are cached."""
+    """Predictor whose latency is a sum over operations.
+
+    Sums over segments and over parts of networks are cached.
+    """
 
     def __init__(self, *, low: float, high: float) -> None:
         self._low, self._high = low, high
-        self._block = lru_cache(maxsize=65536)(self._price_block)
+        self._segment_ms: BoundedCache[Segment, float] = BoundedCache(_CACHED)
+        self._part_ms: BoundedCache[PartSegments, float] = BoundedCache(_CACHED)
 
     @abstractmethod
     def op_ms(self, op: Op) -> float:
@@ -26,15 +31,10 @@ class SumPredictor(ABC):
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
-        stem = stem_op(spec, resolution_px or spec.resolution_px)
-        latency_ms, px, channels = self.op_ms(stem), stem.out_px, spec.stem.channels
-        for stage in spec.stages:
-            for block in stage.blocks:
-                for repeat in range(block.repeats):
-                    stride = block.stride if repeat == 0 else 1
-                    cost_ms, px = self._block(block, stride, channels, px, spec.activation, spec.squeeze_excite)
-                    latency_ms, channels = latency_ms + cost_ms, block.channels
-        latency_ms += sum(self.op_ms(op) for op in head_ops(spec, px))
+        latency_ms = 0.0
+        for part in network_segments(spec, resolution_px):
+            cost_ms = self._part_ms.get(part)
+            latency_ms += self._sum_part(part) if cost_ms is None else cost_ms
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms * self._low, high_ms=latency_ms * self._high)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
@@ -45,9 +45,12 @@ class SumPredictor(ABC):
         """(path, ms) per operation in execution order; they sum to the prediction."""
         return [(op.path, self.op_ms(op)) for op in network_ops(spec)]
 
-    def _price_block(
-        self, block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite
-    ) -> tuple[float, int]:
-        """Latency of one block in ms, and the side of its output in px."""
-        ops = block_ops(block, stride, in_channels, px, activation, se)
-        return sum(self.op_ms(op) for op in ops), ops[-1].out_px
+    def _sum_part(self, part: PartSegments) -> float:
+        """Latency of a part of a network in ms, which is cached."""
+        cost_ms = self.op_ms(part.addition) if part.addition else 0.0
+        for segment in part.segments:
+            segment_ms = self._segment_ms.get(segment)
+            if segment_ms is None:
+                segment_ms = self._segment_ms.keep(segment, sum([self.op_ms(op) for op in segment.ops]))
+            cost_ms += segment_ms
+        return self._part_ms.keep(part, cost_ms)

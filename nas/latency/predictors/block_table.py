@@ -11,15 +11,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from nas.arch.ops.network import PartSegments, network_segments
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
+from nas.core.bounded_cache import BoundedCache
+from nas.core.csv_rows import CsvError
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.validation import check_number
 from nas.latency.device import MAX_MS, MIN_MS, Device
 from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces
-from nas.latency.predictors.csv_tables import CsvError, CsvRow, read_csv
+from nas.latency.predictors.csv_tables import LatencyRow, read_csv
 
 if TYPE_CHECKING:
     from nas.latency.predictors.held_out import HeldOutError
@@ -29,6 +32,7 @@ OPTIONAL_BLOCK_COLUMNS: Final = ("activation", "squeeze_excite")
 # A rough guess: blocks that are timed alone may pay for cold caches and a synchronisation, or for less than in place.
 _FACTOR: Final = 1.25
 _SHOWN: Final = 5
+_CACHED: Final = 65536  # parts of networks
 _REMEDY: Final = "Measure them, or narrow the space to what the table covers."
 
 
@@ -59,6 +63,7 @@ class BlockTable:
         self.device, self.entries = device, dict(entries)
         self.error: HeldOutError | None = None
         self._ms: dict[Ops, float] = {piece.ops: ms for piece, ms in self.entries.items()}
+        self._part_ms: BoundedCache[PartSegments, float] = BoundedCache(_CACHED)
 
     def missing(self, spec: ArchSpec, resolution_px: int | None = None) -> list[Piece]:
         """Distinct pieces of ``spec`` without an entry in the table."""
@@ -71,10 +76,14 @@ class BlockTable:
         Raises: MissingEntries.
         """
         latency_ms = 0.0
-        for _, piece in pieces(spec, resolution_px):
-            if piece.ops not in self._ms:
-                raise MissingEntries(spec.name, self.missing(spec, resolution_px))
-            latency_ms += self._ms[piece.ops]
+        for part in network_segments(spec, resolution_px):
+            part_ms = self._part_ms.get(part)
+            if part_ms is None:
+                ops = tuple(op._replace(scale="") for op in part.ops)  # a layer scale is part of its convolution
+                if ops not in self._ms:
+                    raise MissingEntries(spec.name, self.missing(spec, resolution_px))
+                part_ms = self._part_ms.keep(part, self._ms[ops])
+            latency_ms += part_ms
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms / _FACTOR, high_ms=latency_ms * _FACTOR)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
@@ -164,7 +173,7 @@ def read_table(path: Path) -> BlockTable:
     Raises: NasError naming file, line and mistake.
     """
     device, rows = read_csv(path, required=BLOCK_COLUMNS, optional=OPTIONAL_BLOCK_COLUMNS)
-    entries: dict[Ops, tuple[Piece, float, CsvRow]] = {}
+    entries: dict[Ops, tuple[Piece, float, LatencyRow]] = {}
     for row in rows:
         piece, latency_ms = _piece(row), row.latency_ms()
         _, first_ms, first_row = entries.setdefault(piece.ops, (piece, latency_ms, row))
@@ -181,7 +190,7 @@ def _listed(missing: Sequence[Piece]) -> str:
     return "; ".join(map(str, missing[:_SHOWN])) + (f"; and {hidden} more" if hidden > 0 else "")
 
 
-def _piece(row: CsvRow) -> Piece:
+def _piece(row: LatencyRow) -> Piece:
     """Piece of a row. Raises: CsvError for one that cannot be parsed."""
     try:
         piece = Piece(

@@ -13,7 +13,7 @@ import numpy as np
 
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, quoted
-from nas.core.rank_correlation import kendall_tau
+from nas.core.statistics import kendall_tau
 from nas.core.validation import check_number
 from nas.latency.device import MAX_MS, MIN_MS
 

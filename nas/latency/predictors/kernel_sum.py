@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from nas.arch.blocks import BlockSpec
-from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_figures, check_number
+from nas.latency.arrays import FloatArray, Indices
 from nas.latency.device import MAX_MS, Device
-from nas.latency.kernels.kernel import (
-    Context,
-    ContextualKernel,
-    common_context,
-    contextual_kernels,
-    kernel_class,
-    moved_mb,
-)
-from nas.latency.kernels.ort_lowering import Call, block_calls, head_calls, network_calls, stem_calls
+from nas.latency.kernels.kernel import Context, contextual_kernels, kernel_class
+from nas.latency.kernels.network_times import NetworkTimes
+from nas.latency.kernels.ort_lowering import Kernel, network_calls
 from nas.latency.predictors.base import LatencyEstimate
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, prediction_interval
 from nas.latency.predictors.kernel_times import KernelTimes
@@ -31,7 +24,7 @@ from nas.latency.predictors.kernel_times import KernelTimes
 # Ridge penalties: variance of one network's error over the prior variance of a class's factor, and of the common one.
 _CLASS_RIDGE: Final = 1.0
 _COMMON_RIDGE: Final = 0.5
-_CACHE_SIZE: Final = 1_000_000  # kernels in contexts, about 200 MB
+_BATCH: Final = 1000  # networks that are priced at once
 
 
 class KernelPredictor:
@@ -63,38 +56,29 @@ class KernelPredictor:
         ratios = [check.measured_ms / check.predicted_ms for check in self.checks]
         self._low, self._high = prediction_interval(ratios) if ratios else (1.0, 1.0)
         self._common = float(np.median(list(self.factors.values())))
-        self._kernel_ms: dict[ContextualKernel, float] = {}
-        self._part_ms: dict[tuple[_Part, Context], float] = {}
-        self._part = lru_cache(maxsize=65536)(partial(_Part, lane=times.lane))
-        self._block = lru_cache(maxsize=65536)(self._block_part)
+        self._networks = NetworkTimes(self._corrected_ms, times.lane)
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
-        parts = self._parts(spec, resolution_px)
-        try:
-            latency_ms = self._sum_ms(parts)
-        except KeyError:  # a kernel that is not cached
-            self._evaluate(_contextual_kernels(parts))
-            latency_ms = self._sum_ms(parts)
-        return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms * self._low, high_ms=latency_ms * self._high)
+        (estimate,) = self._estimates([(spec, resolution_px)])
+        return estimate
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
         """Latencies at each spec's own resolution, in order.
 
-        The kernels of all specs are evaluated in one batch.
+        New kernels of 1,000 networks at a time are evaluated in one batch.
         """
-        specs = list(specs)
-        networks = [self._parts(spec, None) for spec in specs]
-        self._evaluate(kernel for parts in networks for kernel in _contextual_kernels(parts))
-        return [self.predict(spec) for spec in specs]
+        requests = [(spec, None) for spec in specs]
+        batches = [requests[first : first + _BATCH] for first in range(0, len(requests), _BATCH)]
+        return [estimate for batch in batches for estimate in self._estimates(batch)]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
         """(path, ms) per operation in execution order; they sum to the prediction."""
-        kernels = list(_contextual_kernels(self._parts(spec, None)))
-        self._evaluate(kernels)
         layers: dict[str, float] = {}
-        for call, kernel in zip(network_calls(spec, self.times.lane), kernels, strict=True):
-            layers[call.op] = layers.get(call.op, 0.0) + self._kernel_ms[kernel]
+        for call, ms in zip(
+            network_calls(spec, self.times.lane), self._networks.of_kernels(spec).tolist(), strict=True
+        ):
+            layers[call.op] = layers.get(call.op, 0.0) + ms
         return list(layers.items())
 
     def with_checks(self, unseen: Sequence[tuple[ArchSpec, float]]) -> KernelPredictor:
@@ -159,80 +143,39 @@ class KernelPredictor:
             others=data["others"],
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without caches: another process computes its own."""
+        return self._copy(factors=self.factors, checks=self.checks), ()
+
     def _with(self, *, factors: Mapping[str, float], checks: Sequence[HeldOutCheck]) -> KernelPredictor:
-        return KernelPredictor(
+        return self._copy(factors=factors, checks=checks)()
+
+    def _copy(self, **changes: Any) -> partial[KernelPredictor]:
+        return partial(
+            KernelPredictor,
             device=self.device,
             times=self.times,
-            factors=factors,
-            checks=checks,
             reference_ms=self.reference_ms,
             spent_s=self.spent_s,
             others=self.others,
+            **changes,
         )
 
-    def _parts(self, spec: ArchSpec, resolution_px: int | None) -> list[_Part]:
-        """Kernel calls of stem, blocks and head of ``spec``."""
-        lane = self.times.lane
-        stem, px, blocked = stem_calls(spec, lane, resolution_px)
-        parts = [self._part(stem)]
-        for _, block, stride, channels in spec.placed_blocks():
-            part, px, blocked = self._block(block, stride, channels, px, spec.activation, spec.squeeze_excite, blocked)
-            parts.append(part)
-        return [*parts, self._part(head_calls(spec, lane, px, blocked))]
+    def _estimates(self, networks: Sequence[tuple[ArchSpec, int | None]]) -> list[LatencyEstimate]:
+        """Latencies of networks at a side in px, or at their own."""
+        low, high = self._low, self._high
+        return [
+            LatencyEstimate(latency_ms=ms, low_ms=ms * low, high_ms=ms * high)
+            for ms in self._networks.totals(networks).tolist()
+        ]
 
-    def _block_part(
-        self, block: BlockSpec, stride: int, channels: int, px: int, activation: str, se: SqueezeExcite, blocked: bool
-    ) -> tuple[_Part, int, bool]:
-        calls, px, blocked = block_calls(block, stride, channels, px, activation, se, self.times.lane, blocked)
-        return self._part(calls), px, blocked
-
-    def _sum_ms(self, parts: Sequence[_Part]) -> float:
-        """Latency of a network's parts in ms; sums of blocks are cached per context.
-
-        Raises: KeyError for kernels whose times have not been evaluated.
-        """
-        total_ms, context = 0.0, _context(parts)
-        for part in parts:
-            cost_ms = self._part_ms.get((part, context))
-            if cost_ms is None:
-                cost_ms = sum(self._kernel_ms[call.kernel, context] for call in part.calls)
-                self._part_ms[part, context] = cost_ms
-            total_ms += cost_ms
-        return total_ms
-
-    def _evaluate(self, requested: Iterable[ContextualKernel]) -> None:
-        """Evaluate and cache the corrected times of kernels that are not cached yet."""
-        needed = set(requested)
-        missing = list(needed - self._kernel_ms.keys())
-        if missing:
-            if len(self._kernel_ms) > _CACHE_SIZE:
-                self._kernel_ms.clear()
-                self._part_ms.clear()
-                missing = list(needed)  # times that were cached are dropped too
-            factors = np.array([self.factors.get(kernel_class(kernel), self._common) for kernel, _ in missing])
-            times_ms = self.times.microseconds(missing) * factors * 1e-3
-            self._kernel_ms.update(zip(missing, times_ms.tolist(), strict=True))
-
-
-class _Part:
-    """Kernel calls shared by networks, with the MB that they move.
-
-    ``moved_mb``: 10^6 bytes of activations, and of weights.
-    """
-
-    __slots__ = ("calls", "moved_mb")
-
-    def __init__(self, calls: tuple[Call, ...], lane: int) -> None:
-        self.calls, self.moved_mb = calls, moved_mb(calls, lane)
-
-
-def _context(parts: Sequence[_Part]) -> Context:
-    return common_context([part.moved_mb for part in parts])
-
-
-def _contextual_kernels(parts: Sequence[_Part]) -> Iterator[ContextualKernel]:
-    context = _context(parts)
-    return ((call.kernel, context) for part in parts for call in part.calls)
+    def _corrected_ms(
+        self, kernels: Sequence[Kernel], contexts: Sequence[Context], rows: Indices, columns: Indices
+    ) -> FloatArray:
+        """Corrected ms of ``kernels[rows]`` in ``contexts[columns]``, shape (rows,)."""
+        factors = np.array([self.factors.get(kernel_class(kernel), self._common) for kernel in kernels])
+        times_us = self.times.in_contexts(kernels, contexts, rows, columns)
+        return np.asarray(times_us * factors[rows] * 1e-3)
 
 
 def class_sums(specs: Sequence[ArchSpec], times: KernelTimes) -> list[dict[str, float]]:

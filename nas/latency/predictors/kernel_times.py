@@ -12,9 +12,19 @@ import numpy as np
 
 from nas.core.errors import NasError, quoted
 from nas.core.validation import check_number
-from nas.latency.arrays import FloatArray
+from nas.latency.arrays import FloatArray, Indices
 from nas.latency.device import MAX_LANE
-from nas.latency.kernels.kernel import FEATURES, ContextualKernel, kernel_class, kernel_features, kernel_work
+from nas.latency.kernels.kernel import (
+    FEATURES,
+    Context,
+    ContextualKernel,
+    context_features,
+    kernel_class,
+    kernel_features,
+    kernel_work,
+    own_features,
+)
+from nas.latency.kernels.ort_lowering import Kernel
 from nas.latency.predictors.boosted_trees import BoostedTrees
 
 # Chosen on 600 profiled networks, with 158 random and 52 published ones held out: twice as many and larger trees gain
@@ -46,13 +56,34 @@ class KernelTimes:
 
     def microseconds(self, kernels: Sequence[ContextualKernel]) -> FloatArray:
         """Times of kernels in their contexts in microseconds, float64, shape (kernels,)."""
-        times = np.empty(len(kernels))
-        for name, rows in _by_class(kernels).items():
-            members = [kernels[row] for row in rows]  # of one class
+        numbers: dict[Kernel, int] = {}
+        contexts: dict[Context, int] = {}
+        rows = [numbers.setdefault(kernel, len(numbers)) for kernel, _ in kernels]
+        columns = [contexts.setdefault(context, len(contexts)) for _, context in kernels]
+        return self.in_contexts(list(numbers), list(contexts), np.array(rows), np.array(columns))
+
+    def in_contexts(
+        self, kernels: Sequence[Kernel], contexts: Sequence[Context], rows: Indices, columns: Indices
+    ) -> FloatArray:
+        """Microseconds of ``kernels[rows]`` in ``contexts[columns]``.
+
+        Float64, shape (rows,). Features are computed once per kernel and per context, and the trees of a class are
+        evaluated in one call.
+        """
+        surroundings = context_features(contexts)
+        times = np.empty(len(rows))
+        position = np.empty(len(kernels), dtype=np.int64)  # of a kernel within its class
+        for name, members in _by_class(kernels).items():
+            position[:] = -1
+            position[members] = np.arange(len(members))
+            pairs = np.flatnonzero(position[rows] >= 0)
+            own = position[rows[pairs]]
+            of_class = [kernels[member] for member in members]
             law = np.array(self.laws.get(name, self.laws[ANY_CLASS]))
-            times[rows] = _terms(members, self.lane) @ law
+            times[pairs] = (_terms(of_class, self.lane) * law).sum(axis=1)[own]
             if name in self.trees:
-                times[rows] *= np.exp(self.trees[name].predict(kernel_features(members, self.lane)))
+                features = own_features(of_class, self.lane)
+                times[pairs] *= np.exp(self.trees[name].predict_merged(features, surroundings, own, columns[pairs]))
         return np.maximum(times, _LEAST_US)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,11 +123,11 @@ def fit_kernel_times(
     """
     import lightgbm  # here, because it takes a second
 
-    times = np.maximum(np.asarray(times_us), _LEAST_US)
-    laws, trees = {ANY_CLASS: _law(_terms(kernels, lane), times)}, {}
-    for name, rows in _by_class(kernels).items():
+    times, alone = np.maximum(np.asarray(times_us), _LEAST_US), [kernel for kernel, _ in kernels]
+    laws, trees = {ANY_CLASS: _law(_terms(alone, lane), times)}, {}
+    for name, rows in _by_class(alone).items():
         members, measured = [kernels[row] for row in rows], times[rows]
-        terms = _terms(members, lane)
+        terms = _terms([kernel for kernel, _ in members], lane)
         laws[name] = _law(terms, measured)
         if len(rows) >= _MIN_KERNELS:
             corrections = np.log(measured / np.maximum(terms @ laws[name], _LEAST_US))
@@ -117,15 +148,15 @@ def _law(terms: FloatArray, times_us: FloatArray) -> tuple[float, ...]:
     return tuple(solution.tolist())
 
 
-def _terms(kernels: Iterable[ContextualKernel], lane: int) -> FloatArray:
+def _terms(kernels: Iterable[Kernel], lane: int) -> FloatArray:
     """Terms of the laws, shape (kernels, 4): ``kernel_work``, and 1 per call."""
-    return np.array([(*kernel_work(kernel, lane), 1.0) for kernel, _ in kernels])
+    return np.array([(*kernel_work(kernel, lane), 1.0) for kernel in kernels])
 
 
-def _by_class(kernels: Iterable[ContextualKernel]) -> dict[str, list[int]]:
+def _by_class(kernels: Iterable[Kernel]) -> dict[str, list[int]]:
     """Indices of the kernels of each class."""
     rows: dict[str, list[int]] = {}
-    for row, (kernel, _) in enumerate(kernels):
+    for row, kernel in enumerate(kernels):
         rows.setdefault(kernel_class(kernel), []).append(row)
     return rows
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from nas.arch.blocks import BlockSpec
-from nas.arch.ops.network import block_ops, head_ops, stem_op
-from nas.arch.parts import SqueezeExcite
+from nas.arch.ops.network import PartSegments, Segment, network_segments
 from nas.arch.spec import ArchSpec
+from nas.core.bounded_cache import BoundedCache
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.core.validation import check_figures
@@ -29,6 +27,7 @@ from nas.latency.predictors.queue_law import NAMES, ONCE, Span, design_matrix, s
 from nas.latency.random_networks import random_specs
 
 MIN_NETWORKS: Final = 10  # see tests/benchmarks/measurements.py for the accuracy with so few
+_CACHED: Final = 65536  # parts of networks
 _OUTLIER_DEVIATIONS: Final = 3.0  # standard deviations of the bulk
 _DISTILLED_NETWORKS: Final = 150  # random networks by which another kind of predictor is approximated
 
@@ -47,7 +46,8 @@ class QueuePredictor:
         self.error = HeldOutError.of(self.checks)
         self._low, self._high = prediction_interval([check.measured_ms / check.predicted_ms for check in self.checks])
         self._ms: list[float] = prices.ms.tolist()
-        self._block = lru_cache(maxsize=65536)(self._block_span)
+        self._segments: BoundedCache[Segment, Span] = BoundedCache(_CACHED)
+        self._parts: BoundedCache[PartSegments, Span] = BoundedCache(_CACHED)
 
     @property
     def outliers(self) -> tuple[HeldOutCheck, ...]:
@@ -60,12 +60,10 @@ class QueuePredictor:
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
-        stem = stem_op(spec, resolution_px or spec.resolution_px)
-        total, px = span((stem,), self._ms), stem.out_px
-        for _, block, stride, channels in spec.placed_blocks():
-            part, px = self._block(block, stride, channels, px, spec.activation, spec.squeeze_excite)
-            total = total.then(part)
-        latency_ms = self._ms[ONCE] + total.then(span(head_ops(spec, px), self._ms)).total_ms
+        total = Span()
+        for part in network_segments(spec, resolution_px):
+            total = total.then(self._parts.get(part) or self._part_span(part))
+        latency_ms = self._ms[ONCE] + total.total_ms
         return LatencyEstimate(latency_ms=latency_ms, low_ms=latency_ms * self._low, high_ms=latency_ms * self._high)
 
     def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
@@ -115,12 +113,14 @@ class QueuePredictor:
         prices = QueuePrices(log_ms=log_ms, spread=np.array([spread[name] for name in NAMES]))
         return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks_of(data["checks"]))
 
-    def _block_span(
-        self, block: BlockSpec, stride: int, in_channels: int, px: int, activation: str, se: SqueezeExcite
-    ) -> tuple[Span, int]:
-        """Span of one block, and the side of its output in px."""
-        ops = block_ops(block, stride, in_channels, px, activation, se)
-        return span(ops, self._ms), ops[-1].out_px
+    def _part_span(self, part: PartSegments) -> Span:
+        """Span of a part of a network, which is cached."""
+        total = Span()
+        for segment in part.segments:
+            total = total.then(self._segments.get(segment) or self._segments.keep(segment, span(segment.ops, self._ms)))
+        if part.addition:
+            total = total.then(span((part.addition,), self._ms))
+        return self._parts.keep(part, total)
 
 
 def fit_queue_predictor(

@@ -6,23 +6,24 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
 import optuna
 import sqlalchemy
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import TrialState
 
 from nas.core.credentials import mask_url
 from nas.core.errors import NasError
-from nas.study.storage.optuna_private import check_tables, database_behind_cache, with_trial_cache
+from nas.study.storage.database import Database, SerialSqlite
+from nas.study.storage.trial_writes import TrialWrites, write_one_by_one
 from nas.study.storage.urls import url_file, url_proxy
 
-_SQLITE_TIMEOUT_S: Final = 60.0
 # Of PostgreSQL's client library: a server that is gone without a word is noticed within a minute, not within hours.
 _POSTGRES: Final = {
     "connect_timeout": 10,
@@ -32,14 +33,11 @@ _POSTGRES: Final = {
     "tcp_user_timeout": 60_000,
 }
 _CHUNK_BYTES: Final = 4096
-_revisions: Final[set[str]] = set()  # of tables, found to be those of the installed Optuna
 _EXTRAS: Final = {"postgresql": "postgres", "mysql": "mysql", "grpc": "grpc"}
 
 
 def make_backend(url: str) -> BaseStorage:
-    """The storage at ``url``, with Optuna's cache where it has one.
-
-    ``url`` is as ``checked_url`` returns it.
+    """The storage at ``url``, which is as ``checked_url`` returns it.
 
     Raises: NasError where the package for it is missing; whatever the storage raises if it cannot be reached.
     """
@@ -50,7 +48,7 @@ def make_backend(url: str) -> BaseStorage:
             return _journal(path)
         if proxy is not None:
             return _proxy(*proxy)
-        return with_trial_cache(_database(url, kind))
+        return _database(url, kind)
     except ImportError as error:
         extra = _EXTRAS.get(kind)
         how = f"pip install 'nas[{extra}]' (or the driver that the URL names)" if extra else "install its driver"
@@ -62,53 +60,54 @@ def close_backend(backend: BaseStorage) -> None:
     """Close the connections of this process; the storage may be used again."""
     if isinstance(backend, GrpcStorageProxy):
         backend.close()
-    elif database := database_behind_cache(backend):
-        database.engine.dispose()
+    elif isinstance(backend, Database):
+        backend.engine.dispose()
 
 
-class Database(RDBStorage):  # type: ignore[misc]
-    """Optuna's database storage, which leaves no connection open on failure.
+def write_to_backend(backend: BaseStorage, trial_id: int, writes: TrialWrites) -> None:
+    """Write ``writes`` into an unfinished trial.
 
-    Its tables are compared with the installed Optuna's migration scripts once per process, not at each opening.
+    In one transaction of a database, in one append to a journal. A proxy has no call for it and is asked for one write
+    after the other. Raises: KeyError, UpdateFinishedTrialError.
     """
-
-    def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
-        try:
-            super().__init__(url, engine_kwargs=engine_kwargs, skip_compatibility_check=True)
-            if (revision := self.get_current_version()) not in _revisions:
-                check_tables(self)
-                _revisions.add(revision)
-        except BaseException:
-            if hasattr(self, "engine"):
-                self.engine.dispose()
-            raise
+    if isinstance(backend, Database | Journal):
+        backend.write_trial(trial_id, writes)
+    else:
+        write_one_by_one(backend, trial_id, writes)
 
 
-class SerialSqlite(Database):
-    """SQLite with a write-ahead log, where a queued trial is taken once.
+class Journal(JournalStorage):  # type: ignore[misc]
+    """Optuna's journal in a file, where several writes to a trial are one append."""
 
-    Optuna reads a trial's state and then sets it. Python's sqlite3 begins a transaction only before the second of the
-    two, so that two workers may both find the trial WAITING: of 60 queued trials three processes took 9 twice.
-    """
+    def __init__(self, path: Path) -> None:
+        self.file = RepairingJournal(path)
+        super().__init__(self.file)
 
-    def __init__(self, url: str) -> None:
-        self._taking = threading.local()
-        super().__init__(url, {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}})
-        sqlalchemy.event.listen(self.engine, "connect", _use_write_ahead_log)
-        sqlalchemy.event.listen(self.engine, "begin", self._begin)
-        self.engine.dispose()  # connections made before the listeners were there
+    def write_trial(self, trial_id: int, writes: TrialWrites) -> None:
+        """Write all of ``writes`` into an unfinished trial.
 
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's, in one transaction from its first read on."""
-        self._taking.now = True
-        try:
-            return bool(super().set_trial_state_values(trial_id, state, values))
-        finally:
-            self._taking.now = False
+        Raises: KeyError, UpdateFinishedTrialError.
+        """
+        self.check_trial_is_updatable(trial_id, self.get_trial(trial_id).state)
+        with self.file.one_append() as lines:
+            write_one_by_one(self, trial_id, writes)
+        self._apply(trial_id, len(lines))
 
-    def _begin(self, connection: Any) -> None:
-        if getattr(self._taking, "now", False):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def _apply(self, trial_id: int, lines: int) -> None:
+        """Read until the ``lines`` that this thread has appended are applied.
+
+        Each line that is refused, for another process has finished the trial, ends a read behind it, by an error that
+        would otherwise meet a later call. Raises: the first of these errors.
+        """
+        refused: list[Exception] = []
+        while len(refused) <= lines:
+            try:
+                self.get_trial(trial_id)
+                break
+            except (UpdateFinishedTrialError, ValueError) as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
 
 class RepairingJournal(JournalFileBackend):  # type: ignore[misc]
@@ -120,11 +119,26 @@ class RepairingJournal(JournalFileBackend):  # type: ignore[misc]
     def __init__(self, path: Path) -> None:
         _check_journal(path)
         self._path = path
+        self._thread = threading.local()  # what one thread writes at once is not mixed with a lease's renewal
         self._open_lock = JournalFileOpenLock(str(path))
         super().__init__(str(path), lock_obj=self._open_lock)
 
+    @contextmanager
+    def one_append(self) -> Iterator[list[dict[str, Any]]]:
+        """Collect what this thread writes and append it at the end; nothing on failure."""
+        collected: list[dict[str, Any]] = []
+        self._thread.collected = collected
+        try:
+            yield collected
+        finally:
+            self._thread.collected = None
+        self.append_logs(collected)
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append to the journal. Raises: OSError, and nothing was appended."""
+        if (collected := getattr(self._thread, "collected", None)) is not None:
+            collected.extend(logs)
+            return
         data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         self._open_lock.acquire()
         try:
@@ -171,9 +185,9 @@ def _end_of_last_line(file: FileIO) -> int:
     return 0
 
 
-def _journal(path: Path) -> JournalStorage:
+def _journal(path: Path) -> Journal:
     try:
-        return JournalStorage(RepairingJournal(path))
+        return Journal(path)
     except AssertionError:  # of Optuna, at an operation that it does not know
         raise NasError(
             f"study.storage 'journal:///{path}': holds operations that Optuna {optuna.__version__} does not know, so "
@@ -194,10 +208,3 @@ def _proxy(host: str, port: int) -> GrpcStorageProxy:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return GrpcStorageProxy(host=host, port=port)
-
-
-def _use_write_ahead_log(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()

@@ -12,9 +12,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.core.errors import NasError
-from nas.study.storage.backends import close_backend
+from nas.study.storage.backends import close_backend, write_to_backend
 from nas.study.storage.optuna_private import trial_id
 from nas.study.storage.retry_policy import LONGEST_PAUSE_S, Result, RetryPolicy, RetryWait, call_with_retries
+from nas.study.storage.trial_writes import TrialWrites
 
 _MADE_BY: Final = "nas:made_by"  # system attributes of a trial: the call that made it, and the call that took it
 _TAKEN_BY: Final = "nas:taken_by"
@@ -114,16 +115,33 @@ class RetryingStorage(BaseStorage):  # type: ignore[misc]
         def tell() -> bool:
             return bool(self.backend.set_trial_state_values(trial_id, state, values))
 
-        def tell_or_see() -> bool:
-            try:
-                return tell()
-            except UpdateFinishedTrialError:
-                trial = self.backend.get_trial(trial_id)
-                if trial.state is state and trial.values == (None if values is None else list(values)):
-                    return True  # the first attempt did it
-                raise
+        return self._through(tell, lambda: self._ended(tell, trial_id, state, values))
 
-        return self._through(tell, tell_or_see)
+    def write_trial(self, trial_id: int, writes: TrialWrites) -> None:
+        """Write into an unfinished trial, in one transaction where the backend can."""
+        if writes.state is None:
+            self._through(lambda: write_to_backend(self.backend, trial_id, writes))
+            return
+        self._ask_guard()
+        state, values = writes.state, writes.values
+
+        def write() -> bool:
+            write_to_backend(self.backend, trial_id, writes)
+            return True
+
+        self._through(write, lambda: self._ended(write, trial_id, state, values))
+
+    def _ended(
+        self, again: Callable[[], bool], trial_id: int, state: TrialState, values: Sequence[float] | None
+    ) -> bool:
+        """Try ``again`` to end a trial; True if the attempt before it has done it."""
+        try:
+            return again()
+        except UpdateFinishedTrialError:
+            trial = self.backend.get_trial(trial_id)
+            if trial.state is state and trial.values == (None if values is None else list(values)):
+                return True
+            raise
 
     def _take(self, trial_id: int) -> bool:
         """Take a queued trial, and sign it."""

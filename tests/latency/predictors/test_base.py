@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,12 +17,15 @@ from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.core.errors import NasError
 from nas.latency.predictors.base import LatencyEstimate
+from nas.latency.predictors.block_pieces import pieces
 from nas.latency.predictors.block_table import BlockTable
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.op_fit import Prices, network_row
 from nas.latency.predictors.op_regression import PricePredictor
+from nas.latency.predictors.queue_fit import QueuePrices
+from nas.latency.predictors.queue_law import PRICES as PRICE_PRIORS
 from nas.latency.predictors.queue_model import QueuePredictor
 from nas.latency.random_networks import random_specs
 from tests.deadline import DEADLINE_S
@@ -56,6 +60,22 @@ def test_resolution_replaces_the_spec_s_own_and_caches_do_not_mix() -> None:
     assert small.latency_ms < own.latency_ms
     assert shared.predict(spec) == own
     assert shared.predict_many([spec, spec]) == [own, own]
+
+
+def test_a_pickled_predictor_predicts_the_same() -> None:
+    specs = [zoo.get("mixnet_s"), *random_specs(2, seed=3)]
+    prices = QueuePrices(
+        log_ms=np.log([prior.ms for prior in PRICE_PRIORS.values()]), spread=np.ones(len(PRICE_PRIORS))
+    )
+    entries = {piece: 0.1 * (1 + number) for spec in specs for number, (_, piece) in enumerate(pieces(spec))}
+    for known in (
+        predictor(),
+        MacsPredictor(20.0),
+        QueuePredictor(device=DEVICE, prices=prices, checks=CHECKS),
+        BlockTable(device=DEVICE, entries=entries),
+    ):
+        before = known.predict_many(specs)
+        assert pickle.loads(pickle.dumps(known)).predict_many(specs) == before
 
 
 @pytest.mark.parametrize("count", [2, 3, 12, 39])

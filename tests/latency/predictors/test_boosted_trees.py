@@ -24,12 +24,24 @@ def unseen(rows: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("objective", ["huber", "regression"])
-@pytest.mark.parametrize("leaves", [2, 15, 60])
+@pytest.mark.parametrize("leaves", [2, 15, 16, 17, 60])
 @pytest.mark.parametrize("rows", [1, 500, 1500])
 def test_predictions_are_lightgbms(objective: str, leaves: int, rows: int) -> None:
     booster = trained(leaves=leaves, objective=objective)
     expected = booster.predict(unseen(rows), num_threads=1)
     assert BoostedTrees.parse(booster.model_to_string()).predict(unseen(rows)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("leaves", [3, 15, 16, 17])
+def test_rows_that_share_columns_are_predicted_as_merged_rows(leaves: int) -> None:
+    booster = trained(leaves=leaves)
+    own, shared = unseen(300), unseen(7)[::-1].copy()
+    own[:, [1, 3]], shared[:, [0, 2, 4]] = -np.inf, -np.inf
+    draw = np.random.default_rng(2)
+    rows, columns = draw.integers(0, 300, 900), draw.integers(0, 7, 900)
+    merged = np.where(np.isinf(own[rows]), shared[columns], own[rows])
+    found = BoostedTrees.parse(booster.model_to_string()).predict_merged(own, shared, rows, columns)
+    assert found == pytest.approx(booster.predict(merged, num_threads=1), rel=1e-12)
 
 
 def test_trees_without_a_split() -> None:

@@ -12,13 +12,13 @@ from nas.core.errors import NasError
 from nas.latency.calibration.external import read_measurements
 from nas.latency.device import Device
 from nas.latency.predictors.block_table import read_table
-from nas.latency.predictors.csv_tables import CsvRow, read_csv
+from nas.latency.predictors.csv_tables import LatencyRow, read_csv
 
 HEADER = "# device: Pixel 4\n# backend: tflite 2.16\n# unit: ms\n"
 REQUIRED, OPTIONAL = ("network", "latency_ms"), ("resolution_px", "classes")
 
 
-def read(folder: Path, text: str) -> tuple[Device, list[CsvRow]]:
+def read(folder: Path, text: str) -> tuple[Device, list[LatencyRow]]:
     path = folder / "phone.csv"
     path.write_text(text, encoding="utf-8", newline="")
     return read_csv(path, required=REQUIRED, optional=OPTIONAL)

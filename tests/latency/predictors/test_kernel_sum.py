@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 from dataclasses import replace
 
+import lightgbm
 import numpy as np
 import pytest
 
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
-from nas.latency.kernels.kernel import contextual_kernels
+from nas.latency.kernels import network_times
+from nas.latency.kernels.kernel import (
+    ContextualKernel,
+    contextual_kernels,
+    kernel_class,
+    kernel_features,
+    kernel_work,
+)
 from nas.latency.predictors import kernel_sum, kernel_times
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
@@ -52,6 +62,50 @@ def test_every_way_of_predicting_is_the_sum_of_kernels(times: kernel_times.Kerne
     assert shared.predict(small).latency_ms < shared.predict(spec).latency_ms
 
 
+def alone_us(times: kernel_times.KernelTimes, kernel: ContextualKernel) -> float:
+    """Time of one kernel, its trees evaluated by LightGBM."""
+    name = kernel_class(kernel[0])
+    law = times.laws.get(name, times.laws["any"])
+    time_us = sum(price * term for price, term in zip(law, (*kernel_work(kernel[0], LANE), 1.0), strict=True))
+    if name in times.trees:
+        booster = lightgbm.Booster(model_str=times.trees[name].text)
+        time_us *= math.exp(booster.predict(kernel_features([kernel], LANE), num_threads=1)[0])
+    return max(time_us, 0.1)
+
+
+def test_a_batch_is_predicted_as_kernels_one_by_one_by_lightgbm(times: kernel_times.KernelTimes) -> None:
+    specs = [*random_specs(3, 8), zoo.get("mixnet_s")]
+    factors = {"depthwise.blocked": 0.9, "pointwise.blocked": 1.2, "pool": 1.1}
+    found = predictor(times, **factors).predict_many([*specs, specs[0]])
+    alone: dict[ContextualKernel, float] = {}
+    for spec, estimate in zip(specs, found, strict=False):
+        kernels = contextual_kernels(spec, LANE)
+        for kernel in {*kernels} - alone.keys():
+            factor = factors.get(kernel_class(kernel[0]), 1.1)  # the median
+            alone[kernel] = factor * alone_us(times, kernel) * 1e-3
+        assert estimate.latency_ms == pytest.approx(sum(alone[kernel] for kernel in kernels), rel=1e-9)
+    assert found[-1] == found[0]
+
+
+def test_batches_larger_than_one_keep_the_order(
+    times: kernel_times.KernelTimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_sum, "_BATCH", 3)
+    specs = [replace(zoo.get(name), resolution_px=px) for px in (96, 224) for name in NAMES]
+    assert predictor(times, pool=1.0).predict_many(iter(specs)) == [
+        predictor(times, pool=1.0).predict(s) for s in specs
+    ]
+    assert predictor(times, pool=1.0).predict_many([]) == []
+
+
+def test_a_pickled_predictor_predicts_the_same(times: kernel_times.KernelTimes) -> None:
+    known = predictor(times, pool=1.1, gemm=0.9)
+    before = [known.predict(zoo.get(name)) for name in NAMES]
+    copied = pickle.loads(pickle.dumps(known))
+    assert [copied.predict(zoo.get(name)) for name in NAMES] == before
+    assert (copied.error, copied.checks, copied.device) == (known.error, known.checks, known.device)
+
+
 def test_layers_sum_to_the_prediction_to_the_last_digits(times: kernel_times.KernelTimes) -> None:
     shared = predictor(times, pool=1.0)
     for spec in random_specs(20, 6):
@@ -62,7 +116,7 @@ def test_layers_sum_to_the_prediction_to_the_last_digits(times: kernel_times.Ker
 def test_dropping_cached_times_does_not_change_predictions(
     times: kernel_times.KernelTimes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_sum, "_CACHE_SIZE", 0)
+    monkeypatch.setattr(network_times, "_CACHED_TIMES", 0)
     uncached = predictor(times, pool=1.0)
     alike = replace(zoo.get("mixnet_s"), classes=990)  # shares all kernels but the last, and their context
     for spec in (zoo.get("mixnet_s"), alike, *random_specs(3, 4)):

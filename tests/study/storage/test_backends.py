@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from nas.core.errors import NasError
 from nas.study.recovery import recover_trials
-from nas.study.storage import backends
+from nas.study.storage import backends, database
 from nas.study.storage.backends import RepairingJournal, close_backend, make_backend
 from nas.study.storage.opening import open_storage, open_study
 from nas.study.storage.retry_policy import RetryPolicy
@@ -49,13 +49,13 @@ class Said:
 
 def test_migration_scripts_are_loaded_once_per_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
-    monkeypatch.setattr(backends, "_revisions", set())
-    monkeypatch.setattr(backends, "check_tables", lambda database: checked.append(database.get_current_version()))
+    monkeypatch.setattr(database, "_revisions", set())
+    monkeypatch.setattr(database, "check_tables", lambda opened: checked.append(opened.get_current_version()))
     for name in ("a", "a", "b"):
         close_backend(make_backend(f"sqlite:///{tmp_path / name}"))
     assert len(checked) == 1
-    with closing(sqlite3.connect(tmp_path / "b")) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = 'another'")
+    with closing(sqlite3.connect(tmp_path / "b")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'another'")
     close_backend(make_backend(f"sqlite:///{tmp_path / 'b'}"))
     assert checked[1:] == ["another"]
 

@@ -40,7 +40,7 @@ def url(folder: Path) -> str:
 def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:
     storage = open_storage(url(tmp_path))
     open_study(storage, "s", PARETO, {})
-    engine = storage.backend._backend.engine
+    engine = storage.backend.engine
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL

@@ -180,7 +180,7 @@ def test_a_queued_trial_that_another_signed_is_not_ours() -> None:
 
 
 def test_a_locked_database_is_waited_for(tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.study.storage.backends._SQLITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("nas.study.storage.database._SQLITE_TIMEOUT_S", 0.1)
     path = tmp_path / "optuna.db"
     said: list[str] = []
     holder: list[sqlite3.Connection] = []
