@@ -37,6 +37,7 @@ def _help() -> str:
     settings = entries(
         ("study.name study.n_trials study.seed", "the study; the same name resumes it"),
         ("study.first=NAME", "an earlier study whose best networks are trained first"),
+        ("study.evaluated=FILE.csv 'study.learn_from=[NAME]'", "evaluations that sampler=guided learns from"),
         *multirun.STORAGE_HELP,
         *multirun.LIMITS_HELP,
         ("data.root proxy.epochs proxy.width_multiplier objective.target_ms runs_dir", "see --cfg job for all"),

@@ -35,15 +35,18 @@ from nas.latency.predictors.queue_law import NAMES
 from nas.latency.store import CALIBRATION_FORMAT, read_predictor
 from nas.methods import SEARCH, kind_of
 from nas.methods.search.settings import StudySettings
+from nas.methods.search.trials.evaluated_file import read_evaluated_file
 from nas.study.config import RecordSettings
 from nas.study.manifest import read_manifest
 from nas.study.storage.opening import check_folder
 from tests.paths import REFERENCE
+from tests.study.fakes import mobilenet_v1
 
 LIMIT_S: Final = 2.0
 STUDY: Final = REFERENCE / "studies_0.1" / "runs" / "search"
 HEADER: Final = "# device: Pixel 4\n# backend: tflite 2.16\n"
 NETWORK: Final = zoo.get("mobilenetv3_small_100")
+SPACE: Final = mobilenet_v1()
 DEVICE: Final = {
     "processor": "x", "cores": 4, "backend": "onnxruntime", "backend_version": "1", "threads": 1, "batch": 1,
     "precision": "float32", "os": "linux",
@@ -138,6 +141,12 @@ def use_measurements(folder: Path, text: str) -> None:
     read_measurements(path)
 
 
+def use_evaluated(folder: Path, text: str) -> None:
+    path = folder / "evaluated.csv"
+    path.write_text(text, encoding="utf-8")
+    read_evaluated_file(path, SPACE)
+
+
 def use_config(folder: Path, text: str) -> None:
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     manifest = read_manifest(folder)
@@ -158,6 +167,11 @@ OWNER: Final = json.loads((STUDY / "study.json").read_text(encoding="utf-8"))
 ROWS: Final = (
     "block,in_channels,input_px,latency_ms\nir_r1_k3_s2_e6_c24,16,112,1.5\nhead_conv_pool_c1280_o1000,320,7,0.5\n"
 )
+EVALUATED: Final = (
+    "width,resolution_px,spec,blocks,accuracy,standard_error,source\n1.0,224,,,0.709,0.001,ImageNet\n"
+    ",,mobilenetv1_050,,0.633,,\n"
+    ",128,,dsa_r1_k3_s1_c16; dsa_r2_k3_s2_c32; dsa_r2_k3_s2_c64; dsa_r6_k3_s2_c128; dsa_r2_k3_s2_c256,0.415,,\n"
+)
 NETWORKS: Final = "network,latency_ms,resolution_px\nmixnet_s,20.5,224\nds_r2_k3_s1_c16|ir_r1_k5_s2_e6_c24,3.5,96\n"
 Read = Callable[[Path, str], None]
 FILES: Final[dict[str, tuple[Any, Callable[[Any], str], Read]]] = {
@@ -167,6 +181,7 @@ FILES: Final[dict[str, tuple[Any, Callable[[Any], str], Read]]] = {
     "study.json": (OWNER, json.dumps, use_owner),
     "block table": (HEADER + ROWS, str, use_table),
     "measurements": (HEADER + NETWORKS, str, use_measurements),
+    "evaluated": (EVALUATED, str, use_evaluated),
     **{kind: (calibration(kind), json.dumps, use_predictor) for kind in PREDICTORS},
 }
 REFUSED: Final = [
@@ -233,6 +248,10 @@ REFUSED: Final = [
     ("block table", HEADER + ROWS.replace("c24", "c" + "9" * 100), "line 4: .*at most 9 digits after 'c'"),
     ("measurements", HEADER + NETWORKS + "mixnet_s,20.5,224\n", "line 6: mixnet_s at 224 px .* listed in line 4 too"),
     ("measurements", HEADER + NETWORKS.replace("ds_r2", "ds_r999999999"), "line 5: .*repeats 999999999"),
+    ("evaluated", EVALUATED.replace("0.709", "9" * 200), r"line 2: accuracy '9{40}\.\.\.': accuracies are in \[0, 1\]"),
+    ("evaluated", EVALUATED.replace("dsa_r2", "dsa_r999999999"), "line 4: .*repeats 999999999"),
+    ("evaluated", EVALUATED.replace("mobilenetv1_050", "x" * 5000), r"line 3: spec 'x+\.\.\. \(5,002 char"),
+    ("evaluated", EVALUATED.replace("128,", "9" * 5000 + ","), r"line 4: resolution_px '9+\.\.\. \(5,002 char"),
 ]  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from nas.estimators.base import Evaluation
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.latency.calibration.external import read_measurements
 from nas.latency.predictors.block_table import read_table
+from nas.methods.search.trials.evaluated_file import read_evaluated_file
 from nas.study.candidates import survey
 from nas.training.results import EpochResult
 from tests.paths import ROOT
@@ -50,6 +51,7 @@ MANUALS: Final = (
 TEXTS: Final = {name: (ROOT / name).read_text(encoding="utf-8") for name in MANUALS}
 EXTRAS: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 STUDY: Final = "runs/mixnet-mnist_5k"
+PUBLISHED_ACCURACY: Final = {"mixnet_s": 0.758, "mixnet_m": 0.770, "mixnet_l": 0.789}  # top-1, arXiv:1907.09595
 
 
 def blocks(manual: str, language: str) -> list[str]:
@@ -97,6 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measurements, table = blocks("nas/latency/README.md", "csv")
     (path / "phone.csv").write_text(measurements, encoding="utf-8")
     (path / "blocks.csv").write_text(table, encoding="utf-8")
+    (path / "evaluated.csv").write_text(blocks("conf/README.md", "csv")[0], encoding="utf-8")
     for name in ("b0_25ms.yaml", "mine/candidate_7.yaml"):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(dump_spec(zoo.get("efficientnet_b0")), encoding="utf-8")
@@ -222,10 +225,14 @@ def test_every_yaml_block_is_tried() -> None:
 
 
 def test_the_files_of_figures_shown_are_read() -> None:
-    assert {manual for manual in MANUALS if blocks(manual, "csv")} == {"nas/latency/README.md"}
+    assert {manual for manual in MANUALS if blocks(manual, "csv")} == {"nas/latency/README.md", "conf/README.md"}
     measured = read_measurements(Path("phone.csv"))
     assert measured.device.processor == "Pixel 6, big core" and len(measured.networks) == 3
     assert read_table(Path("blocks.csv")).device.processor == "Pixel 1"
+    mixnet = import_module("nas.search").make_plan(["space=mixnet"]).space
+    evaluated = read_evaluated_file(Path("evaluated.csv"), mixnet).evaluations
+    names = [zoo.published_name(mixnet.decode(one.genotype)) for one in evaluated]
+    assert dict(zip(names, (one.accuracy for one in evaluated), strict=True)) == PUBLISHED_ACCURACY
 
 
 @pytest.mark.parametrize("words", all_commands("python", "-m", "nas.search"))

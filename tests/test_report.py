@@ -33,7 +33,8 @@ MADE = ("report.html", "trials.csv", "pareto.svg")
 # Of the 16 points only the largest is predicted above 14 ms.
 SEARCH = (
     "+space=mobilenet_v1", "latency=macs", "latency.ms_per_gmac=30", "constraint.latency_ms=14", "estimator=proxy",
-    "data=digits", "proxy=tiny", "proxy.epochs=3", "data.subset=100", "study.name=made", "study.n_trials=5",
+    "sampler=tpe", "data=digits", "proxy=tiny",
+    "proxy.epochs=3", "data.subset=100", "study.name=made", "study.n_trials=5",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.analysis.accuracy_estimate import AccuracyEstimator, TrainedNetwork, leave_one_out
+    from nas.analysis.bayesian_regression import FloatArray
     from nas.analysis.estimator_check import EstimatorCheck
     from nas.analysis.history import (
         Curve,
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
         hypervolume,
         learning_curves,
     )
-    from nas.analysis.importance import MIN_TRIALS, Importance, importances
     from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair, latency_pair, limit_warning
     from nas.analysis.proxy_validation import LongerTraining, longer_trainings, validation_command
     from nas.analysis.rank_agreement import (
@@ -50,6 +50,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "bayesian_regression": ["FloatArray"],
             "estimator_check": ["EstimatorCheck"],
             "accuracy_estimate": ["leave_one_out", "TrainedNetwork", "AccuracyEstimator"],
             "history": [
@@ -63,7 +64,6 @@ else:
                 "hypervolume",
                 "learning_curves",
             ],
-            "importance": ["MIN_TRIALS", "Importance", "importances"],
             "latency_agreement": ["limit_warning", "LatencyAgreement", "LatencyPair", "latency_pair"],
             "proxy_validation": ["LongerTraining", "longer_trainings", "validation_command"],
             "rank_agreement": [
@@ -94,16 +94,15 @@ else:
 
 __all__ = [
     "EstimatorCheck",
+    "FloatArray",
     "leave_one_out",
     "TrainedNetwork",
     "AccuracyEstimator",
-    "MIN_TRIALS",
     "SIGNIFICANCE_LEVEL",
     "Bootstrap",
     "ChanceLevel",
     "Curve",
     "FrontProgress",
-    "Importance",
     "LatencyAgreement",
     "LatencyPair",
     "LongerTraining",
@@ -125,7 +124,6 @@ __all__ = [
     "front_progress",
     "hypervolume",
     "images_to_separate",
-    "importances",
     "indistinguishable",
     "latency_pair",
     "learning_curves",

@@ -13,7 +13,7 @@ import numpy as np
 from nas.analysis.bayesian_regression import FloatArray, LinearPosterior, linear_posterior
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
-from nas.core.binomial import binomial_error
+from nas.core.statistics import binomial_error
 from nas.estimators.base import Estimate
 
 _COUNTS: Final = 3  # see ``_features``

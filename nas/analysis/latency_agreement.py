@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nas.analysis.significance import SIGNIFICANCE_LEVEL
-from nas.core.binomial import binomial_tail
 from nas.core.errors import NasError
 from nas.core.formatting import changed_command, plural
-from nas.core.rank_correlation import kendall_tau
+from nas.core.statistics import binomial_tail, kendall_tau
 from nas.core.validation import check_number
 from nas.study.trial_record import Outcome, TrialRecord
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import optuna
 
 from nas.core.formatting import changed_command, plural
-from nas.core.rank_correlation import kendall_tau
+from nas.core.statistics import kendall_tau
 from nas.study.storage.attributes import system_attributes
 from nas.study.storage.opening import study_identity
 from nas.study.storage.optuna_private import storage_of, study_id

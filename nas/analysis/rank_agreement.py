@@ -70,7 +70,7 @@ def pairwise_tau(first: Values, second: Values, pairs: npt.NDArray[np.bool_] | N
     """Kendall's tau-b over all pairs or some.
 
     ``pairs``: symmetric mask (N, N) of those that count; over all, it equals
-    ``nas.core.rank_correlation.kendall_tau``. NaN if undefined: no pairs, or all of them tied in one series.
+    ``nas.core.statistics.kendall_tau``. NaN if undefined: no pairs, or all of them tied in one series.
     """
     x, y = (np.sign(ranks[:, None] - ranks[None, :]) for ranks in (average_ranks(first), average_ranks(second)))
     if pairs is not None:

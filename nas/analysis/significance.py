@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
-from nas.core.binomial import binomial_tail
 from nas.core.formatting import percent
+from nas.core.statistics import binomial_tail
 from nas.study.trial_record import TrialRecord, ranked_networks
 
 SIGNIFICANCE_LEVEL: Final = 0.05

@@ -43,6 +43,7 @@ def make_search_plan(config: Mapping[str, Any], command: Sequence[str], *, more_
         command=masked_command(list(command)),
     )
     check_data(plan.data)
+    plan.check_files()
     return plan
 
 

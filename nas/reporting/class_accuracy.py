@@ -7,8 +7,8 @@ from functools import partial
 from statistics import fmean
 from typing import NamedTuple
 
-from nas.core.binomial import binomial_error
 from nas.core.formatting import percent, percent_with_error, plural
+from nas.core.statistics import binomial_error
 from nas.reporting.columns import Column
 from nas.study.trial_record import TrialRecord
 

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from nas.analysis.estimator_check import EstimatorCheck
 from nas.analysis.history import Curve, FrontProgress
-from nas.analysis.importance import MIN_TRIALS, Importance
 from nas.analysis.latency_agreement import LatencyAgreement, latency_agreement, latency_pair, limit_warning
 from nas.analysis.proxy_validation import LongerTraining
 from nas.analysis.significance import SIGNIFICANCE_LEVEL
+from nas.analysis.surrogate import ModelSummary
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
@@ -28,6 +28,7 @@ from nas.reporting.network_drawing.draw import draw
 from nas.reporting.plots.history import curves_svg, progress_svgs
 from nas.reporting.plots.hover_points import trial_row_id
 from nas.reporting.plots.pareto import agreement_svg, pareto_svg
+from nas.reporting.plots.prediction import prediction_svg
 from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, shown_winner_columns
 from nas.reporting.search_decision import search_decision
 from nas.reporting.search_summary import MAX_ROWS, fine_tuning_text, losses, search_summary, table_rows
@@ -113,7 +114,8 @@ class SearchReport(StudyReport):
     versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
     ``refined``: latencies were measured before training, and predictions learned from that. ``latency_scale``: factor
     by which measured networks correct the predictions, with which all rows are priced. ``recalibration``: command that
-    calibrates the device again. ``curves``: by trial number. ``longer_trainings``: studies that validate the proxy,
+    calibrates the device again. ``curves``: by trial number. ``model``: what a model of accuracy learned from
+    the trainings. ``longer_trainings``: studies that validate the proxy,
     ``validation_command``: the command of one. ``estimator``: its name where most candidates are scored instead of
     trained, else empty. ``class_names``: in label order, if known.
     """
@@ -129,7 +131,7 @@ class SearchReport(StudyReport):
     progress: FrontProgress | None = None
     curves: Mapping[int, Curve] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
-    importances: tuple[Importance, ...] = ()
+    model: ModelSummary | None = None
     longer_trainings: tuple[LongerTraining, ...] = ()
     validation_command: str = ""
     estimator: str = ""
@@ -220,7 +222,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
         agreement_columns=AGREEMENT_COLUMNS,
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),
-        least_trials=MIN_TRIALS,
+        prediction_plot=prediction_svg(data.model.validation) if data.model and data.model.validation else "",
         most_rows=MAX_ROWS,
         plot=drawn or search_plot(data),
         agreement=data.agreement,
@@ -236,7 +238,8 @@ def search_plot(data: SearchReport) -> str:
         rows = [_without_interval(row) for row in rows]
         winners = {label: _without_interval(row) for label, row in winners.items()}
     kind = "measured" if data.refined else "predicted"
-    return pareto_svg(rows, winners, baselines=data.baselines, limit_ms=data.limit_ms, latency=kind)
+    expected = data.model.front if data.model else ()
+    return pareto_svg(rows, winners, baselines=data.baselines, limit_ms=data.limit_ms, latency=kind, expected=expected)
 
 
 def _without_interval(row: TrialRecord) -> TrialRecord:

@@ -16,7 +16,7 @@ from nas.analysis.accuracy_estimate import AccuracyEstimator, TrainedNetwork, le
 from nas.analysis.bayesian_regression import linear_posterior
 from nas.arch.complexity import complexity
 from nas.arch.spec import ArchSpec
-from nas.core.rank_correlation import kendall_tau
+from nas.core.statistics import kendall_tau
 from tests.study.fakes import small_space
 
 

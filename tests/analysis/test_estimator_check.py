@@ -50,10 +50,11 @@ def drawn(seed: int, worth: float, worth_of_macs: float) -> tuple[list[float], l
 def test_tau_and_its_interval_are_those_of_scipy() -> None:
     estimates, macs, accuracies = drawn(1, 0.8, 0.4)
     check = EstimatorCheck.of(rows(estimates, macs, accuracies))
-    assert check and check.estimate and check.macs and check.advantage
-    assert check.estimate.tau == pytest.approx(kendalltau(estimates, accuracies).statistic)
-    assert check.macs.tau == pytest.approx(kendalltau(macs, accuracies).statistic)
-    assert check.advantage.tau == pytest.approx(check.estimate.tau - check.macs.tau)
+    assert check and check.comparison
+    compared = check.comparison
+    assert compared.estimate.tau == pytest.approx(kendalltau(estimates, accuracies).statistic)
+    assert compared.macs.tau == pytest.approx(kendalltau(macs, accuracies).statistic)
+    assert compared.advantage.tau == pytest.approx(compared.estimate.tau - compared.macs.tau)
     found = bootstrap(
         (estimates, accuracies),
         lambda first, second: kendalltau(first, second).statistic,
@@ -65,8 +66,8 @@ def test_tau_and_its_interval_are_those_of_scipy() -> None:
     ).confidence_interval
     # The ends of two intervals of 1,000 resamples differ: the density of tau is about 0.5 there, so that the standard
     # error of each end is sqrt(0.025 * 0.975 / 1000) / 0.5 = 0.01.
-    assert check.estimate.low == pytest.approx(found.low, abs=0.06)
-    assert check.estimate.high == pytest.approx(found.high, abs=0.06)
+    assert compared.estimate.low == pytest.approx(found.low, abs=0.06)
+    assert compared.estimate.high == pytest.approx(found.high, abs=0.06)
 
 
 def test_losses_are_compared_where_all_networks_have_one() -> None:
@@ -74,8 +75,8 @@ def test_losses_are_compared_where_all_networks_have_one() -> None:
     losses = [float(value) for value in np.random.default_rng(7).uniform(size=20)]
     known = [replace(row, val_loss=loss) for row, loss in zip(rows(estimates, macs, accuracies), losses, strict=False)]
     check = EstimatorCheck.of(known)
-    assert check and check.estimate and check.uses_loss
-    assert check.estimate.tau == pytest.approx(-kendalltau(estimates, losses).statistic)
+    assert check and check.comparison and check.uses_loss
+    assert check.comparison.estimate.tau == pytest.approx(-kendalltau(estimates, losses).statistic)
     assert "between the accuracy as estimated before and minus the validation loss after training, of 20" in str(check)
     assert (partly := EstimatorCheck.of([replace(known[0], val_loss=None), *known[1:]])) and not partly.uses_loss
 
@@ -96,8 +97,8 @@ def test_one_that_is_no_better_than_macs_is_not_said_to_be() -> None:
 
 def test_one_of_no_worth_is_said_to_be_of_none() -> None:
     check = EstimatorCheck.of(rows(*drawn(5, 0.0, 0.5)))
-    assert check and check.estimate and not check.is_ordered
-    assert check.estimate.low < 0 < check.estimate.high
+    assert check and check.comparison and not check.is_ordered
+    assert check.comparison.estimate.low < 0 < check.comparison.estimate.high
     assert str(check).startswith("The estimator is not shown to order networks: Kendall's tau ")
     assert "Take the choice among networks that were only scored as no better than by cost (MACs alone: 0." in str(
         check
@@ -114,6 +115,6 @@ def test_a_few_or_equal_networks_say_nothing() -> None:
     few = EstimatorCheck.of(rows([0.5, 0.6, 0.7], [1.0, 2.0, 3.0], [0.5, 0.6, 0.7]))
     equal = EstimatorCheck.of(rows([0.5] * 20, [float(n) for n in range(20)], [0.01 * n for n in range(20)]))
     for check in (few, equal):
-        assert check and check.estimate is None and not check.is_ordered
+        assert check and check.comparison is None and not check.is_ordered
         assert str(check).startswith("Whether the estimator orders networks is not known: of ")
     assert EstimatorCheck.of([TrialRecord(number=0, outcome=Outcome.TRAINED, accuracy=0.5, latency_ms=1.0)]) is None

@@ -15,7 +15,7 @@ from nas.analysis.significance import (
     images_to_separate,
     indistinguishable,
 )
-from nas.core.binomial import binomial_error
+from nas.core.statistics import binomial_error
 from nas.study.trial_record import Outcome, TrialRecord
 
 IMAGES = 360

@@ -29,7 +29,7 @@ from tests.paths import ROOT
         ("nas-search space=mixnet space.choices.g", ["space.choices.groups."]),
         ("nas-search -m study.seed=0,1 'space.choices.groups=[1, 2]' pruner=m", ["pruner=median", "pruner=mo_asha"]),
         ("nas-search --m", ["--multirun"]),
-        ("nas-search nonsense=1 sampler=g", ["sampler=gp"]),
+        ("nas-search nonsense=1 sampler=g", ["sampler=gp", "sampler=guided"]),
         ("nas-search nothing.of.the.sort", []),
         ("nas-search 'open", []),
     ],
@@ -117,4 +117,4 @@ def test_nothing_heavy_is_loaded() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
-    assert done.stdout.splitlines() == ["sampler=gp", "set()"]
+    assert done.stdout.splitlines() == ["sampler=gp", "sampler=guided", "set()"]

@@ -12,7 +12,7 @@ from nas.analysis.history import FrontProgress, ProgressStep
 from nas.analysis.latency_agreement import limit_warning
 from nas.analysis.proxy_validation import LongerTraining
 from nas.arch import zoo
-from nas.core.binomial import binomial_error
+from nas.core.statistics import binomial_error
 from nas.reporting.class_accuracy import class_columns, class_rows, lowest_class
 from nas.reporting.plots.history import progress_svgs
 from nas.reporting.plots.pareto import pareto_svg

@@ -6,7 +6,8 @@ result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import optuna
@@ -15,8 +16,9 @@ from optuna.trial import FrozenTrial, Trial
 from nas.core.errors import NasError
 from nas.estimators.base import Evaluation
 from nas.estimators.settings import EstimatorSettings
+from nas.methods.search.guided import GuidedMemory, GuidedSampler, NoCandidateLeft, prior_results
 from nas.methods.search.samplers import FixedSpaceSampler, make_sampler
-from nas.methods.search.settings import SamplerSettings, StudySettings
+from nas.methods.search.settings import GUIDED, SamplerSettings, StudySettings
 from nas.methods.search.trials.calibration import Calibration
 from nas.methods.search.trials.finalists import (
     any_scored,
@@ -24,6 +26,8 @@ from nas.methods.search.trials.finalists import (
     queue_final_trainings,
     start_final_training,
 )
+from nas.methods.search.trials.gain_stop import GainStop, record_gain_stop, wanted_trials
+from nas.methods.search.trials.prior_evaluations import prior_evaluations
 from nas.methods.search.trials.screening import Screening
 from nas.methods.search.trials.trial_index import TrialIndex
 from nas.study import trial_loop
@@ -31,12 +35,14 @@ from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id
-from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, is_final, told_latency_ms
+from nas.study.storage.trial_draft import TrialDraft
+from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, is_final, latency_scale, told_latency_ms
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
 
 _PARKED: Final = "nas:parked"
+_LEAST_TO_STOP: Final = 10  # trials, before a search may end for what is left to gain
 
 
 @dataclass(slots=True)
@@ -44,14 +50,15 @@ class _WorkerState:
     """Per-worker state of a search between calls of ``ask``.
 
     ``index``: the study's trials as of the last read. ``parked``: trials of this worker whose network another worker is
-    training. ``rejected``: infeasible candidates and duplicates since the last training. ``calibration``: what scores
-    are worth, once the anchors are trained.
+    training. ``rejected``: candidates since the last training, by why they were rejected: infeasible or duplicates.
+    ``calibration``: what scores are worth, once the anchors are trained. ``memory``: of the guided sampler.
     """
 
     calibration: Calibration
+    memory: GuidedMemory
     index: TrialIndex = field(default_factory=TrialIndex)
     parked: list[TrialTask] = field(default_factory=list)
-    rejected: int = 0
+    rejected: Counter[Outcome] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +88,9 @@ class SearchAskTell:
     _state: _WorkerState = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_state", _WorkerState(Calibration(self.estimator, self.pricer)))
+        object.__setattr__(
+            self, "_state", _WorkerState(Calibration(self.estimator, self.pricer), GuidedMemory(self.settings.seed))
+        )
 
     def ask(self) -> TrialTask | TrialRecord | Idle:
         """Next candidate to evaluate, a rejected trial, or ``Idle`` if there is none.
@@ -97,17 +106,14 @@ class SearchAskTell:
         if result is None:
             if self._has_ended(index):
                 return self._ask_final() if self.estimator.is_scoring else Idle.OVER
-            if index.finished + len(index.running()) >= self.settings.n_trials:
+            if index.finished + len(index.running()) >= self._wanted:
                 return Idle.WAIT  # other workers run the last trials, of which one may still be rejected
             exhaustion = self._exhaustion()
-            if exhaustion and not any_scored(self.study):
-                every = " To train all of a small space, add estimator=proxy." if self.estimator.is_scoring else ""
-                raise NasError(exhaustion + every)
-            result = self._ask_final() if exhaustion else self._ask_sampler()
+            result = self._ask_exhausted(exhaustion) if exhaustion else self._ask_sampler()
         if isinstance(result, TrialRecord) and result.outcome in (Outcome.INFEASIBLE, Outcome.DUPLICATE):
-            self._state.rejected += 1
+            self._state.rejected[result.outcome] += 1
         elif not isinstance(result, Idle):
-            self._state.rejected = 0
+            self._state.rejected.clear()
         return result
 
     def report_epoch(self, task: TrialTask, result: EpochResult) -> str | None:
@@ -153,48 +159,139 @@ class SearchAskTell:
 
     def _ask_sampler(self) -> TrialTask | TrialRecord | Idle:
         """Draw one candidate from the sampler and screen it."""
-        index = self._state.index
-        number = index.total - index.interrupted - index.final
-        space = distributions(self.pricer.space.parameters)
-        self.study.sampler = FixedSpaceSampler(make_sampler(self.sampler, seed=self.settings.seed, trial=number), space)
-        trial = self.study.ask(space)
+        if self._has_little_to_gain():
+            return Idle.WAIT  # the next ask finds that the search has ended, once the running trials have
         try:
-            if self.worker:
-                trial.set_user_attr(WORKER, self.worker)
-            if is_final(trial):  # left in the queue when the search was extended
-                return self._screen(trial)
-            if self._is_surplus(trial):
-                trial_loop.release_trial(self.study, trial_id(trial))
-                return Idle.WAIT
-            return self._screen(trial)
-        except KeyboardInterrupt:
-            trial_loop.release_trial(self.study, trial_id(trial))
-            raise
+            draft, trial = self._draw()
+        except NoCandidateLeft as error:
+            if self._read().open:
+                return Idle.WAIT  # some may have been queued again just now
+            advice = "Relax the limits, widen" if self.pricer.constraints.limits else "Widen"
+            return self._ask_exhausted(f"{self._so_far}: {error} {advice} the space, or lower study.n_trials.")
+        return self._screen(draft, trial)
 
-    def _is_surplus(self, trial: Trial) -> bool:
-        """Whether the trials before ``trial``, once trained, already complete the study.
+    def _has_little_to_gain(self) -> bool:
+        """Whether the search ends because little is left to gain.
+
+        It is recorded in the study then.
+        """
+        threshold, index = self.settings.stop_when_gain_below, self._state.index
+        anchors = self.estimator.anchors if self.estimator.is_scoring else 0
+        least = anchors + max(_LEAST_TO_STOP, 2 * self.sampler.startup)
+        running = index.running()
+        if threshold is None or index.finished < least or len(index.open) > len(running):  # some are queued
+            return False
+        gain = self._guided(index.finished).expected_gain(self.study.get_trials(deepcopy=False))
+        if gain < threshold:
+            record_gain_stop(self.study, GainStop(gain, index.finished + len(running)))
+        return gain < threshold
+
+    def _ask_exhausted(self, reason: str) -> TrialTask | TrialRecord | Idle:
+        """Next final training of a search that has no candidate left, for ``reason``.
+
+        Raises: NasError with ``reason`` where no candidate was scored: there are no final trainings.
+        """
+        if not any_scored(self.study):
+            every = " To train all of a small space, add estimator=proxy." if self.estimator.is_scoring else ""
+            raise NasError(reason + every)
+        return self._ask_final()
+
+    def _draw(self) -> tuple[TrialDraft, Trial]:
+        """A queued trial, or a candidate of the sampler, which is not stored yet.
+
+        Another worker that asked at the same moment may have drawn the same point, and stored it: then the next one.
+        """
+        index, space = self._state.index, distributions(self.pricer.space.parameters)
+        while True:
+            self.study.sampler = FixedSpaceSampler(self._sampler(index.total - index.interrupted - index.final), space)
+            draft = TrialDraft(self.study)
+            trial = draft.ask(space)
+            if not draft.is_new or not self._is_stored(trial):
+                return draft, trial
+            self._read()
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """Sampler for the trial ``number``."""
+        if self.sampler.name != GUIDED:
+            return make_sampler(self.sampler, seed=self.settings.seed, trial=number)
+        return self._guided(number)
+
+    def _guided(self, number: int) -> GuidedSampler:
+        memory = self._state.memory
+        if memory.prior is None:
+            memory.prior = prior_results(prior_evaluations(self.study, self.pricer.space.parameters), self.pricer)
+        return GuidedSampler(
+            pricer=self._present_pricer(),
+            objective=self.objective,
+            startup=self.sampler.startup,
+            trial=number,
+            memory=memory,
+        )
+
+    def _present_pricer(self) -> Pricer:
+        """Prices as the study corrects them now."""
+        if self.refinement:
+            return self.refinement.pricer(self.study)
+        return replace(self.pricer, latency_scale=latency_scale(self.study))
+
+    def _is_stored(self, trial: Trial) -> bool:
+        """Whether another worker has stored the point of ``trial`` since it was asked for."""
+        since = self.study.get_trials(deepcopy=False)[trial.number :]
+        return any(other.params == trial.params for other in since)
+
+    def _is_surplus(self, number: int | None) -> bool:
+        """Whether the trials before ``number``, once trained, already complete the study.
+
+        ``number``: None of a trial that is not stored yet, which comes after all others.
 
         Two workers may have asked for the last trial at the same moment; the later one gives way. An earlier trial of a
         killed worker may just have been queued again: it takes precedence.
         """
         index = self._read()
-        earlier = [number for number in index.open if number < trial.number]
-        return index.finished + len(earlier) >= self.settings.n_trials
+        earlier = [other for other in index.open if number is None or other < number]
+        return index.finished + len(earlier) >= self._wanted
 
-    def _screen(self, trial: Trial) -> TrialTask | TrialRecord | Idle:
-        """Training of ``trial``, unless it violates a limit or its network was trained."""
+    def _screen(self, draft: TrialDraft, trial: Trial) -> TrialTask | TrialRecord | Idle:
+        """Training of ``trial``, unless it is surplus, infeasible or a duplicate."""
+        try:
+            if self.worker:
+                self._sign(draft, trial)
+            return self._screened(draft, trial)
+        except KeyboardInterrupt:
+            self._drop(draft)
+            raise
+
+    def _sign(self, draft: TrialDraft, trial: Trial) -> None:
+        """Write the worker's name into ``trial``, at once if the storage has it.
+
+        A trial without the name of a living worker is taken for that of a killed one.
+        """
+        trial.set_user_attr(WORKER, self.worker)
+        if not draft.is_new:
+            storage_of(self.study).set_trial_user_attr(trial_id(draft.trial), WORKER, self.worker)
+
+    def _drop(self, draft: TrialDraft) -> None:
+        """Give the trial back to the queue; a new one has left nothing in the storage."""
+        if not draft.is_new:
+            trial_loop.release_trial(self.study, trial_id(draft.trial))
+
+    def _screened(self, draft: TrialDraft, trial: Trial) -> TrialTask | TrialRecord | Idle:
+        is_search = not is_final(trial)  # final trainings may be left in the queue when the search was extended
+        if is_search and self._is_surplus(None if draft.is_new else trial.number):
+            self._drop(draft)
+            return Idle.WAIT
         screen = Screening(study=self.study, pricer=self.pricer, refinement=self.refinement)
         try:
-            arch, violated = screen.judge(trial)
+            arch, violated = screen.judge(draft, trial)
         except Exception as error:  # a network that cannot be decoded or measured is one failed trial
-            return trial_loop.finish_trial(
-                self.study, self._frozen(trial_id(trial)), Outcome.FAILED, reason=failure_reason(error)
-            )
-        if violated and not is_final(trial):
-            return trial_loop.finish_trial(
-                self.study, self._frozen(trial_id(trial)), Outcome.INFEASIBLE, reason=violated
-            )
-        task = TrialTask(number=trial.number, trial_id=trial_id(trial), arch=arch)
+            return trial_loop.finish_trial(draft.study, draft.trial, Outcome.FAILED, reason=failure_reason(error))
+        if violated and is_search:
+            return trial_loop.finish_trial(draft.study, draft.trial, Outcome.INFEASIBLE, reason=violated)
+        stored = draft.store()
+        if is_search and stored.number > trial.number and self._is_surplus(stored.number):
+            self._drop(draft)
+            return Idle.WAIT
+        task = TrialTask(number=stored.number, trial_id=trial_id(stored), arch=arch)
         self._read()
         result = self._deduplicated(task)
         if result is None:
@@ -259,20 +356,13 @@ class SearchAskTell:
         self.release()
         if any(not is_final(trial) for trial in self._read().running()):
             return Idle.WAIT  # other workers run the last trials of the search
-        settings = self.settings
         queue_final_trainings(
-            self.study, self.estimator, self.objective, n_trials=settings.n_trials, seed=settings.seed
+            self.study, self.estimator, self.objective, n_trials=self._wanted, seed=self.settings.seed
         )
-        trial = start_final_training(self.study, self.pricer.space.parameters)
-        if trial is None:
+        started = start_final_training(self.study, self.pricer.space.parameters)
+        if started is None:
             return Idle.WAIT if self._read().running() else Idle.OVER
-        try:
-            if self.worker:
-                trial.set_user_attr(WORKER, self.worker)
-            return self._screen(trial)
-        except KeyboardInterrupt:
-            trial_loop.release_trial(self.study, trial_id(trial))
-            raise
+        return self._screen(*started)
 
     def _frozen(self, trial_id: int) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id)
@@ -280,29 +370,40 @@ class SearchAskTell:
     def _has_ended(self, index: TrialIndex) -> bool:
         """Whether no further candidate is wanted.
 
-        In an exhausted space finalists are planned before there are ``n_trials``.
+        In an exhausted space finalists are planned before there are as many trials as wanted.
         """
-        n_trials = self.settings.n_trials
-        is_scoring = self.estimator.is_scoring
-        return index.finished >= n_trials or (is_scoring and is_planned(self.study, self.estimator, n_trials))
+        wanted, is_scoring = self._wanted, self.estimator.is_scoring
+        return index.finished >= wanted or (is_scoring and is_planned(self.study, self.estimator, wanted))
 
     def _exhaustion(self) -> str:
         """Why the space yields no new candidates; empty if it does.
 
         Every point has been tried, or ``study.max_screened`` candidates in a row were rejected.
         """
-        so_far = f"stopped after {self._state.index.finished} of {self.settings.n_trials} trials"
         if self._exhausted():
+            space = self.pricer.space
+            points = f"all {space.size} points of space {space.name!r} have"
+            if space.size == 1:
+                points = f"the only point of space {space.name!r} has"
+            return f"{self._so_far}: {points} been tried. Widen the space, or lower study.n_trials."
+        rejected = self._state.rejected
+        if rejected.total() >= self.settings.max_screened:
+            relax = "relax the limits, " if rejected[Outcome.INFEASIBLE] else ""
+            other = "" if self.sampler.name == GUIDED else f"add sampler={GUIDED}, "
             return (
-                f"{so_far}: all {self.pricer.space.size} points of space {self.pricer.space.name!r} have been tried. "
-                "Widen the space, or lower study.n_trials."
-            )
-        if self._state.rejected >= self.settings.max_screened:
-            return (
-                f"{so_far}: the last {self._state.rejected} candidates were infeasible or duplicates. Few new "
-                "networks are left under these limits; relax them, widen the space, or lower study.n_trials."
+                f"{self._so_far}: of the last {rejected.total()} candidates of sampler {self.sampler.name} "
+                f"{rejected[Outcome.INFEASIBLE]} were infeasible and {rejected[Outcome.DUPLICATE]} repeated a network. "
+                f"Run it again to draw more, {relax}widen the space, {other}or lower study.n_trials."
             )
         return ""
+
+    @property
+    def _wanted(self) -> int:
+        return wanted_trials(self.study, self.settings)
+
+    @property
+    def _so_far(self) -> str:
+        return f"stopped after {self._state.index.finished} of {self.settings.n_trials} trials"
 
     def _exhausted(self) -> bool:
         """Whether every point of a small space has been tried."""

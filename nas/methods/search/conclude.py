@@ -18,7 +18,7 @@ from nas.methods.search.dashboard import write_search_notes
 from nas.methods.search.fine_tuning import FINE_TUNED_FOLDER, fine_tune_winners
 from nas.methods.search.report_data import search_report, write_search_report
 from nas.methods.search.session import SearchSession
-from nas.methods.search.trials.finalists import exhaustion_text
+from nas.methods.search.trials.finalists import early_end_text
 from nas.methods.search.winner_files import WinnerSource, write_winners
 from nas.reporting.class_accuracy import lowest_class
 from nas.reporting.columns import print_columns
@@ -64,7 +64,7 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     write_search_report(report, plan.folder)
     facts, artifacts = context.images.input_facts, plan.runs_dir / ARTIFACTS
     write_search_notes(study, report, session.pricer, plan.folder, artifacts, facts)
-    if text := exhaustion_text(study, plan.estimator, plan.study.n_trials):
+    if text := early_end_text(study, plan.estimator, plan.study, plan.objective):
         print_lines(console, f"the search {text}")
     _print_results(plan, report, console)
     return winners
@@ -117,6 +117,8 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
     _print_agreement(report, console)
     print_lines(console, *_remarks(report.winners, report.class_names))
     print_lines(console, *filter(None, (report.unfinished, report.verdict, report.decision, *report.warnings)))
+    if report.model:
+        print_lines(console, *filter(None, (report.model.effects_text, report.model.gain_text)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
 

@@ -13,9 +13,12 @@ from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.settings import EstimatorSettings
 from nas.latency.settings import LatencySettings
 from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
+from nas.methods.search.trials.evaluated_file import read_evaluated_file
 from nas.study.config import EngineSettings, SettingsGroups, StudyPlan, dotted_names
 from nas.study.constraints import Constraints
+from nas.study.manifest import CONFIG_FILE
 from nas.study.objective import ObjectiveSettings
+from nas.study.storage.urls import url_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,9 @@ class SearchPlan(StudyPlan):
     def __post_init__(self) -> None:
         self.pruner.check_fits(self.objective, self.proxy.epochs)
         self.estimator.check_fits(self.study.n_trials, self.pruner.name, self.proxy)
+        self.study.check_sampler(self.sampler.name)
+        if self.name in self.study.learn_from:
+            raise NasError(f"study.learn_from {self.name!r}: is this study itself; remove it, or choose a study.name.")
         if self.latency.refine and self.engine.name == "ray":
             raise NasError(
                 "latency.refine true: with engine=ray trainings would run on this machine while it measures; leave it "
@@ -73,6 +79,20 @@ class SearchPlan(StudyPlan):
         """
         groups = cls.read_groups({"estimator": {}, **config})
         return cls(space=space, space_config=space_config, runs_dir=runs_dir, command=command, **groups)
+
+    def check_files(self) -> None:
+        """Read the file of evaluated networks, to refuse what is wrong with it early.
+
+        Not that of a study which has stored its content, nor a missing one where the study may have.
+
+        Raises: NasError.
+        """
+        file, storage = self.study.evaluated, url_file(self.storage_url)
+        if file is None or (self.folder / CONFIG_FILE).is_file():
+            return
+        may_be_stored = storage is None or storage.exists()
+        if Path(file).is_file() or not may_be_stored:
+            read_evaluated_file(Path(file), self.space)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 import optuna
 from rich.console import Console
 
-from nas.core.binomial import binomial_error
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
 from nas.core.formatting import plural, shown_path
 from nas.core.progress import ProgressCallback
+from nas.core.statistics import binomial_error
 from nas.estimators.proxy import ProxyEvaluator, ProxySettings
 from nas.estimators.scorers import supernets_of
 from nas.reporting.search_columns import winner_label

@@ -34,6 +34,12 @@ class SearchKind(StudyKind):
             raise NasError(f"space: must be a mapping, not {quoted(space)}.")
         return SearchPlan.of(manifest.settings, space=make_space(space), space_config=space, **common)
 
+    def check_sources(self, plan: SearchPlan) -> None:
+        """Check the earlier evaluations that a new study of ``plan`` learns from."""
+        from nas.methods.search.trials.prior_evaluations import check_sources
+
+        check_sources(plan)
+
     def prepare(self, plan: SearchPlan, console: Console) -> SearchSession:
         """Load data and predictor of ``plan``. Raises: NasError."""
         from nas.methods.search.session import prepare_search

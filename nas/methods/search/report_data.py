@@ -10,7 +10,6 @@ from typing import Any, Final
 import optuna
 
 from nas.analysis.history import busy_hours, front_progress, learning_curves
-from nas.analysis.importance import importances
 from nas.analysis.proxy_validation import longer_trainings, validation_command
 from nas.arch import zoo
 from nas.arch.files import load_spec_file
@@ -22,8 +21,10 @@ from nas.estimators.settings import EstimatorSettings
 from nas.latency.store import calibration_command
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
+from nas.methods.search.guided.model_summary import summarize_model
 from nas.methods.search.latency_check import correction_text
-from nas.methods.search.trials.finalists import exhaustion_text, most_trials
+from nas.methods.search.trials.finalists import early_end_text, most_trials
+from nas.methods.search.trials.prior_evaluations import stored_counts
 from nas.methods.search.trials.warm_start import best_records
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
@@ -96,7 +97,13 @@ def search_report(
         progress=front_progress(rows, busy_hours(trials), reward),
         class_names=context.images.class_names,
         curves=learning_curves(study, plan.objective),
-        importances=importances(rows),
+        model=summarize_model(
+            rows,
+            replace(context.pricer, latency_scale=latency_scale(study)),
+            plan.objective,
+            seed=plan.study.seed,
+            has_prices=not plan.latency.refine,
+        ),
         longer_trainings=longer,
         estimator=plan.estimator.name if plan.estimator.is_scoring else "",
         validation_command=""
@@ -114,7 +121,7 @@ def write_search_report(report: SearchReport, folder: Path) -> Path:
 
 
 def _progress_text(plan: SearchPlan, study: optuna.Study) -> str:
-    finished, wanted = count_finished(study), most_trials(study, plan.estimator, plan.study.n_trials)
+    finished, wanted = count_finished(study), most_trials(study, plan.estimator, plan.study)
     return f"{finished:,} of {plural(wanted, 'trial')}" if finished < wanted else ""
 
 
@@ -137,9 +144,10 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         context.training_fact,
         ("estimator", _estimator(plan.estimator)),
         ("sampler", f"{sampler.name}, {sampler.startup} first draws"),
+        ("earlier evaluations", stored_counts(study)),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
-        ("search", exhaustion_text(study, plan.estimator, plan.study.n_trials)),
+        ("search", early_end_text(study, plan.estimator, plan.study, plan.objective)),
         ("latency correction", correction_text(study)),
         *context.run_facts(study),
     )

@@ -31,8 +31,16 @@ from nas.methods.search.latency_check import (
     skip_correction,
 )
 from nas.methods.search.pruners import make_pruner
+from nas.methods.search.settings import GUIDED
+from nas.methods.search.trials.evaluations import EvaluationList
 from nas.methods.search.trials.finalists import is_search_complete, most_trials
 from nas.methods.search.trials.initial_trials import QUEUED_MARK, queue_initial_trials
+from nas.methods.search.trials.prior_evaluations import (
+    read_evaluation_lists,
+    record_evaluation_lists,
+    source_changes,
+    stored_counts,
+)
 from nas.methods.search.trials.warm_start import earlier_networks
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
@@ -67,6 +75,16 @@ class SearchSession(StudySession):
         """Context of the report: everything it needs besides the trials."""
         return SearchContext(plan=self.plan, pricer=self.pricer, **self.context_parts._asdict())
 
+    def find(self) -> optuna.Study | None:
+        """The study of the plan in its storage; None if it was not started.
+
+        Raises: NasError as ``StudySession.find``, and where it was started with other sources of earlier evaluations.
+        """
+        study = StudySession.find(self)  # super() does not work in a slotted dataclass
+        if study is not None and QUEUED_MARK in system_attributes(study):
+            source_changes(study, self.plan)  # a complete study is not started
+        return study
+
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:
         """Survey the space, print the result, and queue the first trials of ``study``.
 
@@ -74,21 +92,25 @@ class SearchSession(StudySession):
         """
         is_seeded = study is not None and QUEUED_MARK in system_attributes(study)
         earlier = [] if is_seeded else earlier_networks(self.plan)
+        evaluations = [] if is_seeded else read_evaluation_lists(self.plan)
+        notes = source_changes(study, self.plan) if study is not None and is_seeded else []
         scale = latency_scale(study) if study is not None else 1.0
         if study is not None and (text := correction_text(study)):
             print_lines(console, f"latency: {text}")
         result = survey_space(replace(self, pricer=replace(self.pricer, latency_scale=scale)), console)
         study = acquire(study or self.open())
-        _queue_first(self, study, result, earlier)
+        _queue_first(self, study, result, earlier, evaluations)
+        if counts := stored_counts(study):
+            print_lines(console, f"learning from {counts}", *notes)
         return study
 
     def total(self, study: optuna.Study) -> int:
         """Number of trials of a complete study, with those of finalists."""
-        return most_trials(study, self.plan.estimator, self.plan.study.n_trials)
+        return most_trials(study, self.plan.estimator, self.plan.study)
 
     def is_complete(self, study: optuna.Study) -> bool:
         """Whether ``study`` has all its trials."""
-        return is_search_complete(study, self.plan.estimator, self.plan.study.n_trials)
+        return is_search_complete(study, self.plan.estimator, self.plan.study)
 
     def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
         """Measure the best networks once, and correct predictions if all are off alike.
@@ -187,10 +209,11 @@ def survey_space(session: SearchSession, console: Console) -> Survey:
     plan = session.plan
     with progress_bar(console, f"survey of space {plan.space.name}") as progress:
         result = survey(session.pricer, seed=plan.study.seed, progress=progress)
+    descent = "" if result.feasible_sampled else ", 1 was found from the closest by changing one choice at a time"
     print_lines(
         console,
-        f"space {plan.space.name}: {points(plan.space)} points; {len(result.feasible)} of {result.sampled} sampled "
-        f"meet the limits ({plan.constraints}); latency {result.fastest_ms:.2f} to {result.slowest_ms:.2f} ms",
+        f"space {plan.space.name}: {points(plan.space)} points; {result.feasible_sampled} of {result.sampled} sampled "
+        f"meet the limits ({plan.constraints}){descent}; latency {result.fastest_ms:.2f} to {result.slowest_ms:.2f} ms",
     )
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in result.feasible[:_PROXIES_CHECKED]]
     print_lines(console, f"{proxies[0].realised_note} (first candidate)")
@@ -212,9 +235,13 @@ def _proxy_notes(proxies: Sequence[Proxy]) -> list[str]:
 
 
 def _queue_first(
-    session: SearchSession, study: optuna.Study, result: Survey, earlier: Sequence[Mapping[str, Any]]
+    session: SearchSession,
+    study: optuna.Study,
+    result: Survey,
+    earlier: Sequence[Mapping[str, Any]],
+    evaluations: Sequence[EvaluationList],
 ) -> None:
-    """Queue the first trials of a new study, and write its manifest."""
+    """Store evaluations and queue the first trials of a new study; write its manifest."""
     plan = session.plan
     published: dict[str, Mapping[str, Any]] = {}
     for name in plan.space.published if plan.study.seed_published else ():
@@ -222,9 +249,14 @@ def _queue_first(
             published[name] = plan.space.encode(zoo.get(name))
         except NasError:
             continue  # a space narrowed on the command line may not contain it
+        if plan.sampler.name == GUIDED and session.pricer.worst(session.pricer.price(published[name])) > 0:
+            del published[name]  # with this sampler no trial is infeasible
     claim_study(study, plan.folder, plan.storage_url, session.identity)
     anchors = plan.estimator.anchors - len(published) if plan.estimator.is_scoring else 0
-    startup = max(plan.sampler.startup, anchors)
+    drawn = 0 if plan.sampler.name == GUIDED else plan.sampler.startup  # it draws its own
+    startup = max(drawn, anchors)
+    if QUEUED_MARK not in system_attributes(study):  # which another process may have set meanwhile
+        record_evaluation_lists(study, plan, evaluations)
     queue_initial_trials(study, result, published=published, startup=startup, earlier=earlier)
     session.write_manifest()
 
@@ -234,4 +266,4 @@ def is_search_finished(plan: SearchPlan) -> bool:
 
     False for a study of another plan.
     """
-    return is_study_finished(plan, lambda study: is_search_complete(study, plan.estimator, plan.study.n_trials))
+    return is_study_finished(plan, lambda study: is_search_complete(study, plan.estimator, plan.study))

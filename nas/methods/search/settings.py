@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from nas.core.errors import NasError, unknown_choice
+from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 from nas.study.config import RecordSettings
 from nas.study.objective import ObjectiveSettings
 
 MAX_TRIALS: Final = 1_000_000
-SAMPLER_NAMES: Final = ("tpe", "nsga2", "nsga3", "gp", "random")
-
-
+GUIDED: Final = "guided"
+SAMPLER_NAMES: Final = (GUIDED, "tpe", "nsga2", "nsga3", "gp", "random")
+LEARNING_SAMPLERS: Final = frozenset({GUIDED})  # those that learn from evaluations made elsewhere
 PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
+_MAX_STUDIES: Final = 50  # to learn from; their names are stored in one attribute, in MySQL of at most 65,535 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,27 +25,76 @@ class StudySettings(RecordSettings):
     ``n_trials``: candidates to score or train in this study, over all its runs; those that fail count, those that are
     infeasible or repeat an earlier network cost nothing and do not.
 
+    ``stop_when_gain_below``: the search ends earlier where the best network that is left is expected to add less, as a
+    share of the front's hypervolume or as an amount of the reward; None never.
+
     ``max_screened``: consecutive candidates that may be rejected before the search gives up.
     ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
     same space and storage, whose best networks come next.
+
+    ``evaluated``: a CSV file of evaluated networks that the sampler learns from, and ``learn_from``: earlier studies of
+    the storage, whose evaluated networks it learns from. They are stored in the study when it is started.
     """
 
     n_trials: int = 100
+    stop_when_gain_below: float | None = None
     max_screened: int = 200
     seed_published: bool = True
     first: str | None = None
+    evaluated: str | None = None
+    learn_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         RecordSettings.__post_init__(self)  # super() does not work in a slotted dataclass
+        if isinstance(self.learn_from, list):
+            object.__setattr__(self, "learn_from", tuple(self.learn_from))
+        _check_studies("study.learn_from", self.learn_from)
+        if self.evaluated == "":
+            raise NasError("study.evaluated: is empty; give a CSV file, or null.")
         check_number("study.n_trials", self.n_trials, low=1, high=MAX_TRIALS, whole=True)
+        check_number(
+            "study.stop_when_gain_below", self.stop_when_gain_below, low=0, high=1, open_low=True, optional=True
+        )
         check_number("study.max_screened", self.max_screened, low=1, high=MAX_TRIALS, whole=True)
+
+    def check_sampler(self, name: str) -> None:
+        """Check that the sampler ``name`` can do what is asked of it.
+
+        Raises: NasError.
+        """
+        if self.stop_when_gain_below is not None and name not in LEARNING_SAMPLERS:
+            raise NasError(
+                f"study.stop_when_gain_below: sampler {name} does not know what is left to gain; add sampler={GUIDED}."
+            )
+        for setting, value in (("study.evaluated", self.evaluated), ("study.learn_from", self.learn_from)):
+            if value and name not in LEARNING_SAMPLERS:
+                remedy = f"add sampler={' or sampler='.join(sorted(LEARNING_SAMPLERS))}"
+                raise NasError(f"{setting}: sampler {name} does not learn from earlier evaluations; {remedy}.")
+
+
+def _check_studies(setting: str, names: object) -> None:
+    """Check that ``names`` is a list of names of studies. Raises: NasError."""
+    if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+        given = list(names) if isinstance(names, tuple) else names
+        example = names if isinstance(names, str) else "NAME"
+        raise NasError(f"{setting} {quoted(given)}: must be a list of names of studies, such as [{example}].")
+    if len(names) > _MAX_STUDIES:
+        raise NasError(f"{setting}: {len(names):,} studies; give at most {_MAX_STUDIES}.")
+    for name in names:
+        if "/" in name:
+            raise NasError(
+                f"{setting} {quoted(name)}: must be the name of a study in this storage; of another one give "
+                "study.evaluated its trials.csv."
+            )
+        if names.count(name) > 1:
+            raise NasError(f"{setting}: {name!r} is given twice; remove one.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerSettings:
-    """``name``: tpe, nsga2, nsga3, gp or random.
+    """``name``: guided, tpe, nsga2, nsga3, gp or random.
 
-    ``startup``: trials drawn from the feasible candidates of the survey before the sampler learns from results.
+    ``startup``: trials drawn from the feasible candidates before the sampler learns from results.
     ``population``: of the genetic samplers.
     """
 

@@ -14,6 +14,7 @@ TEXT_COLOR: Final = "#010203"  # placeholder of the page's text colour; ``_finis
 FRONT_COLOR: Final = "#0b7285"
 BASELINE_COLOR: Final = "#c2255c"
 LIMIT_COLOR: Final = "#d9480f"
+EXPECTED_COLOR: Final = "#6741d9"
 GREY_COLOR: Final = "#868e96"
 _PNG_DPI: Final = 150
 _MOST_COLUMNS: Final = 3

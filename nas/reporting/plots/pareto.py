@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from nas.analysis.latency_agreement import LatencyAgreement, LatencyPair
-from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, LIMIT_COLOR, TEXT_COLOR, canvas
+from nas.analysis.surrogate import ExpectedPoint
+from nas.reporting.plots.axes import (
+    BASELINE_COLOR,
+    EXPECTED_COLOR,
+    FRONT_COLOR,
+    GREY_COLOR,
+    LIMIT_COLOR,
+    TEXT_COLOR,
+    canvas,
+)
 from nas.reporting.plots.hover_points import point_of, thin_points
 from nas.reporting.svg import printable
 from nas.study.trial_record import Outcome, TrialRecord, pareto_front, searched_networks, trained_networks
@@ -29,6 +38,7 @@ def pareto_svg(
     baselines: Mapping[int, str] | None = None,
     limit_ms: float | None = None,
     latency: str = "predicted",
+    expected: Sequence[ExpectedPoint] = (),
 ) -> str:
     """SVG of accuracy in % over predicted or measured latency in ms.
 
@@ -36,6 +46,7 @@ def pareto_svg(
     Pareto front is a step line, ``winners``
     (label to row) carry the 90% interval of their latency and the standard error of their accuracy, ``baselines``
     (trial number to name) are diamonds, ``limit_ms`` a dashed line.
+    ``expected``: front that a model expects of untried networks, a dotted step line with the band of its 90% interval.
     Infeasible candidates have no accuracy: they are ticks at their latency along the bottom. Every dot has a tooltip;
     very many dots are thinned out where they overlap.
     """
@@ -57,6 +68,7 @@ def pareto_svg(
         if right_ms is not None:
             axes.set_xlim(_left_edge(trained, right_ms), right_ms)
             axes.margins(y=_MARGIN)
+        _draw_expected(axes, expected)
         _draw_winners(axes, winners)
     return drawn.svg
 
@@ -119,6 +131,21 @@ def _draw_trained(
         legend = "baseline" if index == 0 else None
         axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=BASELINE_COLOR, zorder=4, label=legend)
         _name(axes, name, point, offset=(7, -11), color=BASELINE_COLOR)
+
+
+def _draw_expected(axes: Any, front: Sequence[ExpectedPoint]) -> None:
+    """Draw the expected front, without widening the axes."""
+    if not front:
+        return
+    limits = axes.get_xlim(), axes.get_ylim()
+    times, accuracies, low, high = zip(*front, strict=True)
+    lines = [[100 * value for value in (*values, values[-1])] for values in (accuracies, low, high)]
+    times = (*times, max(times[-1], limits[0][1]))
+    style = {"color": EXPECTED_COLOR, "linewidth": 1.2, "linestyle": ":", "zorder": 3}
+    axes.plot(times, lines[0], drawstyle="steps-post", label="expected of untried networks", **style)
+    band = {"color": EXPECTED_COLOR, "alpha": 0.12, "linewidth": 0, "zorder": 1}
+    axes.fill_between(times, *lines[1:], step="post", label="90% interval of one", **band)
+    axes.set(xlim=limits[0], ylim=limits[1])
 
 
 def _draw_winners(axes: Any, winners: Mapping[str, TrialRecord]) -> None:

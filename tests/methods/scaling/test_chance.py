@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nas.analysis.significance import ChanceLevel
-from nas.core.binomial import binomial_error
+from nas.core.statistics import binomial_error
 from nas.methods.scaling.design.entries import Design
 from nas.methods.scaling.ranking.ranking import AT_CHANCE, BEST, PEER, Ranking, rank_networks
 from nas.methods.scaling.ranking.separation import separation_sentences

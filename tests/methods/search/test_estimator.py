@@ -12,9 +12,10 @@ import pytest
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.estimators.settings import EstimatorSettings
+from nas.methods.search.settings import StudySettings
 from nas.methods.search.trials.calibration import with_anchor_estimates
 from nas.methods.search.trials.finalists import (
-    exhaustion_text,
+    early_end_text,
     final_trainings,
     is_search_complete,
     most_trials,
@@ -41,6 +42,7 @@ from tests.study.fakes import (
 
 SCORED = EstimatorSettings(name="zero_cost", anchors=5, finalists=3, checks=2)
 N_TRIALS = 16
+SETTINGS = StudySettings(n_trials=N_TRIALS)
 
 
 def scored_search(evaluator: FakeEvaluator, study: optuna.Study | None = None, **changes: Any) -> OneWorker:
@@ -178,7 +180,7 @@ def test_two_workers_train_and_score_each_network_once() -> None:
             held[number] = found
         elif found is Idle.OVER:
             break
-    assert is_search_complete(study, SCORED, N_TRIALS)
+    assert is_search_complete(study, SCORED, SETTINGS)
     trained = [row.arch_id for row in trial_records(study) if row.outcome is Outcome.TRAINED]
     assert len(set(trained)) == len(trained) == 10
     assert len([row for row in of_role(study, Role.ANCHOR) if row.outcome is Outcome.TRAINED]) == 5
@@ -202,7 +204,7 @@ def test_an_anchor_that_fails_is_replaced_and_a_network_without_a_score_fails() 
     failed = [row for row in rows if row.outcome is Outcome.FAILED]
     assert [row.reason for row in failed] == ["TrainingError: loss became nan", "TrainingError: score size is inf"]
     assert sum(row.outcome is Outcome.TRAINED for row in of_role(search.study, Role.ANCHOR)) == SCORED.anchors
-    assert is_search_complete(search.study, SCORED, N_TRIALS)
+    assert is_search_complete(search.study, SCORED, SETTINGS)
 
 
 def test_without_trained_anchors_nothing_is_estimated() -> None:
@@ -212,7 +214,7 @@ def test_without_trained_anchors_nothing_is_estimated() -> None:
     search = scored_search(FakeEvaluator(trouble))
     search.run()
     assert {row.outcome for row in trial_records(search.study)} <= {Outcome.FAILED, Outcome.DUPLICATE}
-    assert final_trainings(search.study) == () and is_search_complete(search.study, SCORED, N_TRIALS)
+    assert final_trainings(search.study) == () and is_search_complete(search.study, SCORED, SETTINGS)
 
 
 def test_a_search_extended_after_its_finalists_trains_further_ones(
@@ -221,9 +223,12 @@ def test_a_search_extended_after_its_finalists_trains_further_ones(
     study, evaluator = new_study(), FakeEvaluator(epochs=2)
     scored_search(evaluator, study, n_trials=N_TRIALS).run()
     longer = scored_search(evaluator, study, n_trials=24)
-    assert not is_search_complete(study, SCORED, 24) and most_trials(study, SCORED, 24) == 24 + 5 + 3
+    assert (
+        not is_search_complete(study, SCORED, replace(SETTINGS, n_trials=24))
+        and most_trials(study, SCORED, replace(SETTINGS, n_trials=24)) == 24 + 5 + 3
+    )
     longer.run()
-    assert is_search_complete(study, SCORED, 24) and count_searched(study) == 24
+    assert is_search_complete(study, SCORED, replace(SETTINGS, n_trials=24)) and count_searched(study) == 24
     assert result(study)[: len(result(searched[0].study))] == result(searched[0].study)
     best = {row.arch_id for row in spread_front(trial_records(study), PARETO, SCORED.finalists)}
     trained = {row.arch_id for row in trial_records(study) if row.outcome is Outcome.TRAINED}
@@ -267,7 +272,7 @@ def test_with_a_reward_the_finalists_have_the_highest_and_the_winner_is_one_that
     search.run()
     (winner,) = choose_winners(trial_records(search.study), objective)
     assert winner.outcome is Outcome.TRAINED
-    assert is_search_complete(search.study, SCORED, N_TRIALS)
+    assert is_search_complete(search.study, SCORED, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -351,13 +356,13 @@ def test_an_exhausted_space_ends_the_search_and_its_finalists_are_trained() -> N
     study, found = search.study, count_searched(search.study)
     assert found < N_TRIALS
     assert [len(of_role(study, role)) for role in Role] == [5, 3, min(2, found - 8)]
-    assert is_search_complete(study, SCORED, N_TRIALS)
+    assert is_search_complete(study, SCORED, SETTINGS)
     assert (
-        most_trials(study, SCORED, N_TRIALS) == count_finished(study) == min(found + 5, 2 * found - 5)
+        most_trials(study, SCORED, SETTINGS) == count_finished(study) == min(found + 5, 2 * found - 5)
     )  # all but anchors, if few
-    assert exhaustion_text(study, SCORED, N_TRIALS).startswith(f"ended after {found} of 16 candidates")
-    assert not is_search_complete(study, SCORED, N_TRIALS + 10)
+    assert early_end_text(study, SCORED, SETTINGS, PARETO).startswith(f"ended after {found} of 16 candidates")
+    assert not is_search_complete(study, SCORED, replace(SETTINGS, n_trials=N_TRIALS + 10))
     again = FakeEvaluator()
     make_search(space, again, study=study, sampler="random", n_trials=N_TRIALS + 10, estimator=SCORED).run()
     assert not again.scored and len(again.trained) <= SCORED.finalists
-    assert is_search_complete(study, SCORED, N_TRIALS + 10)
+    assert is_search_complete(study, SCORED, replace(SETTINGS, n_trials=N_TRIALS + 10))

@@ -44,7 +44,7 @@ def simulated(cluster: Cluster, *, sampler: str = "random", pruner: str = "none"
     return simulation, study
 
 
-@pytest.mark.parametrize(("workers", "sampler"), [(1, "random"), (7, "tpe"), (7, "nsga2"), (100, "random")])
+@pytest.mark.parametrize(("workers", "sampler"), [(1, "random"), (7, "tpe"), (100, "random")])
 def test_of_workers_that_die_nothing_is_lost_and_nothing_done_twice(workers: int, sampler: str) -> None:
     simulation, study = simulated(Cluster(workers=workers, deaths_per_hour=1.0), sampler=sampler, pruner="asha")
     assert simulation.deaths

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Final
 
 from nas.analysis.significance import SIGNIFICANCE_LEVEL, ChanceLevel, at_chance_text
-from nas.core.binomial import binomial_error
 from nas.core.formatting import number_with_error, percent, percent_with_error, plural
+from nas.core.statistics import binomial_error
 from nas.methods.scaling.design.entries import Design, DesignEntry, DesignStep
 from nas.methods.scaling.ranking.noise import Noise, is_significant, pooled_noise
 from nas.methods.scaling.ranking.race_rule import RaceRule

@@ -14,9 +14,12 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.estimators.settings import EstimatorSettings
+from nas.methods.search.settings import StudySettings
+from nas.methods.search.trials.gain_stop import gain_stop, wanted_trials
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.optuna_private import storage_of, trial_id
+from nas.study.storage.trial_draft import TrialDraft
 from nas.study.trial_attributes import (
     ROLE,
     count_searched,
@@ -49,12 +52,12 @@ def final_trainings(study: optuna.Study) -> tuple[FinalTraining, ...]:
     return _read(study).trainings
 
 
-def most_trials(study: optuna.Study, estimator: EstimatorSettings, n_trials: int) -> int:
+def most_trials(study: optuna.Study, estimator: EstimatorSettings, settings: StudySettings) -> int:
     """Trials of a complete study: those of the search, and the final trainings.
 
     An upper bound until the search has ended.
     """
-    known = final_trainings(study)
+    known, n_trials = final_trainings(study), wanted_trials(study, settings)
     if not estimator.is_scoring:
         return n_trials
     if is_planned(study, estimator, n_trials):
@@ -69,11 +72,12 @@ def is_planned(study: optuna.Study, estimator: EstimatorSettings, n_trials: int)
     return not estimator.is_scoring or plan.searched >= n_trials
 
 
-def is_search_complete(study: optuna.Study, estimator: EstimatorSettings, n_trials: int) -> bool:
+def is_search_complete(study: optuna.Study, estimator: EstimatorSettings, settings: StudySettings) -> bool:
     """Whether ``study`` has all trials of its search, and all final trainings.
 
-    An exhausted space ends the search of one that scores.
+    An exhausted space ends the search of one that scores, little left to gain that of any.
     """
+    n_trials = wanted_trials(study, settings)
     if not estimator.is_scoring:
         return count_searched(study) >= n_trials
     if not is_planned(study, estimator, n_trials):
@@ -82,14 +86,21 @@ def is_search_complete(study: optuna.Study, estimator: EstimatorSettings, n_tria
     return all(training.scored_trial in ended for training in final_trainings(study))
 
 
-def exhaustion_text(study: optuna.Study, estimator: EstimatorSettings, n_trials: int) -> str:
+def early_end_text(
+    study: optuna.Study, estimator: EstimatorSettings, settings: StudySettings, objective: ObjectiveSettings
+) -> str:
     """Words for a complete search with fewer trials than wanted; empty otherwise."""
-    found = count_searched(study)
-    if found >= n_trials or not is_search_complete(study, estimator, n_trials):
+    found, n_trials = count_searched(study), settings.n_trials
+    if found >= n_trials or not is_search_complete(study, estimator, settings):
         return ""
-    return (
-        f"ended after {found} of {n_trials} candidates: hardly any new network was left in the space under its limits"
-    )
+    if stop := gain_stop(study, settings):
+        unit = "of the hypervolume" if objective.kind == "pareto" else "of the reward"
+        size = f"{100 * stop.gain:.2g}%" if objective.kind == "pareto" else f"{stop.gain:.2g}"
+        return (
+            f"ended after {found} of {n_trials} candidates: the best network left is expected to add {size} {unit}, "
+            f"less than study.stop_when_gain_below {settings.stop_when_gain_below:g}"
+        )
+    return f"ended after {found} of {n_trials} candidates: the sampler found no further new network within the limits"
 
 
 def queue_final_trainings(
@@ -123,19 +134,23 @@ def any_scored(study: optuna.Study) -> bool:
     return any(trial.user_attrs.get("outcome") == Outcome.SCORED for trial in study.get_trials(deepcopy=False))
 
 
-def start_final_training(study: optuna.Study, parameters: Any) -> Trial | None:
+def start_final_training(study: optuna.Study, parameters: Any) -> tuple[TrialDraft, Trial] | None:
     """Start the next queued final training for this worker; None if none is queued.
 
     ``parameters``: of the space.
     """
     study.sampler = optuna.samplers.RandomSampler(seed=0)  # draws nothing: all values are queued
+    draft = TrialDraft(study)
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         # False if another worker started it first; ``Study.ask`` would then sample a new trial.
-        if is_final(waiting) and storage_of(study).set_trial_state_values(trial_id(waiting), TrialState.RUNNING):
-            trial = Trial(study, trial_id(waiting))
+        started = is_final(waiting) and storage_of(draft.study).set_trial_state_values(
+            trial_id(waiting), TrialState.RUNNING
+        )
+        if started:
+            trial = Trial(draft.study, trial_id(waiting))
             for name, distribution in distributions(parameters).items():
                 trial.suggest_categorical(name, distribution.choices)
-            return trial
+            return draft, trial
     return None
 
 

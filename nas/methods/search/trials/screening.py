@@ -15,7 +15,8 @@ from optuna.trial import Trial
 from nas.arch.spec import ArchSpec
 from nas.study.candidates import Pricer
 from nas.study.measurement import PredictorRefinement
-from nas.study.storage.optuna_private import storage_of, trial_id
+from nas.study.storage.optuna_private import trial_id
+from nas.study.storage.trial_draft import TrialDraft
 from nas.study.trial_attributes import (
     at_usual_speed,
     earlier_measurement,
@@ -39,10 +40,10 @@ class Screening:
     pricer: Pricer
     refinement: PredictorRefinement | None = None
 
-    def judge(self, trial: Trial) -> tuple[ArchSpec, str]:
-        """Price ``trial`` and record it; its network and the violated limits in words.
+    def judge(self, draft: TrialDraft, trial: Trial) -> tuple[ArchSpec, str]:
+        """Price and record a candidate; its network, and the violated limits in words.
 
-        The text is empty for a feasible candidate.
+        ``trial``: of ``draft``. The text is empty for a feasible candidate.
         """
         pricer = self.refinement.pricer(self.study) if self.refinement else self._corrected_pricer()
         candidate = pricer.price(trial.params)
@@ -51,7 +52,8 @@ class Screening:
         measures = {name: known.get(name, value) for name, value in candidate.measures.items()}
         violated, origin = pricer.constraints.explain(measures), ", as measured" if known else ""
         if self.refinement and not known and not violated:
-            record_measured(trial, at_usual_speed(self.study, self.refinement.measure(trial, candidate.arch)))
+            stored = draft.store()  # measuring takes long: others are to see that this worker has the network
+            record_measured(trial, at_usual_speed(self.study, self.refinement.measure(stored, candidate.arch)))
             measures["latency_ms"] = trial.user_attrs["latency_ms"]
             violated, origin = pricer.constraints.explain(measures), ", as measured"
         self._record_constraints(trial, measures)
@@ -64,10 +66,9 @@ class Screening:
     def _record_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
         """Record in Optuna how far ``measures`` exceed each limit."""
         violations = self.pricer.constraints.violations(measures)
-        storage = storage_of(self.study)
-        known = storage.get_trial(trial_id(trial)).constraints  # of an interrupted trial
+        known = trial.constraints  # of an interrupted trial
         for name, excess in violations.items():
             if name not in known:
                 trial.set_constraint(name, excess)
         if violations:
-            storage.set_trial_system_attr(trial_id(trial), _LEGACY_CONSTRAINTS, list(violations.values()))
+            trial.storage.set_trial_system_attr(trial_id(trial), _LEGACY_CONSTRAINTS, list(violations.values()))
