@@ -94,7 +94,7 @@ def early_end_text(
     if found >= n_trials or not is_search_complete(study, estimator, settings):
         return ""
     if stop := gain_stop(study, settings):
-        unit = "of the hypervolume" if objective.kind == "pareto" else "of the reward"
+        unit = "to the hypervolume" if objective.kind == "pareto" else "to the reward"
         size = f"{100 * stop.gain:.2g}%" if objective.kind == "pareto" else f"{stop.gain:.2g}"
         return (
             f"ended after {found} of {n_trials} candidates: the best network left is expected to add {size} {unit}, "
