@@ -92,8 +92,7 @@ class AccuracyModel:
             targets=targets,
             sources=sources,
             extra=np.array([one.variance for one in results]),
-            means=_prior_means(scale),
-            prior=_prior_variances(scale),
+            scale=scale,
         )
         correlations = dict.fromkeys(sorted(set(sources) - {OWN}), _TYPICAL_CORRELATION)
         for source in correlations if is_own.any() else ():  # before the study has results nothing tells
@@ -113,10 +112,10 @@ class AccuracyModel:
             noise=variance,
         )
 
-    def prior_means(self, columns: int) -> FloatArray:
-        """Prior means of all ``columns`` weights of the posterior."""
-        own = _prior_means(self.scale)
-        return np.concatenate([own, np.zeros(columns - len(own))])
+    @property
+    def prior_mean(self) -> FloatArray:
+        """Prior means (Q,) of all weights of the posterior."""
+        return _prior_mean(self.scale, len(self.correlations))
 
     def design_of(self, results: Sequence[Evaluated]) -> FloatArray:
         """Design (N, Q) of ``results`` in all weights of the posterior."""
@@ -173,9 +172,10 @@ class AccuracyModel:
         return np.clip(inner + outer, 0.0, 1.0)
 
 
-def _prior_means(scale: FeatureScale) -> FloatArray:
-    """Prior means (P,) of the weights of the features in ``scale``."""
-    return np.array([_PRIOR_MEANS.get(name, 0.0) for name in scale.names])
+def _prior_mean(scale: FeatureScale, sources: int) -> FloatArray:
+    """Prior means (Q,) of the study's weights, and of those of other ``sources``."""
+    own = [_PRIOR_MEANS.get(name, 0.0) for name in scale.names]
+    return np.array(own + [0.0] * len(own) * sources)
 
 
 def _prior_variances(scale: FeatureScale) -> FloatArray:
@@ -241,15 +241,14 @@ class _Data:
     """Data and prior of a fit.
 
     ``design``: standardised features (N, P); ``targets``: scores (N,), by ``sources``. ``extra``: variances of the
-    scores beyond the common one, (N,). ``means`` and ``prior``: prior means and variances of the weights, (P,).
+    scores beyond the common one, (N,).
     """
 
     design: FloatArray
     targets: FloatArray
     sources: Sequence[str]
     extra: FloatArray
-    means: FloatArray
-    prior: FloatArray
+    scale: FeatureScale
 
     def of_source(self, source: str) -> _Data:
         """The data of the study and of one other ``source``."""
@@ -270,9 +269,9 @@ class _Data:
         2007).
         """
         blocks = _with_sources(self.design, self.sources, correlations)
-        prior = np.tile(self.prior, 1 + len(correlations))
-        means = np.concatenate([self.means, np.zeros(len(prior) - len(self.means))])
-        return linear_posterior(blocks, self.targets, noise + self.extra, means, prior)
+        variances = np.tile(_prior_variances(self.scale), 1 + len(correlations))
+        mean = _prior_mean(self.scale, len(correlations))
+        return linear_posterior(blocks, self.targets, noise + self.extra, mean, variances)
 
 
 def _with_sources(design: FloatArray, sources: Sequence[str], correlations: Mapping[str, float]) -> FloatArray:

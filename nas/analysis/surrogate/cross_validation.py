@@ -118,7 +118,7 @@ def leave_one_out_scores(model: AccuracyModel, results: Sequence[Evaluated]) -> 
     design, variances = model.design_of(results), model.noise + np.array([one.variance for one in results])
     targets = scores_by_source(results)
     gains = design[predicted] @ model.posterior.covariance @ design.T / variances  # of each result on each prediction
-    expected = design @ model.prior_means(design.shape[1])
+    expected = design @ model.prior_mean
     scores, shares = np.empty(len(predicted)), np.empty(len(predicted))
     for row, place in enumerate(predicted):
         others = [one for one in own if one != place]

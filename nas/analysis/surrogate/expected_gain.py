@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from nas.analysis.bayesian_regression import FloatArray
+from nas.analysis.history import ReferencePoint, hypervolume
 from nas.analysis.surrogate.accuracy_model import AccuracyModel
 from nas.analysis.surrogate.improvement import front_levels, hypervolume_improvement
 
@@ -68,10 +69,7 @@ def hypervolume_gain(accuracies: FloatArray, costs: FloatArray, candidate_costs:
     """
     lowest, highest = float(accuracies.min()), float(max(costs.max(), candidate_costs.max(initial=0.0)))
     front = front_levels(accuracies, costs, reference_value=lowest, reference_cost=highest)
-    area = sum(
-        (level - lowest) * (end - start)
-        for start, end, level in zip(front.edges[1:-1], front.edges[2:], front.levels[1:], strict=True)
-    )
+    area = hypervolume(zip(accuracies, costs, strict=True), ReferencePoint(lowest, highest))
     if area <= 0:
         return np.zeros_like
     return lambda found: hypervolume_improvement(front, found, candidate_costs) / area

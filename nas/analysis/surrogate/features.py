@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nas.analysis.bayesian_regression import FloatArray
 from nas.arch.blocks import BlockSpec
-from nas.arch.complexity import Complexity
+from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec, StageSpec
 
 CONSTANT: Final = "constant"
@@ -24,13 +24,14 @@ _STAGE_MARK: Final = "."  # after the number of a stage
 _EQUAL: Final = 1e-9  # relative difference below which two standardised columns are the same
 
 
-def network_features(spec: ArchSpec, cost: Complexity) -> dict[str, float]:
-    """Features of ``spec`` by name; ``cost`` is that of the network.
+def network_features(spec: ArchSpec, cost: Complexity | None = None) -> dict[str, float]:
+    """Features of ``spec`` by name; ``cost`` is that of the network where it is known.
 
     Of each stage, ``s0`` to ``sN``: how many of its blocks have which type, kernels, expansion and so on, the sums of
     those that are numbers, and its depth and channels. Of the network: depth, the receptive field in px, and logarithms
     of MACs, parameters and resolution (px). What a network does not have is absent, and counts as 0.
     """
+    cost = cost or complexity(spec)
     features: dict[str, float] = {
         "log_macs": math.log(cost.macs),
         "log_params": math.log(cost.params),

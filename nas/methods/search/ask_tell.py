@@ -7,7 +7,7 @@ result.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import optuna
@@ -36,7 +36,7 @@ from nas.study.measurement import PredictorRefinement
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.storage.trial_draft import TrialDraft
-from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, is_final, latency_scale, told_latency_ms
+from nas.study.trial_attributes import WORKER, copied_accuracy, distributions, is_final, told_latency_ms
 from nas.study.trial_loop import Idle, TrialTask, failure_reason
 from nas.study.trial_record import Outcome, TrialRecord
 from nas.training.results import EpochResult
@@ -221,18 +221,16 @@ class SearchAskTell:
         if memory.prior is None:
             memory.prior = prior_results(prior_evaluations(self.study, self.pricer.space.parameters), self.pricer)
         return GuidedSampler(
-            pricer=self._present_pricer(),
+            pricer=self._screening.present_pricer(),
             objective=self.objective,
             startup=self.sampler.startup,
             trial=number,
             memory=memory,
         )
 
-    def _present_pricer(self) -> Pricer:
-        """Prices as the study corrects them now."""
-        if self.refinement:
-            return self.refinement.pricer(self.study)
-        return replace(self.pricer, latency_scale=latency_scale(self.study))
+    @property
+    def _screening(self) -> Screening:
+        return Screening(study=self.study, pricer=self.pricer, refinement=self.refinement)
 
     def _is_stored(self, trial: Trial) -> bool:
         """Whether another worker has stored the point of ``trial`` since it was asked for."""
@@ -280,9 +278,8 @@ class SearchAskTell:
         if is_search and self._is_surplus(None if draft.is_new else trial.number):
             self._drop(draft)
             return Idle.WAIT
-        screen = Screening(study=self.study, pricer=self.pricer, refinement=self.refinement)
         try:
-            arch, violated = screen.judge(draft, trial)
+            arch, violated = self._screening.judge(draft, trial)
         except Exception as error:  # a network that cannot be decoded or measured is one failed trial
             return trial_loop.finish_trial(draft.study, draft.trial, Outcome.FAILED, reason=failure_reason(error))
         if violated and is_search:

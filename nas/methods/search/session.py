@@ -81,8 +81,8 @@ class SearchSession(StudySession):
         Raises: NasError as ``StudySession.find``, and where it was started with other sources of earlier evaluations.
         """
         study = StudySession.find(self)  # super() does not work in a slotted dataclass
-        if study is not None and QUEUED_MARK in system_attributes(study):
-            source_changes(study, self.plan)  # a complete study is not started
+        if study is not None and self.is_complete(study):
+            source_changes(study, self.plan)  # for it is not started, which looks at them
         return study
 
     def start(self, study: optuna.Study | None, console: Console, acquire: AcquireStudy) -> optuna.Study:

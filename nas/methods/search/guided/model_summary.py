@@ -9,24 +9,27 @@ from typing import Final
 
 import numpy as np
 
-from nas.analysis.bayesian_regression import FloatArray
 from nas.analysis.surrogate import (
     MIN_TRAINED,
     AccuracyModel,
     CrossValidation,
     Evaluated,
     FeatureScale,
-    Improvement,
     ModelSummary,
     choice_effects,
     expected_front,
     expected_gain,
-    hypervolume_gain,
     network_features,
-    reward_gain,
 )
-from nas.arch.complexity import complexity
-from nas.methods.search.guided.pool import feasible_candidates, features_of, neighbours, priced_candidates
+from nas.methods.search.guided.improvement import improvement_by
+from nas.methods.search.guided.observations import evenly_spaced
+from nas.methods.search.guided.pool import (
+    feasible_candidates,
+    features_of,
+    latencies_ms_of,
+    neighbours,
+    priced_candidates,
+)
 from nas.study.candidates import Candidate, Pricer
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_record import TrialRecord, pareto_front, trained_networks
@@ -54,8 +57,7 @@ def summarize_model(
     accuracies = np.array([row.accuracy for row in trained])
     if len(trained) < MIN_TRAINED or not np.ptp(accuracies):
         return ModelSummary(networks=len(trained))
-    step = max(1.0, len(trained) / _MOST_LEARNED)
-    learned = [trained[int(place * step)] for place in range(min(len(trained), _MOST_LEARNED))]
+    learned = evenly_spaced(trained, _MOST_LEARNED)
     results, macs = [_evaluated(row, pricer) for row in learned], [row.macs_m or 0.0 for row in learned]
     rng = random.Random(f"model {seed}")
     sampled = priced_candidates(pricer, [pricer.space.sample(rng) for _ in range(_SAMPLED)])
@@ -65,7 +67,7 @@ def summarize_model(
     known = ModelSummary(networks=len(learned), validation=CrossValidation.of(model, results, macs))
     if not known.is_ordered:
         return known
-    design, latencies_ms = scale.transform(features), _latencies_ms(sampled)
+    design, latencies_ms = scale.transform(features), latencies_ms_of(sampled)
     effects = choice_effects(model, [one.genotype for one in sampled], design, latencies_ms)
     if not has_prices:
         return replace(known, effects=effects)
@@ -74,21 +76,22 @@ def summarize_model(
     asked = [*sampled, *children]
     places = _untried(asked, pricer, {row.arch_id for row in trained})
     design = np.vstack([design, scale.transform(features_of(children))])[places]
-    costs = np.concatenate([latencies_ms, _latencies_ms(children)])[places]
+    costs = np.concatenate([latencies_ms, latencies_ms_of(children)])[places]
+    found_ms = np.array([row.latency_ms for row in trained])
+    improvement = improvement_by(objective, accuracies, found_ms, costs)
     draws = np.random.default_rng([seed, len(trained)])
     return replace(
         known,
         effects=effects,
         front=expected_front(model, design, costs),
-        gain=expected_gain(model, design, _improvement(trained, costs, objective), rng=draws),
+        gain=expected_gain(model, design, improvement, rng=draws),
         candidates=len(places),
         is_rewarded=objective.kind != "pareto",
     )
 
 
 def _evaluated(row: TrialRecord, pricer: Pricer) -> Evaluated:
-    arch = pricer.decode(row.genotype)
-    return Evaluated(features=network_features(arch, complexity(arch)), accuracy=row.accuracy or 0.0)
+    return Evaluated(features=network_features(pricer.decode(row.genotype)), accuracy=row.accuracy or 0.0)
 
 
 def _untried(candidates: Sequence[Candidate], pricer: Pricer, tried: Collection[str]) -> list[int]:
@@ -109,15 +112,3 @@ def _best(trained: Sequence[TrialRecord], objective: ObjectiveSettings) -> list[
         best += front
         left = [row for row in left if row.number not in taken]
     return best[:_PARENTS]
-
-
-def _improvement(trained: Sequence[TrialRecord], costs: FloatArray, objective: ObjectiveSettings) -> Improvement:
-    if objective.kind != "pareto":
-        best = max(objective.reward_of(row) for row in trained)
-        return reward_gain(best, np.array([objective.reward(1.0, float(cost)) for cost in costs]))
-    accuracies = np.array([row.accuracy for row in trained])
-    return hypervolume_gain(accuracies, np.array([row.latency_ms for row in trained]), costs)
-
-
-def _latencies_ms(candidates: Sequence[Candidate]) -> FloatArray:
-    return np.array([one.measures["latency_ms"] for one in candidates])

@@ -6,18 +6,18 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.analysis.surrogate import OWN, Evaluated, network_features
-from nas.arch.complexity import complexity
-from nas.arch.spec import ArchSpec
 from nas.methods.search.trials.evaluations import PriorEvaluation
 from nas.study.candidates import Pricer
 from nas.study.objective import ObjectiveSettings
 from nas.study.trial_attributes import told_latency_ms
 from nas.study.trial_record import Outcome
+
+_Item = TypeVar("_Item")
 
 _MOST_EPOCHS: Final = 2  # every source makes each proposal slower
 _MOST_SOURCES: Final = 4  # of earlier evaluations
@@ -84,7 +84,7 @@ class Observations:
             return None  # its limits are seen without a trial
         arch_id = attributes["arch_id"]
         if arch_id not in self._features:
-            self._features[arch_id] = _features(self.pricer.decode(trial.params))
+            self._features[arch_id] = network_features(self.pricer.decode(trial.params))
         accuracy = attributes.get("accuracy", attributes.get("estimated_accuracy"))
         has_result = outcome in (Outcome.TRAINED, Outcome.SCORED)
         return Observed(
@@ -133,14 +133,19 @@ def results_of(observed: Sequence[Observed]) -> list[Evaluated]:
     return results
 
 
+def evenly_spaced(items: Sequence[_Item], most: int) -> list[_Item]:
+    """All of ``items``, or ``most`` of them at even distances."""
+    step = max(1.0, len(items) / most)
+    return [items[int(place * step)] for place in range(min(len(items), most))]
+
+
 def prior_results(evaluations: Sequence[PriorEvaluation], pricer: Pricer) -> list[Evaluated]:
     """Results to learn from, of networks that were evaluated elsewhere.
 
     ``pricer`` decodes them. A standard error counts in units of the spread of its source's accuracies, as scores do.
     The sources with the fewest evaluations count as one beyond three others.
     """
-    step = max(1.0, len(evaluations) / _MOST_PRIOR)
-    evaluations = [evaluations[int(place * step)] for place in range(min(len(evaluations), _MOST_PRIOR))]
+    evaluations = evenly_spaced(evaluations, _MOST_PRIOR)
     counts = Counter(one.source for one in evaluations)
     if len(counts) > _MOST_SOURCES:
         kept = {source for source, _ in counts.most_common(_MOST_SOURCES - 1)}
@@ -151,7 +156,7 @@ def prior_results(evaluations: Sequence[PriorEvaluation], pricer: Pricer) -> lis
     spreads = {source: statistics.pstdev(values) for source, values in by_source.items()}
     return [
         Evaluated(
-            features=_features(pricer.decode(one.genotype)),
+            features=network_features(pricer.decode(one.genotype)),
             accuracy=one.accuracy,
             source=one.source,
             variance=_score_variance(one.standard_error or 0.0, spreads[one.source]),
@@ -162,7 +167,3 @@ def prior_results(evaluations: Sequence[PriorEvaluation], pricer: Pricer) -> lis
 
 def _score_variance(error: float, spread: float) -> float:
     return min((error / spread) ** 2, 1.0) if spread > 0 else 1.0
-
-
-def _features(arch: ArchSpec) -> dict[str, float]:
-    return network_features(arch, complexity(arch))

@@ -34,8 +34,8 @@ _CROSS: Final = 0.3  # part of the children that have two parents
 class Pool:
     """Feasible candidates with their features.
 
-    ``design``: standardised features (M, P) in the columns of ``scale``; ``latencies_ms``: (M,), as the calibration
-    predicts them, and ``told_ms`` as the study corrects them. ``sampled`` random candidates were priced, of which
+    ``design``: standardised features (M, P) in the columns of ``scale``; ``latencies_ms``: (M,), as the study
+    corrects predictions. ``sampled`` random candidates were priced, of which
     ``feasible`` meet the limits; a ``complete`` pool has every network of the space that does.
     """
 
@@ -43,7 +43,6 @@ class Pool:
     scale: FeatureScale
     design: FloatArray
     latencies_ms: FloatArray
-    told_ms: FloatArray
     sampled: int
     feasible: int
     complete: bool
@@ -56,8 +55,7 @@ class Pool:
             candidates=(*self.candidates, *candidates),
             scale=self.scale,
             design=np.vstack([self.design, self.scale.transform(features_of(candidates))]),
-            latencies_ms=np.concatenate([self.latencies_ms, _latencies_ms(candidates)]),
-            told_ms=np.concatenate([self.told_ms, _told_ms(candidates)]),
+            latencies_ms=np.concatenate([self.latencies_ms, latencies_ms_of(candidates)]),
             sampled=self.sampled,
             feasible=self.feasible,
             complete=self.complete,
@@ -154,6 +152,11 @@ def features_of(candidates: Sequence[Candidate]) -> list[dict[str, float]]:
     return [network_features(candidate.arch, candidate.cost) for candidate in candidates]
 
 
+def latencies_ms_of(candidates: Sequence[Candidate]) -> FloatArray:
+    """Latencies (M,) in ms as the study corrects predictions."""
+    return np.array([one.measures["latency_ms"] for one in candidates])
+
+
 def _walk(pricer: Pricer, priced: Sequence[Candidate], rng: random.Random) -> list[Candidate]:
     """Feasible candidates, found by walking from ``priced`` ones towards the limits.
 
@@ -185,14 +188,6 @@ def _feasible(candidates: Iterable[Candidate], constraints: Constraints) -> list
     return [one for one in candidates if max(constraints.violations(one.measures).values()) <= 0]
 
 
-def _latencies_ms(candidates: Sequence[Candidate]) -> FloatArray:
-    return np.array([one.latency.latency_ms for one in candidates])
-
-
-def _told_ms(candidates: Sequence[Candidate]) -> FloatArray:
-    return np.array([one.measures["latency_ms"] for one in candidates])
-
-
 def _pool(
     candidates: Sequence[Candidate], *, scale_of: Sequence[Candidate], sampled: int, feasible: int, complete: bool
 ) -> Pool:
@@ -202,8 +197,7 @@ def _pool(
         candidates=tuple(candidates),
         scale=scale,
         design=scale.transform(features),
-        latencies_ms=_latencies_ms(candidates),
-        told_ms=_told_ms(candidates),
+        latencies_ms=latencies_ms_of(candidates),
         sampled=sampled,
         feasible=feasible,
         complete=complete,

@@ -29,12 +29,11 @@ from nas.analysis.surrogate import (
     Scores,
     expected_gain,
     front_levels,
-    hypervolume_gain,
     hypervolume_improvement,
-    reward_gain,
 )
 from nas.core.errors import NasError
 from nas.core.formatting import plural
+from nas.methods.search.guided.improvement import improvement_by
 from nas.methods.search.guided.observations import Observations, Observed, results_of
 from nas.methods.search.guided.pool import Pool, drawn_candidates, feasible_candidates, is_small, make_pool, neighbours
 from nas.study.candidates import Candidate, Pricer
@@ -107,14 +106,10 @@ class GuidedSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optun
         return dict(self.propose(self._observed(study.get_trials(deepcopy=False))).genotype)
 
     def _observed(self, trials: Sequence[FrozenTrial]) -> list[Observed]:
-        """Networks of ``trials``, with latencies as an objective compares them.
-
-        A reward is against a target: latencies are corrected as the study corrects them now. On a front a common factor
-        changes nothing.
-        """
+        """Networks of ``trials``, with latencies as the study corrects predictions now."""
         observed = self._memory.observations(self._pricer, self._objective).read(trials)
         scale = self._pricer.latency_scale
-        if self._objective.kind == "pareto" or scale == 1:
+        if scale == 1:
             return observed
         return [replace(one, latency_ms=one.latency_ms * scale) if one.is_predicted else one for one in observed]
 
@@ -140,12 +135,7 @@ class GuidedSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optun
         left = np.array([one.arch.arch_id not in tried for one in pool.candidates], dtype=bool)
         accuracies = np.array([one.accuracy or 0.0 for one in done])
         latencies_ms = np.array([one.latency_ms for one in done])
-        if self._objective.kind == "pareto":
-            improvement = hypervolume_gain(accuracies, latencies_ms, pool.latencies_ms[left])
-        else:
-            rewards = [self._objective.reward(*pair) for pair in zip(accuracies, latencies_ms, strict=True)]
-            factors = np.array([self._objective.reward(1.0, float(one)) for one in pool.told_ms[left]])
-            improvement = reward_gain(max(rewards), factors)
+        improvement = improvement_by(self._objective, accuracies, latencies_ms, pool.latencies_ms[left])
         gain = expected_gain(model, pool.design[left], improvement, rng=self._rng)
         return max(gain.best, gain.next)  # what the features do not explain can be found by training alone
 
@@ -252,7 +242,7 @@ class _Acquisition:
             below = self._below_front(scores, pool.latencies_ms[first:])
             values: FloatArray = np.where(gains > 0, gains, below)
             return values
-        return self._rewards(scores, pool.told_ms[first:])
+        return self._rewards(scores, pool.latencies_ms[first:])
 
     def best_known(self, count: int) -> list[Observed]:
         """The ``count`` best of the networks that were tried, those of the front first."""
@@ -269,7 +259,7 @@ class _Acquisition:
         """
         if self._objective.kind == "pareto":
             return True
-        factors = {self._objective.reward(1.0, float(one)) for one in pool.told_ms}
+        factors = {self._objective.reward(1.0, float(one)) for one in pool.latencies_ms}
         return len(factors) < 2 or len(self._model.knots) < 2
 
     def _known_scores(self) -> FloatArray:

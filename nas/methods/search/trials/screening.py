@@ -45,7 +45,7 @@ class Screening:
 
         ``trial``: of ``draft``. The text is empty for a feasible candidate.
         """
-        pricer = self.refinement.pricer(self.study) if self.refinement else self._corrected_pricer()
+        pricer = self.present_pricer()
         candidate = pricer.price(trial.params)
         known = earlier_measurement(self.study, candidate.arch.arch_id) if self.refinement else {}
         record_candidate(trial, candidate, has_interval=pricer.predictor.error is not None, latency=known)
@@ -59,8 +59,10 @@ class Screening:
         self._record_constraints(trial, measures)
         return candidate.arch, violated and violated + origin
 
-    def _corrected_pricer(self) -> Pricer:
-        """Prices with the study's correction of predictions, as it is now."""
+    def present_pricer(self) -> Pricer:
+        """Prices as the study refines or corrects predictions now."""
+        if self.refinement:
+            return self.refinement.pricer(self.study)
         return replace(self.pricer, latency_scale=latency_scale(self.study))
 
     def _record_constraints(self, trial: Trial, measures: Mapping[str, float]) -> None:
