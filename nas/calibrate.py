@@ -135,15 +135,30 @@ def _refuse(config: dict[str, Any], defaults: dict[str, Any], why: str) -> None:
 
 
 def _report(result: _Result, *, as_json: bool) -> None:
+    from nas.latency.calibration import unknown_kernels
     from nas.latency.predictors.base import error_text
+    from nas.latency.speed import speed_of
     from nas.latency.store import calibration_command, disturbance_warning
 
     predictor, error = result.predictor, result.predictor.error
+    speed = speed_of(predictor)
     if as_json:
-        figures = {"device": predictor.device.to_dict(), "error": asdict(error) if error else None}
+        figures = {
+            "device": predictor.device.to_dict(),
+            "error": asdict(error) if error else None,
+            "speed": speed and speed.to_dict(),
+            "noise": getattr(predictor, "noise", None),
+        }
         write_lines(json.dumps({"path": str(result.path), **figures}))
         return
-    write_lines(str(predictor.device), f"{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
+    write_lines(str(predictor.device))
+    if speed:
+        write_lines(str(speed))
+    write_lines(f"{_PREDICTOR_KINDS[predictor.kind]}: {error_text(predictor)}")
+    if error and error.sources:
+        write_lines(str(error.sources))
+    if result.here and (unknown := unknown_kernels(predictor.device)):
+        write_lines(unknown)
     if warning := disturbance_warning(predictor):
         command = calibration_command(predictor.device, result.path.parent.parent)
         write_lines(f"{warning} {command} when_busy=wait calibrates again when the machine is quiet.")
@@ -172,7 +187,7 @@ def _help() -> str:
         ("when_busy=warn|wait", "wait: begin only when other programs are quiet, after at most wait_s=600 seconds"),
         ("budget_s=120", "CPU seconds; after an interrupt, the same command resumes"),
         ("runs_dir=runs", "calibrations are saved in <runs_dir>/latency"),
-        ("json=true", 'one JSON object: {"path", "device", "error"}'),
+        ("json=true", 'one JSON object: {"path", "device", "error", "speed", "noise"}'),
     )
     return f"{paragraph(__doc__ or '')}\n\n{settings}"
 

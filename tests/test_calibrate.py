@@ -16,11 +16,13 @@ from nas.latency import store
 from nas.latency.calibration import calibrate as calibration
 from nas.latency.calibration import collect
 from nas.latency.calibration.collect import Collector
+from nas.latency.measure import timer
+from nas.latency.measure.kernel_match import KernelMatch
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.settings import LatencySettings
 from nas.latency.store import load_predictor, read_predictor
 from nas.study import predictor
-from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, fake_chunk, true_kernel_sum_ms
+from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, PROBE_MS, fake_chunk, true_kernel_sum_ms
 
 HEADER = "# device: Pixel 6, big core\n# backend: tflite 2.16\nnetwork,latency_ms\n"
 
@@ -30,19 +32,23 @@ def synthetic_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for room in (calibration, store):
         monkeypatch.setattr(room, "describe", lambda *_: KERNEL_DEVICE)
-    monkeypatch.setattr(collect, "_lane", lambda device: LANE)
+    shuffle = KernelMatch(times_us=(95.0, 5.0), unknown_us={"Shuffle": 5.0}, absent=0)
+    monkeypatch.setattr(collect, "sample_kernels", lambda device: (LANE, shuffle))
     monkeypatch.setattr(Collector, "_measure_chunk", fake_chunk)
     monkeypatch.setattr(calibration, "_MAX_NETWORKS", 60)
     monkeypatch.setattr(predictor, "other_cores", lambda _: 0.0)
 
 
 def test_a_calibration_is_stored_where_searches_find_it(
-    synthetic_device: None, capsys: pytest.CaptureFixture[str]
+    synthetic_device: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert command(["device=cpu", "budget_s=10000"]) == 0
     output = capsys.readouterr()
     assert "test core" in output.err and "calibrating" in output.err
     assert "sum of kernel latencies: median error" in output.out
+    assert "mixnet_s at 64 px: Shuffle 5.0%; the time of each counts to the operation it belongs to" in output.out
+    assert "during the calibration the machine's speed moved so that networks took 1.00 to 1.00 times th" in output.out
+    assert "held-out networks\nRMS error" in output.out and "by measuring (10 networks measured twice)" in output.out
     (path,) = Path("runs/latency").iterdir()
     assert str(path) in output.out
     spec = zoo.get("mobilenetv2_100")
@@ -54,6 +60,8 @@ def test_a_calibration_is_stored_where_searches_find_it(
     assert result["path"] == str(path)
     assert result["device"]["processor"] == "test core"
     assert result["error"]["within_10"] > 0.9
+    assert result["error"]["sources"]["repeated"] == 10
+    assert result["noise"] == 0.0 and result["speed"]["typical_ms"] == PROBE_MS
 
 
 def test_on_a_busy_machine_it_says_so_or_waits(
@@ -61,6 +69,7 @@ def test_on_a_busy_machine_it_says_so_or_waits(
 ) -> None:
     arguments = ["device=cpu", "budget_s=10000", "wait_s=20"]
     monkeypatch.setattr(calibration, "_MAX_NETWORKS", 40)
+    monkeypatch.setattr(timer, "has_counters", lambda: False)
     monkeypatch.setattr(predictor, "other_cores", lambda _: 1.9)
     monkeypatch.setattr(SystemLoad, "others_since", lambda *_: 1.9)
     assert command(arguments) == 0
@@ -81,7 +90,7 @@ def test_on_a_busy_machine_it_says_so_or_waits(
     assert command([*arguments, "when_busy=wait"]) == 0
     output = capsys.readouterr()
     assert "waited 5 of at most 20 s" in output.err and "the machine is quiet: calibrating" in output.err
-    assert "Other programs" not in output.out
+    assert "Other programs" not in output.out and "counters" not in output.out
 
 
 def test_measurements_of_a_phone_make_a_calibration_and_outliers_are_named(

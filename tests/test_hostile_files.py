@@ -27,6 +27,7 @@ from nas.arch.scaling.transform import Scaling
 from nas.cli.hydra_config import compose_config
 from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
+from nas.latency.calibration.collect import Collector
 from nas.latency.calibration.external import read_measurements
 from nas.latency.kernels.kernel import FEATURES
 from nas.latency.predictors.block_pieces import pieces
@@ -39,6 +40,7 @@ from nas.methods.search.trials.evaluated_file import read_evaluated_file
 from nas.study.config import RecordSettings
 from nas.study.manifest import read_manifest
 from nas.study.storage.opening import check_folder
+from tests.latency.synthetic_device import DEVICE as CHUNKS_DEVICE
 from tests.paths import REFERENCE
 from tests.study.fakes import mobilenet_v1
 
@@ -51,7 +53,14 @@ DEVICE: Final = {
     "processor": "x", "cores": 4, "backend": "onnxruntime", "backend_version": "1", "threads": 1, "batch": 1,
     "precision": "float32", "os": "linux",
 }  # fmt: skip
-CHECKS: Final = [{"name": f"n{ms}", "measured_ms": ms, "predicted_ms": ms * 1.1} for ms in (1.0, 2.0, 4.0, 8.0)]
+CHECKS: Final = [
+    {"name": f"n{ms}", "measured_ms": ms, "predicted_ms": ms * 1.1, "measurements": 1 + ms % 2}
+    for ms in (1, 2, 4, 8)
+]  # fmt: skip
+CHUNK: Final = {
+    "networks": ["mixnet_s", 3], "latencies_ms": [5.0, None], "kernels_us": [None, [4.0, 2.0]], "probe_ms": 0.15,
+    "probes_ms": [0.15, 0.16], "spent_s": 1.0, "others": 0.5,
+}  # fmt: skip
 TREE: Final = """0
 num_leaves=2
 num_cat=0
@@ -79,7 +88,8 @@ def packed(text: str) -> str:
 
 PREDICTORS: Final[dict[str, dict[str, Any]]] = {
     "kernels": {
-        "factors": {"dense": 1.0}, "checks": CHECKS, "reference_ms": 1.0, "spent_s": 10.0, "others": 0.5,
+        "factors": {"dense": 1.0}, "checks": CHECKS, "spent_s": 10.0, "others": 0.5, "noise": 0.01,
+        "speed": {"typical_ms": 0.15, "fast_ms": 0.14, "slow_ms": 0.2},
         "times": {"lane": 8, "laws": {"any": [1.0, 1.0, 1.0, 1.0]}, "trees": {"dense": trees()}},
     },
     "macs": {"ms_per_gmac": 30.0},
@@ -219,8 +229,20 @@ REFUSED: Final = [
         ("factors", [], r"factors: must be a mapping of names to numbers, not \[\]"),
         ("factors", {}, "factors: must have a factor"),
         ("factors.dense", math.nan, "factors.dense nan: must be a number"),
-        ("reference_ms", "x", "reference_ms 'x': must be a number"),
-        ("reference_ms", -1.0, "reference_ms -1.0: must be a number of at least 0"),
+        ("speed", [], "speed: must be"),
+        ("speed", {"typical_ms": 0.15}, "speed.fast_ms: missing"),
+        ("speed.slow_ms", "x", "speed.slow_ms: 'x' is not a number"),
+        ("speed.slow_ms", 0.149, "speed: fast_ms 0.14, typical_ms, slow_ms 0.149 must be in this order"),
+        ("speed.slow_ms", 1e30, r"speed.slow_ms 1e.30: must be a number of at least .* and at most"),
+        ("speed.typical_ms", math.nan, "speed.typical_ms nan: must be a number"),
+        ("speed.slow_ms", -1.0, "speed.slow_ms -1.0: must be a number of at least"),
+        ("speed.fast_ms", 0.16, "speed: fast_ms 0.16, typical_ms, slow_ms 0.2 must be in this order"),
+        ("noise", -1.0, "noise -1.0: must be a number of at least 0"),
+        ("noise", 1e9, "noise 1000000000.0: must be a number of at least 0 and at most 100"),
+        ("noise", [0.01], r"noise \[0.01\]: must be a number of at least 0"),
+        ("checks.1.measurements", 0, r"checks.1.\.measurements 0: must be a whole number of at least 1"),
+        ("checks.1.measurements", 10**9, r"checks.1.\.measurements 10+: must be a whole .* at most 1000"),
+        ("checks.1.measurements", 2.5, r"checks.1.\.measurements: 2.5 is not a whole number"),
         ("checks.1.measured_ms", -1.0, r"checks.1.\.measured_ms -1.0: must be a number"),
         ("checks.1.measured_ms", "x", r"checks.1.\.measured_ms: 'x' is not a number"),
         ("checks", "x", "checks: must be a list"),
@@ -283,6 +305,39 @@ def test_a_figure_out_of_range_is_refused_by_its_place(folder: Path, name: str, 
     with limited(), pytest.raises(NasError, match=message) as caught:
         read(folder, dump(data))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((f"probes_ms{place}", value) for place in ("", ".1") for value in (None, "x", -1.0, 0, math.nan, {}, [])),
+        *((place, 1e300) for place in ("probes_ms.1", "probe_ms", "latencies_ms.0", "kernels_us.1.0", "spent_s")),
+        ("probes_ms.1", 1e-300),
+        ("probes_ms.1", 10**400),
+        ("latencies_ms", [5.0]),
+        ("networks.0", "mixnet_x"),
+    ],
+)
+def test_a_chunk_of_an_interrupted_calibration_with_a_figure_out_of_range_is_measured_again(
+    tmp_path: Path, path: str, value: Any
+) -> None:
+    def chunks(*lines: dict[str, Any]) -> int:
+        file = tmp_path / "device.measured"
+        Collector(CHUNKS_DEVICE, 0, file)  # writes the first line
+        with file.open("a", encoding="utf-8") as text:
+            text.writelines(json.dumps(line) + "\n" for line in lines)
+        return len(Collector(CHUNKS_DEVICE, 0, file).chunks)
+
+    with limited():
+        assert chunks(CHUNK, put(CHUNK, path, value), CHUNK) == 1
+
+
+def test_a_chunk_without_networks_is_measured_again(tmp_path: Path) -> None:
+    file = tmp_path / "device.measured"
+    Collector(CHUNKS_DEVICE, 0, file)
+    with file.open("a", encoding="utf-8") as text:
+        text.write(json.dumps({**CHUNK, "networks": [], "latencies_ms": [], "kernels_us": []}) + "\n")
+    assert Collector(CHUNKS_DEVICE, 0, file).chunks == []
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -24,7 +24,8 @@ class LatencyPair:
     """Predicted and measured latency of one network in ms.
 
     The prediction was made before the measurement. ``low_ms``, ``high_ms``: bounds of its 90% interval, both None for
-    a predictor without intervals. ``spread_ms``: spread of the measurement. ``winner``: whether it is a winner.
+    a predictor without intervals. ``spread_ms``, ``error_ms``: spread and standard error of the measurement.
+    ``winner``: whether it is a winner.
 
     Raises: NasError for latencies that are not positive, or only one bound.
     """
@@ -35,6 +36,7 @@ class LatencyPair:
     low_ms: float | None = None
     high_ms: float | None = None
     spread_ms: float | None = None
+    error_ms: float | None = None
     winner: bool = False
 
     def __post_init__(self) -> None:
@@ -165,6 +167,7 @@ def latency_pair(row: TrialRecord, label: str | None = None, *, scale: float = 1
         low_ms=row.latency_low_ms / scale if has_interval and row.latency_low_ms is not None else None,
         high_ms=row.latency_high_ms / scale if has_interval and row.latency_high_ms is not None else None,
         spread_ms=row.measured_spread_ms,
+        error_ms=row.measured_error_ms,
         winner=label is not None,
     )
 

@@ -41,6 +41,11 @@ def number_with_error(value: float | None, error: float | None, digits: int = 2)
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
+def ms_with_error(value_ms: float, error_ms: float | None) -> str:
+    """Format a latency and its standard error: ``0.371 ± 0.006 ms``, or ``0.37 ms``."""
+    return f"{number_with_error(value_ms, error_ms, 2 if error_ms is None else 3)} ms"
+
+
 def decimal(value: float | None, digits: int = 2) -> str:
     """Format a number without unit, with ``digits`` decimals."""
     return MISSING if value is None else f"{value:.{digits}f}"

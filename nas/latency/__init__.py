@@ -12,7 +12,9 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.latency.scale import LEAST_NETWORKS, LatencyScale
     from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
+    from nas.latency.speed import MachineSpeed, known_speed, speed_of
     from nas.latency.store import (
+        at_present_speed,
         calibration_command,
         calibration_path,
         device_of,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         load_predictor,
         read_device,
         read_predictor,
+        read_speed,
         save_predictor,
     )
 else:
@@ -29,7 +32,9 @@ else:
         {
             "scale": ["LEAST_NETWORKS", "LatencyScale"],
             "settings": ["MEASURED_BACKENDS", "LatencySettings"],
+            "speed": ["MachineSpeed", "known_speed", "speed_of"],
             "store": [
+                "at_present_speed",
                 "calibration_command",
                 "calibration_path",
                 "device_of",
@@ -38,6 +43,7 @@ else:
                 "load_predictor",
                 "read_device",
                 "read_predictor",
+                "read_speed",
                 "save_predictor",
             ],
         },
@@ -48,13 +54,18 @@ __all__ = [
     "MEASURED_BACKENDS",
     "LatencyScale",
     "LatencySettings",
+    "MachineSpeed",
+    "at_present_speed",
     "calibration_command",
     "calibration_path",
     "device_of",
     "disturbance_warning",
+    "known_speed",
     "load_or_calibrate",
     "load_predictor",
     "read_device",
     "read_predictor",
+    "read_speed",
     "save_predictor",
+    "speed_of",
 ]

@@ -16,7 +16,7 @@ from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import SpecError
 
-# A network of this many multiply-adds takes between about one and fifteen ms on one core of a laptop or server.
+# A network of this many multiply-adds takes between 0.3 and fifteen ms on one core of a laptop or server.
 MACS_RANGE: Final = (4e6, 600e6)
 _RESOLUTIONS_PX: Final = (64, 96, 112, 128, 144, 160, 192, 208, 224, 224, 240, 256, 288, 320)
 _KERNELS: Final = (3, 5, 7, 9, 11)
@@ -28,6 +28,8 @@ _ATTEMPTS: Final = 1000
 # alone, and of 3.0% when fitted to both. Preferring networks whose kernels were predicted worst so far gained nothing
 # over uniform sampling, in five splits.
 _TYPICAL_SHARE: Final = 0.6
+# Share of these that are small. Without them, networks below 1 ms were predicted up to 90% too slow.
+_SMALL_SHARE: Final = 0.25
 # Channels at width 1, stride and most repeats, as in EfficientNet-B0, MnasNet and MobileNetV3.
 _TYPICAL_STAGES: Final = ((16, 1, 1), (24, 2, 3), (40, 2, 4), (80, 2, 4), (112, 1, 4), (192, 2, 4), (320, 1, 1))
 
@@ -62,7 +64,9 @@ def _typical_spec(rng: random.Random, name: str) -> ArchSpec:
 
     Each stage repeats one kind of block.
     """
-    width, late = rng.uniform(0.35, 1.5), rng.choice(("relu", "relu6", "hard_swish", "hard_swish", "swish", "swish"))
+    is_small = rng.random() < _SMALL_SHARE
+    width = rng.uniform(0.2, 0.6) if is_small else rng.uniform(0.35, 1.5)
+    late = rng.choice(("relu", "relu6", "hard_swish", "hard_swish", "swish", "swish"))
     early = rng.choice((late, "relu"))
     has_se, mixed = rng.random() < 0.6, rng.random() < 0.4
     kind: BlockType = "er" if rng.random() < 0.15 else "ir"
@@ -88,9 +92,12 @@ def _typical_spec(rng: random.Random, name: str) -> ArchSpec:
         name=name,
         stem=StemSpec(channels=rng.choice((16, 24, 32))),
         stages=tuple(stages),
-        head=HeadSpec(channels=rng.choice((960, 1280, 1536)), kind=rng.choice(("conv_pool", "conv_pool", "pool_conv"))),
-        resolution_px=rng.choice((160, 192, 224, 224, 224, 240, 256)),
-        classes=1000,
+        head=HeadSpec(
+            channels=rng.choice((256, 640, 1024, 1280) if is_small else (960, 1280, 1536)),
+            kind=rng.choice(("conv_pool", "conv_pool", "pool_conv")),
+        ),
+        resolution_px=rng.choice((64, 96, 96, 128, 160) if is_small else (160, 192, 224, 224, 224, 240, 256)),
+        classes=rng.choice((10, 100, 1000, 1000)) if is_small else 1000,
         activation=late,
         squeeze_excite=MOBILENET_V3_SE if late == "hard_swish" else SqueezeExcite(),
     )

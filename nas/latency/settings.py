@@ -13,6 +13,7 @@ from nas.core.validation import MAX_SEED, MAX_THREADS, check_number
 
 MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
 WHEN_BUSY: Final = ("wait", "warn")
+SPEEDS: Final = ("typical", "now")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs", "table")
 GPU_BACKENDS: Final = ("cuda", "cuda_graph")
 # Precisions of each backend, the default first. Backends that are not listed run float32 only.
@@ -38,6 +39,8 @@ class LatencySettings:
     device. ``refine``: measure each candidate that meets the limits before it is trained, and refine the predictor
     with the result. ``path``: CSV file of the block table, for backend ``table`` only. ``when_busy``: a calibration
     beside other programs either says so (``warn``), or waits for a quiet machine for at most ``wait_s`` seconds.
+    ``speed``: latencies are predicted for the machine's typical speed during the calibration, or for the one that it
+    has ``now``, which takes one to three seconds to measure.
 
     Raises: NasError for values out of range.
     """
@@ -56,6 +59,7 @@ class LatencySettings:
     path: str | None = None
     when_busy: str = "warn"
     wait_s: float = 600.0
+    speed: str = "typical"
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -68,17 +72,30 @@ class LatencySettings:
         if self.when_busy not in WHEN_BUSY:
             raise unknown_choice("latency.when_busy", self.when_busy, WHEN_BUSY)
         check_number("latency.wait_s", self.wait_s, low=0, high=1e7)
+        if self.speed not in SPEEDS:
+            raise unknown_choice("latency.speed", self.speed, SPEEDS)
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, high=1e9, open_low=True)
         if (self.backend == "table") != (self.path is not None):
             raise NasError(
                 f"latency.path {quoted(self.path)}: latency=table requires the path of a CSV table; other backends "
                 "do not accept one."
             )
-        if self.refine and self.backend not in MEASURED_BACKENDS:
-            raise NasError(
-                f"latency.refine true: with latency.backend={self.backend} there is nothing to measure; leave it out, "
-                f"or choose from latency={', latency='.join(MEASURED_BACKENDS)}."
-            )
+        for name, value, is_measuring in (
+            ("refine", "true", self.refine),
+            ("speed", "now", self.speed == "now"),
+        ):
+            if is_measuring and self.backend not in MEASURED_BACKENDS:
+                raise NasError(
+                    f"latency.{name} {value}: with latency.backend={self.backend} there is nothing to measure; leave "
+                    f"it out, or choose from latency={', latency='.join(MEASURED_BACKENDS)}."
+                )
+
+    def identity(self) -> dict[str, str]:
+        """What changes predictions besides backend and device; nothing by default.
+
+        Studies of older versions do not have it.
+        """
+        return {} if self.speed == "typical" else {"speed": self.speed}
 
 
 def check_combination(backend: str, precision: str, threads: int) -> None:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.files import write_text_atomically
@@ -20,11 +20,16 @@ from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.predictors.block_table import read_table
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import GPU_BACKENDS, PRECISIONS, LatencySettings
+from nas.latency.speed import HasSpeed, MachineSpeed
+
+if TYPE_CHECKING:
+    pass
 
 BeforeChunk = Callable[[bool], object]
 CALIBRATION_FORMAT: Final = (
     "nas.latency/2"  # increment with every change of features: prices of old files would be misread
 )
+UNSETTLED_NOISE: Final = 0.1  # relative error of one measurement, beyond which a machine did not settle
 # Module and class by the kind in a file; only the module of a kind that is read is loaded.
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "kernels": ("kernel_sum", "KernelPredictor"),
@@ -79,6 +84,17 @@ def read_device(path: Path) -> Device:
     return device
 
 
+def read_speed(path: Path) -> MachineSpeed | None:
+    """Speed at which the predictor in the file at ``path`` holds, from its text alone.
+
+    None where it is not known. Raises: NasError as ``read_predictor``.
+    """
+    speed: MachineSpeed | None = _read(
+        path, "calibrate that device again", lambda data: MachineSpeed.from_dict(data.get("speed"))
+    )
+    return speed
+
+
 def _predictor_from_dict(data: Mapping[str, Any]) -> LatencyPredictor:
     if not isinstance(data["kind"], str) or data["kind"] not in _KINDS:
         raise unknown_choice("kind", data["kind"], _KINDS)
@@ -127,11 +143,15 @@ def _parsed(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def disturbance_warning(predictor: LatencyPredictor) -> str:
-    """Warning that other programs loaded the machine during a calibration.
+    """Warning that other programs, or an unsteady machine, disturbed a calibration.
 
-    It quotes the error that the calibration measured on held-out networks. Empty if their load was too low to matter,
-    or is not known.
+    It quotes the error that the calibration measured on held-out networks. Empty if neither matters, or is known.
     """
+    return " ".join(filter(None, (_load_warning(predictor), _noise_warning(predictor))))
+
+
+def _load_warning(predictor: LatencyPredictor) -> str:
+    """Warning that other programs loaded the machine, empty without."""
     others: float | None = getattr(predictor, "others", None)  # only predictors that are calibrated here have it
     if not is_busy(others):
         return ""
@@ -143,6 +163,26 @@ def disturbance_warning(predictor: LatencyPredictor) -> str:
         f"{start}: on {error.networks} held-out networks its median error is {error.median:.1%}, {error.within_10:.0%} "
         "are within 10%; on a quiet machine all may be faster than predicted."
     )
+
+
+def _noise_warning(predictor: LatencyPredictor) -> str:
+    """Warning that measuring causes most of the held-out error, empty otherwise."""
+    noise: float | None = getattr(predictor, "noise", None)
+    sources = predictor.error and predictor.error.sources
+    if noise is None or not sources:
+        return ""
+    if noise > UNSETTLED_NOISE:
+        return (
+            f"The machine did not settle during the calibration: one measurement of a network errs by {noise:.0%} "
+            f"(RMS, from {sources.repeated_text}); the calibration is kept, but predictions may be "
+            "off by as much."
+        )
+    if sources.is_mostly_measuring:
+        return (
+            f"Measuring causes most of the held-out error: {sources.measuring:.1%} of an RMS of {sources.total:.1%}; "
+            "the predictor is better than that; a longer budget_s, or a quieter machine, would tell by how much."
+        )
+    return ""
 
 
 def calibration_command(device: Device, runs_dir: Path | None = None) -> str:
@@ -186,11 +226,39 @@ def load_or_calibrate(
 ) -> LatencyPredictor:
     """Predictor that ``settings`` describe: loaded, or calibrated here and saved.
 
-    A saved predictor is looked up below ``runs_dir``; a new one is saved there. ``progress(done, total)``: called
-    during a calibration; ``before_chunk``: see ``calibrate``.
+    A saved predictor is looked up below ``runs_dir``; a new one is saved there, for the machine's typical speed.
+    ``progress(done, total)``: called during a calibration; ``before_chunk``: see ``calibrate``.
 
-    Raises: NasError as ``calibrate`` and ``load_predictor``.
+    Raises: NasError as ``calibrate``, ``load_predictor`` and ``at_present_speed``.
     """
+    predictor = _saved_or_calibrated(settings, runs_dir, progress, before_chunk)
+    return at_present_speed(predictor, settings, runs_dir) if settings.speed == "now" else predictor
+
+
+def at_present_speed(predictor: LatencyPredictor, settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:
+    """``predictor`` for the speed that this machine has now, which is measured.
+
+    Raises: NasError if the predictor holds for another device or an unknown speed, or the speed cannot be measured.
+    """
+    if not isinstance(predictor, HasSpeed) or predictor.device != device_of(settings):
+        raise NasError(
+            f"latency.speed now: the latency is that of {predictor.device}, whose speed cannot be measured here; "
+            "leave latency.speed out, or calibrate this machine."
+        )
+    if predictor.speed is None:
+        raise NasError(
+            "latency.speed now: the calibration is of an older version, and does not say at which speed of the machine "
+            f"its latencies hold; calibrate again ({calibration_command(predictor.device, runs_dir)}"
+            f"{', then leave latency.calibration out' if settings.calibration else ''}), or leave latency.speed out."
+        )
+    from nas.latency.measure.present_speed import present_probe_ms
+
+    return predictor.at_speed(present_probe_ms(predictor.device))
+
+
+def _saved_or_calibrated(
+    settings: LatencySettings, runs_dir: Path, progress: ProgressCallback | None, before_chunk: BeforeChunk | None
+) -> LatencyPredictor:
     if settings.calibration is not None:
         return load_predictor(Path(settings.calibration), settings)
     if settings.backend == "macs":

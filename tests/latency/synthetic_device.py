@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
 from nas.latency.calibration.collect import Chunk, Collector, is_held_out, spec_of
 from nas.latency.device import Device
-from nas.latency.kernels.ort_lowering import Kernel, network_calls
+from nas.latency.kernels.ort_lowering import Call, Kernel, network_calls
+from nas.latency.measure.kernel_match import Profile, call_times_us
 
 # Kernels cannot be timed one by one on ``DEVICE`` (int8), but on ``KERNEL_DEVICE``.
 DEVICE = Device(processor="test core", cores=2, backend="onnxruntime", backend_version="0", precision="int8", os="none")
@@ -16,6 +17,7 @@ KERNEL_DEVICE = Device(processor="test core", cores=2, backend="onnxruntime", ba
 LANE = 16
 RECORDING_US = 2.0  # profiling overhead per kernel
 CHUNK_S = 0.5  # CPU time per network
+PROBE_MS = 0.15  # of the speed probe
 
 
 def true_ms(spec: ArchSpec) -> float:
@@ -58,23 +60,78 @@ def true_kernel_sum_ms(spec: ArchSpec) -> float:
     return sum(true_kernel_us(call.kernel) for call in network_calls(spec, LANE)) * 1e-3
 
 
+# Types of kernels other than convolutions in profiles.
+_TYPES = {
+    "gemm": "Gemm", "pool": "GlobalAveragePool", "scale": "Mul", "add": "Add", "concat": "Concat", "split": "Split",
+    "block": "ReorderInput", "unblock": "ReorderOutput", "swish": "FastSilu", "relu": "Relu", "relu6": "Clip",
+    "sigmoid": "Sigmoid", "hard_sigmoid": "HardSigmoid", "gelu": "Gelu", "min": "Min", "exp": "Exp", "mul": "Mul",
+    "add_constant": "Add", "div": "Div",
+}  # fmt: skip
+
+
+def unknown_profile(calls: Sequence[Call]) -> Profile:
+    """Profile of a device whose kernels are not all those that are predicted.
+
+    Swish is another kernel, without an operation's name; a strided depthwise convolution is followed by one more
+    kernel; the multiplications of squeeze-excite do not run as kernels of their own.
+    """
+    return [
+        ({"name": name, "args": {"op_name": kind, "input_type_shape": [shape], "output_type_shape": [shape]}}, time_us)
+        for call in calls
+        for kind, name, shape, time_us in _unknown_kernels(call)
+    ]
+
+
+def _unknown_kernels(call: Call) -> Iterator[tuple[str, str, dict[str, list[int]], float]]:
+    kernel, time_us = call.kernel, true_kernel_us(call.kernel) + RECORDING_US
+    shape = {"float": [1, max(kernel.in_channels, kernel.out_channels), kernel.in_px, kernel.in_px]}
+    if kernel.kind in ("conv", "depthwise"):
+        yield "Conv", f"{call.op}_kernel_time", shape, time_us
+        if kernel.kind == "depthwise" and kernel.stride > 1:
+            yield "Shuffle", f"{call.op}.shuffle_kernel_time", shape, 0.5 * time_us
+    elif kernel.kind != "scale":
+        kind = _TYPES[kernel.function or kernel.kind]
+        yield kind, f"{kind}_token_3_kernel_time", shape, time_us
+
+
+def unknown_ms(spec: ArchSpec) -> float:
+    """True latency in ms of a network on that device."""
+    profile = unknown_profile(list(network_calls(spec, LANE)))
+    return sum(time_us - RECORDING_US for _, time_us in profile) * 1e-3
+
+
+def unknown_chunk(collector: Collector, networks: Sequence[str | int]) -> Chunk:
+    """Chunk that ``Collector`` would measure on that device."""
+    return _chunk(collector, networks, unknown_ms, lambda calls: call_times_us(unknown_profile(calls), calls))
+
+
 def fake_chunk(collector: Collector, networks: Sequence[str | int]) -> Chunk:
     """Chunk that ``Collector`` would measure on either synthetic device.
 
     Profiled times include ``RECORDING_US`` of overhead per kernel.
     """
+    latency_ms = true_ms if collector.lane is None else true_kernel_sum_ms
+    return _chunk(
+        collector, networks, latency_ms, lambda calls: [true_kernel_us(call.kernel) + RECORDING_US for call in calls]
+    )
+
+
+def _chunk(
+    collector: Collector,
+    networks: Sequence[str | int],
+    latency_ms: Callable[[ArchSpec], float],
+    times_us: Callable[[Sequence[Call]], Sequence[float]],
+) -> Chunk:
     specs = [spec_of(network, collector.seed) for network in networks]
     calls = [list(network_calls(spec, LANE)) for spec in specs]
-    kernels_timed = collector.lane is not None
     return Chunk(
         networks=tuple(networks),
-        latencies_ms=tuple(true_kernel_sum_ms(spec) if kernels_timed else true_ms(spec) for spec in specs),
+        latencies_ms=tuple(latency_ms(spec) for spec in specs),
         kernels_us=tuple(
-            tuple(true_kernel_us(call.kernel) + RECORDING_US for call in network)
-            if kernels_timed and not is_held_out(name)
-            else None
+            tuple(times_us(network)) if collector.lane is not None and not is_held_out(name) else None
             for name, network in zip(networks, calls, strict=True)
         ),
-        reference_ms=2.0,
+        probe_ms=PROBE_MS,
+        probes_ms=(PROBE_MS,),
         spent_s=CHUNK_S * len(networks),
     )

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.latency.calibration.collect import unknown_kernels
     from nas.latency.calibration.external import fit_measurements
 else:
-    __getattr__, __dir__ = lazy_exports(__name__, {"external": ["fit_measurements"]})
+    __getattr__, __dir__ = lazy_exports(__name__, {"collect": ["unknown_kernels"], "external": ["fit_measurements"]})
 
-__all__ = ["fit_measurements"]
+__all__ = ["fit_measurements", "unknown_kernels"]

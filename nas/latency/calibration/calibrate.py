@@ -6,6 +6,7 @@ It is checked on networks that the fit does not see.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from nas.latency.device import Device
 from nas.latency.host import describe
 from nas.latency.kernels.kernel import contextual_kernels
 from nas.latency.measure.system_load import is_busy
+from nas.latency.measure.timer import LONGEST
 from nas.latency.predictors import kernel_times, op_fit
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
@@ -30,6 +32,8 @@ from nas.latency.settings import LEAST_BUDGET_S
 
 _MAX_NETWORKS: Final = 4000  # more than any budget allows; only for the progress bar
 _MIN_NETWORKS: Final = 40  # random networks
+_REPEAT_EVERY: Final = 200  # random networks, after which the published ones are measured once more
+_PROFILED: Final = 2.0  # times as long as a published network, which is not profiled, takes a random one
 _FIT_S_PER_NETWORK: Final = 0.004  # CPU seconds of fitting trees, reserved from the budget
 
 
@@ -46,8 +50,9 @@ def calibrate(
     """Measure random networks on this machine and fit a predictor to them.
 
     As many are measured as fit into ``budget_s`` CPU seconds (at most ``networks``). A fifth of them, and published
-    networks, are held out: the fit does not see them, and ``error`` of the predictor is theirs. ``seed``: of the random
-    networks. ``progress(done, total)``: called with hundredths of the budget. ``partial_path``: file in which
+    networks, are held out: the fit does not see them, and ``error`` of the predictor is theirs. The published ones are
+    measured at the start, at the end, and in long calibrations in between; what differs is noise. ``seed``: of the
+    random networks. ``progress(done, total)``: called with hundredths of the budget. ``partial_path``: file in which
     measurements are saved until the calibration is complete, so that an interrupted one resumes from it.
     ``before_chunk(disturbed)``: called before each chunk of networks, with whether other programs disturbed the one
     before it; it may wait until they are quiet.
@@ -88,29 +93,52 @@ def _collect(
 ) -> None:
     """Measure chunks until another one would exceed the budget.
 
-    Raises: NasError if the budget is too small for the minimum number of networks.
+    On an unsteady machine networks are measured longer, where that leaves enough for the minimum number of networks.
+    The published ones are measured again at the end, unless the budget just suffices for that number.
+
+    Raises: NasError if the budget is too small for that number.
     """
     if not collector.chunks:
         measure(HELD_OUT_ZOO)
-    done = len(collector.networks) - len(HELD_OUT_ZOO)
+    again_s = collector.chunks[0].spent_s  # of measuring the published networks at the end
+    done, minimum = _random_networks(collector), min(_MIN_NETWORKS, networks)
     while done < networks:
-        spent_s = collector.spent_s + _FIT_S_PER_NETWORK * done
+        spent_s = collector.spent_s + _FIT_S_PER_NETWORK * done + (again_s if done >= minimum else 0.0)
         progress(min(99, int(100 * max(spent_s / budget_s, done / networks))), 100)
-        last_s = collector.chunks[-1].spent_s if done else 0.0
-        if done and spent_s + last_s > budget_s:
+        pace_s, size = _pace_s(collector), min(CHUNK_SIZE, networks - done)
+        if done and spent_s + pace_s * size > budget_s:
             break
-        measure(range(done, min(done + CHUNK_SIZE, networks)))
-        done = len(collector.networks) - len(HELD_OUT_ZOO)
-    minimum = min(_MIN_NETWORKS, networks)
+        if done and done % _REPEAT_EVERY == 0 and not collector.chunks[-1].is_published:
+            measure(HELD_OUT_ZOO)
+            continue
+        required = size * LONGEST + max(0, minimum - done - size)
+        collector.may_take_longer = spent_s + again_s + pace_s * required <= budget_s
+        measure(range(done, done + size))
+        collector.may_take_longer = False
+        done = _random_networks(collector)
     if done < minimum:
-        rate_s = collector.chunks[-1].spent_s / len(collector.chunks[-1].networks)
-        needed_s = (collector.spent_s + rate_s * (minimum - done + CHUNK_SIZE)) * 1.25  # margin: speeds vary
+        # Margin: speeds vary.
+        needed_s = (collector.spent_s + _pace_s(collector) * (minimum - done + CHUNK_SIZE)) * 1.25
         raise NasError(
             f"latency.budget_s {budget_s:g}: this machine needs about {needed_s:.0f} CPU seconds to measure the "
             f"minimum number of networks of a calibration ({minimum}); set it to at least "
             f"{max(LEAST_BUDGET_S, math.ceil(needed_s)):g}."
         )
+    if not collector.chunks[-1].is_published and (collector.spent_s + again_s <= budget_s or done >= networks):
+        measure(HELD_OUT_ZOO)
     progress(100, 100)
+
+
+def _pace_s(collector: Collector) -> float:
+    """CPU seconds per random network that is not measured longer, or somewhat more."""
+    random = [chunk for chunk in collector.chunks if not chunk.is_published]
+    pace_s = min(chunk.spent_s / len(chunk.networks) for chunk in random or collector.chunks)
+    return pace_s if random else _PROFILED * pace_s
+
+
+def _random_networks(collector: Collector) -> int:
+    """The number of random networks that were measured."""
+    return sum(isinstance(network, int) for network in collector.networks)
 
 
 def _fit_kernel_predictor(collector: Collector, lane: int) -> KernelPredictor:
@@ -120,13 +148,19 @@ def _fit_kernel_predictor(collector: Collector, lane: int) -> KernelPredictor:
     held-out networks are the checks.
     """
     start, seed = time.process_time(), collector.seed
-    chunks, reference_ms = collector.at_common_speed()
+    chunks, speed = collector.at_common_speed()
     latencies_ms, profiled = _network_latencies(chunks), list(_profiled(chunks))
     overhead_us = _profiling_overhead_us(
-        np.array([(sum(us), len(us), latencies_ms[network]) for network, us in profiled if network in latencies_ms])
+        np.array(
+            [
+                (sum(us), np.count_nonzero(us), latencies_ms[network])
+                for network, us in profiled
+                if network in latencies_ms
+            ]
+        )
     )
     kernels = [kernel for network, _ in profiled for kernel in contextual_kernels(spec_of(network, seed), lane)]
-    times_us = [kernel_us - overhead_us for _, us in profiled for kernel_us in us]
+    times_us = [kernel_us - overhead_us if kernel_us else math.nan for _, us in profiled for kernel_us in us]
     times = kernel_times.fit_kernel_times(kernels, times_us, lane, seed)
     seen = [network for network in latencies_ms if not is_held_out(network)]
     sums = class_sums([spec_of(network, seed) for network in seen], times)
@@ -136,12 +170,13 @@ def _fit_kernel_predictor(collector: Collector, lane: int) -> KernelPredictor:
         times=times,
         factors=factors,
         checks=(),
-        reference_ms=reference_ms,
+        speed=speed,
+        noise=measurement_noise(chunks),
         spent_s=collector.spent_s + time.process_time() - start,
         others=collector.others,
     )
     return predictor.with_checks(
-        [(spec_of(network, seed), ms) for network, ms in latencies_ms.items() if is_held_out(network)]
+        [(spec_of(network, seed), all_ms) for network, all_ms in _measurements(chunks).items() if is_held_out(network)]
     )
 
 
@@ -150,43 +185,67 @@ def _fit_price_predictor(collector: Collector) -> PricePredictor:
 
     It is for backends whose kernels cannot be timed.
     """
-    chunks, _ = collector.at_common_speed()
-    measured = [
-        (spec_of(network, collector.seed), ms, is_held_out(network))
-        for network, ms in _network_latencies(chunks).items()
-    ]
+    start = time.process_time()
+    chunks, speed = collector.at_common_speed()
+    latencies_ms, seed = _network_latencies(chunks), collector.seed
+    seen = [network for network in latencies_ms if not is_held_out(network)]
     prices = op_fit.fit_prices(
-        [spec for spec, _, is_check in measured if not is_check], [ms for _, ms, is_check in measured if not is_check]
+        [spec_of(network, seed) for network in seen], [latencies_ms[network] for network in seen]
     )
+    unseen = {network: all_ms for network, all_ms in _measurements(chunks).items() if is_held_out(network)}
     checks = [
-        HeldOutCheck(
-            name=spec.name, measured_ms=ms, predicted_ms=prices.total_ms(op_fit.network_row(spec, prices.lane))
-        )
-        for spec, ms, is_check in measured
-        if is_check
+        HeldOutCheck.of(spec.name, all_ms, prices.total_ms(op_fit.network_row(spec, prices.lane)))
+        for spec, all_ms in ((spec_of(network, seed), all_ms) for network, all_ms in unseen.items())
     ]
-    return PricePredictor(device=collector.device, prices=prices, checks=checks, others=collector.others)
+    return PricePredictor(
+        device=collector.device,
+        prices=prices,
+        checks=checks,
+        speed=speed,
+        noise=measurement_noise(chunks),
+        spent_s=collector.spent_s + time.process_time() - start,
+        others=collector.others,
+    )
 
 
 def _profiled(chunks: Sequence[Chunk]) -> Iterator[tuple[str | int, tuple[float, ...]]]:
     """Profiled networks with the times of their kernels in microseconds.
 
-    Networks with a kernel that was not found in the profile are skipped.
+    0 for a kernel that did not run.
     """
     for chunk in chunks:
         for network, times in zip(chunk.networks, chunk.kernels_us, strict=True):
-            if times is not None and not any(map(math.isnan, times)):
+            if times is not None:
                 yield network, times
 
 
 def _network_latencies(chunks: Sequence[Chunk]) -> dict[str | int, float]:
-    """Latencies in ms of all networks that were measured as a whole."""
-    return {
-        network: ms
-        for chunk in chunks
-        for network, ms in zip(chunk.networks, chunk.latencies_ms, strict=True)
-        if ms is not None
-    }
+    """Latencies in ms of networks that were measured as a whole, means if repeatedly."""
+    return {network: statistics.fmean(latencies_ms) for network, latencies_ms in _measurements(chunks).items()}
+
+
+def _measurements(chunks: Sequence[Chunk]) -> dict[str | int, list[float]]:
+    """All latencies in ms of each network that was measured as a whole."""
+    measured: dict[str | int, list[float]] = {}
+    for chunk in chunks:
+        for network, ms in zip(chunk.networks, chunk.latencies_ms, strict=True):
+            if ms is not None:
+                measured.setdefault(network, []).append(ms)
+    return measured
+
+
+def measurement_noise(chunks: Sequence[Chunk]) -> float | None:
+    """Relative error of one measurement, root mean square, from repeated ones.
+
+    Each at the speed of its chunk. None without any. Its own relative standard error is 1 / sqrt(2 n) for n
+    repetitions, a fifth for ten networks that were measured twice; more where the speed of a chunk is told badly, an
+    error that its networks share.
+    """
+    measured = _measurements([chunk.at_speed(1.0) for chunk in chunks]).values()
+    logs = [np.log(all_ms) for all_ms in measured if len(all_ms) > 1]
+    repetitions = sum(len(values) - 1 for values in logs)
+    squares = sum(float(np.square(values - values.mean()).sum()) for values in logs)
+    return float(np.sqrt(squares / repetitions)) if logs else None
 
 
 def _profiling_overhead_us(profiles: npt.NDArray[np.float64]) -> float:

@@ -4,8 +4,8 @@ It covers operator fusion and changes of memory layout. On processors for which 
 convolutions by kernels that work on channels in blocks of a full vector (NCHWc layout), and reorders tensors between
 such a kernel and one that needs the plain NCHW layout. These reorders take about a tenth of a mobile network's time,
 and a convolution that leaves the blocked layout takes several times as long. The rules are those of ONNX Runtime's
-NCHWc transformer; ``test_ort_lowering.py`` checks them against its own profiles. Attention is simplified: each of its
-products is one kernel here.
+NCHWc transformer; ``test_ort_lowering.py`` checks them against its own profiles, of this machine and of recorded ones.
+Attention is simplified: each of its products is one kernel here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +19,20 @@ ImageBatch = npt.NDArray[np.float32]
 
 # The first runs on a GPU load kernels and let libraries select algorithms; PyTorch's own graph example uses three.
 _GPU_WARM_UPS: Final = 5
+
+
+@contextmanager
+def runtime_errors_as(text: str) -> Iterator[None]:
+    """Context in which what a runtime raises is a NasError in one line.
+
+    ``text``: what was to run, and did not.
+    """
+    try:
+        yield
+    except (NasError, MemoryError):
+        raise
+    except Exception as error:  # a runtime may raise anything
+        raise NasError(f"latency: {text} ({' '.join(str(error).split())}).") from None
 
 
 def runner(

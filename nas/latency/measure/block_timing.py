@@ -31,7 +31,7 @@ def table_of(
     threads: int = 1,
     batch: int = 1,
     rounds: int = 10,
-    runs: int = 4,
+    runs: int = 2,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> BlockTable:
@@ -60,10 +60,11 @@ def table_of(
         measured += others
     if progress:
         progress(len(distinct), len(distinct))
-    idle_ms = float(np.median([measurement.latency_ms for measurement in idle]))
+    common = at_common_speed([*idle, *measured])
+    idle_ms = float(np.median([measurement.latency_ms for measurement in common[: len(idle)]]))
     entries = {
         piece: max(measurement.latency_ms - (idle_ms if index else 0.0), idle_ms / 10)
-        for (piece, _, index), measurement in zip(distinct, at_common_speed(measured), strict=True)
+        for (piece, _, index), measurement in zip(distinct, common[len(idle) :], strict=True)
     }
     return BlockTable(device=device, entries=entries)
 

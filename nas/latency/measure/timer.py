@@ -1,72 +1,84 @@
-"""Latency measurement that is robust against other processes on the machine.
+"""Latency measurement that is robust against a machine that changes its speed.
 
-Findings, with ONNX Runtime on one thread of two cores:
-
-- A network that runs after others has cold caches for four runs, small networks most of all: mobilenetv3_small_100
-  took 2.36, 2.22, 1.78, 1.74, 1.70, 1.68 ms, then 1.69 throughout, efficientnet_b0 11.9, 11.0, 10.5, 10.3, 10.2, 10.1,
-  then 10.0. So these runs are not timed. Timing the second and third run gives a mixture that no two measurements
-  share: it was most of what looked like noise.
-- Low quantiles beat the median beside another busy process (standard deviation between processes 0.6 to 0.9% against
-  2.0), and many short rounds beat few long ones. The lowest quantiles are worse: shared cores have rare fast moments.
-- Dividing each round by its reference makes results worse: disturbances are shorter than a round and affect networks
-  unequally, and a low quantile then selects the rounds that were divided by too much. So a round is either used as it
-  is or dropped.
-- Between measurements the reference helps: scaled to a common speed, latencies of a busy machine agree with those of a
-  quiet one twice as well (2.9% against 6.0). It must be about as large as the networks that it represents: one that
-  fits into the cache, mobilenetv3_small_050 at 128 px, was as good as none.
+What is timed, and how, is in `paired_timing.py`. Runs use the CPU time of the thread where one thread runs the network,
+which excludes waiting for a busy core.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from nas.arch import zoo
+from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
-from nas.latency.arrays import FloatArray
 from nas.latency.device import Device
 from nas.latency.host import describe
-from nas.latency.measure.backends import Runner, runner
+from nas.latency.measure.backends import Runner, runner, runtime_errors_as
+from nas.latency.measure.hardware_counters import CountingTimer, has_counters, open_counters
+from nas.latency.measure.paired_timing import PairedTimes, Timer, time_in_turns
 from nas.latency.settings import GPU_BACKENDS
 
-Timer = Callable[[Runner], float]
-
-# Interference only adds time, so a low quantile is nearer to the true latency than the median, and unlike the minimum
-# it does not depend on a single fast run.
-QUANTILE: Final = 0.25
-# Reference network, run in every round at its own resolution to detect changes of the machine's speed.
-REFERENCE: Final = "mobilenetv3_small_100"
-COLD_RUNS: Final = 4  # runs of a turn until caches are warm
-LARGEST_DRIFT: Final = 1.5  # of the reference between a round and the fast rounds; beyond it, the round is dropped
-_FAST: Final = 0.2  # quantile of the rounds' durations that defines the speed of the machine
-_ATTEMPTS: Final = 2
+ROUNDS: Final = 10
+RUNS: Final = 2  # timed runs of a turn
+# The speed probe on CPUs: eight small 1x1 convolutions, 0.15 ms in ONNX Runtime on a server core.
+_PROBE: Final = ArchSpec.from_strings(
+    "speed_probe",
+    [["cn_r8_k1_s1_c64"]],
+    stem=StemSpec(channels=64),
+    head=HeadSpec(channels=64),
+    resolution_px=28,
+    classes=10,
+)
+# On a GPU: one that is timed by its events, not by what launching it costs.
+_GPU_PROBE: Final = "mobilenetv3_small_100"
+_TARGET_ERROR: Final = 0.02  # relative standard error, of the median network; beyond it, more rounds are measured
+LONGEST: Final = 3  # times the rounds that were asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """Measured latency of one network.
 
-    ``latency_ms``: 25% quantile of ``runs`` runs. ``spread_ms``: their interquartile range. ``reference_ms``: latency
-    of the reference network in the same rounds, by which two measurements can be scaled to a common speed; None if
-    there was none.
+    ``latency_ms``: lower quartile over ``runs`` runs of their durations relative to the speed probe's around them,
+    times ``probe_ms``. ``spread_ms``: interquartile range of the same. ``error_ms``: its standard error, NaN if
+    there was one round only. ``probe_ms``: median duration of the probe in the same call, which tells the machine's
+    speed: by it, measurements are scaled to a common one. ``instructions``, ``cycles``: medians over the runs,
+    at whatever speed; None where the machine counts none (``hardware_counters.py``), or not in this thread alone.
     """
 
     latency_ms: float
     spread_ms: float
+    error_ms: float
     runs: int
     device: Device
-    reference_ms: float | None = None
+    probe_ms: float
+    instructions: int | None = None
+    cycles: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.latency_ms:.2f} ms (spread {self.spread_ms:.2f} ms, {self.runs} runs; {self.device})"
+        return (
+            f"{self.latency_ms:.2f} ± {self.error_ms:.2f} ms (spread {self.spread_ms:.2f} ms, {self.runs} runs; "
+            f"{self.device})"
+        )
+
+    def at_speed(self, probe_ms: float) -> Measurement:
+        """Measurement scaled to a speed at which the probe takes ``probe_ms``."""
+        factor = probe_ms / self.probe_ms
+        return replace(
+            self,
+            latency_ms=self.latency_ms * factor,
+            spread_ms=self.spread_ms * factor,
+            error_ms=self.error_ms * factor,
+            probe_ms=probe_ms,
+        )
 
 
 def measure(
@@ -76,8 +88,8 @@ def measure(
     precision: str = "float32",
     threads: int = 1,
     batch: int = 1,
-    rounds: int = 10,
-    runs: int = 4,
+    rounds: int = ROUNDS,
+    runs: int = RUNS,
 ) -> Measurement:
     """Measure the latency of ``spec`` at its own resolution; see ``measure_many``."""
     return measure_many(
@@ -92,21 +104,20 @@ def measure_many(
     precision: str = "float32",
     threads: int = 1,
     batch: int = 1,
-    rounds: int = 10,
-    runs: int = 4,
+    rounds: int = ROUNDS,
+    runs: int = RUNS,
     seed: int = 0,
 ) -> list[Measurement]:
     """Measure the latencies of ``specs``, interleaved, and return them in order.
 
-    All networks are in memory at once. In each of ``rounds`` rounds, a reference and every network run ``COLD_RUNS``
-    times untimed (caches fill again) and ``runs`` times timed, so that a slow minute of the machine affects all alike.
-    Rounds in which the reference runs at a very different speed are dropped; if fewer than half of the rounds are left,
-    the same number is measured once more.
+    All networks are in memory at once. In each of ``rounds`` rounds every network runs ``COLD_RUNS`` times untimed
+    (caches fill again) and ``runs`` times between runs of the speed probe. Where the machine is so unsteady that the
+    standard error of the median network exceeds 2%, up to three times as many rounds are measured.
 
     With one thread the clock is the thread's CPU time, which excludes waiting for a busy core. With more threads only
     wall time covers all of them: measure on an idle machine. GPUs are timed by their own events.
 
-    Raises: NasError if the backend is missing, a number is not positive, or the speed of the machine is unstable.
+    Raises: NasError if the backend is missing, a number is not positive, or the clock jumps all the time.
     """
     for name, value in (("rounds", rounds), ("runs", runs), ("threads", threads), ("batch", batch)):
         check_number(name, value, low=1, whole=True)
@@ -120,120 +131,97 @@ def measure_many(
 def measure_runners(runners: Sequence[Runner], device: Device, *, rounds: int, runs: int) -> list[Measurement]:
     """Measure functions that run something on ``device``; see ``measure_many``.
 
-    Raises: NasError if the speed of the machine is unstable.
+    Raises: NasError if the clock jumps all the time.
     """
-    all_runners = [reference_runner(device), *runners]
-    timer = stopwatch(device.backend, device.threads)
-    durations = np.empty((0, len(all_runners), runs))
-    for _ in range(_ATTEMPTS):
-        durations = np.concatenate([durations, interleaved(all_runners, rounds=rounds, runs=runs, timer=timer)])
-        drift = drifts(durations[:, 0])
-        if 2 * np.count_nonzero(drift <= LARGEST_DRIFT) >= rounds:
-            break
-    steady = steady_measurements(durations, drift, least=-(-rounds // 2))
-    return [summarize(steady[:, index], device, reference=steady[:, 0]) for index in range(1, len(all_runners))]
+    group = open_counters() if is_counted(device) else None
+    if group is None:
+        return summarize(time_runners(runners, device, rounds=rounds, runs=runs), device)
+    with group:
+        timer = CountingTimer(stopwatch(device.backend, device.threads), group)
+        measurements = summarize(time_runners(runners, device, rounds=rounds, runs=runs, timer=timer), device)
+    counts = [timer.medians(run) or (None, None) for run in runners]
+    return [
+        replace(measurement, instructions=instructions, cycles=cycles)
+        for measurement, (instructions, cycles) in zip(measurements, counts, strict=True)
+    ]
 
 
-def interleaved(runners: Sequence[Runner], *, rounds: int, runs: int, timer: Timer) -> FloatArray:
-    """Durations of interleaved runs, float64 of shape (rounds, runners, runs).
+def is_counted(device: Device) -> bool:
+    """Whether instructions and cycles of networks on ``device`` are counted.
 
-    In the unit of ``timer``. The first ``COLD_RUNS`` runs of a turn are not timed.
+    They are where these run in one thread of a CPU, and the system allows it.
     """
-    times = np.empty((rounds, len(runners), runs))
+    return device.threads == 1 and device.backend not in GPU_BACKENDS and has_counters()
+
+
+def time_runners(
+    runners: Sequence[Runner],
+    device: Device,
+    *,
+    rounds: int,
+    runs: int,
+    target_error: float = _TARGET_ERROR,
+    timer: Timer | None = None,
+) -> PairedTimes:
+    """Durations of ``runners`` and of the probe around them; see ``measure_many``.
+
+    ``timer``: default is the ``stopwatch`` of ``device``.
+
+    Raises: NasError if the clock jumps all the time.
+    """
+    probe, timer = speed_probe(device), timer or stopwatch(device.backend, device.threads)
     for run in runners:  # the first run allocates
         run()
-    for turn in times:  # (runners, runs)
-        for run, durations in zip(runners, turn, strict=True):
-            for _ in range(COLD_RUNS):
-                run()
-            durations[:] = [timer(run) for _ in range(runs)]
+    times = time_in_turns(runners, probe, rounds=rounds, runs=runs, timer=timer)
+    while np.median(times.relative_errors()) > target_error and len(times.runs_s) < LONGEST * rounds:
+        try:
+            times += time_in_turns(runners, probe, rounds=rounds, runs=runs, timer=timer)
+        except NasError:  # the clock jumps now; what was measured before holds
+            break
     return times
 
 
-def drifts(reference: FloatArray) -> FloatArray:
-    """Speed ratio of each round and the fast rounds, at least 1, shape (rounds,).
-
-    ``reference``: durations of the reference network, shape (rounds, runs), of any unit. A round that is faster than
-    the fast rounds counts like one that is slower by the same factor; 1 is no drift.
-    """
-    speeds = np.median(reference, axis=1)
-    slower = speeds / np.quantile(speeds, _FAST, method="lower")
-    return np.asarray(np.maximum(slower, 1 / slower))
-
-
-def steady_measurements(durations: FloatArray, drift: FloatArray, *, least: int = 1) -> FloatArray:
-    """Rounds of ``durations`` in which the machine kept its speed.
-
-    ``durations``: shape (rounds, networks, runs); ``drift``: shape (rounds,), see ``drifts``. The result has shape
-    (steady rounds, networks, runs).
-
-    Raises: NasError if fewer than ``least`` rounds are steady.
-    """
-    steady = drift <= LARGEST_DRIFT
-    if np.count_nonzero(steady) < least:
-        raise NasError(
-            f"latency: the machine changed speed by up to {drift.max():.1f} times during the measurement, by more than "
-            f"{LARGEST_DRIFT:g} times in {np.count_nonzero(~steady)} of {len(drift)} rounds; close other programs, set "
-            f"latency.threads to 1 if it is higher, and try again."
+def summarize(times: PairedTimes, device: Device) -> list[Measurement]:
+    """Measurements of networks on ``device``, from durations in s."""
+    probe_ms = times.probe_s * 1e3
+    return [
+        Measurement(
+            latency_ms=float(ratio) * probe_ms,
+            spread_ms=float(spread) * probe_ms,
+            error_ms=float(ratio * error) * probe_ms,
+            runs=int(times.runs_s[:, 0].size),
+            device=device,
+            probe_ms=probe_ms,
         )
-    return durations[steady]
+        for ratio, error, spread in zip(times.ratios(), times.relative_errors(), times.spreads(), strict=True)
+    ]
 
 
-def summarize(durations_s: npt.ArrayLike, device: Device, reference: npt.ArrayLike | None = None) -> Measurement:
-    """Measurement from run times in seconds, of any shape.
-
-    ``durations_s``: of the network; ``reference``: of the reference network in the same rounds.
-    """
-    durations = np.ravel(durations_s) * 1e3
-    low, quarter, three_quarters = np.quantile(durations, [QUANTILE, 0.25, 0.75]).tolist()
-    reference_ms = None if reference is None else float(np.quantile(np.ravel(reference) * 1e3, QUANTILE))
-    return Measurement(
-        latency_ms=low,
-        spread_ms=three_quarters - quarter,
-        runs=len(durations),
-        device=device,
-        reference_ms=reference_ms,
-    )
-
-
-def at_common_speed(measurements: Sequence[Measurement], reference_ms: float | None = None) -> list[Measurement]:
+def at_common_speed(measurements: Sequence[Measurement], probe_ms: float | None = None) -> list[Measurement]:
     """Scale measurements of several calls to one speed of the machine.
 
-    That speed is the one at which the reference network takes ``reference_ms`` (default: the median over the
-    measurements). Measurements without a reference are returned unchanged.
+    That speed is the one at which the speed probe takes ``probe_ms`` (default: the median over the measurements).
     """
-    references = [measurement.reference_ms for measurement in measurements if measurement.reference_ms is not None]
-    if not references:
-        return list(measurements)
-    common_ms = float(np.median(references)) if reference_ms is None else reference_ms
-    return [_at_speed(measurement, common_ms) for measurement in measurements]
-
-
-def _at_speed(measurement: Measurement, reference_ms: float) -> Measurement:
-    if measurement.reference_ms is None:
-        return measurement
-    factor = reference_ms / measurement.reference_ms
-    return replace(
-        measurement,
-        latency_ms=measurement.latency_ms * factor,
-        spread_ms=measurement.spread_ms * factor,
-        reference_ms=reference_ms,
-    )
+    if probe_ms is None:
+        probe_ms = float(np.median([measurement.probe_ms for measurement in measurements]))
+    return [measurement.at_speed(probe_ms) for measurement in measurements]
 
 
 @lru_cache(maxsize=2)
-def reference_runner(device: Device) -> Runner:
-    """Runner of the reference network on ``device``.
+def speed_probe(device: Device) -> Runner:
+    """Runner of the speed probe on ``device``.
 
     Cached, because building it for every call can take longer than measuring.
+
+    Raises: NasError if it does not run there.
     """
-    return runner(
-        zoo.get(REFERENCE),
-        backend=device.backend,
-        precision=device.precision,
-        threads=device.threads,
-        batch=device.batch,
-    )
+    spec = zoo.get(_GPU_PROBE) if device.backend in GPU_BACKENDS else _PROBE
+    with runtime_errors_as(f"the network by which the speed of {device} is told does not run there"):
+        probe = runner(
+            spec, backend=device.backend, precision=device.precision, threads=device.threads, batch=device.batch
+        )
+        probe()
+    return probe
 
 
 def stopwatch(backend: str, threads: int) -> Timer:

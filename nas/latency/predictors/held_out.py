@@ -5,8 +5,10 @@ Held-out networks are those that its fit did not see.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,10 +17,14 @@ from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, quoted
 from nas.core.statistics import kendall_tau
 from nas.core.validation import check_number
+from nas.latency.arrays import FloatArray
 from nas.latency.device import MAX_MS, MIN_MS
 
 _TAIL: Final = 0.05  # share of networks beyond each end of an interval
 _ENOUGH_FOR_QUANTILES: Final = 40
+MAX_NOISE: Final = 100.0  # relative error of a measurement
+_MAX_MEASUREMENTS: Final = 1000
+_NORMAL: Final = 1.6449  # 95% quantile of the normal distribution
 # Quantiles 1 - _TAIL of Student's t distribution with 1, 2, ... degrees of freedom; SciPy takes long to load for them.
 _STUDENT: Final = (
     6.313751514675037, 2.9199855803537242, 2.3533634348018233, 2.1318467863266495, 2.0150483733330233,
@@ -32,16 +38,30 @@ _STUDENT: Final = (
 class HeldOutCheck:
     """Measured and predicted latency of one network that the fit did not see.
 
-    Raises: NasError for latencies out of range.
+    ``measurements``: the number of measurements whose mean is ``measured_ms``.
+
+    Raises: NasError for figures out of range.
     """
 
     name: str
     measured_ms: float
     predicted_ms: float
+    measurements: int = 1
 
     def __post_init__(self) -> None:
+        check_number("measurements", self.measurements, low=1, high=_MAX_MEASUREMENTS, whole=True)
         for field in ("measured_ms", "predicted_ms"):
             check_number(field, getattr(self, field), low=MIN_MS, high=MAX_MS)
+
+    @classmethod
+    def of(cls, name: str, measured_ms: Sequence[float], predicted_ms: float) -> HeldOutCheck:
+        """Check of the mean of measurements in ms."""
+        return cls(
+            name=name,
+            measured_ms=statistics.fmean(measured_ms),
+            predicted_ms=predicted_ms,
+            measurements=len(measured_ms),
+        )
 
 
 def checks_of(data: object) -> list[HeldOutCheck]:
@@ -54,13 +74,88 @@ def checks_of(data: object) -> list[HeldOutCheck]:
     return [from_mapping(HeldOutCheck, check, f"checks[{index}]") for index, check in enumerate(data)]
 
 
+def scaled_checks(checks: Sequence[HeldOutCheck], factor: float) -> list[HeldOutCheck]:
+    """Checks on a machine where all latencies are ``factor`` times as long."""
+    return [
+        replace(check, measured_ms=check.measured_ms * factor, predicted_ms=check.predicted_ms * factor)
+        for check in checks
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorSources:
+    """Shares of measuring and of the model in a held-out error.
+
+    All are root mean squares, relative to the latency.
+    ``total``: of predicted / measured - 1. ``measuring``: error of the measured latencies, and ``measuring_error`` its
+    standard error, from ``repeated`` networks that were measured again, ``repetitions`` times in all. ``model``: the
+    rest, sqrt(total^2 - measuring^2); None where that is not significantly above 0. ``model_limit``: its upper 95%
+    confidence limit.
+    """
+
+    total: float
+    measuring: float
+    measuring_error: float
+    repeated: int
+    repetitions: int
+    model: float | None
+    model_limit: float
+
+    @classmethod
+    def of(cls, checks: Sequence[HeldOutCheck], noise: float | None) -> ErrorSources | None:
+        """Sources of the error over ``checks``.
+
+        ``noise``: relative error of one measurement, root mean square. None if that is, or if no check was measured
+        repeatedly.
+        """
+        repetitions = sum(check.measurements - 1 for check in checks)
+        if noise is None or not repetitions:
+            return None
+        total = float(np.sqrt(np.mean(np.square(_relative_errors(checks)))))
+        measuring = noise * math.sqrt(statistics.fmean(1 / check.measurements for check in checks))
+        rest = total**2 - measuring**2
+        lower, upper = _margins(rest, measuring, repetitions, len(checks))
+        is_separable, limit = rest > lower, math.sqrt(max(0.0, rest) + upper)
+        return cls(
+            total=total,
+            measuring=measuring,
+            measuring_error=measuring / math.sqrt(2 * repetitions),
+            repeated=sum(check.measurements > 1 for check in checks),
+            repetitions=repetitions,
+            model=math.sqrt(rest) if is_separable else None,
+            # Measuring adds to the error of the model; that they cancel out in the total is rare where it dominates.
+            model_limit=limit if is_separable else min(limit, total),
+        )
+
+    @property
+    def is_mostly_measuring(self) -> bool:
+        """Whether measuring causes at least half of the squared error."""
+        return 2 * self.measuring**2 >= self.total**2
+
+    @property
+    def repeated_text(self) -> str:
+        """What tells the error of measuring."""
+        times = 1 + self.repetitions / self.repeated
+        return f"{self.repeated} networks measured {'twice' if times == 2 else f'{times:.3g} times'}"
+
+    def __str__(self) -> str:
+        measuring = f"{self.measuring:.1%} ± {self.measuring_error:.1%} by measuring ({self.repeated_text})"
+        if self.model is None:
+            return (
+                f"RMS error {self.total:.1%}, not separable from {measuring}: at most {self.model_limit:.1%} by the "
+                "model (95% confidence)"
+            )
+        return f"RMS error {self.total:.1%}: {measuring} and {self.model:.1%} by the model, added as squares"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutError:
     """Error of a predictor on networks that its fit did not see.
 
     ``median`` and ``p90``: quantiles of |predicted / measured - 1|; ``within_5`` and ``within_10``: share of networks
     where that is at most 5 and 10%; ``bias``: mean of predicted / measured - 1; ``kendall_tau``: rank correlation of
-    predicted and measured latencies, 1 for the same order; ``networks``: their number.
+    predicted and measured latencies, 1 for the same order; ``networks``: their number; ``sources``: what measuring has
+    to do with it, None if unknown.
     """
 
     median: float
@@ -70,16 +165,19 @@ class HeldOutError:
     bias: float
     kendall_tau: float
     networks: int
+    sources: ErrorSources | None = None
 
     @classmethod
-    def of(cls, checks: Sequence[HeldOutCheck]) -> HeldOutError:
+    def of(cls, checks: Sequence[HeldOutCheck], noise: float | None = None) -> HeldOutError:
         """Error over ``checks``.
+
+        ``noise``: relative error of one measurement, root mean square; None if unknown.
 
         Raises: NasError for fewer than two.
         """
         if len(checks) < 2:
             raise NasError(f"held-out error: {len(checks)} networks are too few; at least 2 are needed.")
-        relative = np.array([check.predicted_ms / check.measured_ms - 1 for check in checks])
+        relative = _relative_errors(checks)
         order = kendall_tau([check.predicted_ms for check in checks], [check.measured_ms for check in checks])
         return cls(
             median=float(np.median(np.abs(relative))),
@@ -89,6 +187,7 @@ class HeldOutError:
             bias=float(relative.mean()),
             kendall_tau=order,
             networks=len(checks),
+            sources=ErrorSources.of(checks, noise),
         )
 
     def __str__(self) -> str:
@@ -96,6 +195,32 @@ class HeldOutError:
             f"median error {self.median:.1%}, 90th percentile {self.p90:.1%}, bias {self.bias:+z.1%}, "
             f"{self.within_10:.0%} within 10%, Kendall tau {self.kendall_tau:.2f}, on {self.networks} held-out networks"
         )
+
+
+def _relative_errors(checks: Sequence[HeldOutCheck]) -> FloatArray:
+    """predicted / measured - 1, shape (checks,)."""
+    return np.array([check.predicted_ms / check.measured_ms - 1 for check in checks])
+
+
+def _margins(rest: float, measuring: float, repetitions: int, networks: int) -> tuple[float, float]:
+    """Distances of ``rest`` from its lower and its upper 95% confidence limit.
+
+    ``rest``: total^2 - measuring^2. So few repetitions tell the noise inexactly; and over so few networks neither is
+    its sample as large as on average, nor does its product with the errors of the model vanish. Both are combined as by
+    Zou and Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27, 2008.
+    """
+    squared = measuring**2
+    sample = _NORMAL * math.sqrt((2 * squared**2 + 4 * squared * max(0.0, rest)) / networks)
+    low, high = (repetitions / _chi_square(repetitions, sign * _NORMAL) for sign in (1, -1))
+    return math.hypot(sample, squared * (high - 1)), math.hypot(sample, squared * (1 - low))
+
+
+def _chi_square(freedom: int, normal: float) -> float:
+    """Quantile of the chi-square distribution where that of the normal is ``normal``.
+
+    By Wilson and Hilferty's approximation.
+    """
+    return freedom * max(0.1, 1 - 2 / (9 * freedom) + normal * math.sqrt(2 / (9 * freedom))) ** 3
 
 
 def prediction_interval(ratios: Sequence[float]) -> tuple[float, float]:

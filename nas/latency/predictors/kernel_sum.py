@@ -13,13 +13,21 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_figures, check_number
 from nas.latency.arrays import FloatArray, Indices
-from nas.latency.device import MAX_MS, Device
+from nas.latency.device import Device
 from nas.latency.kernels.kernel import Context, contextual_kernels, kernel_class
 from nas.latency.kernels.network_times import NetworkTimes
 from nas.latency.kernels.ort_lowering import Kernel, network_calls
 from nas.latency.predictors.base import LatencyEstimate
-from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, prediction_interval
+from nas.latency.predictors.held_out import (
+    MAX_NOISE,
+    HeldOutCheck,
+    HeldOutError,
+    checks_of,
+    prediction_interval,
+    scaled_checks,
+)
 from nas.latency.predictors.kernel_times import KernelTimes
+from nas.latency.speed import MachineSpeed, known_speed
 
 # Ridge penalties: variance of one network's error over the prior variance of a class's factor, and of the common one.
 _CLASS_RIDGE: Final = 1.0
@@ -32,9 +40,9 @@ class KernelPredictor:
 
     The factors fit the sums to whole networks: profiled kernels include recording overhead, and kernels of a network do
     not overlap. ``checks``: networks that neither times nor factors were fitted to; they give error and interval (if
-    empty, both are unknown). ``reference_ms``: latency of the reference network
-    (``nas.latency.measure.timer.REFERENCE``) during the calibration. ``spent_s``: CPU seconds of the calibration;
-    ``others``: mean number of cores that other programs used during it, None if unknown.
+    empty, both are unknown). ``speed``: of the machine during the calibration, at whose typical value the latencies
+    hold; ``noise``: relative error of one measurement there; None for both in files of older versions. ``spent_s``: CPU
+    seconds of the calibration; ``others``: mean number of cores that other programs used during it, None if unknown.
     """
 
     kind: ClassVar[str] = "kernels"
@@ -46,13 +54,14 @@ class KernelPredictor:
         times: KernelTimes,
         factors: Mapping[str, float],
         checks: Sequence[HeldOutCheck],
-        reference_ms: float,
         spent_s: float,
+        speed: MachineSpeed | None = None,
+        noise: float | None = None,
         others: float | None = None,
     ) -> None:
         self.device, self.times, self.factors, self.checks = device, times, dict(factors), tuple(checks)
-        self.reference_ms, self.spent_s, self.others = reference_ms, spent_s, others
-        self.error = HeldOutError.of(self.checks) if self.checks else None
+        self.speed, self.noise, self.spent_s, self.others = speed, noise, spent_s, others
+        self.error = HeldOutError.of(self.checks, noise) if self.checks else None
         ratios = [check.measured_ms / check.predicted_ms for check in self.checks]
         self._low, self._high = prediction_interval(ratios) if ratios else (1.0, 1.0)
         self._common = float(np.median(list(self.factors.values())))
@@ -81,15 +90,15 @@ class KernelPredictor:
             layers[call.op] = layers.get(call.op, 0.0) + ms
         return list(layers.items())
 
-    def with_checks(self, unseen: Sequence[tuple[ArchSpec, float]]) -> KernelPredictor:
+    def with_checks(self, unseen: Sequence[tuple[ArchSpec, Sequence[float]]]) -> KernelPredictor:
         """Copy of this predictor with its error on ``unseen`` networks.
 
-        ``unseen``: networks and their measured ms.
+        ``unseen``: networks and their measurements in ms.
         """
         estimates = self.predict_many([spec for spec, _ in unseen])
         checks = [
-            HeldOutCheck(name=spec.name, measured_ms=ms, predicted_ms=estimate.latency_ms)
-            for (spec, ms), estimate in zip(unseen, estimates, strict=True)
+            HeldOutCheck.of(spec.name, measured_ms, estimate.latency_ms)
+            for (spec, measured_ms), estimate in zip(unseen, estimates, strict=True)
         ]
         return self._with(factors=self.factors, checks=checks)
 
@@ -104,6 +113,22 @@ class KernelPredictor:
         factors = class_factors(sums, [ms for _, ms in measured], self.factors)
         return self._with(factors=factors, checks=self.checks)
 
+    def at_speed(self, typical_ms: float) -> KernelPredictor:
+        """This predictor for another speed of the machine.
+
+        ``typical_ms``: what the speed probe takes there. Errors and intervals keep their width relative to the
+        latency.
+
+        Raises: NasError if its own speed is not known.
+        """
+        speed = known_speed(self)
+        factor = speed.slowdown(typical_ms)
+        return self._copy(
+            factors={name: value * factor for name, value in self.factors.items()},
+            checks=scaled_checks(self.checks, factor),
+            speed=speed.around(typical_ms),
+        )()
+
     def to_dict(self) -> dict[str, Any]:
         """The predictor as plain data.
 
@@ -113,7 +138,8 @@ class KernelPredictor:
             "kind": self.kind,
             "device": self.device.to_dict(),
             "error": asdict(self.error) if self.error else None,
-            "reference_ms": self.reference_ms,
+            "speed": self.speed and self.speed.to_dict(),
+            "noise": self.noise,
             "spent_s": self.spent_s,
             "others": self.others,
             "factors": self.factors,
@@ -130,7 +156,7 @@ class KernelPredictor:
         factors = check_figures("factors", data["factors"], low=1e-6, high=1e6)
         if not factors:
             raise NasError("factors: must have a factor for at least one class of kernels.")
-        check_number("reference_ms", data["reference_ms"], low=0, high=MAX_MS)
+        check_number("noise", data.get("noise"), low=0, high=MAX_NOISE, optional=True)
         check_number("spent_s", data["spent_s"], low=0)
         check_number("others", data["others"], low=0, optional=True)
         return cls(
@@ -138,7 +164,8 @@ class KernelPredictor:
             times=KernelTimes.from_dict(data["times"]),
             factors=factors,
             checks=checks_of(data["checks"]),
-            reference_ms=data["reference_ms"],
+            speed=MachineSpeed.from_dict(data.get("speed")),
+            noise=data.get("noise"),
             spent_s=data["spent_s"],
             others=data["others"],
         )
@@ -153,12 +180,15 @@ class KernelPredictor:
     def _copy(self, **changes: Any) -> partial[KernelPredictor]:
         return partial(
             KernelPredictor,
-            device=self.device,
-            times=self.times,
-            reference_ms=self.reference_ms,
-            spent_s=self.spent_s,
-            others=self.others,
-            **changes,
+            **{
+                "device": self.device,
+                "times": self.times,
+                "speed": self.speed,
+                "noise": self.noise,
+                "spent_s": self.spent_s,
+                "others": self.others,
+                **changes,
+            },
         )
 
     def _estimates(self, networks: Sequence[tuple[ArchSpec, int | None]]) -> list[LatencyEstimate]:

@@ -119,18 +119,24 @@ def fit_kernel_times(
 ) -> KernelTimes:
     """Fit laws and trees to measured kernels, minimising relative errors.
 
-    ``kernels``: kernels in their contexts; ``times_us``: their times in microseconds, in the same order.
+    ``kernels``: kernels in their contexts; ``times_us``: their times in microseconds, in the same order, NaN for one
+    that did not run. The times of a class are multiplied by the share of its kernels that ran.
     """
     import lightgbm  # here, because it takes a second
 
-    times, alone = np.maximum(np.asarray(times_us), _LEAST_US), [kernel for kernel, _ in kernels]
-    laws, trees = {ANY_CLASS: _law(_terms(alone, lane), times)}, {}
+    ran = [row for row, time_us in enumerate(times_us) if not np.isnan(time_us)]
+    alone = [kernels[row][0] for row in ran]
+    times = np.maximum(np.asarray(times_us)[ran], _LEAST_US)
+    expected = {name: len(rows) for name, rows in _by_class([kernel for kernel, _ in kernels]).items()}
+    laws = {**dict.fromkeys(expected, (0.0,) * _COEFFICIENTS), ANY_CLASS: _law(_terms(alone, lane), times)}
+    trees = {}
     for name, rows in _by_class(alone).items():
-        members, measured = [kernels[row] for row in rows], times[rows]
+        members, measured = [kernels[ran[row]] for row in rows], times[rows]
         terms = _terms([kernel for kernel, _ in members], lane)
-        laws[name] = _law(terms, measured)
+        law = _law(terms, measured)
+        laws[name] = tuple(len(rows) / expected[name] * price for price in law)
         if len(rows) >= _MIN_KERNELS:
-            corrections = np.log(measured / np.maximum(terms @ laws[name], _LEAST_US))
+            corrections = np.log(measured / np.maximum(terms @ law, _LEAST_US))
             table = lightgbm.Dataset(kernel_features(members, lane), corrections, free_raw_data=True)
             booster = lightgbm.train({**_SETTINGS, "seed": seed}, table, _TREES)
             trees[name] = BoostedTrees.parse(booster.model_to_string())

@@ -16,26 +16,43 @@ from nas.arch.spec import ArchSpec
 from nas.core.validation import check_figures, check_number
 from nas.latency.device import MAX_LANE, Device
 from nas.latency.predictors.additive import SumPredictor
-from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, prediction_interval
+from nas.latency.predictors.held_out import (
+    MAX_NOISE,
+    HeldOutCheck,
+    HeldOutError,
+    checks_of,
+    prediction_interval,
+    scaled_checks,
+)
 from nas.latency.predictors.op_features import op_features
 from nas.latency.predictors.op_fit import Prices
+from nas.latency.speed import MachineSpeed, known_speed
 
 
 class PricePredictor(SumPredictor):
     """Predictor that sums prices of operations, fitted to whole networks.
 
     An operation costs its work, the bytes that it moves and a constant, each at a price of its class. ``checks``:
-    networks that the fit of ``prices`` did not see; they give error and interval. ``others``: mean number of cores that
-    other programs used during the calibration, None if unknown.
+    networks that the fit of ``prices`` did not see; they give error and interval. ``speed``, ``noise``, ``spent_s``,
+    ``others``: as in ``KernelPredictor``; None in files of older versions.
     """
 
     kind: ClassVar[str] = "prices"
 
     def __init__(
-        self, *, device: Device, prices: Prices, checks: Sequence[HeldOutCheck], others: float | None = None
+        self,
+        *,
+        device: Device,
+        prices: Prices,
+        checks: Sequence[HeldOutCheck],
+        speed: MachineSpeed | None = None,
+        noise: float | None = None,
+        spent_s: float | None = None,
+        others: float | None = None,
     ) -> None:
-        self.device, self.prices, self.checks, self.others = device, prices, tuple(checks), others
-        self.error = HeldOutError.of(self.checks)
+        self.device, self.prices, self.checks = device, prices, tuple(checks)
+        self.speed, self.noise, self.spent_s, self.others = speed, noise, spent_s, others
+        self.error = HeldOutError.of(self.checks, noise)
         low, high = prediction_interval([check.measured_ms / check.predicted_ms for check in self.checks])
         super().__init__(low=low, high=high)
 
@@ -52,10 +69,35 @@ class PricePredictor(SumPredictor):
         if not measured:
             return self
         factor = float(np.median([ms / self.predict(spec).latency_ms for spec, ms in measured]))
-        values = {name: value * factor for name, value in self.prices.values.items()}
-        prices = replace(self.prices, values=values, scale=self.prices.scale * factor)
+        prices = self._scaled_prices(factor)
         checks = [replace(check, predicted_ms=check.predicted_ms * factor) for check in self.checks]
-        return PricePredictor(device=self.device, prices=prices, checks=checks, others=self.others)
+        return PricePredictor(
+            device=self.device,
+            prices=prices,
+            checks=checks,
+            speed=self.speed,
+            noise=self.noise,
+            spent_s=self.spent_s,
+            others=self.others,
+        )
+
+    def at_speed(self, typical_ms: float) -> PricePredictor:
+        """This predictor for another speed of the machine; see ``KernelPredictor``."""
+        speed = known_speed(self)
+        factor = speed.slowdown(typical_ms)
+        return PricePredictor(
+            device=self.device,
+            prices=self._scaled_prices(factor),
+            checks=scaled_checks(self.checks, factor),
+            speed=speed.around(typical_ms),
+            noise=self.noise,
+            spent_s=self.spent_s,
+            others=self.others,
+        )
+
+    def _scaled_prices(self, factor: float) -> Prices:
+        values = {name: value * factor for name, value in self.prices.values.items()}
+        return replace(self.prices, values=values, scale=self.prices.scale * factor)
 
     def to_dict(self) -> dict[str, Any]:
         """The predictor as plain data.
@@ -66,6 +108,9 @@ class PricePredictor(SumPredictor):
             "kind": self.kind,
             "device": self.device.to_dict(),
             "error": asdict(self.error),
+            "speed": self.speed and self.speed.to_dict(),
+            "noise": self.noise,
+            "spent_s": self.spent_s,
             "others": self.others,
             "lane": self.prices.lane,
             "scale": self.prices.scale,
@@ -83,6 +128,16 @@ class PricePredictor(SumPredictor):
         check_number("lane", data["lane"], low=1, high=MAX_LANE, whole=True)
         others = data.get("others")  # not in older files
         check_number("others", others, low=0, optional=True)
+        check_number("spent_s", data.get("spent_s"), low=0, optional=True)
+        check_number("noise", data.get("noise"), low=0, high=MAX_NOISE, optional=True)
         prices = Prices(values=check_figures("prices", data["prices"], low=0), scale=data["scale"], lane=data["lane"])
         checks = checks_of(data["checks"])
-        return cls(device=Device.from_dict(data["device"]), prices=prices, checks=checks, others=others)
+        return cls(
+            device=Device.from_dict(data["device"]),
+            prices=prices,
+            checks=checks,
+            speed=MachineSpeed.from_dict(data.get("speed")),
+            noise=data.get("noise"),
+            spent_s=data.get("spent_s"),
+            others=others,
+        )

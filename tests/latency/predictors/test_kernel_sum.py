@@ -24,6 +24,7 @@ from nas.latency.predictors import kernel_sum, kernel_times
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.random_networks import random_specs
+from nas.latency.speed import MachineSpeed
 from nas.latency.store import disturbance_warning
 from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, true_kernel_sum_ms, true_kernel_us
 
@@ -40,9 +41,7 @@ def times() -> kernel_times.KernelTimes:
 
 
 def predictor(times: kernel_times.KernelTimes, **factors: float) -> KernelPredictor:
-    return KernelPredictor(
-        device=KERNEL_DEVICE, times=times, factors=factors, checks=CHECKS, reference_ms=2.0, spent_s=1.0
-    )
+    return KernelPredictor(device=KERNEL_DEVICE, times=times, factors=factors, checks=CHECKS, spent_s=1.0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -176,7 +175,6 @@ def test_a_disturbed_calibration_has_a_warning_with_its_own_error(
         times=times,
         factors={"pool": 1.0},
         checks=[HeldOutCheck(name="check", measured_ms=10.0, predicted_ms=10.0 * error) for error in errors],
-        reference_ms=2.0,
         spent_s=1.0,
         others=others,
     )
@@ -189,6 +187,10 @@ def test_a_disturbed_calibration_has_a_warning_with_its_own_error(
 
 def test_plain_data_and_back_predicts_the_same(times: kernel_times.KernelTimes) -> None:
     saved = predictor(times, pool=1.1, gemm=0.9)
+    saved.speed, saved.noise = MachineSpeed(typical_ms=0.15, fast_ms=0.14, slow_ms=0.2), 0.01
     loaded = KernelPredictor.from_dict(saved.to_dict())
     assert [loaded.predict(zoo.get(name)) for name in NAMES] == [saved.predict(zoo.get(name)) for name in NAMES]
-    assert (loaded.error, loaded.reference_ms, loaded.spent_s) == (saved.error, 2.0, 1.0)
+    assert (loaded.error, loaded.speed, loaded.noise, loaded.spent_s) == (saved.error, saved.speed, 0.01, 1.0)
+    older = {name: value for name, value in saved.to_dict().items() if name not in ("speed", "noise")}
+    loaded = KernelPredictor.from_dict({**older, "reference_ms": 2.0})
+    assert (loaded.speed, loaded.noise) == (None, None)
