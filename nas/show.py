@@ -104,6 +104,7 @@ def _print_table(
     from nas.core.formatting import interval
     from nas.core.tables import print_table
     from nas.latency.predictors.base import error_text
+    from nas.latency.speed import speed_of
 
     cost = (
         f"{arch.name} at {facts['resolution_px']} px: {facts['params']:,} parameters, {facts['macs']:,} MACs, "
@@ -112,8 +113,15 @@ def _print_table(
     ends = interval(facts["latency_low_ms"], facts["latency_high_ms"])
     known = f" (90% interval {ends})" if predictor.error else ""
     latency = f"latency {facts['latency_ms']:.2f} ms{known} on {facts['device']}; {error_text(predictor)}"
+    speed = speed_of(predictor)
     columns = (_ROW_NAMES[level], *_COLUMNS)
-    print_table(columns, list(map(row_cells, rows)), (cost, latency), left=2, dispensable=("acts", "in"))
+    print_table(
+        columns,
+        list(map(row_cells, rows)),
+        (cost, latency, *([str(speed)] if speed else [])),
+        left=2,
+        dispensable=("acts", "in"),
+    )
 
 
 def _help() -> str:

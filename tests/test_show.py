@@ -138,7 +138,6 @@ def test_a_disturbed_calibration_is_reported_on_stderr(capsys: pytest.CaptureFix
         times=KernelTimes(lane=LANE, laws={ANY_CLASS: (1.0, 1.0, 1.0, 1.0)}, trees={}),
         factors={"pool": 1.0},
         checks=(),
-        reference_ms=2.0,
         spent_s=1.0,
         others=0.9,
     )

@@ -13,7 +13,7 @@ from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hy
 from nas.cli.compare_output import Comparison
 from nas.cli.resolve.studies import FoundStudy
 from nas.core.formatting import MISSING, decimal, percent, shown_path
-from nas.latency.store import read_device
+from nas.latency.store import read_device, read_speed
 from nas.methods import kind_of
 from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE
 from nas.study.storage.attributes import system_attributes
@@ -87,6 +87,10 @@ def _study_data(found: FoundStudy, label: str) -> _StudyData:
     device = (
         str(read_device(predictor_file)) if predictor_file.is_file() else str(identity.get("latency.device", "unknown"))
     )
+    speed = read_speed(predictor_file) if predictor_file.is_file() else None
+    if speed and speed.moved:  # two studies of latency.speed=now may have found two speeds
+        identity = {**identity, "latency.speed": f"now, {speed.moved:.2f} times the calibration's latency"}
+        device = f"{device}, latency.speed={identity['latency.speed']}"
     return _StudyData(label, found, identity, trial_records(found.study, _val_images(found)), device)
 
 

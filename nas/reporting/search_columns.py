@@ -120,6 +120,7 @@ RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
     _record_column("predicted_ms", "predicted", unit="ms", text=decimal),
     _record_column("measured_ms", "measured", unit="ms", text=decimal),
     _record_column("measured_spread_ms", "spread", unit="ms", text=decimal),
+    _record_column("measured_error_ms", "± error", unit="ms", text=_THOUSANDTHS),
     _record_column("macs_m", "MACs", unit="M", text=decimal),
     _record_column("params_m", "params", unit="M", text=_THOUSANDTHS),
     _record_column("peak_memory_mb", "memory", unit="MB", text=decimal),
@@ -140,6 +141,7 @@ AGREEMENT_COLUMNS: Final[tuple[Column[LatencyPair], ...]] = (
     _pair_column("predicted_ms", "predicted_ms"),
     _pair_column("latency_interval_ms", "low_ms", "high_ms"),
     _pair_column("measured_ms", "measured_ms"),
+    _pair_column("measured_error_ms", "error_ms"),
     _pair_column("measured_spread_ms", "spread_ms"),
     Column(name="ratio", heading="ratio", note="predicted / measured", value=attrgetter("ratio"), text=_THOUSANDTHS),
 )
@@ -221,7 +223,7 @@ def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[Wi
         "estimate_with_error", "inherited_accuracy", "inherited_error", "inherited_with_error",
         "fine_tuned_accuracy", "fine_tuned_error", "fine_tuned_with_error", "val_loss", "majority_accuracy",
         "class_accuracies", "latency_ms", "predicted_ms", "latency_interval_ms", "measured_ms",
-        "measured_spread_ms", "macs_m", "params_m", "peak_memory_mb",
+        "measured_spread_ms", "measured_error_ms", "macs_m", "params_m", "peak_memory_mb",
     )  # fmt: skip
     (number,) = select(RECORD_COLUMNS, "number")
     return (

@@ -21,7 +21,7 @@ from nas.analysis.surrogate import ModelSummary
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
-from nas.core.formatting import interval, ms
+from nas.core.formatting import interval, ms_with_error
 from nas.reporting.class_accuracy import class_columns, class_rows
 from nas.reporting.html_page import template
 from nas.reporting.network_drawing.draw import draw
@@ -114,7 +114,8 @@ class SearchReport(StudyReport):
     versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
     ``refined``: latencies were measured before training, and predictions learned from that. ``latency_scale``: factor
     by which measured networks correct the predictions, with which all rows are priced. ``recalibration``: command that
-    calibrates the device again. ``curves``: by trial number. ``model``: what a model of accuracy learned from
+    calibrates the device again. ``measurement_remarks``: on the machine's speed while networks were measured, and on
+    uncertain measurements. ``curves``: by trial number. ``model``: what a model of accuracy learned from
     the trainings. ``longer_trainings``: studies that validate the proxy,
     ``validation_command``: the command of one. ``estimator``: its name where most candidates are scored instead of
     trained, else empty. ``class_names``: in label order, if known.
@@ -128,6 +129,7 @@ class SearchReport(StudyReport):
     refined: bool = False
     latency_scale: float = 1.0
     recalibration: str = "python -m nas.calibrate device=cpu"
+    measurement_remarks: tuple[str, ...] = ()
     progress: FrontProgress | None = None
     curves: Mapping[int, Curve] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
@@ -270,10 +272,10 @@ def _interval(row: TrialRecord) -> str:
 
 
 def _measured(row: TrialRecord) -> str:
-    """Measured latency in ms, its spread, and the prediction's error in %."""
+    """Measured latency with standard error and spread; the prediction's error in %."""
     if row.measured_ms is None:
         return "not measured"
-    text = ms(row.measured_ms)
+    text = ms_with_error(row.measured_ms, row.measured_error_ms)
     if row.measured_spread_ms is not None:
         text += f" (spread {row.measured_spread_ms:.2f})"
     if row.predicted_ms and row.measured_ms:

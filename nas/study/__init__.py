@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nas.study.context import Facts, StudyContext, load_context_parts
     from nas.study.kind import SpaceFactory, StudyKind
     from nas.study.manifest import CONFIG_FILE, PREDICTOR_FILE, REPORT_FILE, StudyManifest, read_manifest
-    from nas.study.measurement import Measurer, PredictorRefinement, make_measurer, measure_rows
+    from nas.study.measurement import Measurer, PredictorRefinement, at_calibrated_speed, make_measurer, measure_rows
     from nas.study.objective import OBJECTIVES, Accuracy, ObjectiveSettings, choose_winners
     from nas.study.predictor import find_or_calibrate, load_with_progress
     from nas.study.progress import TrialProgress
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
         ROLE,
         WORKER,
         MeasuredLatency,
-        at_usual_speed,
         copied_accuracy,
         count_finished,
         count_searched,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         is_counted,
         is_final,
         latency_scale,
+        probed_measurements,
         record_candidate,
         record_fine_tuning,
         record_measured,
@@ -84,7 +84,7 @@ else:
             "context": ["Facts", "StudyContext", "load_context_parts"],
             "kind": ["SpaceFactory", "StudyKind"],
             "manifest": ["CONFIG_FILE", "PREDICTOR_FILE", "REPORT_FILE", "StudyManifest", "read_manifest"],
-            "measurement": ["Measurer", "PredictorRefinement", "make_measurer", "measure_rows"],
+            "measurement": ["Measurer", "PredictorRefinement", "at_calibrated_speed", "make_measurer", "measure_rows"],
             "objective": ["OBJECTIVES", "Accuracy", "ObjectiveSettings", "choose_winners"],
             "predictor": ["find_or_calibrate", "load_with_progress"],
             "progress": ["TrialProgress"],
@@ -103,7 +103,6 @@ else:
                 "ROLE",
                 "WORKER",
                 "MeasuredLatency",
-                "at_usual_speed",
                 "copied_accuracy",
                 "count_finished",
                 "count_searched",
@@ -114,6 +113,7 @@ else:
                 "is_counted",
                 "is_final",
                 "latency_scale",
+                "probed_measurements",
                 "record_candidate",
                 "record_fine_tuning",
                 "record_measured",
@@ -194,7 +194,7 @@ __all__ = [
     "TrialRecord",
     "TrialTask",
     "TrialTimer",
-    "at_usual_speed",
+    "at_calibrated_speed",
     "catalog",
     "choose_winners",
     "copied_accuracy",
@@ -226,6 +226,7 @@ __all__ = [
     "measure_rows",
     "outcome_counts_text",
     "pareto_front",
+    "probed_measurements",
     "ranked_networks",
     "read_manifest",
     "record_candidate",

@@ -175,7 +175,7 @@ class StudyPlan:
             "proxy": self.proxy.identity(),
             "constraint": asdict(self.constraints),
             "study": {"seed": self.study.seed},
-            "latency": {"backend": self.latency.backend, "device": device},
+            "latency": {"backend": self.latency.backend, "device": device, **self.latency.identity()},
         }
 
     @property

@@ -14,6 +14,7 @@ from nas.data.description import DatasetDescription, read_description
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
 from nas.latency.predictors.base import LatencyPredictor, error_text
+from nas.latency.speed import speed_of
 from nas.latency.store import read_predictor
 from nas.study.catalog import trial_times
 from nas.study.config import StudyPlan
@@ -88,6 +89,8 @@ class StudyContext:
             ("seeds", f"study {plan.study.seed}, data {plan.data.seed}, latency {plan.latency.seed}"),
             ("device", str(self.predictor.device)),
             ("latency predictor", error_text(self.predictor)),
+            *((("held-out error", str(error.sources)),) if (error := self.predictor.error) and error.sources else ()),
+            *((("machine", str(speed)),) if (speed := speed_of(self.predictor)) else ()),
             ("last change", _last_change(study)),
             ("storage", mask_url(plan.storage_url)),
             ("versions", ", ".join(f"{name} {number}" for name, number in self.versions.items())),

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.latency.measure.backends import runtime_errors_as
 from nas.latency.measure.timer import measure_many
 from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
+from nas.latency.speed import speed_of
 from nas.latency.store import device_of
 from nas.study.candidates import Pricer
 from nas.study.trial_attributes import (
     MeasuredLatency,
-    at_usual_speed,
     count_measurements,
+    probed_measurements,
     record_network_measurement,
     trial_records,
     with_measurement,
@@ -26,6 +31,7 @@ from nas.study.trial_attributes import (
 from nas.study.trial_record import TrialRecord
 
 Measurer = Callable[[Sequence[ArchSpec]], list[MeasuredLatency]]
+_DRIFT: Final = 1.2  # between speeds that are told by one measurement each: up to it, as much noise
 
 
 def make_measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Measurer | None:
@@ -45,17 +51,47 @@ def make_measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Mea
         return None
 
     def measure(archs: Sequence[ArchSpec]) -> list[MeasuredLatency]:
-        measured = measure_many(
-            archs,
-            backend=device.backend,
-            precision=device.precision,
-            threads=device.threads,
-            batch=device.batch,
-            seed=settings.seed,
-        )
-        return [MeasuredLatency(one.latency_ms, one.spread_ms, one.reference_ms) for one in measured]
+        with runtime_errors_as(f"{device} does not run what was to be measured"):  # a search goes on without it
+            measured = measure_many(
+                archs,
+                backend=device.backend,
+                precision=device.precision,
+                threads=device.threads,
+                batch=device.batch,
+                seed=settings.seed,
+            )
+        return [
+            MeasuredLatency(
+                one.latency_ms, one.spread_ms, one.probe_ms, one.error_ms if math.isfinite(one.error_ms) else None
+            )
+            for one in measured
+        ]
 
     return measure
+
+
+def at_calibrated_speed(study: optuna.Study, measured: MeasuredLatency, predictor: LatencyPredictor) -> MeasuredLatency:
+    """``measured`` scaled to the speed of the machine at which ``predictor`` holds.
+
+    Calibrations of older versions do not say it: there the usual speed is the median over what ``study`` measured so
+    far, and differences up to a fifth stay, because they are as much noise.
+    """
+    own_ms, speed = measured.probe_ms, speed_of(predictor)
+    if own_ms is None:
+        return measured
+    if speed is not None:
+        return _with_noise(measured, predictor).scaled(1 / speed.slowdown(own_ms))
+    known = [one.probe_ms for one in probed_measurements(study) if one.probe_ms is not None]
+    factor = statistics.median([own_ms, *known]) / own_ms
+    return measured.scaled(factor) if max(factor, 1 / factor) > _DRIFT else measured
+
+
+def _with_noise(measured: MeasuredLatency, predictor: LatencyPredictor) -> MeasuredLatency:
+    """``measured`` with the noise between calls, as the calibration found it, on top."""
+    noise: float | None = getattr(predictor, "noise", None)
+    if noise is None or measured.error_ms is None:
+        return measured
+    return measured._replace(error_ms=math.hypot(measured.error_ms, noise * measured.latency_ms))
 
 
 def measure_rows(
@@ -67,7 +103,8 @@ def measure_rows(
     """
     if measure is None or not rows:
         return list(rows)
-    measured = [at_usual_speed(study, one) for one in measure([pricer.decode(row.genotype) for row in rows])]
+    found = measure([pricer.decode(row.genotype) for row in rows])
+    measured = [at_calibrated_speed(study, one, pricer.predictor) for one in found]
     for row, one in zip(rows, measured, strict=True):
         record_network_measurement(study, row.arch_id, one)
     return [with_measurement(row, one) for row, one in zip(rows, measured, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,14 @@ from nas.core.errors import NasError
 from nas.latency.measure.system_load import WINDOW_S, LoadMeter, is_busy, other_cores, wait_until_quiet
 from nas.latency.predictors.base import LatencyPredictor, error_text
 from nas.latency.settings import LatencySettings
-from nas.latency.store import calibration_command, disturbance_warning, load_or_calibrate, load_predictor
+from nas.latency.speed import MachineSpeed, known_speed
+from nas.latency.store import (
+    at_present_speed,
+    calibration_command,
+    disturbance_warning,
+    load_or_calibrate,
+    load_predictor,
+)
 from nas.study.config import StudyPlan
 from nas.study.manifest import PREDICTOR_FILE
 
@@ -24,17 +32,31 @@ _REPORT_S: Final = 30.0  # between two lines on a busy machine
 def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Console) -> LatencyPredictor:
     """``load_or_calibrate`` with progress on ``console``.
 
-    Prints a warning if other programs disturbed the calibration.
+    Prints a warning if other programs disturbed the calibration, and the speed that ``latency.speed=now`` finds.
 
     Raises: NasError.
     """
     predictor = load_with_progress(
-        settings, runs_dir, console, f"calibrating latency ({settings.backend}, once per device)"
+        replace(settings, speed="typical"),
+        runs_dir,
+        console,
+        f"calibrating latency ({settings.backend}, once per device)",
     )
+    if settings.speed == "now":
+        typical, predictor = predictor, at_present_speed(predictor, settings, runs_dir)
+        print_lines(console, _present_speed_text(known_speed(typical), known_speed(predictor)))
     if warning := disturbance_warning(predictor):
         command = calibration_command(predictor.device, runs_dir)
         print_lines(console, f"{warning} {command} when_busy=wait calibrates again when the machine is quiet.")
     return predictor
+
+
+def _present_speed_text(calibrated: MachineSpeed, present: MachineSpeed) -> str:
+    factor = calibrated.slowdown(present.typical_ms)
+    return (
+        f"latency.speed=now: networks take {factor:.2f} times as long as at the machine's typical speed during the "
+        f"calibration (its range then: {calibrated.range_text}); predictions hold for the present speed"
+    )
 
 
 def load_with_progress(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, NamedTuple
@@ -30,15 +29,18 @@ ROLE: Final = "role"  # user attribute: why the network of the trial is trained,
 _SCORE: Final = "score_"  # and the name of a score: user attribute of a trial
 _ESTIMATE: Final = ("estimated_accuracy", "estimate_error")
 _ACCURACY: Final = ("accuracy", "standard_error", "majority_accuracy", "val_loss", *_ESTIMATE)
-_REFERENCE: Final = "reference_ms"
-_DRIFT: Final = 1.2
+# Not "reference_ms", under which older versions recorded the latency of another network.
+_PROBE: Final = "speed_probe_ms"
+_SPREAD: Final = "measured_spread_ms"
+_ERROR: Final = "measured_error_ms"
 _MEASURED_MS: Final = "measured_ms"  # written last: with it, the others of ``_LATENCY`` are there
 _PREDICTED: Final = ("predicted_ms", "latency_low_ms", "latency_high_ms", "latency_ms")
 _LATENCY: Final = (
     "predicted_ms",
     "latency_low_ms",
     "latency_high_ms",
-    "measured_spread_ms",
+    _SPREAD,
+    _ERROR,
     "latency_ms",
     _MEASURED_MS,
 )
@@ -47,12 +49,19 @@ _LATENCY: Final = (
 class MeasuredLatency(NamedTuple):
     """Latency of a network as it ran, with the distance of its quartiles, in ms.
 
-    ``reference_ms``: of the reference network in the same minute, which tells the machine's speed; None without one.
+    ``probe_ms``: median duration of the speed probe meanwhile, which tells the machine's speed. ``error_ms``: standard
+    error of the latency. None where they are not known.
     """
 
     latency_ms: float
     spread_ms: float
-    reference_ms: float | None = None
+    probe_ms: float | None = None
+    error_ms: float | None = None
+
+    def scaled(self, factor: float) -> MeasuredLatency:
+        """The same measurement at another speed of the machine, ``factor`` times as long."""
+        error_ms = None if self.error_ms is None else self.error_ms * factor
+        return MeasuredLatency(self.latency_ms * factor, self.spread_ms * factor, self.probe_ms, error_ms)
 
 
 def distributions(parameters: Mapping[str, tuple[Any, ...]]) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -153,31 +162,26 @@ def class_counts(evaluation: Evaluation) -> dict[str, list[list[int]]]:
 def record_measured(trial: Trial, measured: MeasuredLatency) -> None:
     """Replace the predicted latency by the measured one; both are stored."""
     trial.set_user_attr("predicted_ms", trial.user_attrs["latency_ms"])
-    if measured.reference_ms is not None:
-        trial.set_user_attr(_REFERENCE, round(measured.reference_ms, 6))
-    trial.set_user_attr("measured_spread_ms", round(measured.spread_ms, 6))
+    for name, value in ((_PROBE, measured.probe_ms), (_ERROR, measured.error_ms)):
+        if value is not None:
+            trial.set_user_attr(name, round(value, 6))
+    trial.set_user_attr(_SPREAD, round(measured.spread_ms, 6))
     trial.set_user_attr("latency_ms", round(measured.latency_ms, 6))
     trial.set_user_attr(_MEASURED_MS, round(measured.latency_ms, 6))
 
 
-def at_usual_speed(study: optuna.Study, measured: MeasuredLatency) -> MeasuredLatency:
-    """``measured`` corrected to the machine's usual speed.
-
-    That is the median of the reference network's latency over what ``study`` measured so far.
-
-    A search measures for hours, and another program may slow the machine for some of them. Differences up to a fifth
-    stay: with one network in a call they are as much noise of the reference (corrected for them, the same networks
-    differed by 3.8% between seven calls on a busy machine, otherwise by 3.4%; standard deviation, mean of four).
-    """
-    own_ms = measured.reference_ms
-    if own_ms is None:
-        return measured
-    known = [trial.user_attrs.get(_REFERENCE) for trial in study.get_trials(deepcopy=False)]
-    usual_ms = statistics.median([own_ms, *(value for value in known if value is not None)])
-    factor = usual_ms / own_ms
-    if max(factor, 1 / factor) <= _DRIFT:
-        return measured
-    return MeasuredLatency(measured.latency_ms * factor, measured.spread_ms * factor, own_ms)
+def probed_measurements(study: optuna.Study) -> list[MeasuredLatency]:
+    """Measurements of ``study`` at which the machine's speed was told, trials first."""
+    trials = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+    of_trials = [
+        MeasuredLatency(attrs[_MEASURED_MS], attrs[_SPREAD], attrs[_PROBE], attrs.get(_ERROR))
+        for attrs in trials
+        if _PROBE in attrs and _MEASURED_MS in attrs
+    ]
+    of_networks = [
+        MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
+    ]
+    return [*of_trials, *(one for one in of_networks if one.probe_ms is not None)]
 
 
 def earlier_measurement(study: optuna.Study, arch_id: str) -> dict[str, float]:
@@ -205,7 +209,8 @@ def record_network_measurement(study: optuna.Study, arch_id: str, measured: Meas
 
     ``trial_records`` puts it into the network's records.
     """
-    set_system_attribute(study, _CHECKED + arch_id, [round(measured.latency_ms, 6), round(measured.spread_ms, 6)])
+    figures = [value and round(value, 6) for value in measured]
+    set_system_attribute(study, _CHECKED + arch_id, figures)
 
 
 def record_fine_tuning(study: optuna.Study, arch_id: str, fine_tuning: FineTuning) -> None:
@@ -247,7 +252,7 @@ def trial_record(trial: FrozenTrial, scale: float) -> TrialRecord:
     """
     attrs = trial.user_attrs if scale == 1 else _scaled(trial.user_attrs, scale)
     keys = (
-        *_ACCURACY, "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", "measured_spread_ms", "macs_m",
+        *_ACCURACY, "latency_ms", "latency_low_ms", "latency_high_ms", "measured_ms", _SPREAD, _ERROR, "macs_m",
         "params_m", "peak_memory_mb", "cpu_s",
     )  # fmt: skip
     correct, images = trial.system_attrs.get(_CLASSES, ((), ()))
@@ -302,4 +307,9 @@ def _with_error(row: TrialRecord, val_images: int | None) -> TrialRecord:
 
 def with_measurement(row: TrialRecord, measured: MeasuredLatency) -> TrialRecord:
     """``row`` with another measurement of its network."""
-    return replace(row, measured_ms=measured.latency_ms, measured_spread_ms=measured.spread_ms)
+    return replace(
+        row,
+        measured_ms=measured.latency_ms,
+        measured_spread_ms=measured.spread_ms,
+        measured_error_ms=measured.error_ms,
+    )

@@ -73,7 +73,8 @@ class TrialRecord:
 
     ``latency_ms`` is what the search counts with, of the whole network on its device: ``predicted_ms``, or with
     ``latency.refine=true`` what was measured before training. ``latency_low_ms`` and ``latency_high_ms`` are the ends
-    of the prediction's 90% interval; ``measured_ms`` is the latest measurement, with the distance of its quartiles.
+    of the prediction's 90% interval; ``measured_ms`` is the latest measurement, with the distance of its quartiles
+    and its standard error.
     ``fine_tuning``: of a winner whose proxy was trained on from inherited weights, besides its training from scratch.
     ``reason`` says why a candidate is infeasible or failed, or which trial it repeats. Costs are of the network itself,
     not of its proxy.
@@ -96,6 +97,7 @@ class TrialRecord:
     predicted_ms: float | None = None
     measured_ms: float | None = None
     measured_spread_ms: float | None = None
+    measured_error_ms: float | None = None
     macs_m: float | None = None
     params_m: float | None = None
     peak_memory_mb: float | None = None

@@ -69,8 +69,8 @@ def test_csv_of_no_rows_is_a_header() -> None:
     header = records_to_csv([]).splitlines()
     assert header == [
         "number,outcome,arch_id,accuracy,standard_error,majority_accuracy,val_loss,latency_ms,latency_low_ms,"
-        "latency_high_ms,predicted_ms,measured_ms,measured_spread_ms,macs_m,params_m,peak_memory_mb,cpu_s,reason,blocks,"
-        "class_accuracies"
+        "latency_high_ms,predicted_ms,measured_ms,measured_spread_ms,measured_error_ms,macs_m,params_m,peak_memory_mb,cpu_s,"
+        "reason,blocks,class_accuracies"
     ]
 
 
@@ -144,8 +144,8 @@ def test_a_column_that_is_not_there_is_named() -> None:
 
 ROW = TrialRecord(
     number=7, outcome=Outcome.TRAINED, arch_id="0123456789ab", accuracy=0.98765, latency_ms=3.0, predicted_ms=2.5,
-    latency_low_ms=2.0, latency_high_ms=3.5, measured_ms=3.0, measured_spread_ms=0.25, macs_m=39.0, params_m=0.2154,
-    peak_memory_mb=1.25, cpu_s=12.3456,
+    latency_low_ms=2.0, latency_high_ms=3.5, measured_ms=3.0, measured_spread_ms=0.25, measured_error_ms=0.02,
+    macs_m=39.0, params_m=0.2154, peak_memory_mb=1.25, cpu_s=12.3456,
 )  # fmt: skip
 
 
@@ -154,7 +154,9 @@ def test_a_winner_has_equal_figures_in_every_table() -> None:
     known = {column.label: column.cell(ROW) for column in RECORD_COLUMNS}
     for column in select_winner_columns(None, "trial", "accuracy", "predicted_ms", "latency_interval_ms", "macs_m"):
         assert column.cell(winner) == known[column.label]
-    pair = LatencyPair(name="W1", predicted_ms=2.5, measured_ms=3.0, low_ms=2.0, high_ms=3.5, spread_ms=0.25)
+    pair = LatencyPair(
+        name="W1", predicted_ms=2.5, measured_ms=3.0, low_ms=2.0, high_ms=3.5, spread_ms=0.25, error_ms=0.02
+    )
     for agreement in AGREEMENT_COLUMNS[1:-1]:
         assert agreement.cell(pair) == known[agreement.label]
     assert known["accuracy, %"] == "98.77" and known["90% interval, ms"] == "2.00 to 3.50"

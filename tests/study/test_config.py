@@ -74,11 +74,12 @@ def test_identity_changes_with_anything_that_trials_would_differ_by(plan: Search
         "study.seed": {"study": StudySettings(seed=1)},
         "latency.backend": {"latency": LatencySettings(backend="torch")},
         "latency.refine": {"latency": LatencySettings(refine=True)},
+        "latency.speed": {"latency": LatencySettings(speed="now")},
         "space.width": {"space_config": {**plan.space_config, "width": [0.5]}},
     }
     for name, fields in changes.items():
         after = replace(plan, **fields).identity("here")
-        assert name in {key for key in before if before[key] != after[key]}
+        assert name in {key for key in after if before.get(key) != after[key]}
     assert plan.identity("there") != before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from nas.latency.settings import LatencySettings
 from nas.study import measurement
 from nas.study.measurement import PredictorRefinement, make_measurer, measure_rows
 from nas.study.objective import ObjectiveSettings
+from nas.study.storage.attributes import set_system_attribute
 from nas.study.storage.opening import open_storage, open_study
-from nas.study.trial_attributes import MeasuredLatency, trial_records
+from nas.study.trial_attributes import MeasuredLatency, probed_measurements, trial_records
 from nas.study.trial_record import Outcome, TrialRecord
 from tests.study.fakes import (
     MS_PER_GMAC,
@@ -147,6 +149,21 @@ def test_a_slow_hour_of_the_machine_does_not_count() -> None:
     assert [row.measured_ms for row in winners] == pytest.approx([true_ms(row) for row in winners], abs=2e-6)
 
 
+def test_what_older_versions_called_the_reference_is_not_mixed_with_the_speed_probe() -> None:
+    """They recorded the latency of another network, in trials, and of checked networks latency and spread alone."""
+    search = make_search(small_space(), FakeEvaluator(), n_trials=2)
+    search.run()
+    for trial in search.study.trials:
+        for name, value in (("reference_ms", 8.0), ("measured_ms", 3.0), ("measured_spread_ms", 0.1)):
+            search.study._storage._get_trial(trial._trial_id).user_attrs[name] = value
+    rows = trial_records(search.study)
+    set_system_attribute(search.study, f"measured:{rows[0].arch_id}", [3.5, 0.2])
+    assert [row.measured_ms for row in trial_records(search.study)] == [3.5, 3.0]
+    assert probed_measurements(search.study) == []
+    (found,) = measure_rows(rows[1:], search.study, search.pricer, Stopwatch(TRUE, slowness=(0.2,)))
+    assert found.measured_ms == pytest.approx(0.2 * true_ms(rows[1]), abs=1e-6)  # the probe's is the only speed known
+
+
 def test_it_learns_from_every_measurement_and_of_many_when_they_are_a_twentieth_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -218,12 +235,18 @@ def test_networks_are_measured_as_they_are_priced(monkeypatch: pytest.MonkeyPatc
 
     def fake(archs: list[ArchSpec], **protocol: Any) -> list[Measurement]:
         asked.update(protocol)
-        return [Measurement(latency_ms=2.0, spread_ms=0.5, runs=1, device=HERE, reference_ms=1.5) for _ in archs]
+        errors = itertools.cycle([0.02, math.nan])  # of a single round none is known
+        return [
+            Measurement(latency_ms=2.0, spread_ms=0.5, error_ms=error, runs=1, device=HERE, probe_ms=1.5)
+            for _, error in zip(archs, errors, strict=False)
+        ]
 
     monkeypatch.setattr(measurement, "device_of", lambda _: HERE)
     monkeypatch.setattr(measurement, "measure_many", fake)
     measure = make_measurer(LatencySettings(seed=7, refine=True), Priced(HERE))
-    assert measure is not None and measure([zoo.get("mixnet_s")] * 2) == [MeasuredLatency(2.0, 0.5, 1.5)] * 2
+    assert measure is not None
+    first, second = measure([zoo.get("mixnet_s")] * 2)
+    assert (first, second) == (MeasuredLatency(2.0, 0.5, 1.5, 0.02), MeasuredLatency(2.0, 0.5, 1.5))
     assert asked == {"backend": "onnxruntime", "precision": "float32", "threads": 1, "batch": 1, "seed": 7}
 
 

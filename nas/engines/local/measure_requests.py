@@ -41,7 +41,7 @@ def request_measurement(study: optuna.Study, trial: FrozenTrial) -> MeasuredLate
         time.sleep(_POLL_S)
     if reply["state"] == "failed":
         raise NasError(reply["reason"])
-    return MeasuredLatency(reply["latency_ms"], reply["spread_ms"], reply["reference_ms"])
+    return MeasuredLatency(**{name: reply.get(name) for name in MeasuredLatency._fields})
 
 
 def serve_requests(study: optuna.Study, pricer: Pricer, measure: Measurer, workers: Sequence[BaseProcess] = ()) -> None:

@@ -144,7 +144,7 @@ def _print_agreement(report: SearchReport, console: Console) -> None:
         "predicted against measured",
         AGREEMENT_COLUMNS,
         agreement.pairs[:_PAIRS_SHOWN],
-        dispensable=("measured_spread_ms", "latency_interval_ms"),
+        dispensable=("measured_spread_ms", "latency_interval_ms", "measured_error_ms"),
     )
     omitted = len(agreement.pairs) - _PAIRS_SHOWN
     lines = [f"{agreement}" + (f"; {omitted} more in the report" if omitted > 0 else "")]

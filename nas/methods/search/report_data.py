@@ -23,6 +23,7 @@ from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.guided.model_summary import summarize_model
 from nas.methods.search.latency_check import correction_text
+from nas.methods.search.measurement_notes import measurement_remarks
 from nas.methods.search.trials.finalists import early_end_text, most_trials
 from nas.methods.search.trials.prior_evaluations import stored_counts
 from nas.methods.search.trials.warm_start import best_records
@@ -94,6 +95,7 @@ def search_report(
         refined=plan.latency.refine,
         latency_scale=latency_scale(study),
         recalibration=calibration_command(context.predictor.device, plan.runs_dir),
+        measurement_remarks=measurement_remarks(study, context.predictor, plan.latency),
         progress=front_progress(rows, busy_hours(trials), reward),
         class_names=context.images.class_names,
         curves=learning_curves(study, plan.objective),

@@ -18,7 +18,9 @@ from nas.core.errors import NasError
 from nas.core.formatting import plural
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, identical_proxies
+from nas.latency.measure.present_speed import present_probe_ms
 from nas.latency.measure.system_load import SystemLoad
+from nas.latency.speed import speed_of
 from nas.latency.store import calibration_command
 from nas.methods.search.ask_tell import SearchAskTell
 from nas.methods.search.config import SearchPlan
@@ -30,6 +32,7 @@ from nas.methods.search.latency_check import (
     networks_to_check,
     skip_correction,
 )
+from nas.methods.search.measurement_notes import new_notes, present_speed_note
 from nas.methods.search.pruners import make_pruner
 from nas.methods.search.settings import GUIDED
 from nas.methods.search.trials.evaluations import EvaluationList
@@ -102,7 +105,21 @@ class SearchSession(StudySession):
         _queue_first(self, study, result, earlier, evaluations)
         if counts := stored_counts(study):
             print_lines(console, f"learning from {counts}", *notes)
+        if not self.is_complete(study):
+            self._say_present_speed(study, console)
         return study
+
+    def _say_present_speed(self, study: optuna.Study, console: Console) -> None:
+        """Print at which speed the machine runs, where its calibration does not know it."""
+        speed = speed_of(self.predictor)
+        if self.measure is None or speed is None or self.plan.latency.speed == "now":  # then it was measured already
+            return
+        try:
+            probe_ms = present_probe_ms(self.predictor.device)
+        except NasError as error:  # the search does not need it
+            print_lines(console, f"the present speed of the machine was not measured: {error}")
+            return
+        print_lines(console, *filter(None, [present_speed_note(study, speed, probe_ms)]))
 
     def total(self, study: optuna.Study) -> int:
         """Number of trials of a complete study, with those of finalists."""
@@ -115,10 +132,13 @@ class SearchSession(StudySession):
     def check_latencies(self, study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext) -> None:
         """Measure the best networks once, and correct predictions if all are off alike.
 
-        Never with ``latency.refine``, which learns from every measurement.
+        Not with ``latency.refine``, which learns from every measurement: there it says what they show of the machine.
         """
         plan = self.plan
-        if self.measure is None or plan.latency.refine or not is_check_due(study, plan.study.n_trials):
+        if self.measure is not None and plan.latency.refine:
+            self._say_notes(study, say)
+            return
+        if self.measure is None or not is_check_due(study, plan.study.n_trials):
             return
         rows = networks_to_check(trial_records(study), plan.objective, plan.constraints.latency_ms)
         if not rows:
@@ -151,11 +171,16 @@ class SearchSession(StudySession):
             return measured
 
         measure_rows(rows, study, self.pricer, measure)
+        self._say_notes(study, say)
         if self.plan.latency.refine:  # it has learned from every measurement already
             return
         recalibration = calibration_command(self.predictor.device, self.plan.runs_dir)
         if text := correct_latencies(study, others, recalibration):
             say(text)
+
+    def _say_notes(self, study: optuna.Study, say: Callable[[str], object]) -> None:
+        for line in new_notes(study, self.predictor, self.plan.latency):
+            say(line)
 
     def progress(self, study: optuna.Study, console: Console) -> TrialProgress:
         """Terminal progress of ``study``."""

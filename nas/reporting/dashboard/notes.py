@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from nas.core.formatting import decimal, interval, ms, percent
+from nas.core.formatting import decimal, interval, ms, ms_with_error, percent
 from nas.reporting.columns import Column, Row
 from nas.study.trial_record import Outcome, TrialRecord
 
@@ -222,11 +222,14 @@ def predicted_text(row: TrialRecord) -> str:
 
 
 def measured_text(row: TrialRecord) -> str:
-    """Measured latency with its interquartile range; empty if not measured."""
+    """Measured latency with its standard error and interquartile range.
+
+    Empty if not measured.
+    """
     if row.measured_ms is None:
         return ""
     spread = "" if row.measured_spread_ms is None else f" (spread {decimal(row.measured_spread_ms)})"
-    return ms(row.measured_ms) + spread
+    return f"{ms_with_error(row.measured_ms, row.measured_error_ms)}{spread}"
 
 
 def _took(duration: timedelta | None, cpu_s: float | None) -> str:

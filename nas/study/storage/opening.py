@@ -39,7 +39,8 @@ _OWNER: Final = "study.json"
 IDENTITY: Final = "nas:identity"
 _COMMON_GROUPS: Final = {"constraint", "data", "latency", "objective", "proxy", "study"}
 _SUPERNET: Final = "estimator.supernet"
-_WHEN_ABSENT: Final = {"estimator.name": "proxy"}  # settings that are not stored where they have this value
+# Settings that are not stored where they have this value.
+_WHEN_ABSENT: Final = {"estimator.name": "proxy", "latency.speed": "typical"}
 _MAX_OVERRIDES: Final = 12  # shown in a line
 _TABLES: Final = 20  # a few more than Optuna has
 _SILENT: Final = RetryPolicy()

@@ -14,11 +14,10 @@ from optuna.trial import Trial
 
 from nas.arch.spec import ArchSpec
 from nas.study.candidates import Pricer
-from nas.study.measurement import PredictorRefinement
+from nas.study.measurement import PredictorRefinement, at_calibrated_speed
 from nas.study.storage.optuna_private import trial_id
 from nas.study.storage.trial_draft import TrialDraft
 from nas.study.trial_attributes import (
-    at_usual_speed,
     earlier_measurement,
     latency_scale,
     record_candidate,
@@ -53,7 +52,8 @@ class Screening:
         violated, origin = pricer.constraints.explain(measures), ", as measured" if known else ""
         if self.refinement and not known and not violated:
             stored = draft.store()  # measuring takes long: others are to see that this worker has the network
-            record_measured(trial, at_usual_speed(self.study, self.refinement.measure(stored, candidate.arch)))
+            measured = self.refinement.measure(stored, candidate.arch)
+            record_measured(trial, at_calibrated_speed(self.study, measured, self.pricer.predictor))
             measures["latency_ms"] = trial.user_attrs["latency_ms"]
             violated, origin = pricer.constraints.explain(measures), ", as measured"
         self._record_constraints(trial, measures)
