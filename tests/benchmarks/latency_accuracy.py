@@ -4,9 +4,10 @@
     python tests/benchmarks/latency_accuracy.py [runs_dir]
 
 Loads this machine's calibration, reads networks of timm, measures them twice, each time all in turns, and sets the
-mean beside three predictions: multiply-adds times the constant that suits these very networks best, a block table
-whose every entry was measured here for them, and ours. The two measurements set beside each other are the noise floor:
-no predictor can be better. The last line is one JSON object.
+mean, at the typical speed of the machine during the calibration, beside three predictions: multiply-adds times the
+constant that suits these very networks best, a block table whose every entry was measured here for them, and ours. The
+two measurements set beside each other are the noise floor. (A predictor is compared with their mean, which errs half as
+much as their difference, in RMS.) The last line is one JSON object.
 
 Results: tests/benchmarks/RESULTS.md.
 """
@@ -17,8 +18,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from nas.arch.spec import ArchSpec
 from nas.cli.resolve.networks import resolve_arch
 from nas.latency.calibration.collect import HELD_OUT_ZOO
 from nas.latency.measure.block_timing import table_of
+from nas.latency.measure.system_load import SystemLoad
 from nas.latency.measure.timer import at_common_speed, measure_many
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError
 from nas.latency.predictors.kernel_sum import KernelPredictor
@@ -50,7 +53,7 @@ FAMILIES = {
     "efficientnetv2": ("tf_efficientnetv2_b0", "tf_efficientnetv2_b1", "efficientnetv2_rw_t"),
     "mobilenetv4": ("mobilenetv4_conv_small", "mobilenetv4_conv_small_050", "mobilenetv4_conv_medium"),
 }
-ROUNDS, RUNS = 8, 3
+ROUNDS = 20
 FRESH_SEED = 12345  # networks to time predictions with
 
 
@@ -62,12 +65,16 @@ def main(runs_dir: str) -> None:
     seen = sorted({spec.name for spec in specs} & set(HELD_OUT_ZOO))
     if seen:
         raise SystemExit(f"{seen}: used in the calibration")
+    if predictor.speed is None:
+        raise SystemExit("a calibration of an older version, which does not know its speed: calibrate again")
+    typical_ms, before = predictor.speed.typical_ms, SystemLoad.now()
     start = time.process_time()
-    passes = [measured(specs, predictor.reference_ms), measured(specs, predictor.reference_ms)]
+    passes = [measured(specs, typical_ms), measured(specs, typical_ms)]
+    others = SystemLoad.now().others_since(before)
     print(f"measured twice in {time.process_time() - start:.0f} CPU-s; {predictor.device}")
-    latencies = np.mean([latency for latency, _ in passes], axis=0)
+    latencies = np.mean([one.latencies_ms for one in passes], axis=0)
     start = time.process_time()
-    table = table_of(specs, rounds=4, runs=3)
+    table = table_of(specs, rounds=4, runs=2)
     table_s = time.process_time() - start
     ours = predictor.predict_many(specs)
     macs = np.array([complexity(spec).macs for spec in specs], dtype=float)
@@ -78,13 +85,17 @@ def main(runs_dir: str) -> None:
     }
     covered = [estimate.low_ms <= ms <= estimate.high_ms for estimate, ms in zip(ours, latencies, strict=True)]
     rows = {name: figures(specs, guess, latencies) for name, guess in guesses.items()}
-    rows["noise floor"] = figures(specs, passes[0][0].tolist(), passes[1][0])
+    rows["noise floor"] = figures(specs, passes[0].latencies_ms.tolist(), passes[1].latencies_ms)
     rows["ours"]["coverage_90"] = float(np.mean(covered))
     report(specs, latencies, guesses, rows)
     result = {
         "networks": len(specs),
         "families": len(FAMILIES),
-        "reference_ms": {"calibration": predictor.reference_ms, "now": [reference for _, reference in passes]},
+        "speed_probe_ms": {"calibration": predictor.speed.to_dict(), "now": [one.probe_ms for one in passes]},
+        "stated_error": [one.stated_error for one in passes],
+        "calibration_noise": predictor.noise,
+        "held_out": predictor.error and asdict(predictor.error),
+        "others": {"calibration": predictor.others, "now": others},
         "calibration_cpu_s": predictor.spent_s,
         "block_table_cpu_s": round(table_s, 1),
         "block_table_entries": len(table.entries),
@@ -94,11 +105,24 @@ def main(runs_dir: str) -> None:
     print(json.dumps(result))
 
 
-def measured(specs: Sequence[ArchSpec], reference_ms: float) -> tuple[np.ndarray, float]:
-    """Latencies in ms as if the machine had the speed of the calibration, and the reference's as it was, in ms."""
-    raw = measure_many(specs, rounds=ROUNDS, runs=RUNS)
-    steady = at_common_speed(raw, reference_ms)
-    return np.array([one.latency_ms for one in steady]), float(raw[0].reference_ms or 0.0)
+class Pass(NamedTuple):
+    """One measurement of all networks.
+
+    ``latencies_ms``: at the typical speed of the calibration. ``probe_ms``: duration of the speed probe meanwhile;
+    ``stated_error``: median of the networks' relative standard errors.
+    """
+
+    latencies_ms: np.ndarray
+    probe_ms: float
+    stated_error: float
+
+
+def measured(specs: Sequence[ArchSpec], typical_ms: float) -> Pass:
+    """Measure ``specs``, all in turns, and scale them to the speed at which the probe takes ``typical_ms``."""
+    raw = measure_many(specs, rounds=ROUNDS)
+    latencies_ms = np.array([one.latency_ms for one in at_common_speed(raw, typical_ms)])
+    stated = float(np.median([one.error_ms / one.latency_ms for one in raw]))
+    return Pass(latencies_ms, raw[0].probe_ms, stated)
 
 
 def figures(specs: Sequence[ArchSpec], predicted_ms: Sequence[float], latencies_ms: np.ndarray) -> dict[str, Any]:

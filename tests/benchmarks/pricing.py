@@ -136,9 +136,7 @@ def made_up_calibration(folder: Path) -> Path:
 
     kernels = [kernel for spec in random_specs(60, 1) for kernel in contextual_kernels(spec, LANE)]
     times = fit_kernel_times(kernels, [true_kernel_us(kernel) for kernel, _ in kernels], LANE)
-    predictor = KernelPredictor(
-        device=KERNEL_DEVICE, times=times, factors={"pool": 1.0}, checks=(), reference_ms=1.0, spent_s=1.0
-    )
+    predictor = KernelPredictor(device=KERNEL_DEVICE, times=times, factors={"pool": 1.0}, checks=(), spent_s=1.0)
     save_predictor(predictor, folder / "made_up.json")
     return folder / "made_up.json"
 
