@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
     from nas.latency.speed import MachineSpeed, known_speed, speed_of
     from nas.latency.store import (
-        at_present_speed,
         calibration_command,
         calibration_path,
         device_of,
@@ -34,7 +33,6 @@ else:
             "settings": ["MEASURED_BACKENDS", "LatencySettings"],
             "speed": ["MachineSpeed", "known_speed", "speed_of"],
             "store": [
-                "at_present_speed",
                 "calibration_command",
                 "calibration_path",
                 "device_of",
@@ -55,7 +53,6 @@ __all__ = [
     "LatencyScale",
     "LatencySettings",
     "MachineSpeed",
-    "at_present_speed",
     "calibration_command",
     "calibration_path",
     "device_of",

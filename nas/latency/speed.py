@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _TAIL: Final = 0.05  # share of the time that a machine was faster, or slower, than its range
 # Beyond it a machine runs at another speed than the calibration's; the speed probe itself repeats within 1 or 2%.
-NOTABLE_CHANGE: Final = 0.05
+_NOTABLE_CHANGE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class MachineSpeed:
         """Whether ``probe_ms`` is out of the range, and more than 5% off the typical."""
         low, high = self.range
         factor = self.slowdown(probe_ms)
-        return max(factor, 1 / factor) > 1 + NOTABLE_CHANGE and not low <= factor <= high
+        return max(factor, 1 / factor) > 1 + _NOTABLE_CHANGE and not low <= factor <= high
 
     @property
     def range(self) -> tuple[float, float]:

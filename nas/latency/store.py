@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.files import write_text_atomically
@@ -22,14 +22,11 @@ from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import GPU_BACKENDS, PRECISIONS, LatencySettings
 from nas.latency.speed import HasSpeed, MachineSpeed
 
-if TYPE_CHECKING:
-    pass
-
 BeforeChunk = Callable[[bool], object]
 CALIBRATION_FORMAT: Final = (
     "nas.latency/2"  # increment with every change of features: prices of old files would be misread
 )
-UNSETTLED_NOISE: Final = 0.1  # relative error of one measurement, beyond which a machine did not settle
+_UNSETTLED_NOISE: Final = 0.1  # relative error of one measurement, beyond which a machine did not settle
 # Module and class by the kind in a file; only the module of a kind that is read is loaded.
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "kernels": ("kernel_sum", "KernelPredictor"),
@@ -171,7 +168,7 @@ def _noise_warning(predictor: LatencyPredictor) -> str:
     sources = predictor.error and predictor.error.sources
     if noise is None or not sources:
         return ""
-    if noise > UNSETTLED_NOISE:
+    if noise > _UNSETTLED_NOISE:
         return (
             f"The machine did not settle during the calibration: one measurement of a network errs by {noise:.0%} "
             f"(RMS, from {sources.repeated_text}); the calibration is kept, but predictions may be "
@@ -229,13 +226,13 @@ def load_or_calibrate(
     A saved predictor is looked up below ``runs_dir``; a new one is saved there, for the machine's typical speed.
     ``progress(done, total)``: called during a calibration; ``before_chunk``: see ``calibrate``.
 
-    Raises: NasError as ``calibrate``, ``load_predictor`` and ``at_present_speed``.
+    Raises: NasError as ``calibrate`` and ``load_predictor``, and where the present speed cannot be measured.
     """
     predictor = _saved_or_calibrated(settings, runs_dir, progress, before_chunk)
-    return at_present_speed(predictor, settings, runs_dir) if settings.speed == "now" else predictor
+    return _at_present_speed(predictor, settings, runs_dir) if settings.speed == "now" else predictor
 
 
-def at_present_speed(predictor: LatencyPredictor, settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:
+def _at_present_speed(predictor: LatencyPredictor, settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:
     """``predictor`` for the speed that this machine has now, which is measured.
 
     Raises: NasError if the predictor holds for another device or an unknown speed, or the speed cannot be measured.

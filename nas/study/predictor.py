@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +15,7 @@ from nas.latency.measure.system_load import WINDOW_S, LoadMeter, is_busy, other_
 from nas.latency.predictors.base import LatencyPredictor, error_text
 from nas.latency.settings import LatencySettings
 from nas.latency.speed import MachineSpeed, known_speed
-from nas.latency.store import (
-    at_present_speed,
-    calibration_command,
-    disturbance_warning,
-    load_or_calibrate,
-    load_predictor,
-)
+from nas.latency.store import calibration_command, disturbance_warning, load_or_calibrate, load_predictor
 from nas.study.config import StudyPlan
 from nas.study.manifest import PREDICTOR_FILE
 
@@ -37,25 +30,20 @@ def find_or_calibrate(settings: LatencySettings, runs_dir: Path, console: Consol
     Raises: NasError.
     """
     predictor = load_with_progress(
-        replace(settings, speed="typical"),
-        runs_dir,
-        console,
-        f"calibrating latency ({settings.backend}, once per device)",
+        settings, runs_dir, console, f"calibrating latency ({settings.backend}, once per device)"
     )
     if settings.speed == "now":
-        typical, predictor = predictor, at_present_speed(predictor, settings, runs_dir)
-        print_lines(console, _present_speed_text(known_speed(typical), known_speed(predictor)))
+        print_lines(console, _present_speed_text(known_speed(predictor)))
     if warning := disturbance_warning(predictor):
         command = calibration_command(predictor.device, runs_dir)
         print_lines(console, f"{warning} {command} when_busy=wait calibrates again when the machine is quiet.")
     return predictor
 
 
-def _present_speed_text(calibrated: MachineSpeed, present: MachineSpeed) -> str:
-    factor = calibrated.slowdown(present.typical_ms)
+def _present_speed_text(present: MachineSpeed) -> str:
     return (
-        f"latency.speed=now: networks take {factor:.2f} times as long as at the machine's typical speed during the "
-        f"calibration (its range then: {calibrated.range_text}); predictions hold for the present speed"
+        f"latency.speed=now: networks take {present.moved or 1.0:.2f} times as long as at the machine's typical speed "
+        f"during the calibration (its range then: {present.range_text}); predictions hold for the present speed"
     )
 
 

@@ -58,7 +58,7 @@ def calibrate(
     before it; it may wait until they are quiet.
 
     Raises: NasError if ``device`` is not this machine, if the budget is too small for the minimum number of networks,
-    or if the speed of the machine is unstable.
+    or if the clock jumps all the time.
     """
     here = describe(device.backend, device.threads, device.batch, device.precision)
     if here != device:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -279,10 +280,11 @@ def unknown_kernels(device: Device) -> str:
     return f"unknown kernels, in shares of the time of {name} at {resolution_px} px: {kinds}; {effect}."
 
 
+@lru_cache(maxsize=1)
 def sample_kernels(device: Device) -> tuple[int, KernelMatch]:
     """Block size in channels, and the match of kernels that run on this machine.
 
-    They are those of one small network, in its first run.
+    They are those of one small network, in its first run. Cached: a calibration asks before and after.
     """
     name, resolution_px = _KERNEL_SAMPLE
     spec = replace(zoo.get(name), resolution_px=resolution_px)

@@ -173,7 +173,7 @@ def time_runners(
     for run in runners:  # the first run allocates
         run()
     times = time_in_turns(runners, probe, rounds=rounds, runs=runs, timer=timer)
-    while np.median(times.relative_errors()) > target_error and len(times.runs_s) < LONGEST * rounds:
+    while len(times.runs_s) < LONGEST * rounds and np.median(times.relative_errors()) > target_error:
         try:
             times += time_in_turns(runners, probe, rounds=rounds, runs=runs, timer=timer)
         except NasError:  # the clock jumps now; what was measured before holds

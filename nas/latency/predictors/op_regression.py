@@ -71,28 +71,28 @@ class PricePredictor(SumPredictor):
         factor = float(np.median([ms / self.predict(spec).latency_ms for spec, ms in measured]))
         prices = self._scaled_prices(factor)
         checks = [replace(check, predicted_ms=check.predicted_ms * factor) for check in self.checks]
-        return PricePredictor(
-            device=self.device,
-            prices=prices,
-            checks=checks,
-            speed=self.speed,
-            noise=self.noise,
-            spent_s=self.spent_s,
-            others=self.others,
-        )
+        return self._copy(prices=prices, checks=checks)
 
     def at_speed(self, typical_ms: float) -> PricePredictor:
         """This predictor for another speed of the machine; see ``KernelPredictor``."""
         speed = known_speed(self)
         factor = speed.slowdown(typical_ms)
-        return PricePredictor(
-            device=self.device,
+        return self._copy(
             prices=self._scaled_prices(factor),
             checks=scaled_checks(self.checks, factor),
             speed=speed.around(typical_ms),
-            noise=self.noise,
-            spent_s=self.spent_s,
-            others=self.others,
+        )
+
+    def _copy(self, **changes: Any) -> PricePredictor:
+        return PricePredictor(
+            **{
+                "device": self.device,
+                "speed": self.speed,
+                "noise": self.noise,
+                "spent_s": self.spent_s,
+                "others": self.others,
+                **changes,
+            }
         )
 
     def _scaled_prices(self, factor: float) -> Prices:
