@@ -1,6 +1,6 @@
 """``python -m nas.scale arch=efficientnet_b0 phi=2``: scale a network.
 
-It scales by phi, by multipliers, or up to a cost target.
+It scales up or down: by phi, by multipliers, or to a cost target; and rewrites its last stage and activations.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from nas.arch.limits import MAX_PHI
+from nas.arch.rewrites import HEAD_REWRITES, Rewrites
 from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.family import formula_member, published_labels, published_member
 from nas.arch.scaling.request import SCALING_RULES, ScalingRequest, target_measures
@@ -27,13 +29,11 @@ from nas.core.errors import NasError, quoted
 from nas.core.streams import write_lines
 from nas.core.validation import check_number
 
-if TYPE_CHECKING:
-    pass
-
 _TARGETS: Final = ("target_ms", "target_macs_m", "target_params_m", "target_memory_mb")
+_REWRITES: Final = ("head", "hswish_from")
 _REQUEST: Final = ("rule", "dwr_alpha", "phi", "width", "depth", "resolution_px")
 _KEYS: Final = (
-    *("arch", *_REQUEST, *_TARGETS, "coefficients", "rounding"),
+    *("arch", *_REQUEST, *_TARGETS, *_REWRITES, "coefficients", "rounding"),
     *("family", "phis", "out", "json", "runs_dir", "latency"),
 )
 
@@ -69,7 +69,8 @@ def _request(config: Mapping[str, Any]) -> ScalingRequest:
             raise NasError(f"coefficients 'published': do not apply to rule={config['rule']}; set only one of them.")
         fields["rule"] = "published"
     targets = {name: config[name] for name in _TARGETS if config[name] is not None}
-    return ScalingRequest(**fields, targets=targets, coefficients=coefficients_of(given))
+    rewrites = Rewrites(**{name: config[name] for name in _REWRITES})
+    return ScalingRequest(**fields, targets=targets, coefficients=coefficients_of(given), rewrites=rewrites)
 
 
 def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSpec, rules: RoundingRules) -> int:
@@ -77,7 +78,7 @@ def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
 
     Everything that needs no latency is checked before the predictor is loaded, which may trigger a calibration.
     """
-    from nas.cli.scale_output import check_free, print_scaled, scaling_facts, write_scaled
+    from nas.cli.scale_output import check_free, print_rewrites, print_scaled, scaling_facts, write_scaled
 
     path = Path(config["out"]).expanduser() if config["out"] else None
     if path and path.suffix not in (".yaml", ".yml"):
@@ -95,8 +96,10 @@ def _single(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
     if config["json"]:
         write_lines(json.dumps({"baseline": baseline.name, **facts, "path": str(path) if path else None}))
         return 0
-    print_scaled(member, facts, predictor)
-    if member.arch.arch_id == baseline.arch_id:
+    print_rewrites(member, facts, predictor)
+    if not request.is_empty:
+        print_scaled(member, facts, predictor)
+    if not request.is_empty and member.arch.arch_id == member.baseline.arch_id:
         write_lines(
             "rounding left the baseline unchanged; rounding.depth_rule=round and a smaller divisor allow finer steps"
         )
@@ -109,11 +112,12 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
 
     Published coefficients only where there are any.
     """
-    from nas.cli.scale_output import check_free, print_family, scaling_facts, write_scaled
+    from nas.cli.scale_output import check_free, print_family, print_rewrites, scaling_facts, write_scaled
 
     if not request.is_empty:
         raise NasError("family=true scales to all phis: remove phi, width, depth, resolution_px and targets.")
     members = _members(config, request, baseline, rules)
+    baseline = members[0][1].baseline
     folder = Path(config["out"] or app.runs_dir(config) / "families" / _file_name(baseline)).expanduser()
     paths = [folder / rule / f"{_file_name(member.arch)}.yaml" for rule, member in members]
     for (_, member), path in zip(members, paths, strict=True):
@@ -124,8 +128,9 @@ def _family(config: Mapping[str, Any], request: ScalingRequest, baseline: ArchSp
         write_scaled(member, fact, path, predictor)
     if config["json"]:
         listed = [{**fact, "path": str(path)} for fact, path in zip(facts, paths, strict=True)]
-        write_lines(json.dumps({"baseline": baseline.name, "members": listed}))
+        write_lines(json.dumps({"baseline": members[0][1].given.name, "members": listed}))
         return 0
+    print_rewrites(members[0][1], facts[0], predictor)
     print_family([(member, fact) for (_, member), fact in zip(members, facts, strict=True)], predictor)
     write_lines(f"written: {len(paths)} spec files in {folder}")
     return 0
@@ -137,9 +142,13 @@ def _members(
     """(rule, member) pairs at every phi; not every phi has a published member."""
     phis = config["phis"]
     for phi in phis if isinstance(phis, list) else ():
-        check_number("phis", phi, low=0, high=MAX_PHI)
+        check_number("phis", phi, low=-MAX_PHI, high=MAX_PHI)
     if not isinstance(phis, list) or not phis or len(set(phis)) < len(phis):
-        raise NasError(f"phis {quoted(phis)}: must be a list of different numbers of at least 0, such as [0,1,2].")
+        raise NasError(f"phis {quoted(phis)}: must be a list of different numbers, such as [-1,0,1,2].")
+    if request.rule == "published" and min(phis) < 0:
+        raise NasError(f"phis {quoted(min(phis))}: nothing is published below phi 0; use rule=compound.")
+    steps = request.rewrites.steps(baseline)
+    baseline = steps[-1].after if steps else baseline
     labels = published_labels(baseline)
     formula = "compound" if request.rule == "published" else request.rule
     label = "" if formula == "compound" else f"{formula}_"
@@ -148,7 +157,7 @@ def _members(
         if phi in range(len(labels)):
             members.append(("published", published_member(baseline, labels[int(phi)], rules)))
         members.append((formula, formula_member(baseline, request.compound, phi, rules, label=label)))
-    return members
+    return [(rule, replace(member, rewrites=steps)) for rule, member in members]
 
 
 def _file_name(arch: ArchSpec) -> str:
@@ -161,9 +170,13 @@ def _file_name(arch: ArchSpec) -> str:
 
 def _help() -> str:
     how_far = entries(
-        ("phi=2", "units of about twice the MACs"),
+        ("phi=2", "units of about twice the MACs; phi=-1 is about half"),
         ("width=1.4 depth=1.2 resolution_px=260", "multipliers, and the input side in px"),
         (" ".join(f"{name}=" for name in _TARGETS), "the largest phi within the limit"),
+    )
+    rewritten = entries(
+        (f"head={' | '.join(HEAD_REWRITES)}", "MobileNetV3's efficient last stage"),
+        ("hswish_from=0.5", "h-swish in the blocks after this share of them"),
     )
     how = entries(
         ("rule=", " | ".join(SCALING_RULES)),
@@ -191,6 +204,8 @@ How far:
 {how_far}
 How:
 {how}
+Before that, or alone:
+{rewritten}
 Results:
 {results}
 

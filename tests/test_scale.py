@@ -52,6 +52,48 @@ def test_target_ms_is_the_largest_phi_within_it(capsys: pytest.CaptureFixture[st
     assert scaled_json(capsys, "arch=mixnet_s", f"target_macs_m={25e3 / MS_PER_GMAC}")["arch_id"] == data["arch_id"]
 
 
+def test_a_target_below_the_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    data = scaled_json(capsys, "mobilenetv2_100", "target_macs_m=180", "out=small.yaml")
+    above = scaled_json(capsys, "mobilenetv2_100", f"phi={data['phi'] + 0.001}")
+    assert data["phi"] < 0 < data["growth"]["macs"] < 1
+    assert data["macs"] <= 180e6 < above["macs"]
+    assert data["name"] == f"mobilenetv2_100_phi{data['phi']:g}"
+    found = load_spec_file("small.yaml")
+    assert (found.arch.arch_id, found.provenance["phi"]) == (data["arch_id"], data["phi"])
+
+
+def test_rewrites_print_what_they_save(capsys: pytest.CaptureFixture[str]) -> None:
+    """MobileNetV2 ends as figure 5 of the MobileNetV3 paper does: 34.3 of its 300.8 million multiply-adds go."""
+    assert command(["mobilenetv2_100", "head=pool_conv", "hswish_from=0.5", "latency=macs", "out=small.yaml"]) == 0
+    out = capsys.readouterr().out
+    rows = {words[0]: words[1:] for line in out.splitlines() if len(words := line.split()) < 8 and words}
+    assert rows["mobilenetv2_100"] == ["300.8M", "3.5M", "9.02"]
+    assert rows["head=pool_conv"] == ["266.5M", "11.4%", "4.0M", "-14.3%", "7.99", "11.4%"]
+    assert rows["hswish_from=0.5"] == ["266.5M", "0.0%", "4.0M", "0.0%", "7.99", "0.0%"]
+    assert "head=pool_conv: the 1x1 convolution to 1280 channels acts on the pooled map; of the last block, " in out
+    assert "hswish_from=0.5: h-swish in blocks 10 to 17 of 17 (from blocks.3.3, 64 channels), stem and head; " in out
+    found = load_spec_file("small.yaml")
+    assert (found.provenance["baseline"], found.arch.name) == ("mobilenetv2_100", "mobilenetv2_100_pool_conv_hs0.5")
+    assert found.provenance["rewrites"] == ["head=pool_conv", "hswish_from=0.5"]
+    assert found.arch.strings[-1] == ("cn_r1_k1_s1_c960",)
+    assert {"phi", "rule", "rounding"}.isdisjoint(found.provenance)
+
+
+def test_rewrites_before_scaling(capsys: pytest.CaptureFixture[str]) -> None:
+    data = scaled_json(capsys, "mobilenetv2_100", "head=pool_conv", "phi=-1", "out=small.yaml")
+    (step,) = data["rewrites"]
+    assert (data["baseline"], step["after"]["name"]) == ("mobilenetv2_100", "mobilenetv2_100_pool_conv")
+    assert step["saved"]["macs"] == 34_317_760 == step["before"]["macs"] - step["after"]["macs"]
+    assert data["growth"]["macs"] == data["macs"] / step["after"]["macs"]
+    assert load_spec("small.yaml").arch_id == data["arch_id"]
+    assert command(["mobilenetv2_100", "head=pool_conv", "depth=1.2", "latency=macs"]) == 0
+    assert "depth 1.2 repeats the last stage, cn_r1_k1_s1_c960, 2 times" in capsys.readouterr().out
+    assert command(["mixnet_s", "hswish_from=0", "depth=2", "latency=macs"]) == 0
+    assert "repeats the last stage" not in capsys.readouterr().out  # which is as it was, but for its activation
+    members = scaled_json(capsys, "mobilenetv2_100", "head=pool_conv", "family=true", "phis=[-1]")["members"]
+    assert [member["arch_id"] for member in members] == [data["arch_id"]]
+
+
 def test_the_file_that_is_written_is_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     data = scaled_json(capsys, "arch=mixnet_s", "phi=1.5", "rule=dwr", "out=small/wide.yaml")
     found = load_spec_file("small/wide.yaml")
@@ -162,14 +204,18 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
     [
         (["phi=1"], r"which network\? Add arch="),
         (["arch=mixnet_s"], r"nothing to scale by: give phi"),
-        (["arch=mixnet_s", "phi=-1"], r"phi -1: must be a number of at least 0"),
+        (["arch=mixnet_s", "phi=-13"], r"phi -13: must be a number of at least -12 and at most 12"),
+        (["arch=mixnet_s", "rule=published", "phi=-1"], r"phi -1: the published members are b0 to b8"),
+        (["arch=mixnet_s", "head=conv_pool"], r"unknown head 'conv_pool': choose from pool_conv\."),
+        (["arch=mobilenetv1_100", "head=pool_conv"], r"head 'pool_conv': 'mobilenetv1_100' has no convolution"),
+        (["arch=mixnet_s", "hswish_from=50"], r"hswish_from 50: must be a number of at least 0 and at most 1, or null"),
         (["arch=mixnet_s", "rule=width1", "phi=1"], r"unknown rule 'width1': choose from .* Did you mean 'width'"),
         (["arch=mixnet_s", "coefficients=[1.2,1.1]", "phi=1"], r"coefficients \[1\.2, 1\.1\]: must be \[alpha"),
         (["arch=mixnet_s", "coefficients=[0.9,1,1]", "phi=1"], r"alpha 0\.9: must be at least 1"),
         (["arch=mixnet_s", "coefficients=published", "rule=dwr", "phi=1"], r"'published': do not apply to rule=dwr"),
         (
-            ["arch=mixnet_s", "target_ms=5"],
-            r"target_ms 5: below the baseline, .* 7\.175; give instead width=0\.7 \(4\.481\)",
+            ["arch=mixnet_s", "target_ms=2", "rule=depth"],
+            r"target_ms 2: below the smallest network of rule=depth, .* 5\.193; give instead width=0\.4 \(1\.892\), or",
         ),
         (["arch=mixnet_s", "target_ms=20", "phi=1"], r"give one"),
         (
@@ -180,7 +226,8 @@ def test_a_name_like_a_path_stays_in_the_folder(capsys: pytest.CaptureFixture[st
         (["arch=mixnet_s", "rounding.stem=no", "phi=1"], r"rounding.*stem"),
         (["arch=mixnet_s", "phi=1", "family=true"], r"family=true scales to all phis"),
         (["arch=mixnet_s", "family=true", "phis=[1,1]"], r"phis \[1, 1\]: must be a list of different numbers"),
-        (["arch=mixnet_s", "family=true", "phis=[-1]"], r"phis -1: must be a number of at least 0"),
+        (["arch=mixnet_s", "family=true", "phis=[-13]"], r"phis -13: must be a number of at least -12"),
+        (["arch=mixnet_s", "family=true", "phis=[-1,0]", "rule=published"], r"phis -1: nothing is published below"),
         (["arch=mixnet_s", "family=2"], r"family 2: must be true or false"),
         (["arch=mixnet_s", "phi=1", "out=3"], r"out 3: must be the path of a file"),
         (["arch=mixnet_s", "phi=1", "out=spec.txt"], r"out 'spec\.txt': must end in \.yaml"),

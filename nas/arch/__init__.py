@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     )
     from nas.arch.complexity import BYTES_PER_ELEMENT, Complexity, LayerCost, layers
     from nas.arch.files import SpecFile, dump_scaled_spec, dump_spec, load_spec, load_spec_file, parse_spec, save_spec
+    from nas.arch.inputs import input_facts
     from nas.arch.limits import MAX_CHANNELS, MAX_FACTOR, MAX_GROUPS, MAX_PHI, MAX_RESOLUTION_PX
     from nas.arch.notation import first_in_channels, is_block_string, parse_block, split_stages
     from nas.arch.option_values import parse_kernels
     from nas.arch.parts import MOBILENET_V3_SE, HeadKind, HeadSpec, NormSpec, SqueezeExcite, StemSpec
+    from nas.arch.rewrites import HEAD_REWRITES, Rewrites, RewriteStep
     from nas.arch.rounding import scale_repeats, split_channels
     from nas.arch.spec import (
         NETWORK_ACTIVATIONS,
@@ -44,6 +46,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "inputs": ["input_facts"],
             "limits": ["MAX_CHANNELS", "MAX_FACTOR", "MAX_GROUPS", "MAX_PHI", "MAX_RESOLUTION_PX"],
             "blocks": [
                 "ACTIVATIONS",
@@ -69,6 +72,7 @@ else:
             ],
             "notation": ["first_in_channels", "is_block_string", "parse_block", "split_stages"],
             "parts": ["MOBILENET_V3_SE", "HeadKind", "HeadSpec", "NormSpec", "SqueezeExcite", "StemSpec"],
+            "rewrites": ["HEAD_REWRITES", "RewriteStep", "Rewrites"],
             "rounding": ["scale_repeats", "split_channels"],
             "spec": [
                 "NETWORK_ACTIVATIONS",
@@ -96,6 +100,7 @@ __all__ = [
     "BYTES_PER_ELEMENT",
     "DEPTHWISE_TYPES",
     "EXPANDING_TYPES",
+    "HEAD_REWRITES",
     "MOBILENET_V3_SE",
     "NETWORK_ACTIVATIONS",
     "ArchSpec",
@@ -108,6 +113,8 @@ __all__ = [
     "NormSpec",
     "Padding",
     "PlacedBlock",
+    "RewriteStep",
+    "Rewrites",
     "SpecFile",
     "SqueezeExcite",
     "StageSpec",
@@ -121,6 +128,7 @@ __all__ = [
     "format_number",
     "format_tensorflow_block",
     "hidden_channels",
+    "input_facts",
     "is_block_string",
     "is_tensorflow_block",
     "layers",

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas.arch.files import dump_scaled_spec, load_spec
+from nas.arch.files import dump_scaled_spec, load_spec, save_spec
+from nas.arch.rewrites import RewriteStep
 from nas.arch.scaling.compound import ScaledNetwork
 from nas.cli.resolve.predictors import latency_remark, network_totals, short_count
 from nas.core.errors import NasError, SpecError
@@ -23,18 +24,20 @@ _FAMILY: Final = (
     "phi", "coefficients", "depth", "width", "px", "blocks", "dropout", "drop-path", "MACs", "x", "params",
     "memory MB", "latency ms",
 )  # fmt: skip
+_REWRITES: Final = ("", "MACs", "saved", "params", "saved", "latency ms", "saved")
 _DISPENSABLE: Final = ("drop-path", "dropout", "memory MB", "blocks", "params")
 
 
-def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor) -> dict[str, Any]:
-    """A scaled network as plain data: factors, costs, growth.
+def scaling_facts(member: ScaledNetwork, rule: str | None, predictor: LatencyPredictor) -> dict[str, Any]:
+    """A scaled network as plain data: rewrites, factors, costs, growth.
 
-    Factors as requested and as realised after rounding.
+    Factors as requested and as realised after rounding, both of the network after the rewrites.
     """
     before, after = network_totals(member.baseline, predictor), network_totals(member.arch, predictor)
-    compound, rounding = member.compound, member.rounding
+    compound, rounding = member.compound, member.rounding if rule else None  # rewrites round nothing
     origin = rounding.origin if rounding else None
     return {
+        "rewrites": [_rewrite_facts(step, predictor) for step in member.rewrites],
         "rule": rule,
         "rounding": rounding and {**(origin._asdict() if origin else {}), **rounding.settings},
         "coefficients": [compound.alpha, compound.beta, compound.gamma] if compound else None,
@@ -50,10 +53,18 @@ def scaling_facts(member: ScaledNetwork, rule: str, predictor: LatencyPredictor)
     }
 
 
+def _rewrite_facts(step: RewriteStep, predictor: LatencyPredictor) -> dict[str, Any]:
+    """One rewrite as plain data: the network before and after, and what it saves."""
+    before, after = (network_totals(arch, predictor) for arch in (step.before, step.after))
+    saved = {name: before[name] - after[name] for name in ("params", "macs", "latency_ms")}
+    return {"rewrite": step.setting, "change": step.change, "before": before, "after": after, "saved": saved}
+
+
 def write_scaled(member: ScaledNetwork, facts: Mapping[str, Any], path: Path, predictor: LatencyPredictor) -> None:
     """Write the spec file of a scaled network.
 
-    It holds the block arguments of the baseline, and the coefficients that scale it.
+    It holds the block arguments of the baseline, and the coefficients that scale it; of a network that was only
+    rewritten, the block strings.
 
     Raises: NasError where the file cannot be written, or contains a different network.
     """
@@ -63,13 +74,17 @@ def write_scaled(member: ScaledNetwork, facts: Mapping[str, Any], path: Path, pr
         latency["predicted_90_percent_ms"] = [round(facts[f"latency_{end}_ms"], 4) for end in ("low", "high")]
     origin = {key: facts[key] for key in ("rule", "rounding", "coefficients", "phi") if facts[key] is not None}
     provenance = {
-        "baseline": member.baseline.name,
-        "baseline_id": member.baseline.arch_id,
+        "baseline": member.given.name,
+        "baseline_id": member.given.arch_id,
+        **({"rewrites": [step.setting for step in member.rewrites]} if member.rewrites else {}),
         **origin,
         "versions": {"nas": __version__},
         **{key: facts[key] for key in ("arch_id", "params", "macs", "activations", "peak_memory_bytes")},
         "latency": latency,
     }
+    if facts["rule"] is None:
+        save_spec(member.arch, path, provenance)
+        return
     named = replace(member.baseline, name=member.arch.name)
     write_text_atomically(path, dump_scaled_spec(named, member.scaling, provenance))
 
@@ -87,6 +102,43 @@ def check_free(member: ScaledNetwork, path: Path) -> None:
         same = False
     if not same:
         raise NasError(f"out {str(path)!r}: exists and is not a spec of {member.arch.name}; choose another.")
+
+
+def print_rewrites(member: ScaledNetwork, facts: Mapping[str, Any], predictor: LatencyPredictor) -> None:
+    """Print what each rewrite changes and saves; nothing if there is none."""
+    steps: list[dict[str, Any]] = facts["rewrites"]
+    if not steps:
+        return
+    rows = [_rewrite_row(member.given.name, steps[0]["before"], None, predictor)]
+    rows += [_rewrite_row(step["rewrite"], step["after"], step["before"], predictor) for step in steps]
+    changes = [f"{step['rewrite']}: {step['change']}" for step in steps]
+    print_table(_REWRITES, rows, [*changes, *_depth_warning(member), latency_remark(predictor), ""])
+
+
+def _rewrite_row(
+    name: str, after: Mapping[str, Any], before: Mapping[str, Any] | None, predictor: LatencyPredictor
+) -> TableRow:
+    """Cells of a network after a rewrite, with what was saved.
+
+    ``before``: the network that was rewritten; None for the first one.
+    """
+    cells = [name]
+    texts = {"macs": short_count(after["macs"]), "params": short_count(after["params"])}
+    for key, text in (*texts.items(), ("latency_ms", _latency(after, predictor))):
+        cells += [text, "" if before is None else f"{1 - after[key] / before[key]:.1%}"]
+    return cells
+
+
+def _depth_warning(member: ScaledNetwork) -> list[str]:
+    """A remark where depth repeats the 1x1 convolution of the efficient last stage."""
+    given, before, after = (arch.stages[-1] for arch in (member.given, member.baseline, member.arch))
+    is_new = given.blocks[-1].type != "cn" and before.blocks[-1].type == "cn"
+    if not is_new or after.depth == before.depth:
+        return []
+    return [
+        f"depth {member.factors.depth:g} repeats the last stage, {before.blocks[-1]}, {after.depth} times, as "
+        "mobilenetv3_large_150d does; rounding.fixed_ends=true keeps its repeats, and those of the first stage"
+    ]
 
 
 def print_scaled(member: ScaledNetwork, facts: Mapping[str, Any], predictor: LatencyPredictor) -> None:

@@ -125,8 +125,8 @@ def test_a_side_too_small_for_the_strides() -> None:
 
 
 def test_invalid_phi_and_rules() -> None:
-    with pytest.raises(NasError, match=r"phi -1: must be a number of at least 0"):
-        scale_compound(B0, Compound(), -1)
+    with pytest.raises(NasError, match=r"phi -13: must be a number of at least -12 and at most 12"):
+        scale_compound(B0, Compound(), -13)
     with pytest.raises(NasError, match="unknown resolution_rule 'half': choose from exact"):
         RoundingRules(resolution_rule="half")  # type: ignore[arg-type]
     with pytest.raises(NasError, match="unknown depth_rule"):

@@ -96,5 +96,5 @@ def test_unpublished_phi(phi: float) -> None:
 def test_invalid_members() -> None:
     with pytest.raises(NasError, match="unknown family member 'b10': choose from b0"):
         published_member(B0, "b10")
-    with pytest.raises(NasError, match="phi -2: must be a number of at least 0"):
-        family(B0, Compound(), [-2])
+    with pytest.raises(NasError, match=r"phi -12\.5: must be a number of at least -12 and at most 12"):
+        family(B0, Compound(), [-12.5])

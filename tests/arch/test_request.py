@@ -10,14 +10,18 @@ import pytest
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
+from nas.arch.rewrites import Rewrites
 from nas.arch.scaling.family import dropout_at, formula_member
 from nas.arch.scaling.request import ScalingRequest, target_measures
 from nas.arch.scaling.rounding_rules import FAMILY_RULES, RoundingOverrides, RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
 from nas.arch.scaling.targets import macs, params
 from nas.arch.scaling.transform import Compound, Factors
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from tests.arch.published import reference
 
+PUBLISHED_SIDES = [row for row in reference("mobilenet_v3")["paper_table9_scaling"] if row["width"] == 1]
 B0, MIXNET_S = zoo.get("efficientnet_b0"), zoo.get("mixnet_s")
 MEASURES = {"target_macs_m": lambda arch: macs(arch) / 1e6, "target_params_m": lambda arch: params(arch) / 1e6}
 
@@ -69,9 +73,13 @@ def test_the_largest_published_member_within_targets() -> None:
         ScalingRequest(rule="published", targets={"target_params_m": 3}).resolve(B0, MEASURES)
 
 
-def test_one_target_below_the_baseline_is_named() -> None:
-    request = ScalingRequest(targets={"target_macs_m": 900, "target_params_m": 5})
-    with pytest.raises(NasError, match=r"target_params_m 5: below the baseline, which needs 5\.289"):
+def test_a_target_that_the_rule_does_not_reach_is_named() -> None:
+    """Resolution changes no parameters."""
+    request = ScalingRequest(rule="resolution", targets={"target_macs_m": 900, "target_params_m": 5})
+    smallest = (
+        r"below the smallest network of rule=resolution, that of phi -12, which needs 5\.289; give instead width="
+    )
+    with pytest.raises(NasError, match=f"target_params_m 5: {smallest}"):
         request.resolve(B0, MEASURES)
 
 
@@ -79,8 +87,8 @@ def test_one_target_below_the_baseline_is_named() -> None:
     ("fields", "message"),
     [
         ({"rule": "dwR"}, r"unknown rule 'dwR': choose from compound, published, dwr.* Did you mean 'dwr'"),
-        ({"phi": -1}, r"phi -1: must be a number of at least 0 and at most 12, or null"),
-        ({"phi": "b2"}, r"phi 'b2': must be a number of at least 0"),
+        ({"phi": -13}, r"phi -13: must be a number of at least -12 and at most 12, or null"),
+        ({"phi": "b2"}, r"phi 'b2': must be a number of at least -12"),
         ({"width": 0}, r"width 0: must be a number above 0"),
         ({"resolution_px": 20000}, r"resolution_px 20000: must be a whole number of at least 1 and at most 16384"),
         ({"targets": {"target_ms": 0}}, r"target_ms 0: must be a number above 0"),
@@ -157,16 +165,15 @@ def test_macs_growth_of_a_scaled_network() -> None:
 @pytest.mark.parametrize(
     ("name", "targets"),
     [
-        ("mobilenetv2_100", {"target_macs_m": 180.0}),
-        ("mobilenetv2_100", {"target_macs_m": 180.0, "target_params_m": 2.5}),
-        ("mobilenetv1_100", {"target_memory_mb": 3.0}),
-        ("efficientnet_b0", {"target_params_m": 4.0}),
+        ("mobilenetv2_100", {"target_macs_m": 120.0}),
+        ("mobilenetv2_100", {"target_macs_m": 120.0, "target_params_m": 2.5}),
+        ("efficientnet_b0", {"target_params_m": 1.5}),
     ],
 )
-def test_a_target_below_the_baseline_is_answered_with_what_meets_it(name: str, targets: dict[str, float]) -> None:
+def test_a_target_below_every_depth_is_answered_with_what_meets_it(name: str, targets: dict[str, float]) -> None:
     baseline, first, measures = zoo.get(name), next(iter(targets)), target_measures()
-    with pytest.raises(NasError, match=r"below the baseline, .*; give instead ") as caught:
-        ScalingRequest(targets=targets).resolve(baseline, measures)
+    with pytest.raises(NasError, match=r"below the smallest network of rule=depth, .*; give instead ") as caught:
+        ScalingRequest(rule="depth", targets=targets).resolve(baseline, measures)
     named = re.findall(r"(width|depth|resolution_px)=([\d.]+) \(([\d.]+)\)", str(caught.value).partition("instead")[2])
     assert "width" in [multiplier for multiplier, *_ in named]
     for multiplier, value, cost in named:
@@ -178,6 +185,57 @@ def test_a_target_below_the_baseline_is_answered_with_what_meets_it(name: str, t
         assert any(measures[each](larger) > limit for each, limit in targets.items())
 
 
-def test_a_target_that_no_multiplier_meets_is_said_so() -> None:
+def test_a_target_that_nothing_meets_is_said_so() -> None:
     with pytest.raises(NasError, match=r"target_macs_m 0\.01: below .* raise it, or start from a smaller network\.$"):
         ScalingRequest(targets={"target_macs_m": 0.01}).resolve(B0, MEASURES)
+
+
+def resolved(name: str, **request: Any) -> ArchSpec:
+    return ScalingRequest(**request).resolve(zoo.get(name), MEASURES).arch
+
+
+def test_two_units_below_are_half_the_width_or_side() -> None:
+    assert resolved("mobilenetv2_100", rule="width", phi=-2).arch_id == zoo.get("mobilenetv2_050").arch_id
+    assert resolved("mobilenetv2_100", rule="resolution", phi=-2).resolution_px == 112
+
+
+@pytest.mark.parametrize(
+    ("baseline", "member"),
+    [
+        ("mobilenetv2_100", "mobilenetv2_035"),
+        ("mobilenetv1_100", "mobilenetv1_050"),
+        ("mobilenetv3_large_100", "mobilenetv3_large_075"),
+        ("mnasnet_100", "mnasnet_050"),
+    ],
+)
+def test_the_cost_of_a_published_width_gives_that_network(baseline: str, member: str) -> None:
+    target = complexity(zoo.get(member)).macs / 1e6
+    found = resolved(baseline, rule="width", targets={"target_macs_m": target})
+    assert found.arch_id == zoo.get(member).arch_id
+
+
+@pytest.mark.parametrize("row", [row for row in PUBLISHED_SIDES if row["resolution"] < 224], ids=str)
+def test_the_cost_of_a_published_side_gives_that_side(row: dict[str, Any]) -> None:
+    """MobileNetV3's table 9; sides between that have the same map sizes have the same cost."""
+    target = row["exact_macs_last_fixed"] / 1e6
+    found = resolved(f"mobilenetv3_{row['model']}_100", rule="resolution", targets={"target_macs_m": target})
+    assert (complexity(found).macs, found.resolution_px) == (row["exact_macs_last_fixed"], row["resolution"])
+
+
+@pytest.mark.parametrize("rule", ["compound", "dwr", "width", "depth", "resolution"])
+def test_below_the_baseline_the_largest_phi_within_the_target(rule: str) -> None:
+    scaled = ScalingRequest(rule=rule, targets={"target_macs_m": 180}).resolve(zoo.get("mobilenetv2_100"), MEASURES)
+    above = ScalingRequest(rule=rule, phi=scaled.phi + 0.001).resolve(zoo.get("mobilenetv2_100"), MEASURES)
+    assert -2 < scaled.phi < 0
+    assert scaled.cost.macs <= 180e6 < above.cost.macs
+    assert scaled.arch.dropout == 0.2  # the baseline's
+
+
+def test_the_rules_are_those_of_the_network_before_it_is_rewritten() -> None:
+    """The layers of a winner with a head that pools first would say MobileNetV3, whose repeats are rounded up."""
+    winner = replace(MIXNET_S, name="winner_1")
+    scaled = ScalingRequest(phi=-1, rewrites=Rewrites(head="pool_conv")).resolve(winner, {})
+    assert scaled.rounding == FAMILY_RULES["mixnet"]
+    assert (scaled.given, scaled.arch.name) == (winner, "winner_1_pool_conv_phi-1")
+    alone = ScalingRequest(rewrites=Rewrites(head="pool_conv")).resolve(winner, {})
+    assert alone.arch.arch_id == scaled.baseline.arch_id == scaled.rewrites[-1].after.arch_id

@@ -17,10 +17,19 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.scaling.compound import ScaledNetwork, scale_compound
 from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
-from nas.arch.scaling.targets import CostMeasure, at_cost, macs, params, peak_memory_bytes, phi_for, phi_limit
+from nas.arch.scaling.targets import (
+    CostMeasure,
+    at_cost,
+    macs,
+    params,
+    peak_memory_bytes,
+    phi_floor,
+    phi_for,
+    phi_limit,
+)
 from nas.arch.scaling.transform import Compound, Factors
-from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError
+from nas.arch.spec import ArchSpec, StageSpec
+from nas.core.errors import NasError, SpecError
 
 TINY = ArchSpec.from_strings(
     "tiny",
@@ -68,9 +77,53 @@ def test_the_largest_phi_within_a_target_against_a_scan(rule: str, factor: float
     assert at_cost(TINY, RULES[rule], factor).cost.macs == nearest
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_targets_below_the_baseline_against_a_scan(rule: str) -> None:
+    steps = range(-2000, 1)
+    costs = {step: scale_compound(TINY, RULES[rule], step / 1000).cost.macs for step in steps}
+    least, baseline = costs[-2000], costs[0]
+    for share in (0.0, 0.2, 0.6, 0.95):
+        target = least + share * (baseline - least)
+        expected = max(step for step, cost in costs.items() if cost <= target) / 1000
+        found = phi_for(lambda phi: scale_compound(TINY, RULES[rule], phi).arch, macs, target, min_phi=-2.0)
+        assert found == expected
+    with pytest.raises(NasError, match=r"target .*: below the network at phi -2, which needs"):
+        phi_for(lambda phi: scale_compound(TINY, RULES[rule], phi).arch, macs, least - 1, min_phi=-2.0)
+
+
+def test_what_does_not_shrink_further() -> None:
+    """At phi -12 every stage has one block, every layer 8 channels, and the last map one pixel."""
+    smallest = {rule: scale_compound(TINY, RULES[rule], -12).arch for rule in DIRECTIONS}
+    assert [stage.depth for stage in smallest["depth"].stages] == [1, 1, 1]
+    assert {placed.block.channels for placed in smallest["width"].placed_blocks()} == {8}
+    assert smallest["resolution"].resolution_px == TINY.total_stride == 8
+    for rule, arch in smallest.items():
+        assert (arch.depth == TINY.depth, arch.resolution_px == 64) == (rule != "depth", rule != "resolution")
+
+
+def test_the_floor_is_the_smallest_network_that_is_valid() -> None:
+    """Five exponential groups need 16 channels; a scan in hundredths is the reference."""
+    split = replace(TINY, stages=(*TINY.stages[:-1], StageSpec.parse(["ds_r1_k3.5.7.9.11_s2_c40_exponential"])))
+    wide = replace(split, stages=(StageSpec.parse(["ds_r1_k3_s1_c32"]), *split.stages[1:]))
+
+    def network_at(phi: float) -> ArchSpec:
+        return scale_compound(wide, DIRECTIONS["width"], phi).arch
+
+    def is_valid(phi: float) -> bool:
+        try:
+            return bool(network_at(phi))
+        except SpecError:
+            return False
+
+    floor = phi_floor(network_at)
+    assert (is_valid(floor), is_valid(floor - 0.001)) == (True, False)
+    assert next(phi / 100 for phi in range(-1200, 1) if is_valid(phi / 100)) == pytest.approx(floor, abs=0.01)
+    assert phi_floor(lambda phi: scale_compound(TINY, Compound(), phi).arch) == -12
+
+
 @settings(max_examples=30, deadline=None)
 @given(
-    jumps=st.lists(st.tuples(st.integers(1, 2999), st.floats(0.01, 3)), min_size=1, max_size=8),
+    jumps=st.lists(st.tuples(st.integers(-1999, 2999), st.floats(0.01, 3)), min_size=1, max_size=8),
     target=st.floats(1, 10),
 )
 def test_any_staircase(jumps: list[tuple[int, float]], target: float) -> None:
@@ -86,10 +139,10 @@ def test_any_staircase(jumps: list[tuple[int, float]], target: float) -> None:
         return replace(TINY, name=str(height(phi)))
 
     def solve() -> float:
-        return phi_for(network_at, lambda arch: float(arch.name), target, max_phi=3.2)
+        return phi_for(network_at, lambda arch: float(arch.name), target, min_phi=-2.0, max_phi=3.2)
 
-    fits = [step for step in range(3201) if height(step / 1000) <= target]
-    if len(fits) == 3201:
+    fits = [step for step in range(-2000, 3201) if height(step / 1000) <= target]
+    if len(fits) == 5201:
         with pytest.raises(NasError, match=r"still met at phi 3\.2"):
             solve()
     else:

@@ -31,12 +31,14 @@ if TYPE_CHECKING:
         width_lines,
         width_resolution_table,
     )
+    from nas.arch.scaling.shrinking import SHRINK_KINDS, ShrinkDimension, shrink_dimensions, smallest_network
     from nas.arch.scaling.targets import CostMeasure
     from nas.arch.scaling.transform import UNSCALED, Compound, Factors, Scaling, coefficients_of, scale
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "shrinking": ["smallest_network", "shrink_dimensions", "ShrinkDimension", "SHRINK_KINDS"],
             "compound": [
                 "ALPHAS",
                 "BETAS",
@@ -59,19 +61,21 @@ else:
 __all__ = [
     "ALPHAS",
     "BETAS",
-    "DIRECTIONS",
-    "FAMILY_RULES",
-    "GAMMAS",
-    "SCALING_RULES",
-    "UNSCALED",
     "Compound",
     "CostMeasure",
+    "DIRECTIONS",
+    "FAMILY_RULES",
     "Factors",
+    "GAMMAS",
     "RoundingOverrides",
     "RoundingRules",
+    "SCALING_RULES",
+    "SHRINK_KINDS",
     "ScaledNetwork",
     "Scaling",
     "ScalingRequest",
+    "ShrinkDimension",
+    "UNSCALED",
     "at_equal_cost",
     "coefficients_of",
     "compound_triples",
@@ -84,6 +88,8 @@ __all__ = [
     "scale",
     "scale_compound",
     "scale_rounded",
+    "shrink_dimensions",
+    "smallest_network",
     "stepwise_step",
     "target_measures",
     "width_lines",

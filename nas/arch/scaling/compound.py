@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.limits import MAX_PHI
+from nas.arch.rewrites import RewriteStep
 from nas.arch.scaling.rounding_rules import RoundingRules, check_side, rules_for
 from nas.arch.scaling.transform import Compound, Factors, Scaling, scale
 from nas.arch.spec import ArchSpec
@@ -87,7 +88,7 @@ class ScaledNetwork:
     ``factors``: the requested multipliers; after rounding the network has others, see ``realised`` and the growths.
     ``scaling``: the factors with their rounding rules. ``rounding``: the rules as the family has them, None for a
     complete scaling. ``compound`` and ``phi``: the origin of the factors, None if they have another one; a published
-    member has its phi alone.
+    member has its phi alone. ``rewrites``: those that made the baseline of the network that was given.
     """
 
     baseline: ArchSpec
@@ -97,6 +98,12 @@ class ScaledNetwork:
     rounding: RoundingRules | None = None
     compound: Compound | None = None
     phi: float | None = None
+    rewrites: tuple[RewriteStep, ...] = ()
+
+    @property
+    def given(self) -> ArchSpec:
+        """The network before scaling and rewrites."""
+        return self.rewrites[0].before if self.rewrites else self.baseline
 
     @property
     def cost(self) -> Complexity:
@@ -149,12 +156,16 @@ def scale_rounded(
     """Scale ``baseline`` by ``factors``, rounded by ``rules``.
 
     ``rules``: None is the rules of the baseline's family. Proxies of few channels and small images keep more of the
-    factors with a finer rule, such as ``RoundingRules(divisor=2, resolution_rule="exact")``.
+    factors with a finer rule, such as ``RoundingRules(divisor=2, resolution_rule="exact")``. At a negative ``phi`` the
+    side stays at least the total stride, as no stage gets less than one block and no layer less than one channel.
 
     Raises: SpecError for a side too small for the strides.
     """
     chosen = rules or rules_for(baseline)
     scaling = chosen.scaling(factors, baseline.resolution_px, dropout=dropout)
+    if phi is not None and phi < 0:
+        least_px = min(baseline.total_stride, baseline.resolution_px)
+        scaling = replace(scaling, resolution_px=max(scaling.resolution_px or least_px, least_px))
     arch = scale(baseline, scaling, name=name)
     check_side(arch)
     return ScaledNetwork(
@@ -168,11 +179,11 @@ def scale_compound(
     """Scale ``baseline`` by the compound scaling formula at ``phi``.
 
     Depth alpha^phi, width beta^phi, resolution gamma^phi, rounded by ``rules`` (None: those of the baseline's family).
-    Dropout is the baseline's, unlike that of ``formula_member``.
+    A negative ``phi`` makes the network smaller. Dropout is the baseline's, unlike that of ``formula_member``.
 
-    Raises: NasError for a negative ``phi``, SpecError as ``scale_rounded``.
+    Raises: NasError for a ``phi`` out of range, SpecError as ``scale_rounded``.
     """
-    check_number("phi", phi, low=0, high=MAX_PHI)
+    check_number("phi", phi, low=-MAX_PHI, high=MAX_PHI)
     return scale_rounded(baseline, compound.factors(phi), rules, name=name, compound=compound, phi=phi)
 
 

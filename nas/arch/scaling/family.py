@@ -31,11 +31,11 @@ MAX_DROPOUT_PHI: Final = 7
 def dropout_at(phi: float, baseline_dropout: float = 0.2) -> float:
     """Dropout rate of the family member at ``phi``.
 
-    Linear from ``baseline_dropout`` to 0.5 at phi 7, rounded to tenths, never below the baseline's. EfficientNet
-    (section 5.2) raises it linearly from 0.2 for B0 to 0.5 for B7; in tenths that is 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5,
-    0.5, as in the published code.
+    Linear from ``baseline_dropout`` to 0.5 at phi 7, rounded to tenths, never below the baseline's, which is that of
+    every negative phi. EfficientNet (section 5.2) raises it linearly from 0.2 for B0 to 0.5 for B7; in tenths that is
+    0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5, as in the published code.
     """
-    linear = baseline_dropout + (MAX_DROPOUT - baseline_dropout) * min(phi / MAX_DROPOUT_PHI, 1.0)
+    linear = baseline_dropout + (MAX_DROPOUT - baseline_dropout) * min(max(phi, 0.0) / MAX_DROPOUT_PHI, 1.0)
     return max(baseline_dropout, round(linear, 1))
 
 
@@ -102,9 +102,9 @@ def formula_member(
 
     As ``scale_compound``, with dropout by ``dropout_at`` and a name of ``label`` and ``phi``.
 
-    Raises: NasError for a negative phi.
+    Raises: NasError for a phi out of range.
     """
-    check_number("phi", phi, low=0, high=MAX_PHI)
+    check_number("phi", phi, low=-MAX_PHI, high=MAX_PHI)
     return scale_rounded(
         baseline,
         compound.factors(phi),

@@ -1,4 +1,4 @@
-"""Scaling requests: by multipliers, by phi or up to limits of cost."""
+"""Scaling requests: rewrites; multipliers, phi or limits of cost."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from nas.arch.limits import MAX_FACTOR, MAX_PHI, MAX_RESOLUTION_PX
+from nas.arch.rewrites import Rewrites
 from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.family import formula_member, published_label, published_member, published_table
 from nas.arch.scaling.rounding_rules import RoundingRules, rules_for
 from nas.arch.scaling.rules import DIRECTIONS, dwr
-from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes, phi_for, phi_limit
+from nas.arch.scaling.targets import CostMeasure, macs, params, peak_memory_bytes, phi_floor, phi_for, phi_limit
 from nas.arch.scaling.transform import Compound, Factors
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, quoted, unknown_choice
@@ -38,13 +39,13 @@ def target_measures(latency_ms: CostMeasure | None = None) -> dict[str, CostMeas
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingRequest:
-    """One scaling, given by phi, by multipliers or by targets.
+    """One scaling, given by phi, by multipliers or by targets, and rewrites.
 
-    ``phi``: compound coefficient. ``width``, ``depth``: multipliers. ``resolution_px``: input side, used without
-    rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them is
-    used. ``rule``: how phi becomes depth, width and input side: by ``coefficients`` (``compound``), by EfficientNet's
-    hand-rounded ones (``published``; phi may be a member's name, such as l2), mostly by width (``dwr``, with
-    ``dwr_alpha``), or by one dimension alone.
+    ``phi``: compound coefficient, negative for a smaller network. ``width``, ``depth``: multipliers. ``resolution_px``:
+    input side, used without rounding. ``targets``: upper limits of cost by name; the largest phi that meets all of them
+    is used. ``rewrites``: applied to the network before it is scaled. ``rule``: how phi becomes depth, width and input
+    side: by ``coefficients`` (``compound``), by EfficientNet's hand-rounded ones (``published``; phi may be a member's
+    name, such as l2), mostly by width (``dwr``, with ``dwr_alpha``), or by one dimension alone.
 
     Raises: NasError for values out of range, and for more than one of phi, multipliers and targets.
     """
@@ -57,6 +58,7 @@ class ScalingRequest:
     depth: float | None = None
     resolution_px: int | None = None
     targets: Mapping[str, float] = field(default_factory=dict)
+    rewrites: Rewrites = field(default_factory=Rewrites)
 
     def __post_init__(self) -> None:
         if self.rule not in SCALING_RULES:
@@ -68,20 +70,20 @@ class ScalingRequest:
         for name, target in self.targets.items():
             check_number(name, target, low=0, open_low=True)
         if not (isinstance(self.phi, str) and self.rule == "published"):
-            check_number("phi", self.phi, low=0, high=MAX_PHI, optional=True)
+            check_number("phi", self.phi, low=-MAX_PHI, high=MAX_PHI, optional=True)
         given = [self.phi is not None, bool(self._multipliers), bool(self.targets)]
         if sum(given) > 1:
             raise NasError("phi, multipliers (width, depth, resolution_px) and targets exclude each other; give one.")
 
     @property
     def is_empty(self) -> bool:
-        """Whether none of phi, multipliers and targets is given."""
+        """Whether none of phi, multipliers and targets is given, nothing to scale by."""
         return self.phi is None and not self._multipliers and not self.targets
 
     @property
-    def applied_rule(self) -> str:
-        """The rule that applies; ``multipliers`` if these are given."""
-        return "multipliers" if self._multipliers else self.rule
+    def applied_rule(self) -> str | None:
+        """The rule that applies: ``multipliers`` if given, None for rewrites alone."""
+        return None if self.is_empty else "multipliers" if self._multipliers else self.rule
 
     @property
     def _multipliers(self) -> dict[str, float]:
@@ -101,16 +103,25 @@ class ScalingRequest:
     def resolve(
         self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None = None
     ) -> ScaledNetwork:
-        """Scale ``baseline`` as requested.
+        """Rewrite and scale ``baseline`` as requested.
 
         ``measures``: a cost measure for each target, by its name. ``rules``: None is the rules of the baseline's
         family.
 
-        Raises: NasError for an empty request, and if no network meets the targets.
+        Raises: NasError for an empty request, for a network that cannot be rewritten, and if none meets the targets.
         """
-        if self.is_empty:
-            raise NasError("nothing to scale by: give phi, width, depth, resolution_px or a target.")
-        if self._multipliers:
+        if self.is_empty and self.rewrites.is_empty:
+            raise NasError("nothing to scale by: give phi, width, depth, resolution_px, a target or a rewrite.")
+        if self.rewrites.is_empty:
+            return self._scaled(baseline, measures, rules)
+        steps = self.rewrites.steps(baseline)
+        # The family is that of the network as it was given: its layers may say something else after a rewrite.
+        return replace(self._scaled(steps[-1].after, measures, rules or rules_for(baseline)), rewrites=steps)
+
+    def _scaled(
+        self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
+    ) -> ScaledNetwork:
+        if self._multipliers or self.is_empty:
             return self._by_multipliers(baseline, rules or rules_for(baseline))
         if self.rule == "published":
             return published_member(baseline, self._published_label(baseline, measures, rules), rules)
@@ -125,11 +136,10 @@ class ScalingRequest:
             width=multipliers.get("width", 1.0),
             resolution=multipliers.get("resolution_px", baseline.resolution_px) / baseline.resolution_px,
         )
-        label = "_".join(f"{name[0]}{value:g}" for name, value in multipliers.items())
+        labels = [f"{name[0]}{value:g}" for name, value in multipliers.items()]
         # A side given in px is used without rounding.
-        return scale_rounded(
-            baseline, factors, replace(rules, resolution_rule="exact"), name=f"{baseline.name}_{label}"
-        )
+        exact = replace(rules, resolution_rule="exact")
+        return scale_rounded(baseline, factors, exact, name="_".join([baseline.name, *labels]))
 
     def _largest_phi(
         self, baseline: ArchSpec, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
@@ -142,17 +152,18 @@ class ScalingRequest:
         def largest_ratio(arch: ArchSpec) -> float:
             return max(measures[name](arch) / target for name, target in self.targets.items())
 
-        self._check_reachable(baseline, network_at(0.0), "baseline", measures, rules)
-        max_phi = phi_limit(baseline, self.compound)
+        min_phi, max_phi = phi_floor(network_at), phi_limit(baseline, self.compound)
+        smallest = f"the smallest network of rule={self.rule}, that of phi {min_phi:g}"
+        self._check_reachable(baseline, network_at(min_phi), smallest, measures, rules)
         phis = [
-            phi_for(network_at, measures[name], target, field=name, max_phi=max_phi)
+            phi_for(network_at, measures[name], target, field=name, min_phi=min_phi, max_phi=max_phi)
             for name, target in self.targets.items()
         ]
         # A measure that is not monotone may exceed its target again below the smallest of these phi.
         return (
             phis[0]
             if len(phis) == 1
-            else phi_for(network_at, largest_ratio, 1.0, field="all targets together", max_phi=max_phi)
+            else phi_for(network_at, largest_ratio, 1.0, field="all targets together", min_phi=min_phi, max_phi=max_phi)
         )
 
     def _check_reachable(
@@ -174,7 +185,7 @@ class ScalingRequest:
             name, value = next(iter(exceeded.items()))
             smaller = self._smaller(baseline, name, measures, rules)
             remedy = f"give instead {', or '.join(smaller)}" if smaller else "raise it, or start from a smaller network"
-            raise NasError(f"{name} {quoted(self.targets[name])}: below the {what}, which needs {value:.4g}; {remedy}.")
+            raise NasError(f"{name} {quoted(self.targets[name])}: below {what}, which needs {value:.4g}; {remedy}.")
 
     def _smaller(
         self, baseline: ArchSpec, target: str, measures: Mapping[str, CostMeasure], rules: RoundingRules | None
@@ -204,7 +215,7 @@ class ScalingRequest:
         for label in published_table(baseline):
             arch = published_member(baseline, label, rules).arch
             if fitting is None:
-                self._check_reachable(baseline, arch, f"smallest published member, {label}", measures, rules)
+                self._check_reachable(baseline, arch, f"the smallest published member, {label}", measures, rules)
             if all(measures[name](arch) <= limit for name, limit in self.targets.items()):
                 fitting = label
         return str(fitting)

@@ -15,7 +15,7 @@ from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.rounding_rules import RoundingRules
 from nas.arch.scaling.transform import UNSCALED, Compound, Factors
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError
+from nas.core.errors import NasError, SpecError
 from nas.core.validation import check_number
 
 CostMeasure = Callable[[ArchSpec], float]
@@ -46,43 +46,76 @@ def phi_for(
     target: float,
     *,
     field: str = "target",
+    min_phi: float = 0.0,
     max_phi: float = MAX_PHI,
 ) -> float:
     """The largest phi, in thousandths, whose network measures at most ``target``.
 
-    ``network_at``: function from phi to a network. ``field``: the name of the target in error messages. ``max_phi``:
-    the largest phi tried.
+    ``network_at``: function from phi to a network. ``field``: the name of the target in error messages. ``min_phi``,
+    ``max_phi``: the smallest (at most 0) and the largest phi tried.
 
     Rounding makes plateaus: many phi share one network, and the largest of them is returned. A measure need not be
     monotone: latency may decrease slightly from one network to the next. Networks that meet the target above a run of
     16 thousandths that all miss it are found too, as long as those between are within 25% of it.
 
-    Raises: NasError, naming ``field``, if the baseline, ``network_at(0)``, misses the target, and if every phi up to
-    ``max_phi`` meets it.
+    Raises: NasError, naming ``field``, if no phi from ``min_phi`` (the baseline's, 0, unless it is negative) meets the
+    target, and if every phi up to ``max_phi`` does.
     """
     check_number(field, target, low=0, open_low=True)
+    lowest = math.ceil(min_phi * PHI_STEPS)
 
-    def misses(step: int) -> bool:
-        return measure(network_at(step / PHI_STEPS)) > target
+    def value(step: int) -> float:
+        return measure(network_at(step / PHI_STEPS))
 
-    if misses(0):
-        raise NasError(
-            f"{field} {target:g}: below the baseline, which needs {measure(network_at(0.0)):.4g}; "
-            f"raise it, or start from a smaller network."
-        )
-    step = _upper_step(lambda step: measure(network_at(step / PHI_STEPS)), target, int(max_phi * PHI_STEPS), field)
-    while misses(step):
-        step -= _COARSE
-    low, high = step, step + _COARSE
+    low = high = _upper_step(value, target, lowest, int(max_phi * PHI_STEPS), field)
+    while value(low) > target:
+        if low == lowest:
+            least = f"the network at phi {lowest / PHI_STEPS:g}" if lowest else "the baseline"
+            raise NasError(
+                f"{field} {target:g}: below {least}, which needs {value(lowest):.4g}; "
+                "raise it, or start from a smaller network."
+            )
+        low, high = max(low - _COARSE, lowest), low
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if misses(middle) else (middle, high)
+        low, high = (low, middle) if value(middle) > target else (middle, high)
     return low / PHI_STEPS
 
 
-def _upper_step(value: Callable[[int], float], target: float, max_step: int, field: str) -> int:
-    """A step above which no network meets the target; a multiple of ``_COARSE``."""
+def phi_floor(network_at: Callable[[float], ArchSpec]) -> float:
+    """The smallest phi tried: -12, or the smallest above it whose network is valid.
+
+    Few channels may be too few for the groups of a MixConv or of a grouped convolution.
+    """
+    low, high = -MAX_PHI * PHI_STEPS, 0
+    if _is_valid(network_at, low / PHI_STEPS):
+        return low / PHI_STEPS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _is_valid(network_at, middle / PHI_STEPS) else (middle, high)
+    return high / PHI_STEPS
+
+
+def _is_valid(network_at: Callable[[float], ArchSpec], phi: float) -> bool:
+    try:
+        network_at(phi)
+    except SpecError:
+        return False
+    return True
+
+
+def _upper_step(value: Callable[[int], float], target: float, min_step: int, max_step: int, field: str) -> int:
+    """A step above which no network meets the target.
+
+    Networks beyond the last stride whose cost is more than ``_MARGIN`` times the target are not tried, above the
+    baseline and below.
+    """
     stride, last = PHI_STEPS // _COARSE * _COARSE, max_step // _COARSE * _COARSE
+    if value(0) > _MARGIN * target:
+        step = 0
+        while step - stride >= min_step and value(step - stride) > _MARGIN * target:
+            step -= stride
+        return step
     steps: list[int] = [*range(stride, last, stride), last]
     for step in steps:
         if value(step) > _MARGIN * target:
