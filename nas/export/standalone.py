@@ -18,11 +18,11 @@ from torch import nn
 
 from nas.arch.blocks import format_block
 from nas.arch.complexity import complexity
+from nas.arch.inputs import input_facts
 from nas.arch.parts import SqueezeExcite
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
-from nas.export.metadata import input_facts
 from nas.model import mixconv
 from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from nas.arch import zoo
 from nas.arch.files import load_spec
@@ -13,8 +12,7 @@ from nas.arch.spec import ArchSpec
 from nas.cli.app import import_heavy
 from nas.cli.help_layout import paragraph
 from nas.core.errors import NasError, SpecError, suggestion
-
-TIMM_PREFIX: Final = "timm/"
+from nas.model.weights.files import TIMM_PREFIX
 
 
 def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
@@ -34,7 +32,7 @@ def resolve_arch(name: object, field: str = "arch") -> ArchSpec:
     if text in zoo.names():
         return zoo.get(text)
     if text.startswith(TIMM_PREFIX):
-        arch: ArchSpec = import_heavy("nas.model.timm_import.network").timm_arch(text.removeprefix(TIMM_PREFIX))
+        arch: ArchSpec = import_heavy("nas.model.timm_import.network").timm_arch(text.removeprefix(TIMM_PREFIX), field)
         return arch
     if is_spec_file(text):
         return load_spec(text)
