@@ -11,6 +11,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.model import mixconv
+    from nas.model.acceleration import fast_layers
     from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
     from nas.model.initialization import zero_init_residual
     from nas.model.layers import activation_layers, linear_activations, without_shortcuts, without_squeeze_excite
@@ -19,6 +20,7 @@ else:
         __name__,
         {
             "build": ["PAD_TYPES", "TIMM_OUTPUT_STRIDE", "TIMM_STEM", "counted_stride"],
+            "acceleration": ["fast_layers"],
             "initialization": ["zero_init_residual"],
             "layers": ["activation_layers", "linear_activations", "without_shortcuts", "without_squeeze_excite"],
         },
@@ -31,6 +33,7 @@ __all__ = [
     "TIMM_STEM",
     "activation_layers",
     "counted_stride",
+    "fast_layers",
     "linear_activations",
     "mixconv",
     "without_shortcuts",

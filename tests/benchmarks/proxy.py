@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,8 @@ VARIANTS = {
     "default_layout": "ours, images in memory, batched augmentation, default layout, memory given back, in-place SiLU",
     "channels_last": "the same with channels_last",
     "keep_memory": "the same with freed memory kept",
-    "ours": "nas.training.trainer as it ships: the same with SiLU out of place",
+    "out_of_place": "the same with SiLU out of place",
+    "ours": "nas.training.trainer as it ships: the same with fast layers and the fused optimizer update",
     "ours_bfloat16": "as it ships, with bfloat16 autocast",
 }
 
@@ -114,7 +116,7 @@ def ours(root: Path, network: str, images: int, variant: str) -> Round:
     """One epoch over ``images`` images of ``nas.training``, scoring excluded, with what ``variant`` leaves on."""
     from nas.data.images import load_images
     from nas.data.sources import DataSettings
-    from nas.training import runtime
+    from nas.training import optimization, runtime
     from nas.training.settings import TrainSettings
     from nas.training.trainer import train
 
@@ -122,6 +124,9 @@ def ours(root: Path, network: str, images: int, variant: str) -> Round:
         runtime.retain_freed_memory = lambda: False  # type: ignore[assignment]
     if variant in ("default_layout", "channels_last", "keep_memory"):
         runtime._COPYING_IN_PLACE = ()  # type: ignore[assignment]
+    if not variant.startswith("ours"):
+        runtime.fast_layers = lambda model: nullcontext()  # type: ignore[assignment]
+        optimization.fused_update = lambda *_: {}  # type: ignore[assignment]
     start = time.process_time()
     data = load_images(DataSettings(name="imagefolder", root=str(root), resolution_px=SIDE_PX, subset=images))
     decode_cpu_s = time.process_time() - start

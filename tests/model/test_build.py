@@ -15,6 +15,7 @@ from torch import nn
 from nas.arch import zoo
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.parts import HeadSpec, StemSpec
+from nas.arch.rewrites import Rewrites
 from nas.arch.spec import ArchSpec
 from nas.core.errors import SpecError
 from nas.model.build import build
@@ -113,6 +114,20 @@ def test_same_seed_gives_the_weights_of_timm() -> None:
     torch.manual_seed(7)
     ours = build(zoo.get("mobilenetv3_small_050")).state_dict()
     assert all(torch.equal(value, reference[key]) for key, value in ours.items())
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "mixnet_s"])
+def test_counts_of_rewritten_networks_match_torch(name: str) -> None:
+    """Efficient last stage and h-swish; the activations are those of the modules, not of their spec."""
+    given = zoo.get(name)
+    *_, step = Rewrites(head="pool_conv", hswish_from=0.9).steps(given)
+    with without_storage():
+        model = build(step.after)
+    cost = complexity(step.after)
+    assert counts(model, 3, step.after.resolution_px) == (cost.params, cost.macs, cost.activations)
+    blocks = [[type(layer).__name__ for layer in block.modules()] for stage in model.blocks for block in stage]
+    assert ["Hardswish" in types for types in blocks] == [index >= 0.9 * len(blocks) for index in range(len(blocks))]
+    assert {type(layer).__name__ for layer in (model.bn1.act, model.act2)} == {"Hardswish"}
 
 
 @settings(max_examples=25, deadline=None)

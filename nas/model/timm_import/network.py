@@ -73,18 +73,18 @@ def from_timm(model: nn.Module) -> ArchSpec:
     return spec
 
 
-def timm_arch(name: str) -> ArchSpec:
+def timm_arch(name: str, field: str = "arch") -> ArchSpec:
     """Return the spec of timm's network ``name``, such as ``fbnetc_100``.
 
-    No weights are allocated or downloaded.
+    ``field``: the setting's name, for errors. No weights are allocated or downloaded.
 
     Raises: NasError for an unknown name or an unsupported family, and as ``from_timm`` does.
     """
     if not timm.is_model(name):
         known = [model_name for module in TIMM_MODULES for model_name in timm.list_models(module=module)]
-        raise NasError(f"arch {f'timm/{name}'!r}: timm has no such network.{suggestion(name, known)}")
+        raise NasError(f"{field} {f'timm/{name}'!r}: timm has no such network.{suggestion(name, known)}")
     if not is_model_in_modules(name, TIMM_MODULES):
-        raise NasError(f"arch {f'timm/{name}'!r}: its family is not supported; supported are {FAMILIES}.")
+        raise NasError(f"{field} {f'timm/{name}'!r}: its family is not supported; supported are {FAMILIES}.")
     with torch.device("meta"):
         return from_timm(timm.create_model(name, pretrained=False))
 
