@@ -1,4 +1,4 @@
-"""Multi-threaded decoding of image files into one uint8 tensor."""
+"""Decoding of image files: all into one uint8 tensor by threads, or one by one."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ _MAX_BYTES: Final = 1_400_000_000  # larger images are refused
 _LARGE_BYTES: Final = 250_000_000  # larger ones are decoded one at a time
 # By their content, whatever the suffix says. Of the other formats that Pillow reads, one runs a program (EPS).
 _FORMATS: Final = ("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
+_ORIENTATION: Final = 274  # tag of Exif
+_TURNED: Final = (5, 6, 7, 8)  # orientations that exchange width and height
 _TIFF_SAMPLES: Final = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex float"}
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in the exceptions that it raises
@@ -71,7 +73,7 @@ def decode_images(
     Raises: NasError naming a file that is corrupt, too large, of another size, or has values of unknown range.
     """
     Image.init()  # once, before there are threads
-    with _silent_pillow():
+    with silent_pillow():
         side_px = settings.resolution_px or _square_side(files[0])
         check_size(len(files), side_px)
         out = np.empty((len(files), 3, side_px, side_px), dtype=np.uint8)
@@ -119,14 +121,56 @@ def _decode(file: Path, side_px: int, settings: DataSettings, large: Lock) -> tu
                 f"data.resolution_px: null needs equal image sizes, but {file} is {size[0]}x{size[1]} where "
                 f"{side_px}x{side_px} was expected; set data.resolution_px."
             )
-        need = _decoding_bytes(image, size)
-        if need > _MAX_BYTES:
-            limit = f"{_MAX_BYTES / 1e9:.1f} GB are the limit"
-            raise _too_large(file, f"{size[0]}x{size[1]} pixels take {need / 1e9:.1f} GB of memory, {limit}")
+        need = _checked_bytes(image, size, file)
         with large if need > _LARGE_BYTES else nullcontext():
             rgb = rgb_image(image, file, background=background, value_range=settings.value_range)
             square = fit_square(rgb.image, side_px, fit=settings.fit, background=background)
         return square, ImageFacts(*size, rgb.deep, rgb.clipped, rgb.shows_background, has_more)
+
+
+class OpenedImage:
+    """An open image file, of which parts may be needed at a lower resolution only.
+
+    ``size``: width and height of the upright image in px.
+    """
+
+    def __init__(self, image: Image.Image, file: Path, settings: DataSettings) -> None:
+        self._image, self._file, self._settings = image, file, settings
+        self._stored = image.size
+        self._decoded: Image.Image | None = None
+        if image.format in ("JPEG", "MPO"):
+            self._turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+            self.size = image.size[::-1] if self._turned else image.size
+        else:  # some formats tell the orientation after the pixels, and none has a smaller scale
+            self._decoded = self._upright()
+            self.size = self._decoded.size
+
+    def decode(self, least: tuple[int, int]) -> Image.Image:
+        """The whole image as RGB, upright, of at least ``least`` = (width, height) px.
+
+        A JPEG is decoded at the smallest scale that suffices: the result may be smaller than ``size``. Call it once.
+        """
+        if self._decoded is not None:
+            return self._decoded
+        self._image.draft("RGB", least[::-1] if self._turned else least)
+        return self._upright()
+
+    def _upright(self) -> Image.Image:
+        _checked_bytes(self._image, self._stored, self._file)
+        settings = self._settings
+        background = settings.background_colour
+        return rgb_image(self._image, self._file, background=background, value_range=settings.value_range).image
+
+
+@contextmanager
+def open_image(file: Path, settings: DataSettings) -> Iterator[OpenedImage]:
+    """Context with the image in ``file``.
+
+    Raises: NasError naming the file, as ``decode_images`` does, for whatever goes wrong with it in this context.
+    """
+    Image.init()
+    with _opened(file) as image:
+        yield OpenedImage(image, file, settings)
 
 
 def _known_formats() -> list[str]:
@@ -154,10 +198,17 @@ def _opened(file: Path) -> Iterator[Image.Image]:
         raise _undecodable(file, reason) from error
 
 
-def _decoding_bytes(image: Image.Image, size: tuple[int, int]) -> int:
-    """Memory that decoding ``image`` takes at most, whose file holds ``size`` pixels."""
+def _checked_bytes(image: Image.Image, size: tuple[int, int], file: Path) -> int:
+    """Bytes that decoding ``image`` takes at most.
+
+    Its ``file`` holds ``size`` = (width, height) pixels. Raises: NasError if it is too much.
+    """
     coefficients = _PROGRESSIVE_BYTES_PER_PIXEL * size[0] * size[1] if "progressive" in image.info else 0
-    return _BYTES_PER_PIXEL * image.size[0] * image.size[1] + coefficients
+    need = _BYTES_PER_PIXEL * image.size[0] * image.size[1] + coefficients
+    if need > _MAX_BYTES:
+        limit = f"{_MAX_BYTES / 1e9:.1f} GB are the limit"
+        raise _too_large(file, f"{size[0]}x{size[1]} pixels take {need / 1e9:.1f} GB of memory, {limit}")
+    return need
 
 
 def _unidentified_reason(file: Path) -> str:
@@ -187,7 +238,7 @@ def _too_large(file: Path, reason: str) -> NasError:
 
 
 @contextmanager
-def _silent_pillow() -> Iterator[None]:
+def silent_pillow() -> Iterator[None]:
     """Context manager that suppresses Pillow's warnings.
 
     They are of sizes and metadata and name no file; what matters is refused here by name.

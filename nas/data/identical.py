@@ -33,6 +33,21 @@ def equal_images(train: Tensor, val: Tensor) -> list[EqualImages]:
     return [group for group in groups.values() if group.train]
 
 
+def equal_files_by_size(train: Sequence[Path], val: Sequence[Path], most_bytes: int) -> list[tuple[Path, Path]] | None:
+    """``equal_files`` of those whose size is that of a file in the other split.
+
+    None if these are larger than ``most_bytes`` together, so that reading them would take long.
+    """
+    train_sizes, val_sizes = ([_size(path) for path in paths] for paths in (train, val))
+    common = set(train_sizes) & set(val_sizes) - {None}
+    if sum(size for size in (*train_sizes, *val_sizes) if size in common and size is not None) > most_bytes:
+        return None
+    return equal_files(
+        [path for path, size in zip(train, train_sizes, strict=True) if size in common],
+        [path for path, size in zip(val, val_sizes, strict=True) if size in common],
+    )
+
+
 def equal_files(train: Sequence[Path], val: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Pair each file of ``val`` with one of ``train`` of the same bytes, if there is."""
     by_content = {_file_digest(path): path for path in reversed(train)}
@@ -42,6 +57,14 @@ def equal_files(train: Sequence[Path], val: Sequence[Path]) -> list[tuple[Path, 
 
 def _digest(image: Tensor) -> bytes:
     return hashlib.blake2b(image.contiguous().numpy().data, digest_size=16).digest()
+
+
+def _size(path: Path) -> int | None:
+    """Size in bytes; None if unknown, which is an error once the file is decoded."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _file_digest(path: Path) -> bytes:

@@ -75,6 +75,11 @@ def check_constant(images: Tensor, settings: DataSettings, name_of: Callable[[in
         )
 
 
+def constant_image(name: str) -> NasError:
+    """The error for the train image ``name``, which is of one colour."""
+    return NasError(f"data.allow_constant false: {name} is of one colour; remove it, or set it to true.")
+
+
 def image_notices(files: Sequence[Path], facts: Sequence[ImageFacts], settings: DataSettings) -> tuple[str, ...]:
     """Return what the user should know of what the images lost.
 

@@ -5,11 +5,14 @@ Imports no image library.
 
 from __future__ import annotations
 
+import hashlib
 import os
+from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 # What Pillow decodes in every build, by the names that cameras, browsers and data sets give such files.
 IMAGE_SUFFIXES: Final = frozenset(
@@ -31,6 +34,35 @@ class FoundFile(NamedTuple):
 
     path: Path
     reason: str
+
+
+class PathTable(Sequence[Path]):
+    """Paths in one block of memory.
+
+    A list of a million paths takes half a GB, of which each forked process makes a copy by counting references.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self._text = b"".join(encoded)
+        self._starts = array("q", accumulate(map(len, encoded), initial=0))
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> Path: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Path]: ...
+    def __getitem__(self, row: int | slice) -> Path | list[Path]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(len(self)))]
+        start, end = self._starts[range(len(self))[row] :][:2]
+        return Path(os.fsdecode(self._text[start:end]))
+
+    def digest(self) -> str:
+        """Hash of the paths, hex."""
+        return hashlib.sha256(self._text + self._starts.tobytes()).hexdigest()
 
 
 def shown_name(path: Path | str) -> str:

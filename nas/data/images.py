@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +15,14 @@ from torch.nn import functional
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data.decode import decode_images
-from nas.data.description import ClassCount, DatasetDescription, IdenticalImages
+from nas.data.description import DatasetDescription, IdenticalImages
 from nas.data.identical import equal_files, equal_images
 from nas.data.image_checks import check_constant, check_depth, image_notices
 from nas.data.image_files import shown_name
-from nas.data.listing import FolderListing, list_folder
+from nas.data.listing import SplitRows, class_counts, describe_folder, folder_rows, list_folder
 from nas.data.packaged import PACKAGED_TABLES, existing_table
 from nas.data.sources import TORCHVISION_FOLDERS, DataSettings, check_data, existing_root
-from nas.data.split import Labels, Rows, draw_subset, split_rows
+from nas.data.split import Labels, draw_subset, split_rows
 
 _RESIZE_CHUNK: Final = 4096  # images resized at once: bounds the float copy
 
@@ -89,6 +89,14 @@ class ImageData:
         """Number of validation images of each class, in label order."""
         return tuple(torch.bincount(self.val_labels, minlength=self.classes).tolist())
 
+    def identity(self) -> list[Any]:
+        """Return shapes, statistics, classes and a digest of the pixels, as JSON data."""
+        digest = hashlib.sha256()
+        for part in (self.train_images, self.train_labels, self.val_images, self.val_labels):
+            digest.update(part.contiguous().numpy(force=True).data)
+        shapes = [list(images.shape) for images in (self.train_images, self.val_images)]
+        return [*shapes, self.mean, self.std, self.classes, digest.hexdigest()]
+
     def resized(self, side_px: int) -> ImageData:
         """Return the data with images resized to (N, C, side_px, side_px), uint8.
 
@@ -132,7 +140,7 @@ def load_images(settings: DataSettings, *, on_progress: ProgressCallback | None 
     description = DatasetDescription(
         name=settings.name,
         path="" if settings.root is None else shown_name(Path(settings.root).expanduser().absolute()),
-        classes=_class_counts(names, labels[found], labels[train], labels[val]),
+        classes=class_counts(names, labels[found], labels[train], labels[val]),
         identical=IdenticalImages(count=sum(len(same.val) for same in equal_images(images[train], images[val]))),
     )
     resized = resize_images(images[train], side_px), resize_images(images[val], side_px)
@@ -183,9 +191,7 @@ def _load_torchvision(settings: DataSettings) -> tuple[Tensor, Labels, tuple[str
 
 def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -> ImageData:
     listing = list_folder(settings)
-    labels = listing.labels
-    found, val = _folder_rows(listing, settings)
-    train = draw_subset(found, labels, settings.subset, settings.seed)
+    labels, (found, train, val) = listing.labels, folder_rows(listing, settings)
     files = [listing.files[row] for row in np.concatenate([train, val])]
     images, facts = decode_images(
         files,
@@ -196,50 +202,14 @@ def _load_folder(settings: DataSettings, on_progress: ProgressCallback | None) -
     cut = len(train)
     check_depth(files, facts)
     check_constant(images[:cut], settings, lambda row: str(files[row]))
-    description = DatasetDescription(
-        name=settings.name,
-        path=shown_name(listing.base.absolute()),
-        train_folder=listing.shown(listing.splits.train),
-        val_folder=listing.shown(listing.splits.val) if listing.splits.val else "",
-        classes=_class_counts(listing.splits.class_names, labels[found], labels[train], labels[val]),
-        left_out=dict(listing.left_out),
-        identical=_identical_files(images[:cut], images[cut:], files, listing),
-    )
-    data = _image_data(images[:cut], labels[train], images[cut:], labels[val], settings, description)
-    return replace(data, notices=image_notices(files, facts, settings))
-
-
-def _folder_rows(listing: FolderListing, settings: DataSettings) -> tuple[Rows, Rows]:
-    """Return the train and validation rows of the files."""
-    if listing.splits.val is None:
-        return split_rows(listing.labels, settings.val_fraction, settings.seed)
-    rows = np.arange(len(listing.files))
-    return rows[: listing.train_count], rows[listing.train_count :]
-
-
-def _identical_files(train: Tensor, val: Tensor, files: Sequence[Path], listing: FolderListing) -> IdenticalImages:
-    """Find validation files whose bytes are those of a train file.
-
-    ``files``: those of the images ``train`` (n, C, H, W), then those of ``val``.
-    """
     pairs = [
         pair
-        for same in equal_images(train, val)
-        for pair in equal_files([files[row] for row in same.train], [files[len(train) + row] for row in same.val])
+        for same in equal_images(images[:cut], images[cut:])
+        for pair in equal_files([files[row] for row in same.train], [files[cut + row] for row in same.val])
     ]
-    if not pairs:
-        return IdenticalImages()
-    first, second = pairs[0]
-    return IdenticalImages(count=len(pairs), train=listing.shown(first), val=listing.shown(second))
-
-
-def _class_counts(names: Sequence[str], found: Labels, train: Labels, val: Labels) -> tuple[ClassCount, ...]:
-    """Count the images of each class, from the labels (n,) of each split."""
-    counts = zip(*(np.bincount(labels, minlength=len(names)).tolist() for labels in (found, train, val)), strict=True)
-    return tuple(
-        ClassCount(name=shown_name(name), found=n_found, train=n_train, val=n_val)
-        for name, (n_found, n_train, n_val) in zip(names, counts, strict=True)
-    )
+    description = describe_folder(listing, SplitRows(found, train, val), pairs)
+    data = _image_data(images[:cut], labels[train], images[cut:], labels[val], settings, description)
+    return replace(data, notices=image_notices(files, facts, settings))
 
 
 def _check_memory(count: int, channels: int, side_px: int, limit_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Files of an image folder by class, and what is left out of it, by reason."""
+"""Files of an image folder by class and split, and what is left out, by reason."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from nas.data.description import ClassCount, DatasetDescription, IdenticalImages
 from nas.data.folder_layout import FolderSplits
 from nas.data.image_files import images_in, shown_name, sorted_images, walk_files
 from nas.data.sources import DataSettings, existing_root, folder_splits
-from nas.data.split import Labels
+from nas.data.split import Labels, Rows, draw_subset, split_rows
+
+
+class SplitRows(NamedTuple):
+    """Rows of a data set by split: train images found, those used, and of validation."""
+
+    found: Rows
+    train: Rows
+    val: Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,57 @@ def list_folder(settings: DataSettings) -> FolderListing:
         labels=np.concatenate([train_labels, val_labels]),
         train_count=len(train),
         left_out=left_out,
+    )
+
+
+def folder_rows(listing: FolderListing, settings: DataSettings) -> SplitRows:
+    """The rows of the files in ``listing`` by split, as ``settings`` draw them.
+
+    Raises: NasError for a split or a subset that cannot be drawn.
+    """
+    if listing.splits.val is None:
+        found, val = split_rows(listing.labels, settings.val_fraction, settings.seed)
+    else:
+        found, val = np.split(np.arange(len(listing.files)), [listing.train_count])
+    return SplitRows(found, draw_subset(found, listing.labels, settings.subset, settings.seed), val)
+
+
+def fits_memory(settings: DataSettings, side_px: int) -> bool:
+    """Whether memory may hold all images of ``settings`` at ``side_px``.
+
+    Of other data sets than image folders it may. Raises: NasError as ``list_folder`` and ``folder_rows``.
+    """
+    if settings.name != "imagefolder":
+        return True
+    rows = folder_rows(list_folder(settings), settings)
+    return 3 * side_px**2 * (len(rows.train) + len(rows.val)) <= settings.max_memory_bytes
+
+
+def describe_folder(
+    listing: FolderListing, rows: SplitRows, identical: Sequence[tuple[Path, Path]]
+) -> DatasetDescription:
+    """Describe an image folder.
+
+    ``identical``: pairs of a train and a validation file of the same bytes.
+    """
+    names = [listing.shown(path) for path in identical[0]] if identical else ["", ""]
+    return DatasetDescription(
+        name="imagefolder",
+        path=shown_name(listing.base.absolute()),
+        train_folder=listing.shown(listing.splits.train),
+        val_folder=listing.shown(listing.splits.val) if listing.splits.val else "",
+        classes=class_counts(listing.splits.class_names, *(listing.labels[part] for part in rows)),
+        left_out=dict(listing.left_out),
+        identical=IdenticalImages(count=len(identical), train=names[0], val=names[1]),
+    )
+
+
+def class_counts(names: Sequence[str], found: Labels, train: Labels, val: Labels) -> tuple[ClassCount, ...]:
+    """Count the images of each class, from the labels (n,) of each split."""
+    counts = zip(*(np.bincount(labels, minlength=len(names)).tolist() for labels in (found, train, val)), strict=True)
+    return tuple(
+        ClassCount(name=shown_name(name), found=n_found, train=n_train, val=n_val)
+        for name, (n_found, n_train, n_val) in zip(names, counts, strict=True)
     )
 
 

@@ -69,8 +69,10 @@ def rgb_image(image: Image.Image, file: Path, *, background: Colour, value_range
     return RgbImage(rgb, deep, clipped, shows_background)
 
 
-def fit_square(image: Image.Image, side_px: int, *, fit: str, background: Colour) -> Image.Image:
-    """Resize an RGB ``image`` to ``side_px`` x ``side_px`` (bilinear, antialiased).
+def fit_square(
+    image: Image.Image, side_px: int, *, fit: str, background: Colour, resample: Image.Resampling = _BILINEAR
+) -> Image.Image:
+    """Resize an RGB ``image`` to ``side_px`` x ``side_px`` (antialiased).
 
     ``fit``: ``crop`` keeps the square in its middle, ``pad`` keeps all of it within bars of ``background``,
     ``stretch`` keeps all of it and distorts it.
@@ -79,13 +81,13 @@ def fit_square(image: Image.Image, side_px: int, *, fit: str, background: Colour
     if image.size == size:
         return image
     if fit == "stretch":
-        return image.resize(size, _BILINEAR)
+        return image.resize(size, resample)
     if fit == "crop":
-        return ImageOps.fit(image, size, _BILINEAR)
+        return ImageOps.fit(image, size, resample)
     scale = side_px / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     square = Image.new("RGB", size, background)
-    square.paste(image.resize((width, height), _BILINEAR), ((side_px - width) // 2, (side_px - height) // 2))
+    square.paste(image.resize((width, height), resample), ((side_px - width) // 2, (side_px - height) // 2))
     return square
 
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from nas.data.description import DatasetDescription
 from nas.data.images import ImageData, resize_images
+from nas.data.streaming import ImageFiles
 
 _PER_CLASS: Final = 6
 _WHITE: Final = 255
 
 
-def with_samples(data: ImageData, side_px: int) -> DatasetDescription | None:
+def with_samples(data: ImageData | ImageFiles, side_px: int) -> DatasetDescription | None:
     """The description of ``data`` with strips of train images of the classes to show.
 
     The images are resized to ``side_px`` as for training, before random flips and shifts; None if nothing is known of
@@ -36,11 +37,11 @@ def with_samples(data: ImageData, side_px: int) -> DatasetDescription | None:
     return replace(description, classes=classes, sample_px=side_px)
 
 
-def _some_images(data: ImageData, label: int) -> Tensor:
+def _some_images(data: ImageData | ImageFiles, label: int) -> Tensor:
     """Up to six train images of a class, evenly spaced as neighbours may be alike."""
     rows = torch.nonzero(data.train_labels.cpu() == label).flatten()
     places = sorted({place * (len(rows) - 1) // (_PER_CLASS - 1) for place in range(_PER_CLASS)} if len(rows) else ())
-    return data.train_images[rows[places]].cpu()
+    return data.train_images[rows[places]].cpu() if isinstance(data, ImageData) else data.squares(rows[places].tolist())
 
 
 def _strip(images: Tensor, side_px: int) -> str:

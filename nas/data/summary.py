@@ -9,6 +9,7 @@ from nas.core.validation import check_number
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
+    from nas.data.streaming import ImageFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class ImageSummary:
         return names | ({"normalisation": {"mean": list(self.mean), "std": list(self.std)}} if self.mean else {})
 
     @classmethod
-    def of(cls, data: ImageData) -> ImageSummary:
+    def of(cls, data: ImageData | ImageFiles) -> ImageSummary:
         """Summarise ``data``."""
         return cls(
             classes=data.classes,

@@ -8,6 +8,8 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.training.augmentation import make_mixup, normalise
+    from nas.training.augmentation_settings import AugmentationSettings
+    from nas.training.batches import BatchSource, InMemorySource, TrainBatch
     from nas.training.checkpoint import Checkpoint
     from nas.training.distributed import (
         ProcessGroup,
@@ -18,53 +20,82 @@ if TYPE_CHECKING:
     from nas.training.evaluation import (
         augmented_batch,
         autocast,
+        correct_images,
         make_grad_scaler,
         memory_layout,
         normalization_statistics,
-        pick_device,
+        score_batches,
         score_logits,
+        score_model,
     )
     from nas.training.oom import named_out_of_memory
-    from nas.training.results import EpochResult, OutOfMemoryError, Score, TrainingError
-    from nas.training.runtime import fast_training, random_state, seeded, set_random_state
+    from nas.training.optimization import epoch_learning_rates, make_scheduler, steps_per_epoch
+    from nas.training.recipe import RecipeSettings
+    from nas.training.results import EpochResult, OutOfMemoryError, Score, TrainingError, TrainResult
+    from nas.training.run import TrainingRun
+    from nas.training.runtime import fast_training, pick_device, random_state, seeded, set_random_state
     from nas.training.settings import OPTIMIZERS, TrainSettings
-    from nas.training.trainer import make_scheduler, steps_per_epoch, train
+    from nas.training.streaming.batches import StreamedSource
+    from nas.training.streaming.parent_death import die_with_parent
+    from nas.training.trainer import TrainingHooks, train, train_network
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "augmentation": ["make_mixup", "normalise"],
+            "augmentation_settings": ["AugmentationSettings"],
+            "batches": ["BatchSource", "InMemorySource", "TrainBatch"],
             "checkpoint": ["Checkpoint"],
             "distributed": ["ProcessGroup", "check_single_process", "is_first_process", "join_process_group"],
             "evaluation": [
+                "score_model",
                 "augmented_batch",
                 "autocast",
+                "die_with_parent",
                 "make_grad_scaler",
                 "memory_layout",
                 "normalization_statistics",
-                "pick_device",
+                "score_batches",
                 "score_logits",
+                "correct_images",
             ],
             "oom": ["named_out_of_memory"],
-            "results": ["EpochResult", "OutOfMemoryError", "Score", "TrainingError"],
-            "runtime": ["fast_training", "random_state", "seeded", "set_random_state"],
+            "optimization": ["epoch_learning_rates", "make_scheduler", "steps_per_epoch"],
+            "recipe": ["RecipeSettings"],
+            "results": ["EpochResult", "OutOfMemoryError", "Score", "TrainResult", "TrainingError"],
+            "run": ["TrainingRun"],
+            "runtime": ["fast_training", "pick_device", "random_state", "seeded", "set_random_state"],
             "settings": ["OPTIMIZERS", "TrainSettings"],
-            "trainer": ["make_scheduler", "steps_per_epoch", "train"],
+            "streaming.batches": ["StreamedSource"],
+            "streaming.parent_death": ["die_with_parent"],
+            "trainer": ["TrainingHooks", "train", "train_network"],
         },
     )
 
 __all__ = [
+    "correct_images",
+    "AugmentationSettings",
+    "BatchSource",
     "Checkpoint",
     "EpochResult",
+    "InMemorySource",
     "OPTIMIZERS",
     "OutOfMemoryError",
     "ProcessGroup",
+    "RecipeSettings",
     "Score",
+    "StreamedSource",
+    "TrainBatch",
+    "TrainResult",
     "TrainSettings",
     "TrainingError",
+    "TrainingHooks",
+    "TrainingRun",
     "augmented_batch",
     "autocast",
     "check_single_process",
+    "die_with_parent",
+    "epoch_learning_rates",
     "fast_training",
     "is_first_process",
     "join_process_group",
@@ -77,9 +108,12 @@ __all__ = [
     "normalization_statistics",
     "pick_device",
     "random_state",
+    "score_batches",
     "score_logits",
+    "score_model",
     "seeded",
     "set_random_state",
     "steps_per_epoch",
     "train",
+    "train_network",
 ]

@@ -10,9 +10,9 @@ import io
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import timm
 import torch
@@ -21,24 +21,25 @@ from torch import nn
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
 from nas.core.version import __version__
-from nas.data.images import ImageData
 from nas.training.settings import TrainSettings
 
 _log = logging.getLogger(__name__)
+_FORMAT: Final = 2  # with the state of the source of batches, and steps of an epoch
 
 
 class Checkpoint:
     """State of one training at ``path``, written every ``every_s`` s of training.
 
     ``fingerprint`` identifies the training (``training_fingerprint``). Failure to read or write a checkpoint never
-    fails the training; it is logged at level INFO. Only plain containers and tensors are loaded
-    (``weights_only=True``), so that no file can run code.
+    fails the training; ``say`` gets a line about it, which is logged at level INFO by default. Only plain containers
+    and tensors are loaded (``weights_only=True``), so that no file can run code.
     """
 
-    def __init__(self, path: Path, fingerprint: str, every_s: float) -> None:
-        self._path = path
+    def __init__(self, path: Path, fingerprint: str, every_s: float, say: Callable[[str], object] = _log.info) -> None:
+        self.path = path
         self._fingerprint = fingerprint
         self._every_s = every_s
+        self._say = say
         self._unsaved_s = 0.0
 
     def load(self) -> dict[str, Any] | None:
@@ -47,17 +48,17 @@ class Checkpoint:
         None: the file is missing, damaged or of another training.
         """
         try:
-            data = self._path.read_bytes()
+            data = self.path.read_bytes()
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 damaged = archive.testzip()  # torch does not verify checksums
             stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if damaged is None and stored["fingerprint"] == self._fingerprint:
                 return dict(stored["state"])
-            _log.info("checkpoint %s is damaged or of another training; the training restarts from epoch 1", self._path)
+            self._say(f"checkpoint {self.path} is not resumed: it is damaged or of another training")
         except FileNotFoundError:
             pass
         except Exception as error:  # arbitrary content raises errors of many types
-            _log.info("checkpoint %s cannot be read, the training restarts from epoch 1: %s", self._path, error)
+            self._say(f"checkpoint {self.path} is not resumed, it cannot be read: {error}")
         return None
 
     def advance(self, duration_s: float, state: Callable[[], Mapping[str, Any]]) -> None:
@@ -66,19 +67,29 @@ class Checkpoint:
         ``state`` returns plain containers and tensors. On a full disk the previous file remains unchanged.
         """
         self._unsaved_s += duration_s
-        if self._unsaved_s < self._every_s:
-            return
+        if self._unsaved_s >= self._every_s:
+            self.save(state)
+
+    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Save ``state()`` now, as ``advance`` does."""
         buffer = io.BytesIO()
         torch.save({"fingerprint": self._fingerprint, "state": state()}, buffer)
         try:
-            write_bytes_atomically(self._path, buffer.getvalue())
+            write_bytes_atomically(self.path, buffer.getvalue())
             self._unsaved_s = 0.0
         except (OSError, NasError) as error:
-            _log.info("checkpoint %s cannot be written, the training continues: %s", self._path, error)
+            self._say(f"checkpoint {self.path} cannot be written, the training continues: {error}")
 
 
 def open_checkpoint(
-    path: Path | None, model: nn.Module, data: ImageData, settings: TrainSettings, *, seed: int, device: torch.device
+    path: Path | None,
+    model: nn.Module,
+    images: Sequence[Any],
+    settings: TrainSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], object] = _log.info,
 ) -> Checkpoint | None:
     """Create the checkpoint of a training that is about to start, or None if disabled.
 
@@ -86,22 +97,22 @@ def open_checkpoint(
     """
     if path is None or settings.checkpoint_s is None:
         return None
-    return Checkpoint(
-        path, training_fingerprint(model, data, settings, seed=seed, device=device), settings.checkpoint_s
-    )
+    fingerprint = training_fingerprint(model, images, settings, seed=seed, device=device)
+    return Checkpoint(path, fingerprint, settings.checkpoint_s, say)
 
 
 def training_fingerprint(
-    model: nn.Module, data: ImageData, settings: TrainSettings, *, seed: int, device: torch.device
+    model: nn.Module, images: Sequence[Any], settings: TrainSettings, *, seed: int, device: torch.device
 ) -> str:
     """Hash everything that determines the results of a training (SHA-256, hex).
 
-    That is the network with its initial weights, the images (their shapes, statistics, classes and ``flips``),
-    settings, seed, device type and the versions of torch, timm and this package. Call it before the first step.
+    That is the network with its initial weights, the images (``BatchSource.identity``), settings, seed, device type and
+    the versions of torch, timm, this package and the checkpoint's format. Call it before the first step.
     """
     facts = {
         "network": repr(model),
-        "images": [data.train_images.shape, data.val_images.shape, data.mean, data.std, data.classes, data.flips],
+        "format": _FORMAT,
+        "images": images,
         "settings": settings.identity(),
         "seed": seed,
         "device": device.type,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed
 
 from nas.core.errors import NasError
-from nas.training.evaluation import pick_device
+from nas.training.runtime import pick_device
 from nas.training.settings import TrainSettings
 
 _TORCHRUN_VARIABLES: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -120,7 +120,7 @@ def check_single_process() -> None:
     if all(name in os.environ for name in _TORCHRUN_VARIABLES) and (place := process_place()) is not None:
         raise NasError(
             f"torchrun: started {place.size} processes, each of which would run the whole study; start it with "
-            "python -m, and set engine.workers for several at a time. torchrun is for python -m nas.supernet alone."
+            "python -m, and set engine.workers for several at a time. torchrun is for nas.train and nas.supernet alone."
         )
 
 
@@ -135,17 +135,17 @@ def join_process_group(settings: TrainSettings) -> ProcessGroup:
     if place is None:
         return ProcessGroup()
     if not distributed.is_initialized():
-        _initialize(place, pick_device(settings))
+        _initialize(place, pick_device(settings), settings.group)
     return ProcessGroup(rank=place.rank, size=place.size, device=pick_device(settings))
 
 
-def _initialize(place: ProcessPlace, device: torch.device) -> None:
+def _initialize(place: ProcessPlace, device: torch.device, group: str) -> None:
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if place.local_rank >= count:
             raise NasError(
                 f"LOCAL_RANK {place.local_rank}: this machine has {count} GPUs; start torchrun with "
-                f"--nproc-per-node={count}, or add proxy.device=cpu."
+                f"--nproc-per-node={count}, or add {group}.device=cpu."
             )
         torch.cuda.set_device(place.local_rank)
     try:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
 
 import torch
 from timm.data import Mixup
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.core.errors import NasError
 from nas.data.images import ImageData
 from nas.training.augmentation import normalise, take_shifted
+from nas.training.distributed import ProcessGroup
 from nas.training.results import Score
-from nas.training.runtime import fast_training
+from nas.training.runtime import fast_training, pick_device
 from nas.training.settings import TrainSettings
 
 _SCORE_BATCH: Final = 256
+
+
+class ValBatch(NamedTuple):
+    """Validation images without augmentation, normalised, and their labels.
+
+    float32 (B, C, H, W) and int64 (B,).
+    """
+
+    images: Tensor
+    labels: Tensor
 
 
 def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
@@ -33,20 +43,6 @@ def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Scor
     return score
 
 
-def pick_device(settings: TrainSettings) -> torch.device:
-    """Resolve ``settings.device`` on this machine; ``auto`` prefers CUDA.
-
-    Raises: NasError if CUDA is requested and not available.
-    """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise NasError(
-            "proxy.device: cuda is not available here; set proxy.device=cpu or install a CUDA build of torch."
-        )
-    if settings.device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
-
-
 def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:
     """Score ``model`` on the validation images and leave it in evaluation mode.
 
@@ -55,25 +51,76 @@ def score_model(model: nn.Module, data: ImageData, settings: TrainSettings) -> S
     return score_logits(model.eval(), data, settings)
 
 
-@torch.inference_mode()
 def score_logits(logits_of: Callable[[Tensor], Tensor], data: ImageData, settings: TrainSettings) -> Score:
     """Score a function on the validation images.
 
     ``logits_of`` maps normalised images, float32 (B, C, H, W) on the device of ``data``, to logits (B, classes).
     """
-    device = data.val_images.device
+    return score_batches(logits_of, val_batches(data), data.classes, settings, device=data.val_images.device)
+
+
+def val_batches(data: ImageData, processes: ProcessGroup | None = None) -> Iterator[ValBatch]:
+    """Yield the validation images in order, on their device.
+
+    Of n processes each gets every n-th batch.
+    """
     mean, std = normalization_statistics(data)
-    correct = torch.zeros(data.classes, dtype=torch.int64, device=device)
-    loss = torch.zeros((), device=device)
-    for start in range(0, len(data.val_labels), _SCORE_BATCH):
-        images = normalise(data.val_images[start : start + _SCORE_BATCH], mean, std)
-        labels = data.val_labels[start : start + _SCORE_BATCH]
+    rank, size = (processes.rank, processes.size) if processes is not None else (0, 1)
+    for start in range(_SCORE_BATCH * rank, len(data.val_labels), _SCORE_BATCH * size):
+        part = slice(start, start + _SCORE_BATCH)
+        yield ValBatch(normalise(data.val_images[part], mean, std), data.val_labels[part])
+
+
+@torch.inference_mode()
+def score_batches(
+    logits_of: Callable[[Tensor], Tensor],
+    batches: Iterable[ValBatch],
+    classes: int,
+    settings: TrainSettings,
+    *,
+    device: torch.device,
+    processes: ProcessGroup | None = None,
+    confusion: Tensor | None = None,
+) -> Score:
+    """Score a function on ``batches``, and on those of the other ``processes``.
+
+    ``logits_of`` maps images, float32 (B, C, H, W) on ``device``, to logits (B, classes). ``confusion``: int64
+    (classes, classes) on ``device``, to which the images of this process are added, by label and predicted label.
+    """
+    correct = torch.zeros(classes, dtype=torch.int64, device=device)
+    count, loss = torch.zeros((), dtype=torch.int64, device=device), torch.zeros((), device=device)
+    for batch in batches:
+        images, labels = batch.images.to(device), batch.labels.to(device)
         with autocast(settings, device):
             logits = logits_of(images.contiguous(memory_format=memory_layout(settings))).float()
-        correct += torch.bincount(labels[logits.argmax(1) == labels], minlength=data.classes)
+        predicted = logits.argmax(1)
+        correct += torch.bincount(labels[predicted == labels], minlength=classes)
+        if confusion is not None:
+            confusion += torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
         loss += functional.cross_entropy(logits, labels, reduction="sum")
-    count = len(data.val_labels)
-    return Score(accuracy=float(correct.sum()) / count, loss=float(loss) / count, class_correct=tuple(correct.tolist()))
+        count += len(labels)
+    if processes is not None:
+        correct, loss, count = processes.sum(correct), processes.sum(loss), processes.sum(count)
+    images_scored = int(count)
+    return Score(
+        accuracy=float(correct.sum()) / images_scored,
+        loss=float(loss) / images_scored,
+        class_correct=tuple(correct.tolist()),
+    )
+
+
+@torch.inference_mode()
+def correct_images(logits_of: Callable[[Tensor], Tensor], data: ImageData, settings: TrainSettings) -> Tensor:
+    """Return which validation images a function classifies correctly, bool (N,).
+
+    ``logits_of`` as for ``score_logits``; the result is on the device of ``data``, in the order of its images.
+    """
+    found = []
+    for batch in val_batches(data):
+        with autocast(settings, data.val_images.device):
+            logits = logits_of(batch.images.contiguous(memory_format=memory_layout(settings)))
+        found.append(logits.argmax(1) == batch.labels)
+    return torch.cat(found)
 
 
 def augmented_images(data: ImageData, rows: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from nas.core.errors import unknown_choice
 from nas.core.validation import MAX_THREADS, check_number
@@ -29,6 +30,9 @@ class TrainSettings:
     Raises: NasError naming the field.
     """
 
+    group: ClassVar[str] = "proxy"  # of the configuration, which messages name
+    schedules: ClassVar[tuple[str, ...]] = SCHEDULES
+
     epochs: int = 4
     batch_size: int = 64
     optimizer: str = "adamw"
@@ -49,9 +53,14 @@ class TrainSettings:
     checkpoint_s: float | None = 30.0
 
     def __post_init__(self) -> None:
-        for field, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("amp", AMP), ("device", DEVICES)):
+        for field, allowed in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", self.schedules),
+            ("amp", AMP),
+            ("device", DEVICES),
+        ):
             if getattr(self, field) not in allowed:
-                raise unknown_choice(f"proxy.{field}", getattr(self, field), allowed)
+                raise unknown_choice(f"{self.group}.{field}", getattr(self, field), allowed)
         self._check("epochs", low=1, high=1_000_000, whole=True)
         self._check("threads", low=1, high=MAX_THREADS, whole=True)
         self._check("batch_size", low=2, high=1_000_000, whole=True)
@@ -71,5 +80,29 @@ class TrainSettings:
         del fields["checkpoint_s"]
         return fields
 
+    def optimizer_arguments(self) -> dict[str, Any]:
+        """Return the arguments of timm's ``create_optimizer_v2``."""
+        return {"opt": self.optimizer, "lr": self.lr, "weight_decay": self.weight_decay}
+
+    def schedule_arguments(self) -> dict[str, Any]:
+        """Return the arguments of timm's ``create_scheduler_v2``, in epochs."""
+        return {
+            "sched": self.schedule,
+            "num_epochs": self.epochs,
+            "warmup_epochs": self.warmup_epochs,
+            "warmup_lr": self.lr / 100,
+        }
+
+    def body_lr_share(self) -> float:
+        """Return the learning rate of all but the classifier as a share of its."""
+        return 1.0
+
+    def loss_weights(self, class_images: Sequence[int]) -> tuple[float, ...] | None:
+        """Return the weight of each class in the loss; None if all are alike.
+
+        ``class_images``: number of train images of each class.
+        """
+        return None
+
     def _check(self, field: str, *, low: float, **rule: Any) -> None:
-        check_number(f"proxy.{field}", getattr(self, field), low=low, **rule)
+        check_number(f"{self.group}.{field}", getattr(self, field), low=low, **rule)

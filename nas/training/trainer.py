@@ -1,35 +1,34 @@
-"""Training loop on in-memory images, with validation after every epoch."""
+"""Training loop with validation after every epoch, resumable."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Final
 
-import torch
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 
+from nas.core.errors import NasError
+from nas.core.progress import ProgressCallback
 from nas.data.images import ImageData
-from nas.training.augmentation import make_mixup
-from nas.training.checkpoint import open_checkpoint
-from nas.training.evaluation import (
-    augmented_batch,
-    autocast,
-    make_grad_scaler,
-    memory_layout,
-    pick_device,
-    score_model,
-)
-from nas.training.results import EpochResult, TrainingError, TrainResult
-from nas.training.runtime import fast_training, random_state, seeded, set_random_state
+from nas.training.batches import BatchSource, InMemorySource
+from nas.training.checkpoint import Checkpoint, open_checkpoint
+from nas.training.distillation.loss import Distillation
+from nas.training.distributed import ProcessGroup
+from nas.training.recipe import RecipeSettings
+from nas.training.results import EpochResult, TrainResult
+from nas.training.run import Times, TrainingRun
+from nas.training.runtime import fast_training, pick_device, seeded
 from nas.training.settings import TrainSettings
+
+_DIFFERENT_CHECKPOINTS: Final = (
+    "torchrun: processes found different checkpoints; runs_dir must be a folder that all machines share."
+)
+
+
+def _nothing(*_: object) -> None:
+    return None
 
 
 def train(
@@ -41,7 +40,7 @@ def train(
     on_epoch: Callable[[EpochResult], None] | None = None,
     checkpoint: Path | None = None,
 ) -> TrainResult:
-    """Train ``model`` in place, with validation after every epoch.
+    """Train ``model`` in place on images in memory, with validation after every epoch.
 
     ``model`` maps float32 images (B, C, H, W), normalised by the data's mean and deviation, to logits (B, classes).
     Results are deterministic for a ``seed`` with one thread on CPU. With ``settings.ema`` the averaged weights are
@@ -59,19 +58,133 @@ def train(
     Raises: TrainingError if a loss is not finite; torch's out-of-memory errors propagate.
     """
     device = pick_device(settings)
-    with seeded(seed, device) as generator, fast_training(model, device, settings.threads):
-        saved = open_checkpoint(checkpoint, model, data, settings, seed=seed, device=device)
-        run = _Run(model, data.to(device), settings, generator)
+    source = InMemorySource(data, settings, seed=seed, device=device)
+    with seeded(seed, device), fast_training(model, device, settings.threads):
+        saved = open_checkpoint(checkpoint, model, source.identity(), settings, seed=seed, device=device)
+        run = TrainingRun(model, source, settings, device)
         if saved is not None and (state := saved.load()) is not None:
             run.load_state_dict(state)
-        while len(run.results) < settings.epochs:
+        while run.epoch <= settings.epochs:
             result = run.next_epoch()
             if on_epoch is not None:
                 on_epoch(result)
             if saved is not None and result.epoch < settings.epochs:
                 saved.advance(result.duration_s, run.state_dict)
         run.load_scored_weights()
-    images = settings.epochs * len(data.train_labels)
+    return train_result(run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingHooks:
+    """What a full training calls; any may raise, which stops the training.
+
+    ``on_start``: before the first step, with the state that was restored if there was one. ``on_step``: after every
+    step, with steps done and in all. ``on_epoch``: after every epoch, before its checkpoint. ``must_stop``: asked after
+    every step; the training then saves its state and raises KeyboardInterrupt. ``say`` gets a line for the user.
+    """
+
+    on_start: Callable[[TrainingRun], object] = _nothing
+    on_step: ProgressCallback = _nothing
+    on_epoch: Callable[[TrainingRun], object] = _nothing
+    must_stop: Callable[[], object] = _nothing
+    say: Callable[[str], object] = _nothing
+
+
+def train_network(
+    model: nn.Module,
+    source: BatchSource,
+    settings: RecipeSettings,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    hooks: TrainingHooks | None = None,
+    processes: ProcessGroup | None = None,
+    distillation: Distillation | None = None,
+) -> TrainResult:
+    """Train ``model`` in place in full, resumable at any step.
+
+    As ``train``, but for images from any ``source``, and ``checkpoint`` is also written in the middle of an epoch, when
+    ``settings.checkpoint_s`` seconds have passed, and after every epoch. On CPU with one thread and one process a
+    resumed training ends with the same weights as an uninterrupted one, bit for bit. Of ``processes`` the first one
+    writes the file, which all read. ``distillation``: the loss with a teacher, None for the labels' alone.
+
+    Raises: TrainingError if a loss is not finite, which is checked before a checkpoint is written, so that its weights
+    are good; NasError if the checkpoint cannot be resumed, or the processes differ in what they resume from.
+    """
+    hooks, processes = hooks or TrainingHooks(), processes or ProcessGroup()
+    device = pick_device(settings)
+    if settings.bn_momentum is not None:
+        _set_bn_momentum(model, settings.bn_momentum)
+    with seeded(seed, device), fast_training(model, device, settings.threads):
+        images = [*source.identity(), *(distillation.identity() if distillation is not None else ())]
+        saved = open_checkpoint(checkpoint, model, images, settings, seed=seed, device=device, say=hooks.say)
+        run = TrainingRun(model, source, settings, device, processes, distillation=distillation)
+        if saved is not None:
+            _resume(run, saved)
+        elif checkpoint is not None and checkpoint.exists():
+            raise NasError(
+                f"{settings.group}.checkpoint_s null: does not resume from {checkpoint}; give a number of seconds, or "
+                "delete the file to begin anew."
+            )
+        processes.check_equal(run.steps_done, _DIFFERENT_CHECKPOINTS)
+        hooks.on_start(run)
+        after_step = _after_step(run, hooks, saved if processes.is_first else None)
+        while run.epoch <= settings.epochs:
+            run.next_epoch(after_step)
+            hooks.on_step(run.steps_done, settings.epochs * run.steps)
+            hooks.on_epoch(run)
+            if saved is not None and processes.is_first:
+                saved.save(run.state_dict)
+            if hooks.must_stop() and run.epoch <= settings.epochs:
+                raise KeyboardInterrupt
+        run.load_scored_weights()
+    return train_result(run)
+
+
+def _resume(run: TrainingRun, saved: Checkpoint) -> None:
+    """Restore the saved state if there is one.
+
+    Raises: NasError if it is of another training, which would be lost by beginning anew.
+    """
+    state = saved.load()
+    if state is not None:
+        run.load_state_dict(state)
+    elif saved.path.exists():
+        raise NasError(
+            f"checkpoint {saved.path}: cannot be resumed: damaged, or begun with other images, first weights, teacher "
+            "or versions of torch, timm or nas; choose another name for this training, or delete the file to begin "
+            "anew."
+        )
+
+
+def _after_step(run: TrainingRun, hooks: TrainingHooks, saved: Checkpoint | None) -> Callable[[], None]:
+    """What is done after each step within an epoch: report, and save if it is time."""
+    before = Times.now()
+
+    def after_step() -> None:
+        nonlocal before
+        hooks.on_step(run.steps_done, run.settings.epochs * run.steps)
+        now = Times.now()
+        if saved is not None and hooks.must_stop():
+            saved.save(run.checked_state_dict)
+        elif saved is not None:
+            saved.advance(now.since(before).wall_s, run.checked_state_dict)
+        before = now
+        if hooks.must_stop():
+            raise KeyboardInterrupt
+
+    return after_step
+
+
+def _set_bn_momentum(model: nn.Module, momentum: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
+
+
+def train_result(run: TrainingRun) -> TrainResult:
+    """Return the result of a training after its last epoch."""
+    images = run.settings.epochs * sum(run.source.train_class_images)
     return TrainResult(
         epochs=tuple(run.results),
         duration_s=sum(result.duration_s for result in run.results),
@@ -79,166 +192,3 @@ def train(
         images_per_s=images / run.trained.wall_s,
         images_per_cpu_s=images / max(run.trained.cpu_s, 1e-9),
     )
-
-
-class _Times(NamedTuple):
-    """Wall time and CPU time of all threads, in s: clock readings or differences."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-
-    @classmethod
-    def now(cls) -> _Times:
-        return cls(time.perf_counter(), time.process_time())
-
-    def since(self, start: _Times) -> _Times:
-        return _Times(self.wall_s - start.wall_s, self.cpu_s - start.cpu_s)
-
-    def plus(self, other: _Times) -> _Times:
-        return _Times(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
-
-
-class _Run:
-    """Mutable state of one training.
-
-    Model, optimizer, schedule, averaged weights, random generator and the results so far. ``trained``: time of the
-    training steps, without validation.
-    """
-
-    def __init__(self, model: nn.Module, data: ImageData, settings: TrainSettings, generator: torch.Generator) -> None:
-        self.data, self.settings, self.generator = data, settings, generator
-        self.results: list[EpochResult] = []
-        self.trained = _Times()
-        self.device = data.train_images.device
-        self.model = model.to(self.device, memory_format=memory_layout(settings))  # type: ignore[call-overload]
-        self.steps = steps_per_epoch(len(data.train_labels), settings.batch_size)
-        self.optimizer = create_optimizer_v2(
-            model, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay
-        )
-        self.scheduler = make_scheduler(self.optimizer, settings, self.steps)
-        self.mixup = make_mixup(settings, data.classes)
-        self.loss: nn.Module = SoftTargetCrossEntropy()
-        if self.mixup is None:
-            self.loss = LabelSmoothingCrossEntropy(settings.label_smoothing)
-        self.ema = ModelEmaV3(model, settings.ema, use_warmup=True) if settings.ema is not None else None
-        self.scored_model: nn.Module = self.model if self.ema is None else self.ema.module
-        self.scaler = make_grad_scaler(settings, self.device)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state after an epoch, as plain containers and tensors.
-
-        The learning rate schedule is not included: it is a function of the step.
-        """
-        return {
-            "results": [asdict(result) for result in self.results],
-            "trained": list(self.trained),
-            "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": random_state(self.generator),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a ``state_dict`` of the same training."""
-        self.results = [EpochResult(**result) for result in state["results"]]
-        self.trained = _Times(*state["trained"])
-        self.model.load_state_dict(state["model"])
-        if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        set_random_state(self.generator, state["random"])
-
-    def next_epoch(self) -> EpochResult:
-        """Train and score the next epoch.
-
-        Raises: TrainingError if the training or validation loss is not finite.
-        """
-        epoch, start = len(self.results) + 1, _Times.now()
-        train_loss = self._train_epoch(epoch)
-        self.trained = self.trained.plus(_Times.now().since(start))
-        score = score_model(self.scored_model, self.data, self.settings)
-        if not math.isfinite(score.loss):
-            raise TrainingError(f"validation loss became {score.loss} at epoch {epoch}: lower proxy.lr.")
-        elapsed = _Times.now().since(start)
-        result = EpochResult(
-            epoch=epoch,
-            accuracy=score.accuracy,
-            val_loss=score.loss,
-            train_loss=train_loss,
-            duration_s=elapsed.wall_s,
-            cpu_s=elapsed.cpu_s,
-            class_correct=score.class_correct,
-        )
-        self.results.append(result)
-        return result
-
-    def load_scored_weights(self) -> None:
-        """Load the averaged weights into the model if those were scored.
-
-        Saved weights must reproduce the reported accuracy.
-        """
-        if self.ema is not None:
-            self.model.load_state_dict(self.ema.module.state_dict())
-
-    def _train_epoch(self, epoch: int) -> float:
-        """Train one epoch (counted from 1) and return its mean loss."""
-        self.model.train()
-        count = len(self.data.train_labels)
-        order = torch.randperm(count, generator=self.generator, device=self.device)
-        losses = torch.empty(self.steps, device=self.device)  # read once per epoch: a read synchronises the GPU
-        for step, rows in enumerate(order.tensor_split(self.steps)):
-            done = (epoch - 1) * self.steps + step
-            losses[step] = self._train_step(rows)
-            if self.scheduler is not None:
-                self.scheduler.step_update(done + 1)
-            if self.ema is not None:
-                self.ema.update(self.model, step=done + 1)
-        wrong = (~losses.isfinite()).nonzero()
-        if len(wrong):
-            step = int(wrong[0])
-            raise TrainingError(f"loss became {float(losses[step])} at epoch {epoch}, step {step + 1}: lower proxy.lr.")
-        return float(losses.mean())
-
-    def _train_step(self, rows: Tensor) -> Tensor:
-        """Take one optimizer step on ``rows``, int64 (B,); returns the detached loss, ()."""
-        images, targets = augmented_batch(self.data, rows, self.settings, self.mixup, self.generator)
-        self.optimizer.zero_grad()
-        with autocast(self.settings, self.device):
-            loss = self.loss(self.model(images), targets)
-        self.scaler.scale(loss).backward()
-        if self.settings.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        detached: Tensor = loss.detach()
-        return detached
-
-
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Return the number of batches per epoch, which have nearly equal sizes.
-
-    A small last batch would have poor batch statistics and too much weight per image.
-    """
-    return max(1, min(math.ceil(images / batch_size), images // 2))
-
-
-def make_scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
-    """Create timm's schedule of the learning rate; None if constant.
-
-    ``steps``: updates per epoch.
-    """
-    if settings.schedule == "constant":
-        return None
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=settings.schedule,
-        num_epochs=settings.epochs,
-        warmup_epochs=settings.warmup_epochs,
-        warmup_lr=settings.lr / 100,
-        step_on_epochs=False,
-        updates_per_epoch=steps,
-    )
-    return scheduler

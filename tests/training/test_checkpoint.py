@@ -117,7 +117,7 @@ def test_times_before_an_interruption_are_included(
         itertools.count(step=10),
     )  # read before and after the training steps, and after validation
     clock = SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu))
-    monkeypatch.setattr("nas.training.trainer.time", clock)
+    monkeypatch.setattr("nas.training.run.time", clock)
     data, path = first_images(digits, 48), tmp_path / "c.pt"
     train_and_interrupt(path, data, ALWAYS)
     result = train(small_net(), data, ALWAYS, seed=1, checkpoint=path)

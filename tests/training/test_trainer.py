@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from nas.core.errors import NasError
 from nas.data.images import ImageData
 from nas.training.evaluation import evaluate
 from nas.training.results import EpochResult, TrainingError
-from nas.training.runtime import fast_training, seeded
+from nas.training.runtime import fast_training, fused_update, seeded
 from nas.training.settings import OPTIMIZERS, TrainSettings
 from nas.training.trainer import train
 from tests.training.nets import first_images, make_net
@@ -81,6 +82,36 @@ def test_out_of_place_activations_are_bitwise_equal(digits: ImageData, monkeypat
     plain = train(make_net(), data, SHORT, seed=0)
     assert fast.epochs[0].train_loss == plain.epochs[0].train_loss
     assert fast.loss == plain.loss
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_fast_layers_differ_by_rounding_only(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch, channels_last: bool
+) -> None:
+    """With SGD: AdamW would enlarge the rounding errors of gradients that are zero."""
+    settings = replace(SHORT, optimizer="sgd", channels_last=channels_last, ema=0.9)
+    models = [make_net(), make_net()]
+    fast = train(models[0], first_images(digits, 64), settings, seed=0)
+    assert not any("forward" in module.__dict__ for module in models[0].modules())
+    monkeypatch.setattr("nas.training.runtime.fast_layers", lambda model: nullcontext())
+    plain = train(models[1], first_images(digits, 64), settings, seed=0)
+    assert fast.epochs[0].train_loss == pytest.approx(plain.epochs[0].train_loss, rel=1e-5)
+    for name, ours in models[0].state_dict().items():
+        torch.testing.assert_close(ours, models[1].state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw"])
+def test_fused_update_is_that_of_single_parameters(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    """Of one step: the rounding of one step changes the gradients of the next."""
+    models, data = [make_net(), make_net()], first_images(digits, 16)
+    train(models[0], data, replace(SHORT, optimizer=optimizer, schedule="constant"), seed=0)
+    assert fused_update(optimizer, torch.device("cpu")) == {"fused": True}
+    monkeypatch.setattr("nas.training.optimization.fused_update", lambda optimizer, device: {})
+    train(models[1], data, replace(SHORT, optimizer=optimizer, schedule="constant"), seed=0)
+    for name, ours in models[0].state_dict().items():
+        torch.testing.assert_close(ours, models[1].state_dict()[name], rtol=1e-5, atol=1e-7, msg=name)
 
 
 def test_scores_match_a_plain_loop(digits: ImageData) -> None:

@@ -8,6 +8,6 @@ outlive a run that is killed: it could not end itself, and its locks in the stor
 
 from __future__ import annotations
 
-from nas.engines.local.parent_death import die_with_parent
+from nas.training import die_with_parent
 
 die_with_parent()

@@ -23,10 +23,10 @@ from rich.console import Console
 from nas.core.errors import NasError
 from nas.engines.local.limits import check_baseline
 from nas.engines.local.measure_requests import request_measurement
-from nas.engines.local.parent_death import die_with_parent
 from nas.study.config import StudyPlan
 from nas.study.kind import StudyKind
 from nas.study.trial_loop import run_trial_loop as run_tasks
+from nas.training import die_with_parent
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _SERVER_DIED: Final = 255  # what multiprocessing gives for the exit code that nobody can tell it

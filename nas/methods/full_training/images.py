@@ -1,0 +1,95 @@
+"""Images of a full training: loaded, described, and as a source of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from rich.console import Console
+
+from nas.core.console import print_lines, progress_bar
+from nas.core.errors import NasError
+from nas.data.description import DatasetDescription
+from nas.data.images import ImageData, load_images
+from nas.data.listing import fits_memory
+from nas.data.samples import with_samples
+from nas.data.streaming import DecodedImages, ImageFiles, list_images
+from nas.data.summary import ImageSummary
+from nas.methods.full_training.config import TrainingPlan
+from nas.training.batches import BatchSource, InMemorySource
+from nas.training.distributed import ProcessGroup
+from nas.training.streaming.batches import StreamedSource
+
+MakeSource = Callable[[torch.device, ProcessGroup], BatchSource]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingImages:
+    """The images of a training.
+
+    ``make_source`` makes the source of its batches, for a device and processes. ``normalised`` returns the same images
+    with another mean and deviation per channel. ``dataset``: None where nothing is known of them.
+    """
+
+    summary: ImageSummary
+    dataset: DatasetDescription | None
+    make_source: MakeSource
+    normalised: Callable[[tuple[float, ...], tuple[float, ...]], TrainingImages]
+
+
+def load_training_images(plan: TrainingPlan, console: Console) -> TrainingImages:
+    """Load the images of ``plan`` or list them for streaming; print what they are.
+
+    Raises: NasError.
+    """
+    data: ImageData | ImageFiles
+    is_streamed = plan.recipe.is_streamed(fits_memory=lambda: fits_memory(plan.data, plan.side_px))
+    with progress_bar(console, f"images of {plan.data.name}") as progress:
+        if is_streamed and plan.data.name == "imagefolder":
+            _check_side(plan)
+            data = list_images(plan.data, plan.side_px, on_progress=progress)
+        else:
+            settings = replace(plan.data, resolution_px=plan.data.resolution_px or plan.side_px)
+            data = load_images(settings, on_progress=progress).resized(plan.side_px)
+    dataset = with_samples(data, plan.side_px)
+    if dataset is not None:
+        print_lines(console, *dataset.lines, *(f"warning: {text}" for text in dataset.warnings))
+    print_lines(console, *(f"note: {notice}" for notice in data.notices))
+    if is_streamed or not isinstance(data, ImageData):
+        return _streamed(plan, data, dataset)
+    return _in_memory(plan, data, dataset)
+
+
+def _check_side(plan: TrainingPlan) -> None:
+    if plan.data.resolution_px not in (None, plan.side_px):
+        raise NasError(
+            f"data.resolution_px {plan.data.resolution_px}: streamed images are decoded at the side of the network, "
+            f"{plan.side_px} px; leave it out, or set recipe.resolution_px."
+        )
+
+
+def _in_memory(plan: TrainingPlan, data: ImageData, dataset: DatasetDescription | None) -> TrainingImages:
+    return TrainingImages(
+        summary=ImageSummary.of(data),
+        dataset=dataset,
+        make_source=lambda device, processes: InMemorySource(
+            data, plan.recipe, seed=plan.run.seed, device=device, processes=processes
+        ),
+        normalised=lambda mean, std: _in_memory(plan, replace(data, mean=mean, std=std), dataset),
+    )
+
+
+def _streamed(plan: TrainingPlan, data: ImageData | ImageFiles, dataset: DatasetDescription | None) -> TrainingImages:
+    return TrainingImages(
+        summary=ImageSummary.of(data),
+        dataset=dataset,
+        make_source=lambda device, processes: StreamedSource(
+            DecodedImages(data) if isinstance(data, ImageData) else data,
+            plan.recipe,
+            seed=plan.run.seed,
+            device=device,
+            processes=processes,
+        ),
+        normalised=lambda mean, std: _streamed(plan, replace(data, mean=mean, std=std), dataset),
+    )

@@ -1,0 +1,91 @@
+"""Files of a network in training: weights with their spec, a log of epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from torch import nn
+
+from nas.arch.complexity import complexity
+from nas.arch.files import dump_spec
+from nas.arch.spec import ArchSpec
+from nas.core.files import write_text_atomically
+from nas.core.statistics import binomial_error
+from nas.data.summary import ImageSummary
+from nas.export.metadata import input_metadata
+from nas.export.standalone import save_weights
+from nas.methods.full_training.config import TrainingPlan
+from nas.methods.full_training.run_folder import RunFolder
+from nas.reporting.columns import csv_text
+from nas.study.manifest import library_versions
+from nas.training.results import EpochResult
+
+LOG_COLUMNS: Final = (
+    "epoch", "lr", "train_loss", "val_loss", "accuracy", "standard_error", "duration_s", "cpu_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFiles:
+    """Writer of a training's weights, specs and log.
+
+    ``begun_with``: where the first weights came from, as plain data; empty for random ones.
+    """
+
+    plan: TrainingPlan
+    network: ArchSpec
+    images: ImageSummary
+    begun_with: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where they are written."""
+        return RunFolder(path=self.plan.folder)
+
+    def write_weights(self, stem: str, model: nn.Module, result: EpochResult) -> None:
+        """Write the weights of ``model`` and their spec. Raises: NasError."""
+        provenance = self._provenance(result)
+        save_weights(model, self.folder.weights(stem), input_metadata(self.network, provenance))
+        write_text_atomically(self.folder.spec(stem), dump_spec(self.network, provenance))
+
+    def write_log(self, results: Sequence[EpochResult], rates: Sequence[float]) -> None:
+        """Write a row per epoch.
+
+        ``rates``: learning rate at the end of each. Raises: NasError.
+        """
+        records = [
+            {name: record.get(name) for name in LOG_COLUMNS}
+            for record in (
+                {**asdict(result), "lr": lr, "standard_error": binomial_error(result.accuracy, self.images.val)}
+                for result, lr in zip(results, rates, strict=False)
+            )
+        ]
+        write_text_atomically(self.folder.log, csv_text(LOG_COLUMNS, records))
+
+    def _provenance(self, result: EpochResult) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            **self.images.input_facts,
+            "run": plan.name,
+            "epoch": result.epoch,
+            "accuracy": round(result.accuracy, 6),
+            "standard_error": round(binomial_error(result.accuracy, self.images.val), 6),
+            "val_loss": round(result.val_loss, 6),
+            "class_correct": list(result.class_correct),
+            **asdict(complexity(self.network)),
+            "images": {"name": plan.data.name, "train": self.images.train, "validation": self.images.val},
+            "recipe": _lists(asdict(plan.recipe)),
+            "seed": plan.run.seed,
+            "begun_with": dict(self.begun_with) or "random weights",
+            **({"teacher": asdict(plan.distillation) | plan.teacher.facts} if plan.teacher else {}),
+            "network_from": dict(plan.origin or {}),
+            "command": plan.command,
+            "versions": library_versions(),
+        }
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with their tuples as lists, which YAML writes without a tag."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
