@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from nas.core.errors import NasError
+from nas.methods.netadapt.kind import NetAdaptKind
 from nas.methods.scaling.kind import ScalingKind
 from nas.methods.search.kind import SearchKind
 from nas.study.kind import StudyKind
 
-__all__ = ["KINDS", "SCALING", "SEARCH", "kind_name", "kind_of"]
+__all__ = ["KINDS", "NETADAPT", "SCALING", "SEARCH", "kind_name", "kind_of"]
 
 SEARCH: Final = SearchKind()
 SCALING: Final = ScalingKind()
-KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING)
+NETADAPT: Final = NetAdaptKind()
+KINDS: Final[tuple[StudyKind, ...]] = (SEARCH, SCALING, NETADAPT)
 
 
 def kind_of(identity: Mapping[str, Any], study: str) -> StudyKind:

@@ -1,0 +1,92 @@
+"""Files of the adapted network: its spec with what is known of it, its weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import optuna
+
+from nas.arch.complexity import complexity
+from nas.arch.files import dump_spec
+from nas.core.files import write_bytes_atomically, write_text_atomically
+from nas.latency.speed import speed_of
+from nas.methods.netadapt.context import NetAdaptContext
+from nas.methods.netadapt.report_data import ADAPTED_FILE
+from nas.methods.netadapt.results.comparison import accuracy_change
+from nas.study.trial_record import TrialRecord
+
+
+def write_adapted(context: NetAdaptContext, study: optuna.Study, kept: list[TrialRecord]) -> None:
+    """Write spec and weights of the network of the last step.
+
+    They are ``adapted.yaml`` and ``adapted.safetensors``. ``kept``: the records of the steps, the seed network's first.
+    Weights first: a spec without its weights would be taken for a network that is yet to be trained. Raises: NasError
+    if the step's files are lost.
+    """
+    last, folder = len(kept) - 1, context.plan.folder
+    arch = replace(context.files.arch(last), name=ADAPTED_FILE)
+    write_bytes_atomically(folder / f"{ADAPTED_FILE}.safetensors", context.files.weights(last))
+    write_text_atomically(folder / f"{ADAPTED_FILE}.yaml", dump_spec(arch, _provenance(context, study, kept)))
+
+
+def _provenance(context: NetAdaptContext, study: optuna.Study, kept: list[TrialRecord]) -> dict[str, Any]:
+    plan, seed, adapted = context.plan, kept[0], kept[-1]
+    arch = context.files.arch(len(kept) - 1)
+    shared = context.provenance(study.study_name)
+    return {
+        "study": shared.pop("study"),
+        "data": shared.pop("data"),
+        "seed": plan.study.seed,
+        **shared,
+        "trial": adapted.number,
+        "arch_id": arch.arch_id,
+        "adapted_from": {
+            "name": context.seed.name,
+            "arch_id": context.seed.arch_id,
+            "weights": plan.weights,
+            **_accuracy(seed),
+            "latency": _latency(context, seed),
+        },
+        "target": {plan.target.measure: round(context.target, 6), "requested": str(plan.target)},
+        "steps": len(kept) - 1,
+        **_accuracy(adapted),
+        **_change(study, seed, adapted),
+        **asdict(complexity(arch)),
+        "latency": {"device": str(context.predictor.device), **_latency(context, adapted)},
+    }
+
+
+def _accuracy(row: TrialRecord) -> dict[str, Any]:
+    facts = {
+        "accuracy": row.accuracy,
+        "standard_error": row.standard_error,
+        "val_loss": row.val_loss,
+        "majority_accuracy": row.majority_accuracy,
+    }
+    return {name: round(value, 6) for name, value in facts.items() if value is not None}
+
+
+def _change(study: optuna.Study, seed: TrialRecord, adapted: TrialRecord) -> dict[str, Any]:
+    """Change of accuracy since the seed network, with its standard error."""
+    change = accuracy_change(study, seed, adapted) if seed.number != adapted.number else None
+    if change is None:
+        return {}
+    error = None if change.error is None else round(change.error, 6)
+    return {"accuracy_change": {"value": round(change.change, 6), "standard_error": error, "paired": change.is_paired}}
+
+
+def _latency(context: NetAdaptContext, row: TrialRecord) -> dict[str, Any]:
+    """Predicted and measured latency in ms, as far as they are known."""
+    facts: dict[str, Any] = {"predicted_ms": round(row.predicted_ms or 0.0, 4)}
+    if (speed := speed_of(context.predictor)) and speed.moved:
+        facts["slowdown"] = round(speed.moved, 4)  # of latency.speed=now, against the calibration
+    if row.latency_low_ms is not None and row.latency_high_ms is not None:
+        facts["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
+    if row.measured_ms is not None:
+        facts["measured_ms"] = round(row.measured_ms, 4)
+    if row.measured_spread_ms is not None:
+        facts["measured_spread_ms"] = round(row.measured_spread_ms, 4)
+    if row.measured_error_ms is not None:
+        facts["measured_standard_error_ms"] = round(row.measured_error_ms, 4)
+    return facts
