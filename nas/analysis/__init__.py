@@ -8,6 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.analysis.accuracy_estimate import AccuracyEstimator, TrainedNetwork, leave_one_out
+    from nas.analysis.baseline_comparison import BaselineComparison, Relation
     from nas.analysis.bayesian_regression import FloatArray
     from nas.analysis.estimator_check import EstimatorCheck
     from nas.analysis.history import (
@@ -50,6 +51,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "baseline_comparison": ["BaselineComparison", "Relation"],
             "bayesian_regression": ["FloatArray"],
             "estimator_check": ["EstimatorCheck"],
             "accuracy_estimate": ["leave_one_out", "TrainedNetwork", "AccuracyEstimator"],
@@ -93,6 +95,8 @@ else:
     )
 
 __all__ = [
+    "BaselineComparison",
+    "Relation",
     "EstimatorCheck",
     "FloatArray",
     "leave_one_out",

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.reporting.baseline_verdict import baseline_verdicts
     from nas.reporting.class_accuracy import ClassRow, class_columns, class_name, class_rows, lowest_class
-    from nas.reporting.columns import Column, csv_table, csv_text, percent_number, plain_record, print_columns, select
+    from nas.reporting.columns import (
+        Column,
+        Row,
+        csv_table,
+        csv_text,
+        percent_number,
+        plain_record,
+        print_columns,
+        select,
+    )
     from nas.reporting.html_page import template
     from nas.reporting.search_columns import (
         AGREEMENT_COLUMNS,
@@ -27,8 +37,10 @@ else:
         __name__,
         {
             "search_decision": ["winner_groups"],
+            "baseline_verdict": ["baseline_verdicts"],
             "class_accuracy": ["lowest_class", "class_rows", "class_name", "class_columns", "ClassRow"],
             "columns": [
+                "Row",
                 "Column",
                 "csv_table",
                 "csv_text",
@@ -53,11 +65,13 @@ else:
     )
 
 __all__ = [
+    "baseline_verdicts",
     "AGREEMENT_COLUMNS",
-    "RECORD_COLUMNS",
     "ClassRow",
     "Column",
     "LabelledRecord",
+    "RECORD_COLUMNS",
+    "Row",
     "SearchReport",
     "StudyReport",
     "Winner",
@@ -70,8 +84,8 @@ __all__ = [
     "lowest_class",
     "percent_number",
     "plain_record",
-    "print_columns",
     "png_renderer",
+    "print_columns",
     "printable",
     "render_search_report",
     "search_plot",

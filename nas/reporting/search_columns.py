@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from nas.core.formatting import MISSING, decimal, interval, percent_with_error
 from nas.reporting.columns import Column, csv_table, percent_number, select
-from nas.study.trial_record import TrialRecord
+from nas.study.trial_record import Outcome, TrialRecord
 
 if TYPE_CHECKING:
     from nas.analysis.latency_agreement import LatencyPair
@@ -65,7 +65,7 @@ def _class_accuracies(row: TrialRecord) -> str:
 
 
 RECORD_COLUMNS: Final[tuple[Column[TrialRecord], ...]] = (
-    _record_column("number", "trial"),
+    Column(name="number", heading="trial", value=attrgetter("trial")),
     _record_column("outcome", "outcome", align="left"),
     _record_column("arch_id", "network or reason", align="left"),
     _record_column("accuracy", "accuracy", unit="%", text=percent_number),
@@ -148,9 +148,9 @@ AGREEMENT_COLUMNS: Final[tuple[Column[LatencyPair], ...]] = (
 
 
 class WinnerRow(Protocol):
-    """Interface of a row in the table of winners.
+    """Interface of a row in the table of winners, of a winner or of a baseline.
 
-    ``spec_file`` is None where the spec is not written.
+    ``spec_file`` is None where the spec is not written. ``epochs``: of its training, None if they are not known.
     """
 
     @property
@@ -163,6 +163,8 @@ class WinnerRow(Protocol):
     def published(self) -> str: ...
     @property
     def group(self) -> str: ...
+    @property
+    def epochs(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,7 @@ class LabelledRecord:
     spec_file: str | None = None
     published: str = ""
     group: str = ""
+    epochs: int | None = None
 
 
 def winner_label(index: int) -> str:
@@ -223,12 +226,24 @@ def winner_columns(reward: Mapping[int, float] | None = None) -> tuple[Column[Wi
         "estimate_with_error", "inherited_accuracy", "inherited_error", "inherited_with_error",
         "fine_tuned_accuracy", "fine_tuned_error", "fine_tuned_with_error", "val_loss", "majority_accuracy",
         "class_accuracies", "latency_ms", "predicted_ms", "latency_interval_ms", "measured_ms",
-        "measured_spread_ms", "measured_error_ms", "macs_m", "params_m", "peak_memory_mb",
+        "measured_spread_ms", "measured_error_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s",
     )  # fmt: skip
     (number,) = select(RECORD_COLUMNS, "number")
     return (
         Column(name="name", heading="", value=lambda winner: winner.label, align="left"),
-        Column(name="published", heading="published as", value=lambda winner: winner.published, align="left"),
+        Column(
+            name="published",
+            heading="network",
+            note="the published network that a winner is; a baseline as study.baselines names it",
+            value=lambda winner: winner.published,
+            align="left",
+        ),
+        Column(
+            name="epochs",
+            heading="epochs",
+            note="of a winner's proxy with random first weights, of a baseline with pretrained ones",
+            value=lambda winner: winner.epochs,
+        ),
         replace(number, name="trial").of(record_of),
         Column(
             name="group",
@@ -253,19 +268,23 @@ def select_winner_columns(reward: Mapping[int, float] | None, *names: str) -> tu
 def shown_winner_columns(
     winners: Iterable[WinnerRow], reward: Mapping[int, float] | None, *names: str
 ) -> tuple[Column[WinnerRow], ...]:
-    """``select_winner_columns`` without names and figures that no winner has."""
+    """``select_winner_columns`` without names and figures that no winner has.
+
+    Epochs and CPU time are for comparing with baselines.
+    """
     listed = list(winners)
     tuned = ("inherited_with_error", "fine_tuned_with_error")
     absent = {
         *(() if any(winner.published for winner in listed) else ("published",)),
         *(() if any(winner.row.estimated_accuracy is not None for winner in listed) else ("estimate_with_error",)),
         *(() if any(winner.row.fine_tuning for winner in listed) else tuned),
+        *(() if any(winner.row.outcome is Outcome.BASELINE for winner in listed) else ("epochs", "cpu_s")),
     }
     return select_winner_columns(reward, *(name for name in names if name not in absent))
 
 
 def records_to_csv(rows: Iterable[TrialRecord]) -> str:
-    """Text of ``trials.csv``: a header and one line per row.
+    """Text of ``trials.csv``: a header and a line per row, of a trial or a baseline.
 
     Scores follow in columns such as ``score_naswot``, then the genotype in columns named after its dotted names.
     Columns of estimates are left out where no row has one.

@@ -22,27 +22,28 @@ from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.core.formatting import interval, ms_with_error
+from nas.reporting.baseline_verdict import BASELINE_NOTE, baseline_verdicts
 from nas.reporting.class_accuracy import class_columns, class_rows
 from nas.reporting.html_page import template
 from nas.reporting.network_drawing.draw import draw
 from nas.reporting.plots.history import curves_svg, progress_svgs
-from nas.reporting.plots.hover_points import trial_row_id
+from nas.reporting.plots.hover_points import baseline_row_id, trial_row_id
 from nas.reporting.plots.pareto import agreement_svg, pareto_svg
 from nas.reporting.plots.prediction import prediction_svg
-from nas.reporting.search_columns import AGREEMENT_COLUMNS, candidate_columns, shown_winner_columns
+from nas.reporting.search_columns import AGREEMENT_COLUMNS, WinnerRow, candidate_columns, shown_winner_columns
 from nas.reporting.search_decision import search_decision
 from nas.reporting.search_summary import MAX_ROWS, fine_tuning_text, losses, search_summary, table_rows
 from nas.reporting.study_report import StudyReport
 from nas.study.objective import OBJECTIVES
-from nas.study.trial_record import TrialRecord, pareto_front
+from nas.study.trial_record import BaselineRecord, TrialRecord, pareto_front
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 _WINNER_COLUMNS: Final = (
     "name", "published", "group", "accuracy_with_error", "estimate_with_error", "inherited_with_error",
-    "fine_tuned_with_error", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m", "params_m",
-    "peak_memory_mb",
+    "fine_tuned_with_error", "epochs", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m", "params_m",
+    "peak_memory_mb", "cpu_s",
 )  # fmt: skip
 
 
@@ -54,6 +55,7 @@ class Winner:
     ``files``: caption to path relative to the report. ``proxy``: the proxy network that was trained;
     ``sample_logits``: the trained proxy's first outputs for a ramp from -1 to 1 over its input. ``published``: name of
     the published network that it is, if any. ``group``: number of its group of statistically indistinguishable winners.
+    ``epochs``: of its proxy's training, if known.
     """
 
     label: str
@@ -66,6 +68,7 @@ class Winner:
     sample_logits: tuple[float, ...] = ()
     published: str = ""
     group: str = ""
+    epochs: int | None = None
 
     def __post_init__(self) -> None:
         for caption, path in self.files.items():
@@ -111,7 +114,8 @@ class SearchReport(StudyReport):
     """All data of a search report.
 
     ``command`` resumes the search. ``facts``: pairs of name and value on space, data, proxy, device, predictor and
-    versions. ``baselines``: trial number to name of a published network. ``reward``: by trial number, mnasnet only.
+    versions. ``published``: trial number to name of a published network. ``baselines``: pretrained networks that were
+    fine-tuned beside the search. ``reward``: by trial number, mnasnet only.
     ``refined``: latencies were measured before training, and predictions learned from that. ``latency_scale``: factor
     by which measured networks correct the predictions, with which all rows are priced. ``recalibration``: command that
     calibrates the device again. ``measurement_remarks``: on the machine's speed while networks were measured, and on
@@ -122,7 +126,8 @@ class SearchReport(StudyReport):
     """
 
     winners: tuple[Winner, ...] = ()
-    baselines: Mapping[int, str] = field(default_factory=dict)
+    baselines: tuple[BaselineRecord, ...] = ()
+    published: Mapping[int, str] = field(default_factory=dict)
     objective: Literal["pareto", "mnasnet"] = "pareto"
     limit_ms: float | None = None
     reward: Mapping[int, float] | None = None
@@ -147,8 +152,9 @@ class SearchReport(StudyReport):
 
     @property
     def result(self) -> str:
-        """The search in one paragraph: the estimator, the decision, then the figures."""
-        return " ".join(filter(None, (self.verdict, self.decision, search_summary(self.rows, self.reward))))
+        """The search in one paragraph: estimator, decision, baselines, then the figures."""
+        sentences = (self.verdict, self.decision, *self.baseline_verdicts, search_summary(self.rows, self.reward))
+        return " ".join(filter(None, sentences))
 
     @property
     def verdict(self) -> str:
@@ -173,6 +179,26 @@ class SearchReport(StudyReport):
     def decision(self) -> str:
         """Which winner to take, and how certain that is; empty without winners."""
         return search_decision(self.winners, self.rows, self.reward)
+
+    @property
+    def table(self) -> tuple[WinnerRow, ...]:
+        """Rows of the table of winners: these, then the baselines."""
+        return (*self.winners, *self.baselines)
+
+    @property
+    def other_rows(self) -> tuple[TrialRecord, ...]:
+        """Rows of the baselines."""
+        return tuple(baseline.row for baseline in self.baselines)
+
+    @property
+    def baseline_verdicts(self) -> tuple[str, ...]:
+        """Whether the search was worth it, by each baseline."""
+        return baseline_verdicts(self.baselines, self.winners, self.rows)
+
+    @property
+    def baseline_note(self) -> str:
+        """What the comparison with baselines means; empty without any."""
+        return BASELINE_NOTE if self.baselines else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -206,8 +232,8 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
     ``drawn``: the result of ``search_plot`` for the same data, if available.
     """
     on_front = {row.number for row in pareto_front(data.rows)}
-    shown, left_out = table_rows(data.rows, on_front | data.label_of.keys() | data.baselines.keys())
-    by_class = class_rows(data.class_names, {winner.label: [winner.row] for winner in data.winners})
+    shown, left_out = table_rows(data.rows, on_front | data.label_of.keys() | data.published.keys())
+    by_class = class_rows(data.class_names, {one.label: [one.row] for one in data.table})
     return _template().render(
         data=data,
         class_rows=by_class,
@@ -219,7 +245,7 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
         left_out=left_out,
         on_front=on_front,
         label_of=data.label_of,
-        winner_columns=shown_winner_columns(data.winners, data.reward, *_WINNER_COLUMNS),
+        winner_columns=shown_winner_columns(data.table, data.reward, *_WINNER_COLUMNS),
         candidate_columns=candidate_columns(data.reward, has_estimates=bool(data.estimator)),
         agreement_columns=AGREEMENT_COLUMNS,
         progress_plots=progress_svgs(data.progress) if data.progress else (),
@@ -239,9 +265,15 @@ def search_plot(data: SearchReport) -> str:
     if data.refined:  # intervals belong to predictions, and these are measurements
         rows = [_without_interval(row) for row in rows]
         winners = {label: _without_interval(row) for label, row in winners.items()}
-    kind = "measured" if data.refined else "predicted"
-    expected = data.model.front if data.model else ()
-    return pareto_svg(rows, winners, baselines=data.baselines, limit_ms=data.limit_ms, latency=kind, expected=expected)
+    return pareto_svg(
+        rows,
+        winners,
+        published=data.published,
+        baselines=data.baselines,
+        limit_ms=data.limit_ms,
+        latency="measured" if data.refined else "predicted",
+        expected=data.model.front if data.model else (),
+    )
 
 
 def _without_interval(row: TrialRecord) -> TrialRecord:
@@ -263,6 +295,7 @@ def _template() -> Template:
         "measured": _measured,
         "address": _address,
         "row_id": trial_row_id,
+        "baseline_row_id": baseline_row_id,
     }
     return template("nas.reporting", "search.html", filters)
 

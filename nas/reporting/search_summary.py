@@ -124,7 +124,7 @@ def table_rows(rows: Sequence[TrialRecord], required: Collection[int]) -> tuple[
         ),
     )[:MAX_ROWS]
     note = (
-        f"{MAX_ROWS:,} of {len(rows):,} candidates: winners, front and baselines, the other trained ones by accuracy, "
-        "then failed and stopped ones. trials.csv contains all of them."
+        f"{MAX_ROWS:,} of {len(rows):,} candidates: winners, front and published networks, the other trained ones by "
+        "accuracy, then failed and stopped ones. trials.csv contains all of them."
     )
     return sorted(wanted, key=lambda row: row.number), note

@@ -46,6 +46,11 @@ class StudyReport(ABC):
         return ()
 
     @property
+    def other_rows(self) -> tuple[TrialRecord, ...]:
+        """Rows of ``trials.csv`` after those of the trials."""
+        return ()
+
+    @property
     @abstractmethod
     def result(self) -> str:
         """The results in one paragraph."""
@@ -53,7 +58,7 @@ class StudyReport(ABC):
 
 def write_report(report: StudyReport, html: str, path: Path) -> Path:
     """Write the page to ``path`` and ``trials.csv`` beside it; return ``path``."""
-    write_text_atomically(path.with_name("trials.csv"), records_to_csv(report.rows))
+    write_text_atomically(path.with_name("trials.csv"), records_to_csv([*report.rows, *report.other_rows]))
     write_text_atomically(path, html)
     return path
 

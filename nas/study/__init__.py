@@ -13,16 +13,23 @@ if TYPE_CHECKING:
     from nas.study import catalog, manifest, trial_loop
     from nas.study.candidates import Candidate, Pricer, Space, Survey, space_size_text, survey
     from nas.study.catalog import StudySummary, existing_studies_storage, load_study, studies, summarize_studies
-    from nas.study.config import EngineSettings, RecordSettings, SettingsGroups, StudyPlan, dotted_names
+    from nas.study.config import EngineSettings, RecordSettings, SettingsGroups, StudyPlan, check_run_name, dotted_names
     from nas.study.constraints import Constraints
     from nas.study.context import Facts, StudyContext, load_context_parts
     from nas.study.kind import SpaceFactory, StudyKind
-    from nas.study.manifest import CONFIG_FILE, PREDICTOR_FILE, REPORT_FILE, StudyManifest, read_manifest
+    from nas.study.manifest import (
+        CONFIG_FILE,
+        PREDICTOR_FILE,
+        REPORT_FILE,
+        StudyManifest,
+        library_versions,
+        read_manifest,
+    )
     from nas.study.measurement import Measurer, PredictorRefinement, at_calibrated_speed, make_measurer, measure_rows
     from nas.study.objective import OBJECTIVES, Accuracy, ObjectiveSettings, choose_winners
     from nas.study.predictor import find_or_calibrate, load_with_progress
     from nas.study.progress import TrialProgress
-    from nas.study.recovery import OUT_OF_MEMORY, fail_trial, recover_killed_trial, recover_trials, requeue_trial
+    from nas.study.recovery import KILLS, OUT_OF_MEMORY, fail_trial, recover_killed_trial, recover_trials, requeue_trial
     from nas.study.session import Pause, StudySession, TrialTimer, is_study_finished, load_evaluator, load_session_parts
     from nas.study.trial_attributes import (
         LATENCY_SCALE,
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
         ROLE,
         WORKER,
         MeasuredLatency,
+        accuracy_facts,
         copied_accuracy,
         count_finished,
         count_searched,
@@ -40,13 +48,16 @@ if TYPE_CHECKING:
         is_counted,
         is_final,
         latency_scale,
+        network_measurements,
         probed_measurements,
         record_candidate,
         record_fine_tuning,
         record_measured,
+        record_network_measurement,
         score_attributes,
         told_latency_ms,
         trial_records,
+        with_measurement,
     )
     from nas.study.trial_loop import (
         AskTell,
@@ -62,8 +73,10 @@ if TYPE_CHECKING:
     )
     from nas.study.trial_record import (
         FINAL_ROLES,
+        BaselineRecord,
         FineTuning,
         Outcome,
+        PairedCounts,
         Role,
         TrialRecord,
         count_outcomes,
@@ -79,16 +92,37 @@ else:
         {
             "candidates": ["Candidate", "Pricer", "Space", "Survey", "space_size_text", "survey"],
             "catalog": ["StudySummary", "existing_studies_storage", "load_study", "studies", "summarize_studies"],
-            "config": ["EngineSettings", "RecordSettings", "SettingsGroups", "StudyPlan", "dotted_names"],
+            "config": [
+                "EngineSettings",
+                "RecordSettings",
+                "SettingsGroups",
+                "StudyPlan",
+                "check_run_name",
+                "dotted_names",
+            ],
             "constraints": ["Constraints"],
             "context": ["Facts", "StudyContext", "load_context_parts"],
             "kind": ["SpaceFactory", "StudyKind"],
-            "manifest": ["CONFIG_FILE", "PREDICTOR_FILE", "REPORT_FILE", "StudyManifest", "read_manifest"],
+            "manifest": [
+                "CONFIG_FILE",
+                "PREDICTOR_FILE",
+                "REPORT_FILE",
+                "StudyManifest",
+                "library_versions",
+                "read_manifest",
+            ],
             "measurement": ["Measurer", "PredictorRefinement", "at_calibrated_speed", "make_measurer", "measure_rows"],
             "objective": ["OBJECTIVES", "Accuracy", "ObjectiveSettings", "choose_winners"],
             "predictor": ["find_or_calibrate", "load_with_progress"],
             "progress": ["TrialProgress"],
-            "recovery": ["OUT_OF_MEMORY", "fail_trial", "recover_killed_trial", "recover_trials", "requeue_trial"],
+            "recovery": [
+                "KILLS",
+                "OUT_OF_MEMORY",
+                "fail_trial",
+                "recover_killed_trial",
+                "recover_trials",
+                "requeue_trial",
+            ],
             "session": [
                 "Pause",
                 "StudySession",
@@ -98,6 +132,8 @@ else:
                 "load_session_parts",
             ],
             "trial_attributes": [
+                "record_network_measurement",
+                "accuracy_facts",
                 "LATENCY_SCALE",
                 "PUBLISHED",
                 "ROLE",
@@ -120,6 +156,8 @@ else:
                 "score_attributes",
                 "told_latency_ms",
                 "trial_records",
+                "network_measurements",
+                "with_measurement",
             ],
             "trial_loop": [
                 "AskTell",
@@ -145,38 +183,42 @@ else:
                 "ranked_networks",
                 "searched_networks",
                 "trained_networks",
+                "BaselineRecord",
+                "PairedCounts",
             ],
         },
         submodules=["catalog", "manifest", "trial_loop"],
     )
 
 __all__ = [
-    "CONFIG_FILE",
-    "FINAL_ROLES",
-    "LATENCY_SCALE",
-    "OBJECTIVES",
-    "OUT_OF_MEMORY",
-    "PREDICTOR_FILE",
-    "PUBLISHED",
-    "REPORT_FILE",
-    "ROLE",
-    "WORKER",
     "Accuracy",
     "AskTell",
+    "BaselineRecord",
+    "CONFIG_FILE",
     "Candidate",
     "Constraints",
     "EngineSettings",
+    "FINAL_ROLES",
     "Facts",
     "FineTuning",
     "Idle",
+    "KILLS",
+    "LATENCY_SCALE",
     "MeasuredLatency",
     "Measurer",
+    "OBJECTIVES",
+    "OUT_OF_MEMORY",
     "ObjectiveSettings",
     "OnTrial",
     "Outcome",
+    "PREDICTOR_FILE",
+    "PUBLISHED",
+    "PairedCounts",
     "Pause",
     "PredictorRefinement",
     "Pricer",
+    "REPORT_FILE",
+    "ROLE",
     "RecordSettings",
     "Role",
     "SettingsGroups",
@@ -194,8 +236,11 @@ __all__ = [
     "TrialRecord",
     "TrialTask",
     "TrialTimer",
+    "WORKER",
+    "accuracy_facts",
     "at_calibrated_speed",
     "catalog",
+    "check_run_name",
     "choose_winners",
     "copied_accuracy",
     "count_finished",
@@ -216,6 +261,7 @@ __all__ = [
     "is_final",
     "is_study_finished",
     "latency_scale",
+    "library_versions",
     "load_context_parts",
     "load_evaluator",
     "load_session_parts",
@@ -224,6 +270,7 @@ __all__ = [
     "make_measurer",
     "manifest",
     "measure_rows",
+    "network_measurements",
     "outcome_counts_text",
     "pareto_front",
     "probed_measurements",
@@ -232,6 +279,7 @@ __all__ = [
     "record_candidate",
     "record_fine_tuning",
     "record_measured",
+    "record_network_measurement",
     "recover_killed_trial",
     "recover_trials",
     "release_trial",
@@ -247,4 +295,5 @@ __all__ = [
     "trained_networks",
     "trial_loop",
     "trial_records",
+    "with_measurement",
 ]

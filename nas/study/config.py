@@ -35,6 +35,19 @@ _MAX_NAME: Final = 200  # characters: names of files and folders have at most 25
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+def check_run_name(field: str, name: str) -> None:
+    """Refuse a ``name`` that cannot be that of a folder in ``runs_dir``.
+
+    ``field``: the setting's name, for errors. Raises: NasError.
+    """
+    if not _NAME.fullmatch(name):
+        raise NasError(f"{field} {quoted(name)}: may hold letters, digits, '.', '_' and '-' (it names a folder).")
+    if len(name) > _MAX_NAME:
+        raise NasError(f"{field} {quoted(name)}: must have at most {_MAX_NAME} characters.")
+    if name in _RESERVED:
+        raise NasError(f"{field} {name!r}: is taken by {_RESERVED[name]}; choose another.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSettings:
     """Name, seed and storage of a study.
@@ -50,14 +63,8 @@ class RecordSettings:
     patience_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.name is not None and not _NAME.fullmatch(self.name):
-            raise NasError(
-                f"study.name {quoted(self.name)}: may hold letters, digits, '.', '_' and '-' (it names a folder)."
-            )
-        if self.name is not None and len(self.name) > _MAX_NAME:
-            raise NasError(f"study.name {quoted(self.name)}: must have at most {_MAX_NAME} characters.")
-        if self.name in _RESERVED:
-            raise NasError(f"study.name {self.name!r}: is taken by {_RESERVED[self.name]}; choose another.")
+        if self.name is not None:
+            check_run_name("study.name", self.name)
         check_number("study.seed", self.seed, low=0, high=MAX_SEED, whole=True)
         if self.storage is not None:
             checked_url(self.storage)

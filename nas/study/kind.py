@@ -96,6 +96,13 @@ class StudyKind(ABC):
         Each has at least ``name``, ``accuracy`` and ``latency_ms``.
         """
 
+    def baselines(self, study: optuna.Study) -> list[dict[str, Any]]:
+        """The networks that those of ``study`` are compared with, as plain data.
+
+        Each has at least ``name``, ``published``, ``accuracy`` and ``latency_ms``.
+        """
+        return []
+
     def conclusion(self, study: optuna.Study, manifest: StudyManifest | None) -> dict[str, Any] | None:
         """What ``study`` says besides its networks, as plain data; None if nothing.
 

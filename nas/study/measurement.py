@@ -95,19 +95,24 @@ def _with_noise(measured: MeasuredLatency, predictor: LatencyPredictor) -> Measu
 
 
 def measure_rows(
-    rows: Sequence[TrialRecord], study: optuna.Study, pricer: Pricer, measure: Measurer | None
+    rows: Sequence[TrialRecord],
+    study: optuna.Study,
+    pricer: Pricer,
+    measure: Measurer | None,
+    others: Sequence[ArchSpec] = (),
 ) -> list[TrialRecord]:
     """``rows`` with their networks' latency measured now, interleaved.
 
-    The measurements are recorded in the study.
+    The measurements are recorded in the study, with those of ``others``: networks of no trial, measured in turn with
+    them.
     """
     if measure is None or not rows:
         return list(rows)
-    found = measure([pricer.decode(row.genotype) for row in rows])
+    found = measure([*(pricer.decode(row.genotype) for row in rows), *others])
     measured = [at_calibrated_speed(study, one, pricer.predictor) for one in found]
-    for row, one in zip(rows, measured, strict=True):
-        record_network_measurement(study, row.arch_id, one)
-    return [with_measurement(row, one) for row, one in zip(rows, measured, strict=True)]
+    for arch_id, one in zip([row.arch_id for row in rows] + [arch.arch_id for arch in others], measured, strict=True):
+        record_network_measurement(study, arch_id, one)
+    return [with_measurement(row, one) for row, one in zip(rows, measured, strict=False)]
 
 
 class PredictorRefinement:

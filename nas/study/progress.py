@@ -23,7 +23,8 @@ class TrialProgress:
 
     ``done`` of ``total`` trials may have ended before.
 
-    The best row has the highest ``score``; ``describe`` puts a trained row into a few words.
+    The best row has the highest ``score``; ``describe`` puts a trained row into a few words. ``best``: what the bar
+    calls that row.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class TrialProgress:
         *,
         total: int,
         done: int,
+        best: str = "best",
     ) -> None:
         self._console = console
         self._score = score
@@ -42,6 +44,7 @@ class TrialProgress:
         self._done = done
         self._turned_down = 0
         self._best: TrialRecord | None = None
+        self._best_word = best
         self._bar = Progress(
             TextColumn("trials"),
             BarColumn(bar_width=20),
@@ -66,11 +69,12 @@ class TrialProgress:
         """Show one more candidate."""
         if row.outcome in COUNTED:
             self._done += 1
+            self._total = max(self._total, self._done)  # which is an estimate where trials depend on results
         else:
             self._turned_down += 1
         if row.outcome in _WITH_ACCURACY and (self._best is None or self._score(row) > self._score(self._best)):
             self._best = row
-        self._bar.update(self._task, completed=min(self._done, self._total), description=self._summary())
+        self._bar.update(self._task, total=self._total, completed=self._done, description=self._summary())
         if row.outcome not in COUNTED:
             return
         if not self._console.is_terminal:
@@ -90,7 +94,7 @@ class TrialProgress:
         return f"trial {row.number} failed: {row.reason}"
 
     def _summary(self) -> str:
-        best = f"best {self._describe(self._best)}" if self._best else "no result yet"
+        best = f"{self._best_word} {self._describe(self._best)}" if self._best else "no result yet"
         return escape_controls(best) + (f", {self._turned_down} screened out" if self._turned_down else "")
 
 

@@ -15,6 +15,7 @@ from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.trial_record import Outcome
 
 INTERRUPTED_OUTCOME: Final = "interrupted"
+KILLS: Final = "kills"  # user attribute of a trial: how often its worker was killed
 _KILLED_AT: Final = "nas:killed_at"  # system attribute of a trial: the last reported epoch at each kill
 OUT_OF_MEMORY: Final = "out of memory? Fewer engine.workers, or a lower proxy.batch_size, need less"
 
@@ -39,7 +40,7 @@ def recover_killed_trial(study: optuna.Study, trial: FrozenTrial, *, max_retries
     epoch = trial.last_step or 0
     killed_at = [*trial.system_attrs.get(_KILLED_AT, ()), epoch]
     storage_of(study).set_trial_system_attr(trial_id(trial), _KILLED_AT, killed_at)
-    storage_of(study).set_trial_user_attr(trial_id(trial), "kills", len(killed_at))
+    storage_of(study).set_trial_user_attr(trial_id(trial), KILLS, len(killed_at))
     in_vain = killed_at.count(epoch)  # a trial's last epoch never goes down
     if in_vain <= max_retries:
         requeue_trial(study, trial)

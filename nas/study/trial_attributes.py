@@ -19,7 +19,7 @@ from nas.study.storage.optuna_private import trial_id
 from nas.study.trial_record import COUNTED, FINAL_ROLES, FineTuning, Outcome, Role, TrialRecord
 
 WORKER: Final = "worker"  # user attribute: who took the trial
-PUBLISHED: Final = "published"  # user attribute: the name of a published network, tried as a baseline
+PUBLISHED: Final = "published"  # user attribute: the name of a published network that is tried first
 _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboards make a page of 4,000 px of it
 _CLASSES: Final = "nas:classes"  # system attribute: correct and all validation images by class, in label order
 LATENCY_SCALE: Final = "latency_scale"  # user attribute of the study, and of trials that were told with another than 1
@@ -178,9 +178,7 @@ def probed_measurements(study: optuna.Study) -> list[MeasuredLatency]:
         for attrs in trials
         if _PROBE in attrs and _MEASURED_MS in attrs
     ]
-    of_networks = [
-        MeasuredLatency(*value) for name, value in system_attributes(study).items() if name.startswith(_CHECKED)
-    ]
+    of_networks = network_measurements(study).values()
     return [*of_trials, *(one for one in of_networks if one.probe_ms is not None)]
 
 
@@ -211,6 +209,12 @@ def record_network_measurement(study: optuna.Study, arch_id: str, measured: Meas
     """
     figures = [value and round(value, 6) for value in measured]
     set_system_attribute(study, _CHECKED + arch_id, figures)
+
+
+def network_measurements(study: optuna.Study) -> dict[str, MeasuredLatency]:
+    """What ``record_network_measurement`` recorded last, by network id."""
+    stored = system_attributes(study).items()
+    return {name.removeprefix(_CHECKED): MeasuredLatency(*value) for name, value in stored if name.startswith(_CHECKED)}
 
 
 def record_fine_tuning(study: optuna.Study, arch_id: str, fine_tuning: FineTuning) -> None:
@@ -286,15 +290,14 @@ def trial_records(study: optuna.Study, val_images: int | None = None) -> list[Tr
     Queued and abandoned ones are left out. ``val_images``: the number of validation images, for the standard errors of
     trials by versions that did not store them.
     """
-    stored = system_attributes(study)
-    checked = {name: MeasuredLatency(*value) for name, value in stored.items() if name.startswith(_CHECKED)}
+    stored, checked = system_attributes(study), network_measurements(study)
     tuned = {name: FineTuning(**value) for name, value in stored.items() if name.startswith(_FINE_TUNED)}
     rows, scale = [], latency_scale(study)
     for trial in study.get_trials(deepcopy=False):
         if trial.state is not TrialState.WAITING and not is_abandoned(trial):
             row = _with_error(trial_record(trial, scale), val_images)
             row = replace(row, fine_tuning=tuned.get(_FINE_TUNED + row.arch_id)) if tuned else row
-            latest = checked.get(_CHECKED + row.arch_id)
+            latest = checked.get(row.arch_id)
             rows.append(with_measurement(row, latest) if latest else row)
     return rows
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.spec import ArchSpec
 from nas.core.credentials import mask_credentials
-from nas.estimators.base import Estimate, Evaluation, Evaluator
+from nas.estimators.base import Estimate, Evaluation, Evaluator, ParentNetwork
 from nas.study.recovery import requeue_trial
 from nas.study.storage.optuna_private import storage_of, trial_id
 from nas.study.storage.trial_draft import TrialDraft
@@ -51,7 +51,7 @@ class TrialTask:
     """What is to be found out about ``arch``, the network of the trial ``number``.
 
     ``score``: its scores without training. ``train``: its accuracy after training; each ``repeat`` has random draws of
-    its own.
+    its own. ``parent``: the network that its weights are carried over from; None draws them.
 
     Picklable, so that it may be done on another machine than the one that asked.
     """
@@ -62,6 +62,7 @@ class TrialTask:
     repeat: int = 0
     score: bool = False
     train: bool = True
+    parent: ParentNetwork | None = None
 
 
 class AskTell(Protocol):
@@ -133,10 +134,11 @@ def evaluate_task(evaluator: Evaluator, task: TrialTask, on_epoch: Callable[[Epo
 
     Raises: what ``evaluator`` and ``on_epoch`` raise.
     """
-    scored = _scored(evaluator, task.arch) if task.score else None
+    given = {"parent": task.parent} if task.parent else {}
+    scored = _scored(evaluator, task.arch, given) if task.score else None
     if not task.train:
         return scored or Evaluation(accuracy=None, cpu_s=0.0, duration_s=0.0)
-    evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=on_epoch)
+    evaluation = evaluator.evaluate(task.arch, repeat=task.repeat, on_epoch=on_epoch, **given)
     if scored is None:
         return evaluation
     return replace(
@@ -147,10 +149,10 @@ def evaluate_task(evaluator: Evaluator, task: TrialTask, on_epoch: Callable[[Epo
     )
 
 
-def _scored(evaluator: Evaluator, arch: ArchSpec) -> Evaluation:
+def _scored(evaluator: Evaluator, arch: ArchSpec, given: Mapping[str, Any]) -> Evaluation:
     """Scores of ``arch``, and what they cost."""
     cpu_s, start_s = time.process_time(), time.perf_counter()
-    scores = evaluator.scores(arch)
+    scores = evaluator.scores(arch, **given)
     elapsed_s = time.perf_counter() - start_s
     return Evaluation(accuracy=None, cpu_s=time.process_time() - cpu_s, duration_s=elapsed_s, scores=scores)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 
 class Outcome(StrEnum):
     """What became of a candidate.
 
     ``scored``: its accuracy was estimated without training it. ``stopped``: its training was ended early, for it fell
-    behind.
+    behind. ``baseline``: it is none, but a network that was fine-tuned to compare the winners with.
     """
 
     TRAINED = "trained"
@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     FAILED = "failed"
     RUNNING = "running"
+    BASELINE = "baseline"
 
 
 class Role(StrEnum):
@@ -125,6 +126,49 @@ class TrialRecord:
         pairs = zip(self.class_correct, self.class_images, strict=True)
         return tuple(correct / images if images else None for correct, images in pairs)
 
+    @property
+    def trial(self) -> int | None:
+        """Number of its trial; None for a baseline, which has none."""
+        return None if self.outcome is Outcome.BASELINE else self.number
+
+
+class PairedCounts(NamedTuple):
+    """Images that one of two networks alone classified correctly, the same images."""
+
+    winner_only: int
+    baseline_only: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineRecord:
+    """A network that was fine-tuned beside a search, to compare its winners with.
+
+    ``published``: the network as the user named it. ``row``: its figures as those of a trial, with a negative number
+    (-1 for the first). ``epochs``: of the training, on images of ``resolution_px`` a side, on which its last map has
+    ``last_map_px``. ``weights_sha256``: of the file of weights that it began with. ``paired``: by network id, winners
+    that were scored image by image on the same validation images.
+    """
+
+    published: str
+    row: TrialRecord
+    epochs: int
+    resolution_px: int
+    last_map_px: int
+    weights_sha256: str = ""
+    paired: Mapping[str, PairedCounts] = field(default_factory=dict)
+    spec_file: str | None = None
+    group: str = ""
+
+    @property
+    def place(self) -> int:
+        """Its place among the baselines, 1 for the first."""
+        return -self.row.number
+
+    @property
+    def label(self) -> str:
+        """B1 for the first."""
+        return f"B{self.place}"
+
 
 def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The trained ones with accuracy and latency, in their order."""
@@ -186,5 +230,7 @@ def outcome_counts_text(rows: Sequence[TrialRecord]) -> str:
 
 
 def count_outcomes(rows: Sequence[TrialRecord]) -> dict[Outcome, int]:
-    """How many rows had each outcome."""
-    return {outcome: sum(row.outcome is outcome for row in rows) for outcome in Outcome}
+    """How many rows had each outcome that a candidate can have."""
+    return {
+        outcome: sum(row.outcome is outcome for row in rows) for outcome in Outcome if outcome is not Outcome.BASELINE
+    }

@@ -52,7 +52,7 @@ def test_the_tooltip_of_a_point_describes_its_network() -> None:
 
 def test_every_trained_network_has_a_point_where_its_dot_is() -> None:
     rows = [row(0, 0.5, 2.0), row(1, 0.75, 6.0), row(2, 1.0, 10.0), row(3, None, 4.0)]
-    svg = pareto_svg(rows, {"W1": rows[0]}, baselines={2: "<net>"})
+    svg = pareto_svg(rows, {"W1": rows[0]}, published={2: "<net>"})
     found = hits(svg)
     assert set(found) == {trial_row_id(number) for number in range(3)}
     (x0, y0, first), (x1, y1, _), (x2, y2, last) = (found[trial_row_id(number)] for number in range(3))

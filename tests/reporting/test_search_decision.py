@@ -152,7 +152,7 @@ def test_a_legend_is_within_the_plot() -> None:
 
     refused = [TrialRecord(number=9 + n, outcome=Outcome.INFEASIBLE, latency_ms=40.0 + n) for n in range(131)]
     rows = [row(0, 0.95, 5.0, latency_low_ms=4.0, latency_high_ms=6.0), row(1, 0.96, 9.0)]
-    drawn = ET.fromstring(pareto_svg([*rows, *refused], {"W1": rows[0]}, baselines={1: "net"}, limit_ms=15.0))
+    drawn = ET.fromstring(pareto_svg([*rows, *refused], {"W1": rows[0]}, published={1: "net"}, limit_ms=15.0))
     width = float(drawn.get("viewBox", "").split()[2])
     (legend,) = [one for one in drawn.iter(f"{SVG}g") if one.get("id", "").endswith("legend_1")]
     ends = []

@@ -100,7 +100,7 @@ def full() -> SearchReport:
         facts=(("space", HOSTILE), (HOSTILE, "device")),
         rows=rows,
         winners=(first, second),
-        baselines={6: "<b>net</b> $x^2$"},
+        published={6: "<b>net</b> $x^2$"},
         objective="mnasnet",
         limit_ms=20.0,
         reward={2: 0.8, 3: 0.7, 6: 0.5},
@@ -245,7 +245,7 @@ def test_a_search_without_accuracy_is_reported_as_such(rows: tuple[TrialRecord, 
 
 def test_plot_is_xml_that_is_the_same_each_time_and_keeps_text_as_text(full: SearchReport) -> None:
     def plot() -> str:
-        return pareto_svg(full.rows, {"W1": full.rows[2]}, baselines=full.baselines, limit_ms=20.0)
+        return pareto_svg(full.rows, {"W1": full.rows[2]}, published=full.published, limit_ms=20.0)
 
     assert plot() == plot()
     text = "".join(ET.fromstring(plot()).itertext())

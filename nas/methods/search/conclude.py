@@ -12,6 +12,8 @@ from rich.console import Console
 from nas.core.console import announced, print_lines
 from nas.core.errors import NasError
 from nas.core.formatting import plural
+from nas.methods.search.baselines.pairing import pair_with_winners
+from nas.methods.search.baselines.training import baseline_networks, train_baselines
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.dashboard import write_search_notes
@@ -34,10 +36,10 @@ from nas.study.trial_record import TrialRecord
 _PAIRS_SHOWN: Final = 20
 _WINNERS_SHOWN: Final = 3
 _WINNER_COLUMNS: Final = (
-    "name", "group", "reward", "accuracy_with_error", "estimate_with_error", "fine_tuned_with_error", "predicted_ms",
-    "measured_ms", "macs_m", "params_m", "files",
+    "name", "group", "reward", "accuracy_with_error", "estimate_with_error", "fine_tuned_with_error", "epochs",
+    "predicted_ms", "measured_ms", "macs_m", "params_m", "cpu_s", "files",
 )  # fmt: skip
-_DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files")
+_DISPENSABLE: Final = ("params_m", "macs_m", "predicted_ms", "files", "cpu_s")
 
 
 def conclude_search(session: SearchSession, study: optuna.Study, console: Console) -> list[Winner]:
@@ -47,7 +49,10 @@ def conclude_search(session: SearchSession, study: optuna.Study, console: Consol
     is_measured = _measure_winners(choose_winners(context.records(study), plan.objective), session, study, console)
     rows = context.records(study)  # with the winners' measurements, and corrected by them
     if is_measured:
-        fine_tune_winners(choose_winners(rows, plan.objective), session, study, console)
+        winning = choose_winners(rows, plan.objective)
+        fine_tune_winners(winning, session, study, console)
+        train_baselines(session, study, console)
+        pair_with_winners(winning, session, study, console)
         rows = context.records(study)
     chosen = choose_winners(rows, plan.objective)
     context = replace(context, pricer=replace(session.pricer, latency_scale=latency_scale(study)))
@@ -93,8 +98,10 @@ def _measure_winners(rows: list[TrialRecord], session: SearchSession, study: opt
     if session.measure is None or not rows:
         return True
     try:
-        with announced(console, f"measuring the latency of {plural(len(rows), 'winner')}"):
-            session.measure_networks(rows, study, lambda text: print_lines(console, text))
+        besides = baseline_networks(session) if session.is_complete(study) else []
+        more = f" and {plural(len(besides), 'baseline')}" if besides else ""
+        with announced(console, f"measuring the latency of {plural(len(rows), 'winner')}{more}"):
+            session.measure_networks(rows, study, lambda text: print_lines(console, text), besides=besides)
     except NasError as error:
         print_lines(console, f"latency of the winners was not measured: {error}")
     except KeyboardInterrupt:
@@ -112,11 +119,13 @@ def _provenance(context: SearchContext, study: optuna.Study) -> dict[str, Any]:
 
 def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> None:
     if report.winners:
-        columns = shown_winner_columns(report.winners, report.reward, *_WINNER_COLUMNS)
-        print_columns(console, f"winners of {plan.name}", columns, report.winners, dispensable=_DISPENSABLE)
+        columns = shown_winner_columns(report.table, report.reward, *_WINNER_COLUMNS)
+        title = f"winners of {plan.name}{', and baselines' if report.baselines else ''}"
+        print_columns(console, title, columns, report.table, dispensable=_DISPENSABLE)
     _print_agreement(report, console)
     print_lines(console, *_remarks(report.winners, report.class_names))
     print_lines(console, *filter(None, (report.unfinished, report.verdict, report.decision, *report.warnings)))
+    print_lines(console, *report.baseline_verdicts, *filter(None, (report.baseline_note,)))
     if report.model:
         print_lines(console, *filter(None, (report.model.effects_text, report.model.gain_text)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))

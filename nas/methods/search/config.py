@@ -12,6 +12,7 @@ from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.settings import EstimatorSettings
 from nas.latency.settings import LatencySettings
+from nas.methods.search.baselines.choice import BaselineChoice
 from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
 from nas.methods.search.trials.evaluated_file import read_evaluated_file
 from nas.study.config import EngineSettings, SettingsGroups, StudyPlan, dotted_names
@@ -25,7 +26,8 @@ from nas.study.storage.urls import url_file
 class SearchPlan(StudyPlan):
     """Complete settings of one search.
 
-    ``space``: a search space object; ``space_config``: the plain data it was made from.
+    ``space``: a search space object; ``space_config``: the plain data it was made from. ``baselines``: the networks of
+    ``study.baselines``, resolved; empty for a study that is opened to show it.
     """
 
     GROUPS: ClassVar[SettingsGroups] = {
@@ -55,6 +57,7 @@ class SearchPlan(StudyPlan):
     runs_dir: Path
     command: str = ""
     estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
+    baselines: tuple[BaselineChoice, ...] = ()
 
     def __post_init__(self) -> None:
         self.pruner.check_fits(self.objective, self.proxy.epochs)
@@ -70,7 +73,14 @@ class SearchPlan(StudyPlan):
 
     @classmethod
     def of(
-        cls, config: Mapping[str, Any], *, space: Any, space_config: Mapping[str, Any], runs_dir: Path, command: str
+        cls,
+        config: Mapping[str, Any],
+        *,
+        space: Any,
+        space_config: Mapping[str, Any],
+        runs_dir: Path,
+        command: str,
+        baselines: tuple[BaselineChoice, ...] = (),
     ) -> SearchPlan:
         """Build the plan from a configuration's groups.
 
@@ -78,7 +88,14 @@ class SearchPlan(StudyPlan):
         lack ``estimator``, for it trained every candidate. Raises: NasError.
         """
         groups = cls.read_groups({"estimator": {}, **config})
-        return cls(space=space, space_config=space_config, runs_dir=runs_dir, command=command, **groups)
+        return cls(
+            space=space,
+            space_config=space_config,
+            runs_dir=runs_dir,
+            command=command,
+            baselines=baselines,
+            **groups,
+        )
 
     def check_files(self) -> None:
         """Read the file of evaluated networks, to refuse what is wrong with it early.

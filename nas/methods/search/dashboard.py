@@ -22,8 +22,8 @@ from nas.study.manifest import REPORT_FILE
 
 _WINNER_COLUMNS: Final = (
     "name", "published", "trial", "group", "reward", "accuracy_with_error", "estimate_with_error",
-    "inherited_with_error", "fine_tuned_with_error", "predicted_ms", "latency_interval_ms", "measured_ms",
-    "measured_spread_ms", "macs_m", "params_m", "files",
+    "inherited_with_error", "fine_tuned_with_error", "epochs", "predicted_ms", "latency_interval_ms", "measured_ms",
+    "measured_spread_ms", "macs_m", "params_m", "cpu_s", "files",
 )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def write_search_notes(
         ),
         report,
         noted=report.rows,
-        caption="Winners",
+        caption="Winners and baselines" if report.baselines else "Winners",
         best=_winner_table(report, board, folder, provenance or {}) if report.winners else (),
         reading=_reading(report, folder),
         plot=("accuracy over latency", board.attach("pareto.svg", plot)),
@@ -68,15 +68,15 @@ def write_search_notes(
 def _winner_table(
     report: SearchReport, board: DashboardBoard, folder: Path, provenance: Mapping[str, Any]
 ) -> list[tuple[str, ...]]:
-    """Markdown table of the winners, head first, with links to trials and files."""
+    """Markdown table of winners and baselines, with links to trials and files."""
     links = {winner.label: ", ".join(_links(winner, board, folder, provenance)) for winner in report.winners}
     return markdown_rows(
-        shown_winner_columns(report.winners, report.reward, *_WINNER_COLUMNS),
-        report.winners,
+        shown_winner_columns(report.table, report.reward, *_WINNER_COLUMNS),
+        report.table,
         {
-            "name": lambda winner: f"**{escape_markdown(winner.label)}**",
-            "trial": lambda winner: trial_link(board.study, winner.row.number),
-            "files": lambda winner: links[winner.label],
+            "name": lambda one: f"**{escape_markdown(one.label)}**",
+            "trial": lambda one: "" if one.row.trial is None else trial_link(board.study, one.row.trial),
+            "files": lambda one: links.get(one.label, ""),
         },
     )
 

@@ -35,10 +35,12 @@ class SearchKind(StudyKind):
         return SearchPlan.of(manifest.settings, space=make_space(space), space_config=space, **common)
 
     def check_sources(self, plan: SearchPlan) -> None:
-        """Check the earlier evaluations that a new study of ``plan`` learns from."""
+        """Check what a new study of ``plan`` learns from, and its baselines."""
+        from nas.methods.search.baselines.checks import check_baselines
         from nas.methods.search.trials.prior_evaluations import check_sources
 
         check_sources(plan)
+        check_baselines(plan)
 
     def prepare(self, plan: SearchPlan, console: Console) -> SearchSession:
         """Load data and predictor of ``plan``. Raises: NasError."""
@@ -81,3 +83,16 @@ class SearchKind(StudyKind):
         from nas.methods.search.report_data import winner_facts
 
         return winner_facts(study, val_images)
+
+    def baselines(self, study: optuna.Study) -> list[dict[str, Any]]:
+        """Pretrained networks that the winners are compared with, as plain data."""
+        from nas.methods.search.report_data import baseline_facts
+
+        return baseline_facts(study)
+
+    def conclusion(self, study: optuna.Study, manifest: StudyManifest | None) -> dict[str, Any] | None:
+        """Whether the search was worth it, by each baseline; None without any."""
+        from nas.methods.search.report_data import baseline_conclusions
+
+        verdicts = baseline_conclusions(study, manifest.images.val if manifest else None)
+        return {"baselines": list(verdicts)} if verdicts else None

@@ -19,6 +19,7 @@ from nas.core.files import write_text_atomically
 from nas.core.formatting import plural
 from nas.estimators.settings import EstimatorSettings
 from nas.latency.store import calibration_command
+from nas.methods.search.baselines.records import baseline_records
 from nas.methods.search.config import SearchPlan
 from nas.methods.search.context import SearchContext
 from nas.methods.search.guided.model_summary import summarize_model
@@ -27,6 +28,7 @@ from nas.methods.search.measurement_notes import measurement_remarks
 from nas.methods.search.trials.finalists import early_end_text, most_trials
 from nas.methods.search.trials.prior_evaluations import stored_counts
 from nas.methods.search.trials.warm_start import best_records
+from nas.reporting.baseline_verdict import baseline_verdicts
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_decision import winner_groups
@@ -44,6 +46,10 @@ from nas.study.trial_record import Outcome, TrialRecord, ranked_networks
 _FACTS: Final = (
     "group", "accuracy", "standard_error", "estimated_accuracy", "estimate_error", "val_loss", "majority_accuracy",
     "inherited_accuracy", "inherited_error", "fine_tuned_accuracy", "fine_tuned_error", "latency_ms", "measured_ms",
+)  # fmt: skip
+_BASELINE_FACTS: Final = (
+    "epochs", "accuracy", "standard_error", "val_loss", "majority_accuracy", "latency_ms", "measured_ms",
+    "measured_error_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s",
 )  # fmt: skip
 _PROXY: Final = "trained proxy"
 _FILES: Final[Mapping[str, str]] = {
@@ -78,9 +84,9 @@ def search_report(
     longer = longer_trainings(study, rows)
     is_validated = any(one.kendall_tau is not None for one in longer)
     groups = winner_groups(winners, rows)
-    baselines = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
+    published = {trial.number: trial.user_attrs[PUBLISHED] for trial in trials if PUBLISHED in trial.user_attrs}
     retrained = {row.arch_id for row in best_records(rows, plan.objective)}
-    retrained |= {row.arch_id for row in trained if row.number in baselines}
+    retrained |= {row.arch_id for row in trained if row.number in published}
     return SearchReport(
         title=f"Search {plan.name}",
         command=plan.command,
@@ -88,7 +94,8 @@ def search_report(
         rows=tuple(rows),
         progress_text=_progress_text(plan, study),
         winners=tuple(replace(winner, group=groups.get(winner.label, "")) for winner in winners),
-        baselines=baselines,
+        baselines=tuple(baseline_records(study)),
+        published=published,
         objective=plan.objective.kind,
         limit_ms=plan.constraints.latency_ms,
         reward=reward,
@@ -149,6 +156,7 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         ("earlier evaluations", stored_counts(study)),
         ("stopping early", stopping),
         ("trials wanted", f"{plan.study.n_trials}"),
+        ("baselines", ", ".join(plan.study.baselines)),
         ("search", early_end_text(study, plan.estimator, plan.study, plan.objective)),
         ("latency correction", correction_text(study)),
         *context.run_facts(study),
@@ -175,16 +183,35 @@ def _objective(settings: ObjectiveSettings) -> str:
     return ", ".join([f"MnasNet's reward around {settings.target_ms:g} ms, {settings.form}", *exponents])
 
 
-def winner_facts(study: optuna.Study, val_images: int | None) -> list[dict[str, Any]]:
-    """Winners of ``study`` as plain data, in the order of the report."""
+def baseline_facts(study: optuna.Study) -> list[dict[str, Any]]:
+    """Baselines of ``study`` as plain data, by the names of the winners' figures."""
+    columns = select_winner_columns(None, "name", "published", "arch_id", *_BASELINE_FACTS)
+    return [plain_record(columns, baseline) for baseline in baseline_records(study)]
+
+
+def baseline_conclusions(study: optuna.Study, val_images: int | None) -> tuple[str, ...]:
+    """How the winners of ``study`` compare with each of its baselines, in words."""
+    baselines = baseline_records(study)
+    if not baselines:
+        return ()
+    rows, winners = _labelled_winners(study, val_images)
+    return baseline_verdicts(baselines, winners, rows)
+
+
+def _labelled_winners(study: optuna.Study, val_images: int | None) -> tuple[list[TrialRecord], list[LabelledRecord]]:
+    """All trials of ``study``, and its winners by its own objective."""
     identity = study_identity(system_attributes(study))
     settings = {key.removeprefix("objective."): value for key, value in identity.items() if "objective." in key}
     objective = from_mapping(ObjectiveSettings, settings, "objective")
-    columns = select_winner_columns(None, "name", "trial", "arch_id", *_FACTS)
     rows = trial_records(study, val_images)
-    winners = [
-        LabelledRecord(label=winner_label(place), row=row) for place, row in enumerate(choose_winners(rows, objective))
-    ]
+    chosen = enumerate(choose_winners(rows, objective))
+    return rows, [LabelledRecord(label=winner_label(place), row=row) for place, row in chosen]
+
+
+def winner_facts(study: optuna.Study, val_images: int | None) -> list[dict[str, Any]]:
+    """Winners of ``study`` as plain data, in the order of the report."""
+    columns = select_winner_columns(None, "name", "trial", "arch_id", *_FACTS)
+    rows, winners = _labelled_winners(study, val_images)
     groups = winner_groups(winners, rows)
     return [plain_record(columns, replace(winner, group=groups.get(winner.label, ""))) for winner in winners]
 
@@ -217,4 +244,5 @@ def _winner_of(label: str, row: TrialRecord, stem: str | None, folder: Path, con
         proxy=proxy.spec,
         sample_logits=tuple(provenance.get("logits_of_ramp", ())),
         published=zoo.published_name(arch),
+        epochs=None if row.accuracy is None else context.plan.proxy.epochs,
     )

@@ -152,11 +152,18 @@ class SearchSession(StudySession):
             skip_correction(study)
 
     def measure_networks(
-        self, rows: Sequence[TrialRecord], study: optuna.Study, say: Callable[[str], object], pause: Pause = nullcontext
+        self,
+        rows: Sequence[TrialRecord],
+        study: optuna.Study,
+        say: Callable[[str], object],
+        pause: Pause = nullcontext,
+        *,
+        besides: Sequence[ArchSpec] = (),
     ) -> None:
         """Measure the networks of ``rows``, and correct predictions by them.
 
-        All that ``study`` has measured count. Raises: NasError if the machine is too unstable to measure.
+        All that ``study`` has measured count, but for those ``besides``: networks of no trial, measured in turn with
+        the others. Raises: NasError if the machine is too unstable to measure.
         """
         timer, others = self.measure, None
         if timer is None or not rows:
@@ -170,7 +177,7 @@ class SearchSession(StudySession):
                 others = SystemLoad.now().others_since(before)
             return measured
 
-        measure_rows(rows, study, self.pricer, measure)
+        measure_rows(rows, study, self.pricer, measure, besides)
         self._say_notes(study, say)
         if self.plan.latency.refine:  # it has learned from every measurement already
             return

@@ -16,6 +16,7 @@ SAMPLER_NAMES: Final = (GUIDED, "tpe", "nsga2", "nsga3", "gp", "random")
 LEARNING_SAMPLERS: Final = frozenset({GUIDED})  # those that learn from evaluations made elsewhere
 PRUNER_NAMES: Final = ("none", "median", "asha", "mo_asha", "hyperband")
 _MAX_STUDIES: Final = 50  # to learn from; their names are stored in one attribute, in MySQL of at most 65,535 bytes
+_MAX_BASELINES: Final = 20  # each is a training of a whole network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +30,14 @@ class StudySettings(RecordSettings):
     share of the front's hypervolume or as an amount of the reward; None never.
 
     ``max_screened``: consecutive candidates that may be rejected before the search gives up.
-    ``seed_published``: try the published networks of the space first, as baselines. ``first``: an earlier study of the
+    ``seed_published``: try the published networks of the space first. ``first``: an earlier study of the
     same space and storage, whose best networks come next.
 
     ``evaluated``: a CSV file of evaluated networks that the sampler learns from, and ``learn_from``: earlier studies of
     the storage, whose evaluated networks it learns from. They are stored in the study when it is started.
+
+    ``baselines``: networks with weights (``timm/NAME``, a published network, a spec file with weights beside it), which
+    are fine-tuned after the search, on the images and for the epochs of its proxies. More may be added later.
     """
 
     n_trials: int = 100
@@ -43,12 +47,15 @@ class StudySettings(RecordSettings):
     first: str | None = None
     evaluated: str | None = None
     learn_from: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         RecordSettings.__post_init__(self)  # super() does not work in a slotted dataclass
-        if isinstance(self.learn_from, list):
-            object.__setattr__(self, "learn_from", tuple(self.learn_from))
+        for field in ("learn_from", "baselines"):
+            if isinstance(given := getattr(self, field), list):
+                object.__setattr__(self, field, tuple(given))
         _check_studies("study.learn_from", self.learn_from)
+        _check_names("study.baselines", self.baselines, "networks", "timm/mobilenetv3_small_100", _MAX_BASELINES)
         if self.evaluated == "":
             raise NasError("study.evaluated: is empty; give a CSV file, or null.")
         check_number("study.n_trials", self.n_trials, low=1, high=MAX_TRIALS, whole=True)
@@ -74,20 +81,29 @@ class StudySettings(RecordSettings):
 
 def _check_studies(setting: str, names: object) -> None:
     """Check that ``names`` is a list of names of studies. Raises: NasError."""
-    if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
-        given = list(names) if isinstance(names, tuple) else names
-        example = names if isinstance(names, str) else "NAME"
-        raise NasError(f"{setting} {quoted(given)}: must be a list of names of studies, such as [{example}].")
-    if len(names) > _MAX_STUDIES:
-        raise NasError(f"{setting}: {len(names):,} studies; give at most {_MAX_STUDIES}.")
-    for name in names:
+    for name in _check_names(setting, names, "studies", "NAME", _MAX_STUDIES):
         if "/" in name:
             raise NasError(
                 f"{setting} {quoted(name)}: must be the name of a study in this storage; of another one give "
                 "study.evaluated its trials.csv."
             )
+
+
+def _check_names(setting: str, names: object, what: str, example: str, most: int) -> tuple[str, ...]:
+    """Check that ``names`` is a list of different names of ``what``, and return it.
+
+    Raises: NasError.
+    """
+    if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+        given = list(names) if isinstance(names, tuple) else names
+        example = names if isinstance(names, str) else example
+        raise NasError(f"{setting} {quoted(given)}: must be a list of names of {what}, such as [{example}].")
+    if len(names) > most:
+        raise NasError(f"{setting}: {len(names):,} {what}; give at most {most}.")
+    for name in names:
         if names.count(name) > 1:
             raise NasError(f"{setting}: {name!r} is given twice; remove one.")
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

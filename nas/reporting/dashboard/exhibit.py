@@ -34,7 +34,8 @@ class TrialNotes:
 
     ``decode``: returns the network of a trial. ``facts``: returns the leading (name, value) pairs of a trial's note.
     ``labels``: labels of winners by trial number. ``class_names``: in label order, if known. ``provenance``: of the
-    specs. ``on_note``: called before each note; what it raises ends the writing.
+    specs. ``on_note``: called before each note; what it raises ends the writing. ``accuracy_name``: what the accuracy
+    of a trial is of. ``is_drawn``: whether drawing and spec of a trial's network are attached.
     """
 
     board: DashboardBoard
@@ -45,6 +46,8 @@ class TrialNotes:
     class_names: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     on_note: Callable[[], object] = lambda: None
+    accuracy_name: str = "proxy accuracy"
+    is_drawn: Callable[[TrialRecord], bool] = lambda row: bool(row.arch_id)
 
     def publish(self, records: Sequence[TrialRecord]) -> str:
         """Write the notes of trials in ``records`` that are missing or outdated.
@@ -55,7 +58,7 @@ class TrialNotes:
         """
         study, rows = self.board.study, {row.number: row for row in records}
         trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if trial.number in rows}
-        chosen = noted_trials(records, {*self.labels, *_baselines(trials.values())})
+        chosen = noted_trials(records, {*self.labels, *_published(trials.values())})
         metric = (study.metric_names or ["value"])[0]
         for number in chosen:
             self.on_note()
@@ -63,8 +66,8 @@ class TrialNotes:
         if len(chosen) == len(rows):
             return ""
         return (
-            f"{len(chosen):,} of {plural(len(rows), 'trial')} have a note and a drawing (winners, baselines, the "
-            f"newest {NEWEST}, and the newest {NEWEST_FAILED} that failed); trials.csv contains all"
+            f"{len(chosen):,} of {plural(len(rows), 'trial')} have a note and a drawing (winners, published networks, "
+            f"the newest {NEWEST}, and the newest {NEWEST_FAILED} that failed); trials.csv contains all"
         )
 
     def _publish_note(self, trial: FrozenTrial, row: TrialRecord, metric: str) -> None:
@@ -72,12 +75,13 @@ class TrialNotes:
         note = TrialNote(
             row=row,
             label=self.labels.get(row.number, ""),
-            baseline=trial.user_attrs.get(PUBLISHED, ""),
+            published=trial.user_attrs.get(PUBLISHED, ""),
             duration=end - start if start and end else None,
             metric=metric,
             curve=trial.intermediate_values,
             facts=[*self.facts(trial), ("lowest class", lowest_class(row, self.class_names))],
-            drawing=self._draw(trial, row) if row.arch_id else "",
+            drawing=self._draw(trial, row) if self.is_drawn(row) else "",
+            accuracy_name=self.accuracy_name,
         )
         self.board.write_note(note.markdown, trial)
 
@@ -160,5 +164,5 @@ def study_state(rows: Sequence[TrialRecord]) -> str:
     return outcome_counts_text([row for row in rows if row.outcome is not Outcome.RUNNING])
 
 
-def _baselines(trials: Collection[FrozenTrial]) -> list[int]:
+def _published(trials: Collection[FrozenTrial]) -> list[int]:
     return [trial.number for trial in trials if PUBLISHED in trial.user_attrs and trial.state.is_finished()]

@@ -79,18 +79,20 @@ class StudyNote:
 class TrialNote:
     """Content of a trial's note in addition to its ``row``.
 
-    ``label``: of a winner. ``baseline``: the published network's name. ``duration``: wall-clock time. ``curve``: the
+    ``label``: of a winner. ``published``: the published network's name. ``duration``: wall-clock time. ``curve``: the
     ``metric`` by epoch. ``facts``: plain text (name, value) pairs of the study kind. ``drawing``: URL path.
+    ``accuracy_name``: what the accuracy is of.
     """
 
     row: TrialRecord
     label: str = ""
-    baseline: str = ""
+    published: str = ""
     duration: timedelta | None = None
     metric: str = "accuracy"
     curve: Mapping[int, float] = field(default_factory=dict)
     facts: Pairs = ()
     drawing: str = ""
+    accuracy_name: str = "proxy accuracy"
 
     @property
     def markdown(self) -> str:
@@ -105,14 +107,14 @@ class TrialNote:
             f": {escape_markdown(self.row.reason)}." if self.row.reason else "."
         )
         text += f" **Winner {escape_markdown(self.label)}.**" if self.label else ""
-        return text + (f" The published {escape_markdown(self.baseline)}, as a baseline." if self.baseline else "")
+        return text + (f" The published {escape_markdown(self.published)}, for comparison." if self.published else "")
 
     def _pairs(self) -> list[tuple[str, str]]:
         row = self.row
         cost = (("M MACs", row.macs_m, 1), ("M parameters", row.params_m, 2), ("MB peak memory", row.peak_memory_mb, 2))
         return [
             *self.facts,
-            ("proxy accuracy", "" if row.accuracy is None else percent(row.accuracy, row.standard_error)),
+            (self.accuracy_name, "" if row.accuracy is None else percent(row.accuracy, row.standard_error)),
             ("trained as", row.role or ""),
             ("validation loss", "" if row.val_loss is None else f"{row.val_loss:.3f} nats"),
             ("estimated accuracy", _estimate_text(row)),

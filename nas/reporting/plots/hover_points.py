@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from nas.core.formatting import interval, ms, percent
 from nas.reporting.svg import printable
-from nas.study.trial_record import TrialRecord
+from nas.study.trial_record import BaselineRecord, TrialRecord
 
 MAX_POINTS: Final = 1000  # per plot; more can neither be distinguished by eye nor be hovered fast
 _RADIUS: Final = 3
@@ -39,20 +39,36 @@ def point_of(row: TrialRecord, name: str = "", *, measured: bool = False) -> Poi
 
     ``measured``: its latency is measured, so the interval of the prediction is omitted.
     """
+    heading = f"{name}, trial {row.number}" if name else f"Trial {row.number}"
+    return _point(row, heading, trial_row_id(row.number), measured=measured)
+
+
+def baseline_point(baseline: BaselineRecord, *, measured: bool = False) -> Point:
+    """The point of a baseline, linked to its row in the table of winners."""
+    heading = f"{baseline.label}, baseline {baseline.published}"
+    return _point(baseline.row, heading, baseline_row_id(baseline.label), measured=measured)
+
+
+def baseline_row_id(label: str) -> str:
+    """The id of a baseline's row in the table of winners."""
+    return f"baseline-{label}"
+
+
+def _point(row: TrialRecord, heading: str, row_id: str, *, measured: bool) -> Point:
     ends = "" if measured else interval(row.latency_low_ms, row.latency_high_ms)
     costs = (
         (row.macs_m, "M MACs", 1), (row.params_m, "M parameters", 2), (row.peak_memory_mb, "MB of activations", 2)
     )  # fmt: skip
     cost = ", ".join(f"{value:.{digits}f} {unit}" for value, unit, digits in costs if value is not None)
     lines = [
-        f"{name}, trial {row.number}" if name else f"Trial {row.number}",
+        heading,
         f"{_accuracy(row)} at {ms(row.latency_ms)} {'measured' if measured else 'predicted'}"
         + (f" (90% interval {ends} ms)" if ends else ""),
         cost,
         *block_lines(row.blocks.split("; ") if row.blocks else ()),
     ]
     text = "\n".join(line for line in lines if line)
-    return Point(row.latency_ms or 0.0, 100 * (row.ranked_accuracy or 0.0), trial_row_id(row.number), text)
+    return Point(row.latency_ms or 0.0, 100 * (row.ranked_accuracy or 0.0), row_id, text)
 
 
 def _accuracy(row: TrialRecord) -> str:

@@ -20,14 +20,24 @@ from nas.reporting.plots.axes import (
     TEXT_COLOR,
     canvas,
 )
-from nas.reporting.plots.hover_points import point_of, thin_points
+from nas.reporting.plots.hover_points import baseline_point, point_of, thin_points
 from nas.reporting.svg import printable
-from nas.study.trial_record import Outcome, TrialRecord, pareto_front, searched_networks, trained_networks
+from nas.study.trial_record import (
+    BaselineRecord,
+    Outcome,
+    TrialRecord,
+    pareto_front,
+    searched_networks,
+    trained_networks,
+)
 
 _PARETO_INCHES: Final = (6.6, 4.7)  # 475 x 338 SVG units; text stays legible on phones, which show 370
 _AGREEMENT_INCHES: Final = (5.0, 4.9)
 _MARGIN: Final = 0.08  # share of the axes that leaves room for labels around the outermost points
 _MOST_PAIRS: Final = 500
+_NAMED_STYLE: Final = {"markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
+_WINNER_STYLE: Final = {"fmt": "o", "color": FRONT_COLOR}
+_BASELINE_STYLE: Final = {"fmt": "s", "color": LIMIT_COLOR}
 _TICKS: Final = 400  # per width; infeasible candidates closer than that share one tick
 
 
@@ -35,7 +45,8 @@ def pareto_svg(
     rows: Sequence[TrialRecord],
     winners: Mapping[str, TrialRecord],
     *,
-    baselines: Mapping[int, str] | None = None,
+    published: Mapping[int, str] | None = None,
+    baselines: Sequence[BaselineRecord] = (),
     limit_ms: float | None = None,
     latency: str = "predicted",
     expected: Sequence[ExpectedPoint] = (),
@@ -44,8 +55,8 @@ def pareto_svg(
 
     ``latency``: ``predicted`` or ``measured``. Trained candidates are dots, those only scored dots without a fill, the
     Pareto front is a step line, ``winners``
-    (label to row) carry the 90% interval of their latency and the standard error of their accuracy, ``baselines``
-    (trial number to name) are diamonds, ``limit_ms`` a dashed line.
+    (label to row) carry the 90% interval of their latency and the standard error of their accuracy, ``published``
+    (trial number to name) are diamonds, ``baselines`` squares with the same error bars, ``limit_ms`` a dashed line.
     ``expected``: front that a model expects of untried networks, a dotted step line with the band of its 90% interval.
     Infeasible candidates have no accuracy: they are ticks at their latency along the bottom. Every dot has a tooltip;
     very many dots are thinned out where they overlap.
@@ -53,23 +64,26 @@ def pareto_svg(
     trained = _drawn_networks(rows)
     with canvas("pareto", f"Accuracy over latency of {len(trained)} candidates", _PARETO_INCHES) as drawn:
         axes = drawn.axes
-        axes.set(xlabel=f"{latency} latency, ms", ylabel="proxy accuracy, %")
-        right_ms = _right_edge(trained, limit_ms)
+        others = [baseline.row for baseline in baselines]
+        axes.set(xlabel=f"{latency} latency, ms", ylabel="accuracy, %" if others else "proxy accuracy, %")
+        right_ms = _right_edge([*trained, *others], limit_ms)
         front = pareto_front(trained)
-        names = {**(baselines or {}), **{row.number: label for label, row in winners.items()}}
+        names = {**(published or {}), **{row.number: label for label, row in winners.items()}}
         shown = thin_points(trained, names.keys() | {row.number for row in front})
         more = f" ({len(shown):,} of {len(trained):,} drawn)" if len(shown) < len(trained) else ""
-        _draw_trained(axes, shown, front, baselines or {}, f"trained{more}")
+        _draw_trained(axes, shown, front, published or {}, f"trained{more}")
         drawn.points += [point_of(row, names.get(row.number, ""), measured=latency == "measured") for row in shown]
+        drawn.points += [baseline_point(baseline, measured=latency == "measured") for baseline in baselines]
         _draw_limit_and_infeasible(axes, rows, limit_ms, right_ms)
         if not trained:
             axes.text(0.5, 0.5, "no candidate was trained", transform=axes.transAxes, ha="center", color=TEXT_COLOR)
             axes.set_ylim(0, 100)
         if right_ms is not None:
-            axes.set_xlim(_left_edge(trained, right_ms), right_ms)
+            axes.set_xlim(_left_edge([*trained, *others], right_ms), right_ms)
             axes.margins(y=_MARGIN)
         _draw_expected(axes, expected)
-        _draw_winners(axes, winners)
+        _draw_named(axes, winners, _WINNER_STYLE, "winner")
+        _draw_named(axes, {one.label: one.row for one in baselines}, _BASELINE_STYLE, "baseline, fine-tuned")
     return drawn.svg
 
 
@@ -111,9 +125,9 @@ def _draw_pairs(axes: Any, pairs: Sequence[LatencyPair], marker: str, color: str
 
 
 def _draw_trained(
-    axes: Any, trained: Sequence[TrialRecord], best: Sequence[TrialRecord], baselines: Mapping[int, str], label: str
+    axes: Any, trained: Sequence[TrialRecord], best: Sequence[TrialRecord], published: Mapping[int, str], label: str
 ) -> None:
-    others = [row for row in trained if row.number not in baselines]
+    others = [row for row in trained if row.number not in published]
     scored = [point for row in others if row.accuracy is None and (point := _point(row))]
     if scored:
         style = {"s": 16, "facecolors": "none", "edgecolors": GREY_COLOR, "alpha": 0.75, "linewidths": 0.8}
@@ -126,9 +140,9 @@ def _draw_trained(
         axes.plot(
             *zip(*front, strict=True), drawstyle="steps-post", color=FRONT_COLOR, linewidth=1.4, label="Pareto front"
         )
-    named = [(baselines[row.number], point) for row in trained if row.number in baselines and (point := _point(row))]
+    named = [(published[row.number], point) for row in trained if row.number in published and (point := _point(row))]
     for index, (name, point) in enumerate(named):
-        legend = "baseline" if index == 0 else None
+        legend = "published" if index == 0 else None
         axes.scatter(*point, s=42, marker="D", facecolors="none", edgecolors=BASELINE_COLOR, zorder=4, label=legend)
         _name(axes, name, point, offset=(7, -11), color=BASELINE_COLOR)
 
@@ -148,8 +162,9 @@ def _draw_expected(axes: Any, front: Sequence[ExpectedPoint]) -> None:
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _draw_winners(axes: Any, winners: Mapping[str, TrialRecord]) -> None:
-    named = [(point, label, row) for label, row in winners.items() if (point := _point(row))]
+def _draw_named(axes: Any, networks: Mapping[str, TrialRecord], style: Mapping[str, Any], kind: str) -> None:
+    """Draw networks by label, with the errors of latency and accuracy."""
+    named = [(point, label, row) for label, row in networks.items() if (point := _point(row))]
     named.sort(key=lambda item: item[0])
     left, right = axes.get_xlim()
     above, previous_ms = True, -math.inf
@@ -163,9 +178,8 @@ def _draw_winners(axes: Any, winners: Mapping[str, TrialRecord]) -> None:
         reach = [[max(0.0, point[0] - low)], [max(0.0, high - point[0])]]
         error = None if row.ranked_error is None else 100 * row.ranked_error
         shown = ["90% interval"] * (row.latency_low_ms is not None) + ["standard error"] * (error is not None)
-        legend = f"winner{', with ' if shown else ''}{' and '.join(shown)}" if index == 0 else None
-        style = {"fmt": "o", "color": FRONT_COLOR, "markersize": 6, "capsize": 3, "elinewidth": 1, "zorder": 5}
-        axes.errorbar(*point, xerr=reach, yerr=error, label=legend, **style)
+        legend = f"{kind}{', with ' if shown else ''}{' and '.join(shown)}" if index == 0 else None
+        axes.errorbar(*point, xerr=reach, yerr=error, label=legend, **_NAMED_STYLE, **style)
         _name(axes, label, point, offset=(-5, 6) if above else (6, -12), color=TEXT_COLOR, weight="bold")
 
 

@@ -18,15 +18,15 @@ AcquireStudy = Callable[[optuna.Study], optuna.Study]
 
 
 @contextmanager
-def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy]:
+def exclusive_ownership(folder: Path, console: Console, *, field: str = "study.name") -> Iterator[AcquireStudy]:
     """Hold the run's ``folder``, and the study too once it is known.
 
-    Holding it twice is the same as once.
+    Holding it twice is the same as once. ``field``: the setting that names the folder, for errors.
 
     With the study held no other search works on it, on whatever machine, so that its RUNNING trials are stale.
     Raises: NasError at once if another process holds the folder; in ``acquire_lease`` if another holds the study.
     """
-    with _locked(folder), ExitStack() as leases:
+    with _locked(folder, field), ExitStack() as leases:
         held: set[int] = set()
 
         def acquire(study: optuna.Study) -> optuna.Study:
@@ -39,7 +39,7 @@ def exclusive_ownership(folder: Path, console: Console) -> Iterator[AcquireStudy
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, field: str) -> Iterator[None]:
     lock = folder / ".lock"
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
@@ -51,9 +51,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NasError(
-                f"another process is at work on {folder}: wait for it, or choose another study.name."
-            ) from None
+            raise NasError(f"another process is at work on {folder}: wait for it, or choose another {field}.") from None
         except OSError as error:
             raise NasError(
                 f"runs_dir: cannot lock {lock}: {error.strerror}; choose a folder on another file system."

@@ -38,8 +38,10 @@ def is_readable_format(found: object) -> bool:
 def check_study_format(where: str, found: object) -> None:
     """Refuse the study at ``where`` if its format ``found`` is too new.
 
-    Raises: NasError.
+    Or the name of another format of this project. Raises: NasError.
     """
+    if isinstance(found, str) and found.startswith("nas."):
+        raise NasError(f"{where}: is of format {quoted(found)}, not of a study; choose another study.name.")
     if not is_readable_format(found):
         raise NasError(
             f"{where}: the study is of format {quoted(found)}, nas {__version__} reads formats up to {STUDY_FORMAT}: "

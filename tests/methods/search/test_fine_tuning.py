@@ -34,8 +34,8 @@ from nas.methods.search.fine_tuning import FINE_TUNED_FOLDER, fine_tune_winners
 from nas.model.build import build
 from nas.study.trial_attributes import trial_records
 from nas.study.trial_record import FineTuning, Outcome, TrialRecord
-from nas.training import trainer
 from nas.training.evaluation import score_model
+from nas.training.run import TrainingRun
 from tests.estimators.test_supernet_training import PROXY, SETTINGS, make_space
 from tests.json_output import json_answer
 from tests.study.fakes import accuracy_of, new_study, pricer
@@ -150,15 +150,15 @@ def test_training_begins_from_inherited_weights(session: Any) -> None:
 def interrupt_training(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
     """Epochs of all trainings from now on; in the one at place ``at``, from 1, Ctrl-C."""
     begun: list[int] = []
-    original = trainer._Run._train_epoch
+    original = TrainingRun._train_epoch
 
-    def train_epoch(run: Any, epoch: int) -> float:
-        begun.append(epoch)
+    def train_epoch(run: TrainingRun, *hooks: Any) -> float:
+        begun.append(run.epoch)
         if len(begun) == at:
             raise KeyboardInterrupt
-        return original(run, epoch)
+        return original(run, *hooks)
 
-    monkeypatch.setattr(trainer._Run, "_train_epoch", train_epoch)
+    monkeypatch.setattr(TrainingRun, "_train_epoch", train_epoch)
     return begun
 
 
@@ -202,9 +202,9 @@ def test_without_a_result_nothing_is_stored(
 ) -> None:  # fmt: skip
     if message:
         steps = itertools.count(1)
-        original = trainer._Run._train_step
+        original = TrainingRun._train_step
         monkeypatch.setattr(
-            trainer._Run,
+            TrainingRun,
             "_train_step",
             lambda run, rows: original(run, rows) * (math.nan if next(steps) == 2 else 1.0),
         )

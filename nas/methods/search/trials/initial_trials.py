@@ -27,7 +27,7 @@ def queue_initial_trials(
 ) -> None:
     """Enqueue the initial trials of a new study.
 
-    These are the ``published`` genotypes by name, as baselines, those of ``earlier`` studies, then up to ``startup``
+    These are the ``published`` genotypes by name, those of ``earlier`` studies, then up to ``startup``
     distinct feasible networks of the survey. They do not depend on the number of trials, so that extending the study
     later changes nothing.
     """
