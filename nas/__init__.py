@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         published,
         published_names,
         run_compound_grid,
+        run_netadapt,
         run_search,
         scale_spec,
+        train_network,
     )
     from nas.arch.complexity import Complexity, complexity
     from nas.arch.files import load_spec, save_spec
@@ -47,7 +49,15 @@ if TYPE_CHECKING:
     from nas.core.errors import NasError
     from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
     from nas.model.build import build
-    from nas.results import CompoundGridResult, FoundNetwork, SearchResult, StudyResult
+    from nas.results import (
+        BaselineNetwork,
+        CompoundGridResult,
+        FoundNetwork,
+        NetAdaptResult,
+        SearchResult,
+        StudyResult,
+        TrainingResult,
+    )
     from nas.study.trial_record import TrialRecord
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -61,8 +71,10 @@ else:
                 "published",
                 "published_names",
                 "run_compound_grid",
+                "run_netadapt",
                 "run_search",
                 "scale_spec",
+                "train_network",
             ],
             "arch.complexity": ["Complexity", "complexity"],
             "arch.files": ["load_spec", "save_spec"],
@@ -73,7 +85,15 @@ else:
             "core.errors": ["NasError"],
             "latency.predictors.base": ["LatencyEstimate", "LatencyPredictor"],
             "model.build": ["build"],
-            "results": ["CompoundGridResult", "FoundNetwork", "SearchResult", "StudyResult"],
+            "results": [
+                "BaselineNetwork",
+                "CompoundGridResult",
+                "FoundNetwork",
+                "NetAdaptResult",
+                "SearchResult",
+                "StudyResult",
+                "TrainingResult",
+            ],
             "study.trial_record": ["TrialRecord"],
         },
     )
@@ -82,15 +102,18 @@ __all__ = [
     "ArchSpec",
     "Complexity",
     "Compound",
+    "BaselineNetwork",
     "CompoundGridResult",
     "FoundNetwork",
     "LatencyEstimate",
     "LatencyPredictor",
     "NasError",
+    "NetAdaptResult",
     "ScaledNetwork",
     "Scaling",
     "SearchResult",
     "StudyResult",
+    "TrainingResult",
     "TrialRecord",
     "__version__",
     "build",
@@ -104,9 +127,11 @@ __all__ = [
     "published",
     "published_names",
     "run_compound_grid",
+    "run_netadapt",
     "run_search",
     "save_spec",
     "scale_spec",
+    "train_network",
 ]
 
 _TIMM = "timm.models"

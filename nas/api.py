@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nas.arch import zoo
+from nas.arch.rewrites import Rewrites
 from nas.arch.scaling.compound import ScaledNetwork
 from nas.arch.scaling.request import ScalingRequest, target_measures
 from nas.arch.scaling.rounding_rules import RoundingOverrides
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
     from nas.cli.resolve.reopened import ReopenedStudy
     from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
-    from nas.results import CompoundGridResult, SearchResult, StudyResult
+    from nas.results import CompoundGridResult, NetAdaptResult, SearchResult, StudyResult, TrainingResult
     from nas.study.config import StudyPlan
     from nas.study.kind import StudyKind
 
 _TIMM_PREFIX: Final = "timm/"
+_NAME_OR_FILE: Final = "arch: must be a name or the path of a spec file; nas.save_spec(spec, path) writes one."
 
 
 def published_names() -> tuple[str, ...]:
@@ -75,21 +77,26 @@ def scale_spec(
     target_ms: float | None = None,
     predictor: LatencyPredictor | None = None,
     rounding: Mapping[str, Any] | None = None,
+    head: str | None = None,
+    hswish_from: float | None = None,
 ) -> ScaledNetwork:
     """Scale ``spec`` in width, depth and resolution; ``arch`` is the scaled network.
 
-    As ``python -m nas.scale`` does it. Say how far in one of four ways: by ``phi`` (units of about twice the MACs); by
-    some of ``width``, ``depth`` (multipliers) and ``resolution_px`` (input side); up to one or more targets (the
-    largest phi within them; ``target_ms`` needs a ``predictor``); or by a complete ``scaling`` with rules of its own.
-    ``rule``: compound (by ``coefficients``), published, dwr (with ``dwr_alpha``), width, depth or resolution.
+    As ``python -m nas.scale`` does it. Say how far in one of four ways: by ``phi`` (units of about twice the MACs,
+    negative for a smaller network); by some of ``width``, ``depth`` (multipliers) and ``resolution_px`` (input side);
+    to one or more targets (the largest phi within them; ``target_ms`` needs a ``predictor``); or by a complete
+    ``scaling`` with rules of its own. ``rule``: compound (by ``coefficients``), published, dwr (with ``dwr_alpha``),
+    width, depth or resolution.
     ``rounding``: other rules than the family of ``spec`` was published with, such as ``{"depth_rule": "round"}``; those
     that were used are the result's ``rounding``, with the family in ``rounding.origin``.
+    ``head="pool_conv"`` and ``hswish_from=0.5`` rewrite ``spec`` before it is scaled, or alone: MobileNetV3's efficient
+    last stage, and h-swish in the second half of its blocks; the steps are the result's ``rewrites``.
 
     >>> import nas
     >>> nas.scale_spec(nas.published("efficientnet_b0"), phi=1).arch.resolution_px
     256
 
-    Raises: NasError for values out of range, more or fewer than one way, and a target that nothing meets.
+    Raises: NasError for values out of range, more than one way, nothing to do, and a target that nothing meets.
     """
     targets = {
         "target_ms": target_ms,
@@ -106,13 +113,14 @@ def scale_spec(
         depth=depth,
         resolution_px=resolution_px,
         targets={name: value for name, value in targets.items() if value is not None},
+        rewrites=Rewrites(head=head, hswish_from=hswish_from),
     )
     if scaling is not None:
         if not request.is_empty or rounding:
             raise NasError(
                 "scaling: says how far to go and how to round; leave phi, multipliers, targets and rounding out."
             )
-        return _by_scaling(spec, scaling)
+        return _by_scaling(spec, scaling, request.rewrites)
     if target_ms is not None and predictor is None:
         raise NasError("target_ms: needs a predictor, such as predictor=nas.latency_predictor(backend='onnxruntime').")
     latency = None if predictor is None else _latency_of(predictor)
@@ -124,10 +132,13 @@ def _latency_of(predictor: LatencyPredictor) -> CostMeasure:
     return lambda arch: predictor.predict(arch).latency_ms
 
 
-def _by_scaling(spec: ArchSpec, scaling: Scaling) -> ScaledNetwork:
+def _by_scaling(spec: ArchSpec, scaling: Scaling, rewrites: Rewrites) -> ScaledNetwork:
+    steps = rewrites.steps(spec)
+    baseline = steps[-1].after if steps else spec
     side = scaling.resolution_px or spec.resolution_px
     factors = Factors(depth=scaling.depth, width=scaling.width, resolution=side / spec.resolution_px)
-    return ScaledNetwork(baseline=spec, arch=scale(spec, scaling), factors=factors, scaling=scaling)
+    arch = scale(baseline, scaling)
+    return ScaledNetwork(baseline=baseline, arch=arch, factors=factors, scaling=scaling, rewrites=steps)
 
 
 def latency_predictor(**settings: Any) -> LatencyPredictor:
@@ -199,11 +210,47 @@ def run_compound_grid(*overrides: str, progress: bool = True, **settings: Any) -
     return compound_grid_result(found, interrupted=interrupted)
 
 
+def run_netadapt(*overrides: str, progress: bool = True, **settings: Any) -> NetAdaptResult:
+    """Run or resume an adaptation (NetAdapt), as ``python -m nas.netadapt``.
+
+    Settings and ``progress`` as of ``run_search``, such as
+    ``nas.run_netadapt(arch="mobilenetv2_100", weights="pretrained", target=0.7)``; an ``arch`` is a name or a spec
+    file.
+    Raises: NasError, with the text that the command prints, for a wrong setting.
+    """
+    from nas.methods import NETADAPT
+    from nas.netadapt import make_plan
+    from nas.results import netadapt_result
+
+    if isinstance(settings.get("arch"), ArchSpec):
+        raise NasError(_NAME_OR_FILE)
+    plan = make_plan(_arguments(overrides, settings))
+    found, interrupted = _run(plan, NETADAPT, progress)
+    return netadapt_result(found, interrupted=interrupted)
+
+
+def train_network(*overrides: str, progress: bool = True, **settings: Any) -> TrainingResult:
+    """Train a network in full, or go on, as ``python -m nas.train`` does.
+
+    Settings and ``progress`` as of ``run_search``, such as ``nas.train_network(arch="mixnet_s", recipe="finetune")``;
+    an ``arch`` is a name or a spec file. Ctrl-C raises KeyboardInterrupt once the state is saved; the same call goes
+    on, and returns the result of a training that is finished.
+    Raises: NasError, with the text that the command prints, for a wrong setting.
+    """
+    from nas.results import training_result
+    from nas.train import finished_or_trained, make_plan
+
+    if isinstance(settings.get("arch"), ArchSpec):
+        raise NasError(_NAME_OR_FILE)
+    plan = make_plan(_arguments(overrides, settings))
+    return training_result(plan.folder, finished_or_trained(plan, to_stderr=True, quiet=not progress))
+
+
 def load_study(name: str, runs_dir: str | Path = "runs", *, storage: str | None = None) -> StudyResult:
     """Result of the study ``name`` below ``runs_dir``, finished or not.
 
-    A ``SearchResult`` or a ``CompoundGridResult``. Nothing is trained or written. ``storage``: its URL, where its
-    folder does not say it.
+    A ``SearchResult``, a ``CompoundGridResult`` or a ``NetAdaptResult``. Nothing is trained or written. ``storage``:
+    its URL, where its folder does not say it.
     Raises: NasError, with the studies that there are, for an unknown name.
     """
     from nas.cli.resolve.reopened import reopen_study

@@ -26,7 +26,7 @@ def command(arguments: list[str]) -> int:
 def make_plan(arguments: list[str]) -> Any:
     """Build a checked ``SearchPlan`` from command-line overrides.
 
-    Imports neither torch nor Optuna. Raises: NasError.
+    Imports neither torch nor Optuna, but for baselines of timm. Raises: NasError.
     """
     config = hydra_config.compose_config("search", arguments)
     return make_search_plan(config, ["python", "-m", "nas.search", *arguments])
@@ -38,6 +38,7 @@ def _help() -> str:
         ("study.name study.n_trials study.seed", "the study; the same name resumes it"),
         ("study.first=NAME", "an earlier study whose best networks are trained first"),
         ("study.evaluated=FILE.csv 'study.learn_from=[NAME]'", "evaluations that sampler=guided learns from"),
+        ("'study.baselines=[timm/NAME]'", "pretrained networks, fine-tuned as long as the proxies, to compare with"),
         *multirun.STORAGE_HELP,
         *multirun.LIMITS_HELP,
         ("data.root proxy.epochs proxy.width_multiplier objective.target_ms runs_dir", "see --cfg job for all"),

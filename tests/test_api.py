@@ -167,12 +167,21 @@ def test_a_scaling_meets_its_targets_as_the_command_does(capsys: pytest.CaptureF
     scaled = nas.scale_spec(baseline, target_macs_m=600)
     assert scaled.cost.macs <= 600e6 < 1.1 * scaled.cost.macs
     assert (told["arch_id"], told["phi"]) == (scaled.arch.arch_id, scaled.phi)
+    below = nas.scale_spec(baseline, target_macs_m=120, head="pool_conv", hswish_from=0.5)
+    told = json_answer(
+        command, capsys, ("mixnet_s", "target_macs_m=120", "head=pool_conv", "hswish_from=0.5", "latency=macs")
+    )
+    assert (told["arch_id"], told["phi"]) == (below.arch.arch_id, below.phi)
+    assert below.phi < 0
+    assert [step.setting for step in below.rewrites] == ["head=pool_conv", "hswish_from=0.5"]
+    by_scaling = nas.scale_spec(baseline, nas.Scaling(head="fixed"), head="pool_conv", hswish_from=0.5)
+    assert by_scaling.arch.arch_id == below.baseline.arch_id
     predictor = nas.latency_predictor(latency="macs")
     timed = nas.scale_spec(baseline, target_ms=20, predictor=predictor)
     assert timed.arch == nas.scale_spec(baseline, target_macs_m=20 / MS_PER_GMAC * 1e3).arch
-    for settings in ({}, {"phi": 1, "width": 2}, {"phi": -1}, {"target_ms": 20}):
+    for settings in ({}, {"phi": 1, "width": 2}, {"phi": -13}, {"hswish_from": 2}, {"target_ms": 20}):
         assert refused(nas.scale_spec, baseline, **settings)
-    for given in ("phi=-1", "rule=wide"):
+    for given in ("phi=-13", "rule=wide", "head=pool"):
         name, value = given.split("=")
         text = refused(command, ["arch=mixnet_s", given, "latency=macs"])
         assert refused(nas.scale_spec, baseline, **{name: int(value) if name == "phi" else value}) == text

@@ -42,7 +42,7 @@ from tests.study.fakes import accuracy_of, epoch_result
 README_BYTES: Final = 8192
 FOLDERS: Final = (
     "conf", "search_spaces", "nas", "nas/study", "nas/estimators", "nas/latency", "nas/methods/scaling",
-    "nas/reporting", "tests",
+    "nas/methods/netadapt", "nas/reporting", "nas/training", "tests",
 )  # fmt: skip
 MANUALS: Final = (
     "README.md", *(f"{folder}/README.md" for folder in FOLDERS), "runs/README.md", "tests/benchmarks/RESULTS.md",
@@ -100,9 +100,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "phone.csv").write_text(measurements, encoding="utf-8")
     (path / "blocks.csv").write_text(table, encoding="utf-8")
     (path / "evaluated.csv").write_text(blocks("conf/README.md", "csv")[0], encoding="utf-8")
-    for name in ("b0_25ms.yaml", "mine/candidate_7.yaml"):
+    for name in ("b0_25ms.yaml", "mine/candidate_7.yaml", "runs/w1/best.yaml", "runs/w1-70/adapted.yaml"):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(dump_spec(zoo.get("efficientnet_b0")), encoding="utf-8")
+    for name in ("runs/w1/best.safetensors", "runs/w1-70/adapted.safetensors"):
+        (path / name).write_bytes(b"")
+    shutil.copytree(ROOT / "runs/example", path / "runs/mixnet-imagefolder")
     return path
 
 
@@ -183,6 +186,7 @@ def test_symbols_named_in_the_text_exist(manual: str) -> None:
 
 ROOM_TABLES: Final = {
     "nas": "Map", "nas/reporting": "The modules", "nas/methods/scaling": "The modules", "nas/latency": "The modules",
+    "nas/methods/netadapt": "The modules",
     "nas/study": "The modules", "search_spaces": "The modules",
 }  # fmt: skip
 
@@ -250,9 +254,25 @@ def test_supernets_are_accepted(words: list[str]) -> None:
         assert plan(words).proxy == searched(shlex.split(command)[3:]).proxy
 
 
+@pytest.mark.parametrize("words", all_commands("python", "-m", "nas.train"))
+def test_trainings_are_accepted(words: list[str]) -> None:
+    command = import_module("nas.train")
+    if "--help" in words:
+        with redirect_stdout(StringIO()) as output:
+            assert command.command(words) == 0
+        assert output.getvalue()
+    else:
+        assert command.make_plan(words).network(10, 3).classes == 10
+
+
 @pytest.mark.parametrize("words", all_commands("python", "-m", "nas.compound_grid"))
 def test_grids_are_accepted(words: list[str]) -> None:
     study_command("compound_grid", words)
+
+
+@pytest.mark.parametrize("words", all_commands("python", "-m", "nas.netadapt"))
+def test_adaptations_are_accepted(words: list[str]) -> None:
+    study_command("netadapt", words)
 
 
 def study_command(name: str, words: list[str]) -> None:
@@ -338,7 +358,10 @@ def test_calibrations_compose(words: list[str]) -> None:
 
 
 def test_no_other_command_of_ours_is_shown() -> None:
-    tried = {"search", "compound_grid", "supernet", "show", "scale", "compare", "report", "dashboard", "calibrate"}
+    tried = {
+        "search", "compound_grid", "netadapt", "supernet", "train", "show", "scale", "compare", "report", "dashboard",
+        "calibrate",
+    }  # fmt: skip
     modules = {words[2] for manual in MANUALS for words in commands(manual) if words[:2] == ["python", "-m"]}
     assert modules == {f"nas.{name}" for name in tried}
 
@@ -373,8 +396,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
 
     The survey is small too.
     """
-    search, grid = nas.run_search, nas.run_compound_grid
+    search, grid, netadapt = nas.run_search, nas.run_compound_grid, nas.run_netadapt
     cheap: dict[str, Any] = {"latency": "macs", "data": "digits", "data.subset": 40}
+    trained = ProxyEvaluator.evaluate
 
     def run_search(*words: str, **settings: Any) -> Any:
         study = {**settings.pop("study", {}), "n_trials": 2, "name": f"search{next(NUMBERS)}"}
@@ -383,6 +407,12 @@ def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     def run_compound_grid(*words: str, **settings: Any) -> Any:
         few = {"alpha": [1.0, 1.9], "beta": [1.0, 1.4], "gamma": [1.0], "realised_tolerance": None}
         return grid(*words, **{**settings, **cheap, "grid": few, "race": {"seeds": 1, "finalists": 2}})
+
+    def run_netadapt(*words: str, **settings: Any) -> Any:
+        few = {"step": 0.3, "delta": 0.1, "batches": 1, "kinds": ["expansion", "resolution"]}
+        with monkeypatch.context() as patch:  # it needs the weights of what is trained
+            patch.setattr(ProxyEvaluator, "evaluate", trained)
+            return netadapt(*words, **{**settings, **cheap, "netadapt": few, "training": {"epochs": 1}})
 
     def evaluate(
         _: ProxyEvaluator, arch: ArchSpec, *, repeat: int = 0, on_epoch: Callable[[EpochResult], None] | None = None
@@ -395,6 +425,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     monkeypatch.setattr("nas.methods.search.session.survey", partial(survey, samples=50))
     monkeypatch.setattr(nas, "run_search", run_search)
     monkeypatch.setattr(nas, "run_compound_grid", run_compound_grid)
+    monkeypatch.setattr(nas, "run_netadapt", run_netadapt)
 
 
 @pytest.fixture(scope="module")

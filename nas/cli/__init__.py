@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nas.cli.hydra_config import compose_config
     from nas.cli.layer_rows import LEVELS, network_rows, row_cells
     from nas.cli.overrides import overrides_of
-    from nas.cli.scale_output import check_free, print_family, print_scaled, scaling_facts, write_scaled
+    from nas.cli.scale_output import check_free, print_family, print_rewrites, print_scaled, scaling_facts, write_scaled
     from nas.cli.search_plan import make_search_plan, spaces_help
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -28,7 +28,14 @@ else:
             "hydra_config": ["compose_config"],
             "layer_rows": ["LEVELS", "network_rows", "row_cells"],
             "overrides": ["overrides_of"],
-            "scale_output": ["check_free", "print_family", "print_scaled", "scaling_facts", "write_scaled"],
+            "scale_output": [
+                "check_free",
+                "print_family",
+                "print_rewrites",
+                "print_scaled",
+                "scaling_facts",
+                "write_scaled",
+            ],
             "search_plan": ["make_search_plan", "spaces_help"],
         },
         submodules=["app", "hydra_config", "multirun"],
@@ -53,6 +60,7 @@ __all__ = [
     "overrides_of",
     "paragraph",
     "print_family",
+    "print_rewrites",
     "print_scaled",
     "refuse_options",
     "row_cells",

@@ -125,6 +125,7 @@ def _record(one: _StudyData) -> dict[str, Any]:
         "cpu_s": round(sum(row.cpu_s or 0.0 for row in one.rows), 1),
         "device": one.device,
         "winners": kind.winners(one.found.study, _val_images(one.found)),
+        "baselines": kind.baselines(one.found.study),
         "conclusion": kind.conclusion(one.found.study, one.found.manifest),
     }
 
@@ -144,14 +145,17 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _winners_line(record: Mapping[str, Any]) -> str:
-    """The winners of a study in one line."""
-    winners = [
-        f"{one['name']} {percent(one['accuracy'], one.get('standard_error'))} at {decimal(one['latency_ms'])} ms"
-        for one in record["winners"][:_WINNERS_SHOWN]
-    ]
+    """The winners of a study, and its baselines, in one line."""
+    winners = [_network_text(one) for one in record["winners"][:_WINNERS_SHOWN]]
     hidden = len(record["winners"]) - _WINNERS_SHOWN
     more = f", and {hidden} more" if hidden > 0 else ""
-    return f"{record['name']}: {', '.join(winners) or MISSING}{more}"
+    baselines = ", ".join(f"{_network_text(one)} ({one['published']})" for one in record["baselines"])
+    against = f"; baselines: {baselines}" if baselines else ""
+    return f"{record['name']}: {', '.join(winners) or MISSING}{more}{against}"
+
+
+def _network_text(one: Mapping[str, Any]) -> str:
+    return f"{one['name']} {percent(one['accuracy'], one.get('standard_error'))} at {decimal(one['latency_ms'])} ms"
 
 
 def _differing(compared: Sequence[_StudyData]) -> list[str]:

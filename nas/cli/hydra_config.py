@@ -39,7 +39,7 @@ _GRAMMAR: Final = re.compile(
 _MAX_CONFIG_BYTES: Final = 100_000  # of a file; OmegaConf takes some CPU-seconds for more
 # Groups that can be selected though they are not in a command's defaults list.
 _ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",), "supernet": ("space",)}
-_MULTIRUN: Final = ("search", "compound_grid")  # commands that run one study per value
+_MULTIRUN: Final = ("search", "compound_grid", "netadapt")  # commands that run one study per value
 
 
 def config_dir() -> Path:

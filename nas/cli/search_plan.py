@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nas.cli import app, hydra_config
 from nas.cli.resolve.spaces import make_space
+from nas.cli.resolve.weights import resolve_baselines
 from nas.core.errors import NasError
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ _KEYS: Final = (
 def make_search_plan(config: Mapping[str, Any], command: Sequence[str], *, more_keys: Sequence[str] = ()) -> SearchPlan:
     """Build a checked plan from ``config``.
 
-    ``command``: the words that compose it again. ``more_keys``: of the command alone. Imports neither torch nor Optuna.
-    Raises: NasError.
+    ``command``: the words that compose it again. ``more_keys``: of the command alone. Imports neither
+    torch nor Optuna, but for baselines of timm. Raises: NasError.
     """
     app.check_keys(config, (*_KEYS, *more_keys), optional=("space",))
     app.check_flags(config, "json")
@@ -44,7 +46,7 @@ def make_search_plan(config: Mapping[str, Any], command: Sequence[str], *, more_
     )
     check_data(plan.data)
     plan.check_files()
-    return plan
+    return replace(plan, baselines=resolve_baselines(plan.study.baselines))  # last: timm/NAME loads torch
 
 
 def spaces_help() -> str:

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from nas.core.tables import TableMaker, TableRow, available_width, fit_columns, print_fitted, print_table
     from nas.core.validation import (
         MAX_DIGITS,
+        MAX_FIGURE,
         MAX_SEED,
         MAX_THREADS,
         check_figures,
@@ -122,6 +123,7 @@ else:
             "streams": ["discard_output", "prepare_streams", "write_error", "write_lines", "write_unbuffered"],
             "tables": ["TableMaker", "TableRow", "available_width", "fit_columns", "print_fitted", "print_table"],
             "validation": [
+                "MAX_FIGURE",
                 "MAX_DIGITS",
                 "MAX_SEED",
                 "MAX_THREADS",
@@ -136,16 +138,17 @@ else:
 
 __all__ = [
     "BoundedCache",
+    "CsvError",
+    "CsvRecord",
+    "CsvRow",
     "MASK",
     "MAX_DIGITS",
+    "MAX_FIGURE",
     "MAX_JSON_CHARACTERS",
     "MAX_SEED",
     "MAX_THREADS",
     "MAX_YAML_CHARACTERS",
     "MISSING",
-    "CsvError",
-    "CsvRecord",
-    "CsvRow",
     "NasError",
     "ProgressCallback",
     "SpecError",

@@ -40,6 +40,17 @@ class Evaluation:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentNetwork:
+    """A trained network whose weights another one begins with.
+
+    ``weights``: its state dict as the content of a safetensors file.
+    """
+
+    arch: ArchSpec
+    weights: bytes = field(repr=False)
+
+
 def ignore(_: str) -> None:
     """Drop a line for which there is no reader."""
 

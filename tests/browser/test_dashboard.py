@@ -39,7 +39,7 @@ def trial(look: Look, dashboard: str, number: int) -> Page:
 
 def test_a_trial_shows_its_note_and_its_drawing(look: Look, dashboard: str) -> None:
     page = trial(look, dashboard, 0)
-    page.get_by_text("The published mobilenetv1_025, as a baseline.").wait_for()
+    page.get_by_text("The published mobilenetv1_025, for comparison.").wait_for()
     page.get_by_text("dsa_r1_k3_s1_c16").wait_for()
     page.wait_for_function(PICTURES_LOADED)
     assert page.locator("img").count() == 2  # in the note, and among the files

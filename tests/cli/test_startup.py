@@ -16,6 +16,7 @@ import pytest
 
 from nas import search
 from nas.arch.spec import ArchSpec
+from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.latency.kernels.kernel import contextual_kernels
@@ -24,6 +25,8 @@ from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.kernel_times import fit_kernel_times
 from nas.latency.random_networks import random_specs
 from nas.latency.store import save_predictor
+from nas.methods.full_training import RunFolder, ScoredWeights, TrainedNetwork
+from nas.train import make_plan
 from nas.training.results import EpochResult
 from tests.deadline import DEADLINE_S
 from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, true_kernel_us
@@ -44,6 +47,7 @@ COMMANDS = {
     "show mixnet_s latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
     "scale mixnet_s phi=1 latency=macs": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
     "supernet show=made.safetensors": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
+    "train arch=mixnet_s data=digits run.name=trained": (set(), TRAINING | STATISTICS | DRAWING | STORAGE),
     f"show mixnet_s {CALIBRATED}": ({"numpy"}, TRAINING | STATISTICS | DRAWING | {"optuna"}),
     "report": ({"optuna"}, TRAINING | STATISTICS | DRAWING),
     "compare made tiny": ({"optuna"}, TRAINING | STATISTICS | DRAWING),
@@ -87,7 +91,20 @@ def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert search.command(["+space=mobilenet_v1", *given]) == 0
     save_predictor(calibrated(), folder / "calibrated.json")
     write_supernet(folder / "made.safetensors")
+    write_training(folder)
     return folder
+
+
+def write_training(folder: Path) -> None:
+    """A finished training, as far as its command reads it."""
+    plan = make_plan(["arch=mixnet_s", "data=digits", "run.name=trained", f"runs_dir={folder / 'runs'}"])
+    run = RunFolder(path=plan.folder)
+    run.write_config(plan, ImageSummary(classes=2, channels=1, resolution_px=8, train=4, val=4))
+    scored = ScoredWeights(epoch=1, accuracy=0.75, val_loss=0.5, confusion=((0, 0, 2), (1, 0, 1), (1, 1, 1)))
+    TrainedNetwork(
+        name="trained", arch_name="mixnet_s", arch_id="1", params=1, macs=1, resolution_px=8, class_names=("a", "b"),
+        train_images=4, epochs=1, last=scored, best=scored, duration_s=1.0, cpu_s=1.0, images_per_cpu_s=4.0,
+    ).write(run.results)  # fmt: skip
 
 
 def calibrated() -> KernelPredictor:

@@ -151,6 +151,11 @@ def _strides(spec: ArchSpec) -> tuple[int, ...]:
     return spec.stem.stride, *(stage.blocks[0].stride for stage in spec.stages)
 
 
+def last_map_px(spec: ArchSpec, side_px: int) -> int:
+    """Return the side of the last feature map of ``spec`` for images of ``side_px``."""
+    return _map_side(side_px, _strides(spec))
+
+
 def _with_strides(spec: ArchSpec, strides: Sequence[int]) -> ArchSpec:
     stages = tuple(
         StageSpec((replace(stage.blocks[0], stride=stride), *stage.blocks[1:]))

@@ -40,10 +40,10 @@ from nas.estimators.supernet.weights import (
 from nas.training.augmentation import normalise
 from nas.training.checkpoint import Checkpoint
 from nas.training.distributed import join_process_group
-from nas.training.evaluation import autocast, memory_layout, normalization_statistics, pick_device, score_logits
+from nas.training.evaluation import autocast, memory_layout, normalization_statistics, score_logits
 from nas.training.oom import named_out_of_memory
 from nas.training.results import Score, TrainingError
-from nas.training.runtime import fast_training
+from nas.training.runtime import fast_training, pick_device
 
 T = TypeVar("T")
 

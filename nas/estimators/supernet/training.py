@@ -22,12 +22,12 @@ from nas.estimators.supernet.weights import initial_weights
 from nas.training.augmentation import make_mixup
 from nas.training.checkpoint import Checkpoint
 from nas.training.distributed import ProcessGroup
-from nas.training.evaluation import augmented_batch, autocast, make_grad_scaler, pick_device
+from nas.training.evaluation import augmented_batch, autocast, make_grad_scaler
 from nas.training.oom import named_out_of_memory
+from nas.training.optimization import make_scheduler, steps_per_epoch
 from nas.training.results import OutOfMemoryError, TrainingError
-from nas.training.runtime import fast_training, random_state, seeded, set_random_state
+from nas.training.runtime import fast_training, pick_device, random_state, seeded, set_random_state
 from nas.training.settings import TrainSettings
-from nas.training.trainer import make_scheduler, steps_per_epoch
 
 Networks = Callable[[int], Sequence[ArchSpec]]
 Say = Callable[[str], object]

@@ -20,9 +20,9 @@ from nas.estimators.zero_cost.scores import zero_cost_scores
 from nas.estimators.zero_cost.settings import ZeroCostSettings
 from nas.model.build import build
 from nas.training.augmentation import normalise
-from nas.training.evaluation import memory_layout, normalization_statistics, pick_device
+from nas.training.evaluation import memory_layout, normalization_statistics
 from nas.training.oom import named_out_of_memory
-from nas.training.runtime import fast_training, seeded
+from nas.training.runtime import fast_training, pick_device, seeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
