@@ -6,6 +6,7 @@ The Python file needs torch and timm only.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,19 +27,36 @@ from nas.core.files import write_bytes_atomically
 from nas.model import mixconv
 from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
 
+_HEADER_AT: Final = 8  # bytes, which hold the length of the header
 _MAX_HEADER_BYTES: Final = 10_000_000  # of a safetensors file: names, shapes and metadata
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the state dict of ``model`` to ``path`` as safetensors.
 
-    timm's ``checkpoint_path=`` reads it too. Shapes and dtypes are unchanged. ``metadata``: text by name.
+    timm's ``checkpoint_path=`` reads it too. Shapes and dtypes are unchanged. ``metadata``: text by name. The same
+    weights and metadata give the same bytes.
 
     Raises: NasError if the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     # Not by save_file, whose files are readable by their owner only.
-    write_bytes_atomically(Path(path), save(tensors, metadata={**(metadata or {}), "format": "pt"}))
+    content = save(tensors, metadata={**(metadata or {}), "format": "pt"})
+    write_bytes_atomically(Path(path), _with_sorted_metadata(content))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """Sort the metadata in the header of a safetensors file.
+
+    safetensors 0.8 writes them in another order each time: with four entries 50 files of equal content had 24 different
+    hashes, by which a user or a cache would take them for different weights.
+    """
+    start, end = _HEADER_AT, _HEADER_AT + int.from_bytes(content[:_HEADER_AT], "little")
+    header = json.loads(content[start:end])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _HEADER_AT)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(_HEADER_AT, "little") + text + content[end:]
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

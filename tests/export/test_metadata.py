@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import timm
+import torch
 from safetensors import safe_open
 from torch import nn
 
@@ -79,3 +80,19 @@ def test_what_does_not_fit_never_becomes_source_code(facts: dict[str, Any], mess
     for export in (standalone_source, input_metadata):
         with pytest.raises(NasError, match=message):
             export(SPEC, facts)
+
+
+def test_files_of_equal_content_have_equal_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+    names = ["class_names", "normalisation", "source", "note", "größe"]
+    for turn in range(8):
+        save_weights(model, tmp_path / f"{turn}.safetensors", {name: f"{name} of it" for name in names})
+        names = [*names[1:], names[0]]
+    first, *others = ((tmp_path / f"{turn}.safetensors").read_bytes() for turn in range(8))
+    assert all(content == first for content in others)
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", **{name: f"{name} of it" for name in names}}
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert all(found[name].equal(tensor) for name, tensor in model.state_dict().items())
+    assert found.keys() == model.state_dict().keys()
