@@ -9,8 +9,9 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ from nas.training.streaming.parent_death import die_with_parent
 from nas.training.streaming.transforms import Pixels, TrainTransform, ValTransform, is_of_one_colour
 
 _MOST_AUTOMATIC: Final = 8
+_END_S: Final = 5.0  # most time between a process's lost connection and its end
 _ADVICE: Final = "set fewer, or 0, if memory or shared memory (/dev/shm) is short. The same command goes on."
 _VAL_EPOCH: Final = 0  # epochs of training are counted from 1
 
@@ -94,6 +96,7 @@ class BatchLoader:
         self._batches, self._workers, self._pin_memory = batches, workers, pin_memory
         self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
+        self._processes: Collection[BaseProcess] = ()
         self._end: Callable[[], object] = _nothing
 
     def load(self, requests: list[BatchRequest]) -> Iterator[Tensor]:
@@ -116,27 +119,39 @@ class BatchLoader:
         On its own a ``DataLoader`` takes 5 s for it while the traceback of an error refers to it.
         """
         self._end()
-        self._loader, self._end = None, _nothing
+        self._loader, self._processes, self._end = None, (), _nothing
 
     def _from_processes(self, requests: list[BatchRequest]) -> Iterator[Tensor | LoadingError]:
         self._requests.list = requests
         try:
             yield from self._started() if self._loader is None else self._loader
         except (RuntimeError, OSError, EOFError) as error:
+            reason = self._reason(error)
             self.close()
             if str(error).startswith("Caught "):  # a mistake in the code that the process ran, with its traceback
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
             raise NasError(
                 f"recipe.loader_workers {self._workers}: a process that loads images failed ({reason}); {_ADVICE}"
             ) from None
+
+    def _reason(self, error: Exception) -> str:
+        """What went wrong with a process, in a few words.
+
+        Of one that ended it may be its connection that is noticed first.
+        """
+        if isinstance(error, OSError | EOFError):
+            wait([process.sentinel for process in self._processes], _END_S)
+            for process in self._processes:
+                if process.exitcode is not None:
+                    return f"DataLoader worker (pid {process.pid}) ended with exit code {process.exitcode}"
+        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
 
     def _started(self) -> Iterator[Tensor | LoadingError]:
         """Start the processes and their first iteration."""
         self._loader, before = self._data_loader(), set(multiprocessing.active_children())
         with _starting_processes():
             found = iter(self._loader)
-        processes = set(multiprocessing.active_children()) - before
+        processes = self._processes = set(multiprocessing.active_children()) - before
         lock = found._workers_done_event._cond  # type: ignore[attr-defined]
         self._end = weakref.finalize(self, _kill, processes, lock)
         return found
