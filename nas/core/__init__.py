@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from nas.core.dataclass_io import from_mapping
     from nas.core.errors import NasError, SpecError, quoted, suggestion, unknown_choice
-    from nas.core.files import write_bytes_atomically, write_text_atomically
+    from nas.core.files import file_sha256, write_bytes_atomically, write_text_atomically
     from nas.core.formatting import (
         MISSING,
         changed_command,
@@ -97,7 +97,7 @@ else:
             ],
             "dataclass_io": ["from_mapping"],
             "errors": ["NasError", "SpecError", "quoted", "suggestion", "unknown_choice"],
-            "files": ["write_bytes_atomically", "write_text_atomically"],
+            "files": ["file_sha256", "write_bytes_atomically", "write_text_atomically"],
             "formatting": [
                 "MISSING",
                 "changed_command",
@@ -169,6 +169,7 @@ __all__ = [
     "decimal",
     "discard_output",
     "escape_controls",
+    "file_sha256",
     "first_names",
     "fit_columns",
     "from_mapping",

@@ -1,12 +1,19 @@
-"""Atomic file writes."""
+"""Atomic file writes, and the hash of a file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
 
 from nas.core.errors import NasError
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hex. Raises: OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text_atomically(path: Path, text: str) -> None:

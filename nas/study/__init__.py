@@ -11,7 +11,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.study import catalog, manifest, trial_loop
-    from nas.study.candidates import Candidate, Pricer, Space, Survey, space_size_text, survey
+    from nas.study.candidates import Candidate, Pricer, Space, Survey, price_networks, space_size_text, survey
     from nas.study.catalog import StudySummary, existing_studies_storage, load_study, studies, summarize_studies
     from nas.study.config import EngineSettings, RecordSettings, SettingsGroups, StudyPlan, check_run_name, dotted_names
     from nas.study.constraints import Constraints
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         finish_without_result,
         release_trial,
         run_trial_loop,
+        take_queued_trial,
     )
     from nas.study.trial_record import (
         FINAL_ROLES,
@@ -90,7 +91,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "candidates": ["Candidate", "Pricer", "Space", "Survey", "space_size_text", "survey"],
+            "candidates": ["Candidate", "Pricer", "Space", "Survey", "price_networks", "space_size_text", "survey"],
             "catalog": ["StudySummary", "existing_studies_storage", "load_study", "studies", "summarize_studies"],
             "config": [
                 "EngineSettings",
@@ -170,6 +171,7 @@ else:
                 "finish_without_result",
                 "release_trial",
                 "run_trial_loop",
+                "take_queued_trial",
             ],
             "trial_record": [
                 "FINAL_ROLES",
@@ -273,6 +275,7 @@ __all__ = [
     "network_measurements",
     "outcome_counts_text",
     "pareto_front",
+    "price_networks",
     "probed_measurements",
     "ranked_networks",
     "read_manifest",
@@ -291,6 +294,7 @@ __all__ = [
     "studies",
     "summarize_studies",
     "survey",
+    "take_queued_trial",
     "told_latency_ms",
     "trained_networks",
     "trial_loop",

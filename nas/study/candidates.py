@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final, Protocol
@@ -110,20 +110,28 @@ class Pricer:
         genotypes = list(genotypes)
         with _collection_paused():
             archs = [self.decode(genotype) for genotype in genotypes]
-            return [
-                Candidate(
-                    genotype=genotype,
-                    arch=arch,
-                    cost=complexity(arch),
-                    latency=latency,
-                    latency_scale=self.latency_scale,
-                )
-                for genotype, arch, latency in zip(genotypes, archs, self.predictor.predict_many(archs), strict=True)
-            ]
+            return price_networks(archs, self.predictor, genotypes, self.latency_scale)
 
     def worst(self, candidate: Candidate) -> float:
         """The largest relative violation, or minus infinity without limits."""
         return max(self.constraints.violations(candidate.measures).values(), default=float("-inf"))
+
+
+def price_networks(
+    archs: Sequence[ArchSpec],
+    predictor: LatencyPredictor,
+    genotypes: Sequence[Genotype] | None = None,
+    latency_scale: float = 1.0,
+) -> list[Candidate]:
+    """Count ``archs`` and predict their latency, all at once.
+
+    ``genotypes``: of each; None for networks of no space.
+    """
+    genotypes = [{}] * len(archs) if genotypes is None else genotypes
+    return [
+        Candidate(genotype=genotype, arch=arch, cost=complexity(arch), latency=latency, latency_scale=latency_scale)
+        for genotype, arch, latency in zip(genotypes, archs, predictor.predict_many(archs), strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

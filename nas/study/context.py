@@ -54,6 +54,25 @@ class StudyContext:
             "versions": dict(self.versions),
         }
 
+    def latency_facts(self, row: TrialRecord, correction: float = 1.0) -> dict[str, Any]:
+        """Predicted and measured latency in ms for a result file, as far as known.
+
+        ``correction``: factor that measured networks gave, and the prediction includes.
+        """
+        facts: dict[str, Any] = {"predicted_ms": round(row.predicted_ms or 0.0, 4)}
+        if (speed := speed_of(self.predictor)) and speed.moved:
+            facts["slowdown"] = round(speed.moved, 4)  # of latency.speed=now, against the calibration
+        if correction != 1:
+            facts["correction"] = correction
+        if row.latency_low_ms is not None and row.latency_high_ms is not None:
+            facts["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
+        if row.measured_ms is not None:
+            facts["measured_ms"] = round(row.measured_ms, 4)
+            facts["measured_spread_ms"] = round(row.measured_spread_ms or 0.0, 4)
+        if row.measured_error_ms is not None:
+            facts["measured_standard_error_ms"] = round(row.measured_error_ms, 4)
+        return facts
+
     def records(self, study: optuna.Study) -> list[TrialRecord]:
         """All started trials of ``study``, with the standard errors of accuracies."""
         return trial_records(study, self.images.val)

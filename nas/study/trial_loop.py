@@ -263,6 +263,18 @@ def release_trial(study: optuna.Study, trial_id: int) -> None:
     requeue_trial(study, trial)
 
 
+def take_queued_trial(
+    study: optuna.Study, is_wanted: Callable[[FrozenTrial], bool] = lambda _: True
+) -> FrozenTrial | None:
+    """Start the next queued trial that ``is_wanted``; None if none is queued."""
+    storage = storage_of(study)
+    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        # False if another worker started it first; ``Study.ask`` would then sample a new trial.
+        if is_wanted(waiting) and storage.set_trial_state_values(trial_id(waiting), TrialState.RUNNING):
+            return storage.get_trial(trial_id(waiting))
+    return None
+
+
 def failure_reason(error: Exception) -> str:
     """One line that says what went wrong with a trial."""
     text = mask_credentials(" ".join(str(error).split()))

@@ -110,17 +110,20 @@ def score_batches(
 
 
 @torch.inference_mode()
-def correct_images(logits_of: Callable[[Tensor], Tensor], data: ImageData, settings: TrainSettings) -> Tensor:
-    """Return which validation images a function classifies correctly, bool (N,).
+def correct_images(model: nn.Module, data: ImageData, settings: TrainSettings) -> Tensor:
+    """Return which validation images ``model`` classifies correctly.
 
-    ``logits_of`` as for ``score_logits``; the result is on the device of ``data``, in the order of its images.
+    The result is bool (N,) on the CPU, in the order of the images of ``data``. The model is moved to the device of
+    ``settings`` and left in evaluation mode.
     """
-    found = []
-    for batch in val_batches(data):
-        with autocast(settings, data.val_images.device):
-            logits = logits_of(batch.images.contiguous(memory_format=memory_layout(settings)))
-        found.append(logits.argmax(1) == batch.labels)
-    return torch.cat(found)
+    found, device = [], pick_device(settings)
+    with fast_training(model, device, settings.threads):
+        model.to(device).eval()
+        for batch in val_batches(data.to(device)):
+            with autocast(settings, device):
+                logits = model(batch.images.contiguous(memory_format=memory_layout(settings)))
+            found.append(logits.argmax(1) == batch.labels)
+    return torch.cat(found).cpu()
 
 
 def augmented_images(data: ImageData, rows: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:

@@ -8,21 +8,10 @@ import pytest
 from safetensors.torch import save_file
 
 from nas.arch.files import save_spec
-from nas.arch.parts import HeadSpec, StemSpec
-from nas.arch.spec import ArchSpec
 from nas.cli.resolve.weights import resolve_teacher, resolve_weights
 from nas.core.errors import NasError
 from nas.model.weights import random_state_dict
-
-
-def tiny(width: int, classes: int = 3) -> ArchSpec:
-    return ArchSpec.from_strings(
-        "tiny",
-        [["ds_r1_k3_s1_e1_c8"], [f"ir_r1_k5_s2_e2_c{width}"]],
-        stem=StemSpec(channels=8),
-        head=HeadSpec(channels=16),
-        classes=classes,
-    )
+from tests.model.weights.tiny import tiny
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.estimators.proxy.evaluator import ProxyEvaluator
-    from nas.estimators.proxy.reduce import Proxy, identical_proxies, last_map_px, proxy_factory
+    from nas.estimators.proxy.reduce import LEAST_NORM_MOMENTUM, Proxy, identical_proxies, last_map_px, proxy_factory
     from nas.estimators.proxy.scorer import ShortTrainingScorer
     from nas.estimators.proxy.settings import ProxySettings
 else:
@@ -16,13 +16,14 @@ else:
         __name__,
         {
             "evaluator": ["ProxyEvaluator"],
-            "reduce": ["Proxy", "identical_proxies", "proxy_factory", "last_map_px"],
+            "reduce": ["LEAST_NORM_MOMENTUM", "Proxy", "identical_proxies", "proxy_factory", "last_map_px"],
             "scorer": ["ShortTrainingScorer"],
             "settings": ["ProxySettings"],
         },
     )
 
 __all__ = [
+    "LEAST_NORM_MOMENTUM",
     "last_map_px",
     "Proxy",
     "ProxyEvaluator",

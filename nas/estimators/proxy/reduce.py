@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from nas.data.images import ImageData
 
 # Networks for long trainings average batch norm statistics over hundreds of steps (momentum 0.01, as in TensorFlow):
-# after the hundred steps of a proxy these would still be close to their initial values.
-_MIN_NORM_MOMENTUM: Final = 0.1
+# after the hundred steps of a short training these would still be close to their initial values.
+LEAST_NORM_MOMENTUM: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def reduce_arch(
         small,
         classes=classes,
         in_channels=in_channels,
-        norm=replace(spec.norm, momentum=max(spec.norm.momentum, _MIN_NORM_MOMENTUM)),
+        norm=replace(spec.norm, momentum=max(spec.norm.momentum, LEAST_NORM_MOMENTUM)),
     )
     ratios, final_px = _width_ratios(spec, small), _map_side(side_px, strides)
     return Proxy(

@@ -18,6 +18,7 @@ from nas.core.console import print_lines, progress_bar
 from nas.core.formatting import percent, shown_path
 from nas.core.progress import ProgressCallback
 from nas.core.statistics import binomial_error
+from nas.estimators.proxy import last_map_px
 from nas.methods.full_training.conclude import conclude
 from nas.methods.full_training.config import TrainingPlan
 from nas.methods.full_training.images import TrainingImages, load_training_images
@@ -68,7 +69,7 @@ def run_training(plan: TrainingPlan, console: Console) -> TrainedNetwork | None:
 
 def _small_map_note(network: ArchSpec) -> list[str]:
     """What a user should know of a network whose last map is a single pixel."""
-    if network.resolution_px > network.total_stride:
+    if last_map_px(network, network.resolution_px) > 1:
         return []
     return [
         f"note: at an input side of {network.resolution_px} px the last map has 1 px (stride {network.total_stride}), "

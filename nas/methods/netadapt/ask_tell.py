@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.estimators.base import Evaluation, ParentNetwork
-from nas.methods.netadapt.proposals import Change, PriceNetworks, Proposal, changed, propose
+from nas.methods.netadapt.proposals import Change, PriceNetworks, Proposal, changed, propose, with_changes
 from nas.methods.netadapt.selection import ScoredTrial, combine, loss_of, ordered
 from nas.methods.netadapt.settings import NetAdaptSettings
 from nas.methods.netadapt.state import (
@@ -186,7 +186,7 @@ class NetAdaptAskTell:
         found: dict[str, StepTrial] = {}
         for first in range(min(self.settings.fine_tuned, len(proposals))):
             changes, arch = combine(current, proposals, self._change, lambda one: self._cost_of(one) <= enough, first)
-            label = "; ".join(f"{one.kind} {one.name} {one.size}".replace("  ", " ") for one in changes)
+            label = "; ".join(one.label for one in changes)
             found.setdefault(arch.arch_id, StepTrial(step, Phase.FINE_TUNING, changes, label))
         return list(found.values())
 
@@ -236,9 +236,7 @@ class NetAdaptAskTell:
     def _network(self, trial: FrozenTrial | Trial) -> ArchSpec:
         place = step_trial(trial)
         arch = self.files.arch(place.step - 1) if place.step else self.seed
-        for change in place.changes:
-            arch = self._change(arch, change)
-        return arch
+        return with_changes(arch, place.changes, self.settings, self.least_px)
 
     def _start(self, draft: TrialDraft, trial: Trial) -> TrialTask | TrialRecord:
         """Task of ``trial``, or its record if an earlier trial is the same."""

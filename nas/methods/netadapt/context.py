@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from nas.arch.spec import ArchSpec
 from nas.methods.netadapt.config import NetAdaptPlan
-from nas.methods.netadapt.proposals import PriceNetworks, changed, network_pricer
+from nas.methods.netadapt.proposals import PriceNetworks, network_pricer, with_changes
 from nas.methods.netadapt.state import step_trial, steps_taken
 from nas.methods.netadapt.step_files import StepFiles
 from nas.study.context import StudyContext, load_context_parts
@@ -58,9 +58,7 @@ class NetAdaptContext(StudyContext):
         """The network of ``trial``. Raises: NasError if the files of its step are lost."""
         place = step_trial(trial)
         arch = self.files.arch(place.step - 1) if place.step else self.seed
-        for change in place.changes:
-            arch = changed(arch, change, self.plan.netadapt, self.plan.least_px)
-        return arch
+        return with_changes(arch, place.changes, self.plan.netadapt, self.plan.least_px)
 
 
 def netadapt_context(plan: NetAdaptPlan, manifest: StudyManifest) -> NetAdaptContext:

@@ -20,7 +20,7 @@ from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation, ParentNetwork, network_seed, repeated_seed
 from nas.estimators.proxy.evaluator import ProxyEvaluator
-from nas.estimators.proxy.reduce import Proxy
+from nas.estimators.proxy.reduce import LEAST_NORM_MOMENTUM, Proxy, last_map_px
 from nas.export.metadata import input_metadata
 from nas.export.standalone import save_weights
 from nas.methods.netadapt.settings import NetAdaptSettings
@@ -40,7 +40,6 @@ from nas.training.runtime import fast_training, pick_device, seeded
 
 _MOMENTUM: Final = 0.9
 _LOSS_BATCH: Final = 256
-_NORM_MOMENTUM: Final = 0.1
 _SIDES_KEPT: Final = 3
 
 
@@ -111,7 +110,7 @@ class NetAdaptEvaluator(ProxyEvaluator):
         with (
             draws as generator,
             fast_training(model, device, self.settings.threads),
-            _norms_with(model, momentum=max(arch.norm.momentum, _NORM_MOMENTUM)),
+            _norms_with(model, momentum=max(arch.norm.momentum, LEAST_NORM_MOMENTUM)),
         ):
             tuning = _FineTuning(model, data, self._sample.train_rows, self, generator)
             for batch in range(self.netadapt.batches if step else 0):
@@ -198,7 +197,7 @@ def whole_network(arch: ArchSpec) -> Proxy:
         width_range=(1.0, 1.0),
         depth_ratio=1.0,
         strides=strides,
-        final_map_px=max(1, arch.resolution_px // arch.total_stride),
+        final_map_px=last_map_px(arch, arch.resolution_px),
         warnings=(),
     )
 

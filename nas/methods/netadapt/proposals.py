@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nas.arch.complexity import complexity
 from nas.arch.scaling.shrinking import ShrinkDimension, shrink_dimensions, smallest_network
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.latency.predictors.base import LatencyPredictor
 from nas.methods.netadapt.settings import NetAdaptSettings
-from nas.study.candidates import Candidate
+from nas.study.candidates import Candidate, price_networks
 
 PriceNetworks = Callable[[Sequence[ArchSpec]], list[Candidate]]
 
@@ -23,6 +22,11 @@ class Change(NamedTuple):
     kind: str
     name: str
     size: int
+
+    @property
+    def label(self) -> str:
+        """What changes to which size, in words."""
+        return " ".join(filter(None, (self.kind, self.name, str(self.size))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +44,7 @@ class Proposal:
 def network_pricer(predictor: LatencyPredictor) -> PriceNetworks:
     """Function that counts networks and predicts their latency, many at a time."""
 
-    def price(archs: Sequence[ArchSpec]) -> list[Candidate]:
-        estimates = predictor.predict_many(list(archs))
-        return [
-            Candidate(genotype={}, arch=arch, cost=complexity(arch), latency=latency)
-            for arch, latency in zip(archs, estimates, strict=True)
-        ]
-
-    return price
+    return lambda archs: price_networks(archs, predictor)
 
 
 def propose(
@@ -86,6 +83,13 @@ def changed(arch: ArchSpec, change: Change, settings: NetAdaptSettings, least_px
         if one.name == change.name and change.size in one.sizes:
             return one.at(change.size)
     raise NasError(f"proposal {change.kind} {change.name} {change.size}: does not fit the network {arch.arch_id}.")
+
+
+def with_changes(arch: ArchSpec, changes: Iterable[Change], settings: NetAdaptSettings, least_px: int) -> ArchSpec:
+    """Apply ``changes`` one after the other. Raises: NasError as ``changed``."""
+    for change in changes:
+        arch = changed(arch, change, settings, least_px)
+    return arch
 
 
 def check_reachable(

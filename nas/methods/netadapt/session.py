@@ -23,6 +23,7 @@ from nas.methods.netadapt.proposals import check_reachable, network_pricer
 from nas.methods.netadapt.seed_weights import SeedWeights, seed_weights
 from nas.methods.netadapt.state import LOSS, retry_failed, step_labels, steps_taken
 from nas.methods.netadapt.step_files import StepFiles
+from nas.study.candidates import Candidate, price_networks
 from nas.study.manifest import read_manifest
 from nas.study.measurement import make_measurer
 from nas.study.progress import TrialProgress
@@ -110,35 +111,38 @@ class NetAdaptSession(StudySession):
 
     def ask_tell(self, study: optuna.Study, *, timer: TrialTimer | None = None, worker: str = "") -> NetAdaptAskTell:
         """Ask-and-tell interface to ``study``; nothing is measured before the end."""
-        plan, price = self.plan, network_pricer(self.predictor)
-        (seed,) = price([self.seed])
-        measure = plan.target.measure
+        plan, seed_cost = self.plan, self._seed.measures[self.plan.target.measure]
         return NetAdaptAskTell(
             study=study,
             seed=self.seed,
             files=self.files,
-            price=price,
+            price=network_pricer(self.predictor),
             settings=plan.netadapt,
-            measure=measure,
-            target=plan.target.value(seed.measures[measure]),
-            delta=plan.netadapt.delta * seed.measures[measure],
-            step=plan.netadapt.step * seed.measures[measure],
+            measure=plan.target.measure,
+            target=plan.target.value(seed_cost),
+            delta=plan.netadapt.delta * seed_cost,
+            step=plan.netadapt.step * seed_cost,
             least_px=plan.least_px,
             trains_seed=not self.weights.is_trained,
             has_interval=self.predictor.error is not None,
             worker=worker,
         )
 
+    @property
+    def _seed(self) -> Candidate:
+        """The seed network with its cost."""
+        (seed,) = price_networks([self.seed], self.predictor)
+        return seed
+
     def _print_plan(self, console: Console) -> None:
         """Check that the target can be reached, and print what to expect.
 
         Raises: NasError.
         """
-        plan, price, measure = self.plan, network_pricer(self.predictor), self.plan.target.measure
-        (seed,) = price([self.seed])
-        cost = seed.measures[measure]
+        plan, measure = self.plan, self.plan.target.measure
+        cost = self._seed.measures[measure]
         target = plan.target.value(cost)
-        check_reachable(seed, price, measure, target, plan.netadapt, plan.least_px)
+        check_reachable(self._seed, network_pricer(self.predictor), measure, target, plan.netadapt, plan.least_px)
         begins = f"has the weights {plan.weights}"
         if not self.weights.is_trained:
             begins = f"is trained first ({plural(plan.proxy.epochs, 'epoch')})"

@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.methods.netadapt.proposals import Change
 from nas.study.recovery import KILLS
 from nas.study.storage.attributes import set_system_attribute, system_attributes
-from nas.study.storage.optuna_private import storage_of, trial_id
+from nas.study.storage.optuna_private import trial_id
 from nas.study.storage.trial_draft import TrialDraft
+from nas.study.trial_loop import take_queued_trial
 
 _LABEL: Final = "network"
 LOSS: Final = "adaptation_loss"  # names of an evaluation's scores: loss on train images, and the standard error of its
@@ -130,15 +131,14 @@ def start_queued_trial(study: optuna.Study, most_steps: int) -> tuple[TrialDraft
     What is written into it waits for the draft to be stored. ``most_steps``: upper end of the steps' range in
     dashboards.
     """
-    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        # False if another worker started it first; ``Study.ask`` would then sample a new trial.
-        if storage_of(study).set_trial_state_values(trial_id(waiting), TrialState.RUNNING):
-            draft = TrialDraft(study, storage_of(study).get_trial(trial_id(waiting)))
-            trial = Trial(draft.study, trial_id(waiting))
-            trial.suggest_int(_STEP, 0, max(most_steps, waiting.user_attrs[_STEP]))
-            trial.suggest_categorical(_PHASE, [str(phase) for phase in Phase])
-            return draft, trial
-    return None
+    taken = take_queued_trial(study)
+    if taken is None:
+        return None
+    draft = TrialDraft(study, taken)
+    trial = Trial(draft.study, trial_id(taken))
+    trial.suggest_int(_STEP, 0, max(most_steps, taken.user_attrs[_STEP]))
+    trial.suggest_categorical(_PHASE, [str(phase) for phase in Phase])
+    return draft, trial
 
 
 def step_labels(study: optuna.Study) -> dict[int, tuple[int, str]]:

@@ -15,6 +15,7 @@ from nas.methods.scaling.ranking.race_rule import RaceRule
 from nas.methods.scaling.ranking.rounds import SeededTraining, comparison_scores
 from nas.study.storage.attributes import set_system_attribute, system_attributes
 from nas.study.storage.optuna_private import storage_of, trial_id
+from nas.study.trial_loop import take_queued_trial
 from nas.study.trial_record import Outcome
 from nas.training.results import EpochResult
 
@@ -102,19 +103,18 @@ def start_next_queued(study: optuna.Study, known: Mapping[str, tuple[float, floa
 
     ``known``: ``ranges`` of the parameters.
     """
-    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        # False if another worker started it first; ``Study.ask`` would then sample a new trial.
-        if storage_of(study).set_trial_state_values(trial_id(waiting), TrialState.RUNNING):
-            trial = Trial(study, trial_id(waiting))
-            # Suggest the queued values, so that Optuna records them as numbers that dashboards can plot.
-            for name, value in waiting.system_attrs["fixed_params"].items():
-                if name == "seed":
-                    trial.suggest_int(name, 0, max(_DEFAULT_MAX_SEED, value))
-                else:
-                    low, high = known.get(name, (value, value))
-                    trial.suggest_float(name, min(low, value), max(high, value))
-            return trial
-    return None
+    taken = take_queued_trial(study)
+    if taken is None:
+        return None
+    trial = Trial(study, trial_id(taken))
+    # Suggest the queued values, so that Optuna records them as numbers that dashboards can plot.
+    for name, value in taken.system_attrs["fixed_params"].items():
+        if name == "seed":
+            trial.suggest_int(name, 0, max(_DEFAULT_MAX_SEED, value))
+        else:
+            low, high = known.get(name, (value, value))
+            trial.suggest_float(name, min(low, value), max(high, value))
+    return trial
 
 
 def training_of(trial: FrozenTrial | Trial) -> SeededTraining:

@@ -20,7 +20,6 @@ from nas.core.files import write_bytes_atomically, write_text_atomically
 from nas.data.images import ImageData
 from nas.estimators.proxy.reduce import Proxy
 from nas.export.standalone import load_weights, standalone_source
-from nas.latency.speed import speed_of
 from nas.methods.search.context import SearchContext
 from nas.methods.search.report_data import existing_winners
 from nas.model.build import build
@@ -159,25 +158,13 @@ def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
 
 
 def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, Any]:
-    latency: dict[str, Any] = {
-        "device": str(source.context.predictor.device),
-        "predicted_ms": round(row.predicted_ms or 0.0, 4),
+    context = source.context
+    latency = {
+        "device": str(context.predictor.device),
+        **context.latency_facts(row, context.pricer.latency_scale),
     }
-    if (speed := speed_of(source.context.predictor)) and speed.moved:
-        latency["slowdown"] = round(speed.moved, 4)  # of latency.speed=now, against the calibration
-    if (scale := source.context.pricer.latency_scale) != 1:
-        latency["correction"] = scale  # which measured networks gave, and the prediction includes
-    if row.latency_low_ms is not None and row.latency_high_ms is not None:
-        latency["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
-    if row.measured_ms is not None:
-        latency |= {
-            "measured_ms": round(row.measured_ms, 4),
-            "measured_spread_ms": round(row.measured_spread_ms or 0.0, 4),
-        }
-    if row.measured_error_ms is not None:
-        latency["measured_standard_error_ms"] = round(row.measured_error_ms, 4)
     pair = latency_pair(row)
-    remarks = pair.remarks(source.context.pricer.constraints.latency_ms) if pair else []
+    remarks = pair.remarks(context.pricer.constraints.latency_ms) if pair else []
     return {
         **source.provenance,
         "trial": row.number,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from nas.arch.files import load_spec_file
 from nas.arch.inputs import input_facts
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.core.files import file_sha256
 from nas.model.build import build
 from nas.model.timm_import.network import timm_arch
 from nas.model.weights.files import PRETRAINED, SPEC_SUFFIXES, TIMM_PREFIX, spec_beside, weights_beside
@@ -117,8 +117,7 @@ def _with_sizes_of(arch: ArchSpec, state: Mapping[str, Tensor]) -> ArchSpec:
 
 
 def _file_facts(path: Path) -> dict[str, str]:
-    with path.open("rb") as stream:
-        return {"file": str(path), "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"file": str(path), "sha256": file_sha256(path)}
 
 
 def _checked(state: Mapping[str, Tensor], arch: ArchSpec, path: Path, whose: str) -> dict[str, Tensor]:

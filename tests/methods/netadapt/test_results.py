@@ -9,7 +9,7 @@ import pytest
 from nas.arch.files import parse_spec
 from nas.methods.netadapt.results.comparison import (
     AccuracyChange,
-    PairedCounts,
+    ChangedImages,
     accuracy_change,
     record_comparison,
 )
@@ -47,7 +47,7 @@ def test_layers_are_matched_by_their_path_in_timm() -> None:
 @pytest.mark.parametrize(("lost", "gained", "same"), [(7, 3, 90), (0, 0, 10), (1, 0, 9), (30, 60, 10)])
 def test_the_error_of_a_paired_difference_is_that_of_a_mean_of_differences(lost: int, gained: int, same: int) -> None:
     differences = np.array([-1.0] * lost + [1.0] * gained + [0.0] * same)
-    found = PairedCounts(lost, gained, len(differences)).change
+    found = ChangedImages(lost, gained, len(differences)).change
     assert found.is_paired
     assert found.change == pytest.approx(differences.mean())
     assert found.error == pytest.approx(differences.std() / np.sqrt(len(differences)))
@@ -61,9 +61,9 @@ def test_accuracies_compare_by_image_where_that_was_counted() -> None:
     study = optuna.create_study()
     seed, adapted = trained(0, 0.9, 0.03), trained(5, 0.8, 0.04)
     assert accuracy_change(study, seed, adapted) == AccuracyChange(pytest.approx(-0.1), pytest.approx(0.05), False)
-    record_comparison(study, seed, adapted, PairedCounts(12, 2, 100))
+    record_comparison(study, seed, adapted, ChangedImages(12, 2, 100))
     change = accuracy_change(study, seed, adapted)
-    assert change == PairedCounts(12, 2, 100).change
+    assert change == ChangedImages(12, 2, 100).change
     assert str(change) == "-10.0 ± 3.6 points (on the same images)"  # sqrt(0.14 - 0.01) / 10
     later = trained(9, 0.7, None)  # of which nothing was counted
     assert str(accuracy_change(study, seed, later)) == "-20.0 points"

@@ -38,6 +38,7 @@ from nas.study import session as study_session
 from nas.training.recipe import RecipeSettings
 from nas.training.run import TrainingRun
 from tests.json_output import json_answer
+from tests.methods.search.interrupts import interrupt_training
 from tests.studies import open_study_file
 from tests.study.fakes import MS_PER_GMAC, Stopwatch, mobilenet_v1
 
@@ -68,21 +69,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_weights()
     return tmp_path
-
-
-def interrupt_training(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
-    """Epochs of all trainings from now on; in the one at place ``at``, from 1, Ctrl-C."""
-    begun: list[int] = []
-    original = TrainingRun._train_epoch
-
-    def train_epoch(run: TrainingRun, *hooks: Any) -> float:
-        begun.append(run.epoch)
-        if len(begun) == at:
-            raise KeyboardInterrupt
-        return original(run, *hooks)
-
-    monkeypatch.setattr(TrainingRun, "_train_epoch", train_epoch)
-    return begun
 
 
 def correct_of(spec: str | Path, weights: Path) -> torch.Tensor:

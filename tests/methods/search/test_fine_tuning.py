@@ -38,6 +38,7 @@ from nas.training.evaluation import score_model
 from nas.training.run import TrainingRun
 from tests.estimators.test_supernet_training import PROXY, SETTINGS, make_space
 from tests.json_output import json_answer
+from tests.methods.search.interrupts import interrupt_training
 from tests.study.fakes import accuracy_of, new_study, pricer
 
 SPACE: Final = make_space()
@@ -145,21 +146,6 @@ def test_training_begins_from_inherited_weights(session: Any) -> None:
     for name, tensor in inherited.items():
         if "running" not in name and "tracked" not in name:
             assert torch.equal(written[name], tensor), name
-
-
-def interrupt_training(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
-    """Epochs of all trainings from now on; in the one at place ``at``, from 1, Ctrl-C."""
-    begun: list[int] = []
-    original = TrainingRun._train_epoch
-
-    def train_epoch(run: TrainingRun, *hooks: Any) -> float:
-        begun.append(run.epoch)
-        if len(begun) == at:
-            raise KeyboardInterrupt
-        return original(run, *hooks)
-
-    monkeypatch.setattr(TrainingRun, "_train_epoch", train_epoch)
-    return begun
 
 
 def test_interrupted_it_resumes_with_equal_weights_and_is_not_done_twice(

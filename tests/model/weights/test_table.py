@@ -10,19 +10,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from nas.arch.files import save_spec
-from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.model.weights import initial_state, print_initial_weights, random_state_dict
-
-
-def tiny(width: int, classes: int = 3) -> ArchSpec:
-    return ArchSpec.from_strings(
-        "tiny",
-        [["ds_r1_k3_s1_e1_c8"], [f"ir_r1_k5_s2_e2_c{width}"]],
-        stem=StemSpec(channels=8),
-        head=HeadSpec(channels=16),
-        classes=classes,
-    )
+from tests.model.weights.tiny import tiny
 
 
 @pytest.fixture(autouse=True)

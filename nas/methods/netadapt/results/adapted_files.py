@@ -10,7 +10,6 @@ import optuna
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_spec
 from nas.core.files import write_bytes_atomically, write_text_atomically
-from nas.latency.speed import speed_of
 from nas.methods.netadapt.context import NetAdaptContext
 from nas.methods.netadapt.report_data import ADAPTED_FILE
 from nas.methods.netadapt.results.comparison import accuracy_change
@@ -46,14 +45,14 @@ def _provenance(context: NetAdaptContext, study: optuna.Study, kept: list[TrialR
             "arch_id": context.seed.arch_id,
             "weights": plan.weights,
             **_accuracy(seed),
-            "latency": _latency(context, seed),
+            "latency": context.latency_facts(seed),
         },
         "target": {plan.target.measure: round(context.target, 6), "requested": str(plan.target)},
         "steps": len(kept) - 1,
         **_accuracy(adapted),
         **_change(study, seed, adapted),
         **asdict(complexity(arch)),
-        "latency": {"device": str(context.predictor.device), **_latency(context, adapted)},
+        "latency": {"device": str(context.predictor.device), **context.latency_facts(adapted)},
     }
 
 
@@ -74,19 +73,3 @@ def _change(study: optuna.Study, seed: TrialRecord, adapted: TrialRecord) -> dic
         return {}
     error = None if change.error is None else round(change.error, 6)
     return {"accuracy_change": {"value": round(change.change, 6), "standard_error": error, "paired": change.is_paired}}
-
-
-def _latency(context: NetAdaptContext, row: TrialRecord) -> dict[str, Any]:
-    """Predicted and measured latency in ms, as far as they are known."""
-    facts: dict[str, Any] = {"predicted_ms": round(row.predicted_ms or 0.0, 4)}
-    if (speed := speed_of(context.predictor)) and speed.moved:
-        facts["slowdown"] = round(speed.moved, 4)  # of latency.speed=now, against the calibration
-    if row.latency_low_ms is not None and row.latency_high_ms is not None:
-        facts["predicted_90_percent_ms"] = [round(row.latency_low_ms, 4), round(row.latency_high_ms, 4)]
-    if row.measured_ms is not None:
-        facts["measured_ms"] = round(row.measured_ms, 4)
-    if row.measured_spread_ms is not None:
-        facts["measured_spread_ms"] = round(row.measured_spread_ms, 4)
-    if row.measured_error_ms is not None:
-        facts["measured_standard_error_ms"] = round(row.measured_error_ms, 4)
-    return facts

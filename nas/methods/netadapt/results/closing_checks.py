@@ -12,15 +12,14 @@ from safetensors.torch import load
 
 from nas.core.console import announced, print_lines
 from nas.core.errors import NasError
-from nas.methods.netadapt.results.comparison import PairedCounts, record_comparison, stored_comparison
+from nas.methods.netadapt.results.comparison import ChangedImages, record_comparison, stored_comparison
 from nas.methods.netadapt.session import NetAdaptSession
 from nas.methods.netadapt.state import steps_taken
 from nas.model.build import build
 from nas.study.measurement import at_calibrated_speed
 from nas.study.trial_attributes import record_network_measurement
 from nas.study.trial_record import TrialRecord
-from nas.training.evaluation import memory_layout, score_logits
-from nas.training.runtime import pick_device
+from nas.training.evaluation import correct_images
 
 
 def measure_ends(
@@ -62,23 +61,12 @@ def compare_ends(
         print_lines(console, "accuracies were not compared by image: interrupted; the same command compares them")
         return
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
-    record_comparison(study, seed, adapted, PairedCounts(lost, gained, len(before)))
+    record_comparison(study, seed, adapted, ChangedImages(lost, gained, len(before)))
 
 
 def _are_correct(session: NetAdaptSession, step: int) -> torch.Tensor:
     """Whether the network of ``step`` is right, by validation image; bool (images,)."""
-    settings, arch = session.plan.proxy, session.files.arch(step)
-    device = pick_device(settings)
-    data = session.data.resized(arch.resolution_px).to(device)
+    arch = session.files.arch(step)
     model = build(arch)
     model.load_state_dict(load(session.files.weights(step)))
-    model.eval().to(device, memory_format=memory_layout(settings))  # type: ignore[call-overload]
-    predicted: list[torch.Tensor] = []
-
-    def logits_of(images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = model(images)
-        predicted.append(logits.argmax(1))
-        return logits
-
-    score_logits(logits_of, data, settings)
-    return (torch.cat(predicted) == data.val_labels).cpu()
+    return correct_images(model, session.data.resized(arch.resolution_px), session.plan.proxy)

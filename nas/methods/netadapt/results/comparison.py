@@ -28,7 +28,7 @@ class AccuracyChange(NamedTuple):
         return f"{sign}{number_with_error(100 * self.change, error, 1)} points{how}"
 
 
-class PairedCounts(NamedTuple):
+class ChangedImages(NamedTuple):
     """Validation images that one network classifies correctly and the other does not.
 
     ``lost``: only the seed network is right; ``gained``: only the adapted one. ``images``: all of them.
@@ -46,15 +46,15 @@ class PairedCounts(NamedTuple):
         return AccuracyChange(change, sqrt(max(0.0, (lost + gained) / images - change**2) / images), True)
 
 
-def record_comparison(study: optuna.Study, seed: TrialRecord, adapted: TrialRecord, counts: PairedCounts) -> None:
+def record_comparison(study: optuna.Study, seed: TrialRecord, adapted: TrialRecord, counts: ChangedImages) -> None:
     """Store the ``counts`` of two networks in ``study``."""
     set_system_attribute(study, _COMPARED, [seed.number, adapted.number, *counts])
 
 
-def stored_comparison(study: optuna.Study, seed: TrialRecord, adapted: TrialRecord) -> PairedCounts | None:
+def stored_comparison(study: optuna.Study, seed: TrialRecord, adapted: TrialRecord) -> ChangedImages | None:
     """The counts of these two networks; None if ``study`` has none."""
     found = system_attributes(study).get(_COMPARED)
-    return PairedCounts(*found[2:]) if found and found[:2] == [seed.number, adapted.number] else None
+    return ChangedImages(*found[2:]) if found and found[:2] == [seed.number, adapted.number] else None
 
 
 def accuracy_change(study: optuna.Study, seed: TrialRecord, adapted: TrialRecord) -> AccuracyChange | None:

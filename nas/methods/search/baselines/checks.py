@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import closing
 from pathlib import Path
 
 import timm
 
 from nas.core.errors import NasError
+from nas.core.files import file_sha256
 from nas.methods.search.baselines.choice import BaselineChoice
 from nas.methods.search.baselines.records import baseline_records
 from nas.methods.search.config import SearchPlan
@@ -34,7 +34,9 @@ def is_trained(choice: BaselineChoice, known: BaselineRecord | None) -> bool:
     if known is None:
         return False
     path = Path(choice.weights).expanduser()
-    return path.suffix not in SPEC_SUFFIXES or known.weights_sha256 == _digest(weights_beside(path, "study.baselines"))
+    return path.suffix not in SPEC_SUFFIXES or known.weights_sha256 == file_sha256(
+        weights_beside(path, "study.baselines")
+    )
 
 
 def _check_weights(choice: BaselineChoice, plan: SearchPlan) -> None:
@@ -58,8 +60,3 @@ def _stored(plan: SearchPlan) -> list[BaselineRecord]:
         return []
     with closing(storage_of(study)):
         return baseline_records(study)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

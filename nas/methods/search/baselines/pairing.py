@@ -22,7 +22,6 @@ from nas.methods.search.baselines.records import baseline_file, baseline_records
 from nas.model.build import build
 from nas.study.trial_record import BaselineRecord, PairedCounts, TrialRecord
 from nas.training.evaluation import correct_images
-from nas.training.runtime import fast_training, pick_device
 
 if TYPE_CHECKING:
     from nas.methods.search.session import SearchSession
@@ -93,9 +92,6 @@ class _Images:
         return self._correct(file.arch, weights, data)
 
     def _correct(self, arch: ArchSpec, weights: Path, data: ImageData) -> Tensor:
-        settings = self.session.plan.proxy
-        model, device = build(arch), pick_device(settings)
+        model = build(arch)
         load_weights(model, weights)
-        with fast_training(model, device, settings.threads):
-            found = correct_images(model.to(device).eval(), data.resized(arch.resolution_px).to(device), settings)
-        return found.cpu()
+        return correct_images(model, data.resized(arch.resolution_px), self.session.plan.proxy)

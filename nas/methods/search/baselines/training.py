@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from rich.console import Console
@@ -22,7 +22,7 @@ from nas.core.statistics import binomial_error
 from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
 from nas.estimators.base import network_seed
-from nas.estimators.proxy import last_map_px
+from nas.estimators.proxy import LEAST_NORM_MOMENTUM, last_map_px
 from nas.export.metadata import input_metadata
 from nas.export.standalone import save_weights
 from nas.methods.search.baselines.checks import is_trained
@@ -40,9 +40,6 @@ from nas.training.trainer import TrainingHooks, train_network
 
 if TYPE_CHECKING:
     from nas.methods.search.session import SearchSession
-
-# As of proxies: running statistics of slower networks would still be those of other images after a few epochs.
-_LEAST_NORM_MOMENTUM: Final = 0.1
 
 
 def train_baselines(session: SearchSession, study: optuna.Study, console: Console) -> None:
@@ -108,7 +105,7 @@ class _Training:
     @classmethod
     def of(cls, choice: BaselineChoice, place: int, session: SearchSession) -> _Training:
         whole, proxy = choice.network(session.data.classes, session.data.channels), session.plan.proxy
-        momentum = _LEAST_NORM_MOMENTUM if whole.norm.momentum < _LEAST_NORM_MOMENTUM else None
+        momentum = LEAST_NORM_MOMENTUM if whole.norm.momentum < LEAST_NORM_MOMENTUM else None
         recipe = RecipeSettings.fine_tuning(proxy, resolution_px=proxy.resolution_px, bn_momentum=momentum)
         return cls(
             choice=choice, place=place, session=session, whole=whole, network=recipe.network(whole), recipe=recipe

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from nas.estimators.settings import EstimatorSettings
 from nas.methods.search.settings import StudySettings
 from nas.methods.search.trials.gain_stop import gain_stop, wanted_trials
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.attributes import set_system_attribute, system_attributes
-from nas.study.storage.optuna_private import storage_of, trial_id
+from nas.study.storage.optuna_private import trial_id
 from nas.study.storage.trial_draft import TrialDraft
 from nas.study.trial_attributes import (
     ROLE,
@@ -29,6 +29,7 @@ from nas.study.trial_attributes import (
     score_attributes,
     trial_records,
 )
+from nas.study.trial_loop import take_queued_trial
 from nas.study.trial_record import Outcome, Role, TrialRecord, pareto_front
 
 _PLAN: Final = "nas:finalists"
@@ -140,18 +141,14 @@ def start_final_training(study: optuna.Study, parameters: Any) -> tuple[TrialDra
     ``parameters``: of the space.
     """
     study.sampler = optuna.samplers.RandomSampler(seed=0)  # draws nothing: all values are queued
-    draft = TrialDraft(study)
-    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        # False if another worker started it first; ``Study.ask`` would then sample a new trial.
-        started = is_final(waiting) and storage_of(draft.study).set_trial_state_values(
-            trial_id(waiting), TrialState.RUNNING
-        )
-        if started:
-            trial = Trial(draft.study, trial_id(waiting))
-            for name, distribution in distributions(parameters).items():
-                trial.suggest_categorical(name, distribution.choices)
-            return draft, trial
-    return None
+    taken = take_queued_trial(study, is_final)
+    if taken is None:
+        return None
+    draft = TrialDraft(study, taken)
+    trial = Trial(draft.study, trial_id(taken))
+    for name, distribution in distributions(parameters).items():
+        trial.suggest_categorical(name, distribution.choices)
+    return draft, trial
 
 
 def spread_front(rows: Sequence[TrialRecord], objective: ObjectiveSettings, count: int) -> list[TrialRecord]:
