@@ -57,8 +57,8 @@ class PathTable(Sequence[Path]):
     def __getitem__(self, row: int | slice) -> Path | list[Path]:
         if isinstance(row, slice):
             return [self[one] for one in range(*row.indices(len(self)))]
-        start, end = self._starts[range(len(self))[row] :][:2]
-        return Path(os.fsdecode(self._text[start:end]))
+        place = range(len(self))[row]
+        return Path(os.fsdecode(self._text[self._starts[place] : self._starts[place + 1]]))
 
     def digest(self) -> str:
         """Hash of the paths, hex."""

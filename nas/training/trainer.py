@@ -60,7 +60,8 @@ def train(
     device = pick_device(settings)
     source = InMemorySource(data, settings, seed=seed, device=device)
     with seeded(seed, device), fast_training(model, device, settings.threads):
-        saved = open_checkpoint(checkpoint, model, source.identity(), settings, seed=seed, device=device)
+        images = source.identity() if checkpoint is not None else ()  # which takes a look at every pixel
+        saved = open_checkpoint(checkpoint, model, images, settings, seed=seed, device=device)
         run = TrainingRun(model, source, settings, device)
         if saved is not None and (state := saved.load()) is not None:
             run.load_state_dict(state)

@@ -26,7 +26,8 @@ def conclude(files: NetworkFiles, images: TrainingImages, result: TrainResult, c
     Raises: NasError.
     """
     with announced(console, "report"):
-        cost = complexity(files.network)
+        cost, epochs, best = complexity(files.network), len(result.epochs), best_epoch(result.epochs)
+        last = _scored(LAST, epochs, files, images)
         trained = TrainedNetwork(
             name=files.plan.name,
             arch_name=files.network.name,
@@ -36,9 +37,9 @@ def conclude(files: NetworkFiles, images: TrainingImages, result: TrainResult, c
             resolution_px=files.network.resolution_px,
             class_names=images.summary.class_names,
             train_images=images.summary.train,
-            epochs=len(result.epochs),
-            last=_scored(LAST, len(result.epochs), files, images),
-            best=_scored(BEST, best_epoch(result.epochs), files, images),
+            epochs=epochs,
+            last=last,
+            best=last if best == epochs else _scored(BEST, best, files, images),  # the same weights
             duration_s=result.duration_s,
             cpu_s=result.cpu_s,
             images_per_cpu_s=result.images_per_cpu_s,
