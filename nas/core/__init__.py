@@ -56,8 +56,15 @@ if TYPE_CHECKING:
     from nas.core.lazy import lazy_exports
     from nas.core.parsing import MAX_JSON_CHARACTERS, MAX_YAML_CHARACTERS, parse_json, parse_yaml, read_text
     from nas.core.progress import ProgressCallback
-    from nas.core.statistics import binomial_error, binomial_tail, kendall_tau
-    from nas.core.streams import discard_output, prepare_streams, write_error, write_lines, write_unbuffered
+    from nas.core.statistics import binomial_error, binomial_tail, kendall_tau, paired_difference_error
+    from nas.core.streams import (
+        discard_output,
+        prepare_streams,
+        silenced_standard_error,
+        write_error,
+        write_lines,
+        write_unbuffered,
+    )
     from nas.core.tables import TableMaker, TableRow, available_width, fit_columns, print_fitted, print_table
     from nas.core.validation import (
         MAX_DIGITS,
@@ -93,6 +100,7 @@ else:
                 "parse_csv_rows",
                 "read_csv_records",
                 "shortened_cell",
+                "silenced_standard_error",
                 "unknown_name",
             ],
             "dataclass_io": ["from_mapping"],
@@ -119,8 +127,15 @@ else:
             "lazy": ["lazy_exports"],
             "parsing": ["MAX_JSON_CHARACTERS", "MAX_YAML_CHARACTERS", "parse_json", "parse_yaml", "read_text"],
             "progress": ["ProgressCallback"],
-            "statistics": ["binomial_error", "binomial_tail", "kendall_tau"],
-            "streams": ["discard_output", "prepare_streams", "write_error", "write_lines", "write_unbuffered"],
+            "statistics": ["binomial_error", "binomial_tail", "kendall_tau", "paired_difference_error"],
+            "streams": [
+                "discard_output",
+                "prepare_streams",
+                "silenced_standard_error",
+                "write_error",
+                "write_lines",
+                "write_unbuffered",
+            ],
             "tables": ["TableMaker", "TableRow", "available_width", "fit_columns", "print_fitted", "print_table"],
             "validation": [
                 "MAX_FIGURE",
@@ -137,6 +152,7 @@ else:
     )
 
 __all__ = [
+    "paired_difference_error",
     "BoundedCache",
     "CsvError",
     "CsvRecord",
@@ -205,6 +221,7 @@ __all__ = [
     "read_csv_records",
     "read_text",
     "shortened_cell",
+    "silenced_standard_error",
     "shown_path",
     "suggestion",
     "unknown_choice",

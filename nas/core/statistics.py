@@ -17,6 +17,17 @@ def binomial_error(share: float, trials: int) -> float:
     return math.sqrt(clipped * (1 - clipped) / trials)
 
 
+def paired_difference_error(first_only: int, second_only: int, trials: int) -> float:
+    """Standard error of the difference of two shares of the same ``trials``.
+
+    ``first_only``, ``second_only``: trials that only one of the two succeeds in. With half a trial added to each cell
+    of the 2 x 2 table (Agresti and Min, Statistics in Medicine 24, 2005, "Simple improved confidence intervals for
+    comparing matched proportions"): no finite sample makes the difference certain.
+    """
+    total, difference = trials + 2, first_only - second_only
+    return math.sqrt(first_only + second_only + 1 - difference**2 / total) / total
+
+
 def binomial_tail(successes: int, trials: int, share: float) -> float:
     """Upper tail of a binomial: the probability of at least ``successes``.
 

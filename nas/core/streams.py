@@ -8,7 +8,8 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Final, TextIO
 
 from nas.core.formatting import escape_controls
@@ -68,6 +69,27 @@ def discard_output() -> None:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)
+
+
+@contextmanager
+def silenced_standard_error() -> Iterator[None]:
+    """Context in which what is written to file descriptor 2 is discarded.
+
+    For native libraries that report there, in the midst of a progress bar, and have no setting against it.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _discarding(number: int) -> TextIO:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nas.model.build import PAD_TYPES, TIMM_OUTPUT_STRIDE, TIMM_STEM, counted_stride
     from nas.model.initialization import zero_init_residual
     from nas.model.layers import activation_layers, linear_activations, without_shortcuts, without_squeeze_excite
+    from nas.model.timm_folder import TIMM_CONFIG, write_timm_folder
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -22,6 +23,7 @@ else:
             "build": ["PAD_TYPES", "TIMM_OUTPUT_STRIDE", "TIMM_STEM", "counted_stride"],
             "acceleration": ["fast_layers"],
             "initialization": ["zero_init_residual"],
+            "timm_folder": ["TIMM_CONFIG", "write_timm_folder"],
             "layers": ["activation_layers", "linear_activations", "without_shortcuts", "without_squeeze_excite"],
         },
         submodules=["mixconv"],
@@ -29,6 +31,7 @@ else:
 
 __all__ = [
     "PAD_TYPES",
+    "TIMM_CONFIG",
     "TIMM_OUTPUT_STRIDE",
     "TIMM_STEM",
     "activation_layers",
@@ -38,5 +41,6 @@ __all__ = [
     "mixconv",
     "without_shortcuts",
     "without_squeeze_excite",
+    "write_timm_folder",
     "zero_init_residual",
 ]

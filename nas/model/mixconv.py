@@ -1,7 +1,7 @@
 """Depthwise MixConv with exponential partition and dilated kernels.
 
 timm's MixedConv2d has neither. ``depthwise_conv`` and ``MixConv2d`` take plain numbers and depend on torch and timm
-only: ``nas.export.standalone`` writes their source into standalone files.
+only: ``nas.exporters.standalone`` writes their source into standalone files.
 """
 
 from __future__ import annotations

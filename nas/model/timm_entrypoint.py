@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import yaml
 from timm.models import register_model
 
 from nas.arch import zoo
-from nas.arch.files import SpecFile, load_spec_file
+from nas.arch.files import SpecFile, load_spec_file, parse_spec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, suggestion, unknown_choice
 from nas.core.validation import check_number
@@ -62,20 +63,22 @@ HEAD_MODULES: Final = ("conv_head", "bn2", "norm_head", "classifier")
 
 def nas_arch(
     pretrained: bool = False,
-    spec: ArchSpec | str | Path | None = None,
+    spec: ArchSpec | str | Path | Mapping[str, Any] | None = None,
     pretrained_cfg: object = None,
     pretrained_cfg_overlay: object = None,
     cache_dir: Any = None,  # passed by timm to every entry point
+    pretrained_model_args: object = None,  # passed by timm for a folder: arguments that are among the others, too
     **kwargs: Any,
 ) -> nn.Module:
     """Build the network of ``spec`` with random weights, as a timm model.
 
-    ``spec`` is an ArchSpec, a name of ``nas.arch.zoo`` or the path of a spec file. The model maps float images (N,
-    in_channels, H, W) to logits (N, classes). ``num_classes`` (0: no classifier), ``in_chans``, ``drop_rate`` and
-    ``drop_path_rate`` override the spec's values, ``global_pool`` and ``output_stride`` (a power of two from the
-    stem's stride; later strides become dilations) mean the same as in timm. A file's ``provenance.normalisation``
-    (``mean`` and ``std`` of the training images on the 0..1 scale, one number per input channel) becomes the model's;
-    otherwise ImageNet's is used. Its ``provenance.class_names``, in label order, become timm's ``label_names``.
+    ``spec`` is an ArchSpec, a name of ``nas.arch.zoo``, the path of a spec file, or its content as plain data. The
+    model maps float images (N, in_channels, H, W) to logits (N, classes). ``num_classes`` (0: no classifier),
+    ``in_chans``, ``drop_rate`` and ``drop_path_rate`` override the spec's values, ``global_pool`` and ``output_stride``
+    (a power of two from the stem's stride; later strides become dilations) mean the same as in timm. A file's
+    ``provenance.normalisation`` (``mean`` and ``std`` of the training images on the 0..1 scale, one number per input
+    channel) becomes the model's; otherwise ImageNet's is used. Its ``provenance.class_names``, in label order, become
+    timm's ``label_names``.
 
     ``features_only=True`` returns a backbone: images to a list of maps (N, C, H, W), one per resolution or those of
     ``out_indices``, with timm's ``feature_info``. ``feature_cls`` (list, dict, hook, fx, getter) picks another of
@@ -241,6 +244,8 @@ def _spec_file(spec: object) -> SpecFile:
     """Resolve ``spec`` to a network, with provenance if it is a file."""
     if isinstance(spec, ArchSpec):
         return SpecFile(arch=spec)
+    if isinstance(spec, Mapping):
+        return parse_spec(yaml.safe_dump(dict(spec)))
     if not isinstance(spec, str | Path):
         raise NasError(f"spec {spec!r}: must be an ArchSpec, the path of a spec file, or a name such as mixnet_s.")
     if isinstance(spec, str) and spec in zoo.names():

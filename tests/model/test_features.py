@@ -17,7 +17,7 @@ from nas.arch.files import dump_spec
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.export.standalone import save_weights
+from nas.exporters.standalone import save_weights
 from nas.model.build import build
 
 NETWORKS = ("mixnet_s", "mobilenetv3_small_050", "efficientnet_b0", "mobilenetv2_100", "tf_mobilenetv3_small_075")

@@ -16,7 +16,7 @@ from torch import nn
 from nas.arch import zoo
 from nas.arch.files import dump_spec
 from nas.core.errors import NasError
-from nas.export.standalone import save_weights
+from nas.exporters.standalone import save_weights
 from nas.model.build import build
 from tests.deadline import DEADLINE_S
 from tests.paths import ROOT

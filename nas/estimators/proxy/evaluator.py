@@ -18,8 +18,8 @@ from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation, Scorer, network_seed
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
-from nas.export.metadata import input_metadata
-from nas.export.standalone import save_weights
+from nas.exporters.metadata import input_metadata
+from nas.exporters.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
 from nas.training.oom import named_out_of_memory

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from nas.arch.complexity import complexity
 from nas.core.console import announced
-from nas.export.standalone import load_weights
+from nas.exporters.standalone import load_weights
 from nas.methods.full_training.images import TrainingImages
 from nas.methods.full_training.network_files import NetworkFiles
 from nas.methods.full_training.report import write_training_report

@@ -30,12 +30,14 @@ class TrainingImages:
 
     ``make_source`` makes the source of its batches, for a device and processes. ``normalised`` returns the same images
     with another mean and deviation per channel. ``dataset``: None where nothing is known of them.
+    ``is_streamed``: they are decoded when they are needed.
     """
 
     summary: ImageSummary
     dataset: DatasetDescription | None
     make_source: MakeSource
     normalised: Callable[[tuple[float, ...], tuple[float, ...]], TrainingImages]
+    is_streamed: bool
 
 
 def load_training_images(plan: TrainingPlan, console: Console) -> TrainingImages:
@@ -77,6 +79,7 @@ def _in_memory(plan: TrainingPlan, data: ImageData, dataset: DatasetDescription 
             data, plan.recipe, seed=plan.run.seed, device=device, processes=processes
         ),
         normalised=lambda mean, std: _in_memory(plan, replace(data, mean=mean, std=std), dataset),
+        is_streamed=False,
     )
 
 
@@ -92,4 +95,5 @@ def _streamed(plan: TrainingPlan, data: ImageData | ImageFiles, dataset: Dataset
             processes=processes,
         ),
         normalised=lambda mean, std: _streamed(plan, replace(data, mean=mean, std=std), dataset),
+        is_streamed=True,
     )

@@ -14,8 +14,8 @@ from nas.arch.spec import ArchSpec
 from nas.core.files import write_text_atomically
 from nas.core.statistics import binomial_error
 from nas.data.summary import ImageSummary
-from nas.export.metadata import input_metadata
-from nas.export.standalone import save_weights
+from nas.exporters.metadata import input_metadata
+from nas.exporters.standalone import save_weights
 from nas.methods.full_training.config import TrainingPlan
 from nas.methods.full_training.run_folder import RunFolder
 from nas.reporting.columns import csv_text
@@ -31,13 +31,15 @@ LOG_COLUMNS: Final = (
 class NetworkFiles:
     """Writer of a training's weights, specs and log.
 
-    ``begun_with``: where the first weights came from, as plain data; empty for random ones.
+    ``begun_with``: where the first weights came from, as plain data; empty for random ones. ``is_streamed``: images are
+    decoded when they are needed.
     """
 
     plan: TrainingPlan
     network: ArchSpec
     images: ImageSummary
     begun_with: Mapping[str, Any] = field(default_factory=dict)
+    is_streamed: bool = False
 
     @property
     def folder(self) -> RunFolder:
@@ -76,6 +78,7 @@ class NetworkFiles:
             "class_correct": list(result.class_correct),
             **asdict(complexity(self.network)),
             "images": {"name": plan.data.name, "train": self.images.train, "validation": self.images.val},
+            "preprocessing": self._preprocessing(),
             "recipe": _lists(asdict(plan.recipe)),
             "seed": plan.run.seed,
             "begun_with": dict(self.begun_with) or "random weights",
@@ -83,6 +86,17 @@ class NetworkFiles:
             "network_from": dict(plan.origin or {}),
             "command": plan.command,
             "versions": library_versions(),
+        }
+
+    def _preprocessing(self) -> dict[str, Any]:
+        """How a validation image becomes the network's input."""
+        data, recipe = self.plan.data, self.plan.recipe
+        is_bicubic = self.is_streamed and recipe.interpolation == "bicubic"
+        return {
+            "fit": data.fit,
+            "background": list(data.background_colour),
+            "interpolation": "bicubic" if is_bicubic else "bilinear",
+            "crop_pct": recipe.crop_pct,
         }
 
 

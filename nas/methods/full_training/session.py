@@ -62,7 +62,13 @@ def run_training(plan: TrainingPlan, console: Console) -> TrainedNetwork | None:
             images = images.normalised(initial.mean, initial.std)
         model = build(network)
         model.load_state_dict(initial.state)
-        files = NetworkFiles(plan=plan, network=network, images=images.summary, begun_with=initial.origin)
+        files = NetworkFiles(
+            plan=plan,
+            network=network,
+            images=images.summary,
+            begun_with=initial.origin,
+            is_streamed=images.is_streamed,
+        )
         result = _train(model, files, images, processes, console, is_begun=is_begun)
         return conclude(files, images, result, console) if processes.is_first else None
 

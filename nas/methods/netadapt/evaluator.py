@@ -21,8 +21,8 @@ from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation, ParentNetwork, network_seed, repeated_seed
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.estimators.proxy.reduce import LEAST_NORM_MOMENTUM, Proxy, last_map_px
-from nas.export.metadata import input_metadata
-from nas.export.standalone import save_weights
+from nas.exporters.metadata import input_metadata
+from nas.exporters.standalone import save_weights
 from nas.methods.netadapt.settings import NetAdaptSettings
 from nas.methods.netadapt.state import LOSS, LOSS_ERROR
 from nas.model.build import build

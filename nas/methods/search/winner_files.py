@@ -19,7 +19,7 @@ from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically, write_text_atomically
 from nas.data.images import ImageData
 from nas.estimators.proxy.reduce import Proxy
-from nas.export.standalone import load_weights, standalone_source
+from nas.exporters.standalone import load_weights, standalone_source
 from nas.methods.search.context import SearchContext
 from nas.methods.search.report_data import existing_winners
 from nas.model.build import build

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         SPEC_SUFFIXES,
         TIMM_PREFIX,
         WEIGHT_SUFFIXES,
+        has_weights_beside,
         weights_beside,
         weights_folder,
     )
@@ -36,6 +37,7 @@ else:
                 "SPEC_SUFFIXES",
                 "TIMM_PREFIX",
                 "WEIGHT_SUFFIXES",
+                "has_weights_beside",
                 "weights_beside",
                 "weights_folder",
             ],
@@ -71,6 +73,7 @@ __all__ = [
     "filter_norm",
     "weighted_input_norm",
     "fitted_weights",
+    "has_weights_beside",
     "initial_state",
     "pretrained_state",
     "print_initial_weights",

@@ -25,6 +25,11 @@ def spec_beside(weights: Path) -> Path | None:
     return next((path for suffix in SPEC_SUFFIXES if (path := weights.with_suffix(suffix)).is_file()), None)
 
 
+def has_weights_beside(spec: Path) -> bool:
+    """Whether there is a file of weights beside a spec file."""
+    return _beside(spec) is not None
+
+
 def weights_beside(spec: Path, field: str = "weights") -> Path:
     """Return the file of weights beside a spec file.
 

@@ -15,8 +15,8 @@ from nas.arch.files import save_spec
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.export.metadata import input_metadata
-from nas.export.standalone import save_weights
+from nas.exporters.metadata import input_metadata
+from nas.exporters.standalone import save_weights
 from nas.model.build import build
 from nas.model.timm_import.network import timm_arch
 from nas.model.weights.initial import InitialWeights, initial_state, random_state_dict

@@ -17,7 +17,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.console import announced, print_lines
 from nas.core.errors import NasError
 from nas.data.images import ImageData
-from nas.export.standalone import load_weights
+from nas.exporters.standalone import load_weights
 from nas.methods.search.baselines.records import baseline_file, baseline_records, record_pairs
 from nas.model.build import build
 from nas.study.trial_record import BaselineRecord, PairedCounts, TrialRecord

@@ -23,8 +23,8 @@ from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
 from nas.estimators.base import network_seed
 from nas.estimators.proxy import LEAST_NORM_MOMENTUM, last_map_px
-from nas.export.metadata import input_metadata
-from nas.export.standalone import save_weights
+from nas.exporters.metadata import input_metadata
+from nas.exporters.standalone import save_weights
 from nas.methods.search.baselines.checks import is_trained
 from nas.methods.search.baselines.choice import BaselineChoice
 from nas.methods.search.baselines.records import baseline_file, baseline_records, record_baseline

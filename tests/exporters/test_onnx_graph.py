@@ -14,7 +14,7 @@ from nas.arch import zoo
 from nas.arch.parts import HEAD_KINDS, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.export.onnx.graph import to_onnx
+from nas.exporters.onnx.graph import to_onnx
 from nas.model.build import build
 from nas.model.timm_import.network import from_timm
 

@@ -12,8 +12,8 @@ import pytest
 
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
-from nas.export.onnx.graph import INPUT, to_onnx
-from nas.export.onnx.static_int8 import quantize_int8
+from nas.exporters.onnx.graph import INPUT, to_onnx
+from nas.exporters.onnx.static_int8 import quantize_int8
 
 # Every type of block and data movement with an int8 kernel: MixConv, grouped pointwise, squeeze-excite, residual.
 BLOCKS = [["ds_r1_k3_s1_c16_se0.25"], ["ir_r2_k3.5_a1.1_p1.1_s2_e3_c24_se0.5"], ["er_r1_k3_s1_e2_c32"]]

@@ -16,7 +16,7 @@ from nas.arch import zoo
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.export.standalone import load_weights, save_weights, standalone_source
+from nas.exporters.standalone import load_weights, save_weights, standalone_source
 from nas.model.build import build, counted_stride
 from tests.model.random_specs import specs
 

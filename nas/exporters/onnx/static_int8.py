@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,13 +13,16 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from nas.export.onnx.graph import INPUT
+from nas.exporters.onnx.graph import INPUT
 
 
-def quantize_int8(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.float32]]) -> onnx.ModelProto:
+def quantize_int8(
+    model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.float32]], float_nodes: Sequence[str] = ()
+) -> onnx.ModelProto:
     """Quantise a float32 ``model`` to int8, calibrated on ``batches``.
 
-    ``batches``: float32 arrays (N, in_channels, H, W) of the model's input shape. Weights are signed with one scale per
+    ``batches``: float32 arrays (N, in_channels, H, W) of the model's input shape. ``float_nodes``: names of nodes that
+    stay float32. Weights are signed with one scale per
     output channel; activations are unsigned with min-max ranges. With signed activations, the library's default, ONNX
     Runtime 1.31 leaves a third of the convolutions of published networks in float32 on x86, several times as slow; with
     unsigned ones, every operator that has an int8 kernel runs in int8, including squeeze-excite and swish. HardSigmoid
@@ -41,6 +44,7 @@ def quantize_int8(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.float
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(float_nodes),
         )
         return onnx.load(path)
 

@@ -16,9 +16,9 @@ from torch import nn
 from nas.arch import zoo
 from nas.arch.files import dump_spec, load_spec_file
 from nas.core.errors import NasError
-from nas.export.metadata import input_facts, input_metadata
-from nas.export.onnx.graph import to_onnx
-from nas.export.standalone import save_weights, standalone_source
+from nas.exporters.metadata import input_facts, input_metadata
+from nas.exporters.onnx.graph import to_onnx
+from nas.exporters.standalone import save_weights, standalone_source
 
 SPEC = replace(zoo.get("mobilenetv3_small_050"), classes=3, in_channels=1)
 FACTS: dict[str, Any] = {

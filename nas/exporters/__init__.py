@@ -1,0 +1,69 @@
+"""Export of specs and trained modules: standalone Python, one folder per runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from nas.exporters.check import (
+        ImageAccuracy,
+        LogitDifference,
+        accuracy_through,
+        correct_images,
+        largest_difference,
+        noise_images,
+        run_in_batches,
+    )
+    from nas.exporters.formats import FORMATS, Format, ImageBatch, Logits, Run, format_of, is_installed
+    from nas.exporters.graph import InferenceGraph, inference_graph
+    from nas.exporters.metadata import input_facts, input_metadata
+    from nas.exporters.reference import numpy_run, torch_run
+    from nas.exporters.standalone import load_weights, save_weights, standalone_source
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "check": [
+                "ImageAccuracy",
+                "LogitDifference",
+                "accuracy_through",
+                "correct_images",
+                "largest_difference",
+                "noise_images",
+                "run_in_batches",
+            ],
+            "formats": ["FORMATS", "Format", "ImageBatch", "Logits", "Run", "format_of", "is_installed"],
+            "graph": ["InferenceGraph", "inference_graph"],
+            "metadata": ["input_facts", "input_metadata"],
+            "reference": ["numpy_run", "torch_run"],
+            "standalone": ["load_weights", "save_weights", "standalone_source"],
+        },
+    )
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "ImageAccuracy",
+    "ImageBatch",
+    "InferenceGraph",
+    "LogitDifference",
+    "Logits",
+    "Run",
+    "accuracy_through",
+    "correct_images",
+    "format_of",
+    "inference_graph",
+    "input_facts",
+    "input_metadata",
+    "is_installed",
+    "largest_difference",
+    "load_weights",
+    "noise_images",
+    "numpy_run",
+    "run_in_batches",
+    "save_weights",
+    "standalone_source",
+    "torch_run",
+]

@@ -1,0 +1,36 @@
+"""ONNX files in int8, as static quantisation by ONNX Runtime writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from pathlib import Path
+
+from nas.core.files import write_bytes_atomically
+from nas.exporters.formats import ImageBatch
+from nas.exporters.graph import InferenceGraph
+from nas.exporters.onnx.graph import onnx_model
+from nas.exporters.onnx.static_int8 import quantize_int8
+
+
+def write_int8(
+    graph: InferenceGraph, path: Path, batches: Iterable[ImageBatch], keep_float: Set[str] = frozenset()
+) -> tuple[Path, ...]:
+    """Write ``graph`` to ``path`` in int8 with Q/DQ nodes; returns ``(path,)``.
+
+    ``batches``: normalised images, float32 (N, C, H, W) with the N of the graph. ``keep_float``: paths of operations
+    that stay float32, each with its activation.
+    """
+    model = onnx_model(graph)
+    nodes = [node.name for node in model.graph.node]
+    paths = {op.path for op in graph.ops}
+    float_nodes = [name for name in nodes if _operation(name, paths) in keep_float]
+    write_bytes_atomically(path, quantize_int8(model, batches, float_nodes).SerializeToString())
+    return (path,)
+
+
+def _operation(node: str, paths: Set[str]) -> str:
+    """Path of the operation of a node: the longest that its name begins with."""
+    name = node
+    while name and name not in paths:
+        name = name.rpartition(".")[0]
+    return name
