@@ -9,6 +9,7 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.arch.ops.network import (
         Op,
+        OpKind,
         PartSegments,
         Segment,
         block_ops,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         out_side,
         stem_op,
         stem_segments,
+        with_network_paths,
     )
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -28,6 +30,7 @@ else:
             "network": [
                 "PartSegments",
                 "Op",
+                "OpKind",
                 "Segment",
                 "block_ops",
                 "block_segments",
@@ -38,6 +41,7 @@ else:
                 "out_side",
                 "stem_op",
                 "stem_segments",
+                "with_network_paths",
             ]
         },
     )
@@ -45,6 +49,7 @@ else:
 __all__ = [
     "PartSegments",
     "Op",
+    "OpKind",
     "Segment",
     "block_ops",
     "block_segments",
@@ -55,4 +60,5 @@ __all__ = [
     "out_side",
     "stem_op",
     "stem_segments",
+    "with_network_paths",
 ]

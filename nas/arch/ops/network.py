@@ -27,9 +27,9 @@ def network_ops(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[Op
     previous = stem.ops[-1].path
     for placed, block in zip(spec.placed_blocks(), blocks, strict=True):
         ops = block.ops
-        yield from _with_network_paths(ops, placed.path, previous)
+        yield from with_network_paths(ops, placed.path, previous)
         previous = f"{placed.path}.{ops[-1].path}"
-    yield from _with_network_paths(head.ops, "", previous)
+    yield from with_network_paths(head.ops, "", previous)
 
 
 def network_segments(spec: ArchSpec, resolution_px: int | None = None) -> list[PartSegments]:
@@ -106,7 +106,7 @@ def _head(head: HeadSpec, last: int, classes: int, px: int, act: str) -> PartSeg
     return PartSegments([Segment(*ops, classifier)])
 
 
-def _with_network_paths(ops: Sequence[Op], prefix: str, source: str) -> Iterator[Op]:
+def with_network_paths(ops: Sequence[Op], prefix: str, source: str) -> Iterator[Op]:
     """Convert paths relative to a block to paths in the whole network.
 
     ``prefix``: the block's path. ``source``: the path that "" among the inputs stands for.
