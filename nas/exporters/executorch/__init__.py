@@ -1,0 +1,1 @@
+"""ExecuTorch: the inference graph of a spec for XNNPACK, and its runtime."""

@@ -1,0 +1,1 @@
+"""timm: folders of a network's own weights, which timm.create_model opens."""

@@ -1,0 +1,1 @@
+"""torch.export: the inference graph of a spec as a program that torch alone runs."""
