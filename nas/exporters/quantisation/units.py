@@ -1,0 +1,58 @@
+"""Parts of a network that are quantised, or kept in float32, together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from nas.arch.ops.network import Op
+from nas.exporters.graph import InferenceGraph
+
+_WEIGHTED: Final = ("conv", "depthwise", "linear")
+_BLOCK_WORDS: Final = 3  # of a path: blocks.2.1
+_LAYER_WORDS: Final = 4  # blocks.2.1.conv_dw, whose parts are blocks.2.1.conv_dw.0, ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisationUnit:
+    """Operations that are quantised together: a block, or a layer.
+
+    ``name``: the path that they share, or that of the first. ``ops``: their paths.
+    """
+
+    name: str
+    ops: frozenset[str]
+
+
+def block_units(graph: InferenceGraph) -> list[QuantisationUnit]:
+    """Blocks of ``graph``, and each layer outside of a block, in execution order.
+
+    Operations without weights that are in no block belong to the layer before them.
+    """
+    units: list[QuantisationUnit] = []
+    for name, ops in _grouped(graph.ops, _BLOCK_WORDS):
+        if units and not any(op.kind in _WEIGHTED for op in ops):
+            last = units.pop()
+            units.append(QuantisationUnit(name=last.name, ops=last.ops | {op.path for op in ops}))
+        else:
+            units.append(QuantisationUnit(name=name, ops=frozenset(op.path for op in ops)))
+    return units
+
+
+def layer_units(graph: InferenceGraph, paths: Set[str]) -> list[QuantisationUnit]:
+    """Layers of ``graph`` among the operations at ``paths``, in execution order.
+
+    The groups of a MixConv are one layer, and so is a squeeze-excite.
+    """
+    found = [op for op in graph.ops if op.path in paths]
+    return [
+        QuantisationUnit(name=name, ops=frozenset(op.path for op in ops)) for name, ops in _grouped(found, _LAYER_WORDS)
+    ]
+
+
+def _grouped(ops: Iterable[Op], words: int) -> list[tuple[str, list[Op]]]:
+    """Consecutive operations whose paths begin with the same ``words`` words."""
+    pairs = groupby(ops, key=lambda op: ".".join(op.path.split(".")[:words]))
+    return [(name, list(group)) for name, group in pairs]
