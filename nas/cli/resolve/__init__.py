@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from nas.cli.resolve.reopened import ReopenedStudy, reopen_study
     from nas.cli.resolve.spaces import make_space
     from nas.cli.resolve.studies import FoundStudy, resolve_study
-    from nas.cli.resolve.weights import resolve_baselines, resolve_teacher, resolve_weights
+    from nas.cli.resolve.weights import (
+        own_weights,
+        pretrained_weights,
+        resolve_baselines,
+        resolve_teacher,
+        resolve_weights,
+    )
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -22,11 +28,12 @@ else:
             "reopened": ["ReopenedStudy", "reopen_study"],
             "spaces": ["make_space"],
             "studies": ["FoundStudy", "resolve_study"],
-            "weights": ["resolve_teacher", "resolve_weights", "resolve_baselines"],
+            "weights": ["own_weights", "resolve_teacher", "resolve_weights", "resolve_baselines", "pretrained_weights"],
         },
     )
 
 __all__ = [
+    "pretrained_weights",
     "resolve_baselines",
     "FoundStudy",
     "ReopenedStudy",
@@ -35,6 +42,7 @@ __all__ = [
     "known_networks",
     "make_space",
     "network_totals",
+    "own_weights",
     "reopen_study",
     "resolve_arch",
     "resolve_predictor",

@@ -51,10 +51,10 @@ def network_totals(arch: ArchSpec, predictor: LatencyPredictor) -> dict[str, Any
 
 def latency_remark(predictor: LatencyPredictor) -> str:
     """The device of predicted latencies, and the predictor's error, in words."""
-    from nas.latency.predictors.base import error_text
+    from nas.latency.predictors.base import error_text, forms_remark
 
     known = " with 90% intervals" if predictor.error else ""
-    return f"latency{known} on {predictor.device}; {error_text(predictor)}"
+    return f"latency{known} on {predictor.device}{forms_remark(predictor)}; {error_text(predictor)}"
 
 
 def short_count(value: int) -> str:

@@ -10,7 +10,14 @@ from nas.arch import zoo
 from nas.cli.resolve.networks import is_spec_file, resolve_arch
 from nas.core.errors import NasError, quoted, suggestion
 from nas.methods.search.baselines.choice import BaselineChoice
-from nas.model.weights.files import PRETRAINED, SPEC_SUFFIXES, TIMM_PREFIX, WEIGHT_SUFFIXES, weights_beside
+from nas.model.weights.files import (
+    PRETRAINED,
+    SPEC_SUFFIXES,
+    TIMM_PREFIX,
+    WEIGHT_SUFFIXES,
+    has_weights_beside,
+    weights_beside,
+)
 from nas.training.distillation.settings import TeacherChoice
 
 _FORMS: Final = (
@@ -48,6 +55,11 @@ def resolve_weights(value: object, field: str = "weights") -> str | None:
     return value
 
 
+def own_weights(spec_file: Path | None) -> str | None:
+    """The spec file itself if it has weights beside it, in a form of ``weights=``."""
+    return str(spec_file) if spec_file is not None and has_weights_beside(spec_file) else None
+
+
 def resolve_teacher(teacher: object, weights: object) -> TeacherChoice | None:
     """Resolve ``teacher=`` and ``teacher_weights=``; None for no teacher.
 
@@ -60,7 +72,7 @@ def resolve_teacher(teacher: object, weights: object) -> TeacherChoice | None:
             raise NasError(f"teacher_weights {quoted(weights)}: needs a teacher; add teacher=.")
         return None
     arch, name = resolve_arch(teacher, "teacher"), str(teacher)
-    resolved = resolve_weights(_own_weights(name) if weights is None else weights, "teacher_weights")
+    resolved = resolve_weights(pretrained_weights(name) if weights is None else weights, "teacher_weights")
     return TeacherChoice(name=name, arch=arch, weights=str(resolved))
 
 
@@ -74,12 +86,12 @@ def resolve_baselines(names: Sequence[str]) -> tuple[BaselineChoice, ...]:
     field = "study.baselines"
     return tuple(
         BaselineChoice(
-            name=name, arch=resolve_arch(name, field), weights=str(resolve_weights(_own_weights(name), field))
+            name=name, arch=resolve_arch(name, field), weights=str(resolve_weights(pretrained_weights(name), field))
         )
         for name in names
     )
 
 
-def _own_weights(name: str) -> str:
-    """The weights that belong to a network, in a form of ``weights=``."""
+def pretrained_weights(name: str) -> str:
+    """Weights of a network, in a form of ``weights=``: timm's, or beside a spec file."""
     return name if name.startswith(TIMM_PREFIX) or is_spec_file(name) else PRETRAINED
