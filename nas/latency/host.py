@@ -14,6 +14,7 @@ from nas.latency.device import Device
 from nas.latency.settings import GPU_BACKENDS, MEASURED_BACKENDS, check_combination
 
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
+_PACKAGES: Final = {"litert": "ai-edge-litert"}  # of backends whose package has another name
 
 
 def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "float32") -> Device:
@@ -24,11 +25,11 @@ def describe(backend: str, threads: int = 1, batch: int = 1, precision: str = "f
     """
     if backend not in MEASURED_BACKENDS:
         raise unknown_choice("latency.backend", backend, MEASURED_BACKENDS)
-    check_combination(backend, precision, threads)
+    check_combination(backend, precision, threads, batch)
     if backend in GPU_BACKENDS:
         processor, cores, version = _gpu(backend)
     else:
-        processor, cores, version = _processor(), os.cpu_count() or 1, backend_version(backend)
+        processor, cores, version = _processor(), os.cpu_count() or 1, backend_version(_PACKAGES.get(backend, backend))
     return Device(
         processor=processor,
         cores=cores,

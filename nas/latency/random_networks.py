@@ -12,9 +12,12 @@ from typing import Final
 
 from nas.arch.blocks import ACTIVATIONS, DEPTHWISE_TYPES, BlockSpec, BlockType
 from nas.arch.complexity import complexity
+from nas.arch.ops.network import network_segments
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import SpecError
+from nas.exporters.rewriting.candidates import candidates
+from nas.exporters.rewriting.forms import Forms
 
 # A network of this many multiply-adds takes between 0.3 and fifteen ms on one core of a laptop or server.
 MACS_RANGE: Final = (4e6, 600e6)
@@ -23,6 +26,7 @@ _KERNELS: Final = (3, 5, 7, 9, 11)
 _TYPES: Final[tuple[BlockType, ...]] = ("ir", "ds", "dsa", "er", "cn", "uir")
 _TYPE_WEIGHTS: Final = (12, 3, 1, 3, 1, 3)
 _ACTIVATION_WEIGHTS: Final = (3, 2, 3, 3, 1)  # in the order of ACTIVATIONS; mish is rare
+_LANES: Final = (4, 8, 16)
 _ATTEMPTS: Final = 1000
 # Share of typical networks. Errors on published networks had a standard deviation of 4.4% when fitted to atypical ones
 # alone, and of 3.0% when fitted to both. Preferring networks whose kernels were predicted worst so far gained nothing
@@ -34,20 +38,24 @@ _SMALL_SHARE: Final = 0.25
 _TYPICAL_STAGES: Final = ((16, 1, 1), (24, 2, 3), (40, 2, 4), (80, 2, 4), (112, 1, 4), (192, 2, 4), (320, 1, 1))
 
 
-def random_spec(seed: int, index: int) -> ArchSpec:
+def random_spec(
+    seed: int, index: int, *, typical_share: float = _TYPICAL_SHARE, least_macs: float = MACS_RANGE[0]
+) -> ArchSpec:
     """Random valid network number ``index`` of ``seed``, deterministic.
 
-    Its multiply-adds lie within ``MACS_RANGE``.
+    Its multiply-adds lie within ``least_macs`` and the end of ``MACS_RANGE``. ``typical_share``: how probably it is a
+    typical one.
     """
     rng = random.Random(f"{seed}/{index}")
     for _ in range(_ATTEMPTS):
         try:
-            spec = _spec(rng, f"random{index}")
+            make = _typical_spec if rng.random() < typical_share else _atypical_spec
+            spec = make(rng, f"random{index}")
         except SpecError:  # too few channels for so many groups
             continue
-        if MACS_RANGE[0] <= complexity(spec).macs <= MACS_RANGE[1]:
+        if least_macs <= complexity(spec).macs <= MACS_RANGE[1]:
             return spec
-    raise RuntimeError(f"{_ATTEMPTS} draws gave no network of {MACS_RANGE} multiply-adds.")
+    raise RuntimeError(f"{_ATTEMPTS} draws gave no network of {least_macs:g} to {MACS_RANGE[1]:g} multiply-adds.")
 
 
 def random_specs(count: int, seed: int) -> list[ArchSpec]:
@@ -55,8 +63,19 @@ def random_specs(count: int, seed: int) -> list[ArchSpec]:
     return [random_spec(seed, index) for index in range(count)]
 
 
-def _spec(rng: random.Random, name: str) -> ArchSpec:
-    return _typical_spec(rng, name) if rng.random() < _TYPICAL_SHARE else _atypical_spec(rng, name)
+def random_forms(spec: ArchSpec, seed: int, index: int, lane: int | None = None) -> Forms | None:
+    """Forms of the blocks of random network ``index`` of ``seed``.
+
+    Every other network has plain ones, None. ``lane``: channels of one vector of the runtime's kernels, to which pieces
+    are padded. None draws one width for each network, for runtimes whose width the calibration is to find out;
+    squeeze-excite may be written as matrix products there.
+    """
+    if index % 2:
+        return None
+    rng = random.Random(f"forms/{seed}/{index}")
+    width = lane or rng.choice(_LANES)
+    blocks = network_segments(spec)[1:-1]
+    return tuple(rng.choice(candidates(part, spec.padding, width, linear_gates=lane is None)).form for part in blocks)
 
 
 def _typical_spec(rng: random.Random, name: str) -> ArchSpec:

@@ -11,14 +11,22 @@ from typing import Final
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import MAX_SEED, MAX_THREADS, check_number
 
-MEASURED_BACKENDS: Final = ("onnxruntime", "torch", "cuda", "cuda_graph")
+# Runtimes of exported files other than ONNX Runtime; each is a format of ``nas.exporters``.
+EXPORTED_BACKENDS: Final = ("litert", "openvino", "ncnn")
+MEASURED_BACKENDS: Final = ("onnxruntime", *EXPORTED_BACKENDS, "torch", "cuda", "cuda_graph")
+# Backends that run exported files, whose blocks may be rewritten.
+REWRITTEN_BACKENDS: Final = ("onnxruntime", *EXPORTED_BACKENDS)
 WHEN_BUSY: Final = ("wait", "warn")
 SPEEDS: Final = ("typical", "now")
+REWRITES: Final = ("auto", "none")
 BACKENDS: Final = (*MEASURED_BACKENDS, "macs", "table")
 GPU_BACKENDS: Final = ("cuda", "cuda_graph")
+_ONE_IMAGE: Final = ("ncnn",)  # backends without batches
 # Precisions of each backend, the default first. Backends that are not listed run float32 only.
 PRECISIONS: Final = {
     "onnxruntime": ("float32", "int8"),
+    "litert": ("float32", "int8"),
+    "openvino": ("float32", "int8"),
     "cuda": ("float32", "float16", "bfloat16"),
     "cuda_graph": ("float32", "float16", "bfloat16"),
 }
@@ -40,7 +48,9 @@ class LatencySettings:
     with the result. ``path``: CSV file of the block table, for backend ``table`` only. ``when_busy``: a calibration
     beside other programs either says so (``warn``), or waits for a quiet machine for at most ``wait_s`` seconds.
     ``speed``: latencies are predicted for the machine's typical speed during the calibration, or for the one that it
-    has ``now``, which takes one to three seconds to measure.
+    has ``now``, which takes one to three seconds to measure. ``rewrite``: ``auto`` prices every block in the form that
+    is fastest in the backend, as it is exported, where the calibration knows these forms (of versions that do, and of
+    runtimes of exported files); ``none`` prices plain blocks.
 
     Raises: NasError for values out of range.
     """
@@ -60,13 +70,14 @@ class LatencySettings:
     when_busy: str = "warn"
     wait_s: float = 600.0
     speed: str = "typical"
+    rewrite: str = "auto"
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise unknown_choice("latency.backend", self.backend, BACKENDS)
         check_number("latency.threads", self.threads, low=1, high=MAX_THREADS, whole=True)
         check_number("latency.batch", self.batch, low=1, high=1_000_000, whole=True)
-        check_combination(self.backend, self.precision, self.threads)
+        check_combination(self.backend, self.precision, self.threads, self.batch)
         check_number("latency.seed", self.seed, low=0, high=MAX_SEED, whole=True)
         check_number("latency.budget_s", self.budget_s, low=LEAST_BUDGET_S, high=1e7)
         if self.when_busy not in WHEN_BUSY:
@@ -74,6 +85,8 @@ class LatencySettings:
         check_number("latency.wait_s", self.wait_s, low=0, high=1e7)
         if self.speed not in SPEEDS:
             raise unknown_choice("latency.speed", self.speed, SPEEDS)
+        if self.rewrite not in REWRITES:
+            raise unknown_choice("latency.rewrite", self.rewrite, REWRITES)
         check_number("latency.ms_per_gmac", self.ms_per_gmac, low=0, high=1e9, open_low=True)
         if (self.backend == "table") != (self.path is not None):
             raise NasError(
@@ -95,18 +108,21 @@ class LatencySettings:
 
         Studies of older versions do not have it.
         """
-        return {} if self.speed == "typical" else {"speed": self.speed}
+        values = {"speed": (self.speed, "typical"), "rewrite": (self.rewrite, "auto")}
+        return {name: value for name, (value, usual) in values.items() if value != usual}
 
 
-def check_combination(backend: str, precision: str, threads: int) -> None:
-    """Validate ``precision`` and ``threads`` against what ``backend`` supports.
+def check_combination(backend: str, precision: str, threads: int, batch: int) -> None:
+    """Validate precision, threads and batch against what ``backend`` supports.
 
-    Raises: NasError for a precision or a thread count that the backend does not run.
+    Raises: NasError for a precision, a thread count or a batch that the backend does not run.
     """
     supported = PRECISIONS.get(backend, ("float32",))
     if precision not in supported:
         others = [name for name, precisions in PRECISIONS.items() if precision in precisions]
-        remedy = f" {precision} is for {' and '.join(others)}." if others else ""
+        remedy = f" {precision} is for {', '.join(others)}." if others else ""
         raise NasError(f"latency.precision {precision!r}: {backend} runs {', '.join(supported)}.{remedy}")
     if backend in GPU_BACKENDS and threads != 1:
         raise NasError(f"latency.threads {threads}: {backend} launches its kernels from one thread; set it to 1.")
+    if backend in _ONE_IMAGE and batch != 1:
+        raise NasError(f"latency.batch {batch}: {backend} runs one image at a time; set it to 1.")

@@ -16,7 +16,7 @@ from nas.core.progress import ProgressCallback
 from nas.latency.device import Device
 from nas.latency.host import describe
 from nas.latency.measure.system_load import is_busy
-from nas.latency.predictors.base import LatencyPredictor
+from nas.latency.predictors.base import LatencyPredictor, with_plain_blocks
 from nas.latency.predictors.block_table import read_table
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.settings import GPU_BACKENDS, PRECISIONS, LatencySettings
@@ -228,8 +228,13 @@ def load_or_calibrate(
 
     Raises: NasError as ``calibrate`` and ``load_predictor``, and where the present speed cannot be measured.
     """
-    predictor = _saved_or_calibrated(settings, runs_dir, progress, before_chunk)
+    predictor = as_priced(_saved_or_calibrated(settings, runs_dir, progress, before_chunk), settings)
     return _at_present_speed(predictor, settings, runs_dir) if settings.speed == "now" else predictor
+
+
+def as_priced(predictor: LatencyPredictor, settings: LatencySettings) -> LatencyPredictor:
+    """``predictor`` as calibrated, or with plain blocks where ``settings`` say so."""
+    return with_plain_blocks(predictor) if settings.rewrite == "none" else predictor
 
 
 def _at_present_speed(predictor: LatencyPredictor, settings: LatencySettings, runs_dir: Path) -> LatencyPredictor:

@@ -29,6 +29,7 @@ _RESERVED: Final = {  # folders and files of runs_dir that are no study's
     "latency": "the folder of calibrations",
     "artifacts": "the folder of the dashboard's files",
     "families": "the folder of scaled families",
+    "benchmarks": "the folder of benchmarks",
     "optuna.db": "the database of trials",
 }
 _MAX_NAME: Final = 200  # characters: names of files and folders have at most 255 bytes

@@ -15,7 +15,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.latency.measure.backends import runtime_errors_as
 from nas.latency.measure.timer import measure_many
-from nas.latency.predictors.base import LatencyPredictor
+from nas.latency.predictors.base import LatencyPredictor, forms_of
 from nas.latency.settings import MEASURED_BACKENDS, LatencySettings
 from nas.latency.speed import speed_of
 from nas.latency.store import device_of
@@ -59,6 +59,7 @@ def make_measurer(settings: LatencySettings, predictor: LatencyPredictor) -> Mea
                 threads=device.threads,
                 batch=device.batch,
                 seed=settings.seed,
+                forms=[forms_of(predictor, arch) for arch in archs],
             )
         return [
             MeasuredLatency(

@@ -12,7 +12,7 @@ from rich.console import Console
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
 from nas.latency.measure.system_load import WINDOW_S, LoadMeter, is_busy, other_cores, wait_until_quiet
-from nas.latency.predictors.base import LatencyPredictor, error_text
+from nas.latency.predictors.base import LatencyPredictor, error_text, forms_remark
 from nas.latency.settings import LatencySettings
 from nas.latency.speed import MachineSpeed, known_speed
 from nas.latency.store import calibration_command, disturbance_warning, load_or_calibrate, load_predictor
@@ -131,5 +131,5 @@ def study_predictor(plan: StudyPlan, console: Console) -> LatencyPredictor:
             )
         return predictor
     predictor = find_or_calibrate(plan.latency, plan.runs_dir, console)
-    print_lines(console, f"latency: {predictor.device}; {error_text(predictor)}")
+    print_lines(console, f"latency: {predictor.device}{forms_remark(predictor)}; {error_text(predictor)}")
     return predictor

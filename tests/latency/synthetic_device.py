@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
+from nas.exporters.rewriting.forms import Forms
+from nas.exporters.rewriting.network import rewritten_parts
 from nas.latency.calibration.collect import Chunk, Collector, is_held_out, spec_of
 from nas.latency.device import Device
 from nas.latency.kernels.ort_lowering import Call, Kernel, network_calls
@@ -20,14 +21,14 @@ CHUNK_S = 0.5  # CPU time per network
 PROBE_MS = 0.15  # of the speed probe
 
 
-def true_ms(spec: ArchSpec) -> float:
-    """True latency in ms on ``DEVICE``.
+def true_ms(spec: ArchSpec, forms: Forms | None = None) -> float:
+    """True latency in ms on ``DEVICE``; ``forms``: of its blocks, None for plain ones.
 
     It sums dense multiply-adds, traffic of depthwise convolutions and additions, swish, weights of linear layers, and a
     constant per call.
     """
     total = 0.0
-    for op in network_ops(spec):
+    for op in (op for part, _ in rewritten_parts(spec, forms) for op in part.ops):
         if op.kind == "conv" and op.out_px > 1:
             total += 0.004 + op.macs * 2.5e-8
         if op.kind == "depthwise":
@@ -49,15 +50,19 @@ def true_kernel_us(kernel: Kernel) -> float:
     area, channels = kernel.out_px**2, kernel.in_channels + kernel.out_channels
     if kernel.kind in ("conv", "gemm"):
         slow = 1 if kernel.blocked else 5
-        return 3 + slow * kernel.in_channels * kernel.out_channels * kernel.kernel**2 * area * 2.5e-5
+        products = kernel.in_channels // kernel.groups * kernel.out_channels * kernel.kernel**2 * area
+        return 3 + slow * products * 2.5e-5
     if kernel.kind == "depthwise":
         return 3 + (1 if kernel.blocked else 5) * kernel.out_channels * kernel.kernel**2 * area * 4e-5
     return 3 + channels * kernel.in_px**2 * 1e-4
 
 
-def true_kernel_sum_ms(spec: ArchSpec) -> float:
-    """True latency in ms of a network on ``KERNEL_DEVICE``: the sum of its kernels."""
-    return sum(true_kernel_us(call.kernel) for call in network_calls(spec, LANE)) * 1e-3
+def true_kernel_sum_ms(spec: ArchSpec, forms: Forms | None = None) -> float:
+    """True latency in ms of a network on ``KERNEL_DEVICE``: the sum of its kernels.
+
+    ``forms``: of its blocks, None for plain ones.
+    """
+    return sum(true_kernel_us(call.kernel) for call in network_calls(spec, LANE, forms)) * 1e-3
 
 
 # Types of kernels other than convolutions in profiles.
@@ -94,9 +99,9 @@ def _unknown_kernels(call: Call) -> Iterator[tuple[str, str, dict[str, list[int]
         yield kind, f"{kind}_token_3_kernel_time", shape, time_us
 
 
-def unknown_ms(spec: ArchSpec) -> float:
-    """True latency in ms of a network on that device."""
-    profile = unknown_profile(list(network_calls(spec, LANE)))
+def unknown_ms(spec: ArchSpec, forms: Forms | None = None) -> float:
+    """True latency in ms of a network on that device; ``forms``: of its blocks."""
+    profile = unknown_profile(list(network_calls(spec, LANE, forms)))
     return sum(time_us - RECORDING_US for _, time_us in profile) * 1e-3
 
 
@@ -119,14 +124,15 @@ def fake_chunk(collector: Collector, networks: Sequence[str | int]) -> Chunk:
 def _chunk(
     collector: Collector,
     networks: Sequence[str | int],
-    latency_ms: Callable[[ArchSpec], float],
+    latency_ms: Callable[[ArchSpec, Forms | None], float],
     times_us: Callable[[Sequence[Call]], Sequence[float]],
 ) -> Chunk:
     specs = [spec_of(network, collector.seed) for network in networks]
-    calls = [list(network_calls(spec, LANE)) for spec in specs]
+    forms = [collector.forms_of(network) for network in networks]
+    calls = [list(network_calls(spec, LANE, form)) for spec, form in zip(specs, forms, strict=True)]
     return Chunk(
         networks=tuple(networks),
-        latencies_ms=tuple(latency_ms(spec) for spec in specs),
+        latencies_ms=tuple(map(latency_ms, specs, forms)),
         kernels_us=tuple(
             tuple(times_us(network)) if collector.lane is not None and not is_held_out(name) else None
             for name, network in zip(networks, calls, strict=True)

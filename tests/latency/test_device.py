@@ -52,7 +52,11 @@ def test_any_difference_is_another_key(change: dict[str, object]) -> None:
         ({"seed": -1}, r"latency\.seed -1:"),
         ({"budget_s": 9}, r"latency\.budget_s 9: must be a number of at least 15"),
         ({"precision": "int4"}, r"latency\.precision 'int4': onnxruntime runs float32, int8\.$"),
-        ({"backend": "torch", "precision": "int8"}, r"torch runs float32\. int8 is for onnxruntime\."),
+        (
+            {"backend": "torch", "precision": "int8"},
+            r"torch runs float32\. int8 is for onnxruntime, litert, openvino\.",
+        ),
+        ({"backend": "ncnn", "batch": 2}, r"latency\.batch 2: ncnn runs one image at a time; set it to 1\.$"),
         ({"backend": "macs", "precision": "int8"}, r"macs runs float32\."),
         ({"backend": "cuda", "threads": 2}, r"latency\.threads 2: cuda launches its kernels from one thread"),
         ({"ms_per_gmac": float("nan")}, r"latency\.ms_per_gmac nan:"),
@@ -72,7 +76,22 @@ def test_a_missing_backend_names_the_package_to_install(monkeypatch: pytest.Monk
         describe("onnxruntime")
 
 
-@pytest.mark.parametrize("name", ["cuda", "cuda_graph", "macs", "onnxruntime", "onnxruntime_int8", "torch"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cuda",
+        "cuda_graph",
+        "litert",
+        "litert_int8",
+        "macs",
+        "ncnn",
+        "onnxruntime",
+        "onnxruntime_int8",
+        "openvino",
+        "openvino_int8",
+        "torch",
+    ],
+)
 def test_configurations_match_their_names(name: str) -> None:
     path = CONF / "latency" / f"{name}.yaml"
     settings = LatencySettings(**yaml.safe_load(path.read_text(encoding="utf-8")))

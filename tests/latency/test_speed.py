@@ -46,7 +46,7 @@ def kernels(**changes: Any) -> KernelPredictor:
 
 
 def prices(**changes: Any) -> PricePredictor:
-    fields = {"device": KERNEL_DEVICE, "prices": Prices(values={"conv:macs": 1e-8}, scale=1.0, lane=16)}
+    fields = {"device": KERNEL_DEVICE, "prices": Prices(values={"conv:macs": 1e-8}, scale=1.0, vectors=16)}
     return PricePredictor(**{**fields, "checks": CHECKS, "speed": SPEED, "noise": 0.01, **changes})
 
 

@@ -16,6 +16,8 @@ from optuna.trial import TrialState
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.exporters.rewriting.forms import Forms
+from nas.exporters.rewriting.named import named_forms
 from nas.latency.device import Device
 from nas.latency.measure.timer import Measurement
 from nas.latency.predictors.macs import MacsPredictor
@@ -230,6 +232,18 @@ class Priced(MacsPredictor):
         self.device = device
 
 
+class PricedInForms(Priced):
+    """A predictor that prices every block with its MixConv kernels merged."""
+
+    rewrites = True
+
+    def forms(self, spec: ArchSpec, resolution_px: int | None = None) -> Forms:
+        return named_forms(spec, ["merge_mixconv"])
+
+    def with_rewrites(self, rewrites: bool) -> Priced:
+        return PricedInForms(self.device) if rewrites else Priced(self.device)
+
+
 def test_networks_are_measured_as_they_are_priced(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
@@ -247,7 +261,13 @@ def test_networks_are_measured_as_they_are_priced(monkeypatch: pytest.MonkeyPatc
     assert measure is not None
     first, second = measure([zoo.get("mixnet_s")] * 2)
     assert (first, second) == (MeasuredLatency(2.0, 0.5, 1.5, 0.02), MeasuredLatency(2.0, 0.5, 1.5))
-    assert asked == {"backend": "onnxruntime", "precision": "float32", "threads": 1, "batch": 1, "seed": 7}
+    protocol = {"backend": "onnxruntime", "precision": "float32", "threads": 1, "batch": 1, "seed": 7}
+    assert asked == {**protocol, "forms": [None, None]}
+    measure = make_measurer(LatencySettings(seed=7, refine=True), PricedInForms(HERE))
+    assert measure is not None
+    archs = [zoo.get("mixnet_s"), zoo.get("mixnet_l")]
+    measure(archs)
+    assert asked == {**protocol, "forms": [named_forms(arch, ["merge_mixconv"]) for arch in archs]}
 
 
 def test_another_device_is_not_measured_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,15 @@ from scipy.optimize import least_squares
 
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
-from nas.latency.calibration.collect import CHUNK_SIZE, HELD_OUT_ZOO, Chunk, Collector, is_held_out, spec_of
+from nas.latency.calibration.collect import (
+    CHUNK_SIZE,
+    HELD_OUT_ZOO,
+    Chunk,
+    Collector,
+    is_held_out,
+    rewrites_blocks,
+    spec_of,
+)
 from nas.latency.device import Device
 from nas.latency.host import describe
 from nas.latency.kernels.kernel import contextual_kernels
@@ -159,11 +167,16 @@ def _fit_kernel_predictor(collector: Collector, lane: int) -> KernelPredictor:
             ]
         )
     )
-    kernels = [kernel for network, _ in profiled for kernel in contextual_kernels(spec_of(network, seed), lane)]
+    kernels = [
+        kernel
+        for network, _ in profiled
+        for kernel in contextual_kernels(spec_of(network, seed), lane, collector.forms_of(network))
+    ]
     times_us = [kernel_us - overhead_us if kernel_us else math.nan for _, us in profiled for kernel_us in us]
     times = kernel_times.fit_kernel_times(kernels, times_us, lane, seed)
     seen = [network for network in latencies_ms if not is_held_out(network)]
-    sums = class_sums([spec_of(network, seed) for network in seen], times)
+    specs, forms = [spec_of(network, seed) for network in seen], [collector.forms_of(network) for network in seen]
+    sums = class_sums(specs, times, forms)
     factors = class_factors(sums, [latencies_ms[network] for network in seen])
     predictor = KernelPredictor(
         device=collector.device,
@@ -174,9 +187,14 @@ def _fit_kernel_predictor(collector: Collector, lane: int) -> KernelPredictor:
         noise=measurement_noise(chunks),
         spent_s=collector.spent_s + time.process_time() - start,
         others=collector.others,
+        rewrites=rewrites_blocks(collector.device),
     )
     return predictor.with_checks(
-        [(spec_of(network, seed), all_ms) for network, all_ms in _measurements(chunks).items() if is_held_out(network)]
+        [
+            (spec_of(network, seed), collector.forms_of(network), all_ms)
+            for network, all_ms in _measurements(chunks).items()
+            if is_held_out(network)
+        ]
     )
 
 
@@ -189,13 +207,16 @@ def _fit_price_predictor(collector: Collector) -> PricePredictor:
     chunks, speed = collector.at_common_speed()
     latencies_ms, seed = _network_latencies(chunks), collector.seed
     seen = [network for network in latencies_ms if not is_held_out(network)]
-    prices = op_fit.fit_prices(
-        [spec_of(network, seed) for network in seen], [latencies_ms[network] for network in seen]
-    )
+    networks = [(spec_of(network, seed), collector.forms_of(network)) for network in seen]
+    prices = op_fit.fit_prices(networks, [latencies_ms[network] for network in seen], collector.device.backend)
     unseen = {network: all_ms for network, all_ms in _measurements(chunks).items() if is_held_out(network)}
     checks = [
-        HeldOutCheck.of(spec.name, all_ms, prices.total_ms(op_fit.network_row(spec, prices.lane)))
-        for spec, all_ms in ((spec_of(network, seed), all_ms) for network, all_ms in unseen.items())
+        HeldOutCheck.of(
+            spec_of(network, seed).name,
+            all_ms,
+            prices.total_ms(op_fit.network_row(spec_of(network, seed), prices.vectors, collector.forms_of(network))),
+        )
+        for network, all_ms in unseen.items()
     ]
     return PricePredictor(
         device=collector.device,
@@ -205,6 +226,7 @@ def _fit_price_predictor(collector: Collector) -> PricePredictor:
         noise=measurement_noise(chunks),
         spent_s=collector.spent_s + time.process_time() - start,
         others=collector.others,
+        rewrites=rewrites_blocks(collector.device),
     )
 
 

@@ -19,6 +19,7 @@ from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.core.validation import check_number
+from nas.exporters.rewriting.forms import Forms
 from nas.latency.arrays import FloatArray
 from nas.latency.device import MAX_MS, MIN_MS, Device
 from nas.latency.kernels.ort_lowering import network_calls
@@ -28,10 +29,11 @@ from nas.latency.measure.ort_profile import ProfiledNetwork
 from nas.latency.measure.paired_timing import COLD_RUNS
 from nas.latency.measure.system_load import DISTURBING_CORES, SystemLoad, is_busy
 from nas.latency.measure.timer import time_runners
-from nas.latency.random_networks import random_spec
+from nas.latency.random_networks import random_forms, random_spec
+from nas.latency.settings import REWRITTEN_BACKENDS
 from nas.latency.speed import MachineSpeed
 
-CHUNK_FORMAT: Final = "nas.calibration/2"
+CHUNK_FORMAT: Final = "nas.calibration/3"
 CHUNK_SIZE: Final = 20  # networks in memory at a time
 HELD_OUT_EVERY: Final = 5
 _ROUNDS, _RUNS = 4, 2
@@ -92,6 +94,11 @@ def spec_of(network: str | int, seed: int) -> ArchSpec:
     return zoo.get(network) if isinstance(network, str) else random_spec(seed, network)
 
 
+def rewrites_blocks(device: Device) -> bool:
+    """Whether ``device`` runs exported files, whose blocks may be rewritten."""
+    return device.backend in REWRITTEN_BACKENDS
+
+
 class Collector:
     """Measures chunks on ``device`` and saves them in ``path`` (None: in memory only).
 
@@ -115,6 +122,12 @@ class Collector:
     def networks(self) -> list[str | int]:
         """All networks that were measured, in order; published ones repeatedly."""
         return [network for chunk in self.chunks for network in chunk.networks]
+
+    def forms_of(self, network: str | int) -> Forms | None:
+        """Forms of the blocks of a network in which it is measured; None for plain ones."""
+        if isinstance(network, str) or not rewrites_blocks(self.device):
+            return None
+        return random_forms(spec_of(network, self.seed), self.seed, network, self.lane)
 
     def measure(self, networks: Sequence[str | int]) -> None:
         """Measure one more chunk, and save it.
@@ -174,12 +187,16 @@ class Collector:
         """Chunk of ``networks``, without its CPU seconds and the load of other programs."""
         device, options = self.device, {"threads": self.device.threads, "batch": self.device.batch, "seed": self.seed}
         specs = [spec_of(network, self.seed) for network in networks]
+        forms = [self.forms_of(network) for network in networks]
         whole = [row for row, network in enumerate(networks) if self.lane is None or _timed_whole(network)]
         profiled = (
             [] if self.lane is None else [row for row, network in enumerate(networks) if not is_held_out(network)]
         )
-        runners = [runner(specs[row], backend=device.backend, precision=device.precision, **options) for row in whole]
-        profiles = [ProfiledNetwork(specs[row], **options) for row in profiled]
+        runners = [
+            runner(specs[row], backend=device.backend, precision=device.precision, forms=forms[row], **options)
+            for row in whole
+        ]
+        profiles = [ProfiledNetwork(specs[row], forms=forms[row], **options) for row in profiled]
         times = time_runners(
             [*runners, *(profile.run for profile in profiles)],
             device,
@@ -193,7 +210,8 @@ class Collector:
         kernels = {
             row: tuple(
                 call_times_us(
-                    profile.finish(_of_every_run(slowdowns[:, index])), list(network_calls(specs[row], self.lane or 1))
+                    profile.finish(_of_every_run(slowdowns[:, index])),
+                    list(network_calls(specs[row], self.lane or 1, forms[row])),
                 )
             )
             for index, (row, profile) in enumerate(zip(profiled, profiles, strict=True))

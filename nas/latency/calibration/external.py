@@ -16,10 +16,10 @@ from nas.arch.spec import ArchSpec
 from nas.core.csv_rows import CsvError
 from nas.core.errors import NasError, suggestion
 from nas.core.progress import ProgressCallback
+from nas.latency.calibration.whole_networks import WholeNetworkPredictor, fit_whole_networks
 from nas.latency.device import Device
 from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.predictors.csv_tables import LatencyRow, read_csv
-from nas.latency.predictors.queue_model import QueuePredictor, fit_queue_predictor
 
 NETWORK_COLUMNS: Final = ("network", "latency_ms")
 # Columns of what block strings do not define.
@@ -37,7 +37,7 @@ class Measurements:
 
 def fit_measurements(
     path: Path, *, bases: Sequence[LatencyPredictor] = (), progress: ProgressCallback | None = None
-) -> QueuePredictor:
+) -> WholeNetworkPredictor:
     """Fit a predictor to the CSV file at ``path``, for the device that it names.
 
     ``bases``: predictors of other devices to learn from. ``progress(done, total)``: called with counts of fits.
@@ -46,7 +46,7 @@ def fit_measurements(
     """
     measured = read_measurements(path)
     try:
-        return fit_queue_predictor(measured.device, measured.networks, bases=bases, progress=progress)
+        return fit_whole_networks(measured.device, measured.networks, bases=bases, progress=progress)
     except NasError as error:
         raise NasError(f"{path}: {error}") from None
 

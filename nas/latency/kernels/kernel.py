@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.arch.complexity import BYTES_PER_ELEMENT
 from nas.arch.spec import ArchSpec
+from nas.exporters.rewriting.forms import Forms
 from nas.latency.arrays import FloatArray
 from nas.latency.kernels.ort_lowering import Kernel, network_parts
 from nas.latency.kernels.padding import padded, valid_taps
@@ -44,12 +45,12 @@ class Context(NamedTuple):
 ContextualKernel = tuple[Kernel, Context]
 
 
-def contextual_kernels(spec: ArchSpec, lane: int) -> list[ContextualKernel]:
+def contextual_kernels(spec: ArchSpec, lane: int, forms: Forms | None = None) -> list[ContextualKernel]:
     """Kernels of ``spec`` in the order of ``network_calls``, each with its context.
 
-    ``lane``: channels of one block of the blocked layout.
+    ``lane``: channels of one block of the blocked layout. ``forms``: of its blocks; None for plain ones.
     """
-    kernels = [call.kernel for part in network_parts(spec, lane) for call in part.calls]
+    kernels = [call.kernel for part in network_parts(spec, lane, forms) for call in part.calls]
     _, activations, weights = zip(*[kernel_elements(kernel, lane) for kernel in kernels], strict=True)
     context = network_context(sum(activations), sum(weights))
     return [(kernel, context) for kernel in kernels]

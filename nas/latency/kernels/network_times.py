@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from nas.arch.ops.network import PartSegments, network_segments
-from nas.arch.spec import ArchSpec
+from nas.arch.spec import ArchSpec, Padding
 from nas.core.bounded_cache import BoundedCache
+from nas.exporters.rewriting.candidates import candidates
+from nas.exporters.rewriting.forms import PLAIN, BlockForm, Forms
 from nas.latency.arrays import FloatArray
-from nas.latency.kernels.kernel import Context, kernel_elements, network_context
-from nas.latency.kernels.ort_lowering import Kernel, LoweredSegment, lowered_part
+from nas.latency.kernels.kernel import Context, kernel_context, kernel_elements, network_context
+from nas.latency.kernels.ort_lowering import Kernel, LoweredPart, LoweredSegment, lowered_part
 from nas.latency.kernels.time_table import Evaluate, TimeTable
 
 _CACHED_TIMES: Final = 4_000_000  # of kernels in contexts, 32 MB
 _CACHED_PARTS: Final = 65536  # some 40 MB; also most kernels
+_TYPICAL: Final = kernel_context(64.0, 16.0)  # in which forms are compared: that of a network such as MixNet-S
 
 # Kernels of a segment: their numbers in the time table, as the bytes of 32-bit integers, which are joined faster than
 # arrays, and the elements of activations and of weights that they move. Of a part of a network also whether its output
 # is in the blocked layout. Plain tuples: Python's garbage collector looks at them once.
 _Kernels = tuple[bytes, int, int]
 _Part = tuple[bytes, int, int, bool]
+# A part of a network, and whether its input is in the blocked layout.
+_Key = tuple[PartSegments, bool]
+
+
+class _Option(NamedTuple):
+    """A form of a part of a network, its time, and its kernels."""
+
+    time: float
+    form: BlockForm
+    part: _Part
+
+    @property
+    def blocked(self) -> bool:
+        """Whether its output is in the blocked layout."""
+        return self.part[3]
+
+
+# By the layout of its output, the fastest form of a part.
+_Options = tuple[_Option, ...]
+_FormKey = tuple[PartSegments, bool, Padding]
 
 
 class NetworkTimes:
     """Times of networks' kernels, looked up by parts that networks share.
 
-    ``evaluate``: of new kernels. ``lane``: channels of one block of the blocked layout.
+    ``evaluate``: of new kernels. ``lane``: channels of one block of the blocked layout. ``rewrites``: whether every
+    block is priced in its fastest form, instead of the plain one.
     """
 
-    def __init__(self, evaluate: Evaluate, lane: int) -> None:
-        self._evaluate, self._lane = evaluate, lane
+    def __init__(self, evaluate: Evaluate, lane: int, *, rewrites: bool = False) -> None:
+        self._evaluate, self._lane, self._rewrites = evaluate, lane, rewrites
         self._clear()
 
     def totals(self, networks: Sequence[tuple[ArchSpec, int | None]]) -> FloatArray:
@@ -40,22 +65,37 @@ class NetworkTimes:
 
         What the kernels of all of them lack is evaluated in one batch. A total does not depend on the others.
         """
-        if self._table.size > _CACHED_TIMES or self._table.kernels > _CACHED_PARTS:
-            self._clear()
-        found = [self._network(spec, resolution_px) for spec, resolution_px in networks]
+        found = self._networks(networks)
         ends = np.cumsum([network.kernels for network in found])
         return np.add.reduceat(self._times(found), [0, *ends[:-1].tolist()])
 
     def of_kernels(self, spec: ArchSpec) -> FloatArray:
         """Times of the kernels of ``spec`` in the order of ``network_calls``."""
-        return self._times([self._network(spec, None)])
+        return self._times(self._networks([(spec, None)]))
+
+    def forms(self, spec: ArchSpec, resolution_px: int | None = None) -> Forms | None:
+        """Forms of the blocks of ``spec`` that are priced; None for plain ones."""
+        if not self._rewrites:
+            return None
+        (network,) = self._networks([(spec, resolution_px)])
+        return network.forms[1:-1]
 
     def _clear(self) -> None:
         """Empty the caches, whose numbers of kernels belong together."""
         self._table = TimeTable(self._evaluate)
         self._known: dict[Kernel, tuple[int, int, int]] = {}
         self._segments: BoundedCache[LoweredSegment, _Kernels] = BoundedCache(_CACHED_PARTS)
-        self._parts: BoundedCache[tuple[PartSegments, bool], _Part] = BoundedCache(_CACHED_PARTS)
+        self._parts: BoundedCache[_Key, _Part] = BoundedCache(_CACHED_PARTS)
+        self._typical: dict[LoweredSegment, float] = {}
+        self._options: dict[_FormKey, _Options] = {}
+
+    def _networks(self, networks: Sequence[tuple[ArchSpec, int | None]]) -> list[_Network]:
+        """Kernels of networks at a side in px, in the forms that are priced."""
+        found = max(self._table.kernels, len(self._options), len(self._typical))
+        if self._table.size > _CACHED_TIMES or found > _CACHED_PARTS:
+            self._clear()
+        parts = [(network_segments(spec, resolution_px), spec.padding) for spec, resolution_px in networks]
+        return self._fastest(parts) if self._rewrites else [self._plain(segments) for segments, _ in parts]
 
     def _times(self, networks: Sequence[_Network]) -> FloatArray:
         """Times of all kernels of ``networks``, one network after the other."""
@@ -66,28 +106,113 @@ class NetworkTimes:
         )
         return self._table.times(numbers, contexts)
 
-    def _network(self, spec: ArchSpec, resolution_px: int | None) -> _Network:
-        """Kernels and context of ``spec``."""
-        parts, activations, weights, blocked = [], 0, 0, False  # images are in the plain layout
-        for segments in network_segments(spec, resolution_px):
+    def _plain(self, parts: Sequence[PartSegments]) -> _Network:
+        """Kernels and context of a network with plain blocks."""
+        numbers, activations, weights, blocked = [], 0, 0, False  # images are in the plain layout
+        for segments in parts:
             key = (segments, blocked)
-            numbers, moved, held, blocked = self._parts.get(key) or self._part(key)
-            parts.append(numbers)
+            own, moved, held, blocked = self._parts.get(key) or self._part(key)
+            numbers.append(own)
             activations, weights = activations + moved, weights + held
-        return _Network(parts, network_context(activations, weights))
+        return _Network(numbers, network_context(activations, weights), (PLAIN,) * len(parts))
 
-    def _part(self, key: tuple[PartSegments, bool]) -> _Part:
-        """Kernels of a part of a network, which are cached under ``key``.
+    def _fastest(self, networks: Sequence[tuple[Sequence[PartSegments], Padding]]) -> list[_Network]:
+        """Networks in the forms that are fastest together.
 
-        ``key``: its segments, and whether its input is in the blocked layout.
+        Layouts of neighbours must agree. Forms are compared in one context, whatever the network, so that blocks share
+        what is found; the times of the chosen ones are those in the context of the network.
         """
-        lowered, blocked = lowered_part(key[0], self._lane, key[1])
+        found: list[_Network | None] = [None] * len(networks)
+        left = list(range(len(networks)))
+        while left:
+            missing: dict[_FormKey, None] = {}
+            for index in left:
+                found[index] = self._fastest_route(*networks[index], missing)
+            self._compare_forms(list(missing))
+            left = [index for index in left if found[index] is None]
+        return [network for network in found if network]
+
+    def _fastest_route(
+        self, parts: Sequence[PartSegments], padding: Padding, missing: dict[_FormKey, None]
+    ) -> _Network | None:
+        """Network in its fastest forms, or what has to be compared first.
+
+        None for the network that is not known yet.
+        """
+        routes: dict[bool, tuple[float, tuple[_Option, ...]]] = {False: (0.0, ())}  # by the layout reached
+        for number, part in enumerate(parts):
+            reached: dict[bool, tuple[float, tuple[_Option, ...]]] = {}
+            for blocked, (time, route) in routes.items():
+                options = self._options.get((part, blocked, padding))
+                if options is None:  # of later parts, whose input is blocked most often
+                    missing[part, blocked, padding] = None
+                    missing |= {
+                        (later, True, padding): None
+                        for later in parts[number + 1 :]
+                        if (later, True, padding) not in self._options
+                    }
+                    return None
+                for option in options:
+                    total, layout = time + option.time, option.blocked
+                    if layout not in reached or total < reached[layout][0]:
+                        reached[layout] = (total, (*route, option))
+            routes = reached
+        _, route = min(routes.values(), key=lambda found: found[0])
+        moved, held = sum(option.part[1] for option in route), sum(option.part[2] for option in route)
+        return _Network(
+            [option.part[0] for option in route], network_context(moved, held), tuple(option.form for option in route)
+        )
+
+    def _compare_forms(self, keys: Sequence[_FormKey]) -> None:
+        """Find the fastest forms of parts whose input has a layout.
+
+        Their kernels are evaluated in one batch.
+        """
+        lowered = [
+            [
+                (form, lowered_part(changed, self._lane, blocked))
+                for form, changed in candidates(part, padding, self._lane)
+            ]
+            for part, blocked, padding in keys
+        ]
+        self._time_segments({segment: None for forms in lowered for _, part in forms for segment in part.segments})
+        for key, forms in zip(keys, lowered, strict=True):
+            fastest: dict[bool, tuple[float, BlockForm, LoweredPart]] = {}
+            for form, part in forms:
+                time = sum([self._typical[segment] for segment in part.segments])
+                if part.blocked not in fastest or time < fastest[part.blocked][0]:
+                    fastest[part.blocked] = (time, form, part)
+            self._options[key] = tuple(
+                [_Option(time, form, self._joined(part)) for time, form, part in fastest.values()]
+            )
+
+    def _time_segments(self, segments: Iterable[LoweredSegment]) -> None:
+        """Look up times of ``segments`` in the typical context.
+
+        Forms of many parts of networks are made of them.
+        """
+        missing = [segment for segment in segments if segment not in self._typical]
+        if not missing:
+            return
+        kernels = [(self._segments.get(segment) or self._segment(segment))[0] for segment in missing]
+        starts = [0, *accumulate([len(numbers) // 4 for numbers in kernels])][:-1]
+        numbers = np.frombuffer(b"".join(kernels), dtype=np.int32)
+        context = np.full(len(numbers), self._table.context_number(_TYPICAL))
+        times = np.add.reduceat(self._table.times(numbers, context), starts)
+        self._typical.update(zip(missing, times.tolist(), strict=True))
+
+    def _part(self, key: _Key) -> _Part:
+        """Kernels of a part of a network, which are cached under ``key``."""
+        return self._parts.keep(key, self._joined(lowered_part(key[0], self._lane, key[1])))
+
+    def _joined(self, lowered: LoweredPart) -> _Part:
+        """Kernels of the segments of a part of a network."""
         parts, activations, weights = [], 0, 0
-        for segment in lowered:
+        for segment in lowered.segments:
             numbers, moved, held = self._segments.get(segment) or self._segment(segment)
             parts.append(numbers)
             activations, weights = activations + moved, weights + held
-        return self._parts.keep(key, (b"".join(parts), activations, weights, blocked))
+        return b"".join(parts), activations, weights, lowered.blocked
 
     def _segment(self, segment: LoweredSegment) -> _Kernels:
         """Kernels of a segment, which are cached under it."""
@@ -104,10 +229,11 @@ class NetworkTimes:
 
 
 class _Network(NamedTuple):
-    """Numbers of the kernels of a network's parts, and their context."""
+    """Network as numbers of its kernels, their context, and the parts' forms."""
 
     parts: list[bytes]
     context: Context
+    forms: Forms
 
     @property
     def kernels(self) -> int:

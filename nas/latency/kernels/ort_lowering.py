@@ -14,8 +14,12 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from nas.arch.ops.network import Op, PartSegments, Segment, network_segments
+from nas.arch.ops.network import Op, Segment
 from nas.arch.spec import ArchSpec
+from nas.exporters.rewriting.block import InferencePart
+from nas.exporters.rewriting.forms import Forms
+from nas.exporters.rewriting.network import rewritten_parts
+from nas.exporters.rewriting.segments import RewrittenSegment
 
 KernelKind = Literal[
     "conv", "depthwise", "gemm", "matmul", "norm", "pool", "scale", "add", "concat", "split", "activation", "block",
@@ -101,32 +105,33 @@ class Part(NamedTuple):
     calls: tuple[Call, ...]
 
 
-def network_calls(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> Iterator[Call]:
+def network_calls(spec: ArchSpec, lane: int, forms: Forms | None = None) -> Iterator[Call]:
     """All kernel calls of ``spec`` with full paths, roughly in execution order.
 
-    ``lane``: channels of one block, 1 where the processor has no blocked kernels.
+    ``lane``: channels of one block, 1 where the processor has no blocked kernels. ``forms``: of its blocks; None for
+    plain ones.
     """
-    for path, calls in network_parts(spec, lane, resolution_px):
+    for path, calls in network_parts(spec, lane, forms):
         yield from (Call(f"{path}.{call.op}", call.kernel) for call in calls) if path else calls
 
 
-def network_parts(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> Iterator[Part]:
+def network_parts(spec: ArchSpec, lane: int, forms: Forms | None = None) -> Iterator[Part]:
     """Kernel calls of stem, blocks and head of ``spec``, in order."""
     paths = ["", *(placed.path for placed in spec.placed_blocks()), ""]
-    for path, part in zip(paths, lowered_network(spec, lane, resolution_px), strict=True):
+    for path, part in zip(paths, lowered_network(spec, lane, forms), strict=True):
         yield Part(path, part.calls)
 
 
-def lowered_network(spec: ArchSpec, lane: int, resolution_px: int | None = None) -> list[LoweredPart]:
+def lowered_network(spec: ArchSpec, lane: int, forms: Forms | None = None) -> list[LoweredPart]:
     """Stem, blocks and head of ``spec`` as lowered, in order."""
     parts, blocked = [], False  # images are in the plain layout
-    for part in network_segments(spec, resolution_px):
+    for part, _ in rewritten_parts(spec, forms):
         parts.append(lowered_part(part, lane, blocked))
         blocked = parts[-1].blocked
     return parts
 
 
-def lowered_part(part: PartSegments, lane: int, blocked: bool) -> LoweredPart:
+def lowered_part(part: InferencePart, lane: int, blocked: bool) -> LoweredPart:
     """Lower a part of a network segment by segment.
 
     ``blocked``: whether its input is in the NCHWc layout.
@@ -141,7 +146,7 @@ def lowered_part(part: PartSegments, lane: int, blocked: bool) -> LoweredPart:
 
 
 @lru_cache(maxsize=65536)
-def _lowered(segment: Segment, lane: int, blocked: bool) -> LoweredSegment:
+def _lowered(segment: Segment | RewrittenSegment, lane: int, blocked: bool) -> LoweredSegment:
     """Lower a segment; ``blocked``: whether its input is in the NCHWc layout."""
     graph = _Graph(lane)
     graph.blocked[segment.source] = blocked

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy.typing as npt
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
-from nas.latency.settings import MEASURED_BACKENDS, check_combination
+from nas.exporters.check import noise_images
+from nas.exporters.rewriting.forms import Forms
+from nas.latency.settings import EXPORTED_BACKENDS, MEASURED_BACKENDS, check_combination
 
 Runner = Callable[[], Any]
 ImageBatch = npt.NDArray[np.float32]
@@ -36,18 +39,28 @@ def runtime_errors_as(text: str) -> Iterator[None]:
 
 
 def runner(
-    spec: ArchSpec, *, backend: str, precision: str = "float32", threads: int = 1, batch: int = 1, seed: int = 0
+    spec: ArchSpec,
+    *,
+    backend: str,
+    precision: str = "float32",
+    threads: int = 1,
+    batch: int = 1,
+    seed: int = 0,
+    forms: Forms | None = None,
 ) -> Runner:
     """Function that runs ``spec`` once, on one batch of ``random_images``.
 
-    Its return value is the backend's own type. A GPU may still be running when it returns.
+    ``forms``: of its blocks, in runtimes of exported files; None for plain ones. Its return value is the backend's own
+    type. A GPU may still be running when it returns.
 
     Raises: NasError if the backend is unknown or not installed, or does not run ``precision``.
     """
-    check_combination(backend, precision, threads)
+    check_combination(backend, precision, threads, batch)
     images = random_images(spec, batch, seed)
     if backend == "onnxruntime":
-        return _onnxruntime(spec, images, precision, threads, seed)
+        return _onnxruntime(spec, images, precision, threads, seed, forms)
+    if backend in EXPORTED_BACKENDS:
+        return _exported(spec, images, backend, precision, threads, seed, forms)
     if backend == "torch":
         return _torch(spec, images, threads)
     if backend == "cuda":
@@ -60,41 +73,25 @@ def runner(
 def random_images(spec: ArchSpec, batch: int, seed: int) -> ImageBatch:
     """Batch of standard normal noise, float32 of shape (N, C, H, W).
 
-    N is ``batch``; C, H and W are the input channels and the resolution of ``spec``. Zeros would be unrepresentative:
-    they can be faster or slower.
+    N is ``batch``; C, H and W are the input channels and the resolution of ``spec``.
     """
-    shape = (batch, spec.in_channels, spec.resolution_px, spec.resolution_px)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return noise_images((batch, spec.in_channels, spec.resolution_px, spec.resolution_px), seed)
 
 
-def onnx_session(model: bytes, threads: int, profile_prefix: str | None = None) -> Any:
-    """Session of ONNX Runtime on the CPU, for the serialised ``model``.
-
-    With one thread it has no thread pool and works on the calling thread. ``profile_prefix``: path prefix of the
-    profile's file; None for no profiling.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    if profile_prefix is not None:
-        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _onnxruntime(spec: ArchSpec, images: ImageBatch, precision: str, threads: int, seed: int) -> Runner:
+def _onnxruntime(
+    spec: ArchSpec, images: ImageBatch, precision: str, threads: int, seed: int, forms: Forms | None
+) -> Runner:
     """Runner in ONNX Runtime, on ``images`` of shape (N, C, H, W), float32.
 
     It returns a list of one array, the logits of shape (N, classes).
     """
     try:
-        from nas.export.onnx.graph import INPUT, to_onnx
-        from nas.export.onnx.static_int8 import quantize_int8
+        from nas.exporters.graph import inference_graph
+        from nas.exporters.onnx.graph import INPUT, onnx_model
+        from nas.exporters.onnx.session import onnx_session
+        from nas.exporters.onnx.static_int8 import quantize_int8
 
-        model = to_onnx(spec, batch=len(images), seed=seed)
+        model = onnx_model(inference_graph(spec, batch=len(images), seed=seed, forms=forms))
         if precision == "int8":
             model = quantize_int8(model, [images])
         session = onnx_session(model.SerializeToString(), threads)
@@ -102,6 +99,27 @@ def _onnxruntime(spec: ArchSpec, images: ImageBatch, precision: str, threads: in
         raise _missing("onnxruntime", error, "onnx onnxruntime") from None
     feed = {INPUT: images}
     return lambda: session.run(None, feed)
+
+
+def _exported(
+    spec: ArchSpec, images: ImageBatch, backend: str, precision: str, threads: int, seed: int, forms: Forms | None
+) -> Runner:
+    """Runner in the runtime of the format ``backend``, as its exported file is run.
+
+    ``images``: shape (N, C, H, W), float32; it returns logits of shape (N, classes).
+    """
+    from nas.exporters.formats import format_of
+    from nas.exporters.graph import inference_graph
+
+    if backend == "litert":  # whose input has its channels last, as they come from a camera
+        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    session = format_of(backend, "latency.backend").module()
+    graph = inference_graph(spec, batch=len(images), seed=seed, forms=forms)
+    if precision == "int8":
+        run = import_module(f"nas.exporters.{backend}.int8").open_int8(graph, [images], threads)
+    else:
+        run = session.open_graph(graph, threads)
+    return lambda: run(images)
 
 
 def _torch(spec: ArchSpec, images: ImageBatch, threads: int) -> Runner:

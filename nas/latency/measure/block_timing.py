@@ -13,8 +13,9 @@ import numpy as np
 from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
 from nas.core.validation import check_number
+from nas.exporters.onnx.session import onnx_session
 from nas.latency.host import describe
-from nas.latency.measure.backends import ImageBatch, Runner, onnx_session
+from nas.latency.measure.backends import ImageBatch, Runner
 from nas.latency.measure.timer import Measurement, at_common_speed, measure_runners
 from nas.latency.predictors.block_pieces import Ops, Piece, pieces
 from nas.latency.predictors.block_table import BlockTable
@@ -87,7 +88,7 @@ def extract_graphs(chunk: Sequence[tuple[Piece, ArchSpec, int]], batch: int, see
     from onnx import shape_inference
     from onnx.utils import Extractor
 
-    from nas.export.onnx.graph import INPUT, to_onnx
+    from nas.exporters.onnx.graph import INPUT, to_onnx
 
     loaded: ArchSpec | None = None
     for piece, spec, index in chunk:

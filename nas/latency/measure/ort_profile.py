@@ -11,8 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from nas.arch.spec import ArchSpec
+from nas.exporters.onnx.session import onnx_session
+from nas.exporters.rewriting.forms import Forms
 from nas.latency.arrays import FloatArray
-from nas.latency.measure.backends import onnx_session, random_images
+from nas.latency.measure.backends import random_images
 
 # Durations are whole microseconds, rounded down.
 _HALF_US: Final = 0.5
@@ -24,13 +26,18 @@ Event = Mapping[str, Any]
 
 
 class ProfiledNetwork:
-    """A network whose every run is profiled, kernel by kernel."""
+    """A network whose every run is profiled, kernel by kernel.
 
-    def __init__(self, spec: ArchSpec, *, threads: int, batch: int, seed: int) -> None:
-        from nas.export.onnx.graph import INPUT, to_onnx
+    ``forms``: of its blocks, None for plain ones.
+    """
+
+    def __init__(self, spec: ArchSpec, *, threads: int, batch: int, seed: int, forms: Forms | None = None) -> None:
+        from nas.exporters.graph import inference_graph
+        from nas.exporters.onnx.graph import INPUT, onnx_model
 
         self._folder = tempfile.TemporaryDirectory(prefix="nas-profile-")
-        model = to_onnx(spec, batch=batch, seed=seed).SerializeToString()
+        graph = inference_graph(spec, batch=batch, seed=seed, forms=forms)
+        model = onnx_model(graph).SerializeToString()
         self._session = onnx_session(model, threads, str(Path(self._folder.name) / "run"))
         self._feed = {INPUT: random_images(spec, batch, seed)}
         self._runs = 0

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.core.errors import NasError
 from nas.latency.arrays import FloatArray
@@ -77,14 +78,40 @@ class PairedTimes:
         all rounds of a call have in common, such as a neighbour on the same host, is not in it: calls minutes apart
         differed by up to 3% (standard deviation) for networks below 2 ms.
         """
-        ratios, rounds = self.runs_s / self.probes_s, len(self.runs_s)
-        has_error = np.count_nonzero(~np.isnan(ratios).all(axis=2), axis=0) >= 2
+        has_error = self._has_two_rounds()
         if not has_error.any():
             return np.full(len(has_error), np.nan)
+        return np.where(has_error, self._bootstrap_errors(self._resampled_logs()), np.nan)
+
+    def ratio_errors(self) -> FloatArray:
+        """Standard errors of the latency of one network divided by another's, relative.
+
+        Shape (networks, networks), symmetric. By the same bootstrap: what slows all networks of a round down cancels.
+        NaN for networks with fewer than two rounds.
+        """
+        has_error = self._has_two_rounds()
+        if not has_error.any():
+            return np.full((len(has_error), len(has_error)), np.nan)
+        logs = self._resampled_logs()
+        errors = self._bootstrap_errors(logs[:, :, None] - logs[:, None, :])
+        return np.where(has_error[:, None] & has_error, errors, np.nan)
+
+    def _has_two_rounds(self) -> npt.NDArray[np.bool_]:
+        """Whether each network was timed in two rounds or more, shape (networks,)."""
+        ratios = self.runs_s / self.probes_s
+        return np.asarray(np.count_nonzero(~np.isnan(ratios).all(axis=2), axis=0) >= 2)
+
+    def _resampled_logs(self) -> FloatArray:
+        """Logarithms of the ratios over rounds drawn with replacement, (draws, networks)."""
+        ratios, rounds = self.runs_s / self.probes_s, len(self.runs_s)
         rng = np.random.default_rng(0)
         drawn = [rng.integers(rounds, size=rounds) for _ in range(_RESAMPLES)]
-        logs = np.log([_quantile(_by_network(ratios[rows]), QUANTILE) for rows in drawn])
-        return np.where(has_error, np.nanstd(logs, axis=0, ddof=1) * np.sqrt(rounds / (rounds - 1)), np.nan)
+        return np.log([_quantile(_by_network(ratios[rows]), QUANTILE) for rows in drawn])
+
+    def _bootstrap_errors(self, logs: FloatArray) -> FloatArray:
+        """Standard errors from resampled logarithms, shape (draws, ...)."""
+        rounds = len(self.runs_s)
+        return np.asarray(np.nanstd(logs, axis=0, ddof=1) * np.sqrt(rounds / (rounds - 1)))
 
     def turn_probes_s(self) -> FloatArray:
         """Median durations of the probe turn by turn, without lost ones, shape (turns,)."""

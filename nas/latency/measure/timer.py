@@ -19,6 +19,7 @@ from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_number
+from nas.exporters.rewriting.forms import Forms
 from nas.latency.device import Device
 from nas.latency.host import describe
 from nas.latency.measure.backends import Runner, runner, runtime_errors_as
@@ -29,7 +30,7 @@ from nas.latency.settings import GPU_BACKENDS
 ROUNDS: Final = 10
 RUNS: Final = 2  # timed runs of a turn
 # The speed probe on CPUs: eight small 1x1 convolutions, 0.15 ms in ONNX Runtime on a server core.
-_PROBE: Final = ArchSpec.from_strings(
+SPEED_PROBE: Final = ArchSpec.from_strings(
     "speed_probe",
     [["cn_r8_k1_s1_c64"]],
     stem=StemSpec(channels=64),
@@ -107,8 +108,11 @@ def measure_many(
     rounds: int = ROUNDS,
     runs: int = RUNS,
     seed: int = 0,
+    forms: Sequence[Forms | None] | None = None,
 ) -> list[Measurement]:
     """Measure the latencies of ``specs``, interleaved, and return them in order.
+
+    ``forms``: of the blocks of each, None for plain ones.
 
     All networks are in memory at once. In each of ``rounds`` rounds every network runs ``COLD_RUNS`` times untimed
     (caches fill again) and ``runs`` times between runs of the speed probe. Where the machine is so unsteady that the
@@ -122,8 +126,15 @@ def measure_many(
     for name, value in (("rounds", rounds), ("runs", runs), ("threads", threads), ("batch", batch)):
         check_number(name, value, low=1, whole=True)
     device = describe(backend, threads, batch, precision)
+    options: dict[str, Any] = {
+        "backend": backend,
+        "precision": precision,
+        "threads": threads,
+        "batch": batch,
+        "seed": seed,
+    }
     runners = [
-        runner(spec, backend=backend, precision=precision, threads=threads, batch=batch, seed=seed) for spec in specs
+        runner(spec, **options, forms=own) for spec, own in zip(specs, forms or [None] * len(specs), strict=True)
     ]
     return measure_runners(runners, device, rounds=rounds, runs=runs)
 
@@ -215,7 +226,7 @@ def speed_probe(device: Device) -> Runner:
 
     Raises: NasError if it does not run there.
     """
-    spec = zoo.get(_GPU_PROBE) if device.backend in GPU_BACKENDS else _PROBE
+    spec = zoo.get(_GPU_PROBE) if device.backend in GPU_BACKENDS else SPEED_PROBE
     with runtime_errors_as(f"the network by which the speed of {device} is told does not run there"):
         probe = runner(
             spec, backend=device.backend, precision=device.precision, threads=device.threads, batch=device.batch

@@ -7,16 +7,30 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor, error_text
+    from nas.latency.predictors.base import (
+        LatencyEstimate,
+        LatencyPredictor,
+        error_text,
+        forms_of,
+        forms_remark,
+        with_plain_blocks,
+    )
     from nas.latency.predictors.block_table import BlockTable, MissingEntries, check_covers
-    from nas.latency.predictors.held_out import HeldOutCheck
+    from nas.latency.predictors.held_out import HeldOutCheck, outliers_of
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "base": ["LatencyEstimate", "LatencyPredictor", "error_text"],
+            "base": [
+                "LatencyEstimate",
+                "LatencyPredictor",
+                "error_text",
+                "forms_of",
+                "forms_remark",
+                "with_plain_blocks",
+            ],
             "block_table": ["BlockTable", "MissingEntries", "check_covers"],
-            "held_out": ["HeldOutCheck"],
+            "held_out": ["HeldOutCheck", "outliers_of"],
         },
     )
 
@@ -28,4 +42,8 @@ __all__ = [
     "MissingEntries",
     "check_covers",
     "error_text",
+    "forms_of",
+    "forms_remark",
+    "outliers_of",
+    "with_plain_blocks",
 ]

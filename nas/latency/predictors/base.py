@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError, quoted
+from nas.exporters.rewriting.forms import Forms
 from nas.latency.device import Device
 
 if TYPE_CHECKING:
@@ -73,6 +75,55 @@ class LatencyPredictor(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """The predictor as plain data, which ``from_dict`` of its class reads."""
         ...
+
+
+@runtime_checkable
+class PricesForms(Protocol):
+    """A predictor that can price every block in the form that is exported.
+
+    ``rewrites``: whether it does, instead of pricing plain blocks.
+    """
+
+    rewrites: bool
+
+    def forms(self, spec: ArchSpec, resolution_px: int | None = None) -> Forms | None:
+        """Forms of the blocks of ``spec`` that are priced; None for plain ones."""
+        ...
+
+    def with_rewrites(self, rewrites: bool) -> LatencyPredictor:
+        """This predictor with every block in its fastest form, or in the plain one."""
+        ...
+
+
+def forms_of(predictor: LatencyPredictor, spec: ArchSpec, resolution_px: int | None = None) -> Forms | None:
+    """Forms of the blocks of ``spec`` that ``predictor`` prices; None for plain ones."""
+    return predictor.forms(spec, resolution_px) if isinstance(predictor, PricesForms) else None
+
+
+def with_plain_blocks(predictor: LatencyPredictor) -> LatencyPredictor:
+    """``predictor`` with every block in the plain form; itself if it prices no other."""
+    if isinstance(predictor, PricesForms) and predictor.rewrites:
+        return predictor.with_rewrites(False)
+    return predictor
+
+
+def rewrites_of(data: Mapping[str, Any]) -> bool:
+    """Whether the predictor in a file prices rewritten blocks.
+
+    Older files do not say so, and do not. Raises: NasError for another value.
+    """
+    value = data.get("rewrites", False)
+    if not isinstance(value, bool):
+        raise NasError(f"rewrites {quoted(value)}: must be true or false.")
+    return value
+
+
+def forms_remark(predictor: LatencyPredictor) -> str:
+    """Forms in which a predictor prices blocks, as text; empty for plain ones.
+
+    It follows the device.
+    """
+    return ", every block in its fastest form" if isinstance(predictor, PricesForms) and predictor.rewrites else ""
 
 
 def error_text(predictor: LatencyPredictor) -> str:

@@ -20,6 +20,7 @@ from nas.core.validation import check_number
 from nas.latency.arrays import FloatArray
 from nas.latency.device import MAX_MS, MIN_MS
 
+_OUTLIER_DEVIATIONS: Final = 3.0
 _TAIL: Final = 0.05  # share of networks beyond each end of an interval
 _ENOUGH_FOR_QUANTILES: Final = 40
 MAX_NOISE: Final = 100.0  # relative error of a measurement
@@ -72,6 +73,20 @@ def checks_of(data: object) -> list[HeldOutCheck]:
     if not isinstance(data, list):
         raise NasError(f"checks: must be a list of networks with their latencies, not {quoted(data)}.")
     return [from_mapping(HeldOutCheck, check, f"checks[{index}]") for index, check in enumerate(data)]
+
+
+def outliers_of(
+    checks: Sequence[HeldOutCheck], *, deviations: float = _OUTLIER_DEVIATIONS, least: float = 0.0
+) -> tuple[HeldOutCheck, ...]:
+    """Checks that are far off, relative to the bulk of all.
+
+    By more than ``deviations`` standard deviations of the bulk, and by more than ``least`` (relative).
+    """
+    errors = np.log([check.measured_ms / check.predicted_ms for check in checks])
+    distances = np.abs(errors - np.median(errors))
+    bulk = 1.4826 * np.median(distances)  # the standard deviation, if the bulk is normal
+    limit = max(deviations * bulk, math.log1p(least))
+    return tuple(check for check, distance in zip(checks, distances, strict=True) if distance > limit)
 
 
 def scaled_checks(checks: Sequence[HeldOutCheck], factor: float) -> list[HeldOutCheck]:

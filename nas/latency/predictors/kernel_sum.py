@@ -9,15 +9,18 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from nas.arch.ops.network import network_ops
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.validation import check_figures, check_number
+from nas.exporters.rewriting.forms import Forms
+from nas.exporters.rewriting.network import plain_path
 from nas.latency.arrays import FloatArray, Indices
 from nas.latency.device import Device
 from nas.latency.kernels.kernel import Context, contextual_kernels, kernel_class
 from nas.latency.kernels.network_times import NetworkTimes
 from nas.latency.kernels.ort_lowering import Kernel, network_calls
-from nas.latency.predictors.base import LatencyEstimate
+from nas.latency.predictors.base import LatencyEstimate, rewrites_of
 from nas.latency.predictors.held_out import (
     MAX_NOISE,
     HeldOutCheck,
@@ -43,6 +46,8 @@ class KernelPredictor:
     empty, both are unknown). ``speed``: of the machine during the calibration, at whose typical value the latencies
     hold; ``noise``: relative error of one measurement there; None for both in files of older versions. ``spent_s``: CPU
     seconds of the calibration; ``others``: mean number of cores that other programs used during it, None if unknown.
+    ``rewrites``: whether networks are priced with every block in its fastest form, as they are exported, instead of the
+    plain one; calibrations of older versions saw plain blocks only, and price those.
     """
 
     kind: ClassVar[str] = "kernels"
@@ -58,14 +63,16 @@ class KernelPredictor:
         speed: MachineSpeed | None = None,
         noise: float | None = None,
         others: float | None = None,
+        rewrites: bool = False,
     ) -> None:
+        self.rewrites = rewrites
         self.device, self.times, self.factors, self.checks = device, times, dict(factors), tuple(checks)
         self.speed, self.noise, self.spent_s, self.others = speed, noise, spent_s, others
         self.error = HeldOutError.of(self.checks, noise) if self.checks else None
         ratios = [check.measured_ms / check.predicted_ms for check in self.checks]
         self._low, self._high = prediction_interval(ratios) if ratios else (1.0, 1.0)
         self._common = float(np.median(list(self.factors.values())))
-        self._networks = NetworkTimes(self._corrected_ms, times.lane)
+        self._networks = NetworkTimes(self._corrected_ms, times.lane, rewrites=rewrites)
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
@@ -82,23 +89,37 @@ class KernelPredictor:
         return [estimate for batch in batches for estimate in self._estimates(batch)]
 
     def layer_ms(self, spec: ArchSpec) -> list[tuple[str, float]]:
-        """(path, ms) per operation in execution order; they sum to the prediction."""
-        layers: dict[str, float] = {}
-        for call, ms in zip(
-            network_calls(spec, self.times.lane), self._networks.of_kernels(spec).tolist(), strict=True
-        ):
-            layers[call.op] = layers.get(call.op, 0.0) + ms
+        """(path, ms) per operation in execution order; they sum to the prediction.
+
+        Operations of a rewritten block count to those that they replace.
+        """
+        layers = {op.path: 0.0 for op in network_ops(spec)}
+        calls = network_calls(spec, self.times.lane, self.forms(spec))
+        for call, ms in zip(calls, self._networks.of_kernels(spec).tolist(), strict=True):
+            layers[plain_path(call.op, layers)] += ms
         return list(layers.items())
 
-    def with_checks(self, unseen: Sequence[tuple[ArchSpec, Sequence[float]]]) -> KernelPredictor:
+    def forms(self, spec: ArchSpec, resolution_px: int | None = None) -> Forms | None:
+        """Forms of the blocks of ``spec`` that are priced; None for plain ones."""
+        return self._networks.forms(spec, resolution_px)
+
+    def with_rewrites(self, rewrites: bool) -> KernelPredictor:
+        """This predictor with every block in its fastest form, or in the plain one."""
+        return self._copy(factors=self.factors, checks=self.checks, rewrites=rewrites)()
+
+    def ms_in_forms(self, spec: ArchSpec, forms: Forms | None) -> float:
+        """Latency in ms of ``spec`` with its blocks in ``forms``, None for plain ones."""
+        (sums,) = class_sums([spec], self.times, [forms])
+        return sum(ms * self.factors.get(name, self._common) for name, ms in sums.items())
+
+    def with_checks(self, unseen: Sequence[tuple[ArchSpec, Forms | None, Sequence[float]]]) -> KernelPredictor:
         """Copy of this predictor with its error on ``unseen`` networks.
 
-        ``unseen``: networks and their measurements in ms.
+        ``unseen``: networks, the forms of their blocks, and their measurements in ms.
         """
-        estimates = self.predict_many([spec for spec, _ in unseen])
         checks = [
-            HeldOutCheck.of(spec.name, measured_ms, estimate.latency_ms)
-            for (spec, measured_ms), estimate in zip(unseen, estimates, strict=True)
+            HeldOutCheck.of(spec.name, measured_ms, self.ms_in_forms(spec, forms))
+            for spec, forms, measured_ms in unseen
         ]
         return self._with(factors=self.factors, checks=checks)
 
@@ -109,7 +130,8 @@ class KernelPredictor:
         """
         if not measured:
             return self
-        sums = class_sums([spec for spec, _ in measured], self.times)
+        specs = [spec for spec, _ in measured]
+        sums = class_sums(specs, self.times, [self.forms(spec) for spec in specs])
         factors = class_factors(sums, [ms for _, ms in measured], self.factors)
         return self._with(factors=factors, checks=self.checks)
 
@@ -142,6 +164,7 @@ class KernelPredictor:
             "noise": self.noise,
             "spent_s": self.spent_s,
             "others": self.others,
+            "rewrites": self.rewrites,
             "factors": self.factors,
             "checks": [asdict(check) for check in self.checks],
             "times": self.times.to_dict(),
@@ -168,6 +191,7 @@ class KernelPredictor:
             noise=data.get("noise"),
             spent_s=data["spent_s"],
             others=data["others"],
+            rewrites=rewrites_of(data),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -187,6 +211,7 @@ class KernelPredictor:
                 "noise": self.noise,
                 "spent_s": self.spent_s,
                 "others": self.others,
+                "rewrites": self.rewrites,
                 **changes,
             },
         )
@@ -208,9 +233,17 @@ class KernelPredictor:
         return np.asarray(times_us * factors[rows] * 1e-3)
 
 
-def class_sums(specs: Sequence[ArchSpec], times: KernelTimes) -> list[dict[str, float]]:
-    """Uncorrected ms per class of kernels, for each of ``specs``."""
-    networks = [contextual_kernels(spec, times.lane) for spec in specs]
+def class_sums(
+    specs: Sequence[ArchSpec],
+    times: KernelTimes,
+    forms: Sequence[Forms | None] | None = None,
+) -> list[dict[str, float]]:
+    """Uncorrected ms per class of kernels, for each of ``specs``.
+
+    ``forms``: of the blocks of each, None for plain ones.
+    """
+    forms = forms or [None] * len(specs)
+    networks = [contextual_kernels(spec, times.lane, own) for spec, own in zip(specs, forms, strict=True)]
     distinct = list({kernel for kernels in networks for kernel in kernels})
     times_us = dict(zip(distinct, times.microseconds(distinct).tolist(), strict=True))
     sums: list[dict[str, float]] = []

@@ -12,13 +12,17 @@ from collections.abc import Iterable
 from typing import Final
 
 from nas.arch.complexity import BYTES_PER_ELEMENT
-from nas.arch.ops.network import Op
+from nas.arch.ops.network import Op, network_segments
+from nas.arch.spec import ArchSpec
 from nas.latency.kernels.padding import padded, valid_taps
+from nas.latency.kernels.xnnpack import TILE_PRIORS, TILES, Features, Tile, weight_features, xnnpack_features
 
-Features = tuple[tuple[str, float], ...]
+# What the kernels of a runtime compute at a time: channels of one vector, or a tile of XNNPACK's.
+Vectors = int | Tile
 
 # Vector widths in channels: none (eager torch), SSE and NEON, AVX2, AVX-512.
 LANES: Final = (1, 4, 8, 16)
+_XNNPACK: Final = ("litert", "tflite", "executorch")  # runtimes that run networks in it
 _MEGA: Final = 1e-6
 _BLOCKED: Final = 4  # ONNX Runtime uses its blocked layout for multiples of this
 _WIDEST: Final = 11
@@ -29,15 +33,23 @@ _FREE: Final = ("relu", None)
 # Prior prices in ms per unit, by quantity. A fit first scales them all to the device, then adapts each as far as the
 # measurements require, so that features without measurements are not free.
 PRIORS: Final = {"macs": 0.02, "taps": 0.03, "odd": 0.6, "mb": 0.1, "weights": 0.1, "call": 0.003, "channels": 0.5}
+_ALL_PRIORS: Final = {**PRIORS, **TILE_PRIORS}
 
 
-def op_features(op: Op, lane: int) -> Features:
+def vectors_of(backend: str) -> tuple[Vectors, ...]:
+    """What kernels of ``backend`` may compute at a time, depending on the processor."""
+    return TILES if backend in _XNNPACK else LANES
+
+
+def op_features(op: Op, lane: Vectors) -> Features:
     """(name, value) of every feature of ``op`` at batch 1.
 
     Names are ``class.quantity``. Quantities: ``macs``, ``taps`` (depthwise) and ``odd`` (depthwise, slow path) in 10^6
     multiply-adds, ``mb`` and ``weights`` in 10^6 bytes moved, ``channels`` in thousands, ``call`` 1 per operation.
-    ``lane``: channels of one vector.
+    ``lane``: channels of one vector; with a tile, the features are those of ``xnnpack_features``.
     """
+    if isinstance(lane, Tile):
+        return xnnpack_features(op, lane)
     if op.kind in ("conv", "linear"):
         features = _dense(op, lane)
     elif op.kind == "depthwise":
@@ -47,6 +59,13 @@ def op_features(op: Op, lane: int) -> Features:
     if op.activation in _FREE:
         return features
     return (*features, (f"{op.activation}.mb", _mb(padded(op.out_channels, lane) * op.out_px**2)))
+
+
+def network_features(spec: ArchSpec, vectors: Vectors) -> Features:
+    """(name, value) of features of ``spec`` as a whole, beside its operations'."""
+    if not isinstance(vectors, Tile):
+        return ()
+    return weight_features(sum([part.params for part in network_segments(spec)]))
 
 
 def total_features(features: Iterable[Features]) -> dict[str, float]:
@@ -60,7 +79,7 @@ def total_features(features: Iterable[Features]) -> dict[str, float]:
 
 def prior_price(name: str) -> float:
     """Prior price of feature ``name`` in ms per unit."""
-    return PRIORS[name.rpartition(".")[2]]
+    return _ALL_PRIORS[name.rpartition(".")[2]]
 
 
 def _dense(op: Op, lane: int) -> Features:

@@ -15,7 +15,9 @@ from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
 from nas.core.validation import check_figures, check_number
 from nas.latency.device import MAX_LANE, Device
+from nas.latency.kernels.xnnpack import Tile
 from nas.latency.predictors.additive import SumPredictor
+from nas.latency.predictors.base import rewrites_of
 from nas.latency.predictors.held_out import (
     MAX_NOISE,
     HeldOutCheck,
@@ -24,7 +26,7 @@ from nas.latency.predictors.held_out import (
     prediction_interval,
     scaled_checks,
 )
-from nas.latency.predictors.op_features import op_features
+from nas.latency.predictors.op_features import network_features, op_features
 from nas.latency.predictors.op_fit import Prices
 from nas.latency.speed import MachineSpeed, known_speed
 
@@ -34,7 +36,7 @@ class PricePredictor(SumPredictor):
 
     An operation costs its work, the bytes that it moves and a constant, each at a price of its class. ``checks``:
     networks that the fit of ``prices`` did not see; they give error and interval. ``speed``, ``noise``, ``spent_s``,
-    ``others``: as in ``KernelPredictor``; None in files of older versions.
+    ``others``: as in ``KernelPredictor``; None in files of older versions. ``rewrites``: as there.
     """
 
     kind: ClassVar[str] = "prices"
@@ -49,17 +51,27 @@ class PricePredictor(SumPredictor):
         noise: float | None = None,
         spent_s: float | None = None,
         others: float | None = None,
+        rewrites: bool = False,
     ) -> None:
         self.device, self.prices, self.checks = device, prices, tuple(checks)
         self.speed, self.noise, self.spent_s, self.others = speed, noise, spent_s, others
         self.error = HeldOutError.of(self.checks, noise)
         low, high = prediction_interval([check.measured_ms / check.predicted_ms for check in self.checks])
-        super().__init__(low=low, high=high)
+        super().__init__(low=low, high=high, lane=prices.lane if rewrites else None)
+
+    def with_rewrites(self, rewrites: bool) -> PricePredictor:
+        """This predictor with every block in its fastest form, or in the plain one."""
+        return self._copy(prices=self.prices, checks=self.checks, rewrites=rewrites)
 
     def op_ms(self, op: Op) -> float:
         """Latency of one operation in ms."""
         prices = self.prices
-        return sum(value * prices.of(name) for name, value in op_features(op, prices.lane))
+        return sum(value * prices.of(name) for name, value in op_features(op, prices.vectors))
+
+    def network_ms(self, spec: ArchSpec) -> float:
+        """What the network as a whole costs beside its operations, in ms."""
+        features = network_features(spec, self.prices.vectors)
+        return sum(value * self.prices.of(name) for name, value in features)
 
     def refined(self, measured: Sequence[tuple[ArchSpec, float]]) -> PricePredictor:
         """This predictor scaled by the median of measured / predicted.
@@ -91,6 +103,7 @@ class PricePredictor(SumPredictor):
                 "noise": self.noise,
                 "spent_s": self.spent_s,
                 "others": self.others,
+                "rewrites": self.rewrites,
                 **changes,
             }
         )
@@ -112,7 +125,9 @@ class PricePredictor(SumPredictor):
             "noise": self.noise,
             "spent_s": self.spent_s,
             "others": self.others,
+            "rewrites": self.rewrites,
             "lane": self.prices.lane,
+            "tile_rows": self.prices.vectors.rows if isinstance(self.prices.vectors, Tile) else None,
             "scale": self.prices.scale,
             "prices": dict(self.prices.values),
             "checks": [asdict(check) for check in self.checks],
@@ -130,7 +145,11 @@ class PricePredictor(SumPredictor):
         check_number("others", others, low=0, optional=True)
         check_number("spent_s", data.get("spent_s"), low=0, optional=True)
         check_number("noise", data.get("noise"), low=0, high=MAX_NOISE, optional=True)
-        prices = Prices(values=check_figures("prices", data["prices"], low=0), scale=data["scale"], lane=data["lane"])
+        lane, rows = data["lane"], data.get("tile_rows")  # which older files do not have
+        check_number("tile_rows", rows, low=1, high=MAX_LANE, whole=True, optional=True)
+        vectors = lane if rows is None else Tile(rows, lane)
+        values = check_figures("prices", data["prices"], low=0)
+        prices = Prices(values=values, scale=data["scale"], vectors=vectors)
         checks = checks_of(data["checks"])
         return cls(
             device=Device.from_dict(data["device"]),
@@ -140,4 +159,5 @@ class PricePredictor(SumPredictor):
             noise=data.get("noise"),
             spent_s=data.get("spent_s"),
             others=others,
+            rewrites=rewrites_of(data),
         )

@@ -15,8 +15,8 @@ from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.core.validation import check_figures
 from nas.latency.device import Device
-from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
-from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, prediction_interval
+from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor, with_plain_blocks
+from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, checks_of, outliers_of, prediction_interval
 from nas.latency.predictors.queue_fit import (
     DEFAULT_PRIOR,
     QueuePrices,
@@ -28,7 +28,6 @@ from nas.latency.random_networks import random_specs
 
 MIN_NETWORKS: Final = 10  # see tests/benchmarks/measurements.py for the accuracy with so few
 _CACHED: Final = 65536  # parts of networks
-_OUTLIER_DEVIATIONS: Final = 3.0  # standard deviations of the bulk
 _DISTILLED_NETWORKS: Final = 150  # random networks by which another kind of predictor is approximated
 
 
@@ -52,11 +51,7 @@ class QueuePredictor:
     @property
     def outliers(self) -> tuple[HeldOutCheck, ...]:
         """Measured networks far off the law, to be measured again or distrusted."""
-        errors = np.log([check.measured_ms / check.predicted_ms for check in self.checks])
-        median = np.median(errors)
-        bulk = 1.4826 * np.median(np.abs(errors - median))  # the standard deviation, if the bulk is normal
-        far = np.abs(errors - median) > _OUTLIER_DEVIATIONS * bulk
-        return tuple(check for check, is_far in zip(self.checks, far, strict=True) if is_far)
+        return outliers_of(self.checks)
 
     def predict(self, spec: ArchSpec, resolution_px: int | None = None) -> LatencyEstimate:
         """Latency of ``spec`` at ``resolution_px`` (default: its own)."""
@@ -156,10 +151,11 @@ def fit_queue_predictor(
 def _prices(base: LatencyPredictor) -> QueuePrices:
     """Queue-law prices of ``base``.
 
-    A predictor of another kind is approximated: prices are fitted to its predictions for random networks.
+    A predictor of another kind is approximated: prices are fitted to its predictions for random networks, with plain
+    blocks, as the law knows no others.
     """
     if isinstance(base, QueuePredictor):
         return base.prices
     specs = random_specs(_DISTILLED_NETWORKS, seed=0)
-    latencies_ms = np.array([estimate.latency_ms for estimate in base.predict_many(specs)])
+    latencies_ms = np.array([estimate.latency_ms for estimate in with_plain_blocks(base).predict_many(specs)])
     return fit_queue_prices(stack_designs([design_matrix(spec) for spec in specs]), latencies_ms, DEFAULT_PRIOR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from nas.arch import zoo
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.exporters.rewriting.forms import Forms
 from nas.latency import store
 from nas.latency.calibration import calibrate as module
 from nas.latency.calibration import collect
@@ -22,6 +24,7 @@ from nas.latency.calibration.collect import HELD_OUT_ZOO, Chunk, Collector
 from nas.latency.host import describe
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.predictors import op_fit
+from nas.latency.predictors.base import forms_of
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor
 from nas.latency.predictors.macs import MacsPredictor
@@ -59,6 +62,27 @@ def synthetic_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Collector, "_measure_chunk", fake_chunk)
 
 
+NETWORKS = ("mobilenetv2_140", "mixnet_l", "mobilenetv3_small_075")
+
+
+def assert_prices_plain_and_rewritten_blocks(
+    predictor: KernelPredictor | PricePredictor,
+    names: Sequence[str],
+    latency_ms: Callable[[ArchSpec, Forms | None], float],
+    *,
+    error: float,
+) -> None:
+    """Predictions are those of the device, for blocks as they are and in the forms that the predictor chooses."""
+    assert predictor.rewrites
+    plain = predictor.with_rewrites(False)
+    for name in names:
+        spec = zoo.get(name)
+        forms = forms_of(predictor, spec)
+        assert plain.predict(spec).latency_ms == pytest.approx(latency_ms(spec, None), rel=error)
+        assert predictor.predict(spec).latency_ms == pytest.approx(latency_ms(spec, forms), rel=error)
+        assert latency_ms(spec, forms) <= latency_ms(spec, None)
+
+
 def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
@@ -76,8 +100,7 @@ def test_price_calibration_on_a_synthetic_device(synthetic_device: None) -> None
     assert predictor.error.networks == 160 // 5 + len(HELD_OUT_ZOO)
     assert predictor.error.median < 0.02
     assert predictor.error.kendall_tau > 0.95
-    spec = zoo.get("mobilenetv2_140")
-    assert predictor.predict(spec).latency_ms == pytest.approx(true_ms(spec), rel=0.1)
+    assert_prices_plain_and_rewritten_blocks(predictor, ["mobilenetv2_140", "mixnet_l"], true_ms, error=0.1)
 
 
 def test_kernel_calibration_excludes_profiling_overhead(
@@ -91,9 +114,7 @@ def test_kernel_calibration_excludes_profiling_overhead(
     assert predictor.error is not None
     assert predictor.error.networks == 160 // 5 + len(HELD_OUT_ZOO)
     assert predictor.error.median < 0.02
-    for name in ("mobilenetv2_140", "mixnet_l", "mobilenetv3_small_075"):
-        spec = zoo.get(name)
-        assert predictor.predict(spec).latency_ms == pytest.approx(true_kernel_sum_ms(spec), rel=0.06)
+    assert_prices_plain_and_rewritten_blocks(predictor, NETWORKS, true_kernel_sum_ms, error=0.06)
 
 
 def test_kernels_that_are_not_predicted_are_learned(synthetic_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +124,7 @@ def test_kernels_that_are_not_predicted_are_learned(synthetic_device: None, monk
     assert isinstance(predictor, KernelPredictor)
     assert predictor.error is not None
     assert predictor.error.median < 0.02
-    for name in ("mobilenetv2_140", "mixnet_l", "mobilenetv3_small_075"):
-        spec = zoo.get(name)
-        assert predictor.predict(spec).latency_ms == pytest.approx(unknown_ms(spec), rel=0.06)
+    assert_prices_plain_and_rewritten_blocks(predictor, NETWORKS, unknown_ms, error=0.06)
 
 
 def test_unknown_kernels_fall_back_to_operation_prices(synthetic_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +214,7 @@ def test_a_calibration_that_noise_limits_says_what_would_help(error: float, nois
     checks = [
         HeldOutCheck.of(str(row), [10.0] * (2 if row < 10 else 1), 10 * (1 + error * (-1) ** row)) for row in range(42)
     ]
-    prices = Prices(values={}, scale=1.0, lane=LANE)
+    prices = Prices(values={}, scale=1.0, vectors=LANE)
     predictor = PricePredictor(device=DEVICE, prices=prices, checks=checks, noise=noise, spent_s=58.0)
     assert re.fullmatch(words, disturbance_warning(predictor))
 
@@ -206,6 +225,7 @@ def test_json_and_back_predicts_the_same(synthetic_device: None, tmp_path: Path)
     again = load_predictor(tmp_path / "sub" / "latency.json", LatencySettings())
     spec = zoo.get("mixnet_l")
     assert again.predict(spec) == predictor.predict(spec)
+    assert forms_of(again, spec) == forms_of(predictor, spec) is not None
     assert again.error == predictor.error
     assert again.device == DEVICE
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["latency.json"]
@@ -213,7 +233,7 @@ def test_json_and_back_predicts_the_same(synthetic_device: None, tmp_path: Path)
 
 def test_every_kind_of_calibration_knows_what_disturbed_it(synthetic_device: None, tmp_path: Path) -> None:
     specs = [zoo.get(name) for name in HELD_OUT_ZOO]
-    prices = op_fit.fit_prices(specs, [true_ms(spec) for spec in specs])
+    prices = op_fit.fit_prices([(spec, None) for spec in specs], [true_ms(spec) for spec in specs], "torch")
     checks = [HeldOutCheck(name="check", measured_ms=10.0, predicted_ms=predicted_ms) for predicted_ms in (12.0, 10.0)]
     disturbed = PricePredictor(device=DEVICE, prices=prices, checks=checks, others=1.9)
     save_predictor(disturbed, tmp_path / "latency.json")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from nas.core.errors import NasError
+from nas.exporters.formats import FORMATS
 from nas.latency.measure.backends import eager_runner, runner
 from nas.latency.measure.timer import measure_many, stopwatch
+from nas.latency.settings import EXPORTED_BACKENDS
 from tests.latency.tiny import TINY
 
 
@@ -19,11 +21,43 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def skip_without(backend: str) -> None:
+    for package in FORMATS[backend].packages:
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'nas[{backend}]'")
+
+
 def test_onnxruntime_and_torch_give_the_output_of_the_batch() -> None:
     (outputs,) = runner(TINY, backend="onnxruntime", batch=2)()
     assert outputs.shape == (2, 3)
     assert np.ptp(outputs) > 0
     assert runner(TINY, backend="torch", batch=2)().shape == (2, 3)
+
+
+@pytest.mark.parametrize("backend", EXPORTED_BACKENDS)
+def test_other_runtimes_run_the_network_that_onnxruntime_runs(backend: str) -> None:
+    skip_without(backend)
+    (expected,) = runner(TINY, backend="onnxruntime", seed=3)()
+    np.testing.assert_allclose(runner(TINY, backend=backend, seed=3)(), expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("backend", EXPORTED_BACKENDS)
+def test_one_thread_is_the_calling_one_whose_time_is_measured(backend: str) -> None:
+    skip_without(backend)
+    run, thread_s, process_s = runner(TINY, backend=backend), 0.0, 0.0
+    run()
+    for _ in range(20):
+        thread, process = time.thread_time(), time.process_time()
+        run()
+        thread_s, process_s = thread_s + time.thread_time() - thread, process_s + time.process_time() - process
+    # Nothing else runs in this process meanwhile; half would be missing with a second thread.
+    assert thread_s > 0.8 * process_s
+
+
+@pytest.mark.parametrize("backend", EXPORTED_BACKENDS)
+def test_a_missing_runtime_is_one_line_that_names_the_extra(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.exporters.formats.is_installed", lambda package: False)
+    with pytest.raises(NasError, match=rf"^format {backend}: .* is not installed; pip install 'nas\[{backend}\]'\.$"):
+        runner(TINY, backend=backend)
 
 
 def test_int8_is_the_same_network_a_little_rounded() -> None:
@@ -59,11 +93,12 @@ def test_eager_is_channels_last_and_in_the_requested_precision() -> None:
 @pytest.mark.parametrize(
     ("backend", "precision", "threads", "message"),
     [
-        ("torch", "int8", 1, r"precision 'int8': torch runs float32\. int8 is for onnxruntime\."),
-        ("onnxruntime", "float16", 1, r"onnxruntime runs float32, int8\. float16 is for cuda and cuda_graph\."),
+        ("torch", "int8", 1, r"precision 'int8': torch runs float32\. int8 is for onnxruntime, litert, openvino\."),
+        ("onnxruntime", "float16", 1, r"onnxruntime runs float32, int8\. float16 is for cuda, cuda_graph\."),
         ("cuda", "int8", 1, r"precision 'int8': cuda runs float32, float16, bfloat16\."),
         ("cuda_graph", "fp16", 1, r"precision 'fp16': cuda_graph runs float32, float16, bfloat16\.$"),
         ("cuda", "float32", 2, r"latency\.threads 2: cuda launches its kernels from one thread"),
+        ("ncnn", "int8", 1, r"precision 'int8': ncnn runs float32\."),
         ("macs", "float32", 1, r"unknown latency\.backend 'macs'"),
     ],
 )

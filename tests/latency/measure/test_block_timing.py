@@ -8,7 +8,8 @@ import pytest
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.latency.measure.backends import onnx_session, runner
+from nas.exporters.onnx.session import onnx_session
+from nas.latency.measure.backends import runner
 from nas.latency.measure.block_timing import extract_graphs, table_of
 from nas.latency.predictors.block_pieces import pieces
 

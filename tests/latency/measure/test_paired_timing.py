@@ -160,3 +160,26 @@ def test_standard_errors_do_not_belittle_recorded_noise() -> None:
     stated = np.sqrt(np.mean([times.relative_errors() ** 2 for times in measured], axis=0))
     # Of 12 networks together; the sampling error of one's spread is 9%.
     assert np.sqrt(np.mean(stated**2)) > 0.75 * np.sqrt(np.mean(spread**2))
+
+
+def test_what_slows_all_networks_of_a_round_down_is_not_an_error_of_their_ratio() -> None:
+    """Errors of ratios of synthetic rounds, from closed formulas and from repetition."""
+    rng = np.random.default_rng(1)
+    rounds, common, own = 200, 0.10, 0.02
+
+    def drawn() -> PairedTimes:
+        level = np.exp(rng.normal(0, common, (rounds, 1, 1)))
+        noise = np.exp(rng.normal(0, own, (rounds, 3, 1)))
+        runs_s = np.array([3e-3, 1e-3, 3e-3])[None, :, None] * level * noise
+        return PairedTimes(runs_s=runs_s, probes_s=np.full_like(runs_s, PROBE_S))
+
+    times = drawn()
+    errors = times.ratio_errors()
+    repeated = np.std([np.log(ratios[0] / ratios[1]) for ratios in (drawn().ratios() for _ in range(400))])
+    # 60 draws of the bootstrap: the error is exact to 1 / sqrt(120) = 9%, of which a factor of 1.5 is four or five.
+    assert repeated / 1.5 < errors[0, 1] < repeated * 1.5
+    assert errors[0, 1] < times.relative_errors()[0] / 1.5
+    np.testing.assert_array_equal(errors, errors.T)
+    np.testing.assert_array_equal(np.diag(errors), 0)
+    single = PairedTimes(runs_s=times.runs_s[:1], probes_s=times.probes_s[:1])
+    assert np.isnan(single.ratio_errors()).all()

@@ -33,7 +33,7 @@ from tests.latency.synthetic_device import DEVICE
 from tests.paths import ROOT
 
 # No fitted prices: every feature costs its prior.
-PRICES = Prices(values={}, scale=1.0, lane=16)
+PRICES = Prices(values={}, scale=1.0, vectors=16)
 CHECKS = [HeldOutCheck(name=str(i), measured_ms=10.0 + i % 3, predicted_ms=10.0) for i in range(30)]
 
 

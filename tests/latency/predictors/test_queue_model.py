@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import numpy as np
 import pytest
 
 from nas.arch import zoo
+from nas.arch.complexity import complexity
 from nas.arch.ops.network import network_ops
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.exporters.rewriting.forms import Forms
+from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
 from nas.latency.predictors.held_out import prediction_interval
 from nas.latency.predictors.macs import MacsPredictor
 from nas.latency.predictors.queue_law import ONCE, span
@@ -92,6 +97,29 @@ def test_a_predictor_of_another_kind_can_be_learned_from() -> None:
         for fitted in (fit_queue_predictor(PHONE, measured), fit_queue_predictor(PHONE, measured, bases=[base]))
     ]
     assert off[1] < off[0]
+
+
+class RewritingPredictor(MacsPredictor):
+    """A device on which rewritten blocks take no time."""
+
+    rewrites = True
+
+    def forms(self, spec: ArchSpec, resolution_px: int | None = None) -> Forms | None:
+        return None
+
+    def with_rewrites(self, rewrites: bool) -> LatencyPredictor:
+        return self if rewrites else MacsPredictor(20.0)
+
+    def predict_many(self, specs: Iterable[ArchSpec]) -> list[LatencyEstimate]:
+        return [LatencyEstimate(latency_ms=1e-3, low_ms=1e-3, high_ms=1e-3) for _ in specs]
+
+
+def test_plain_blocks_of_another_device_are_learned_from() -> None:
+    measured = [(spec, 140 * complexity(spec).macs / 1e9) for spec in SPECS[:10]]
+    fitted = [
+        fit_queue_predictor(PHONE, measured, bases=[base]) for base in (RewritingPredictor(20.0), MacsPredictor(20.0))
+    ]
+    assert fitted[0].to_dict() == fitted[1].to_dict()
 
 
 def test_too_few_networks_are_refused() -> None:
