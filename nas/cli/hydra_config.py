@@ -37,8 +37,14 @@ _GRAMMAR: Final = re.compile(
     r"LexerNoViable|mismatched input|extraneous input|no viable|token recognition|missing [A-Z]|Error parsing override"
 )
 _MAX_CONFIG_BYTES: Final = 100_000  # of a file; OmegaConf takes some CPU-seconds for more
-# Groups that can be selected though they are not in a command's defaults list.
-_ADDED: Final = {"search": ("space", "experiment"), "compound_grid": ("experiment",), "supernet": ("space",)}
+# Groups that can be selected though a command's defaults list has none, or no choice, of them.
+_ADDED: Final = {
+    "search": ("space", "experiment"),
+    "compound_grid": ("experiment",),
+    "supernet": ("space",),
+    "export": ("data",),
+    "bench": ("data",),
+}
 _MULTIRUN: Final = ("search", "compound_grid", "netadapt")  # commands that run one study per value
 
 

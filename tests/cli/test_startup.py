@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from nas import search
+from nas import bench, search
 from nas.arch.spec import ArchSpec
 from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation
 from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.latency.bench.results import BenchResult, BenchRow, write_bench
+from nas.latency.bench.session import RESULTS_FILE, result_key
 from nas.latency.kernels.kernel import contextual_kernels
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor
@@ -40,6 +42,7 @@ STATISTICS = {"scipy", "sklearn", "pandas"}
 DRAWING = {"matplotlib", "jinja2"}
 STORAGE = {"optuna", "sqlalchemy", "alembic", "numpy"}
 CALIBRATED = "latency.calibration=calibrated.json latency.allow_other_device=true"
+MEASURED = "mixnet_s precision=float32"
 # Commands, the packages that they need and those that they must not load. They run one after the other in one process:
 # the last ones need the most, and what one of them loads is there for those after it, too.
 COMMANDS = {
@@ -54,6 +57,11 @@ COMMANDS = {
     "report study=made json=true": (DRAWING, TRAINING | STATISTICS),
     "report study=made": (DRAWING, TRAINING | STATISTICS),
     "report study=tiny": (DRAWING, TRAINING | STATISTICS),
+    f"bench {MEASURED}": (DRAWING, TRAINING | STATISTICS),
+    "export mobilenetv3_small_050 resolution_px=32 rewrite=none": (
+        {"onnx", "onnxruntime"},
+        {"torch", "torchvision", "timm", "lightgbm"} | STATISTICS,
+    ),
 }
 RUN = """
 import json, sys
@@ -92,7 +100,23 @@ def studies(grid: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_predictor(calibrated(), folder / "calibrated.json")
     write_supernet(folder / "made.safetensors")
     write_training(folder)
+    write_measured(folder)
     return folder
+
+
+def write_measured(folder: Path) -> None:
+    """A finished benchmark, as far as its command reads it."""
+    plan = bench.make_plan([*MEASURED.split(), f"runs_dir={folder / 'runs'}"])
+    (network,) = plan.networks
+    row = BenchRow(
+        runtime="onnxruntime", precision="float32", rewrite="none", device=plan.forms[0].device(1, 1), latency_ms=1.0,
+        error_ms=0.1, spread_ms=0.1, runs=20, size_bytes=1,
+    )  # fmt: skip
+    result = BenchResult(
+        key=result_key(plan, network), name="mixnet_s", given="mixnet_s", arch_id=network.arch.arch_id,
+        resolution_px=224, weights="", probe_ms=0.1, other_cores=0.0, rows=(row,), ratio_errors=((0.0,),),
+    )  # fmt: skip
+    write_bench(plan.folder / RESULTS_FILE, [result])
 
 
 def write_training(folder: Path) -> None:
