@@ -8,6 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.reporting.baseline_verdict import baseline_verdicts
+    from nas.reporting.bench_report import BENCH_DISPENSABLE, BENCH_FIGURES, BenchReport, bench_columns
     from nas.reporting.class_accuracy import ClassRow, class_columns, class_name, class_rows, lowest_class
     from nas.reporting.columns import (
         Column,
@@ -36,6 +37,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "bench_report": ["BENCH_DISPENSABLE", "BENCH_FIGURES", "BenchReport", "bench_columns"],
             "search_decision": ["winner_groups"],
             "baseline_verdict": ["baseline_verdicts"],
             "class_accuracy": ["lowest_class", "class_rows", "class_name", "class_columns", "ClassRow"],
@@ -65,6 +67,10 @@ else:
     )
 
 __all__ = [
+    "bench_columns",
+    "BenchReport",
+    "BENCH_FIGURES",
+    "BENCH_DISPENSABLE",
     "baseline_verdicts",
     "AGREEMENT_COLUMNS",
     "ClassRow",
