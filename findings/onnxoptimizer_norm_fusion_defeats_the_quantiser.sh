@@ -22,7 +22,7 @@
 #   onnxoptimizer:                   48 nodes, 0 weights int8 per channel, int8 error 0.064
 #   onnxoptimizer, quant_pre_process: 8 nodes, 4 weights int8 per channel, int8 error 0.007
 #
-# Matters here: nas/export/onnx writes graphs with the norms folded already, and nas/export/onnx/static_int8.py hands
+# Matters here: nas/exporters/onnx writes graphs with the norms folded already, and nas/exporters/onnx/static_int8.py hands
 # them to the quantiser as they are. A graph from elsewhere, a published network's or one that went through an optimiser
 # first, must have its constants folded before it is compared in int8.
 #

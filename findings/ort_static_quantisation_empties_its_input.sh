@@ -20,7 +20,7 @@
 #   the float model: checker ValidationError, InferenceSession Fail, second quantize_static ValidationError
 #   the float model quantised from a copy twice: unchanged, both files equal
 #
-# Matters here: nas/export/onnx/static_int8.py takes a graph and returns a new one in int8, and works on a copy:
+# Matters here: nas/exporters/onnx/static_int8.py takes a graph and returns a new one in int8, and works on a copy:
 # without it, the caller's float32 graph could neither be saved nor measured afterwards. Weights below 1,024 bytes
 # survive, so a test on a tiny network would not notice.
 set -euo pipefail

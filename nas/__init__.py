@@ -28,12 +28,14 @@ from nas.core.version import __version__
 
 if TYPE_CHECKING:
     from nas.api import (
+        export_network,
         from_timm,
         latency_predictor,
         load_study,
         predict_latency,
         published,
         published_names,
+        run_bench,
         run_compound_grid,
         run_netadapt,
         run_search,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from nas.arch.scaling.transform import Compound, Scaling
     from nas.arch.spec import ArchSpec
     from nas.core.errors import NasError
+    from nas.exporters.deployment.write import ExportResult
     from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
     from nas.model.build import build
     from nas.results import (
@@ -64,12 +67,14 @@ else:
         __name__,
         {
             "api": [
+                "export_network",
                 "from_timm",
                 "latency_predictor",
                 "load_study",
                 "predict_latency",
                 "published",
                 "published_names",
+                "run_bench",
                 "run_compound_grid",
                 "run_netadapt",
                 "run_search",
@@ -83,6 +88,7 @@ else:
             "arch.scaling.transform": ["Compound", "Scaling"],
             "arch.spec": ["ArchSpec"],
             "core.errors": ["NasError"],
+            "exporters.deployment.write": ["ExportResult"],
             "latency.predictors.base": ["LatencyEstimate", "LatencyPredictor"],
             "model.build": ["build"],
             "results": [
@@ -104,6 +110,7 @@ __all__ = [
     "Compound",
     "BaselineNetwork",
     "CompoundGridResult",
+    "ExportResult",
     "FoundNetwork",
     "LatencyEstimate",
     "LatencyPredictor",
@@ -118,6 +125,7 @@ __all__ = [
     "__version__",
     "build",
     "complexity",
+    "export_network",
     "family",
     "from_timm",
     "latency_predictor",
@@ -126,6 +134,7 @@ __all__ = [
     "predict_latency",
     "published",
     "published_names",
+    "run_bench",
     "run_compound_grid",
     "run_netadapt",
     "run_search",

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas.cli.resolve.reopened import ReopenedStudy
+    from nas.exporters.deployment.write import ExportResult
     from nas.latency.predictors.base import LatencyEstimate, LatencyPredictor
+    from nas.reporting.bench_report import BenchReport
     from nas.results import CompoundGridResult, NetAdaptResult, SearchResult, StudyResult, TrainingResult
     from nas.study.config import StudyPlan
     from nas.study.kind import StudyKind
@@ -244,6 +246,36 @@ def train_network(*overrides: str, progress: bool = True, **settings: Any) -> Tr
         raise NasError(_NAME_OR_FILE)
     plan = make_plan(_arguments(overrides, settings))
     return training_result(plan.folder, finished_or_trained(plan, to_stderr=True, quiet=not progress))
+
+
+def run_bench(*overrides: str, progress: bool = True, **settings: Any) -> BenchReport:
+    """Compare exported networks on this machine, as ``python -m nas.bench`` does.
+
+    What was measured before is kept. Settings and ``progress`` as of ``run_search``, such as
+    ``nas.run_bench(arch=["mixnet_s", "mobilenetv2_100"], precision=["float32", "int8"])``. The result's ``networks``
+    have the rows, its ``verdicts`` what they show.
+    Raises: NasError, with the text that the command prints, for a wrong setting.
+    """
+    from rich.console import Console
+
+    from nas.bench import make_plan, run_plan
+
+    return run_plan(make_plan(_arguments(overrides, settings)), Console(stderr=True, quiet=not progress))
+
+
+def export_network(*overrides: str, progress: bool = True, **settings: Any) -> ExportResult:
+    """Export a network for a runtime, as ``python -m nas.export`` does.
+
+    Settings and ``progress`` as of ``run_search``, such as
+    ``nas.export_network(arch="runs/w1/best.yaml", format="onnx")``; an ``arch`` is a name or a spec file. The result's
+    ``file`` was run and compared with torch.
+    Raises: NasError, with the text that the command prints, for a wrong setting, and for a file that differs.
+    """
+    from nas.export import exported, make_plan
+
+    if isinstance(settings.get("arch"), ArchSpec):
+        raise NasError(_NAME_OR_FILE)
+    return exported(make_plan(_arguments(overrides, settings)), to_stderr=True, quiet=not progress)
 
 
 def load_study(name: str, runs_dir: str | Path = "runs", *, storage: str | None = None) -> StudyResult:

@@ -103,7 +103,7 @@ def _print_table(
 ) -> None:
     from nas.core.formatting import interval
     from nas.core.tables import print_table
-    from nas.latency.predictors.base import error_text
+    from nas.latency.predictors.base import error_text, forms_remark
     from nas.latency.speed import speed_of
 
     cost = (
@@ -112,7 +112,8 @@ def _print_table(
     )
     ends = interval(facts["latency_low_ms"], facts["latency_high_ms"])
     known = f" (90% interval {ends})" if predictor.error else ""
-    latency = f"latency {facts['latency_ms']:.2f} ms{known} on {facts['device']}; {error_text(predictor)}"
+    device = f"{facts['device']}{forms_remark(predictor)}"
+    latency = f"latency {facts['latency_ms']:.2f} ms{known} on {device}; {error_text(predictor)}"
     speed = speed_of(predictor)
     columns = (_ROW_NAMES[level], *_COLUMNS)
     print_table(

@@ -27,6 +27,7 @@ from nas.arch.scaling.transform import Scaling
 from nas.cli.hydra_config import compose_config
 from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
+from nas.latency.bench.results import read_bench
 from nas.latency.calibration.collect import Collector
 from nas.latency.calibration.external import read_measurements
 from nas.latency.kernels.kernel import FEATURES
@@ -170,6 +171,28 @@ def use_owner(folder: Path, text: str) -> None:
     check_folder(folder, "sqlite:///runs/optuna.db", {})
 
 
+def use_bench(folder: Path, text: str) -> None:
+    path = folder / "results.json"
+    path.write_text(text, encoding="utf-8")
+    read_bench(path)
+
+
+BENCH: Final = {
+    "format": "nas.bench/1",
+    "networks": [
+        {
+            "key": "k", "name": "x", "given": "x", "arch_id": "a", "resolution_px": 32, "weights": "", "probe_ms": 0.2,
+            "other_cores": None, "ratio_errors": [[0.0]], "remarks": [],
+            "rows": [
+                {
+                    "runtime": "onnxruntime", "precision": "int8", "rewrite": "none", "device": DEVICE,
+                    "latency_ms": 1.5, "error_ms": 0.1, "spread_ms": 0.1, "runs": 20, "size_bytes": 100,
+                    "accuracy": {"correct": 3, "images": 4, "lost": 1, "gained": 0}, "float_layers": ["conv_stem"],
+                }
+            ],
+        }
+    ],
+}  # fmt: skip
 SPEC: Final = yaml.safe_load(dump_spec(NETWORK, {"trial": 3, "latency_ms": {"measured": 1.5}}))
 SCALED: Final = yaml.safe_load(dump_scaled_spec(zoo.get("mixnet_s"), Scaling(width=1.1, depth=1.2)))
 CONFIG: Final = yaml.safe_load((STUDY / "config.yaml").read_text(encoding="utf-8"))
@@ -192,6 +215,7 @@ FILES: Final[dict[str, tuple[Any, Callable[[Any], str], Read]]] = {
     "block table": (HEADER + ROWS, str, use_table),
     "measurements": (HEADER + NETWORKS, str, use_measurements),
     "evaluated": (EVALUATED, str, use_evaluated),
+    "bench": (BENCH, json.dumps, use_bench),
     **{kind: (calibration(kind), json.dumps, use_predictor) for kind in PREDICTORS},
 }
 REFUSED: Final = [
@@ -259,6 +283,15 @@ REFUSED: Final = [
         ("times.trees.dense", trees(TREE.replace("leaf_value=0.1", "leaf_value=nan")), "a number that is not finite"),
         ("times.trees.dense", trees(TREE.replace("split_feature=1", "split_feature=99")), "its features are not the"),
         ("times.trees.dense", trees(features=99), "its features are not the"),
+    ]),
+    *(("bench", put(BENCH, f"networks.0.{path}", value), message) for path, value, message in [
+        ("probe_ms", math.inf, r"networks\[0\]\.probe_ms inf: must be a number"),
+        ("ratio_errors.0.0", "x", r"networks\[0\]\.ratio_errors 'x': must be a number"),
+        ("rows.0.latency_ms", 10**30, r"rows\[0\]\.latency_ms 10+: must be"),
+        ("rows.0.device", [], "device: field .* is missing"),
+        ("rows.0.accuracy.lost", 5, r"accuracy\.lost 5: must be a whole number of at least 0 and at most 4"),
+        ("rows.0.accuracy", [], r"accuracy: must be a mapping"),
+        ("rows.0.float_layers", [3], r"float_layers: must be a list of texts"),
     ]),
     ("prices", put(calibration("prices"), "scale", -1), "scale -1: must be a number of at least 0"),
     ("whole", put(calibration("whole"), "prices.once", "x"), "prices.once 'x': must be a number"),

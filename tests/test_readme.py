@@ -26,7 +26,7 @@ from nas.arch import zoo
 from nas.arch.files import dump_spec, load_spec
 from nas.arch.notation import parse_block
 from nas.arch.spec import ArchSpec
-from nas.cli import app, hydra_config, multirun
+from nas.cli import app, device_kits, hydra_config, multirun
 from nas.cli.resolve.networks import is_network, resolve_arch
 from nas.core.errors import NasError
 from nas.estimators.base import Evaluation
@@ -42,7 +42,7 @@ from tests.study.fakes import accuracy_of, epoch_result
 README_BYTES: Final = 8192
 FOLDERS: Final = (
     "conf", "search_spaces", "nas", "nas/study", "nas/estimators", "nas/latency", "nas/methods/scaling",
-    "nas/methods/netadapt", "nas/reporting", "nas/training", "tests",
+    "nas/methods/netadapt", "nas/reporting", "nas/training", "nas/exporters", "tests",
 )  # fmt: skip
 MANUALS: Final = (
     "README.md", *(f"{folder}/README.md" for folder in FOLDERS), "runs/README.md", "tests/benchmarks/RESULTS.md",
@@ -100,10 +100,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "phone.csv").write_text(measurements, encoding="utf-8")
     (path / "blocks.csv").write_text(table, encoding="utf-8")
     (path / "evaluated.csv").write_text(blocks("conf/README.md", "csv")[0], encoding="utf-8")
-    for name in ("b0_25ms.yaml", "mine/candidate_7.yaml", "runs/w1/best.yaml", "runs/w1-70/adapted.yaml"):
+    for name in (
+        "b0_25ms.yaml",
+        "mine/candidate_7.yaml",
+        "runs/w1/best.yaml",
+        "runs/w1-70/adapted.yaml",
+        "runs/w1-tuned/best.yaml",
+    ):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(dump_spec(zoo.get("efficientnet_b0")), encoding="utf-8")
-    for name in ("runs/w1/best.safetensors", "runs/w1-70/adapted.safetensors"):
+    for name in ("runs/w1/best.safetensors", "runs/w1-70/adapted.safetensors", "runs/w1-tuned/best.safetensors"):
         (path / name).write_bytes(b"")
     shutil.copytree(ROOT / "runs/example", path / "runs/mixnet-imagefolder")
     return path
@@ -163,6 +169,8 @@ def test_files_named_in_the_text_exist(manual: str) -> None:
     for name in names:
         if "NAME" in name or "FAMILY" in name or name.startswith(("runs/", "conf/space/tiny", "conf/experiment/mine")):
             continue
+        if any(ROOT.glob(f"nas/**/templates/**/{name}.j2")):  # which a command writes
+            continue
         found = rooted(name, manual) or any(ROOT.glob(f"nas/**/{name}")) or (ROOT / "tests" / name).exists()
         assert found or any(ROOT.glob(f"tests/**/{name}")), name
 
@@ -187,7 +195,7 @@ def test_symbols_named_in_the_text_exist(manual: str) -> None:
 ROOM_TABLES: Final = {
     "nas": "Map", "nas/reporting": "The modules", "nas/methods/scaling": "The modules", "nas/latency": "The modules",
     "nas/methods/netadapt": "The modules",
-    "nas/study": "The modules", "search_spaces": "The modules",
+    "nas/study": "The modules", "nas/exporters": "The modules", "search_spaces": "The modules",
 }  # fmt: skip
 
 
@@ -306,6 +314,28 @@ def test_networks_are_shown(words: list[str], capsys: pytest.CaptureFixture[str]
     assert resolve_arch(words[0].removeprefix("arch=").strip('"')).name in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", all_commands("python", "-m", "nas.bench"))
+def test_benchmarks_compose(words: list[str]) -> None:
+    names, overrides = app.split_words(words)
+    command = import_module("nas.bench")
+    config = hydra_config.compose_config("bench", [command.as_list(override) for override in overrides])
+    app.check_keys(config, command._KEYS, optional=("data",))
+    assert all(map(is_network, [*names, *config["arch"]]))
+    assert set(config["precision"]) <= {"float32", "int8", "mixed"}
+    assert set(config["runtime"]) <= set(EXTRAS) | {"onnxruntime"}
+
+
+@pytest.mark.parametrize("words", all_commands("python", "-m", "nas.export"))
+def test_exports_are_accepted(words: list[str]) -> None:
+    command = import_module("nas.export")
+    if "--help" in words:
+        with redirect_stdout(StringIO()) as output:
+            assert command.command(words) == 0
+        assert output.getvalue()
+    else:
+        assert command.make_plan(words).side_px > 0
+
+
 @pytest.mark.parametrize("words", all_commands("python", "-m", "nas.scale"))
 def test_scalings_are_answered(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     written = next((Path(word.partition("=")[2]) for word in words if word.startswith("out=")), None)
@@ -348,19 +378,23 @@ def test_calibrations_compose(words: list[str]) -> None:
     from nas.latency.settings import LatencySettings
 
     config = composes("calibrate", words)
-    backends = import_module("nas.calibrate")._BACKENDS[config["device"]]
-    if backends:
+    module = import_module("nas.calibrate")
+    assert config["device"] in module._DEVICES
+    if backends := module._BACKENDS.get(config["device"]):
         backend = config["backend"] or backends[0]
         assert backend in backends
-        LatencySettings(backend=backend, precision=config["precision"], budget_s=config["budget_s"])
+        LatencySettings(backend=backend, precision=config["precision"] or "float32", budget_s=config["budget_s"])
+    elif config["device"] == "measurements":
+        is_kit = any(f"out={config['path']}" in words for manual in MANUALS for words in commands(manual))
+        assert is_kit or Path(config["path"]).is_file()
     else:
-        assert Path(config["path"]).is_file()
+        assert device_kits.kit_settings(config).n == 100
 
 
 def test_no_other_command_of_ours_is_shown() -> None:
     tried = {
         "search", "compound_grid", "netadapt", "supernet", "train", "show", "scale", "compare", "report", "dashboard",
-        "calibrate",
+        "calibrate", "bench", "export",
     }  # fmt: skip
     modules = {words[2] for manual in MANUALS for words in commands(manual) if words[:2] == ["python", "-m"]}
     assert modules == {f"nas.{name}" for name in tried}
@@ -431,7 +465,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
 @pytest.fixture(scope="module")
 def weights(folder: Path) -> None:
     """Weights of the example's proxy, which are not kept in the project."""
-    from nas.export.standalone import save_weights
+    from nas.exporters.standalone import save_weights
     from nas.model.build import build
 
     proxy = folder / STUDY / "winners" / "winner_1.proxy.yaml"

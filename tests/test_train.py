@@ -26,7 +26,7 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.data.images import load_images
 from nas.data.sources import DataSettings
-from nas.export.standalone import load_weights
+from nas.exporters.standalone import load_weights
 from nas.methods.full_training import session
 from nas.methods.full_training.results import best_epoch, read_results
 from nas.model.build import build
@@ -343,15 +343,21 @@ def make_folder(root: Path, count: int) -> None:
 def test_images_stay_in_files_where_memory_does_not_hold_them(capsys: pytest.CaptureFixture[str]) -> None:
     make_folder(Path("photos"), 6)
     words = ("data=imagefolder", "data.root=photos", "data.subset=null", "recipe.epochs=1", "recipe.loader_workers=0")
-    run(*words, "run.name=memory")
+    run(*words, "run.name=memory", "recipe.interpolation=bicubic")  # which is of streamed images
     run(*words, "run.name=files", "recipe.stream=true")
     run(*words, "run.name=large", f"data.max_memory_bytes={24 * 8 * 8 * 3 - 1}")
     run(*words, "run.name=small", f"data.max_memory_bytes={24 * 8 * 8 * 3}")
     memory, files, large, small = (log(Path("runs") / name) for name in ("memory", "files", "large", "small"))
     assert files == large and small == memory and memory != files  # which draw their changes otherwise
     capsys.readouterr()
-    run(*words, "run.name=changed", "recipe.random_erasing=1", "recipe.auto_augment=rand-m9")
+    prepared = ("data.fit=pad", "data.background=black", "recipe.crop_pct=0.9", "recipe.interpolation=bicubic")
+    run(*words, "run.name=changed", "recipe.random_erasing=1", "recipe.auto_augment=rand-m9", *prepared)
     assert "epoch 1 of 1" in capsys.readouterr().out
+    steps = [
+        load_spec_file(Path("runs") / name / "best.yaml").provenance["preprocessing"] for name in ("memory", "changed")
+    ]
+    assert steps[0] == {"fit": "crop", "background": [255] * 3, "interpolation": "bilinear", "crop_pct": 1.0}
+    assert steps[1] == {"fit": "pad", "background": [0] * 3, "interpolation": "bicubic", "crop_pct": 0.9}
     assert log(Path("runs/changed")) not in (memory, files)
 
 

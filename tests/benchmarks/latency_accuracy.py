@@ -3,11 +3,11 @@
     python -m nas.calibrate device=cpu
     python tests/benchmarks/latency_accuracy.py [runs_dir]
 
-Loads this machine's calibration, reads networks of timm, measures them twice, each time all in turns, and sets the
-mean, at the typical speed of the machine during the calibration, beside three predictions: multiply-adds times the
-constant that suits these very networks best, a block table whose every entry was measured here for them, and ours. The
-two measurements set beside each other are the noise floor. (A predictor is compared with their mean, which errs half as
-much as their difference, in RMS.) The last line is one JSON object.
+Loads this machine's calibration, reads networks of timm, measures them twice with plain blocks, each time all in turns,
+and sets the mean, at the typical speed of the machine during the calibration, beside three predictions: multiply-adds
+times the constant that suits these very networks best, a block table whose every entry was measured here for them, and
+ours. The two measurements set beside each other are the noise floor. (A predictor is compared with their mean, which
+errs half as much as their difference, in RMS.) The last line is one JSON object.
 
 Results: tests/benchmarks/RESULTS.md.
 """
@@ -58,7 +58,7 @@ FRESH_SEED = 12345  # networks to time predictions with
 
 
 def main(runs_dir: str) -> None:
-    predictor = load_or_calibrate(LatencySettings(), Path(runs_dir))
+    predictor = load_or_calibrate(LatencySettings(rewrite="none"), Path(runs_dir))  # as the networks are measured
     if not isinstance(predictor, KernelPredictor):
         raise SystemExit("no calibration of kernels here: python -m nas.calibrate device=cpu")
     specs = [resolve_arch(f"timm/{name}") for names in FAMILIES.values() for name in names]

@@ -134,7 +134,7 @@ def adapt(
     setting: Setting, state: State, calibration: Path, overrides: list[str]
 ) -> tuple[ArchSpec, State, float, float, float]:
     """Run nas.netadapt: network, weights, accuracy, loss, and the CPU time in s."""
-    from nas.export.standalone import save_weights
+    from nas.exporters.standalone import save_weights
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

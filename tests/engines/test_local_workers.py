@@ -111,7 +111,7 @@ def test_candidates_are_measured_for_the_workers_and_teach_the_predictor(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     checks = [HeldOutCheck(name=name, measured_ms=ms, predicted_ms=1.0) for name, ms in (("a", 0.9), ("b", 1.1))]
-    prices = Prices(values={}, scale=9.0, lane=16)
+    prices = Prices(values={}, scale=9.0, vectors=16)
     rough = PricePredictor(device=describe("onnxruntime"), prices=prices, checks=checks)
     save_predictor(rough, Path("rough.json"))
     arguments = [

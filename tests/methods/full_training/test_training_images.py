@@ -56,8 +56,8 @@ def photos(tmp_path: Path) -> dict[str, Any]:
 def test_images_are_streamed_where_recipe_memory_or_user_say_so(
     photos: dict[str, Any], limit: int, recipe: dict[str, Any], is_streamed: bool
 ) -> None:
-    made = source(load({**photos, "max_memory_bytes": limit}, **recipe))
-    assert isinstance(made, StreamedSource) == is_streamed
+    images = load({**photos, "max_memory_bytes": limit}, **recipe)
+    assert isinstance(source(images), StreamedSource) == images.is_streamed == is_streamed
 
 
 def test_streamed_images_are_described_and_scored_as_those_in_memory(photos: dict[str, Any]) -> None:
