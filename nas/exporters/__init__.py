@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nas.exporters.formats import FORMATS, Format, ImageBatch, Logits, Run, format_of, is_installed
     from nas.exporters.graph import InferenceGraph, inference_graph
     from nas.exporters.metadata import input_facts, input_metadata
-    from nas.exporters.reference import numpy_run, torch_run
+    from nas.exporters.reference import numpy_run, torch_run, torch_runner
     from nas.exporters.standalone import load_weights, save_weights, standalone_source
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -37,7 +37,7 @@ else:
             "formats": ["FORMATS", "Format", "ImageBatch", "Logits", "Run", "format_of", "is_installed"],
             "graph": ["InferenceGraph", "inference_graph"],
             "metadata": ["input_facts", "input_metadata"],
-            "reference": ["numpy_run", "torch_run"],
+            "reference": ["numpy_run", "torch_run", "torch_runner"],
             "standalone": ["load_weights", "save_weights", "standalone_source"],
         },
     )
@@ -66,4 +66,5 @@ __all__ = [
     "save_weights",
     "standalone_source",
     "torch_run",
+    "torch_runner",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.arch.ops.network import Op, network_ops
-from nas.arch.spec import ArchSpec, Padding
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.exporters.metadata import input_metadata
 from nas.exporters.rewriting.forms import Forms
@@ -174,15 +174,3 @@ class _Random:
         bound = np.float32((6 / fan_in) ** 0.5)
         weight = (rng.random(shape, dtype=np.float32) * 2 - 1) * bound
         return weight, (rng.random(op.out_channels, dtype=np.float32) - np.float32(0.5)) * np.float32(0.1)
-
-
-def pads(op: Op, padding: Padding) -> list[int]:
-    """Return ONNX pads [top, left, bottom, right] in px.
-
-    TensorFlow's ``same`` puts the odd px at the bottom right.
-    """
-    reach = op.dilation * (op.kernel - 1)
-    if padding == "symmetric":
-        return [reach // 2] * 4
-    total = max(0, (op.out_px - 1) * op.stride + reach + 1 - op.in_px)
-    return [total // 2] * 2 + [total - total // 2] * 2

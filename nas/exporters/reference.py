@@ -11,7 +11,8 @@ import numpy.typing as npt
 from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
 from nas.exporters.formats import ImageBatch, Logits, Run
-from nas.exporters.graph import InferenceGraph, pads
+from nas.exporters.graph import InferenceGraph
+from nas.exporters.rewriting.kernels import pads
 
 if TYPE_CHECKING:
     from torch import Tensor

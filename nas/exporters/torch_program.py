@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.arch.ops.network import Op
-from nas.exporters.graph import InferenceGraph, pads
+from nas.exporters.graph import InferenceGraph
+from nas.exporters.rewriting.kernels import pads
 
 
 class TorchProgram(nn.Module):

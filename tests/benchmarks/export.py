@@ -27,8 +27,7 @@ import numpy as np
 
 from nas.arch import zoo
 from nas.arch.spec import ArchSpec
-from nas.exporters import format_of
-from nas.exporters.formats import FORMATS
+from nas.exporters.formats import FORMATS, Format
 from nas.exporters.rewriting.forms import Forms
 from nas.latency.host import describe
 from nas.latency.measure.backends import Runner, random_images, runner
@@ -134,10 +133,14 @@ def predicted_forms(runtime: str, spec: ArchSpec, runs_dir: Path) -> Forms | Non
     return forms_of(load_predictor(path, settings), spec) if path.is_file() else None
 
 
+def format_in(runtime: str) -> Format:
+    return next(one for one in FORMATS.values() if one.backend == runtime)
+
+
 def compare(runtime: str, name: str, files: Path, runs_dir: Path) -> dict[str, Any]:
     spec, device = zoo.get(name), describe(runtime)
     images = random_images(spec, 1, 0)
-    suffix = next(one.suffix for one in FORMATS.values() if one.backend == runtime)
+    suffix = format_in(runtime).suffix
     theirs = CONVERTERS[runtime](partial(timm_module, name, spec.resolution_px), images, files / f"{name}{suffix}")
     choice = fastest_forms(spec, device, predicted=predicted_forms(runtime, spec, runs_dir))
     ours = [runner(spec, backend=runtime, forms=forms) for forms in (None, choice.forms)]
@@ -157,7 +160,7 @@ def main() -> None:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     arguments.files.mkdir(parents=True, exist_ok=True)
-    format_of(next(one.name for one in FORMATS.values() if one.backend == arguments.runtime)).check_installed()
+    format_in(arguments.runtime).check_installed()
     rows = []
     for name in arguments.networks:
         row = compare(arguments.runtime, name, arguments.files, arguments.runs_dir)

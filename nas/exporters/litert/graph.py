@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 
 from nas.arch.ops.network import Op
-from nas.exporters.graph import InferenceGraph, pads
+from nas.exporters.graph import InferenceGraph
 from nas.exporters.litert.depthwise import kernel_pieces, piece_pads
 from nas.exporters.litert.fusion import fused_before_concats
 from nas.exporters.litert.nodes import FUSED, NodeBuilder, Window
 from nas.exporters.litert.task_metadata import TASK_METADATA, classifier_metadata, with_labels
-from nas.exporters.rewriting.kernels import cropped, left_pad
+from nas.exporters.rewriting.kernels import cropped, left_pad, pads
 from nas.exporters.rewriting.weights import WeightArray
 
 INPUT_TENSOR: Final = "input"

@@ -9,8 +9,9 @@ import numpy as np
 
 from nas.arch.ops.network import Op
 from nas.core.errors import NasError
-from nas.exporters.graph import InferenceGraph, pads
+from nas.exporters.graph import InferenceGraph
 from nas.exporters.ncnn.layers import LayerBuilder, Parameter, fused_activation
+from nas.exporters.rewriting.kernels import pads
 
 # Names of input and output, as pnnx gives them.
 INPUT_BLOB: Final = "in0"

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
-from nas.exporters.graph import InferenceGraph, inference_graph, pads
+from nas.exporters.graph import InferenceGraph, inference_graph
 from nas.exporters.onnx.nodes import GraphBuilder
+from nas.exporters.rewriting.kernels import pads
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"

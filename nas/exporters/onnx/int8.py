@@ -10,6 +10,7 @@ from nas.exporters.formats import ImageBatch
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.onnx.graph import onnx_model
 from nas.exporters.onnx.static_int8 import quantize_int8
+from nas.exporters.rewriting.network import plain_path
 
 
 def write_int8(
@@ -23,14 +24,6 @@ def write_int8(
     model = onnx_model(graph)
     nodes = [node.name for node in model.graph.node]
     paths = {op.path for op in graph.ops}
-    float_nodes = [name for name in nodes if _operation(name, paths) in keep_float]
+    float_nodes = [name for name in nodes if plain_path(name, paths) in keep_float]
     write_bytes_atomically(path, quantize_int8(model, batches, float_nodes).SerializeToString())
     return (path,)
-
-
-def _operation(node: str, paths: Set[str]) -> str:
-    """Path of the operation of a node: the longest that its name begins with."""
-    name = node
-    while name and name not in paths:
-        name = name.rpartition(".")[0]
-    return name

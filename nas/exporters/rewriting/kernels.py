@@ -30,10 +30,20 @@ def cropped(op: Op, padding: Padding) -> Op:
 
 def left_pad(op: Op, padding: Padding) -> int:
     """Pixels that are added at the left of the input of a convolution."""
+    _, left, _, _ = pads(op, padding)
+    return left
+
+
+def pads(op: Op, padding: Padding) -> list[int]:
+    """Return ONNX pads [top, left, bottom, right] in px.
+
+    TensorFlow's ``same`` puts the odd px at the bottom right.
+    """
     reach = op.dilation * (op.kernel - 1)
     if padding == "symmetric":
-        return reach // 2
-    return max(0, (op.out_px - 1) * op.stride + reach + 1 - op.in_px) // 2
+        return [reach // 2] * 4
+    total = max(0, (op.out_px - 1) * op.stride + reach + 1 - op.in_px)
+    return [total // 2] * 2 + [total - total // 2] * 2
 
 
 def _meets_pixels(op: Op, tap: int, padding: Padding) -> bool:

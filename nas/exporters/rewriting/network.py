@@ -37,7 +37,8 @@ def rewritten_ops(
 def plain_path(path: str, plain: Container[str]) -> str:
     """Path of the operation of the plain network that the one at ``path`` belongs to.
 
-    ``plain``: paths of its operations. Operations of a rewritten block are named after those that they replace.
+    ``plain``: paths of its operations. Operations of a rewritten block are named after those that they replace, as the
+    nodes of a file are after their operation.
     """
     while path not in plain and "." in path:
         path = path.rpartition(".")[0]

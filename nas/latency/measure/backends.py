@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.exporters.check import noise_images
+from nas.exporters.reference import torch_runner
 from nas.exporters.rewriting.forms import Forms
 from nas.latency.settings import EXPORTED_BACKENDS, MEASURED_BACKENDS, check_combination
 
@@ -111,9 +112,10 @@ def _exported(
     from nas.exporters.formats import format_of
     from nas.exporters.graph import inference_graph
 
-    if backend == "litert":  # whose input has its channels last, as they come from a camera
+    file_format = format_of(backend, "latency.backend")
+    session = file_format.module()
+    if file_format.layout == "NHWC":  # images are in memory as the file takes them, and as they come from a camera
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    session = format_of(backend, "latency.backend").module()
     graph = inference_graph(spec, batch=len(images), seed=seed, forms=forms)
     if precision == "int8":
         run = import_module(f"nas.exporters.{backend}.int8").open_int8(graph, [images], threads)
@@ -129,23 +131,10 @@ def _torch(spec: ArchSpec, images: ImageBatch, threads: int) -> Runner:
     restores the caller's thread count afterwards.
     """
     try:
-        import torch
-
         from nas.model.build import build
     except ImportError as error:
         raise _missing("torch", error, "torch timm") from None
-    model, batch = build(spec).eval(), torch.from_numpy(images)
-
-    def run() -> object:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode():
-                return model(batch)
-        finally:
-            torch.set_num_threads(before)
-
-    return run
+    return partial(torch_runner(build(spec).eval(), threads), images)
 
 
 def eager_runner(spec: ArchSpec, images: ImageBatch, device: str, precision: str) -> Runner:
