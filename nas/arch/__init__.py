@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nas.arch.rounding import scale_repeats, split_channels
     from nas.arch.spec import (
         NETWORK_ACTIVATIONS,
+        TASKS,
         ArchSpec,
         Padding,
         PlacedBlock,
@@ -83,6 +84,7 @@ else:
                 "can_skip",
                 "hidden_channels",
                 "spatial_groups",
+                "TASKS",
             ],
             "tensorflow_notation": ["format_tensorflow_block", "is_tensorflow_block", "parse_tensorflow_block"],
         },
@@ -90,6 +92,7 @@ else:
     )
 
 __all__ = [
+    "TASKS",
     "MAX_RESOLUTION_PX",
     "MAX_PHI",
     "MAX_GROUPS",

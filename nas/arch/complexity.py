@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from nas.arch.ops.network import network_ops, network_segments
+from nas.arch.ops.network import network_ops, network_peak, network_segments
 from nas.arch.ops.segments import live_elements
 from nas.arch.spec import ArchSpec
 
@@ -58,12 +58,15 @@ def complexity(spec: ArchSpec, resolution_px: int | None = None) -> Complexity:
     ``resolution_px``: None is the spec's own. Takes tens of microseconds once the costs of its segments are cached.
     """
     params = macs = activations = peak = 0
-    for part in network_segments(spec, resolution_px):
+    parts = network_segments(spec, resolution_px)
+    for part in parts:
         params += part.params
         macs += part.macs
         activations += part.activations
         if part.peak_elements > peak:
             peak = part.peak_elements
+    if spec.output_stride is not None:  # maps that the head reads stay live beyond their part
+        peak = network_peak(parts)
     return Complexity(params=params, macs=macs, activations=activations, peak_memory_bytes=peak * BYTES_PER_ELEMENT)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from nas.arch.blocks import BlockSpec, format_kernels, format_number
+from nas.arch.heads.parts import DENSE_HEADS
 from nas.arch.limits import MAX_BLOCKS
 from nas.arch.option_values import parse_kernels
 from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
@@ -165,7 +166,7 @@ def _block_data(block: BlockSpec) -> dict[str, Any]:
 def _read_arch(data: dict[str, Any]) -> ArchSpec:
     for key, kind in _PARTS.items():
         if key in data:
-            data[key] = from_mapping(kind, data[key], key, error=SpecError)
+            data[key] = from_mapping(_head_kind(data[key]) if key == "head" else kind, data[key], key, error=SpecError)
     strings: list[list[str]] = []
     if "stages" in data:
         stages = _grouped(data["stages"])
@@ -175,6 +176,12 @@ def _read_arch(data: dict[str, Any]) -> ArchSpec:
     arch = from_mapping(ArchSpec, data, "", error=SpecError)
     check_in_channels(arch, strings)
     return arch
+
+
+def _head_kind(head: object) -> type[Any]:
+    """The class of a head: by its kind, that of a classifier without one."""
+    kind = head.get("kind") if isinstance(head, dict) else None
+    return DENSE_HEADS.get(kind, HeadSpec) if isinstance(kind, str) else HeadSpec
 
 
 def _grouped(stages: object) -> object:

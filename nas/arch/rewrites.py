@@ -81,9 +81,13 @@ def efficient_last_stage(arch: ArchSpec) -> RewriteStep:
     with it the depthwise convolution and squeeze-excite; the expansion stays, with norm and activation, as a 1x1
     convolution in a stage of its own. A last block without an expansion to keep stays whole.
 
-    Raises: NasError for a head without convolution.
+    Raises: NasError for a head without convolution, and for a detector or segmenter.
     """
     setting = "head=pool_conv"
+    if not isinstance(arch.head, HeadSpec):
+        raise NasError(
+            f"head 'pool_conv': is the end of a classifier, and {quoted(arch.name)} is for {arch.task}; set it to null."
+        )
     if arch.head.pools_first:
         return RewriteStep(setting=setting, before=arch, after=arch, change="nothing: the head pools first already")
     if not arch.head.channels:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from nas.arch.blocks import ACTIVATIONS, SCALED_TYPES, BlockSpec, format_block
+from nas.arch.heads.feature_taps import taps
+from nas.arch.heads.parts import LRASPPHead, SSDLiteHead
 from nas.arch.limits import (
     MAX_BLOCKS,
     MAX_CHANNELS,
@@ -29,7 +31,10 @@ from nas.core.errors import SpecError, quoted, unknown_choice
 from nas.core.validation import check_whole
 
 Padding = Literal["symmetric", "same"]
+Task = Literal["classification", "detection", "segmentation"]
+TASKS: Final[tuple[Task, ...]] = ("classification", "detection", "segmentation")
 PADDINGS: Final = ("symmetric", "same")
+_TASKS: Final[dict[str, Task]] = {"ssdlite": "detection", "lraspp": "segmentation"}
 NETWORK_ACTIVATIONS: Final = (*ACTIVATIONS, "gelu")  # timm's block notation has no code for gelu
 
 
@@ -70,13 +75,16 @@ class PlacedBlock(NamedTuple):
     """One block of the network with its position.
 
     ``path``: module path in timm. ``block``: its spec. ``stride``: the stride at this position. ``in_channels``: input
-    channels at this position.
+    channels at this position. ``dilation``: of its convolutions, above 1 behind a stride that the output stride of the
+    network removes. ``is_strided``: whether it is the first of a stage with a stride, removed or not.
     """
 
     path: str
     block: BlockSpec
     stride: int
     in_channels: int
+    dilation: int = 1
+    is_strided: bool = False
 
     @property
     def hidden_channels(self) -> int:
@@ -88,7 +96,8 @@ class PlacedBlock(NamedTuple):
 class ArchSpec:
     """One concrete network, without multipliers or choices.
 
-    ``resolution_px``: input side, up to 16384. ``activation``: of stem, head and every block that names none.
+    ``head``: of a classifier, detector or segmenter. ``resolution_px``: input side, up to 16384. ``classes``: of a
+    detector, those of objects, without the background. ``activation``: of stem, head and every block that names none.
     ``padding``: ``symmetric`` (torch) or ``same`` (TensorFlow). ``layer_scale``: initial value of the trained factors
     per channel at the end of uir and mqa blocks (arXiv:2103.17239, section 2), None for none. ``dropout``: rate before
     the classifier. ``drop_path``: rate of the last block (linear from 0). Rates and the initial value matter in
@@ -101,7 +110,7 @@ class ArchSpec:
     name: str
     stem: StemSpec
     stages: tuple[StageSpec, ...]
-    head: HeadSpec
+    head: HeadSpec | SSDLiteHead | LRASPPHead
     resolution_px: int = 224
     in_channels: int = 3
     classes: int = 1000
@@ -147,10 +156,11 @@ class ArchSpec:
             ):  # third and later: as second
                 raise self._placement_error()
             channels = block.channels
+        taps(self)  # whether the network has the maps that its head reads
 
     def _placement_error(self) -> SpecError:
         """Error about the first block that cannot be at its position."""
-        faults = ((placed, _placement_fault(*placed[1:])) for placed in self.placed_blocks())
+        faults = ((placed, _placement_fault(*placed[1:4])) for placed in self.placed_blocks())
         placed, fault = next((placed, fault) for placed, fault in faults if fault)
         return SpecError(f"{placed.path} {placed.block}: {fault}")
 
@@ -169,17 +179,34 @@ class ArchSpec:
     def placed_blocks(self) -> Iterator[PlacedBlock]:
         """Iterate over all blocks in order, repeats unrolled.
 
-        A repeat after the first has stride 1.
+        A repeat after the first has stride 1. Strides beyond ``output_stride`` become dilations of the blocks behind,
+        as in timm (DeepLab, arXiv:1706.05587, section 3.1).
         """
-        channels = self.stem.channels
+        channels, reached, dilation = self.stem.channels, self.stem.stride, 1
+        limit = self.output_stride
         for stage_index, stage in enumerate(self.stages):
             position = 0
             for block in stage.blocks:
                 for repeat in range(block.repeats):
-                    stride = block.stride if repeat == 0 else 1
-                    yield PlacedBlock(f"blocks.{stage_index}.{position}", block, stride, channels)
-                    channels = block.channels
+                    stride, next_dilation = block.stride if repeat == 0 else 1, dilation
+                    is_strided = stride > 1
+                    if is_strided and limit is not None and reached * stride > limit:
+                        stride, next_dilation = 1, dilation * stride
+                    reached *= stride
+                    path = f"blocks.{stage_index}.{position}"
+                    yield PlacedBlock(path, block, stride, channels, dilation, is_strided)
+                    channels, dilation = block.channels, next_dilation
                     position += 1
+
+    @property
+    def task(self) -> Task:
+        """What the head of the network is for."""
+        return _TASKS.get(self.head.kind, "classification")
+
+    @property
+    def output_stride(self) -> int | None:
+        """Largest ratio of the input side to a map's; None if every stride counts."""
+        return None if isinstance(self.head, HeadSpec) else self.head.output_stride
 
     @property
     def depth(self) -> int:
@@ -188,11 +215,11 @@ class ArchSpec:
 
     @property
     def total_stride(self) -> int:
-        """Ratio of the input side to the side of the last map."""
+        """Ratio of the input side to the side of the last map of the stages."""
         stride = self.stem.stride
         for stage in self.stages:
             stride *= stage.blocks[0].stride
-        return stride
+        return stride if self.output_stride is None else min(stride, max(self.output_stride, self.stem.stride))
 
     @property
     def strings(self) -> tuple[tuple[str, ...], ...]:
@@ -231,15 +258,15 @@ class ArchSpec:
         ``arch_id`` is its hash.
         """
         stages: list[list[str]] = [[] for _ in self.stages]
-        for path, block, stride, channels in self.placed_blocks():
+        for path, block, stride, channels, dilation, _ in self.placed_blocks():
             text = _canonical_block(block, stride, channels, self.activation, self.squeeze_excite)
-            stages[int(path.split(".")[1])].append(text)
+            stages[int(path.split(".")[1])].append(text if dilation == 1 else f"{text} dilation {dilation}")
         has_se = any(block.se_ratio for stage in self.stages for block in stage.blocks)
         layer_scale = {} if self.layer_scale is None else {"layer_scale": True}
         return {
             "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
             "stages": stages,
-            "head": [self.head.kind, self.head.channels],
+            "head": [self.head.kind, self.head.channels] if isinstance(self.head, HeadSpec) else asdict(self.head),
             "input": [self.resolution_px, self.in_channels],
             "classes": self.classes,
             "activation": self.activation,

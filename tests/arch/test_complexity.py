@@ -11,6 +11,7 @@ from nas.arch.ops.network import Op, block_ops, out_side
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.latency.random_networks import random_specs
+from tests.latency.dense import random_dense_specs
 
 
 def ops_of(text: str, in_channels: int, px: int, *, se: SqueezeExcite | None = None) -> tuple[Op, ...]:
@@ -23,7 +24,11 @@ def cost_of(ops: tuple[Op, ...]) -> tuple[int, int, int]:
     return sum(op.macs for op in ops), sum(op.params for op in ops), sum(op.activations for op in ops)
 
 
-@pytest.mark.parametrize("spec", [*map(zoo.get, zoo.names()), *random_specs(60, seed=9)], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec",
+    [*map(zoo.get, zoo.names()), *random_specs(60, seed=9), *random_dense_specs(30)],
+    ids=lambda spec: spec.name,
+)
 def test_layers_add_up_to_the_total(spec: ArchSpec) -> None:
     listed, cost = layers(spec), complexity(spec)
     assert sum(layer.macs for layer in listed) == cost.macs

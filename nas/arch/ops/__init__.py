@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from nas.arch.ops.dense_head import BOX_VALUES, LAST_CONV, class_layers
     from nas.arch.ops.network import (
         Op,
         OpKind,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         network_ops,
         network_segments,
         out_side,
+        output_ops,
         stem_op,
         stem_segments,
         with_network_paths,
@@ -27,6 +29,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "dense_head": ["BOX_VALUES", "LAST_CONV", "class_layers"],
             "network": [
                 "PartSegments",
                 "Op",
@@ -39,14 +42,18 @@ else:
                 "network_ops",
                 "network_segments",
                 "out_side",
+                "output_ops",
                 "stem_op",
                 "stem_segments",
                 "with_network_paths",
-            ]
+            ],
         },
     )
 
 __all__ = [
+    "LAST_CONV",
+    "class_layers",
+    "BOX_VALUES",
     "PartSegments",
     "Op",
     "OpKind",
@@ -58,6 +65,7 @@ __all__ = [
     "network_ops",
     "network_segments",
     "out_side",
+    "output_ops",
     "stem_op",
     "stem_segments",
     "with_network_paths",

@@ -14,6 +14,7 @@ from nas.arch.ops.op import Op, out_side
 from nas.arch.ops.segments import (
     Segment,
     depthwise_segment,
+    live_elements,
     pointwise_segment,
     residual_addition,
     squeeze_excite_segment,
@@ -26,14 +27,15 @@ class PartSegments:
     """Segments of one part of a network in order: stem, a block or head.
 
     ``addition``: a block's residual addition of the last segment's output and the block's input, None without one.
-    ``out_px``: side of its output in px. ``params``, ``macs``, ``activations``, ``peak_elements``: of the whole part,
-    as of a segment. Compared by identity, as segments are.
+    ``taps``: paths in it of the tensors that the head of a detector or segmenter reads. ``out_px``: side of its output
+    in px. ``params``, ``macs``, ``activations``, ``peak_elements``: of the whole part, as of a segment. Compared by
+    identity, as segments are.
     """
 
-    __slots__ = ("activations", "addition", "macs", "out_px", "params", "peak_elements", "segments")
+    __slots__ = ("activations", "addition", "macs", "out_px", "params", "peak_elements", "segments", "taps")
 
-    def __init__(self, segments: Sequence[Segment], addition: Op | None = None) -> None:
-        self.segments, self.addition = tuple(segments), addition
+    def __init__(self, segments: Sequence[Segment], addition: Op | None = None, taps: tuple[str, ...] = ()) -> None:
+        self.segments, self.addition, self.taps = tuple(segments), addition, taps
         first = segments[0]
         params, macs, activations, peak = first.params, first.macs, first.activations, first.peak_elements
         kept = 0  # elements of the block's input, which stays live for the addition
@@ -63,13 +65,15 @@ def block_ops(
     se: SqueezeExcite,
     *,
     layer_scale: bool = False,
+    dilation: int = 1,
 ) -> tuple[Op, ...]:
     """List the operations of one block (repeats ignored) in execution order.
 
     The block's input is ``(1, in_channels, px, px)``. Paths are relative to the block; "" among the inputs is the
-    block's input. The output of the last operation is the block's.
+    block's input. The output of the last operation is the block's. ``dilation``: of all its convolutions, instead of a
+    stride before.
     """
-    return block_segments(block, stride, in_channels, px, activation, se, layer_scale).ops
+    return block_segments(block, stride, in_channels, px, activation, se, layer_scale, dilation).ops
 
 
 @lru_cache(maxsize=65536)
@@ -81,22 +85,23 @@ def block_segments(
     activation: str,
     se: SqueezeExcite,
     layer_scale: bool,
+    dilation: int = 1,
 ) -> PartSegments:
     """Segments of one block, see ``block_ops``."""
     act = block.activation or activation
     hidden = hidden_channels(block, in_channels)
     if block.type == "cn":
-        segments = [Segment(_spatial(block, "conv", in_channels, block.channels, px, stride, act))]
+        segments = [Segment(_spatial(block, "conv", in_channels, block.channels, px, stride, act, dilation))]
     elif block.type == "er":
-        segments = [Segment(_spatial(block, "conv_exp", in_channels, hidden, px, stride, act))]
+        segments = [Segment(_spatial(block, "conv_exp", in_channels, hidden, px, stride, act, dilation))]
         segments += _squeezed("conv_exp", block, hidden, out_side(px, stride), se, act)
         segments.append(_projection("conv_pwl", segments, block, hidden, out_side(px, stride), "bn2", None))
     elif block.type == "uir":
-        segments = [Segment(*_universal_block(block, stride, in_channels, hidden, px, act, se))]
+        segments = [Segment(*_universal_block(block, stride, in_channels, hidden, px, act, se, dilation))]
     elif block.type == "mqa":
-        segments = [Segment(*_attention_block(block, in_channels, px))]
+        segments = [Segment(*_attention_block(block, in_channels, px, dilation))]
     else:
-        segments = _depthwise_block(block, stride, in_channels, hidden, px, act, se)
+        segments = _depthwise_block(block, stride, in_channels, hidden, px, act, se, dilation)
     if layer_scale and block.type in SCALED_TYPES:
         *ops, last = segments[-1].ops
         segments[-1] = Segment(*ops, last._replace(scale="layer_scale"))
@@ -106,18 +111,20 @@ def block_segments(
     return PartSegments(segments, addition)
 
 
-def _spatial(block: BlockSpec, path: str, in_channels: int, out_channels: int, px: int, stride: int, act: str) -> Op:
+def _spatial(
+    block: BlockSpec, path: str, in_channels: int, out_channels: int, px: int, stride: int, act: str, dilation: int
+) -> Op:
     """First convolution of a cn or er block: dense or grouped, k x k."""
     groups = spatial_groups(block, in_channels)
     op = Op(
         "conv", path, ("",), in_channels, out_channels, px, out_side(px, stride),
-        block.kernels[0], stride, norm="bn1", activation=act, groups=groups,
+        block.kernels[0], stride, dilation, norm="bn1", activation=act, groups=groups,
     )  # fmt: skip
     return op._replace(kind="depthwise", groups=1) if groups == in_channels == out_channels > 1 else op
 
 
 def _depthwise_block(
-    block: BlockSpec, stride: int, in_channels: int, hidden: int, px: int, act: str, se: SqueezeExcite
+    block: BlockSpec, stride: int, in_channels: int, hidden: int, px: int, act: str, se: SqueezeExcite, dilation: int
 ) -> list[Segment]:
     """Segments of ir, ds and dsa blocks.
 
@@ -130,11 +137,14 @@ def _depthwise_block(
     out_px = out_side(px, stride)
     if block.group_size is None or spatial_groups(block, in_channels) == hidden:
         kernels = block.effective_kernels(stride)
+        if dilation > 1:
+            kernels = tuple([(side, own * dilation) for side, own in kernels])
         segments.append(depthwise_segment(source, hidden, px, stride, kernels, block.partition, names[0], act))
     else:
         conv = Op(
             "conv", "conv_dw", (source,), hidden, hidden, px, out_px,
-            block.kernels[0], stride, norm=names[0], activation=act, groups=spatial_groups(block, in_channels),
+            block.kernels[0], stride, dilation, norm=names[0], activation=act,
+            groups=spatial_groups(block, in_channels),
         )  # fmt: skip
         segments.append(Segment(conv))
     segments += _squeezed("conv_dw", block, hidden, out_px, se, act)
@@ -144,7 +154,7 @@ def _depthwise_block(
 
 
 def _universal_block(
-    block: BlockSpec, stride: int, in_channels: int, hidden: int, px: int, act: str, se: SqueezeExcite
+    block: BlockSpec, stride: int, in_channels: int, hidden: int, px: int, act: str, se: SqueezeExcite, dilation: int
 ) -> list[Op]:
     """Operations of uir blocks.
 
@@ -163,7 +173,7 @@ def _universal_block(
         ops.append(
             Op(
                 "depthwise", f"{name}.conv", (source.path,), width, width, source.out_px, out_px,
-                side, step, norm=f"{name}.bn", activation=activation,
+                side, step, dilation, norm=f"{name}.bn", activation=activation,
             )
         )  # fmt: skip
 
@@ -182,7 +192,7 @@ def _universal_block(
     return ops[1:]
 
 
-def _attention_block(block: BlockSpec, in_channels: int, px: int) -> list[Op]:
+def _attention_block(block: BlockSpec, in_channels: int, px: int, dilation: int) -> list[Op]:
     """Operations of mqa blocks.
 
     In this order: norm, a query per head, one key and one value map (both downsampled by ``kv_stride``), the two matrix
@@ -196,7 +206,7 @@ def _attention_block(block: BlockSpec, in_channels: int, px: int) -> list[Op]:
         if block.kv_stride > 1:
             source = Op(
                 "depthwise", f"{name}.down_conv", ("norm",), in_channels, in_channels, px, kv_px,
-                block.kernels[0], block.kv_stride, norm=f"{name}.norm",
+                block.kernels[0], block.kv_stride, dilation, norm=f"{name}.norm",
             )  # fmt: skip
             ops.append(source)
         ops.append(Op("conv", f"{name}.proj", (source.path,), in_channels, block.key_channels, kv_px, kv_px))
@@ -224,3 +234,18 @@ def _squeezed(source: str, block: BlockSpec, hidden: int, px: int, se: SqueezeEx
         return ()
     squeeze = se.squeeze_channels(block, hidden)
     return (squeeze_excite_segment(source, hidden, px, squeeze, se.activation or act, se.gate),)
+
+
+@lru_cache(maxsize=16384)
+def tapped_part(part: PartSegments, path: str) -> PartSegments:
+    """The same part with its tensor ``path`` read by the head; "" for its output."""
+    path = path or part.ops[-1].path
+    tapped = PartSegments(part.segments, part.addition, (path,))
+    tapped.peak_elements = max(live_elements(part.ops, kept=(path,)))
+    return tapped
+
+
+@lru_cache(maxsize=16384)
+def kept_input_peak(part: PartSegments) -> int:
+    """Peak elements of ``part`` if its input is read again after it."""
+    return max(live_elements(part.ops, keeps_input=True))

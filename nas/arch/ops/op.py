@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-OpKind = Literal["conv", "depthwise", "linear", "matmul", "norm", "pool", "scale", "add", "concat", "split"]
+OpKind = Literal["conv", "depthwise", "linear", "matmul", "norm", "pool", "scale", "add", "concat", "split", "resize"]
 
 
 class Op(NamedTuple):
@@ -15,10 +15,14 @@ class Op(NamedTuple):
     ``in_px``, ``out_px`` are sides.
 
     ``path`` is timm's module path where there is a module, and names the output tensor; ``inputs`` are the paths of the
-    operations it reads ("" is the block's or network's input; ``x:2`` is part 2 of split ``x``). ``norm`` is the path
+    operations it reads ("" is the block's or network's input; ``x:2`` is part 2 of split ``x``; the head of a detector
+    or segmenter also reads tensors of blocks, by their path in the network). ``norm`` is the path
     of the batch norm that follows ("" for none), of which a MixConv group takes its slice; a ``norm`` op is a batch
     norm on its own. ``scale`` is the path of factors per channel (a layer scale) folded in last. ``activation`` is
     applied to the output; on a squeeze-excite's second convolution it is the gate.
+
+    A ``resize`` is bilinear between the centres of pixels, with the edges repeated (torch's ``interpolate`` without
+    ``align_corners``).
 
     ``groups`` of a ``conv`` divide its input and output channels. A ``matmul`` is a grouped 1x1 convolution whose
     weights are its second input: its groups are heads, and an attention's logits have heads times positions channels.

@@ -5,7 +5,7 @@ Each depends on some of a block's choices only: different blocks share segments,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -40,19 +40,25 @@ class Segment:
         self.kept_peak = self.peak_elements if self.source else max(live_elements(ops, keeps_input=True))
 
 
-def live_elements(ops: Sequence[Op], *, keeps_input: bool = False) -> list[int]:
+def live_elements(
+    ops: Sequence[Op],
+    *,
+    keeps_input: bool = False,
+    kept: Sequence[str] = (),
+    sources: Mapping[str, int] | None = None,
+) -> list[int]:
     """Count the live tensor elements during each of ``ops``.
 
-    These are its inputs, its output, and every tensor that a later operation still reads. A split is a view: its parts
-    keep the tensor that it splits alive and add nothing. ``keeps_input``: the input of the first operation is read
-    again after the last.
+    These are its inputs, its output, and every tensor that a later operation still reads; a tensor that none reads is
+    an output, and stays. A split is a view: its parts keep the tensor that it splits alive and add nothing.
+    ``keeps_input``: the input of the first operation is read again after the last. ``sources``: elements of tensors
+    that are there before, by path; None for those that the first operation reads.
     """
     base = {op.path: op.inputs[0] for op in ops if op.kind == "split"}
     reads = [tuple(base.get(name.partition(":")[0], name) for name in op.inputs) for op in ops]
     last_read = {name: index for index, names in enumerate(reads) for name in names}
-    if keeps_input:
-        last_read.update(dict.fromkeys(reads[0], len(ops)))
-    sizes = {name: ops[0].in_elements for name in reads[0]}
+    last_read.update(dict.fromkeys((*reads[0], *kept) if keeps_input else kept, len(ops)))
+    sizes = {name: ops[0].in_elements for name in reads[0]} if sources is None else dict(sources)
     live, result = sum(sizes.values()), []
     for index, op in enumerate(ops):
         if op.kind != "split":

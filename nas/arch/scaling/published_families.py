@@ -112,7 +112,8 @@ def find_family(baseline: ArchSpec) -> tuple[str, FamilyOrigin]:
     """Family of ``baseline``, and whether its name or its layers say so.
 
     A name that is not a published one is decided by the layers: universal inverted bottlenecks are MobileNetV4's, a
-    head that pools first MobileNetV3's, dense convolutions before fused blocks EfficientNetV2's, a depthwise
+    head that pools first MobileNetV3's (of a detector or segmenter, whose head does not pool: a 1x1 convolution as the
+    last stage), dense convolutions before fused blocks EfficientNetV2's, a depthwise
     convolution of several kernels MixNet's; anything else is scaled as EfficientNet.
     """
     name = re.sub(r"^(tf|gc)_", "", baseline.name)
@@ -127,8 +128,14 @@ def _family_by_layers(baseline: ArchSpec) -> str:
     types = {block.type for block in blocks}
     if "uir" in types:
         return "mobilenet_v4"
-    if baseline.head.pools_first:
+    if baseline.head.pools_first or _ends_with_expansion(baseline):
         return "mobilenet_v3"
     if blocks[0].type == "cn" and blocks[0].kernels != (1,) and "er" in types:
         return "efficientnet_v2"
     return "mixnet" if any(len(block.kernels) > 1 for block in blocks) else "efficientnet"
+
+
+def _ends_with_expansion(baseline: ArchSpec) -> bool:
+    """Whether a detector or segmenter has a 1x1 convolution as its last stage."""
+    last = baseline.stages[-1].blocks[-1]
+    return baseline.task != "classification" and last.type == "cn" and last.kernels == (1,)

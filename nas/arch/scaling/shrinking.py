@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from nas.arch.blocks import BlockSpec
+from nas.arch.heads.parts import LRASPPHead, SSDLiteHead
 from nas.arch.spec import ArchSpec, StageSpec, can_skip, hidden_channels
 from nas.core.errors import SpecError, unknown_choice
 
@@ -26,8 +27,9 @@ class ShrinkDimension:
     smaller ones in descending order; ``at`` makes the network of one of them.
 
     Sizes are hidden channels (expansion), output channels of all blocks that share them (width), sides of kernels in px
-    (kernel), MixConv groups (group), blocks of a stage (block), channels of the head's convolution (head), and the side
-    of the input in px (resolution).
+    (kernel), MixConv groups (group), blocks of a stage (block), channels of the head's convolutions (head: of the one
+    after the last stage, and those that a detector or segmenter has of its own), and the side of the input in px
+    (resolution).
     """
 
     kind: str
@@ -111,7 +113,9 @@ def _is_valid(dimension: ShrinkDimension, size: int) -> bool:
 
 def _places(arch: ArchSpec) -> Iterator[_Place]:
     for placed in arch.placed_blocks():
-        block = replace(placed.block, repeats=1, stride=placed.stride)
+        # A stride that an output stride turns into a dilation is there in the block.
+        stride = placed.block.stride if placed.is_strided else 1
+        block = replace(placed.block, repeats=1, stride=stride)
         yield _Place(int(placed.path.split(".")[1]), block, placed.in_channels)
 
 
@@ -244,6 +248,30 @@ def _head(arch: ArchSpec, divisor: int) -> Iterator[ShrinkDimension]:
 
     channels = arch.head.channels
     yield ShrinkDimension(kind="head", name="", size=channels, sizes=_multiples_below(channels, divisor), at=at)
+    if isinstance(arch.head, LRASPPHead):
+        yield _filters(arch, arch.head, divisor)
+    elif isinstance(arch.head, SSDLiteHead):
+        yield from _extra_channels(arch, arch.head, divisor)
+
+
+def _filters(arch: ArchSpec, head: LRASPPHead, divisor: int) -> ShrinkDimension:
+    def at(size: int) -> ArchSpec:
+        return replace(arch, head=replace(head, filters=size))
+
+    sizes = _multiples_below(head.filters, divisor)
+    return ShrinkDimension(kind="head", name="filters", size=head.filters, sizes=sizes, at=at)
+
+
+def _extra_channels(arch: ArchSpec, head: SSDLiteHead, divisor: int) -> Iterator[ShrinkDimension]:
+    """Channels of the extra blocks of SSDLite, each on its own."""
+    for index, channels in enumerate(head.extra_channels):
+
+        def at(size: int, index: int = index) -> ArchSpec:
+            extra = (*head.extra_channels[:index], size, *head.extra_channels[index + 1 :])
+            return replace(arch, head=replace(head, extra_channels=extra))
+
+        sizes = _multiples_below(channels, max(divisor, 2))  # each block has half of them inside
+        yield ShrinkDimension(kind="head", name=f"extra.{index}", size=channels, sizes=sizes, at=at)
 
 
 def _resolution(arch: ArchSpec, least_px: int) -> Iterator[ShrinkDimension]:

@@ -13,7 +13,7 @@ from nas.arch.complexity import complexity
 from nas.arch.limits import MAX_BLOCKS, MAX_CHANNELS, MAX_PHI, MAX_RESOLUTION_PX
 from nas.arch.scaling.compound import ScaledNetwork, scale_rounded
 from nas.arch.scaling.rounding_rules import RoundingRules
-from nas.arch.scaling.transform import UNSCALED, Compound, Factors
+from nas.arch.scaling.transform import UNSCALED, Compound, Factors, head_channels
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, SpecError
 from nas.core.validation import check_number
@@ -131,7 +131,7 @@ def _upper_step(value: Callable[[int], float], target: float, min_step: int, max
 def phi_limit(baseline: ArchSpec, compound: Compound) -> float:
     """The largest phi tried: 12, or less where a limit of a network would be exceeded."""
     blocks = [block for stage in baseline.stages for block in stage.blocks]
-    widest = max(baseline.stem.channels, baseline.head.channels, *(block.channels for block in blocks))
+    widest = max(baseline.stem.channels, *head_channels(baseline.head), *(block.channels for block in blocks))
     room = (  # below the limits, as channels, repeats and sides are rounded up
         (compound.alpha, (MAX_BLOCKS - len(blocks)) / baseline.depth),
         (compound.beta, 0.8 * MAX_CHANNELS / widest),

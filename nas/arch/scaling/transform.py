@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from nas.arch.blocks import BlockSpec
+from nas.arch.heads.parts import LRASPPHead, SSDLiteHead
 from nas.arch.limits import MAX_CHANNELS, MAX_FACTOR, MAX_RESOLUTION_PX
+from nas.arch.parts import HeadSpec
 from nas.arch.rounding import (
     DEPTH_RULES,
     ROUND_LIMIT,
@@ -24,6 +26,7 @@ from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
+Head = HeadSpec | SSDLiteHead | LRASPPHead
 EndRule = Literal["scale", "fixed", "grow"]
 END_RULES: Final = ("scale", "fixed", "grow")
 
@@ -89,7 +92,9 @@ class Scaling:
 def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchSpec:
     """Apply ``scaling`` to ``spec``.
 
-    Channels are rounded at width 1 too, as timm does. ``name``: None keeps the spec's.
+    Channels are rounded at width 1 too, as timm does. The own channels of the head of a detector or segmenter scale
+    with those of the stages, whatever the rule of the 1x1 convolution after the last stage (as ``depth_multiplier``
+    does in TensorFlow's object detection), and its dropout stays. ``name``: None keeps the spec's.
 
     Raises: SpecError for a block that gets room for a shortcut and of which it is not known whether it has one.
     """
@@ -103,11 +108,28 @@ def scale(spec: ArchSpec, scaling: Scaling, *, name: str | None = None) -> ArchS
         name=name or spec.name,
         stem=replace(spec.stem, channels=scaling.end_channels(spec.stem.channels, scaling.stem)),
         stages=stages,
-        head=replace(spec.head, channels=scaling.end_channels(spec.head.channels, scaling.head)),
+        head=_scale_head(spec.head, scaling),
         resolution_px=scaling.resolution_px or spec.resolution_px,
-        dropout=spec.dropout if scaling.dropout is None else scaling.dropout,
+        dropout=spec.dropout if scaling.dropout is None or spec.task != "classification" else scaling.dropout,
         drop_path=spec.drop_path if scaling.drop_path is None else scaling.drop_path,
     )
+
+
+def _scale_head(head: Head, scaling: Scaling) -> Head:
+    channels = scaling.end_channels(head.channels, scaling.head)
+    if isinstance(head, SSDLiteHead):
+        extra = tuple([scaling.channels(one) for one in head.extra_channels])
+        return replace(head, channels=channels, extra_channels=extra)
+    if isinstance(head, LRASPPHead):
+        return replace(head, channels=channels, filters=scaling.channels(head.filters))
+    return replace(head, channels=channels)
+
+
+def head_channels(head: Head) -> tuple[int, ...]:
+    """Channels of a head that scale: of the 1x1 convolution before it, and its own."""
+    if isinstance(head, SSDLiteHead):
+        return (head.channels, *head.extra_channels)
+    return (head.channels, head.filters) if isinstance(head, LRASPPHead) else (head.channels,)
 
 
 def _scale_stage(stage: StageSpec, scaling: Scaling, *, depth: float) -> StageSpec:
