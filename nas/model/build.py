@@ -18,6 +18,7 @@ from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
 
 from nas.arch.blocks import BlockSpec, BlockType
+from nas.arch.heads.attach import backbone
 from nas.arch.spec import ArchSpec, PlacedBlock
 from nas.model.mixconv import DepthwisePlan, custom_depthwise_plan, depthwise_conv
 
@@ -32,8 +33,9 @@ TIMM_OUTPUT_STRIDE: Final = 32
 def build(spec: ArchSpec, *, dropout: float | None = None, drop_path: float | None = None) -> nn.Module:
     """Build the timm module of ``spec`` with random weights.
 
-    It maps float images (N, in_channels, H, W), for any H and W in px, to logits (N, classes). ``dropout`` and
-    ``drop_path`` override the spec's rates; None keeps them. Under ``torch.device("meta")`` it has no storage and
+    It maps float images (N, in_channels, H, W), for any H and W in px, to logits (N, classes); a detector or segmenter
+    to the outputs of ``nas.arch.ops.output_ops``, see ``nas.model.dense``. ``dropout`` and ``drop_path`` override the
+    spec's rates; None keeps them. Under ``torch.device("meta")`` it has no storage and
     serves for counting.
 
     Raises: SpecError for rates outside [0, 1).
@@ -43,6 +45,10 @@ def build(spec: ArchSpec, *, dropout: float | None = None, drop_path: float | No
         dropout=spec.dropout if dropout is None else dropout,
         drop_path=spec.drop_path if drop_path is None else drop_path,
     )
+    if spec.task != "classification":
+        from nas.model.dense.network import build_dense
+
+        return build_dense(spec)
     return build_variant(spec, classes=spec.classes)
 
 
@@ -54,15 +60,17 @@ def build_variant(
     ``classes``: 0 for none, which leaves the pooled features. ``global_pool``: timm's name of the pooling; "" for none,
     with 0 classes only. ``output_stride``: largest ratio of the input side to a map's side, a power of two from the
     stem's stride; later strides become dilations (DeepLab, arXiv:1706.05587, section 3.1) and the state dict stays the
-    same. None keeps all strides.
+    same. None is that of a detector or segmenter, and keeps all strides of a classifier.
     """
-    counted = max(TIMM_OUTPUT_STRIDE, counted_stride(spec))
+    trunk = backbone(spec)
+    counted = max(TIMM_OUTPUT_STRIDE, counted_stride(trunk))
+    output_stride = output_stride or spec.output_stride
     if output_stride is not None:
         counted = output_stride * TIMM_STEM[1] // spec.stem.stride
     head = {"num_classes": classes, "global_pool": global_pool}
-    model = (_pool_conv if spec.head.pools_first else _conv_pool)(spec, head, counted)
-    _set_stem(model, spec)
-    _set_depthwise(model, spec)
+    model = (_pool_conv if trunk.head.pools_first else _conv_pool)(trunk, head, counted)
+    _set_stem(model, trunk)
+    _set_depthwise(model, spec)  # of a detector or segmenter with the strides that are left
     return model
 
 

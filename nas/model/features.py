@@ -1,4 +1,4 @@
-"""Feature extractor of a network: its last map of each resolution."""
+"""Feature extractors: the last map of each resolution, or those of detectors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 
 from timm.models import FeatureInfo
 from timm.models.efficientnet import EfficientNetFeatures
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from nas.arch.heads import STEM, SSDLiteHead, stage_expansion
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.model.dense.network import expansion_and_output
 
-__all__ = ["NetworkFeatures", "feature_levels"]
+__all__ = ["DetectionFeatures", "NetworkFeatures", "feature_levels"]
 
 
 class NetworkFeatures(EfficientNetFeatures):  # type: ignore[misc]
@@ -31,6 +35,46 @@ class NetworkFeatures(EfficientNetFeatures):  # type: ignore[misc]
         self.feature_info = FeatureInfo(model.feature_info, tuple(levels))
         self._stage_out_idx = {level["stage"]: level["index"] for level in self.feature_info.get_dicts()}
         self.feature_hooks = None
+
+
+class DetectionFeatures(NetworkFeatures):
+    """Maps of a network as detectors read them.
+
+    Source: MobileNetV3, arXiv:1905.02244, section 6.3. Those of ``NetworkFeatures``, but for the last two resolutions
+    C4, the expansion of the block that has the last stride, if there is one, and C5, the map before pooling: after the
+    network's 1x1 convolution where it has one before its pooling. ``spec``: of ``model``.
+    """
+
+    def __init__(self, model: Any, levels: Sequence[int], spec: ArchSpec) -> None:
+        super().__init__(model, levels)
+        head = spec.head
+        tap = stage_expansion(spec, is_inner=not isinstance(head, SSDLiteHead) or head.tap == "expansion")
+        self._expanded = int(tap.block.split(".")[1]) if tap.inner and tap.block != STEM else -1
+        entries = [dict(entry) for entry in model.feature_info]
+        if tap.inner:
+            before = next(entry for entry in entries if entry["stage"] == self._expanded)
+            before |= {"num_chs": tap.channels, "module": f"{tap.block}.bn1"}
+        self._has_last_conv = not head.pools_first and head.channels > 0
+        if self._has_last_conv:
+            self.conv_head, self.bn2 = model.conv_head, model.bn2
+            entries[-1] |= {"num_chs": head.channels, "module": "bn2"}
+        self._last = entries[-1]["stage"]
+        self.feature_info = FeatureInfo(entries, tuple(levels))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map images (N, C, H, W) to the maps of ``feature_info``."""
+        x = self.bn1(self.conv_stem(x))
+        maps = {0: x}  # by number of stages before it
+        for index, stage in enumerate(self.blocks):
+            if index == self._expanded:
+                maps[index], x = expansion_and_output(stage[0], x)
+                x = stage[1:](x)
+            else:
+                x = checkpoint(stage, x, use_reentrant=False) if self.grad_checkpointing else stage(x)
+            maps[index + 1] = x
+        if self._has_last_conv:
+            maps[self._last] = self.bn2(self.conv_head(x))
+        return [maps[stage] for stage in sorted(self._stage_out_idx)]
 
 
 def feature_levels(out_indices: object, count: int) -> tuple[int, ...]:

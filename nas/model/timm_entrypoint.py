@@ -19,8 +19,9 @@ from timm.models import register_model
 
 from nas.arch import zoo
 from nas.arch.files import SpecFile, load_spec_file, parse_spec
+from nas.arch.heads import backbone, detector
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, suggestion, unknown_choice
+from nas.core.errors import NasError, quoted, suggestion, unknown_choice
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ __all__ = ["nas_arch"]
 
 # timm's argument names to fields of the spec. num_classes is not one: 0 (no classifier) is not a valid spec value.
 FIELDS: Final = {"in_chans": "in_channels", "drop_rate": "dropout", "drop_path_rate": "drop_path"}
-FEATURE_ARGUMENTS: Final = ("out_indices", "feature_cls")  # these need features_only=True
+FEATURE_ARGUMENTS: Final = ("out_indices", "feature_cls", "feature_maps", "halve")  # these need features_only=True
 ARGUMENTS: Final = ("spec", "num_classes", *FIELDS, "global_pool", "output_stride", "features_only", *FEATURE_ARGUMENTS)
 # Arguments of timm's own models that a spec decides, and what to use instead.
 INSTEAD: Final = {
@@ -58,7 +59,11 @@ INSTEAD: Final = {
 POOLS: Final = ("avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax", "fastavgmax", "fastcatavgmax", "")
 FEATURE_CLASSES: Final = ("list", "dict", "hook", "fx", "getter")
 WEIGHT_SOURCES: Final = ("file", "state_dict", "url", "hf_hub_id")  # entries of timm's pretrained_cfg
-HEAD_MODULES: Final = ("conv_head", "bn2", "norm_head", "classifier")
+FEATURE_MAPS: Final = ("stages", "detection")
+HEAD_MODULES: Final = (
+    *("conv_head", "bn2", "norm_head", "classifier"),
+    *("extra", "class_heads", "box_heads", "aspp_conv", "aspp_bn", "aspp_gate", "high_classifier", "low_classifier"),
+)
 
 
 def nas_arch(
@@ -82,15 +87,20 @@ def nas_arch(
 
     ``features_only=True`` returns a backbone: images to a list of maps (N, C, H, W), one per resolution or those of
     ``out_indices``, with timm's ``feature_info``. ``feature_cls`` (list, dict, hook, fx, getter) picks another of
-    timm's feature extractors.
+    timm's feature extractors. ``feature_maps="detection"`` has C4 and C5 of detectors as its last two maps: the
+    expansion of the block with the last stride, and the map before pooling; ``halve=True`` halves the channels between
+    them (MobileNetV3, section 6.3). A detector's or segmenter's spec gives the maps of its trunk, with its output
+    stride, a detector's with C4 and C5.
 
     Weights of the spec's own network are loaded with timm's ``checkpoint_path=``, or ``pretrained=True,
     pretrained_cfg_overlay={"file": ...}`` (with ``feature_cls``, this alone). They are converted as timm converts
     pretrained weights: the stem to ``in_chans``; a classifier of the spec's classes is left out where
-    ``num_classes`` differs, the whole head for features.
+    ``num_classes`` differs, the whole head for features. Halved channels have no such file: ``initial_state`` of
+    ``nas.model.weights`` carries them over.
 
     Raises: NasError for a missing spec, an argument that a spec decides or that is unknown, a value out of range,
-    ``pretrained=True`` without a source of weights, or a faulty normalisation; SpecError for a faulty spec file.
+    ``pretrained=True`` without a source of weights, a faulty normalisation, or the spec of a detector or segmenter
+    without ``features_only``; SpecError for a faulty spec file.
     """
     from timm.models import build_model_with_cfg
 
@@ -106,6 +116,12 @@ def nas_arch(
             'or name one with pretrained_cfg_overlay={"file": ...}.'
         )
     file = _spec_file(spec)
+    has_features = bool(kwargs.get("features_only"))
+    if file.arch.task != "classification" and not has_features:
+        raise NasError(
+            f"network {quoted(file.arch.name)}: is for {file.arch.task}, and timm's models are classifiers; build it "
+            "with nas.model.build.build, or add features_only=True for its backbone."
+        )
     classes = kwargs.get("num_classes", file.arch.classes)
     fields = {FIELDS[name]: value for name, value in kwargs.items() if name in FIELDS}
     arch = replace(file.arch, **fields, classes=classes or file.arch.classes)
@@ -117,10 +133,12 @@ def nas_arch(
         "input_size": (file.arch.in_channels, *cfg["input_size"][1:]),
         "num_classes": file.arch.classes,
     }
+    if kwargs.get("halve"):
+        arch = _halved(arch)
     network: Any = build_variant(arch, classes=classes, **options)
     wrapper: dict[str, Any] = {}
-    if kwargs.get("features_only"):
-        network, wrapper = _features(network, kwargs.get("out_indices"), kwargs.get("feature_cls"))
+    if has_features:
+        network, wrapper = _features(network, arch, **{name: kwargs.get(name) for name in FEATURE_ARGUMENTS[:3]})
     network.register_load_state_dict_pre_hook(partial(_adapt_weights, file.arch.in_channels, file.arch.classes))
     model: nn.Module = build_model_with_cfg(
         lambda **_: network,
@@ -133,7 +151,7 @@ def nas_arch(
         **wrapper,
     )
     final = cfg | given
-    if kwargs.get("features_only"):
+    if has_features:
         final = {name: value for name, value in final.items() if name not in ("num_classes", "classifier")}
     model.pretrained_cfg = model.default_cfg = final  # type: ignore[assignment]
     return model
@@ -142,11 +160,22 @@ def nas_arch(
 register_model(nas_arch)
 
 
-def _features(network: Any, out_indices: object, feature_cls: object) -> tuple[Any, dict[str, Any]]:
+def _halved(arch: ArchSpec) -> ArchSpec:
+    """Return the trunk of the detector of ``arch`` with halved channels."""
+    return backbone(detector(arch, arch.classes, halve=True))
+
+
+def _features(
+    network: Any, arch: ArchSpec, out_indices: object, feature_cls: object, feature_maps: object
+) -> tuple[Any, dict[str, Any]]:
     """Return a feature extractor, or the network with timm's arguments for one."""
-    from nas.model.features import NetworkFeatures, feature_levels
+    from nas.model.features import DetectionFeatures, NetworkFeatures, feature_levels
 
     levels = feature_levels(out_indices, len(network.feature_info))
+    if feature_maps is None and feature_cls is None:
+        feature_maps = "detection" if arch.task == "detection" else "stages"
+    if feature_maps == "detection":
+        return DetectionFeatures(network, levels, arch), {}
     if feature_cls is None:
         return NetworkFeatures(network, levels), {}
     wrapper: dict[str, Any] = {"features_only": True, "out_indices": levels, "feature_cls": feature_cls}
@@ -198,8 +227,13 @@ def _check_arguments(kwargs: Mapping[str, Any]) -> None:
             raise NasError(f"{name} {kwargs[name]!r}: needs features_only=True.")
     if kwargs.get("feature_cls") not in (None, *FEATURE_CLASSES):
         raise unknown_choice("feature_cls", kwargs["feature_cls"], FEATURE_CLASSES)
-    if not isinstance(kwargs.get("features_only", False), bool):
-        raise NasError(f"features_only {kwargs['features_only']!r}: must be True or False.")
+    for name in ("features_only", "halve"):
+        if not isinstance(kwargs.get(name, False), bool):
+            raise NasError(f"{name} {kwargs[name]!r}: must be True or False.")
+    if kwargs.get("feature_maps") not in (None, *FEATURE_MAPS):
+        raise unknown_choice("feature_maps", kwargs["feature_maps"], FEATURE_MAPS)
+    if kwargs.get("feature_maps") == "detection" and kwargs.get("feature_cls") is not None:
+        raise NasError(f"feature_cls {kwargs['feature_cls']!r}: leave it out with feature_maps='detection'.")
     # Here, not by the spec alone, so that messages have the names that the caller wrote.
     for name, low in (("num_classes", 0), ("in_chans", 1)):
         check_number(name, kwargs.get(name, low), low=low, whole=True)

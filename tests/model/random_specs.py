@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from nas.arch.blocks import ACTIVATIONS, BlockSpec
+from nas.arch.heads import LRASPPHead, SSDLiteHead
 from nas.arch.parts import HEAD_KINDS, HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import NETWORK_ACTIVATIONS, ArchSpec, StageSpec
 
@@ -74,4 +77,46 @@ def specs(draw: st.DrawFn) -> ArchSpec:
         ),
         norm=NormSpec(eps=draw(st.sampled_from((1e-5, 1e-3)))),
         padding=draw(st.sampled_from(("symmetric", "same"))),
+    )
+
+
+@st.composite
+def ssdlite_heads(draw: st.DrawFn) -> SSDLiteHead:
+    return SSDLiteHead(
+        channels=draw(st.sampled_from((0, 24))),
+        extra_channels=tuple(draw(st.lists(st.integers(2, 40), max_size=4))),
+        aspect_ratios=draw(st.sampled_from(((2.0,), (2.0, 3.0)))),
+        lowest_anchors=draw(st.sampled_from((3, 4))),
+        tap=draw(st.sampled_from(("expansion", "output"))),
+        output_stride=draw(st.sampled_from((8, 16, 32))),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+    )
+
+
+@st.composite
+def lraspp_heads(draw: st.DrawFn) -> LRASPPHead:
+    return LRASPPHead(
+        channels=draw(st.sampled_from((0, 24))),
+        filters=draw(st.integers(1, 40)),
+        low_stride=4,
+        output_stride=draw(st.sampled_from((8, 16, 32))),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+    )
+
+
+@st.composite
+def dense_specs(draw: st.DrawFn) -> ArchSpec:
+    """Any detector or segmenter of two or three stages, of which the first has stride 2."""
+    spec = draw(specs())
+    parts = (
+        StageSpec((draw(blocks(stride=2)),)),
+        *draw(st.lists(stages(), min_size=1, max_size=2)),
+    )
+    scaled = any(block.type == "uir" for stage in parts for block in stage.blocks)
+    return replace(
+        spec,
+        stem=replace(spec.stem, stride=2),
+        stages=parts,
+        layer_scale=spec.layer_scale if scaled else None,
+        head=draw(st.one_of(ssdlite_heads(), lraspp_heads())),
     )

@@ -14,12 +14,13 @@ from torch import nn
 
 from nas.arch import zoo
 from nas.arch.complexity import Complexity, complexity
+from nas.arch.ops.network import network_ops, output_ops
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.rewrites import Rewrites
 from nas.arch.spec import ArchSpec
 from nas.core.errors import SpecError
 from nas.model.build import build
-from tests.model.random_specs import specs
+from tests.model.random_specs import dense_specs, specs
 from tests.model.torch_counts import counts, peak_memory_bytes, without_storage
 
 TIMM_NAMES = [name for name in zoo.names() if timm.is_model(name)]
@@ -140,6 +141,22 @@ def test_counts_of_random_networks_match_torch(spec: ArchSpec) -> None:
     assert complexity(spec) == Complexity(params=params, macs=macs, activations=activations, peak_memory_bytes=peak)
     feature = model.feature_info[-1]
     assert (feature["num_chs"], feature["reduction"]) == (spec.stages[-1].blocks[-1].channels, spec.total_stride)
+
+
+@settings(max_examples=25, deadline=None)
+@given(spec=dense_specs())
+def test_counts_and_shapes_of_random_detectors_and_segmenters_match_torch(spec: ArchSpec) -> None:
+    with without_storage():
+        model = build(spec)
+    cost = complexity(spec)
+    assert counts(model, spec.in_channels, spec.resolution_px) == (cost.params, cost.macs, cost.activations)
+    images = torch.empty(2, spec.in_channels, spec.resolution_px, spec.resolution_px, device="meta")
+    outputs = model.eval()(images)
+    by_path = {op.path: op for op in network_ops(spec)}
+    expected = [(2, by_path[path].out_channels, *[by_path[path].out_px] * 2) for path in output_ops(spec)]
+    assert [output.shape for output in ([outputs] if spec.task == "segmentation" else outputs)] == expected
+    names = {name.removesuffix(".weight") for name, value in model.named_parameters() if value.ndim == 4}
+    assert names == {op.path for op in by_path.values() if op.kind in ("conv", "depthwise")}
 
 
 @pytest.mark.parametrize("kind", ["conv_pool", "pool_conv"])

@@ -47,7 +47,7 @@ def match_layers(before: WeightLayers, after: WeightLayers) -> dict[str, WeightL
     """The source's layer that each target layer continues, by the target's path.
 
     It has the same path in a block of the same type (or a head of the same kind) and is of the same kind. The stem must
-    have the same input channels, the classifier the same classes.
+    have the same input channels, the classifier the same classes, predictions of boxes the same default boxes.
     """
     matches = {}
     for path, layer in after.layers.items():
@@ -56,7 +56,7 @@ def match_layers(before: WeightLayers, after: WeightLayers) -> dict[str, WeightL
             continue
         if layer.part == "stem" and layer.in_channels != other.in_channels:
             continue
-        if layer.kind == "linear" and layer.out_channels != other.out_channels:
+        if layer.predicts and layer.out_channels != other.out_channels:
             continue
         matches[path] = other
     return matches

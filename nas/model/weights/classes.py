@@ -10,9 +10,9 @@ from timm.models import adapt_input_conv
 from torch import Tensor
 
 from nas.arch.spec import ArchSpec
+from nas.model.weights.layers import class_predictions
 from nas.model.weights.source import SourceWeights
 
-CLASSIFIER: Final = "classifier"
 _STEM: Final = "conv_stem.weight"
 
 
@@ -33,15 +33,20 @@ def fitted_weights(
 ) -> tuple[ArchSpec, dict[str, Tensor]]:
     """Network and weights of ``source`` for other input channels and classes.
 
-    The stem is adapted as timm does. ``rows``: of the classifier, in their new order; None keeps it.
+    The stem is adapted as timm does. ``rows``: of the classifier, or of the predictions of classes of a detector or
+    segmenter, in their new order; None keeps them. A detector's background stays.
     """
     state, network = dict(source.state), source.arch
     if network.in_channels != in_channels:
         state[_STEM] = adapt_input_conv(in_channels, state[_STEM], base_chans=network.in_channels)
         network = replace(network, in_channels=in_channels)
     if rows is not None:
-        for name in (name for name in source.state if name.startswith(f"{CLASSIFIER}.")):
-            state[name] = state[name][list(rows)]
+        for path, boxes in class_predictions(network).items():
+            for name in (name for name in (f"{path}.weight", f"{path}.bias") if name in state):
+                by_class = state[name].reshape(boxes, -1, *state[name].shape[1:])
+                background = by_class.shape[1] - network.classes
+                kept = [*range(background), *[row + background for row in rows]]
+                state[name] = by_class[:, kept].flatten(0, 1)
         network = replace(network, classes=len(rows))
     return network, state
 

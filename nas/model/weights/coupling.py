@@ -12,7 +12,10 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final, cast
 
-from nas.arch.ops.network import Op, network_ops
+from nas.arch.heads import LRASPPHead
+from nas.arch.ops.dense_head import LAST_CONV, class_layers
+from nas.arch.ops.network import Op, network_ops, output_ops
+from nas.arch.parts import HeadSpec
 from nas.arch.spec import ArchSpec
 from nas.model.weights.layers import (
     ChannelRole,
@@ -23,6 +26,7 @@ from nas.model.weights.layers import (
     WeightLayers,
 )
 
+_CONV_POOL: Final = "conv_pool"
 _BLOCK_PARTS: Final = 3  # "blocks", stage and position in the stage: the first parts of a block's path
 
 
@@ -38,7 +42,8 @@ class _Builder:
     def __init__(self, spec: ArchSpec) -> None:
         self.eps = spec.norm.eps
         self.types: dict[str, str] = {placed.path: placed.block.type for placed in spec.placed_blocks()}
-        self.head = f"{spec.head.kind}{'' if spec.head.channels else ' without convolution'}"
+        self.dilations = {placed.path: placed.dilation for placed in spec.placed_blocks()}
+        self.head, self.predictions = _head_parts(spec)
         self.ops = list(network_ops(spec))
         self.whole_of = {path: op for op in self.ops if op.kind == "concat" for path in op.inputs}
         self.gates = {op.inputs[1] for op in self.ops if op.kind == "scale"}
@@ -83,8 +88,9 @@ class _Builder:
                 self.values[op.path] = source
                 added = op.inputs if op.kind == "add" else op.inputs[:1]  # of a product the second is a gate
                 self.terms[op.path] = tuple([path for name in added for path in self.terms[name]])
-                if op.kind == "add":
-                    self.branch_ends[op.path.rpartition(".")[0]] = op.inputs[0]
+                block = op.path.rpartition(".")[0]
+                if op.kind == "add" and block in self.types:  # a segmenter's head adds its logits
+                    self.branch_ends[block] = op.inputs[0]
         return self.result()
 
     def add_layer(self, op: Op) -> None:
@@ -139,8 +145,8 @@ class _Builder:
             path=path,
             kind=cast(LayerKind, first.kind),
             block=block,
-            part=self.types.get(block, "stem" if path == "conv_stem" else self.head),
-            groups=tuple(self.filter_groups(ops)),
+            part=self.types.get(block, "stem" if path == "conv_stem" else self.head_part(path)),
+            groups=tuple(self.filter_groups(ops, self.dilations.get(block, 1))),
             inputs=inputs,
             outputs=outputs,
             in_channels=self.size[inputs],
@@ -152,10 +158,21 @@ class _Builder:
             scale=first.scale,
             reads=self.terms[first.inputs[0]],
             gates=path in self.gates,
+            predicts=first.kind == "linear" or path in self.predictions,
         )
 
-    def filter_groups(self, ops: Iterable[Op]) -> Iterator[FilterGroup]:
-        """Groups of a layer whose operations are ``ops``."""
+    def head_part(self, path: str) -> str:
+        """Kind of the head's part that the layer ``path`` is in."""
+        if self.predictions and path == LAST_CONV:
+            return _CONV_POOL  # the same convolution as that of a classifier that pools after it
+        return self.predictions.get(path, self.head)
+
+    def filter_groups(self, ops: Iterable[Op], dilation: int) -> Iterator[FilterGroup]:
+        """Groups of a layer whose operations are ``ops``.
+
+        ``dilation``: by which they are dilated in place of a stride, and which changes no weights: their taps are as
+        far apart in the image as before.
+        """
         done = 0  # outputs of the groups before
         for op in ops:
             start = self.starts.get(op.inputs[0], 0)
@@ -164,7 +181,7 @@ class _Builder:
                 inputs, outputs = (range(size * group, size * (group + 1)) for size in (ins, outs))
                 yield FilterGroup(
                     f"{op.path}.weight", outputs.start, _moved(inputs, start), _moved(outputs, done),
-                    op.kernel, op.dilation,
+                    op.kernel, op.dilation // dilation,
                 )  # fmt: skip
             done += op.out_channels
 
@@ -178,6 +195,20 @@ class _Builder:
         outer, inner = pairs[index]
         yield outer, ChannelRole(layer, 1, self.size[inner])
         yield inner, ChannelRole(layer, self.size[outer], 1)
+
+
+def _head_parts(spec: ArchSpec) -> tuple[str, dict[str, str]]:
+    """Kind of the head, and that of its predictions by path, of a dense head alone.
+
+    Predictions of boxes are the same if their default boxes are.
+    """
+    head = spec.head
+    if isinstance(head, HeadSpec):
+        return f"{head.kind}{'' if head.channels else ' without convolution'}", {}
+    if isinstance(head, LRASPPHead):
+        return head.kind, dict.fromkeys(class_layers(head), f"{head.kind} classes")
+    boxes = f"{head.kind} {head.lowest_anchors} {head.aspect_ratios}"
+    return head.kind, {path: boxes for path in output_ops(spec)}
 
 
 def _moved(channels: range, by: int) -> range:

@@ -14,7 +14,8 @@ from nas.arch.spec import ArchSpec
 from nas.core.formatting import first_names
 from nas.model.build import build
 from nas.model.weights.carry import carry_weights
-from nas.model.weights.classes import CLASSIFIER, channel_statistics, classifier_rows, fitted_weights
+from nas.model.weights.classes import channel_statistics, classifier_rows, fitted_weights
+from nas.model.weights.layers import CLASSIFIER, class_predictions
 from nas.model.weights.report import CarriedWeights
 from nas.model.weights.source import SourceWeights, source_weights
 
@@ -50,7 +51,9 @@ def initial_state(
     (``carry_weights``), the rest drawn with ``seed``. The stem is adapted to the input channels as timm does. The
     classifier is carried if the network of the weights knows all ``class_names`` (of the images, in label order), its
     rows in their order; if the names of either are unknown, where the numbers of classes are equal. A new classifier on
-    carried weights is zero. ``folder``: where timm's weights are looked for first.
+    carried weights is zero. A detector or segmenter begins with the stem and stages of any network of the same stages,
+    and with the head of one of its kind, whose classes are treated likewise, but drawn where they are new. ``folder``:
+    where timm's weights are looked for first.
 
     Raises: NasError in one line for weights that are missing, unreadable, or not of their network.
     """
@@ -58,10 +61,11 @@ def initial_state(
     if weights is None:
         return InitialWeights(state=drawn)
     source = source_weights(arch, weights, folder)
-    rows = classifier_rows(source, arch.classes, class_names)
+    is_same_kind = source.arch.task == arch.task
+    rows = classifier_rows(source, arch.classes, class_names) if is_same_kind else None
     carried = carry_weights(*fitted_weights(source, arch.in_channels, rows), arch, drawn)
     if rows is None:
-        carried = _with_new_classifier(carried)
+        carried = _with_new_classes(carried, arch, drawn)
     return InitialWeights(
         state=carried.state,
         carried=carried,
@@ -84,18 +88,21 @@ def random_state_dict(arch: ArchSpec, seed: int) -> dict[str, Tensor]:
         return dict(build(arch).state_dict())
 
 
-def _with_new_classifier(carried: CarriedWeights) -> CarriedWeights:
-    """Return ``carried`` with a classifier of zeros.
+def _with_new_classes(carried: CarriedWeights, arch: ArchSpec, drawn: Mapping[str, Tensor]) -> CarriedWeights:
+    """Return ``carried`` with new predictions of classes.
 
-    As Big Transfer does (arXiv:1912.11370; google-research/big_transfer, ``zero_head=True``). A classifier as timm
-    draws it has logits of several nats on trained features, which the first epoch is spent on: one epoch of
-    tf_efficientnet_lite0 on 4,000 CIFAR-10 images at 64 px ended at an accuracy of 0.24 instead of 0.54.
+    Those of a detector or segmenter are ``drawn``. A classifier is of zeros, as in Big Transfer (arXiv:1912.11370;
+    google-research/big_transfer, ``zero_head=True``). A classifier as timm draws it has logits of several nats on
+    trained features, which the first epoch is spent on: one epoch of tf_efficientnet_lite0 on 4,000 CIFAR-10 images at
+    64 px ended at an accuracy of 0.24 instead of 0.54.
     """
-    state = carried.state
-    own = {name: torch.zeros_like(state[name]) for name in state if name.startswith(f"{CLASSIFIER}.")}
+    state, paths = carried.state, class_predictions(arch)
+    names = [name for name in state if name.rpartition(".")[0] in paths]
+    is_zero = arch.task == "classification"
+    own = {name: torch.zeros_like(state[name]) if is_zero else drawn[name] for name in names}
     anew: dict[str, Any] = {"source_params": 0, "carried_params": 0, "source_channels": None, "source_kernels": ()}
     anew |= {"inputs": (), "outputs": ()}
-    layers = [replace(layer, **anew) if layer.path == CLASSIFIER else layer for layer in carried.layers]
+    layers = [replace(layer, **anew) if layer.path in paths else layer for layer in carried.layers]
     return replace(carried, state={**state, **own}, layers=tuple(layers))
 
 
@@ -108,7 +115,7 @@ def _remarks(
 ) -> list[str]:
     """What a user should know of how the weights were carried."""
     theirs = source.arch
-    remarks = [_classifier_remark(source, arch, class_names, rows)]
+    remarks = [_class_remark(source, arch, class_names, rows)]
     if theirs.in_channels != arch.in_channels:
         how = "summed" if arch.in_channels == 1 else "repeated and scaled"
         remarks.append(f"stem: filters of {theirs.in_channels} channels {how} for {arch.in_channels}, as timm does")
@@ -137,9 +144,10 @@ def _functions(arch: ArchSpec) -> dict[str, object]:
     }
 
 
-def _classifier_remark(
-    source: SourceWeights, arch: ArchSpec, class_names: Sequence[str], rows: list[int] | None
-) -> str:
+def _class_remark(source: SourceWeights, arch: ArchSpec, class_names: Sequence[str], rows: list[int] | None) -> str:
+    what, new = ("classifier", "beginning at zero") if arch.task == "classification" else ("classes", "drawn")
+    if source.arch.task != arch.task:
+        return f"head: new, {new}; the weights are those of a network for {source.arch.task}"
     known = bool(source.class_names and class_names)
     if rows is None:
         theirs, missing = source.arch.classes, [name for name in class_names if name not in source.class_names]
@@ -147,8 +155,8 @@ def _classifier_remark(
         if known and missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             why = f"among the {theirs} classes of the weights is no {missing[0]!r}{more}"
-        return f"classifier: new, beginning at zero; {why}"
+        return f"{what}: new, {new}; {why}"
     if not known:
-        return "classifier: carried; no class names to compare, the order of the classes is taken to be the same"
+        return f"{what}: carried; no class names to compare, the order of the classes is taken to be the same"
     same = list(class_names) == list(source.class_names)
-    return f"classifier: carried{'' if same else ', its classes put into the order of the images by name'}"
+    return f"{what}: carried{'' if same else ', its classes put into the order of the images by name'}"

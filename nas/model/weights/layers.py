@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final, Literal, NamedTuple
 
+from nas.arch.ops.dense_head import class_layers
+from nas.arch.parts import HeadSpec
+from nas.arch.spec import ArchSpec
+
 LayerKind = Literal["conv", "depthwise", "linear", "norm"]
 
+CLASSIFIER: Final = "classifier"
 STATISTICS: Final = ("running_mean", "running_var")  # of a batch norm; they are no parameters
 COUNTER: Final = "num_batches_tracked"  # of a batch norm's steps; torch can load a state dict without it
 
@@ -37,7 +42,8 @@ class WeightLayer:
     sets of channels; the same for a depthwise convolution and a norm. ``bias``: whether it has one. ``norm``: path of
     the batch norm that follows or that it is, ``norm_eps`` its constant; ``scale``: path of the layer scale that
     follows; "" for none; ``activation``: that at the end, if any. ``gates``: whether its outputs multiply other
-    channels, as the gate of a squeeze-excite. ``reads``: paths of the layers whose outputs are added up to its input.
+    channels, as the gate of a squeeze-excite. ``predicts``: whether its outputs are those of the network, so that each
+    has its own meaning. ``reads``: paths of the layers whose outputs are added up to its input.
     """
 
     path: str
@@ -55,6 +61,7 @@ class WeightLayer:
     scale: str = ""
     activation: str | None = None
     gates: bool = False
+    predicts: bool = False
     reads: tuple[str, ...] = ()
 
     @property
@@ -131,3 +138,8 @@ class WeightLayers:
     sets: Mapping[int, CoupledChannels]
     pairs: Mapping[int, tuple[int, int]]
     branch_ends: Mapping[str, str]
+
+
+def class_predictions(arch: ArchSpec) -> dict[str, int]:
+    """Map paths of layers that predict classes to the boxes that each predicts for."""
+    return {CLASSIFIER: 1} if isinstance(arch.head, HeadSpec) else class_layers(arch.head)

@@ -51,6 +51,11 @@ class CarriedLayer(CarriedPart):
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
 
+    @property
+    def part(self) -> str:
+        """Path of the part that it is in: a block, or a module of stem or head."""
+        return self.block or self.path.partition(".")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedWeights:
@@ -72,12 +77,17 @@ class CarriedWeights:
         return sum(layer.carried_params for layer in self.layers) / sum(layer.params for layer in self.layers)
 
     @property
-    def parts(self) -> tuple[CarriedPart, ...]:
-        """Stem, blocks, head and classifier in execution order, as rows of a table."""
+    def layers_by_part(self) -> Mapping[str, Sequence[CarriedLayer]]:
+        """Layers of stem, blocks and parts of the head, in execution order."""
         parts: dict[str, list[CarriedLayer]] = {}
         for layer in self.layers:
-            parts.setdefault(layer.block or layer.path, []).append(layer)
-        return tuple([self._part(path, layers) for path, layers in parts.items()])
+            parts.setdefault(layer.part, []).append(layer)
+        return parts
+
+    @property
+    def parts(self) -> tuple[CarriedPart, ...]:
+        """Stem, blocks, head and classifier in execution order, as rows of a table."""
+        return tuple([self._part(path, layers) for path, layers in self.layers_by_part.items()])
 
     def _part(self, path: str, layers: Sequence[CarriedLayer]) -> CarriedPart:
         sources = [layer.source_channels for layer in layers if layer.source_channels]

@@ -19,11 +19,11 @@ from nas.core.files import file_sha256
 from nas.model.build import build
 from nas.model.timm_import.network import timm_arch
 from nas.model.weights.files import PRETRAINED, SPEC_SUFFIXES, TIMM_PREFIX, spec_beside, weights_beside
+from nas.model.weights.layers import class_predictions
 from nas.model.weights.pretrained import pretrained_state
 from nas.model.weights.read import read_metadata, read_weights, with_counters
 
 _STEM: Final = "conv_stem.weight"
-_CLASSIFIER: Final = "classifier.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +49,22 @@ class SourceWeights:
 def source_weights(arch: ArchSpec, weights: str | Path, folder: Path) -> SourceWeights:
     """Read ``weights``, which may be of another network than ``arch``.
 
-    ``pretrained``: timm's of the network that ``arch`` is named after. ``timm/NAME``: of another of timm's networks. A
-    file of weights: of the network of the spec beside it (``FILE.yaml``), else of ``arch``. ``SPEC.yaml``: the file of
-    weights beside it. ``folder``: where timm's weights are looked for first.
+    ``pretrained``: timm's of the network that ``arch``, or its trunk, is named after. ``timm/NAME``: of another of
+    timm's networks. A file of weights: of the network of the spec beside it (``FILE.yaml``), else of ``arch``.
+    ``SPEC.yaml``: the file of weights beside it. ``folder``: where timm's weights are looked for first.
 
     Raises: NasError in one line for weights that are missing, unreadable, or not of their network.
     """
     text = str(weights)
     if text == PRETRAINED:
-        if not timm.is_model(arch.name):
+        # A detector or segmenter is named after the network that it was made of.
+        name = arch.name if timm.is_model(arch.name) else arch.name.removesuffix(f"_{arch.head.kind}")
+        if not timm.is_model(name):
             raise NasError(
-                f"weights pretrained: timm has no network {arch.name!r}; weights=timm/NAME carries those of a similar "
+                f"weights pretrained: timm has no network {name!r}; weights=timm/NAME carries those of a similar "
                 "one over, weights=FILE reads a file of yours."
             )
-        return _published(arch.name, text, folder)
+        return _published(name, text, folder)
     if text.startswith(TIMM_PREFIX):
         return _published(text.removeprefix(TIMM_PREFIX), text, folder)
     path = Path(text).expanduser()
@@ -110,10 +112,12 @@ def _of_file(path: Path, spec: Path | None, arch: ArchSpec, text: str) -> Source
 
 def _with_sizes_of(arch: ArchSpec, state: Mapping[str, Tensor]) -> ArchSpec:
     """Return ``arch`` with the input channels and classes of the tensors."""
-    stem, classifier = state.get(_STEM), state.get(_CLASSIFIER)
+    path, boxes = next(iter(class_predictions(arch).items()))
+    stem, predictions = state.get(_STEM), state.get(f"{path}.weight")
     channels = arch.in_channels if stem is None or stem.ndim != 4 else stem.shape[1]
-    classes = arch.classes if classifier is None else len(classifier)
-    return replace(arch, in_channels=channels, classes=classes)
+    background = 1 if arch.task == "detection" else 0
+    classes = arch.classes if predictions is None else len(predictions) // boxes - background
+    return replace(arch, in_channels=channels, classes=max(1, classes))
 
 
 def _file_facts(path: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -40,11 +39,9 @@ def print_initial_weights(initial: InitialWeights, console: Console | None = Non
     )
 
 
-def _parts(carried: CarriedWeights) -> Iterator[tuple[CarriedPart, list[CarriedLayer]]]:
+def _parts(carried: CarriedWeights) -> Iterator[tuple[CarriedPart, Sequence[CarriedLayer]]]:
     """(part, its layers) pairs in execution order."""
-    groups = groupby(carried.layers, key=lambda layer: layer.block or layer.path)
-    for part, (_, layers) in zip(carried.parts, groups, strict=True):
-        yield part, list(layers)
+    return zip(carried.parts, carried.layers_by_part.values(), strict=True)
 
 
 def _row(part: CarriedPart, layers: Sequence[CarriedLayer]) -> tuple[str, ...]:
