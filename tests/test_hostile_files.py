@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,8 @@ from nas.arch.scaling.transform import Scaling
 from nas.cli.hydra_config import compose_config
 from nas.cli.resolve.spaces import make_space
 from nas.core.errors import NasError
+from nas.data.dense import DenseDataSettings, load_detection_data, read_dense_description
+from nas.data.dense.description import DENSE_DATASET_FILE
 from nas.latency.bench.results import read_bench
 from nas.latency.calibration.collect import Collector
 from nas.latency.calibration.external import read_measurements
@@ -41,6 +44,7 @@ from nas.methods.search.trials.evaluated_file import read_evaluated_file
 from nas.study.config import RecordSettings
 from nas.study.manifest import read_manifest
 from nas.study.storage.opening import check_folder
+from tests.data.dense.builders import coco_json, voc_xml, write_image
 from tests.latency.synthetic_device import DEVICE as CHUNKS_DEVICE
 from tests.paths import REFERENCE
 from tests.study.fakes import mobilenet_v1
@@ -177,6 +181,66 @@ def use_bench(folder: Path, text: str) -> None:
     read_bench(path)
 
 
+def boxed(folder: Path, layout: str) -> Path:
+    """Root of two images, ``images/train/a.png`` and ``images/val/b.png``, made once; ``b`` has a valid label."""
+    root = folder / layout
+    if not root.is_dir():
+        for seed, (split, name) in enumerate((("train", "a"), ("val", "b"))):
+            write_image(root / "images" / split / f"{name}.png", seed=seed)
+            (root / "labels" / split).mkdir(parents=True)
+        (root / "labels" / "val" / "b.xml").write_text(voc_xml(VOC_ROWS), encoding="utf-8")
+        (root / "labels" / "val" / "b.txt").write_text("0 0.5 0.5 0.5 0.5", encoding="utf-8")
+    return root
+
+
+def load_boxes(root: Path, layout: str, **splits: str) -> None:
+    """Read a data set, and once more repaired if it is refused."""
+    data = DenseDataSettings(root=str(root), layout=layout, **splits)
+    try:
+        load_detection_data(data)
+    except NasError:
+        load_detection_data(replace(data, repair=True))
+
+
+def use_voc(folder: Path, text: str) -> None:
+    root = boxed(folder, "voc")
+    (root / "labels" / "train" / "a.xml").write_text(text, encoding="utf-8")
+    load_boxes(root, "voc")
+
+
+def use_yolo(folder: Path, text: str) -> None:
+    root = boxed(folder, "yolo")
+    (root / "labels" / "train" / "a.txt").write_text(text, encoding="utf-8")
+    load_boxes(root, "yolo")
+
+
+def use_data_yaml(folder: Path, text: str) -> None:
+    root = boxed(folder, "yaml")
+    (root / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.5 0.5", encoding="utf-8")
+    (root / "data.yaml").write_text(text, encoding="utf-8")
+    load_boxes(root, "yolo")
+
+
+def use_coco(folder: Path, text: str) -> None:
+    root = boxed(folder, "coco")
+    (root / "train.json").write_text(text, encoding="utf-8")
+    load_boxes(root, "coco", train="train.json", val="train.json")
+
+
+def use_dense_description(folder: Path, text: str) -> None:
+    (folder / DENSE_DATASET_FILE).write_text(text, encoding="utf-8")
+    description = read_dense_description(folder)
+    assert description is not None
+    _ = (description.lines, description.warnings, description.box_size_text)
+
+
+VOC_ROWS: Final = [("cat", 1, 1, 20, 15), ("dog", 5, 5, 30, 25)]
+DESCRIPTION: Final = {
+    "format": "nas.dense_dataset/1", "task": "detection", "layout": "voc", "path": "/data", "train_place": "train",
+    "val_place": "", "found": 3, "train": 2, "val": 1, "train_empty": 1, "val_empty": 0, "box_sizes": [1, 1, 0],
+    "ignored": 1, "void": 0.0, "sizes": ["40x30", "40x30", "80x60"], "left_out": {"hidden": 1},
+    "classes": [{"name": "cat", "train": 2, "val": 1, "train_images": 1, "val_images": 1}],
+}  # fmt: skip
 BENCH: Final = {
     "format": "nas.bench/1",
     "networks": [
@@ -216,6 +280,15 @@ FILES: Final[dict[str, tuple[Any, Callable[[Any], str], Read]]] = {
     "measurements": (HEADER + NETWORKS, str, use_measurements),
     "evaluated": (EVALUATED, str, use_evaluated),
     "bench": (BENCH, json.dumps, use_bench),
+    "voc": (voc_xml(VOC_ROWS), str, use_voc),
+    "yolo": ("0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.4 0.1 0.2 0.3\n", str, use_yolo),
+    "data.yaml": ({"train": "images/train", "val": "images/val", "names": ["cat"]}, yaml.safe_dump, use_data_yaml),
+    "coco": (
+        json.loads(coco_json([(1, "a.png")], [(1, 7, [1, 2, 3, 4]), (1, 9, [5, 6, 7, 8])], {7: "cat", 9: "dog"})),
+        json.dumps,
+        use_coco,
+    ),
+    "dense description": (DESCRIPTION, json.dumps, use_dense_description),
     **{kind: (calibration(kind), json.dumps, use_predictor) for kind in PREDICTORS},
 }
 REFUSED: Final = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from nas.data.decode import open_image, silent_pillow
+    from nas.data.decode import open_image, silent_pillow, stored_values, upright_size
     from nas.data.description import DatasetDescription, read_description, write_description
     from nas.data.image_files import shown_name
     from nas.data.images import ImageData, load_images, resize_images
@@ -22,7 +22,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "decode": ["open_image", "silent_pillow"],
+            "decode": ["open_image", "silent_pillow", "stored_values", "upright_size"],
             "description": ["DatasetDescription", "read_description", "write_description"],
             "image_files": ["shown_name"],
             "images": ["ImageData", "load_images", "resize_images"],
@@ -61,6 +61,8 @@ __all__ = [
     "resize_images",
     "shown_name",
     "silent_pillow",
+    "stored_values",
+    "upright_size",
     "with_samples",
     "write_description",
 ]

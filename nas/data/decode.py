@@ -10,17 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
-from nas.data.pixels import DeepValues, fit_square, rgb_image
+from nas.data.pixels import DeepValues, fit_square, grey_factor, rgb_image
 from nas.data.sources import DataSettings
 
 _MAX_THREADS: Final = 8
@@ -171,6 +172,34 @@ def open_image(file: Path, settings: DataSettings) -> Iterator[OpenedImage]:
     Image.init()
     with _opened(file) as image:
         yield OpenedImage(image, file, settings)
+
+
+def upright_size(file: Path) -> tuple[int, int]:
+    """Width and height in px of the upright image in ``file``, from its header.
+
+    Raises: NasError naming the file.
+    """
+    Image.init()
+    with _opened(file) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+        return image.size[::-1] if turned else image.size
+
+
+def stored_values(file: Path) -> tuple[NDArray[Any], str]:
+    """Values in ``file`` as stored, and its format.
+
+    Neither turned, scaled nor converted to RGB.
+
+    (H, W) integers of one channel (indices of a palette, the bits of 1, 2 and 4 bits), or (H, W, C).
+
+    Raises: NasError naming the file.
+    """
+    Image.init()
+    with _opened(file) as image:
+        _checked_bytes(image, image.size, file)
+        divisor = grey_factor(image)
+        values = np.asarray(image)
+        return values // divisor if divisor > 1 else values, image.format or ""
 
 
 def _known_formats() -> list[str]:

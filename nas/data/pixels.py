@@ -91,6 +91,14 @@ def fit_square(
     return square
 
 
+def grey_factor(image: Image.Image) -> int:
+    """Factor by which Pillow scales the levels of a grey image of 2 or 4 bits.
+
+    It is known until they are loaded.
+    """
+    return _GREY_FACTORS.get(_raw_mode(image), 1)
+
+
 def _raw_mode(image: Image.Image) -> str:
     """Layout of the samples in the file, in Pillow's notation, such as ``RGB;16B``.
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
+    from nas.data.dense import DetectionData, SegmentationData
     from nas.data.images import ImageData
     from nas.data.streaming import ImageFiles
+
+    _Labelled = ImageData | ImageFiles
+    _Dense = DetectionData | SegmentationData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSummary:
     """Properties of the images that networks and reports depend on.
 
-    ``channels`` per image, ``resolution_px`` their side, ``train`` and ``val`` the numbers of images. ``class_names``
-    are in label order. Images are normalised by ``mean`` and ``std`` per channel of the train images, for pixels scaled
-    to [0, 1]. These three are empty in the files of versions that did not store them.
+    ``channels`` per image, ``resolution_px`` their side (0: they differ), ``train`` and ``val`` the numbers of images.
+    ``class_names`` are in label order. Images are normalised by ``mean`` and ``std`` per channel of the train images,
+    for pixels scaled to [0, 1]. These three are empty in the files of versions that did not store them.
 
     Raises: NasError for values out of range.
     """
@@ -48,18 +52,24 @@ class ImageSummary:
         return names | ({"normalisation": {"mean": list(self.mean), "std": list(self.std)}} if self.mean else {})
 
     @classmethod
-    def of(cls, data: ImageData | ImageFiles) -> ImageSummary:
+    def of(cls, data: _Labelled | _Dense) -> ImageSummary:
         """Summarise ``data``."""
+        side_px = 0  # of images with boxes or masks, each of which has a size of its own
+        train, val = getattr(data, "train", None), getattr(data, "val", None)
+        if train is None or val is None:
+            labelled = cast("_Labelled", data)
+            train, val, side_px = labelled.train_labels, labelled.val_labels, labelled.resolution_px
         return cls(
             classes=data.classes,
             channels=data.channels,
-            resolution_px=data.resolution_px,
-            train=len(data.train_labels),
-            val=len(data.val_labels),
+            resolution_px=side_px,
+            train=len(train),
+            val=len(val),
             class_names=data.class_names,
             mean=data.mean,
             std=data.std,
         )
 
     def __str__(self) -> str:
-        return f"{self.train} train and {self.val} validation images, {self.classes} classes, {self.resolution_px} px"
+        side = f", {self.resolution_px} px" if self.resolution_px else ""
+        return f"{self.train} train and {self.val} validation images, {self.classes} classes{side}"
