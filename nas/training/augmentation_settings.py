@@ -51,7 +51,7 @@ class AugmentationSettings(TrainSettings):
     ``color_jitter`` is the largest change of brightness, contrast and saturation, as a share. ``random_erasing`` is the
     probability that a rectangle is erased, which ``erase_mode`` fills with the mean (``const``), a random colour
     (``rand``) or noise (``pixel``). ``interpolation`` is that of resizing; ``random`` draws bilinear or bicubic for
-    each crop.
+    each crop. ``zoom_out``, of detection, is the probability that an image is shown smaller, on a canvas (None: 0).
 
     ``stream`` decodes images when they are needed (None: if a setting asks for it, or memory cannot hold them).
     ``crop_pct`` is the share of the side of validation images that is kept, around their middle. ``loader_workers``
@@ -69,6 +69,7 @@ class AugmentationSettings(TrainSettings):
     color_jitter: float = 0.0
     random_erasing: float = 0.0
     erase_mode: Literal["const", "rand", "pixel"] = "const"
+    zoom_out: float | None = None
     interpolation: Literal["bilinear", "bicubic", "random"] = "bilinear"
     crop_pct: float = 1.0
     loader_workers: int | None = None
@@ -81,6 +82,7 @@ class AugmentationSettings(TrainSettings):
         check_auto_augment(f"{self.group}.auto_augment", self.auto_augment)
         self._check("color_jitter", low=0, high=10)
         self._check("random_erasing", low=0, high=1)
+        self._check("zoom_out", low=0, high=1, optional=True)
         for field, allowed in (("interpolation", INTERPOLATIONS), ("erase_mode", ERASE_MODES)):
             if getattr(self, field) not in allowed:
                 raise unknown_choice(f"{self.group}.{field}", getattr(self, field), allowed)
@@ -115,6 +117,8 @@ class AugmentationSettings(TrainSettings):
         """Return the settings that affect training results, by name."""
         fields = TrainSettings.identity(self)
         del fields["loader_workers"]
+        if fields["zoom_out"] is None:  # which older trainings lack
+            del fields["zoom_out"]
         return fields
 
 

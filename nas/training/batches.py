@@ -19,13 +19,13 @@ class TrainBatch(NamedTuple):
     """One process's share of a training batch.
 
     ``rows``: index of each image among the train images, int64 (B,). ``images``: augmented and normalised, float32
-    (B, C, H, W). ``targets``: labels, int64 (B,), or probabilities, float32 (B, classes). ``total``: images of all
-    shares together.
+    (B, C, H, W). ``targets``: labels, int64 (B,), or probabilities, float32 (B, classes); of other tasks tensors, or
+    tuples, lists and dictionaries of tensors. ``total``: images of all shares together.
     """
 
     rows: Tensor
     images: Tensor
-    targets: Tensor
+    targets: Any
     total: int
 
 
@@ -33,8 +33,8 @@ class BatchSource(Protocol):
     """Where a training gets its images from; one source serves one training.
 
     ``mean`` and ``std`` are per channel, for pixels scaled to [0, 1], and are already applied to the images.
-    ``train_class_images`` and ``val_class_images``: number of images of each class, in label order. ``steps``: batches
-    per epoch. Tensors may be on any device; the trainer moves them to its own, applies mixup and the memory layout.
+    ``steps``: batches per epoch. Tensors may be on any device; the trainer moves them to its own, applies mixup and the
+    memory layout.
 
     A source decides its random draws by itself: it neither uses nor changes the global random states of torch, numpy
     and ``random`` in the process of the training, for those belong to dropout and mixup.
@@ -61,20 +61,16 @@ class BatchSource(Protocol):
         """Deviation per channel by which images are normalised."""
 
     @property
-    def train_class_images(self) -> tuple[int, ...]:
-        """Number of train images of each class."""
+    def train_images(self) -> int:
+        """Number of train images."""
 
     @property
-    def val_class_images(self) -> tuple[int, ...]:
-        """Number of validation images of each class."""
+    def val_images(self) -> int:
+        """Number of validation images."""
 
     @property
     def steps(self) -> int:
         """Batches per epoch."""
-
-    @property
-    def has_fixed_images(self) -> bool:
-        """Whether a train image is the same in every epoch, before mixup."""
 
     def identity(self) -> list[Any]:
         """Return what the images depend on, as JSON data.
@@ -97,6 +93,22 @@ class BatchSource(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a ``state_dict``."""
+
+
+class LabelledSource(BatchSource, Protocol):
+    """A source of images with one label each, for classification."""
+
+    @property
+    def train_class_images(self) -> tuple[int, ...]:
+        """Number of train images of each class, in label order."""
+
+    @property
+    def val_class_images(self) -> tuple[int, ...]:
+        """Number of validation images of each class, in label order."""
+
+    @property
+    def has_fixed_images(self) -> bool:
+        """Whether a train image is the same in every epoch, before mixup."""
 
 
 class InMemorySource:
@@ -124,6 +136,7 @@ class InMemorySource:
         self.mean, self.std = data.mean, data.std
         self.train_class_images = tuple(torch.bincount(data.train_labels, minlength=data.classes).tolist())
         self.val_class_images = data.val_class_images
+        self.train_images, self.val_images = len(data.train_labels), len(data.val_labels)
 
     def identity(self) -> list[Any]:
         """Return the identity of the images, and whether they are flipped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from timm.data import Mixup
@@ -23,11 +23,12 @@ _SCORE_BATCH: Final = 256
 class ValBatch(NamedTuple):
     """Validation images without augmentation, normalised, and their labels.
 
-    float32 (B, C, H, W) and int64 (B,).
+    float32 (B, C, H, W) and int64 (B,); of other tasks ``labels`` are what their score compares with, such as masks or
+    boxes at the images' own size.
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Any
 
 
 def evaluate(model: nn.Module, data: ImageData, settings: TrainSettings) -> Score:

@@ -15,7 +15,11 @@ from torch import nn
 from nas.training.runtime import fused_update
 from nas.training.settings import TrainSettings
 
-_CLASSIFIER: Final = "classifier"  # of all networks of timm's EfficientNet and MobileNetV3 classes
+# What is not the trunk: of timm's EfficientNet and MobileNetV3 classes, of SSDLite, of LR-ASPP.
+_HEADS: Final = frozenset(
+    {"classifier", "extra", "class_heads", "box_heads", "aspp_conv", "aspp_bn", "aspp_gate"}
+    | {"high_classifier", "low_classifier"}
+)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -38,10 +42,11 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 def _parameter_groups(model: nn.Module, body_share: float, weight_decay: float) -> list[dict[str, Any]]:
     """Group parameters by weight decay as timm does, and by learning rate.
 
-    ``body_share``: learning rate of all but the classifier as a share of its; timm's schedules multiply by it.
+    ``body_share``: learning rate of all but the classifier, or the head of a detector or segmenter, as a share of its;
+    timm's schedules multiply by it.
     """
     groups = param_groups_weight_decay(model, weight_decay)
-    head = {id(weight) for name, weight in model.named_parameters() if name.partition(".")[0] == _CLASSIFIER}
+    head = {id(weight) for name, weight in model.named_parameters() if name.partition(".")[0] in _HEADS}
     split = []
     for group in groups:
         for scale, is_head in ((1.0, True), (body_share, False)):

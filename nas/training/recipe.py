@@ -114,10 +114,11 @@ class RecipeSettings(AugmentationSettings):
         """Return the learning rate of all but the classifier as a share of its."""
         return self.body_lr
 
-    def loss_weights(self, class_images: Sequence[int]) -> tuple[float, ...] | None:
+    def loss_weights(self, class_images: Sequence[int], unit: str = "image") -> tuple[float, ...] | None:
         """Return the weight of each class in the loss; None if all are alike.
 
-        ``class_images``: number of train images of each class. Raises: NasError if they do not fit the settings.
+        ``class_images``: number of train images, or of another ``unit``, of each class. Raises: NasError if they do not
+        fit the settings.
         """
         if self.class_weights is None:
             return None
@@ -125,7 +126,7 @@ class RecipeSettings(AugmentationSettings):
             if 0 in class_images:
                 raise NasError(
                     f"recipe.class_weights balanced: class {class_images.index(0)} of {len(class_images)} has no train "
-                    "image; give weights as a list, or add images of it."
+                    f"{unit}; give weights as a list, or add images of it."
                 )
             mean = sum(class_images) / len(class_images)
             return tuple(mean / count for count in class_images)

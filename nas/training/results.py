@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from nas.core.errors import NasError
+from nas.core.statistics import binomial_error
 
 
 class TrainingError(NasError):
@@ -20,23 +22,33 @@ class OutOfMemoryError(TrainingError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Top-1 accuracy in [0, 1] and mean cross entropy (nats) on the validation images.
+    """Main score of a task in [0, 1] and mean loss on the validation images.
 
-    ``class_correct``: the number of images classified correctly, by class in label order.
+    ``accuracy``: top-1 accuracy of classification, COCO's AP of detection, mIoU of segmentation. ``loss``: cross
+    entropy in nats, or the task's. ``class_correct``: of classification, the number of images classified correctly, by
+    class in label order. ``metrics``: further figures of the task by name. ``standard_error``: of ``accuracy``; None:
+    of classification the binomial one of the number of images, else not known. ``class_scores`` and ``class_errors``:
+    the task's score of each class (AP, IoU) with its standard error, in label order, None where a class has no object
+    or pixel; empty for classification.
     """
 
     accuracy: float
     loss: float
     class_correct: tuple[int, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    standard_error: float | None = None
+    class_scores: tuple[float | None, ...] = ()
+    class_errors: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
     """Result of one epoch, counted from 1.
 
-    ``accuracy`` is top-1 in [0, 1] and ``val_loss`` in nats, on the validation images. ``train_loss`` is the mean of
-    the steps, with label smoothing and mixup. ``duration_s`` is wall time, ``cpu_s`` CPU time of all threads, both
-    including validation. ``class_correct``: validation images classified correctly, by class in label order.
+    ``accuracy`` is the task's main score in [0, 1] (top-1, AP or mIoU) and ``val_loss`` in nats, on the validation
+    images. ``train_loss`` is the mean of the steps, with label smoothing and mixup. ``duration_s`` is wall time,
+    ``cpu_s`` CPU time of all threads, both including validation. The other fields are those of ``Score``; checkpoints
+    of older versions lack all but ``class_correct``.
     """
 
     epoch: int
@@ -46,6 +58,19 @@ class EpochResult:
     duration_s: float
     cpu_s: float
     class_correct: tuple[int, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    standard_error: float | None = None
+    class_scores: tuple[float | None, ...] = ()
+    class_errors: tuple[float | None, ...] = ()
+
+    def error_of(self, images: int) -> float | None:
+        """Standard error of ``accuracy``; None where a task cannot tell it.
+
+        Of classification the binomial one of ``images`` validation images.
+        """
+        if self.standard_error is None and not self.class_scores:
+            return binomial_error(self.accuracy, images)
+        return self.standard_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +89,7 @@ class TrainResult:
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy after the last epoch, in [0, 1], by which trials are compared.
+        """Main score after the last epoch, in [0, 1], by which trials are compared.
 
         The best epoch would be biased upwards by noise.
         """
@@ -74,6 +99,16 @@ class TrainResult:
     def class_correct(self) -> tuple[int, ...]:
         """Validation images classified correctly after the last epoch, by class."""
         return self.epochs[-1].class_correct
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error after the last epoch, as of ``Score``."""
+        return self.epochs[-1].standard_error
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Further figures of the task after the last epoch, by name."""
+        return self.epochs[-1].metrics
 
     @property
     def loss(self) -> float:

@@ -6,21 +6,22 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from nas.training.augmentation import make_mixup
-from nas.training.batches import BatchSource, TrainBatch
+from nas.training.batches import BatchSource, LabelledSource, TrainBatch
 from nas.training.distillation.loss import Distillation
 from nas.training.distributed import ProcessGroup
-from nas.training.evaluation import autocast, make_grad_scaler, memory_layout, score_batches
-from nas.training.optimization import make_loss, make_optimizer, make_scheduler
+from nas.training.evaluation import autocast, make_grad_scaler, memory_layout
+from nas.training.optimization import make_optimizer, make_scheduler
 from nas.training.results import EpochResult, TrainingError
 from nas.training.runtime import global_random_state, set_global_random_state
 from nas.training.settings import TrainSettings
+from nas.training.tasks.base import Task, moved
+from nas.training.tasks.classification import Classification
 
 
 class Times(NamedTuple):
@@ -49,8 +50,8 @@ class TrainingRun:
     Model, optimizer, schedule, averaged weights, the source of batches and the results so far. ``step``: steps of the
     present epoch that are done. ``trained``: time of the training steps, without validation. ``scored_model``: the
     weights that are validated, averaged ones with ``settings.ema``. ``processes`` share each batch, gradients are
-    summed; norm statistics are those of a share, and averaged before they are used. ``distillation``: the loss with a
-    teacher, None for the labels' alone.
+    summed; norm statistics are those of a share, and averaged before they are used. ``task``: loss and score; None for
+    classification. ``distillation``: the loss with a teacher, of classification only; None for the labels' alone.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class TrainingRun:
         device: torch.device,
         processes: ProcessGroup | None = None,
         *,
+        task: Task | None = None,
         distillation: Distillation | None = None,
     ) -> None:
+        self.task: Task = task or Classification(cast(LabelledSource, source), settings, device)
         self.distillation = distillation
         self.source, self.settings, self.device = source, settings, device
         self.processes = processes or ProcessGroup()
@@ -74,13 +77,6 @@ class TrainingRun:
         self.spent = Times()  # on the present epoch, before this process began
         self.optimizer = make_optimizer(model, settings)
         self.scheduler = make_scheduler(self.optimizer, settings, self.steps)
-        self.mixup = make_mixup(settings, len(source.class_names))
-        self.loss = make_loss(
-            settings,
-            has_soft_targets=self.mixup is not None,
-            class_images=source.train_class_images,
-            device=device,
-        )
         self.ema = ModelEmaV3(model, settings.ema, use_warmup=True) if settings.ema is not None else None
         self.scored_model: nn.Module = self.model if self.ema is None else self.ema.module
         self.scaler = make_grad_scaler(settings, device)
@@ -149,14 +145,7 @@ class TrainingRun:
         spent = self.spent
         self.trained = self.trained.plus(Times.now().since(self.start)).plus(spent)
         self._average_statistics()
-        score = score_batches(
-            self.scored_model.eval(),
-            self.source.val_batches(),
-            len(self.source.class_names),
-            self.settings,
-            device=self.device,
-            processes=self.processes,
-        )
+        score = self.task.score(self.scored_model.eval(), self.source.val_batches(), self.processes)
         if not math.isfinite(score.loss):
             raise TrainingError(
                 f"validation loss became {score.loss} at epoch {epoch}: lower {self.settings.group}.lr."
@@ -170,6 +159,10 @@ class TrainingRun:
             duration_s=elapsed.wall_s,
             cpu_s=elapsed.cpu_s,
             class_correct=score.class_correct,
+            metrics=dict(score.metrics),
+            standard_error=score.standard_error,
+            class_scores=score.class_scores,
+            class_errors=score.class_errors,
         )
         self.results.append(result)
         self.step, self.spent = 0, Times()
@@ -213,19 +206,18 @@ class TrainingRun:
 
     def _train_step(self, batch: TrainBatch) -> Tensor:
         """Take one optimizer step; returns the detached loss of the whole batch, ()."""
-        images, targets = batch.images.to(self.device), batch.targets.to(self.device)
-        if self.mixup is not None:
-            images, targets = self.mixup(images, targets)
+        images, targets = self.task.prepare(batch.images.to(self.device), moved(batch.targets, self.device))
         images = images.contiguous(memory_format=memory_layout(self.settings))
         self.optimizer.zero_grad()
         with autocast(self.settings, self.device):
-            logits = self.model(images)
-            loss = self.loss(logits, targets)
+            outputs = self.model(images)
+            loss = self.task.loss(outputs, targets)
             if self.distillation is not None:
-                loss = self.distillation.loss(loss, logits, batch.rows, images)
+                loss = self.distillation.loss(loss, outputs, batch.rows, images)
         if self.processes.size > 1:
             loss = loss * (len(images) / batch.total)
-        self.scaler.scale(loss).backward()
+        scaled: Any = self.scaler.scale(loss)
+        scaled.backward()
         self.processes.sum_gradients(self.model.parameters())
         if self.settings.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)

@@ -97,10 +97,10 @@ class TrainSettings:
         """Return the learning rate of all but the classifier as a share of its."""
         return 1.0
 
-    def loss_weights(self, class_images: Sequence[int]) -> tuple[float, ...] | None:
+    def loss_weights(self, class_images: Sequence[int], unit: str = "image") -> tuple[float, ...] | None:
         """Return the weight of each class in the loss; None if all are alike.
 
-        ``class_images``: number of train images of each class.
+        ``class_images``: number of train images, or of another ``unit``, of each class.
         """
         return None
 

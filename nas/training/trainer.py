@@ -21,6 +21,7 @@ from nas.training.results import EpochResult, TrainResult
 from nas.training.run import Times, TrainingRun
 from nas.training.runtime import fast_training, pick_device, seeded
 from nas.training.settings import TrainSettings
+from nas.training.tasks.base import Task
 
 _DIFFERENT_CHECKPOINTS: Final = (
     "torchrun: processes found different checkpoints; runs_dir must be a folder that all machines share."
@@ -57,12 +58,32 @@ def train(
 
     Raises: TrainingError if a loss is not finite; torch's out-of-memory errors propagate.
     """
+    source = InMemorySource(data, settings, seed=seed, device=pick_device(settings))
+    return train_from(model, source, settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
+
+
+def train_from(
+    model: nn.Module,
+    source: BatchSource,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    task: Task | None = None,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    checkpoint: Path | None = None,
+) -> TrainResult:
+    """Train ``model`` in place on images of ``source``, for any ``task``.
+
+    As ``train``, whose source has images in memory and whose task is classification (None). Source and task are made
+    for the device of ``settings`` and for this training alone.
+
+    Raises: TrainingError if a loss is not finite; torch's out-of-memory errors propagate.
+    """
     device = pick_device(settings)
-    source = InMemorySource(data, settings, seed=seed, device=device)
     with seeded(seed, device), fast_training(model, device, settings.threads):
         images = source.identity() if checkpoint is not None else ()  # which takes a look at every pixel
         saved = open_checkpoint(checkpoint, model, images, settings, seed=seed, device=device)
-        run = TrainingRun(model, source, settings, device)
+        run = TrainingRun(model, source, settings, device, task=task)
         if saved is not None and (state := saved.load()) is not None:
             run.load_state_dict(state)
         while run.epoch <= settings.epochs:
@@ -100,6 +121,7 @@ def train_network(
     checkpoint: Path | None = None,
     hooks: TrainingHooks | None = None,
     processes: ProcessGroup | None = None,
+    task: Task | None = None,
     distillation: Distillation | None = None,
 ) -> TrainResult:
     """Train ``model`` in place in full, resumable at any step.
@@ -107,7 +129,8 @@ def train_network(
     As ``train``, but for images from any ``source``, and ``checkpoint`` is also written in the middle of an epoch, when
     ``settings.checkpoint_s`` seconds have passed, and after every epoch. On CPU with one thread and one process a
     resumed training ends with the same weights as an uninterrupted one, bit for bit. Of ``processes`` the first one
-    writes the file, which all read. ``distillation``: the loss with a teacher, None for the labels' alone.
+    writes the file, which all read. ``task``: loss and score; None for classification. ``distillation``: the loss with
+    a teacher, of classification only; None for the labels' alone.
 
     Raises: TrainingError if a loss is not finite, which is checked before a checkpoint is written, so that its weights
     are good; NasError if the checkpoint cannot be resumed, or the processes differ in what they resume from.
@@ -119,7 +142,7 @@ def train_network(
     with seeded(seed, device), fast_training(model, device, settings.threads):
         images = [*source.identity(), *(distillation.identity() if distillation is not None else ())]
         saved = open_checkpoint(checkpoint, model, images, settings, seed=seed, device=device, say=hooks.say)
-        run = TrainingRun(model, source, settings, device, processes, distillation=distillation)
+        run = TrainingRun(model, source, settings, device, processes, task=task, distillation=distillation)
         if saved is not None:
             _resume(run, saved)
         elif checkpoint is not None and checkpoint.exists():
@@ -185,7 +208,7 @@ def _set_bn_momentum(model: nn.Module, momentum: float) -> None:
 
 def train_result(run: TrainingRun) -> TrainResult:
     """Return the result of a training after its last epoch."""
-    images = run.settings.epochs * sum(run.source.train_class_images)
+    images = run.settings.epochs * run.source.train_images
     return TrainResult(
         epochs=tuple(run.results),
         duration_s=sum(result.duration_s for result in run.results),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nas.training.batches import BatchSource
+from nas.training.batches import LabelledSource
 from nas.training.distillation.loss import Distillation, Teacher
 from nas.training.distillation.output_cache import CachedTeacher, cache_path
 from nas.training.distillation.settings import DistillationSettings, TeacherChoice
@@ -20,7 +20,7 @@ from nas.training.settings import TrainSettings
 def begin_distillation(
     choice: TeacherChoice,
     settings: DistillationSettings,
-    source: BatchSource,
+    source: LabelledSource,
     training: TrainSettings,
     *,
     device: torch.device,

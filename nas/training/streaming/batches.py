@@ -62,6 +62,7 @@ class StreamedSource:
             tuple(torch.bincount(labels, minlength=len(self.class_names)).tolist())
             for labels in (images.train_labels, images.val_labels)
         )
+        self.train_images, self.val_images = len(images.train_labels), len(images.val_labels)
 
     def identity(self) -> list[Any]:
         """Return what the batches depend on beside the settings, as JSON data."""

@@ -43,6 +43,11 @@ class BatchRequest(NamedTuple):
         """The request for validation images."""
         return cls(_VAL_EPOCH, rows)
 
+    @property
+    def is_train(self) -> bool:
+        """Whether it is for train images."""
+        return self.epoch != _VAL_EPOCH
+
 
 class LoadingError(NamedTuple):
     """Message of an error in a loader process.
@@ -63,13 +68,13 @@ class BatchImages(Dataset[Tensor | LoadingError]):
         self._images, self._train, self._val, self._seed = images, train, val, seed
 
     def __getitem__(self, request: BatchRequest) -> Tensor | LoadingError:
-        is_train = request.epoch != _VAL_EPOCH
+        is_train = request.is_train
         try:
             with restored_global_states(), silent_pillow():
                 pixels = np.stack(
                     [self._augmented(row, request.epoch) if is_train else self._validation(row) for row in request.rows]
                 )
-            return _sendable(torch.from_numpy(pixels)).permute(0, 3, 1, 2)
+            return sendable(torch.from_numpy(pixels)).permute(0, 3, 1, 2)
         except NasError as error:
             return LoadingError(str(error))
 
@@ -190,8 +195,8 @@ def automatic_workers(device: torch.device, threads: int, processes: int) -> int
     return max(0, min(free, _MOST_AUTOMATIC))
 
 
-def _sendable(images: Tensor) -> Tensor:
-    """Move ``images`` to shared memory if this is a loader process.
+def sendable(images: Tensor) -> Tensor:
+    """Return a tensor of a batch, moved to shared memory if this is a loader process.
 
     Where there is none, torch would wait forever. Raises: NasError.
     """

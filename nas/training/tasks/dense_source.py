@@ -1,0 +1,149 @@
+"""Batches of images with boxes or masks: drawn per seed, epoch and image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nas.training.augmentation import normalise
+from nas.training.batches import TrainBatch
+from nas.training.distributed import ProcessGroup
+from nas.training.evaluation import ValBatch
+from nas.training.optimization import steps_per_epoch
+from nas.training.settings import TrainSettings
+from nas.training.streaming.draws import epoch_order
+from nas.training.streaming.loader import BatchLoader, BatchRequest, automatic_workers
+
+_VAL_BATCH: Final = 32
+_VAL_CACHE_BYTES: Final = 2**28  # of validation images as networks see them, which are the same in every epoch
+
+
+class DenseBatch(NamedTuple):
+    """Images as networks see them, and their labels.
+
+    ``pixels``: uint8 (B, 3, H, W). ``targets``: as a task has them.
+    """
+
+    pixels: Tensor
+    targets: Any
+
+
+class ValTargets(NamedTuple):
+    """Rows of validation images, int64 (B,), and their labels as a task has them."""
+
+    rows: Tensor
+    targets: Any
+
+
+class DenseImages(Protocol):
+    """What a source needs of a data set, beside its batches."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Mean per channel of the train images."""
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Deviation per channel of the train images."""
+
+    @property
+    def train(self) -> Sequence[Any] | Any:
+        """The train images."""
+
+    @property
+    def val(self) -> Sequence[Any] | Any:
+        """The validation images."""
+
+    def identity(self) -> list[Any]:
+        """Return what images and labels depend on, as JSON data."""
+
+
+class DenseSource:
+    """Batches of the images of ``data``, for a network of ``resolution_px``.
+
+    ``batches`` gives a ``DenseBatch``, or the error of a file, for a ``BatchRequest``. The order of an epoch depends on
+    ``seed`` and epoch, the draws of an image on these and its row: wherever in an epoch a training goes on, and
+    whatever the number of loader processes, batches are bitwise the same. ``transform``: settings of what happens to
+    the images, as JSON data.
+    """
+
+    def __init__(
+        self,
+        data: DenseImages,
+        batches: Dataset[Any],
+        settings: TrainSettings,
+        *,
+        resolution_px: int,
+        seed: int,
+        device: torch.device,
+        transform: Mapping[str, Any],
+        processes: ProcessGroup | None = None,
+    ) -> None:
+        self._data, self._seed, self._device, self._transform = data, seed, device, transform
+        self._processes = processes or ProcessGroup()
+        self.class_names, self.channels, self.resolution_px = data.class_names, 3, resolution_px
+        self.mean, self.std = data.mean, data.std
+        self.train_images, self.val_images = len(data.train), len(data.val)
+        self.steps = steps_per_epoch(self.train_images, settings.batch_size)
+        self._statistics = [torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std)]
+        workers = getattr(settings, "loader_workers", 0)  # proxies have none
+        if workers is None:
+            workers = automatic_workers(device, settings.threads, self._processes.size)
+        self._loader = BatchLoader(cast(Any, batches), workers, pin_memory=device.type == "cuda")
+        self._val: list[DenseBatch] = []
+
+    def identity(self) -> list[Any]:
+        """Return what the batches depend on beside the settings, as JSON data."""
+        return [type(self).__name__, self._data.identity(), self.resolution_px, self._seed, dict(self._transform)]
+
+    def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+        """Yield this process's share of the batches of ``epoch`` from ``first_step`` on.
+
+        Raises: NasError for an image that cannot be decoded, naming it.
+        """
+        batches = epoch_order(self.train_images, self._seed, epoch).tensor_split(self.steps)[first_step:]
+        shares = [self._processes.share(rows) for rows in batches]
+        requests = [BatchRequest(epoch, rows.tolist()) for rows in shares]
+        for rows, share, batch in zip(batches, shares, self._load(requests), strict=True):
+            yield TrainBatch(share, self._normalised(batch.pixels), batch.targets, len(rows))
+
+    def val_batches(self) -> Iterator[ValBatch]:
+        """Yield every n-th batch of the validation images, for n processes.
+
+        Labels are ``ValTargets``.
+
+        Raises: NasError for an image that cannot be decoded, naming it.
+        """
+        rows = torch.split(torch.arange(self.val_images), _VAL_BATCH)[self._processes.rank :: self._processes.size]
+        requests = [BatchRequest.of_validation(one.tolist()) for one in rows]
+        is_kept = 3 * self.resolution_px**2 * self.val_images // self._processes.size <= _VAL_CACHE_BYTES
+        if is_kept and not self._val:
+            self._val = list(self._load(requests))
+        for one, batch in zip(rows, self._val if is_kept else self._load(requests), strict=True):
+            yield ValBatch(self._normalised(batch.pixels), ValTargets(one, batch.targets))
+
+    def val_inputs(self, rows: Sequence[int]) -> Tensor:
+        """Return validation images as networks see them, normalised, float32 (B, 3, H, W)."""
+        (batch,) = self._load([BatchRequest.of_validation(list(rows))])
+        return self._normalised(batch.pixels)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return nothing: batches are functions of seed, epoch and step."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore nothing."""
+
+    def _load(self, requests: list[BatchRequest]) -> Iterator[DenseBatch]:
+        yield from cast(Iterator[DenseBatch], self._loader.load(requests))
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return normalise(pixels.to(self._device, non_blocking=True), *self._statistics)
