@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nas.arch.scaling.transform import Compound
     from nas.arch.spec import ArchSpec
     from nas.cli.resolve.reopened import ReopenedStudy
-    from nas.methods.full_training import ScoredWeights, TrainedNetwork
+    from nas.methods.full_training import DenseScore, ScoredWeights, TrainedDenseNetwork, TrainedNetwork
     from nas.methods.netadapt.results.steps import AdaptationStep
     from nas.methods.scaling.ranking.conclusion import RaceConclusion
     from nas.methods.scaling.ranking.ranking import RankedNetwork, Ranking
@@ -41,9 +41,10 @@ _FILES: Final[Mapping[str, str]] = {
 class FoundNetwork:
     """A network that a study found.
 
-    ``accuracy``: top-1 of its proxy on the validation split, in [0, 1]; of a grid the mean over its seeds; of an
-    adaptation its own; of a search by estimates whose finalists are not trained yet, the estimate. ``standard_error``:
-    of the accuracy: binomial, of a grid from the noise between seeds, or of the estimate; None if it is unknown.
+    ``accuracy``: top-1 of its proxy on the validation split, in [0, 1], of detectors AP and of segmenters mIoU; of a
+    grid the mean over its seeds; of an adaptation its own; of a search by estimates whose finalists are not trained
+    yet, the estimate. ``standard_error``: of the accuracy: binomial, of a grid from the noise between seeds, of AP and
+    mIoU by a jackknife, or of the estimate; None if it is unknown.
     ``latency_ms``: what the study counted with, on its device. ``paths``: files by ``spec`` (block strings),
     ``scaled_spec`` (coefficients), ``module`` (Python that needs timm alone), ``proxy_spec``, ``proxy_weights`` and
     ``fine_tuned_weights``, of an adaptation ``spec`` and ``weights``; empty until the study has written them.
@@ -66,26 +67,30 @@ class TrainingResult:
 
     ``spec``: the network, with the classes of its images. ``last`` and ``best``: the weights after the last epoch, and
     after that of the highest accuracy, which is biased upwards by choosing it; each with ``epoch``, ``accuracy``,
-    ``standard_error``, ``val_loss`` and ``confusion``. ``paths``: files by ``last_weights``, ``last_spec``,
+    ``standard_error``, ``val_loss`` and ``confusion``; of a detector or segmenter the accuracy is AP or mIoU, and there
+    are ``metrics``, ``class_scores`` and ``class_errors``. ``paths``: files by ``last_weights``, ``last_spec``,
     ``best_weights``, ``best_spec``, ``log``. ``folder``: everything that was written.
     """
 
     spec: ArchSpec = field(repr=False)
     class_names: tuple[str, ...] = field(repr=False)
     epochs: int
-    last: ScoredWeights = field(repr=False)
-    best: ScoredWeights = field(repr=False)
+    last: ScoredWeights | DenseScore = field(repr=False)
+    best: ScoredWeights | DenseScore = field(repr=False)
     folder: Path
     paths: Mapping[str, Path] = field(repr=False)
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy after the last epoch, in [0, 1]."""
+        """Top-1 accuracy, AP or mIoU after the last epoch, in [0, 1]."""
         return self.last.accuracy
 
     @property
-    def standard_error(self) -> float:
-        """Binomial standard error of ``accuracy``."""
+    def standard_error(self) -> float | None:
+        """Standard error of ``accuracy``.
+
+        Binomial, or by a jackknife over groups of images.
+        """
         return self.last.standard_error
 
     @property
@@ -94,7 +99,7 @@ class TrainingResult:
         return self.folder / REPORT_FILE
 
 
-def training_result(folder: Path, trained: TrainedNetwork | None) -> TrainingResult:
+def training_result(folder: Path, trained: TrainedNetwork | TrainedDenseNetwork | None) -> TrainingResult:
     """The public result of a training in ``folder``.
 
     Raises: NasError in a process that torchrun started beside the first.

@@ -1,6 +1,7 @@
 """``python -m nas.train arch=mixnet_s data=imagefolder``: train a network in full.
 
-The network is a published one, one of timm, or a spec file such as a winner's.
+The network is a published one, one of timm, or a spec file such as a winner's. With task=detection or
+task=segmentation it gets a head that finds boxes or classes of pixels.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from nas.cli.resolve.weights import resolve_teacher, resolve_weights
 from nas.core.streams import write_lines
 
 if TYPE_CHECKING:
-    from nas.methods.full_training import TrainedNetwork, TrainingPlan
+    from nas.methods.full_training import TrainedDenseNetwork, TrainedNetwork, TrainingPlan
 
 _NAME: Final = "train"
 _KEYS: Final = (
+    "task",
     "arch",
     "weights",
     "teacher",
     "teacher_weights",
     "distillation",
+    "head",
     "data",
     "recipe",
     "run",
@@ -64,10 +67,9 @@ def make_plan(arguments: list[str]) -> TrainingPlan:
 def _plan_of(config: Mapping[str, Any], arguments: Sequence[str]) -> TrainingPlan:
     app.check_keys(config, _KEYS)
     app.check_flags(config, "json")
-    app.check_texts(config, "arch", "weights", "teacher", "teacher_weights")
+    app.check_texts(config, "task", "arch", "weights", "teacher", "teacher_weights")
     from nas.arch.files import load_spec_file
     from nas.core.credentials import masked_command
-    from nas.data.sources import check_data
     from nas.methods.full_training import TrainingPlan
 
     arch = resolve_arch(config["arch"])
@@ -80,11 +82,11 @@ def _plan_of(config: Mapping[str, Any], arguments: Sequence[str]) -> TrainingPla
         runs_dir=app.runs_dir(config),
         command=masked_command(["python", "-m", "nas.train", *arguments]),
     )
-    check_data(plan.data)
+    app.check_images(plan.data)
     return plan
 
 
-def _finished(plan: TrainingPlan) -> TrainedNetwork | None:
+def _finished(plan: TrainingPlan) -> TrainedNetwork | TrainedDenseNetwork | None:
     """The result of a training that is finished, without loading torch.
 
     Raises: NasError if the folder belongs to another one.
@@ -96,7 +98,9 @@ def _finished(plan: TrainingPlan) -> TrainedNetwork | None:
     return read_results(folder.results) if folder.is_begun(plan.identity()) and folder.results.is_file() else None
 
 
-def finished_or_trained(plan: TrainingPlan, *, to_stderr: bool, quiet: bool = False) -> TrainedNetwork | None:
+def finished_or_trained(
+    plan: TrainingPlan, *, to_stderr: bool, quiet: bool = False
+) -> TrainedNetwork | TrainedDenseNetwork | None:
     """The result of a training, which is finished already or trained now.
 
     ``to_stderr``: progress goes there. None in all but the first of the processes that torchrun started, which alone
@@ -111,11 +115,11 @@ def finished_or_trained(plan: TrainingPlan, *, to_stderr: bool, quiet: bool = Fa
     from nas.training import is_first_process
 
     console = StudyConsole(stderr=to_stderr, quiet=quiet or not is_first_process())
-    trained: TrainedNetwork | None = session.run_training(plan, console)
+    trained: TrainedNetwork | TrainedDenseNetwork | None = session.run_training(plan, console)
     return trained
 
 
-def _show(plan: TrainingPlan, result: TrainedNetwork, *, as_json: bool) -> None:
+def _show(plan: TrainingPlan, result: TrainedNetwork | TrainedDenseNetwork, *, as_json: bool) -> None:
     from nas.core.formatting import shown_path
     from nas.methods.full_training.results import result_lines
     from nas.methods.full_training.run_folder import RunFolder
@@ -126,21 +130,27 @@ def _show(plan: TrainingPlan, result: TrainedNetwork, *, as_json: bool) -> None:
     write_lines(*result_lines(result, plan.folder), f"open {shown_path(RunFolder(path=plan.folder).report)}")
 
 
-def _facts(result: TrainedNetwork) -> dict[str, Any]:
+def _facts(result: TrainedNetwork | TrainedDenseNetwork) -> dict[str, Any]:
+    from nas.methods.full_training.results import TrainedNetwork
+
     facts = asdict(result)
-    for stem, scored in (("last", result.last), ("best", result.best)):
+    for stem in ("last", "best"):
         del facts[stem]["confusion"]
-        facts[stem]["standard_error"] = scored.standard_error
-        facts[stem]["class_correct"] = [correct for correct, _ in scored.class_counts(len(result.class_names))]
+    if isinstance(result, TrainedNetwork):
+        for stem, scored in (("last", result.last), ("best", result.best)):
+            facts[stem]["standard_error"] = scored.standard_error
+            facts[stem]["class_correct"] = [correct for correct, _ in scored.class_counts(len(result.class_names))]
     return facts
 
 
 def _help() -> str:
     settings = entries(
+        ("task=TASK", "detection (boxes) or segmentation (masks) of data.root; also selects recipe=TASK"),
         ("arch=NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml"),
         ("weights=pretrained", "weights to begin with: timm's; of another network: timm/NAME, SPEC.yaml; a file"),
         ("teacher=timm/NAME", "a network to learn from, or SPEC.yaml with its weights; teacher_weights=FILE"),
         ("distillation.temperature distillation.share", "of the teacher's soft targets"),
+        ("head.halve head.output_stride", "of detection and segmentation: the head, see --cfg job for all"),
         ("recipe.epochs recipe.batch_size recipe.lr", "the training, see conf/recipe/ for all"),
         ("recipe.resolution_px=160", "input side in px; without it the network's own"),
         ("data.root data.subset", "the images; all are used, unless data.subset limits them"),

@@ -8,7 +8,14 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.methods.full_training.config import TrainingPlan
-    from nas.methods.full_training.results import ScoredWeights, TrainedNetwork, read_results, result_lines
+    from nas.methods.full_training.results import (
+        DenseScore,
+        ScoredWeights,
+        TrainedDenseNetwork,
+        TrainedNetwork,
+        read_results,
+        result_lines,
+    )
     from nas.methods.full_training.run_folder import RunFolder
     from nas.methods.full_training.session import run_training
 else:
@@ -17,14 +24,23 @@ else:
         {
             "run_folder": ["RunFolder"],
             "config": ["TrainingPlan"],
-            "results": ["ScoredWeights", "TrainedNetwork", "read_results", "result_lines"],
+            "results": [
+                "DenseScore",
+                "ScoredWeights",
+                "TrainedDenseNetwork",
+                "TrainedNetwork",
+                "read_results",
+                "result_lines",
+            ],
             "session": ["run_training"],
         },
     )
 
 __all__ = [
+    "DenseScore",
     "RunFolder",
     "ScoredWeights",
+    "TrainedDenseNetwork",
     "TrainedNetwork",
     "TrainingPlan",
     "read_results",

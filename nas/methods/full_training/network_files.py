@@ -12,8 +12,8 @@ from nas.arch.complexity import complexity
 from nas.arch.files import dump_spec
 from nas.arch.spec import ArchSpec
 from nas.core.files import write_text_atomically
-from nas.core.statistics import binomial_error
 from nas.data.summary import ImageSummary
+from nas.estimators.task_scores import TASK_SCORES
 from nas.exporters.metadata import input_metadata
 from nas.exporters.standalone import save_weights
 from nas.methods.full_training.config import TrainingPlan
@@ -25,6 +25,7 @@ from nas.training.results import EpochResult
 LOG_COLUMNS: Final = (
     "epoch", "lr", "train_loss", "val_loss", "accuracy", "standard_error", "duration_s", "cpu_s",
 )  # fmt: skip
+_CLASS_PREFIX: Final = "class:"  # of the columns of a detector's or segmenter's classes in the log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +58,39 @@ class NetworkFiles:
 
         ``rates``: learning rate at the end of each. Raises: NasError.
         """
-        records = [
-            {name: record.get(name) for name in LOG_COLUMNS}
-            for record in (
-                {**asdict(result), "lr": lr, "standard_error": binomial_error(result.accuracy, self.images.val)}
-                for result, lr in zip(results, rates, strict=False)
-            )
-        ]
-        write_text_atomically(self.folder.log, csv_text(LOG_COLUMNS, records))
+        columns = self._log_columns(results[-1]) if results and self.plan.is_dense else LOG_COLUMNS
+        records = [{**self._log_record(result), "lr": lr} for result, lr in zip(results, rates, strict=False)]
+        rows = [{name: record.get(name) for name in columns} for record in records]
+        write_text_atomically(self.folder.log, csv_text(columns, rows))
+
+    def _log_columns(self, result: EpochResult) -> tuple[str, ...]:
+        """Columns of the log: score by name, further metrics, each class."""
+        metric = TASK_SCORES[self.plan.task].metric
+        begin, end = LOG_COLUMNS[: LOG_COLUMNS.index("accuracy")], LOG_COLUMNS[LOG_COLUMNS.index("standard_error") :]
+        classes = [f"{_CLASS_PREFIX}{name}" for name in self.images.class_names]
+        return (*begin, metric, *end, *result.metrics, *classes)
+
+    def _log_record(self, result: EpochResult) -> dict[str, Any]:
+        """Figures of an epoch by column."""
+        classes = zip(self.images.class_names, result.class_scores, strict=False)
+        return {
+            **asdict(result),
+            **result.metrics,
+            **{f"{_CLASS_PREFIX}{name}": score for name, score in classes},
+            TASK_SCORES[self.plan.task].metric: result.accuracy,
+            "standard_error": result.error_of(self.images.val),
+        }
 
     def _provenance(self, result: EpochResult) -> dict[str, Any]:
-        plan = self.plan
+        plan, error = self.plan, result.error_of(self.images.val)
         return {
             **self.images.input_facts,
             "run": plan.name,
             "epoch": result.epoch,
             "accuracy": round(result.accuracy, 6),
-            "standard_error": round(binomial_error(result.accuracy, self.images.val), 6),
+            "standard_error": None if error is None else round(error, 6),
             "val_loss": round(result.val_loss, 6),
-            "class_correct": list(result.class_correct),
+            **(self._dense_facts(result) if plan.is_dense else {"class_correct": list(result.class_correct)}),
             **asdict(complexity(self.network)),
             "images": {"name": plan.data.name, "train": self.images.train, "validation": self.images.val},
             "preprocessing": self._preprocessing(),
@@ -86,6 +101,18 @@ class NetworkFiles:
             "network_from": dict(plan.origin or {}),
             "command": plan.command,
             "versions": library_versions(),
+        }
+
+    def _dense_facts(self, result: EpochResult) -> dict[str, Any]:
+        """Facts of a detector or segmenter: metrics, scores by class.
+
+        ``score``: what ``accuracy`` is.
+        """
+        return {
+            "task": self.plan.task,
+            "score": TASK_SCORES[self.plan.task].metric,
+            "metrics": {name: round(value, 6) for name, value in result.metrics.items()},
+            "class_scores": [None if score is None else round(score, 6) for score in result.class_scores],
         }
 
     def _preprocessing(self) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from nas.arch.spec import ArchSpec
 from nas.core.errors import quoted
 from nas.core.files import write_text_atomically
-from nas.core.formatting import cpu_time, percent_with_error
+from nas.core.formatting import cpu_time, percent_with_error, sentence_case
 from nas.core.statistics import binomial_error
+from nas.data.dense import DenseDescription
 from nas.data.description import DatasetDescription
 from nas.methods.full_training.config import TrainingPlan
-from nas.methods.full_training.results import TrainedNetwork, result_lines
+from nas.methods.full_training.results import TrainedDenseNetwork, TrainedNetwork, result_lines
 from nas.methods.full_training.run_folder import RunFolder
 from nas.reporting.columns import Column
 from nas.reporting.html_page import template
@@ -58,14 +59,14 @@ class ConfusedPair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingReport:
-    """Content of a training's report; of ``page.html`` too."""
+class TrainingPage:
+    """What the reports of all trainings have; of ``page.html`` too."""
 
     plan: TrainingPlan
     network: ArchSpec
-    result: TrainedNetwork
+    result: TrainedNetwork | TrainedDenseNetwork
     epochs: tuple[EpochFigures, ...]
-    dataset: DatasetDescription | None
+    dataset: DatasetDescription | DenseDescription | None
     command: str = ""  # a finished training is not resumed
 
     @property
@@ -76,7 +77,7 @@ class TrainingReport:
     @property
     def summary(self) -> str:
         """The result in a paragraph."""
-        return ". ".join(line[:1].upper() + line[1:] for line in result_lines(self.result, self.plan.folder)[:-1]) + "."
+        return ". ".join(sentence_case(line) for line in result_lines(self.result, self.plan.folder)[:-1]) + "."
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
@@ -104,6 +105,13 @@ class TrainingReport:
     def recipe(self) -> list[tuple[str, str]]:
         """Settings of the recipe, as (name, value)."""
         return [(name, quoted(value).strip("'")) for name, value in asdict(self.plan.recipe).items()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingReport(TrainingPage):
+    """Content of the report of a classifier's training."""
+
+    result: TrainedNetwork
 
     @property
     def classes(self) -> list[ClassFigures]:
@@ -137,7 +145,7 @@ class TrainingReport:
 def write_training_report(
     plan: TrainingPlan,
     network: ArchSpec,
-    dataset: DatasetDescription | None,
+    dataset: DatasetDescription | DenseDescription | None,
     epochs: Sequence[EpochResult],
     result: TrainedNetwork,
 ) -> None:
@@ -147,14 +155,16 @@ def write_training_report(
         network=network,
         result=result,
         dataset=dataset,
-        epochs=tuple(
-            EpochFigures(
-                one.epoch, one.train_loss, one.val_loss, one.accuracy, binomial_error(one.accuracy, result.last.images)
-            )
-            for one in epochs
-        ),
+        epochs=epoch_figures(epochs, result.last.images),
     )
     write_text_atomically(RunFolder(path=plan.folder).report, render_training_report(data))
+
+
+def epoch_figures(epochs: Sequence[EpochResult], images: int) -> tuple[EpochFigures, ...]:
+    """The figures of the learning curves; ``images``: number of validation images."""
+    return tuple(
+        EpochFigures(one.epoch, one.train_loss, one.val_loss, one.accuracy, one.error_of(images)) for one in epochs
+    )
 
 
 def render_training_report(data: TrainingReport) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import FrameType
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -17,18 +18,19 @@ from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.formatting import percent, shown_path
 from nas.core.progress import ProgressCallback
-from nas.core.statistics import binomial_error
 from nas.estimators.proxy import last_map_px
+from nas.estimators.task_scores import TASK_SCORES
 from nas.methods.full_training.conclude import conclude
 from nas.methods.full_training.config import TrainingPlan
+from nas.methods.full_training.dense_images import load_dense_images
 from nas.methods.full_training.images import TrainingImages, load_training_images
 from nas.methods.full_training.network_files import NetworkFiles
-from nas.methods.full_training.results import TrainedNetwork, best_epoch
+from nas.methods.full_training.results import TrainedDenseNetwork, TrainedNetwork, best_epoch
 from nas.methods.full_training.run_folder import BEST, LAST, RunFolder
 from nas.model.build import build
 from nas.model.weights import InitialWeights, initial_state, print_initial_weights, weights_folder
 from nas.study.storage.ownership import exclusive_ownership
-from nas.training.batches import BatchSource
+from nas.training.batches import BatchSource, LabelledSource
 from nas.training.distillation import Distillation, begin_distillation
 from nas.training.distributed import ProcessGroup, join_process_group
 from nas.training.oom import named_out_of_memory
@@ -39,7 +41,7 @@ from nas.training.runtime import pick_device
 from nas.training.trainer import TrainingHooks, train_network
 
 
-def run_training(plan: TrainingPlan, console: Console) -> TrainedNetwork | None:
+def run_training(plan: TrainingPlan, console: Console) -> TrainedNetwork | TrainedDenseNetwork | None:
     """Train the network of ``plan``, or go on with it, and write its files.
 
     Returns the result; None in all but the first of several processes.
@@ -53,7 +55,7 @@ def run_training(plan: TrainingPlan, console: Console) -> TrainedNetwork | None:
         is_begun = folder.is_begun(plan.identity())
         if processes.is_first:
             folder.remove_leftovers()
-        images = load_training_images(plan, console)
+        images = load_dense_images(plan, console) if plan.is_dense else load_training_images(plan, console)
         network = plan.network(images.summary.classes, images.summary.channels)
         if processes.is_first:
             print_lines(console, *_small_map_note(network))
@@ -108,7 +110,7 @@ def _distillation(
     return begin_distillation(
         plan.teacher,
         plan.distillation,
-        source,
+        cast(LabelledSource, source),  # as only classification has a teacher
         plan.recipe,
         device=device,
         weights_folder=weights_folder(plan.runs_dir),
@@ -131,6 +133,7 @@ def _train(
     advice = "lower it or recipe.resolution_px"
     device = pick_device(plan.recipe)
     source = images.make_source(device, processes)
+    task = images.make_task(files.network, source, device) if images.make_task is not None else None
     distillation = _distillation(plan, source, device, processes, console)
     with (
         named_out_of_memory(f"recipe.batch_size {plan.recipe.batch_size}", advice),
@@ -147,6 +150,7 @@ def _train(
                 checkpoint=files.folder.checkpoint,
                 hooks=watch.hooks(must_stop),
                 processes=processes,
+                task=task,
                 distillation=distillation,
             )
         except TrainingError as error:
@@ -212,9 +216,9 @@ class _Watch:
             self.files.write_weights(LAST, run.scored_model, result)
             self.files.write_log(run.results, epoch_learning_rates(run.settings, run.steps))
         self.epochs_done = result.epoch
-        error = binomial_error(result.accuracy, self.files.images.val)
+        score, error = TASK_SCORES[run.task.name], result.error_of(self.files.images.val)
         self._say(
-            f"epoch {result.epoch} of {run.settings.epochs}: accuracy {percent(result.accuracy, error)}, loss "
+            f"epoch {result.epoch} of {run.settings.epochs}: {score.name} {percent(result.accuracy, error)}, loss "
             f"{result.val_loss:.4f} (training {result.train_loss:.4f}), {result.duration_s:.0f} s"
         )
 
