@@ -139,6 +139,7 @@ def _folder_name(name: object) -> str:
 def _networks(names: Sequence[str], config: Mapping[str, Any], runs_dir: Path) -> tuple[BenchNetwork, ...]:
     """Resolve the networks, their weights and images. Raises: NasError."""
     from nas.core.dataclass_io import from_mapping
+    from nas.data.dense import DENSE_TASKS
     from nas.data.sources import DataSettings, check_data
     from nas.latency.bench.plan import BenchNetwork
 
@@ -146,6 +147,12 @@ def _networks(names: Sequence[str], config: Mapping[str, Any], runs_dir: Path) -
         raise NasError(
             "which networks? Add arch= with published networks, timm/NAME or spec files, such as "
             "arch=mixnet_s,mobilenetv2_100; --help lists them."
+        )
+    task = (config.get("data") or {}).get("name")
+    if task in DENSE_TASKS:
+        raise NasError(
+            f"data {task}: nas.bench scores classifiers alone; leave data out, which measures detectors and segmenters "
+            "on noise, and nas.export scores their files."
         )
     data = None if config.get("data") is None else from_mapping(DataSettings, config["data"], "data")
     if data is not None:

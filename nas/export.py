@@ -22,16 +22,21 @@ from nas.core.streams import write_lines
 from nas.exporters.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
-    from nas.exporters.deployment import ExportPlan, ExportResult, QuantisedFile
+    from rich.console import Console
+
+    from nas.data.dense import DenseDataSettings
+    from nas.data.sources import DataSettings
+    from nas.exporters.deployment import ExportedNetwork, ExportPlan, ExportResult, QuantisedFile
     from nas.exporters.formats import ImageBatch, Run
     from nas.exporters.rewriting.forms import FormChoice, Forms
     from nas.latency.predictors.base import LatencyPredictor
+    from nas.training.exported_images import DenseExportImages
 
 _NAME: Final = "export"
 _DATA: Final = "data"
 _KEYS: Final = (
     *("arch", "weights", "format", "out", "overwrite", "resolution_px", "batch", "threads", "seed"),
-    *("precision", "tolerance", "rewrite"),
+    *("precision", "tolerance", "rewrite", "processing"),
     *("json", "runs_dir", _DATA),
 )
 _FOLDER: Final = "exports"
@@ -49,7 +54,7 @@ def command(arguments: list[str]) -> int:
     arguments = app.word_as_setting(arguments, "arch")
     if app.answer_option(_NAME, arguments, _help):
         return 0
-    config = hydra_config.compose_config(_NAME, arguments)
+    config = _composed(arguments)
     plan = _plan_of(config, arguments)
     _show(exported(plan, to_stderr=config["json"]), as_json=config["json"])
     return 0
@@ -60,7 +65,7 @@ def make_plan(arguments: list[str]) -> ExportPlan:
 
     Raises: NasError.
     """
-    return _plan_of(hydra_config.compose_config(_NAME, arguments), arguments)
+    return _plan_of(_composed(arguments), arguments)
 
 
 def exported(plan: ExportPlan, *, to_stderr: bool, quiet: bool = False) -> ExportResult:
@@ -80,17 +85,33 @@ def exported(plan: ExportPlan, *, to_stderr: bool, quiet: bool = False) -> Expor
         partial(_latency_text, plan),
         partial(_int8_latency, plan),
         lambda arch: _fastest_forms(plan, arch),
+        partial(_dense_images, console),
     )
+
+
+def _composed(arguments: Sequence[str]) -> dict[str, Any]:
+    """The configuration of an export.
+
+    Settings of images select ``data=`` of the task of a detector or segmenter.
+    """
+    names = [argument.partition("=")[0].lstrip("+") for argument in arguments]
+    others = [one for name, one in zip(names, arguments, strict=True) if not name.startswith(f"{_DATA}.")]
+    if _DATA not in names and len(others) < len(arguments):
+        from nas.data.dense import DENSE_TASKS
+
+        arch = hydra_config.compose_config(_NAME, others)["arch"]
+        task = resolve_arch(arch).task if isinstance(arch, str) and is_spec_file(arch) else None
+        if task in DENSE_TASKS:
+            arguments = [f"{_DATA}={task}", *arguments]
+    return hydra_config.compose_config(_NAME, arguments)
 
 
 def _plan_of(config: Mapping[str, Any], arguments: Sequence[str]) -> ExportPlan:
     app.check_keys(config, _KEYS, optional=(_DATA,))
     app.check_flags(config, "json", "overwrite")
-    app.check_texts(config, "arch", "weights", "format", "out", "precision")
+    app.check_texts(config, "arch", "weights", "format", "out", "precision", "processing")
     from nas.arch.files import load_spec_file
     from nas.core.credentials import masked_command
-    from nas.core.dataclass_io import from_mapping
-    from nas.data.sources import DataSettings, check_data
     from nas.exporters.deployment.plan import ExportPlan, export_name
 
     file_format = format_of(config["format"])
@@ -109,14 +130,40 @@ def _plan_of(config: Mapping[str, Any], arguments: Sequence[str]) -> ExportPlan:
         precision=config["precision"],
         tolerance=config["tolerance"],
         rewrite=_names(config["rewrite"]),
-        data=None if data is None else from_mapping(DataSettings, data, _DATA),
+        processing=config["processing"],
+        data=None if data is None else _data_settings(data),
         origin={} if spec_file is None else load_spec_file(spec_file).provenance,
         command=masked_command(["python", "-m", "nas.export", *arguments]),
         **{name: config[name] for name in _NUMBERS},
     )
     if plan.data is not None:
-        check_data(plan.data)
+        app.check_images(plan.data)
     return plan
+
+
+def _data_settings(data: Mapping[str, Any]) -> DataSettings | DenseDataSettings:
+    """Settings of images with one class each, or with boxes or masks."""
+    from nas.core.dataclass_io import from_mapping
+    from nas.data.dense import DENSE_TASKS, DenseDataSettings
+    from nas.data.sources import DataSettings
+
+    if data.get("name") in DENSE_TASKS:
+        return from_mapping(DenseDataSettings, data, _DATA)
+    return from_mapping(DataSettings, data, _DATA)
+
+
+def _dense_images(console: Console, plan: ExportPlan, network: ExportedNetwork) -> DenseExportImages:
+    """Images with boxes or masks of ``plan``."""
+    from nas.core.console import print_lines, progress_bar
+    from nas.data.dense import DenseDataSettings
+    from nas.training.exported_images import DenseExportImages
+
+    if not isinstance(plan.data, DenseDataSettings):
+        raise NasError(f"data {plan.data and plan.data.name}: {plan.arch.name} is for {plan.arch.task}.")
+    with progress_bar(console, f"images of {plan.data.name}") as progress:
+        images = DenseExportImages(plan.data, network, on_progress=progress)
+    print_lines(console, *images.notices)
+    return images
 
 
 def _names(rewrite: Any) -> tuple[str, ...]:
@@ -207,7 +254,10 @@ def _show(result: ExportResult, *, as_json: bool) -> None:
     write_lines(f"written: {shown_path(result.folder)} ({names}); {result.size_bytes / 1e6:.2f} MB")
     example = result.folder / "example.py"
     if example in result.files:
-        write_lines(f"python {shown_path(example)} IMAGE classifies images with it")
+        verb = {"detection": "finds objects", "segmentation": "segments images"}.get(
+            result.spec.task, "classifies images"
+        )
+        write_lines(f"python {shown_path(example)} IMAGE {verb} with it")
 
 
 def _facts(result: ExportResult) -> dict[str, Any]:
@@ -224,6 +274,8 @@ def _facts(result: ExportResult) -> dict[str, Any]:
         "accuracy": accuracy and accuracy.accuracy,
         "standard_error": accuracy and accuracy.standard_error,
         "validation_images": accuracy and accuracy.images,
+        "metric": getattr(accuracy, "metric", None),
+        "metrics": getattr(accuracy, "metrics", None),
         "int8": result.int8 and _int8_facts(result.int8),
     }
 
@@ -248,6 +300,10 @@ def _help() -> str:
             "where; without it <runs_dir>/exports/<name>/<format>[-int8]; overwrite=true replaces an export",
         ),
         ("rewrite=auto", "exact rewrites of blocks, measured; none; or names such as [split_mixconv,group_pointwise]"),
+        (
+            "processing=auto",
+            "normalisation and post-processing of a detector or segmenter in the file; none: beside it",
+        ),
         ("resolution_px=160 batch=1", "the shape of the input"),
         ("precision=int8", "static quantisation; layers that cost more accuracy than tolerance=0.01 stay float32"),
         ("data.root data.fit ...", "of data=: validation images, for the accuracy through the file"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,11 @@ from nas.exporters.graph import InferenceGraph
 
 ImageBatch = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
-# Runs a network on a batch of images, float32 (N, C, H, W) with the N of its graph: logits (N, classes), float32.
-Run = Callable[[ImageBatch], Logits]
+Outputs = Logits | tuple[Logits, ...]
+# Runs a network on a batch of images, float32 (N, C, H, W) with the N of its graph: logits (N, classes), float32. Of a
+# network with maps as outputs these are (N, C, H, W), and of one with several outputs a tuple in their order. A file
+# with processing takes pixels, uint8 (N, H, W, C).
+Run = Callable[[Any], Outputs]
 
 
 class FormatModule(Protocol):
@@ -64,7 +67,7 @@ class Format:
     difference between its logits and those of torch, relative to the largest logit. ``backend``: of latencies that are
     measured in its runtime, "" for none. ``layout``: of the file's input; a ``Run`` takes NCHW whatever it is.
     ``stem``: name of the file without suffix, "" for the network's. ``is_folded``: norms are folded into convolutions;
-    otherwise the state dict itself is written.
+    otherwise the state dict itself is written. ``has_processing``: a file can hold the processing of its graph.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Format:
     layout: str = "NCHW"
     stem: str = ""
     is_folded: bool = True
+    has_processing: bool = False
 
     def check_installed(self) -> None:
         """Look for the packages, without importing them.
@@ -106,6 +110,17 @@ class Format:
         return module
 
 
+def outputs_of(found: Outputs) -> tuple[Logits, ...]:
+    """Return what a ``Run`` returns as a tuple, of one array for one output."""
+    return found if isinstance(found, tuple) else (found,)
+
+
+def as_outputs(arrays: Iterable[Logits]) -> Outputs:
+    """Return arrays as a ``Run`` does: one alone, several as a tuple."""
+    found = tuple(arrays)
+    return found[0] if len(found) == 1 else found
+
+
 def is_installed(package: str) -> bool:
     """Whether ``package`` can be imported; does not import it."""
     try:
@@ -122,9 +137,16 @@ _FORMATS: Final = (
         extra="",
         tolerance=1e-4,
         backend="onnxruntime",
+        has_processing=True,
     ),
     Format(
-        name="openvino", suffix=".xml", packages=("openvino",), extra="openvino", tolerance=1e-4, backend="openvino"
+        name="openvino",
+        suffix=".xml",
+        packages=("openvino",),
+        extra="openvino",
+        tolerance=1e-4,
+        backend="openvino",
+        has_processing=True,
     ),
     Format(name="ncnn", suffix=".ncnn.param", packages=("ncnn",), extra="ncnn", tolerance=1e-4, backend="ncnn"),
     Format(

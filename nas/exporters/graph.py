@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.arch.ops.network import Op, network_ops
+from nas.arch.ops.network import Op, network_ops, output_ops
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.exporters.metadata import input_metadata
+from nas.exporters.processing import Processing
 from nas.exporters.rewriting.forms import Forms
 from nas.exporters.rewriting.network import rewritten_ops
 from nas.exporters.rewriting.segments import Derivation
@@ -23,18 +24,22 @@ from nas.exporters.rewriting.weights import WeightArray, derived_parameters, wei
 class InferenceGraph:
     """Operations of a network with folded weights; loads no torch.
 
-    ``ops``: in execution order; the last one writes the logits, and "" among the inputs of the first is the batch of
-    images. ``batch``: images of a batch. ``resolution_px``: side of an image in px. ``metadata``: class names and
-    normalisation as JSON text by name.
+    ``ops``: in execution order; "" among the inputs of the first is the batch of images. ``outputs``: paths of those
+    whose tensors are the network's outputs, in order: one of a classifier, its logits (N, classes), and of a
+    segmenter, (N, classes, H, W); the maps of the heads of a detector. ``batch``: images of a batch.
+    ``resolution_px``: side of an image in px. ``metadata``: class names and normalisation as JSON text by name.
+    ``processing``: what a file has before and after the operations, in formats that can (``Format.has_processing``).
     """
 
     spec: ArchSpec
     ops: tuple[Op, ...]
+    outputs: tuple[str, ...]
     batch: int
     resolution_px: int
     metadata: Mapping[str, str]
     weights: _Weights | _Random
     derivations: Mapping[str, Derivation]
+    processing: Processing | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -42,9 +47,19 @@ class InferenceGraph:
         return (self.batch, self.spec.in_channels, self.resolution_px, self.resolution_px)
 
     @property
-    def output_shape(self) -> tuple[int, int]:
-        """Shape of the logits, (N, classes)."""
-        return (self.batch, self.spec.classes)
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the outputs, (N, C) of a linear layer, otherwise (N, C, H, W)."""
+        return tuple(self._shape(op) for op in self.output_operations)
+
+    @property
+    def output_operations(self) -> tuple[Op, ...]:
+        """Operations whose tensors are the outputs, in their order."""
+        by_path = {op.path: op for op in self.ops}
+        return tuple(by_path[path] for path in self.outputs)
+
+    def _shape(self, op: Op) -> tuple[int, ...]:
+        side = () if op.kind == "linear" else (op.out_px, op.out_px)
+        return (self.batch, op.out_channels, *side)
 
     @property
     def state(self) -> Mapping[str, npt.NDArray[Any]] | None:
@@ -94,6 +109,7 @@ def inference_graph(
     return InferenceGraph(
         spec=spec,
         ops=ops,
+        outputs=output_ops(spec),
         batch=batch,
         resolution_px=px,
         metadata=metadata,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nas.arch.ops.network import Op
 from nas.arch.spec import ArchSpec
-from nas.exporters.formats import ImageBatch, Logits, Run
+from nas.exporters.formats import ImageBatch, Outputs, Run, as_outputs
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.rewriting.kernels import pads
 
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 Tensor64 = npt.NDArray[np.float64]
 
 
-def numpy_run(graph: InferenceGraph) -> Callable[[npt.NDArray[Any]], Tensor64]:
+def numpy_run(graph: InferenceGraph) -> Callable[[npt.NDArray[Any]], Tensor64 | tuple[Tensor64, ...]]:
     """Function that computes ``graph`` in float64, operation by operation.
 
-    It maps images (N, C, H, W), of any N, to logits (N, classes), and loads NumPy alone. It is for checks: it takes
-    several times as long as a runtime.
+    It maps images (N, C, H, W), of any N, to the outputs as a ``Run`` does, and loads NumPy alone. It is for checks: it
+    takes several times as long as a runtime.
     """
+    shapes = graph.output_shapes
     parameters = {
         op.path: tuple(array.astype(np.float64) for array in graph.parameters(op))
         for op in graph.ops
         if op.kind in ("conv", "depthwise", "linear", "norm")
     }
 
-    def run(images: npt.NDArray[Any]) -> Tensor64:
+    def run(images: npt.NDArray[Any]) -> Tensor64 | tuple[Tensor64, ...]:
         tensors = {"": images.astype(np.float64)}
         for op in graph.ops:
             inputs = [tensors[name] for name in op.inputs]
@@ -43,7 +44,10 @@ def numpy_run(graph: InferenceGraph) -> Callable[[npt.NDArray[Any]], Tensor64]:
             result = _computed(op, inputs, parameters.get(op.path, ()), graph)
             is_activated = op.activation is not None and op.kind != "matmul"
             tensors[op.path] = ACTIVATIONS_64[op.activation](result) if is_activated and op.activation else result
-        return tensors[graph.ops[-1].path].reshape(len(images), -1)
+        found = [
+            tensors[path].reshape(len(images), *shape[1:]) for path, shape in zip(graph.outputs, shapes, strict=True)
+        ]
+        return found[0] if len(found) == 1 else tuple(found)
 
     return run
 
@@ -51,7 +55,7 @@ def numpy_run(graph: InferenceGraph) -> Callable[[npt.NDArray[Any]], Tensor64]:
 def torch_run(spec: ArchSpec, weights: Mapping[str, npt.NDArray[Any]], threads: int = 1) -> Run:
     """Function that runs the timm module of ``spec`` in torch, on the CPU, float32.
 
-    ``weights``: arrays by state-dict names. It maps images (N, C, H, W), of any N, to logits (N, classes).
+    ``weights``: arrays by state-dict names. It maps images (N, C, H, W), of any N, to the module's outputs.
     """
     import torch
 
@@ -62,20 +66,20 @@ def torch_run(spec: ArchSpec, weights: Mapping[str, npt.NDArray[Any]], threads: 
     return torch_runner(model.eval(), threads)
 
 
-def torch_runner(module: Callable[[Tensor], Tensor], threads: int) -> Run:
+def torch_runner(module: Callable[[Tensor], Tensor | Sequence[Tensor]], threads: int) -> Run:
     """Function that runs a torch module in inference mode, on ``threads`` threads.
 
     The caller's number of threads is restored after each run.
     """
     import torch
 
-    def run(images: ImageBatch) -> Logits:
+    def run(images: ImageBatch) -> Outputs:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             with torch.inference_mode():
-                logits: Logits = module(torch.from_numpy(images)).numpy()
-                return logits
+                found = module(torch.from_numpy(images))
+                return as_outputs(tensor.numpy() for tensor in ([found] if isinstance(found, torch.Tensor) else found))
         finally:
             torch.set_num_threads(before)
 
@@ -98,6 +102,8 @@ def _computed(op: Op, inputs: list[Tensor64], parameters: tuple[Tensor64, ...], 
         return np.concatenate(inputs, axis=1)
     if op.kind == "pool":
         return np.asarray(first.mean(axis=(2, 3), keepdims=True))
+    if op.kind == "resize":
+        return _resized(first, op.out_px)
     if op.kind == "scale":
         return first * inputs[1].reshape(*first.shape[:2], 1, 1)
     return first + inputs[1].reshape(first.shape)
@@ -120,6 +126,21 @@ def _convolution(op: Op, source: Tensor64, parameters: tuple[Tensor64, ...], pad
         factors = kernels[..., row, column]
         total += factors * pixels if factors.shape[-1] == 1 else factors @ pixels
     return total.reshape(len(source), op.out_channels, op.out_px, op.out_px) + bias.reshape(-1, 1, 1)
+
+
+def _resized(source: Tensor64, side: int) -> Tensor64:
+    """Maps (N, C, H, W) resized to ``side`` px by bilinear interpolation.
+
+    Pixel centres are at halves, and the border pixels continue outwards (torch's ``align_corners=False``).
+    """
+    for axis in (2, 3):
+        length = source.shape[axis]
+        at = np.clip((np.arange(side) + 0.5) * length / side - 0.5, 0, length - 1)
+        low = np.floor(at).astype(int)
+        share = (at - low).reshape((-1, 1) if axis == 2 else (-1,))
+        before, after = (source.take(rows, axis=axis) for rows in (low, np.minimum(low + 1, length - 1)))
+        source = before * (1 - share) + after * share
+    return source
 
 
 def _attention(op: Op, first: Tensor64, second: Tensor64) -> Tensor64:

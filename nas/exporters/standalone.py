@@ -90,9 +90,14 @@ def standalone_source(spec: ArchSpec, provenance: Mapping[str, Any] | None = Non
     the outputs of ``nas.model.build.build``. ``provenance``: of the spec file; its class names and normalisation become
     constants.
 
-    Raises: NasError for a faulty provenance, and for networks that timm's classes cannot build: too large a total
-    stride for MobileNetV3, or layer scale in EfficientNet.
+    Raises: NasError for a faulty provenance, and for networks that timm's classes cannot build: detectors and
+    segmenters, too large a total stride for MobileNetV3, or layer scale in EfficientNet.
     """
+    if spec.task != "classification":
+        raise NasError(
+            f"{spec.name}: timm's classes build classifiers, and this network is for {spec.task}; load the spec file "
+            "with nas.load_spec and build it with nas.model.build.build, or export another format."
+        )
     exceeds_stride = counted_stride(spec) > TIMM_OUTPUT_STRIDE
     if spec.head.pools_first and exceeds_stride:
         raise NasError(

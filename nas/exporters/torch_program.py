@@ -17,21 +17,22 @@ from nas.exporters.rewriting.kernels import pads
 class TorchProgram(nn.Module):
     """Module that computes an inference graph operation by operation, float32.
 
-    It maps images (N, C, H, W), of any N, to logits (N, classes). Norms are folded. Splits of channels are slices,
-    which XNNPACK runs, where ``torch.split`` would end its delegate. Weights are buffers: it is not for training.
+    It maps images (N, C, H, W), of any N, to the outputs of the graph, several as a tuple. Norms are folded. Splits of
+    channels are slices, which XNNPACK runs, where ``torch.split`` would end its delegate. Weights are buffers: it is
+    not for training.
     """
 
     def __init__(self, graph: InferenceGraph) -> None:
         super().__init__()
-        self._ops, self._padding = graph.ops, graph.spec.padding
+        self._ops, self._outputs, self._padding = graph.ops, graph.outputs, graph.spec.padding
         for op in graph.ops:
             if op.kind in ("conv", "depthwise", "linear", "norm"):
                 for part, array in zip(("weight", "bias"), graph.parameters(op), strict=True):
                     values = array.reshape(-1, 1, 1) if op.kind == "norm" else array
                     self.register_buffer(_buffer(op, part), torch.tensor(values))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of ``images`` (N, C, H, W)."""
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Outputs of ``images`` (N, C, H, W)."""
         tensors = {"": images}
         for op in self._ops:
             inputs = [tensors[name] for name in op.inputs]
@@ -44,7 +45,8 @@ class TorchProgram(nn.Module):
             result = self._computed(op, inputs)
             is_activated = op.activation is not None and op.kind != "matmul"
             tensors[op.path] = ACTIVATIONS_TORCH[op.activation](result) if is_activated and op.activation else result
-        return tensors[self._ops[-1].path]
+        found = tuple([tensors[path] for path in self._outputs])
+        return found[0] if len(found) == 1 else found
 
     def _computed(self, op: Op, inputs: list[Tensor]) -> Tensor:
         """Output of ``op`` before its activation; of a matmul with it."""
@@ -62,6 +64,8 @@ class TorchProgram(nn.Module):
             return torch.cat(inputs, dim=1)
         if op.kind == "pool":
             return first.mean((-1, -2), keepdim=True)
+        if op.kind == "resize":
+            return functional.interpolate(first, (op.out_px, op.out_px), mode="bilinear", align_corners=False)
         if op.kind == "scale":
             gate = inputs[1]
             return first * (gate if gate.dim() == 4 else gate[:, :, None, None])

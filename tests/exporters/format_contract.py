@@ -15,10 +15,12 @@ from nas.arch.ops.network import network_segments
 from nas.arch.parts import HEAD_KINDS, MOBILENET_V3_SE, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.exporters.formats import FORMATS, FormatModule, Run, is_installed
+from nas.exporters.formats import FORMATS, FormatModule, Run, is_installed, outputs_of
 from nas.exporters.graph import InferenceGraph, inference_graph
 from nas.exporters.rewriting.candidates import candidates
+from nas.exporters.rewriting.named import named_forms
 from nas.model.build import build
+from tests.exporters.dense_specs import dense_specs
 from tests.exporters.test_onnx_graph import with_random_norms
 
 # Every type of block, partition, grouping, padding, activation and data movement.
@@ -61,9 +63,13 @@ class FormatContract:
     def check_same(self, run: Run, model: nn.Module, px: int) -> None:
         images = torch.randn(self.BATCH, 3, px, px, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
-            expected = model(images).numpy()
-        tolerance = FORMATS[self.NAME].tolerance * np.abs(expected).max()
-        np.testing.assert_allclose(run(images.numpy()), expected, atol=tolerance, rtol=0)
+            outputs = model(images)
+        found = outputs_of(run(images.numpy()))
+        expected = [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            tolerance = FORMATS[self.NAME].tolerance * np.abs(other).max()
+            np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
 
     @pytest.mark.parametrize(
         ("name", "px"), [("mixnet_s", 64), ("mobilenetv3_small_100", 75), ("tf_mobilenetv3_small_minimal_100", 75)]
@@ -89,6 +95,23 @@ class FormatContract:
         spec = ArchSpec.from_strings("gated", [strings], stem=StemSpec(channels=16), head=head, classes=7, **fields)
         model = build(spec)
         self.check_same(self.module.open_graph(self.graph_of(spec, model, 33)), model, 33)
+
+    @pytest.mark.parametrize(("number", "padding"), [(0, "same"), (1, "symmetric"), (2, "symmetric"), (4, "same")])
+    def test_detectors_and_segmenters_give_the_built_module_outputs(self, number: int, padding: str) -> None:
+        spec = dense_specs(padding)[number]
+        model = build(spec)
+        graph = self.graph_of(spec, model, spec.resolution_px)
+        self.check_same(self.module.open_graph(graph), model, spec.resolution_px)
+        assert [len(shape) for shape in graph.output_shapes] == [4] * len(graph.outputs)
+
+    def test_forms_of_the_blocks_of_a_detector_give_the_built_module_outputs(self) -> None:
+        spec = dense_specs()[0]
+        model = with_random_norms(build(spec))
+        weights = {name: value.numpy() for name, value in model.state_dict().items()}
+        forms = named_forms(spec, ("merge_mixconv", "dense_pointwise", "pad_channels"))
+        graph = inference_graph(spec, weights=weights, batch=self.BATCH, forms=forms)
+        assert graph.ops != inference_graph(spec).ops
+        self.check_same(self.module.open_graph(graph), model, spec.resolution_px)
 
     def test_forms_of_a_block_give_the_built_module_outputs(self) -> None:
         stages = [["ir_r2_k3.5.7_a1.1_p1.1_s2_e3_c36_se0.5_nhs"], ["ir_r1_k5.9_s2_e2_c24_se0.25_nsw"]]
@@ -133,7 +156,7 @@ class FormatContract:
         assert sorted((tmp_path / "one").iterdir()) == sorted(first)
         images = np.random.default_rng(0).standard_normal(graph.input_shape, dtype=np.float32)
         logits = self.module.open_model(first[0])(images)
-        assert logits.dtype == np.float32 and logits.shape == graph.output_shape
+        assert logits.dtype == np.float32 and logits.shape == graph.output_shapes[0]
         np.testing.assert_array_equal(logits, self.module.open_graph(graph)(images))
 
     def test_outputs_of_a_run_outlive_the_next(self) -> None:

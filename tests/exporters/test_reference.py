@@ -13,6 +13,7 @@ from nas.arch.spec import NETWORK_ACTIVATIONS, ArchSpec
 from nas.exporters.graph import inference_graph
 from nas.exporters.reference import numpy_run, torch_run
 from nas.model.build import build
+from tests.exporters.dense_specs import dense_specs
 from tests.exporters.test_onnx_graph import with_random_norms
 
 STRINGS = (
@@ -39,6 +40,22 @@ def test_it_is_torch_s_module_in_float64(strings: list[str], padding: str, activ
     found = numpy_run(inference_graph(spec, weights=weights))(images.numpy())
     # Folded weights are rounded to float32, whose epsilon is 1.2e-7.
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_outputs_of_detectors_and_segmenters_are_torch_s(number: int, padding: str) -> None:
+    spec = dense_specs(padding)[number]
+    model = with_random_norms(build(spec)).double()
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    px = spec.resolution_px
+    images = torch.randn(2, 3, px, px, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        outputs = model(images.double())
+    expected = outputs if isinstance(outputs, tuple) else (outputs,)
+    found = numpy_run(inference_graph(spec, weights=weights))(images.numpy())
+    for one, other in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-5 * np.abs(other.numpy()).max(), rtol=0)
 
 
 def test_torch_runs_the_network_of_the_weights() -> None:

@@ -92,7 +92,12 @@ def _described(
     weights_from: Mapping[str, Any] | None = None,
 ) -> ExportedNetwork:
     steps = preprocessing_of(
-        origin, facts.get("normalisation"), plan.data, resolution_px=plan.side_px, channels=arch.in_channels
+        origin,
+        facts.get("normalisation"),
+        plan.data,
+        resolution_px=plan.side_px,
+        channels=arch.in_channels,
+        fit="crop" if arch.task == "classification" else "stretch",
     )
     remarks = []
     if plan.weights is None:

@@ -12,6 +12,7 @@ from nas.arch.limits import MAX_RESOLUTION_PX
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.core.validation import MAX_SEED, MAX_THREADS, check_number
+from nas.data.dense import DenseDataSettings
 from nas.data.sources import DataSettings
 from nas.exporters.rewriting.named import REWRITES
 
@@ -30,8 +31,9 @@ class ExportPlan:
     folder that is written. ``weights``: in a form of ``weights=``; None for random ones of ``seed``.
     ``resolution_px``: input side (None: the network's). ``batch``: images of a run. ``threads``: of the runtime in the
     check. ``precision``: of ``EXPORT_PRECISIONS``; ``tolerance``: largest loss of accuracy by int8, a share. ``data``:
-    the images of the check, None for noise. ``rewrite``: ``auto``, ``none``, or names of rewrites.
-    ``command``: what the user typed.
+    the images of the check, None for noise. ``processing``: ``auto`` puts normalisation and post-processing into the
+    file of a detector or segmenter, where the format has room; ``none`` leaves them out. ``rewrite``: ``auto``,
+    ``none``, or names of rewrites. ``command``: what the user typed.
 
     Raises: NasError for values out of range.
     """
@@ -50,7 +52,8 @@ class ExportPlan:
     tolerance: float = 0.01
     rewrite: tuple[str, ...] = (NONE,)
     overwrite: bool = False
-    data: DataSettings | None = None
+    processing: str = AUTO
+    data: DataSettings | DenseDataSettings | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
 
@@ -61,6 +64,18 @@ class ExportPlan:
         check_number("tolerance", self.tolerance, low=0, high=1, open_low=True)
         if self.precision not in EXPORT_PRECISIONS:
             raise unknown_choice("precision", self.precision, EXPORT_PRECISIONS)
+        if self.processing not in (AUTO, NONE):
+            raise unknown_choice("processing", self.processing, (AUTO, NONE))
+        if self.arch.task != "classification" and self.format == "timm":
+            raise NasError(
+                f"format timm: timm builds classifiers, and {self.arch.name} is for {self.arch.task}; torch_export is "
+                "the whole network in torch, and nas.model.build builds it from its spec for further training."
+            )
+        if self.data is not None and self.arch.task != getattr(self.data, "task", "classification"):
+            of_task = (
+                "a data set of images with one class each" if self.arch.task == "classification" else self.arch.task
+            )
+            raise NasError(f"data {self.data.name}: {self.arch.name} is for {self.arch.task}; choose data={of_task}.")
         for name in self.rewrite:
             if name not in (AUTO, NONE, *REWRITES):
                 raise unknown_choice("rewrite", name, (AUTO, NONE, *REWRITES))

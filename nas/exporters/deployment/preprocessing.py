@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nas.arch.limits import MAX_RESOLUTION_PX
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
+from nas.data.dense import DenseDataSettings
 from nas.data.pixel_rules import FITS, Colour, background_colour
 from nas.data.sources import DataSettings
 
@@ -106,16 +107,17 @@ class Preprocessing:
 def preprocessing_of(
     provenance: Mapping[str, Any],
     statistics: Mapping[str, list[float]] | None,
-    data: DataSettings | None,
+    data: DataSettings | DenseDataSettings | None,
     *,
     resolution_px: int,
     channels: int,
+    fit: str = "crop",
 ) -> Preprocessing:
     """Read the steps from the ``provenance`` of a spec file.
 
     What it lacks has the default. ``statistics``: mean and std of the images; None for those of ImageNet, of which a
     grey image has the average. ``data``: the images at hand, whose ``fit`` and ``background`` are taken where the
-    provenance says none.
+    provenance says none; without any, ``fit``.
 
     Raises: NasError for values out of range.
     """
@@ -125,7 +127,9 @@ def preprocessing_of(
         raise NasError(f"provenance.{source} {quoted(found)}: must be a mapping.")
     if found.get("interpolation") == "random":  # of a recipe: bilinear for validation
         found = {name: value for name, value in found.items() if name != "interpolation"}
-    steps: dict[str, Any] = {} if data is None else {"fit": data.fit, "background": data.background_colour}
+    steps: dict[str, Any] = {"fit": fit}
+    if data is not None:
+        steps = {"fit": data.fit, "background": data.background_colour}
     steps |= {name: found[name] for name in ("crop_pct", "interpolation", "fit") if name in found}
     if "background" in found:
         steps["background"] = background_colour(found["background"])

@@ -12,6 +12,7 @@ from rich.console import Console
 from nas.core.console import progress_bar
 from nas.core.errors import NasError
 from nas.core.formatting import first_names, percent
+from nas.data.sources import DataSettings
 from nas.exporters.check import ImageAccuracy, noise_images
 from nas.exporters.deployment.network import ExportedNetwork
 from nas.exporters.deployment.plan import ExportPlan
@@ -51,8 +52,9 @@ class QuantisedFile:
 def check_int8_images(plan: ExportPlan) -> None:
     """Refuse int8 of trained weights without images. Raises: NasError."""
     if plan.weights is not None and plan.data is None:
+        fitting = "imagefolder" if plan.arch.task == "classification" else plan.arch.task
         raise NasError(
-            "precision int8: is calibrated on train images, and there are none; add data= (data=imagefolder "
+            f"precision int8: is calibrated on train images, and there are none; add data= (data={fitting} "
             "data.root=photos), or choose precision=float32."
         )
 
@@ -76,7 +78,7 @@ def write_quantised(
     Raises: NasError where int8 loses more accuracy than ``plan.tolerance``, whichever layers stay float32.
     """
     noise = noise_images(graph.input_shape, plan.seed)
-    if network.weights is None or plan.data is None or validation is None:
+    if network.weights is None or not isinstance(plan.data, DataSettings) or validation is None:
         files = file_format.int8_module().write_int8(graph, path, [noise])
         run = file_format.module().open_model(files[0], plan.threads)
         texts = ["int8 is calibrated on noise, which is good for measurements of latency alone"]

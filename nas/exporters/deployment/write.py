@@ -8,14 +8,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy.typing as npt
 from rich.console import Console
 
 from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
 from nas.core.formatting import plural
-from nas.exporters.check import ImageAccuracy, LogitDifference, accuracy_through, largest_difference, noise_images
+from nas.data.dense import DenseDataSettings
+from nas.exporters.check import (
+    FileScore,
+    ImageAccuracy,
+    LogitDifference,
+    accuracy_through,
+    largest_difference,
+    noise_images,
+)
+from nas.exporters.deployment.dense import (
+    ExportImages,
+    OpenImages,
+    file_processing,
+    no_images,
+    noise_pixels,
+    processing_difference,
+    write_dense_int8,
+)
 from nas.exporters.deployment.documents import CheckedFile, file_metadata, write_documents
 from nas.exporters.deployment.folder import check_free, staged_folder
 from nas.exporters.deployment.network import ExportedNetwork, load_exported_network
@@ -36,6 +52,7 @@ _NOT_MEASURED: Final = FormChoice(None, "plain blocks: this runtime is not measu
 _COMPARED: Final = 32  # validation images whose logits are compared
 _NOISE: Final = 4  # images of noise, without validation images
 _NOISE_SEED: Final = 0
+_CLASSIFICATION: Final = "classification"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +61,8 @@ class ExportResult:
 
     ``folder``: everything that was written, ``file`` what the runtime opens, ``files`` all. ``spec``: the network, with
     the classes of its weights. ``difference``: largest difference to the logits of torch (of random weights: of NumPy
-    in float64). ``accuracy``: through the file, on all validation images; None without images. ``size_bytes``: of the
+    in float64). ``accuracy``: through the file, on all validation images, of a detector or segmenter mAP or mIoU; None
+    without images. ``size_bytes``: of the
     network's files. ``int8``: what is known of an int8 file; then ``difference`` is that of float32 before it.
     """
 
@@ -54,7 +72,7 @@ class ExportResult:
     file: Path
     files: tuple[Path, ...]
     difference: LogitDifference
-    accuracy: ImageAccuracy | None
+    accuracy: ImageAccuracy | FileScore | None
     size_bytes: int
     int8: QuantisedFile | None = None
 
@@ -65,12 +83,13 @@ def run_export(
     latency_text: LatencyText = lambda arch, forms: "",
     compare_runs: CompareRuns = lambda before, after, images: "",
     fastest_forms: FastestForms = lambda arch: _NOT_MEASURED,
+    dense_images: OpenImages = no_images,
 ) -> ExportResult:
     """Export the network of ``plan``; nothing is written unless its check passes.
 
     ``latency_text``: the predicted latency of a network with its blocks in forms (None: plain ones) in a sentence,
     empty if it is not known. ``compare_runs``: the same of int8 beside float32, measured. ``fastest_forms``: the forms
-    of blocks for ``rewrite=auto``.
+    of blocks for ``rewrite=auto``. ``dense_images``: the images of the check of a detector or segmenter.
 
     Raises: NasError in one line.
     """
@@ -83,22 +102,38 @@ def run_export(
         file_format.int8_module()
     network = load_exported_network(plan)
     print_lines(console, *network.remarks)
-    images = _validation_images(plan, network)
+    labelled = _validation_images(plan, network)
+    dense = dense_images(plan, network) if isinstance(plan.data, DenseDataSettings) else None
+    images: ValidationImages | ExportImages | None = labelled or dense
     choice = _form_choice(plan, file_format, network.arch, fastest_forms)
     graph = _graph(plan, file_format, network, choice.forms)
+    whole = replace(graph, processing=file_processing(plan, file_format, network))
     with staged_folder(plan.out, overwrite=plan.overwrite) as folder:
         path, int8 = folder / f"{file_format.stem or plan.name}{file_format.suffix}", None
         if is_int8:
-            run = module.open_graph(graph, plan.threads)
+            run = raw = module.open_graph(graph, plan.threads)
         else:
-            files = module.write_model(graph, path)
-            run = module.open_model(files[0], plan.threads)
-        difference = _difference(plan, file_format, network, graph, run, images)
-        if is_int8:
-            int8 = write_quantised(plan, file_format, network, graph, path, run, images, compare_runs, console)
+            files = module.write_model(whole, path)
+            run = raw = module.open_model(files[0], plan.threads)
+            if whole.processing is not None:
+                raw = module.open_graph(graph, plan.threads)
+        difference = _difference(plan, file_format, network, graph, raw, images)
+        processing_text = ""
+        if whole.processing is not None and not is_int8:
+            pixels = noise_pixels(graph, _NOISE_SEED, _NOISE) if dense is None else dense.pixel_sample(_COMPARED)
+            processing_text = processing_difference(run, _reference(plan, file_format, network), whole, pixels)
+        accuracy: ImageAccuracy | FileScore | None
+        if is_int8 and network.arch.task == _CLASSIFICATION:
+            int8 = write_quantised(plan, file_format, network, graph, path, run, labelled, compare_runs, console)
             files, accuracy = int8.files, int8.image_accuracy
+        elif is_int8:
+            noise = noise_images(graph.input_shape, plan.seed)
+            int8, accuracy = write_dense_int8(plan, file_format, whole, path, run, dense, noise, compare_runs)
+            files = int8.files
         else:
-            accuracy = _accuracy(plan, run, images, console)
+            accuracy = _accuracy(plan, run, labelled, console)
+            if dense is not None:
+                accuracy = dense.score(run, plan.batch, whole.processing)
         checked = CheckedFile(
             files=files,
             difference=difference,
@@ -108,6 +143,8 @@ def run_export(
             runtime=_runtime(file_format),
             accuracy=accuracy,
             data="" if images is None else images.name,
+            processing=whole.processing,
+            processing_text=processing_text,
             latency_text=latency_text(network.arch, choice.forms),
             int8_texts=int8.texts if int8 else (),
             rewrite_text=choice.reason,
@@ -116,7 +153,7 @@ def run_export(
     if choice.reason:
         print_lines(console, f"rewrite={','.join(plan.rewrite)}: {choice.reason}")
     when = "before quantisation, " if is_int8 else ""
-    print_lines(console, f"{when}checked in {checked.difference_text}")
+    print_lines(console, f"{when}checked in {checked.difference_text}", *filter(None, [checked.processing_text]))
     print_lines(console, *(checked.int8_texts or filter(None, [checked.accuracy_text])))
     written = [plan.out / path.name for path in (*files, *others)]
     return ExportResult(
@@ -165,7 +202,7 @@ def _graph(
 
 
 def _validation_images(plan: ExportPlan, network: ExportedNetwork) -> ValidationImages | None:
-    if plan.data is None:
+    if plan.data is None or isinstance(plan.data, DenseDataSettings):
         return None
     from nas.exporters.deployment.images import ValidationImages
 
@@ -178,7 +215,7 @@ def _difference(
     network: ExportedNetwork,
     graph: InferenceGraph,
     run: Run,
-    images: ValidationImages | None,
+    images: ValidationImages | ExportImages | None,
 ) -> LogitDifference:
     """Compare the file with torch. Raises: NasError beyond the format's tolerance."""
     compared: ImageBatch
@@ -186,12 +223,7 @@ def _difference(
         compared = noise_images((_NOISE, *graph.input_shape[1:]), _NOISE_SEED)
     else:
         compared = images.sample(_COMPARED)
-    reference: Callable[[ImageBatch], npt.NDArray[Any]] = (
-        numpy_run(_graph(plan, file_format, network))
-        if network.weights is None
-        else torch_run(network.arch, network.weights, plan.threads)
-    )
-    found = largest_difference(run, reference, compared, plan.batch)
+    found = largest_difference(run, _reference(plan, file_format, network), compared, plan.batch)
     if not found.relative <= file_format.tolerance:
         raise NasError(
             f"format {file_format.name}: the file's logits differ from those of {_reference_name(network)} by "
@@ -199,6 +231,13 @@ def _difference(
             f"nothing was written. Choose another format, or another version of {_runtime(file_format)}."
         )
     return found
+
+
+def _reference(plan: ExportPlan, file_format: Format, network: ExportedNetwork) -> Callable[[ImageBatch], Any]:
+    """What the file's outputs are compared with: torch's, of random weights NumPy's."""
+    if network.weights is None:
+        return numpy_run(_graph(plan, file_format, network))
+    return torch_run(network.arch, network.weights, plan.threads)
 
 
 def _accuracy(plan: ExportPlan, run: Run, images: ValidationImages | None, console: Console) -> ImageAccuracy | None:

@@ -14,7 +14,7 @@ import torch
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
 from nas.core.streams import silenced_standard_error
-from nas.exporters.formats import ImageBatch, Logits, Run
+from nas.exporters.formats import ImageBatch, Outputs, Run, as_outputs
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.model_files import read_model, unopened
 from nas.exporters.torch_program import exported_program
@@ -86,12 +86,11 @@ def executorch_run(content: bytes, what: str) -> Run:
             raise unopened(what, "ExecuTorch", error) from None
     read_in_place = (content, program)  # by the method, which does not keep them
 
-    def run(images: ImageBatch) -> Logits:
+    def run(images: ImageBatch) -> Outputs:
         assert read_in_place
         batch = torch.from_numpy(np.ascontiguousarray(images))  # strides are not looked at
         with torch.inference_mode():
-            logits: Logits = method.execute([batch])[0].numpy()
-        return logits.copy()
+            return as_outputs(tensor.numpy().copy() for tensor in method.execute([batch]))
 
     return run
 

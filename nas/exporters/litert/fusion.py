@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from nas.arch.ops.network import Op
 
 
-def fused_before_concats(ops: Sequence[Op]) -> tuple[Op, ...]:
+def fused_before_concats(ops: Sequence[Op], outputs: Sequence[str] = ()) -> tuple[Op, ...]:
     """Move activations of concats into the convolutions that they join.
 
     These apply ReLU and ReLU6 at no cost. They are moved where all inputs of the concat are outputs of convolutions
-    that have no activation and no other reader.
+    that have no activation and no other reader. ``outputs``: paths of the network's outputs, which are read as well.
     """
-    readers = Counter(name for op in ops for name in op.inputs)
+    readers = Counter([*(name for op in ops for name in op.inputs), *outputs])
     by_path = {op.path: op for op in ops}
     for concat in ops:
         if concat.kind != "concat" or concat.activation not in ("relu", "relu6"):

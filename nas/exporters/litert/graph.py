@@ -24,9 +24,9 @@ _FLOAT_ACTIVATIONS: Final = ("hard_swish", "gelu", "mish")
 def litert_model(graph: InferenceGraph) -> bytes:
     """Serialise ``graph`` as a LiteRT model.
 
-    Its signature ``serving_default`` maps ``input`` (N, H, W, C) to the logits ``output`` (N, classes), both float32.
-    Tensors are named by the paths of their ``Op``. Class names and normalisation are metadata of the model, as JSON and
-    in the standard form of image classifiers.
+    Its signature ``serving_default`` maps ``input`` (N, H, W, C) to ``output``, both float32; several outputs are named
+    by the paths of their ``Op``, as all tensors are. Maps have channels last. Class names and normalisation are
+    metadata of the model, as JSON, and of a classifier in the standard form of image classifiers.
     """
     written = LiteRtGraph(graph)
     return with_labels(written.serialise(), written.labels) if written.labels else written.serialise()
@@ -47,7 +47,7 @@ class LiteRtGraph(NodeBuilder):
         self.float_tensors: list[str] = []
         batch, channels, height, width = graph.input_shape
         self.tensor(INPUT_TENSOR, (batch, height, width, channels))
-        for op in fused_before_concats(graph.ops):
+        for op in fused_before_concats(graph.ops, graph.outputs):
             start = len(self.computed)
             self._add(op)
             self.tensors[op.path] = self.computed[start:]
@@ -59,7 +59,9 @@ class LiteRtGraph(NodeBuilder):
 
     def serialise(self) -> bytes:
         """The model's file."""
-        return self.build({INPUT_TENSOR: INPUT_TENSOR}, {OUTPUT_TENSOR: self._graph.ops[-1].path})
+        paths = self._graph.outputs
+        names = (OUTPUT_TENSOR,) if len(paths) == 1 else paths
+        return self.build({INPUT_TENSOR: INPUT_TENSOR}, dict(zip(names, paths, strict=True)))
 
     @property
     def labels(self) -> list[str]:
@@ -69,8 +71,8 @@ class LiteRtGraph(NodeBuilder):
     def _add_task_metadata(self) -> None:
         """Add the standard metadata of image classifiers, if there are any."""
         normalisation = json.loads(self._graph.metadata.get("normalisation", "null"))
-        if self.labels or normalisation:
-            spec = self._graph.spec
+        spec = self._graph.spec
+        if spec.task == "classification" and (self.labels or normalisation):
             content = classifier_metadata(spec.name, spec.in_channels, normalisation, has_labels=bool(self.labels))
             self.metadata(TASK_METADATA, content)
 
@@ -95,6 +97,8 @@ class LiteRtGraph(NodeBuilder):
             target = f"{op.path}.linear" if op.activation else op.path
             if op.kind == "concat":
                 self.concatenate(inputs, target)
+            elif op.kind == "resize":
+                self.resize(inputs[0], target, op.out_px)
             else:
                 self._pool(inputs[0], target)
             self._activate(op, target)
@@ -145,7 +149,7 @@ class LiteRtGraph(NodeBuilder):
     ) -> None:
         """Add a linear layer: (N, 1, 1, C), of the last operation (N, C)."""
         factor, shift = self.constant(f"{op.path}.weight", weight), self.constant(f"{op.path}.bias", bias)
-        is_last = op.path == self._graph.ops[-1].path
+        is_last = op.path in self._graph.outputs
         shape = (self._graph.batch, op.out_channels) if is_last else (self._graph.batch, 1, 1, op.out_channels)
         self.shaped_node(
             "FULLY_CONNECTED", [source, factor, shift], target, shape, "FullyConnected",

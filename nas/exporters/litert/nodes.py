@@ -187,6 +187,15 @@ class NodeBuilder(ModelBuilder):
         width = sum(self.shape(source)[3] for source in sources)
         self.shaped_node("CONCATENATION", sources, target, (*outer, width), "Concatenation", axis=3)
 
+    def resize(self, source: str, target: str, side: int) -> None:
+        """Resize maps to ``side`` px by bilinear interpolation, pixel centres at halves."""
+        batch, _, _, channels = self.shape(source)
+        sides = self.integers(f"{target}.sides", [side, side])
+        self.shaped_node(
+            "RESIZE_BILINEAR", [source, sides], target, (batch, side, side, channels), "ResizeBilinear",
+            version=3, halfPixelCenters=True, alignCorners=False,
+        )  # fmt: skip
+
     def reshape(self, source: str, target: str, shape: Sequence[int]) -> None:
         """Add a reshape of ``source`` to ``shape``."""
         wanted = self.integers(f"{target}.shape", shape)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
 from nas.core.streams import silenced_standard_error
-from nas.exporters.formats import ImageBatch, Logits, Run
+from nas.exporters.formats import ImageBatch, Logits, Outputs, Run, as_outputs
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.litert.graph import litert_model
 from nas.exporters.model_files import read_model, unopened
+
+_MAP_DIMENSIONS: Final = 4  # of a map, whose channels are last in LiteRT
 
 
 def write_model(graph: InferenceGraph, path: Path) -> tuple[Path, ...]:
@@ -54,11 +56,16 @@ def litert_interpreter(model: bytes, threads: int, what: str = "format litert") 
 
 
 def interpreter_run(interpreter: Any) -> Run:
-    source, target = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    source = interpreter.get_input_details()[0]["index"]
+    targets = [detail["index"] for detail in interpreter.get_output_details()]
 
-    def run(images: ImageBatch) -> Logits:
+    def tensor(index: int) -> Logits:
+        found = np.asarray(interpreter.get_tensor(index))
+        return found.transpose(0, 3, 1, 2) if found.ndim == _MAP_DIMENSIONS else found
+
+    def run(images: ImageBatch) -> Outputs:
         interpreter.set_tensor(source, images.transpose(0, 2, 3, 1))
         interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(target))
+        return as_outputs(map(tensor, targets))
 
     return run

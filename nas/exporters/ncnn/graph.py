@@ -13,12 +13,13 @@ from nas.exporters.graph import InferenceGraph
 from nas.exporters.ncnn.layers import LayerBuilder, Parameter, fused_activation
 from nas.exporters.rewriting.kernels import pads
 
-# Names of input and output, as pnnx gives them.
+# Names of the input, and before the numbers of outputs, as pnnx gives them.
 INPUT_BLOB: Final = "in0"
-OUTPUT_BLOB: Final = "out0"
+_OUTPUT: Final = "out"
 
 _MULTIPLY, _ADD = 2, 0  # operations of BinaryOp
 _AVERAGE: Final = 1
+_BILINEAR: Final = 2  # of Interp
 _SWAP_W_AND_H: Final = 1  # order of Permute
 _CHANNEL_AXIS: Final = 0
 
@@ -34,7 +35,8 @@ class NcnnModel:
 def ncnn_model(graph: InferenceGraph) -> NcnnModel:
     """Write ``graph`` as an ncnn network, float32.
 
-    It maps ``in0`` (in_channels, H, H) to logits ``out0`` (classes,). Layers are named by the paths of their ``Op``.
+    It maps ``in0`` (in_channels, H, H) to its outputs ``out0``, ``out1`` and so on, (C,) or (C, H, W). Layers are named
+    by the paths of their ``Op``.
 
     Raises: NasError for a batch of several images, which ncnn does not have.
     """
@@ -43,8 +45,14 @@ def ncnn_model(graph: InferenceGraph) -> NcnnModel:
     builder = _Graph(graph)
     for op in graph.ops:
         builder.add(op)
-    builder.layer("Noop", [graph.ops[-1].path], OUTPUT_BLOB)
+    for path, blob in zip(graph.outputs, output_blobs(len(graph.outputs)), strict=True):
+        builder.layer("Noop", [path], blob)
     return NcnnModel(text=builder.text(), weights=builder.weights)
+
+
+def output_blobs(count: int) -> tuple[str, ...]:
+    """Names of the outputs of a network that has ``count``."""
+    return tuple(f"{_OUTPUT}{index}" for index in range(count))
 
 
 class _Graph(LayerBuilder):
@@ -78,13 +86,15 @@ class _Graph(LayerBuilder):
             self._split(op, inputs[0])
         elif op.kind == "concat":
             self.layer("Concat", inputs, raw)
+        elif op.kind == "resize":
+            self.layer("Interp", inputs, raw, {0: _BILINEAR, 3: op.out_px, 4: op.out_px})
         elif op.kind == "norm":
             self.layer("Scale", inputs, raw, {0: op.out_channels, 1: 1}, vectors=self._graph.parameters(op))
         else:
             self.layer("BinaryOp", inputs, raw, {0: {"scale": _MULTIPLY, "add": _ADD}[op.kind]})
         if op.activation:
             self.activate(op.activation, raw, op.path)
-        if op.kind == "pool" or set(inputs) <= self._vectors:
+        if op.kind == "pool" or (op.kind != "resize" and set(inputs) <= self._vectors):
             self._vectors.update([op.path, *(f"{op.path}:{part}" for part in range(len(op.parts)))])
 
     def _split(self, op: Op, source: str) -> None:

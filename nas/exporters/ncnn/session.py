@@ -10,10 +10,10 @@ import numpy as np
 
 from nas.core.errors import NasError
 from nas.core.parsing import MAX_JSON_CHARACTERS, read_text
-from nas.exporters.formats import ImageBatch, Logits, Run
+from nas.exporters.formats import ImageBatch, Logits, Outputs, Run, as_outputs
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.model_files import check_pair, weights_path, write_pair
-from nas.exporters.ncnn.graph import INPUT_BLOB, OUTPUT_BLOB, ncnn_model
+from nas.exporters.ncnn.graph import INPUT_BLOB, ncnn_model, output_blobs
 from nas.exporters.ncnn.layers import MAGIC
 
 # ncnn stores and computes in 16 bits where it can, unless told otherwise; logits then differ by several thousandths.
@@ -50,9 +50,12 @@ def open_model(path: Path, threads: int = 1) -> Run:
         raise NasError(f"{path}: ncnn cannot read it as a network.")
     if net.load_model(str(weights_path(path))) != 0:
         raise NasError(f"{weights_path(path)}: ncnn cannot read it as the weights of {path.name}.")
-    if [list(net.input_names()), list(net.output_names())] != [[INPUT_BLOB], [OUTPUT_BLOB]]:
-        raise NasError(f"{path}: needs one input {INPUT_BLOB} and one output {OUTPUT_BLOB}.")
-    return _run(net, ncnn.Mat)
+    outputs = output_blobs(max(1, len(net.output_names())))
+    if [list(net.input_names()), sorted(net.output_names())] != [[INPUT_BLOB], sorted(outputs)]:
+        raise NasError(
+            f"{path}: needs one input {INPUT_BLOB}, and outputs {outputs[0]}, {output_blobs(2)[1]} and so on."
+        )
+    return _run(net, ncnn.Mat, outputs)
 
 
 def open_graph(graph: InferenceGraph, threads: int = 1) -> Run:
@@ -80,16 +83,20 @@ def _check_complete(path: Path) -> None:
         raise NasError(f"{path}: is no network of ncnn, or an incomplete one.")
 
 
-def _run(net: Any, mat: Any) -> Run:
-    def run(images: ImageBatch) -> Logits:
+def _run(net: Any, mat: Any, outputs: tuple[str, ...]) -> Run:
+    def run(images: ImageBatch) -> Outputs:
         if len(images) != 1:
             raise NasError(f"format ncnn: batch {len(images)}: ncnn runs one image at a time.")
         image = np.ascontiguousarray(images[0])  # read in place: it has to stay until the run has ended
         extractor = net.create_extractor()
         extractor.input(INPUT_BLOB, mat(image))
-        error, logits = extractor.extract(OUTPUT_BLOB)
-        if error:
-            raise NasError(f"format ncnn: the network does not run on an image of shape {image.shape}.")
-        return np.array(logits)[None]
+
+        def extracted(blob: str) -> Logits:
+            error, found = extractor.extract(blob)
+            if error:
+                raise NasError(f"format ncnn: the network does not run on an image of shape {image.shape}.")
+            return np.array(found)[None]
+
+        return as_outputs(map(extracted, outputs))
 
     return run

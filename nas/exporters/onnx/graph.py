@@ -48,18 +48,25 @@ def to_onnx(
 def onnx_model(graph: InferenceGraph) -> onnx.ModelProto:
     """Write ``graph`` as an ONNX model.
 
-    It maps ``input`` (batch, in_channels, H, H) to logits ``output`` (batch, classes), both float32. Nodes are named by
-    the paths of their ``Op``. Class names and normalisation are metadata of the model, as JSON.
+    It maps ``input`` (batch, in_channels, H, H) to ``output``, both float32; several outputs are named by the paths of
+    their ``Op``, as nodes are. Class names and normalisation are metadata of the model, as JSON.
     """
     builder = _Graph(graph)
     for op in graph.ops:
         builder.add(op)
+    outputs = graph.outputs
+    if len(outputs) == 1:
+        builder.node("Identity", [*outputs], OUTPUT)
+        outputs = (OUTPUT,)
     model = helper.make_model(
         helper.make_graph(
-            [*builder.nodes, helper.make_node("Identity", [graph.ops[-1].path], [OUTPUT], OUTPUT)],
+            builder.nodes,
             graph.spec.name,
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, graph.input_shape)],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, graph.output_shape)],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in zip(outputs, graph.output_shapes, strict=True)
+            ],
             builder.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -100,6 +107,8 @@ class _Graph(GraphBuilder):
             self._norm(op, inputs[0])
         elif op.kind == "matmul":
             self._matmul(op, *inputs)
+        elif op.kind == "resize":
+            self.resize(inputs[0], raw, [self._graph.batch, op.out_channels, op.out_px, op.out_px])
         elif op.kind == "scale":
             gate = inputs[1]
             if gate in self._flat:

@@ -9,6 +9,7 @@ from nas.core.files import write_bytes_atomically
 from nas.exporters.formats import ImageBatch
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.onnx.graph import onnx_model
+from nas.exporters.onnx.processing import with_processing
 from nas.exporters.onnx.static_int8 import quantize_int8
 from nas.exporters.rewriting.network import plain_path
 
@@ -25,5 +26,8 @@ def write_int8(
     nodes = [node.name for node in model.graph.node]
     paths = {op.path for op in graph.ops}
     float_nodes = [name for name in nodes if plain_path(name, paths) in keep_float]
-    write_bytes_atomically(path, quantize_int8(model, batches, float_nodes).SerializeToString())
+    quantised = quantize_int8(model, batches, float_nodes)
+    if graph.processing is not None:
+        quantised = with_processing(quantised, graph, graph.processing)
+    write_bytes_atomically(path, quantised.SerializeToString())
     return (path,)

@@ -31,6 +31,11 @@ class GraphBuilder:
         """Add a reshape of ``source`` to ``shape``, where 0 copies the input's dimension."""
         self.node("Reshape", [source, self.constant(f"{target}.shape", np.asarray(shape, dtype=np.int64))], target)
 
+    def resize(self, source: str, target: str, shape: list[int]) -> None:
+        """Add a bilinear resize to ``shape`` (N, C, H, W), pixel centres at halves."""
+        sizes = self.constant(f"{target}.sizes", np.asarray(shape, dtype=np.int64))
+        self.node("Resize", [source, "", "", sizes], target, mode="linear", coordinate_transformation_mode="half_pixel")
+
     def activate(self, function: str, source: str, target: str) -> None:
         """Add an elementwise activation of ``source``.
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from nas.core.files import write_bytes_atomically
-from nas.exporters.formats import ImageBatch, Logits, Run
+from nas.exporters.formats import ImageBatch, Outputs, Run, as_outputs
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.model_files import read_model, unopened
-from nas.exporters.onnx.graph import INPUT, onnx_model
+from nas.exporters.onnx.processing import processed_model
 
 
 def write_model(graph: InferenceGraph, path: Path) -> tuple[Path, ...]:
     """Write ``graph`` to ``path`` as ONNX, weights included; returns ``(path,)``."""
-    write_bytes_atomically(path, onnx_model(graph).SerializeToString())
+    write_bytes_atomically(path, processed_model(graph).SerializeToString())
     return (path,)
 
 
@@ -31,7 +31,7 @@ def open_model(path: Path, threads: int = 1) -> Run:
 
 def open_graph(graph: InferenceGraph, threads: int = 1) -> Run:
     """Open ``graph`` in ONNX Runtime, in memory."""
-    return _run(onnx_session(onnx_model(graph).SerializeToString(), threads))
+    return _run(onnx_session(processed_model(graph).SerializeToString(), threads))
 
 
 def onnx_session(model: bytes, threads: int, profile_prefix: str | None = None) -> Any:
@@ -53,7 +53,9 @@ def onnx_session(model: bytes, threads: int, profile_prefix: str | None = None) 
 
 
 def _run(session: Any) -> Run:
-    def run(images: ImageBatch) -> Logits:
-        return np.asarray(session.run(None, {INPUT: images})[0])
+    (source,) = session.get_inputs()
+
+    def run(images: ImageBatch) -> Outputs:
+        return as_outputs(map(np.asarray, session.run(None, {source.name: images})))
 
     return run

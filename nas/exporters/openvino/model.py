@@ -12,6 +12,7 @@ import numpy as np
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.model_files import weights_path, write_pair
 from nas.exporters.onnx.graph import onnx_model
+from nas.exporters.onnx.processing import processed_model
 
 # Class names and normalisation are here in the runtime information of a model, as its ONNX frontend puts them.
 METADATA: Final = "framework"
@@ -25,12 +26,13 @@ def openvino_model(graph: InferenceGraph, *, quantised: bool = False) -> Any:
     ``/WithoutBiases`` appended, its bias ``Add`` by the path alone (both with ``.linear`` before that, where an
     activation follows); of the groups of a MixConv, the concatenation has the bias. Other nodes have paths as names.
     Class names and normalisation are JSON text in its ``rt_info``. ``quantised``: whether it will be quantised to int8,
-    where biases that stay at the groups of a MixConv are faster.
+    where biases that stay at the groups of a MixConv are faster; such a model has no processing.
     """
     import openvino
     from openvino.passes import ConstantFolding, Manager
 
-    model = openvino.Core().read_model(onnx_model(graph).SerializeToString())
+    written = onnx_model(graph) if quantised else processed_model(graph)
+    model = openvino.Core().read_model(written.SerializeToString())
     _replace_activations(model, graph)
     manager = Manager()
     manager.register_pass(ConstantFolding())  # the frontend leaves shape arithmetic on constants

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nas.core.errors import NasError
-from nas.exporters.formats import ImageBatch, Logits, Run
+from nas.exporters.formats import ImageBatch, Outputs, Run, as_outputs
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.model_files import check_pair
 from nas.exporters.openvino.model import openvino_model, write_openvino
@@ -34,8 +34,10 @@ def open_model(path: Path, threads: int = 1) -> Run:
         # Named, because Core.read_model hands a file that is no IR to the readers of all other formats.
         reader = FrontEndManager().load_by_framework("ir")
         model = reader.convert(reader.load(str(path)))
-        if (len(model.inputs), len(model.outputs)) != (1, 1):
-            raise NasError(f"{path}: needs one input and one output, has {len(model.inputs)} and {len(model.outputs)}.")
+        if len(model.inputs) != 1 or not model.outputs:
+            raise NasError(
+                f"{path}: needs one input, and outputs; it has {len(model.inputs)} and {len(model.outputs)}."
+            )
         return compiled(model, threads)
     except RuntimeError as error:
         raise NasError(f"{path}: OpenVINO cannot open it ({_reason(error)}).") from None
@@ -66,9 +68,10 @@ def compiled(model: Any, threads: int) -> Run:
     except RuntimeError as error:
         raise NasError(f"OpenVINO cannot compile the network ({_reason(error)}).") from None
 
-    def run(images: ImageBatch) -> Logits:
+    def run(images: ImageBatch) -> Outputs:
+        found = request.infer([images], share_inputs=True, share_outputs=True)
         # A shared output is valid only until the next run.
-        return np.array(request.infer([images], share_inputs=True, share_outputs=True)[0])
+        return as_outputs(np.array(found[index]) for index in range(len(found)))
 
     return run
 

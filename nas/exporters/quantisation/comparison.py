@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.core.statistics import binomial_error, paired_difference_error
-from nas.exporters.check import correct_images, run_in_batches
+from nas.exporters.check import classes_in_batches, correct_images
 from nas.exporters.formats import ImageBatch, Run
 
 _FIRST_LOOK: Final = 500  # images
@@ -105,14 +105,11 @@ class FloatComparison:
             labels = self._images.labels[count : count + len(part)]
             count += len(part)
             if number == len(self._float_correct):
-                self._float_correct.append(self._classes(self._float_run, part) == labels)
-            correct.append(self._classes(run, part) == labels)
+                self._float_correct.append(classes_in_batches(self._float_run, part, self._batch) == labels)
+            correct.append(classes_in_batches(run, part, self._batch) == labels)
             if count >= look:
                 found = PairedAccuracy.of(np.concatenate(correct), np.concatenate(self._float_correct[: number + 1]))
                 if found.is_below(tolerance) or found.is_above(tolerance):
                     return found
                 look *= 2
         return PairedAccuracy.of(np.concatenate(correct), np.concatenate(self._float_correct[: len(correct)]))
-
-    def _classes(self, run: Run, images: ImageBatch) -> npt.NDArray[np.int64]:
-        return np.asarray(run_in_batches(run, images, self._batch).argmax(axis=1))

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from nas.exporters.check import run_in_batches
-from nas.exporters.formats import Format, ImageBatch, Logits, Run
+from nas.exporters.formats import Format, ImageBatch, Outputs, Run, outputs_of
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.quantisation.units import QuantisationUnit
 
@@ -21,7 +21,8 @@ OpenInt8 = Callable[[Set[str]], Run]  # a network in int8 but for the operations
 class Sensitivity:
     """Error of the logits when ``unit`` alone is int8.
 
-    ``error``: root mean square of the differences to float32, relative to the standard deviation of float32's logits.
+    ``error``: root mean square of the differences to float32, relative to the standard deviation of float32's logits;
+    of several outputs the root of the mean of its squares.
     """
 
     unit: QuantisationUnit
@@ -55,23 +56,29 @@ def sensitivities(
     units: Sequence[QuantisationUnit],
     open_int8: OpenInt8,
     images: ImageBatch,
-    float_logits: Logits,
+    float_logits: Outputs,
     on_unit: Callable[[], object] = lambda: None,
 ) -> list[Sensitivity]:
     """Quantise each of ``units`` alone, and compare the logits; the worst first.
 
-    ``images``: float32 (N, C, H, W), ``float_logits``: those of float32 on them (N, classes). ``on_unit`` is called
-    after each.
+    ``images``: float32 (N, C, H, W), ``float_logits``: the outputs of float32 on them. ``on_unit`` is called after
+    each.
     """
     everything = frozenset(op.path for op in graph.ops)
-    spread = float(float_logits.std()) or 1.0
     found = []
     for unit in units:
         logits = run_in_batches(open_int8(everything - unit.ops), images, graph.batch)
-        error = float(np.sqrt(np.mean(np.square(logits - float_logits)))) / spread
-        found.append(Sensitivity(unit=unit, error=error))
+        found.append(Sensitivity(unit=unit, error=_error(logits, float_logits)))
         on_unit()
     return sorted(found, key=lambda one: -one.error)
+
+
+def _error(outputs: Outputs, float_outputs: Outputs) -> float:
+    squares = [
+        float(np.mean(np.square(found - expected))) / (float(expected.std()) or 1.0) ** 2
+        for found, expected in zip(outputs_of(outputs), outputs_of(float_outputs), strict=True)
+    ]
+    return float(np.sqrt(np.mean(squares)))
 
 
 def full_batches(images: ImageBatch, batch: int) -> list[ImageBatch]:

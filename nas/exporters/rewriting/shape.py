@@ -49,7 +49,12 @@ class BlockShape(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def block_shape(part: PartSegments) -> BlockShape | None:
-    """The depthwise block that ``part`` is; None for any other part of a network."""
+    """The depthwise block that ``part`` is; None for any other part of a network.
+
+    None also for one with a tensor that later parts read: in other forms it may be in pieces, or not be there.
+    """
+    if part.taps:
+        return None
     segments = list(part.segments)
     gate = segments.pop(-2) if len(segments) > 2 and _is_gate(segments[-2]) else None
     if len(segments) not in (2, 3):
