@@ -12,6 +12,7 @@ from typing import Final
 
 from nas.arch.blocks import ACTIVATIONS, DEPTHWISE_TYPES, BlockSpec, BlockType
 from nas.arch.complexity import complexity
+from nas.arch.heads.attach import detector, segmenter
 from nas.arch.ops.network import network_segments
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
@@ -32,6 +33,9 @@ _ATTEMPTS: Final = 1000
 # alone, and of 3.0% when fitted to both. Preferring networks whose kernels were predicted worst so far gained nothing
 # over uniform sampling, in five splits.
 _TYPICAL_SHARE: Final = 0.6
+# Share of the networks of a calibration that get the head of a detector or segmenter: for kernels that no classifier
+# has, on maps of a few px, dilated, and of many outputs.
+_DENSE_SHARE: Final = 0.2
 # Share of these that are small. Without them, networks below 1 ms were predicted up to 90% too slow.
 _SMALL_SHARE: Final = 0.25
 # Channels at width 1, stride and most repeats, as in EfficientNet-B0, MnasNet and MobileNetV3.
@@ -61,6 +65,49 @@ def random_spec(
 def random_specs(count: int, seed: int) -> list[ArchSpec]:
     """The first ``count`` random networks of ``seed``."""
     return [random_spec(seed, index) for index in range(count)]
+
+
+def random_network(seed: int, index: int) -> ArchSpec:
+    """Random network number ``index`` of a calibration.
+
+    Some are detectors and segmenters: ``random_spec`` of that number with a head in place of its classifier, if it has
+    the maps that the head reads; the others are ``random_spec``.
+    """
+    spec, rng = random_spec(seed, index), random.Random(f"dense/{seed}/{index}")
+    return random_dense_spec(spec, rng) or spec if rng.random() < _DENSE_SHARE else spec
+
+
+def random_dense_spec(spec: ArchSpec, rng: random.Random) -> ArchSpec | None:
+    """Give ``spec`` the head of a detector or segmenter with random fields.
+
+    None for a network without the maps that the head reads, and for one beyond ``MACS_RANGE``.
+    """
+    width = rng.choice((0.25, 0.5, 1.0, 1.0))
+    try:
+        if rng.random() < 0.5:
+            dense = detector(
+                spec,
+                rng.choice((1, 3, 20, 80)),
+                head_width=width,
+                tap=rng.choice(("expansion", "output")),
+                output_stride=rng.choice((16, 32, 32)),
+                lowest_anchors=rng.choice((3, 6)),
+                activation=rng.choice(("relu6", spec.activation)),
+            )
+        else:
+            output_stride = rng.choice((8, 16, 16, 32))
+            dense = segmenter(
+                spec,
+                rng.choice((2, 8, 19, 21, 32, 150)),
+                head_width=width,
+                output_stride=output_stride,
+                low_stride=rng.choice((4, 8)),
+                channels=rng.choice((0, 0, spec.head.channels)),
+                activation=rng.choice(("relu", spec.activation)),
+            )
+    except SpecError:
+        return None
+    return dense if MACS_RANGE[0] <= complexity(dense).macs <= MACS_RANGE[1] else None
 
 
 def random_forms(spec: ArchSpec, seed: int, index: int, lane: int | None = None) -> Forms | None:

@@ -70,7 +70,7 @@ _TYPES = {
     "gemm": "Gemm", "pool": "GlobalAveragePool", "scale": "Mul", "add": "Add", "concat": "Concat", "split": "Split",
     "block": "ReorderInput", "unblock": "ReorderOutput", "swish": "FastSilu", "relu": "Relu", "relu6": "Clip",
     "sigmoid": "Sigmoid", "hard_sigmoid": "HardSigmoid", "gelu": "Gelu", "min": "Min", "exp": "Exp", "mul": "Mul",
-    "add_constant": "Add", "div": "Div",
+    "add_constant": "Add", "div": "Div", "resize": "Resize",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nas.data.sources import DataSettings
 from nas.exporters.deployment.network import ExportedNetwork
 from nas.exporters.formats import ImageBatch, Run
 from nas.exporters.graph import InferenceGraph, inference_graph
@@ -192,12 +193,17 @@ class _Writer:
     def _images(self) -> QuantisationImages:
         from nas.exporters.quantisation.images import quantisation_images
 
-        assert self._network.export.data is not None
-        return quantisation_images(self._network.export.data, self._loaded, seed=self._plan.seed)
+        return quantisation_images(self._data, self._loaded, seed=self._plan.seed)
 
     @cached_property
     def _validation(self) -> ValidationImages:
         from nas.exporters.deployment.images import ValidationImages
 
-        assert self._network.export.data is not None
-        return ValidationImages(self._network.export.data, self._loaded)
+        return ValidationImages(self._data, self._loaded)
+
+    @property
+    def _data(self) -> DataSettings:
+        """Images with one class each, of forms that are scored."""
+        data = self._network.export.data
+        assert isinstance(data, DataSettings)  # nas.bench refuses images with boxes or masks
+        return data

@@ -29,11 +29,11 @@ from nas.latency.measure.ort_profile import ProfiledNetwork
 from nas.latency.measure.paired_timing import COLD_RUNS
 from nas.latency.measure.system_load import DISTURBING_CORES, SystemLoad, is_busy
 from nas.latency.measure.timer import time_runners
-from nas.latency.random_networks import random_forms, random_spec
+from nas.latency.random_networks import random_forms, random_network
 from nas.latency.settings import REWRITTEN_BACKENDS
 from nas.latency.speed import MachineSpeed
 
-CHUNK_FORMAT: Final = "nas.calibration/3"
+CHUNK_FORMAT: Final = "nas.calibration/4"
 CHUNK_SIZE: Final = 20  # networks in memory at a time
 HELD_OUT_EVERY: Final = 5
 _ROUNDS, _RUNS = 4, 2
@@ -91,7 +91,7 @@ def is_held_out(network: str | int) -> bool:
 
 def spec_of(network: str | int, seed: int) -> ArchSpec:
     """Spec of a network of a chunk: a zoo name, or an index of random networks."""
-    return zoo.get(network) if isinstance(network, str) else random_spec(seed, network)
+    return zoo.get(network) if isinstance(network, str) else random_network(seed, network)
 
 
 def rewrites_blocks(device: Device) -> bool:

@@ -73,8 +73,8 @@ def _halves(megabytes: float) -> float:
 def kernel_class(kernel: Kernel) -> str:
     """Class of a kernel: kernels of a class run the same code and share a fit."""
     layout = "blocked" if kernel.blocked else "plain"
-    if kernel.kind == "depthwise":
-        return f"depthwise.{layout}"
+    if kernel.kind in ("depthwise", "resize"):
+        return f"{kernel.kind}.{layout}"
     if kernel.kind == "conv":
         kind = "spatial" if kernel.kernel > 1 else "pointwise" if kernel.out_px > 1 else "vector"
         kind = "grouped" if kernel.groups > 1 else kind
@@ -116,6 +116,8 @@ def kernel_elements(kernel: Kernel, lane: int) -> tuple[int, int, int]:
         macs, moved = ins * outs // kernel.groups * out_area, (ins + outs) * out_area
     elif kernel.kind in ("block", "unblock"):
         moved = 2 * padded(ins, lane) * in_area
+    elif kernel.kind == "resize":
+        moved = ins * in_area + outs * out_area
     else:
         moved = (ins if kernel.kind == "pool" else 2 * max(ins, outs)) * in_area
     return macs, moved, weights

@@ -16,6 +16,7 @@ from nas.exporters.rewriting.forms import PLAIN, BlockForm, Forms
 from nas.latency.arrays import FloatArray
 from nas.latency.kernels.kernel import Context, kernel_context, kernel_elements, network_context
 from nas.latency.kernels.ort_lowering import Kernel, LoweredPart, LoweredSegment, lowered_part
+from nas.latency.kernels.tap_layouts import TapLayouts, TapStep, tap_steps
 from nas.latency.kernels.time_table import Evaluate, TimeTable
 
 _CACHED_TIMES: Final = 4_000_000  # of kernels in contexts, 32 MB
@@ -24,11 +25,12 @@ _TYPICAL: Final = kernel_context(64.0, 16.0)  # in which forms are compared: tha
 
 # Kernels of a segment: their numbers in the time table, as the bytes of 32-bit integers, which are joined faster than
 # arrays, and the elements of activations and of weights that they move. Of a part of a network also whether its output
-# is in the blocked layout. Plain tuples: Python's garbage collector looks at them once.
+# is in the blocked layout, whether it converts its input, and layouts of what the head reads of it. Plain tuples:
+# Python's garbage collector looks at them once.
 _Kernels = tuple[bytes, int, int]
-_Part = tuple[bytes, int, int, bool]
-# A part of a network, and whether its input is in the blocked layout.
-_Key = tuple[PartSegments, bool]
+_Part = tuple[bytes, int, int, bool, bool, TapLayouts]
+# A part of a network, whether its input is in the blocked layout, and layouts of the other tensors that it reads.
+_Key = tuple[PartSegments, bool, TapLayouts]
 
 
 class _Option(NamedTuple):
@@ -43,10 +45,24 @@ class _Option(NamedTuple):
         """Whether its output is in the blocked layout."""
         return self.part[3]
 
+    def taps_after(self, step: TapStep, known: TapLayouts) -> TapLayouts:
+        """Layouts of the tensors that the head reads, those before it ``known``."""
+        return step.after(known, converts=self.part[4], own=self.part[5])
+
+
+class _Parts(NamedTuple):
+    """Parts of a network, and what happens in them to the tensors that its head reads."""
+
+    parts: Sequence[PartSegments]
+    padding: Padding
+    steps: Sequence[TapStep] | None
+
 
 # By the layout of its output, the fastest form of a part.
 _Options = tuple[_Option, ...]
-_FormKey = tuple[PartSegments, bool, Padding]
+_FormKey = tuple[PartSegments, bool, TapLayouts, Padding]
+# Layout that a part of the network reaches, and those of the tensors that the head reads.
+_Reached = tuple[bool, TapLayouts]
 
 
 class NetworkTimes:
@@ -94,8 +110,8 @@ class NetworkTimes:
         found = max(self._table.kernels, len(self._options), len(self._typical))
         if self._table.size > _CACHED_TIMES or found > _CACHED_PARTS:
             self._clear()
-        parts = [(network_segments(spec, resolution_px), spec.padding) for spec, resolution_px in networks]
-        return self._fastest(parts) if self._rewrites else [self._plain(segments) for segments, _ in parts]
+        split = [_parts_of(spec, resolution_px) for spec, resolution_px in networks]
+        return self._fastest(split) if self._rewrites else [self._plain(network) for network in split]
 
     def _times(self, networks: Sequence[_Network]) -> FloatArray:
         """Times of all kernels of ``networks``, one network after the other."""
@@ -106,17 +122,21 @@ class NetworkTimes:
         )
         return self._table.times(numbers, contexts)
 
-    def _plain(self, parts: Sequence[PartSegments]) -> _Network:
+    def _plain(self, network: _Parts) -> _Network:
         """Kernels and context of a network with plain blocks."""
         numbers, activations, weights, blocked = [], 0, 0, False  # images are in the plain layout
-        for segments in parts:
-            key = (segments, blocked)
-            own, moved, held, blocked = self._parts.get(key) or self._part(key)
+        steps = network.steps
+        taps: TapLayouts = ()
+        for index, segments in enumerate(network.parts):
+            key = (segments, blocked, steps[index].read(taps) if steps else ())
+            own, moved, held, blocked, converts, tapped = self._parts.get(key) or self._part(key)
+            if steps:
+                taps = steps[index].after(taps, converts=converts, own=tapped)
             numbers.append(own)
             activations, weights = activations + moved, weights + held
-        return _Network(numbers, network_context(activations, weights), (PLAIN,) * len(parts))
+        return _Network(numbers, network_context(activations, weights), (PLAIN,) * len(network.parts))
 
-    def _fastest(self, networks: Sequence[tuple[Sequence[PartSegments], Padding]]) -> list[_Network]:
+    def _fastest(self, networks: Sequence[_Parts]) -> list[_Network]:
         """Networks in the forms that are fastest together.
 
         Layouts of neighbours must agree. Forms are compared in one context, whatever the network, so that blocks share
@@ -127,33 +147,30 @@ class NetworkTimes:
         while left:
             missing: dict[_FormKey, None] = {}
             for index in left:
-                found[index] = self._fastest_route(*networks[index], missing)
+                found[index] = self._fastest_route(networks[index], missing)
             self._compare_forms(list(missing))
             left = [index for index in left if found[index] is None]
         return [network for network in found if network]
 
-    def _fastest_route(
-        self, parts: Sequence[PartSegments], padding: Padding, missing: dict[_FormKey, None]
-    ) -> _Network | None:
+    def _fastest_route(self, network: _Parts, missing: dict[_FormKey, None]) -> _Network | None:
         """Network in its fastest forms, or what has to be compared first.
 
         None for the network that is not known yet.
         """
-        routes: dict[bool, tuple[float, tuple[_Option, ...]]] = {False: (0.0, ())}  # by the layout reached
+        (parts, padding, steps) = network
+        routes: dict[_Reached, tuple[float, tuple[_Option, ...]]] = {(False, ()): (0.0, ())}
         for number, part in enumerate(parts):
-            reached: dict[bool, tuple[float, tuple[_Option, ...]]] = {}
-            for blocked, (time, route) in routes.items():
-                options = self._options.get((part, blocked, padding))
-                if options is None:  # of later parts, whose input is blocked most often
-                    missing[part, blocked, padding] = None
-                    missing |= {
-                        (later, True, padding): None
-                        for later in parts[number + 1 :]
-                        if (later, True, padding) not in self._options
-                    }
+            reached: dict[_Reached, tuple[float, tuple[_Option, ...]]] = {}
+            for (blocked, taps), (time, route) in routes.items():
+                key = (part, blocked, steps[number].read(taps) if steps else (), padding)
+                options = self._options.get(key)
+                if options is None:
+                    missing[key] = None
+                    self._add_later(parts[number + 1 : -1 if steps else None], padding, missing)
                     return None
                 for option in options:
-                    total, layout = time + option.time, option.blocked
+                    total = time + option.time
+                    layout = (option.blocked, option.taps_after(steps[number], taps) if steps else ())
                     if layout not in reached or total < reached[layout][0]:
                         reached[layout] = (total, (*route, option))
             routes = reached
@@ -163,6 +180,11 @@ class NetworkTimes:
             [option.part[0] for option in route], network_context(moved, held), tuple(option.form for option in route)
         )
 
+    def _add_later(self, parts: Iterable[PartSegments], padding: Padding, missing: dict[_FormKey, None]) -> None:
+        """Add later parts to what has to be compared; their input is blocked most often."""
+        keys: Iterable[_FormKey] = ((later, True, (), padding) for later in parts)
+        missing |= {key: None for key in keys if key not in self._options}
+
     def _compare_forms(self, keys: Sequence[_FormKey]) -> None:
         """Find the fastest forms of parts whose input has a layout.
 
@@ -170,10 +192,10 @@ class NetworkTimes:
         """
         lowered = [
             [
-                (form, lowered_part(changed, self._lane, blocked))
+                (form, lowered_part(changed, self._lane, blocked, taps))
                 for form, changed in candidates(part, padding, self._lane)
             ]
-            for part, blocked, padding in keys
+            for part, blocked, taps, padding in keys
         ]
         self._time_segments({segment: None for forms in lowered for _, part in forms for segment in part.segments})
         for key, forms in zip(keys, lowered, strict=True):
@@ -203,7 +225,7 @@ class NetworkTimes:
 
     def _part(self, key: _Key) -> _Part:
         """Kernels of a part of a network, which are cached under ``key``."""
-        return self._parts.keep(key, self._joined(lowered_part(key[0], self._lane, key[1])))
+        return self._parts.keep(key, self._joined(lowered_part(key[0], self._lane, *key[1:])))
 
     def _joined(self, lowered: LoweredPart) -> _Part:
         """Kernels of the segments of a part of a network."""
@@ -212,7 +234,7 @@ class NetworkTimes:
             numbers, moved, held = self._segments.get(segment) or self._segment(segment)
             parts.append(numbers)
             activations, weights = activations + moved, weights + held
-        return b"".join(parts), activations, weights, lowered.blocked
+        return b"".join(parts), activations, weights, lowered.blocked, lowered.converts, lowered.taps
 
     def _segment(self, segment: LoweredSegment) -> _Kernels:
         """Kernels of a segment, which are cached under it."""
@@ -226,6 +248,12 @@ class NetworkTimes:
             _, moved, held = kernel_elements(kernel, self._lane)
             known = self._known[kernel] = (self._table.add_kernel(kernel), moved, held)
         return known
+
+
+def _parts_of(spec: ArchSpec, resolution_px: int | None) -> _Parts:
+    """Parts of ``spec`` at a side in px (None: its own)."""
+    parts = network_segments(spec, resolution_px)
+    return _Parts(parts, spec.padding, tap_steps(spec, parts))
 
 
 class _Network(NamedTuple):

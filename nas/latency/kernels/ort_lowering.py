@@ -14,16 +14,17 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from nas.arch.ops.network import Op, Segment
+from nas.arch.ops.network import Op, PartSegments, Segment, network_segments
 from nas.arch.spec import ArchSpec
 from nas.exporters.rewriting.block import InferencePart
 from nas.exporters.rewriting.forms import Forms
 from nas.exporters.rewriting.network import rewritten_parts
 from nas.exporters.rewriting.segments import RewrittenSegment
+from nas.latency.kernels.tap_layouts import TapLayout, TapLayouts, tap_steps
 
 KernelKind = Literal[
-    "conv", "depthwise", "gemm", "matmul", "norm", "pool", "scale", "add", "concat", "split", "activation", "block",
-    "unblock",
+    "conv", "depthwise", "gemm", "matmul", "norm", "pool", "scale", "add", "concat", "split", "resize", "activation",
+    "block", "unblock",
 ]  # fmt: skip
 
 _ALIGNED: Final = 4  # channels of a blocked convolution must be a multiple of this
@@ -83,11 +84,14 @@ class LoweredSegment:
 class LoweredPart(NamedTuple):
     """Lowered segments of a part of a network, and the layout of its output.
 
-    ``blocked``: whether that is the NCHWc layout.
+    ``blocked``: whether that is the NCHWc layout. ``converts``: whether it converts its input to the other layout.
+    ``taps``: layouts of the tensors that a head reads, with paths relative to the part.
     """
 
     segments: tuple[LoweredSegment, ...]
     blocked: bool
+    converts: bool
+    taps: TapLayouts = ()
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -124,25 +128,33 @@ def network_parts(spec: ArchSpec, lane: int, forms: Forms | None = None) -> Iter
 
 def lowered_network(spec: ArchSpec, lane: int, forms: Forms | None = None) -> list[LoweredPart]:
     """Stem, blocks and head of ``spec`` as lowered, in order."""
-    parts, blocked = [], False  # images are in the plain layout
-    for part, _ in rewritten_parts(spec, forms):
-        parts.append(lowered_part(part, lane, blocked))
-        blocked = parts[-1].blocked
-    return parts
+    lowered: list[LoweredPart] = []
+    known: TapLayouts = ()
+    blocked, steps = False, tap_steps(spec, network_segments(spec))  # images are in the plain layout
+    for index, (part, _) in enumerate(rewritten_parts(spec, forms)):
+        lowered.append(lowered_part(part, lane, blocked, steps[index].read(known) if steps else ()))
+        blocked = lowered[-1].blocked
+        if steps:
+            known = steps[index].after(known, converts=lowered[-1].converts, own=lowered[-1].taps)
+    return lowered
 
 
-def lowered_part(part: InferencePart, lane: int, blocked: bool) -> LoweredPart:
+def lowered_part(part: InferencePart, lane: int, blocked: bool, taps: TapLayouts = ()) -> LoweredPart:
     """Lower a part of a network segment by segment.
 
-    ``blocked``: whether its input is in the NCHWc layout.
+    ``blocked``: whether its input is in the NCHWc layout. ``taps``: layouts of the other tensors that it reads.
     """
+    if taps:
+        return _lowered_head(part, lane, blocked, taps)
     lowered, layout = [], blocked
     for segment in part.segments:
         lowered.append(_lowered(segment, lane, layout))
         layout = lowered[-1].blocked
+    converts = lowered[0].converts
     if part.addition:
-        lowered[-1] = _with_addition(lowered[-1], lane, part.addition, blocked, lowered[0].converts)
-    return LoweredPart(tuple(lowered), lowered[-1].blocked)
+        lowered[-1], converts = _with_addition(lowered[-1], lane, part.addition, blocked, converts)
+    taps = _tap_layouts(part, lane, blocked) if isinstance(part, PartSegments) and part.taps else ()
+    return LoweredPart(tuple(lowered), lowered[-1].blocked, converts, taps)
 
 
 @lru_cache(maxsize=65536)
@@ -161,14 +173,53 @@ def _lowered(segment: Segment | RewrittenSegment, lane: int, blocked: bool) -> L
     )
 
 
+@lru_cache(maxsize=16384)
+def _lowered_head(part: InferencePart, lane: int, blocked: bool, taps: TapLayouts) -> LoweredPart:
+    """Lower a head that reads several tensors.
+
+    What it does not read itself are outputs of the network, in the plain layout.
+    """
+    graph = _graph_of(part, lane, blocked, taps)
+    read = {name for op in part.ops for name in op.inputs}
+    for op in part.ops:
+        if op.path not in read:
+            graph.put_out(op)
+    lowered = LoweredSegment(graph.calls, blocked=False, converts="" in graph.converted, is_linear=False)
+    return LoweredPart((lowered,), blocked=False, converts=lowered.converts)
+
+
+@lru_cache(maxsize=16384)
+def _tap_layouts(part: PartSegments, lane: int, blocked: bool) -> TapLayouts:
+    """Layouts of the tensors of ``part`` that later parts read.
+
+    Paths are relative to it. ``blocked``: whether its input is in the NCHWc layout.
+    """
+    graph = _graph_of(part, lane, blocked)
+    return tuple([TapLayout(path, graph.blocked[path], path in graph.converted) for path in part.taps])
+
+
+def _graph_of(part: InferencePart, lane: int, blocked: bool, taps: TapLayouts = ()) -> _Graph:
+    """Graph of all operations of a part of a network."""
+    graph = _Graph(lane)
+    graph.blocked[""] = blocked
+    for tap in taps:
+        graph.blocked[tap.path] = tap.blocked
+        if tap.converted:
+            graph.converted.add(tap.path)
+    inputs = {tap.path: "" for tap in taps if tap.is_input}
+    for op in part.ops:
+        graph.add(op._replace(inputs=tuple([inputs.get(name, name) for name in op.inputs])) if inputs else op)
+    return graph
+
+
 @lru_cache(maxsize=65536)
 def _with_addition(
     lowered: LoweredSegment, lane: int, addition: Op, shortcut_blocked: bool, shortcut_converted: bool
-) -> LoweredSegment:
+) -> tuple[LoweredSegment, bool]:
     """Lower the residual addition after the last segment of a block.
 
     ``shortcut_blocked``: whether the block's input is in the NCHWc layout; ``shortcut_converted``: whether a segment
-    has converted it to the other one.
+    has converted it to the other one. Also returned: whether it is converted after the addition.
     """
     graph, (source, shortcut) = _Graph(lane), addition.inputs
     graph.calls.extend(lowered.calls)
@@ -178,7 +229,10 @@ def _with_addition(
     if lowered.is_linear:
         graph.linear[source] = len(graph.calls) - 1
     graph.add(addition)
-    return LoweredSegment(graph.calls, blocked=graph.blocked[addition.path], converts=lowered.converts, is_linear=False)
+    added = LoweredSegment(
+        graph.calls, blocked=graph.blocked[addition.path], converts=lowered.converts, is_linear=False
+    )
+    return added, shortcut in graph.converted
 
 
 class _Graph:
@@ -220,6 +274,11 @@ class _Graph:
             self._concat(op)
         elif op.kind == "add":
             self._add(op)
+        elif op.kind == "resize":
+            # The blocked kernel enlarges by whole factors only.
+            blocked = self.blocked[op.inputs[0]] and op.out_px % op.in_px == 0
+            self._want(op.inputs[0], op.in_channels, op.in_px, blocked=blocked)
+            self._emit(op, "resize", blocked=blocked)
         else:
             # Blocked tensors are multiplied only if their shapes are equal: where the map is a single pixel.
             blocked = op.in_px == 1 and all(self.blocked[name] for name in op.inputs)
@@ -259,16 +318,21 @@ class _Graph:
 
         Otherwise it is a kernel of its own. Nothing else reads the output of that convolution.
         """
-        source, shortcut = op.inputs
-        conv = self.linear.get(source)
-        blocked = self.blocked[source] and self.blocked[shortcut]
+        blocked = all(self.blocked[name] for name in op.inputs)
         for name in op.inputs:
             self._want(name, op.out_channels, op.in_px, blocked=blocked)
-        if conv is not None and self.calls[conv].kernel.blocked == blocked:
-            self.calls[conv] = Call(source, self.calls[conv].kernel._replace(added=True))
+        linear = [self.linear[name] for name in op.inputs if name in self.linear]
+        conv = next((index for index in linear if self.calls[index].kernel.blocked == blocked), None)
+        if conv is not None:
+            self.calls[conv] = self.calls[conv]._replace(kernel=self.calls[conv].kernel._replace(added=True))
             self.blocked[op.path] = blocked
         else:
             self._emit(op, "add", blocked=blocked)
+
+    def put_out(self, op: Op) -> None:
+        """Convert an output of the network to the plain layout."""
+        self._op = op.path
+        self._want(op.path, op.out_channels, op.out_px, blocked=False)
 
     def _activate(self, op: Op, blocked: bool) -> None:
         """Append the element-wise kernels of ``op``'s activation."""

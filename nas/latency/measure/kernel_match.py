@@ -179,6 +179,8 @@ def _name(event: Event) -> str:
 
 
 def _type(kernel: Kernel) -> str:
+    if kernel.kind == "resize":
+        return "Upsample" if kernel.blocked else "Resize"
     return _FUNCTIONS[kernel.function] if kernel.kind == "activation" else _TYPES.get(kernel.kind, kernel.kind)
 
 

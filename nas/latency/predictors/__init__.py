@@ -13,6 +13,8 @@ if TYPE_CHECKING:
         error_text,
         forms_of,
         forms_remark,
+        scope_remark,
+        unmeasured_remark,
         with_plain_blocks,
     )
     from nas.latency.predictors.block_table import BlockTable, MissingEntries, check_covers
@@ -27,6 +29,8 @@ else:
                 "error_text",
                 "forms_of",
                 "forms_remark",
+                "scope_remark",
+                "unmeasured_remark",
                 "with_plain_blocks",
             ],
             "block_table": ["BlockTable", "MissingEntries", "check_covers"],
@@ -45,5 +49,7 @@ __all__ = [
     "forms_of",
     "forms_remark",
     "outliers_of",
+    "scope_remark",
+    "unmeasured_remark",
     "with_plain_blocks",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, quoted
@@ -13,6 +13,8 @@ from nas.latency.device import Device
 
 if TYPE_CHECKING:
     from nas.latency.predictors.held_out import HeldOutError
+
+_LEAST_GUESS: Final = 0.0005  # share of the latency that is worth a remark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,40 @@ class PricesForms(Protocol):
     def with_rewrites(self, rewrites: bool) -> LatencyPredictor:
         """This predictor with every block in its fastest form, or in the plain one."""
         ...
+
+
+@runtime_checkable
+class KnowsMeasured(Protocol):
+    """A predictor that knows which kinds of kernels or operations were measured."""
+
+    def unmeasured(self, spec: ArchSpec) -> dict[str, float]:
+        """Shares of the latency of ``spec``, by kind that was not measured."""
+        ...
+
+
+def unmeasured_remark(predictor: LatencyPredictor, spec: ArchSpec) -> str:
+    """Say what of the latency of ``spec`` is a guess.
+
+    It is what the calibration did not measure: those of older versions had no detectors and segmenters. Empty if there
+    is nothing.
+    """
+    shares = predictor.unmeasured(spec) if isinstance(predictor, KnowsMeasured) else {}
+    if sum(shares.values()) < _LEAST_GUESS:
+        return ""
+    kinds = ", ".join(sorted(shares, key=lambda kind: -shares[kind]))
+    return (
+        f"{sum(shares.values()):.1%} of the latency is a guess: the calibration measured no {kinds}; a new one "
+        "(python -m nas.calibrate) may have them"
+    )
+
+
+def scope_remark(spec: ArchSpec) -> str:
+    """Say what the latency of ``spec`` leaves out; empty for a classifier."""
+    left_out = {
+        "detection": "decoding of the boxes and non-maximum suppression",
+        "segmentation": "enlarging the logits to the image, and the choice of classes",
+    }
+    return f"latency without post-processing: {left_out[spec.task]}" if spec.task in left_out else ""
 
 
 def forms_of(predictor: LatencyPredictor, spec: ArchSpec, resolution_px: int | None = None) -> Forms | None:

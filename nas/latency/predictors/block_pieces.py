@@ -18,7 +18,7 @@ from nas.arch.ops.network import Op, block_ops, head_ops, stem_op
 from nas.arch.parts import HeadKind, HeadSpec, SqueezeExcite, StemSpec
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.arch.tensorflow_notation import is_tensorflow_block, parse_tensorflow_block
-from nas.core.errors import SpecError, unknown_choice
+from nas.core.errors import NasError, SpecError, quoted, unknown_choice
 from nas.core.validation import check_whole
 
 Ops = tuple[Op, ...]
@@ -65,7 +65,14 @@ def pieces(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[tuple[s
     """(path, piece) of stem, blocks and head of ``spec``, in order.
 
     The paths of stem and head are empty.
+
+    Raises: NasError for a detector or segmenter.
     """
+    if not isinstance(spec.head, HeadSpec):
+        raise NasError(
+            f"network {quoted(spec.name)}: a table of blocks has no entries for the head of a network for {spec.task}; "
+            "use a calibration of the device (python -m nas.calibrate), or latency=macs."
+        )
     px = resolution_px or spec.resolution_px
     convention: dict[str, Any] = {"activation": spec.activation, "squeeze_excite": spec.squeeze_excite}
     stem = spec.stem
@@ -73,10 +80,10 @@ def pieces(spec: ArchSpec, resolution_px: int | None = None) -> Iterator[tuple[s
     piece = Piece(block=text, in_channels=spec.in_channels, input_px=px, **convention)
     yield "", piece
     px = piece.ops[-1].out_px
-    for path, block, stride, channels in spec.placed_blocks():
-        text = format_block(replace(block, repeats=1, stride=stride))
-        piece = Piece(block=text, in_channels=channels, input_px=px, **convention)
-        yield path, piece
+    for placed in spec.placed_blocks():
+        text = format_block(replace(placed.block, repeats=1, stride=placed.stride))
+        piece = Piece(block=text, in_channels=placed.in_channels, input_px=px, **convention)
+        yield placed.path, piece
         px = piece.ops[-1].out_px
     head = f"head_{spec.head.kind}_c{spec.head.channels}_o{spec.classes}"
     yield "", Piece(block=head, in_channels=spec.stages[-1].blocks[-1].channels, input_px=px, **convention)

@@ -112,6 +112,13 @@ class KernelPredictor:
         (sums,) = class_sums([spec], self.times, [forms])
         return sum(ms * self.factors.get(name, self._common) for name, ms in sums.items())
 
+    def unmeasured(self, spec: ArchSpec) -> dict[str, float]:
+        """Shares of the latency of ``spec``, by class of kernels without measurements."""
+        (sums,) = class_sums([spec], self.times, [self.forms(spec)])
+        ms = {name: value * self.factors.get(name, self._common) for name, value in sums.items()}
+        total_ms = sum(ms.values())
+        return {name: value / total_ms for name, value in ms.items() if not self.times.has(name)}
+
     def with_checks(self, unseen: Sequence[tuple[ArchSpec, Forms | None, Sequence[float]]]) -> KernelPredictor:
         """Copy of this predictor with its error on ``unseen`` networks.
 

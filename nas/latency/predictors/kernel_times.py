@@ -54,6 +54,10 @@ class KernelTimes:
     laws: Mapping[str, tuple[float, ...]]
     trees: Mapping[str, BoostedTrees]
 
+    def has(self, name: str) -> bool:
+        """Whether kernels of the class ``name`` were measured: it has a law of its own."""
+        return name in self.laws
+
     def microseconds(self, kernels: Sequence[ContextualKernel]) -> FloatArray:
         """Times of kernels in their contexts in microseconds, float64, shape (kernels,)."""
         numbers: dict[Kernel, int] = {}

@@ -137,6 +137,8 @@ def _depthwise(op: Op, lane: int) -> Features:
 def _movement(op: Op, lane: int) -> Features:
     """Features of pooling, element-wise operations, splits and concats."""
     size = _mb(op.in_elements)
+    if op.kind == "resize":
+        return (("resize.mb", _mb(op.in_elements + op.out_elements)), ("resize.call", 1.0))
     if op.kind == "scale":
         size = _mb(op.out_elements)
     aligned = op.out_channels % lane == 0 if not op.parts else all(part % lane == 0 for part in op.parts)

@@ -27,7 +27,7 @@ from nas.latency.predictors.held_out import (
     scaled_checks,
 )
 from nas.latency.predictors.op_features import network_features, op_features
-from nas.latency.predictors.op_fit import Prices
+from nas.latency.predictors.op_fit import Prices, network_row
 from nas.latency.speed import MachineSpeed, known_speed
 
 
@@ -67,6 +67,16 @@ class PricePredictor(SumPredictor):
         """Latency of one operation in ms."""
         prices = self.prices
         return sum(value * prices.of(name) for name, value in op_features(op, prices.vectors))
+
+    def unmeasured(self, spec: ArchSpec) -> dict[str, float]:
+        """Shares of the latency of ``spec`` by kind of operation, of those never measured."""
+        row = network_row(spec, self.prices.vectors, self.forms(spec))
+        total_ms, shares = self.prices.total_ms(row), dict[str, float]()
+        for name, value in row.items():
+            if name not in self.prices.values:
+                kind = name.rpartition(".")[0]
+                shares[kind] = shares.get(kind, 0.0) + value * self.prices.of(name) / total_ms
+        return shares
 
     def network_ms(self, spec: ArchSpec) -> float:
         """What the network as a whole costs beside its operations, in ms."""

@@ -22,7 +22,7 @@ from nas.latency.measure.kernel_match import KernelMatch
 from nas.latency.measure.paired_timing import COLD_RUNS
 from nas.latency.measure.system_load import SystemLoad
 from nas.latency.measure.timer import LONGEST
-from nas.latency.random_networks import random_spec
+from nas.latency.random_networks import random_network
 from nas.latency.speed import MachineSpeed
 from tests.deadline import DEADLINE_S
 from tests.latency.synthetic_device import DEVICE, KERNEL_DEVICE, fake_chunk
@@ -192,7 +192,7 @@ def test_slowdowns_belong_to_the_runs_of_a_profile_also_in_more_rounds(monkeypat
 
 def test_names_of_networks_are_stable() -> None:
     assert spec_of("mixnet_s", 5) == zoo.get("mixnet_s")
-    assert spec_of(17, 5) == random_spec(5, 17)
+    assert spec_of(17, 5) == random_network(5, 17)
     assert spec_of(17, 5) != spec_of(17, 6)
     assert [is_held_out(network) for network in ("mixnet_s", 0, 1, 4, 5)] == [True, True, False, False, True]
 

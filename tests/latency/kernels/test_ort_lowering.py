@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nas.arch import zoo
+from nas.arch.heads import detector, segmenter
 from nas.arch.notation import parse_block
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.latency.kernels.ort_lowering import Call, network_calls
@@ -17,6 +18,7 @@ from nas.latency.measure.kernel_match import best_match, match_kernels
 from nas.latency.measure.ort_profile import Event, ProfiledNetwork
 from nas.latency.random_networks import random_spec
 from tests.latency import ort_recordings
+from tests.latency.dense import random_dense_specs
 
 SMALL_PX = 64
 # relu6 and mish after a concat, groups of odd sizes, of one channel, of 16 in order; both squeeze-excite conventions; a
@@ -25,6 +27,18 @@ UNUSUAL_BLOCKS = (
     "ds_r2_k3.5.7.9.11_s1_c8_se0.25",
     "ir_r2_k3.5.7_s2_e6_c24_a1.1_p1.1",
     "ir_r2_k3.5_s1_e4_c32_se0.5_nsw",
+)
+
+# A tensor of several readers: also one that a MixConv splits, and one that a residual addition writes; maps that grow
+# by whole factors and by others; dilated convolutions; maps of a single px.
+DENSE = (
+    detector(zoo.get("mobilenetv3_large_100"), 20, resolution_px=SMALL_PX),
+    detector(zoo.get("mixnet_s"), 3, resolution_px=96, output_stride=16),
+    detector(zoo.get("mobilenetv1_050"), 1, resolution_px=SMALL_PX, tap="output", lowest_anchors=3),
+    segmenter(zoo.get("mobilenetv3_small_100"), 19, resolution_px=SMALL_PX),
+    segmenter(zoo.get("mixnet_s"), 8, resolution_px=72, output_stride=32),
+    segmenter(zoo.get("efficientnet_b0"), 21, resolution_px=SMALL_PX, output_stride=8),
+    segmenter(zoo.get("mobilenetv2_100"), 2, resolution_px=SMALL_PX, output_stride=8, low_stride=4),
 )
 
 PUBLISHED = ("mobilenetv1_050", "mobilenetv2_100", "mixnet_s", "mobilenetv3_small_100", "efficientnet_b0")
@@ -55,6 +69,8 @@ def unusual_spec(activation: str) -> ArchSpec:
         *(replace(zoo.get(name), resolution_px=SMALL_PX) for name in PUBLISHED),
         *(unusual_spec(activation) for activation in ("relu", "relu6", "swish", "hard_swish", "mish")),
         *(replace(random_spec(7, index), resolution_px=SMALL_PX) for index in range(12)),
+        *DENSE,
+        *(replace(spec, resolution_px=SMALL_PX) for spec in random_dense_specs(10)),
     ],
     ids=lambda spec: spec.name,
 )

@@ -15,8 +15,11 @@ import scipy.stats
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
+from nas.arch.heads import segmenter
+from nas.arch.ops.network import network_ops, output_ops
 from nas.core.errors import NasError
-from nas.latency.predictors.base import LatencyEstimate
+from nas.latency.kernels.xnnpack import Tile
+from nas.latency.predictors.base import LatencyEstimate, scope_remark, unmeasured_remark
 from nas.latency.predictors.block_pieces import pieces
 from nas.latency.predictors.block_table import BlockTable
 from nas.latency.predictors.held_out import HeldOutCheck, HeldOutError, prediction_interval
@@ -29,6 +32,7 @@ from nas.latency.predictors.queue_law import PRICES as PRICE_PRIORS
 from nas.latency.predictors.queue_model import QueuePredictor
 from nas.latency.random_networks import random_specs
 from tests.deadline import DEADLINE_S
+from tests.latency.dense import random_dense_specs
 from tests.latency.synthetic_device import DEVICE
 from tests.paths import ROOT
 
@@ -50,6 +54,42 @@ def test_prediction_is_the_sum_over_layers_and_over_features(spec) -> None:
     assert layers[0][0] == "conv_stem"
     assert layers[-1][0] == "classifier"
     assert all(ms >= 0 for _, ms in layers)
+
+
+@pytest.mark.parametrize("spec", random_dense_specs(4), ids=lambda spec: spec.name)
+def test_detectors_and_segmenters_are_sums_over_layers(spec) -> None:
+    prices = QueuePrices(
+        log_ms=np.log([prior.ms for prior in PRICE_PRIORS.values()]), spread=np.ones(len(PRICE_PRIORS))
+    )
+    queue = QueuePredictor(device=DEVICE, prices=prices, checks=CHECKS)
+    tiles = Prices(values={}, scale=1.0, vectors=Tile(6, 8))
+    for known in (
+        predictor(),
+        predictor().with_rewrites(True),
+        PricePredictor(device=DEVICE, prices=tiles, checks=CHECKS),
+        MacsPredictor(20.0),
+        queue,
+    ):
+        layers = dict(known.layer_ms(spec))
+        assert known.predict(spec).latency_ms == pytest.approx(sum(layers.values()))
+        assert list(layers) == [op.path for op in network_ops(spec)]
+        assert all(layers[path] > 0 for path in output_ops(spec) if path != "logits")
+        assert scope_remark(spec).startswith("latency without post-processing: ")
+
+
+def test_operations_without_measurements_are_named_with_their_share() -> None:
+    """A calibration of an older version, which measured no segmenter: an enlargement costs its prior."""
+    spec = segmenter(zoo.get("mobilenetv3_small_100"), 19, resolution_px=128)
+    row = network_row(spec, 16)
+    classifier = zoo.get("mobilenetv3_small_100")
+    seen = {name: 0.01 for name in row | network_row(classifier, 16) if not name.startswith("resize.")}
+    known = PricePredictor(device=DEVICE, prices=replace(PRICES, values=seen), checks=CHECKS)
+    own_ms = sum(value * PRICES.of(name) for name, value in row.items() if name.startswith("resize."))
+    assert own_ms > 0
+    assert known.unmeasured(spec) == {"resize": pytest.approx(own_ms / known.predict(spec).latency_ms)}
+    assert "the calibration measured no resize;" in unmeasured_remark(known, spec)
+    assert unmeasured_remark(known, classifier) == ""
+    assert unmeasured_remark(MacsPredictor(20.0), spec) == ""
 
 
 def test_resolution_replaces_the_spec_s_own_and_caches_do_not_mix() -> None:

@@ -7,11 +7,15 @@ from dataclasses import replace
 import pytest
 
 from nas.arch import zoo
+from nas.arch.heads import detector, segmenter
 from nas.arch.ops.network import network_ops
 from nas.arch.parts import MOBILENET_V3_SE
-from nas.core.errors import SpecError
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError, SpecError
 from nas.latency.predictors.block_pieces import Piece, pieces
+from nas.latency.predictors.block_table import BlockTable
 from nas.latency.random_networks import random_specs
+from tests.latency.synthetic_device import DEVICE
 
 
 @pytest.mark.parametrize("spec", [zoo.get("mobilenetv3_large_100"), zoo.get("mixnet_s"), *random_specs(8, seed=6)])
@@ -65,3 +69,11 @@ def test_unparsable_pieces_are_refused(block: str, message: str) -> None:
         _ = Piece(block=block, in_channels=16, input_px=56).ops
     with pytest.raises(SpecError, match="activation 'gelu'"):
         Piece(block="stem_k3_s2_c16", in_channels=3, input_px=224, activation="gelu")
+
+
+@pytest.mark.parametrize("spec", [detector(zoo.get("mixnet_s"), 3), segmenter(zoo.get("mixnet_s"), 3)])
+def test_a_table_says_that_it_has_no_dense_heads(spec: ArchSpec) -> None:
+    table = BlockTable(device=DEVICE, entries={piece: 1.0 for _, piece in pieces(zoo.get("mixnet_s"))})
+    for call in (table.predict, table.layer_ms, table.missing):
+        with pytest.raises(NasError, match=rf"network '{spec.name}': a table of blocks has no entries .* latency=macs"):
+            call(spec)

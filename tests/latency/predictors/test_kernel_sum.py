@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import pickle
 from dataclasses import replace
+from itertools import product
 
 import lightgbm
 import numpy as np
 import pytest
 
 from nas.arch import zoo
-from nas.arch.spec import ArchSpec
+from nas.arch.heads import detector, segmenter
+from nas.arch.ops.network import network_segments
+from nas.arch.spec import ArchSpec, StageSpec
+from nas.exporters.rewriting.candidates import candidates
+from nas.exporters.rewriting.forms import Forms
 from nas.latency.kernels import network_times
 from nas.latency.kernels.kernel import (
     ContextualKernel,
@@ -21,11 +26,13 @@ from nas.latency.kernels.kernel import (
     kernel_work,
 )
 from nas.latency.predictors import kernel_sum, kernel_times
+from nas.latency.predictors.base import unmeasured_remark
 from nas.latency.predictors.held_out import HeldOutCheck
 from nas.latency.predictors.kernel_sum import KernelPredictor, class_factors, class_sums
 from nas.latency.random_networks import random_specs
 from nas.latency.speed import MachineSpeed
 from nas.latency.store import disturbance_warning
+from tests.latency.dense import random_dense_specs
 from tests.latency.synthetic_device import KERNEL_DEVICE, LANE, true_kernel_sum_ms, true_kernel_us
 
 CHECKS = [
@@ -84,6 +91,52 @@ def test_a_batch_is_predicted_as_kernels_one_by_one_by_lightgbm(times: kernel_ti
             alone[kernel] = factor * alone_us(times, kernel) * 1e-3
         assert estimate.latency_ms == pytest.approx(sum(alone[kernel] for kernel in kernels), rel=1e-9)
     assert found[-1] == found[0]
+
+
+@pytest.mark.parametrize("rewrites", [False, True])
+def test_networks_with_several_readers_of_a_tensor_are_the_sum_of_their_kernels(
+    times: kernel_times.KernelTimes, rewrites: bool
+) -> None:
+    specs = random_dense_specs(12)
+    known = predictor(times, pool=1.0).with_rewrites(rewrites)
+    for spec, estimate in zip(specs, known.predict_many(specs), strict=True):
+        kernels = contextual_kernels(spec, LANE, known.forms(spec))
+        assert estimate.latency_ms == pytest.approx(times.microseconds(kernels).sum() * 1e-3, rel=1e-12)
+        assert sum(ms for _, ms in known.layer_ms(spec)) == pytest.approx(estimate.latency_ms, rel=1e-12)
+        assert estimate == known.predict(spec)
+
+
+def typical_us(times: kernel_times.KernelTimes, spec: ArchSpec, forms: Forms) -> float:
+    """Time in the context in which forms are compared."""
+    kernels = [(kernel, network_times._TYPICAL) for kernel, _ in contextual_kernels(spec, LANE, forms)]
+    return float(times.microseconds(kernels).sum())
+
+
+def test_no_form_of_a_detector_is_faster_than_the_one_that_is_priced(times: kernel_times.KernelTimes) -> None:
+    """All combinations of forms of a small network, priced kernel by kernel in the context of their comparison."""
+    space = (StageSpec.parse(["ir_r1_k3.5_s2_e4_c24"]), StageSpec.parse(["ir_r1_k3_s2_e3_c34"]))
+    backbone = replace(zoo.get("mobilenetv2_050"), stages=space, resolution_px=64)
+    for spec in (detector(backbone, 4, tap="output"), segmenter(backbone, 4, low_stride=4)):
+        known = predictor(times, pool=1.0).with_rewrites(True)
+        parts = network_segments(spec)[1:-1]
+        choices = [[form.form for form in candidates(part, spec.padding, LANE)] for part in parts]
+        assert any(len(forms) > 1 for forms in choices)
+        chosen = known.forms(spec)
+        assert chosen is not None
+        best_us = min(typical_us(times, spec, forms) for forms in product(*choices))
+        assert typical_us(times, spec, chosen) == pytest.approx(best_us, rel=1e-9)
+
+
+def test_kinds_of_kernels_without_measurements_are_named_with_their_share(times: kernel_times.KernelTimes) -> None:
+    """A calibration of an older version, which measured no segmenter."""
+    known, spec = predictor(times, pool=1.0), segmenter(zoo.get("mobilenetv3_small_100"), 19, resolution_px=128)
+    kernels = contextual_kernels(spec, LANE)
+    own_us = times.microseconds([placed for placed in kernels if placed[0].kind == "resize"]).sum()
+    assert known.unmeasured(spec) == {"resize.blocked": pytest.approx(own_us / times.microseconds(kernels).sum())}
+    remark = unmeasured_remark(known, spec)
+    assert remark.startswith(f"{known.unmeasured(spec)['resize.blocked']:.1%} of the latency is a guess")
+    assert "resize.blocked" in remark and "python -m nas.calibrate" in remark
+    assert unmeasured_remark(known, zoo.get("mobilenetv3_small_100")) == ""
 
 
 def test_batches_larger_than_one_keep_the_order(

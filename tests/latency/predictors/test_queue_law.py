@@ -21,8 +21,9 @@ from nas.latency.predictors.queue_law import (
     stack_designs,
 )
 from nas.latency.random_networks import random_specs
+from tests.latency.dense import random_dense_specs
 
-SPECS = [zoo.get("mobilenetv3_large_100"), zoo.get("mixnet_s"), *random_specs(4, seed=2)]
+SPECS = [zoo.get("mobilenetv3_large_100"), zoo.get("mixnet_s"), *random_specs(4, seed=2), *random_dense_specs(2)]
 PRIOR_MS = np.array([PRICES[name].ms for name in NAMES])
 
 
