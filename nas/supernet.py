@@ -158,6 +158,7 @@ def _lines(file: SupernetFile) -> list[tuple[str, str]]:
     versions = zip(_LIBRARIES, identity["versions"], strict=False)
     return [
         ("space", f"{identity['space']}, largest network {identity.get('largest network')}"),
+        *([("task", identity["task"])] if "task" in identity else []),
         ("data", f"{_images(identity['data'])}, {file.classes} classes"),
         ("size", f"{file.params:,} parameters in {len(file.shapes):,} tensors, {file.size_bytes / 1e6:.2f} MB"),
         ("training", f"{_listed(identity['settings'], _TRAINING)}, seed {identity['seed']}"),
@@ -169,7 +170,8 @@ def _lines(file: SupernetFile) -> list[tuple[str, str]]:
 def _images(data: Sequence[Any]) -> str:
     """Number and shape of the train images, from the file's identity."""
     shape = data[0] if data and isinstance(data[0], list) and data[0] else ["?"]
-    return f"{shape[0]} train images of {'x'.join(map(str, shape[1:]))}"
+    size = f" of {'x'.join(map(str, shape[1:]))}" if shape[1:] else ""  # of detection and segmentation they differ
+    return f"{shape[0]} train images{size}"
 
 
 def _listed(settings: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -181,6 +183,7 @@ def _help() -> str:
         ("study.name study.seed runs_dir", "where: <runs_dir>/<study.name>/supernet/, as of the search of that name"),
         ("estimator.supernet.epochs estimator.supernet.members", "its training, see conf/estimator/supernet.yaml"),
         ("proxy.resolution_px proxy.width_multiplier proxy.min_map_px", "the size of its networks"),
+        ("objective.task=segmentation data.root=/path/to/data", "networks of another task; detection, too"),
         ("data.root data.subset", "see --cfg job for all"),
         ("show=runs/mixnet-mnist_5k", "what a supernet was trained for: its file, or a folder with some"),
     )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nas.estimators.base import Estimate, Evaluation, Evaluator, ParentNetwork, Scorer, network_seed, repeated_seed
     from nas.estimators.scorers import supernets_of, with_scorer
     from nas.estimators.settings import EstimatorSettings
+    from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -17,6 +18,7 @@ else:
             "base": ["repeated_seed", "network_seed", "ParentNetwork", "Estimate", "Evaluation", "Evaluator", "Scorer"],
             "scorers": ["supernets_of", "with_scorer"],
             "settings": ["EstimatorSettings"],
+            "task_scores": ["METRIC_NAMES", "TASK_SCORES", "TaskScore"],
         },
     )
 
@@ -25,8 +27,11 @@ __all__ = [
     "EstimatorSettings",
     "Evaluation",
     "Evaluator",
+    "METRIC_NAMES",
     "ParentNetwork",
     "Scorer",
+    "TASK_SCORES",
+    "TaskScore",
     "network_seed",
     "repeated_seed",
     "supernets_of",

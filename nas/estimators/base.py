@@ -25,10 +25,15 @@ class Estimate(NamedTuple):
 class Evaluation:
     """What was found out about a network's accuracy, and what it cost.
 
-    ``accuracy``: top-1 on the validation split, in [0, 1]; None for a network that was scored and not trained.
-    ``loss``: cross entropy on the validation split, in nats; None where it is unknown. ``scores``: of a ``Scorer``, by
-    name. ``cpu_s``: CPU time of all threads, ``duration_s``: wall time. ``class_correct`` and ``class_images``:
-    validation images, those classified correctly and all, by class in label order; both empty where they are unknown.
+    ``accuracy``: top-1 on the validation split, in [0, 1], of detection and segmentation the score of the task; None
+    for a network that was scored and not trained. ``loss``: cross entropy on the validation split, in nats; None where
+    it is unknown. ``scores``: of a ``Scorer``, by name. ``cpu_s``: CPU time of all threads, ``duration_s``: wall time.
+    ``class_correct`` and ``class_images``: validation images, those classified correctly and all, by class in label
+    order; both empty where they are unknown.
+
+    Of a score that is no share of images: its ``standard_error``; ``class_scores``: that of each class in label order,
+    None for a class that is not in the validation images, and ``class_errors`` theirs; ``constant_accuracy``: that of a
+    constant predictor; ``metrics``: further figures by name.
     """
 
     accuracy: float | None
@@ -38,6 +43,11 @@ class Evaluation:
     class_images: tuple[int, ...] = ()
     loss: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    standard_error: float | None = None
+    class_scores: tuple[float | None, ...] = ()
+    class_errors: tuple[float | None, ...] = ()
+    constant_accuracy: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

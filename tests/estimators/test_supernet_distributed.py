@@ -88,11 +88,11 @@ def test_network_that_fails_in_one_process_is_left_out_in_all(monkeypatch: pytes
             torch.full((len(images), 10), torch.nan) if network.spec.depth == 2 and len(images) in sizes else None
         )
 
-    original, lines = Subnetwork.logits, list[str]()
-    monkeypatch.setattr(Subnetwork, "logits", failing(original, fails({12})))  # of 13 and 12 images
+    original, lines = Subnetwork.outputs, list[str]()
+    monkeypatch.setattr(Subnetwork, "outputs", failing(original, fails({12})))  # of 13 and 12 images
     found = in_group(2, lambda group: train(group, has_teacher=False, say=lines.append))
     assert lines
-    monkeypatch.setattr(Subnetwork, "logits", failing(original, fails({25})))
+    monkeypatch.setattr(Subnetwork, "outputs", failing(original, fails({25})))
     monkeypatch.setattr(functional, "batch_norm", split_batch_norm(2))
     expected = train(ProcessGroup(), has_teacher=False)
     for weights in found:
@@ -154,6 +154,6 @@ def test_shares_without_enough_images_and_memory_are_refused(monkeypatch: pytest
     def out_of_memory(*_: Any) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(Subnetwork, "logits", out_of_memory)
+    monkeypatch.setattr(Subnetwork, "outputs", out_of_memory)
     with pytest.raises(OutOfMemoryError, match=r"out of memory at estimator\.supernet\.batch_size 25"):
         train(ProcessGroup(rank=0, size=2, sum_in_place=lambda _: None))

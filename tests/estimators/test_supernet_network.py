@@ -55,7 +55,7 @@ def assert_equals_standalone(spec: ArchSpec, shapes: dict[str, tuple[int, ...]])
     module.load_state_dict(standalone_state(network.bound, shared, statistics))
     for mode, given_statistics in ((False, statistics), (True, None)):
         expected = module.train(mode)(images)
-        torch.testing.assert_close(network.logits(shared, images, given_statistics), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(network.outputs(shared, images, given_statistics), expected, rtol=1e-4, atol=1e-4)
 
 
 @given(specs(), specs(), st.booleans())

@@ -219,14 +219,16 @@ def test_network_without_a_finite_loss_is_named_and_left_out(
     def deep_fails(network: Subnetwork, images: Tensor) -> Tensor | None:
         return torch.full((len(images), 10), float("nan")) if network.spec.depth == 2 else None
 
-    monkeypatch.setattr(Subnetwork, "logits", failing(Subnetwork.logits, deep_fails))
+    monkeypatch.setattr(Subnetwork, "outputs", failing(Subnetwork.outputs, deep_fails))
     lines: list[str] = []
     scorer.prepare(say=lines.append)
     assert lines
     assert len(lines) == len(set(lines))
     assert all("is not finite at step" in line and line.count("ir_r1") == 2 for line in lines)
     monkeypatch.setattr(
-        Subnetwork, "logits", failing(Subnetwork.logits, lambda _, images: torch.full((len(images), 10), float("nan")))
+        Subnetwork,
+        "outputs",
+        failing(Subnetwork.outputs, lambda _, images: torch.full((len(images), 10), float("nan"))),
     )
     with pytest.raises(TrainingError, match=r"no network of step 1 has a finite loss: lower estimator\.supernet\.lr"):
         replace(scorer, folder=scorer.folder / "2").prepare()
@@ -243,13 +245,13 @@ def test_batch_is_halved_once_when_memory_runs_out(scorer: SupernetScorer, monke
 
         return check
 
-    original = Subnetwork.logits
-    monkeypatch.setattr(Subnetwork, "logits", failing(original, out_of_memory(20)))
+    original = Subnetwork.outputs
+    monkeypatch.setattr(Subnetwork, "outputs", failing(original, out_of_memory(20)))
     lines: list[str] = []
     scorer.prepare(say=lines.append)
     assert lines == ["out of memory at a batch of 25 images: the supernet goes on with half"]
     assert max(sizes[1:]) <= 12
-    monkeypatch.setattr(Subnetwork, "logits", failing(original, out_of_memory(5)))
+    monkeypatch.setattr(Subnetwork, "outputs", failing(original, out_of_memory(5)))
     with pytest.raises(OutOfMemoryError, match=r"out of memory at estimator\.supernet\.batch_size 12: lower it"):
         replace(scorer, folder=scorer.folder / "2").prepare()
 
@@ -259,7 +261,7 @@ def test_networks_of_a_step_share_its_images_and_learn_from_the_largest(
 ) -> None:
     """The losses of the first step against cross entropies computed here."""
     seen: list[tuple[Subnetwork, Tensor, Tensor]] = []
-    original = Subnetwork.logits
+    original = Subnetwork.outputs
 
     def record(network: Subnetwork, shared: Any, images: Tensor, statistics: Any = None) -> Tensor:
         logits = original(network, shared, images, statistics)
@@ -273,7 +275,7 @@ def test_networks_of_a_step_share_its_images_and_learn_from_the_largest(
         targets.append(target)
         return plain(logits, target, **options)
 
-    monkeypatch.setattr(Subnetwork, "logits", record)
+    monkeypatch.setattr(Subnetwork, "outputs", record)
     monkeypatch.setattr(functional, "cross_entropy", cross_entropy)
     replace(scorer, settings=replace(SETTINGS, sandwich=True, epochs=1)).prepare()
     step: Sequence[tuple[Subnetwork, Tensor, Tensor]] = seen[:4]

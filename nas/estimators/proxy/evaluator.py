@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.data.dense import DetectionData, SegmentationData
 from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation, Scorer, network_seed
@@ -22,14 +24,19 @@ from nas.exporters.metadata import input_metadata
 from nas.exporters.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
+from nas.training.batches import BatchSource
 from nas.training.oom import named_out_of_memory
-from nas.training.results import EpochResult, TrainingError
-from nas.training.trainer import train
+from nas.training.results import EpochResult, TrainingError, TrainResult
+from nas.training.runtime import pick_device
+from nas.training.tasks import Task
+from nas.training.trainer import train, train_from
+
+TaskData: TypeAlias = ImageData | DetectionData | SegmentationData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyEvaluator:
-    """Evaluator that trains proxies on ``data``.
+    """Evaluator that trains proxies on ``data``, by the task that these are for.
 
     The seed of a training is a function of ``seed``, network and repeat, not of the order of evaluations.
     ``largest_kernel`` is the side in px of the largest kernel of the space. ``base_resolution_px`` is the largest
@@ -40,7 +47,7 @@ class ProxyEvaluator:
     ``initial_state``: state dict with which the proxy of a network begins its training (None: random weights).
     """
 
-    data: ImageData
+    data: TaskData
     settings: ProxySettings
     largest_kernel: int
     seed: int
@@ -49,6 +56,13 @@ class ProxyEvaluator:
     checkpoints_dir: Path | None = None
     scorer: Scorer | None = None
     initial_state: Callable[[ArchSpec], Mapping[str, Tensor]] | None = None
+
+    @property
+    def images(self) -> ImageData:
+        """Images with a class each, for what classifies alone."""
+        if not isinstance(self.data, ImageData):
+            raise TypeError("the labels of these images are boxes or masks, not classes.")
+        return self.data
 
     def with_folders(self, *, weights_dir: Path | None, checkpoints_dir: Path | None) -> ProxyEvaluator:
         """Return the same evaluator with other folders."""
@@ -106,21 +120,68 @@ class ProxyEvaluator:
         zero_init_residual(model)
         if self.initial_state is not None:
             model.load_state_dict(self.initial_state(arch))
-        data = self.data.resized(proxy.resolution_px)
-        checkpoint = self._checkpoint(arch, repeat)
-        result = train(model, data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
+        training = _Training(self.settings, seed=seed, on_epoch=on_epoch, checkpoint=self._checkpoint(arch, repeat))
+        evaluation = training.evaluate(model, proxy, self.data)
         if self.weights_dir is not None:
             metadata = input_metadata(proxy, ImageSummary.of(self.data).input_facts)
             save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors", metadata)
-        return Evaluation(
-            accuracy=result.accuracy,
-            cpu_s=result.cpu_s,
-            duration_s=result.duration_s,
-            class_correct=result.class_correct,
-            class_images=data.val_class_images,
-            loss=result.loss,
-        )
+        return evaluation
 
     def _checkpoint(self, arch: ArchSpec, repeat: int) -> Path | None:
         name = f"{arch.arch_id}-{repeat}.pt" if repeat else f"{arch.arch_id}.pt"
         return None if self.checkpoints_dir is None else self.checkpoints_dir / name
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """One training of a proxy."""
+
+    settings: ProxySettings
+    _: KW_ONLY
+    seed: int
+    on_epoch: Callable[[EpochResult], None] | None
+    checkpoint: Path | None
+
+    def evaluate(self, model: nn.Module, proxy: ArchSpec, data: TaskData) -> Evaluation:
+        """Train ``model``, built from ``proxy``, by the task of ``data``."""
+        given: dict[str, Any] = {"seed": self.seed, "on_epoch": self.on_epoch, "checkpoint": self.checkpoint}
+        if isinstance(data, ImageData):
+            images = data.resized(proxy.resolution_px)
+            result = train(model, images, self.settings, **given)
+            return _evaluation(result, class_correct=result.class_correct, class_images=images.val_class_images)
+        source, task = _dense_training(data, proxy, self.settings, self.seed)
+        result = train_from(model, source, self.settings, task=task, **given)
+        last = result.epochs[-1]
+        return _evaluation(
+            result,
+            standard_error=last.standard_error,
+            class_scores=last.class_scores,
+            class_errors=last.class_errors,
+            constant_accuracy=task.constant_score(),
+            metrics={name: value for name, value in last.metrics.items() if not name.endswith("_error")},
+        )
+
+
+def _evaluation(result: TrainResult, **figures: Any) -> Evaluation:
+    return Evaluation(
+        accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s, loss=result.loss, **figures
+    )
+
+
+def _dense_training(
+    data: DetectionData | SegmentationData, proxy: ArchSpec, settings: ProxySettings, seed: int
+) -> tuple[BatchSource, Task]:
+    """Batches and task of a training of ``proxy``.
+
+    The other task's modules are not loaded.
+    """
+    given: dict[str, Any] = {"resolution_px": proxy.resolution_px, "seed": seed, "device": pick_device(settings)}
+    if isinstance(data, DetectionData):
+        from nas.training.tasks import Detection, DetectionSource
+
+        boxes = DetectionSource(data, settings, **given)
+        return boxes, Detection(proxy, boxes, settings, given["device"])
+    from nas.training.tasks import Segmentation, SegmentationSource
+
+    masks = SegmentationSource(data, settings, **given)
+    return masks, Segmentation(masks, settings, given["device"])

@@ -5,6 +5,7 @@ Does not import torch.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
 from nas.arch.ops.network import network_ops, out_side
+from nas.arch.parts import HeadSpec
 from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec
 from nas.core.errors import NasError, SpecError
@@ -21,7 +23,10 @@ from nas.data.summary import ImageSummary
 from nas.estimators.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
+    from nas.data.dense import DetectionData, SegmentationData
     from nas.data.images import ImageData
+
+    TaskImages = ImageData | DetectionData | SegmentationData
 
 # Networks for long trainings average batch norm statistics over hundreds of steps (momentum 0.01, as in TensorFlow):
 # after the hundred steps of a short training these would still be close to their initial values.
@@ -71,13 +76,16 @@ def reduce_arch(
     space, not of ``spec``: together with the candidate's strides it determines the proxy's strides, so that all
     candidates of a space get the same. With ``base_resolution_px``, where a space compares resolutions, the proxy's
     resolution is ``settings.resolution_px`` * ``spec.resolution_px`` / ``base_resolution_px``, with the strides of the
-    base resolution.
+    base resolution. Detectors and segmenters keep their strides, by which their heads find the maps that they read;
+    their heads become as narrow as the network is made.
 
     Raises: NasError if the reduction leaves too few channels for a block.
     """
     side_px = _side(spec, settings, base_resolution_px)
     min_map_px = -(-largest_kernel // 2) if settings.min_map_px == "auto" else settings.min_map_px
-    strides = limit_strides(_strides(spec), settings.resolution_px, min_map_px)
+    strides = _strides(spec)
+    if isinstance(spec.head, HeadSpec):
+        strides = limit_strides(strides, settings.resolution_px, min_map_px)
     try:
         small = scale(_with_strides(spec, strides), _scaling(settings, side_px))
     except SpecError as error:
@@ -90,7 +98,7 @@ def reduce_arch(
         in_channels=in_channels,
         norm=replace(spec.norm, momentum=max(spec.norm.momentum, LEAST_NORM_MOMENTUM)),
     )
-    ratios, final_px = _width_ratios(spec, small), _map_side(side_px, strides)
+    ratios, final_px = _width_ratios(spec, small), last_map_px(small, side_px)
     return Proxy(
         spec=small,
         width_ratio=fmean(ratios),
@@ -153,6 +161,8 @@ def _strides(spec: ArchSpec) -> tuple[int, ...]:
 
 def last_map_px(spec: ArchSpec, side_px: int) -> int:
     """Return the side of the last feature map of ``spec`` for images of ``side_px``."""
+    if not isinstance(spec.head, HeadSpec):  # later strides are dilations
+        return -(-side_px // min(spec.head.output_stride, math.prod(_strides(spec))))
     return _map_side(side_px, _strides(spec))
 
 
@@ -187,7 +197,13 @@ def _warnings(
     largest_kernel: int,
 ) -> tuple[str, ...]:
     messages = []
-    if final_px < min_map_px:
+    if spec.task != "classification":
+        if 2 * final_px - 1 < largest_kernel:
+            messages.append(
+                f"on the last map of {final_px} px kernels above {2 * final_px - 1} px act as smaller ones; raise "
+                "proxy.resolution_px"
+            )
+    elif final_px < min_map_px:
         messages.append(
             f"the last map of {final_px} px is below {min_map_px} px although all strides are 1: the largest kernels "
             f"act there as smaller ones; raise proxy.resolution_px"
@@ -218,7 +234,7 @@ def _warnings(
 
 
 def proxy_factory(
-    images: ImageSummary | ImageData, settings: ProxySettings, largest_kernel: int, base_resolution_px: int | None
+    images: ImageSummary | TaskImages, settings: ProxySettings, largest_kernel: int, base_resolution_px: int | None
 ) -> Callable[[ArchSpec], Proxy]:
     """Return ``reduce_arch`` with all arguments but the network bound."""
     return partial(

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from nas.arch.ops import BOX_VALUES
 from nas.core.errors import NasError
 from nas.core.parsing import parse_json
 
 IDENTITY_KEY: Final = "nas.supernet"  # of the metadata
+_BOX_BIAS: Final = "box_heads.0.conv.bias"  # of a detector, as many as there are default boxes times their values
 _METADATA: Final = "__metadata__"
 _MAX_HEADER_BYTES: Final = 10_000_000
 _FIELDS: Final[Mapping[str, type]] = {"space": str, "data": list, "settings": dict, "seed": int, "versions": list}
@@ -37,7 +39,13 @@ class SupernetFile:
 
     @property
     def classes(self) -> int | None:
-        """Classes that its networks tell apart; None where it has no classifier."""
+        """Classes that its networks tell apart, without a detector's background.
+
+        None where it has no classifier.
+        """
+        for slot, (values, *_) in self.shapes.items():
+            if slot.endswith(_BOX_BIAS) and (scores := self.shapes.get(slot.replace("box_heads", "class_heads"))):
+                return scores[0] * BOX_VALUES // values - 1
         return next((shape[0] for slot, shape in self.shapes.items() if slot.endswith("classifier.bias")), None)
 
 

@@ -13,12 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from nas.arch.heads import DENSE_HEADS
 from nas.arch.ops.network import Op, network_ops
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 
 _BLOCK_PARTS: Final = 3  # "blocks", stage and position in the stage: the first parts of a block's path
 _UNSHARED_TYPES: Final = ("mqa",)
+_STEM_MODULES: Final = ("conv_stem", "bn1")
+_HEAD_KIND_MODULES: Final = ("conv_head", "norm_head", "bn2")  # of which the heads of classifiers have one or none
 _TRANSFORM: Final = re.compile(r"\.t\d+$")
 
 
@@ -74,7 +77,8 @@ def bind_ops(spec: ArchSpec) -> Iterator[BoundOp]:
     """Iterate over the operations of ``spec`` in execution order, with their slices.
 
     Slots are named after timm's module paths and the block's type: blocks of different types at one position share
-    nothing, and neither do kernels of different dilations or heads of different kinds. The groups of a MixConv or of a
+    nothing, and neither do kernels of different dilations or heads of different kinds. All layers of a detector's or
+    segmenter's head are of its kind, whichever block has the map that they read. The groups of a MixConv or of a
     grouped 1x1 convolution use those parts of the ungrouped weights that connect their channels.
 
     Raises: NasError for a network with blocks that cannot share weights.
@@ -106,6 +110,15 @@ def bind_ops(spec: ArchSpec) -> Iterator[BoundOp]:
 def transform_slot(slot: str, kernel: int) -> str:
     """Slot of the transform (k*k, k*k) to kernels of side k of ``slot``."""
     return f"{slot}.t{kernel}"
+
+
+def is_dense_head(slot: str) -> bool:
+    """Whether ``slot`` is of a layer that the head of a detector or segmenter adds.
+
+    The 1x1 convolution after the last stage is not: classifiers have it, too.
+    """
+    kind, _, path = slot.partition(".")
+    return kind in DENSE_HEADS and not path.startswith(_HEAD_KIND_MODULES)
 
 
 def is_transform(slot: str) -> bool:
@@ -198,7 +211,8 @@ def _slot(path: str, types: Mapping[str, str], spec: ArchSpec) -> str:
     block = ".".join(parts[:_BLOCK_PARTS])
     if block in types:
         return ".".join([block, types[block], *parts[_BLOCK_PARTS:]])
-    return f"{spec.head.kind}.{path}" if path in ("conv_head", "norm_head", "bn2") else path
+    is_of_kind = path in _HEAD_KIND_MODULES or (spec.head.kind in DENSE_HEADS and path not in ("", *_STEM_MODULES))
+    return f"{spec.head.kind}.{path}" if is_of_kind else path
 
 
 def _weight(op: Op, slot: str, start: tuple[int, int]) -> TensorSlice | None:

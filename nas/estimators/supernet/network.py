@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -10,11 +11,13 @@ from timm.layers import get_act_fn
 from torch import Tensor
 from torch.nn import functional
 
-from nas.arch.ops.network import Op
+from nas.arch.ops.network import Op, output_ops
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.estimators.supernet.layout import BoundOp, TensorSlice, bind_ops, transform_slot
 
+# Outputs of a network: logits of a classifier or segmenter, the maps of a detector in the order of ``output_ops``.
+Outputs: TypeAlias = Tensor | tuple[Tensor, ...]
 # Mean and variance of a batch norm's input by channel, each (C,), by the norm's path in timm's module.
 NormStatistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
 
@@ -60,11 +63,20 @@ class Subnetwork:
     def __init__(self, spec: ArchSpec) -> None:
         self.spec = spec
         self.bound = tuple(bind_ops(spec))
+        self._outputs = output_ops(spec)
+        last_reader = {name: index for index, item in enumerate(self.bound) for name in item.op.inputs}
+        self._freed: dict[int, list[str]] = defaultdict(list)  # tensors that nothing reads after an operation
+        for name, index in last_reader.items():
+            if name not in self._outputs:
+                self._freed[index].append(name)
 
-    def logits(self, shared: Mapping[str, Tensor], images: Tensor, statistics: NormStatistics | None = None) -> Tensor:
-        """Compute logits (N, classes) of normalised images (N, C, H, W).
+    def outputs(
+        self, shared: Mapping[str, Tensor], images: Tensor, statistics: NormStatistics | None = None
+    ) -> Outputs:
+        """Compute the outputs of normalised images (N, C, H, W).
 
-        ``statistics``: of the batch norms; None takes those of the batch, as in training.
+        As the stand-alone module returns them: logits of a classifier (N, classes), of a segmenter (N, classes, h, w),
+        or the maps of a detector. ``statistics``: of the batch norms; None takes those of the batch, as in training.
         """
         return self._run(shared, images, lambda norm, _: None if statistics is None else statistics[norm])
 
@@ -88,24 +100,38 @@ class Subnetwork:
         shared: Mapping[str, Tensor],
         images: Tensor,
         statistics_of: Callable[[str, Tensor], tuple[Tensor, Tensor] | None],
-    ) -> Tensor:
+    ) -> Outputs:
         values: dict[str, Tensor] = {"": images}
-        x = images
-        for bound in self.bound:
+        for index, bound in enumerate(self.bound):
             op = bound.op
             if op.kind == "split":
                 parts = torch.split(values[op.inputs[0]], list(op.parts), 1)
-                values.update({f"{op.path}:{index}": part for index, part in enumerate(parts)})
-                continue
-            x = self._compute(bound, shared, [values[name] for name in op.inputs])
-            if bound.scale is not None and bound.offset is not None:
-                factors, offsets = take_slice(shared, bound.scale), take_slice(shared, bound.offset)
-                mean, variance = statistics_of(bound.norm, x) or (None, None)
-                x = functional.batch_norm(
-                    x, mean, variance, factors, offsets, training=mean is None, eps=self.spec.norm.eps
-                )
-            values[op.path] = x = x if op.activation is None else get_act_fn(op.activation)(x)
-        return x
+                values.update({f"{op.path}:{part}": tensor for part, tensor in enumerate(parts)})
+            else:
+                values[op.path] = self._result(bound, shared, [values[name] for name in op.inputs], statistics_of)
+            for name in self._freed[index]:
+                del values[name]
+        outputs = tuple(values[path] for path in self._outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _result(
+        self,
+        bound: BoundOp,
+        shared: Mapping[str, Tensor],
+        inputs: Sequence[Tensor],
+        statistics_of: Callable[[str, Tensor], tuple[Tensor, Tensor] | None],
+    ) -> Tensor:
+        """Apply an operation with its norm and activation."""
+        x = self._compute(bound, shared, inputs)
+        if bound.scale is not None and bound.offset is not None:
+            factors, offsets = take_slice(shared, bound.scale), take_slice(shared, bound.offset)
+            mean, variance = statistics_of(bound.norm, x) or (None, None)
+            x = functional.batch_norm(
+                x, mean, variance, factors, offsets, training=mean is None, eps=self.spec.norm.eps
+            )
+        activation: str | None = bound.op.activation
+        y: Tensor = x if activation is None else get_act_fn(activation)(x)
+        return y
 
     def _compute(self, bound: BoundOp, shared: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Tensor:
         """Apply an operation without its norm and activation."""
@@ -126,6 +152,8 @@ class Subnetwork:
             return x + inputs[1]
         if op.kind == "concat":
             return torch.cat(list(inputs), 1)
+        if op.kind == "resize":
+            return functional.interpolate(x, size=(op.out_px, op.out_px), mode="bilinear", align_corners=False)
         raise NasError(f"{op.path}: a supernet has no operation {op.kind!r}; add estimator=proxy or zero_cost.")
 
     def _conv(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 
 from nas.arch.complexity import complexity
+from nas.arch.heads import dense_network
 from nas.arch.spec import ArchSpec
 from nas.core.progress import ProgressCallback
 from nas.core.version import __version__
 from nas.data.images import ImageData
 from nas.estimators.base import ignore, repeated_seed
+from nas.estimators.proxy.evaluator import TaskData
 from nas.estimators.proxy.reduce import proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.supernet.layout import check_fits, residual_scales, slot_shapes
-from nas.estimators.supernet.network import NormStatistics, Subnetwork
+from nas.estimators.supernet.network import NormStatistics, Outputs, Subnetwork
 from nas.estimators.supernet.sampling import (
     Genotype,
     covering_genotypes,
@@ -31,16 +33,16 @@ from nas.estimators.supernet.sampling import (
     fair_genotype,
 )
 from nas.estimators.supernet.settings import SupernetSettings
+from nas.estimators.supernet.task import SupernetTask, make_supernet_task
 from nas.estimators.supernet.training import DIFFERENT_FILES, SupernetTraining, train_supernet
 from nas.estimators.supernet.weights import (
     load_shared_weights,
     save_shared_weights,
     standalone_state,
 )
-from nas.training.augmentation import normalise
 from nas.training.checkpoint import Checkpoint
 from nas.training.distributed import join_process_group
-from nas.training.evaluation import autocast, memory_layout, normalization_statistics, score_logits
+from nas.training.evaluation import autocast
 from nas.training.oom import named_out_of_memory
 from nas.training.results import Score, TrainingError
 from nas.training.runtime import fast_training, pick_device
@@ -56,13 +58,14 @@ _FILE: Final = "supernet.safetensors"
 class SupernetScorer:
     """Scorer that inherits weights of a supernet of ``space``, trained on ``data``.
 
-    The score is the mean log-likelihood (nats) of the validation labels, which orders networks better than the accuracy
-    does. Networks are reduced as ``proxy`` says, which ``largest_kernel`` and ``base_resolution_px`` complete as in
-    ``ProxyEvaluator``. ``member``: which of ``settings.members`` supernets it is, counted from 0; ``seed`` is that of
-    the study. ``folder`` contains the trained supernet and the checkpoint of an unfinished one.
+    The score is minus the validation loss of the task, which orders networks better than the accuracy does: of
+    classifiers and segmenters the mean log-likelihood (nats) of the labels. Networks are reduced as ``proxy`` says,
+    which ``largest_kernel`` and ``base_resolution_px`` complete as in ``ProxyEvaluator``. ``member``: which of
+    ``settings.members`` supernets it is, counted from 0; ``seed`` is that of the study. ``folder`` contains the trained
+    supernet and the checkpoint of an unfinished one.
     """
 
-    data: ImageData
+    data: TaskData
     proxy: ProxySettings
     settings: SupernetSettings
     space: Any
@@ -126,23 +129,23 @@ class SupernetScorer:
         self._known["trained"] = {slot: tensor.cpu() for slot, tensor in shared.items()}
 
     def scores(self, arch: ArchSpec) -> Mapping[str, float]:
-        """Score ``arch`` with inherited weights. Raises: TrainingError."""
-        return {self.names[0]: -self.evaluate(arch).loss}
+        """Score ``arch`` with inherited weights.
+
+        The loss is that of ``evaluate``; no boxes of a detector are looked for. Raises: TrainingError.
+        """
+        loss = self._with_inherited(arch, lambda network, outputs_of: self._task().loss_of(network.spec, outputs_of))
+        return {self.names[0]: -_finite(loss, arch)}
 
     def evaluate(self, arch: ArchSpec) -> Score:
-        """Accuracy and loss of ``arch`` with inherited weights, on the validation images.
+        """Score of the task and loss of ``arch`` with inherited weights.
 
-        Its batch norm statistics are estimated anew, on ``settings.statistics_images`` random train images. Raises:
-        TrainingError if the loss is not finite; OutOfMemoryError, after releasing the memory.
+        On the validation images. Its batch norm statistics are estimated anew, on ``settings.statistics_images`` random
+        train images.
+
+        Raises: TrainingError if the loss is not finite; OutOfMemoryError, after releasing the memory.
         """
-        network = self._network(arch)
-        with named_out_of_memory(
-            f"estimator.supernet.statistics_images {self.settings.statistics_images}",
-            "lower it, proxy.resolution_px or proxy.width_multiplier, or score fewer networks at a time",
-        ):
-            score = self._score(network)
-        if not score.loss < float("inf"):
-            raise TrainingError(f"the loss of {arch.name} with inherited weights is {score.loss}.")
+        score = self._with_inherited(arch, lambda network, outputs_of: self._task().score(network.spec, outputs_of))
+        _finite(score.loss, arch)
         return score
 
     def inherited_state(self, arch: ArchSpec) -> dict[str, Tensor]:
@@ -151,13 +154,22 @@ class SupernetScorer:
         with torch.inference_mode(), self._fast():
             return standalone_state(network.bound, shared, self._statistics(network))
 
-    def _score(self, network: Subnetwork) -> Score:
-        shared, side_px = self._shared(), network.spec.resolution_px
-        with torch.inference_mode(), self._fast():
+    def _with_inherited(self, arch: ArchSpec, use: Callable[[Subnetwork, Callable[[Tensor], Outputs]], T]) -> T:
+        """What ``use`` returns for the proxy of ``arch``.
+
+        Its second argument computes the proxy's outputs of images, with inherited weights.
+        """
+        network, shared = self._network(arch), self._shared()
+        with (
+            named_out_of_memory(
+                f"estimator.supernet.statistics_images {self.settings.statistics_images}",
+                "lower it, proxy.resolution_px or proxy.width_multiplier, or score fewer networks at a time",
+            ),
+            torch.inference_mode(),
+            self._fast(),
+        ):
             statistics = self._statistics(network)
-            return score_logits(
-                lambda images: network.logits(shared, images, statistics), self._images(side_px), self.proxy
-            )
+            return use(network, lambda images: network.outputs(shared, images, statistics))
 
     def _statistics(self, network: Subnetwork) -> NormStatistics:
         """Estimate the batch norm statistics of ``network`` on train images."""
@@ -197,27 +209,32 @@ class SupernetScorer:
         found: T = self._known[name]
         return found
 
-    def _images(self, side_px: int) -> ImageData:
-        return self._once(f"images {side_px}", lambda: self.data.resized(side_px).to(pick_device(self.proxy)))
+    def _task(self) -> SupernetTask:
+        """Images and scores of the task, made once."""
+        return self._once(
+            "task",
+            lambda: make_supernet_task(self.data, self.proxy, seed=self.seed, device=pick_device(self.proxy)),
+        )
 
     def _statistics_images(self, side_px: int) -> Tensor:
         """Normalised train images (N, C, H, W) on which norm statistics are estimated."""
         return self._once(f"statistics {side_px}", lambda: self._draw_statistics_images(side_px))
 
     def _draw_statistics_images(self, side_px: int) -> Tensor:
-        data = self._images(side_px)
-        order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(self.seed))
-        rows = order[: self.settings.statistics_images].to(data.train_images.device)  # images are stored by class
-        images = normalise(data.train_images[rows], *normalization_statistics(data))
-        return images.contiguous(memory_format=memory_layout(self.proxy))
+        order = torch.randperm(self._task().train_images, generator=torch.Generator().manual_seed(self.seed))
+        rows = order[: self.settings.statistics_images]  # images are stored by class
+        return self._task().statistics_images(side_px, rows)
 
     def reduced(self, arch: ArchSpec) -> ArchSpec:
         """Reduce ``arch`` to its proxy, of which the supernet has the weights."""
         return proxy_factory(self.data, self.proxy, self.largest_kernel, self.base_resolution_px)(arch).spec
 
     def _decoded(self, genotype: Genotype) -> ArchSpec:
-        """The proxy of ``genotype``."""
-        return self.reduced(self.space.decode(genotype, classes=self.data.classes, in_channels=self.data.channels))
+        """The proxy of ``genotype``, with the head of the task."""
+        arch = self.space.decode(genotype, classes=self.data.classes, in_channels=self.data.channels)
+        if not isinstance(self.data, ImageData):
+            arch = dense_network(arch, self.data.settings.task, self.data.classes)
+        return self.reduced(arch)
 
     def _extremes(self) -> tuple[Genotype, Genotype]:
         def macs(genotype: Genotype) -> float:
@@ -251,14 +268,13 @@ class SupernetScorer:
 
     def _identity(self) -> dict[str, Any]:
         """What the weights depend on, by words that a message can name."""
-        data = self.data
         return {
             "format": 2,  # 1: scales of residual branches began at 1
             "space": self.space.name,
             "choices": _digest({name: list(values) for name, values in self.space.parameters.items()}),
             "largest network": self._decoded(self._extremes()[0]).arch_id,
-            "class list": _digest(list(data.class_names)),
-            "data": [list(data.train_images.shape), list(data.mean), list(data.std), data.flips],
+            "class list": _digest(list(self.data.class_names)),
+            **_data_identity(self.data),
             "settings": dict(self.settings.identity(self.proxy)),
             "seed": self._own_seed,
             "versions": [torch.__version__, timm.__version__, __version__],
@@ -267,6 +283,24 @@ class SupernetScorer:
     @property
     def _checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
+
+
+def _finite(loss: float, arch: ArchSpec) -> float:
+    """``loss`` of ``arch``. Raises: TrainingError if it is not finite."""
+    if not loss < float("inf"):
+        raise TrainingError(f"the loss of {arch.name} with inherited weights is {loss}.")
+    return loss
+
+
+def _data_identity(data: TaskData) -> dict[str, Any]:
+    """What a supernet's weights depend on of ``data``.
+
+    That of classifiers has no task: older files have none.
+    """
+    if isinstance(data, ImageData):
+        return {"data": [list(data.train_images.shape), list(data.mean), list(data.std), data.flips]}
+    facts = [[len(data.train)], list(data.mean), list(data.std), _digest(data.identity())]
+    return {"task": data.settings.task, "data": facts}
 
 
 def _digest(facts: Any) -> str:

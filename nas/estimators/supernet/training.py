@@ -10,21 +10,20 @@ from typing import Any, Final
 import torch
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
-from nas.data.images import ImageData
+from nas.estimators.proxy.evaluator import TaskData
 from nas.estimators.supernet.layout import is_transform
 from nas.estimators.supernet.network import Subnetwork
+from nas.estimators.supernet.task import SupernetBatch, make_supernet_task
 from nas.estimators.supernet.weights import initial_weights
-from nas.training.augmentation import make_mixup
 from nas.training.checkpoint import Checkpoint
 from nas.training.distributed import ProcessGroup
-from nas.training.evaluation import augmented_batch, autocast, make_grad_scaler
+from nas.training.evaluation import autocast, make_grad_scaler
 from nas.training.oom import named_out_of_memory
-from nas.training.optimization import make_scheduler, steps_per_epoch
+from nas.training.optimization import make_scheduler
 from nas.training.results import OutOfMemoryError, TrainingError
 from nas.training.runtime import fast_training, pick_device, random_state, seeded, set_random_state
 from nas.training.settings import TrainSettings
@@ -43,16 +42,17 @@ class SupernetTraining:
     """What a supernet is trained on.
 
     ``networks`` returns the networks of a step, counted from 0: with ``has_teacher`` the outputs of the first are the
-    targets of the others. ``zero_scales``: slots of the scales that begin at 0, so that blocks with a shortcut begin as
-    the identity. ``say`` prints a line for the user; ``progress`` is called with the steps done and in all.
-    ``checkpoint``: a file from which an interrupted training resumes, with the results of an uninterrupted one; the
-    caller deletes it. ``processes`` share each batch, whose gradients are summed; norm statistics are those of a
-    share. The first of them alone should have ``say`` and ``progress``, and writes the checkpoint, which all read.
+    targets of the others; of segmenters at each position that is not void, while detectors learn from the labels.
+    ``zero_scales``: slots of the scales that begin at 0, so that blocks with a shortcut begin as the identity. ``say``
+    prints a line for the user; ``progress`` is called with the steps done and in all. ``checkpoint``: a file from which
+    an interrupted training resumes, with the results of an uninterrupted one; the caller deletes it. ``processes``
+    share each batch, whose gradients are summed; norm statistics are those of a share. The first of them alone should
+    have ``say`` and ``progress``, and writes the checkpoint, which all read.
     """
 
     networks: Networks
     has_teacher: bool
-    data: ImageData
+    data: TaskData
     settings: TrainSettings
     seed: int
     say: Say
@@ -113,18 +113,18 @@ class _Run:
         self, shared: Mapping[str, Tensor], training: SupernetTraining, generator: torch.Generator, device: torch.device
     ) -> None:
         self.training, self.generator, self.device = training, generator, device
-        self.data = training.data.to(device)
-        self.resized: dict[int, ImageData] = {}
         self.epoch = 0
         settings = training.settings
-        self.steps = steps_per_epoch(len(self.data.train_labels), settings.batch_size)
-        _check_shares(len(self.data.train_labels) // self.steps, training)
+        self.task = make_supernet_task(
+            training.data, settings, seed=training.seed, device=device, processes=training.processes
+        )
+        self.steps = self.task.steps
+        _check_shares(self.task.train_images // self.steps, training)
         self.weights = {slot: tensor.to(device).requires_grad_() for slot, tensor in shared.items()}
         self.optimizer = create_optimizer_v2(
             _parameter_groups(self.weights, settings.weight_decay), opt=settings.optimizer, lr=settings.lr
         )
         self.scheduler = make_scheduler(self.optimizer, settings, self.steps)
-        self.mixup = make_mixup(settings, self.data.classes)
         self.scaler = make_grad_scaler(settings, device)
         self.failed: set[str] = set()
 
@@ -151,36 +151,39 @@ class _Run:
     def next_epoch(self) -> float:
         """Train one epoch and return its wall time in s."""
         start = time.perf_counter()
-        count = len(self.data.train_labels)
-        order = torch.randperm(count, generator=self.generator, device=self.device)
-        for index, rows in enumerate(order.tensor_split(self.steps)):
+        self.task.start_epoch(self.epoch, self.generator)
+        for index in range(self.steps):
             step = self.epoch * self.steps + index
-            self._train_step(step, rows)
+            self._train_step(step, index)
             if self.training.progress is not None:
                 self.training.progress(step + 1, self.training.settings.epochs * self.steps)
         self.epoch += 1
         return time.perf_counter() - start
 
-    def _train_step(self, step: int, rows: Tensor) -> None:
-        """Take one optimizer step on ``rows``, int64 (B,)."""
-        batches: dict[int, tuple[Tensor, Tensor, float]] = {}
+    def _train_step(self, step: int, index: int) -> None:
+        """Take one optimizer step on batch ``index`` of the epoch."""
+        batches: dict[int, SupernetBatch] = {}
         processes = self.training.processes
         self.optimizer.zero_grad()
         teacher: Tensor | None = None
         trained = 0
         for spec in self.training.networks(step):
             if spec.resolution_px not in batches:
-                batches[spec.resolution_px] = self._batch(spec.resolution_px, rows)
+                batches[spec.resolution_px] = self.task.batch(index, spec)
             images, targets, weight = batches[spec.resolution_px]
             with autocast(self.training.settings, self.device):
-                logits = Subnetwork(spec).logits(self.weights, images)
-            loss = self._loss(logits.float(), targets if teacher is None else teacher, is_student=teacher is not None)
+                outputs = Subnetwork(spec).outputs(self.weights, images)
+            loss = (
+                self.task.loss(spec, outputs, targets)
+                if teacher is None
+                else self.task.soft_loss(outputs, targets, teacher)
+            )
             loss = loss * weight
             if not torch.isfinite(processes.sum(loss.detach())):  # the same networks are left out in all processes
                 self._report_failure(spec, step)
                 continue
             if self.training.has_teacher and teacher is None:
-                teacher = logits.detach().float().softmax(1)
+                teacher = self.task.soft_targets(outputs)
             scaled: Any = self.scaler.scale(loss)
             scaled.backward()
             trained += 1
@@ -196,28 +199,6 @@ class _Run:
         self.scaler.update()
         if self.scheduler is not None:
             self.scheduler.step_update(step + 1)
-
-    def _loss(self, logits: Tensor, targets: Tensor, *, is_student: bool) -> Tensor:
-        """Cross entropy, (), of logits (B, classes).
-
-        ``targets``: labels (B,), or probabilities (B, classes).
-        """
-        smoothing = 0.0 if is_student or targets.ndim == 2 else self.training.settings.label_smoothing
-        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-
-    def _batch(self, side_px: int, rows: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return augmented images (B, C, H, W) and targets of this process.
-
-        And their part of the batch of ``rows``, int64. Every process draws the augmentation of the whole batch: random
-        states stay equal, and the images are those of a single process.
-        """
-        if side_px not in self.resized:
-            self.resized[side_px] = self.data.resized(side_px)
-        images, targets = augmented_batch(
-            self.resized[side_px], rows, self.training.settings, self.mixup, self.generator
-        )
-        share = self.training.processes.share(images)
-        return share, self.training.processes.share(targets), len(share) / len(images)
 
     def _report_failure(self, spec: ArchSpec, step: int) -> None:
         """Name a network whose loss is not finite, once."""

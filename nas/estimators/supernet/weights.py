@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -16,8 +16,10 @@ from torch import Tensor
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically
 from nas.estimators.supernet.file_header import IDENTITY_KEY, read_supernet_file
-from nas.estimators.supernet.layout import BoundOp, is_transform
+from nas.estimators.supernet.layout import BoundOp, is_dense_head, is_transform
 from nas.estimators.supernet.network import NormStatistics, take_slice
+
+_HEAD_STD: Final = 0.03
 
 
 def initial_weights(
@@ -26,7 +28,8 @@ def initial_weights(
     """Draw shared weights as timm initialises its mobile networks, by slot.
 
     Convolutions: normal with variance 2 / fan-out (He et al., arXiv:1502.01852); linear layers: uniform within
-    1 / sqrt(classes). Scales are 1, those of ``zero_scales`` 0; offsets and biases are 0, kernel transforms the
+    1 / sqrt(classes). Convolutions of the heads of detectors and segmenters: normal with deviation 0.03, as in
+    torchvision's SSDLite. Scales are 1, those of ``zero_scales`` 0; offsets and biases are 0, kernel transforms the
     identity: others are drawn as without them. A function of its arguments alone.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -34,7 +37,8 @@ def initial_weights(
     for slot, shape in sorted(shapes.items()):
         if len(shape) == 4:
             fan_out = shape[2] * shape[3] * (1 if shape[1] == 1 else shape[0])
-            weights[slot] = torch.randn(shape, generator=generator) * math.sqrt(2 / fan_out)
+            deviation = _HEAD_STD if is_dense_head(slot) else math.sqrt(2 / fan_out)
+            weights[slot] = torch.randn(shape, generator=generator) * deviation
         elif is_transform(slot):
             weights[slot] = torch.eye(shape[0])
         elif len(shape) == 2:

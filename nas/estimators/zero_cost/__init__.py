@@ -9,15 +9,15 @@ from nas.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from nas.estimators.zero_cost.scorer import ZeroCostScorer
     from nas.estimators.zero_cost.scores import zero_cost_scores
-    from nas.estimators.zero_cost.settings import SCORE_NAMES, ZeroCostSettings
+    from nas.estimators.zero_cost.settings import LABELLED_SCORES, SCORE_NAMES, ZeroCostSettings
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "scorer": ["ZeroCostScorer"],
             "scores": ["zero_cost_scores"],
-            "settings": ["SCORE_NAMES", "ZeroCostSettings"],
+            "settings": ["LABELLED_SCORES", "SCORE_NAMES", "ZeroCostSettings"],
         },
     )
 
-__all__ = ["SCORE_NAMES", "ZeroCostScorer", "ZeroCostSettings", "zero_cost_scores"]
+__all__ = ["LABELLED_SCORES", "SCORE_NAMES", "ZeroCostScorer", "ZeroCostSettings", "zero_cost_scores"]

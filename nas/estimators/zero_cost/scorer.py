@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from nas.arch.heads import backbone
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data import resize_images
+from nas.data.dense import DetectionData, SegmentationData
 from nas.data.images import ImageData
 from nas.estimators.base import ignore, network_seed
 from nas.estimators.proxy.reduce import proxy_factory
@@ -34,10 +39,12 @@ class ZeroCostScorer:
     other: ``batch_size``, or as many as there are. Initial weights are a function of ``seed`` and network, so that
     scores do not depend on the order of scoring. ``names``: of ``SCORE_NAMES``.
 
+    Detectors and segmenters are scored without their heads.
+
     Raises: NasError for invalid names or batch size.
     """
 
-    data: ImageData
+    data: ImageData | DetectionData | SegmentationData
     settings: ProxySettings
     largest_kernel: int
     seed: int
@@ -68,6 +75,7 @@ class ZeroCostScorer:
         seed = network_seed(arch, self.seed)
         device, layout = pick_device(self.settings), memory_layout(self.settings)
         images, labels = self._batch(proxy.resolution_px)
+        proxy = backbone(proxy)  # heads are the same for all candidates, and most scores need the maps before pooling
         with seeded(seed, device):
             model = build(proxy).to(device, memory_format=layout)  # type: ignore[call-overload]
             with fast_training(model, device, self.settings.threads):
@@ -81,24 +89,44 @@ class ZeroCostScorer:
                 )
 
     def _batch(self, side_px: int) -> tuple[Tensor, Tensor]:
-        """Return the batch of all candidates.
+        """Return the batch of all candidates: images of different content.
 
-        Images float32 (B, C, side_px, side_px), normalised, and labels int64 (B,).
+        Images float32 (B, C, side_px, side_px), normalised, and labels int64 (B,); of images with boxes or masks 0.
         """
-        rows = self._rows()
-        mean, std = normalization_statistics(self.data)
-        images = resize_images(self.data.train_images[rows], side_px)
-        return normalise(images, mean, std), self.data.train_labels[rows]
+        data = self.data
+        if isinstance(data, ImageData):
+            rows = self._rows(len(data.train_images), lambda row: data.train_images[row])
+            images, labels = resize_images(data.train_images[rows], side_px), data.train_labels[rows]
+            return normalise(images, *normalization_statistics(data)), labels
+        squares = {}
 
-    def _rows(self) -> Tensor:
-        """Draw rows of different train images, int64 (B,): equal ones have equal codes."""
-        images = self.data.train_images
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        def square(row: int) -> Tensor:
+            squares[row] = _square(data.train.image(row), side_px)
+            return squares[row]
+
+        rows = self._rows(len(data.train), square)
+        mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (data.mean, data.std))
+        images = torch.stack([squares[row] for row in rows.tolist()])
+        return normalise(images, mean, std), torch.zeros_like(rows)
+
+    def _rows(self, count: int, image: Callable[[int], Tensor]) -> Tensor:
+        """Draw rows of different train images, int64 (B,): equal ones have equal codes.
+
+        ``image``: that of a row of ``count``, uint8.
+        """
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed)).tolist()
         rows: dict[bytes, int] = {}
         for row in order:
-            rows.setdefault(images[row].numpy().tobytes(), row)
+            rows.setdefault(image(row).numpy().tobytes(), row)
             if len(rows) == self.batch_size:
                 break
         if len(rows) < 2:
             raise NasError("data: all train images are equal, so that no network can tell them apart; add others.")
         return torch.tensor(list(rows.values()))
+
+
+def _square(image: NDArray[np.uint8], side_px: int) -> Tensor:
+    """Stretch an image (H, W, C) to uint8 (C, side_px, side_px)."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    resized = functional.interpolate(pixels, (side_px, side_px), mode="bilinear", antialias=True)
+    return resized[0].round_().clamp_(0, 255).to(torch.uint8)

@@ -13,13 +13,13 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from nas.estimators.zero_cost.passes import copied_buffers, is_weight, scoring_mode
+from nas.estimators.zero_cost.settings import LABELLED_SCORES
 from nas.estimators.zero_cost.synflow import synflow
 from nas.estimators.zero_cost.zen import zen
 from nas.model import activation_layers
 from nas.training.results import TrainingError
 
-_LABELLED: Final = ("grad_norm", "snip")  # gradients of the cross entropy
-_BATCH: Final = ("naswot", *_LABELLED, "jacob_cov")
+_BATCH: Final = ("naswot", *LABELLED_SCORES, "jacob_cov")
 _JACOB_COV_EPSILON: Final = 1e-5  # of the authors
 
 
@@ -64,7 +64,7 @@ def _batch_scores(model: nn.Module, images: Tensor, labels: Tensor, names: Seque
     """Compute scores of ``_BATCH``: one forward pass, one backward pass per loss."""
     if not names:
         return {}
-    needs_labels, needs_jacobian = any(name in _LABELLED for name in names), "jacob_cov" in names
+    needs_labels, needs_jacobian = any(name in LABELLED_SCORES for name in names), "jacob_cov" in names
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     weights = [parameter.requires_grad_(needs_labels) for parameter in parameters.values() if is_weight(parameter)]
     images = images.detach().requires_grad_(needs_jacobian)

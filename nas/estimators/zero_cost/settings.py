@@ -9,6 +9,7 @@ from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
 
 SCORE_NAMES: Final = ("naswot", "synflow", "grad_norm", "snip", "jacob_cov", "zen")
+LABELLED_SCORES: Final = ("grad_norm", "snip")  # gradients of the cross entropy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
