@@ -38,6 +38,7 @@ def _help() -> str:
         ("study.name study.n_trials study.seed", "the study; the same name resumes it"),
         ("study.first=NAME", "an earlier study whose best networks are trained first"),
         ("study.evaluated=FILE.csv 'study.learn_from=[NAME]'", "evaluations that sampler=guided learns from"),
+        ("objective.task=segmentation", "or detection: candidates get a head for it, and data= and proxy= fit"),
         ("'study.baselines=[timm/NAME]'", "pretrained networks, fine-tuned as long as the proxies, to compare with"),
         *multirun.STORAGE_HELP,
         *multirun.LIMITS_HELP,

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nas.arch.spec import ArchSpec
+from nas.arch.heads.attach import backbone, dense_network
+from nas.arch.spec import TASKS, ArchSpec
 from nas.cli import app, hydra_config
 from nas.cli.help_layout import option_lines, paragraph
 from nas.cli.layer_rows import LEVELS, network_rows, row_cells
 from nas.cli.resolve.networks import known_networks, resolve_arch
-from nas.cli.resolve.predictors import network_totals, resolve_predictor
+from nas.cli.resolve.predictors import latency_remarks, network_totals, resolve_predictor
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.files import write_bytes_atomically
 from nas.core.streams import write_lines
@@ -25,7 +26,9 @@ from nas.core.validation import check_number
 if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor
 
-_KEYS: Final = ("arch", "resolution_px", "rows", "draw", "json", "runs_dir", "latency")
+_KEYS: Final = ("arch", "task", "classes", "resolution_px", "rows", "draw", "json", "runs_dir", "latency")
+# Of COCO and Cityscapes, with which detectors and segmenters of this kind are published.
+_CLASSES: Final = {"detection": 80, "segmentation": 19}
 _ROW_NAMES: Final = dict(zip(LEVELS, ("stage", "block", "layer"), strict=True))
 _DRAWINGS: Final = (".svg", ".png")
 _COLUMNS: Final = ("kind", "in", "out", "params", "MACs", "acts", "ms")
@@ -50,21 +53,34 @@ def command(arguments: list[str]) -> int:
     level = config["rows"]
     if level not in LEVELS:
         raise unknown_choice("rows", level, LEVELS)
-    arch = replace(arch, resolution_px=side or arch.resolution_px)
+    arch = _for_task(replace(arch, resolution_px=side or arch.resolution_px), config["task"], config["classes"])
     path = _drawing_path(config["draw"])
     predictor = resolve_predictor(config)
     facts, times = network_totals(arch, predictor), dict(predictor.layer_ms(arch))
+    remarks = latency_remarks(arch, predictor)
     rows = network_rows(arch, level, times)
     if path:
         _draw(arch, facts["latency_ms"], times, path)
     if config["json"]:
-        write_lines(json.dumps({**facts, "rows": rows}))
+        write_lines(json.dumps({**facts, "remarks": list(remarks), "rows": rows}))
     else:
-        _print_table(arch, level, rows, facts, predictor)
+        _print_table(arch, level, rows, facts, predictor, remarks)
         finer = " or ".join(f"rows={name}" for name in LEVELS[LEVELS.index(level) + 1 :])
         more = ([f"{finer} for more rows"] if finer else []) + ([] if path else ["draw=network.svg to draw it"])
         write_lines(*([f"drawn: {path}"] if path else []), *([f"add {', '.join(more)}"] if more else []))
     return 0
+
+
+def _for_task(arch: ArchSpec, task: object, classes: Any) -> ArchSpec:
+    """The network with the head of a task; as it is without one. Raises: NasError."""
+    check_number("classes", classes, low=1, whole=True, optional=True)
+    if task is None:
+        return arch if classes is None else replace(arch, classes=classes)
+    if task not in TASKS:
+        raise unknown_choice("task", task, TASKS)
+    if task == "classification":
+        return replace(backbone(arch), classes=classes or arch.classes)
+    return dense_network(arch, str(task), classes or _CLASSES[str(task)])
 
 
 def _drawing_path(value: object) -> Path | None:
@@ -100,6 +116,7 @@ def _print_table(
     rows: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
     predictor: LatencyPredictor,
+    remarks: Sequence[str],
 ) -> None:
     from nas.core.formatting import interval
     from nas.core.tables import print_table
@@ -119,7 +136,7 @@ def _print_table(
     print_table(
         columns,
         list(map(row_cells, rows)),
-        (cost, latency, *([str(speed)] if speed else [])),
+        (cost, latency, *([str(speed)] if speed else []), *remarks),
         left=2,
         dispensable=("acts", "in"),
     )
@@ -129,6 +146,8 @@ def _help() -> str:
     settings = option_lines(
         "show",
         ("arch=NAME, or NAME", "mixnet_s, timm/fbnetc_100, or a spec file such as runs/my-study/winners/winner_1.yaml"),
+        ("task=" + "|".join(TASKS), "the network with the head of a detector (SSDLite) or segmenter (LR-ASPP)"),
+        ("classes=20", "number of classes; of a task, those of COCO (80) or Cityscapes (19) unless given"),
         ("resolution_px=160", "input side in px"),
         (f"rows={'|'.join(LEVELS)}", "a row for each stage (the default), block or operation"),
         ("draw=network.svg", "also draws it block by block, with each block's share of the latency; or .png"),

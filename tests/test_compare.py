@@ -16,6 +16,7 @@ from rich.console import Console
 
 from nas.arch import zoo
 from nas.arch.files import dump_spec
+from nas.arch.heads import detector, segmenter
 from nas.compare import command
 from nas.core import tables
 from nas.core.errors import NasError
@@ -85,6 +86,28 @@ def test_accuracies_come_with_where_they_are_from(capsys: pytest.CaptureFixture[
     assert data["networks"][0]["accuracy_of"] == "proxy on digits, study one"
     remarks = " ".join(data["remarks"])
     assert "accuracies of different studies" in remarks and "classes differ (10, 1000)" in remarks
+
+
+def test_scores_of_other_tasks_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name, make in (("boxes", detector), ("masks", segmenter)):
+        arch = make(zoo.get("mobilenetv3_small_050"), classes=3)
+        provenance = {"study": name, "data": arch.task, "proxy_accuracy": 0.25}
+        (tmp_path / f"{name}.yaml").write_text(dump_spec(arch, provenance), encoding="utf-8")
+    data = compared_json(capsys, "boxes.yaml", "masks.yaml", "mixnet_s")
+    assert [one["score"] for one in data["networks"]] == ["map", "miou", "accuracy"]
+    assert sum("without post-processing" in remark for remark in data["remarks"]) == 2
+    assert command(["boxes.yaml", "masks.yaml", "latency=macs"]) == 0
+    text = capsys.readouterr().out
+    assert "25.00% AP" in text and "25.00% mIoU" in text
+
+
+def test_studies_without_trials_have_the_score_of_their_task(capsys: pytest.CaptureFixture[str]) -> None:
+    task: dict[str, Any] = {"objective.task": "segmentation"}
+    searched("one", trials=2, **task)
+    open_study(open_storage("sqlite:///runs/optuna.db"), "two", PARETO, {**SEARCH, **task})
+    data = compared_json(capsys, "one", "two")
+    assert [one["score"] for one in data["studies"]] == ["miou", "miou"]
+    assert any("to the best mIoU and latency of all" in remark for remark in data["remarks"])
 
 
 def test_networks_of_equal_name_are_labelled_as_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

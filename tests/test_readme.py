@@ -24,6 +24,7 @@ import pytest
 import nas
 from nas.arch import zoo
 from nas.arch.files import dump_spec, load_spec
+from nas.arch.heads import detector, segmenter
 from nas.arch.notation import parse_block
 from nas.arch.spec import ArchSpec
 from nas.cli import app, device_kits, hydra_config, multirun
@@ -36,6 +37,7 @@ from nas.latency.predictors.block_table import read_table
 from nas.methods.search.trials.evaluated_file import read_evaluated_file
 from nas.study.candidates import survey
 from nas.training.results import EpochResult
+from tests.data.dense.builders import halves, write_masks, write_voc
 from tests.paths import ROOT
 from tests.study.fakes import accuracy_of, epoch_result
 
@@ -111,6 +113,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / name).write_text(dump_spec(zoo.get("efficientnet_b0")), encoding="utf-8")
     for name in ("runs/w1/best.safetensors", "runs/w1-70/adapted.safetensors", "runs/w1-tuned/best.safetensors"):
         (path / name).write_bytes(b"")
+    write_voc(path / "cells", {"1": [("cell", 2, 2, 20, 20)]}, {"2": [("cell", 2, 2, 20, 20)]})
+    write_masks(path / "streets", {str(number): halves(0, 1) for number in range(4)})
+    for name, spec in (("cells", detector(zoo.get("mixnet_s"), 1)), ("streets", segmenter(zoo.get("mixnet_s"), 2))):
+        (path / f"runs/{name}").mkdir()
+        (path / f"runs/{name}/best.yaml").write_text(dump_spec(spec), encoding="utf-8")
+        (path / f"runs/{name}/best.safetensors").write_bytes(b"")
     shutil.copytree(ROOT / "runs/example", path / "runs/mixnet-imagefolder")
     return path
 

@@ -16,7 +16,9 @@ from PIL import Image
 
 from nas import show
 from nas.arch import zoo
-from nas.arch.files import dump_spec
+from nas.arch.complexity import complexity
+from nas.arch.files import dump_spec, save_spec
+from nas.arch.heads import backbone, detector
 from nas.arch.ops.network import network_ops
 from nas.core.errors import NasError
 from nas.latency.predictors.kernel_sum import KernelPredictor
@@ -172,6 +174,9 @@ def test_a_disturbed_calibration_is_reported_on_stderr(capsys: pytest.CaptureFix
         (["arch=mixnet_s", "latency.backend=gpu"], r"unknown latency\.backend 'gpu'"),
         (["arch=mixnet_s", "resolution=3"], r"unknown key 'resolution': .* Did you mean 'resolution_px'"),
         (["arch=mixnet_s", "runs_dir=null", "latency=macs"], r"runs_dir null: must be the path of a folder"),
+        (["mixnet_s", "task=poses"], r"unknown task 'poses'.*detection"),
+        (["mixnet_s", "task=detection", "classes=0"], r"classes 0: must be"),
+        (["mixnet_s", "task=segmentation", "resolution_px=1", "latency=table"], r"latency\.path"),
         (["mixnet_x"], r"arch 'mixnet_x': neither a published network"),
         (["mixnet_s", "mixnet_m"], r"'mixnet_s': settings have the form name=value"),
     ],
@@ -181,6 +186,35 @@ def test_user_errors_are_one_line(arguments: list[str], message: str) -> None:
         command(arguments)
     assert "\n" not in str(caught.value)
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_detector_is_shown_with_its_head_and_what_its_latency_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    arch = detector(replace(zoo.get("mobilenetv3_large_100"), resolution_px=320), 90)
+    cost = complexity(arch)
+    arguments = ("arch=mobilenetv3_large_100", "task=detection", "classes=90", "resolution_px=320")
+    data = shown(capsys, *arguments)
+    assert (data["arch_id"], data["params"], data["macs"]) == (arch.arch_id, cost.params, cost.macs)
+    assert data["latency_ms"] == pytest.approx(cost.macs * 1e-9 * MS_PER_GMAC)
+    assert data["rows"][-1]["kind"] == "SSDLite on 6 maps"
+    (remark,) = data["remarks"]
+    assert "non-maximum suppression" in remark and remark in "\n".join(table(capsys, *arguments))
+    save_spec(arch, "detector.yaml")
+    assert shown(capsys, "detector.yaml") == data
+    assert shown(capsys, "detector.yaml", "task=classification")["params"] == complexity(backbone(arch)).params
+    assert shown(capsys, "mobilenetv3_large_100")["remarks"] == []
+
+
+@pytest.mark.parametrize("level", ["stages", "blocks", "ops"])
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_rows_of_a_dense_network_add_up(capsys: pytest.CaptureFixture[str], task: str, level: str) -> None:
+    data = shown(capsys, "arch=mixnet_s", f"task={task}", f"rows={level}", "draw=drawn.svg")
+    for name in ("params", "macs", "activations", "latency_ms"):
+        assert sum(row[name] for row in data["rows"]) == pytest.approx(data[name])
+    paths = [row["path"] for row in data["rows"]]
+    assert len(set(paths)) == len(paths)
+    if level == "blocks":
+        assert {"box_heads.5", "extra.3"} <= set(paths) or {"low_classifier", "aspp_resize"} <= set(paths)
+    assert "Head" in "".join(ET.parse("drawn.svg").getroot().itertext())
 
 
 def test_help_and_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         deviations_to_separate,
         images_to_separate,
         indistinguishable,
+        times_the_images,
     )
     from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
 else:
@@ -82,6 +83,7 @@ else:
             "significance": [
                 "indistinguishable",
                 "images_to_separate",
+                "times_the_images",
                 "deviations_to_separate",
                 "compared_networks",
                 "at_chance_text",
@@ -128,6 +130,7 @@ __all__ = [
     "front_progress",
     "hypervolume",
     "images_to_separate",
+    "times_the_images",
     "indistinguishable",
     "latency_pair",
     "learning_curves",

@@ -31,7 +31,8 @@ _MISFITS: Final = (0.1, 0.25, 0.5, 1.0)  # of noise between seeds, and of what n
 class TrainedNetwork:
     """A trained network to learn from: its ``scores`` by name and its accuracy.
 
-    ``images``: of the validation split; ``loss``: cross entropy on it, in nats; None if unknown.
+    ``images``: of the validation split; ``loss``: on it, of classes in nats; None if unknown. ``error``: standard error
+    of a score that is no share of images; None for the binomial one of ``images``.
     """
 
     arch: ArchSpec
@@ -39,6 +40,7 @@ class TrainedNetwork:
     accuracy: float
     images: int | None = None
     loss: float | None = None
+    error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +136,11 @@ def _with_intercept(features: FloatArray) -> FloatArray:
 
 
 def _logit(network: TrainedNetwork) -> tuple[float, float]:
-    """Logit of an accuracy, half an image away from 0 and 1, and its binomial error."""
+    """Logit of an accuracy, half an image away from 0 and 1, and its standard error."""
     images = network.images or _IMAGES
     accuracy = min(max(network.accuracy, 0.5 / images), 1 - 0.5 / images)
-    return math.log(accuracy / (1 - accuracy)), binomial_error(accuracy, images) / (accuracy * (1 - accuracy))
+    error = max(network.error, 0.5 / images) if network.error is not None else binomial_error(accuracy, images)
+    return math.log(accuracy / (1 - accuracy)), error / (accuracy * (1 - accuracy))
 
 
 def _denoised(networks: Sequence[TrainedNetwork]) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -8,7 +8,8 @@ from typing import Final
 
 from nas.analysis.rank_comparison import RankComparison
 from nas.core.formatting import plural
-from nas.study.trial_record import Role, TrialRecord, trained_networks
+from nas.estimators.task_scores import TASK_SCORES, TaskScore
+from nas.study.trial_record import Role, TrialRecord, score_of, trained_networks
 
 MIN_NETWORKS: Final = 6
 
@@ -20,12 +21,14 @@ class EstimatorCheck:
     Each estimate was made without the training that it is compared with. ``networks``: their number by role, which are
     the anchors, the finalists and those drawn at random. ``comparison``: rank correlations of estimated accuracy and of
     MACs with the validation loss of the training, its sign reversed; with its accuracy, the noisier signal, where
-    losses are not known (``uses_loss``). None with fewer than ``MIN_NETWORKS`` networks, or where all are equal in one
-    of them.
+    losses are not known, and with the score of detectors and segmenters, which their losses need not order alike
+    (``uses_loss``). ``score``: what accuracies are. None with fewer than ``MIN_NETWORKS`` networks, or where all are
+    equal in one of them.
     """
 
     networks: dict[Role, int]
     uses_loss: bool = False
+    score: TaskScore = TASK_SCORES["classification"]
     comparison: RankComparison | None = None
 
     @classmethod
@@ -36,13 +39,18 @@ class EstimatorCheck:
             return None
         pairs = list(known.values())
         counts = {role: sum(row.role is role for row in pairs) for role in Role}
-        losses = [-row.val_loss for row in pairs if row.val_loss is not None]
+        losses = [-row.val_loss for row in pairs if row.val_loss is not None and row.task == "classification"]
         uses_loss = len(losses) == len(pairs)
         qualities = losses if uses_loss else [row.accuracy or 0.0 for row in pairs]
         estimates = [row.estimated_accuracy or 0.0 for row in pairs]
         counted = [row.macs_m or 0.0 for row in pairs]
         comparison = RankComparison.of(estimates, counted, qualities) if len(pairs) >= MIN_NETWORKS else None
-        return cls(networks=counts, uses_loss=uses_loss and comparison is not None, comparison=comparison)
+        return cls(
+            networks=counts,
+            uses_loss=uses_loss and comparison is not None,
+            score=score_of(pairs),
+            comparison=comparison,
+        )
 
     @property
     def is_ordered(self) -> bool:
@@ -62,7 +70,7 @@ class EstimatorCheck:
         parts += [f"{self.networks[Role.CHECK]} drawn at random"] if self.networks[Role.CHECK] else []
         trained = "minus the validation loss after training" if self.uses_loss else "as trained"
         figures = (
-            f"Kendall's tau {estimate} between the accuracy as estimated before and {trained}, of {total} "
+            f"Kendall's tau {estimate} between the {self.score.name} as estimated before and {trained}, of {total} "
             f"({', '.join(parts)})"
         )
         if not self.is_ordered:

@@ -119,7 +119,7 @@ def _greater_effort(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
     Empty if the images differ, an effort setting is smaller, or none is greater.
     """
     keys = [f"proxy.{name}" for name in _EFFORT]
-    same = ("data.name", "data.root", "data.seed", "data.val_fraction")
+    same = ("objective.task", "data.name", "data.root", "data.seed", "data.val_fraction")
     if not all(key in there and key in here for key in keys) or any(here.get(key) != there.get(key) for key in same):
         return ""
     if any(there[key] < here[key] for key in keys):

@@ -14,6 +14,7 @@ from typing import Final
 from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
 from nas.core.formatting import percent
 from nas.core.statistics import binomial_tail
+from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.study.trial_record import TrialRecord, ranked_networks
 
 SIGNIFICANCE_LEVEL: Final = 0.05
@@ -24,19 +25,26 @@ _DEVIATE_OF_POWER: Final = 0.8416  # of the standard normal distribution, for a 
 class ChanceLevel:
     """Accuracy of always guessing the largest class, and the number of images.
 
-    ``accuracy`` in [0, 1]; both of the validation images.
+    ``accuracy`` in [0, 1]; both of the validation images. Of a score that is no share of images that of a constant
+    predictor, and ``images`` is None.
     """
 
     accuracy: float
-    images: int
+    images: int | None
 
-    def is_exceeded(self, accuracy: float, compared: int = 1) -> bool:
+    def is_exceeded(self, accuracy: float, compared: int = 1, error: float | None = None) -> bool:
         """Whether the highest of ``compared`` accuracies is significantly above chance.
 
-        One-sided exact binomial test at the 5% level, with Bonferroni's correction.
+        One-sided exact binomial test at the 5% level, with Bonferroni's correction; without ``images`` a normal test
+        by the standard ``error`` of the score, where it is known and not 0.
         """
         if self.accuracy >= 1:
             return False
+        if self.images is None:
+            if not error:
+                return accuracy > self.accuracy
+            distance = (accuracy - self.accuracy) / error
+            return compared * math.erfc(distance / math.sqrt(2)) / 2 < SIGNIFICANCE_LEVEL
         correct = math.floor(accuracy * self.images + 1e-6)
         return compared * binomial_tail(correct, self.images, self.accuracy) < SIGNIFICANCE_LEVEL
 
@@ -49,14 +57,22 @@ def chance_level(rows: Iterable[TrialRecord]) -> ChanceLevel | None:
     for row in rows:
         if row.majority_accuracy is not None and row.class_images:
             return ChanceLevel(accuracy=row.majority_accuracy, images=sum(row.class_images))
+        if row.majority_accuracy is not None and row.class_scores:
+            return ChanceLevel(accuracy=row.majority_accuracy, images=None)
     return None
 
 
-def at_chance_text(chance: ChanceLevel, highest: str) -> str:
+def at_chance_text(chance: ChanceLevel, highest: str, score: TaskScore = TASK_SCORES["classification"]) -> str:
     """That no network is better than chance, in words, and what may help.
 
-    ``highest``: the highest accuracy, in percent.
+    ``highest``: the highest accuracy, in percent; ``score``: what it is.
     """
+    if chance.images is None:
+        return (
+            f"No network is significantly better than {score.constant} ({percent(chance.accuracy)}): the highest "
+            f"{score.name} is {highest}. There is no best network. Train longer (proxy.epochs), on more images "
+            "(data.subset=null) or larger ones (proxy.resolution_px)."
+        )
     return (
         f"No network is significantly better than always guessing the largest class ({percent(chance.accuracy)} of "
         f"{chance.images:,} validation images): the highest accuracy is {highest}. There is no best network. Train "
@@ -105,6 +121,19 @@ def images_to_separate(first: TrialRecord, second: TrialRecord, compared: int) -
         return None
     variance = sum(value * (1 - value) for value in values) / 2
     return max(1, math.ceil(variance * (deviations_to_separate(compared) / difference) ** 2))
+
+
+def times_the_images(first: TrialRecord, second: TrialRecord, compared: int) -> float | None:
+    """Factor to the validation images that would make a difference significant.
+
+    As ``images_to_separate``, for scores that are no shares of images: by their standard errors, which fall with the
+    square root of the images. None for equal scores, or unknown errors.
+    """
+    variance = _mean_variance(first, second)
+    difference = (first.ranked_accuracy or 0.0) - (second.ranked_accuracy or 0.0)
+    if variance is None or not difference or compared < 2:
+        return None
+    return variance * (deviations_to_separate(compared) / difference) ** 2
 
 
 def deviations_to_separate(compared: int, level: float = SIGNIFICANCE_LEVEL) -> float:

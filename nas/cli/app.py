@@ -21,6 +21,8 @@ from nas.core.errors import NasError, quoted, suggestion
 from nas.core.streams import discard_output, prepare_streams, write_error, write_lines
 
 if TYPE_CHECKING:
+    from nas.data.dense import DenseDataSettings
+    from nas.data.sources import DataSettings
     from nas.study.config import StudyPlan
     from nas.study.kind import StudyKind
 
@@ -69,6 +71,22 @@ def runs_dir(config: Mapping[str, Any]) -> Path:
     if not isinstance(value, str) or not value:
         raise NasError(f"runs_dir {quoted(value)}: must be the path of a folder, such as runs.")
     return Path(value).expanduser()
+
+
+def check_images(data: DataSettings | DenseDataSettings) -> None:
+    """Check the files of images: with one class each, or with boxes or masks.
+
+    Raises: NasError.
+    """
+    from nas.data.dense.settings import DenseDataSettings
+    from nas.data.sources import check_data
+
+    if isinstance(data, DenseDataSettings):
+        from nas.data.dense import check_dense_data  # its readers load NumPy
+
+        check_dense_data(data, data.task)
+    else:
+        check_data(data)
 
 
 def check_writable(path: Path, field: str = "runs_dir") -> None:

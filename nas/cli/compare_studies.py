@@ -13,6 +13,7 @@ from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hy
 from nas.cli.compare_output import Comparison
 from nas.cli.resolve.studies import FoundStudy
 from nas.core.formatting import MISSING, decimal, percent, shown_path
+from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.latency.store import read_device, read_speed
 from nas.methods import kind_of
 from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE
@@ -28,7 +29,7 @@ _COLUMNS: Final = (
 _DISPENSABLE: Final = ("scored", "stopped", "repeated", "failed", "running", "clock min", "infeasible")
 _WINNERS_SHOWN: Final = 5
 # Accuracies or latencies of studies that differ in these settings are not comparable.
-_COMPARABILITY_PREFIXES: Final = ("data.", "proxy.", "latency.")
+_COMPARABILITY_PREFIXES: Final = ("objective.task", "data.", "proxy.", "latency.")
 
 
 class _StudyData(NamedTuple):
@@ -42,6 +43,11 @@ class _StudyData(NamedTuple):
     identity: Mapping[str, Any]
     rows: Sequence[TrialRecord]
     device: str
+
+    @property
+    def score(self) -> TaskScore:
+        """What accuracies are; known before the first trial."""
+        return TASK_SCORES[self.identity.get("objective.task", "classification")]
 
     @property
     def points(self) -> list[tuple[float, float]]:
@@ -118,6 +124,7 @@ def _record(one: _StudyData) -> dict[str, Any]:
         "report": str(report) if report.is_file() else None,
         "kind": kind.name,
         **{outcome.value: count for outcome, count in count_outcomes(one.rows).items()},
+        "score": one.score.metric,
         "best_accuracy": best.accuracy if best else None,
         "best_standard_error": best.standard_error if best else None,
         "best_latency_ms": best.latency_ms if best else None,
@@ -136,12 +143,19 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
         record["name"],
         f"{record['trained']:,}",
         *(f"{record[name]:,}" if record[name] else "" for name in outcomes),
-        percent(record["best_accuracy"], record["best_standard_error"]),
+        _score_text(record),
         decimal(record["best_latency_ms"]),
         percent(record["hypervolume"]),
         decimal(record["clock_s"] / 60, 1),
         decimal(record["cpu_s"] / 60, 1),
     )
+
+
+def _score_text(record: Mapping[str, Any]) -> str:
+    """The best score, with its name where it is no accuracy."""
+    text = percent(record["best_accuracy"], record["best_standard_error"])
+    name = next(score.name for score in TASK_SCORES.values() if score.metric == record["score"])
+    return text if record["score"] == "accuracy" else f"{text} {name}"
 
 
 def _winners_line(record: Mapping[str, Any]) -> str:
@@ -183,6 +197,6 @@ def _remarks(compared: Sequence[_StudyData], reference: ReferencePoint | None, d
     if reference:
         remarks.append(
             f"volume: area dominated by the front, in % of the rectangle from {percent(reference.accuracy)} and "
-            f"{decimal(reference.latency_ms)} ms to the best accuracy and latency of all"
+            f"{decimal(reference.latency_ms)} ms to the best {compared[0].score.name} and latency of all"
         )
     return [*remarks, "winners:"]

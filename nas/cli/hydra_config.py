@@ -45,6 +45,12 @@ _ADDED: Final = {
     "export": ("data",),
     "bench": ("data",),
 }
+# The setting of a command that names its task, and the groups whose choice it brings along.
+_TASK_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "search": ("objective.task", ("data", "proxy")),
+    "supernet": ("objective.task", ("data", "proxy")),
+    "train": ("task", ("data", "recipe")),
+}
 _MULTIRUN: Final = ("search", "compound_grid", "netadapt")  # commands that run one study per value
 
 
@@ -105,7 +111,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> dict[str, Any]
     check_form(arguments)
     _check_no_hydra(arguments)
     _check_groups(config_name, arguments)
-    arguments = override_presets(arguments)
+    arguments = _with_task_choices(config_name, override_presets(arguments))
     _check_sizes()
     try:
         return _compose(config_name, arguments)
@@ -235,6 +241,22 @@ def override_presets(arguments: Sequence[str]) -> list[str]:
     if not any("- /space:" in _text("experiment", name) for name in chosen):
         return list(arguments)
     return [argument.removeprefix("+") if argument.startswith("+space=") else argument for argument in arguments]
+
+
+def _with_task_choices(config_name: str, arguments: Sequence[str]) -> list[str]:
+    """Add the choices that a task brings along, of groups without a choice.
+
+    ``objective.task=segmentation`` selects ``data=segmentation``, so that ``data.root`` is all that is left to say.
+    """
+    setting, groups = _TASK_GROUPS.get(config_name, ("", ()))
+    values = [value for name, _, value in (one.partition("=") for one in arguments) if name.lstrip("+") == setting]
+    if not values:
+        return list(arguments)
+    chosen = {argument.partition("=")[0].lstrip("+") for argument in arguments}
+    for name in (one.partition("=")[2] for one in arguments if one.startswith("+experiment=")):
+        chosen |= set(re.findall(r"^\s*- (?:override )?/(\w+):", _text("experiment", name), re.MULTILINE))
+    added = [f"{group}={values[-1]}" for group in groups if group not in chosen and values[-1] in choices(group)]
+    return [*added, *arguments]
 
 
 def _check_groups(config_name: str, arguments: Sequence[str]) -> None:

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from nas.arch.blocks import format_kernels
 from nas.arch.complexity import LayerCost, layers
+from nas.arch.heads.parts import LRASPPHead, SSDLiteHead
 from nas.arch.spec import ArchSpec, PlacedBlock, StageSpec
 from nas.cli.resolve.predictors import short_count
 
 LEVELS: Final = ("stages", "blocks", "ops")
 STEM, HEAD = "stem", "head"
 _BLOCKS: Final = "blocks"  # timm's name of the list of stages
+_HEAD_PARTS: Final = 2  # of a path such as class_heads.0.conv_dw
 _PARTS: Final = {"stages": 2, "blocks": 3}  # of a path such as blocks.2.1.conv_dw
 
 
@@ -35,7 +37,7 @@ def network_rows(arch: ArchSpec, level: str, latency_by_path: Mapping[str, float
             "activations": sum(op.activations for op in ops),
             "latency_ms": sum(latency_by_path.get(op.path, 0.0) for op in ops),
         }
-        for path, ops in _grouped(layers(arch), level)
+        for path, ops in _grouped(layers(arch), level, arch.task != "classification")
     ]
 
 
@@ -46,10 +48,11 @@ def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (row["path"], row["kind"], *shapes, *counts, f"{row['latency_ms']:.3f}")
 
 
-def _grouped(ops: Sequence[LayerCost], level: str) -> Iterator[tuple[str, list[LayerCost]]]:
+def _grouped(ops: Sequence[LayerCost], level: str, is_dense: bool) -> Iterator[tuple[str, list[LayerCost]]]:
     """(path, operations) pairs, with those before the blocks as the stem.
 
-    Those after the blocks are the head.
+    Those after the blocks are the head; by blocks, each convolution, or block of some, of a detector or segmenter has
+    a row of its own.
     """
     if level == "ops":
         yield from ((op.path, [op]) for op in ops)
@@ -57,7 +60,11 @@ def _grouped(ops: Sequence[LayerCost], level: str) -> Iterator[tuple[str, list[L
     outside = STEM
     for is_block, part in groupby(ops, key=lambda op: op.path.startswith(f"{_BLOCKS}.")):
         if not is_block:
-            yield outside, list(part)
+            if outside == HEAD and level == "blocks" and is_dense:
+                groups = groupby(part, key=lambda op: ".".join(op.path.split(".")[:_HEAD_PARTS]))
+                yield from ((path, list(group)) for path, group in groups)
+            else:
+                yield outside, list(part)
             continue
         outside = HEAD
         for path, group in groupby(part, key=lambda op: ".".join(op.path.split(".")[: _PARTS[level]])):
@@ -66,8 +73,16 @@ def _grouped(ops: Sequence[LayerCost], level: str) -> Iterator[tuple[str, list[L
 
 def _kinds(arch: ArchSpec, level: str) -> dict[str, str]:
     if level == "stages":
-        return {f"{_BLOCKS}.{index}": _stage_kind(stage) for index, stage in enumerate(arch.stages)}
+        stages = {f"{_BLOCKS}.{index}": _stage_kind(stage) for index, stage in enumerate(arch.stages)}
+        return stages | _head_kind(arch)
     return {placed.path: _block_kind(placed) for placed in arch.placed_blocks()} if level == "blocks" else {}
+
+
+def _head_kind(arch: ArchSpec) -> dict[str, str]:
+    """Kind of a detector's or segmenter's head by its row; none of a classifier."""
+    if isinstance(arch.head, SSDLiteHead):
+        return {HEAD: f"SSDLite on {arch.head.levels} maps"}
+    return {HEAD: "LR-ASPP"} if isinstance(arch.head, LRASPPHead) else {}
 
 
 def _stage_kind(stage: StageSpec) -> str:
@@ -81,7 +96,8 @@ def _block_kind(placed: PlacedBlock) -> str:
     stride = f"/{placed.stride}" if placed.stride > 1 else ""
     expansion = f" e{block.expansion:.3g}" if block.expansion != 1 else ""
     squeeze = f" se{block.se_ratio:.3g}" if block.se_ratio else ""
-    return f"{block.type} k{format_kernels(block.kernels)}{stride}{expansion}{squeeze}"
+    dilation = f" d{placed.dilation}" if placed.dilation > 1 else ""
+    return f"{block.type} k{format_kernels(block.kernels)}{stride}{dilation}{expansion}{squeeze}"
 
 
 def _op_kind(op: LayerCost) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nas.arch.files import dump_scaled_spec, load_spec, save_spec
 from nas.arch.rewrites import RewriteStep
 from nas.arch.scaling.compound import ScaledNetwork
-from nas.cli.resolve.predictors import latency_remark, network_totals, short_count
+from nas.cli.resolve.predictors import latency_remark, latency_remarks, network_totals, short_count
 from nas.core.errors import NasError, SpecError
 from nas.core.files import write_text_atomically
 from nas.core.formatting import interval
@@ -168,7 +168,7 @@ def print_scaled(member: ScaledNetwork, facts: Mapping[str, Any], predictor: Lat
         (name, *texts, *("" if factor is None else f"{factor:.3f}" for factor in factors))
         for name, texts, *factors in rows
     ]
-    print_table(columns, cells, _remarks(member, predictor))
+    print_table(columns, cells, [*_remarks(member, predictor), *latency_remarks(member.arch, predictor)])
 
 
 def print_family(members: Sequence[tuple[ScaledNetwork, Mapping[str, Any]]], predictor: LatencyPredictor) -> None:

@@ -33,7 +33,6 @@ def make_search_plan(config: Mapping[str, Any], command: Sequence[str], *, more_
     if not config.get("space"):
         raise NasError("which space? Add one of these:", choices=spaces_help())
     from nas.core.credentials import masked_command
-    from nas.data.sources import check_data
     from nas.methods.search.config import SearchPlan
 
     space_config = dict(config["space"])
@@ -44,7 +43,7 @@ def make_search_plan(config: Mapping[str, Any], command: Sequence[str], *, more_
         runs_dir=app.runs_dir(config),
         command=masked_command(list(command)),
     )
-    check_data(plan.data)
+    app.check_images(plan.data)
     plan.check_files()
     return replace(plan, baselines=resolve_baselines(plan.study.baselines))  # last: timm/NAME loads torch
 

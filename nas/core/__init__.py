@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         percent,
         percent_with_error,
         plural,
+        sentence_case,
         shown_path,
     )
     from nas.core.lazy import lazy_exports
@@ -122,6 +123,7 @@ else:
                 "number_with_error",
                 "percent_with_error",
                 "plural",
+                "sentence_case",
                 "shown_path",
             ],
             "lazy": ["lazy_exports"],
@@ -220,6 +222,7 @@ __all__ = [
     "quoted",
     "read_csv_records",
     "read_text",
+    "sentence_case",
     "shortened_cell",
     "silenced_standard_error",
     "shown_path",

@@ -79,6 +79,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def sentence_case(text: str) -> str:
+    """``text`` as the beginning of a sentence; a name such as mIoU keeps its letters."""
+    word = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if word.islower() and "_" not in word else text
+
+
 def first_names(names: Sequence[str], *, most: int = 5, rest: str = ", ...") -> str:
     """Format the first ``most`` of ``names``, with ``rest`` where there are more."""
     return ", ".join(names[:most]) + (rest if len(names) > most else "")

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
         winner_label,
     )
     from nas.reporting.search_decision import winner_groups
-    from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot, winner_drawing
+    from nas.reporting.search_report import (
+        SearchReport,
+        Winner,
+        latency_scope,
+        render_search_report,
+        search_plot,
+        winner_drawing,
+    )
     from nas.reporting.study_report import StudyReport, closing_lines, write_report
     from nas.reporting.svg import png_renderer, printable, standalone, to_png
 else:
@@ -60,7 +67,15 @@ else:
                 "select_winner_columns",
                 "winner_label",
             ],
-            "search_report": ["SearchReport", "Winner", "render_search_report", "search_plot", "winner_drawing"],
+            "search_report": [
+                "SearchReport",
+                "Winner",
+                "latency_scope",
+                "latency_scope",
+                "render_search_report",
+                "search_plot",
+                "winner_drawing",
+            ],
             "study_report": ["StudyReport", "closing_lines", "write_report"],
             "svg": ["png_renderer", "printable", "standalone", "to_png"],
         },
@@ -93,6 +108,7 @@ __all__ = [
     "png_renderer",
     "print_columns",
     "printable",
+    "latency_scope",
     "render_search_report",
     "search_plot",
     "select",

@@ -10,8 +10,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from nas.core.formatting import MISSING, decimal, interval, percent_with_error
-from nas.reporting.columns import Column, csv_table, percent_number, select
-from nas.study.trial_record import Outcome, TrialRecord
+from nas.estimators.task_scores import TASK_SCORES, TaskScore
+from nas.reporting.columns import Column, Row, csv_table, percent_number, select
+from nas.study.trial_record import Outcome, TrialRecord, score_of
 
 if TYPE_CHECKING:
     from nas.analysis.latency_agreement import LatencyPair
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 _TENTHS: Final = partial(decimal, digits=1)
 _THOUSANDTHS: Final = partial(decimal, digits=3)
 _ESTIMATED: Final = ("estimated_accuracy", "estimate_error", "role")
-_NOT_IN_CSV: Final = ("genotype", "scores", "class_correct", "class_images", "fine_tuning")
+_NOT_IN_CSV: Final = (
+    "genotype", "scores", "metrics", "class_correct", "class_images", "class_scores", "class_errors",
+    "fine_tuning", "task",
+)  # fmt: skip
 _CSV_NAMES: Final = (*(item.name for item in fields(TrialRecord) if item.name not in _NOT_IN_CSV), "class_accuracies")
 
 
@@ -200,13 +204,19 @@ def reward_column(reward: Mapping[int, float] | None) -> tuple[Column[TrialRecor
 
 
 def candidate_columns(
-    reward: Mapping[int, float] | None = None, *, has_estimates: bool = False
+    reward: Mapping[int, float] | None = None,
+    *,
+    has_estimates: bool = False,
+    score: TaskScore = TASK_SCORES["classification"],
 ) -> tuple[Column[TrialRecord], ...]:
-    """Columns of the table of all candidates of a search."""
+    """Columns of the table of all candidates of a search.
+
+    ``score``: what accuracies are.
+    """
     accuracies = ("accuracy_with_error", *(["estimate_with_error"] if has_estimates else []))
     figures = ("number", *accuracies, "latency_ms", "macs_m", "params_m", "peak_memory_mb", "cpu_s")
     return (
-        *select(RECORD_COLUMNS, *figures),
+        *named_columns(select(RECORD_COLUMNS, *figures), score),
         *reward_column(reward),
         *select(RECORD_COLUMNS, "outcome", "arch_id"),
     )
@@ -280,23 +290,33 @@ def shown_winner_columns(
         *(() if any(winner.row.fine_tuning for winner in listed) else tuned),
         *(() if any(winner.row.outcome is Outcome.BASELINE for winner in listed) else ("epochs", "cpu_s")),
     }
-    return select_winner_columns(reward, *(name for name in names if name not in absent))
+    chosen = select_winner_columns(reward, *(name for name in names if name not in absent))
+    return named_columns(chosen, score_of(winner.row for winner in listed))
+
+
+def named_columns(columns: Iterable[Column[Row]], score: TaskScore) -> tuple[Column[Row], ...]:
+    """``columns`` whose headings and notes speak of ``score`` instead of accuracy."""
+    return tuple(
+        replace(column, heading=score.named(column.heading), note=score.named(column.note)) for column in columns
+    )
 
 
 def records_to_csv(rows: Iterable[TrialRecord]) -> str:
     """Text of ``trials.csv``: a header and a line per row, of a trial or a baseline.
 
-    Scores follow in columns such as ``score_naswot``, then the genotype in columns named after its dotted names.
-    Columns of estimates are left out where no row has one.
+    Further figures of trainings follow in columns such as ``metric_map50``, scores in columns such as ``score_naswot``,
+    then the genotype in columns named after its dotted names. Columns of estimates are left out where no row has one.
     """
     rows = list(rows)
     has_estimates = any(row.role or row.estimated_accuracy is not None for row in rows)
     names = [name for name in _CSV_NAMES if has_estimates or name not in _ESTIMATED]
     scores = dict.fromkeys(name for row in rows for name in row.scores)
     scored = (Column(name=f"score_{name}", heading=name, value=partial(_score, name)) for name in scores)
+    metrics = dict.fromkeys(name for row in rows for name in row.metrics)
+    measured = (Column(name=f"metric_{name}", heading=name, value=partial(_metric, name)) for name in metrics)
     choice_names = sorted({name for row in rows for name in row.genotype})
     choices = (Column(name=name, heading=name, value=partial(_choice, name)) for name in choice_names)
-    return csv_table((*select(RECORD_COLUMNS, *names), *scored, *choices), rows)
+    return csv_table((*select(RECORD_COLUMNS, *names), *measured, *scored, *choices), rows)
 
 
 def _choice(name: str, row: TrialRecord) -> Any:
@@ -305,6 +325,10 @@ def _choice(name: str, row: TrialRecord) -> Any:
 
 def _score(name: str, row: TrialRecord) -> float | None:
     return row.scores.get(name)
+
+
+def _metric(name: str, row: TrialRecord) -> float | None:
+    return row.metrics.get(name)
 
 
 def _spec_stem(winner: WinnerRow) -> str:

@@ -16,9 +16,10 @@ from nas.analysis.significance import (
     compared_networks,
     images_to_separate,
     indistinguishable,
+    times_the_images,
 )
-from nas.core.formatting import cpu_time, ms, percent
-from nas.study.trial_record import TrialRecord, ranked_networks, trained_networks
+from nas.core.formatting import cpu_time, ms, percent, sentence_case
+from nas.study.trial_record import TrialRecord, ranked_networks, score_of, trained_networks
 
 _LONGER: Final = 3  # times the epochs, as in the command of the report's proxy validation
 _TEST: Final = f"Tukey-Kramer, {SIGNIFICANCE_LEVEL:.0%}"
@@ -46,14 +47,14 @@ def search_decision(
     chance, compared = chance_level(rows), compared_networks(rows)
     trained = trained_networks(rows)
     best = max(trained, key=lambda row: row.accuracy or 0.0, default=None)
-    if chance and best and not chance.is_exceeded(best.accuracy or 0.0, len(trained)):
-        return at_chance_text(chance, percent(best.accuracy, best.standard_error))
+    if chance and best and not chance.is_exceeded(best.accuracy or 0.0, len(trained), best.standard_error):
+        return at_chance_text(chance, percent(best.accuracy, best.standard_error), score_of(rows))
     sentences = _reward(winners[0], rows, compared) if reward is not None else _front(winners, rows, compared)
     if any(winner.row.accuracy is None for winner in winners):
         sentences.insert(0, "Winners are chosen by estimate; finalists are not trained yet.")
     elif chance:
         sentences.append(_against_guessing(winners, chance, compared))
-    return " ".join(sentences)
+    return score_of(rows).named(" ".join(sentences))
 
 
 def winner_groups(winners: Sequence[LabelledWinner], rows: Sequence[TrialRecord]) -> dict[str, str]:
@@ -74,8 +75,14 @@ def _have_errors(winners: Sequence[LabelledWinner]) -> bool:
 
 def _against_guessing(winners: Sequence[LabelledWinner], chance: ChanceLevel, compared: int) -> str:
     """Accuracy of always guessing the largest class, and winners not above it."""
-    text = f"Always guessing the largest class gives {percent(chance.accuracy)} ({chance.images:,} validation images)"
-    low = [winner.label for winner in winners if not chance.is_exceeded(winner.row.accuracy or 0.0, compared)]
+    predictor = score_of(winner.row for winner in winners).constant
+    images = "" if chance.images is None else f" ({chance.images:,} validation images)"
+    text = f"{sentence_case(predictor)} gives {percent(chance.accuracy)}{images}"
+    low = [
+        winner.label
+        for winner in winners
+        if not chance.is_exceeded(winner.row.accuracy or 0.0, compared, winner.row.standard_error)
+    ]
     return f"{text}, and {', '.join(low)} is not significantly better." if low else f"{text}."
 
 
@@ -120,9 +127,12 @@ def _separation(
     label_of: Mapping[int, str],
 ) -> list[str]:
     """What would separate the fastest winner from the most accurate one, and its cost."""
-    wanted = images_to_separate(fastest, best, compared)
+    if best.accuracy is None or fastest.accuracy is None:
+        return []
     images = sum(best.class_images)
-    if wanted is None or best.accuracy is None or fastest.accuracy is None:
+    factor = None if best.task == "classification" else times_the_images(fastest, best, compared)
+    wanted = images_to_separate(fastest, best, compared) if factor is None else None
+    if wanted is None and factor is None:
         return []
     difference = 100 * (best.accuracy - fastest.accuracy)
     names = f"{label_of[fastest.number]} from {label_of[best.number]}, {difference:.2f} points apart"
@@ -130,9 +140,12 @@ def _separation(
     times = [row.cpu_s for row in rows if row.cpu_s and row.accuracy is not None]
     training_s = fmean(times) if times else 0.0
     again_s, longer_s = len(group) * training_s, _LONGER * len(group) * training_s
-    ways = [f"{wanted:,} validation images{now}" + _cost(again_s, "the winners are trained again")]
-    if images and wanted > images:
-        seeds = math.ceil(wanted / images)
+    more = f"{wanted:,} validation images{now}" if factor is None else f"{factor:.1f} times the validation images"
+    ways = [more + _cost(again_s, "the winners are trained again")]
+    if factor is None and images and wanted:
+        factor = wanted / images
+    if factor is not None and factor > 1:
+        seeds = math.ceil(factor)
         ways.append(f"the mean of {seeds:,} seeds of each winner" + _cost((seeds - 1) * again_s))
     ways.append(f"{_LONGER} times the epochs, if the accuracies then differ more" + _cost(longer_s))
     return [f"To separate {names} (with a power of 80%) takes about {', or '.join(ways)}."]

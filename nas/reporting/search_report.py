@@ -5,6 +5,7 @@ One file that opens offline and fetches nothing.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,7 +22,8 @@ from nas.analysis.surrogate import ModelSummary
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
-from nas.core.formatting import interval, ms_with_error
+from nas.core.formatting import interval, ms_with_error, sentence_case
+from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
 from nas.reporting.baseline_verdict import BASELINE_NOTE, baseline_verdicts
 from nas.reporting.class_accuracy import class_columns, class_rows
 from nas.reporting.html_page import template
@@ -40,6 +42,11 @@ from nas.study.trial_record import BaselineRecord, TrialRecord, pareto_front
 if TYPE_CHECKING:
     from jinja2 import Template
 
+_POST_PROCESSING: Final = {
+    "detection": "the decoding of boxes and the suppression of those that overlap",
+    "segmentation": "the enlargement of the logits to the image and the choice of the class",
+}
+_OWN_DATA: Final = ("data.root", "data.subset", "data.proxy_resolution_px", "data.max_memory_bytes")
 _WINNER_COLUMNS: Final = (
     "name", "published", "group", "accuracy_with_error", "estimate_with_error", "inherited_with_error",
     "fine_tuned_with_error", "epochs", "predicted_ms", "latency_interval_ms", "measured_ms", "macs_m", "params_m",
@@ -122,7 +129,7 @@ class SearchReport(StudyReport):
     uncertain measurements. ``curves``: by trial number. ``model``: what a model of accuracy learned from
     the trainings. ``longer_trainings``: studies that validate the proxy,
     ``validation_command``: the command of one. ``estimator``: its name where most candidates are scored instead of
-    trained, else empty. ``class_names``: in label order, if known.
+    trained, else empty. ``class_names``: in label order, if known. ``task``: of the networks.
     """
 
     winners: tuple[Winner, ...] = ()
@@ -142,6 +149,7 @@ class SearchReport(StudyReport):
     longer_trainings: tuple[LongerTraining, ...] = ()
     validation_command: str = ""
     estimator: str = ""
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -153,7 +161,7 @@ class SearchReport(StudyReport):
     @property
     def result(self) -> str:
         """The search in one paragraph: estimator, decision, baselines, then the figures."""
-        sentences = (self.verdict, self.decision, *self.baseline_verdicts, search_summary(self.rows, self.reward))
+        sentences = (self.verdict, self.decision, *self.baseline_verdicts, self._trials_text)
         return " ".join(filter(None, sentences))
 
     @property
@@ -165,15 +173,32 @@ class SearchReport(StudyReport):
         return str(check) if check else "Nothing is known of the estimator yet: no anchor is trained."
 
     @property
+    def _trials_text(self) -> str:
+        """What became of the candidates, in terms of the task's score."""
+        return self.score.named(search_summary(self.rows, self.reward))
+
+    @property
     def accuracy_note(self) -> str:
         """What the accuracy of the report is, and whether it is shown to rank networks."""
-        kind = "Accuracy is that of the proxy, not that after full training"
+        definition = f" ({self.score.definition})" if self.score.definition else ""
+        kind = f"{self.score.title}{definition} is that of the proxy, not that after full training"
         known = next((one for one in self.longer_trainings if one.kendall_tau is not None), None)
         if known is None:
             return f"{kind}. Whether it ranks networks as a longer training does is not known (see Proxy validation)."
         is_shown = (known.kendall_tau or 0.0) > 0 and (known.p_value or 0.0) < SIGNIFICANCE_LEVEL
         shown = "It ranked" if is_shown else "It is not shown to rank"
-        return f"{kind}. {shown} networks as a longer training does: {known}."
+        return f"{kind}. {shown} networks as a longer training does: {self.score.named(str(known))}."
+
+    @property
+    def score(self) -> TaskScore:
+        """What accuracies are of, in the task of the search."""
+        return TASK_SCORES[self.task]
+
+    @property
+    def latency_note(self) -> str:
+        """Of what the latencies are, where a network is more than a classifier."""
+        scope = latency_scope(self.task)
+        return f"Latency, MACs and parameters are of {scope}." if scope else ""
 
     @property
     def decision(self) -> str:
@@ -206,6 +231,16 @@ class SearchReport(StudyReport):
         winners = [winner.row for winner in self.winners]
         limit = None if self.refined else self.limit_ms
         return tuple(filter(None, (limit_warning(self.rows, winners, limit, self.command, self.recalibration),)))
+
+    @property
+    def data_words(self) -> str:
+        """Settings of the images in the command that a full training needs, too.
+
+        Of those the folder depends on where the command runs, and others concern proxies alone.
+        """
+        words = shlex.split(self.command)
+        needed = [one for one in words if one.startswith("data.") and one.partition("=")[0] not in _OWN_DATA]
+        return "".join(f" {shlex.quote(word)}" for word in needed)
 
     @property
     def label_of(self) -> dict[int, str]:
@@ -246,11 +281,14 @@ def render_search_report(data: SearchReport, drawn: str | None = None) -> str:
         on_front=on_front,
         label_of=data.label_of,
         winner_columns=shown_winner_columns(data.table, data.reward, *_WINNER_COLUMNS),
-        candidate_columns=candidate_columns(data.reward, has_estimates=bool(data.estimator)),
+        candidate_columns=candidate_columns(data.reward, has_estimates=bool(data.estimator), score=data.score),
         agreement_columns=AGREEMENT_COLUMNS,
+        metric_names=METRIC_NAMES,
         progress_plots=progress_svgs(data.progress) if data.progress else (),
         curves_plot=curves_svg(data.curves, data.rows, data.label_of),
-        prediction_plot=prediction_svg(data.model.validation) if data.model and data.model.validation else "",
+        prediction_plot=prediction_svg(data.model.validation, data.score)
+        if data.model and data.model.validation
+        else "",
         most_rows=MAX_ROWS,
         plot=drawn or search_plot(data),
         agreement=data.agreement,
@@ -276,6 +314,12 @@ def search_plot(data: SearchReport) -> str:
     )
 
 
+def latency_scope(task: str) -> str:
+    """What the latency of a network for ``task`` is of; empty for classifiers."""
+    after = _POST_PROCESSING.get(task, "")
+    return f"the whole network with its head, without {after}, which come on top" if after else ""
+
+
 def _without_interval(row: TrialRecord) -> TrialRecord:
     return replace(row, latency_low_ms=None, latency_high_ms=None)
 
@@ -296,6 +340,7 @@ def _template() -> Template:
         "address": _address,
         "row_id": trial_row_id,
         "baseline_row_id": baseline_row_id,
+        "capitalised": sentence_case,
     }
     return template("nas.reporting", "search.html", filters)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from nas.core.formatting import decimal, ms, percent, plural
-from nas.study.trial_record import FINAL_ROLES, Outcome, TrialRecord, count_outcomes, pareto_front
+from nas.study.trial_record import FINAL_ROLES, Outcome, TrialRecord, count_outcomes, pareto_front, score_of
 
 MAX_ROWS: Final = 1000
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -39,7 +39,7 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
 
     ``reward``: by trial number, for a search with a single reward.
     """
-    count = count_outcomes(rows)
+    count, name = count_outcomes(rows), score_of(rows).name
     trained = [row for row in rows if row.outcome is Outcome.TRAINED and row.accuracy is not None]
     final = sum(row.role in FINAL_ROLES for row in rows)
     text = f"{plural(len(rows) - final, 'candidate')} tried: {count[Outcome.TRAINED]:,} trained, "
@@ -55,9 +55,9 @@ def search_summary(rows: Sequence[TrialRecord], reward: Mapping[int, float] | No
     text += f"{count[Outcome.FAILED]:,} failed"
     text += f", {count[Outcome.RUNNING]:,} still running when this was written." if count[Outcome.RUNNING] else "."
     if not trained:
-        return f"{text} No candidate was trained, so there is no accuracy to show yet."
+        return f"{text} No candidate was trained, so there is no {name} to show yet."
     best = max(trained, key=lambda row: (row.accuracy or 0.0, -row.number))
-    text += f" Best accuracy: {_accuracy(best)} at {ms(best.latency_ms)} (trial {best.number})."
+    text += f" Best {name}: {_accuracy(best)} at {ms(best.latency_ms)} (trial {best.number})."
     timed = [row for row in trained if row.latency_ms is not None]
     if timed:
         fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.number))

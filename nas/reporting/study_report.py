@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas.core.files import write_text_atomically
 from nas.core.formatting import shown_path
+from nas.data.dense.description import DenseDescription
 from nas.data.description import DatasetDescription
 from nas.reporting.search_columns import records_to_csv
 from nas.study.trial_record import TrialRecord, outcome_counts_text
@@ -28,7 +29,7 @@ class StudyReport(ABC):
     facts: tuple[tuple[str, str], ...]
     rows: tuple[TrialRecord, ...]
     progress_text: str = ""
-    dataset: DatasetDescription | None = None
+    dataset: DatasetDescription | DenseDescription | None = None
 
     @property
     def summary(self) -> str:

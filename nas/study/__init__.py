@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         outcome_counts_text,
         pareto_front,
         ranked_networks,
+        score_of,
         searched_networks,
         trained_networks,
     )
@@ -183,6 +184,7 @@ else:
                 "outcome_counts_text",
                 "pareto_front",
                 "ranked_networks",
+                "score_of",
                 "searched_networks",
                 "trained_networks",
                 "BaselineRecord",
@@ -289,6 +291,7 @@ __all__ = [
     "requeue_trial",
     "run_trial_loop",
     "score_attributes",
+    "score_of",
     "searched_networks",
     "space_size_text",
     "studies",

@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any, Final, Protocol
 
 from nas.arch.complexity import Complexity, complexity
+from nas.arch.heads import dense_network
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -76,7 +77,8 @@ class Candidate:
 class Pricer:
     """Turns genotypes into priced candidates for one data set and one device.
 
-    ``latency_scale``: factor by which measured networks correct the predictions of the calibration.
+    ``latency_scale``: factor by which measured networks correct the predictions of the calibration. ``task``: whose
+    head the networks of the space get; classifiers keep their own.
     """
 
     space: Space
@@ -85,9 +87,15 @@ class Pricer:
     classes: int
     in_channels: int
     latency_scale: float = 1.0
+    task: str = "classification"
 
     def decode(self, genotype: Genotype) -> ArchSpec:
-        """The network that ``genotype`` decodes to on this data."""
+        """The network of ``genotype`` for this data, with the head of the task."""
+        arch = self.decode_trunk(genotype)
+        return arch if arch.task == self.task else dense_network(arch, self.task, self.classes)
+
+    def decode_trunk(self, genotype: Genotype) -> ArchSpec:
+        """The classifier of the space whose stages ``decode`` returns."""
         return self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
 
     def price(self, genotype: Genotype) -> Candidate:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import MAX_SEED, check_number
+from nas.data.dense.settings import DENSE_TASKS, DenseDataSettings
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.latency.settings import LatencySettings
@@ -154,7 +155,7 @@ class StudyPlan:
     __slots__ = ()
     GROUPS: ClassVar[SettingsGroups]
     objective: Objective
-    data: DataSettings
+    data: DataSettings | DenseDataSettings
     proxy: ProxySettings
     latency: LatencySettings
     constraints: Constraints
@@ -166,7 +167,22 @@ class StudyPlan:
     @classmethod
     def read_groups(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that the groups of ``config`` become. Raises: NasError."""
-        return {field: from_mapping(kind, config.get(name), name) for name, (field, kind) in cls.GROUPS.items()}
+        groups = cls.groups_of(config)
+        data = config.get("data")
+        if groups["data"][1] is DataSettings and isinstance(data, Mapping) and data.get("name") in DENSE_TASKS:
+            raise NasError(
+                f"data.name {data['name']!r}: this command trains classifiers only, which need one class per image; "
+                f"take data=imagefolder or another image data set. nas.train and nas.search take data={data['name']}."
+            )
+        return {field: from_mapping(kind, config.get(name), name) for name, (field, kind) in groups.items()}
+
+    @classmethod
+    def groups_of(cls, config: Mapping[str, Any]) -> SettingsGroups:
+        """The groups of ``config`` with their classes.
+
+        ``GROUPS`` unless they depend on it.
+        """
+        return cls.GROUPS
 
     @property
     def group_settings(self) -> dict[str, Any]:
@@ -176,7 +192,7 @@ class StudyPlan:
     def shared_identity(self, device: str) -> dict[str, Mapping[str, Any]]:
         """The part of ``identity`` that studies of all methods have, by group."""
         data = self.data.identity()
-        if self.data.train == "." and self.data.val is None:
+        if isinstance(self.data, DataSettings) and self.data.train == "." and self.data.val is None:
             del data["train"]  # what version 0.1 did with folders that are refused without it now
         return {
             "data": data,
@@ -195,6 +211,11 @@ class StudyPlan:
     def name(self) -> str:
         """The study's name."""
         raise NotImplementedError
+
+    @property
+    def task(self) -> str:
+        """What the networks are for: classification unless a plan says otherwise."""
+        return "classification"
 
     @property
     def largest_kernel(self) -> int:

@@ -10,6 +10,8 @@ import optuna
 
 from nas.arch.spec import ArchSpec
 from nas.core.credentials import mask_credentials, mask_url
+from nas.data.dense.description import DenseDescription, read_dense_description
+from nas.data.dense.settings import DenseDataSettings
 from nas.data.description import DatasetDescription, read_description
 from nas.data.summary import ImageSummary
 from nas.estimators.proxy.reduce import Proxy, proxy_factory
@@ -41,7 +43,7 @@ class StudyContext:
     versions: Mapping[str, str]
     predictor: LatencyPredictor
     proxy_of: Callable[[ArchSpec], Proxy]
-    dataset: DatasetDescription | None = None
+    dataset: DatasetDescription | DenseDescription | None = None
 
     def provenance(self, study_name: str) -> dict[str, Any]:
         """Provenance of a result file as plain data, common to all methods."""
@@ -87,7 +89,12 @@ class StudyContext:
         """The size of the images that the proxies are trained on."""
         side, base = self.plan.proxy.resolution_px, self.plan.base_resolution_px
         others = f" for a network of {base} px, for others in proportion" if base else ""
-        return "image size in training", f"resized to {side} x {side} px{others}; the proxies see nothing finer"
+        how = (
+            "stretched"
+            if isinstance(self.plan.data, DenseDataSettings) and self.plan.data.fit == "stretch"
+            else "resized"
+        )
+        return "image size in training", f"{how} to {side} x {side} px{others}; the proxies see nothing finer"
 
     @property
     def class_fact(self) -> Fact:
@@ -123,7 +130,7 @@ class ContextParts(NamedTuple):
     versions: Mapping[str, str]
     predictor: LatencyPredictor
     proxy_of: Callable[[ArchSpec], Proxy]
-    dataset: DatasetDescription | None
+    dataset: DatasetDescription | DenseDescription | None
 
 
 def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts:
@@ -136,8 +143,17 @@ def load_context_parts(plan: StudyPlan, manifest: StudyManifest) -> ContextParts
         versions=manifest.versions,
         predictor=read_predictor(plan.folder / PREDICTOR_FILE),
         proxy_of=proxy_factory(manifest.images, plan.proxy, plan.largest_kernel, plan.base_resolution_px),
-        dataset=read_description(plan.folder),
+        dataset=stored_description(plan),
     )
+
+
+def stored_description(plan: StudyPlan) -> DatasetDescription | DenseDescription | None:
+    """Description of the images in the folder of a started study; None without one.
+
+    Raises: NasError.
+    """
+    is_dense = isinstance(plan.data, DenseDataSettings)
+    return read_dense_description(plan.folder) if is_dense else read_description(plan.folder)
 
 
 def _last_change(study: optuna.Study) -> str:

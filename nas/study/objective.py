@@ -6,14 +6,16 @@ The front is of accuracy against latency.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, Protocol
 
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
+from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.study.trial_record import TrialRecord, pareto_front, ranked_networks
 
 Kind = Literal["pareto", "mnasnet"]
+_CLASSIFICATION: Final = "classification"  # task of searches that name none
 OBJECTIVES: Final = ("pareto", "mnasnet")
 FORMS: Final[Mapping[str, tuple[float, float]]] = {"soft": (-0.07, -0.07), "hard": (0.0, -1.0)}
 
@@ -50,7 +52,8 @@ class ObjectiveSettings:
 
     ``pareto``: accuracy up and latency down, the answer is a front. ``mnasnet``: one reward around ``target_ms``;
     ``form`` is ``soft`` (w = -0.07 on both sides: 5% of accuracy buy a doubling of latency) or ``hard`` (0, -1: a
-    wall at the target), and ``alpha`` and ``beta`` override its exponents.
+    wall at the target), and ``alpha`` and ``beta`` override its exponents. ``task``: whose score the accuracy is, by
+    which candidates get a head: classification, detection or segmentation.
     """
 
     kind: Kind = "pareto"
@@ -58,8 +61,11 @@ class ObjectiveSettings:
     form: str = "soft"
     alpha: float | None = None
     beta: float | None = None
+    task: str = _CLASSIFICATION
 
     def __post_init__(self) -> None:
+        if self.task not in TASK_SCORES:
+            raise unknown_choice("objective.task", self.task, tuple(TASK_SCORES))
         if self.kind not in OBJECTIVES:
             raise unknown_choice("objective.kind", self.kind, OBJECTIVES)
         if self.form not in FORMS:
@@ -87,7 +93,22 @@ class ObjectiveSettings:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of ``values``, with units."""
-        return ("accuracy", "latency_ms") if self.kind == "pareto" else ("reward",)
+        return (self.task_score.metric, "latency_ms") if self.kind == "pareto" else ("reward",)
+
+    @property
+    def task_score(self) -> TaskScore:
+        """Names of the score of ``task``."""
+        return TASK_SCORES[self.task]
+
+    def identity(self) -> dict[str, Any]:
+        """Settings that must not change within a study.
+
+        Those of studies of versions that searched for classifiers alone have no ``task``.
+        """
+        settings = asdict(self)
+        if self.task == _CLASSIFICATION:
+            del settings["task"]
+        return settings
 
     def values(self, accuracy: float, latency_ms: float) -> tuple[float, ...]:
         """A trained or scored candidate's values for Optuna; accuracy in [0, 1]."""

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nas.core.console import print_lines
 from nas.core.formatting import escape_controls, percent
+from nas.estimators.task_scores import TASK_SCORES
 from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 _WITH_ACCURACY: Final = (Outcome.TRAINED, Outcome.SCORED)
@@ -101,5 +102,6 @@ class TrialProgress:
 def accuracy_at_latency(row: TrialRecord) -> str:
     """A trained or scored row in a few words."""
     accuracy = percent(row.ranked_accuracy or 0, row.ranked_error, digits=1)
-    kind = "estimated accuracy" if row.accuracy is None else "accuracy"
+    name = TASK_SCORES[row.task].name
+    kind = f"estimated {name}" if row.accuracy is None else name
     return f"trial {row.number}{f' ({row.role})' if row.role else ''}: {kind} {accuracy} at {row.latency_ms:.2f} ms"

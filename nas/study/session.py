@@ -16,11 +16,19 @@ from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
 from nas.core.formatting import first_names
-from nas.data.description import DatasetDescription, read_description, write_description
+from nas.core.progress import ProgressCallback
+from nas.data.dense import (
+    DenseDataSettings,
+    DenseDescription,
+    load_detection_data,
+    load_segmentation_data,
+    write_dense_description,
+)
+from nas.data.description import DatasetDescription, write_description
 from nas.data.images import ImageData, load_images
 from nas.data.samples import with_samples
 from nas.data.summary import ImageSummary
-from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.proxy.evaluator import ProxyEvaluator, TaskData
 from nas.estimators.scorers import with_scorer
 from nas.estimators.settings import EstimatorSettings
 from nas.latency.predictors.base import LatencyPredictor
@@ -28,7 +36,7 @@ from nas.latency.store import save_predictor
 from nas.study.candidates import Pricer
 from nas.study.catalog import load_study
 from nas.study.config import StudyPlan
-from nas.study.context import ContextParts
+from nas.study.context import ContextParts, stored_description
 from nas.study.manifest import (
     PREDICTOR_FILE,
     REPORT_FILE,
@@ -69,12 +77,17 @@ class StudySession(ABC):
     """
 
     plan: StudyPlan
-    data: ImageData
+    data: TaskData
     predictor: LatencyPredictor
     evaluator: ProxyEvaluator
     retry: RetryPolicy
     pricer: Pricer | None = None
     measure: Measurer | None = None
+
+    @property
+    def images(self) -> ImageData:
+        """Images with a class each, for what classifies alone."""
+        return self.evaluator.images
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -112,12 +125,17 @@ class StudySession(ABC):
             settings=plan.settings,
         )
         manifest.write(plan.folder)
-        if (dataset := self.dataset) is not None:  # samples are drawn and compressed at each access
+        dataset = self.dataset  # samples are drawn and compressed at each access
+        if isinstance(dataset, DatasetDescription):
             write_description(dataset, plan.folder)
+        elif dataset is not None:
+            write_dense_description(dataset, plan.folder)
 
     @property
-    def dataset(self) -> DatasetDescription | None:
+    def dataset(self) -> DatasetDescription | DenseDescription | None:
         """Description of the images for the report, with samples as proxies see them."""
+        if not isinstance(self.data, ImageData):
+            return self.data.description
         return with_samples(self.data, self.plan.proxy.resolution_px)
 
     @property
@@ -178,7 +196,7 @@ class StudySession(ABC):
 class SessionParts(NamedTuple):
     """What every session loads before its study is opened."""
 
-    data: ImageData
+    data: TaskData
     predictor: LatencyPredictor
     evaluator: ProxyEvaluator
     retry: RetryPolicy
@@ -218,7 +236,7 @@ def load_evaluator(
     Arguments as of ``load_session_parts``. Raises: NasError.
     """
     with progress_bar(console, f"images of {plan.data.name}") as progress:
-        data = load_images(replace(plan.data, resolution_px=plan.image_side_px), on_progress=progress)
+        data = _load_data(plan, progress)
     _print_images(plan, data, console)
     print_lines(console, *(f"note: {notice}" for notice in data.notices))
     evaluator = ProxyEvaluator(
@@ -233,7 +251,16 @@ def load_evaluator(
     return with_scorer(evaluator, estimator or EstimatorSettings(), space, plan.folder)
 
 
-def _print_images(plan: StudyPlan, data: ImageData, console: Console) -> None:
+def _load_data(plan: StudyPlan, progress: ProgressCallback) -> TaskData:
+    """Load the images of ``plan`` with the labels of its task. Raises: NasError."""
+    settings = plan.data
+    if not isinstance(settings, DenseDataSettings):
+        return load_images(replace(settings, resolution_px=plan.image_side_px), on_progress=progress)
+    load = load_detection_data if settings.task == "detection" else load_segmentation_data
+    return load(settings, on_progress=progress)
+
+
+def _print_images(plan: StudyPlan, data: TaskData, console: Console) -> None:
     """Print which images and classes ``data`` has, and what is doubtful about them."""
     if data.description is None:
         return
@@ -248,9 +275,9 @@ def _print_images(plan: StudyPlan, data: ImageData, console: Console) -> None:
         )
 
 
-def _check_same_classes(plan: StudyPlan, data: ImageData) -> None:
+def _check_same_classes(plan: StudyPlan, data: TaskData) -> None:
     """Refuse to go on with a study whose images had other classes. Raises: NasError."""
-    stored, images = read_description(plan.folder), _stored_images(plan)
+    stored, images = stored_description(plan), _stored_images(plan)
     count = len(stored.class_names) if stored else images.classes if images else data.classes
     before, now = set(stored.class_names if stored else data.class_names), set(data.class_names)
     if (count, before) != (data.classes, now):

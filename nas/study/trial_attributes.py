@@ -22,11 +22,15 @@ WORKER: Final = "worker"  # user attribute: who took the trial
 PUBLISHED: Final = "published"  # user attribute: the name of a published network that is tried first
 _BLOCKS: Final = "nas:blocks"  # system attribute: as one of the user's, dashboards make a page of 4,000 px of it
 _CLASSES: Final = "nas:classes"  # system attribute: correct and all validation images by class, in label order
+_CLASS_SCORES: Final = "nas:class_scores"  # system attribute: scores by class that are no shares, and their errors
+_TASK: Final = "nas:task"  # system attribute of a trial whose network does not classify
 LATENCY_SCALE: Final = "latency_scale"  # user attribute of the study, and of trials that were told with another than 1
 _CHECKED: Final = "measured:"  # and the id of a network; trials cannot be written to once they are finished
 _FINE_TUNED: Final = "fine_tuned:"  # and the id of a network: system attribute of the study
 ROLE: Final = "role"  # user attribute: why the network of the trial is trained, see ``Role``
 _SCORE: Final = "score_"  # and the name of a score: user attribute of a trial
+_CLASSIFICATION: Final = "classification"
+_METRIC: Final = "metric_"  # and the name of a further figure of a training: user attribute of a trial
 _ESTIMATE: Final = ("estimated_accuracy", "estimate_error")
 _ACCURACY: Final = ("accuracy", "standard_error", "majority_accuracy", "val_loss", *_ESTIMATE)
 # Not "reference_ms", under which older versions recorded the latency of another network.
@@ -115,6 +119,8 @@ def record_candidate(
         facts["latency_high_ms"] = round(candidate.latency.high_ms, 6)
     blocks = "; ".join(" ".join(stage) for stage in candidate.arch.strings)
     trial.storage.set_trial_system_attr(trial_id(trial), _BLOCKS, blocks)
+    if candidate.arch.task != _CLASSIFICATION:
+        trial.storage.set_trial_system_attr(trial_id(trial), _TASK, candidate.arch.task)
     for name, value in {**facts, **(latency or {})}.items():
         trial.set_user_attr(name, value)
 
@@ -131,6 +137,11 @@ def accuracy_facts(evaluation: Evaluation) -> dict[str, float]:
     if evaluation.accuracy is None:
         return facts
     facts["accuracy"] = evaluation.accuracy
+    if evaluation.standard_error is not None:
+        facts["standard_error"] = round(evaluation.standard_error, 6)
+    if evaluation.constant_accuracy is not None:
+        facts["majority_accuracy"] = round(evaluation.constant_accuracy, 6)
+    facts |= {_METRIC + name: round(value, 6) for name, value in evaluation.metrics.items()}
     images = sum(evaluation.class_images)
     if images:
         facts["standard_error"] = round(binomial_error(evaluation.accuracy, images), 6)
@@ -153,10 +164,19 @@ def copied_accuracy(trial: FrozenTrial) -> dict[str, float]:
     return {name: trial.user_attrs[name] for name in _ACCURACY if name in trial.user_attrs}
 
 
-def class_counts(evaluation: Evaluation) -> dict[str, list[list[int]]]:
-    """System attribute of a trial: correct and all images by class, where known."""
+def class_counts(evaluation: Evaluation) -> dict[str, Any]:
+    """System attributes of a trial by class, where known.
+
+    Correct and all images, or scores.
+    """
     counts = [list(evaluation.class_correct), list(evaluation.class_images)]
-    return {_CLASSES: counts} if evaluation.class_images else {}
+    scores = [
+        [None if figure is None else round(figure, 6) for figure in figures]
+        for figures in (evaluation.class_scores, evaluation.class_errors)
+    ]
+    return ({_CLASSES: counts} if evaluation.class_images else {}) | (
+        {_CLASS_SCORES: scores} if evaluation.class_scores else {}
+    )
 
 
 def record_measured(trial: Trial, measured: MeasuredLatency) -> None:
@@ -260,6 +280,7 @@ def trial_record(trial: FrozenTrial, scale: float) -> TrialRecord:
         "params_m", "peak_memory_mb", "cpu_s",
     )  # fmt: skip
     correct, images = trial.system_attrs.get(_CLASSES, ((), ()))
+    class_scores, class_errors = trial.system_attrs.get(_CLASS_SCORES, ((), ()))
     return TrialRecord(
         number=trial.number,
         outcome=Outcome(attrs.get("outcome", Outcome.RUNNING)),
@@ -269,6 +290,10 @@ def trial_record(trial: FrozenTrial, scale: float) -> TrialRecord:
         role=Role(attrs[ROLE]) if ROLE in attrs else None,
         class_correct=tuple(correct),
         class_images=tuple(images),
+        class_scores=tuple(class_scores),
+        class_errors=tuple(class_errors),
+        task=trial.system_attrs.get(_TASK, _CLASSIFICATION),
+        metrics={name.removeprefix(_METRIC): value for name, value in attrs.items() if name.startswith(_METRIC)},
         scores={name.removeprefix(_SCORE): value for name, value in attrs.items() if name.startswith(_SCORE)},
         genotype=dict(trial.params),
         predicted_ms=attrs.get("predicted_ms", attrs.get("latency_ms")),
@@ -303,7 +328,7 @@ def trial_records(study: optuna.Study, val_images: int | None = None) -> list[Tr
 
 
 def _with_error(row: TrialRecord, val_images: int | None) -> TrialRecord:
-    if row.accuracy is None or row.standard_error is not None or not val_images:
+    if row.accuracy is None or row.standard_error is not None or not val_images or row.task != _CLASSIFICATION:
         return row
     return replace(row, standard_error=round(binomial_error(row.accuracy, val_images), 6))
 

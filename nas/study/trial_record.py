@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from nas.estimators.task_scores import TASK_SCORES, TaskScore
+
+_CLASSIFICATION: Final = "classification"  # what networks are for unless their trial says otherwise
+
 
 class Outcome(StrEnum):
     """What became of a candidate.
@@ -64,9 +68,11 @@ class TrialRecord:
     """The record of one candidate of a study.
 
     ``accuracy`` is the proxy's top-1 on the validation split, in [0, 1], with the binomial ``standard_error`` of the
-    number of images; ``majority_accuracy`` is that of always guessing the largest class. ``class_correct`` and
-    ``class_images``: validation images, those classified correctly and all, by class in label order. ``val_loss``:
-    cross entropy on the validation split, in nats. All of these are None or empty for a network that was not trained.
+    number of images; ``majority_accuracy`` is that of always guessing the largest class. Of another ``task`` these are
+    its score, that score's own standard error, and a constant predictor's, ``class_scores`` with ``class_errors`` are
+    by class, and ``metrics`` further figures by name. ``class_correct`` and ``class_images``: validation images, those
+    classified correctly and all, by class in label order. ``val_loss``: the loss on the validation split, for classes
+    in nats. All of these are None or empty for a network that was not trained.
 
     ``estimated_accuracy``: as a search with an estimator expects it of a training, with its standard error
     ``estimate_error``, from the ``scores`` of the network by name; of a network in the ``role`` of an anchor the
@@ -92,6 +98,8 @@ class TrialRecord:
     estimate_error: float | None = None
     class_correct: tuple[int, ...] = ()
     class_images: tuple[int, ...] = ()
+    class_scores: tuple[float | None, ...] = ()
+    class_errors: tuple[float | None, ...] = ()
     latency_ms: float | None = None
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
@@ -108,7 +116,9 @@ class TrialRecord:
     reason: str = ""
     blocks: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     genotype: Mapping[str, Any] = field(default_factory=dict)
+    task: str = "classification"
 
     @property
     def ranked_accuracy(self) -> float | None:
@@ -123,6 +133,8 @@ class TrialRecord:
     @property
     def class_accuracies(self) -> tuple[float | None, ...]:
         """Accuracy of each class in label order; None for one without images."""
+        if self.class_scores:
+            return self.class_scores
         pairs = zip(self.class_correct, self.class_images, strict=True)
         return tuple(correct / images if images else None for correct, images in pairs)
 
@@ -168,6 +180,14 @@ class BaselineRecord:
     def label(self) -> str:
         """B1 for the first."""
         return f"B{self.place}"
+
+
+def score_of(rows: Iterable[TrialRecord]) -> TaskScore:
+    """Names of the score by which ``rows`` of one study compare.
+
+    A trial whose network is not decoded yet has no task of its own.
+    """
+    return TASK_SCORES[next((row.task for row in rows if row.task != _CLASSIFICATION), _CLASSIFICATION)]
 
 
 def trained_networks(rows: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -54,6 +54,13 @@ def test_the_note_of_a_trained_trial_has_its_cost_and_accuracy() -> None:
     )
 
 
+def test_the_note_of_a_segmenter_names_its_scores_in_words() -> None:
+    trained = row(task="segmentation", accuracy=0.4, standard_error=0.02, metrics={"pixel_accuracy": 0.8})
+    note = TrialNote(row=trained, metric="miou", curve={1: 0.2, 2: 0.4}).markdown
+    assert "| proxy mIoU | 40.00 ± 2.00% |" in note and "| share of correct pixels | 80.00% |" in note
+    assert "mIoU 20.00% after epoch 1, 40.00% after epoch 2" in note
+
+
 @pytest.mark.parametrize(
     ("outcome", "reason", "expected"),
     [

@@ -16,11 +16,19 @@ import pytest
 from PIL import ImageFont
 
 from nas.arch import zoo
+from nas.arch.heads import detector, segmenter
+from nas.arch.ops.network import network_ops
 from nas.arch.parts import HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
+from nas.reporting.network_drawing.boxes import owner
 from nas.reporting.network_drawing.draw import draw
 
+DENSE = (
+    detector(zoo.get("mobilenetv3_large_100"), 20, resolution_px=320),
+    detector(zoo.get("mobilenetv2_100"), 3),
+    segmenter(zoo.get("mixnet_s"), 19),
+)
 SVG = "{http://www.w3.org/2000/svg}"
 NETWORKS = ("mixnet_s", "mixnet_xxl", "mobilenetv1_100", "mobilenetv3_large_100", "efficientnet_b4", "efficientnet_b7")
 
@@ -94,6 +102,30 @@ def test_mixnet_s_matches_figure_5_of_the_paper() -> None:
     everything = texts(svg)
     for side in ("112×112", "56×56", "28×28", "14×14", "7×7"):
         assert side in everything
+
+
+@pytest.mark.parametrize("spec", DENSE, ids=lambda spec: spec.name)
+def test_every_operation_of_a_dense_head_is_in_a_box(spec: ArchSpec) -> None:
+    ops = [op.path for op in network_ops(spec)]
+    shares = {path: 1.0 for path in ops}
+    svg = parse(draw(spec, latency_by_path=shares))
+    found = boxes(svg)
+    assert {owner(path) for path in ops} == set(found)
+    percents = [float(text[:-1]) for box in found.values() for text in texts(box) if text.endswith("%")]
+    assert sum(percents) == pytest.approx(100, abs=0.05 * len(percents))
+    frames = [corners(next(group.iter(f"{SVG}rect"))) for group in found.values()]
+    assert not any(overlap(one, other) for one, other in combinations(frames, 2))
+
+
+def test_a_detector_has_a_group_for_each_map() -> None:
+    svg = parse(draw(DENSE[0]))
+    found, everything = boxes(svg), texts(svg)
+    assert everything.count("Head, C4") == everything.count("Head, map 6") == 1
+    anchors, classes = 6, 20 + 1
+    assert texts(found["class_heads.0"]) == ["Class", "3×3", f"c{anchors * classes}", "relu6"]
+    assert texts(found["extra.0"]) == ["Extra", "s2", "3×3", "c512", "relu6"]
+    maps = {int(path[-1]) for path in found if path.startswith("box_heads.")}
+    assert maps == set(range(6))
 
 
 def test_a_pool_conv_head_pools_before_its_convolution() -> None:

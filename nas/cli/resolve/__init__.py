@@ -8,7 +8,7 @@ from nas.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from nas.cli.resolve.networks import is_network, is_spec_file, known_networks, resolve_arch
-    from nas.cli.resolve.predictors import network_totals, resolve_predictor, short_count
+    from nas.cli.resolve.predictors import latency_remarks, network_totals, resolve_predictor, short_count
     from nas.cli.resolve.reopened import ReopenedStudy, reopen_study
     from nas.cli.resolve.spaces import make_space
     from nas.cli.resolve.studies import FoundStudy, resolve_study
@@ -24,7 +24,7 @@ else:
         __name__,
         {
             "networks": ["is_network", "is_spec_file", "known_networks", "resolve_arch"],
-            "predictors": ["network_totals", "resolve_predictor", "short_count"],
+            "predictors": ["network_totals", "resolve_predictor", "short_count", "latency_remarks"],
             "reopened": ["ReopenedStudy", "reopen_study"],
             "spaces": ["make_space"],
             "studies": ["FoundStudy", "resolve_study"],
@@ -33,6 +33,7 @@ else:
     )
 
 __all__ = [
+    "latency_remarks",
     "pretrained_weights",
     "resolve_baselines",
     "FoundStudy",

@@ -57,6 +57,13 @@ def latency_remark(predictor: LatencyPredictor) -> str:
     return f"latency{known} on {predictor.device}{forms_remark(predictor)}; {error_text(predictor)}"
 
 
+def latency_remarks(arch: ArchSpec, predictor: LatencyPredictor) -> tuple[str, ...]:
+    """Say what a latency leaves out, and what of it is a guess; () if nothing."""
+    from nas.latency.predictors.base import scope_remark, unmeasured_remark
+
+    return tuple(filter(None, (scope_remark(arch), unmeasured_remark(predictor, arch))))
+
+
 def short_count(value: int) -> str:
     """A count with a unit prefix, such as 239.2M; empty for 0."""
     if not value:

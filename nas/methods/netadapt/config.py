@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from nas.arch.heads.tasks import check_classifier
 from nas.arch.spec import ArchSpec
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
@@ -58,6 +59,7 @@ class NetAdaptPlan(StudyPlan):
     def __post_init__(self) -> None:
         if self.latency.refine:
             raise NasError("latency.refine true: an adaptation measures its result alone; leave it out.")
+        check_classifier(self.seed, "arch", "NetAdapt trains and shrinks classifiers")
 
     @classmethod
     def of(cls, config: Mapping[str, Any], *, seed: ArchSpec, runs_dir: Path, command: str) -> NetAdaptPlan:

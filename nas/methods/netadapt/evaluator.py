@@ -102,7 +102,7 @@ class NetAdaptEvaluator(ProxyEvaluator):
     def _fine_tune(self, arch: ArchSpec, step: int, parent: ParentNetwork) -> Evaluation:
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
         device = pick_device(self.settings)
-        data = _SIZED.get(self.data, arch.resolution_px, device)
+        data = _SIZED.get(self.images, arch.resolution_px, device)
         model = self._carried(arch, parent, device)
         # The draws are those of the step, not of the network: all networks of a step see the same images. Norms follow
         # a removed channel within tens of batches.
@@ -132,7 +132,7 @@ class NetAdaptEvaluator(ProxyEvaluator):
 
     @property
     def _sample(self) -> LossSample:
-        return loss_sample(len(self.data.train_labels), self.netadapt.loss_images, self.seed)
+        return loss_sample(len(self.images.train_labels), self.netadapt.loss_images, self.seed)
 
     def _carried(self, arch: ArchSpec, parent: ParentNetwork, device: torch.device) -> nn.Module:
         """Module of ``arch`` with the weights of ``parent``, without dropout."""
@@ -146,7 +146,7 @@ class NetAdaptEvaluator(ProxyEvaluator):
         self, model: nn.Module, arch: ArchSpec, parent: ParentNetwork, device: torch.device
     ) -> dict[str, float]:
         rows = self._sample.loss_rows
-        losses = image_losses(model, _SIZED.get(self.data, arch.resolution_px, device), rows, self)
+        losses = image_losses(model, _SIZED.get(self.images, arch.resolution_px, device), rows, self)
         change = (losses - _PARENTS.get(parent).losses(self, rows, device)).double()
         loss = float(losses.mean())
         if not math.isfinite(loss):
@@ -280,8 +280,8 @@ class _Parent:
             model = build(self._arch, dropout=0.0, drop_path=0.0)
             model.load_state_dict(self.state)
             model.to(device, memory_format=memory_layout(evaluator.settings))  # type: ignore[call-overload]
-            data = _SIZED.get(evaluator.data, self._arch.resolution_px, device)
-            known = self._losses = (evaluator.data, rows, image_losses(model, data, rows, evaluator))
+            data = _SIZED.get(evaluator.images, self._arch.resolution_px, device)
+            known = self._losses = (evaluator.images, rows, image_losses(model, data, rows, evaluator))
         return known[2]
 
 

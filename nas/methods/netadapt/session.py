@@ -161,8 +161,9 @@ def prepare_netadapt(plan: NetAdaptPlan, console: Console) -> NetAdaptSession:
     parts = load_session_parts(plan, console, keep_weights=True)
     base = parts.evaluator
     seed = replace(plan.seed, classes=parts.data.classes, in_channels=parts.data.channels)
-    weights = seed_weights(plan, seed, parts.data, console)
-    data = replace(parts.data, mean=weights.mean, std=weights.std) if weights.mean else parts.data
+    images = parts.evaluator.images
+    weights = seed_weights(plan, seed, images, console)
+    data = replace(images, mean=weights.mean, std=weights.std) if weights.mean else images
     evaluator = NetAdaptEvaluator(
         data=data,
         settings=plan.proxy,

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from nas.arch.heads.tasks import check_classifier
 from nas.arch.limits import MAX_PHI
 from nas.arch.scaling.rounding_rules import RoundingOverrides, RoundingRules
 from nas.arch.scaling.rules import DIRECTIONS, dwr
@@ -87,6 +88,7 @@ class ScalingPlan(StudyPlan):
 
     def __post_init__(self) -> None:
         check_number("phi", self.phi, low=0, high=MAX_PHI, open_low=True)
+        check_classifier(self.baseline, "baseline", "a grid of scaled networks trains classifiers")
         if self.target not in TARGETS:
             raise unknown_choice("target", self.target, TARGETS)
         if self.is_table:

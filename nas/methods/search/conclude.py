@@ -123,11 +123,11 @@ def _print_results(plan: SearchPlan, report: SearchReport, console: Console) -> 
         title = f"winners of {plan.name}{', and baselines' if report.baselines else ''}"
         print_columns(console, title, columns, report.table, dispensable=_DISPENSABLE)
     _print_agreement(report, console)
-    print_lines(console, *_remarks(report.winners, report.class_names))
+    print_lines(console, *map(report.score.named, _remarks(report.winners, report.class_names)))
     print_lines(console, *filter(None, (report.unfinished, report.verdict, report.decision, *report.warnings)))
     print_lines(console, *report.baseline_verdicts, *filter(None, (report.baseline_note,)))
     if report.model:
-        print_lines(console, *filter(None, (report.model.effects_text, report.model.gain_text)))
+        print_lines(console, *filter(None, (report.score.named(report.model.effects_text), report.model.gain_text)))
     print_lines(console, *closing_lines(report.rows, plan.folder / REPORT_FILE))
 
 

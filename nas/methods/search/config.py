@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from nas.core.errors import NasError
+from nas.data.dense.settings import DENSE_TASKS, DenseDataSettings
 from nas.data.sources import DataSettings
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.settings import EstimatorSettings
+from nas.estimators.zero_cost.settings import LABELLED_SCORES
 from nas.latency.settings import LatencySettings
 from nas.methods.search.baselines.choice import BaselineChoice
 from nas.methods.search.settings import PrunerSettings, SamplerSettings, StudySettings
@@ -20,6 +22,8 @@ from nas.study.constraints import Constraints
 from nas.study.manifest import CONFIG_FILE
 from nas.study.objective import ObjectiveSettings
 from nas.study.storage.urls import url_file
+
+_CLASSIFICATION: Final = "classification"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,7 @@ class SearchPlan(StudyPlan):
 
     space: Any
     space_config: Mapping[str, Any]
-    data: DataSettings
+    data: DataSettings | DenseDataSettings
     proxy: ProxySettings
     latency: LatencySettings
     objective: ObjectiveSettings
@@ -60,6 +64,7 @@ class SearchPlan(StudyPlan):
     baselines: tuple[BaselineChoice, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_task()
         self.pruner.check_fits(self.objective, self.proxy.epochs)
         self.estimator.check_fits(self.study.n_trials, self.pruner.name, self.proxy)
         self.study.check_sampler(self.sampler.name)
@@ -97,6 +102,50 @@ class SearchPlan(StudyPlan):
             **groups,
         )
 
+    @classmethod
+    def groups_of(cls, config: Mapping[str, Any]) -> SettingsGroups:
+        """The groups of ``config`` with their classes.
+
+        Images with boxes or masks have another.
+        """
+        data = config.get("data")
+        is_dense = isinstance(data, Mapping) and data.get("name") in DENSE_TASKS
+        return {**cls.GROUPS, "data": ("data", DenseDataSettings)} if is_dense else cls.GROUPS
+
+    def _check_task(self) -> None:
+        """Check that images, estimator and baselines fit the task. Raises: NasError."""
+        task, data = self.objective.task, self.data
+        of_data = data.name if isinstance(data, DenseDataSettings) else _CLASSIFICATION
+        if of_data != task:
+            fitting = "an image data set such as data=imagefolder" if task == _CLASSIFICATION else f"data={task}"
+            raise NasError(
+                f"data.name {data.name!r}: is for {of_data}, objective.task is {task}; take {fitting}, or "
+                f"objective.task={of_data}."
+            )
+        if not isinstance(data, DenseDataSettings):
+            return
+        if data.resolution_px is not None:
+            raise NasError(
+                f"data.resolution_px {data.resolution_px}: has no effect on a search; proxies are trained at "
+                "proxy.resolution_px, and candidates have space.resolution_px."
+            )
+        if self.proxy.mixup or self.proxy.cutmix:
+            raise NasError(
+                f"proxy.mixup, proxy.cutmix: mix labels of whole images; leave them out with objective.task={task}."
+            )
+        if labelled := [
+            name for name in self.estimator.zero_cost if self.estimator.is_scoring and name in LABELLED_SCORES
+        ]:
+            raise NasError(
+                f"estimator.zero_cost {labelled[0]}: needs one class per image, which objective.task={task} has not; "
+                "leave it out."
+            )
+        if self.study.baselines:
+            raise NasError(
+                f"study.baselines: pretrained networks are fine-tuned as classifiers; leave them out with "
+                f"objective.task={task}, and train them with nas.train task={task}."
+            )
+
     def check_files(self) -> None:
         """Read the file of evaluated networks, to refuse what is wrong with it early.
 
@@ -127,6 +176,11 @@ class SearchPlan(StudyPlan):
         return self.data.resolution_px or self.proxy.resolution_px
 
     @property
+    def task(self) -> str:
+        """What the networks are for: classification, detection or segmentation."""
+        return self.objective.task
+
+    @property
     def base_resolution_px(self) -> int | None:
         """Largest resolution (px) of a space that searches resolutions, or None.
 
@@ -148,7 +202,7 @@ class SearchPlan(StudyPlan):
         shared = self.shared_identity(device)
         own = {
             "space": self.space_config,
-            "objective": asdict(self.objective),
+            "objective": self.objective.identity(),
             "estimator": self.estimator.identity(),
             "latency": {**shared["latency"], "refine": self.latency.refine},
         }

@@ -39,6 +39,7 @@ def search_pricer(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSu
         constraints=plan.constraints,
         classes=images.classes,
         in_channels=images.channels,
+        task=plan.task,
     )
 
 

@@ -60,7 +60,7 @@ def write_search_notes(
         caption="Winners and baselines" if report.baselines else "Winners",
         best=_winner_table(report, board, folder, provenance or {}) if report.winners else (),
         reading=_reading(report, folder),
-        plot=("accuracy over latency", board.attach("pareto.svg", plot)),
+        plot=(f"{report.score.name} over latency", board.attach("pareto.svg", plot)),
         files={"pareto.svg", *(f"{name}{ending}" for name in names for ending in (".svg", ".yaml"))},
     )
 
@@ -105,7 +105,8 @@ def _reading(report: SearchReport, folder: Path) -> list[str]:
     """Markdown paragraphs on how to read the dashboard's pages of a search."""
     pareto = report.objective == "pareto"
     return [
-        "**Pareto Front**: each point is a network; maximise the accuracy of its proxy, minimise its latency in ms."
+        f"**Pareto Front**: each point is a network; maximise the {report.score.name} of its proxy, minimise its "
+        "latency in ms."
         if pareto
         else "**History**: the reward of each network, to be maximised.",
         "**Best Trials** includes neither duplicates nor later measurements: the winners are those above.",

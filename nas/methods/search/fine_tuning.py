@@ -18,12 +18,13 @@ from nas.core.errors import NasError
 from nas.core.formatting import plural, shown_path
 from nas.core.progress import ProgressCallback
 from nas.core.statistics import binomial_error
+from nas.estimators.base import Evaluation
 from nas.estimators.proxy import ProxyEvaluator, ProxySettings
 from nas.estimators.scorers import supernets_of
 from nas.reporting.search_columns import winner_label
 from nas.study.trial_attributes import record_fine_tuning
 from nas.study.trial_record import FineTuning, TrialRecord
-from nas.training.results import EpochResult, TrainingError
+from nas.training.results import EpochResult, Score, TrainingError
 
 if TYPE_CHECKING:
     from nas.estimators.supernet import SupernetScorer
@@ -113,19 +114,28 @@ def _fine_tune(
     arch = session.pricer.decode(row.genotype)
     inherited = supernet.evaluate(arch)
     tuned = evaluator.evaluate(arch, on_epoch=on_epoch)
-    images = sum(tuned.class_images)
     record_fine_tuning(
         study,
         row.arch_id,
         FineTuning(
             accuracy=round(tuned.accuracy or 0.0, 6),
-            standard_error=round(binomial_error(tuned.accuracy or 0.0, images), 6),
+            standard_error=round(_error(tuned, tuned.class_images), 6),
             val_loss=round(tuned.loss or 0.0, 6),
             inherited_accuracy=round(inherited.accuracy, 6),
-            inherited_error=round(binomial_error(inherited.accuracy, images), 6),
+            inherited_error=round(_error(inherited, tuned.class_images), 6),
             inherited_loss=round(inherited.loss, 6),
             epochs=settings.epochs,
             lr=settings.lr,
         ),
     )
     evaluator.discard_checkpoint(arch)
+
+
+def _error(score: Evaluation | Score, class_images: Sequence[int]) -> float:
+    """Standard error of a score; binomial of a share of images.
+
+    0 for the score of a single image with boxes or a mask, of which it is unknown.
+    """
+    if class_images:
+        return binomial_error(score.accuracy or 0.0, sum(class_images))
+    return score.standard_error or 0.0

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import optuna
 
-from nas.core.formatting import plural
+from nas.core.formatting import plural, sentence_case
 from nas.latency.predictors.base import LatencyPredictor
 from nas.latency.settings import LatencySettings
 from nas.latency.speed import MachineSpeed, speed_of
@@ -70,7 +70,7 @@ def measurement_remarks(study: optuna.Study, predictor: LatencyPredictor, settin
         ends = dict.fromkeys(f"{end:.2f}" for end in (min(slowdowns), max(slowdowns)))
         texts.append(_speed_text(" to ".join(ends), speed, settings))
     texts += filter(None, [_uncertain_text(measured)])
-    return tuple(f"{text[0].upper()}{text[1:]}." for text in texts)
+    return tuple(f"{sentence_case(text)}." for text in texts)
 
 
 def _left(measured: Sequence[MeasuredLatency], speed: MachineSpeed | None) -> list[float]:

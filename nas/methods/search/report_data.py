@@ -32,7 +32,7 @@ from nas.reporting.baseline_verdict import baseline_verdicts
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_decision import winner_groups
-from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
+from nas.reporting.search_report import SearchReport, Winner, latency_scope, render_search_report, search_plot
 from nas.reporting.study_report import write_report
 from nas.study.candidates import space_size_text
 from nas.study.context import Facts
@@ -115,6 +115,7 @@ def search_report(
         ),
         longer_trainings=longer,
         estimator=plan.estimator.name if plan.estimator.is_scoring else "",
+        task=plan.objective.task,
         validation_command=""
         if is_validated
         else validation_command(plan.command, plan.name, plan.proxy.epochs, max(len(retrained), 1)),
@@ -147,8 +148,10 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         context.data_fact,
         context.image_size_fact,
         context.class_fact,
+        ("task", "" if plan.objective.task == "classification" else plan.objective.task),
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
+        ("latency is of", latency_scope(plan.task)),
         ("proxy", winners[0].proxy_note if winners else "none trained"),
         context.training_fact,
         ("estimator", _estimator(plan.estimator)),
@@ -178,7 +181,7 @@ def _estimator(settings: EstimatorSettings) -> str:
 
 def _objective(settings: ObjectiveSettings) -> str:
     if settings.kind == "pareto":
-        return "accuracy up, latency down"
+        return f"{settings.task_score.name} up, latency down"
     exponents = [f"{name} {value:g}" for name in ("alpha", "beta") if (value := getattr(settings, name)) is not None]
     return ", ".join([f"MnasNet's reward around {settings.target_ms:g} ms, {settings.form}", *exponents])
 
@@ -243,6 +246,6 @@ def _winner_of(label: str, row: TrialRecord, stem: str | None, folder: Path, con
         files=files,
         proxy=proxy.spec,
         sample_logits=tuple(provenance.get("logits_of_ramp", ())),
-        published=zoo.published_name(arch),
+        published=zoo.published_name(context.pricer.decode_trunk(row.genotype)),
         epochs=None if row.accuracy is None else context.plan.proxy.epochs,
     )

@@ -45,6 +45,7 @@ from nas.methods.search.trials.prior_evaluations import (
     stored_counts,
 )
 from nas.methods.search.trials.warm_start import earlier_networks
+from nas.reporting.search_report import latency_scope
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
 from nas.study.measurement import PredictorRefinement, make_measurer, measure_rows
@@ -247,6 +248,8 @@ def survey_space(session: SearchSession, console: Console) -> Survey:
         f"space {plan.space.name}: {points(plan.space)} points; {result.feasible_sampled} of {result.sampled} sampled "
         f"meet the limits ({plan.constraints}){descent}; latency {result.fastest_ms:.2f} to {result.slowest_ms:.2f} ms",
     )
+    if scope := latency_scope(plan.task):
+        print_lines(console, f"latency, MACs and parameters are of {scope}")
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in result.feasible[:_PROXIES_CHECKED]]
     print_lines(console, f"{proxies[0].realised_note} (first candidate)")
     print_lines(console, *(f"note: {note}" for note in _proxy_notes(proxies)))

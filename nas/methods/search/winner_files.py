@@ -17,8 +17,9 @@ from nas.arch.files import dump_scaled_spec, dump_spec, parse_spec
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically, write_text_atomically
-from nas.data.images import ImageData
+from nas.estimators.proxy.evaluator import TaskData
 from nas.estimators.proxy.reduce import Proxy
+from nas.estimators.task_scores import TASK_SCORES
 from nas.exporters.standalone import load_weights, standalone_source
 from nas.methods.search.context import SearchContext
 from nas.methods.search.report_data import existing_winners
@@ -39,7 +40,7 @@ class WinnerSource:
     """
 
     context: SearchContext
-    data: ImageData
+    data: TaskData
     weights_dir: Path
     fine_tuned_dir: Path | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -49,9 +50,9 @@ def write_winners(rows: Sequence[TrialRecord], folder: Path, source: WinnerSourc
     """Write the files of each winner into ``folder``, which is replaced as a whole.
 
     ``winner_1.yaml``: the network in MixNet's style. ``winner_1.efficientnet.yaml``: block arguments and coefficients.
-    ``winner_1.py``: builds it with timm alone. ``winner_1.proxy.yaml``, ``winner_1.proxy.safetensors``: the trained
-    proxy and its weights. ``winner_1.finetuned.safetensors``: weights of the same proxy, trained on from inherited
-    ones, where there are any. Raises: NasError where they cannot be written.
+    ``winner_1.py``: builds it with timm alone. These two of classifiers only. ``winner_1.proxy.yaml``,
+    ``winner_1.proxy.safetensors``: the trained proxy and its weights. ``winner_1.finetuned.safetensors``: weights of
+    the same proxy, trained on from inherited ones, where there are any. Raises: NasError where they cannot be written.
     """
     staging = folder.with_name(f".{folder.name}.new")
     try:
@@ -97,13 +98,16 @@ def _write_winner(stem: str, row: TrialRecord, folder: Path, source: WinnerSourc
 def _spec_texts(stem: str, row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, str]:
     """Texts of the files that describe the network itself, by name."""
     pricer = source.context.pricer
-    base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
     provenance = _provenance(row, arch, source)
+    texts = {f"{stem}.yaml": dump_spec(arch, provenance)}
+    if arch.task != "classification":  # coefficients scale a classifier
+        return texts
+    base, scaling = pricer.space.decode_base(row.genotype, classes=pricer.classes, in_channels=pricer.in_channels)
     scaled = dump_scaled_spec(replace(base, name=stem), scaling, provenance)
     if parse_spec(scaled).arch.arch_id != arch.arch_id:
         raise NasError(f"winner {row.arch_id}: its coefficients do not reproduce the network; please report this.")
     return {
-        f"{stem}.yaml": dump_spec(arch, provenance),
+        **texts,
         f"{stem}.efficientnet.yaml": scaled,
         f"{stem}.py": standalone_source(arch, source.provenance),
     }
@@ -140,7 +144,13 @@ def _accuracy(row: TrialRecord, source: WinnerSource) -> dict[str, Any]:
         facts |= {"estimated_accuracy": row.estimated_accuracy, "estimate_error": row.estimate_error}
     if row.majority_accuracy is not None:
         facts["majority_accuracy"] = row.majority_accuracy
-    if row.class_images:
+    if row.task != "classification":
+        facts = {
+            "score": TASK_SCORES[row.task].metric,
+            **facts,
+            **{f"proxy_{name}": value for name, value in row.metrics.items()},
+        }
+    if row.class_accuracies:
         names = source.data.class_names
         accuracies = {
             class_name(names, index): None if value is None else round(value, 4)
@@ -154,7 +164,11 @@ def _proxy_logits(proxy: ArchSpec, weights: Path) -> tuple[float, ...]:
     model = build(proxy).eval()
     load_weights(model, weights)
     with torch.no_grad():
-        return tuple(model(probe_input(proxy))[0, :LOGITS_SHOWN].tolist())
+        outputs = model(probe_input(proxy))
+        first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
+        return tuple(
+            first.flatten(2)[0, :LOGITS_SHOWN, 0].tolist() if first.ndim > 2 else first[0, :LOGITS_SHOWN].tolist()
+        )
 
 
 def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[str, Any]:
@@ -165,11 +179,12 @@ def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[
     }
     pair = latency_pair(row)
     remarks = pair.remarks(context.pricer.constraints.latency_ms) if pair else []
+    trunk = context.pricer.decode_trunk(row.genotype)
     return {
         **source.provenance,
         "trial": row.number,
         "arch_id": row.arch_id,
-        **({"published": name} if (name := zoo.published_name(arch)) else {}),
+        **({"published": name} if (name := zoo.published_name(trunk)) else {}),
         **_accuracy(row, source),
         **asdict(complexity(arch)),
         "latency": latency | ({"remarks": remarks} if remarks else {}),

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from nas.core.formatting import decimal, interval, ms, ms_with_error, percent
+from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES
 from nas.reporting.columns import Column, Row
 from nas.study.trial_record import Outcome, TrialRecord
 
@@ -110,14 +111,18 @@ class TrialNote:
         return text + (f" The published {escape_markdown(self.published)}, for comparison." if self.published else "")
 
     def _pairs(self) -> list[tuple[str, str]]:
-        row = self.row
+        row, score = self.row, TASK_SCORES[self.row.task]
         cost = (("M MACs", row.macs_m, 1), ("M parameters", row.params_m, 2), ("MB peak memory", row.peak_memory_mb, 2))
         return [
             *self.facts,
-            (self.accuracy_name, "" if row.accuracy is None else percent(row.accuracy, row.standard_error)),
+            (
+                score.named(self.accuracy_name),
+                "" if row.accuracy is None else percent(row.accuracy, row.standard_error),
+            ),
             ("trained as", row.role or ""),
-            ("validation loss", "" if row.val_loss is None else f"{row.val_loss:.3f} nats"),
-            ("estimated accuracy", _estimate_text(row)),
+            *((METRIC_NAMES.get(name, name), percent(value)) for name, value in row.metrics.items()),
+            ("validation loss", "" if row.val_loss is None else f"{row.val_loss:.3f} {score.loss_unit}".rstrip()),
+            (f"estimated {score.name}", _estimate_text(row)),
             ("predicted latency", predicted_text(row)),
             ("measured latency", measured_text(row)),
             ("cost", ", ".join(f"{decimal(value, digits)} {unit}" for unit, value, digits in cost if value)),
@@ -131,13 +136,18 @@ class TrialNote:
             return ""
         steps = sorted(self.curve)
         first, last = (self._value(self.curve[step]) for step in (steps[0], steps[-1]))
+        name = TASK_SCORES[self.row.task].name if self._is_score else self.metric
         if len(steps) == 1:
-            return f"{self.metric} {first} after epoch {steps[0]}"
+            return f"{name} {first} after epoch {steps[0]}"
         drawn = sparkline([self.curve[step] for step in steps])
-        return f"{drawn} {self.metric} {first} after epoch {steps[0]}, {last} after epoch {steps[-1]}".strip()
+        return f"{drawn} {name} {first} after epoch {steps[0]}, {last} after epoch {steps[-1]}".strip()
+
+    @property
+    def _is_score(self) -> bool:
+        return self.metric == TASK_SCORES[self.row.task].metric
 
     def _value(self, value: float) -> str:
-        return percent(value) if self.metric == "accuracy" else decimal(value, 4)
+        return percent(value) if self._is_score else decimal(value, 4)
 
     def _blocks(self) -> str:
         if not self.row.blocks:

@@ -5,7 +5,8 @@ No coordinates: ``draw`` lays them out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from nas.arch.blocks import format_number
@@ -21,7 +22,16 @@ _TYPE_WORDS: Final = {
     "DS": "depthwise separable",
     "UIB": "universal inverted bottleneck",
     "MQA": "multi-query attention, h heads of d channels",
+    "Class": "logits of the classes of all default boxes, by a separable convolution",
+    "Box": "offsets of all default boxes, by a separable convolution",
+    "Extra": "1×1, depthwise and 1×1 convolution, for a smaller map",
+    "Gate": "product with a gate from the pooled map",
+    "Resize": "bilinear enlargement",
 }
+_LAYER_LABELS: Final = {"resize": "Resize", "scale": "Gate", "add": "Add"}
+# Lists of modules in the head of a detector, and the labels of their boxes.
+_HEAD_LISTS: Final = {"class_heads": "Class", "box_heads": "Box", "extra": "Extra"}
+_MAPS: Final = {0: "C4", 1: "C5"}  # of a detector's head; extra blocks make the others
 _LINE_WORDS: Final = {
     "SE ": "squeeze-excite",
     "a1.": "groups of the 1×1 convolutions",
@@ -44,7 +54,8 @@ class Bar(NamedTuple):
 class Box(NamedTuple):
     """One block, or one layer of stem and head.
 
-    ``lines``: text under the bars. ``note``: tooltip with notation, shapes and cost.
+    ``lines``: text under the bars. ``note``: tooltip with notation, shapes and cost. ``follows``: whether it reads the
+    box before it.
     """
 
     path: str
@@ -54,14 +65,19 @@ class Box(NamedTuple):
     note: str
     stride: int = 1
     shortcut: bool = False
+    follows: bool = True
 
 
 class Group(NamedTuple):
-    """A stage, the stem or the head; ``subtitle`` is its feature map size."""
+    """A stage, the stem or the head, or what a detector's head has on one map.
+
+    ``subtitle`` is its feature map size. ``follows``: whether it reads the group before it.
+    """
 
     title: str
     subtitle: str
     boxes: tuple[Box, ...]
+    follows: bool = True
 
 
 def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
@@ -82,10 +98,43 @@ def figure(spec: ArchSpec, *, longest: int) -> list[Group]:
         for start in range(0, len(boxes), longest):
             title = f"Stage {index}, continued" if start else f"Stage {index}"
             groups.append(Group(title, side, tuple(boxes[start : start + longest])))
+    if spec.task != "classification":
+        return [*groups, *_dense_head(ops)]
     tail = [path for path in ("conv_head", "global_pool", "classifier") if path in ops]
     tail.sort(key=list(ops).index)  # a pool_conv head pools first
     side = f"{squared(ops[tail[0]][0].in_px)} to {squared(1)}"
     return [*groups, Group("Head", side, tuple(_layer_box(path, ops[path][0]) for path in tail))]
+
+
+def _dense_head(ops: Mapping[str, Sequence[Op]]) -> Iterator[Group]:
+    """Groups of the head of a detector or segmenter.
+
+    Of a detector: one for each map on which it predicts, with the extra block that makes the map.
+    """
+    own = [path for path in ops if path.partition(".")[0] not in ("blocks", "conv_stem", *_HEAD_LISTS)]
+    if own:
+        boxes = [_layer_box(path, ops[path][0]) for path in own]
+        reads = [False, *(before in ops[path][0].inputs for before, path in pairwise(own))]
+        joined = tuple([box._replace(follows=follows) for box, follows in zip(boxes, reads, strict=True)])
+        yield Group("Head", squared(ops[own[-1]][0].out_px), joined)
+    for level in range(sum(path.startswith("class_heads.") for path in ops)):
+        names = [f"{name}.{level}" for name in ("class_heads", "box_heads")]
+        classes, offsets = (_piece_box(name, ops[name])._replace(follows=False) for name in names)
+        title, px = _MAPS.get(level, f"map {level + 1}"), ops[names[0]][-1].out_px
+        if level < len(_MAPS):
+            yield Group(f"Head, {title}", squared(px), (classes, offsets), follows=False)
+        else:
+            extra = f"extra.{level - len(_MAPS)}"
+            made = _piece_box(extra, ops[extra])
+            yield Group(f"Head, {title}", squared(px), (made, classes._replace(follows=True), offsets))
+
+
+def _piece_box(path: str, ops: Sequence[Op]) -> Box:
+    """Box of a separable convolution or an extra block of a detector."""
+    depthwise = next(op for op in ops if op.kind == "depthwise")
+    lines = (f"c{ops[-1].out_channels}", _activation(depthwise.activation or ""))
+    label = _HEAD_LISTS[path.partition(".")[0]]
+    return Box(path, label, (_bar(depthwise),), lines, f"{path}: {_figures(ops)}", depthwise.stride)
 
 
 def explanations(boxes: Sequence[Box]) -> list[str]:
@@ -112,10 +161,11 @@ def explanations(boxes: Sequence[Box]) -> list[str]:
 def owner(path: str) -> str:
     """Path of the box that shows an operation.
 
-    ``blocks.2.1`` for everything inside a block, otherwise the first component.
+    ``blocks.2.1`` for everything inside a block, ``box_heads.0`` for what predicts on one map, otherwise the first
+    component.
     """
     parts = path.split(".")
-    return ".".join(parts[:3]) if parts[0] == "blocks" else parts[0]
+    return ".".join(parts[: 3 if parts[0] == "blocks" else 2 if parts[0] in _HEAD_LISTS else 1])
 
 
 def squared(side: int) -> str:
@@ -157,6 +207,8 @@ def _layer_box(path: str, op: Op) -> Box:
         lines = (f"c{op.out_channels}", _activation(op.activation or ""))
         return Box(path, "Conv", (_bar(op),), lines, note, op.stride)
     text, label = (squared(op.in_px), "Pool") if op.kind == "pool" else ("linear", "FC")
+    if op.kind in _LAYER_LABELS:
+        text, label = squared(op.out_px), _LAYER_LABELS[op.kind]
     return Box(path, label, (Bar(text, 0, op.out_channels),), (f"c{op.out_channels}",), note)
 
 

@@ -150,7 +150,9 @@ def _caption(svg: Element, spec: ArchSpec, latency: _Latency | None) -> None:
 def _draw_row(svg: Element, row: Sequence[Group], y: float, style: _Style, *, first: bool) -> None:
     x = float(_MARGIN)
     for group in row:
-        if group is not row[0]:
+        if not group.follows:
+            pass
+        elif group is not row[0]:
             canvas.arrow(svg, x - _BETWEEN + 2, x - 2, y + _HEADER + style.box / 2)
         elif not first:
             canvas.arrow(svg, 0, x - 1, y + _HEADER + style.box / 2)
@@ -165,7 +167,7 @@ def _draw_group(svg: Element, group: Group, x: float, y: float, style: _Style) -
     canvas.text(svg, centre, y + 28, group.subtitle, size=11, room=room)
     for index, box in enumerate(group.boxes):
         left, top = x + _PAD + index * (_BOX + _GAP), y + _HEADER
-        if index:
+        if index and box.follows:
             canvas.arrow(svg, left - _GAP, left - 0.5, top + style.box / 2)
         parent = canvas.element(svg, "g", {"data-path": box.path})
         _draw_box(parent, box, left, top, style)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from nas.analysis.history import Curve, FrontProgress, ProgressStep
 from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, TEXT_COLOR, canvas
-from nas.study.trial_record import Outcome, TrialRecord
+from nas.study.trial_record import Outcome, TrialRecord, score_of
 
 _INCHES: Final = (5.2, 3.4)  # 374 x 245 units of SVG: two of them side by side on a page
 _MOST_STEPS: Final = 1000
@@ -46,9 +46,10 @@ def curves_svg(curves: Mapping[int, Curve], rows: Sequence[TrialRecord], winners
         return None
     others = [number for number in recorded if number not in winners]
     sample = {others[index * len(others) // _MOST_CURVES] for index in range(_MOST_CURVES)} if others else set()
-    with canvas("curves", f"Accuracy after each epoch of {len(recorded)} trainings", _INCHES) as drawn:
+    score = score_of(rows)
+    with canvas("curves", f"{score.title} after each epoch of {len(recorded)} trainings", _INCHES) as drawn:
         axes = drawn.axes
-        axes.set(xlabel="epoch", ylabel="proxy accuracy, %")
+        axes.set(xlabel="epoch", ylabel=f"proxy {score.name}, %")
         axes.xaxis.get_major_locator().set_params(integer=True)
         stopped = [number for number in sorted(sample) if outcomes[number] is Outcome.STOPPED]
         _lines(axes, [recorded[number] for number in sorted(sample - set(stopped))], "trained", GREY_COLOR)

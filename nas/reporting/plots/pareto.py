@@ -27,6 +27,7 @@ from nas.study.trial_record import (
     Outcome,
     TrialRecord,
     pareto_front,
+    score_of,
     searched_networks,
     trained_networks,
 )
@@ -62,10 +63,12 @@ def pareto_svg(
     very many dots are thinned out where they overlap.
     """
     trained = _drawn_networks(rows)
-    with canvas("pareto", f"Accuracy over latency of {len(trained)} candidates", _PARETO_INCHES) as drawn:
+    score = score_of(rows)
+    title = f"{score.title} over latency of {len(trained)} candidates"
+    with canvas("pareto", title, _PARETO_INCHES) as drawn:
         axes = drawn.axes
         others = [baseline.row for baseline in baselines]
-        axes.set(xlabel=f"{latency} latency, ms", ylabel="accuracy, %" if others else "proxy accuracy, %")
+        axes.set(xlabel=f"{latency} latency, ms", ylabel=f"{score.name}, %" if others else f"proxy {score.name}, %")
         right_ms = _right_edge([*trained, *others], limit_ms)
         front = pareto_front(trained)
         names = {**(published or {}), **{row.number: label for label, row in winners.items()}}

@@ -7,17 +7,19 @@ from typing import Final
 import numpy as np
 
 from nas.analysis.surrogate import CrossValidation
+from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, canvas
 
 _INCHES: Final = (5.0, 4.9)
 _MARGIN: Final = 0.04  # share of the axes around the outermost points
 
 
-def prediction_svg(validation: CrossValidation) -> str:
+def prediction_svg(validation: CrossValidation, score: TaskScore = TASK_SCORES["classification"]) -> str:
     """SVG of found over predicted accuracy in %, with 90% intervals.
 
     Each network is predicted from the others. On the diagonal both are equal; an interval that does not cross it misses
-    what was found. The axes have room for what was found and predicted; intervals may end outside.
+    what was found. The axes have room for what was found and predicted; intervals may end outside. ``score``: what
+    accuracies are.
     """
     predicted, low, high, found = (
         100 * values for values in (validation.predicted, validation.low, validation.high, validation.found)
@@ -25,9 +27,9 @@ def prediction_svg(validation: CrossValidation) -> str:
     first, last = min(predicted.min(), found.min()), max(predicted.max(), found.max())
     margin = _MARGIN * (last - first)
     ends = (first - margin, last + margin)
-    with canvas("prediction", f"Found over predicted accuracy of {len(found)} networks", _INCHES) as drawn:
+    with canvas("prediction", f"Found over predicted {score.name} of {len(found)} networks", _INCHES) as drawn:
         axes = drawn.axes
-        axes.set(xlabel="predicted accuracy, %", ylabel="proxy accuracy, %", xlim=ends, ylim=ends)
+        axes.set(xlabel=f"predicted {score.name}, %", ylabel=f"proxy {score.name}, %", xlim=ends, ylim=ends)
         axes.plot(ends, ends, color=GREY_COLOR, linewidth=1, label="found as predicted")
         is_inside = (low <= found) & (found <= high)
         for shown, marker, color, label in (

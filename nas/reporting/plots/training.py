@@ -14,19 +14,25 @@ _NAME_LENGTH: Final = 16
 
 
 class EpochFigures(NamedTuple):
-    """Figures of one epoch, counted from 1; accuracies in [0, 1], losses in nats."""
+    """Figures of one epoch, counted from 1; accuracies in [0, 1], losses in nats.
+
+    ``standard_error``: of the accuracy, None where it is not known.
+    """
 
     epoch: int
     train_loss: float
     val_loss: float
     accuracy: float
-    standard_error: float
+    standard_error: float | None
 
 
-def losses_svg(epochs: Sequence[EpochFigures]) -> str:
-    """SVG of training and validation loss over epochs."""
+def losses_svg(epochs: Sequence[EpochFigures], unit: str = "nats") -> str:
+    """SVG of training and validation loss over epochs.
+
+    ``unit``: of both, empty for none.
+    """
     with canvas("losses", "Training and validation loss over epochs", _INCHES) as drawn:
-        axes = _over_epochs(drawn.axes, "loss, nats")
+        axes = _over_epochs(drawn.axes, f"loss, {unit}" if unit else "loss")
         across = [one.epoch for one in epochs]
         style: dict[str, Any] = {"linewidth": 1.6, "marker": "o" if len(epochs) <= 30 else None, "markersize": 3}
         axes.plot(across, [one.train_loss for one in epochs], color=GREY_COLOR, label="training", **style)
@@ -34,18 +40,25 @@ def losses_svg(epochs: Sequence[EpochFigures]) -> str:
     return drawn.svg
 
 
-def accuracy_svg(epochs: Sequence[EpochFigures], best: int) -> str:
-    """SVG of validation accuracy in % over epochs.
+def accuracy_svg(
+    epochs: Sequence[EpochFigures], best: int, *, name: str = "accuracy", constant: float | None = None
+) -> str:
+    """SVG of validation accuracy, or another score called ``name``, in % over epochs.
 
-    With one standard error to both sides. ``best``: the epoch that is marked.
+    With one standard error to both sides where it is known. ``best``: the epoch that is marked. ``constant``: score of
+    a constant predictor, drawn as a line.
     """
-    with canvas("accuracy", "Validation accuracy over epochs", _INCHES) as drawn:
-        axes = _over_epochs(drawn.axes, "validation accuracy, %")
+    with canvas("accuracy", f"Validation {name} over epochs", _INCHES) as drawn:
+        axes = _over_epochs(drawn.axes, f"validation {name}, %")
         across, accuracy = [one.epoch for one in epochs], [100 * one.accuracy for one in epochs]
-        low, high = ([100 * (one.accuracy + sign * one.standard_error) for one in epochs] for sign in (-1, 1))
-        axes.fill_between(across, low, high, color=FRONT_COLOR, alpha=0.2, linewidth=0, label="± standard error")
+        errors = [100 * one.standard_error for one in epochs if one.standard_error is not None]
+        if len(errors) == len(epochs):
+            low, high = ([y + sign * error for y, error in zip(accuracy, errors, strict=True)] for sign in (-1, 1))
+            axes.fill_between(across, low, high, color=FRONT_COLOR, alpha=0.2, linewidth=0, label="± standard error")
         axes.plot(across, accuracy, color=FRONT_COLOR, linewidth=1.6)
         axes.plot(best, accuracy[across.index(best)], "o", color=BASELINE_COLOR, markersize=5, label="best")
+        if constant is not None:
+            axes.axhline(100 * constant, color=GREY_COLOR, linewidth=1.2, linestyle="--", label="constant")
     return drawn.svg
 
 

@@ -97,6 +97,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> N
         ("study.n_trials=3", r"unknown key 'study\.n_trials'"),
         ("nonsense=3", r"unknown key 'nonsense'"),
         ("data=cifar10", r"data\.root: missing"),
+        ("data=detection", r"data\.name 'detection': this command trains classifiers only"),
     ],
 )
 def test_mistakes_name_what_is_wrong_and_leave_nothing_behind(tmp_path: Path, overrides: str, message: str) -> None:

@@ -69,4 +69,4 @@ def _are_correct(session: NetAdaptSession, step: int) -> torch.Tensor:
     arch = session.files.arch(step)
     model = build(arch)
     model.load_state_dict(load(session.files.weights(step)))
-    return correct_images(model, session.data.resized(arch.resolution_px), session.plan.proxy)
+    return correct_images(model, session.images.resized(arch.resolution_px), session.plan.proxy)

@@ -81,14 +81,14 @@ class _Images:
     def of_winner(self, row: TrialRecord) -> Tensor:
         """Images that its proxy classifies correctly, bool (N,). Raises: NasError."""
         proxy = self.session.evaluator.proxy(self.session.pricer.decode(row.genotype)).spec
-        return self._correct(proxy, self.weights(row), self.session.data)
+        return self._correct(proxy, self.weights(row), self.session.images)
 
     def of_baseline(self, baseline: BaselineRecord) -> Tensor:
         """Images that the baseline classifies correctly, bool (N,). Raises: NasError."""
         spec, weights = self.files(baseline)
         file = load_spec_file(spec)
         statistics = input_facts(file.arch, file.provenance)["normalisation"]
-        data = replace(self.session.data, mean=tuple(statistics["mean"]), std=tuple(statistics["std"]))
+        data = replace(self.session.images, mean=tuple(statistics["mean"]), std=tuple(statistics["std"]))
         return self._correct(file.arch, weights, data)
 
     def _correct(self, arch: ArchSpec, weights: Path, data: ImageData) -> Tensor:

@@ -131,7 +131,7 @@ class _Training:
             folder=weights_folder(self.session.plan.runs_dir),
             class_names=self.session.data.class_names,
         )
-        data = self.session.data.resized(self.network.resolution_px)
+        data = self.session.images.resized(self.network.resolution_px)
         if initial.mean:
             data = replace(data, mean=initial.mean, std=initial.std)
         model = build(self.network)
