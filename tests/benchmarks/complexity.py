@@ -5,28 +5,37 @@ turns, so that a busy machine slows all of them alike. ``cold``: every block is 
 block costs are cached, as in a search, whose candidates share most blocks. ``from_strings`` adds parsing and checking
 the spec. ``meta`` and ``cpu``: timm's module, built and counted on that device with torch's flop counter and hooks.
 
+``detectors``, ``segmenters``: 1,000 different ones, random MixNets of a search with the heads attached, each made and
+counted once with empty caches (``cold``), then counted again (``warm``); 320 and 256 px. With ``--dense`` these
+alone, which need no torch.
+
 Results: tests/benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
-import timm
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+import yaml
 
 from nas.arch import zoo
 from nas.arch.complexity import complexity
-from nas.arch.ops import block, network, segments
+from nas.arch.heads import detector, segmenter
+from nas.arch.ops import block, dense_head, network, segments
 from nas.arch.spec import ArchSpec
+from search_spaces.mixnet import MixNetSpace
 
 NAMES = ("mobilenetv2_100", "mobilenetv3_large_100", "mnasnet_100", "mixnet_s", "efficientnet_b0", "efficientnet_b4")
+MIXNET = Path(__file__).parents[2] / "conf" / "space" / "mixnet.yaml"
+DENSE = 1000
 ROUNDS = 3
 WARM_CALLS = 200
 
@@ -47,6 +56,8 @@ def forget() -> None:
         segments.squeeze_excite_segment,
         network._stem,
         network._head,
+        network._dense_head,
+        dense_head.dense_head_segments,
     ):
         cached.cache_clear()
 
@@ -59,6 +70,11 @@ def from_strings(spec: ArchSpec) -> None:
 
 def with_timm(spec: ArchSpec, device: str) -> tuple[int, int, int]:
     """Parameters, multiply-adds and activations of the network, as one would count them without a spec."""
+    import timm
+    import torch
+    from torch import nn
+    from torch.utils.flop_counter import FlopCounterMode
+
     outputs = []
     with torch.device(device), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model = timm.create_model(spec.name).eval()
@@ -82,7 +98,47 @@ def measure(spec: ArchSpec) -> dict[str, float]:
     return {way: round(statistics.median(values), 4) for way, values in samples.items()}
 
 
+def dense_ms() -> dict[str, dict[str, float]]:
+    """CPU time in ms of each of ``DENSE`` different detectors, and of as many segmenters."""
+    config: dict[str, Any] = yaml.safe_load(MIXNET.read_text(encoding="utf-8"))
+    space = MixNetSpace(**{key: value for key, value in config.items() if not key.startswith("_")})
+    rng = random.Random(1)
+    archs = [space.decode(space.sample(rng)) for _ in range(DENSE)]
+    made = {
+        "detectors": lambda arch: detector(arch, 80, resolution_px=320),
+        "segmenters": lambda arch: segmenter(arch, 19, resolution_px=256),
+    }
+    times: dict[str, dict[str, float]] = {}
+    for name, attach in made.items():
+        cold, warm, slowest = [], [], []
+        for _ in range(ROUNDS):
+            forget()
+            each = []
+            for arch in archs:
+                start = time.process_time_ns()
+                complexity(attach(arch))
+                each.append((time.process_time_ns() - start) / 1e6)
+            specs = [attach(arch) for arch in archs]
+            assert len({complexity(spec).params for spec in specs}) > DENSE / 2
+            cold.append(statistics.fmean(each))
+            slowest.append(statistics.quantiles(each, n=100)[-1])
+            warm.append(cpu_ms(lambda: [complexity(spec) for spec in specs]) / DENSE)  # noqa: B023
+        times[name] = {
+            "cold": round(statistics.median(cold), 4),
+            "cold, 99th percentile": round(statistics.median(slowest), 4),
+            "warm": round(statistics.median(warm), 4),
+        }
+        print(f"{name:12s}" + "".join(f"  {way} {value:.3f} ms" for way, value in times[name].items()))
+    return times
+
+
 def main() -> None:
+    dense = dense_ms()
+    if "--dense" in sys.argv:
+        print(json.dumps({"dense_cpu_ms": dense}))
+        return
+    import torch
+
     torch.set_num_threads(1)
     with_timm(zoo.get(NAMES[0]), "cpu")  # first calls load and compile
     times = {}
@@ -99,7 +155,7 @@ def main() -> None:
         for ours in ("cold", "warm", "from_strings")
     }
     print("median over networks, times faster:", ratios)
-    print(json.dumps({"cpu_ms": times, "times_faster": ratios}))
+    print(json.dumps({"cpu_ms": times, "times_faster": ratios, "dense_cpu_ms": dense}))
 
 
 if __name__ == "__main__":
