@@ -141,15 +141,25 @@ def existing_root(settings: DataSettings) -> Path:
 
     Raises: NasError if it is not set, does not exist or is not a folder.
     """
-    if not settings.root:
-        raise NasError(f"data.root: missing, {settings.name} needs a folder; add data.root=/path/to/the/images.")
-    root = Path(settings.root).expanduser()
-    if not root.exists():
-        hint = f" (looked for {root.absolute()})" if not root.is_absolute() else ""
-        raise NasError(f"data.root: {root} does not exist{hint}; set data.root to the folder of the images.")
-    if not root.is_dir():
-        raise NasError(f"data.root: {root} is a file; set data.root to the folder of the images.")
-    return root
+    return existing_folder(settings.root, settings.name, example="/path/to/the/images", content="the images")
+
+
+def existing_folder(root: str | None, name: str, *, example: str, content: str) -> Path:
+    """Return ``data.root`` of the data set ``name`` as a path.
+
+    ``example``: a value of the setting, ``content``: what is in the folder, for messages.
+
+    Raises: NasError if it is not set, does not exist or is not a folder.
+    """
+    if not root:
+        raise NasError(f"data.root: missing, {name} needs a folder; add data.root={example}.")
+    path = Path(root).expanduser()
+    if not path.exists():
+        hint = f" (looked for {path.absolute()})" if not path.is_absolute() else ""
+        raise NasError(f"data.root: {path} does not exist{hint}; set data.root to the folder of {content}.")
+    if not path.is_dir():
+        raise NasError(f"data.root: {path} is a file; set data.root to the folder of {content}.")
+    return path
 
 
 def folder_splits(settings: DataSettings) -> FolderSplits:

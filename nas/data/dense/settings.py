@@ -11,7 +11,7 @@ from nas.arch.limits import MAX_RESOLUTION_PX
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import MAX_SEED, check_number
 from nas.data.pixel_rules import Colour, background_colour, checked_value_range
-from nas.data.sources import DataSettings
+from nas.data.sources import DataSettings, existing_folder
 
 DenseTask = Literal["detection", "segmentation"]
 
@@ -153,12 +153,4 @@ def dense_root(settings: DenseDataSettings) -> Path:
 
     Raises: NasError if it is not set, does not exist or is not a folder.
     """
-    if not settings.root:
-        raise NasError(f"data.root: missing, {settings.name} needs a folder; add data.root=/path/to/the/data.")
-    root = Path(settings.root).expanduser()
-    if not root.exists():
-        hint = f" (looked for {root.absolute()})" if not root.is_absolute() else ""
-        raise NasError(f"data.root: {root} does not exist{hint}; set data.root to the folder of images and labels.")
-    if not root.is_dir():
-        raise NasError(f"data.root: {root} is a file; set data.root to the folder of images and labels.")
-    return root
+    return existing_folder(settings.root, settings.name, example="/path/to/the/data", content="images and labels")
