@@ -128,7 +128,9 @@ def _dense_result(
     return trained, prediction_pictures(images.data, rows, found)
 
 
-def _dense_score(task: Detection | Segmentation, model: nn.Module, source: DenseSource, epoch: int) -> DenseScore:
+def _dense_score(
+    task: Detection | Segmentation, model: nn.Module, source: DenseSource[Any, Any], epoch: int
+) -> DenseScore:
     confusion: ConfusionCounts = ()
     if isinstance(task, Segmentation):
         counts, loss = task.confusion(model, source.val_batches())

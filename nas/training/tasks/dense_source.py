@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, cast
+from dataclasses import asdict
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from nas.training.optimization import steps_per_epoch
 from nas.training.settings import TrainSettings
 from nas.training.streaming.draws import epoch_order
 from nas.training.streaming.loader import BatchLoader, BatchRequest, automatic_workers
+from nas.training.tasks.square import SquareTransform
 
 _VAL_BATCH: Final = 32
 _VAL_CACHE_BYTES: Final = 2**28  # of validation images as networks see them, which are the same in every epoch
@@ -66,28 +68,31 @@ class DenseImages(Protocol):
         """Return what images and labels depend on, as JSON data."""
 
 
-class DenseSource:
+ImagesT = TypeVar("ImagesT", bound=DenseImages)
+TransformT = TypeVar("TransformT", bound=SquareTransform)
+
+
+class DenseSource(Generic[ImagesT, TransformT]):
     """Batches of the images of ``data``, for a network of ``resolution_px``.
 
-    ``batches`` gives a ``DenseBatch``, or the error of a file, for a ``BatchRequest``. The order of an epoch depends on
-    ``seed`` and epoch, the draws of an image on these and its row: wherever in an epoch a training goes on, and
-    whatever the number of loader processes, batches are bitwise the same. ``transform``: settings of what happens to
-    the images, as JSON data.
+    The order of an epoch depends on ``seed`` and epoch, the draws of an image on these and its row: wherever in an
+    epoch a training goes on, and whatever the number of loader processes, batches are bitwise the same. ``transform``:
+    what happens to the images, None for what the settings ask for.
     """
 
     def __init__(
         self,
-        data: DenseImages,
-        batches: Dataset[Any],
+        data: ImagesT,
         settings: TrainSettings,
         *,
         resolution_px: int,
         seed: int,
         device: torch.device,
-        transform: Mapping[str, Any],
         processes: ProcessGroup | None = None,
+        transform: TransformT | None = None,
     ) -> None:
-        self._data, self._seed, self._device, self._transform = data, seed, device, transform
+        self.data, self.transform = data, transform or self._transform_of(data, settings, resolution_px)
+        self._seed, self._device = seed, device
         self._processes = processes or ProcessGroup()
         self.class_names, self.channels, self.resolution_px = data.class_names, 3, resolution_px
         self.mean, self.std = data.mean, data.std
@@ -97,12 +102,21 @@ class DenseSource:
         workers = getattr(settings, "loader_workers", 0)  # proxies have none
         if workers is None:
             workers = automatic_workers(device, settings.threads, self._processes.size)
+        batches = self._batches(data, self.transform, seed)
         self._loader = BatchLoader(cast(Any, batches), workers, pin_memory=device.type == "cuda")
         self._val: list[DenseBatch] = []
 
+    def _transform_of(self, data: ImagesT, settings: TrainSettings, resolution_px: int) -> TransformT:
+        """Return the transform that the settings of ``data`` and of a training ask for."""
+        raise NotImplementedError
+
+    def _batches(self, data: ImagesT, transform: TransformT, seed: int) -> Dataset[Any]:
+        """Return what gives a ``DenseBatch``, or the error of a file, for a request."""
+        raise NotImplementedError
+
     def identity(self) -> list[Any]:
         """Return what the batches depend on beside the settings, as JSON data."""
-        return [type(self).__name__, self._data.identity(), self.resolution_px, self._seed, dict(self._transform)]
+        return [type(self).__name__, self.data.identity(), self.resolution_px, self._seed, asdict(self.transform)]
 
     def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
         """Yield this process's share of the batches of ``epoch`` from ``first_step`` on.

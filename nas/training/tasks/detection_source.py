@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch.utils.data import Dataset
 from nas.core.errors import NasError
 from nas.data.dense import DetectionData, DetectionSplit
 from nas.training.augmentation_settings import AugmentationSettings
-from nas.training.distributed import ProcessGroup
 from nas.training.settings import TrainSettings
 from nas.training.streaming.draws import restored_global_states, seed_global_states
 from nas.training.streaming.loader import BatchRequest, LoadingError, sendable
@@ -23,36 +21,18 @@ from nas.training.tasks.dense_source import DenseBatch, DenseSource
 from nas.training.tasks.detection_loss import NO_BOX, BoxTargets
 
 
-class DetectionSource(DenseSource):
+class DetectionSource(DenseSource[DetectionData, BoxTransform]):
     """Batches of the images of ``data`` with their boxes.
 
     For a network of ``resolution_px``. Targets are ``BoxTargets``. Boxes that are ignored (COCO's crowds, VOC's
     difficult ones) are not trained on. ``transform``: None for that of the settings.
     """
 
-    def __init__(
-        self,
-        data: DetectionData,
-        settings: TrainSettings,
-        *,
-        resolution_px: int,
-        seed: int,
-        device: torch.device,
-        processes: ProcessGroup | None = None,
-        transform: BoxTransform | None = None,
-    ) -> None:
-        self.data = data
-        self.transform = transform or box_transform(data, settings, resolution_px)
-        super().__init__(
-            data,
-            BoxBatches(data, self.transform, seed),
-            settings,
-            resolution_px=resolution_px,
-            seed=seed,
-            device=device,
-            transform=asdict(self.transform),
-            processes=processes,
-        )
+    def _transform_of(self, data: DetectionData, settings: TrainSettings, resolution_px: int) -> BoxTransform:
+        return box_transform(data, settings, resolution_px)
+
+    def _batches(self, data: DetectionData, transform: BoxTransform, seed: int) -> Dataset[Any]:
+        return BoxBatches(data, transform, seed)
 
 
 class BoxBatches(Dataset[DenseBatch | LoadingError]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch.utils.data import Dataset
 from nas.core.errors import NasError
 from nas.data.dense import SegmentationData
 from nas.training.augmentation_settings import AugmentationSettings
-from nas.training.distributed import ProcessGroup
 from nas.training.settings import TrainSettings
 from nas.training.streaming.draws import restored_global_states, seed_global_states
 from nas.training.streaming.loader import BatchRequest, LoadingError, sendable
@@ -19,36 +17,18 @@ from nas.training.tasks.dense_source import DenseBatch, DenseSource
 from nas.training.tasks.mask_transforms import MaskTransform
 
 
-class SegmentationSource(DenseSource):
+class SegmentationSource(DenseSource[SegmentationData, MaskTransform]):
     """Batches of images with masks, for a network of ``resolution_px``.
 
     Targets are classes by pixel of the network's input, uint8 (B, H, W), with ``VOID``; of validation batches none:
     the masks of the images' own size are in ``data``. ``transform``: None for that of the settings.
     """
 
-    def __init__(
-        self,
-        data: SegmentationData,
-        settings: TrainSettings,
-        *,
-        resolution_px: int,
-        seed: int,
-        device: torch.device,
-        processes: ProcessGroup | None = None,
-        transform: MaskTransform | None = None,
-    ) -> None:
-        self.data = data
-        self.transform = transform or mask_transform(data, settings, resolution_px)
-        super().__init__(
-            data,
-            MaskBatches(data, self.transform, seed),
-            settings,
-            resolution_px=resolution_px,
-            seed=seed,
-            device=device,
-            transform=asdict(self.transform),
-            processes=processes,
-        )
+    def _transform_of(self, data: SegmentationData, settings: TrainSettings, resolution_px: int) -> MaskTransform:
+        return mask_transform(data, settings, resolution_px)
+
+    def _batches(self, data: SegmentationData, transform: MaskTransform, seed: int) -> Dataset[Any]:
+        return MaskBatches(data, transform, seed)
 
 
 class MaskBatches(Dataset[DenseBatch | LoadingError]):
