@@ -21,6 +21,7 @@ from nas.core.validation import check_number
 
 DATASET_FILE: Final = "dataset.json"
 _FORMAT: Final = "nas.dataset/1"
+_REMEDY: Final = "delete it, resuming the study writes it anew"
 _FEW_TRAIN: Final = 10  # images of a class: fewer say next to nothing about it
 _FEW_VAL: Final = 5
 _MAJORITY: Final = 0.5  # share of the largest class, and its ratio to an equal share, from which it is warned of
@@ -202,28 +203,45 @@ def read_description(folder: Path) -> DatasetDescription | None:
     Raises: NasError if the file is damaged.
     """
     path = folder / DATASET_FILE
+    content = read_content(path, _FORMAT, _REMEDY)
+    if content is None:
+        return None
+    return _description_of(content, path)
+
+
+def read_content(path: Path, form: str, remedy: str) -> dict[str, Any] | None:
+    """Content of a stored description; None if there is no file.
+
+    ``form``: its format. ``remedy``: what to do about a damaged one, for the message.
+
+    Raises: NasError if the file is damaged: of another format, without classes, or without numbers of files left out.
+    """
     try:
         content = parse_json(read_text(path, max_characters=MAX_JSON_CHARACTERS))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
-    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-        raise _damaged(path, f"its format is not {_FORMAT}")
-    return _description_of(content, path)
+        raise damaged_description(path, str(error), remedy) from None
+    if not isinstance(content, dict) or content.pop("format", None) != form:
+        raise damaged_description(path, f"its format is not {form}", remedy)
+    classes, left_out = content.get("classes"), content.get("left_out", {})
+    if not isinstance(classes, list) or not classes:
+        raise damaged_description(path, "it lists no classes", remedy)
+    if not isinstance(left_out, dict) or any(type(count) is not int for count in left_out.values()):
+        raise damaged_description(path, "left_out must be numbers by reason", remedy)
+    return content
+
+
+def damaged_description(path: Path, reason: str, remedy: str) -> NasError:
+    """The error for a stored description that is damaged."""
+    return NasError(f"{path}: is damaged: {' '.join(reason.split())}; {remedy}.")
 
 
 def _description_of(content: dict[str, Any], path: Path) -> DatasetDescription:
-    classes = content.get("classes")
-    if not isinstance(classes, list) or not classes:
-        raise _damaged(path, "it lists no classes")
-    counts = tuple(from_mapping(ClassCount, one, f"{path}: classes") for one in classes)
-    left_out = content.get("left_out", {})
-    if not isinstance(left_out, dict) or any(type(count) is not int for count in left_out.values()):
-        raise _damaged(path, "left_out must be numbers by reason")
+    counts = tuple(from_mapping(ClassCount, one, f"{path}: classes") for one in content["classes"])
     for one in counts:
         if not _is_base64(one.sample):
-            raise _damaged(path, f"the sample of class {one.name!r} is no base64")
+            raise damaged_description(path, f"the sample of class {one.name!r} is no base64", _REMEDY)
     identical = from_mapping(IdenticalImages, content.get("identical", {}), f"{path}: identical")
     return from_mapping(DatasetDescription, {**content, "classes": counts, "identical": identical}, str(path))
 
@@ -234,10 +252,6 @@ def _is_base64(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _damaged(path: Path, reason: str) -> NasError:
-    return NasError(f"{path}: is damaged: {' '.join(reason.split())}; delete it, resuming the study writes it anew.")
 
 
 def _range(counts: Iterator[int]) -> str:

@@ -9,17 +9,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nas.core.dataclass_io import from_mapping
-from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
 from nas.core.formatting import first_names, percent, plural
-from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.core.validation import check_number
+from nas.data.description import damaged_description, read_content
 
 DENSE_DATASET_FILE: Final = "dense_dataset.json"
 _FORMAT: Final = "nas.dense_dataset/1"
+_REMEDY: Final = "delete it, training or resuming writes it anew"
 _FEW_TRAIN: Final = 10  # images with a class: fewer say next to nothing about it
 _REASONS_SHOWN: Final = 8
 _SIZE_NAMES: Final = ("small", "medium", "large")  # of boxes, by COCO: areas below 32^2 and 96^2 px
@@ -196,28 +196,14 @@ def read_dense_description(folder: Path) -> DenseDescription | None:
     Raises: NasError if the file is damaged.
     """
     path = folder / DENSE_DATASET_FILE
-    try:
-        content: Any = parse_json(read_text(path, max_characters=MAX_JSON_CHARACTERS))
-    except FileNotFoundError:
+    content = read_content(path, _FORMAT, _REMEDY)
+    if content is None:
         return None
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
-    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-        raise _damaged(path, f"its format is not {_FORMAT}")
-    classes, left_out = content.get("classes"), content.get("left_out", {})
-    if not isinstance(classes, list) or not classes:
-        raise _damaged(path, "it lists no classes")
-    if not isinstance(left_out, dict) or any(type(count) is not int for count in left_out.values()):
-        raise _damaged(path, "left_out must be numbers by reason")
     if not _is_list_of(content.get("box_sizes", []), int) or not _is_list_of(content.get("sizes", []), str):
-        raise _damaged(path, "box_sizes must be numbers, sizes texts")
-    counts = tuple(from_mapping(DenseClass, one, f"{path}: classes") for one in classes)
+        raise damaged_description(path, "box_sizes must be numbers, sizes texts", _REMEDY)
+    counts = tuple(from_mapping(DenseClass, one, f"{path}: classes") for one in content["classes"])
     return from_mapping(DenseDescription, {**content, "classes": counts}, str(path))
 
 
 def _is_list_of(value: object, kind: type) -> bool:
     return isinstance(value, list) and all(type(one) is kind for one in value)
-
-
-def _damaged(path: Path, reason: str) -> NasError:
-    return NasError(f"{path}: is damaged: {' '.join(reason.split())}; delete it, training or resuming writes it anew.")
