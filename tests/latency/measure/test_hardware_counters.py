@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import struct
 import time
 from collections.abc import Iterator
@@ -119,24 +120,37 @@ def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch, system: str, m
     assert not has_counters()
 
 
+def interruptions() -> int:
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_nvcsw + usage.ru_nivcsw
+
+
 def test_the_kernel_counts_the_time_of_this_thread() -> None:
-    """The task clock lies between clocks right around it and right within: attributes and readings are understood."""
+    """The task clock lies between clocks right within and right around it: attributes and readings are understood.
+
+    A hypervisor's time for others counts as time of the task, but not as CPU time of the thread: the bound from above
+    is a wall clock. A switch to another thread is part of the thread's CPU time, but not of the task clock: only an
+    interval without one has a bound from below.
+    """
     try:
         group = CounterGroup([TASK_CLOCK, PAGE_FAULTS])
     except OSError as error:
         pytest.skip(f"perf_event_open is not allowed here: {error}")
     with group:
-        outer = time.thread_time_ns()
-        before_ns, _, before = group.read()
-        inner = time.thread_time_ns()
-        touched = bytearray(64 * 4096)
-        while time.thread_time_ns() < inner + 5_000_000:
-            pass
-        within_ns = time.thread_time_ns() - inner
-        after_ns, _, after = group.read()
-        around_ns = time.thread_time_ns() - outer
+        for _ in range(1000):
+            earlier, outer = interruptions(), time.perf_counter_ns()
+            before_ns, _, before = group.read()
+            inner = time.thread_time_ns()
+            touched = bytearray(64 * 4096)
+            while time.thread_time_ns() < inner + 1_000_000:
+                pass
+            within_ns = time.thread_time_ns() - inner
+            after_ns, _, after = group.read()
+            around_ns = time.perf_counter_ns() - outer
+            if interruptions() == earlier:
+                break
+        else:
+            pytest.skip("this thread was interrupted in each of 1,000 intervals of a millisecond")
     assert within_ns <= after[0] - before[0] <= around_ns
     assert within_ns <= after_ns - before_ns
     assert after[1] >= before[1] and len(touched)
-    with pytest.raises((OSError, IndexError)):
-        group.read()
