@@ -239,6 +239,7 @@ DESCRIPTION: Final = {
     "format": "nas.dense_dataset/1", "task": "detection", "layout": "voc", "path": "/data", "train_place": "train",
     "val_place": "", "found": 3, "train": 2, "val": 1, "train_empty": 1, "val_empty": 0, "box_sizes": [1, 1, 0],
     "ignored": 1, "void": 0.0, "sizes": ["40x30", "40x30", "80x60"], "left_out": {"hidden": 1},
+    "notices": ["one box is left out"], "digest": "0123456789abcdef",
     "classes": [{"name": "cat", "train": 2, "val": 1, "train_images": 1, "val_images": 1}],
 }  # fmt: skip
 BENCH: Final = {

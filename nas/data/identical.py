@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -53,6 +55,20 @@ def equal_files(train: Sequence[Path], val: Sequence[Path]) -> list[tuple[Path, 
     by_content = {_file_digest(path): path for path in reversed(train)}
     pairs = [(by_content.get(_file_digest(path)), path) for path in val]
     return [(first, second) for first, second in pairs if first is not None]
+
+
+def equal_arrays(train: Sequence[NDArray[np.uint8]], val: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
+    """Pair images of ``val`` with those of ``train`` that have the same pixels.
+
+    Rows of both; a pair for each image of ``val`` that is in ``train``.
+    """
+    by_content = {_array_digest(image): row for row, image in reversed(list(enumerate(train)))}
+    pairs = [(by_content.get(_array_digest(image)), row) for row, image in enumerate(val)]
+    return [(first, second) for first, second in pairs if first is not None]
+
+
+def _array_digest(image: NDArray[np.uint8]) -> bytes:
+    return repr(image.shape).encode() + hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _digest(image: Tensor) -> bytes:

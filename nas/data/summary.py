@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 from nas.core.validation import check_number
 
 if TYPE_CHECKING:
-    from nas.data.dense import DetectionData, SegmentationData
+    from nas.data.dense import AnyDenseData
     from nas.data.images import ImageData
     from nas.data.streaming import ImageFiles
 
     _Labelled = ImageData | ImageFiles
-    _Dense = DetectionData | SegmentationData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class ImageSummary:
         return names | ({"normalisation": {"mean": list(self.mean), "std": list(self.std)}} if self.mean else {})
 
     @classmethod
-    def of(cls, data: _Labelled | _Dense) -> ImageSummary:
+    def of(cls, data: _Labelled | AnyDenseData) -> ImageSummary:
         """Summarise ``data``."""
         side_px = 0  # of images with boxes or masks, each of which has a size of its own
         train, val = getattr(data, "train", None), getattr(data, "val", None)

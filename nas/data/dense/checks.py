@@ -87,7 +87,9 @@ class BoxChecks:
         count = int(faulty.sum())
         if count:
             row = int(faulty.argmax())
-            self._problems.add(kind, f"{shown_name(one.label)}, box {_text(one.boxes[row])}{detail}", count)
+            # A COCO file holds the labels of all images.
+            image = "" if one.label.stem == one.image.stem else f", {shown_name(one.image.name)}"
+            self._problems.add(kind, f"{shown_name(one.label)}{image}, box {_text(one.boxes[row])}{detail}", count)
 
 
 def _text(box: Sequence[float] | NDArray[np.float64]) -> str:

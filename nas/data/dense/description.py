@@ -5,11 +5,12 @@ Plain data, stored beside results so that reports show it without loading images
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nas.core.dataclass_io import from_mapping
 from nas.core.files import write_text_atomically
@@ -20,6 +21,7 @@ from nas.data.description import damaged_description, read_content
 DENSE_DATASET_FILE: Final = "dense_dataset.json"
 _FORMAT: Final = "nas.dense_dataset/1"
 _REMEDY: Final = "delete it, training or resuming writes it anew"
+_DIGEST: Final = 16  # hexadecimal digits
 _FEW_TRAIN: Final = 10  # images with a class: fewer say next to nothing about it
 _REASONS_SHOWN: Final = 8
 _SIZE_NAMES: Final = ("small", "medium", "large")  # of boxes, by COCO: areas below 32^2 and 96^2 px
@@ -56,6 +58,8 @@ class DenseDescription:
     ``classes`` in label order. ``box_sizes``: train boxes that are small, medium, large (COCO's areas in px of the
     image). ``ignored``: boxes that are neither to be found nor mistakes. ``void``: share of train pixels without a
     class. ``sizes``: smallest, median and largest image by area, ``640x480``. ``left_out``: files by reason.
+    ``notices``: how the labels were read or repaired. ``digest``: of names, sizes, labels, classes and mean colours,
+    empty in older files.
     """
 
     task: str
@@ -74,12 +78,14 @@ class DenseDescription:
     void: float = 0.0
     sizes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    digest: str = ""
 
     def __post_init__(self) -> None:
         for name in ("found", "train", "val", "train_empty", "val_empty", "ignored"):
             check_number(name, getattr(self, name), low=0, whole=True)
         check_number("void", self.void, low=0, high=1)
-        for name in ("box_sizes", "sizes"):  # JSON has lists
+        for name in ("box_sizes", "sizes", "notices"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -101,25 +107,24 @@ class DenseDescription:
             f"  train: {self.train_text}; validation: {self.val_text}; {self.size_text}",
             f"  {len(self.classes):,} class{'' if len(self.classes) == 1 else 'es'}: {self.class_text}",
         ]
-        empty = [
-            f"{count:,} of {total:,} {split} images"
-            for split, count, total in (
-                ("train", self.train_empty, self.train),
-                ("validation", self.val_empty, self.val),
-            )
-            if count
-        ]
-        if empty:
-            lines.append(f"  without any {'box' if self.has_boxes else 'labelled pixel'}: {', '.join(empty)}")
+        if self.empty_text:
+            lines.append(f"  {self.empty_text}")
         if self.ignored:
             lines.append(f"  {plural(self.ignored, 'box') if self.ignored == 1 else f'{self.ignored:,} boxes'} ignored")
         return [*lines, *([f"  left out: {self.left_out_text}"] if self.left_out else [])]
 
     @property
+    def empty_text(self) -> str:
+        """Numbers of images that show no class, in words; empty without any."""
+        splits = (("train", self.train_empty, self.train), ("validation", self.val_empty, self.val))
+        empty = [f"{count:,} of {total:,} {split} images" for split, count, total in splits if count]
+        return f"without any {'box' if self.has_boxes else 'labelled pixel'}: {', '.join(empty)}" if empty else ""
+
+    @property
     def class_text(self) -> str:
         """The first classes with their counts or shares of the train images."""
         parts = [f"{one.name} {self.amount(one.train)}" for one in self.classes]
-        void = f" ({percent(self.void, digits=1)} of all are void)" if self.void else ""
+        void = f" ({self.void_text} of all are void)" if self.void else ""
         return first_names(parts, most=12) + (" train boxes" if self.has_boxes else f" of the train pixels{void}")
 
     def amount(self, value: float) -> str:
@@ -151,6 +156,11 @@ class DenseDescription:
         return ", ".join(f"{count:,} {name}" for name, count in zip(_SIZE_NAMES, self.box_sizes, strict=False))
 
     @property
+    def void_text(self) -> str:
+        """Share of the train pixels without a class."""
+        return percent(self.void, digits=1)
+
+    @property
     def left_out_text(self) -> str:
         """Numbers of files that were left out, by reason, most first."""
         counts = sorted(self.left_out.items(), key=lambda item: -item[1])
@@ -164,14 +174,19 @@ class DenseDescription:
         return [*self._empty_classes(), *self._few_images()]
 
     def _empty_classes(self) -> Iterator[str]:
-        for split, word, advice in (
-            ("train_images", "train", "it cannot be learned, remove it from data.classes or add images"),
-            ("val_images", "validation", "it is not scored"),
+        for split, word, of_one, of_many in (
+            (
+                "train_images",
+                "train",
+                "it cannot be learned, remove it from data.classes or add images",
+                "they cannot be learned, remove them from data.classes or add images",
+            ),
+            ("val_images", "validation", "it is not scored", "they are not scored"),
         ):
             empty = [one.name for one in self.classes if not getattr(one, split)]
             if empty:
                 kind = "a class is" if len(empty) == 1 else f"{len(empty):,} of {len(self.classes):,} classes are"
-                yield f"{kind} in no {word} image ({first_names(empty)}): {advice}"
+                yield f"{kind} in no {word} image ({first_names(empty)}): {of_one if len(empty) == 1 else of_many}"
 
     def _few_images(self) -> Iterator[str]:
         few = [one for one in self.classes if 0 < one.train_images < _FEW_TRAIN]
@@ -182,6 +197,14 @@ class DenseDescription:
                 f"{which} in fewer than {_FEW_TRAIN} train images ({worst.name!r} in {worst.train_images:,}): "
                 "add images"
             )
+
+
+def with_digest(description: DenseDescription, identity: Sequence[Any]) -> DenseDescription:
+    """Return ``description`` with a digest of images and labels.
+
+    ``identity``: of these, as JSON data.
+    """
+    return replace(description, digest=hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:_DIGEST])
 
 
 def write_dense_description(description: DenseDescription, folder: Path) -> None:
@@ -199,8 +222,9 @@ def read_dense_description(folder: Path) -> DenseDescription | None:
     content = read_content(path, _FORMAT, _REMEDY)
     if content is None:
         return None
-    if not _is_list_of(content.get("box_sizes", []), int) or not _is_list_of(content.get("sizes", []), str):
-        raise damaged_description(path, "box_sizes must be numbers, sizes texts", _REMEDY)
+    is_text = all(_is_list_of(content.get(key, []), str) for key in ("sizes", "notices"))
+    if not is_text or not _is_list_of(content.get("box_sizes", []), int):
+        raise damaged_description(path, "box_sizes must be numbers, sizes and notices texts", _REMEDY)
     counts = tuple(from_mapping(DenseClass, one, f"{path}: classes") for one in content["classes"])
     return from_mapping(DenseDescription, {**content, "classes": counts}, str(path))
 

@@ -14,7 +14,7 @@ from nas.core.progress import ProgressCallback
 from nas.data.dense.pixels import ImageStore, Pixels, Size, check_ends, decode_files
 from nas.data.dense.problems import LabelProblems
 from nas.data.dense.settings import DenseDataSettings
-from nas.data.identical import equal_files_by_size
+from nas.data.identical import equal_arrays, equal_files_by_size
 from nas.data.image_files import PathTable
 from nas.data.split import draw_subset, split_rows
 
@@ -30,16 +30,6 @@ class DrawnRows(NamedTuple):
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     found: int
-
-
-class LoadedPixels(NamedTuple):
-    """Rows whose images can be decoded, and their pixels by row.
-
-    ``decoded`` is None if they are decoded at each access.
-    """
-
-    rows: DrawnRows
-    decoded: dict[int, Pixels] | None
 
 
 def draw_splits(is_train: NDArray[np.bool_], has_val: bool, settings: DenseDataSettings) -> DrawnRows:
@@ -61,17 +51,17 @@ def draw_splits(is_train: NDArray[np.bool_], has_val: bool, settings: DenseDataS
     return DrawnRows(draw_subset(found, one_stratum, settings.subset, settings.seed), val, len(found))
 
 
-def load_pixels(
+def load_stores(
     files: Sequence[Path],
     sizes: Sequence[Size],
     rows: DrawnRows,
     settings: DenseDataSettings,
     problems: LabelProblems,
     on_progress: ProgressCallback | None,
-) -> LoadedPixels:
+) -> tuple[DrawnRows, list[ImageStore]]:
     """Decode the images of ``rows`` if memory may hold them, else check their ends.
 
-    Those that are damaged are added to ``problems`` and leave ``rows``.
+    Those that are damaged are added to ``problems`` and leave ``rows``. Returns these, and the store of each split.
     """
     used = [int(row) for row in np.concatenate([rows.train, rows.val])]
     need = sum(3 * sizes[row][0] * sizes[row][1] for row in used)
@@ -84,9 +74,18 @@ def load_pixels(
     else:
         whole = check_ends(paths, settings.pixel_rules, unreadable(problems))
         good = {row for row, is_whole in zip(used, whole, strict=True) if is_whole}
-    train, val = (part[np.isin(part, list(good))] for part in (rows.train, rows.val))
+    train, val = splits = [part[np.isin(part, list(good))] for part in (rows.train, rows.val)]
     _check_not_empty(train, val, settings)
-    return LoadedPixels(DrawnRows(train, val, rows.found), decoded)
+    stores = [
+        ImageStore(
+            PathTable(files[row] for row in part),
+            [sizes[row] for row in part],
+            settings.pixel_rules,
+            None if decoded is None else [decoded[row] for row in part.tolist()],
+        )
+        for part in splits
+    ]
+    return DrawnRows(train, val, rows.found), stores
 
 
 def _check_not_empty(train: NDArray[np.int64], val: NDArray[np.int64], settings: DenseDataSettings) -> None:
@@ -95,41 +94,9 @@ def _check_not_empty(train: NDArray[np.int64], val: NDArray[np.int64], settings:
             raise NasError(f"data.root: {settings.root} has no {split} images with labels that can be used; add some.")
 
 
-def check_labelled(counts: Sequence[int], what: str, settings: DenseDataSettings) -> None:
-    """Check that both splits have labels.
-
-    ``counts``: their number in train and validation images; ``what``: such a label, in words.
-
-    Raises: NasError.
-    """
-    for split, count in zip(("train", "validation"), counts, strict=True):
-        if not count:
-            purpose = "be trained on" if split == "train" else "score a network by"
-            raise NasError(
-                f"data.root: no {split} image of {settings.root} has {what}, so that there is nothing to {purpose}; "
-                "add labels, or choose other images (data.train, data.val, data.seed)."
-            )
-
-
 def unreadable(problems: LabelProblems) -> Callable[[Path, str], None]:
     """Callback that counts an image that cannot be decoded."""
     return lambda _, reason: problems.add("image_unreadable", reason)
-
-
-def store_of(
-    files: Sequence[Path],
-    sizes: Sequence[Size],
-    rows: NDArray[np.int64],
-    decoded: dict[int, Pixels] | None,
-    settings: DenseDataSettings,
-) -> ImageStore:
-    """Store of the images of ``rows``."""
-    return ImageStore(
-        PathTable(files[row] for row in rows),
-        [sizes[row] for row in rows],
-        settings.pixel_rules,
-        None if decoded is None else [decoded[int(row)] for row in rows],
-    )
 
 
 def shown_sizes(sizes: Sequence[Size]) -> tuple[str, ...]:
@@ -139,19 +106,29 @@ def shown_sizes(sizes: Sequence[Size]) -> tuple[str, ...]:
     return tuple(f"{width}x{height}" for width, height in chosen)
 
 
-def load_notices(train: ImageStore, val: ImageStore, settings: DenseDataSettings) -> Iterator[str]:
-    """What to know of the images of both splits: how they are held, which are equal."""
+def load_notices(
+    train: ImageStore, val: ImageStore, settings: DenseDataSettings, names: tuple[Sequence[str], Sequence[str]]
+) -> Iterator[str]:
+    """What to know of the images of both splits: how they are held, which are equal.
+
+    ``names``: of the images of each, for those without files.
+    """
     if not train.in_memory:
         yield (
             f"the images would take more than data.max_memory_bytes={settings.max_memory_bytes:,}: each is decoded "
             "when it is used, which costs CPU time in every epoch"
         )
     files = [list(store.files) for store in (train, val)]
-    same = equal_files_by_size(files[0], files[1], _MOST_COMPARED_BYTES)
+    same: Sequence[tuple[object, object]] | None
+    if files[1]:
+        same = equal_files_by_size(files[0], files[1], _MOST_COMPARED_BYTES)
+    else:
+        rows = equal_arrays(*([store.image(row) for row in range(len(store))] for store in (train, val)))
+        same = [(names[0][first], names[1][second]) for first, second in rows]
     if same is None:
         yield "it was not checked whether validation images are among the train images, which takes long"
     elif same:
         yield (
-            f"{len(same):,} of {len(files[1]):,} validation images are identical to train images (such as "
+            f"{len(same):,} of {len(val):,} validation images are identical to train images (such as "
             f"{same[0][1]} and {same[0][0]}): scores count what was memorised; remove them from one of the splits"
         )

@@ -37,7 +37,7 @@ class RawMask(NamedTuple):
 
 
 def read_masks(
-    masks: Sequence[Path] | Sequence[Mask],
+    masks: Sequence[Path | Mask],
     names: Sequence[str],
     most_bytes: int,
     problems: LabelProblems,
@@ -48,14 +48,13 @@ def read_masks(
     Faults are added to ``problems``. Pixels are held until they take ``most_bytes``. ``names``: of the images.
     """
     held = 0
-    both: Sequence[Path | Mask] = [*masks]
 
     def read(mask: Path | Mask) -> RawMask | tuple[str, str]:
         return _raw(mask) if isinstance(mask, np.ndarray) else _read_file(mask)
 
     found: list[RawMask | None] = []
     with silent_pillow():
-        for name, mask in zip(names, each(read, both, on_progress), strict=True):
+        for name, mask in zip(names, each(read, masks, on_progress), strict=True):
             if not isinstance(mask, RawMask):
                 problems.add(mask[0], mask[1] or name)
                 found.append(None)

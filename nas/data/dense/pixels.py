@@ -66,11 +66,10 @@ class ImageStore:
         """Sizes of all images, for a hash."""
         return self._sizes.tobytes()
 
-    def image(self, row: int, least: Size | None = None) -> Pixels:
+    def image(self, row: int) -> Pixels:
         """Image of a row, uint8 (H, W, 3).
 
-        With ``least`` = (width, height) a JPEG that is not in memory may be decoded at a smaller scale of at least that
-        size, which is faster. Raises: NasError naming a file that is damaged or has changed.
+        Raises: NasError naming a file that is damaged or has changed.
         """
         if self._decoded is not None:
             return self._decoded[row]
@@ -81,7 +80,7 @@ class ImageStore:
                     f"data.root: {file} is {opened.size[0]}x{opened.size[1]}, but was {size[0]}x{size[1]} when the "
                     "data was loaded; leave the files as they are while networks are trained."
                 )
-            return np.asarray(opened.decode(least or size))
+            return np.asarray(opened.decode(size))
 
 
 def read_sizes(
@@ -165,13 +164,12 @@ def pixel_statistics(images: Iterator[Pixels]) -> tuple[tuple[float, float, floa
     return tuple(means.tolist()), tuple(deviations.tolist())
 
 
-def store_statistics(
-    store: ImageStore, rows: NDArray[np.int64], seed: int
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and deviation of the images of ``rows``.
+def store_statistics(store: ImageStore, seed: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and deviation of the images of ``store``.
 
     Of 512 drawn by ``seed`` where they are not in memory.
     """
+    rows = np.arange(len(store))
     if not store.in_memory and len(rows) > _SAMPLE:
         rows = np.sort(np.random.RandomState(seed).choice(rows, _SAMPLE, replace=False))
     return pixel_statistics(store.image(int(row)) for row in rows)

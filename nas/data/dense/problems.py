@@ -80,11 +80,16 @@ class LabelProblems:
 
     @contextmanager
     def before_others(self, root: Path, settings: DenseDataSettings) -> Iterator[None]:
-        """Context in which an error gives way to faults, which may be its cause."""
+        """Context in which an error gives way to faults, which may be its cause.
+
+        Repaired ones are told below it.
+        """
         try:
             yield
-        except NasError:
+        except NasError as error:
             self.check(root, settings)
+            if self._counts and not error.choices:
+                raise NasError(str(error), choices="\n".join(f"  {line}" for line in self.repaired_lines)) from None
             raise
 
     def check(self, root: Path, settings: DenseDataSettings) -> None:

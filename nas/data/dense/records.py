@@ -61,8 +61,8 @@ class MaskSource:
     from ``names_place``. ``digest``: of what the arrays were read from.
     """
 
-    images: Sequence[Path] | Sequence[NDArray[np.uint8]]
-    masks: Sequence[Path] | Sequence[NDArray[np.uint8]]
+    images: Sequence[Path | NDArray[np.uint8]]
+    masks: Sequence[Path | NDArray[np.uint8]]
     names: Sequence[str]
     train_count: int
     has_val: bool

@@ -51,7 +51,7 @@ def test_boxes_and_classes_are_those_of_pycocotools(tmp_path: Path, name: str, f
     data = load_detection_data(settings(tmp_path))
     for split, path in ((data.train, files["train"]), (data.val, files["val"])):
         coco = COCO(path)
-        rows = {Path(split.name(row)).name: row for row in range(len(split))}
+        rows = {Path(split.names[row]).name: row for row in range(len(split))}
         assert rows.keys() == {image["file_name"] for image in coco.dataset["images"]}
         for number, image in coco.imgs.items():
             row = rows[image["file_name"]]
@@ -138,7 +138,10 @@ def test_a_listed_image_that_is_missing_is_a_fault_and_one_that_is_not_listed_is
         ("[" * 100_000, "JSON"),
         ('{"info": {}, "images": 1}', "images must be a list"),
         ('{"info": ' + "9" * 5000 + "}", "JSON"),
-        ('{"info": {}, "images": [], "annotations": [], "categories": []}', "it needs some"),
+        (
+            '{"info": {}, "images": [], "annotations": [], "categories": []}',
+            "must be a list of 1 to 10,000 class names",
+        ),
         (coco_json([(1, "../a.png")], [], {0: "a"}), "must be a path within the images"),
         (coco_json([(1, "/etc/passwd")], [], {0: "a"}), "must be a path within the images"),
         (coco_json([(1, "C:\\..\\a.png")], [], {0: "a"}), "must be a path within the images"),
@@ -159,4 +162,51 @@ def test_an_image_of_another_size_than_stated(tmp_path: Path) -> None:
     write(tmp_path)
     write_image(tmp_path / "train2017" / "000042.png", size=(HEIGHT, WIDTH))
     with pytest.raises(NasError, match=r"000042\.png \(30x40, the label states 40x30\)"):
+        load_detection_data(settings(tmp_path))
+
+
+def test_names_of_categories_are_compared_without_blanks_around_them(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    expected = load_detection_data(settings(tmp_path))
+    for file in files.values():
+        file.write_text(file.read_text().replace('"cat"', '" cat "'))
+    data = load_detection_data(settings(tmp_path))
+    assert data.class_names == ("cat", "dog", "cow")
+    np.testing.assert_array_equal(data.train.all_labels, expected.train.all_labels)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}]}, "class name 'cat' occurs twice"),
+        ({"categories": [{"id": "3", "name": "cat"}]}, "needs an id of its own, a whole number, and a name"),
+        ({"categories": [{"id": True, "name": "cat"}]}, "needs an id of its own, a whole number, and a name"),
+        ({"images": [{"id": "5", "file_name": "a.png"}]}, "id '5' must be a whole number of its own"),
+        (
+            {"images": [{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "./a.png"}]},
+            "file_name './a.png' is that of the images 5 and 6; list each file once",
+        ),
+    ],
+)
+def test_names_ids_and_files_of_a_file_must_be_unique(tmp_path: Path, split: str, change: dict, match: str) -> None:
+    file = write(tmp_path)[split]
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(NasError, match=match):
+        load_detection_data(settings(tmp_path, classes=("cat",)))
+
+
+def test_a_first_pixel_that_has_no_effect_is_told(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert not any("first_pixel" in one for one in load_detection_data(settings(tmp_path)).notices)
+    notices = load_detection_data(settings(tmp_path, first_pixel=1)).notices
+    assert any("data.first_pixel has no effect on coco" in one for one in notices)
+
+
+def test_a_fault_of_a_box_names_its_image(tmp_path: Path) -> None:
+    file = write(tmp_path)["train"]
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"] = [-9, 0, 20, 7]
+    file.write_text(json.dumps(content))
+    with pytest.raises(NasError, match=r"instances_train2017\.json, 000042\.png, box -9,0,11,7 of 40x30 px"):
         load_detection_data(settings(tmp_path))

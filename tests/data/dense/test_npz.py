@@ -35,11 +35,21 @@ def test_arrays_are_the_splits(tmp_path: Path) -> None:
     check_dense_data(settings(tmp_path), "segmentation")
     data = load_segmentation_data(settings(tmp_path))
     expected = arrays()["images"]
-    assert (len(data.train), len(data.val), data.train.size(0), data.train.name(3)) == (4, 2, (40, 30), "my_train[3]")
+    assert (len(data.train), len(data.val), data.train.size(0), data.train.names[3]) == (4, 2, (40, 30), "my_train[3]")
     np.testing.assert_array_equal(data.train.image(2), expected[2])
     pixels = expected.reshape(-1, 3) / 255
     np.testing.assert_allclose([data.mean, data.std], [pixels.mean(axis=0), pixels.std(axis=0)], rtol=1e-9)
     assert data.description.val_place == "my_val.npz"
+
+
+def test_validation_images_that_are_train_images_are_told(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert not any("identical" in notice for notice in load_segmentation_data(settings(tmp_path)).notices)
+    val = arrays(2, seed=1)
+    val["images"][1] = arrays()["images"][3]
+    np.savez(tmp_path / "my_val.npz", **val)
+    (notice,) = [one for one in load_segmentation_data(settings(tmp_path)).notices if "identical" in one]
+    assert "1 of 2 validation images are identical to train images (such as my_val[1] and my_train[3])" in notice
 
 
 def test_names_of_images_and_classes_are_read(tmp_path: Path) -> None:

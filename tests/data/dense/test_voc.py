@@ -29,7 +29,7 @@ def test_pixels_are_numbered_from_one_and_the_last_belongs_to_the_box(tmp_path: 
     np.testing.assert_array_equal(data.train.labels(0), [0, 1])
     assert data.train.boxes(0).dtype == np.float32
     assert data.train.labels(0).dtype == np.int64
-    assert (data.train.name(0), data.train.size(0)) == ("JPEGImages/a.png", (WIDTH, HEIGHT))
+    assert (data.train.names[0], data.train.size(0)) == ("JPEGImages/a.png", (WIDTH, HEIGHT))
     assert data.notices == ()
 
 
@@ -64,7 +64,7 @@ def test_folders_of_splits_are_found(tmp_path: Path, images: str, labels: str) -
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.xml").write_text(voc_xml([("cat", 1, 1, 9, 9)]))
     data = load_detection_data(settings(tmp_path))
-    assert [Path(data.train.name(0)).stem, Path(data.val.name(0)).stem] == ["a", "b"]
+    assert [Path(data.train.names[0]).stem, Path(data.val.names[0]).stem] == ["a", "b"]
     assert (len(data.train), len(data.val)) == (1, 1)
     assert data.description.left_out == {"in test/, held out": 1}
 
@@ -72,7 +72,7 @@ def test_folders_of_splits_are_found(tmp_path: Path, images: str, labels: str) -
 def test_a_folder_within_the_only_folder_is_found(tmp_path: Path) -> None:
     write_voc(tmp_path / "VOCdevkit" / "VOC2007", {"a": [("cat", 1, 1, 9, 9)]}, {"b": [("cat", 1, 1, 9, 9)]})
     data = load_detection_data(settings(tmp_path))
-    assert data.train.name(0) == "VOCdevkit/VOC2007/JPEGImages/a.png"
+    assert data.train.names[0] == "VOCdevkit/VOC2007/JPEGImages/a.png"
 
 
 def test_without_a_validation_split_one_is_drawn_by_the_seed(tmp_path: Path) -> None:
@@ -162,3 +162,9 @@ def test_a_split_without_a_box_that_counts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Annotations" / "a.xml").write_text(voc_xml([("cat", 1, 1, 9, 9)], difficult=(0,)))
     with pytest.raises(NasError, match=r"no train image of .* has a box that counts"):
         load_detection_data(settings(tmp_path))
+
+
+def test_where_a_repair_leaves_nothing_it_says_what_it_left_out(tmp_path: Path) -> None:
+    write_voc(tmp_path, {"a": [("cat", 1, 1, 9, 9)]}, {"b": [("dog", 1, 1, 9, 9)]})
+    with pytest.raises(NasError, match=r"no train image(.|\n)*unknown class: 1, first .*a\.xml.*: they are left out"):
+        load_detection_data(settings(tmp_path, classes=("dog",), repair=True))

@@ -47,7 +47,7 @@ def test_the_bounding_box_of_a_polygon_is_taken(tmp_path: Path) -> None:
     np.testing.assert_allclose(data.train.boxes(0), [[4, 3, 20, 27]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}"])
+@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}", "{'0': cat, '1': dog}"])
 @pytest.mark.parametrize("prefix", ["", "../", "missing/"])
 def test_data_yaml_states_splits_and_names(tmp_path: Path, names: str, prefix: str) -> None:
     for split, name in (("alpha", "a"), ("beta", "b"), ("gamma", "c")):
@@ -65,6 +65,7 @@ def test_data_yaml_states_splits_and_names(tmp_path: Path, names: str, prefix: s
     [
         ("names: [a, a]\ntrain: t\n", "occurs twice"),
         ("names: {0: a, 2: b}\ntrain: t\n", "without gaps"),
+        ("names: [a]\nnc: 2\ntrain: t\n", "nc 2: names lists 1; make"),
         ("- a\n", "must be a mapping"),
         ("names: [a\n", "not valid YAML"),
         ("train: [a, b]\n", "one folder or list"),

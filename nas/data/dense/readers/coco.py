@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from nas.core.errors import NasError, quoted
 from nas.core.formatting import first_names
@@ -134,8 +134,8 @@ def _boxed(
             problems.add("label_malformed", f"{place}: bbox {quoted(annotation.get('bbox'))}")
             continue
         image_id, category = annotation.get("image_id"), annotation.get("category_id")
-        name = content.names.get(category) if isinstance(category, int) else None
-        if not isinstance(image_id, int) or image_id not in rows:
+        name = content.names.get(category) if _is_id(category) else None
+        if not _is_id(image_id) or image_id not in rows:
             problems.add("image_missing", f"{place}: image_id {quoted(image_id)} is not listed")
         elif name is None or name not in label_of:
             problems.add("class_unknown", f"{place}: category_id {quoted(category)}{f' ({name})' if name else ''}")
@@ -200,15 +200,16 @@ def _read(path: Path) -> _Content:
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list) or not all(isinstance(one, dict) for one in content[key]):
             raise NasError(f"{path}: {key} must be a list of mappings, as COCO's object detection has them.")
-    names = {}
+    names: dict[int, str] = {}
     for category in content["categories"]:
         number, name = category.get("id"), category.get("name")
-        if not isinstance(number, int) or not isinstance(name, str) or number in names:
+        if not _is_id(number) or not isinstance(name, str) or number in names:
             raise NasError(f"{path}: category {quoted(category)}: needs an id of its own, a whole number, and a name.")
-        names[number] = name
+        names[number] = name.strip()
+    checked_class_names(list(names.values()), f"{path}: categories")  # also those that data.classes leaves out
     _check_images(path, content["images"])
-    if not names or not content["images"]:
-        raise NasError(f"{path}: lists {len(content['images'])} images and {len(names)} categories; it needs some.")
+    if not content["images"]:
+        raise NasError(f"{path}: lists no images; add some.")
     return _Content(
         path=path,
         images=content["images"],
@@ -219,14 +220,24 @@ def _read(path: Path) -> _Content:
 
 def _check_images(path: Path, images: list[dict[str, Any]]) -> None:
     seen: set[int] = set()
+    id_of: dict[PurePosixPath, int] = {}
     for image in images:
         number, name = image.get("id"), image.get("file_name")
-        if not isinstance(number, int) or number in seen:
+        if not _is_id(number) or number in seen:
             raise NasError(f"{path}: image {quoted(name)}: id {quoted(number)} must be a whole number of its own.")
         seen.add(number)
         parts = PurePosixPath(name.replace("\\", "/")) if isinstance(name, str) and name else None
         if parts is None or parts.is_absolute() or ".." in parts.parts or "\0" in str(parts):
             raise NasError(f"{path}: file_name {quoted(name)} of image {number}: must be a path within the images.")
+        if id_of.setdefault(parts, number) != number:
+            raise NasError(
+                f"{path}: file_name {quoted(name)} is that of the images {id_of[parts]} and {number}; list each file "
+                "once."
+            )
+
+
+def _is_id(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _image_folder(content: _Content, root: Path) -> Path:

@@ -190,13 +190,17 @@ def _config(root: Path) -> _Config:
             raise NasError(f"{path}: {key} {quoted(value)}: must be one folder or list; set data.train and data.val.")
         if value:
             splits[key] = str(Path(str(content.get("path") or ".")) / value)
-    return _Config(path=path, splits=splits, names=_names(content.get("names"), path))
+    names, count = _names(content.get("names"), path), content.get("nc")
+    if names is not None and count is not None and count != len(names):
+        raise NasError(f"{path}: nc {quoted(count)}: names lists {len(names)}; make them agree, or remove nc.")
+    return _Config(path=path, splits=splits, names=names)
 
 
 def _names(names: Any, path: Path) -> tuple[str, ...] | None:
     if names is None:
         return None
     if isinstance(names, dict):
+        names = {int(key) if isinstance(key, str) and is_whole_text(key) else key: name for key, name in names.items()}
         if not all(isinstance(key, int) for key in names) or sorted(names) != list(range(len(names))):
             raise NasError(
                 f"{path}: names must be numbered from 0 without gaps, not {quoted(sorted(map(str, names)))}."
