@@ -13,16 +13,17 @@ from typing import Any, Final
 import yaml
 
 from nas.arch.blocks import BlockSpec, format_kernels, format_number
-from nas.arch.heads.parts import DENSE_HEADS
+from nas.arch.heads.parts import DENSE_HEADS, head_data
 from nas.arch.limits import MAX_BLOCKS
 from nas.arch.option_values import parse_kernels
-from nas.arch.parts import HeadSpec, NormSpec, SqueezeExcite, StemSpec
+from nas.arch.parts import HEAD_KINDS, HeadSpec, NormSpec, SqueezeExcite, StemSpec
 from nas.arch.scaling.transform import Scaling, scale
 from nas.arch.spec import ArchSpec, StageSpec, check_in_channels
 from nas.arch.tensorflow_notation import group_stages, is_tensorflow_block
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import SpecError, quoted
 from nas.core.files import write_text_atomically
+from nas.core.formatting import alternatives
 from nas.core.parsing import MAX_YAML_CHARACTERS, parse_yaml, read_text
 
 SPEC_FORMAT: Final = "nas.arch/1"
@@ -141,7 +142,11 @@ def _arch_data(arch: ArchSpec, stages: list[Any]) -> dict[str, Any]:
         value = getattr(arch, item.name)
         if value is None:
             continue  # optional parts that the network lacks are omitted
-        data[item.name] = stages if item.name == "stages" else asdict(value) if item.name in _PARTS else value
+        if item.name == "stages":
+            value = stages
+        elif item.name in _PARTS:
+            value = head_data(value) if item.name == "head" else asdict(value)
+        data[item.name] = value
     return data
 
 
@@ -180,8 +185,11 @@ def _read_arch(data: dict[str, Any]) -> ArchSpec:
 
 def _head_kind(head: object) -> type[Any]:
     """The class of a head: by its kind, that of a classifier without one."""
-    kind = head.get("kind") if isinstance(head, dict) else None
-    return DENSE_HEADS.get(kind, HeadSpec) if isinstance(kind, str) else HeadSpec
+    kind = head.get("kind", "conv_pool") if isinstance(head, dict) else "conv_pool"
+    kinds = (*HEAD_KINDS, *DENSE_HEADS)
+    if kind not in kinds:
+        raise SpecError(f"head kind {quoted(kind)}: must be {alternatives(kinds)}.")
+    return DENSE_HEADS.get(kind, HeadSpec)
 
 
 def _grouped(stages: object) -> object:

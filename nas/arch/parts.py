@@ -9,6 +9,7 @@ from nas.arch.blocks import BlockSpec
 from nas.arch.limits import MAX_CHANNELS, MAX_KERNEL
 from nas.arch.rounding import make_divisible
 from nas.core.errors import SpecError, quoted
+from nas.core.formatting import alternatives
 
 HeadKind = Literal["conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain"]
 HEAD_KINDS: Final = ("conv_pool", "pool_conv", "pool_conv_norm", "pool_conv_plain")
@@ -53,7 +54,7 @@ class HeadSpec:
 
     def __post_init__(self) -> None:
         if self.kind not in HEAD_KINDS:
-            raise SpecError(f"head kind {self.kind!r}: must be {', '.join(HEAD_KINDS[:-1])} or {HEAD_KINDS[-1]}.")
+            raise SpecError(f"head kind {self.kind!r}: must be {alternatives(HEAD_KINDS)}.")
         if self.channels < int(self.pools_first):
             raise SpecError(f"head channels {self.channels!r}: must be positive (0, no convolution, with conv_pool).")
         if self.channels > MAX_CHANNELS:

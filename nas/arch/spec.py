@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from nas.arch.blocks import ACTIVATIONS, SCALED_TYPES, BlockSpec, format_block
 from nas.arch.heads.feature_taps import taps
-from nas.arch.heads.parts import LRASPPHead, SSDLiteHead
+from nas.arch.heads.parts import LRASPPHead, SSDLiteHead, head_data
 from nas.arch.limits import (
     MAX_BLOCKS,
     MAX_CHANNELS,
@@ -266,7 +266,7 @@ class ArchSpec:
         return {
             "stem": [self.stem.channels, self.stem.kernel, self.stem.stride],
             "stages": stages,
-            "head": [self.head.kind, self.head.channels] if isinstance(self.head, HeadSpec) else asdict(self.head),
+            "head": [self.head.kind, self.head.channels] if isinstance(self.head, HeadSpec) else head_data(self.head),
             "input": [self.resolution_px, self.in_channels],
             "classes": self.classes,
             "activation": self.activation,

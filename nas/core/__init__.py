@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nas.core.files import file_sha256, write_bytes_atomically, write_text_atomically
     from nas.core.formatting import (
         MISSING,
+        alternatives,
         changed_command,
         cpu_time,
         decimal,
@@ -109,6 +110,7 @@ else:
             "files": ["file_sha256", "write_bytes_atomically", "write_text_atomically"],
             "formatting": [
                 "MISSING",
+                "alternatives",
                 "changed_command",
                 "cpu_time",
                 "decimal",
@@ -174,6 +176,7 @@ __all__ = [
     "TableMaker",
     "TableRow",
     "__version__",
+    "alternatives",
     "announced",
     "available_width",
     "binomial_error",

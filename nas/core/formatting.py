@@ -79,6 +79,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def alternatives(values: Sequence[object]) -> str:
+    """Format ``values`` as a choice: ``3, 4 or 6``."""
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def sentence_case(text: str) -> str:
     """``text`` as the beginning of a sentence; a name such as mIoU keeps its letters."""
     word = text.partition(" ")[0]

@@ -162,6 +162,10 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     "fraction": (lambda data: data.update(resolution_px=22.5), r"resolution_px: 22\.5 is not a whole number"),
     "number for a string": (lambda data: data.update(name=5), "name: 5 is not a string"),
     "bad value": (lambda data: data.update(padding="valid"), "unknown padding 'valid': choose from symmetric, same"),
+    "bad kind of head": (
+        lambda data: data["head"].update(kind="yolo", tap="output"),
+        "yaml: head kind 'yolo': must be ",
+    ),
     "bad value in a part": (lambda data: data["head"].update(kind="conv"), "yaml: head kind 'conv'"),
     "stages": (lambda data: data.update(stages="ds"), "stages: must be a list of stages"),
     "empty stage": (lambda data: data["stages"].append([]), r"stages\[6\]: a stage needs at least one block"),

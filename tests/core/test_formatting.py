@@ -1,10 +1,10 @@
-"""Tests of text formatting: the beginning of a sentence."""
+"""Tests of text formatting: the beginning of a sentence, choices."""
 
 from __future__ import annotations
 
 import pytest
 
-from nas.core.formatting import sentence_case
+from nas.core.formatting import alternatives, sentence_case
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,7 @@ from nas.core.formatting import sentence_case
 )
 def test_a_sentence_begins_with_a_capital_unless_its_word_is_a_name(text: str, expected: str) -> None:
     assert sentence_case(text) == expected
+
+
+def test_a_choice_ends_with_or() -> None:
+    assert [alternatives(values) for values in ((2,), (3, 4), (3, 4, 6))] == ["2", "3 or 4", "3, 4 or 6"]

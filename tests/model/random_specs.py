@@ -112,11 +112,14 @@ def dense_specs(draw: st.DrawFn) -> ArchSpec:
         StageSpec((draw(blocks(stride=2)),)),
         *draw(st.lists(stages(), min_size=1, max_size=2)),
     )
+    head = draw(st.one_of(ssdlite_heads(), lraspp_heads()))
+    if isinstance(head, SSDLiteHead) and sum(stage.blocks[0].stride > 1 for stage in parts) > 1:
+        head = replace(head, c3_scale=draw(st.sampled_from((None, 0.1))))
     scaled = any(block.type == "uir" for stage in parts for block in stage.blocks)
     return replace(
         spec,
         stem=replace(spec.stem, stride=2),
         stages=parts,
         layer_scale=spec.layer_scale if scaled else None,
-        head=draw(st.one_of(ssdlite_heads(), lraspp_heads())),
+        head=head,
     )

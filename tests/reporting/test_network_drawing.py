@@ -117,6 +117,11 @@ def test_every_operation_of_a_dense_head_is_in_a_box(spec: ArchSpec) -> None:
     assert not any(overlap(one, other) for one, other in combinations(frames, 2))
 
 
+def test_the_map_for_small_objects_has_a_group() -> None:
+    svg = parse(draw(detector(zoo.get("mobilenetv3_small_050"), 3, resolution_px=256, c3_scale=0.1)))
+    assert [texts(svg).count(f"Head, {name}") for name in ("C3", "C4", "C5", "map 6", "map 7")] == [1, 1, 1, 1, 0]
+
+
 def test_a_detector_has_a_group_for_each_map() -> None:
     svg = parse(draw(DENSE[0]))
     found, everything = boxes(svg), texts(svg)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nas.arch.heads.feature_taps import STEM, FeatureTap, last_of_stride, stage_expansion, taps
     from nas.arch.heads.parts import DENSE_HEADS, DenseHead, LRASPPHead, SSDLiteHead
     from nas.arch.heads.settings import HeadSettings
-    from nas.arch.heads.tasks import check_classifier
+    from nas.arch.heads.tasks import check_classifier, latency_scope
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -20,7 +20,7 @@ else:
             "parts": ["DENSE_HEADS", "DenseHead", "LRASPPHead", "SSDLiteHead"],
             "feature_taps": ["STEM", "FeatureTap", "last_of_stride", "stage_expansion", "taps"],
             "settings": ["HeadSettings"],
-            "tasks": ["check_classifier"],
+            "tasks": ["check_classifier", "latency_scope"],
         },
     )
 
@@ -37,6 +37,7 @@ __all__ = [
     "dense_network",
     "detector",
     "last_of_stride",
+    "latency_scope",
     "segmenter",
     "stage_expansion",
     "taps",

@@ -29,34 +29,40 @@ class FeatureTap(NamedTuple):
 def taps(spec: ArchSpec) -> tuple[FeatureTap, ...]:
     """List the maps that the head of ``spec`` reads, beside the last one.
 
-    Empty for a classifier. SSDLite reads C4, LR-ASPP the last map of its low stride.
+    In the order of the network; empty for a classifier. SSDLite reads C4, and C3 if it has boxes there, LR-ASPP the
+    last map of its low stride.
 
     Raises: SpecError for a network without such a map.
     """
     head = spec.head
     if isinstance(head, SSDLiteHead):
-        return (stage_expansion(spec, is_inner=head.tap == "expansion"),)
+        behind = (0,) if head.c3_scale is None else (1, 0)
+        return tuple(stage_expansion(spec, is_inner=head.tap == "expansion", strides_behind=one) for one in behind)
     if isinstance(head, LRASPPHead):
         return (last_of_stride(spec, head.low_stride),)
     return ()
 
 
-def stage_expansion(spec: ArchSpec, *, is_inner: bool = True) -> FeatureTap:
+def stage_expansion(spec: ArchSpec, *, is_inner: bool = True, strides_behind: int = 0) -> FeatureTap:
     """Return C4: the last map before the last stride of ``spec``.
 
     ``is_inner``: the expansion of the block that has the stride, as MobileNetV3 takes it (section 6.3), if that block
-    has one before its stride; otherwise the output of the block before.
+    has one before its stride; otherwise the output of the block before. ``strides_behind``: 1 for C3, the map before
+    the last stride but one.
 
-    Raises: SpecError for a network whose blocks have no stride.
+    Raises: SpecError for a network whose blocks have too few strides.
     """
     before = FeatureTap(STEM, "", spec.stem.channels, spec.stem.stride)
-    found, found_block = None, None
+    strided = []
     for placed, stride in _strides(spec):
         if placed.is_strided:
-            found, found_block = before, placed
+            strided.append((before, placed))
         before = FeatureTap(placed.path, "", placed.block.channels, min(stride, spec.output_stride or stride))
-    if found is None or found_block is None:
-        raise SpecError(f"network {quoted(spec.name)}: a detector needs maps of two strides; no block has stride 2.")
+    if len(strided) <= strides_behind:
+        needs, remedy = ("three", "; leave c3_scale out") if strides_behind else ("two", "")
+        has = f"{len(strided) or 'no'} block has stride 2"
+        raise SpecError(f"network {quoted(spec.name)}: a detector needs maps of {needs} strides; {has}{remedy}.")
+    found, found_block = strided[-1 - strides_behind]
     if is_inner and found_block.block.type == "ir":
         return FeatureTap(found_block.path, "conv_pw", found_block.hidden_channels, found.stride)
     return found

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from nas.arch.blocks import ACTIVATIONS
 from nas.arch.limits import MAX_CHANNELS
 from nas.core.errors import SpecError, quoted, unknown_choice
+from nas.core.formatting import alternatives, plural
 from nas.core.validation import check_whole
 
 OUTPUT_STRIDES: Final = (8, 16, 32)
-ANCHORS_OF_LOWEST: Final = (3, 4, 6)
 _TAPS: Final = ("expansion", "output")
 _MAX_LEVELS: Final = 8
 _MAX_ASPECT_RATIO: Final = 100.0
@@ -29,7 +29,9 @@ class SSDLiteHead:
 
     A map has a default box for each of two scales, and two for each of ``aspect_ratios``; the first map has
     ``lowest_anchors`` of these (3 in TensorFlow's releases: a square and two of the first ratio). Scales rise from
-    ``min_scale`` to ``max_scale``, as shares of the image's side. ``activation``: of the head's own convolutions.
+    ``min_scale`` to ``max_scale``, as shares of the image's side. ``c3_scale``: scale of the default boxes of C3, a
+    further map for small objects, which is taken before the last stride but one as C4 is before the last; its
+    predictions come last. None for no such map. ``activation``: of the head's own convolutions.
 
     Raises: SpecError naming the field.
     """
@@ -44,6 +46,7 @@ class SSDLiteHead:
     tap: Literal["expansion", "output"] = "expansion"
     output_stride: int = 32
     activation: str = "relu6"
+    c3_scale: float | None = None
 
     def __post_init__(self) -> None:
         _check_shared(self, "ssdlite")
@@ -53,12 +56,20 @@ class SSDLiteHead:
         for ratio in _numbers(self, "aspect_ratios", most=4):
             if not 1 < ratio <= _MAX_ASPECT_RATIO:
                 raise SpecError(f"aspect_ratios {quoted(ratio)}: must be above 1, at most {_MAX_ASPECT_RATIO:g}.")
-        if self.lowest_anchors not in (*ANCHORS_OF_LOWEST[:2], self.anchors):
-            raise SpecError(f"lowest_anchors {quoted(self.lowest_anchors)}: must be 3, 4 or {self.anchors}.")
+        lowest = sorted({*((3, 4) if self.aspect_ratios else ()), self.anchors})
+        if self.lowest_anchors not in lowest:
+            raise SpecError(
+                f"lowest_anchors {quoted(self.lowest_anchors)}: must be {alternatives(lowest)} with "
+                f"{plural(len(self.aspect_ratios), 'ratio')} in aspect_ratios."
+            )
         if not 0 < self.min_scale < self.max_scale <= 1:
             raise SpecError(
                 f"min_scale {quoted(self.min_scale)}, max_scale {quoted(self.max_scale)}: must be above 0, at most 1, "
                 "and the first below the second."
+            )
+        if self.c3_scale is not None and not 0 < self.c3_scale < self.min_scale:
+            raise SpecError(
+                f"c3_scale {quoted(self.c3_scale)}: must be above 0 and below min_scale ({self.min_scale:g}), or null."
             )
         if self.tap not in _TAPS:
             raise unknown_choice("tap", self.tap, _TAPS, error=SpecError)
@@ -71,7 +82,7 @@ class SSDLiteHead:
     @property
     def levels(self) -> int:
         """Number of maps on which boxes are predicted."""
-        return 2 + len(self.extra_channels)
+        return 2 + len(self.extra_channels) + (self.c3_scale is not None)
 
     @property
     def anchors(self) -> int:
@@ -122,6 +133,14 @@ class LRASPPHead:
 
 DenseHead = SSDLiteHead | LRASPPHead
 DENSE_HEADS: Final = {"ssdlite": SSDLiteHead, "lraspp": LRASPPHead}
+
+
+def head_data(head: Any) -> dict[str, Any]:
+    """Fields of a head as plain data, without those that are None.
+
+    Heads of files and hashes that are older than such a field keep their form.
+    """
+    return {name: value for name, value in asdict(head).items() if value is not None}
 
 
 def _check_shared(head: SSDLiteHead | LRASPPHead, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -9,14 +10,25 @@ from typing import Any, Final
 from nas.arch.heads.attach import dense_network
 from nas.arch.heads.parts import OUTPUT_STRIDES
 from nas.arch.spec import ArchSpec
-from nas.core.errors import NasError, quoted, unknown_choice
+from nas.core.errors import NasError, SpecError, quoted, unknown_choice
 from nas.core.validation import check_number
 
 _SHARED: Final = ("halve", "width", "output_stride", "activation")
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "detection": (*_SHARED, "extra_channels", "aspect_ratios", "lowest_anchors", "min_scale", "max_scale", "tap"),
+    "detection": (
+        *_SHARED,
+        "extra_channels",
+        "aspect_ratios",
+        "lowest_anchors",
+        "min_scale",
+        "max_scale",
+        "tap",
+        "c3_scale",
+    ),
     "segmentation": (*_SHARED, "filters", "low_stride"),
 }
+_CHANNELS: Final = {"detection": "extra_channels", "segmentation": "filters"}  # what ``width`` multiplies
+_FIELD_ERROR: Final = re.compile(r"(?P<unknown>(?:unknown )?)(?P<field>\w+) (?P<rest>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +53,7 @@ class HeadSettings:
     min_scale: float | None = None
     max_scale: float | None = None
     tap: str | None = None
+    c3_scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.halve is not None and not isinstance(self.halve, bool):
@@ -68,8 +81,8 @@ class HeadSettings:
         allowed = _FIELDS.get(task, ())
         for name, value in self.given.items():
             if name not in allowed:
-                others = ", ".join(f"head.{field}" for field in allowed) or "no settings of a head"
-                raise NasError(f"head.{name} {quoted(value)}: does not apply to task={task}, which has {others}.")
+                others = f"choose from {', '.join(f'head.{field}' for field in allowed)}" if allowed else "leave it out"
+                raise NasError(f"head.{name} {quoted(value)}: does not apply to {task}; {others}.")
 
     def network(self, arch: ArchSpec, task: str, classes: int, resolution_px: int | None = None) -> ArchSpec:
         """Return ``arch`` with the head of ``task``; one that has it keeps it.
@@ -86,6 +99,19 @@ class HeadSettings:
                 f"head.{next(iter(options))}: {arch.name} has its head already; leave it out, or give the network that "
                 "it was made from."
             )
+        if options.get("width", 1) != 1 and (channels := _CHANNELS[task]) in options:
+            raise NasError(
+                f"head.width {quoted(self.width)}: has no effect beside head.{channels}, which gives the channels; "
+                "leave one of them out."
+            )
         if "width" in options:
             options["head_width"] = options.pop("width")
-        return dense_network(arch, task, classes, resolution_px=resolution_px, **options)
+        if "aspect_ratios" in options:  # the first map has the boxes of the others, as with the head's own ratios
+            options.setdefault("lowest_anchors", 2 + 2 * len(options["aspect_ratios"]))
+        try:
+            return dense_network(arch, task, classes, resolution_px=resolution_px, **options)
+        except SpecError as error:  # of a field of the head, which the user knows by its setting
+            found = _FIELD_ERROR.fullmatch(str(error))
+            if found is None or found["field"] not in _FIELDS[task]:
+                raise
+            raise SpecError(f"{found['unknown']}head.{found['field']} {found['rest']}") from None

@@ -237,11 +237,11 @@ def _squeezed(source: str, block: BlockSpec, hidden: int, px: int, se: SqueezeEx
 
 
 @lru_cache(maxsize=16384)
-def tapped_part(part: PartSegments, path: str) -> PartSegments:
-    """The same part with its tensor ``path`` read by the head; "" for its output."""
-    path = path or part.ops[-1].path
-    tapped = PartSegments(part.segments, part.addition, (path,))
-    tapped.peak_elements = max(live_elements(part.ops, kept=(path,)))
+def tapped_part(part: PartSegments, *paths: str) -> PartSegments:
+    """The same part with its tensors ``paths`` read by the head; "" for its output."""
+    read = tuple([path or part.ops[-1].path for path in paths])
+    tapped = PartSegments(part.segments, part.addition, read)
+    tapped.peak_elements = max(live_elements(part.ops, kept=read))
     return tapped
 
 

@@ -52,23 +52,25 @@ def dense_head_segments(
 ) -> tuple[Segment, ...]:
     """Segments of a head, in execution order.
 
-    ``last``: output of the last stage. ``tapped``: the maps of ``nas.arch.heads.taps``. ``classes``: of objects, or of
-    pixels. ``activation``: of the network, which its 1x1 convolution after the last stage has.
+    ``last``: output of the last stage. ``tapped``: the maps of ``nas.arch.heads.taps``, in their order. ``classes``: of
+    objects, or of pixels. ``activation``: of the network, which its 1x1 convolution after the last stage has.
     """
     segments = []
     if head.channels:
         segments.append(Segment(_pointwise(LAST_CONV, last, head.channels, norm="bn2", activation=activation)))
         last = SourceMap(LAST_CONV, head.channels, last.px)
     if isinstance(head, SSDLiteHead):
-        segments += _ssdlite(head, last, tapped[0], classes)
+        segments += _ssdlite(head, last, tapped, classes)
     else:
         segments.append(Segment(*_lraspp(head, last, tapped[0], classes)))
     return tuple(segments)
 
 
-def _ssdlite(head: SSDLiteHead, last: SourceMap, lowest: SourceMap, classes: int) -> Iterator[Segment]:
+def _ssdlite(head: SSDLiteHead, last: SourceMap, tapped: tuple[SourceMap, ...], classes: int) -> Iterator[Segment]:
     """Predictions of each map as soon as it is there: the largest are freed early."""
-    yield from _predictions(head, 0, lowest, classes)
+    if head.c3_scale is not None:
+        yield from _predictions(head, head.levels - 1, tapped[0], classes)
+    yield from _predictions(head, 0, tapped[-1], classes)
     yield from _predictions(head, 1, last, classes)
     for index, channels in enumerate(head.extra_channels):
         extra = _extra_block(head, index, last, channels)

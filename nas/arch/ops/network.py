@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from nas.arch.heads.feature_taps import STEM, taps
+from nas.arch.heads.feature_taps import STEM, FeatureTap, taps
 from nas.arch.heads.parts import DenseHead
 from nas.arch.ops.block import PartSegments, block_ops, block_segments, kept_input_peak, tapped_part
 from nas.arch.ops.dense_head import SourceMap, dense_head_segments, head_outputs
@@ -70,7 +70,9 @@ def network_segments(spec: ArchSpec, resolution_px: int | None = None) -> list[P
 def _dense_segments(spec: ArchSpec, resolution_px: int) -> list[PartSegments]:
     """Segments of a detector or segmenter, whose parts have taps."""
     act, se, has_scale = spec.activation, spec.squeeze_excite, spec.layer_scale is not None
-    read = {tap.block: tap for tap in taps(spec)}
+    read: dict[str, list[FeatureTap]] = {}
+    for tap in taps(spec):
+        read.setdefault(tap.block, []).append(tap)
     stem = stem_segments(spec, resolution_px)
     parts, sources = [stem], []
     if STEM in read:
@@ -79,15 +81,16 @@ def _dense_segments(spec: ArchSpec, resolution_px: int) -> list[PartSegments]:
     px, channels = stem.out_px, spec.stem.channels
     for placed in spec.placed_blocks():
         part = block_segments(placed.block, placed.stride, channels, px, act, se, has_scale, placed.dilation)
-        if tap := read.get(placed.path):
-            part = tapped_part(part, tap.inner)
-            # An expansion comes before the block's stride.
-            sources.append(SourceMap(f"{placed.path}.{part.taps[0]}", tap.channels, px if tap.inner else part.out_px))
+        if own := read.get(placed.path):
+            part = tapped_part(part, *[tap.inner for tap in own])
+            for tap, path in zip(own, part.taps, strict=True):
+                # An expansion comes before the block's stride.
+                sources.append(SourceMap(f"{placed.path}.{path}", tap.channels, px if tap.inner else part.out_px))
         parts.append(part)
         px, channels = part.out_px, placed.block.channels
     last = SourceMap("", channels, px)
-    if parts[-1].taps == (parts[-1].ops[-1].path,):
-        sources = [last]  # one tensor, of one name
+    if parts[-1].ops[-1].path in parts[-1].taps:
+        sources[-1] = last  # one tensor, of one name
     parts.append(_dense_head(spec.head, last, tuple(sources), spec.classes, act))
     return parts
 

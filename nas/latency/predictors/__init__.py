@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         error_text,
         forms_of,
         forms_remark,
-        scope_remark,
         unmeasured_remark,
         with_plain_blocks,
     )
@@ -29,7 +28,6 @@ else:
                 "error_text",
                 "forms_of",
                 "forms_remark",
-                "scope_remark",
                 "unmeasured_remark",
                 "with_plain_blocks",
             ],
@@ -49,7 +47,6 @@ __all__ = [
     "forms_of",
     "forms_remark",
     "outliers_of",
-    "scope_remark",
     "unmeasured_remark",
     "with_plain_blocks",
 ]

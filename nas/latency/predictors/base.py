@@ -122,15 +122,6 @@ def unmeasured_remark(predictor: LatencyPredictor, spec: ArchSpec) -> str:
     )
 
 
-def scope_remark(spec: ArchSpec) -> str:
-    """Say what the latency of ``spec`` leaves out; empty for a classifier."""
-    left_out = {
-        "detection": "decoding of the boxes and non-maximum suppression",
-        "segmentation": "enlarging the logits to the image, and the choice of classes",
-    }
-    return f"latency without post-processing: {left_out[spec.task]}" if spec.task in left_out else ""
-
-
 def forms_of(predictor: LatencyPredictor, spec: ArchSpec, resolution_px: int | None = None) -> Forms | None:
     """Forms of the blocks of ``spec`` that ``predictor`` prices; None for plain ones."""
     return predictor.forms(spec, resolution_px) if isinstance(predictor, PricesForms) else None

@@ -99,10 +99,12 @@ def detections(
 def box_generator(head: SSDLiteHead) -> DefaultBoxGenerator:
     """Create torchvision's generator of the default boxes of ``head``.
 
+    C3, which comes last, has the boxes that torchvision gives to a map of scale ``c3_scale`` before one of
+    ``min_scale``: the second square is of their geometric mean. The other maps keep theirs.
     With ``lowest_anchors`` 3 the first map has TensorFlow's boxes (``reduce_boxes_in_lowest_layer``): a square of half
     the first scale, and two of the first ratio.
     """
-    ratios = [list(head.aspect_ratios) for _ in range(head.levels)]
+    ratios = [list(head.aspect_ratios) for _ in range(2 + len(head.extra_channels))]
     if head.lowest_anchors == 4:
         ratios[0] = ratios[0][:1]
     generator = DefaultBoxGenerator(ratios, min_ratio=head.min_scale, max_ratio=head.max_scale)
@@ -111,6 +113,9 @@ def box_generator(head: SSDLiteHead) -> DefaultBoxGenerator:
         generator._wh_pairs[0] = torch.tensor(
             [[side / 2, side / 2], [side * root, side / root], [side / root, side * root]]
         )
+    if head.c3_scale is not None:
+        finest = DefaultBoxGenerator([list(head.aspect_ratios)], scales=[head.c3_scale, head.min_scale])
+        generator._wh_pairs += finest._wh_pairs
     return generator
 
 

@@ -8,7 +8,6 @@ from typing import Final
 from timm.layers import BatchNormAct2d, create_conv2d, get_act_layer
 from torch import Tensor, nn
 
-from nas.arch.ops.dense_head import BOX_VALUES
 from nas.arch.spec import ArchSpec
 
 _STD: Final = 0.03  # of first weights, as in torchvision's SSDLite
@@ -80,8 +79,3 @@ def init_predictions(*modules: nn.Module) -> None:
                 nn.init.normal_(layer.weight, std=_STD)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-
-
-def box_outputs(anchors: tuple[int, ...]) -> list[int]:
-    """Channels of the box offsets of each map."""
-    return [BOX_VALUES * count for count in anchors]

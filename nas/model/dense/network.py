@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.arch.heads.feature_taps import STEM, taps
+from nas.arch.heads.feature_taps import STEM, FeatureTap, taps
 from nas.arch.heads.parts import LRASPPHead, SSDLiteHead
+from nas.arch.ops import BOX_VALUES
 from nas.arch.spec import ArchSpec
 from nas.model.build import PAD_TYPES, build_variant
-from nas.model.dense.layers import ExtraBlock, NormAct, box_outputs, init_predictions, prediction_layers
+from nas.model.dense.layers import ExtraBlock, NormAct, init_predictions, prediction_layers
 
 __all__ = ["DenseNetwork", "Detector", "Segmenter", "build_dense", "expansion_and_output"]
+
+_STEM_PLACE: Final = (-1, 0, False)  # before all stages
 
 
 class DenseNetwork(nn.Module):
@@ -29,28 +32,35 @@ class DenseNetwork(nn.Module):
         self.has_last_conv = spec.head.channels > 0
         if self.has_last_conv:
             self.conv_head, self.bn2 = model.conv_head, model.bn2
-        (tap,) = taps(spec)
+        tapped = taps(spec)
         self.last_channels = spec.head.channels or spec.stages[-1].blocks[-1].channels
-        self.tap_channels = tap.channels
-        # Stage and position of the block in which the map is that the head reads; the stem is before both.
-        _, stage, position = tap.block.split(".") if tap.block != STEM else ("", "-1", "0")
-        self._tap, self._is_expansion = (int(stage), int(position)), bool(tap.inner)
+        self.tap_channels = [tap.channels for tap in tapped]
+        self._taps = [_place(tap) for tap in tapped]
 
-    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images (N, C, H, W) to the map that the head taps, and the last one."""
+    def maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images (N, C, H, W) to the maps that the head taps, and the last one."""
         x = self.bn1(self.conv_stem(x))
-        tapped = x
+        found = {_STEM_PLACE: x}
         for stage_index, stage in enumerate(self.blocks):
             for index, block in enumerate(stage):
-                is_tapped = (stage_index, index) == self._tap
-                if is_tapped and self._is_expansion:
-                    tapped, x = expansion_and_output(block, x)
+                expansion, output = (stage_index, index, True), (stage_index, index, False)
+                if expansion in self._taps:
+                    found[expansion], x = expansion_and_output(block, x)
                 else:
                     x = block(x)
-                    tapped = x if is_tapped else tapped
+                if output in self._taps:
+                    found[output] = x
         if self.has_last_conv:
             x = self.bn2(self.conv_head(x))
-        return tapped, x
+        return (*[found[place] for place in self._taps], x)
+
+
+def _place(tap: FeatureTap) -> tuple[int, int, bool]:
+    """Stage and position of the block of a map, and whether it is its expansion."""
+    if tap.block == STEM:
+        return _STEM_PLACE
+    _, stage, position = tap.block.split(".")
+    return int(stage), int(position), bool(tap.inner)
 
 
 def expansion_and_output(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,22 +85,26 @@ class Detector(DenseNetwork):
         super().__init__(spec)
         head: Any = spec.head
         padding = PAD_TYPES[spec.padding]
-        channels = [self.tap_channels, self.last_channels]
+        channels = [self.tap_channels[-1], self.last_channels]
         self.extra = nn.ModuleList()
         for width in head.extra_channels:
             self.extra.append(ExtraBlock(channels[-1], width, spec, head.activation, padding))
             channels.append(width)
-        anchors = head.level_anchors
-        classes = [count * (spec.classes + 1) for count in anchors]
+        channels += self.tap_channels[:-1]
+        classes, boxes = (
+            [anchors * count for anchors in head.level_anchors] for count in (spec.classes + 1, BOX_VALUES)
+        )
         self.class_heads = prediction_layers(channels, classes, spec, head.activation, padding)
-        self.box_heads = prediction_layers(channels, box_outputs(anchors), spec, head.activation, padding)
+        self.box_heads = prediction_layers(channels, boxes, spec, head.activation, padding)
         init_predictions(self.extra, self.class_heads, self.box_heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Predict classes, then boxes, on every map of features."""
-        features = list(self.maps(x))
+        *finer, c4, last = self.maps(x)
+        features = [c4, last]
         for block in self.extra:
             features.append(block(features[-1]))
+        features += finer
         classes = [head(one) for head, one in zip(self.class_heads, features, strict=True)]
         boxes = [head(one) for head, one in zip(self.box_heads, features, strict=True)]
         return (*classes, *boxes)
@@ -109,7 +123,7 @@ class Segmenter(DenseNetwork):
         self.aspp_bn = NormAct(head.filters, spec, head.activation)
         self.aspp_gate = nn.Conv2d(self.last_channels, head.filters, 1, bias=False)
         self.high_classifier = nn.Conv2d(head.filters, spec.classes, 1)
-        self.low_classifier = nn.Conv2d(self.tap_channels, spec.classes, 1)
+        self.low_classifier = nn.Conv2d(self.tap_channels[0], spec.classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify every position of the tapped map."""

@@ -208,7 +208,10 @@ def _head_parts(spec: ArchSpec) -> tuple[str, dict[str, str]]:
     if isinstance(head, LRASPPHead):
         return head.kind, dict.fromkeys(class_layers(head), f"{head.kind} classes")
     boxes = f"{head.kind} {head.lowest_anchors} {head.aspect_ratios}"
-    return head.kind, {path: boxes for path in output_ops(spec)}
+    further = f".{head.levels - 1}.conv" if head.c3_scale is not None else ""
+    return head.kind, {
+        path: f"{boxes} C3" if further and path.endswith(further) else boxes for path in output_ops(spec)
+    }
 
 
 def _moved(channels: range, by: int) -> range:

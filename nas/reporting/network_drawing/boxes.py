@@ -120,13 +120,12 @@ def _dense_head(ops: Mapping[str, Sequence[Op]]) -> Iterator[Group]:
     for level in range(sum(path.startswith("class_heads.") for path in ops)):
         names = [f"{name}.{level}" for name in ("class_heads", "box_heads")]
         classes, offsets = (_piece_box(name, ops[name])._replace(follows=False) for name in names)
-        title, px = _MAPS.get(level, f"map {level + 1}"), ops[names[0]][-1].out_px
-        if level < len(_MAPS):
-            yield Group(f"Head, {title}", squared(px), (classes, offsets), follows=False)
-        else:
-            extra = f"extra.{level - len(_MAPS)}"
+        extra, px = f"extra.{level - len(_MAPS)}", ops[names[0]][-1].out_px
+        if extra in ops:
             made = _piece_box(extra, ops[extra])
-            yield Group(f"Head, {title}", squared(px), (made, classes._replace(follows=True), offsets))
+            yield Group(f"Head, map {level + 1}", squared(px), (made, classes._replace(follows=True), offsets))
+        else:
+            yield Group(f"Head, {_MAPS.get(level, 'C3')}", squared(px), (classes, offsets), follows=False)
 
 
 def _piece_box(path: str, ops: Sequence[Op]) -> Box:

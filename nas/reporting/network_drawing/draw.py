@@ -150,11 +150,9 @@ def _caption(svg: Element, spec: ArchSpec, latency: _Latency | None) -> None:
 def _draw_row(svg: Element, row: Sequence[Group], y: float, style: _Style, *, first: bool) -> None:
     x = float(_MARGIN)
     for group in row:
-        if not group.follows:
-            pass
-        elif group is not row[0]:
+        if group.follows and group is not row[0]:
             canvas.arrow(svg, x - _BETWEEN + 2, x - 2, y + _HEADER + style.box / 2)
-        elif not first:
+        elif group.follows and not first:
             canvas.arrow(svg, 0, x - 1, y + _HEADER + style.box / 2)
         _draw_group(svg, group, x, y, style)
         x += _width(group) + _BETWEEN

@@ -35,6 +35,8 @@ DENSE = (
     detector(zoo.get("mobilenetv3_large_100"), 20, resolution_px=SMALL_PX),
     detector(zoo.get("mixnet_s"), 3, resolution_px=96, output_stride=16),
     detector(zoo.get("mobilenetv1_050"), 1, resolution_px=SMALL_PX, tap="output", lowest_anchors=3),
+    detector(zoo.get("mixnet_s"), 3, resolution_px=SMALL_PX, c3_scale=0.1),
+    detector(zoo.get("mobilenetv2_100"), 3, resolution_px=SMALL_PX, c3_scale=0.1, tap="output"),
     segmenter(zoo.get("mobilenetv3_small_100"), 19, resolution_px=SMALL_PX),
     segmenter(zoo.get("mixnet_s"), 8, resolution_px=72, output_stride=32),
     segmenter(zoo.get("efficientnet_b0"), 21, resolution_px=SMALL_PX, output_stride=8),

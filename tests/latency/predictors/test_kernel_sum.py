@@ -116,7 +116,12 @@ def test_no_form_of_a_detector_is_faster_than_the_one_that_is_priced(times: kern
     """All combinations of forms of a small network, priced kernel by kernel in the context of their comparison."""
     space = (StageSpec.parse(["ir_r1_k3.5_s2_e4_c24"]), StageSpec.parse(["ir_r1_k3_s2_e3_c34"]))
     backbone = replace(zoo.get("mobilenetv2_050"), stages=space, resolution_px=64)
-    for spec in (detector(backbone, 4, tap="output"), segmenter(backbone, 4, low_stride=4)):
+    dense = (
+        detector(backbone, 4, tap="output"),
+        detector(backbone, 4, tap="output", c3_scale=0.1),
+        segmenter(backbone, 4, low_stride=4),
+    )
+    for spec in dense:
         known = predictor(times, pool=1.0).with_rewrites(True)
         parts = network_segments(spec)[1:-1]
         choices = [[form.form for form in candidates(part, spec.padding, LANE)] for part in parts]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSDScoringHead
 from torchvision.ops import box_convert
@@ -39,6 +40,21 @@ def test_three_boxes_of_the_lowest_map_are_tensorflows() -> None:
     torch.testing.assert_close(boxes[:3], torch.tensor(expected))
     assert len(boxes) == 3 + 6
     assert len(grid_boxes(SSDLiteHead(extra_channels=(), lowest_anchors=4), (1, 1))) == 4 + 6
+
+
+@pytest.mark.parametrize("lowest", [3, 4, 6])
+def test_boxes_of_the_map_for_small_objects_come_last(lowest: int) -> None:
+    """They are those of torchvision's generator for a map of their scale before one of the smallest."""
+    plain, further = (SSDLiteHead(lowest_anchors=lowest, c3_scale=scale) for scale in (None, 0.075))
+    boxes = grid_boxes(further, (*SIDES, 40))
+    count = len(grid_boxes(plain, SIDES))
+    assert torch.equal(boxes[:count], grid_boxes(plain, SIDES))
+    theirs = DefaultBoxGenerator([[2, 3], [2, 3]], scales=[0.075, 0.2, 1.0])
+    (first,) = theirs(
+        ImageList(torch.zeros(1, 3, 320, 320), [(320, 320)]), [torch.zeros(1, 1, 40, 40), torch.zeros(1, 1, 1, 1)]
+    )
+    torch.testing.assert_close(box_convert(boxes[count:], "cxcywh", "xyxy") * 320, first[: 40 * 40 * 6])
+    assert len(boxes) == count + 40 * 40 * 6 and further.level_anchors == (*plain.level_anchors, 6)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

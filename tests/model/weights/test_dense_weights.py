@@ -161,6 +161,25 @@ def test_box_predictions_need_the_same_default_boxes(tmp_path: Path) -> None:
         assert torch.equal(found.state[name], drawn[name]), name
 
 
+@pytest.mark.parametrize("scales", [(None, 0.1), (0.1, None)])
+def test_the_map_for_small_objects_may_be_added_or_left_out(scales: tuple[Any, Any], tmp_path: Path) -> None:
+    source, target = (detector(TRUNK, 3, c3_scale=scale) for scale in scales)
+    found = begin(target, saved(source, tmp_path)).state
+    expected, drawn = random_state_dict(source, 1), random_state_dict(target, 7)
+    own = {name for name in found if name.startswith(("class_heads.6.", "box_heads.6."))}
+    assert bool(own) == (scales[0] is None)
+    for name, tensor in found.items():
+        assert torch.equal(tensor, (drawn if name in own else expected)[name]), name
+
+
+def test_its_predictions_are_not_those_of_another_map(tmp_path: Path) -> None:
+    source = detector(TRUNK, 3, extra_channels=(32, 32, 32, 32, 32))
+    target = detector(TRUNK, 3, extra_channels=(32, 32, 32, 32), c3_scale=0.1)
+    found, drawn = begin(target, saved(source, tmp_path)).state, random_state_dict(target, 7)
+    for name in ("class_heads.6.conv.weight", "box_heads.6.conv.weight"):
+        assert torch.equal(found[name], drawn[name]), name
+
+
 def test_a_file_without_a_spec_says_how_many_classes_it_has(tmp_path: Path) -> None:
     source = detector(TRUNK, 5)
     save_file(random_state_dict(source, 1), tmp_path / "x.safetensors")
