@@ -6,6 +6,7 @@ The file is run once and compared with torch before it is accepted; a model card
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -285,7 +286,7 @@ def _int8_facts(found: QuantisedFile) -> dict[str, Any]:
     return {
         "float_layers": list(found.float_layers),
         "accuracy_loss": paired and paired.loss,
-        "accuracy_loss_error": paired and paired.loss_error,
+        "accuracy_loss_error": paired.loss_error if paired and math.isfinite(paired.loss_error) else None,
         "remarks": list(found.texts),
     }
 

@@ -55,7 +55,8 @@ class FileScore:
     """Score of a detector or segmenter on ``images``, in [0, 1].
 
     ``metric``: ``map`` (COCO's AP@[.5:.95]) or ``miou``; ``accuracy``: its value, with its standard error, None where
-    it is not known. ``metrics``: further ones by name.
+    it is not known. ``metrics``: further ones by name. ``deviations``: of the value by groups of images, whose squares
+    add up to that of its error; () where it is not known.
     """
 
     metric: str
@@ -63,6 +64,12 @@ class FileScore:
     standard_error: float | None
     images: int
     metrics: Mapping[str, float]
+    deviations: tuple[float, ...] = ()
+
+    @property
+    def metric_name(self) -> str:
+        """Name of the score in texts."""
+        return {"map": "mAP", "miou": "mIoU"}[self.metric]
 
 
 def noise_images(shape: Sequence[int], seed: int) -> ImageBatch:

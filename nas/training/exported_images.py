@@ -11,26 +11,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.formatting import first_names
 from nas.core.progress import ProgressCallback
-from nas.data.dense import (
-    DENSE_TASKS,
-    DenseDataSettings,
-    DetectionData,
-    SegmentationData,
-    load_detection_data,
-    load_segmentation_data,
-)
+from nas.data.dense import DENSE_TASKS, AnyDenseData, DenseDataSettings, load_dense_data
 from nas.exporters.check import FileScore, run_in_batches
-from nas.exporters.deployment import ExportedNetwork
+from nas.exporters.deployment import ExportedNetwork, Preprocessing
 from nas.exporters.formats import ImageBatch, Run, outputs_of
 from nas.exporters.processing import Processing
+from nas.exporters.quantisation import ScoredImages, quantisation_rows
 from nas.training.settings import TrainSettings
-from nas.training.tasks.detection import Detection
-from nas.training.tasks.detection_source import DetectionSource
-from nas.training.tasks.segmentation import Segmentation
-from nas.training.tasks.segmentation_source import SegmentationSource
+from nas.training.tasks import Detection, make_dense_source, make_dense_task
 
 _CPU = torch.device("cpu")
 _LABELS_ARE_NAMES: Final = ("coco", "voc")  # layouts
@@ -59,9 +51,7 @@ class DenseExportImages:
                 f"data {settings.name}: the images have {self._data.classes} classes, the network {arch.classes}; "
                 "choose the images that it was trained on."
             )
-        source: Any = DetectionSource if arch.task == "detection" else SegmentationSource
-        self._settings, self.notices = TrainSettings(), tuple(self._data.notices)
-        self._source: Any = source(self._data, self._settings, resolution_px=steps.resolution_px, seed=0, device=_CPU)
+        self.notices, self._validation = tuple(self._data.notices), _ScoredSplit(self._data, arch, steps)
 
     def sample(self, count: int) -> ImageBatch:
         """Return ``count`` validation images, evenly spaced; all, if there are fewer."""
@@ -72,33 +62,56 @@ class DenseExportImages:
         found: npt.NDArray[np.uint8] = self._squares(self._data.val, self._evenly(count)).transpose(0, 2, 3, 1)
         return found
 
-    def train_sample(self, count: int, seed: int) -> ImageBatch:
-        """Return ``count`` train images drawn by ``seed``; all, if there are fewer."""
-        rows = np.random.default_rng(seed).permutation(len(self._data.train))[:count]
-        return self._steps.normalised(self._squares(self._data.train, rows.tolist()))
+    def quantisation_images(self, seed: int) -> tuple[ImageBatch, ScoredImages]:
+        """Draw different train images for the calibration and to choose layers by."""
+        calibrating, selecting = quantisation_rows(len(self._data.train), 3 * self._steps.resolution_px**2, seed)
+        calibration = self._steps.normalised(self._squares(self._data.train, calibrating))
+        return calibration, _Selection(self._data, self._spec, self._steps, selecting)
 
     def score(self, run: Run, batch: int, processing: Processing | None) -> FileScore:
         """Score a file, with ``processing`` inside, on all validation images."""
-        if isinstance(self._source, DetectionSource):
-            task: Any = Detection(self._spec, self._source, self._settings, _CPU)
-            if processing is not None:
-                return self._score_of_boxes(task, run, batch)
-        else:
-            task = Segmentation(self._source, self._settings, _CPU)
+        return self._validation.score(run, batch, processing)
+
+    def _evenly(self, count: int) -> list[int]:
+        """Rows of validation images, evenly spaced."""
+        images = len(self._data.val)
+        rows: list[int] = np.linspace(0, images - 1, min(count, images)).astype(int).tolist()
+        return rows
+
+    def _squares(self, split: Any, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """Pixels as the network sees them, uint8 (N, C, H, W)."""
+        show_whole = self._validation.source.transform.show_whole
+        return np.stack([show_whole(split.image(row)).numpy() for row in rows])
+
+
+class _ScoredSplit:
+    """Validation images of a data set, by which files are scored on its task."""
+
+    def __init__(self, data: Any, spec: ArchSpec, steps: Preprocessing) -> None:
+        settings, self._steps = TrainSettings(), steps
+        self.source: Any = make_dense_source(data, settings, resolution_px=steps.resolution_px, seed=0, device=_CPU)
+        self._task: Any = make_dense_task(spec, self.source, settings, _CPU)
+
+    def score(self, run: Run, batch: int, processing: Processing | None) -> FileScore:
+        """Score a file, with ``processing`` inside."""
+        task = self._task
+        if processing is not None and isinstance(task, Detection):
+            return self._score_of_boxes(task, run, batch)
         model = _model_of(run, batch) if processing is None else self._segmenter_of(run, batch)
-        found = task.score(model, self._source.val_batches())
+        found = task.score(model, self.source.val_batches())
         return FileScore(
             metric=task.metric,
             accuracy=found.accuracy,
             standard_error=found.standard_error,
-            images=self._source.val_images,
+            images=self.source.val_images,
             metrics=dict(found.metrics),
+            deviations=found.deviations,
         )
 
     def _score_of_boxes(self, task: Detection, run: Run, batch: int) -> FileScore:
         """Score of a detector that gives boxes."""
         parts = []
-        for images in self._source.val_batches():
+        for images in self.source.val_batches():
             boxes, scores, labels = outputs_of(run_in_batches(run, self._pixels(images.images), batch))
             parts.append(np.concatenate([boxes, scores[..., None], labels[..., None]], 2).astype(np.float32))
         precision = task.precision_of(np.concatenate(parts))
@@ -106,8 +119,9 @@ class DenseExportImages:
             metric=task.metric,
             accuracy=precision.mean,
             standard_error=precision.error,
-            images=self._source.val_images,
+            images=self.source.val_images,
             metrics={"map50": precision.at_50, "map75": precision.at_75},
+            deviations=precision.deviations,
         )
 
     def _segmenter_of(self, run: Run, batch: int) -> Callable[[Tensor], Tensor]:
@@ -125,23 +139,43 @@ class DenseExportImages:
         found: npt.NDArray[Any] = (images * std + mean).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return found
 
-    def _evenly(self, count: int) -> list[int]:
-        """Rows of validation images, evenly spaced."""
-        images = len(self._data.val)
-        rows: list[int] = np.linspace(0, images - 1, min(count, images)).astype(int).tolist()
-        return rows
 
-    def _squares(self, split: Any, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """Pixels as the network sees them, uint8 (N, C, H, W)."""
-        transform = self._source.transform
-        no_boxes = (np.zeros((0, 4)),) if isinstance(self._data, DetectionData) else ()
-        found = [transform.whole(split.image(row), *no_boxes) for row in rows]
-        return np.stack([np.asarray(one[0] if isinstance(one, tuple) else one) for one in found])
+class _Selection:
+    """Train images of ``rows``, by which the layers that stay float32 are chosen."""
+
+    def __init__(self, data: Any, spec: ArchSpec, steps: Preprocessing, rows: Sequence[int]) -> None:
+        self._data, self._spec, self._steps, self._rows = data, spec, steps, rows
+        self._splits: dict[int, _ScoredSplit] = {}  # by number of images
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def score(self, run: Run, batch: int, count: int) -> FileScore:
+        """Score a network of fixed ``batch`` size on the first ``count`` images."""
+        if count not in self._splits:
+            # In the order of the data, so that a group of the jackknife has neighbours.
+            val = _Rows(self._data.train, sorted(self._rows[:count]))
+            self._splits[count] = _ScoredSplit(replace(self._data, val=val), self._spec, self._steps)
+        return self._splits[count].score(run, batch, None)
+
+
+class _Rows:
+    """Some images of a split, with the methods of a split that take a row."""
+
+    def __init__(self, split: Any, rows: Sequence[int]) -> None:
+        self._split, self._of_split = split, rows
+
+    def __len__(self) -> int:
+        return len(self._of_split)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._split, name)
+        return lambda row, *others: method(self._of_split[row], *others)
 
 
 def _loaded(
     settings: DenseDataSettings, class_names: tuple[str, ...], on_progress: ProgressCallback | None
-) -> DetectionData | SegmentationData:
+) -> AnyDenseData:
     """Data with the classes of a network, which may have no names.
 
     Labels that are names are read as the network orders them. Labels that are numbers have the names of the data, and
@@ -149,14 +183,12 @@ def _loaded(
 
     Raises: NasError for other classes.
     """
-    load: Any = load_detection_data if settings.task == "detection" else load_segmentation_data
-    found: DetectionData | SegmentationData = load(settings, on_progress=on_progress)
+    found = load_dense_data(settings, on_progress=on_progress)
     if not class_names or found.class_names == class_names:
         return found
     is_unnamed = all(name.isdigit() for name in found.class_names) and not all(name.isdigit() for name in class_names)
     if settings.classes is None and (found.description.layout in _LABELS_ARE_NAMES or is_unnamed):
-        found = load(replace(settings, classes=class_names), on_progress=on_progress)
-        return found
+        return load_dense_data(replace(settings, classes=class_names), on_progress=on_progress)
     raise NasError(
         f"data {settings.name}: its {found.classes} classes ({first_names(found.class_names)}) are not the "
         f"{len(class_names)} of the network ({first_names(class_names)}); choose the images that it was trained on, "

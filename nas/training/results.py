@@ -29,7 +29,8 @@ class Score:
     class in label order. ``metrics``: further figures of the task by name. ``standard_error``: of ``accuracy``; None:
     of classification the binomial one of the number of images, else not known. ``class_scores`` and ``class_errors``:
     the task's score of each class (AP, IoU) with its standard error, in label order, None where a class has no object
-    or pixel; empty for classification.
+    or pixel; empty for classification. ``deviations``: of ``accuracy`` by groups of images, whose squares add up to
+    that of ``standard_error`` (``nas.training.tasks.jackknife``).
     """
 
     accuracy: float
@@ -39,6 +40,7 @@ class Score:
     standard_error: float | None = None
     class_scores: tuple[float | None, ...] = ()
     class_errors: tuple[float | None, ...] = ()
+    deviations: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +101,6 @@ class TrainResult:
     def class_correct(self) -> tuple[int, ...]:
         """Validation images classified correctly after the last epoch, by class."""
         return self.epochs[-1].class_correct
-
-    @property
-    def standard_error(self) -> float | None:
-        """Standard error after the last epoch, as of ``Score``."""
-        return self.epochs[-1].standard_error
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Further figures of the task after the last epoch, by name."""
-        return self.epochs[-1].metrics
 
     @property
     def loss(self) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
 from nas.arch.parts import MOBILENET_V3_SE, HeadSpec, StemSpec
 from nas.arch.spec import ArchSpec
@@ -89,4 +90,33 @@ def test_weights_have_a_scale_per_output_channel(images: np.ndarray) -> None:
         next(tensor for tensor in model.graph.initializer if tensor.name == "conv_stem.weight")
     )
     assert constants["conv_stem.weight_quantized"].dtype == np.int8
-    np.testing.assert_allclose(constants["conv_stem.weight_scale"], np.abs(weight).max(axis=(1, 2, 3)) / 127, rtol=0.01)
+    np.testing.assert_allclose(constants["conv_stem.weight_scale"], np.abs(weight).max(axis=(1, 2, 3)) / 64, rtol=0.01)
+
+
+def test_no_sum_of_two_products_overflows_16_bits(images: np.ndarray) -> None:
+    """x86 without VNNI adds the products of two 8-bit activations and weights in 16 bits, and saturates."""
+    model = quantize_int8(to_onnx(network("relu"), batch=2), [images])
+    weights = [
+        onnx.numpy_helper.to_array(tensor).astype(int)
+        for tensor in model.graph.initializer
+        if tensor.name.endswith(".weight_quantized")
+    ]
+    assert len(weights) > 10
+    assert max(2 * 255 * np.abs(weight).max() for weight in weights) <= 2**15
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_large_sums_are_exact_in_the_kernels_of_this_processor(sign: int) -> None:
+    """A 1x1 convolution of equal weights and the largest activations: 64 products of the same sign."""
+    weight = helper.make_tensor("w", onnx.TensorProto.FLOAT, [8, 64, 1, 1], np.full(512, sign / 64, np.float32))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", [INPUT, "w"], ["y"], "conv")],
+        "sums",
+        [helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, [1, 64, 8, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 8, 8, 8])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    images = np.ones((1, 64, 8, 8), np.float32)
+    (found,) = session(quantize_int8(model, [images, -images / 255])).run(None, {INPUT: images})
+    np.testing.assert_allclose(found, sign, atol=0.01)  # half a step of an output in 8 bits is 1 / 510

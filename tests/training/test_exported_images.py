@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nas.arch.heads import detector, segmenter
 from nas.arch.spec import ArchSpec
@@ -13,6 +15,8 @@ from nas.core.errors import NasError
 from nas.data.dense import DenseDataSettings
 from nas.exporters.deployment import ExportedNetwork
 from nas.exporters.deployment.preprocessing import Preprocessing
+from nas.exporters.formats import Run
+from nas.model.build import build
 from nas.training.exported_images import DenseExportImages
 from tests.data.dense.builders import halves, write_masks, write_voc
 from tests.exporters.dense_specs import trunk
@@ -79,3 +83,48 @@ def test_boxes_are_read_by_their_names(tmp_path: Path) -> None:
         DenseDataSettings(name="detection", root=str(tmp_path)), network(arch, "dog", "cat", "bird")
     )
     assert [images._data.train.labels(row).tolist() for row in range(2)] == [[0], [2]]
+
+
+def test_layers_are_chosen_by_train_images_that_the_calibration_does_not_use(tmp_path: Path) -> None:
+    """A file has the score on them that it has on a data set whose validation images they are."""
+    boxes = {f"image{row}": [("dog", 2 + row, 3, 22 + row, 25), ("cat", 1, 1, 9, 9 + row)] for row in range(8)}
+    write_voc(
+        tmp_path / "all", {name: rows for name, rows in boxes.items() if name != "image7"}, {"image7": boxes["image7"]}
+    )
+    arch = detector(trunk(0), classes=2, resolution_px=64)
+    torch.manual_seed(0)
+    run = module_run(arch)
+
+    def images(root: str) -> DenseExportImages:
+        settings = DenseDataSettings(name="detection", root=str(tmp_path / root), seed=1)
+        return DenseExportImages(settings, network(arch, "cat", "dog"))
+
+    found = images("all")
+    calibration, selection = found.quantisation_images(seed=3)
+    order = np.random.default_rng(3).permutation(7)
+    assert len(calibration) == 3 and len(selection) == 4
+    pixels = np.stack([found._data.train.image(row) for row in order[:3]]).astype(np.float32)
+    assert np.abs(calibration.mean((2, 3)) - (pixels.mean((1, 2)) / 255 - 0.5) / 0.25).max() < 0.1
+    for count in (2, 4):
+        chosen = {f"image{row}": boxes[f"image{row}"] for row in sorted(order[3 : 3 + count])}
+        root = tmp_path / str(count)
+        shutil.copytree(tmp_path / "all", root)
+        (root / "ImageSets" / "Main" / "val.txt").write_text("\n".join(chosen), encoding="utf-8")
+        (root / "ImageSets" / "Main" / "train.txt").write_text(
+            "\n".join(boxes.keys() - chosen.keys()), encoding="utf-8"
+        )
+        expected = images(str(count)).score(run, 1, None)
+        assert selection.score(run, 1, count) == expected
+        assert expected.images == count and expected.accuracy > 0
+        assert np.linalg.norm(expected.deviations) == pytest.approx(expected.standard_error)
+
+
+def module_run(arch: ArchSpec) -> Run:
+    """Network with random weights, as a file would run it."""
+    model = build(arch).eval()
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        with torch.inference_mode():
+            return tuple(one.numpy() for one in model(torch.from_numpy(images)))
+
+    return run

@@ -1,9 +1,8 @@
-"""Exports of detectors and segmenters: images, post-processing, int8."""
+"""Exports of detectors and segmenters: images and post-processing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
@@ -14,14 +13,12 @@ from nas.core.formatting import percent
 from nas.exporters.check import FileScore, run_in_batches
 from nas.exporters.deployment.network import ExportedNetwork
 from nas.exporters.deployment.plan import AUTO, ExportPlan
-from nas.exporters.deployment.quantised import CompareRuns, QuantisedFile
 from nas.exporters.formats import Format, ImageBatch, Run, outputs_of
 from nas.exporters.graph import InferenceGraph
 from nas.exporters.processing import Processing, dense_processing, torch_outputs
-from nas.exporters.quantisation.sensitivity import full_batches
+from nas.exporters.quantisation.comparison import ScoredImages
 
 _CLASSIFICATION: Final = "classification"
-_METRIC_NAMES: Final = {"map": "mAP", "miou": "mIoU"}
 _LEAST_SCORE: Final = 0.01  # of a box that is compared
 _CLOSE: Final = 1e-3  # of boxes, as shares of the image, and of scores
 _LEAST_SAME: Final = 0.99  # of boxes, or of pixels
@@ -40,8 +37,11 @@ class ExportImages(Protocol):
     def pixel_sample(self, count: int) -> npt.NDArray[np.uint8]:
         """Return the same as pixels, uint8 (N, H, W, C), before normalisation."""
 
-    def train_sample(self, count: int, seed: int) -> ImageBatch:
-        """Return ``count`` train images drawn by ``seed``; all, if there are fewer."""
+    def quantisation_images(self, seed: int) -> tuple[ImageBatch, ScoredImages]:
+        """Draw different train images for the calibration and to choose layers by.
+
+        As many as ``nas.exporters.quantisation.quantisation_images``.
+        """
 
     def score(self, run: Run, batch: int, processing: Processing | None) -> FileScore:
         """Score a file on all validation images, which has ``processing`` inside."""
@@ -124,51 +124,7 @@ def task_score_text(score: FileScore, data: str) -> str:
     )
     value = percent(score.accuracy, score.standard_error)
     remark = f" ({others})" if others else ""
-    name = _METRIC_NAMES[score.metric]
-    return f"{name} through the file: {value} on the {score.images:,} validation images of {data}{remark}"
-
-
-def write_dense_int8(
-    plan: ExportPlan,
-    file_format: Format,
-    graph: InferenceGraph,
-    path: Path,
-    float_run: Run,
-    images: ExportImages | None,
-    noise: ImageBatch,
-    compare_runs: CompareRuns,
-) -> tuple[QuantisedFile, FileScore | None]:
-    """Write a detector or segmenter in int8, calibrated on train images.
-
-    ``noise`` without any. Everything that the format quantises is int8. ``float_run``: the network alone in float32.
-
-    Raises: NasError where the score on validation images falls by more than ``plan.tolerance``.
-    """
-    from nas.exporters.quantisation.images import CALIBRATION_IMAGES
-
-    sample = noise if images is None else images.train_sample(CALIBRATION_IMAGES, plan.seed)
-    batches = full_batches(sample, plan.batch)
-    files = file_format.int8_module().write_int8(graph, path, batches)
-    run = file_format.module().open_model(files[0], plan.threads)
-    score, texts = None, [f"int8, calibrated on {len(sample)} train images"]
-    if images is None:
-        texts = ["int8 is calibrated on noise, which is good for measurements of latency alone"]
-    else:
-        score, before = images.score(run, plan.batch, graph.processing), images.score(float_run, plan.batch, None)
-        name, loss = _METRIC_NAMES[score.metric], before.accuracy - score.accuracy
-        if loss > plan.tolerance:
-            raise NasError(
-                f"precision int8: {name} falls from {percent(before.accuracy)} to {percent(score.accuracy)} on "
-                f"{score.images:,} validation images, by more than tolerance {plan.tolerance:g}; nothing was written. "
-                "Ship float32, or raise the tolerance."
-            )
-        texts.append(f"{task_score_text(score, images.name)}, {-100 * loss:+.2f} points against float32")
-    raw_run = run
-    if graph.processing is not None:  # the same kind of input for both
-        shown = noise_pixels(graph, plan.seed)
-        raw_run, float_run = (_on_pixels(run, shown), _on_pixels(float_run, graph.processing.normalised(shown)))
-    texts += filter(None, [compare_runs(float_run, raw_run, noise)])
-    return QuantisedFile(files=files, run=run, float_layers=(), accuracy=None, texts=tuple(texts)), score
+    return f"{score.metric_name} through the file: {value} on the {score.images:,} validation images of {data}{remark}"
 
 
 def noise_pixels(graph: InferenceGraph, seed: int, count: int | None = None) -> npt.NDArray[np.uint8]:
@@ -176,8 +132,3 @@ def noise_pixels(graph: InferenceGraph, seed: int, count: int | None = None) -> 
     batch, channels, height, width = graph.input_shape
     shape = (count or batch, height, width, channels)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def _on_pixels(run: Run, images: npt.NDArray[np.generic]) -> Run:
-    """``run`` on ``images``, whatever it is given."""
-    return lambda _: run(images)

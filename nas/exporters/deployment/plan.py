@@ -20,6 +20,7 @@ _OTHER_CHARACTERS: Final = re.compile(r"[^\w.+-]+|^\.+")
 _GATHERED: Final = ("winners",)  # folders whose name says nothing of the network
 EXPORT_PRECISIONS: Final = ("float32", "int8")
 AUTO, NONE = "auto", "none"  # as rewrite
+_MASK_VALUES: Final = 256  # of a pixel of uint8
 _MAX_BATCH: Final = 65536
 
 
@@ -71,11 +72,16 @@ class ExportPlan:
                 f"format timm: timm builds classifiers, and {self.arch.name} is for {self.arch.task}; torch_export is "
                 "the whole network in torch, and nas.model.build builds it from its spec for further training."
             )
-        if self.data is not None and self.arch.task != getattr(self.data, "task", "classification"):
-            of_task = (
-                "a data set of images with one class each" if self.arch.task == "classification" else self.arch.task
+        if self.arch.task == "segmentation" and self.arch.classes > _MASK_VALUES:
+            raise NasError(
+                f"arch {self.arch.name}: has {self.arch.classes:,} classes, and the masks of an exported segmenter "
+                f"have 8 bits, which tell {_MASK_VALUES} apart; give a network of fewer."
             )
-            raise NasError(f"data {self.data.name}: {self.arch.name} is for {self.arch.task}; choose data={of_task}.")
+        if self.data is not None and self.arch.task != getattr(self.data, "task", "classification"):
+            fitting = f"data={self.arch.task}"
+            if self.arch.task == "classification":
+                fitting = "a data set of images with one class each, such as data=imagefolder"
+            raise NasError(f"data {self.data.name}: {self.arch.name} is for {self.arch.task}; choose {fitting}.")
         for name in self.rewrite:
             if name not in (AUTO, NONE, *REWRITES):
                 raise unknown_choice("rewrite", name, (AUTO, NONE, *REWRITES))

@@ -30,7 +30,6 @@ from nas.exporters.deployment.dense import (
     no_images,
     noise_pixels,
     processing_difference,
-    write_dense_int8,
 )
 from nas.exporters.deployment.documents import CheckedFile, file_metadata, write_documents
 from nas.exporters.deployment.folder import check_free, staged_folder
@@ -52,7 +51,6 @@ _NOT_MEASURED: Final = FormChoice(None, "plain blocks: this runtime is not measu
 _COMPARED: Final = 32  # validation images whose logits are compared
 _NOISE: Final = 4  # images of noise, without validation images
 _NOISE_SEED: Final = 0
-_CLASSIFICATION: Final = "classification"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +60,8 @@ class ExportResult:
     ``folder``: everything that was written, ``file`` what the runtime opens, ``files`` all. ``spec``: the network, with
     the classes of its weights. ``difference``: largest difference to the logits of torch (of random weights: of NumPy
     in float64). ``accuracy``: through the file, on all validation images, of a detector or segmenter mAP or mIoU; None
-    without images. ``size_bytes``: of the
-    network's files. ``int8``: what is known of an int8 file; then ``difference`` is that of float32 before it.
+    without images. ``size_bytes``: of the network's files. ``int8``: what is known of an int8 file; then ``difference``
+    is that of float32 before it.
     """
 
     spec: ArchSpec
@@ -123,13 +121,9 @@ def run_export(
             pixels = noise_pixels(graph, _NOISE_SEED, _NOISE) if dense is None else dense.pixel_sample(_COMPARED)
             processing_text = processing_difference(run, _reference(plan, file_format, network), whole, pixels)
         accuracy: ImageAccuracy | FileScore | None
-        if is_int8 and network.arch.task == _CLASSIFICATION:
-            int8 = write_quantised(plan, file_format, network, graph, path, run, labelled, compare_runs, console)
-            files, accuracy = int8.files, int8.image_accuracy
-        elif is_int8:
-            noise = noise_images(graph.input_shape, plan.seed)
-            int8, accuracy = write_dense_int8(plan, file_format, whole, path, run, dense, noise, compare_runs)
-            files = int8.files
+        if is_int8:
+            int8 = write_quantised(plan, file_format, network, whole, path, run, images, compare_runs, console)
+            files, accuracy = int8.files, int8.own_accuracy
         else:
             accuracy = _accuracy(plan, run, labelled, console)
             if dense is not None:

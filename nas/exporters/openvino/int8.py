@@ -51,10 +51,11 @@ def quantized_model(
     """``openvino.Model`` of ``graph``, quantised to int8.
 
     ``batches``: of the calibration, normalised images of the graph's input shape, float32 (N, C, H, W). ``keep_float``:
-    paths of the operations that stay float32. Weights are symmetric with one scale per output channel; activations have
-    one range per tensor, before depthwise convolutions one per channel where OpenVINO can compile that. Ranges are
-    asymmetric in networks whose activation has negative values, as NNCF recommends. NNCF leaves squeeze-excites in
-    float32.
+    paths of the operations that stay float32. Weights are symmetric with one scale per output channel, in 7 bits but
+    for depthwise ones: with larger ones sums overflow on x86 processors without VNNI
+    (``nas.exporters.onnx.quantize_int8``). Activations have one range per tensor, before depthwise convolutions one per
+    channel where OpenVINO can compile that. Ranges are asymmetric in networks whose activation has negative values, as
+    NNCF recommends. NNCF leaves squeeze-excites in float32.
     ``correct_bias``: correct biases by the mean error of the outputs, which doubles the time and no latency shows.
 
     Raises: NasError if NNCF is not installed, there is no batch, or an operation is unknown.
@@ -101,7 +102,9 @@ def _quantize(
             subset_size=len(samples),
             ignored_scope=nncf.IgnoredScope(names=names) if names else None,
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                disable_bias_correction=not correct_bias, activations_quantization_params=activations
+                overflow_fix=nncf.OverflowFix.ENABLE,  # 7 bits in all layers but depthwise ones
+                disable_bias_correction=not correct_bias,
+                activations_quantization_params=activations,
             ),
         )
 

@@ -15,7 +15,6 @@ from nas.exporters.onnx.graph import onnx_model
 from nas.exporters.onnx.processing import processed_model
 
 # Class names and normalisation are here in the runtime information of a model, as its ONNX frontend puts them.
-METADATA: Final = "framework"
 _NUMBERED: Final = re.compile(r"[A-Z]\w*_\d+")
 
 

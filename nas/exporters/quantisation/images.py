@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from nas.core.errors import NasError
 from nas.data.sources import DataSettings
 from nas.exporters.deployment.images import PreparedImages, TrainImages
 from nas.exporters.deployment.network import ExportedNetwork
@@ -34,11 +35,28 @@ def quantisation_images(settings: DataSettings, network: ExportedNetwork, *, see
 
     Of fewer than 256 images, half are for the calibration.
 
-    Raises: NasError as ``ValidationImages``.
+    Raises: NasError as ``ValidationImages``, and for fewer than two train images.
     """
     images = TrainImages(settings, network)
-    order = np.random.default_rng(seed).permutation(len(images))
-    cut = min(CALIBRATION_IMAGES, max(1, len(order) // 2))
-    calibration = np.concatenate(list(images.part(order[:cut].tolist())))
-    most = min(SELECTION_IMAGES, _MOST_BYTES // calibration[0].size)
-    return QuantisationImages(calibration=calibration, selection=images.part(order[cut : cut + most].tolist()))
+    steps = network.preprocessing
+    calibrating, selecting = quantisation_rows(len(images), steps.channels * steps.resolution_px**2, seed)
+    return QuantisationImages(
+        calibration=np.concatenate(list(images.part(calibrating))), selection=images.part(selecting)
+    )
+
+
+def quantisation_rows(count: int, image_bytes: int, seed: int) -> tuple[list[int], list[int]]:
+    """Draw rows of ``count`` train images for the calibration, and for the selection.
+
+    ``image_bytes``: of an image in memory. The numbers are those of ``quantisation_images``.
+
+    Raises: NasError for fewer than two images.
+    """
+    if count < 2:
+        raise NasError(
+            f"precision int8: takes at least 2 train images, for the calibration and to choose layers by, and there "
+            f"{'is' if count else 'are'} {count}; add images, or choose precision=float32."
+        )
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    cut = min(CALIBRATION_IMAGES, count // 2)
+    return order[:cut], order[cut : cut + min(SELECTION_IMAGES, _MOST_BYTES // image_bytes)]

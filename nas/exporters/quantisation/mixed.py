@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ from nas.core.progress import ProgressCallback
 from nas.exporters.check import run_in_batches
 from nas.exporters.formats import Format, ImageBatch
 from nas.exporters.graph import InferenceGraph
-from nas.exporters.quantisation.comparison import FloatComparison, LabelledImages, PairedAccuracy
+from nas.exporters.quantisation.comparison import LabelledImages, PairedScore, ScoredImages, comparison_of
 from nas.exporters.quantisation.sensitivity import Int8Opener, Sensitivity, sensitivities
 from nas.exporters.quantisation.units import QuantisationUnit, block_units, layer_units
 
@@ -29,6 +29,8 @@ class NoMixedInt8Error(NasError):
 class MixedInt8:
     """A network in int8 whose accuracy is within a tolerance of float32's.
 
+    Accuracy is the score of its task: top-1, mAP or mIoU.
+
     ``files``: that were written. ``float_layers``: names of the layers that stay float32, ``float_ops``: paths of their
     operations. ``int8``: accuracy with everything in int8, ``mixed``: of the files; both on the images by which layers
     were chosen, which must not be those that report the accuracy. ``blocks``: sensitivity of each block, the worst
@@ -38,8 +40,8 @@ class MixedInt8:
     files: tuple[Path, ...]
     float_layers: tuple[str, ...]
     float_ops: frozenset[str]
-    int8: PairedAccuracy
-    mixed: PairedAccuracy
+    int8: PairedScore
+    mixed: PairedScore
     blocks: tuple[Sensitivity, ...]
     tolerance: float
 
@@ -50,7 +52,7 @@ def write_mixed_int8(
     path: Path,
     *,
     calibration: ImageBatch,
-    selection: LabelledImages,
+    selection: LabelledImages | ScoredImages,
     tolerance: float = 0.01,
     threads: int = 1,
     on_progress: ProgressCallback | None = None,
@@ -62,18 +64,20 @@ def write_mixed_int8(
     layer by layer (of up to 40), what can be int8 after all. Each loss is determined on 500 of the images first, and on
     twice as many until it is significantly below or above the tolerance (one-sided, 95%); where all of them leave it
     open, the estimate decides. ``calibration``: images (N, C, H, W), float32. Both are normalised, and none of them may
-    be among the images that report the accuracy.
+    be among the images that report the accuracy. The file alone has the processing of ``graph``.
 
     Raises: NoMixedInt8Error where no block can be int8.
     """
-    search = _Search(graph, file_format, calibration, selection, tolerance, threads, on_progress)
+    search = _Search(
+        replace(graph, processing=None), file_format, calibration, selection, tolerance, threads, on_progress
+    )
     int8 = search.accuracy(frozenset())
     kept: list[QuantisationUnit] = []
     mixed = int8
     if int8.loss > tolerance:
-        kept, mixed = search.fewest()
+        kept, mixed = search.fewest(int8.metric_name)
     float_ops = _joined(kept)
-    files = search.open_int8.write(path, float_ops)
+    files = Int8Opener(graph, file_format, calibration, threads).write(path, float_ops)
     return MixedInt8(
         files=files,
         float_layers=tuple(unit.name for unit in layer_units(graph, float_ops)),
@@ -93,7 +97,7 @@ class _Search:
         graph: InferenceGraph,
         file_format: Format,
         calibration: ImageBatch,
-        selection: LabelledImages,
+        selection: LabelledImages | ScoredImages,
         tolerance: float,
         threads: int,
         on_progress: ProgressCallback | None,
@@ -101,27 +105,27 @@ class _Search:
         self._graph, self._tolerance = graph, tolerance
         self.open_int8 = Int8Opener(graph, file_format, calibration, threads)
         run = file_format.module().open_graph(graph, threads)
-        self._comparison = FloatComparison(run, selection, graph.batch)
+        self._comparison = comparison_of(run, selection, graph.batch)
         self._sample = calibration[:_SENSITIVITY_IMAGES]
         self._open_sample = Int8Opener(graph, file_format, self._sample, threads)
         self._logits = run_in_batches(run, self._sample, graph.batch)
         self.blocks: list[Sensitivity] = []
         self._on_progress, self._done = on_progress, 0
 
-    def accuracy(self, float_ops: frozenset[str]) -> PairedAccuracy:
+    def accuracy(self, float_ops: frozenset[str]) -> PairedScore:
         """Accuracy with ``float_ops`` in float32, on the selection images."""
         found = self._comparison.accuracy(self.open_int8(float_ops), self._tolerance)
         self._step()
         return found
 
-    def fewest(self) -> tuple[list[QuantisationUnit], PairedAccuracy]:
-        """Units that stay float32, and the accuracy with them."""
+    def fewest(self, metric_name: str) -> tuple[list[QuantisationUnit], PairedScore]:
+        """Units that stay float32, and the accuracy with them, called ``metric_name``."""
         self.blocks = self._sorted(block_units(self._graph))
         kept, accuracy = self._shortest([one.unit for one in self.blocks])
         if accuracy is None:
             raise NoMixedInt8Error(
-                f"{self._graph.spec.name} loses more than {100 * self._tolerance:g} points of accuracy in int8, "
-                "whichever blocks stay float32; ship float32, or raise the tolerance."
+                f"tolerance {self._tolerance:g}: {self._graph.spec.name} loses more {metric_name} in int8, whichever "
+                "blocks stay float32; ship float32, or raise the tolerance."
             )
         layers = layer_units(self._graph, _joined(kept))
         if len(layers) > _MOST_LAYERS:
@@ -132,7 +136,7 @@ class _Search:
     def _sorted(self, units: Sequence[QuantisationUnit]) -> list[Sensitivity]:
         return sensitivities(self._graph, units, self._open_sample, self._sample, self._logits, self._step)
 
-    def _shortest(self, ranked: Sequence[QuantisationUnit]) -> tuple[list[QuantisationUnit], PairedAccuracy | None]:
+    def _shortest(self, ranked: Sequence[QuantisationUnit]) -> tuple[list[QuantisationUnit], PairedScore | None]:
         """Shortest beginning of ``ranked`` that, in float32, is within the tolerance.
 
         Its length is doubled until it is, then bisected. The whole of ``ranked`` is not tried; None if none is within.
@@ -152,7 +156,7 @@ class _Search:
             low, high, found = (middle, high, found) if accuracy is None else (low, middle, accuracy)
         return list(ranked[:high]), found
 
-    def _within(self, units: Sequence[QuantisationUnit]) -> PairedAccuracy | None:
+    def _within(self, units: Sequence[QuantisationUnit]) -> PairedScore | None:
         """Accuracy with ``units`` in float32, or None beyond the tolerance."""
         accuracy = self.accuracy(_joined(units))
         return accuracy if accuracy.loss <= self._tolerance else None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
-from nas.training.tasks.jackknife import jackknife_error, jackknife_groups
+from nas.training.tasks.jackknife import jackknife_deviations, jackknife_error, jackknife_groups
 
 MAX_DETECTIONS: Final = 100  # per image, of COCO's main score; of each class, by falling score
 
@@ -50,7 +50,8 @@ class AveragePrecision:
     of the box); None without such objects. ``recall``: mean recall with 100 detections per image. ``class_mean`` and
     ``class_at_50``: of each class, None for one without objects, which the means leave out. ``error``, ``error_at_50``
     and ``class_errors``: standard errors of ``mean``, ``at_50`` and ``class_mean`` by a jackknife over groups of images
-    (``nas.training.tasks.jackknife``), None for a single image or a class without objects.
+    (``nas.training.tasks.jackknife``), None for a single image or a class without objects. ``deviations``: of ``mean``
+    (``jackknife_deviations``).
     """
 
     mean: float
@@ -65,6 +66,7 @@ class AveragePrecision:
     class_errors: tuple[float | None, ...]
     error: float | None
     error_at_50: float | None
+    deviations: tuple[float, ...]
 
 
 def score_detections(truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], classes: int) -> AveragePrecision:
@@ -79,6 +81,7 @@ def score_detections(truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], cl
     precision = evaluation.eval["precision"][..., 0]  # (thresholds, recalls, classes, areas)
     every, by_area = precision[..., 0], [_mean(precision[..., area]) for area in (1, 2, 3)]
     left_out = [evaluation.precision_without(rows) for rows in jackknife_groups(len(truth))]
+    means = [_mean(some) for some in left_out]
     return AveragePrecision(
         mean=_mean(every) or 0.0,
         at_50=_mean(every[0]) or 0.0,
@@ -90,8 +93,9 @@ def score_detections(truth: Sequence[TrueBoxes], found: Sequence[FoundBoxes], cl
         class_mean=tuple(_mean(every[:, :, one]) for one in range(classes)),
         class_at_50=tuple(_mean(every[0, :, one]) for one in range(classes)),
         class_errors=tuple(jackknife_error([_mean(some[one]) for some in left_out]) for one in range(classes)),
-        error=jackknife_error([_mean(some) for some in left_out]),
+        error=jackknife_error(means),
         error_at_50=jackknife_error([_mean(some[:, 0]) for some in left_out]),
+        deviations=jackknife_deviations(means),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.training.tasks.jackknife import jackknife_error
+from nas.training.tasks.jackknife import jackknife_deviations, jackknife_error
 
 Counts = NDArray[np.int64]
 
@@ -19,7 +19,7 @@ class IntersectionOverUnion(NamedTuple):
 
     ``mean``: mIoU, the mean of ``classes`` where it is not None. ``classes``: IoU by class in label order, None for a
     class that no validation pixel has. ``pixel_accuracy``: share of the pixels. Errors are None for fewer than two
-    groups of images.
+    groups of images. ``deviations``: of ``mean`` (``jackknife_deviations``).
     """
 
     mean: float
@@ -27,6 +27,7 @@ class IntersectionOverUnion(NamedTuple):
     classes: tuple[float | None, ...]
     class_errors: tuple[float | None, ...]
     pixel_accuracy: float
+    deviations: tuple[float, ...]
 
 
 def intersection_over_union(confusion: Counts) -> IntersectionOverUnion:
@@ -39,16 +40,18 @@ def intersection_over_union(confusion: Counts) -> IntersectionOverUnion:
     """
     total = confusion.sum(0)
     without = [class_iou(total - one) for one in confusion]
+    means = [mean_iou(one) for one in without]
     classes = class_iou(total)
     return IntersectionOverUnion(
         mean=mean_iou(classes) or 0.0,
-        error=jackknife_error([mean_iou(one) for one in without]),
+        error=jackknife_error(means),
         classes=classes,
         class_errors=tuple(
             None if score is None else jackknife_error([one[label] for one in without])
             for label, score in enumerate(classes)
         ),
         pixel_accuracy=float(total.trace() / max(1, total.sum())),
+        deviations=jackknife_deviations(means),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,8 +28,18 @@ def jackknife_error(without_group: Sequence[float | None]) -> float | None:
     average precision is no mean over images, so that the deviation of the images' scores would not give it. Source:
     Wolter, Introduction to Variance Estimation, chapter 4, the drop-out-group form of the jackknife.
     """
+    deviations = jackknife_deviations(without_group)
+    return math.hypot(*deviations) if deviations else None
+
+
+def jackknife_deviations(without_group: Sequence[float | None]) -> tuple[float, ...]:
+    """Return the deviation of a score by each group of images, (g,).
+
+    The root of the sum of their squares is ``jackknife_error``; that of the differences of the deviations of two
+    networks is the standard error of the difference of their scores on the same images. () where there is no error.
+    """
     values = [score for score in without_group if score is not None]
     if len(values) < 2 or len(values) < len(without_group):
-        return None
+        return ()
     scores = np.array(values)
-    return float(np.sqrt((len(scores) - 1) / len(scores) * ((scores - scores.mean()) ** 2).sum()))
+    return tuple((np.sqrt((len(scores) - 1) / len(scores)) * (scores - scores.mean())).tolist())

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from nas.arch.files import dump_spec
 from nas.arch.heads import detector, segmenter
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.export import exported, make_plan
+from nas.exporters.deployment import run_export
 from nas.exporters.formats import FORMATS, is_installed
 from nas.exporters.standalone import save_weights
 from nas.model.build import build
@@ -146,6 +148,25 @@ def test_the_example_draws_and_prints(capsys: pytest.CaptureFixture[str], monkey
             assert picture.size == (96, 64)
 
 
+@pytest.mark.parametrize("name", ["best.yaml", "mobilenetv3_small_050"])
+def test_the_example_refuses_images_of_more_than_8_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would cut their values at 255, and show white."""
+    written(DETECTOR)
+    folder = exported(
+        make_plan([f"arch={name}", "resolution_px=64", "rewrite=none"]), to_stderr=True, quiet=True
+    ).folder
+    Image.fromarray(np.full((20, 30), 40_000, dtype=np.uint16)).save("deep.png")
+    monkeypatch.setattr("sys.argv", ["example.py", "deep.png"])
+    with pytest.raises(SystemExit, match=r"deep\.png: has more than 8 bits per channel; convert it"):
+        runpy.run_path(str(folder / "example.py"), run_name="__main__")
+
+
+def test_a_segmenter_of_more_classes_than_a_mask_has_values_is_refused() -> None:
+    Path("many.yaml").write_text(dump_spec(segmenter(trunk(0), classes=257, resolution_px=64)))
+    with pytest.raises(NasError, match=r"has 257 classes, and the masks of an exported segmenter have 8 bits"):
+        make_plan(["arch=many.yaml"])
+
+
 def test_timm_and_images_of_another_task_are_refused() -> None:
     written(DETECTOR)
     for words, message in (
@@ -155,6 +176,8 @@ def test_timm_and_images_of_another_task_are_refused() -> None:
     ):
         with pytest.raises(NasError, match=message):
             make_plan(["arch=best.yaml", *words])
+    with pytest.raises(NasError, match="choose a data set of images with one class each, such as data=imagefolder"):
+        make_plan(["arch=mixnet_s", "data=detection", "data.root=."])
 
 
 @pytest.mark.parametrize("spec", [DETECTOR, SEGMENTER])
@@ -192,3 +215,19 @@ def test_the_score_through_the_file_is_that_of_the_module(precision: str) -> Non
     assert found is not None and found.images == len(data.val)
     assert found.accuracy == pytest.approx(expected.accuracy, abs=1e-4 if precision == "float32" else 0.05)
     assert found.standard_error == pytest.approx(expected.standard_error, abs=0.02)
+
+
+def test_int8_is_timed_beside_float32_with_the_same_steps() -> None:
+    Path("best.yaml").write_text(dump_spec(SEGMENTER, {}), encoding="utf-8")
+    seen: list[Any] = []
+
+    def compare(before: Any, after: Any, noise: Any) -> str:
+        seen.extend(run(noise) for run in (before, after))
+        return "as fast"
+
+    plan = make_plan(["arch=best.yaml", "out=here", "rewrite=none", "precision=int8"])
+    found = run_export(plan, Console(quiet=True), compare_runs=compare).int8
+    assert found is not None and found.texts[-1] == "as fast"
+    (mask, logits), (int8_mask, int8_logits) = seen
+    assert mask.shape == int8_mask.shape == (1, 64, 64) and mask.dtype == int8_mask.dtype == np.uint8
+    assert logits.shape == int8_logits.shape == (1, 4, 8, 8) and not np.array_equal(logits, int8_logits)

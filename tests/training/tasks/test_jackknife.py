@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.training.tasks.jackknife import jackknife_error, jackknife_groups
+from nas.training.tasks.jackknife import jackknife_deviations, jackknife_error, jackknife_groups
 
 
 @pytest.mark.parametrize("size", [1, 5])
@@ -28,3 +28,18 @@ def test_groups_hold_every_image_once_and_neighbours_together() -> None:
 def test_no_error_of_a_single_group_or_where_nothing_is_left_to_score() -> None:
     assert jackknife_error([0.5]) is None
     assert jackknife_error([0.5, None, 0.7]) is None
+    assert jackknife_deviations([0.5]) == jackknife_deviations([0.5, None, 0.7]) == ()
+
+
+def test_deviations_give_the_error_of_a_paired_difference() -> None:
+    """Of two means over the same values it is that of the mean of the differences, however alike the two are."""
+    generator = np.random.default_rng(1)
+    first = generator.normal(size=20)
+    second = first + 0.1 * generator.normal(size=20)
+    deviations = [
+        np.array(jackknife_deviations([float(np.delete(values, row).mean()) for row in range(20)]))
+        for values in (first, second)
+    ]
+    assert np.linalg.norm(deviations[0]) == pytest.approx(first.std(ddof=1) / np.sqrt(20))
+    expected = (first - second).std(ddof=1) / np.sqrt(20)
+    assert np.linalg.norm(deviations[0] - deviations[1]) == pytest.approx(expected)
